@@ -1,0 +1,88 @@
+"""The one family of errors, each with the exit code of its kind.
+
+Every message is one line in four parts: the operation, what it expected, what it received, and
+the remedy. Each class is also the matching built-in, so ``except ValueError`` keeps working.
+"""
+
+__all__ = [
+    "ConvndError",
+    "DependencyError",
+    "InputFileError",
+    "NumericalError",
+    "OutputExistsError",
+    "OutputFileError",
+    "ResourceError",
+    "ShapeError",
+    "UnknownNameError",
+    "UsageError",
+]
+
+
+class ConvndError(Exception):
+    """Base of all errors that the toolkit raises on purpose.
+
+    >>> ShapeError("conv: expected rank 4, got rank 2").exit_code
+    2
+    """
+
+    exit_code = 1
+
+
+class UsageError(ConvndError, ValueError):
+    """An option or argument is outside what the operation accepts."""
+
+    exit_code = 2
+
+
+class ShapeError(UsageError):
+    """A tensor, or the shape asked for, does not fit the operation."""
+
+
+class UnknownNameError(UsageError, LookupError):
+    """A name is not in the table that is consulted."""
+
+
+class DependencyError(ConvndError, ImportError):
+    """An optional package is missing; the message holds its install command."""
+
+    exit_code = 2
+
+
+class OutputExistsError(ConvndError, FileExistsError):
+    """The output is there already and overwriting it was not asked for."""
+
+    exit_code = 2
+
+    # OSError prints an errno; ours is a sentence.
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InputFileError(ConvndError, OSError):
+    """An input file is missing, unreadable, damaged, or not what its name says."""
+
+    exit_code = 3
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class OutputFileError(ConvndError, OSError):
+    """The output cannot be written: folder missing or read-only, disk full."""
+
+    exit_code = 4
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ResourceError(ConvndError, MemoryError):
+    """The job needs more memory than there is."""
+
+    exit_code = 4
+
+
+class NumericalError(ConvndError, ArithmeticError):
+    """The computation left the finite numbers."""
+
+    exit_code = 5

@@ -1,0 +1,112 @@
+"""Values on a regular grid, together with what their owner needs back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from convnd.errors import ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Grid"]
+
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Grid:
+    """Samples of a field on a regular grid with ``N`` spatial axes.
+
+    Only `convnd.io` looks into ``header``; everything else sees values and spacing.
+
+    Args:
+        values: ``(1, C, *S)``, float32. Images hold RGB in ``[0, 1]``; signals and volumes their
+            own units (mV, HU).
+        spacing: distance between samples along each spatial axis, in ``units``.
+        units: unit of each axis: ``"px"``, ``"mm"``, ``"s"``.
+        axes: name of each axis, e.g. ``("y", "x")``, ``("t",)``.
+        channels: name of each channel, e.g. ``("R", "G", "B")`` or lead names.
+        header: what the writer needs to give the file back as its owner knows it (alpha, ICC
+            profile, affine, codes, sampling rate, frame times), by its reader's own keys.
+
+    Raises:
+        ShapeError: values, spacing, units, axes and channels do not describe one grid.
+
+    >>> import torch
+    >>> ecg = Grid(values=torch.zeros(1, 12, 5000), spacing=(0.002,), units=("s",), axes=("t",))
+    >>> ecg.ndim, ecg.shape
+    (1, (5000,))
+    """
+
+    values: Tensor
+    spacing: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    header: Mapping[str, object] = field(default=_NOTHING, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.values.shape)
+        if len(shape) < 3 or shape[0] != 1 or min(shape) < 1:
+            raise ShapeError(
+                f"Grid: expected non-empty values of shape (1, C, *S), got {shape}; "
+                "add the batch and channel axes"
+            )
+        ndim = len(shape) - 2
+        defaults = {
+            "spacing": (1.0,) * ndim,
+            "units": ("px",) * ndim,
+            "axes": tuple(f"x{axis}" for axis in range(ndim)),
+            "channels": tuple(str(channel) for channel in range(shape[1])),
+        }
+        for name, default in defaults.items():
+            given = tuple(getattr(self, name)) or default
+            if len(given) != len(default):
+                raise ShapeError(
+                    f"Grid: expected {len(default)} {name} for values of shape {shape}, "
+                    f"got {len(given)}; give one entry each"
+                )
+            object.__setattr__(self, name, given)
+        if not all(0 < step < float("inf") for step in self.spacing):
+            raise ShapeError(
+                f"Grid: expected positive finite spacing, got {self.spacing}; correct the header"
+            )
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return self.values.ndim - 2
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent along each spatial axis, in samples."""
+        return tuple(self.values.shape[2:])
+
+    def with_values(self, values: Tensor) -> Grid:
+        """The same grid holding other values; spacing follows when the extent changes.
+
+        Args:
+            values: ``(1, C, *S')`` with as many axes; the field of view stays the same, so the
+                spacing becomes ``spacing · S / S'``.
+
+        Raises:
+            ShapeError: the number of axes differs.
+        """
+        if values.ndim != self.values.ndim:
+            raise ShapeError(
+                f"Grid.with_values: expected {self.values.ndim} axes, got {values.ndim}; "
+                "keep the rank"
+            )
+        spacing = tuple(
+            step * old / new
+            for step, old, new in zip(self.spacing, self.shape, values.shape[2:], strict=True)
+        )
+        same = values.shape[1] == self.values.shape[1]
+        return dataclasses.replace(
+            self, values=values, spacing=spacing, channels=self.channels if same else ()
+        )
