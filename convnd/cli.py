@@ -1,0 +1,90 @@
+"""The root command: it mounts the tasks and turns errors into one line and an exit code.
+
+A task is a plain function under the entry point group ``convnd.tasks``; ours and anybody's are
+mounted alike. Nothing here, nor at the top of a task's module, imports torch: ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from convnd import __version__
+from convnd.errors import ConvndError, DependencyError, Stopped
+
+__all__ = ["app", "main"]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"convnd {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Neural style transfer and convolution for signals, images, volumes and clips."""
+
+
+def app() -> typer.Typer:
+    """The Typer application with every installed task mounted."""
+    root = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    root.callback()(_root)
+    for task in sorted(entry_points(group="convnd.tasks"), key=lambda task: task.name):
+        try:
+            command = task.load()
+        except ImportError as error:  # somebody's task must not take the others down with it
+            command = _unavailable(task.name, str(error))
+        root.command(task.name)(command)
+    return root
+
+
+def _unavailable(name: str, reason: str) -> Callable[[], None]:
+    def command() -> None:
+        raise DependencyError(
+            f"{name}: expected its package to import, got {reason}; install what is missing"
+        )
+
+    command.__doc__ = f"(cannot be loaded: {reason})"
+    return command
+
+
+def main() -> NoReturn:
+    """Run the command line; exits with 0, or the code of what went wrong."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise Stopped(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        app()()
+    except ConvndError as error:
+        code = _fail(str(error), error.exit_code)
+    except Stopped as stopped:
+        number = signal.Signals(stopped.args[0])
+        code = _fail(f"stopped by {number.name}", 128 + number)
+    except MemoryError as error:
+        reason = str(error) or "none left"
+        code = _fail(f"memory: expected enough for this job, got {reason}; use a smaller --size", 4)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"convnd: {message}", file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,31 @@
+"""Files of every kind, read as a `Grid` and written back as their owners know them.
+
+The suffix selects the format; every format is one entry of a table, so that another is added by
+`register`. Nothing heavy is imported before a file is read or written.
+"""
+
+from __future__ import annotations
+
+from convnd.io import array, image, nifti
+from convnd.io.formats import (
+    Format,
+    check_output,
+    read,
+    register,
+    spatial_dims,
+    suffixes,
+    write,
+)
+
+__all__ = [
+    "Format",
+    "check_output",
+    "read",
+    "register",
+    "spatial_dims",
+    "suffixes",
+    "write",
+]
+
+for _entry in (*image.FORMATS, *array.FORMATS, *nifti.FORMATS):
+    register(_entry)

@@ -1,0 +1,186 @@
+"""NumPy arrays: ``.npy`` and ``.npz``, channels first.
+
+An array of shape ``(C, *S)`` becomes values ``(1, C, *S)``; an array of one axis is one channel.
+``.npz`` holds it as ``values`` (or alone, under any name), and may add ``spacing``, ``units``,
+``axes`` and ``channels``, which `Grid` describes. Values keep their own units, NaN gaps included,
+and pass through float32; floating-point arrays are written back in the type they came in.
+Pickles are never opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.grid import Grid
+from convnd.io.formats import Format, check_positions, decoding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz"]
+
+MAX_VALUES = 2**30  # 4 GiB as float32
+_LABELS = ("units", "axes", "channels")
+
+
+def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read ``.npy``.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of values, over all channels; None for `MAX_VALUES`.
+
+    Returns:
+        Values ``(1, C, *S)``, spacing 1 px. ``header["dtype"]`` is the type to write back.
+
+    Raises:
+        InputFileError: not an array of real numbers, damaged, empty, or too large.
+        ResourceError: there is not enough memory for it.
+    """
+    with decoding(path, "a NumPy array"), path.open("rb") as file:
+        return _grid(path, _load(path, file, _limit(max_pixels)))
+
+
+def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read ``.npz``; see the module for its entries.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of values, over all channels; None for `MAX_VALUES`.
+
+    Returns:
+        Values ``(1, C, *S)``, and the spacing and names that the file holds.
+
+    Raises:
+        InputFileError: no or several arrays to choose from, not real numbers, damaged, empty, too
+            large, or spacing and names that do not fit the values.
+        ResourceError: there is not enough memory for it.
+    """
+    with decoding(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
+        entries = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
+        extras = {"spacing", *_LABELS, "record"}
+        candidates = [name for name in entries if name == "values"] or [
+            name for name in entries if name not in extras
+        ]
+        if len(candidates) != 1:
+            raise InputFileError(
+                f"read {path}: expected an array called values, or one array alone, got "
+                f"{', '.join(entries) or 'none'}; save it as values"
+            )
+
+        def load(name: str, kinds: str) -> NDArray[Any]:
+            with archive.open(entries[name]) as file:
+                return _load(path, file, _limit(max_pixels), kinds=kinds)
+
+        values = load(candidates[0], "biuf")
+        described: dict[str, Any] = {
+            name: tuple(str(label) for label in load(name, "U"))
+            for name in _LABELS
+            if name in entries
+        }
+        if "spacing" in entries:
+            described["spacing"] = tuple(float(step) for step in load("spacing", "iuf"))
+        return _grid(path, values, **described)
+
+
+def _load(path: Path, file: IO[bytes], limit: int, *, kinds: str = "biuf") -> NDArray[Any]:
+    """One array: its header is judged before its data are read, and they are read to the end."""
+    import numpy as np
+    from numpy.lib import format as npy
+
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    version = npy.read_magic(file)
+    if version not in readers:
+        raise InputFileError(
+            f"read {path}: expected .npy version 1 or 2, got {version}; save it again"
+        )
+    shape, fortran, dtype = readers[version](file)
+    if dtype.kind not in kinds:
+        wanted = "text" if kinds == "U" else "real numbers"
+        raise InputFileError(f"read {path}: expected an array of {wanted}, got {dtype}; convert it")
+    check_positions(path, shape, limit)
+    size = math.prod(shape) * dtype.itemsize
+    data = file.read(size)
+    # Reading past the end is also what makes a zip archive compare its checksum.
+    if len(data) != size or file.read(1):
+        raise InputFileError(
+            f"read {path}: expected {size} bytes for an array of shape {shape}, got "
+            f"{'fewer' if len(data) < size else 'more'}; save it again"
+        )
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _grid(path: Path, array: NDArray[Any], **described: Any) -> Grid:
+    import numpy as np
+    import torch
+
+    if array.ndim == 0:
+        raise InputFileError(
+            f"read {path}: expected an array of shape (C, *S), got a single number; add axes"
+        )
+    if array.ndim == 1:
+        array = array[None]
+    with np.errstate(over="raise"):  # float64 beyond float32
+        values = torch.from_numpy(np.array(array, np.float32, order="C"))[None]
+    floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    header = {"dtype": array.dtype.name if floating else "float32"}
+    return Grid(values=values, header=header, **described)
+
+
+def _limit(max_pixels: int | None) -> int:
+    return MAX_VALUES if max_pixels is None else max_pixels
+
+
+def _array(grid: Grid) -> NDArray[Any]:
+    """Values in the type they were read in, unless they have outgrown it."""
+    import numpy as np
+
+    values = grid.values.detach().to("cpu").float()[0].numpy()
+    dtype = str(grid.header.get("dtype", "float32"))
+    if dtype not in {"float16", "float64"}:
+        return values
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    return cast if np.array_equal(np.isfinite(cast), np.isfinite(values)) else values
+
+
+def _write_npy(
+    path: Path,
+    grid: Grid,
+    *,
+    record: Mapping[str, str],  # noqa: ARG001 - no place for text
+    quality: int | None,  # noqa: ARG001
+) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.save(file, _array(grid), allow_pickle=False)
+
+
+def _write_npz(
+    path: Path,
+    grid: Grid,
+    *,
+    record: Mapping[str, str],
+    quality: int | None,  # noqa: ARG001
+) -> None:
+    import numpy as np
+
+    entries: dict[str, Any] = {"values": _array(grid), "spacing": np.array(grid.spacing)}
+    entries |= {name: np.array(getattr(grid, name)) for name in _LABELS}
+    if record:
+        entries["record"] = np.array(json.dumps(dict(record)))
+    with path.open("wb") as file:
+        np.savez_compressed(file, **entries)
+
+
+FORMATS = (
+    Format(name="npy", suffixes=(".npy",), spatial_dims=None, read=read_npy, write=_write_npy),
+    Format(name="npz", suffixes=(".npz",), spatial_dims=None, read=read_npz, write=_write_npz),
+)

@@ -1,0 +1,181 @@
+"""Outputs appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from convnd.errors import ConvndError, OutputExistsError, OutputFileError
+
+__all__ = ["atomic_path", "check_target", "reason"]
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Prove that a file can be written here, before the work that fills it.
+
+    A file is really created in the folder and removed: permission bits say little to root, on a
+    read-only mount or under a quota.
+
+    Args:
+        path: the output.
+        overwrite: whether an existing file may be replaced.
+
+    Returns:
+        The file itself, symbolic links followed: what a link points at is what gets replaced.
+
+    Raises:
+        OutputExistsError: it exists and ``overwrite`` is false.
+        OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
+            folder or a device.
+
+    >>> check_target(".", overwrite=True)
+    Traceback (most recent call last):
+    ...
+    convnd.errors.OutputFileError: write .: expected a file, got a folder; name a file in it
+    """
+    name = f"write {path}"
+    try:
+        target = Path(os.path.realpath(path))
+        mode = _mode(target)
+        if mode is None:
+            _check_folder(name, Path(path).parent)
+        elif stat.S_ISDIR(mode):
+            raise OutputFileError(f"{name}: expected a file, got a folder; name a file in it")
+        elif not stat.S_ISREG(mode):
+            raise OutputFileError(
+                f"{name}: expected an ordinary file, got a device or pipe; write to a file"
+            )
+        elif not overwrite:
+            raise OutputExistsError(
+                f"{name}: expected a new file, got one that exists; "
+                "choose another name or allow overwriting"
+            )
+        _create_beside(target).unlink()
+    except ConvndError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputFileError(
+            f"{name}: expected a folder that takes new files, got '{reason(error)}'; "
+            "choose another folder"
+        ) from error
+    return target
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
+    """A new file beside ``path``, which takes its place when the block ends well.
+
+    The data reach the disk before the name does. When the block fails, Ctrl-C included, the new
+    file is removed, and an existing ``path`` keeps its content and mode. A replaced file hands its
+    mode on; a new one gets what the umask leaves.
+
+    Args:
+        path: the output.
+        overwrite: whether an existing file may be replaced; one that appears while the block
+            runs is not replaced either.
+
+    Yields:
+        The temporary file: exists, empty, in the same folder and with the same suffixes.
+
+    Raises:
+        OutputExistsError: it exists (now, or when the block has ended).
+        OutputFileError: as `check_target`; or the disk does not take it. What the block itself
+            raises passes unchanged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_path(Path(folder, "a.txt"), overwrite=False) as file:
+    ...         _ = file.write_text("all of it")
+    ...     Path(folder, "a.txt").read_text(), len(list(Path(folder).iterdir()))
+    ('all of it', 1)
+    """
+    target = check_target(path, overwrite=overwrite)
+    mode = _mode(target)
+    with _output_errors(path):
+        temporary = _create_beside(target)
+    try:
+        yield temporary
+        with _output_errors(path):
+            if mode is not None:
+                temporary.chmod(stat.S_IMODE(mode))
+            _sync(temporary)
+            _take_place(temporary, target, overwrite=overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every system can sync a folder
+        _sync(target.parent)
+
+
+def reason(error: BaseException) -> str:
+    """What a library or the system has to say, as one line without paths."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    if not folder.exists():
+        raise OutputFileError(
+            f"{name}: expected an existing folder, got {str(folder)!r}, which is missing; create it"
+        )
+    if not folder.is_dir():
+        raise OutputFileError(
+            f"{name}: expected an existing folder, got {str(folder)!r}, which is a file; "
+            "choose another folder"
+        )
+
+
+def _create_beside(target: Path) -> Path:
+    # Not `tempfile`: its files are private (0600), and ours are to get the umask's permissions.
+    # The name is short, for that of the target may be as long as the system allows.
+    suffixes = "".join(target.suffixes[-2:])[-16:]
+    path = target.with_name(f".convnd-{secrets.token_hex(6)}{suffixes}")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return path
+
+
+def _take_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        temporary.replace(target)
+        return
+    # A link, unlike a rename, fails when the name was taken meanwhile.
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        raise OutputExistsError(
+            f"write {target}: expected a new file, got one made meanwhile by someone else; "
+            "choose another name or allow overwriting"
+        ) from None
+    except OSError:  # a file system without hard links
+        temporary.replace(target)
+
+
+@contextlib.contextmanager
+def _output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except ConvndError:
+        raise
+    except OSError as error:
+        raise OutputFileError(
+            f"write {path}: expected a disk that takes the file, got '{reason(error)}'; "
+            "choose another folder"
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

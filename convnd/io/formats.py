@@ -1,0 +1,325 @@
+"""Which file format serves a name: the table that `read` and `write` consult."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from convnd.errors import (
+    ConvndError,
+    InputFileError,
+    OutputFileError,
+    ResourceError,
+    ShapeError,
+    UsageError,
+)
+from convnd.io.atomic import atomic_path, check_target, reason
+from convnd.registry import Registry
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Reader",
+    "Writer",
+    "check_output",
+    "check_positions",
+    "decoding",
+    "find_format",
+    "read",
+    "register",
+    "spatial_dims",
+    "suffixes",
+    "write",
+]
+
+NO_RECORD: Mapping[str, str] = MappingProxyType({})
+
+
+class Reader(Protocol):
+    """Reads one format. ``max_pixels`` is None for the format's own default."""
+
+    def __call__(self, path: Path, *, max_pixels: int | None) -> Grid:
+        """The file's content; a library's own errors go through `decoding`."""
+
+
+class Writer(Protocol):
+    """Writes one format into a temporary file, which exists and is empty."""
+
+    def __call__(
+        self, path: Path, grid: Grid, *, record: Mapping[str, str], quality: int | None
+    ) -> None:
+        """Write ``grid``; what the format has no place for is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One file format.
+
+    Args:
+        name: as its owners call it ("JPEG").
+        suffixes: lower case, with the dot; compound ones (".nii.gz") are allowed.
+        spatial_dims: the rank of every such file; None when the suffix serves several.
+        read: the reader.
+        write: the writer; None when the format can only be read.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    spatial_dims: int | None
+    read: Reader
+    write: Writer | None
+
+
+FORMATS = Registry[Format]("file format")
+_BY_SUFFIX: dict[str, Format] = {}
+
+
+def register(entry: Format) -> Format:
+    """Add a format; returns it.
+
+    Raises:
+        UsageError: its name or one of its suffixes is taken.
+    """
+    for suffix in entry.suffixes:
+        if suffix in _BY_SUFFIX:
+            raise UsageError(
+                f"file format {entry.name}: expected new suffixes, got {suffix!r}, which "
+                f"{_BY_SUFFIX[suffix].name} has; choose another"
+            )
+    FORMATS.add(entry.name, entry)
+    _BY_SUFFIX.update(dict.fromkeys(entry.suffixes, entry))
+    return entry
+
+
+def suffixes() -> list[str]:
+    """All suffixes that can be read, in the order of registration."""
+    return list(_BY_SUFFIX)
+
+
+def find_format(path: str | os.PathLike[str]) -> Format | None:
+    """The format whose longest suffix ends the name, whatever its case; None if there is none."""
+    name = Path(path).name.lower()
+    fitting = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix)]
+    return _BY_SUFFIX[max(fitting, key=len)] if fitting else None
+
+
+def spatial_dims(path: str | os.PathLike[str]) -> int | None:
+    """Rank of a file's grid, told by its suffix alone: the file is not opened, nor need it exist.
+
+    Returns:
+        None when files of this suffix come in several ranks (``.npy``).
+
+    Raises:
+        InputFileError: the suffix is unknown.
+
+    >>> import convnd.io
+    >>> convnd.io.spatial_dims("photo.JPG"), convnd.io.spatial_dims("scan.nii.gz")
+    (2, 3)
+    """
+    return _readable(path).spatial_dims
+
+
+def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid:
+    """Read a file as a grid, with all that is needed to write it back.
+
+    Args:
+        path: an existing file; its suffix selects the format.
+        max_pixels: largest number of grid positions (pixels, voxels, samples) to accept, told
+            from the file's header before anything is decoded. None: the format's own limit,
+            which guards against files that declare more than they hold.
+
+    Returns:
+        Values as the format's module says, on the CPU.
+
+    Raises:
+        InputFileError: missing, unreadable, damaged, too large, or not what its suffix says.
+        ResourceError: there is not enough memory for it.
+    """
+    entry = _readable(path)
+    _check_file(path)
+    return entry.read(Path(path), max_pixels=max_pixels)
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Prove, before any work, that a result can be written here.
+
+    Args:
+        path: the output to be; its suffix selects the format.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputExistsError: it exists and ``overwrite`` is false.
+        OutputFileError: no format is written under its suffix; its folder is missing, is a file
+            or takes no new files; or the path is a folder or a device.
+    """
+    _writable(path)
+    check_target(path, overwrite=overwrite)
+
+
+def write(
+    path: str | os.PathLike[str],
+    grid: Grid,
+    *,
+    overwrite: bool = False,
+    record: Mapping[str, str] | None = None,
+    quality: int | None = None,
+) -> None:
+    """Write a grid so that the file appears whole or not at all.
+
+    Args:
+        path: the output; its suffix selects the format.
+        grid: what to write; its header, when it came from a file of the same kind, is restored.
+        overwrite: whether an existing file may be replaced.
+        record: how the result was made, kept inside the file where the format has a place for
+            text (PNG, JPEG, WebP, TIFF, AVIF, NIfTI, npz) and left out elsewhere.
+        quality: 1 to 100, for the formats that trade quality for size (JPEG, WebP, AVIF; 95 when
+            None); the others have none to lose and do not look at it.
+
+    Raises:
+        OutputExistsError: it exists and ``overwrite`` is false.
+        OutputFileError: as `check_output`; the disk is full; or the format cannot hold the grid.
+        ShapeError: the format holds another rank, or other channels.
+        NumericalError: the values are not finite, and were when they were read.
+        UsageError: ``quality`` is outside 1 … 100.
+    """
+    entry, writer = _writable(path)
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(
+            f"write {path}: expected quality from 1 to 100, got {quality}; 95 is the default"
+        )
+    if entry.spatial_dims is not None and grid.ndim != entry.spatial_dims:
+        raise ShapeError(
+            f"write {path}: expected {entry.spatial_dims} spatial dims for {entry.name}, got "
+            f"{grid.ndim} (shape {grid.shape}); choose a suffix that holds them, such as .npz"
+        )
+    with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
+        writer(temporary, grid, record=NO_RECORD if record is None else record, quality=quality)
+
+
+@contextlib.contextmanager
+def decoding(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a library raises on a file's bytes into our one-line errors.
+
+    Args:
+        path: the file, for the message.
+        what: what it should have been, with its article ("a picture").
+
+    Raises:
+        InputFileError: the library raised anything at all: on damaged bytes, decoders raise
+            errors of any class (``SyntaxError``, ``struct.error``, ``KeyError``, …).
+        ResourceError: the library raised ``MemoryError``.
+    """
+    try:
+        yield
+    except ConvndError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(
+            f"read {path}: expected memory for the whole of {what}, got none; "
+            "free some or make the file smaller"
+        ) from error
+    except Exception as error:
+        raise InputFileError(
+            f"read {path}: expected {what}, got a damaged or unsupported file "
+            f"('{reason(error)}'); save it again"
+        ) from error
+
+
+def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
+    """Refuse a grid for its size before anything is decoded.
+
+    Raises:
+        InputFileError: it has no positions, or more than ``limit``.
+    """
+    size = " × ".join(str(extent) for extent in shape)
+    count = 1
+    for extent in shape:
+        count *= extent
+    if min(shape, default=1) < 1:
+        raise InputFileError(
+            f"read {path}: expected at least one sample along every axis, got {size}; save it again"
+        )
+    if count > limit:
+        raise InputFileError(
+            f"read {path}: expected at most {limit:,} pixels, got {size} = {count:,}; "
+            "make it smaller or raise max_pixels"
+        )
+
+
+@contextlib.contextmanager
+def _encoding(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except ConvndError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(
+            f"write {path}: expected memory to encode the result, got none; free some"
+        ) from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise OutputFileError(
+            f"write {path}: expected to encode and store the result, got '{reason(error)}'; "
+            "choose another folder or format"
+        ) from error
+
+
+def _readable(path: str | os.PathLike[str]) -> Format:
+    entry = find_format(path)
+    if entry is None:
+        raise InputFileError(
+            f"read {path}: expected a name ending in {', '.join(_BY_SUFFIX)}, "
+            f"got {Path(path).name!r}; convert the file"
+        )
+    return entry
+
+
+def _writable(path: str | os.PathLike[str]) -> tuple[Format, Writer]:
+    entry = find_format(path)
+    if entry is None or entry.write is None:
+        known = [suffix for suffix, entry in _BY_SUFFIX.items() if entry.write is not None]
+        raise OutputFileError(
+            f"write {path}: expected a name ending in {', '.join(known)}, "
+            f"got {Path(path).name!r}; choose one of these"
+        )
+    return entry, entry.write
+
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    name = f"read {path}"
+    try:
+        status = Path(path).stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputFileError(f"{name}: expected a file, got a folder; name a file in it")
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe could wait for ever, reading a device never end.
+            raise InputFileError(
+                f"{name}: expected an ordinary file, got a device or pipe; save to a file first"
+            )
+        if status.st_size == 0:
+            raise InputFileError(f"{name}: expected content, got an empty file; save it again")
+        with Path(path).open("rb"):
+            pass
+    except InputFileError:
+        raise
+    except FileNotFoundError as error:
+        raise InputFileError(
+            f"{name}: expected an existing file, got none; check the spelling"
+        ) from error
+    except PermissionError as error:
+        raise InputFileError(
+            f"{name}: expected a file that may be read, got 'permission denied'; "
+            "change its permissions"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputFileError(
+            f"{name}: expected a file that can be opened, got '{reason(error)}'; check the path"
+        ) from error

@@ -1,0 +1,275 @@
+"""Pictures: PNG, JPEG, WebP, TIFF, BMP, AVIF, and GIF for reading.
+
+A picture is a grid of shape ``(1, 3, H, W)`` in R, G, B, float32 in ``[0, 1]``. The values are
+the file's own codes divided by the largest code: they stay in the gamma-encoded space of the
+file's colour profile, which is kept and written back, so nothing is lost by converting.
+What an RGB picture cannot keep is converted on reading: palettes, greyscale (three equal
+channels), and CMYK (through its profile to sRGB where it has one). The EXIF orientation is
+applied. Transparency is not a value: it waits in the header and is written back, resized when the
+grid was.
+
+Writing clamps to ``[0, 1]`` and rounds to the nearest code, in the depth the picture came with
+where the format has it (PNG 8 and 16 bits; TIFF those and float; the others 8). A grid of one
+channel is written in grey. Where a format has no transparency (JPEG, BMP), what lies behind is
+white.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import NumericalError, OutputFileError, ShapeError
+from convnd.grid import Grid
+from convnd.io.formats import Format, decoding
+from convnd.io.image_decode import EXIF_IFD, GPS_IFD, decode
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "MAX_PIXELS", "read_image"]
+
+MAX_PIXELS = 178_956_970  # where Pillow stops, too: half a GiB as 8-bit RGB
+DEFAULT_QUALITY = 95  # above it files grow much and look the same
+_LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
+_NO_ALPHA = {"JPEG", "BMP"}
+_USER_COMMENT = 0x9286
+_WHITE = {8: 255, 16: 65535, 32: 1}
+
+
+def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a picture of any of the formats, whatever its suffix says.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest ``H · W``, checked before decoding; None for `MAX_PIXELS`.
+
+    Returns:
+        Values ``(1, 3, H, W)``. The header holds what the writer gives back: ``depth`` (8, 16, or
+        32 for float), ``grey`` (whether the file was), and where the file has them ``alpha``
+        (``(1, 1, H, W)`` in ``[0, 1]``), ``icc``, ``exif`` (without orientation and thumbnail),
+        ``dpi`` and ``text``.
+
+    Raises:
+        InputFileError: not a picture, damaged, animated, of several pages, or too large.
+        ResourceError: there is not enough memory for it.
+    """
+    import torch
+
+    decoded = decode(path, MAX_PIXELS if max_pixels is None else max_pixels)
+    with decoding(path, "a picture"):
+        depth = 8 * decoded.pixels.itemsize
+        planes = torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None]
+        planes = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(_WHITE[depth])
+        header = decoded.header | {"depth": depth, "grey": planes.shape[1] < 3}
+        if planes.shape[1] % 2 == 0:
+            header["alpha"] = planes[:, -1:].clone()
+            planes = planes[:, :-1]
+        values = planes.expand(1, 3, -1, -1).contiguous()
+    return Grid(
+        values=values,
+        units=("px", "px"),
+        axes=("y", "x"),
+        channels=("R", "G", "B"),
+        header=header,
+    )
+
+
+def _write_image(
+    kind: str, path: Path, grid: Grid, *, record: Mapping[str, str], quality: int | None
+) -> None:
+    """Write a picture with Pillow's encoder ``kind``, or ours where it has none."""
+    largest = _LARGEST_SIDE.get(kind, 2**31 - 1)
+    if max(grid.shape) > largest:
+        height, width = grid.shape
+        raise OutputFileError(
+            f"write: expected at most {largest} pixels a side for {kind}, got {width} × {height}; "
+            "write .png or .tif"
+        )
+    header = grid.header
+    depth = header.get("depth", 8)
+    depth = {"PNG": min(depth, 16), "TIFF": depth}.get(kind, 8) if depth in _WHITE else 8
+    pixels = _codes(grid, depth, alpha=kind not in _NO_ALPHA)
+    exif = _exif(header.get("exif"), {} if kind == "PNG" else record)
+    if kind == "TIFF":
+        _save_tiff(path, pixels, header, exif)
+        return
+    options: dict[str, Any] = {"dpi": header.get("dpi")} if kind != "WEBP" else {}
+    # A profile of RGB does not describe grey pixels.
+    if pixels.shape[2] > 2 and isinstance(header.get("icc"), bytes):
+        options["icc_profile"] = header["icc"]
+    if len(exif):
+        options["exif"] = exif.tobytes()
+    lossy = DEFAULT_QUALITY if quality is None else quality
+    if kind == "PNG":
+        options["pnginfo"] = _text_chunks(header.get("text"), record)
+    elif kind == "JPEG":
+        options |= {"quality": lossy, "subsampling": "4:4:4"}
+    elif kind == "WEBP":
+        options |= {"quality": lossy, "lossless": lossy == 100, "exact": True}
+    elif kind == "AVIF":
+        options |= {"quality": lossy, "subsampling": "4:4:4"}
+    options = {key: value for key, value in options.items() if value is not None}
+    if pixels.itemsize == 2:
+        _save_deep_png(path, pixels, options)
+    else:
+        _image(pixels).save(path, format=kind, **options)
+
+
+def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
+    """Values as the file's codes, ``(H, W, C)``, with the header's alpha where asked for."""
+    import torch
+    from torch.nn import functional
+
+    values = grid.values.detach().to("cpu", torch.float32)
+    if values.shape[1] not in (1, 3):
+        raise ShapeError(
+            f"write: expected 1 or 3 channels for a picture, got {values.shape[1]}; "
+            "choose the channels to show"
+        )
+    if not bool(values.isfinite().all()):
+        raise NumericalError(
+            "write: expected finite values for a picture, got NaN or infinity; "
+            "lower the step size or check the input"
+        )
+    values = values.clamp(0, 1)
+    mask = grid.header.get("alpha")
+    if isinstance(mask, torch.Tensor):
+        if tuple(mask.shape[2:]) != grid.shape:
+            mask = functional.interpolate(
+                mask, size=grid.shape, mode="bilinear", antialias=True
+            ).clamp(0, 1)
+        values = torch.cat([values, mask], 1) if alpha else values * mask + (1 - mask)
+    if depth < 32:
+        values = values.mul(_WHITE[depth]).round_()
+        values = values.to(torch.uint8 if depth == 8 else torch.uint16)
+    return values[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _image(pixels: NDArray[Any]) -> PIL.Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _exif(kept: object, record: Mapping[str, str]) -> PIL.Image.Exif:
+    """What was kept of the file's own record, with ours as the user comment, in JSON."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    if isinstance(kept, bytes) and kept:
+        exif.load(kept)
+    parts = {tag: exif.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
+    if record:
+        comment = json.dumps(dict(record)).encode("ascii")
+        parts[EXIF_IFD] = parts[EXIF_IFD] | {_USER_COMMENT: b"ASCII\0\0\0" + comment}
+    for tag, part in parts.items():
+        if part:
+            exif[tag] = part
+    return exif
+
+
+def _text_chunks(kept: object, record: Mapping[str, str]) -> Any:
+    from PIL import PngImagePlugin
+
+    chunks = PngImagePlugin.PngInfo()
+    texts = dict(kept) if isinstance(kept, Mapping) else {}
+    for key, text in (texts | dict(record)).items():
+        chunks.add_text(key, text)
+    return chunks
+
+
+def _save_deep_png(path: Path, pixels: NDArray[Any], options: Mapping[str, Any]) -> None:
+    """16 bits, which Pillow has in grey only: OpenCV's pixels with Pillow's other chunks."""
+    import cv2
+    import numpy as np
+
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3], 2: [0, 0, 0, 1]}[pixels.shape[2]]
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
+    if not done:
+        raise OutputFileError(
+            f"write: expected to encode {pixels.shape[1]} × {pixels.shape[0]} pixels as a 16-bit "
+            "PNG, got a refusal from OpenCV; write .tif"
+        )
+    small = io.BytesIO()
+    _image(pixels[:1, :1, : 3 if len(order) > 1 else 1].astype(np.uint8)).save(
+        small, format="PNG", **options
+    )
+    header_end = 8 + 25  # the signature and the first chunk, both of fixed length
+    chunks = small.getvalue()[header_end : small.getvalue().index(b"IDAT") - 4]
+    with path.open("wb") as file:
+        file.write(encoded[:header_end].tobytes() + chunks)
+        file.write(encoded[header_end:].data)
+
+
+def _save_tiff(
+    path: Path, pixels: NDArray[Any], header: Mapping[str, object], exif: PIL.Image.Exif
+) -> None:
+    """One strip, deflated; integers as differences along the row, which pack better."""
+    import zlib
+
+    import numpy as np
+    from PIL import TiffImagePlugin
+
+    height, width, samples = pixels.shape
+    floating = pixels.dtype == np.float32
+    rows = pixels
+    if not floating:
+        rows = pixels.copy()
+        rows[:, 1:] -= pixels[:, :-1]  # modulo 2^bits, as the predictor wants it
+    strip = zlib.compress(np.ascontiguousarray(rows, rows.dtype.newbyteorder("<")).data, 6)
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag in exif:
+        tags[tag] = exif[tag]
+    colours = samples - 1 + samples % 2
+    values: dict[int, Any] = {
+        256: width,
+        257: height,
+        258: (8 * pixels.itemsize,) * samples,
+        259: 8,  # deflate
+        262: 2 if colours == 3 else 1,  # RGB, black is zero
+        273: 0,  # the strip's offset from the end of the tags, which Pillow adds
+        277: samples,
+        278: height,
+        279: len(strip),
+        317: 1 if floating else 2,  # none, horizontal differences
+        339: (3 if floating else 1,) * samples,
+    }
+    if colours != samples:
+        values[338] = (2,)  # alpha, colours not multiplied by it
+    dpi, icc = header.get("dpi"), header.get("icc")
+    if isinstance(dpi, tuple):
+        values |= {282: dpi[0], 283: dpi[1], 296: 2}
+    if isinstance(icc, bytes) and colours == 3:
+        values[34675] = icc
+    for tag, value in values.items():
+        tags[tag] = value
+    with path.open("wb") as file:
+        tags.save(file)
+        file.write(strip)
+
+
+def _format(kind: str, *suffixes: str, writes: bool = True) -> Format:
+    return Format(
+        name=kind,
+        suffixes=suffixes,
+        spatial_dims=2,
+        read=read_image,
+        write=functools.partial(_write_image, kind) if writes else None,
+    )
+
+
+FORMATS = (
+    _format("PNG", ".png"),
+    _format("JPEG", ".jpg", ".jpeg"),
+    _format("WEBP", ".webp"),
+    _format("TIFF", ".tif", ".tiff"),
+    _format("BMP", ".bmp"),
+    _format("AVIF", ".avif"),
+    _format("GIF", ".gif", writes=False),
+)

@@ -1,0 +1,336 @@
+"""From a picture file to its pixels: upright, grey or RGB, with or without alpha.
+
+Pillow reads, and checks what it reads to the end. It has no mode for colour of more than 8 bits:
+those pixels come from OpenCV.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.formats import check_positions, decoding
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from numpy.typing import NDArray
+
+__all__ = ["EXIF_IFD", "GPS_IFD", "Decoded", "decode"]
+
+# Decoders that the bytes may be handed to: no others, for some start programs (EPS).
+_READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+_ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # not MPO: its further pictures are a camera's extras
+
+# Tags of TIFF, and of EXIF, which is made of them.
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 254, 256, 257, 258, 262, 274
+_SAMPLES, _X_DENSITY, _Y_DENSITY, _PLANAR, _DENSITY_UNIT, _EXTRA = 277, 282, 283, 284, 296, 338
+_SAMPLE_FORMAT, _ICC, EXIF_IFD, GPS_IFD = 339, 34675, 0x8769, 0x8825
+# Description, make, model, time, artist, copyright. Not orientation, which is applied, and not
+# sizes and offsets, which would be those of another file; the thumbnail would show the old picture.
+_EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
+_EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment is ours to write
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAX_PAGES = 1000
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Upright pixels and what the writer gives back.
+
+    Args:
+        pixels: ``(H, W, C)``: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or float32
+            in ``[0, 1]``. Writable and contiguous.
+        header: where the file has them ``icc``, ``exif``, ``dpi``, ``text``.
+    """
+
+    pixels: NDArray[Any]
+    header: dict[str, object]
+
+
+def decode(path: Path, max_pixels: int) -> Decoded:
+    """Decode the one picture in a file.
+
+    Raises:
+        InputFileError: not a picture, damaged, animated, of several pages, of a kind that is not
+            supported, or of more than ``max_pixels``.
+        ResourceError: there is not enough memory for it.
+    """
+    with decoding(path, "a picture"), _pillow(max_pixels):
+        with path.open("rb") as file:
+            start = file.read(26)
+        if start.startswith(_TIFF_STARTS):
+            return _decode_tiff(path, max_pixels)
+        return _decode_other(path, start, max_pixels)
+
+
+def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
+    with _open(path) as image:
+        check_positions(path, (image.height, image.width), max_pixels)
+        if image.format in _ANIMATED and getattr(image, "is_animated", False):
+            raise InputFileError(
+                f"read {path}: expected one picture, got an animation; save one frame of it"
+            )
+        image.load()  # to the end of the file: some of what follows is stored there
+        header = _metadata(image.info, image.getexif)
+        orientation = _orientation(image)
+        # A PNG's bit depth has its fixed place.
+        deep = image.format == "PNG" and start[24] == 16
+        pixels = _deep_pixels(path) if deep else _pixels(path, image, header)
+    return Decoded(_upright(pixels, orientation), header)
+
+
+def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
+    from PIL import Image
+
+    with path.open("rb") as file:
+        pages = _tiff_pages(file)
+        file.seek(0)
+        exif = Image.Exif()
+
+        def load_exif() -> PIL.Image.Exif:
+            exif.load_from_fp(file)
+            return exif
+
+        tags = pages[0]
+        info = {"icc_profile": tags.get(_ICC)}
+        if tags.get(_DENSITY_UNIT, 2) == 2 and _X_DENSITY in tags and _Y_DENSITY in tags:
+            info["dpi"] = (tags[_X_DENSITY], tags[_Y_DENSITY])
+        header = _metadata(info, load_exif)
+    check_positions(path, (tags[_HEIGHT], tags[_WIDTH]), max_pixels)
+    if any(not page.get(_SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
+        raise InputFileError(
+            f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
+        )
+    if max(tags.get(_BITS, (1,))) > 8:
+        return Decoded(_deep_tiff_pixels(path, tags), header)
+    with _open(path) as image, _silent_stderr():
+        image.load()  # applies the orientation itself
+        return Decoded(_pixels(path, image, header), header)
+
+
+def _open(path: Path) -> PIL.Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        Image.init()  # otherwise only the commonest formats are known
+        return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
+    except UnidentifiedImageError as error:
+        raise InputFileError(
+            f"read {path}: expected a picture ({', '.join(_READABLE)}), got content that is none "
+            "of these, or a damaged one; check the file"
+        ) from error
+
+
+def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> NDArray[Any]:
+    """Pixels of a picture of at most 8 bits; drops a profile that no longer fits them."""
+    import numpy as np
+
+    if image.mode in {"I", "F", "LAB"} or image.mode.startswith("I;"):
+        raise InputFileError(
+            f"read {path}: expected grey, RGB, CMYK or palette pixels, got pixels of kind "
+            f"'{image.mode}'; convert it to RGB"
+        )
+    icc = header.get("icc")
+    space = icc[16:20] if isinstance(icc, bytes) else b""
+    if space != b"RGB ":
+        header.pop("icc", None)
+        if (image.mode, space) in {("CMYK", b"CMYK"), ("L", b"GRAY")}:
+            image = _to_srgb(image, icc)
+    if image.has_transparency_data:
+        # Pillow knows a way back from premultiplied colours, one step at a time.
+        straight = image.convert("LA") if image.mode == "La" else image
+        image = straight.convert("LA" if straight.mode == "LA" else "RGBA")
+    else:
+        image = image.convert("L" if image.mode in {"1", "L"} else "RGB")
+    pixels = np.array(image)
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _to_srgb(image: PIL.Image.Image, icc: object) -> PIL.Image.Image:
+    from PIL import ImageCms
+
+    assert isinstance(icc, bytes)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        target = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return image  # a damaged profile: Pillow's plain conversion follows
+    return image if converted is None else converted
+
+
+def _deep_pixels(path: Path) -> NDArray[Any]:
+    """Pixels of more than 8 bits, through OpenCV, in R, G, B order."""
+    import cv2
+    import numpy as np
+
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if decoded is None:  # OpenCV's way to say no
+        raise InputFileError(
+            f"read {path}: expected a whole picture, got a damaged or unsupported one; "
+            "save it again"
+        )
+    if decoded.ndim == 2:
+        return decoded[..., None]
+    return np.ascontiguousarray(decoded[..., [2, 1, 0, 3][: decoded.shape[2]]])
+
+
+def _deep_tiff_pixels(path: Path, tags: Mapping[int, Any]) -> NDArray[Any]:
+    import numpy as np
+
+    bits, samples = set(tags[_BITS]), tags.get(_SAMPLES, 1)
+    kinds, photometric = set(tags.get(_SAMPLE_FORMAT, (1,))), tags.get(_PHOTOMETRIC)
+    if (
+        (bits, kinds) not in (({16}, {1}), ({32}, {3}))
+        or (photometric, samples) not in {(0, 1), (1, 1), (2, 3), (2, 4)}
+        or (samples > 1 and tags.get(_PLANAR, 1) != 1)
+    ):
+        raise InputFileError(
+            f"read {path}: expected a TIFF of 8 or 16 bits or float32, grey or RGB(A), planes "
+            f"interleaved, got {sorted(bits)} bits, {samples} samples, sample format "
+            f"{sorted(kinds)}, photometric {photometric}; convert it"
+        )
+    pixels = _deep_pixels(path)  # upright already
+    white = 1.0 if pixels.dtype == np.float32 else 65535
+    if pixels.dtype == np.float32 and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise InputFileError(
+            f"read {path}: expected float values from 0 to 1, got {pixels.min():g} to "
+            f"{pixels.max():g}; rescale them"
+        )
+    if photometric == 0:  # white is zero
+        pixels = (white - pixels).astype(pixels.dtype)
+    if samples == 4 and tags.get(_EXTRA, (2,))[0] == 1:  # colours premultiplied by alpha
+        alpha = np.maximum(pixels[..., 3:].astype(np.float64), 1e-9)
+        straight = np.minimum(pixels[..., :3] / alpha, 1) * white
+        pixels[..., :3] = straight if white == 1 else np.rint(straight)
+    return pixels
+
+
+def _tiff_pages(file: IO[bytes]) -> list[Mapping[int, Any]]:
+    from PIL import TiffImagePlugin
+
+    start = file.read(8)
+    if b"+" in start[2:4]:  # BigTIFF
+        start += file.read(8)
+    pages: list[Mapping[int, Any]] = []
+    directory = TiffImagePlugin.ImageFileDirectory_v2(start)
+    while directory.next and len(pages) < _MAX_PAGES:
+        offset = directory.next
+        file.seek(offset)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(start)
+        directory.next = 0  # stays when the directory cannot be read
+        directory.load(file)
+        pages.append(directory)
+    return pages
+
+
+def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> dict[str, object]:
+    header: dict[str, object] = {}
+    icc, dpi = info.get("icc_profile"), info.get("dpi")
+    if isinstance(icc, bytes) and len(icc) > 128:
+        header["icc"] = icc
+    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
+        density = tuple(float(value) for value in dpi or ())
+        if len(density) == 2 and all(1 <= value < 1e5 for value in density):
+            header["dpi"] = density
+    text = {
+        key: str(value)
+        for key, value in info.items()
+        # XMP and ImageMagick's raw profiles repeat the orientation.
+        if isinstance(key, str) and isinstance(value, str) and not key.startswith(_NOT_TEXT)
+    }
+    kept = _kept_exif(exif)
+    return header | ({"text": text} if text else {}) | ({"exif": kept} if kept else {})
+
+
+_NOT_TEXT = ("XML:", "Raw profile", "exif", "xmp")
+
+
+def _kept_exif(exif: Callable[[], PIL.Image.Exif]) -> bytes:
+    """The part of the EXIF record that stays true of another picture of the scene."""
+    from PIL import Image
+
+    # Of any class are the errors that a damaged record causes; it is no reason to refuse the
+    # picture.
+    with contextlib.suppress(Exception):
+        source, kept = exif(), Image.Exif()
+        for tag in _EXIF_KEPT:
+            if tag in source:
+                kept[tag] = source[tag]
+        for tag in (EXIF_IFD, GPS_IFD):
+            part = source.get_ifd(tag)
+            part = {key: value for key, value in part.items() if key not in _EXIF_DROPPED}
+            if part:
+                kept[tag] = part
+        return kept.tobytes() if len(kept) else b""
+    return b""
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    with contextlib.suppress(Exception):  # as above
+        return int(image.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo a camera's rotation: EXIF 2.3, tag 0x0112, "row 0 is visually …"."""
+    import numpy as np
+
+    if orientation in (5, 6, 7, 8):  # rows and columns are exchanged
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+@contextlib.contextmanager
+def _pillow(max_pixels: int) -> Iterator[None]:
+    """Pillow's warnings off, and its own size limit no tighter than ours.
+
+    Both are settings of the whole process, so one thread at a time changes them.
+    """
+    from PIL import Image
+
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None if before is None else max(before, max_pixels)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep off the screen what libtiff itself writes to stderr; it reaches us as errors."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

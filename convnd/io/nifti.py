@@ -1,0 +1,302 @@
+"""NIfTI volumes: ``.nii`` and ``.nii.gz``, versions 1 and 2, three spatial axes.
+
+A volume is a grid of shape ``(1, 1, I, J, K)`` in the file's own units (HU, …), its axes in the
+order they are stored, and spacing in millimetres from the header's ``pixdim``. The header comes
+along whole and is written back: affine with its codes, units, description, extensions. Values are
+written as float32, for the integer type of a scanner's file would quantise them. When the extent
+or spacing changed, the affine follows so that the field of view stays where it was.
+
+Files that load elsewhere but mislead are refused: pixdim that is zero or NaN, an affine that is
+NaN or singular, axes of length zero, complex and RGB voxels, nothing but NaN, headers that declare
+more than the file holds. Compressed files are read to their end, where the checksum is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.grid import Grid
+from convnd.io.formats import Format, check_positions, decoding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "MAX_VOXELS", "read_nifti"]
+
+MAX_VOXELS = 2**30  # 4 GiB as float32
+_LARGEST_START = 2**26  # header and extensions
+_LARGEST_REST = 2**20  # bytes after the voxels: padding
+_DEFLATE_LIMIT = 1100  # zlib packs at most 1032 bytes into one
+_GZIP = b"\x1f\x8b"
+_MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
+_BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+_COMMENT = 6  # NIfTI's code for an extension of plain text
+
+
+def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read one 3-D volume.
+
+    Args:
+        path: an existing file, compressed or not, whatever its suffix says.
+        max_pixels: largest number of voxels; None for `MAX_VOXELS`.
+
+    Returns:
+        Values ``(1, 1, I, J, K)``; spacing in mm; axes ``("i", "j", "k")``. ``header["nifti"]`` is
+        nibabel's header. A volume of fewer stored axes gets axes of length 1.
+
+    Raises:
+        InputFileError: damaged, hazardous (see the module), 4-D, or too large.
+        ResourceError: there is not enough memory for it.
+    """
+    import numpy as np
+    import torch
+
+    with decoding(path, "a NIfTI volume"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with path.open("rb") as file:
+            compressed = file.read(2) == _GZIP
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if compressed else file
+            header, content = _read_checked(
+                path, stream, compressed, MAX_VOXELS if max_pixels is None else max_pixels
+            )
+        spacing = _spacing(path, header)
+        _check_affine(path, header)
+        volume = _voxels(header, content)
+        missing = int(np.count_nonzero(~np.isfinite(volume)))
+        if missing == volume.size:
+            raise InputFileError(
+                f"read {path}: expected finite voxels, got none among {missing}; "
+                "check how the file was made"
+            )
+        values = torch.from_numpy(volume)[None, None]
+    return Grid(
+        values=values,
+        spacing=spacing,
+        units=("mm",) * 3,
+        axes=("i", "j", "k"),
+        channels=("0",),
+        header={"nifti": header, "non_finite": missing > 0},
+    )
+
+
+def _read_checked(
+    path: Path, stream: gzip.GzipFile | IO[bytes], compressed: bool, max_voxels: int
+) -> tuple[Any, bytes]:
+    """Header, and everything up to the last voxel, once the header was found to be plausible."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    start = stream.read(540)
+    kinds: dict[bytes, Any] = {
+        kind.sizeof_hdr.to_bytes(4, order): kind
+        for kind in (Nifti1Header, Nifti2Header)
+        for order in _BYTE_ORDERS
+    }
+    kind = kinds.get(start[:4])
+    if kind is None or len(start) < kind.sizeof_hdr:
+        raise InputFileError(
+            f"read {path}: expected a NIfTI header, got other content; check the file"
+        )
+    header = kind(start[: kind.sizeof_hdr], check=False)
+    magic = header["magic"].item()
+    if magic[:3] != kind.single_magic[:3]:
+        raise InputFileError(
+            f"read {path}: expected header and voxels in one file, got magic {magic!r}; "
+            "convert the .hdr/.img pair to .nii"
+        )
+    shape = _shape(path, header, max_voxels)
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise InputFileError(
+            f"read {path}: expected real voxels, got type {dtype}; "
+            "split complex or colour data into volumes"
+        )
+    offset = float(header["vox_offset"])
+    if not kind.sizeof_hdr <= offset <= _LARGEST_START:
+        raise InputFileError(
+            f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
+            "save it again"
+        )
+    size = int(offset) + math.prod(shape) * dtype.itemsize
+    held = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
+    content = b""
+    if size <= held:
+        content = start + stream.read(size - len(start) + compressed * (_LARGEST_REST + 1))
+    if len(content) < size:
+        raise InputFileError(
+            f"read {path}: expected {size:,} bytes for {' × '.join(map(str, shape))} voxels of "
+            f"{dtype}, got fewer; the file is cut short"
+        )
+    if len(content) > size + _LARGEST_REST:
+        raise InputFileError(
+            f"read {path}: expected {size:,} bytes, got many more; the header is wrong"
+        )
+    # Again, now with the extensions that follow it.
+    header = kind.from_fileobj(io.BytesIO(content[: int(offset)]), check=False)
+    return header, content[:size]
+
+
+def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, int, int]:
+    rank = int(header["dim"][0])
+    if not 1 <= rank <= 7:
+        raise InputFileError(
+            f"read {path}: expected 1 to 7 axes, got dim[0] = {rank}; save it again"
+        )
+    shape = [int(extent) for extent in header["dim"][1 : rank + 1]]
+    check_positions(path, tuple(shape), max_voxels)
+    if max(shape[3:], default=1) > 1:
+        raise InputFileError(
+            f"read {path}: expected one 3-D volume, got {rank}-D {' × '.join(map(str, shape))}; "
+            "split it and give one frame (4-D is not read as one yet)"
+        )
+    first, second, third = [*shape, 1, 1][:3]
+    return first, second, third
+
+
+def _spacing(path: Path, header: Any) -> tuple[float, ...]:
+    """Millimetres along i, j, k; axes that are not stored are 1 mm."""
+    rank = min(int(header["dim"][0]), 3)
+    pixdim = [float(step) for step in header["pixdim"][1 : rank + 1]]
+    if not all(0 < step < math.inf for step in pixdim):
+        raise InputFileError(
+            f"read {path}: expected positive finite pixdim, got {pixdim}; correct the header"
+        )
+    return tuple(step * _unit(header) for step in pixdim) + (1.0,) * (3 - rank)
+
+
+def _unit(header: Any) -> float:
+    try:
+        return _MILLIMETRES[header.get_xyzt_units()[0]]
+    except KeyError:  # a code that NIfTI does not define
+        return 1.0
+
+
+def _check_affine(path: Path, header: Any) -> None:
+    import numpy as np
+
+    for name, affine in _affines(header).items():
+        if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+            raise InputFileError(
+                f"read {path}: expected an invertible {name}, got {affine[:3].tolist()}; "
+                "correct the header"
+            )
+
+
+def _affines(header: Any) -> dict[str, NDArray[Any]]:
+    """The affines that the header says are valid."""
+    if int(header["qform_code"]) > 0 and header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1  # as the standard says of 0
+    return {
+        name: getattr(header, f"get_{name}")()
+        for name in ("qform", "sform")
+        if int(header[f"{name}_code"]) > 0
+    }
+
+
+def _voxels(header: Any, content: bytes) -> NDArray[Any]:
+    import numpy as np
+
+    shape = (*header.get_data_shape(), 1, 1)[:3]
+    stored = np.frombuffer(content, header.get_data_dtype(), offset=int(header["vox_offset"]))
+    stored = stored.reshape(shape, order="F")
+    slope, intercept = header.get_slope_inter()
+    volume = np.empty(shape, np.float32)
+    with np.errstate(over="raise"):  # beyond float32
+        for k in range(shape[2]):  # by slices: scaling in float64 would take twice the memory
+            plane = stored[..., k]
+            volume[..., k] = plane if slope is None else plane * np.float64(slope) + intercept
+    return volume
+
+
+def _write_nifti(
+    path: Path,
+    grid: Grid,
+    *,
+    record: Mapping[str, str],
+    quality: int | None,  # noqa: ARG001
+) -> None:
+    """Write float32 voxels under the header the grid came with, or a plain one."""
+    import nibabel as nib
+    import numpy as np
+
+    nibabel: Any = nib  # which has types for a part of itself only
+
+    if grid.values.shape[1] != 1:
+        raise ShapeError(
+            f"write: expected 1 channel for NIfTI, got {grid.values.shape[1]}; "
+            "write one file per channel"
+        )
+    volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
+    if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
+        raise NumericalError(
+            "write: expected finite voxels, as they were read, got NaN or infinity; "
+            "lower the step size or check the input"
+        )
+    header = _header_for(grid)
+    if record:
+        comment = json.dumps(dict(record)).encode("ascii")
+        header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, comment))
+    two = isinstance(header, nibabel.Nifti2Header)
+    image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(
+        volume.reshape(header.get_data_shape()), None, header
+    )
+    with path.open("wb") as file:
+        if path.name.lower().endswith(".gz"):
+            # No name and time: the same volume gives the same bytes.
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(file)
+
+
+def _header_for(grid: Grid) -> Any:
+    import nibabel as nib
+    import numpy as np
+
+    nibabel: Any = nib
+
+    known = grid.header.get("nifti")
+    if isinstance(known, nibabel.Nifti1Header):  # of which version 2 is a subclass
+        header = known.copy()
+        rank = len(header.get_data_shape())
+        before = (*header["pixdim"][1 : min(rank, 3) + 1] * _unit(header), 1.0, 1.0)[:3]
+    else:
+        header, rank, before = nibabel.Nifti1Header(), 3, (1.0, 1.0, 1.0)
+        header.set_xyzt_units("mm" if grid.units == ("mm",) * 3 else "unknown")
+        header.set_data_shape(grid.shape)
+        for name in ("qform", "sform"):
+            getattr(header, f"set_{name}")(np.eye(4), "aligned")
+    factor = np.divide(grid.spacing, before)
+    affines = _affines(header)
+    rank = max(rank, 3) if grid.shape[min(rank, 3) :] != (1,) * (3 - min(rank, 3)) else rank
+    header.set_data_dtype(np.float32)
+    header.set_data_shape((*grid.shape, *(1,) * 4)[:rank])
+    header.set_slope_inter(1, 0)
+    if not np.allclose(factor, 1, rtol=1e-6):
+        header["pixdim"][1:4] *= factor
+        # The corner of the first voxel stays, so its centre moves.
+        change = np.diag([*factor, 1.0])
+        change[:3, 3] = (factor - 1) / 2
+        for name, affine in affines.items():
+            getattr(header, f"set_{name}")(affine @ change, int(header[f"{name}_code"]))
+    return header
+
+
+FORMATS = (
+    Format(
+        name="NIfTI",
+        suffixes=(".nii", ".nii.gz"),
+        spatial_dims=3,
+        read=read_nifti,
+        write=_write_nifti,
+    ),
+)

@@ -1,0 +1,20 @@
+"""Content, style and smoothness losses, and the objective that they add up to."""
+
+from convnd.losses.base import INPUT, NORMALIZATIONS, Loss, Term, Window
+from convnd.losses.content import ContentLoss
+from convnd.losses.objective import Objective
+from convnd.losses.smoothness import TotalVariationLoss, total_variation
+from convnd.losses.style import StyleLoss
+
+__all__ = [
+    "INPUT",
+    "NORMALIZATIONS",
+    "ContentLoss",
+    "Loss",
+    "Objective",
+    "StyleLoss",
+    "Term",
+    "TotalVariationLoss",
+    "Window",
+    "total_variation",
+]

@@ -1,0 +1,79 @@
+"""The objective: weighted losses over the features of one backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import Backbone, Precision
+from convnd.errors import UsageError
+from convnd.losses.base import INPUT, Term, Window
+from convnd.stats import Sums
+
+__all__ = ["Objective"]
+
+
+class Objective:
+    r"""A function of additive statistics, :math:`L(x) = \sum_t w_t \Phi_t(\sum_{tiles} s_t)`.
+
+    It holds no iterate and decides nothing about how it is evaluated: `sums` may be asked for
+    tile by tile and added up before `value` makes a loss of them (see
+    `convnd.optimize.evaluate`).
+
+    Args:
+        backbone: gives the features; its parameters are cast to ``precision`` in place.
+        terms: the weighted losses.
+        precision: number format and layout of the features.
+
+    Raises:
+        UsageError: there is no term.
+    """
+
+    def __init__(
+        self, backbone: Backbone, terms: Sequence[Term], *, precision: Precision | None = None
+    ) -> None:
+        if not terms:
+            raise UsageError("Objective: expected at least one term, got none; add a loss")
+        self.backbone = backbone
+        self.terms = tuple(terms)
+        self.precision = Precision() if precision is None else precision
+        self.precision.apply(backbone)
+        names = dict.fromkeys(term.loss.layer for term in terms if term.loss.layer != INPUT)
+        self.layers = tuple(names)
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Features of every layer that a term reads, and the iterate itself as `INPUT`.
+
+        Args:
+            x: ``(1, C, *S)``, float32.
+        """
+        features = self.backbone(self.precision.layout(x), self.layers) if self.layers else {}
+        return {**features, INPUT: x}
+
+    def sums(
+        self, features: Mapping[str, Tensor], windows: Mapping[str, Window] | None = None
+    ) -> list[Sums]:
+        """The additive part of every term.
+
+        Args:
+            features: of a tile's own positions, halo cropped, as `features` gives them.
+            windows: where the tile lies in each layer; None is all of it.
+        """
+        return [
+            term.loss.sums(
+                features[term.loss.layer], None if windows is None else windows[term.loss.layer]
+            )
+            for term in self.terms
+        ]
+
+    def value(self, sums: Sequence[Sums]) -> tuple[Tensor, Tensor]:
+        """The loss, and each term's weighted share of it ``(number of terms,)``."""
+        shares = torch.stack(
+            [
+                term.loss.value(part) * term.weight
+                for term, part in zip(self.terms, sums, strict=True)
+            ]
+        )
+        return shares.sum(), shares.detach()

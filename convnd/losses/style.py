@@ -1,0 +1,88 @@
+"""Style: statistics of features that forget positions."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from convnd.errors import UsageError
+from convnd.losses.base import Window, check_normalization
+from convnd.stats import STATISTICS, Sums
+
+__all__ = ["StyleLoss"]
+
+
+class StyleLoss:
+    r"""Squared distance to a statistic of the style.
+
+    For the Gram matrix :math:`G = \sum_p a_p a_p^T` over ``P`` positions (in the notes
+    ``P = n_h n_w``) and ``n_c`` channels, with :math:`D = G(S) - G(G)`:
+
+    ============== ============================================== ===============================
+    normalization  value                                          source
+    ============== ============================================== ===============================
+    ``"notes"``    :math:`\lVert D\rVert_F^2 / (2 P n_c)`         lecture notes, no. 5
+    ``"gatys"``    :math:`\lVert D\rVert_F^2 / (4 P^2 n_c^2)`     Gatys et al. (2016), eq. 4
+    ``"mean"``     mean of :math:`(D/P)^2` over its entries       mean squared error
+    ``"balanced"`` :math:`\lVert D/P\rVert^2 / \lVert G(S)/P_S\rVert^2`  ours
+    ============== ============================================== ===============================
+
+    A style of another size than the result counts as if it had as many positions: its sums are
+    multiplied by ``P / P_S``, which leaves the printed formulas as they are for equal sizes.
+    Statistics other than the Gram matrix are compared per position, by ``"mean"`` or
+    ``"balanced"``.
+
+    Args:
+        target: sums of the style's features, by the same statistic (`convnd.stats.blend` joins
+            several).
+        layer: the layer they come from.
+        statistic: one of `convnd.stats.STATISTICS`.
+        normalization: one of `NORMALIZATIONS`.
+
+    Raises:
+        UnknownNameError: no such statistic or normalization.
+        UsageError: ``"notes"`` or ``"gatys"`` with another statistic than the Gram matrix.
+
+    >>> import torch
+    >>> target = STATISTICS["gram"].sums(torch.tensor([[[1.0, 1.0]]]))
+    >>> loss = StyleLoss(target, layer="relu1_1", normalization="notes")
+    >>> loss.value(loss.sums(torch.tensor([[[3.0, 1.0]]]))).item()  # (10 - 2)² / (2·2·1)
+    16.0
+    """
+
+    def __init__(
+        self,
+        target: Sums,
+        *,
+        layer: str,
+        statistic: str = "gram",
+        normalization: str = "balanced",
+    ) -> None:
+        self.layer = layer
+        self.normalization = check_normalization(normalization)
+        self.statistic = STATISTICS[statistic]
+        if statistic != "gram" and normalization in ("notes", "gatys"):
+            raise UsageError(
+                f"StyleLoss: expected the statistic gram with normalization {normalization}, "
+                f"which defines it for Gram matrices only, got {statistic!r}; use balanced or mean"
+            )
+        self.target = self.statistic.summary(target).detach()
+        energy = self.target.square().sum().item()
+        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
+
+    def sums(self, features: Tensor, window: Window | None = None) -> Sums:  # noqa: ARG002
+        """The statistic's sums; where the tile lies does not matter."""
+        return self.statistic.sums(features)
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss, a scalar."""
+        difference = (self.statistic.summary(sums) - self.target).flatten()
+        squared = difference.dot(difference)
+        if self.normalization == "balanced":
+            return squared / self._energy
+        if self.normalization == "mean":
+            return squared / difference.numel()
+        channels = self.target.shape[1]
+        # D is a sum over positions, the difference here a mean: the square brings P² back.
+        if self.normalization == "notes":
+            return squared * sums.count / (2 * channels)
+        return squared / (4 * channels**2)

@@ -1,0 +1,116 @@
+"""Resampling to another size, over any number of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convnd.errors import ShapeError, UsageError
+from convnd.nn._native import apply_separably, check_batched
+from convnd.registry import unknown_name
+from convnd.shapes import ntuple
+
+__all__ = ["RESIZE_MODES", "resize_nd"]
+
+RESIZE_MODES = {
+    "nearest": "nearest-exact",
+    "linear": "bilinear",
+    "cubic": "bicubic",
+    "area": "area",
+}
+"""Our name for each way of resampling, and that of torch's operator of two axes."""
+
+
+def resize_nd(
+    x: Tensor,
+    size: int | Sequence[int] | None = None,
+    *,
+    scale: float | Sequence[float] | None = None,
+    mode: str = "linear",
+    antialias: bool = True,
+) -> Tensor:
+    """Sample the same field of view with another number of samples along each axis.
+
+    Samples stand for cells: cell ``i`` of S has its centre at ``(i + ½) / S`` of the extent
+    (``align_corners=False``), so the field of view stays where it is.
+
+    Args:
+        x: ``(B, C, *S)``, any number of spatial axes.
+        size: samples along each axis afterwards, one number or one per axis.
+        scale: instead of ``size``, a factor for all axes or one per axis; the size is rounded,
+            and at least 1.
+        mode: one of `RESIZE_MODES`: the sample whose cell holds the centre; linear and cubic
+            interpolation; the mean of the samples that a new cell touches.
+        antialias: whether linear and cubic widen their kernel when shrinking, so that detail
+            finer than the new samples is averaged instead of aliased. As in torch and Pillow,
+            the cubic kernel is then that of Keys (1981), a = −½, also where nothing shrinks;
+            without it torch takes a = −¾.
+
+    Returns:
+        ``(B, C, *size)``, of the type of ``x``; ``x`` itself where the size stays.
+
+    Raises:
+        UsageError: both or neither of size and scale, or a scale that is not positive.
+        UnknownNameError: no such mode.
+        ShapeError: the size does not fit the axes of ``x``.
+
+    All four are separable, so two axes at a time go through torch's 2-D operators, whatever the
+    rank. Results are deterministic; on CUDA, torch has no deterministic gradient for them.
+
+    >>> resize_nd(torch.arange(4.0).view(1, 1, 4), 2, mode="area").tolist()
+    [[[0.5, 2.5]]]
+    """
+    if mode not in RESIZE_MODES:
+        raise unknown_name("resize: mode", mode, list(RESIZE_MODES))
+    ndim = x.ndim - 2
+    check_batched("resize", x, max(1, ndim))
+    target = _target(tuple(x.shape[2:]), size, scale)
+    if target == tuple(x.shape[2:]):
+        return x
+    smooth = antialias and mode in ("linear", "cubic")
+    # Torch's antialiased operators know no 16-bit types.
+    widen = smooth and x.element_size() < 4
+
+    def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
+        here = [
+            samples if axis is None else target[axis]
+            for axis, samples in zip(axes, part.shape[2:], strict=True)
+        ]
+        if here == list(part.shape[2:]):
+            return part
+        return F.interpolate(part, here, mode=RESIZE_MODES[mode], antialias=smooth)
+
+    y = x.float() if widen else x
+    if ndim == 1:
+        y = apply(y[..., None], (0, None))[..., 0]
+    else:
+        y = apply_separably(y, apply, at_once=2)
+    return y.to(x.dtype)
+
+
+def _target(
+    shape: tuple[int, ...],
+    size: int | Sequence[int] | None,
+    scale: float | Sequence[float] | None,
+) -> tuple[int, ...]:
+    if size is not None and scale is None:
+        return ntuple(size, len(shape), "resize: size")
+    if scale is None or size is not None:
+        raise UsageError(
+            f"resize: expected either size or scale, got size={size}, scale={scale}; give one"
+        )
+    factors = [scale] * len(shape) if isinstance(scale, int | float) else list(scale)
+    if len(factors) != len(shape):
+        raise ShapeError(
+            f"resize: expected one scale or {len(shape)}, got {scale}; give one for each axis"
+        )
+    if not all(0 < factor < torch.inf for factor in factors):
+        raise UsageError(
+            f"resize: expected positive finite scale, got {scale}; 0.5 halves, 2 doubles"
+        )
+    return tuple(
+        max(1, round(samples * factor)) for samples, factor in zip(shape, factors, strict=True)
+    )

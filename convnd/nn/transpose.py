@@ -1,0 +1,194 @@
+"""Transposed convolution over any number of axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from convnd.nn._native import NATIVE, check_batched
+from convnd.nn.conv import alone, initialise, sum_over_taps
+from convnd.nn.pad import pad_nd
+from convnd.shapes import Layer, Padding, ntuple, output_size
+
+__all__ = ["ConvTransposeNd", "conv_transpose_nd"]
+
+
+def conv_transpose_nd(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    r"""The gradient of `conv_nd` with respect to its input, used as a layer that enlarges.
+
+    .. math:: y_{o}[s n + d t - p] \mathrel{+}= w_{co}[t]\, x_c[n]
+
+    Args:
+        x: ``(B, C, *S)``, any number N ≥ 1 of spatial axes.
+        weight: ``(C, O / groups, *K)``; its rank says what N is.
+        bias: ``(O,)``.
+        stride: step between the places of the input samples, one number or one per axis.
+        padding: samples taken off the output: a number, or a ``(low, high)`` pair per axis.
+        output_padding: samples added behind the output, fewer than the stride or the dilation.
+        dilation: distance between taps.
+        groups: groups of channels that are convolved apart.
+
+    Returns:
+        ``(B, O, *S')`` with ``S' = (S − 1)·s − low − high + d·(K − 1) + output_padding + 1``.
+
+    Raises:
+        ShapeError: ranks, channels or sizes do not fit, or nothing of the output is left.
+
+    Above three axes one is folded: output samples at the same place between two input samples
+    use the same taps, so each such phase is one operator of N − 1 axes, as in `conv_nd`.
+
+    >>> x = torch.ones(1, 1, 2, 2, 2, 2)
+    >>> conv_transpose_nd(x, x, stride=2).shape
+    torch.Size([1, 1, 4, 4, 4, 4])
+    """
+    ndim = weight.ndim - 2
+    check_batched("conv_transpose", x, ndim, channels=weight.shape[0])
+    layer = Layer.build(
+        "convtranspose",
+        ndim,
+        kernel=weight.shape[2:],
+        stride=stride,
+        dilation=dilation,
+        padding=padding,
+        channels=weight.shape[1] * groups,
+        groups=groups,
+        output_padding=output_padding,
+    )
+    layer.weight_shape(weight.shape[0])  # for its errors
+    return apply_transpose(x, weight, bias, layer)
+
+
+def apply_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """`conv_transpose_nd` with its arguments made into a layer."""
+    output_size(x.shape[2:], layer)  # for its errors
+    return _transpose(x, weight, bias, layer)
+
+
+def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    if layer.ndim not in NATIVE:
+        return _transpose_folded(x, weight, bias, layer)
+    conv_transpose = NATIVE[layer.ndim].conv_transpose
+    both = tuple(map(min, layer.padding))
+    y = conv_transpose(
+        x, weight, bias, layer.stride, both, layer.output_padding, layer.groups, layer.dilation
+    )
+    for axis, ((low, high), done) in enumerate(zip(layer.padding, both, strict=True), start=2):
+        if low != high:
+            y = y.narrow(axis, low - done, y.shape[axis] - low - high + 2 * done)
+    return y
+
+
+def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """Fold the axis with the fewest taps into the batch, and its taps into the channels."""
+    fold = layer.kernel.index(min(layer.kernel))
+    taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
+    samples, skip = x.shape[2 + fold], layer.padding[fold][0]
+    total = output_size(x.shape[2:], layer)[fold]
+    # Output sample q·step + phase takes input q − back through tap t, t·gap = back·step + phase.
+    first, last = skip // step, (skip + total - 1) // step
+    front, behind = max(0, layer.reach[fold] // step - first), max(0, last + 1 - samples)
+    x = pad_nd(x, alone((front, behind), fold, layer.ndim)).movedim(2 + fold, 0)  # (T, B, C, *S)
+    lower = partial(_transpose, layer=layer.without_axis(fold))
+    slab_shape = (last + 1 - first, *x.shape[1:])
+    phases = []
+    for phase in range(step):
+        used = [tap for tap in range(taps) if tap * gap % step == phase]
+        parts = [weight.select(2 + fold, tap) for tap in used]  # each (C, O / groups, *K')
+        starts = [first + front - tap * gap // step for tap in used]
+        slabs = [x[start : start + last + 1 - first] for start in starts]
+        if not used:  # between the taps of a stride longer than the kernel lies only the bias
+            parts, slabs = [weight.select(2 + fold, 0)], [x.new_zeros(slab_shape)]
+        y = sum_over_taps(slabs, parts, bias, lower, groups=layer.groups, weight_axis=0)
+        phases.append(y)
+    y = phases[0] if step == 1 else torch.stack(phases, 1).flatten(0, 1)
+    return y.narrow(0, skip - first * step, total).movedim(0, 2 + fold)
+
+
+class ConvTransposeNd(nn.Module):
+    """`conv_transpose_nd` with weights.
+
+    Its ``state_dict`` is that of torch's ``ConvTranspose1d``, ``2d`` and ``3d``, both ways.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: taps, one number or one per axis.
+        spatial_dims: number of spatial axes, any from 1.
+        stride: as in `conv_transpose_nd`, like the arguments up to ``groups``.
+        padding: samples taken off the output.
+        output_padding: samples added behind the output.
+        dilation: distance between taps.
+        groups: groups of channels that are convolved apart.
+        bias: whether to add one learnt number per output channel.
+        generator: source of the first weights, which are distributed as torch's.
+        device: where the weights live.
+        dtype: their type.
+
+    Raises:
+        ShapeError: an argument does not fit ``spatial_dims``, or groups do not divide the
+            channels; later, the input does not fit.
+
+    >>> up = ConvTransposeNd(8, 4, 4, spatial_dims=3, stride=2, padding=1)
+    >>> up(torch.zeros(1, 8, 5, 5, 5)).shape
+    torch.Size([1, 4, 10, 10, 10])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *,
+        spatial_dims: int,
+        stride: int | Sequence[int] = 1,
+        padding: Padding = 0,
+        output_padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.layer = Layer.build(
+            "convtranspose",
+            ntuple(spatial_dims, 1, "spatial_dims")[0],
+            kernel=kernel_size,
+            stride=stride,
+            dilation=dilation,
+            padding=padding,
+            channels=out_channels,
+            groups=groups,
+            bias=bias,
+            output_padding=output_padding,
+        )
+        self.bias: nn.Parameter | None
+        shape = self.layer.weight_shape(in_channels)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        offset = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+        self.register_parameter("bias", offset if bias else None)
+        initialise(self.weight, self.bias, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``."""
+        check_batched("ConvTransposeNd", x, self.layer.ndim, channels=self.in_channels)
+        return apply_transpose(x, self.weight, self.bias, self.layer)
+
+    def extra_repr(self) -> str:
+        """The geometry, for ``print``."""
+        return f"{self.in_channels}, {self.layer}, spatial_dims={self.layer.ndim}"

@@ -1,0 +1,58 @@
+"""From an objective and an iterate to a loss and its gradient.
+
+An evaluator is any function of this module's type `Evaluate`. There is one today, for inputs that
+are evaluated whole. Because objectives are functions of sums, two more fit in here without any
+other room knowing: tile by tile in two passes, and spread over processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd.losses import Objective
+
+__all__ = ["Evaluate", "Evaluation", "evaluate_whole"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A loss and its gradient at one iterate.
+
+    Args:
+        loss: the objective's value.
+        parts: weighted share of each term by name.
+        gradient: of the loss, shaped as the iterate.
+    """
+
+    loss: float
+    parts: Mapping[str, float]
+    gradient: Tensor
+
+
+Evaluate = Callable[[Objective, Tensor], Evaluation]
+
+
+def evaluate_whole(objective: Objective, x: Tensor) -> Evaluation:
+    """Evaluate in one piece.
+
+    Args:
+        objective: what to evaluate.
+        x: ``(1, C, *S)``, float32.
+
+    Returns:
+        Loss and gradient; neither is checked for being finite.
+    """
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        loss, shares = objective.value(objective.sums(objective.features(x)))
+        (gradient,) = torch.autograd.grad(loss, x)
+    total, *values = torch.cat([loss.detach().reshape(1), shares]).tolist()  # one transfer
+    parts: dict[str, float] = {}
+    for term, value in zip(objective.terms, values, strict=True):
+        parts[term.name] = parts.get(term.name, 0.0) + value
+    # Optimisers read the gradient as a flat vector, in the order of the iterate.
+    return Evaluation(total, parts, gradient.contiguous())

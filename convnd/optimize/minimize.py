@@ -1,0 +1,152 @@
+"""The loop: it yields every step, the caller decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd.errors import NumericalError, UsageError
+from convnd.losses import Objective
+from convnd.optimize.evaluate import Evaluate, evaluate_whole
+from convnd.registry import Registry
+
+__all__ = ["OPTIMIZERS", "Step", "minimize"]
+
+Make = Callable[[Tensor, float], torch.optim.Optimizer]
+
+# The best of a run may be exceeded this many times before a step counts as diverged: steps
+# without a line search do rise a little now and then.
+_DIVERGED = 10.0
+_RETRIES = 6
+
+# Pairs of gradient and step that L-BFGS remembers; 100, torch's default, gains nothing that was
+# measurable and costs 600 MiB at 512².
+_HISTORY = 20
+
+
+def _lbfgs(x: Tensor, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.LBFGS(
+        [x], lr=rate, max_iter=1, history_size=_HISTORY, tolerance_grad=0, tolerance_change=0
+    )
+
+
+def _adam(x: Tensor, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam([x], lr=rate, betas=(0.9, 0.99))
+
+
+def _gradient_descent(x: Tensor, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD([x], lr=rate)
+
+
+@dataclass(frozen=True)
+class _Optimizer:
+    make: Make
+    rate: float
+
+
+OPTIMIZERS: Registry[_Optimizer] = Registry("optimizer")
+OPTIMIZERS.add("lbfgs", _Optimizer(_lbfgs, 1.0))
+OPTIMIZERS.add("adam", _Optimizer(_adam, 0.02))  # of values that span about 1
+OPTIMIZERS.add("gradient-descent", _Optimizer(_gradient_descent, 1.0))  # G := G - rate · dJ/dG
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluated iterate.
+
+    Args:
+        index: 0 for the start.
+        loss: the objective at `values`.
+        parts: weighted share of each term by name.
+        values: the iterate ``(1, C, *S)``; later steps do not change it.
+    """
+
+    index: int
+    loss: float
+    parts: Mapping[str, float]
+    values: Tensor
+
+
+def minimize(
+    objective: Objective,
+    start: Tensor,
+    *,
+    steps: int,
+    optimizer: str = "lbfgs",
+    learning_rate: float | None = None,
+    evaluate: Evaluate = evaluate_whole,
+) -> Iterator[Step]:
+    """Walk downhill from ``start``, yielding every evaluated iterate.
+
+    Each step costs one evaluation. A step that is not finite or far above the best is taken back:
+    the walk goes on from the best iterate at half the rate, with a fresh memory.
+
+    Args:
+        objective: what to make small.
+        start: ``(1, C, *S)``; left as it is.
+        steps: steps to take; ``steps + 1`` iterates are yielded, the start first.
+        optimizer: one of `OPTIMIZERS`.
+        learning_rate: of the optimizer; None takes its own.
+        evaluate: gives loss and gradient.
+
+    Raises:
+        UnknownNameError: no such optimizer.
+        UsageError: ``steps`` or ``learning_rate`` is not positive.
+        NumericalError: loss or gradient is not finite at the start, or again and again after
+            smaller steps. What was yielded last is the last good iterate.
+
+    >>> from convnd.backbones import VGG, VGG19
+    >>> from convnd.losses import Term, TotalVariationLoss
+    >>> net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1)
+    >>> smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
+    >>> start = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]])
+    >>> *_, last = minimize(smooth, start, steps=20)
+    >>> last.index, last.loss < 1e-6
+    (20, True)
+    """
+    chosen = OPTIMIZERS[optimizer]
+    rate = chosen.rate if learning_rate is None else learning_rate
+    if steps < 0:
+        raise UsageError(f"minimize: expected steps of at least 0, got {steps}; correct it")
+    if not 0 < rate < math.inf:
+        raise UsageError(
+            f"minimize: expected a positive finite learning rate, got {rate}; correct it"
+        )
+    x = start.detach().clone(memory_format=torch.contiguous_format)
+    descend = chosen.make(x, rate)
+    best: Step | None = None
+    retries = 0
+    index = 0
+    while True:
+        found = evaluate(objective, x)
+        if _diverged(found.loss, found.gradient, best):
+            if best is None or retries == _RETRIES:
+                raise NumericalError(
+                    f"minimize: expected a finite loss that falls, got {found.loss:g} at step "
+                    f"{index}; use a smaller learning rate, --precision float32, or check the "
+                    "input for values that are not finite"
+                )
+            retries += 1
+            x = best.values.clone()
+            descend = chosen.make(x, rate / 2**retries)
+            continue
+        step = Step(index, found.loss, found.parts, x.clone())
+        if best is None or step.loss <= best.loss:
+            best = step
+        yield step
+        if index == steps:
+            return
+        x.grad = found.gradient
+        # torch's L-BFGS asks for the loss through a closure, and asks once with max_iter=1.
+        descend.step(lambda loss=found.loss: loss)  # type: ignore[misc]
+        index += 1
+
+
+def _diverged(loss: float, gradient: Tensor, best: Step | None) -> bool:
+    if not math.isfinite(loss) or not math.isfinite(gradient.sum().item()):
+        return True
+    return best is not None and loss > _DIVERGED * best.loss + 1e-6

@@ -1,0 +1,144 @@
+"""What a position of a deep layer sees of the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from convnd.errors import ShapeError
+from convnd.shapes.layer import Layer
+
+__all__ = ["ReceptiveField"]
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    r"""What a position of a layer sees of the input of the stack.
+
+    Position ``k`` sees the input positions ``p`` with
+    ``offset + k·stride ≤ p < offset + k·stride + size``, some of which may lie outside of the
+    input: there it sees padding. With dilation this is the hull of what it sees.
+
+    Composition with a layer that has stride s', offset o' and size k' in its own input:
+
+    .. math:: o + r\,o',\qquad r\,s',\qquad n + r\,(k' - 1)
+
+    for a field of stride r, offset o and size n (Araujo et al., "Computing receptive fields of
+    convolutional neural networks", Distill 2019). After a transposed convolution the stride is a
+    fraction, and so may be offset and size: the field is then the set of whole ``p`` with
+    ``offset + k·stride ≤ p ≤ offset + k·stride + size − 1``, whose number changes from position
+    to position; `span` is the largest.
+
+    Args:
+        size: extent along each axis, in input samples.
+        stride: input samples from one position to the next.
+        offset: where the field of position 0 starts; negative through padding.
+
+    >>> field = ReceptiveField.identity(1)
+    >>> for _ in range(2):
+    ...     field = field.after(Layer.build("conv", 1, kernel=5, channels=16))
+    >>> field.size, field.stride, field.region((3,), (14,))
+    ((9,), (1,), (slice(3, 12, None),))
+    """
+
+    size: tuple[int | Fraction, ...]
+    stride: tuple[int | Fraction, ...]
+    offset: tuple[int | Fraction, ...]
+
+    @classmethod
+    def identity(cls, ndim: int) -> ReceptiveField:
+        """The field of the input itself: every position sees itself."""
+        return cls((1,) * ndim, (1,) * ndim, (0,) * ndim)
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.size)
+
+    @property
+    def span(self) -> tuple[int, ...]:
+        """Largest number of input samples along each axis that one position sees."""
+        return tuple(math.floor(size) for size in self.size)
+
+    def after(self, layer: Layer) -> ReceptiveField:
+        """The field of the positions of ``layer``, whose input positions have this field.
+
+        Raises:
+            ShapeError: the layer has another number of axes.
+        """
+        if layer.ndim != self.ndim:
+            raise ShapeError(
+                f"{layer}: expected a receptive field of {layer.ndim} axes, got {self.ndim}; "
+                "make both of one rank"
+            )
+        sizes, strides, offsets = [], [], []
+        for axis, (reach, step, (low, _)) in enumerate(
+            zip(layer.reach, layer.stride, layer.padding, strict=True)
+        ):
+            size, stride, offset = self.size[axis], self.stride[axis], self.offset[axis]
+            if layer.kind == "convtranspose":
+                # Output o takes input i through tap t where o = i·step − low + dilation·t.
+                inner = Fraction(1, step), Fraction(low - reach, step), Fraction(reach, step)
+            else:
+                inner = Fraction(step), Fraction(-low), Fraction(reach)
+            sizes.append(_whole(size + stride * inner[2]))
+            strides.append(_whole(stride * inner[0]))
+            offsets.append(_whole(offset + stride * inner[1]))
+        return ReceptiveField(tuple(sizes), tuple(strides), tuple(offsets))
+
+    def window(self, index: Sequence[int | range]) -> tuple[range, ...]:
+        """Input positions seen from a position, or from a block of positions, borders ignored.
+
+        Args:
+            index: one position, or one range of positions, for each axis.
+
+        Raises:
+            ShapeError: another number of axes.
+
+        >>> first = ReceptiveField.identity(2).after(
+        ...     Layer.build("conv", 2, kernel=3, padding="same", channels=1)
+        ... )
+        >>> first.window((0, range(2, 4)))
+        (range(-1, 2), range(1, 5))
+        """
+        if len(index) != self.ndim:
+            raise ShapeError(
+                f"receptive field: expected an index of {self.ndim} axes, got {tuple(index)}; "
+                "give a position or a range for each"
+            )
+        result = []
+        for at, size, stride, offset in zip(
+            index, self.size, self.stride, self.offset, strict=True
+        ):
+            block = range(at, at + 1) if isinstance(at, int) else at
+            low = math.ceil(offset + min(block, default=0) * stride)
+            high = math.floor(offset + max(block, default=0) * stride + size - 1)
+            result.append(range(low, high + 1 if block else low))
+        return tuple(result)
+
+    def region(self, index: Sequence[int | range], extent: Sequence[int]) -> tuple[slice, ...]:
+        """`window`, cropped to an input of ``extent``, ready for ``x[(..., *region)]``.
+
+        Args:
+            index: one position, or one range of positions, for each axis.
+            extent: samples of the input along each axis.
+
+        Raises:
+            ShapeError: another number of axes.
+        """
+        if len(extent) != self.ndim:
+            raise ShapeError(
+                f"receptive field: expected an extent of {self.ndim} axes, got {tuple(extent)}; "
+                "leave out the batch and channel axes"
+            )
+        return tuple(
+            slice(start := min(max(seen.start, 0), count), max(min(seen.stop, count), start))
+            for seen, count in zip(self.window(index), extent, strict=True)
+        )
+
+
+def _whole(value: int | Fraction) -> int | Fraction:
+    """An int where the fraction is one, so that ordinary stacks never show fractions."""
+    return int(value) if value == int(value) else value

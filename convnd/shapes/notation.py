@@ -1,0 +1,151 @@
+"""Layers and shapes as people type them.
+
+A layer is its kind, its kernel, for convolutions its filters, then options::
+
+    conv:5:16                                  5 taps along every axis, 16 filters
+    conv:5x3x3:16,stride=2,padding=same        5×3×3 taps, one size per axis
+    conv:3:8,dilation=2,groups=4,bias=no
+    conv:4:8,padding=1/2                       1 in front of every axis, 2 behind
+    maxpool:2   avgpool:3,stride=2             the stride is the kernel if left out
+    convtranspose:4:8,stride=2,padding=1,output_padding=1
+
+Wherever a number stands for all axes, ``x`` between numbers gives one to each: ``2x1x1``,
+``1/2x0x0``. ``pool`` means ``maxpool``. A shape is its axes and then its channels: ``14x14x3``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from convnd.errors import ShapeError, UsageError
+from convnd.registry import unknown_name
+from convnd.shapes.layer import KINDS, Layer
+
+__all__ = ["parse_layer", "parse_shape"]
+
+_ALIASES = {"pool": "maxpool"}
+
+
+def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, ...], int]:
+    """Size and channels out of ``S1x…xSNxC``.
+
+    Args:
+        text: the sizes of the axes, then the number of channels.
+        spatial_dims: the number of axes expected; left out, it follows from the text.
+
+    Raises:
+        UsageError: not whole positive numbers with ``x`` between them.
+        ShapeError: another number of axes than ``spatial_dims``.
+
+    >>> parse_shape("14x14x3")
+    ((14, 14), 3)
+    """
+    pieces = text.lower().replace("×", "x").split("x")
+    for piece in pieces:
+        if not piece.isdecimal() or int(piece) < 1:
+            raise UsageError(
+                f"shape {text!r}: expected positive whole numbers with x between them, "
+                f"got {piece!r}; write for example 14x14x3"
+            )
+    *size, channels = (int(piece) for piece in pieces)
+    if not size or len(size) != (len(size) if spatial_dims is None else spatial_dims):
+        axes = "at least 1 axis" if spatial_dims is None else f"{spatial_dims} axes"
+        example = "x".join(["14"] * (spatial_dims or 1))
+        raise ShapeError(
+            f"shape {text!r}: expected {axes} and then the channels, got {len(size)} and the "
+            f"channels; write for example {example}x1"
+        )
+    return tuple(size), channels
+
+
+def parse_layer(text: str, spatial_dims: int) -> Layer:
+    """A layer out of its notation (see `convnd.shapes.notation`).
+
+    Args:
+        text: for example ``conv:5:16,stride=2``.
+        spatial_dims: number of axes of what the layer works on.
+
+    Raises:
+        UnknownNameError: an unknown kind or option, with the nearest known one.
+        UsageError: a piece that cannot be read; the message quotes it.
+        ShapeError: the numbers do not fit the number of axes.
+
+    >>> parse_layer("conv:5x3:16,stride=2,padding=1/2", 2).padding
+    ((1, 2), (1, 2))
+    >>> str(parse_layer("pool:2", 3))
+    'maxpool:2'
+    """
+    head, *options = text.split(",")
+    kind, *numbers = head.split(":")
+    kind = _ALIASES.get(kind, kind)
+    if kind not in KINDS:
+        raise unknown_name(f"layer {text!r}", kind, [*KINDS, *_ALIASES])
+    pooling = kind.endswith("pool")
+    if len(numbers) != (1 if pooling else 2):
+        shape = f"{kind}:KERNEL" if pooling else f"{kind}:KERNEL:FILTERS"
+        example = f"{kind}:2" if pooling else f"{kind}:5:16"
+        raise UsageError(
+            f"layer {text!r}: expected {shape}, got {head!r}; write for example {example}"
+        )
+    arguments: dict[str, Any] = {"kernel": _sizes(text, numbers[0])}
+    if not pooling:
+        arguments["channels"] = _number(text, numbers[1])
+    for option in options:
+        key, equals, value = option.partition("=")
+        if key not in _READERS:
+            raise unknown_name(f"layer {text!r}: option", key, list(_READERS))
+        if not equals or not value:
+            raise UsageError(
+                f"layer {text!r}: expected {key}=VALUE, got {option!r}; give the option a value"
+            )
+        if key in arguments:
+            raise UsageError(
+                f"layer {text!r}: expected {key} once, got it again in {option!r}; keep one"
+            )
+        arguments[key] = _READERS[key](text, value)
+    if len(arguments.get("padding", "several")) == 1:
+        arguments["padding"] *= spatial_dims
+    try:
+        return Layer.build(kind, spatial_dims, **arguments)
+    except ShapeError as error:
+        raise ShapeError(f"layer {text!r}: {error}") from None
+
+
+def _number(text: str, piece: str) -> int:
+    if not piece.isdecimal():
+        raise UsageError(
+            f"layer {text!r}: expected a whole number, got {piece!r}; write for example conv:5:16"
+        )
+    return int(piece)
+
+
+def _sizes(text: str, piece: str) -> int | tuple[int, ...]:
+    numbers = tuple(_number(text, item) for item in piece.split("x"))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _padding(text: str, piece: str) -> str | tuple[tuple[int, int], ...]:
+    if piece in ("same", "valid"):
+        return piece
+    pairs = []
+    for item in piece.split("x"):
+        low, slash, high = item.partition("/")
+        pairs.append((_number(text, low), _number(text, high if slash else low)))
+    return tuple(pairs)
+
+
+def _switch(text: str, piece: str) -> bool:
+    if piece not in ("yes", "no"):
+        raise UsageError(f"layer {text!r}: expected yes or no, got {piece!r}; write bias=no")
+    return piece == "yes"
+
+
+_READERS: dict[str, Callable[[str, str], object]] = {
+    "stride": _sizes,
+    "dilation": _sizes,
+    "padding": _padding,
+    "groups": _number,
+    "bias": _switch,
+    "output_padding": _sizes,
+}

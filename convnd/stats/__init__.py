@@ -1,0 +1,27 @@
+"""Statistics of features that forget positions and add up over tiles.
+
+`STATISTICS` is the table of names; `Sums` and `Statistic` say what an entry has to be.
+"""
+
+from __future__ import annotations
+
+from convnd.registry import Registry
+from convnd.stats.base import Statistic, Sums, blend
+from convnd.stats.gram import GramStatistic, gram_matrix
+from convnd.stats.moments import CovarianceStatistic, MomentStatistic
+
+__all__ = [
+    "STATISTICS",
+    "CovarianceStatistic",
+    "GramStatistic",
+    "MomentStatistic",
+    "Statistic",
+    "Sums",
+    "blend",
+    "gram_matrix",
+]
+
+STATISTICS: Registry[Statistic] = Registry("statistic")
+STATISTICS.add("gram", GramStatistic())
+STATISTICS.add("moments", MomentStatistic())
+STATISTICS.add("covariance", CovarianceStatistic())

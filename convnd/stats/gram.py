@@ -1,0 +1,94 @@
+"""The Gram matrix: which channels are active together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.errors import ShapeError
+from convnd.stats.base import Sums
+
+__all__ = ["GramStatistic", "gram_matrix"]
+
+# Products in bfloat16 are rounded to 8 bits when they are stored; summing this many of them in
+# float32 brings the error of the sum well below that of the features.
+_CHUNKS = 64
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    r"""Sums of products of channels over all positions.
+
+    .. math:: G_{kk'} = \sum_p a_{pk} a_{pk'}
+
+    as in the notes and in Gatys et al. (2016). One matrix product forwards and one backwards
+    (its gradient :math:`a (\bar G + \bar G^T)`), no copy when channels are innermost in memory.
+
+    Args:
+        features: ``(B, C, *S)``, any number of spatial axes.
+
+    Returns:
+        ``(B, C, C)``, float32 (float64 for float64 features).
+
+    Raises:
+        ShapeError: there is no spatial axis.
+
+    >>> gram_matrix(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]]))
+    tensor([[[5., 2.],
+             [2., 1.]]])
+    """
+    if features.ndim < 3:
+        raise ShapeError(
+            f"gram_matrix: expected features (B, C, *S), got shape {tuple(features.shape)}; "
+            "keep the batch and spatial axes"
+        )
+    result: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
+    return result
+
+
+class GramStatistic:
+    """`gram_matrix` as an additive statistic."""
+
+    def sums(self, features: Tensor) -> Sums:
+        """Sums of products of channels ``(B, C, C)``."""
+        return Sums(gram_matrix(features), math.prod(features.shape[2:]))
+
+    def summary(self, sums: Sums) -> Tensor:
+        """Mean products of channels ``(B, C, C)``."""
+        return sums.total / sums.count
+
+
+def _rows(features: Tensor) -> Tensor:
+    # Positions as rows: a view when channels are innermost, and a transposed view otherwise.
+    moved = features.movedim(1, -1)  # (B, *S, C)
+    if moved.is_contiguous():
+        return moved.flatten(1, -2)  # (B, N, C)
+    return features.flatten(2).mT  # (B, N, C)
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        rows = _rows(features)
+        if rows.dtype in (torch.float32, torch.float64):
+            return rows.mT @ rows
+        batch, count, channels = rows.shape
+        size = math.ceil(count / _CHUNKS)
+        whole = count // size * size
+        parts = rows[:, :whole].reshape(-1, size, channels)
+        total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
+        rest = rows[:, whole:].float()
+        return total + rest.mT @ rest
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (features,) = ctx.saved_tensors
+        (gradient,) = gradients
+        symmetric = (gradient + gradient.mT).to(features.dtype)
+        moved = features.movedim(1, -1)  # (B, *S, C)
+        if moved.is_contiguous():
+            return (moved.flatten(1, -2) @ symmetric).view(moved.shape).movedim(-1, 1)
+        return (symmetric @ features.flatten(2)).view(features.shape)

@@ -1,0 +1,56 @@
+"""Means, variances and covariances of channels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from convnd.stats.base import Sums
+from convnd.stats.gram import gram_matrix
+
+__all__ = ["CovarianceStatistic", "MomentStatistic"]
+
+
+class MomentStatistic:
+    r"""Mean and variance of each channel.
+
+    .. math:: \mu_k = \frac1N \sum_p a_{pk}, \qquad \sigma_k^2 = \frac1N \sum_p a_{pk}^2 - \mu_k^2
+
+    Li et al. (2017, "Demystifying neural style transfer") showed that matching these alone
+    already carries style. Kept as :math:`\sum a` and :math:`\sum a^2`, which add up over tiles.
+    """
+
+    def sums(self, features: Tensor) -> Sums:
+        """Sums of values and of squares ``(B, 2, C)``."""
+        flat = features.flatten(2)
+        if flat.dtype not in (torch.float32, torch.float64):
+            flat = flat.float()
+        total = torch.stack([flat.sum(2), flat.square().sum(2)], 1)
+        return Sums(total, math.prod(features.shape[2:]))
+
+    def summary(self, sums: Sums) -> Tensor:
+        """Mean and variance ``(B, 2, C)``."""
+        mean, square = (sums.total / sums.count).unbind(1)
+        return torch.stack([mean, square - mean.square()], 1)
+
+
+class CovarianceStatistic:
+    r"""Covariance of channels: the Gram matrix of what is left without the mean, and the mean.
+
+    .. math:: \Sigma = \frac1N \sum_p a_p a_p^T - \mu \mu^T
+    """
+
+    def sums(self, features: Tensor) -> Sums:
+        """Sums of products, and of values in a last column ``(B, C, C + 1)``."""
+        values = features.flatten(2)
+        if values.dtype not in (torch.float32, torch.float64):
+            values = values.float()
+        total = torch.cat([gram_matrix(features), values.sum(2, keepdim=True)], 2)
+        return Sums(total, math.prod(features.shape[2:]))
+
+    def summary(self, sums: Sums) -> Tensor:
+        """Covariance, and the mean in a last column ``(B, C, C + 1)``."""
+        products, mean = (sums.total / sums.count).tensor_split([-1], 2)
+        return torch.cat([products - mean @ mean.mT, mean], 2)

@@ -1,0 +1,142 @@
+"""Pictures: how they enter a style transfer, and what comes back to their owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convnd.errors import InputFileError
+from convnd_tasks.kind import Prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.grid import Grid
+    from convnd_tasks.options import StyleOptions
+
+__all__ = ["keep_luminance_only", "match_colors", "prepare"]
+
+# Below this the deepest style layer sees less than one sample.
+_SMALLEST = 16
+
+# Luma of ITU-R BT.601, the weights of the Y in YIQ and YCbCr.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def prepare(content: Grid | None, styles: Sequence[Grid], options: StyleOptions) -> Prepared:
+    """Pictures as values for `convnd_tasks.style_transfer.StyleTransfer`.
+
+    Args:
+        content: ``(1, 3, H, W)`` in ``[0, 1]``, or None for a texture.
+        styles: the same, of any size.
+        options: reads ``colors`` and ``size``.
+
+    Raises:
+        InputFileError: a picture is too small, or too thin at this size.
+    """
+    from convnd.nn import resize_nd
+    from convnd_tasks.style_transfer import fit
+
+    for name, grid in [("content", content), *(("style", style) for style in styles)]:
+        if grid is not None and min(grid.shape) < _SMALLEST:
+            raise InputFileError(
+                f"{name}: expected a picture of at least {_SMALLEST}x{_SMALLEST} pixels, got "
+                f"{grid.shape[1]}x{grid.shape[0]}; use a larger one"
+            )
+    size = fit((1, 1) if content is None else content.shape, options.size or 512)
+    if content is not None and options.size == 0:
+        size = content.shape
+    if min(size) < _SMALLEST:
+        raise InputFileError(
+            f"content: expected at least {_SMALLEST} pixels along each side at --size "
+            f"{options.size}, got {size[1]}x{size[0]}; crop the picture or use a larger --size"
+        )
+    if content is None:
+        return Prepared(
+            content=None,
+            styles=tuple(style.values for style in styles),
+            size=size,
+            restore=lambda values: styles[0].with_values(values.clamp(0, 1)),
+        )
+    working = content.values
+    if size != content.shape:
+        working = resize_nd(working, size, mode="linear", antialias=True)
+    pictures = tuple(style.values for style in styles)
+    if options.colors == "match":
+        pictures = tuple(match_colors(picture, working) for picture in pictures)
+
+    def restore(values: Tensor) -> Grid:
+        if options.colors == "luminance":
+            values = keep_luminance_only(values, working)
+        return content.with_values(values.clamp(0, 1))
+
+    return Prepared(content=working, styles=pictures, size=size, restore=restore)
+
+
+def match_colors(picture: Tensor, reference: Tensor) -> Tensor:
+    r"""The picture with the mean and covariance of the reference's colours.
+
+    .. math:: x' = \Sigma_r^{1/2} \Sigma_x^{-1/2} (x - \mu_x) + \mu_r
+
+    Gatys et al. (2016), "Preserving color in neural artistic style transfer", with symmetric
+    square roots; of all linear maps that do this, one close to the least change.
+
+    Args:
+        picture: ``(1, 3, *S)``.
+        reference: ``(1, 3, *S')``.
+
+    Returns:
+        ``(1, 3, *S)``, clamped to ``[0, 1]``.
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> a, b = torch.rand(1, 3, 50, generator=g) / 9, torch.rand(1, 3, 70, generator=g) / 2 + 0.2
+    >>> (match_colors(a, b).mean() - b.mean()).abs().item() < 1e-3
+    True
+    """
+    import torch
+
+    def moments(values: Tensor) -> tuple[Tensor, Tensor]:
+        flat = values[0].flatten(1).double()
+        return flat.mean(1, keepdim=True), torch.cov(flat, correction=0)
+
+    def power(matrix: Tensor, exponent: float) -> Tensor:
+        values, vectors = torch.linalg.eigh(matrix)
+        # A picture of one colour has no covariance to invert.
+        return (vectors * values.clamp_min(1e-8) ** exponent) @ vectors.mT
+
+    mean, covariance = moments(picture)
+    wanted_mean, wanted = moments(reference)
+    change = power(wanted, 0.5) @ power(covariance, -0.5)
+    flat = picture[0].flatten(1).double()
+    matched = change @ (flat - mean) + wanted_mean
+    return matched.view(picture.shape).clamp(0, 1).to(picture.dtype)
+
+
+def keep_luminance_only(values: Tensor, reference: Tensor) -> Tensor:
+    """The luminance of the one with the chrominance of the other.
+
+    Luminance is the luma of BT.601; chrominance what a colour differs from its luma by.
+
+    Args:
+        values: ``(1, 3, H, W)``, gives the luminance.
+        reference: ``(1, 3, H', W')``, gives the chrominance; resized when needed.
+
+    Returns:
+        ``(1, 3, H, W)``, not clamped.
+
+    >>> import torch
+    >>> grey, red = torch.full((1, 3, 1, 1), 0.5), torch.tensor([0.6, 0.2, 0.2]).view(1, 3, 1, 1)
+    >>> keep_luminance_only(grey, red).flatten().tolist()
+    [0.7804..., 0.3804..., 0.3804...]
+    """
+    import torch
+
+    from convnd.nn import resize_nd
+
+    reference = reference.to(values.device)
+    if reference.shape != values.shape:
+        reference = resize_nd(reference, values.shape[2:], mode="linear", antialias=True)
+    weights = torch.tensor(_LUMA, device=values.device).view(1, 3, 1, 1)
+    luma = ((values.clamp(0, 1) - reference) * weights).sum(1, keepdim=True)
+    return reference + luma

@@ -1,0 +1,131 @@
+"""The options of style transfer: one dataclass for library, command line and record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from convnd.errors import UsageError
+from convnd.registry import unknown_name
+
+__all__ = ["COLORS", "STARTS", "StyleOptions"]
+
+COLORS = ("style", "luminance", "match")
+"""Whose colours the result has: the style's; the content's, by changing luminance only; the
+content's, by giving the style the content's colours first."""
+
+STARTS = ("content", "style", "random")
+"""What the iterate starts as; the command line also takes a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleOptions:
+    """How a style transfer is done, the same for every number of spatial axes.
+
+    Args:
+        backbone: name of the network, see ``convnd backbones``.
+        content_layers: layers whose features are kept.
+        style_layers: layers whose statistics become the style's.
+        style_layer_weights: one for each style layer; empty is all alike. Only ratios matter.
+        content_weight: alpha of the notes.
+        style_weight: beta of the notes.
+        smoothness: weight of the total variation, in units of the content's own.
+        statistic: what of the features is style, see `convnd.stats.STATISTICS`.
+        normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
+        blend: one weight for each style; empty is all alike.
+        style_scale: size of the style's patterns relative to how they are in its file, when the
+            style is brought to as many samples as the result.
+        colors: one of `COLORS`; images only.
+        pooling: "max" as trained, or "avg".
+        inflation: how the network's kernels gain axes, see `convnd.backbones.change_rank`.
+        size: samples along the longest axis of the result; 0 is the content's own size.
+        scales: sizes to work at from coarse to fine, each twice the one before.
+        steps: of all scales together.
+        optimizer: see `convnd.optimize.OPTIMIZERS`.
+        learning_rate: of the optimizer; None takes its own.
+        start: one of `STARTS`.
+        seed: of everything random.
+        precision: "auto" (bfloat16 where it is native), "float32" or "bfloat16".
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        UsageError: a value is outside its range; the message names option and range.
+
+    >>> StyleOptions(style_weight=-1)
+    Traceback (most recent call last):
+    convnd.errors.UsageError: style_weight: expected 0 <= style_weight <= 1e+12, got -1; correct it
+    """
+
+    backbone: str = "vgg19"
+    content_layers: tuple[str, ...] = ("relu4_2",)
+    style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    style_layer_weights: tuple[float, ...] = ()
+    content_weight: float = 1.0
+    style_weight: float = 30.0
+    smoothness: float = 0.0
+    statistic: str = "gram"
+    normalization: str = "balanced"
+    blend: tuple[float, ...] = ()
+    style_scale: float = 1.0
+    colors: str = "style"
+    pooling: str = "max"
+    inflation: str = "mean"
+    size: int = 512
+    scales: int = 3
+    steps: int = 200
+    optimizer: str = "lbfgs"
+    learning_rate: float | None = None
+    start: str = "content"
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("content_weight", 0, 1e12),
+            ("style_weight", 0, 1e12),
+            ("smoothness", 0, 1e12),
+            ("style_scale", 0.05, 20),
+            ("size", 0, 1 << 20),
+            ("scales", 1, 16),
+            ("steps", 0, 10_000_000),
+            ("seed", 0, 2**63 - 1),
+            ("learning_rate", 1e-12, 1e12),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
+                raise UsageError(
+                    f"{name}: expected {low:g} <= {name} <= {high:g}, got {value:g}; correct it"
+                )
+        for name, choices in (("colors", COLORS), ("start", STARTS)):
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), list(choices))
+        for name in ("style_layer_weights", "blend"):
+            weights = getattr(self, name)
+            if weights and not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+                raise UsageError(
+                    f"{name}: expected finite weights of at least 0, not all 0, got "
+                    f"{', '.join(f'{weight:g}' for weight in weights)}; correct them"
+                )
+        if self.style_layer_weights and len(self.style_layer_weights) != len(self.style_layers):
+            raise UsageError(
+                f"style_layer_weights: expected one for each of {len(self.style_layers)} style "
+                f"layers, got {len(self.style_layer_weights)}; give as many"
+            )
+        if not self.content_weight and not self.style_weight:
+            raise UsageError(
+                "content_weight, style_weight: expected one of them above 0, got 0 and 0; "
+                "there would be nothing to do"
+            )
+
+    def record(self) -> dict[str, str]:
+        """Every option as text, to be kept inside the result.
+
+        >>> StyleOptions().record()["content_layers"]
+        'relu4_2'
+        """
+        return {
+            name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            for name, value in dataclasses.asdict(self).items()
+        }

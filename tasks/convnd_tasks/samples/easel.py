@@ -1,0 +1,183 @@
+"""Soft-edged shapes and materials for painting scenes, in units of the picture's height."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from convnd_tasks.samples.fields import Array, Lattice, interpolate, smoothstep
+
+__all__ = ["Box", "Colour", "Easel", "rgb"]
+
+Box: TypeAlias = tuple[slice, slice]
+Colour: TypeAlias = Array
+"""``(3,)``, or ``(3, h, w)`` for the box it is laid into."""
+
+
+def rgb(code: str) -> Array:
+    """A colour written as six hexadecimal digits, ``(3,)`` in ``[0, 1]``.
+
+    >>> rgb("ff0000").tolist()
+    [1.0, 0.0, 0.0]
+    """
+    return np.array([int(code[k : k + 2], 16) for k in (0, 2, 4)], dtype=np.float32) / 255
+
+
+class Easel:
+    """An RGB picture being painted back to front, antialiased.
+
+    Positions are ``(x, y)``: ``y`` from 0 at the top to 1 at the bottom, ``x`` from 0 to the
+    aspect ratio.
+
+    Args:
+        shape: ``(H, W)``.
+        seed: of all textures.
+    """
+
+    def __init__(self, shape: tuple[int, int], seed: int) -> None:
+        self.lattice = Lattice(shape, seed)
+        self.pixel = 1.0 / shape[0]
+        self.aspect = shape[1] / shape[0]
+        self.picture = np.zeros((3, *shape), dtype=np.float32)
+        self.y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5) * np.float32(self.pixel)
+        self.x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5) * np.float32(self.pixel)
+        unit = min(1.0, self.aspect)
+        # Materials at three scales that every shape shares; boxes cut their part out of them.
+        self.grain = self.lattice.fbm("grain", 0.008 / unit, 3, 0.7)
+        self.stain = self.lattice.fbm("stain", 0.09 / unit, 5, 0.6)
+        self.leaves = self.lattice.fbm("leaves", 0.035 / unit, 5, 0.75)
+
+    def box(self, left: float, top: float, right: float, bottom: float) -> Box:
+        """Samples that a region may touch, one more on each side."""
+        height, width = self.lattice.shape
+
+        def span(low: float, high: float, n: int) -> slice:
+            first = min(max(math.floor(low / self.pixel) - 1, 0), n)
+            return slice(first, max(first, min(math.ceil(high / self.pixel) + 1, n)))
+
+        return span(top, bottom, height), span(left, right, width)
+
+    def at(self, box: Box) -> tuple[Array, Array]:
+        """``x`` as ``(1, w)`` and ``y`` as ``(h, 1)`` inside a box."""
+        return self.x[:, box[1]], self.y[box[0]]
+
+    def convex(self, points: Sequence[tuple[float, float]]) -> tuple[Box, Array]:
+        """Box and coverage ``(h, w)`` of a convex polygon, corners in either order."""
+        p = np.asarray(points, dtype=np.float32)
+        box = self.box(p[:, 0].min(), p[:, 1].min(), p[:, 0].max(), p[:, 1].max())
+        x, y = self.at(box)
+        centre = p.mean(axis=0)
+        inside = np.full((y.size, x.size), np.inf, dtype=np.float32)
+        for a, b in zip(p, np.roll(p, -1, axis=0), strict=True):
+            normal = np.array([b[1] - a[1], a[0] - b[0]], dtype=np.float32)
+            length = float(np.hypot(*normal))
+            if length == 0:
+                continue
+            normal *= (1.0 if normal @ (centre - a) >= 0 else -1.0) / length
+            np.minimum(inside, (x - a[0]) * normal[0] + (y - a[1]) * normal[1], out=inside)
+        return box, np.clip(inside / np.float32(self.pixel) + 0.5, 0, 1)
+
+    def lay(self, box: Box, mask: Array, colour: Colour) -> None:
+        """Blend a colour into a box."""
+        if colour.ndim == 1:
+            colour = colour[:, None, None]
+        part = self.picture[:, *box]
+        part += mask * (colour - part)
+
+    def polygon(self, points: Sequence[tuple[float, float]], colour: Array, rough: float) -> Box:
+        """A convex shape of a material: ``rough`` scales its grain and stains."""
+        box, mask = self.convex(points)
+        self.lay(box, mask, self.material(box, colour, rough))
+        return box
+
+    def material(self, box: Box, colour: Array, rough: float) -> Array:
+        """A colour with grain and stains, ``(3, h, w)``."""
+        texture = 1 + rough * (0.5 * self.grain[box] + 0.6 * self.stain[box])
+        return np.asarray(colour[:, None, None] * texture, dtype=np.float32)
+
+    def line(
+        self, a: tuple[float, float], b: tuple[float, float], width: float, colour: Array
+    ) -> None:
+        """A straight bar of the given width."""
+        d = np.array([b[0] - a[0], b[1] - a[1]])
+        n = np.array([-d[1], d[0]]) / max(float(np.hypot(*d)), 1e-9) * width / 2
+        corners = [
+            (a[0] + n[0], a[1] + n[1]),
+            (b[0] + n[0], b[1] + n[1]),
+            (b[0] - n[0], b[1] - n[1]),
+            (a[0] - n[0], a[1] - n[1]),
+        ]
+        self.polygon(corners, colour, 0.25)
+
+    def disc(self, x0: float, y0: float, radius: float, colour: Array) -> None:
+        """A filled circle."""
+        box = self.box(x0 - radius, y0 - radius, x0 + radius, y0 + radius)
+        x, y = self.at(box)
+        d = np.sqrt((x - x0) ** 2 + (y - y0) ** 2)
+        self.lay(box, np.clip((radius - d) / np.float32(self.pixel) + 0.5, 0, 1), colour)
+
+    def foliage(self, x0: float, y0: float, rx: float, ry: float, dark: Array, light: Array) -> None:
+        """A leafy crown: ragged outline, light from the upper left, clumps of leaves."""
+        box = self.box(x0 - 1.3 * rx, y0 - 1.3 * ry, x0 + 1.3 * rx, y0 + 1.3 * ry)
+        x, y = self.at(box)
+        u, v = (x - x0) / rx, (y - y0) / ry
+        leaves = self.leaves[box]
+        soft = 1.5 * self.pixel / min(rx, ry)
+        inside = 1 - np.sqrt(u * u + v * v) + 0.16 * leaves
+        mask = smoothstep(-soft, soft, inside)
+        lit = 0.42 - 0.30 * u * 0.7 - 0.42 * v + 0.17 * leaves + 0.13 * self.grain[box]
+        lit = np.clip(lit, 0, 1.25)
+        self.lay(box, mask, dark[:, None, None] * (1 - lit) + light[:, None, None] * lit)
+
+    def sky(self, zenith: Array, horizon: Array, line: float, cover: float = 0.0) -> None:
+        """Sky above ``y = line``: gradient and cumulus clouds that flatten with distance."""
+        t = np.clip(self.y / line, 0, 1) ** 1.4
+        sky = zenith[:, None, None] * (1 - t) + horizon[:, None, None] * t
+        wide = max(self.aspect, 1.0)
+        # Clouds lie on a ceiling seen in perspective: rows nearer the horizon are farther away.
+        depth = 0.22 / np.maximum(line * 1.12 - self.y, 0.03)
+        field = self.lattice.finer(1).fbm("clouds", 0.30, 7, 0.55)
+        rows = np.clip(depth * 0.55, 0, 0.98) * (self.lattice.shape[0] - 1)
+        columns = (self.x - wide / 2) * np.clip(depth, 0.4, 2.2) * 0.5 + wide / 2
+        columns = np.mod(columns, wide) / self.pixel
+        rows, columns = np.broadcast_arrays(rows, columns)
+        density, lit = (
+            interpolate(field[None], [rows, columns])[0],
+            interpolate(field[None], [rows - 0.03 / self.pixel, columns - 0.02 / self.pixel])[0],
+        )
+        mask = smoothstep(0.15 - cover, 1.15 - cover, density) * np.clip(1.15 - 0.5 * t, 0, 1)
+        shade = np.clip(0.86 + 0.16 * (density - lit), 0.62, 1.05)
+        cloud = shade * np.array([1.0, 0.985, 0.965], dtype=np.float32)[:, None, None]
+        self.picture[:] = sky + mask * (cloud - sky)
+
+    def mirror(self, line: float, depth: Array, swell: float) -> None:
+        """Water below ``y = line``: the picture above it upside down, broken by ripples."""
+        box = self.box(0, line, self.aspect, 1)
+        x, y = self.at(box)
+        if y.size == 0:
+            return
+        near = (y - line) / max(1 - line, 1e-6)
+        unit = min(1.0, self.aspect)
+        long = self.lattice.fbm("swell", [0.016 / unit, 0.16 / unit], 4, 0.6)[box]
+        short = self.lattice.fbm("ripple", [0.005 / unit, 0.035 / unit], 3, 0.7)[box]
+        wave = (0.6 * long + 0.5 * short) * (0.15 + near)
+        rows = (2 * line - y - np.abs(0.012 * swell * wave) * 2 - 0.02 * near) / self.pixel
+        columns = (x + 0.012 * swell * wave) / self.pixel - 0.5
+        rows, columns = np.broadcast_arrays(rows, columns)
+        seen = interpolate(self.picture, [rows, columns])
+        fresnel = np.clip(0.80 - 0.38 * near + 0.10 * wave, 0.15, 0.92)
+        water = depth[:, None, None] * (0.9 + 0.18 * wave)
+        glint = 0.35 * smoothstep(1.35, 2.4, short + 0.4 * long) * (0.3 + 0.7 * near)
+        edge = np.clip((y - line) / np.float32(self.pixel) + 0.5, 0, 1)
+        self.lay(box, edge, water + fresnel * (seen * 0.93 - water) + glint)
+
+    def finish(self) -> Array:
+        """The picture as a lens would leave it: gentle vignette and grain, ``(3, H, W)``."""
+        u = (self.x / self.aspect - 0.5) * 2
+        v = (self.y - 0.5) * 2
+        vignette = 1 - 0.10 * (u * u + v * v)
+        film = 1 + 0.018 * self.grain
+        return np.clip(self.picture * vignette * film, 0, 1).astype(np.float32)

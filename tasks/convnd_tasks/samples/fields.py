@@ -1,0 +1,245 @@
+"""Fields of any rank: coordinates, noise, flow and interpolation, all from one seed.
+
+Positions are measured in units of the shortest side, so that a larger ``size`` shows the same
+picture in finer detail, and every function costs time linear in the number of samples. Rank is
+data: nothing here lists dimensions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Lattice", "flow", "interpolate", "ramp", "reduce_blocks", "smoothstep"]
+
+Array: TypeAlias = NDArray[np.float32]
+
+# Mean of the sum of squared cubic B-spline weights over one cell, 151/315 per axis: dividing by
+# its root gives the noise unit variance at every rank and size.
+_SPLINE_POWER = 151 / 315
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where the samples of a field lie, and the seed of everything random in it.
+
+    Args:
+        shape: extent along each axis, in samples; any rank.
+        seed: with ``tag`` arguments it determines every draw; no global state is touched.
+
+    >>> Lattice((4, 8), seed=0).extent
+    (1.0, 2.0)
+    """
+
+    shape: tuple[int, ...]
+    seed: int
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def step(self) -> float:
+        """Distance between two samples, in units of the shortest side."""
+        return 1.0 / min(self.shape)
+
+    @property
+    def extent(self) -> tuple[float, ...]:
+        """Length of each axis, in units of the shortest side."""
+        return tuple(n * self.step for n in self.shape)
+
+    def rng(self, tag: str, index: int = 0) -> np.random.Generator:
+        """A generator of its own for each use, so that one more draw elsewhere changes nothing."""
+        return np.random.default_rng([self.seed, zlib.crc32(tag.encode()), index])
+
+    def coords(self) -> list[Array]:
+        """Centre of each sample along each axis, as an open mesh that broadcasts to ``shape``.
+
+        >>> [c.shape for c in Lattice((2, 3), seed=0).coords()]
+        [(2, 1), (1, 3)]
+        """
+        axes = [(np.arange(n, dtype=np.float32) + np.float32(0.5)) * self.step for n in self.shape]
+        return list(np.meshgrid(*axes, indexing="ij", sparse=True))
+
+    def finer(self, factor: int) -> Lattice:
+        """The same field of view with ``factor`` times the samples per axis."""
+        return Lattice(tuple(n * factor for n in self.shape), self.seed)
+
+    def noise(self, tag: str, scale: float | Sequence[float], index: int = 0) -> Array:
+        """Smooth noise of zero mean and unit variance: cubic B-splines over random knots.
+
+        Args:
+            tag: names the field; another tag gives an independent field.
+            scale: distance between knots, in units of the shortest side; one per axis or one
+                for all. Where it is below two samples the field becomes white noise.
+            index: number of the octave.
+
+        Returns:
+            ``(*S)``.
+        """
+        rng = self.rng(tag, index)
+        scales = [scale] * self.ndim if isinstance(scale, int | float) else list(scale)
+        phase = rng.random(self.ndim)
+        knots = [
+            math.floor(length / s + p) + 5
+            for length, s, p in zip(self.extent, scales, phase, strict=True)
+        ]
+        field = rng.standard_normal(knots, dtype=np.float32)
+        for axis, (x, s, p) in enumerate(zip(self.coords(), scales, phase, strict=True)):
+            field = _spline(field, axis, (x.ravel() / s + p).astype(np.float32))
+        return field * np.float32(_SPLINE_POWER ** (-self.ndim / 2))
+
+    def fbm(
+        self,
+        tag: str,
+        scale: float | Sequence[float],
+        octaves: int = 6,
+        gain: float = 0.5,
+        *,
+        ridged: bool = False,
+    ) -> Array:
+        """Fractal noise: octaves of `noise`, each half as large and ``gain`` times as strong.
+
+        Octaves finer than two samples are left out, which band-limits the field.
+
+        Args:
+            tag: names the field.
+            scale: distance between knots of the first octave.
+            octaves: how many at most.
+            gain: amplitude ratio of successive octaves.
+            ridged: fold each octave to ``1 − 2|n|``, which makes creases (ridges, veins).
+
+        Returns:
+            ``(*S)``, about zero mean and unit variance.
+        """
+        scales = np.full(self.ndim, scale) if isinstance(scale, int | float) else np.array(scale)
+        total = np.zeros(self.shape, dtype=np.float32)
+        power = 0.0
+        for octave in range(octaves):
+            if octave > 0 and scales.min() < 2 * self.step:
+                break
+            layer = self.noise(tag, list(scales), octave)
+            if ridged:
+                layer = np.float32(1.32) - np.abs(layer) * np.float32(1.66)  # unit variance again
+            total += layer * np.float32(gain**octave)
+            power += gain ** (2 * octave)
+            scales = scales / 2
+        total /= np.float32(math.sqrt(power))
+        return total
+
+
+def _spline(field: Array, axis: int, at: Array) -> Array:
+    """Cubic B-spline interpolation along one axis at positions counted in knots."""
+    low = np.floor(at)
+    f = at - low
+    first = low.astype(np.int64)
+    weights = (
+        (1 - f) ** 3 / 6,
+        (3 * f**3 - 6 * f**2 + 4) / 6,
+        (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6,
+        f**3 / 6,
+    )
+    shape = [1] * field.ndim
+    shape[axis] = at.size
+    out = np.zeros((*field.shape[:axis], at.size, *field.shape[axis + 1 :]), dtype=np.float32)
+    for j, w in enumerate(weights):
+        out += field.take(first + j, axis=axis) * w.reshape(shape)
+    return out
+
+
+def interpolate(field: Array, at: Sequence[Array]) -> Array:
+    """Linear interpolation of a field between its samples; outside, the border continues.
+
+    Args:
+        field: ``(C, *S)``.
+        at: one array of positions per axis, in samples, all of one shape ``P``.
+
+    Returns:
+        ``(C, *P)``.
+
+    >>> interpolate(np.arange(4, dtype=np.float32)[None], [np.array([0.5, 2.25])])
+    array([[0.5 , 2.25]], dtype=float32)
+    """
+    size = field.shape[1:]
+    lows, fractions = [], []
+    for x, n in zip(at, size, strict=True):
+        x = np.clip(x, 0, n - 1)
+        low = np.minimum(x.astype(np.int64), max(n - 2, 0))
+        lows.append(low)
+        fractions.append((x - low).astype(np.float32))
+    flat = field.reshape(len(field), -1)
+    out = np.zeros((len(field), *np.shape(at[0])), dtype=np.float32)
+    for corner in itertools.product((0, 1), repeat=len(size)):
+        weight = np.ones((), dtype=np.float32)
+        index = np.zeros((), dtype=np.int64)
+        for bit, low, f, n in zip(corner, lows, fractions, size, strict=True):
+            weight = weight * (f if bit else 1 - f)
+            index = index * n + np.minimum(low + bit, n - 1)
+        out += flat[:, index] * weight
+    return out
+
+
+def flow(lattice: Lattice, potentials: Sequence[Array], drift: float = 0.0) -> Array:
+    r"""A flow without sources or sinks, at any rank.
+
+    .. math:: v_a = \sum_b \partial_b A_{ab} + d_a,\qquad A_{ab} = -A_{ba}
+
+    In 2-D this is the curl of a stream function, in 3-D the usual curl; a 1-D flow without
+    sources is constant.
+
+    Args:
+        lattice: where.
+        potentials: ``A_ab`` for every pair ``a < b``, each ``(*S)``.
+        drift: constant speed along the last axis.
+
+    Returns:
+        ``(N, *S)``, not normalised.
+    """
+    n = lattice.ndim
+    v = np.zeros((n, *lattice.shape), dtype=np.float32)
+    v[-1] = drift
+    for (a, b), potential in zip(itertools.combinations(range(n), 2), potentials, strict=True):
+        if lattice.shape[b] > 1:
+            v[a] += np.gradient(potential, lattice.step, axis=b)
+        if lattice.shape[a] > 1:
+            v[b] -= np.gradient(potential, lattice.step, axis=a)
+    return v
+
+
+def ramp(stops: Array, tone: Array) -> Array:
+    """Colours along a gradient.
+
+    Args:
+        stops: ``(K, C)`` colours at equal distances from 0 to 1.
+        tone: ``(*S)``; values outside ``[0, 1]`` take the end colours.
+
+    Returns:
+        ``(C, *S)``.
+
+    >>> ramp(np.array([[0.0], [1.0]], dtype=np.float32), np.array([0.25, 2.0]))
+    array([[0.25, 1.  ]], dtype=float32)
+    """
+    return interpolate(np.ascontiguousarray(stops.T), [np.asarray(tone) * (len(stops) - 1)])
+
+
+def smoothstep(low: float, high: float, x: Array) -> Array:
+    """0 below ``low``, 1 above ``high``, smooth between; ``low > high`` reverses it."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
+
+
+def reduce_blocks(values: Array, factor: int) -> Array:
+    """Mean over blocks of ``factor`` samples per axis: ``(C, *S) -> (C, *S / factor)``."""
+    for axis in range(1, values.ndim):
+        n = values.shape[axis] // factor
+        split = (*values.shape[:axis], n, factor, *values.shape[axis + 1 :])
+        values = values.reshape(split).mean(axis=axis + 1, dtype=np.float32)
+    return values

@@ -1,0 +1,278 @@
+"""Style transfer over any number of spatial axes: values in, steps out.
+
+Images, signals, volumes and clips differ in how they are read and written. What happens in
+between is here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import choose_device, choose_precision, load
+from convnd.errors import UsageError
+from convnd.losses import (
+    ContentLoss,
+    Objective,
+    StyleLoss,
+    Term,
+    TotalVariationLoss,
+    total_variation,
+)
+from convnd.nn import resize_nd
+from convnd.optimize import minimize, pyramid_sizes, refine, spread_steps
+from convnd.stats import STATISTICS, Sums, blend
+from convnd_tasks.options import StyleOptions
+
+__all__ = ["Progress", "StyleTransfer", "fit"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluated iterate of a transfer.
+
+    Args:
+        step: of `steps`, over all scales; 0 is the start.
+        steps: how many there will be.
+        scale: number of the current size, from 1 (coarse).
+        scales: how many sizes.
+        done: share of the whole work that is done, in ``[0, 1]``.
+        loss: the objective.
+        parts: weighted share of content, style and smoothness in it.
+        values: the iterate ``(1, C, *S)`` at the current size.
+    """
+
+    step: int
+    steps: int
+    scale: int
+    scales: int
+    done: float
+    loss: float
+    parts: Mapping[str, float]
+    values: Tensor
+
+
+def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
+    """The extents scaled so that the longest is ``longest``; an axis of length 1 stays.
+
+    Args:
+        size: extents along each axis.
+        longest: 0 leaves them as they are.
+
+    >>> fit((600, 800), 512), fit((600, 800), 0)
+    ((384, 512), (600, 800))
+    """
+    if longest == 0:
+        return tuple(size)
+    ratio = longest / max(size)
+    return tuple(max(1, round(extent * ratio)) for extent in size)
+
+
+class StyleTransfer:
+    """A backbone made ready once, for any number of transfers with the same options.
+
+    Values are expected to span about ``[0, 1]``, as the backbones were trained; the task modules
+    map HU, millivolts and colours to that and back.
+
+    Args:
+        options: see `StyleOptions`.
+        spatial_dims: number of spatial axes.
+        in_channels: channels of the values.
+
+    Raises:
+        UsageError: an option names something that does not exist, see `convnd.backbones.load`.
+    """
+
+    def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+        self.options = options
+        self.device = choose_device(options.device)
+        self.precision = choose_precision(self.device, options.precision)
+        self.backbone = load(
+            options.backbone,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            layers=(*options.content_layers, *options.style_layers),
+            pooling=options.pooling,
+            inflation=options.inflation,
+        ).to(self.device)
+        self.precision.apply(self.backbone)
+
+    def run(
+        self,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        *,
+        size: Sequence[int] | None = None,
+        spacing: Sequence[float] | None = None,
+        start: Tensor | None = None,
+    ) -> Iterator[Progress]:
+        """Transfer, from coarse to fine, yielding every evaluated iterate.
+
+        Args:
+            content: ``(1, C, *S)``; None makes a texture out of the styles alone.
+            styles: at least one ``(1, C, *S_i)``, of any size.
+            size: extent of the result; None is the content's.
+            spacing: distance between samples of the result along each axis, for smoothness;
+                None is 1 everywhere.
+            start: the iterate to start with, instead of what the options name.
+
+        Raises:
+            UsageError: no style, or not one blend weight each, or a texture without a size.
+            ShapeError: the tensors do not fit the backbone.
+            NumericalError: see `convnd.optimize.minimize`.
+        """
+        options = self.options
+        if not styles:
+            raise UsageError("style transfer: expected at least one style, got none; give one")
+        if options.blend and len(options.blend) != len(styles):
+            raise UsageError(
+                f"blend: expected one weight for each of {len(styles)} styles, got "
+                f"{len(options.blend)}; give as many"
+            )
+        if size is None:
+            if content is None:
+                raise UsageError("texture: expected a size, got neither size nor content; give one")
+            size = tuple(content.shape[2:])
+        for values in (content, start, *styles):
+            if values is not None:
+                self.backbone.check(values, ())
+        sizes = pyramid_sizes(size, options.scales)
+        counts = spread_steps(options.steps, sizes)
+        costs = [math.prod(extent) for extent in sizes]
+        work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
+        spacing = [1.0] * len(size) if spacing is None else spacing
+        generator = torch.Generator().manual_seed(options.seed)
+        iterate: Tensor | None = None
+        coarse: Tensor | None = None
+        passed = 0
+        for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
+            fine = None if content is None else self._resized(content, extent)
+            references = [self._style_at(style, extent) for style in styles]
+            if iterate is None:
+                iterate = self._start(start, fine, references, extent, generator)
+            elif fine is None or coarse is None:
+                iterate = refine(iterate, extent)
+            else:
+                iterate = refine(iterate, extent, (coarse, fine))
+            stretched = [
+                step * whole / part for step, whole, part in zip(spacing, size, extent, strict=True)
+            ]
+            objective = self.objective(fine, references, stretched)
+            del references
+            for step in minimize(
+                objective,
+                iterate,
+                steps=count,
+                optimizer=options.optimizer,
+                learning_rate=options.learning_rate,
+            ):
+                before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
+                yield Progress(
+                    step=passed + step.index,
+                    steps=sum(counts),
+                    scale=scale + 1,
+                    scales=len(sizes),
+                    done=(before + step.index * costs[scale]) / max(work, 1),
+                    loss=step.loss,
+                    parts=step.parts,
+                    values=step.values,
+                )
+                iterate = step.values
+            passed += count
+            coarse = fine
+
+    def objective(
+        self, content: Tensor | None, styles: Sequence[Tensor], spacing: Sequence[float]
+    ) -> Objective:
+        """The objective at one size, its targets computed.
+
+        Args:
+            content: ``(1, C, *S)`` or None.
+            styles: ``(1, C, *S_i)`` each.
+            spacing: distance between samples along each axis.
+        """
+        options = self.options
+        weights = options.blend or (1.0,) * len(styles)
+        shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
+        terms: list[Term] = []
+        with torch.no_grad():
+            if content is not None and options.content_weight > 0:
+                found = self._features(content, options.content_layers)
+                terms += [
+                    Term(
+                        "content",
+                        options.content_weight / len(options.content_layers),
+                        ContentLoss(found[name], layer=name, normalization=options.normalization),
+                    )
+                    for name in options.content_layers
+                ]
+            if options.style_weight > 0:
+                targets = self._style_targets(styles, weights)
+                terms += [
+                    Term(
+                        "style",
+                        options.style_weight * share / sum(shares),
+                        StyleLoss(
+                            targets[name],
+                            layer=name,
+                            statistic=options.statistic,
+                            normalization=options.normalization,
+                        ),
+                    )
+                    for name, share in zip(options.style_layers, shares, strict=True)
+                ]
+        if options.smoothness > 0:
+            reference = 1.0 if content is None else total_variation(content, spacing).item()
+            smooth = TotalVariationLoss(spacing, reference=reference)
+            terms.append(Term("smoothness", options.smoothness, smooth))
+        return Objective(self.backbone, terms, precision=self.precision)
+
+    def _style_targets(self, styles: Sequence[Tensor], weights: Sequence[float]) -> dict[str, Sums]:
+        statistic = STATISTICS[self.options.statistic]
+        # One style's features at a time: only sums are kept.
+        each = [
+            {
+                name: statistic.sums(features)
+                for name, features in self._features(style, self.options.style_layers).items()
+            }
+            for style in styles
+        ]
+        return {
+            name: blend([sums[name] for sums in each], weights)
+            for name in self.options.style_layers
+        }
+
+    def _features(self, values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        return self.backbone(self.precision.layout(values.to(self.device)), layers)
+
+    def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
+        if tuple(values.shape[2:]) == tuple(extent):
+            return values.to(self.device)
+        return resize_nd(values.to(self.device), extent, mode="linear", antialias=True)
+
+    def _style_at(self, style: Tensor, extent: Sequence[int]) -> Tensor:
+        ratio = (math.prod(extent) / math.prod(style.shape[2:])) ** (1 / len(extent))
+        ratio *= self.options.style_scale
+        return self._resized(style, [max(1, round(each * ratio)) for each in style.shape[2:]])
+
+    def _start(
+        self,
+        start: Tensor | None,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        extent: Sequence[int],
+        generator: torch.Generator,
+    ) -> Tensor:
+        if start is not None:
+            return self._resized(start, extent)
+        if self.options.start == "style":
+            return resize_nd(styles[0], extent, mode="linear", antialias=True)
+        if self.options.start == "content" and content is not None:
+            return content
+        # Drawn on the CPU, so that a seed means the same on every device.
+        shape = (1, styles[0].shape[1], *extent)
+        return torch.rand(shape, generator=generator).to(self.device)

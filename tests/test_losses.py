@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from convnd.backbones import VGG, VGG19
+from convnd.errors import ShapeError, UnknownNameError, UsageError
+from convnd.losses import (
+    INPUT,
+    NORMALIZATIONS,
+    ContentLoss,
+    Objective,
+    StyleLoss,
+    Term,
+    TotalVariationLoss,
+    total_variation,
+)
+from convnd.stats import STATISTICS, Sums
+
+# Two channels over two positions; Gram matrices worked by hand.
+STYLE = torch.tensor([[[1.0, 0.0], [2.0, 1.0]]])  # G = [[1, 2], [2, 5]]
+RESULT = torch.tensor([[[1.0, 1.0], [0.0, 2.0]]])  # G = [[2, 2], [2, 4]]
+# The difference is [[1, 0], [0, -1]]: its squared Frobenius norm is 2. n_c = 2, P = 2.
+
+
+def style_loss(normalization: str, style: torch.Tensor = STYLE, statistic: str = "gram") -> float:
+    target = STATISTICS[statistic].sums(style)
+    loss = StyleLoss(
+        target, layer="relu1_1", statistic=statistic, normalization=normalization
+    )
+    return loss.value(loss.sums(RESULT)).item()
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    [
+        ("notes", 2 / (2 * 2 * 2)),  # ‖D‖² / (2 · n_h n_w · n_c)
+        ("gatys", 2 / (4 * 2**2 * 2**2)),  # ‖D‖² / (4 N² M²)
+        ("mean", (2 / 2**2) / 4),  # entries of D / P squared, averaged over 4 entries
+        ("balanced", 2 / (1 + 4 + 4 + 25)),  # ‖D‖² / ‖G(S)‖², P cancels
+    ],
+)
+def test_style_loss_by_hand(normalization: str, expected: float) -> None:
+    assert style_loss(normalization) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_a_larger_style_of_the_same_texture_is_the_same_style(normalization: str) -> None:
+    larger = torch.cat([STYLE, STYLE, STYLE], 2)
+    assert style_loss(normalization, larger) == pytest.approx(style_loss(normalization))
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    # Differences 0, 1, -2, 1: squares add up to 6; the content's own to 6; 4 entries.
+    [("notes", 3.0), ("gatys", 3.0), ("mean", 1.5), ("balanced", 1.0)],
+)
+def test_content_loss_by_hand(normalization: str, expected: float) -> None:
+    loss = ContentLoss(STYLE, normalization=normalization)
+    assert loss.value(loss.sums(RESULT)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+def test_ranks_agree(normalization: str, ndim: int, generator: torch.Generator) -> None:
+    """A length-1 axis changes no loss and no gradient."""
+    x, target = torch.rand(2, 1, 3, *[4] * ndim, generator=generator, dtype=torch.float64)
+
+    def losses(x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.clone().requires_grad_()
+        content = ContentLoss(target, normalization=normalization)
+        style = StyleLoss(
+            STATISTICS["gram"].sums(target), layer="a", normalization=normalization
+        )
+        smooth = TotalVariationLoss([0.5] * (x.ndim - 2))
+        value = sum(loss.value(loss.sums(x)) for loss in (content, style, smooth))
+        (gradient,) = torch.autograd.grad(value, x)
+        return value.detach(), gradient
+
+    value, gradient = losses(x, target)
+    thicker, thick_gradient = losses(x.unsqueeze(2), target.unsqueeze(2))
+    torch.testing.assert_close(thicker, value)
+    torch.testing.assert_close(thick_gradient.squeeze(2), gradient)
+
+
+def test_total_variation_by_hand() -> None:
+    # Along y (spacing 2): 3-1, 1-1 over 2 -> 1 + 0. Along x (spacing 0.5): 0, -2 over .5 -> 0 + 16.
+    x = torch.tensor([[[[1.0, 1.0], [3.0, 1.0]]]])
+    assert total_variation(x, spacing=[2.0, 0.5]).item() == pytest.approx((1 + 16) / 4)
+
+
+def test_total_variation_measures_the_field_not_the_samples(rng: object) -> None:
+    """Half the spacing, twice the samples of one ramp: the same slope, the same value."""
+    coarse = torch.linspace(0, 1, 101, dtype=torch.float64).view(1, 1, -1)
+    fine = torch.linspace(0, 1, 1001, dtype=torch.float64).view(1, 1, -1)
+    values = [total_variation(coarse, [0.01]).item(), total_variation(fine, [0.001]).item()]
+    assert values == pytest.approx([1, 1], rel=0.02)
+
+
+@pytest.mark.parametrize("statistic", list(STATISTICS))
+def test_zero_targets_have_a_finite_loss(statistic: str) -> None:
+    target = STATISTICS[statistic].sums(torch.zeros(1, 2, 4))
+    style = StyleLoss(target, layer="a", statistic=statistic)
+    content = ContentLoss(torch.zeros(1, 2, 2))
+    assert torch.isfinite(style.value(style.sums(RESULT)))
+    assert torch.isfinite(content.value(content.sums(RESULT)))
+
+
+def make_objective(ndim: int, generator: torch.Generator) -> tuple[Objective, torch.Tensor]:
+    plan = VGG19.until(["relu2_1"])
+    net = VGG(plan, spatial_dims=ndim, in_channels=1, generator=generator).double()
+    x, content, style = torch.rand(3, 1, 1, *[6] * ndim, generator=generator).double()
+    layers = ["relu1_1", "relu2_1"]
+    with torch.no_grad():
+        targets = net(style, layers)
+        kept = net(content, ["relu2_1"])["relu2_1"]
+    terms = [Term("content", 1.0, ContentLoss(kept, layer="relu2_1"))]
+    terms += [
+        Term("style", 3.0, StyleLoss(STATISTICS["gram"].sums(targets[name]), layer=name))
+        for name in layers
+    ]
+    terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0] * ndim)))
+    objective = Objective(net, terms)
+    net.double()  # the objective casts to its precision; here the mathematics is tested
+    return objective, x
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_objective_gradient(ndim: int, generator: torch.Generator) -> None:
+    objective, x = make_objective(ndim, generator)
+
+    def value(x: torch.Tensor) -> torch.Tensor:
+        return objective.value(objective.sums(objective.features(x)))[0]
+
+    assert torch.autograd.gradcheck(value, x.requires_grad_(), fast_mode=True)
+
+
+def test_objective_adds_up_from_tiles(generator: torch.Generator) -> None:
+    """Sums over tiles of the features, their positions named, are the sums over the whole."""
+    objective, x = make_objective(2, generator)
+    objective.terms = objective.terms[:3]  # smoothness looks across the edges of tiles
+    features = objective.features(x)
+    whole = objective.sums(features)
+    added: list[Sums] | None = None
+    for top, left in itertools.product(range(2), range(2)):
+        windows = {}
+        for name, values in features.items():
+            half = [extent // 2 for extent in values.shape[2:]]
+            windows[name] = tuple(
+                slice(0, cut) if side == 0 else slice(cut, None)
+                for side, cut in zip((top, left), half, strict=True)
+            )
+        tile = {name: values[(..., *windows[name])] for name, values in features.items()}
+        sums = objective.sums(tile, windows)
+        added = sums if added is None else [a + b for a, b in zip(added, sums, strict=True)]
+    assert added is not None
+    torch.testing.assert_close(objective.value(added)[0], objective.value(whole)[0])
+
+
+def test_errors(generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
+    with pytest.raises(UnknownNameError, match="normalization: expected one of balanced, notes"):
+        ContentLoss(STYLE, normalization="balance")
+    with pytest.raises(UsageError, match="expected the statistic gram with normalization notes"):
+        style_loss("notes", statistic="moments")
+    with pytest.raises(ShapeError, match=r"ContentLoss: expected features \(1, 2, 2\) of relu4_2"):
+        ContentLoss(STYLE).sums(torch.ones(1, 2, 3))
+    with pytest.raises(ShapeError, match="one spacing for each of 2 spatial axes, got 1"):
+        total_variation(torch.ones(1, 1, 2, 2), [1.0])
+    with pytest.raises(UsageError, match="at least one term, got none"):
+        Objective(net, [])
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="style: expected a finite weight of at least 0"):
+            Term("style", weight, TotalVariationLoss([1.0]))
+    assert INPUT not in net.layers
