@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+
+from convnd.backbones import VGG, VGG19
+from convnd.losses import ContentLoss, Objective, StyleLoss, Term, TotalVariationLoss
+from convnd.stats import STATISTICS
 
 
 @pytest.fixture
@@ -21,3 +27,30 @@ def generator() -> torch.Generator:
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """One cache folder for the run, and none of the user's."""
     monkeypatch.setenv("CONVND_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def make_objective(
+    generator: torch.Generator,
+) -> Callable[[int], tuple[Objective, torch.Tensor]]:
+    """A small objective of every kind of term in float64, and an iterate ``(1, 1, 6, …)``."""
+
+    def make(ndim: int) -> tuple[Objective, torch.Tensor]:
+        plan = VGG19.until(["relu2_1"])
+        net = VGG(plan, spatial_dims=ndim, in_channels=1, generator=generator).double()
+        x, content, style = torch.rand(3, 1, 1, *[6] * ndim, generator=generator).double()
+        layers = ["relu1_1", "relu2_1"]
+        with torch.no_grad():
+            targets = net(style, layers)
+            kept = net(content, ["relu2_1"])["relu2_1"]
+        terms = [Term("content", 1.0, ContentLoss(kept, layer="relu2_1"))]
+        terms += [
+            Term("style", 3.0, StyleLoss(STATISTICS["gram"].sums(targets[name]), layer=name))
+            for name in layers
+        ]
+        terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0] * ndim)))
+        objective = Objective(net, terms)
+        net.double()  # the objective casts to its precision; here the mathematics is tested
+        return objective, x
+
+    return make

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ from convnd.losses import (
 )
 from convnd.stats import STATISTICS, Sums
 
+MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
+
 # Two channels over two positions; Gram matrices worked by hand.
 STYLE = torch.tensor([[[1.0, 0.0], [2.0, 1.0]]])  # G = [[1, 2], [2, 5]]
 RESULT = torch.tensor([[[1.0, 1.0], [0.0, 2.0]]])  # G = [[2, 2], [2, 4]]
@@ -27,9 +30,7 @@ RESULT = torch.tensor([[[1.0, 1.0], [0.0, 2.0]]])  # G = [[2, 2], [2, 4]]
 
 def style_loss(normalization: str, style: torch.Tensor = STYLE, statistic: str = "gram") -> float:
     target = STATISTICS[statistic].sums(style)
-    loss = StyleLoss(
-        target, layer="relu1_1", statistic=statistic, normalization=normalization
-    )
+    loss = StyleLoss(target, layer="relu1_1", statistic=statistic, normalization=normalization)
     return loss.value(loss.sums(RESULT)).item()
 
 
@@ -71,9 +72,7 @@ def test_ranks_agree(normalization: str, ndim: int, generator: torch.Generator) 
     def losses(x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = x.clone().requires_grad_()
         content = ContentLoss(target, normalization=normalization)
-        style = StyleLoss(
-            STATISTICS["gram"].sums(target), layer="a", normalization=normalization
-        )
+        style = StyleLoss(STATISTICS["gram"].sums(target), layer="a", normalization=normalization)
         smooth = TotalVariationLoss([0.5] * (x.ndim - 2))
         value = sum(loss.value(loss.sums(x)) for loss in (content, style, smooth))
         (gradient,) = torch.autograd.grad(value, x)
@@ -91,7 +90,7 @@ def test_total_variation_by_hand() -> None:
     assert total_variation(x, spacing=[2.0, 0.5]).item() == pytest.approx((1 + 16) / 4)
 
 
-def test_total_variation_measures_the_field_not_the_samples(rng: object) -> None:
+def test_total_variation_measures_the_field_not_the_samples() -> None:
     """Half the spacing, twice the samples of one ramp: the same slope, the same value."""
     coarse = torch.linspace(0, 1, 101, dtype=torch.float64).view(1, 1, -1)
     fine = torch.linspace(0, 1, 1001, dtype=torch.float64).view(1, 1, -1)
@@ -108,28 +107,9 @@ def test_zero_targets_have_a_finite_loss(statistic: str) -> None:
     assert torch.isfinite(content.value(content.sums(RESULT)))
 
 
-def make_objective(ndim: int, generator: torch.Generator) -> tuple[Objective, torch.Tensor]:
-    plan = VGG19.until(["relu2_1"])
-    net = VGG(plan, spatial_dims=ndim, in_channels=1, generator=generator).double()
-    x, content, style = torch.rand(3, 1, 1, *[6] * ndim, generator=generator).double()
-    layers = ["relu1_1", "relu2_1"]
-    with torch.no_grad():
-        targets = net(style, layers)
-        kept = net(content, ["relu2_1"])["relu2_1"]
-    terms = [Term("content", 1.0, ContentLoss(kept, layer="relu2_1"))]
-    terms += [
-        Term("style", 3.0, StyleLoss(STATISTICS["gram"].sums(targets[name]), layer=name))
-        for name in layers
-    ]
-    terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0] * ndim)))
-    objective = Objective(net, terms)
-    net.double()  # the objective casts to its precision; here the mathematics is tested
-    return objective, x
-
-
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_objective_gradient(ndim: int, generator: torch.Generator) -> None:
-    objective, x = make_objective(ndim, generator)
+def test_objective_gradient(ndim: int, make_objective: MakeObjective) -> None:
+    objective, x = make_objective(ndim)
 
     def value(x: torch.Tensor) -> torch.Tensor:
         return objective.value(objective.sums(objective.features(x)))[0]
@@ -137,9 +117,9 @@ def test_objective_gradient(ndim: int, generator: torch.Generator) -> None:
     assert torch.autograd.gradcheck(value, x.requires_grad_(), fast_mode=True)
 
 
-def test_objective_adds_up_from_tiles(generator: torch.Generator) -> None:
+def test_objective_adds_up_from_tiles(make_objective: MakeObjective) -> None:
     """Sums over tiles of the features, their positions named, are the sums over the whole."""
-    objective, x = make_objective(2, generator)
+    objective, x = make_objective(2)
     objective.terms = objective.terms[:3]  # smoothness looks across the edges of tiles
     features = objective.features(x)
     whole = objective.sums(features)

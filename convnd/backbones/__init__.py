@@ -44,7 +44,7 @@ class Source:
 
     Args:
         plan: the network.
-        weights: gives ``convB_I.weight``, ``convB_I.bias``, ``mean`` and ``tap.LAYER.weight``
+        weights: gives ``convB_I.weight``, ``convB_I.bias``, ``mean`` and matrices ``tap.LAYER.weight``
             for two spatial axes and RGB in ``[0, 1]``.
         summary: one line for people.
     """
@@ -92,7 +92,7 @@ BACKBONES.add(
 
 
 def load(
-    name: str = "vgg19",
+    backbone: str = "vgg19",
     *,
     spatial_dims: int = 2,
     in_channels: int = 3,
@@ -103,7 +103,7 @@ def load(
     """A pretrained backbone for data of any rank.
 
     Args:
-        name: one of `BACKBONES`.
+        backbone: one of `BACKBONES`.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data; other than 3, see `change_in_channels`.
         layers: the layers that will be asked for; deeper ones are left out of memory.
@@ -120,16 +120,16 @@ def load(
     >>> net.layers[-1], net.convolutions["conv1_1"].weight.shape
     ('relu2_1', torch.Size([64, 1, 3]))
     """
-    source = BACKBONES[name]
+    source = BACKBONES[backbone]
     plan = source.plan if layers is None else source.plan.until(layers)
     state = source.weights()
     kept = {"mean": state["mean"]}
-    for prefix, names in (("", plan.convolutions), ("tap.", tuple(plan.taps))):
-        for part in names:
-            key = f"{prefix}{part}"
-            kept[f"{key}.weight"] = change_rank(state[f"{key}.weight"], spatial_dims, inflation)
-            if f"{key}.bias" in state:
-                kept[f"{key}.bias"] = state[f"{key}.bias"]
+    for name in plan.convolutions:
+        kept[f"{name}.weight"] = change_rank(state[f"{name}.weight"], spatial_dims, inflation)
+        kept[f"{name}.bias"] = state[f"{name}.bias"]
+    for name in plan.taps:  # matrices (C', C) that act on each position alone
+        matrix = state[f"tap.{name}.weight"]
+        kept[f"tap.{name}.weight"] = matrix.view(*matrix.shape, *[1] * spatial_dims)
     kept = change_in_channels(kept, "conv1_1", in_channels)
     with torch.device("meta"):  # no random start that would be thrown away
         net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)

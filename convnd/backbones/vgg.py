@@ -16,6 +16,7 @@ from convnd import shapes
 from convnd.backbones.base import Backbone
 from convnd.errors import ShapeError, UsageError
 from convnd.nn import avg_pool_nd, conv_nd, max_pool_nd
+from convnd.registry import unknown_name
 
 __all__ = ["VGG", "VGG16", "VGG19", "VGGPlan"]
 
@@ -66,9 +67,15 @@ class VGGPlan:
     def until(self, layers: Sequence[str]) -> VGGPlan:
         """The same network, cut behind the deepest of ``layers``.
 
+        Raises:
+            UnknownNameError: a name is not one of `layers`.
+
         >>> VGG19.until(["relu2_1", "relu1_2"]).widths
         ((64, 64), (128,))
         """
+        for name in layers:
+            if name not in self.layers:
+                raise unknown_name("layer", name, list(self.layers))
         deepest = max(self.layers.index(name) for name in layers)
         kept = [name for name in self.layers[: deepest + 1] if name.startswith("conv")]
         widths = tuple(

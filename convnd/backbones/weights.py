@@ -173,17 +173,20 @@ def from_torchvision(state_dict: Mapping[str, Tensor]) -> State:
 def shipped(name: str) -> State:
     """Weights that are part of this package, with 8-bit storage undone.
 
+    Learnt from the original VGG-19, they share its mean where they have none of their own.
+
     Raises:
         InputFileError: the file is missing or damaged.
     """
     with as_file(files("convnd.backbones").joinpath(f"data/{name}.safetensors")) as path:
         try:
-            return dequantize(load_file(path))
+            state = dequantize(load_file(path))
         except (OSError, safetensors.SafetensorError) as error:
             raise InputFileError(
                 f"backbone {name}: expected its weights in {path}, got {error}; "
                 "install the package again"
             ) from error
+    return {"mean": torch.tensor(_CAFFE_MEAN) / 255, **state}
 
 
 def dequantize(stored: Mapping[str, Tensor]) -> State:

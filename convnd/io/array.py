@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -62,6 +61,8 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
             large, or spacing and names that do not fit the values.
         ResourceError: there is not enough memory for it.
     """
+    import zipfile
+
     with decoding(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         entries = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
         extras = {"spacing", *_LABELS, "record"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 from convnd.errors import ConvndError, OutputExistsError, OutputFileError
 
 __all__ = ["atomic_path", "check_target", "reason"]
+
+_LONGEST = 200  # some libraries quote the file
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -113,7 +114,8 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
 def reason(error: BaseException) -> str:
     """What a library or the system has to say, as one line without paths."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    line = " ".join(text.split()) or type(error).__name__
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
 
 
 def _mode(path: Path) -> int | None:
@@ -139,7 +141,7 @@ def _create_beside(target: Path) -> Path:
     # Not `tempfile`: its files are private (0600), and ours are to get the umask's permissions.
     # The name is short, for that of the target may be as long as the system allows.
     suffixes = "".join(target.suffixes[-2:])[-16:]
-    path = target.with_name(f".convnd-{secrets.token_hex(6)}{suffixes}")
+    path = target.with_name(f".convnd-{os.urandom(6).hex()}{suffixes}")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return path
 

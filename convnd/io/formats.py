@@ -220,7 +220,7 @@ def decoding(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except ConvndError:
+    except (InputFileError, ResourceError):
         raise
     except MemoryError as error:
         raise ResourceError(

@@ -92,8 +92,9 @@ def _write_image(
             "write .png or .tif"
         )
     header = grid.header
-    depth = header.get("depth", 8)
-    depth = {"PNG": min(depth, 16), "TIFF": depth}.get(kind, 8) if depth in _WHITE else 8
+    depths = {"PNG": (8, 16), "TIFF": (8, 16, 32)}.get(kind, (8,))
+    known = header.get("depth", 8)
+    depth = min(known, depths[-1]) if isinstance(known, int) and known in _WHITE else 8
     pixels = _codes(grid, depth, alpha=kind not in _NO_ALPHA)
     exif = _exif(header.get("exif"), {} if kind == "PNG" else record)
     if kind == "TIFF":
@@ -113,7 +114,7 @@ def _write_image(
     elif kind == "WEBP":
         options |= {"quality": lossy, "lossless": lossy == 100, "exact": True}
     elif kind == "AVIF":
-        options |= {"quality": lossy, "subsampling": "4:4:4"}
+        options |= {"quality": lossy, "subsampling": "4:4:4", "speed": 8}
     options = {key: value for key, value in options.items() if value is not None}
     if pixels.itemsize == 2:
         _save_deep_png(path, pixels, options)

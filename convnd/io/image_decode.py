@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import threading
 import warnings
@@ -41,6 +42,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAX_PAGES = 1000
 
 _LOCK = threading.Lock()
+_NOWHERE = logging.NullHandler()
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def decode(path: Path, max_pixels: int) -> Decoded:
             supported, or of more than ``max_pixels``.
         ResourceError: there is not enough memory for it.
     """
-    with decoding(path, "a picture"), _pillow(max_pixels):
+    with decoding(path, "a picture"), _pillow():
         with path.open("rb") as file:
             start = file.read(26)
         if start.startswith(_TIFF_STARTS):
@@ -202,8 +204,8 @@ def _deep_tiff_pixels(path: Path, tags: Mapping[int, Any]) -> NDArray[Any]:
     ):
         raise InputFileError(
             f"read {path}: expected a TIFF of 8 or 16 bits or float32, grey or RGB(A), planes "
-            f"interleaved, got {sorted(bits)} bits, {samples} samples, sample format "
-            f"{sorted(kinds)}, photometric {photometric}; convert it"
+            f"interleaved, got {sorted(bits)[:4]} bits, {samples} samples, sample format "
+            f"{sorted(kinds)[:4]}, photometric {photometric}; convert it"
         )
     pixels = _deep_pixels(path)  # upright already
     white = 1.0 if pixels.dtype == np.float32 else 65535
@@ -301,8 +303,8 @@ def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 @contextlib.contextmanager
-def _pillow(max_pixels: int) -> Iterator[None]:
-    """Pillow's warnings off, and its own size limit no tighter than ours.
+def _pillow() -> Iterator[None]:
+    """Pillow's warnings off, and its size limit: ours is checked between header and pixels.
 
     Both are settings of the whole process, so one thread at a time changes them.
     """
@@ -310,11 +312,13 @@ def _pillow(max_pixels: int) -> Iterator[None]:
 
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None if before is None else max(before, max_pixels)
+        before, logger = Image.MAX_IMAGE_PIXELS, logging.getLogger("PIL")
+        Image.MAX_IMAGE_PIXELS = None
+        logger.addHandler(_NOWHERE)  # without any, logging would print to the screen
         try:
             yield
         finally:
+            logger.removeHandler(_NOWHERE)
             Image.MAX_IMAGE_PIXELS = before
 
 

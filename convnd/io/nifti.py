@@ -13,9 +13,9 @@ more than the file holds. Compressed files are read to their end, where the chec
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
+import logging
 import math
 import warnings
 from collections.abc import Mapping
@@ -27,6 +27,8 @@ from convnd.grid import Grid
 from convnd.io.formats import Format, check_positions, decoding
 
 if TYPE_CHECKING:
+    import gzip
+
     from numpy.typing import NDArray
 
 __all__ = ["FORMATS", "MAX_VOXELS", "read_nifti"]
@@ -38,6 +40,7 @@ _DEFLATE_LIMIT = 1100  # zlib packs at most 1032 bytes into one
 _GZIP = b"\x1f\x8b"
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
 _BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)
 _COMMENT = 6  # NIfTI's code for an extension of plain text
 
 
@@ -56,6 +59,8 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, hazardous (see the module), 4-D, or too large.
         ResourceError: there is not enough memory for it.
     """
+    import gzip
+
     import numpy as np
     import torch
 
@@ -78,6 +83,8 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
                 "check how the file was made"
             )
         values = torch.from_numpy(volume)[None, None]
+        # The rest of what nibabel would set right when writing, and print.
+        header.check_fix(_SILENT, error_level=100)
     return Grid(
         values=values,
         spacing=spacing,
@@ -165,7 +172,8 @@ def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, int, int]:
 def _spacing(path: Path, header: Any) -> tuple[float, ...]:
     """Millimetres along i, j, k; axes that are not stored are 1 mm."""
     rank = min(int(header["dim"][0]), 3)
-    pixdim = [float(step) for step in header["pixdim"][1 : rank + 1]]
+    # Through text, 0.6 in the file's float32 stays 0.6.
+    pixdim = [float(str(step)) for step in header["pixdim"][1 : rank + 1]]
     if not all(0 < step < math.inf for step in pixdim):
         raise InputFileError(
             f"read {path}: expected positive finite pixdim, got {pixdim}; correct the header"
@@ -225,6 +233,8 @@ def _write_nifti(
     quality: int | None,  # noqa: ARG001
 ) -> None:
     """Write float32 voxels under the header the grid came with, or a plain one."""
+    import gzip
+
     import nibabel as nib
     import numpy as np
 
@@ -281,6 +291,7 @@ def _header_for(grid: Grid) -> Any:
     header.set_data_dtype(np.float32)
     header.set_data_shape((*grid.shape, *(1,) * 4)[:rank])
     header.set_slope_inter(1, 0)
+    header["vox_offset"] = 0  # where the extensions end, says nibabel
     if not np.allclose(factor, 1, rtol=1e-6):
         header["pixdim"][1:4] *= factor
         # The corner of the first voxel stays, so its centre moves.

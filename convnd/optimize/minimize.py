@@ -18,8 +18,8 @@ __all__ = ["OPTIMIZERS", "Step", "minimize"]
 
 Make = Callable[[Tensor, float], torch.optim.Optimizer]
 
-# The best of a run may be exceeded this many times before a step counts as diverged: steps
-# without a line search do rise a little now and then.
+# A step counts as diverged when it is this many times above the best, and above the start as well:
+# steps without a line search do rise now and then, and near zero everything is many times more.
 _DIVERGED = 10.0
 _RETRIES = 6
 
@@ -119,11 +119,12 @@ def minimize(
     x = start.detach().clone(memory_format=torch.contiguous_format)
     descend = chosen.make(x, rate)
     best: Step | None = None
+    first = math.inf
     retries = 0
     index = 0
     while True:
         found = evaluate(objective, x)
-        if _diverged(found.loss, found.gradient, best):
+        if _diverged(found.loss, found.gradient, best, first):
             if best is None or retries == _RETRIES:
                 raise NumericalError(
                     f"minimize: expected a finite loss that falls, got {found.loss:g} at step "
@@ -135,6 +136,8 @@ def minimize(
             descend = chosen.make(x, rate / 2**retries)
             continue
         step = Step(index, found.loss, found.parts, x.clone())
+        if best is None:
+            first = step.loss
         if best is None or step.loss <= best.loss:
             best = step
         yield step
@@ -146,7 +149,7 @@ def minimize(
         index += 1
 
 
-def _diverged(loss: float, gradient: Tensor, best: Step | None) -> bool:
+def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float) -> bool:
     if not math.isfinite(loss) or not math.isfinite(gradient.sum().item()):
         return True
-    return best is not None and loss > _DIVERGED * best.loss + 1e-6
+    return best is not None and loss > max(_DIVERGED * best.loss, first)

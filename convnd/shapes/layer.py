@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 from convnd.errors import ShapeError
 from convnd.registry import unknown_name
@@ -82,7 +82,7 @@ def pad_pairs(
             raise unknown_name(name, padding, [*words, "a number"])
         totals = reach if padding == "same" and reach is not None else (0,) * ndim
         return tuple((total // 2, total - total // 2) for total in totals)
-    items = [padding] * ndim if isinstance(padding, SupportsIndex) else list(padding)
+    items: list[Any] = list(padding) if isinstance(padding, Iterable) else [padding] * ndim
     if len(items) != ndim:
         raise ShapeError(
             f"{name}: expected {ndim} entries, got {padding!r}; give a number for all axes, "
@@ -168,10 +168,15 @@ class Layer:
         steps = ntuple(stride, spatial_dims, f"{kind} stride")
         gaps = ntuple(dilation, spatial_dims, f"{kind} dilation")
         extra = ntuple(output_padding, spatial_dims, f"{kind} output_padding", minimum=0)
-        if kind == "convtranspose":
-            reach = None
-        else:
-            reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
+        reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
+        # "same" would mean nothing for an output that is larger than the input.
+        same = None if kind == "convtranspose" else reach
+        pairs = pad_pairs(padding, spatial_dims, reach=same, name=f"{kind} padding")
+        if pooling and any(max(pair) > most for pair, most in zip(pairs, reach, strict=True)):
+            raise ShapeError(
+                f"{kind}: expected padding of at most {reach}, so that every window holds a "
+                f"sample, got {padding!r}; pad less"
+            )
         if pooling and (channels is not None or groups != 1):
             raise ShapeError(
                 f"{kind}: expected no channels or groups, got channels={channels}, "
@@ -197,7 +202,7 @@ class Layer:
             kernel=taps,
             stride=steps,
             dilation=gaps,
-            padding=pad_pairs(padding, spatial_dims, reach=reach, name=f"{kind} padding"),
+            padding=pairs,
             channels=channels,
             groups=groups,
             bias=bias and not pooling,

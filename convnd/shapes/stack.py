@@ -17,7 +17,7 @@ class Row:
     """A stage of a stack: what comes out of it, and what it takes.
 
     Args:
-        layer: the layer as text; ``"input"`` for the first row.
+        layer: the layer; None for the first row, which is the input.
         size: samples along each axis.
         channels: channels.
         parameters: weights and offsets.
@@ -26,12 +26,17 @@ class Row:
         field: receptive field in the input of the stack.
     """
 
-    layer: str
+    layer: Layer | None
     size: tuple[int, ...]
     channels: int
     parameters: int
     multiply_adds: int
     field: ReceptiveField
+
+    @property
+    def text(self) -> str:
+        """The layer in its notation, or ``"input"``."""
+        return "input" if self.layer is None else str(self.layer)
 
 
 def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[Row, ...]:
@@ -57,7 +62,7 @@ def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[
     field = ReceptiveField.identity(len(size))
     rows = [
         Row(
-            layer="input",
+            layer=None,
             size=size,
             channels=channels,
             parameters=0,
@@ -70,7 +75,7 @@ def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[
         # A transposed convolution multiplies every input sample by every weight.
         places = math.prod(before if layer.kind == "convtranspose" else size)
         row = Row(
-            layer=str(layer),
+            layer=layer,
             size=size,
             channels=channels if layer.channels is None else layer.channels,
             parameters=layer.parameters(channels),

@@ -204,9 +204,7 @@ class Job:
                 if watch is not None:
                     watch(progress)
                 if save_every and progress.step and progress.step % save_every == 0:
-                    numbered = output.with_name(
-                        f"{_stem(output)}-{progress.step:06d}{_ending(output)}"
-                    )
+                    numbered = _beside(output, f"{progress.step:06d}")
                     self._write(numbered, prepared, progress, inputs, overwrite)
         except (KeyboardInterrupt, Stopped) as error:
             if last is None:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from convnd.errors import ShapeError, UsageError
-from convnd.registry import Registry
-from convnd_tasks.samples import bodies, fieldstyles, scenes, signals
+from convnd.registry import Registry, unknown_name
+from convnd_tasks.samples import bodies, clips, fieldstyles, phantom, scenes, signals
 from convnd_tasks.samples.sample import Sample
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ CONTENTS: Registry[Sample] = Registry("content")
 STYLES: Registry[Sample] = Registry("style")
 """Every built-in style; the first of a rank is its default."""
 
-for _name, _sample in (scenes.CONTENTS | signals.CONTENTS | bodies.CONTENTS).items():
+for _name, _sample in (
+    scenes.CONTENTS | signals.CONTENTS | phantom.CONTENTS | clips.CONTENTS | bodies.CONTENTS
+).items():
     CONTENTS.add(_name, _sample)
-for _name, _sample in (signals.STYLES | fieldstyles.STYLES).items():
+for _name, _sample in (signals.STYLES | phantom.STYLES | fieldstyles.STYLES).items():
     STYLES.add(_name, _sample)
 
 
@@ -132,12 +134,16 @@ def _choose(
     if seed < 0:
         raise UsageError(f"{kind}: expected a seed of 0 or more, got {seed}; choose another")
     here = [n for n in table if table[n].fits(spatial_dims)]
-    sample = table[here[0] if name is None else name]
-    if name is not None and name not in here:
+    if name is None:
+        name = here[0]
+    elif name not in table:
+        raise unknown_name(kind, name, here)
+    elif name not in here:
         raise UsageError(
             f"{kind}: expected one of {', '.join(here)} for spatial_dims={spatial_dims}, "
             f"got {name!r}; choose one of these or another rank"
         )
+    sample = table[name]
     if size is None:
         return sample, sample.default_size(spatial_dims)
     shape = (size,) * spatial_dims if isinstance(size, int) else tuple(size)

@@ -44,9 +44,7 @@ def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
         centre = rng.random(n) * lattice.extent
         radius = typical * float(rng.uniform(0.45, 1.2))
         stretch = rng.uniform(0.8, 1.25, n)
-        parts = [
-            (x - c) / (radius * s) for x, c, s in zip(coords, centre, stretch, strict=True)
-        ]
+        parts = [(x - c) / (radius * s) for x, c, s in zip(coords, centre, stretch, strict=True)]
         if k % 2 == 0:
             distance = np.sqrt(np.asarray(sum(p * p for p in parts), dtype=np.float32))
         else:  # a box with rounded edges: a norm between Euclid's and the maximum

@@ -87,7 +87,9 @@ class Canvas:
             radius = taper * size[part, None]  # (strokes, steps)
             index = np.zeros((*path.shape[:2], len(offsets)), dtype=np.int64)
             for axis in range(n):
-                at = (across[..., axis] * radius[..., None]) @ offsets.T  # (strokes, steps, offsets)
+                at = (
+                    across[..., axis] * radius[..., None]
+                ) @ offsets.T  # (strokes, steps, offsets)
                 at += path[:, :, None, axis] + np.float32(margin)
                 index *= top.shape[axis]
                 index += at.astype(np.int64)

@@ -32,6 +32,9 @@ class Easel:
     Positions are ``(x, y)``: ``y`` from 0 at the top to 1 at the bottom, ``x`` from 0 to the
     aspect ratio.
 
+    `picture` is ``(3, H, W)``; `cover`, ``(H, W)``, is the opacity of all that was laid, so that
+    ``picture − (1 − cover)·backdrop`` is the foreground alone, premultiplied.
+
     Args:
         shape: ``(H, W)``.
         seed: of all textures.
@@ -42,6 +45,8 @@ class Easel:
         self.pixel = 1.0 / shape[0]
         self.aspect = shape[1] / shape[0]
         self.picture = np.zeros((3, *shape), dtype=np.float32)
+        self.backdrop = self.picture  # the sky alone
+        self.cover = np.zeros(shape, dtype=np.float32)  # how much hides the backdrop
         self.y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5) * np.float32(self.pixel)
         self.x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5) * np.float32(self.pixel)
         unit = min(1.0, self.aspect)
@@ -86,6 +91,8 @@ class Easel:
             colour = colour[:, None, None]
         part = self.picture[:, *box]
         part += mask * (colour - part)
+        hidden = self.cover[box]
+        hidden += mask * (1 - hidden)
 
     def polygon(self, points: Sequence[tuple[float, float]], colour: Array, rough: float) -> Box:
         """A convex shape of a material: ``rough`` scales its grain and stains."""
@@ -119,16 +126,18 @@ class Easel:
         d = np.sqrt((x - x0) ** 2 + (y - y0) ** 2)
         self.lay(box, np.clip((radius - d) / np.float32(self.pixel) + 0.5, 0, 1), colour)
 
-    def foliage(self, x0: float, y0: float, rx: float, ry: float, dark: Array, light: Array) -> None:
+    def foliage(
+        self, x0: float, y0: float, rx: float, ry: float, dark: Array, light: Array
+    ) -> None:
         """A leafy crown: ragged outline, light from the upper left, clumps of leaves."""
         box = self.box(x0 - 1.3 * rx, y0 - 1.3 * ry, x0 + 1.3 * rx, y0 + 1.3 * ry)
         x, y = self.at(box)
         u, v = (x - x0) / rx, (y - y0) / ry
         leaves = self.leaves[box]
         soft = 1.5 * self.pixel / min(rx, ry)
-        inside = 1 - np.sqrt(u * u + v * v) + 0.16 * leaves
+        inside = 1 - np.sqrt(u * u + v * v) + 0.12 * leaves + 0.08 * self.grain[box]
         mask = smoothstep(-soft, soft, inside)
-        lit = 0.42 - 0.30 * u * 0.7 - 0.42 * v + 0.17 * leaves + 0.13 * self.grain[box]
+        lit = 0.42 - 0.21 * u - 0.42 * v + 0.15 * leaves + 0.20 * self.grain[box]
         lit = np.clip(lit, 0, 1.25)
         self.lay(box, mask, dark[:, None, None] * (1 - lit) + light[:, None, None] * lit)
 
@@ -139,7 +148,7 @@ class Easel:
         wide = max(self.aspect, 1.0)
         # Clouds lie on a ceiling seen in perspective: rows nearer the horizon are farther away.
         depth = 0.22 / np.maximum(line * 1.12 - self.y, 0.03)
-        field = self.lattice.finer(1).fbm("clouds", 0.30, 7, 0.55)
+        field = self.lattice.fbm("clouds", 0.30, 7, 0.55)
         rows = np.clip(depth * 0.55, 0, 0.98) * (self.lattice.shape[0] - 1)
         columns = (self.x - wide / 2) * np.clip(depth, 0.4, 2.2) * 0.5 + wide / 2
         columns = np.mod(columns, wide) / self.pixel
@@ -152,6 +161,7 @@ class Easel:
         shade = np.clip(0.86 + 0.16 * (density - lit), 0.62, 1.05)
         cloud = shade * np.array([1.0, 0.985, 0.965], dtype=np.float32)[:, None, None]
         self.picture[:] = sky + mask * (cloud - sky)
+        self.backdrop = self.picture.copy()
 
     def mirror(self, line: float, depth: Array, swell: float) -> None:
         """Water below ``y = line``: the picture above it upside down, broken by ripples."""
@@ -179,5 +189,5 @@ class Easel:
         u = (self.x / self.aspect - 0.5) * 2
         v = (self.y - 0.5) * 2
         vignette = 1 - 0.10 * (u * u + v * v)
-        film = 1 + 0.018 * self.grain
+        film = 1 + 0.010 * self.grain
         return np.clip(self.picture * vignette * film, 0, 1).astype(np.float32)

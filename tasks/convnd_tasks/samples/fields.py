@@ -79,14 +79,15 @@ class Lattice:
         Args:
             tag: names the field; another tag gives an independent field.
             scale: distance between knots, in units of the shortest side; one per axis or one
-                for all. Where it is below two samples the field becomes white noise.
+                for all; at least one sample.
             index: number of the octave.
 
         Returns:
             ``(*S)``.
         """
         rng = self.rng(tag, index)
-        scales = [scale] * self.ndim if isinstance(scale, int | float) else list(scale)
+        given = [scale] * self.ndim if isinstance(scale, int | float) else scale
+        scales = [max(float(s), self.step) for s in given]  # finer knots could not be seen
         phase = rng.random(self.ndim)
         knots = [
             math.floor(length / s + p) + 5

@@ -41,7 +41,8 @@ def waves(lattice: Lattice, palette: Array) -> Array:
         centres = np.vstack([centres, candidates[int(np.argmax(gaps))]])
     room = math.prod(lattice.extent) ** (0.5 / lattice.ndim)
     potentials = [
-        0.16 * lattice.fbm(f"potential{k}", 0.55, 2, 0.35) for k in range(max(_pairs(lattice.ndim), 1))
+        0.16 * lattice.fbm(f"potential{k}", 0.55, 2, 0.35)
+        for k in range(max(_pairs(lattice.ndim), 1))
     ]
     glow = np.zeros(lattice.shape, dtype=np.float32)
     halo = np.zeros(lattice.shape, dtype=np.float32)

@@ -9,12 +9,13 @@ import numpy as np
 
 from convnd_tasks.samples.easel import Easel, rgb
 from convnd_tasks.samples.fields import Array, smoothstep
+from convnd_tasks.samples.landscape import paint_landscape
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["CONTENTS", "paint_town"]
+__all__ = ["CONTENTS", "paint_punt", "paint_town"]
 
 _WALLS = ("e3c489", "d98f5c", "c9705a", "efe2c4", "b9c3a2", "d8a7a0", "a9b7c4", "e8d3a0", "c8a878")
 _ROOFS = ("8a4632", "9c5238", "7a4034", "6d4a42", "a15c3c")
@@ -22,7 +23,7 @@ _SHUTTERS = ("4f6b4a", "5a3a30", "3f5a72", "7d3b34")
 _HAZE = rgb("c3cfd9")
 
 
-def paint_town(easel: Easel) -> None:
+def paint_town(easel: Easel, *, boat: bool = True) -> None:
     """Gabled houses, a church and trees along a river with a punt."""
     rng = easel.lattice.rng("town")
     wide = easel.aspect
@@ -56,7 +57,8 @@ def paint_town(easel: Easel) -> None:
             x = (k + float(rng.uniform(0, 1))) / 4
             _tree(easel, rng, x, 0.705, float(rng.uniform(0.03, 0.055)))
     easel.mirror(0.755, rgb("3b4a3c"), 0.8)
-    _punt(easel, wide * 0.36, 0.88, 0.34)
+    if boat:
+        paint_punt(easel, wide * 0.36, 0.88, 0.34)
 
 
 def _hill(easel: Easel, line: float, rise: float, colour: Array, tag: str) -> None:
@@ -101,7 +103,9 @@ def _house(
         )
     if gable:
         easel.polygon([(x - 0.01, top), peak, (x + w + 0.01, top)], roof, 0.2)
-        easel.polygon([(x + 0.004, top), (peak[0], peak[1] + 0.012), (x + w - 0.004, top)], wall, 0.09)
+        easel.polygon(
+            [(x + 0.004, top), (peak[0], peak[1] + 0.012), (x + w - 0.004, top)], wall, 0.09
+        )
     else:
         inset = 0.12 * w
         corners = [
@@ -123,7 +127,7 @@ def _house(
     floors = max(1, int(h / floor))
     columns = max(2, int(w / (0.036 if haze == 0 else 0.026)))
     shutter = _fog(rgb(str(rng.choice(_SHUTTERS))), haze) if rng.random() < 0.5 else None
-    if framed:
+    if framed and floor > easel.pixel:
         _timbering(easel, x, w, top, h, floors, columns, timber)
     for row in range(floors):
         y = top + (row + 0.24) * h / floors
@@ -201,6 +205,8 @@ def _window(
     shutter: Array | None,
     haze: float,
 ) -> None:
+    if h < 0.25 * easel.pixel:
+        return  # too small to be seen
     frame = _fog(rgb("ece6d8"), haze)
     glass = _fog(rgb("27323c") * float(rng.uniform(0.7, 1.5)), haze)
     if rng.random() < 0.07:
@@ -244,7 +250,9 @@ def _church(easel: Easel, cx: float, base: float) -> None:
         easel.line((cx - half - 0.004, y), (cx + half + 0.004, y), 0.007, shade)
     slate = rgb("55616b")
     easel.polygon([(cx - half - 0.006, top), (cx, 0.045), (cx + 0.3 * half, top)], slate * 1.2, 0.2)
-    easel.polygon([(cx + 0.2 * half, top), (cx, 0.045), (cx + half + 0.006, top)], slate * 0.75, 0.2)
+    easel.polygon(
+        [(cx + 0.2 * half, top), (cx, 0.045), (cx + half + 0.006, top)], slate * 0.75, 0.2
+    )
     easel.line((cx, 0.05), (cx, 0.015), 0.003, rgb("c9a94a"))
     easel.line((cx - 0.008, 0.028), (cx + 0.008, 0.028), 0.003, rgb("c9a94a"))
     for side in (-0.45, 0.45):
@@ -266,6 +274,8 @@ def _church(easel: Easel, cx: float, base: float) -> None:
 
 
 def _tree(easel: Easel, rng: np.random.Generator, x: float, base: float, r: float) -> None:
+    if r < 0.25 * easel.pixel:
+        return
     easel.line((x, base + 0.01), (x + 0.004, base - 1.6 * r), 0.008, rgb("4a3b2e"))
     tint = float(rng.uniform(0.85, 1.1))
     for _ in range(6):
@@ -292,7 +302,7 @@ def _quay(easel: Easel, top: float, line: float) -> None:
     easel.line((0, top), (easel.aspect, top), 0.008, rgb("c9bba2"))
 
 
-def _punt(easel: Easel, x: float, y: float, w: float) -> None:
+def paint_punt(easel: Easel, x: float, y: float, w: float) -> None:
     """A flat boat with a boatman, and its dark reflection."""
     hull, rim = rgb("4b2f22"), rgb("b58a55")
     for side, h in ((1.0, 0.030), (-1.0, 0.022)):
@@ -338,7 +348,8 @@ def _maker(paint: Callable[[Easel], None]) -> Maker:
 
 
 CONTENTS: dict[str, Sample] = {
-    "town": Sample(
-        make=_maker(paint_town), summary="a town by a river", sizes={2: (512, 768)}
+    "town": Sample(make=_maker(paint_town), summary="a town by a river", sizes={2: (512, 768)}),
+    "landscape": Sample(
+        make=_maker(paint_landscape), summary="a mountain lake", sizes={2: (512, 768)}
     ),
 }

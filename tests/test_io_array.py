@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+import convnd.io
+from convnd.errors import InputFileError
+from convnd.grid import Grid
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int16", "u1", "bool"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_values_and_floating_types_come_back(tmp_path, rng, suffix, dtype):
+    stored = (rng.normal(size=(2, 3, 4)) * 50).astype(dtype)
+    save = np.save if suffix == ".npy" else np.savez
+    save(tmp_path / f"a{suffix}", stored)
+    grid = convnd.io.read(tmp_path / f"a{suffix}")
+    assert grid.values.dtype == torch.float32
+    np.testing.assert_array_equal(grid.values[0].numpy(), stored.astype(np.float32))
+
+    convnd.io.write(tmp_path / f"b{suffix}", grid)
+    back = np.load(tmp_path / f"b{suffix}")
+    back = back if suffix == ".npy" else back["values"]
+    assert back.dtype == {"float16": "f2", "float64": "f8"}.get(dtype, "f4")
+    np.testing.assert_allclose(back, stored, rtol=1e-6)
+
+
+def test_one_axis_is_one_channel_and_order_does_not_matter(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(5.0))
+    assert convnd.io.read(tmp_path / "a.npy").values.shape == (1, 1, 5)
+    stored = np.asfortranarray(np.arange(24.0).reshape(2, 3, 4))
+    np.save(tmp_path / "b.npy", stored)
+    np.testing.assert_array_equal(convnd.io.read(tmp_path / "b.npy").values[0], stored)
+
+
+def test_gaps_survive(tmp_path):
+    stored = np.array([[1, np.nan, 3]], np.float32)
+    np.save(tmp_path / "a.npy", stored)
+    convnd.io.write(tmp_path / "b.npy", convnd.io.read(tmp_path / "a.npy"))
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), stored)
+
+
+def test_half_precision_gives_way_before_values_do(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((1, 4), np.float16))
+    grid = convnd.io.read(tmp_path / "a.npy")
+    convnd.io.write(tmp_path / "b.npy", grid.with_values(grid.values * 1e6))
+    assert np.load(tmp_path / "b.npy").tolist() == [[1e6] * 4]
+
+
+def test_npz_describes_its_grid(tmp_path):
+    grid = Grid(
+        values=torch.rand(1, 2, 9),
+        spacing=(0.002,),
+        units=("s",),
+        axes=("t",),
+        channels=("I", "II"),
+    )
+    convnd.io.write(tmp_path / "a.npz", grid, record={"steps": "5"})
+    with np.load(tmp_path / "a.npz") as stored:
+        assert stored["spacing"].tolist() == [0.002]
+        assert stored["channels"].tolist() == ["I", "II"]
+        assert json.loads(str(stored["record"])) == {"steps": "5"}
+    back = convnd.io.read(tmp_path / "a.npz")
+    for name in ("spacing", "units", "axes", "channels"):
+        assert getattr(back, name) == getattr(grid, name)
+
+
+def test_an_array_alone_may_have_any_name(tmp_path):
+    np.savez(tmp_path / "a.npz", ecg=np.zeros((1, 8)), spacing=[0.5])
+    assert convnd.io.read(tmp_path / "a.npz").spacing == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([None]), "expected an array of real numbers, got object; convert it"),
+        (np.zeros((1, 2), complex), "got complex128"),
+        (np.array([["a"]]), "got <U1"),
+        (np.zeros((1, 2), [("a", "f4")]), r"got \[\('a', '<f4'\)\]"),
+        (np.zeros((1, 2), [("名", "f4")]), r"expected \.npy version 1 or 2, got \(3, 0\)"),
+        (np.float32(1), "got a single number; add axes"),
+        (np.zeros((1, 0)), "at least one sample along every axis, got 1 × 0"),
+        (np.full((1, 2), 1e300), "damaged or unsupported"),
+    ],
+)
+def test_arrays_that_are_refused(tmp_path, array, message):
+    array, file = np.asarray(array), io.BytesIO()
+    version = (3, 0) if array.dtype.names == ("名",) else None
+    np.lib.format.write_array(file, array, version=version)
+    (tmp_path / "a.npy").write_bytes(file.getvalue())
+    with pytest.raises(InputFileError, match=message):
+        convnd.io.read(tmp_path / "a.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", file.getvalue())
+    with pytest.raises(InputFileError, match=message):
+        convnd.io.read(tmp_path / "a.npz")
+
+
+def test_archives_that_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+
+    def refused(message: str, **entries: object) -> None:
+        np.savez(path, **entries)
+        with pytest.raises(InputFileError, match=message):
+            convnd.io.read(path)
+
+    refused("one array alone, got a, b; save it as values", a=[1.0], b=[2.0])
+    refused("one array alone, got none; save it as values")
+    refused("Grid: expected 1 spacing", values=[1.0, 2.0], spacing=[1.0, 2.0])
+    refused("expected positive finite spacing", values=[1.0, 2.0], spacing=[0.0])
+    refused("expected an array of text, got float64", values=[1.0, 2.0], units=[1.0])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_size_is_judged_by_the_header(tmp_path, suffix):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (1, 10**12)}
+    )
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        path.write_bytes(header.getvalue() + bytes(40))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("values.npy", header.getvalue() + bytes(40))
+    with pytest.raises(InputFileError, match="expected at most 1,073,741,824 pixels, got 1 × 1000"):
+        convnd.io.read(path)
+    np.save(tmp_path / "b.npy", np.zeros((2, 5)))
+    assert convnd.io.read(tmp_path / "b.npy", max_pixels=10).shape == (5,)
+    with pytest.raises(InputFileError, match="at most 9 pixels, got 2 × 5"):
+        convnd.io.read(tmp_path / "b.npy", max_pixels=9)
+
+
+def test_wrong_lengths_and_checksums_are_noticed(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((2, 5)))
+    whole = path.read_bytes()
+    for data, word in ((whole[:-1], "fewer"), (whole + b"x", "more")):
+        path.write_bytes(data)
+        with pytest.raises(InputFileError, match=f"expected 80 bytes .*, got {word}; save"):
+            convnd.io.read(path)
+    np.savez(tmp_path / "a.npz", values=np.zeros((2, 5)))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[data.index(b"NUMPY") + 150] ^= 1  # among the values, which are not compressed
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(InputFileError, match="Bad CRC-32"):
+        convnd.io.read(tmp_path / "a.npz")

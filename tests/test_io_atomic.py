@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from convnd.errors import OutputExistsError, OutputFileError
+from convnd.io.atomic import atomic_path, check_target
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def _umask():
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask")
+def test_a_new_file_appears_whole_with_the_umasks_permissions(tmp_path):
+    target = tmp_path / "out.nii.gz"
+    with atomic_path(target, overwrite=False) as file:
+        assert file.parent == tmp_path
+        assert file.name.endswith(".nii.gz")
+        assert not target.exists()
+        file.write_text("new")
+    assert target.read_text() == "new"
+    assert names(tmp_path) == ["out.nii.gz"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_replacing_keeps_the_mode(tmp_path):
+    target = tmp_path / "out.png"
+    target.write_text("old")
+    target.chmod(0o604)
+    with atomic_path(target, overwrite=True) as file:
+        file.write_text("new")
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o604
+    assert names(tmp_path) == ["out.png"]
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), SystemExit(143)])
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failure_leaves_things_as_they_were(tmp_path, error, old):
+    target = tmp_path / "out.png"
+    if old is not None:
+        target.write_text(old)
+        target.chmod(0o604)
+    with (
+        pytest.raises(type(error)),
+        atomic_path(target, overwrite=True) as file,
+    ):
+        file.write_text("half")
+        raise error
+    if old is None:
+        assert names(tmp_path) == []
+    else:
+        assert target.read_text() == old
+        assert stat.S_IMODE(target.stat().st_mode) == 0o604
+        assert names(tmp_path) == ["out.png"]
+
+
+def test_a_link_keeps_pointing_at_the_replaced_file(tmp_path):
+    real, link = tmp_path / "real.png", tmp_path / "link.png"
+    real.write_text("old")
+    link.symlink_to(real)
+    with atomic_path(link, overwrite=True) as file:
+        file.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+
+
+def test_an_existing_file_is_refused(tmp_path):
+    target = tmp_path / "out.png"
+    target.write_text("old")
+    with pytest.raises(OutputExistsError, match=r"write .*out.png: expected a new file, got one"):
+        check_target(target, overwrite=False)
+    assert check_target(target, overwrite=True) == target
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
+    target = tmp_path / "out.png"
+    with (
+        pytest.raises(OutputExistsError, match="made meanwhile by someone else"),
+        atomic_path(target, overwrite=False) as file,
+    ):
+        file.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs"
+    assert names(tmp_path) == ["out.png"]
+
+
+def test_a_disk_without_hard_links_is_served_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "no hard links")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    with atomic_path(tmp_path / "out.png", overwrite=False) as file:
+        file.write_text("new")
+    assert names(tmp_path) == ["out.png"]
+
+
+def test_a_full_disk_is_an_output_error(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with (
+        pytest.raises(OutputFileError, match="'No space left on device'; choose another folder"),
+        atomic_path(tmp_path / "out.png", overwrite=False),
+    ):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_the_data_are_synced_before_the_name_changes(tmp_path, monkeypatch):
+    target = tmp_path / "out.png"
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(target.exists()))
+    with atomic_path(target, overwrite=False):
+        pass
+    assert synced == [False, True]  # the file, then its folder
+
+
+def test_folders_that_take_no_file_are_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path, message in (
+        (tmp_path / "no" / "out.png", "which is missing; create it"),
+        (tmp_path / "file" / "out.png", "which is a file; choose another folder"),
+        (tmp_path, "got a folder; name a file in it"),
+        (Path("/dev/null"), "got a device or pipe; write to a file"),
+        (tmp_path / ("x" * 300), "'File name too long'; choose another folder"),
+        ("a\0b.png", "'embedded null byte'; choose another folder"),
+    ):
+        with pytest.raises(OutputFileError, match=message) as caught:
+            check_target(path, overwrite=True)
+        assert "\n" not in str(caught.value)
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot fill")
+def test_a_folder_that_is_not_writable_is_refused():
+    with pytest.raises(OutputFileError, match="expected a folder that takes new files, got"):
+        check_target("/proc/self/out.png", overwrite=False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputFileError, match="'Permission denied'; choose another folder"):
+            check_target(tmp_path / "out.png", overwrite=False)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_the_longest_name_that_fits_can_be_written(tmp_path):
+    target = tmp_path / ("x" * 251 + ".png")
+    with atomic_path(target, overwrite=False) as file:
+        file.write_text("new")
+    assert target.read_text() == "new"

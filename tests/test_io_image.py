@@ -1,0 +1,650 @@
+"""Pictures are made and looked at with Pillow, OpenCV and tifffile; ours stands between."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms, PngImagePlugin
+
+import convnd.io
+from convnd.errors import InputFileError, NumericalError, OutputFileError, ShapeError
+from convnd.grid import Grid
+
+LOSSLESS = [".png", ".tif", ".bmp"]
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture
+def codes(rng):
+    return rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+
+
+def hwc(grid: Grid) -> np.ndarray:
+    return grid.values[0].permute(1, 2, 0).numpy()
+
+
+def in_bytes(grid: Grid) -> np.ndarray:
+    return np.rint(hwc(grid) * 255).astype(np.uint8)
+
+
+def grid_of(array: np.ndarray, **header: object) -> Grid:
+    values = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), np.float32))[None]
+    return Grid(values=values, header=header)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG: length, name, data, checksum."""
+    checksum = zlib.crc32(name + data)
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", checksum)
+
+
+def png16(array: np.ndarray, kind: int, extra: bytes = b"") -> bytes:
+    """A 16-bit PNG by the specification: signature, IHDR, extra chunks, IDAT, IEND."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    height, width = array.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+        + extra
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+# Reading
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, ".webp", ".gif"])
+def test_reading_gives_codes_over_the_largest_code(tmp_path, codes, suffix):
+    options = {"lossless": True} if suffix == ".webp" else {}
+    path = tmp_path / f"photo{suffix}"
+    image = Image.fromarray(codes)
+    if suffix == ".gif":
+        image = image.quantize(64)
+    image.save(path, **options)
+    grid = convnd.io.read(path)
+    expected = np.array(image.convert("RGB")).astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(hwc(grid), expected)
+    assert grid.values.dtype == torch.float32
+    assert grid.values.is_contiguous()
+    assert (grid.axes, grid.units, grid.spacing) == (("y", "x"), ("px", "px"), (1.0, 1.0))
+    assert grid.channels == ("R", "G", "B")
+    assert grid.header["depth"] == 8
+
+
+def test_jpeg_is_read_as_pillow_reads_it(tmp_path, codes):
+    path = tmp_path / "PHOTO.JPEG"
+    Image.fromarray(codes).save(path, format="JPEG")
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(in_bytes(convnd.io.read(path)), np.array(image))
+
+
+def test_the_content_not_the_suffix_tells_the_format(tmp_path, codes):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(codes).save(path, format="PNG")
+    np.testing.assert_array_equal(in_bytes(convnd.io.read(path)), codes)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGBA", "YCbCr"])
+def test_other_kinds_of_pixels_become_rgb(tmp_path, codes, mode):
+    image = Image.fromarray(codes)
+    image = image.convert("L").convert("LA") if mode == "LA" else image.convert(mode)
+    path = tmp_path / ("photo.jpg" if mode == "YCbCr" else "photo.tif")
+    image.save(path)
+    grid = convnd.io.read(path)
+    with Image.open(path) as stored:
+        np.testing.assert_array_equal(in_bytes(grid), np.array(stored.convert("RGB")))
+    assert grid.header["grey"] == (mode in {"1", "L", "LA"})
+    assert ("alpha" in grid.header) == (mode in {"LA", "RGBA"})
+
+
+def test_cmyk_goes_through_its_profile_which_is_then_dropped(tmp_path, monkeypatch):
+    # No CMYK profile is at hand: what a profile does is the library's part, ours to ask for it.
+    icc = bytearray(ICC)
+    icc[16:20] = b"CMYK"
+    seen = []
+
+    def convert(image, _source, _target, *, outputMode):  # noqa: N803
+        seen.append((image.mode, outputMode))
+        return Image.new("RGB", image.size, (1, 2, 3))
+
+    monkeypatch.setattr(ImageCms, "ImageCmsProfile", lambda file: file.read())
+    monkeypatch.setattr(ImageCms, "profileToProfile", convert)
+    Image.new("CMYK", (2, 2)).save(tmp_path / "a.jpg", icc_profile=bytes(icc))
+    grid = convnd.io.read(tmp_path / "a.jpg")
+    assert seen == [("CMYK", "RGB")]
+    assert in_bytes(grid)[0, 0].tolist() == [1, 2, 3]
+    assert "icc" not in grid.header
+
+
+def test_a_damaged_cmyk_profile_is_no_reason_to_refuse(tmp_path):
+    icc = bytearray(ICC)
+    icc[16:20] = b"CMYK"
+    Image.new("CMYK", (2, 2)).save(tmp_path / "a.jpg", icc_profile=bytes(icc[:140]))
+    assert in_bytes(convnd.io.read(tmp_path / "a.jpg"))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_grey_profile_is_not_kept_for_rgb(tmp_path):
+    icc = bytearray(ICC)
+    icc[16:20] = b"GRAY"
+    Image.new("L", (2, 2), 77).save(tmp_path / "a.png", icc_profile=bytes(icc))
+    grid = convnd.io.read(tmp_path / "a.png")
+    assert "icc" not in grid.header
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_transparent_colour_is_alpha(tmp_path, mode):
+    colour: object = {"P": 1, "L": 9, "RGB": (1, 2, 3)}[mode]
+    image = Image.new(mode, (2, 1))
+    if mode == "P":
+        image.putpalette([5, 5, 5, 6, 6, 6])
+    image.putpixel((0, 0), colour)
+    image.save(tmp_path / "a.png", transparency=colour)
+    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]
+
+
+# EXIF: where the first row and column of the stored pixels belong in the upright picture.
+UPRIGHT = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "webp", "tif", "png16", "tif16", "tif16grey", "tif32"])
+def test_orientation_is_applied_once(tmp_path, rng, kind, orientation):
+    path = tmp_path / f"a.{kind[:4].rstrip('136')}"
+    tag = [(274, "H", 1, orientation, True)]
+    exif = Image.Exif()
+    exif[274] = orientation
+    if kind.endswith(("16", "16grey")):
+        stored = rng.integers(0, 65536, (3, 5, 3), dtype=np.uint16)
+        white = 65535
+    else:
+        stored, white = rng.integers(0, 256, (3, 5, 3), dtype=np.uint8), 255
+    if kind == "png16":
+        path.write_bytes(png16(stored, 2, chunk(b"eXIf", exif.tobytes()[6:])))
+    elif kind == "tif16grey":
+        tifffile.imwrite(path, stored[..., 0], extratags=tag)
+        stored = stored[..., :1].repeat(3, 2)
+    elif kind == "tif16":
+        tifffile.imwrite(path, stored, photometric="rgb", extratags=tag)
+    elif kind == "tif32":
+        tifffile.imwrite(path, (stored / 255).astype("f4"), photometric="rgb", extratags=tag)
+    else:
+        options = {"lossless": True} if kind == "webp" else {}
+        Image.fromarray(stored).save(path, exif=exif, **options)
+    grid = convnd.io.read(path)
+    np.testing.assert_array_equal(np.rint(hwc(grid) * white), UPRIGHT[orientation](stored))
+
+    convnd.io.write(tmp_path / "b.png", grid)
+    with Image.open(tmp_path / "b.png") as image:
+        assert image.getexif().get(274, 1) == 1
+        assert image.size == (grid.shape[1], grid.shape[0])
+
+
+def test_orientation_of_a_photo_matches_what_viewers_show(tmp_path):
+    # 6: the camera was held upright; a viewer turns the picture clockwise.
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.new("RGB", (32, 16), "blue")
+    image.paste("red", (0, 0, 16, 16))  # the left half becomes the top
+    image.save(tmp_path / "a.jpg", exif=exif)
+    values = in_bytes(convnd.io.read(tmp_path / "a.jpg"))
+    assert values.shape == (32, 16, 3)
+    assert values[4, 8, 0] > 200
+    assert values[28, 8, 2] > 200
+
+
+def test_alpha_is_upright_too(tmp_path):
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[274] = 3
+    image.save(tmp_path / "a.png", exif=exif)
+    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [1, 0]
+
+
+# 16 bits and float
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_png_of_16_bits_is_exact_both_ways(tmp_path, rng, kind, channels):
+    stored = rng.integers(0, 65536, (4, 5, channels), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png16(stored, kind))
+    grid = convnd.io.read(tmp_path / "a.png")
+    colours = stored[..., : channels - 1 + channels % 2]
+    expected = colours if colours.shape[2] == 3 else colours.repeat(3, 2)
+    np.testing.assert_array_equal(np.rint(hwc(grid) * 65535), expected)
+    assert grid.header["depth"] == 16
+
+    convnd.io.write(tmp_path / "b.png", grid)
+    back = cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)
+    assert back.dtype == np.uint16
+    np.testing.assert_array_equal(back[..., 2::-1], expected)
+    if channels % 2 == 0:
+        np.testing.assert_array_equal(back[..., 3], stored[..., -1])
+
+
+def test_transparent_colour_of_16_bits(tmp_path):
+    stored = np.array([[[1000, 2000, 3000], [1, 2, 3]]], np.uint16)
+    extra = chunk(b"tRNS", stored[0, 0].astype(">u2").tobytes())
+    (tmp_path / "a.png").write_bytes(png16(stored, 2, extra))
+    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_deep_tiff_is_exact_both_ways(tmp_path, rng, dtype, channels, options):
+    stored = rng.integers(0, 65536, (4, 5, channels)).astype(np.uint16)
+    white = 65535
+    if dtype == "float32":
+        stored, white = rng.random((4, 5, channels), np.float32), 1
+    kind = {1: {"photometric": "minisblack"}, 3: {"photometric": "rgb"}}.get(
+        channels, {"photometric": "rgb", "extrasamples": [2]}
+    )
+    tifffile.imwrite(tmp_path / "a.tif", stored.squeeze(), **kind, **options)
+    grid = convnd.io.read(tmp_path / "a.tif")
+    expected = np.broadcast_to(stored[..., :3], (4, 5, 3))
+    np.testing.assert_allclose(hwc(grid) * white, expected, rtol=1e-7)
+
+    convnd.io.write(tmp_path / "b.tiff", grid)
+    with tifffile.TiffFile(tmp_path / "b.tiff") as file:
+        page = file.pages[0]
+        assert page.dtype == dtype
+        assert page.samplesperpixel == (4 if channels == 4 else 3)
+        assert page.compression.name == "ADOBE_DEFLATE"
+    back = cv2.imread(str(tmp_path / "b.tiff"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(back[..., 2::-1], expected)
+    if channels == 4:
+        np.testing.assert_array_equal(back[..., 3], stored[..., 3])
+
+
+def test_white_is_zero(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 65535]], "u2"), photometric="miniswhite")
+    assert hwc(convnd.io.read(tmp_path / "a.tif"))[0, :, 0].tolist() == [1, 0]
+
+
+def test_premultiplied_colours_are_divided(tmp_path):
+    stored = np.array([[[100, 200, 300, 400], [0, 0, 0, 0]]], np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=[1])
+    grid = convnd.io.read(tmp_path / "a.tif")
+    expected = [[[0.25, 0.5, 0.75], [0, 0, 0]]]
+    np.testing.assert_allclose(hwc(grid), expected, atol=1 / 65535)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "message"),
+    [
+        (np.full((2, 2), 1.5, "f4"), {}, "float values from 0 to 1, got 1.5 to 1.5; rescale"),
+        (np.full((2, 2, 3), np.nan, "f4"), {"photometric": "rgb"}, "from 0 to 1, got nan"),
+        (np.zeros((2, 2), "i2"), {}, r"got \[16\] bits, 1 samples, sample format \[2\]"),
+        (np.zeros((2, 2), "u4"), {}, r"got \[32\] bits"),
+        (
+            np.zeros((3, 2, 2), "u2"),
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "interleav",
+        ),
+        (np.zeros((2, 2, 2), "u1"), {"photometric": "minisblack"}, "got 2 pages; save one"),
+    ],
+)
+def test_tiffs_that_are_refused(tmp_path, array, options, message):
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    with pytest.raises(InputFileError, match=message):
+        convnd.io.read(tmp_path / "a.tif")
+
+
+def test_a_reduced_copy_in_a_tiff_is_not_a_second_picture(tmp_path, codes):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(codes, photometric="rgb")
+        file.write(codes[::2, ::2], photometric="rgb", subfiletype=1)
+    np.testing.assert_array_equal(in_bytes(convnd.io.read(tmp_path / "a.tif")), codes)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_writing_clamps_and_rounds(tmp_path, suffix):
+    values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 100.4 / 255, 1.0, 7.0])
+    grid = Grid(values=values.expand(1, 3, 2, 7).clone())
+    convnd.io.write(tmp_path / f"a{suffix}", grid)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        assert image.mode == "RGB"
+        assert np.array(image)[1, :, 2].tolist() == [0, 0, 0, 1, 100, 255, 255]
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 1), (5, 7)])
+def test_round_trip(tmp_path, rng, suffix, size):
+    codes = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255))
+    np.testing.assert_array_equal(in_bytes(convnd.io.read(tmp_path / f"a{suffix}")), codes)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
+def test_quality_and_full_colour_resolution(tmp_path, suffix):
+    if suffix not in Image.registered_extensions():
+        pytest.skip("Pillow was built without it")
+    # Red and blue columns: 4:2:0 would mix them.
+    codes = np.zeros((32, 32, 3))
+    codes[:, ::2, 0] = codes[:, 1::2, 2] = 1
+    sizes = {}
+    for quality in (10, None, 100):
+        path = tmp_path / f"{quality}{suffix}"
+        convnd.io.write(path, grid_of(codes), quality=quality)
+        sizes[quality] = path.stat().st_size
+    assert sizes[10] < sizes[None]
+    got = hwc(convnd.io.read(tmp_path / f"100{suffix}"))
+    assert np.abs(got - codes).max() < 0.06
+    with Image.open(tmp_path / f"None{suffix}") as image:
+        if suffix == ".jpg":
+            assert image.layer[0][1:3] == (1, 1)  # luminance sampled no finer than chrominance
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_alpha_comes_back_and_hidden_colours_with_it(tmp_path, rng, suffix):
+    codes = rng.integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    Image.fromarray(codes).save(tmp_path / "a.png")
+    grid = convnd.io.read(tmp_path / "a.png")
+    assert grid.values.shape == (1, 3, 5, 7)
+    convnd.io.write(tmp_path / f"b{suffix}", grid, quality=100)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert image.mode == "RGBA"
+        np.testing.assert_array_equal(np.array(image), codes)
+
+
+def test_alpha_follows_a_new_size(tmp_path):
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    image.save(tmp_path / "a.png")
+    grid = convnd.io.read(tmp_path / "a.png")
+    convnd.io.write(tmp_path / "b.png", grid.with_values(torch.zeros(1, 3, 16, 4)))
+    with Image.open(tmp_path / "b.png") as result:
+        alpha = np.array(result)[..., 3]
+    assert alpha.shape == (16, 4)
+    assert (alpha[:, 0] > 240).all()
+    assert (alpha[:, 3] < 15).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_without_transparency_what_lies_behind_is_white(tmp_path, suffix):
+    grid = grid_of(np.zeros((8, 8, 3)), alpha=torch.full((1, 1, 8, 8), 0.25))
+    convnd.io.write(tmp_path / f"a{suffix}", grid)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        assert np.abs(np.array(image).astype(int) - 191).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_profile_and_camera_data_come_back(tmp_path, codes, suffix):
+    if suffix not in Image.registered_extensions():
+        pytest.skip("Pillow was built without it")
+    exif = Image.Exif()
+    exif[271], exif[274], exif[315] = "Camera", 6, "Someone"
+    exif[0x8769] = {0x829A: 0.01, 0xA002: 7, 0x927C: b"maker"}  # exposure, width, note
+    exif[0x8825] = {1: "N", 2: (48.0, 31.0, 0.0)}
+    Image.fromarray(codes).save(
+        tmp_path / "a.jpg", exif=exif, icc_profile=ICC, dpi=(300, 300), quality=100
+    )
+    grid = convnd.io.read(tmp_path / "a.jpg")
+    convnd.io.write(tmp_path / f"b{suffix}", grid)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        image.load()
+        back = image.getexif()
+        assert image.info["icc_profile"] == ICC
+        assert (back[271], back[315], back.get(274, 1)) == ("Camera", "Someone", 1)
+        details = back.get_ifd(0x8769)
+        assert float(details[0x829A]) == pytest.approx(0.01)
+        assert not {0xA002, 0x927C} & set(details)
+        assert back.get_ifd(0x8825)[1] == "N"
+        if suffix in {".png", ".jpg", ".tif"}:
+            assert [round(float(value)) for value in image.info["dpi"]] == [300, 300]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_png_holds_the_record_and_the_old_text(tmp_path, codes, depth):
+    old = PngImagePlugin.PngInfo()
+    old.add_text("Author", "Ümit 名")
+    old.add_text("steps", "1")
+    old.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    Image.fromarray(codes).save(tmp_path / "a.png", pnginfo=old, icc_profile=ICC, dpi=(99, 99))
+    grid = convnd.io.read(tmp_path / "a.png")
+    assert grid.shape == (7, 5)  # XMP, too, can say how the camera was held
+    grid = Grid(values=grid.values, header={**grid.header, "depth": depth})
+    convnd.io.write(tmp_path / "b.png", grid, record={"steps": "500", "style": "名.jpg"})
+    with Image.open(tmp_path / "b.png") as image:
+        image.load()
+        assert image.text == {"Author": "Ümit 名", "steps": "500", "style": "名.jpg"}
+        assert image.info["icc_profile"] == ICC
+        assert round(image.info["dpi"][0]) == 99
+    assert (tmp_path / "b.png").read_bytes()[24] == depth
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".avif"])
+def test_other_formats_hold_the_record_as_user_comment(tmp_path, codes, suffix):
+    if suffix not in Image.registered_extensions():
+        pytest.skip("Pillow was built without it")
+    record = {"steps": "500", "style": "名.jpg"}
+    convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255), record=record)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        image.load()
+        comment = image.getexif().get_ifd(0x8769)[0x9286]
+    assert comment[:8] == b"ASCII\0\0\0"
+    assert json.loads(comment[8:]) == record
+
+
+def test_without_a_record_nothing_is_said(tmp_path, codes):
+    for suffix in (".png", ".jpg"):
+        convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255))
+        with Image.open(tmp_path / f"a{suffix}") as image:
+            image.load()
+            assert not image.getexif()
+            assert not getattr(image, "text", {})
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_one_channel_is_written_in_grey(tmp_path, suffix, depth):
+    grid = Grid(values=torch.full((1, 1, 8, 8), 0.5), header={"depth": depth, "icc": ICC})
+    convnd.io.write(tmp_path / f"a{suffix}", grid)
+    with Image.open(tmp_path / f"a{suffix}") as image:
+        deep = depth == 16 and suffix != ".jpg"
+        assert image.mode == ("I;16" if deep else "L")
+        assert "icc_profile" not in image.info
+    got = convnd.io.read(tmp_path / f"a{suffix}")
+    assert got.header["grey"]
+    assert (got.values - 0.5).abs().max() < 0.003
+
+
+def test_grey_with_alpha_of_16_bits(tmp_path):
+    header = {"depth": 16, "alpha": torch.full((1, 1, 4, 4), 0.25)}
+    convnd.io.write(tmp_path / "a.png", Grid(values=torch.full((1, 1, 4, 4), 0.5), header=header))
+    got = convnd.io.read(tmp_path / "a.png")
+    torch.testing.assert_close(got.values, torch.full((1, 3, 4, 4), 0.5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        got.header["alpha"], torch.full((1, 1, 4, 4), 0.25), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("grid", "suffix", "error", "message"),
+    [
+        (Grid(values=torch.zeros(1, 2, 4, 4)), ".png", ShapeError, "expected 1 or 3 channels"),
+        (Grid(values=torch.zeros(1, 3, 4, 4, 4)), ".png", ShapeError, "expected 2 spatial dims"),
+        (
+            Grid(values=torch.full((1, 3, 4, 4), torch.nan)),
+            ".png",
+            NumericalError,
+            "expected finite values for a picture, got NaN",
+        ),
+        (
+            Grid(values=torch.zeros(1, 1, 1, 16384)),
+            ".webp",
+            OutputFileError,
+            "at most 16383 pixels a side for WEBP, got 16384 × 1",
+        ),
+        (
+            Grid(values=torch.zeros(1, 1, 65501, 1)),
+            ".jpg",
+            OutputFileError,
+            "at most 65500 pixels a side for JPEG",
+        ),
+        (Grid(values=torch.zeros(1, 3, 4, 4)), ".gif", OutputFileError, "name ending in .png"),
+    ],
+)
+def test_grids_that_a_format_cannot_hold(tmp_path, grid, suffix, error, message):
+    with pytest.raises(error, match=message):
+        convnd.io.write(tmp_path / f"a{suffix}", grid)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_too_long_for_exif_is_an_output_error(tmp_path, codes):
+    with pytest.raises(OutputFileError, match="expected to encode and store the result, got"):
+        convnd.io.write(tmp_path / "a.jpg", grid_of(codes / 255), record={"a": "x" * 70_000})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_16_bits_that_opencv_will_not_encode(tmp_path, codes, monkeypatch):
+    monkeypatch.setattr(cv2, "imencode", lambda *_: (False, None))
+    with pytest.raises(OutputFileError, match="7 × 5 pixels as a 16-bit PNG, got a refusal"):
+        convnd.io.write(tmp_path / "a.png", grid_of(codes / 255, depth=16))
+
+
+# What is refused
+
+
+def bomb(width: int, height: int) -> bytes:
+    image = io.BytesIO()
+    Image.new("1", (1, 1)).save(image, format="PNG")
+    data = bytearray(image.getvalue())
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def test_size_is_judged_before_decoding(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(bomb(30_000, 30_000))
+    with pytest.raises(
+        InputFileError, match=r"at most 178,956,970 pixels, got 30000 × 30000 = 900,000,000; make"
+    ):
+        convnd.io.read(path)
+    with pytest.raises(InputFileError, match="damaged"):  # allowed, and then not there
+        convnd.io.read(path, max_pixels=10**9)
+    Image.new("RGB", (30_000, 2), "red").save(path)
+    assert convnd.io.read(path).shape == (2, 30_000)
+    with pytest.raises(InputFileError, match=r"at most 100 pixels, got 2 × 30000"):
+        convnd.io.read(path, max_pixels=100)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 20, 3), "u2"), photometric="rgb")
+    with pytest.raises(InputFileError, match=r"at most 100 pixels, got 20 × 20"):
+        convnd.io.read(tmp_path / "a.tif", max_pixels=100)
+
+
+def test_pillows_own_settings_are_left_alone(tmp_path, codes):
+    before, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    path = tmp_path / "a.png"
+    Image.fromarray(codes).save(path)
+    convnd.io.read(path, max_pixels=10**9)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputFileError):
+        convnd.io.read(path, max_pixels=10**9)
+    assert before == Image.MAX_IMAGE_PIXELS
+    assert filters == list(warnings.filters)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".gif"])
+def test_animations_are_refused(tmp_path, suffix):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(InputFileError, match="expected one picture, got an animation; save one"):
+        convnd.io.read(path)
+
+
+def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path, codes):
+    images = [Image.fromarray(codes), Image.fromarray(codes[::-1])]
+    images[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=images[1:])
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.n_frames == 2
+        np.testing.assert_array_equal(in_bytes(convnd.io.read(tmp_path / "a.jpg")), np.array(image))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"Dear diary,\ntoday", "expected a picture .PNG, JPEG, .* none of these"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of these"),
+        (b"II*\0", "expected a picture, got a damaged or unsupported file"),
+        (b"II*\0\x08\0\0\0", "expected a picture, got a damaged or unsupported file"),
+    ],
+)
+def test_what_is_no_picture(tmp_path, content, message):
+    path = tmp_path / "notes.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputFileError, match=message) as caught:
+        convnd.io.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"])
+def test_files_cut_short_are_refused_without_a_sound(tmp_path, rng, capfd, suffix):
+    codes = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    path = tmp_path / f"a{suffix}"
+    options = {"compression": "tiff_lzw"} if suffix == ".tif" else {}
+    Image.fromarray(codes).save(path, **options)
+    whole = path.read_bytes()
+    for fraction in (0.1, 0.5, 0.9):
+        path.write_bytes(whole[: int(fraction * len(whole))])
+        with pytest.raises(InputFileError, match=r"^read .*a\.") as caught:
+            convnd.io.read(path)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_files_cut_short_are_refused_without_a_sound(tmp_path, rng, capfd, suffix):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), rng.integers(0, 65536, (40, 40, 3), dtype=np.uint16))
+    whole = path.read_bytes()
+    for fraction in (0.1, 0.5, 0.9):
+        path.write_bytes(whole[: int(fraction * len(whole))])
+        with pytest.raises(InputFileError, match=r"^read .*a\.") as caught:
+            convnd.io.read(path)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_kinds_of_pixels_that_are_refused(tmp_path):
+    image = Image.merge("LAB", [Image.new("L", (4, 4), 9)] * 3)
+    image.save(tmp_path / "a.tif")
+    with pytest.raises(InputFileError, match="got pixels of kind 'LAB'; convert it to RGB"):
+        convnd.io.read(tmp_path / "a.tif")
+
+
+def test_a_damaged_exif_record_is_no_reason_to_refuse(tmp_path, codes):
+    Image.fromarray(codes).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    grid = convnd.io.read(tmp_path / "a.png")
+    np.testing.assert_array_equal(in_bytes(grid), codes)
+    assert "exif" not in grid.header

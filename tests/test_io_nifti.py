@@ -1,0 +1,297 @@
+"""Volumes are made and looked at with nibabel; ours stands between."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+import convnd.io
+from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.grid import Grid
+
+OBLIQUE = np.array(
+    [[0.0, -0.6, 0.1, 12.0], [0.6, 0.0, 0.0, -7.0], [0.0, 0.0, 5.0, 100.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+
+def image(data, affine=OBLIQUE, kind=nib.Nifti1Image, dtype=None):
+    made = kind(data, affine, dtype=dtype)
+    made.set_qform(affine, 1)
+    made.set_sform(affine, 3)
+    made.header.set_xyzt_units("mm", "sec")
+    made.header["descrip"] = b"a scanner"
+    return made
+
+
+def voxels(grid: Grid) -> np.ndarray:
+    return grid.values[0, 0].numpy()
+
+
+def damaged(path, **fields):
+    """A float32 volume of 2 × 3 × 4 voxels, with header fields set to what nibabel would refuse."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((2, 3, 4))
+    header.set_data_dtype(np.float32)
+    header["vox_offset"] = 352
+    header["pixdim"][:4] = 1
+    header["magic"] = b"n+1"
+    data = np.arange(24, dtype=np.float32)
+    for name, value in fields.items():
+        if name == "data":
+            data = value
+        elif isinstance(value, dict):
+            for index, entry in value.items():
+                header[name][index] = entry
+        else:
+            header[name] = value
+    content = header.binaryblock + bytes(4) + data.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "int32", "float32", "float64"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, kind, dtype, suffix):
+    data = (rng.normal(size=(4, 5, 3)) * 50).astype(dtype)
+    original = image(data, kind=kind)
+    original.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"theirs"))
+    nib.save(original, tmp_path / f"a{suffix.lower()}")
+    (tmp_path / f"a{suffix.lower()}").rename(tmp_path / f"a{suffix}")
+
+    grid = convnd.io.read(tmp_path / f"a{suffix}")
+    assert grid.values.dtype == torch.float32
+    assert grid.values.is_contiguous()
+    np.testing.assert_allclose(voxels(grid), original.get_fdata(), rtol=1e-6)
+    np.testing.assert_allclose(grid.spacing, np.linalg.norm(OBLIQUE[:3, :3], axis=0), rtol=1e-6)
+    assert (grid.units, grid.axes) == (("mm", "mm", "mm"), ("i", "j", "k"))
+
+    changed = grid.with_values(grid.values + 0.25)  # integers would lose it
+    convnd.io.write(tmp_path / "b.nii.gz", changed, record={"steps": "5"})
+    back = nib.load(tmp_path / "b.nii.gz")
+    assert type(back) is kind
+    assert back.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(np.asarray(back.dataobj), voxels(changed))
+    for name in ("qform_code", "sform_code", "xyzt_units", "descrip", "pixdim", "srow_x"):
+        np.testing.assert_array_equal(back.header[name], original.header[name])
+    np.testing.assert_array_equal(back.affine, original.affine)
+    theirs, ours = back.header.extensions
+    assert theirs.get_content() == b"theirs"
+    assert json.loads(ours.get_content()) == {"steps": "5"}
+
+
+def test_the_file_says_that_nothing_is_scaled(tmp_path):
+    original = image(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    original.header.set_slope_inter(2.5, -1024)
+    nib.save(original, tmp_path / "a.nii")
+    grid = convnd.io.read(tmp_path / "a.nii")
+    stored = nib.load(tmp_path / "a.nii").get_fdata()
+    np.testing.assert_array_equal(voxels(grid), stored.astype(np.float32))
+    convnd.io.write(tmp_path / "b.nii", grid)
+    raw = nib.Nifti1Header((tmp_path / "b.nii").read_bytes()[:348])
+    assert raw["scl_slope"].item() in (1, 0) or np.isnan(raw["scl_slope"])
+    np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").get_fdata(), voxels(grid))
+
+
+def test_big_endian_files(tmp_path):
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.dtype(">i2"))
+    data = np.arange(-12, 12, dtype=np.int16).reshape(2, 3, 4)
+    nib.save(nib.Nifti1Image(data, np.eye(4), header), tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes()[:4] == b"\0\0\x01\x5c"
+    grid = convnd.io.read(tmp_path / "a.nii")
+    np.testing.assert_array_equal(voxels(grid), data)
+    convnd.io.write(tmp_path / "b.nii", grid)
+    np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").get_fdata(), data)
+
+
+def test_spacing_is_the_number_the_owner_wrote(tmp_path):
+    nib.save(image(np.ones((2, 2, 2)), np.diag([0.6, 0.6, 5, 1])), tmp_path / "a.nii")
+    assert convnd.io.read(tmp_path / "a.nii").spacing == (0.6, 0.6, 5.0)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("micron", 1e-3), ("meter", 1e3), ("unknown", 1)])
+def test_spacing_is_in_millimetres_and_the_files_unit_stays(tmp_path, unit, factor):
+    original = image(np.ones((2, 2, 2)), np.diag([2, 3, 4, 1]))
+    original.header.set_xyzt_units(unit)
+    nib.save(original, tmp_path / "a.nii")
+    grid = convnd.io.read(tmp_path / "a.nii")
+    np.testing.assert_allclose(grid.spacing, np.multiply([2, 3, 4], factor))
+    convnd.io.write(tmp_path / "b.nii", grid)
+    back = nib.load(tmp_path / "b.nii").header
+    assert back.get_xyzt_units()[0] == unit
+    assert back.get_zooms() == (2, 3, 4)
+
+
+@pytest.mark.parametrize("coded", [True, False])
+def test_another_extent_keeps_the_field_of_view(tmp_path, coded):
+    original = image(np.ones((2, 3, 4)))
+    if coded:
+        nib.save(original, tmp_path / "a.nii")
+    else:
+        damaged(tmp_path / "a.nii", pixdim={1: 0.6, 3: 5.0})
+    grid = convnd.io.read(tmp_path / "a.nii").with_values(torch.ones(1, 1, 4, 9, 1))
+    convnd.io.write(tmp_path / "b.nii", grid)
+    back = nib.load(tmp_path / "b.nii")
+    np.testing.assert_allclose(back.header.get_zooms(), grid.spacing, rtol=1e-6)
+    assert back.header["sform_code"] == (3 if coded else 0)
+    assert back.header["qform_code"] == (1 if coded else 0)
+    if coded:
+        for corner in ([0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 1]):
+            ends = [
+                part.affine @ [*(np.multiply(corner, part.shape) - 0.5), 1]
+                for part in (original, back)
+            ]
+            np.testing.assert_allclose(*ends, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 5, 1), (4, 5, 3, 1), (4, 5, 3, 1, 1)])
+def test_axes_of_length_one_are_kept_as_stored(tmp_path, rng, shape):
+    data = rng.normal(size=shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "a.nii")
+    grid = convnd.io.read(tmp_path / "a.nii")
+    assert grid.shape == (*shape, 1, 1)[:3]
+    convnd.io.write(tmp_path / "b.nii", grid)
+    back = nib.load(tmp_path / "b.nii")
+    assert back.shape == shape
+    np.testing.assert_array_equal(np.asarray(back.dataobj), data)
+
+
+def test_a_flat_volume_can_grow(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((4, 5)), np.eye(4)), tmp_path / "a.nii")
+    grid = convnd.io.read(tmp_path / "a.nii").with_values(torch.ones(1, 1, 4, 5, 2))
+    convnd.io.write(tmp_path / "b.nii", grid)
+    assert nib.load(tmp_path / "b.nii").shape == (4, 5, 2)
+
+
+def test_a_grid_from_elsewhere(tmp_path):
+    grid = Grid(values=torch.rand(1, 1, 2, 3, 4), spacing=(0.5, 0.6, 5.0), units=("mm",) * 3)
+    convnd.io.write(tmp_path / "a.nii", grid)
+    back = nib.load(tmp_path / "a.nii")
+    np.testing.assert_array_equal(np.asarray(back.dataobj), voxels(grid))
+    np.testing.assert_allclose(back.header.get_zooms(), (0.5, 0.6, 5))
+    np.testing.assert_allclose(np.diag(back.affine), (0.5, 0.6, 5, 1))
+    assert back.header.get_xyzt_units()[0] == "mm"
+    assert convnd.io.read(tmp_path / "a.nii").spacing == (0.5, 0.6, 5.0)
+
+
+def test_the_same_volume_gives_the_same_bytes(tmp_path):
+    grid = Grid(values=torch.rand(1, 1, 2, 3, 4))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        convnd.io.write(tmp_path / name, grid)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_compression_is_told_by_content(tmp_path):
+    nib.save(image(np.ones((2, 2, 2))), tmp_path / "a.nii.gz")
+    (tmp_path / "a.nii.gz").rename(tmp_path / "a.nii")
+    assert convnd.io.read(tmp_path / "a.nii").shape == (2, 2, 2)
+
+
+# Hazards
+
+
+NAN, INF = float("nan"), float("inf")
+HAZARDS = [
+    ({"pixdim": {2: 0.0}}, r"positive finite pixdim, got \[1.0, 0.0, 1.0\]; correct"),
+    ({"pixdim": {1: NAN}}, r"positive finite pixdim, got \[nan"),
+    ({"pixdim": {1: -1.0}}, r"positive finite pixdim, got \[-1.0"),
+    ({"pixdim": {3: INF}}, r"positive finite pixdim, got \[1.0, 1.0, inf"),
+    ({"sform_code": 1, "srow_x": NAN}, r"an invertible sform, got \[\[nan"),
+    ({"sform_code": 1}, r"an invertible sform, got \[\[0.0"),
+    ({"qform_code": 1, "qoffset_y": NAN}, "an invertible qform, got"),
+    ({"qform_code": 1, "quatern_b": 5.0}, "damaged or unsupported"),
+    ({"dim": {2: 0}}, "at least one sample along every axis, got 2 × 0 × 4"),
+    ({"dim": {2: -3}}, "at least one sample along every axis, got 2 × -3 × 4"),
+    ({"dim": {0: 0}}, r"expected 1 to 7 axes, got dim\[0\] = 0"),
+    ({"dim": {0: 9}}, r"expected 1 to 7 axes, got dim\[0\] = "),
+    ({"dim": {0: 4, 4: 2}}, "one 3-D volume, got 4-D 2 × 3 × 4 × 2; split it and give one frame"),
+    ({"datatype": 32, "bitpix": 64}, "expected real voxels, got type complex64; split"),
+    ({"datatype": 128, "bitpix": 24}, "expected real voxels, got type"),
+    ({"datatype": 1536, "bitpix": 128}, "expected real voxels, got type"),
+    ({"datatype": 77}, "damaged or unsupported"),
+    ({"magic": b"ni1"}, r"header and voxels in one file, got magic b'ni1'; convert the .hdr"),
+    ({"sizeof_hdr": 99}, "expected a NIfTI header, got other content"),
+    ({"vox_offset": 0}, "voxels after the header, got vox_offset 0"),
+    ({"vox_offset": NAN}, "voxels after the header, got vox_offset nan"),
+    ({"vox_offset": 1e12}, r"voxels after the header, got vox_offset 1e\+12"),
+    ({"vox_offset": 400}, "expected 496 bytes for 2 × 3 × 4 voxels of float32, got fewer"),
+    ({"scl_slope": 1.0, "scl_inter": NAN}, "damaged or unsupported"),
+    ({"data": np.full(24, NAN, np.float32)}, "expected finite voxels, got none among 24; check"),
+    ({"data": np.zeros(23, np.float32)}, "got fewer; the file is cut short"),
+]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("fields", "message"), HAZARDS)
+def test_hazards_are_refused_without_a_sound(tmp_path, capfd, suffix, fields, message):
+    path = damaged(tmp_path / f"a{suffix}", **fields)
+    with pytest.raises(InputFileError, match=message) as caught:
+        convnd.io.read(path)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"pixdim": {0: 0.0}, "qform_code": 1}, {"xyzt_units": 7}, {"scl_slope": NAN}]
+)
+def test_what_the_standard_forgives(tmp_path, capfd, fields):
+    grid = convnd.io.read(damaged(tmp_path / "a.nii", **fields))
+    assert grid.spacing == (1, 1, 1)
+    np.testing.assert_array_equal(voxels(grid).ravel(order="F"), np.arange(24))
+    convnd.io.write(tmp_path / "b.nii", grid)
+    assert nib.load(tmp_path / "b.nii").shape == (2, 3, 4)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_small_file_cannot_declare_a_large_one(tmp_path):
+    fields = {"dim": {1: 30000, 2: 30000, 3: 30000}}
+    path = damaged(tmp_path / "a.nii.gz", **fields)
+    with pytest.raises(InputFileError, match="at most 1,073,741,824 pixels, got 30000 × 30000 × 3"):
+        convnd.io.read(path)
+    with pytest.raises(InputFileError, match="expected 108,000,000,000,352 bytes .*, got fewer"):
+        convnd.io.read(path, max_pixels=10**14)
+    with pytest.raises(InputFileError, match="at most 9 pixels"):
+        convnd.io.read(damaged(tmp_path / "b.nii"), max_pixels=9)
+
+
+def test_a_stream_that_goes_on_and_on_is_refused(tmp_path):
+    whole = gzip.decompress(damaged(tmp_path / "a.nii.gz").read_bytes())
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(whole + bytes(2**21)))
+    with pytest.raises(InputFileError, match="expected 448 bytes, got many more"):
+        convnd.io.read(tmp_path / "a.nii.gz")
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(whole + bytes(512)))
+    assert convnd.io.read(tmp_path / "a.nii.gz").shape == (2, 3, 4)
+
+
+def test_every_flipped_bit_of_the_voxels_is_noticed(tmp_path, rng):
+    nib.save(image(rng.normal(size=(6, 6, 6)).astype(np.float32)), tmp_path / "a.nii.gz")
+    whole = (tmp_path / "a.nii.gz").read_bytes()
+    for _ in range(40):
+        data = bytearray(whole)
+        data[rng.integers(20, len(data))] ^= 1 << rng.integers(8)
+        (tmp_path / "a.nii.gz").write_bytes(data)
+        with pytest.raises(InputFileError, match="^read "):
+            convnd.io.read(tmp_path / "a.nii.gz")
+
+
+def test_some_missing_voxels_survive_and_new_ones_are_refused(tmp_path):
+    data = np.ones((2, 3, 4), np.float32)
+    data[0, 0, 0] = NAN
+    nib.save(image(data), tmp_path / "a.nii")
+    grid = convnd.io.read(tmp_path / "a.nii")
+    convnd.io.write(tmp_path / "b.nii", grid)
+    np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "b.nii").dataobj), data)
+    with pytest.raises(NumericalError, match="expected finite voxels, as they were read, got NaN"):
+        convnd.io.write(tmp_path / "c.nii", Grid(values=grid.values))
+    assert not (tmp_path / "c.nii").exists()
+
+
+def test_one_channel_a_file(tmp_path):
+    with pytest.raises(ShapeError, match="expected 1 channel for NIfTI, got 2; write one file per"):
+        convnd.io.write(tmp_path / "a.nii", Grid(values=torch.ones(1, 2, 2, 2, 2)))

@@ -1,0 +1,81 @@
+"""Instance normalisation against the formula in NumPy, and torch's modules for the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from convnd.errors import ShapeError
+from convnd.nn import InstanceNormNd
+
+TORCH: dict[int, Any] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4, 5])
+def test_the_formula(ndim: int, rng: np.random.Generator) -> None:
+    x = rng.normal(3.0, 2.0, size=(2, 3, *[3] * ndim))
+    norm = InstanceNormNd(3, spatial_dims=ndim, eps=0.1, affine=True, dtype=torch.float64)
+    gamma, beta = rng.normal(size=3), rng.normal(size=3)
+    norm.load_state_dict({"weight": torch.from_numpy(gamma), "bias": torch.from_numpy(beta)})
+    axes = tuple(range(2, 2 + ndim))
+    mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    shape = (-1, *[1] * ndim)
+    expected = (x - mean) / np.sqrt(var + 0.1) * gamma.reshape(shape) + beta.reshape(shape)
+    np.testing.assert_allclose(norm(torch.from_numpy(x)).detach(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": True}, {"track_running_stats": True}])
+@pytest.mark.parametrize("ndim", TORCH)
+def test_state_dict_is_torchs(ndim: int, options: dict[str, Any], rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.normal(3.0, 2.0, size=(2, 3, *[4] * ndim))).float()
+    mine, yours = InstanceNormNd(3, spatial_dims=ndim, **options), TORCH[ndim](3, **options)
+    torch.testing.assert_close(mine(x), yours(x))  # a training step
+    later, theirs = InstanceNormNd(3, spatial_dims=ndim, **options), TORCH[ndim](3, **options)
+    theirs.load_state_dict(mine.state_dict(), strict=True)
+    later.load_state_dict(yours.state_dict(), strict=True)
+    torch.testing.assert_close(later.eval()(x), yours.eval()(x))
+    torch.testing.assert_close(theirs.eval()(x), mine.eval()(x))
+
+
+def test_gradients(rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.normal(size=(1, 2, 2, 2, 2, 2))).requires_grad_()
+    assert torch.autograd.gradcheck(InstanceNormNd(2, spatial_dims=4), x, fast_mode=True)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+def test_a_length_one_axis_changes_nothing(ndim: int, rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.normal(size=(1, 2, *[3] * ndim)))
+    y = InstanceNormNd(2, spatial_dims=ndim)(x)
+    z = InstanceNormNd(2, spatial_dims=ndim + 1)(x[..., None, :])
+    torch.testing.assert_close(z.squeeze(-2), y)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 4])
+def test_bad_inputs_are_refused(ndim: int) -> None:
+    norm = InstanceNormNd(2, spatial_dims=ndim)
+    with pytest.raises(ShapeError, match="InstanceNormNd: expected x of rank .* add the batch"):
+        norm(torch.zeros(2, *[3] * ndim))
+    with pytest.raises(ShapeError, match="expected 2 channels in axis 1"):
+        norm(torch.zeros(1, 3, *[3] * ndim))
+    with pytest.raises(ShapeError, match="expected more than one position"):
+        norm(torch.zeros(1, 2, *[1] * ndim))
+    with pytest.raises(ShapeError, match="spatial_dims"):
+        InstanceNormNd(2, spatial_dims=0)
+    with pytest.raises(ShapeError, match="num_features"):
+        InstanceNormNd(0, spatial_dims=ndim)
+
+
+def test_one_position_is_enough_where_nothing_is_estimated() -> None:
+    norm = InstanceNormNd(2, spatial_dims=1, track_running_stats=True).eval()
+    assert norm(torch.zeros(1, 2, 1)).shape == (1, 2, 1)
+
+
+def test_the_module_says_what_it_is() -> None:
+    assert repr(InstanceNormNd(2, spatial_dims=4, affine=True)) == (
+        "InstanceNormNd(2, spatial_dims=4, eps=1e-05, momentum=0.1, affine=True, "
+        "track_running_stats=False)"
+    )

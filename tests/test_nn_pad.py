@@ -1,0 +1,80 @@
+"""Padding against NumPy's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from convnd.errors import ShapeError, UnknownNameError
+from convnd.nn import PADDING_MODES, PadNd, pad_nd
+
+NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+PAIRS = ((1, 2), (0, 1), (2, 2), (3, 0), (1, 1))
+SIZE = (3, 2, 4, 5, 2)
+
+
+def test_every_mode_is_tested() -> None:
+    assert tuple(NUMPY_MODES) == PADDING_MODES
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4, 5])
+def test_pad_is_numpys(ndim: int, mode: str, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(2, 3, *SIZE[:ndim]))
+    expected = np.pad(x, ((0, 0), (0, 0), *PAIRS[:ndim]), mode=NUMPY_MODES[mode])
+    y = PadNd(PAIRS[:ndim], mode, spatial_dims=ndim)(torch.from_numpy(x))
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("ndim", [1, 4, 5])
+def test_gradients(ndim: int, mode: str, rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.normal(size=(1, 2, *[2] * ndim))).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: pad_nd(x, 1, mode), x, fast_mode=True)
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+def test_a_length_one_axis_changes_nothing(ndim: int, mode: str, rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.normal(size=(1, 2, *[3] * ndim)))
+    y = pad_nd(x, 2, mode)
+    for axis in range(ndim + 1):
+        pairs = [2] * axis + [0] + [2] * (ndim - axis)
+        assert torch.equal(pad_nd(x.unsqueeze(2 + axis), pairs, mode).squeeze(2 + axis), y)
+
+
+def test_nothing_to_add_costs_nothing() -> None:
+    x = torch.zeros(1, 1, 2, 2, 2, 2)
+    assert pad_nd(x, 0, "reflect") is x
+
+
+def test_channels_last_stays() -> None:
+    x = torch.randn(1, 8, 6, 6).to(memory_format=torch.channels_last)
+    for mode in ("zeros", "reflect", "replicate"):
+        assert pad_nd(x, 1, mode).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+def test_bad_inputs_are_refused(ndim: int) -> None:
+    x = torch.zeros(1, 1, *[3] * ndim)
+    with pytest.raises(ShapeError, match="at most 2 samples of reflect padding on axis 0 of 3"):
+        pad_nd(x, 3, "reflect")
+    with pytest.raises(ShapeError, match="at most 3 samples of circular padding on axis 0 of 3"):
+        pad_nd(x, 4, "circular")
+    assert pad_nd(x, 3, "circular").shape[2] == pad_nd(x, 3, "replicate").shape[2] == 9
+    with pytest.raises(UnknownNameError, match="got 'mirror'"):
+        pad_nd(x, 1, "mirror")
+    with pytest.raises(UnknownNameError, match="did you mean 'zeros'"):
+        PadNd(1, "zero", spatial_dims=ndim)
+    with pytest.raises(ShapeError, match=f"padding: expected {ndim} entries"):
+        pad_nd(x, (1,) * (ndim + 1))
+    with pytest.raises(ShapeError, match="add the batch axis"):
+        PadNd(1, spatial_dims=ndim)(x[0])
+    with pytest.raises(ShapeError, match="pad: expected x of rank 3"):
+        pad_nd(torch.zeros(3, 3), 1)
+
+
+def test_the_module_says_what_it_is() -> None:
+    module = PadNd((1, (0, 2)), "reflect", spatial_dims=2)
+    assert repr(module) == "PadNd(((1, 1), (0, 2)), mode='reflect', spatial_dims=2)"

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from convnd.backbones import Precision
+from convnd.errors import NumericalError, UnknownNameError, UsageError
+from convnd.losses import Objective, Term, TotalVariationLoss
+from convnd.optimize import (
+    OPTIMIZERS,
+    Evaluation,
+    evaluate_whole,
+    minimize,
+    pyramid_sizes,
+    refine,
+    spread_steps,
+)
+
+MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
+
+
+def quadratic(_: object, x: torch.Tensor) -> Evaluation:
+    """Ellipses with axes 1 and 10 around (1, 2, 3, …)."""
+    goal = torch.arange(1.0, x.numel() + 1).view(x.shape)
+    scale = torch.linspace(1, 10, x.numel()).view(x.shape)
+    difference = (x - goal) * scale
+    loss = difference.square().sum().item()
+    return Evaluation(loss, {"bowl": loss}, 2 * difference * scale)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "steps"),
+    [("lbfgs", None, 40), ("adam", 0.1, 800), ("gradient-descent", 0.009, 800)],
+)
+def test_every_optimizer_finds_the_bottom(
+    ndim: int, optimizer: str, rate: float | None, steps: int, make_objective: MakeObjective
+) -> None:
+    start = torch.zeros(1, 1, *[2] * ndim)
+    *_, last = minimize(
+        make_objective(1)[0],
+        start,
+        steps=steps,
+        optimizer=optimizer,
+        learning_rate=rate,
+        evaluate=quadratic,
+    )
+    goal = torch.arange(1.0, start.numel() + 1).view(start.shape)
+    torch.testing.assert_close(last.values, goal, atol=0.02, rtol=0)
+    assert not start.any()
+
+
+def test_gradient_descent_is_the_notes_update(
+    make_objective: MakeObjective, generator: torch.Generator
+) -> None:
+    """G := G - η ∂J/∂G, step by step."""
+    objective, _ = make_objective(2)
+    start = torch.rand(1, 1, 6, 6, generator=generator)
+    x = start.clone()
+    for step in minimize(
+        objective,
+        start,
+        steps=3,
+        optimizer="gradient-descent",
+        learning_rate=0.05,
+        evaluate=evaluate_float64,
+    ):
+        torch.testing.assert_close(step.values, x)
+        x = x - 0.05 * evaluate_float64(objective, x).gradient
+
+
+def evaluate_float64(objective: Objective, x: torch.Tensor) -> Evaluation:
+    found = evaluate_whole(objective, x.double())
+    return Evaluation(found.loss, found.parts, found.gradient.to(x.dtype))
+
+
+def test_evaluation_is_the_objective_and_its_gradient(make_objective: MakeObjective) -> None:
+    objective, x = make_objective(2)
+    found = evaluate_whole(objective, x)
+    leaf = x.clone().requires_grad_()
+    loss, shares = objective.value(objective.sums(objective.features(leaf)))
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    torch.testing.assert_close(found.gradient, gradient)
+    assert found.loss == pytest.approx(loss.item())
+    assert found.parts["style"] == pytest.approx(shares[1:3].sum().item())
+    assert sum(found.parts.values()) == pytest.approx(found.loss)
+
+
+def test_steps_are_counted_and_kept(make_objective: MakeObjective) -> None:
+    objective, x = make_objective(1)
+    steps = list(minimize(objective, x.float(), steps=5, evaluate=quadratic))
+    assert [step.index for step in steps] == list(range(6))
+    assert steps[0].values.equal(x.float())
+    copies = [step.values.clone() for step in steps]
+    assert len({tuple(copy.flatten().tolist()) for copy in copies}) == 6
+
+
+def test_a_nan_is_taken_back_and_then_given_up(make_objective: MakeObjective) -> None:
+    objective, x = make_objective(1)
+    calls = []
+
+    def fails_after_three(_: object, x: torch.Tensor) -> Evaluation:
+        calls.append(x.clone())
+        found = quadratic(None, x)
+        return found if len(calls) <= 3 else Evaluation(math.nan, {}, found.gradient)
+
+    walk = minimize(objective, x.float(), steps=50, evaluate=fails_after_three)
+    yielded = []
+    with pytest.raises(NumericalError, match=r"expected a finite loss .* got nan at step"):
+        for step in walk:
+            yielded.append(step)  # noqa: PERF402
+    assert len(yielded) == 3
+    assert all(math.isfinite(step.loss) for step in yielded)
+    # Taken back several times before giving up, each time nearer to the best.
+    distances = [(call - yielded[-1].values).norm().item() for call in calls[4:]]
+    assert len(distances) >= 3
+    assert distances == sorted(distances, reverse=True)
+
+
+def test_a_diverging_step_is_repaired(make_objective: MakeObjective) -> None:
+    objective, _ = make_objective(1)
+    *_, last = minimize(
+        objective,
+        torch.zeros(1, 1, 4),
+        steps=300,
+        optimizer="gradient-descent",
+        learning_rate=0.05,  # twice over the limit of stability, 1 / 100
+        evaluate=quadratic,
+    )
+    assert last.loss < 1e-3
+
+
+def test_nan_at_the_start_is_an_error(make_objective: MakeObjective) -> None:
+    objective = Objective(
+        make_objective(1)[0].backbone,
+        [Term("smooth", 1.0, TotalVariationLoss([1.0]))],
+        precision=Precision(),
+    )
+    with pytest.raises(NumericalError, match="got nan at step 0"):
+        next(minimize(objective, torch.full((1, 1, 4), math.nan), steps=1))
+
+
+def test_usage_errors(make_objective: MakeObjective) -> None:
+    objective, x = make_objective(1)
+    with pytest.raises(UnknownNameError, match="optimizer: expected one of lbfgs, adam, gradient"):
+        next(minimize(objective, x, steps=1, optimizer="sgd"))
+    with pytest.raises(UsageError, match="expected steps of at least 0, got -1"):
+        next(minimize(objective, x, steps=-1))
+    for rate in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="expected a positive finite learning rate"):
+            next(minimize(objective, x, steps=1, learning_rate=rate))
+    with pytest.raises(UsageError, match="scales: expected at least 1, got 0"):
+        pyramid_sizes((8,), 0)
+    assert set(OPTIMIZERS) == {"lbfgs", "adam", "gradient-descent"}
+
+
+@pytest.mark.parametrize(
+    ("size", "scales", "expected"),
+    [
+        ((512,), 1, [(512,)]),
+        ((256, 1), 2, [(128, 1), (256, 1)]),
+        ((100, 80, 60), 5, [(100, 80, 60)]),  # half of it would be below the smallest
+        ((301, 201), 3, [(75, 50), (150, 100), (301, 201)]),
+    ],
+)
+def test_pyramid(size: tuple[int, ...], scales: int, expected: list[tuple[int, ...]]) -> None:
+    assert pyramid_sizes(size, scales) == expected
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 99, 1000])
+def test_steps_are_all_spent(steps: int) -> None:
+    counts = spread_steps(steps, [(1,), (2,), (4,)])
+    assert sum(counts) == max(3, steps)
+    assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_refining_the_content_gives_the_content(ndim: int, generator: torch.Generator) -> None:
+    coarse = torch.rand(1, 1, *[8] * ndim, generator=generator)
+    fine = torch.rand(1, 1, *[16] * ndim, generator=generator)
+    torch.testing.assert_close(refine(coarse, fine.shape[2:], (coarse, fine)), fine)
+    assert refine(coarse, fine.shape[2:]).shape == fine.shape
