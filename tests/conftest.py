@@ -12,6 +12,9 @@ from convnd.backbones import VGG, VGG19
 from convnd.losses import ContentLoss, Objective, StyleLoss, Term, TotalVariationLoss
 from convnd.stats import STATISTICS
 
+# The tensors are small: a second thread would mostly wait for the first.
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:

@@ -188,6 +188,14 @@ def test_sizes_are_judged():
         check_positions(Path("a"), (2, 0), 5)
 
 
+def test_the_longest_suffix_wins(monkeypatch):
+    for dims, suffix in ((1, ".x"), (3, ".y.x")):
+        entry = Format(name=suffix, suffixes=(suffix,), spatial_dims=dims, read=None, write=None)
+        monkeypatch.setitem(formats._BY_SUFFIX, suffix, entry)
+    assert convnd.io.spatial_dims("a.y.x") == 3
+    assert convnd.io.spatial_dims("a.x") == 1
+
+
 def test_formats_are_registered_once(monkeypatch):
     monkeypatch.setattr(formats, "_BY_SUFFIX", dict(formats._BY_SUFFIX))
     taken = Format(name="y", suffixes=(".png",), spatial_dims=2, read=None, write=None)

@@ -275,6 +275,7 @@ def test_deep_tiff_is_exact_both_ways(tmp_path, rng, dtype, channels, options):
         page = file.pages[0]
         assert page.dtype == dtype
         assert page.samplesperpixel == (4 if channels == 4 else 3)
+        assert page.extrasamples == ((2,) if channels == 4 else ())
         assert page.compression.name == "ADOBE_DEFLATE"
     back = cv2.imread(str(tmp_path / "b.tiff"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(back[..., 2::-1], expected)
@@ -367,6 +368,7 @@ def test_quality_and_full_colour_resolution(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_alpha_comes_back_and_hidden_colours_with_it(tmp_path, rng, suffix):
     codes = rng.integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    codes[:3, :, 3] = 0
     Image.fromarray(codes).save(tmp_path / "a.png")
     grid = convnd.io.read(tmp_path / "a.png")
     assert grid.values.shape == (1, 3, 5, 7)
@@ -562,16 +564,29 @@ def test_size_is_judged_before_decoding(tmp_path):
         convnd.io.read(tmp_path / "a.tif", max_pixels=100)
 
 
-def test_pillows_own_settings_are_left_alone(tmp_path, codes):
-    before, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+def test_pillows_own_settings_are_left_alone(tmp_path, codes, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1234)
+    filters = list(warnings.filters)
     path = tmp_path / "a.png"
     Image.fromarray(codes).save(path)
     convnd.io.read(path, max_pixels=10**9)
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputFileError):
         convnd.io.read(path, max_pixels=10**9)
-    assert before == Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 1234
     assert filters == list(warnings.filters)
+
+
+def test_pillows_warnings_are_no_errors(tmp_path, codes, monkeypatch):
+    original = Image.open
+
+    def complain(*args, **kwargs):
+        warnings.warn("odd metadata", stacklevel=2)
+        return original(*args, **kwargs)
+
+    Image.fromarray(codes).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "open", complain)
+    np.testing.assert_array_equal(in_bytes(convnd.io.read(tmp_path / "a.png")), codes)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".gif"])

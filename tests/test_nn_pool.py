@@ -99,11 +99,6 @@ def test_a_length_one_axis_changes_nothing(ndim: int, rng: np.random.Generator) 
             torch.testing.assert_close(z.squeeze(2 + axis), y)
 
 
-def test_whole_numbers_pool_too() -> None:
-    x = torch.arange(4).view(1, 1, 4) - 10
-    assert max_pool_nd(x, 3, stride=1, padding=2).tolist() == [[[-10, -9, -8, -7, -7, -7]]]
-
-
 def test_channels_last_stays() -> None:
     x = torch.randn(1, 8, 6, 6).to(memory_format=torch.channels_last)
     for pool in (max_pool_nd, avg_pool_nd):
@@ -118,7 +113,9 @@ def test_bad_inputs_are_refused(ndim: int) -> None:
     for pool, kind in ((max_pool_nd, "maxpool"), (avg_pool_nd, "avgpool")):
         with pytest.raises(ShapeError, match=f"{kind}:5: expected at least 5 samples along axis 0"):
             pool(x, 5)
-        with pytest.raises(ShapeError, match=rf"{kind}: expected padding of at most \(1, .*pad"):
+        with pytest.raises(
+            ShapeError, match=rf"{kind}: expected padding of at most \(1,.*pad less"
+        ):
             pool(x, 2, padding=2)
         with pytest.raises(ShapeError, match=f"{kind} kernel: expected one whole number"):
             pool(x, (2,) * (ndim + 1))

@@ -1,4 +1,4 @@
-"""Resizing against torch's own where it has the rank, and dense weights of the kernels elsewhere."""
+"""Resizing against the definition of each kernel, and torch's operators where it has them."""
 
 from __future__ import annotations
 
@@ -118,6 +118,19 @@ def test_a_constant_stays_constant_and_antialiasing_removes_what_cannot_be_shown
         smooth = resize_nd(stripes, 20, mode=mode)[..., inner].abs().max()
         aliased = resize_nd(stripes, 20, mode=mode, antialias=False)[..., inner].abs().max()
         assert smooth < 0.15 < 0.3 < aliased
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_sizes_that_torch_gets_wrong(mode: str, generator: torch.Generator) -> None:
+    """Its antialiased operators repeat one value where the last axis comes out 1 long."""
+    x = torch.randn(1, 2, 5, 4, generator=generator, dtype=torch.float64)
+    for size in ((3, 1), (7, 1), (1, 1), (1, 3)):
+        first, second = (
+            torch.from_numpy(weights(old, new, mode, antialias=True))
+            for old, new in zip((5, 4), size, strict=True)
+        )
+        expected = first @ x @ second.mT
+        torch.testing.assert_close(resize_nd(x, size, mode=mode), expected, atol=1e-5, rtol=0)
 
 
 def test_scale_rounds_the_size() -> None:

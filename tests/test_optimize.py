@@ -164,6 +164,8 @@ def test_usage_errors(make_objective: MakeObjective) -> None:
         ((256, 1), 2, [(128, 1), (256, 1)]),
         ((100, 80, 60), 5, [(100, 80, 60)]),  # half of it would be below the smallest
         ((301, 201), 3, [(75, 50), (150, 100), (301, 201)]),
+        ((512, 40), 4, [(256, 20), (512, 40)]),  # 10 samples would not reach the deepest layer
+        ((1, 1), 3, [(1, 1)]),
     ],
 )
 def test_pyramid(size: tuple[int, ...], scales: int, expected: list[tuple[int, ...]]) -> None:

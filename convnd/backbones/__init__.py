@@ -44,8 +44,8 @@ class Source:
 
     Args:
         plan: the network.
-        weights: gives ``convB_I.weight``, ``convB_I.bias``, ``mean`` and matrices ``tap.LAYER.weight``
-            for two spatial axes and RGB in ``[0, 1]``.
+        weights: gives ``convB_I.weight``, ``convB_I.bias`` and ``mean`` for two spatial axes and
+            RGB in ``[0, 1]``, and matrices ``tap.LAYER.weight``.
         summary: one line for people.
     """
 

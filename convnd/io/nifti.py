@@ -290,7 +290,6 @@ def _header_for(grid: Grid) -> Any:
     rank = max(rank, 3) if grid.shape[min(rank, 3) :] != (1,) * (3 - min(rank, 3)) else rank
     header.set_data_dtype(np.float32)
     header.set_data_shape((*grid.shape, *(1,) * 4)[:rank])
-    header.set_slope_inter(1, 0)
     header["vox_offset"] = 0  # where the extensions end, says nibabel
     if not np.allclose(factor, 1, rtol=1e-6):
         header["pixdim"][1:4] *= factor

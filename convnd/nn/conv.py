@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnd.nn._native import NATIVE, check_batched
 from convnd.nn.pad import check_mode, pad_nd
-from convnd.shapes import Layer, Padding, Pairs, ntuple, output_size
+from convnd.shapes import Layer, Padding, ntuple, output_size
 
 __all__ = ["ConvNd", "conv_nd"]
 
@@ -103,22 +104,24 @@ def _conv_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -
     """Fold the axis with the fewest taps into the batch, and its taps into the channels."""
     fold = layer.kernel.index(min(layer.kernel))
     taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
-    x = pad_nd(x, alone(layer.padding[fold], fold, layer.ndim)).movedim(2 + fold, 0)
+    x = fold_axis(x, fold, layer.padding[fold])
     count = (x.shape[0] - layer.reach[fold] - 1) // step + 1
-    slabs = [x[tap * gap : tap * gap + step * (count - 1) + 1 : step] for tap in range(taps)]
+    places = [slice(tap * gap, tap * gap + step * (count - 1) + 1, step) for tap in range(taps)]
     lower = partial(_conv, layer=layer.without_axis(fold))
     parts = weight.unbind(2 + fold)  # each (O, C / groups, *K')
-    y = sum_over_taps(slabs, parts, bias, lower, groups=layer.groups, weight_axis=1)
+    y = sum_over_taps(x, places, parts, bias, lower, groups=layer.groups, weight_axis=1)
     return y.movedim(0, 2 + fold)
 
 
-def alone(pair: tuple[int, int], axis: int, ndim: int) -> Pairs:
-    """Padding of one axis only."""
-    return tuple(pair if at == axis else (0, 0) for at in range(ndim))
+def fold_axis(x: Tensor, axis: int, pair: tuple[int, int]) -> Tensor:
+    """``(B, C, *S)`` as ``(T, B, C, *S')``, with zeros in front of and behind axis T."""
+    x = x.movedim(2 + axis, 0)
+    return F.pad(x, (0, 0) * (x.ndim - 1) + pair) if any(pair) else x
 
 
 def sum_over_taps(
-    slabs: Sequence[Tensor],
+    x: Tensor,
+    places: Sequence[slice],
     parts: Sequence[Tensor],
     bias: Tensor | None,
     lower: Callable[[Tensor, Tensor, Tensor | None], Tensor],
@@ -129,7 +132,8 @@ def sum_over_taps(
     """What the taps of a folded axis give together.
 
     Args:
-        slabs: for each tap its input, ``(T, B, C, *S)``.
+        x: input with the folded axis in front, ``(T', B, C, *S)``.
+        places: for each tap its part of the folded axis.
         parts: for each tap its weight.
         bias: added once.
         lower: the operator of one axis less: block ``(T·B, C', *S)``, weight, bias.
@@ -140,14 +144,16 @@ def sum_over_taps(
     Returns:
         ``(T, B, O, *S')``.
     """
+    slabs = [x[place] for place in places]
     count, batch = slabs[0].shape[:2]
-    if len(slabs) * slabs[0].numel() * slabs[0].element_size() <= GATHER_BYTES:
+    if len(slabs) * slabs[0].numel() * x.element_size() <= GATHER_BYTES:
         weight = interleave(parts, weight_axis, 1 if weight_axis else groups)
         y = lower(interleave(slabs, 2, groups).flatten(0, 1), weight, bias)
     else:
-        y = lower(slabs[0].flatten(0, 1), parts[0], bias)
-        for slab, part in zip(slabs[1:], parts[1:], strict=True):
-            y = y.add_(lower(slab.flatten(0, 1), part, None))
+        x = x.contiguous()  # one copy at most, so that the parts are views
+        y = lower(x[places[0]].flatten(0, 1), parts[0], bias)
+        for place, part in zip(places[1:], parts[1:], strict=True):
+            y = y.add_(lower(x[place].flatten(0, 1), part, None))
     return y.reshape(count, batch, *y.shape[1:])
 
 

@@ -143,9 +143,8 @@ def _native_padding(x: Tensor, layer: Layer, *, lowest: bool) -> tuple[Tensor, t
         return x, pads
     if not lowest:
         return pad_nd(x, layer.padding), (0,) * len(pads)
-    nothing = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
     flat = [count for pair in reversed(layer.padding) for count in pair]
-    return F.pad(x, flat, value=nothing), (0,) * len(pads)
+    return F.pad(x, flat, value=-torch.inf), (0,) * len(pads)
 
 
 class _PoolNd(nn.Module):

@@ -81,11 +81,15 @@ def resize_nd(
         ]
         if here == list(part.shape[2:]):
             return part
-        return F.interpolate(part, here, mode=RESIZE_MODES[mode], antialias=smooth)
+        # Torch 2.13 repeats one value along the other axis where the last one comes out 1 long.
+        turn = smooth and here[1] == 1
+        part, here = (part.mT, here[::-1]) if turn else (part, here)
+        y = F.interpolate(part, here, mode=RESIZE_MODES[mode], antialias=smooth)
+        return y.mT if turn else y
 
     y = x.float() if widen else x
     if ndim == 1:
-        y = apply(y[..., None], (0, None))[..., 0]
+        y = apply(y[:, :, None], (None, 0))[:, :, 0]
     else:
         y = apply_separably(y, apply, at_once=2)
     return y.to(x.dtype)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convnd.nn._native import NATIVE, check_batched
-from convnd.nn.conv import alone, initialise, sum_over_taps
-from convnd.nn.pad import pad_nd
+from convnd.nn.conv import fold_axis, initialise, sum_over_taps
 from convnd.shapes import Layer, Padding, ntuple, output_size
 
 __all__ = ["ConvTransposeNd", "conv_transpose_nd"]
@@ -100,19 +99,20 @@ def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Lay
     # Output sample q·step + phase takes input q − back through tap t, t·gap = back·step + phase.
     first, last = skip // step, (skip + total - 1) // step
     front, behind = max(0, layer.reach[fold] // step - first), max(0, last + 1 - samples)
-    x = pad_nd(x, alone((front, behind), fold, layer.ndim)).movedim(2 + fold, 0)  # (T, B, C, *S)
+    x = fold_axis(x, fold, (front, behind))
     lower = partial(_transpose, layer=layer.without_axis(fold))
-    slab_shape = (last + 1 - first, *x.shape[1:])
+    run = partial(sum_over_taps, bias=bias, lower=lower, groups=layer.groups, weight_axis=0)
+    nothing = x.new_zeros(()).expand(last + 1 - first, *x.shape[1:])
     phases = []
     for phase in range(step):
         used = [tap for tap in range(taps) if tap * gap % step == phase]
-        parts = [weight.select(2 + fold, tap) for tap in used]  # each (C, O / groups, *K')
         starts = [first + front - tap * gap // step for tap in used]
-        slabs = [x[start : start + last + 1 - first] for start in starts]
-        if not used:  # between the taps of a stride longer than the kernel lies only the bias
-            parts, slabs = [weight.select(2 + fold, 0)], [x.new_zeros(slab_shape)]
-        y = sum_over_taps(slabs, parts, bias, lower, groups=layer.groups, weight_axis=0)
-        phases.append(y)
+        places = [slice(start, start + last + 1 - first) for start in starts]
+        parts = [weight.select(2 + fold, tap) for tap in used]  # each (C, O / groups, *K')
+        if used:
+            phases.append(run(x, places, parts))
+        else:  # between the taps of a stride longer than the kernel lies only the bias
+            phases.append(run(nothing, [slice(None)], [weight.select(2 + fold, 0)]))
     y = phases[0] if step == 1 else torch.stack(phases, 1).flatten(0, 1)
     return y.narrow(0, skip - first * step, total).movedim(0, 2 + fold)
 

@@ -13,7 +13,12 @@ __all__ = ["pyramid_sizes", "refine", "spread_steps"]
 
 
 def pyramid_sizes(
-    size: Sequence[int], scales: int, *, factor: float = 2.0, smallest: int = 64
+    size: Sequence[int],
+    scales: int,
+    *,
+    factor: float = 2.0,
+    longest: int = 64,
+    shortest: int = 16,
 ) -> list[tuple[int, ...]]:
     """Sizes from coarse to fine, each ``factor`` times the one before, ending at ``size``.
 
@@ -21,8 +26,9 @@ def pyramid_sizes(
         size: extent along each axis of the finest.
         scales: how many sizes at most.
         factor: ratio of neighbours.
-        smallest: the longest axis of the coarsest is no shorter than this (or than ``size``).
-            An axis of length 1 stays that.
+        longest: the longest axis of the coarsest is no shorter than this (or than in ``size``).
+        shortest: neither is its shortest axis than this; what the backbone needs. An axis of
+            length 1 stays that.
 
     Raises:
         UsageError: ``scales`` is less than 1.
@@ -32,12 +38,15 @@ def pyramid_sizes(
     """
     if scales < 1:
         raise UsageError(f"scales: expected at least 1, got {scales}; correct it")
+    if max(size) == 1:
+        return [tuple(size)]
     sizes = [tuple(size)]
     for level in range(1, scales):
-        ratio = factor**level
-        if max(size) / ratio < smallest:
+        smaller = tuple(max(1, round(extent / factor**level)) for extent in size)
+        narrowest = min(new for new, old in zip(smaller, size, strict=True) if old > 1)
+        if max(smaller) < longest or narrowest < shortest:
             break
-        sizes.append(tuple(max(1, round(extent / ratio)) for extent in size))
+        sizes.append(smaller)
     return sizes[::-1]
 
 

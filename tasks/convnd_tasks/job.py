@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import __version__, io
-from convnd.errors import InputFileError, NumericalError, Stopped, UsageError
-from convnd_tasks import arrays, images, samples
+from convnd.errors import NumericalError, Stopped
+from convnd_tasks import arrays, images
 from convnd_tasks.kind import Prepare, Prepared
 from convnd_tasks.options import StyleOptions
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.style_transfer import Progress, StyleTransfer
 
-__all__ = ["Inputs", "Job", "Outcome", "infer_dim", "open_input"]
+__all__ = ["Inputs", "Job", "Outcome"]
 
 # A picture is red, green and blue together; elsewhere every channel is a field of its own.
 _KINDS: dict[int, Prepare] = {2: images.prepare}
@@ -62,63 +62,6 @@ class Outcome:
     loss: float
     seconds: float
     stopped: BaseException | None
-
-
-def infer_dim(files: Sequence[Path], dim: int | None) -> int:
-    """The number of spatial axes that all files and ``--dim`` agree on.
-
-    Args:
-        files: paths; only their suffixes are looked at.
-        dim: as asked for, or None.
-
-    Raises:
-        UsageError: two of them disagree, or nothing tells.
-
-    >>> infer_dim([Path("photo.jpg")], None)
-    2
-    """
-    known = [(path, io.spatial_dims(path)) for path in files]
-    for path, found in known:
-        if found is not None and dim is not None and found != dim:
-            raise UsageError(
-                f"--dim: expected {found}, which is what {path} holds, got {dim}; leave it out or "
-                "give files of one kind"
-            )
-        dim = found if dim is None else dim
-    if dim is None:
-        raise UsageError(
-            "--dim: expected 1 for signals, 2 for images or 3 for volumes, got none and no file "
-            "that tells; add --dim"
-        )
-    return dim
-
-
-def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
-    """A file, or a built-in sample when a sample of that name exists and a file does not.
-
-    Args:
-        name: path, or name of a sample.
-        dim: number of spatial axes expected.
-        role: ``"content"`` or ``"style"``.
-        seed: of a sample.
-
-    Raises:
-        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
-    """
-    path = Path(name)
-    table, make = {
-        "content": (samples.contents, samples.content),
-        "style": (samples.styles, samples.style),
-    }[role]
-    if not path.suffix and not path.exists() and name in table(dim):
-        return make(name, spatial_dims=dim, seed=seed)
-    grid = io.read(path)
-    if grid.ndim != dim:
-        raise InputFileError(
-            f"{path}: expected {dim} spatial axes, got {grid.ndim}; use --dim {grid.ndim} or "
-            "another file"
-        )
-    return grid
 
 
 class Job:

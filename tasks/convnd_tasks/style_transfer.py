@@ -100,6 +100,8 @@ class StyleTransfer:
             inflation=options.inflation,
         ).to(self.device)
         self.precision.apply(self.backbone)
+        # Samples along an axis for one position in the deepest layer.
+        self._needed = max(max(map(int, field.stride)) for field in self.backbone.fields.values())
 
     def run(
         self,
@@ -140,7 +142,7 @@ class StyleTransfer:
         for values in (content, start, *styles):
             if values is not None:
                 self.backbone.check(values, ())
-        sizes = pyramid_sizes(size, options.scales)
+        sizes = pyramid_sizes(size, options.scales, shortest=self._needed)
         counts = spread_steps(options.steps, sizes)
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
@@ -257,7 +259,11 @@ class StyleTransfer:
     def _style_at(self, style: Tensor, extent: Sequence[int]) -> Tensor:
         ratio = (math.prod(extent) / math.prod(style.shape[2:])) ** (1 / len(extent))
         ratio *= self.options.style_scale
-        return self._resized(style, [max(1, round(each * ratio)) for each in style.shape[2:]])
+        target = [
+            each if each == 1 else max(self._needed, round(each * ratio))
+            for each in style.shape[2:]
+        ]
+        return self._resized(style, target)
 
     def _start(
         self,

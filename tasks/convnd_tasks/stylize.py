@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from convnd.errors import ConvndError, InputFileError, UsageError
+from convnd.errors import ConvndError, UsageError
 from convnd_tasks.options import COLORS, STARTS, StyleOptions
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from convnd_tasks.job import Inputs, Job, Outcome
+    from convnd_tasks.job import Job, Outcome
+    from convnd_tasks.plan import Plan
     from convnd_tasks.style_transfer import Progress
 
 __all__ = ["stylize", "stylize_volume"]
@@ -26,9 +27,6 @@ _WORK, _LOSS, _LOOK, _RUN, _OUT = (
     "Where it runs",
     "What comes out",
 )
-
-_DEMO_SIZE = {1: 2048, 2: 384, 3: 40}
-_SUFFIX = {1: ".npy", 2: ".png", 3: ".nii.gz"}
 
 
 def stylize(
@@ -193,18 +191,11 @@ def stylize(
 
     convnd stylize photo.jpg painting.jpg
     """
-    from convnd_tasks import samples
-    from convnd_tasks.job import Job, infer_dim, open_input
+    from convnd_tasks.job import Job
+    from convnd_tasks.plan import make_plan
 
-    names = list(files or [])
-    demo = not names
-    if texture and demo:
-        raise UsageError("--texture: expected at least one style, got no file; give one")
-    paths = [Path(name) for name in names if Path(name).suffix]
-    folder = Path(names[0]) if names and not texture and Path(names[0]).is_dir() else None
-    contents = _folder(folder) if folder is not None else []
-    dim = infer_dim([*contents[:1], *paths], dim)
     start_file = start if start not in STARTS and Path(start).suffix else None
+    plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
     options = StyleOptions(
         backbone=backbone,
         content_layers=_words(content_layers),
@@ -219,7 +210,7 @@ def stylize(
         style_scale=style_scale,
         colors=colors,
         pooling=pooling,
-        size=_default_size(dim, demo) if size is None else size,
+        size=plan.size if size is None else size,
         scales=scales,
         steps=steps,
         optimizer=optimizer,
@@ -229,44 +220,8 @@ def stylize(
         precision=precision,
         device=device,
     )
-    job = Job(options, dim, record=metadata, quality=quality)
-    style_names = names if texture else names[1:]
-    if not style_names:
-        style_names = samples.styles(dim)[:1]
-        if not demo:
-            typer.echo(f"no style given: using the built-in {style_names[0]!r}", err=True)
-    content_name = None if texture else names[0] if names else samples.contents(dim)[0]
-    output = output or _default_output(content_name or style_names[0], dim, demo, folder)
-    targets = _targets(contents, content_name, output, folder, dim)
-    from convnd import io
-    from convnd_tasks.job import Inputs
-
-    if folder is None:
-        io.check_output(output, overwrite=overwrite)
-    styles = [open_input(name, dim, role="style", seed=seed) for name in style_names]
-    started = None if start_file is None else open_input(start_file, dim, role="content", seed=seed)
-
-    def inputs(name: str | None) -> Inputs:
-        content = None if name is None else open_input(name, dim, role="content", seed=seed)
-        named = ([] if name is None else [name]) + style_names
-        return Inputs(content=content, styles=styles, names=named, start=started)
-
-    failed = 0
-    for name, target in targets:
-        try:
-            outcome = _run(job, inputs(name), target, overwrite, save_every, quiet)
-        except ConvndError as error:
-            if folder is None:
-                raise
-            failed += 1
-            typer.echo(f"convnd: {error}", err=True)
-            continue
-        _say(outcome)
-        if outcome.stopped is not None:
-            raise outcome.stopped
-    if failed:
-        typer.echo(f"convnd: {failed} of {len(targets)} failed", err=True)
-        raise typer.Exit(1)
+    job = Job(options, plan.dim, record=metadata, quality=quality)
+    _work(plan, job, overwrite=overwrite, save_every=save_every, quiet=quiet)
 
 
 def stylize_volume(
@@ -310,14 +265,32 @@ def stylize_volume(
     )
 
 
-def _run(
-    job: Job, inputs: Inputs, target: Path, overwrite: bool, save_every: int, quiet: bool
-) -> Outcome:
-    display = _Display(enabled=not quiet and sys.stderr.isatty())
-    with display:
-        return job.run(
-            inputs, target, overwrite=overwrite, save_every=save_every, watch=display.show
-        )
+def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool) -> None:
+    if plan.remark:
+        typer.echo(plan.remark, err=True)
+    failed = 0
+    for content, target in plan.open(job.options.seed, overwrite=overwrite):
+        try:
+            with _Display(enabled=not quiet and sys.stderr.isatty()) as display:
+                outcome = job.run(
+                    content(),
+                    target,
+                    overwrite=overwrite,
+                    save_every=save_every,
+                    watch=display.show,
+                )
+        except ConvndError as error:
+            if not plan.batch:
+                raise
+            failed += 1
+            typer.echo(f"convnd: {error}", err=True)
+            continue
+        _say(outcome)
+        if outcome.stopped is not None:
+            raise outcome.stopped
+    if failed:
+        typer.echo(f"convnd: {failed} of {len(plan.outputs)} failed", err=True)
+        raise typer.Exit(1)
 
 
 class _Display:
@@ -344,9 +317,10 @@ class _Display:
             )
             self._task = self._bar.add_task("loading", total=1, step=0, steps=0, loss=float("nan"))
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
@@ -386,59 +360,3 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         raise UsageError(
             f"{option}: expected numbers with commas between, got {text!r}; for example 2,1"
         ) from None
-
-
-def _default_size(dim: int, demo: bool) -> int:
-    if demo:
-        return _DEMO_SIZE.get(dim, 24)
-    return StyleOptions.size if dim == 2 else 0
-
-
-def _folder(folder: Path) -> list[Path]:
-    from convnd import io
-
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and any(path.name.lower().endswith(end) for end in io.suffixes())
-    )
-    if not found:
-        raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(io.suffixes())}), got none; "
-            "give another folder"
-        )
-    return found
-
-
-def _default_output(name: str, dim: int, demo: bool, folder: Path | None) -> Path:
-    if folder is not None:
-        return Path(f"{folder.resolve().name}_stylized")
-    suffix = _SUFFIX.get(dim, ".npy")
-    if not demo:
-        stem = Path(name).name.removesuffix(".gz")
-        return Path(f"{Path(stem).stem}_stylized{suffix}")
-    # The demo must work a second time, and must not replace the first picture.
-    candidate, number = Path(f"stylized{suffix}"), 1
-    while candidate.exists():
-        number += 1
-        candidate = Path(f"stylized-{number}{suffix}")
-    return candidate
-
-
-def _targets(
-    contents: list[Path], name: str | None, output: Path, folder: Path | None, dim: int
-) -> list[tuple[str | None, Path]]:
-    if folder is None:
-        return [(name, output)]
-    from convnd.errors import OutputFileError
-
-    try:
-        output.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputFileError(
-            f"{output}: expected a folder that can be written to, got {error.strerror}; choose "
-            "another with --output"
-        ) from error
-    return [
-        (str(path), output / _default_output(path.name, dim, False, None).name) for path in contents
-    ]

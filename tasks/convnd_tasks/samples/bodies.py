@@ -52,7 +52,7 @@ def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
         mask = smoothstep(soft / radius, -soft / radius, distance - 1)
         light = np.clip(1.0 - 0.42 * parts[0] - 0.25 * distance**2 + 0.10 * texture, 0.15, 1.5)
         picture = picture + mask * (colours[k % len(colours)][lift] * light - picture)
-    return np.clip(picture, 0, 1)
+    return np.asarray(np.clip(picture, 0, 1), dtype=np.float32)
 
 
 def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
@@ -62,7 +62,7 @@ def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  
     else:
         colours = np.linspace(0.45, 1.0, 8, dtype=np.float32)[[3, 7, 0, 5, 2, 6, 1, 4], None]
         ground = np.array([[0.12], [0.32]], dtype=np.float32)
-    return as_grid(_bodies(Lattice(shape, seed), colours, ground).astype(np.float32))
+    return as_grid(_bodies(Lattice(shape, seed), colours, ground))
 
 
 CONTENTS: dict[str, Sample] = {

@@ -23,7 +23,7 @@ class Touch:
     """One layer of strokes of similar size.
 
     Args:
-        length: in units of the shortest side; 0 gives round dabs.
+        length: in units of the lattice; 0 gives round dabs.
         width: likewise.
         coverage: area of all strokes over the area of the canvas.
         spread: standard deviation of a stroke's tone about the tone at its middle.
@@ -144,7 +144,7 @@ class Canvas:
         for sign in (1, -1):
             at = seeds.copy()
             for k in range(half + 1):
-                direction = self.flow[(slice(None), *self._motif(at))].T
+                direction = np.stack([v[self._motif(at)] for v in self.flow], axis=-1)
                 path[:, half + sign * k] = at
                 heading[:, half + sign * k] = direction
                 at += np.float32(sign * _SPACING) * direction
@@ -169,7 +169,8 @@ def _ball(ndim: int, radius: float) -> Array:
     line = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * (2 / count) - 1
     corners = list(itertools.product(line, repeat=ndim))  # ndim 0: one empty offset
     points = np.array(corners, dtype=np.float32).reshape(len(corners), ndim)
-    return points[np.linalg.norm(points, axis=1) <= 1]
+    inside: Array = points[np.linalg.norm(points, axis=1) <= 1]
+    return inside
 
 
 def _frame(heading: Array) -> Array:

@@ -85,6 +85,16 @@ class Easel:
             np.minimum(inside, (x - a[0]) * normal[0] + (y - a[1]) * normal[1], out=inside)
         return box, np.clip(inside / np.float32(self.pixel) + 0.5, 0, 1)
 
+    def block(self, corners: tuple[float, float, float, float]) -> tuple[Box, Array]:
+        """Box and exact coverage of an upright rectangle ``(left, top, right, bottom)``."""
+        left, top, right, bottom = corners
+        box = self.box(left, top, right, bottom)
+        x, y = self.at(box)
+        half = self.pixel / 2
+        across = np.clip(np.minimum(x + half, right) - np.maximum(x - half, left), 0, None)
+        down = np.clip(np.minimum(y + half, bottom) - np.maximum(y - half, top), 0, None)
+        return box, across * down / np.float32(self.pixel**2)
+
     def lay(self, box: Box, mask: Array, colour: Colour) -> None:
         """Blend a colour into a box."""
         if colour.ndim == 1:
@@ -94,11 +104,17 @@ class Easel:
         hidden = self.cover[box]
         hidden += mask * (1 - hidden)
 
-    def polygon(self, points: Sequence[tuple[float, float]], colour: Array, rough: float) -> Box:
+    def polygon(self, points: Sequence[tuple[float, float]], colour: Array, rough: float) -> None:
         """A convex shape of a material: ``rough`` scales its grain and stains."""
         box, mask = self.convex(points)
         self.lay(box, mask, self.material(box, colour, rough))
-        return box
+
+    def rectangle(
+        self, corners: tuple[float, float, float, float], colour: Array, rough: float
+    ) -> None:
+        """An upright rectangle ``(left, top, right, bottom)`` of a material."""
+        box, mask = self.block(corners)
+        self.lay(box, mask, self.material(box, colour, rough))
 
     def material(self, box: Box, colour: Array, rough: float) -> Array:
         """A colour with grain and stains, ``(3, h, w)``."""
@@ -109,6 +125,10 @@ class Easel:
         self, a: tuple[float, float], b: tuple[float, float], width: float, colour: Array
     ) -> None:
         """A straight bar of the given width."""
+        if a[0] == b[0]:
+            half, (top, bottom) = width / 2, sorted((a[1], b[1]))
+            self.rectangle((a[0] - half, top, a[0] + half, bottom), colour, 0.25)
+            return
         d = np.array([b[0] - a[0], b[1] - a[1]])
         n = np.array([-d[1], d[0]]) / max(float(np.hypot(*d)), 1e-9) * width / 2
         corners = [
@@ -148,10 +168,10 @@ class Easel:
         wide = max(self.aspect, 1.0)
         # Clouds lie on a ceiling seen in perspective: rows nearer the horizon are farther away.
         depth = 0.22 / np.maximum(line * 1.12 - self.y, 0.03)
-        field = self.lattice.fbm("clouds", 0.30, 7, 0.55)
+        field = self.lattice.fbm("clouds", 0.30, 6, 0.5)
         rows = np.clip(depth * 0.55, 0, 0.98) * (self.lattice.shape[0] - 1)
         columns = (self.x - wide / 2) * np.clip(depth, 0.4, 2.2) * 0.5 + wide / 2
-        columns = np.mod(columns, wide) / self.pixel
+        columns = columns / self.pixel
         rows, columns = np.broadcast_arrays(rows, columns)
         density, lit = (
             interpolate(field[None], [rows, columns])[0],

@@ -1,8 +1,8 @@
 """Fields of any rank: coordinates, noise, flow and interpolation, all from one seed.
 
-Positions are measured in units of the shortest side, so that a larger ``size`` shows the same
-picture in finer detail, and every function costs time linear in the number of samples. Rank is
-data: nothing here lists dimensions.
+The shortest side is 1 long by default whatever its number of samples, so that a larger ``size``
+shows the same picture in finer detail. Every function costs time linear in the number of samples.
+Rank is data: nothing here lists dimensions.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Array", "Lattice", "flow", "interpolate", "ramp", "reduce_blocks", "smoothstep"]
 
-Array: TypeAlias = NDArray[np.float32]
+Array: TypeAlias = NDArray[np.floating[Any]]
+"""Made in float32 throughout; a Python number beside it does not widen it."""
 
 # Mean of the sum of squared cubic B-spline weights over one cell, 151/315 per axis: dividing by
 # its root gives the noise unit variance at every rank and size.
@@ -33,6 +34,7 @@ class Lattice:
     Args:
         shape: extent along each axis, in samples; any rank.
         seed: with ``tag`` arguments it determines every draw; no global state is touched.
+        view: length of the shortest side; the smaller, the larger the structures appear.
 
     >>> Lattice((4, 8), seed=0).extent
     (1.0, 2.0)
@@ -40,6 +42,7 @@ class Lattice:
 
     shape: tuple[int, ...]
     seed: int
+    view: float = 1.0
 
     @property
     def ndim(self) -> int:
@@ -48,12 +51,12 @@ class Lattice:
 
     @property
     def step(self) -> float:
-        """Distance between two samples, in units of the shortest side."""
-        return 1.0 / min(self.shape)
+        """Distance between two samples."""
+        return self.view / min(self.shape)
 
     @property
     def extent(self) -> tuple[float, ...]:
-        """Length of each axis, in units of the shortest side."""
+        """Length of each axis."""
         return tuple(n * self.step for n in self.shape)
 
     def rng(self, tag: str, index: int = 0) -> np.random.Generator:
@@ -71,15 +74,15 @@ class Lattice:
 
     def finer(self, factor: int) -> Lattice:
         """The same field of view with ``factor`` times the samples per axis."""
-        return Lattice(tuple(n * factor for n in self.shape), self.seed)
+        return Lattice(tuple(n * factor for n in self.shape), self.seed, self.view)
 
     def noise(self, tag: str, scale: float | Sequence[float], index: int = 0) -> Array:
         """Smooth noise of zero mean and unit variance: cubic B-splines over random knots.
 
         Args:
             tag: names the field; another tag gives an independent field.
-            scale: distance between knots, in units of the shortest side; one per axis or one
-                for all; at least one sample.
+            scale: distance between knots, one per axis or one for all; never less than one
+                sample.
             index: number of the octave.
 
         Returns:

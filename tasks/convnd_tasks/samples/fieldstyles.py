@@ -30,14 +30,21 @@ def _unit(v: Array) -> Array:
     return np.asarray(v / np.maximum(length, 1e-6), dtype=np.float32)
 
 
+def _shown(colour: Array) -> Array:
+    """What can be shown of a colour."""
+    return np.asarray(np.clip(colour, 0, 1), dtype=np.float32)
+
+
 def waves(lattice: Lattice, palette: Array) -> Array:
     """Swirling strokes of thick paint around glowing centres, after a night in Saint-Rémy."""
-    rng = lattice.rng("centres")
+    rng = lattice.rng("centres3")  # of several draws, the one that composes seed 0 best
     # Centres of the swirls: the best of random candidates, so that they keep their distance.
     centres = np.empty((0, lattice.ndim))
     for _ in range(9):
         candidates = rng.random((16, lattice.ndim)) * lattice.extent
-        gaps = [min((np.linalg.norm(c - o) for o in centres), default=1.0) for c in candidates]
+        gaps = [
+            min((float(np.linalg.norm(c - o)) for o in centres), default=1.0) for c in candidates
+        ]
         centres = np.vstack([centres, candidates[int(np.argmax(gaps))]])
     room = math.prod(lattice.extent) ** (0.5 / lattice.ndim)
     potentials = [
@@ -59,13 +66,13 @@ def waves(lattice: Lattice, palette: Array) -> Array:
     heading = _unit(flow(lattice, potentials[: _pairs(lattice.ndim)], drift=0.55))
 
     stream = np.sin(sum(potentials) * np.float32(38.0) + lattice.fbm("bend", 0.3, 2))
-    tone = 0.31 + 0.10 * lattice.fbm("tone", 0.5, 3) + 0.13 * stream + 0.28 * halo + 0.62 * glow
+    tone = 0.28 + 0.08 * lattice.fbm("tone", 0.5, 3) + 0.13 * stream + 0.28 * halo + 0.62 * glow
     canvas = Canvas(lattice, np.asarray(tone, dtype=np.float32), heading, palette)
     for k, touch in enumerate(
         (
-            Touch(length=0.16, width=0.028, coverage=3.0, spread=0.05, accents=0.01),
-            Touch(length=0.10, width=0.016, coverage=1.6, spread=0.07, accents=0.02),
-            Touch(length=0.055, width=0.010, coverage=0.7, spread=0.10, accents=0.05),
+            Touch(length=0.16, width=0.028, coverage=3.0, spread=0.05),
+            Touch(length=0.10, width=0.016, coverage=1.6, spread=0.07, accents=0.01),
+            Touch(length=0.055, width=0.010, coverage=0.7, spread=0.10, accents=0.03),
         )
     ):
         canvas.lay(f"strokes{k}", touch)
@@ -92,7 +99,7 @@ def cells(lattice: Lattice, palette: Array) -> Array:
     lead = 1 - smoothstep(lead_width - soft, lead_width + soft, wall)
     bead = np.sqrt(np.clip(1 - (wall / lead_width) ** 2, 0, 1))
     metal = 0.04 + 0.20 * bead * (1 + 0.4 * bubbles)
-    return np.clip((glass + glint) * (1 - lead) + metal * lead, 0, 1)
+    return _shown((glass + glint) * (1 - lead) + metal * lead)
 
 
 def _voronoi(lattice: Lattice, spacing: float, tag: str) -> tuple[Array, Array, Array]:
@@ -159,7 +166,7 @@ def weave(lattice: Lattice, palette: Array) -> Array:
         layer = np.moveaxis(dye, -1, 0) * light
         colour = np.where(over == family, layer, colour).astype(np.float32)
     fold = 1 + 0.10 * lattice.fbm("fold", 0.45, 3, 0.5)
-    return np.clip(colour * fold, 0, 1)
+    return _shown(colour * fold)
 
 
 def _tartan(lattice: Lattice, colours: int) -> Array:
@@ -190,7 +197,7 @@ def marble(lattice: Lattice, palette: Array) -> Array:
     colour = colour * (1 - 0.75 * ink)
     vein = smoothstep(0.05, 0.0, np.abs(lattice.fbm("vein", 0.35, 6, 0.55)))
     gold = palette[-2][(slice(None), *[None] * n)] * (0.9 + 0.25 * curl[-1])
-    return np.clip(colour + 0.8 * vein * (gold - colour), 0, 1)
+    return _shown(colour + 0.8 * vein * (gold - colour))
 
 
 def dots(lattice: Lattice, palette: Array) -> Array:
@@ -231,7 +238,7 @@ def ink(lattice: Lattice, palette: Array) -> Array:
         )
         covered = np.maximum(covered, np.clip((dark - wave) / (2 * slope) + 0.5, 0, 1))
     black = palette[0][(slice(None), *[None] * n)]
-    return np.clip(paper + covered * (black - paper), 0, 1)
+    return _shown(paper + covered * (black - paper))
 
 
 def _stops(*codes: str) -> Array:
@@ -258,7 +265,8 @@ _FIELDS: dict[str, tuple[Callable[[Lattice, Array], Array], Array, str]] = {
 
 def _maker(field: Callable[[Lattice, Array], Array], palette: Array) -> Maker:
     def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        lattice = Lattice(shape, seed)
+        # Volumes have few samples per side: they show a part, so that each structure has enough.
+        lattice = Lattice(shape, seed, view=1.0 if len(shape) <= 2 else 0.4)
         count = channels if channels is not None else 3 if len(shape) == 2 else 1
         if count == 3:
             stops = palette

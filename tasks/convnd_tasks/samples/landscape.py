@@ -149,44 +149,13 @@ def _hut(easel: Easel, x: float, base: float, w: float) -> None:
     easel.line((x - 0.05 * w, eave), peak, 0.035 * w, rgb("c9b79a"))
     easel.line((x + front + 0.04 * w, eave), peak, 0.035 * w, rgb("8d7a62"))
     door = x + 0.12 * w
-    easel.polygon(
-        [
-            (door, base),
-            (door, base - 0.3 * w),
-            (door + 0.14 * w, base - 0.3 * w),
-            (door + 0.14 * w, base),
-        ],
-        rgb("3a241a"),
-        0.3,
-    )
-    for left, y0, size in (
-        (x + 0.33 * w, base - 0.28 * w, 0.13),
-        (x + 0.70 * w, base - 0.27 * w, 0.12),
-    ):
-        s = size * w
-        easel.polygon(
-            [(left, y0), (left + s, y0), (left + s, y0 + s), (left, y0 + s)], rgb("e9dfc8"), 0.1
-        )
+    easel.rectangle((door, base - 0.3 * w, door + 0.14 * w, base), rgb("3a241a"), 0.3)
+    for left, top_, size in ((0.33, 0.28, 0.13), (0.70, 0.27, 0.12)):
+        x0, y0, s = x + left * w, base - top_ * w, size * w
         m = 0.15 * s
-        easel.polygon(
-            [
-                (left + m, y0 + m),
-                (left + s - m, y0 + m),
-                (left + s - m, y0 + s - m),
-                (left + m, y0 + s - m),
-            ],
-            rgb("2f3b44"),
-            0.2,
-        )
-        easel.line((left + s / 2, y0), (left + s / 2, y0 + s), 0.12 * s, rgb("e9dfc8"))
+        easel.rectangle((x0, y0, x0 + s, y0 + s), rgb("e9dfc8"), 0.1)
+        easel.rectangle((x0 + m, y0 + m, x0 + s - m, y0 + s - m), rgb("2f3b44"), 0.2)
+        easel.line((x0 + s / 2, y0), (x0 + s / 2, y0 + s), 0.12 * s, rgb("e9dfc8"))
     chimney = x + 0.72 * w
-    easel.polygon(
-        [
-            (chimney, peak[1] - 0.07 * w),
-            (chimney + 0.08 * w, peak[1] - 0.07 * w),
-            (chimney + 0.08 * w, peak[1] + 0.10 * w),
-            (chimney, peak[1] + 0.10 * w),
-        ],
-        rgb("8c8279"),
-        0.3,
-    )
+    corners_ = (chimney, peak[1] - 0.07 * w, chimney + 0.08 * w, peak[1] + 0.10 * w)
+    easel.rectangle(corners_, rgb("8c8279"), 0.3)

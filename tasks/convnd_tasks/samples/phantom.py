@@ -7,6 +7,7 @@ spacing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ class _Volume:
 
     def inside(self, depth: Array) -> Array:
         """Coverage of voxels at these depths (mm) below a surface."""
-        return np.clip(depth / np.float32(self.edge) + np.float32(0.5), 0, 1)
+        coverage: Array = np.clip(depth / np.float32(self.edge) + np.float32(0.5), 0, 1)
+        return coverage
 
     def fill(self, depth: Array, hu: Array | float) -> None:
         """Fill where ``depth`` (mm) is positive."""
@@ -94,13 +96,14 @@ class _Volume:
         parts = [
             (a - c) / r for a, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True)
         ]
-        return (1 - np.sqrt(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2)) * min(radii)
+        depth: Array = 1 - np.sqrt(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2)
+        return depth * min(radii)
 
     def tube(
         self, points: Sequence[_Point], radius: float, hu: float, within: Array | None = None
     ) -> None:
         """Fill a tube along a line of points, if wanted only within a mask."""
-        for a, b in zip(points[:-1], points[1:], strict=True):
+        for a, b in itertools.pairwise(points):
             reach = radius + 2 * self.edge
             box = tuple(
                 _span(min(p, q) - reach, max(p, q) + reach, c, s, n)

@@ -67,7 +67,7 @@ def _hill(easel: Easel, line: float, rise: float, colour: Array, tag: str) -> No
     _, y = easel.at(box)
     rag = 0.006 * easel.leaves[box]
     mask = smoothstep(0, 2.5 * easel.pixel, y - ridge + rag)
-    woods = 1 + 0.13 * easel.leaves[box] + 0.10 * easel.grain[box]
+    woods = 1 + 0.08 * easel.leaves[box] + 0.10 * easel.grain[box]
     lit = colour[:, None, None] * woods
     t = np.clip((y - line) / 0.2, 0, 1) * 0.5
     easel.lay(box, mask, lit + t * (_HAZE[:, None, None] - lit))
@@ -97,10 +97,8 @@ def _house(
     front = [(x, base), (x, top), (x + w, top), (x + w, base)]
     if rng.random() < 0.8:  # chimney, behind the roof
         at = x + w * float(rng.uniform(0.2, 0.8))
-        easel.polygon(_rect(at, top - 0.95 * rise, at + 0.014, top), _fog(rgb("7b4a3c"), haze), 0.2)
-        easel.polygon(
-            _rect(at - 0.003, top - 0.97 * rise, at + 0.017, top - 0.93 * rise), timber, 0.1
-        )
+        easel.rectangle((at, top - 0.95 * rise, at + 0.014, top), _fog(rgb("7b4a3c"), haze), 0.2)
+        easel.rectangle((at - 0.003, top - 0.97 * rise, at + 0.017, top - 0.93 * rise), timber, 0.1)
     if gable:
         easel.polygon([(x - 0.01, top), peak, (x + w + 0.01, top)], roof, 0.2)
         easel.polygon(
@@ -152,14 +150,10 @@ def _house(
         for k in range(int(rng.integers(1, 4))):
             cx = x + w * (0.25 + 0.25 * k)
             y = top - 0.45 * rise
-            easel.polygon(_rect(cx - 0.011, y, cx + 0.011, y + 0.026), wall, 0.1)
+            easel.rectangle((cx - 0.011, y, cx + 0.011, y + 0.026), wall, 0.1)
             easel.polygon([(cx - 0.016, y), (cx, y - 0.017), (cx + 0.016, y)], roof * 0.8, 0.1)
             _window(easel, rng, cx, y + 0.005, 0.012, 0.017, None, haze)
     easel.line((x + w, base), (x + w, top), 0.0035, wall * 0.45)
-
-
-def _rect(left: float, top: float, right: float, bottom: float) -> list[tuple[float, float]]:
-    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def _tiles(easel: Easel, box: tuple[slice, slice], roof: Array) -> Array:
@@ -169,7 +163,7 @@ def _tiles(easel: Easel, box: tuple[slice, slice], roof: Array) -> Array:
     row = np.floor(rows)
     tile = np.sin((x / 0.008 + 0.5 * np.mod(row, 2)) * 2 * np.pi)
     relief = 0.82 + 0.26 * (1 - (rows - row)) + 0.06 * tile
-    return easel.material(box, roof, 0.28) * relief
+    return np.asarray(easel.material(box, roof, 0.28) * relief, dtype=np.float32)
 
 
 def _timbering(
@@ -212,10 +206,10 @@ def _window(
     if rng.random() < 0.07:
         glass = _fog(rgb("e8c878"), haze)  # somebody is at home
     border = 0.12 * w + 0.0012
-    easel.polygon(
-        _rect(cx - w / 2 - border, y - border, cx + w / 2 + border, y + h + border), frame, 0.05
+    easel.rectangle(
+        (cx - w / 2 - border, y - border, cx + w / 2 + border, y + h + border), frame, 0.05
     )
-    box, mask = easel.convex(_rect(cx - w / 2, y, cx + w / 2, y + h))
+    box, mask = easel.block((cx - w / 2, y, cx + w / 2, y + h))
     _, py = easel.at(box)
     sky = np.clip(1 - (py - y) / h, 0, 1) * 0.35
     easel.lay(box, mask, glass[:, None, None] + sky * (rgb("9fb6cc") - glass)[:, None, None])
@@ -227,22 +221,22 @@ def _window(
         for side in (-1, 1):
             inner = cx + side * (w / 2 + border)
             outer = inner + side * 0.36 * w
-            easel.polygon(_rect(min(inner, outer), y, max(inner, outer), y + h), shutter, 0.2)
+            easel.rectangle((min(inner, outer), y, max(inner, outer), y + h), shutter, 0.2)
     elif rng.random() < 0.3:
         bloom = rgb(str(rng.choice(["b8433a", "d8787a", "c75b7a"])))
         easel.foliage(cx, below, 0.6 * w, 0.007, _fog(rgb("37502c"), haze), _fog(bloom, haze))
 
 
 def _door(easel: Easel, cx: float, base: float, h: float, timber: Array) -> None:
-    easel.polygon(_rect(cx - 0.014, base - h - 0.004, cx + 0.014, base), rgb("cfc3ac"), 0.15)
-    easel.polygon(_rect(cx - 0.010, base - h, cx + 0.010, base), timber, 0.3)
+    easel.rectangle((cx - 0.014, base - h - 0.004, cx + 0.014, base), rgb("cfc3ac"), 0.15)
+    easel.rectangle((cx - 0.010, base - h, cx + 0.010, base), timber, 0.3)
     easel.disc(cx, base - h, 0.010, timber)
 
 
 def _church(easel: Easel, cx: float, base: float) -> None:
     stone, shade = rgb("c9bda4"), rgb("85796a")
     half, top = 0.040, 0.235
-    box, mask = easel.convex(_rect(cx - half, top, cx + half, base))
+    box, mask = easel.block((cx - half, top, cx + half, base))
     x, _ = easel.at(box)
     light = 1.08 - 0.5 * smoothstep(cx - 0.2 * half, cx + half, x)
     easel.lay(box, mask, easel.material(box, stone, 0.14) * light)
@@ -257,7 +251,7 @@ def _church(easel: Easel, cx: float, base: float) -> None:
     easel.line((cx - 0.008, 0.028), (cx + 0.008, 0.028), 0.003, rgb("c9a94a"))
     for side in (-0.45, 0.45):
         at = cx + side * half
-        easel.polygon(_rect(at - 0.008, top + 0.035, at + 0.008, top + 0.085), rgb("2d2b2c"), 0.1)
+        easel.rectangle((at - 0.008, top + 0.035, at + 0.008, top + 0.085), rgb("2d2b2c"), 0.1)
         easel.disc(at, top + 0.036, 0.008, rgb("2d2b2c"))
     easel.disc(cx, top + 0.150, 0.022, rgb("e9e1c8"))
     easel.disc(cx, top + 0.150, 0.018, rgb("34373f"))
@@ -267,10 +261,10 @@ def _church(easel: Easel, cx: float, base: float) -> None:
     roof = [(cx + half, base), (cx + half, 0.44), (cx + 0.26, 0.44), (cx + 0.30, 0.52)]
     box, mask = easel.convex([roof[1], roof[2], roof[3], (cx + half, 0.52)])
     easel.lay(box, mask, _tiles(easel, box, rgb("7d4a3a")))
-    easel.polygon(_rect(cx + half, 0.52, cx + 0.29, base), stone * 0.9, 0.12)
+    easel.rectangle((cx + half, 0.52, cx + 0.29, base), stone * 0.9, 0.12)
     for k in range(4):
         at = cx + half + 0.03 + 0.06 * k
-        easel.polygon(_rect(at - 0.008, 0.535, at + 0.008, 0.59), rgb("3a3d45"), 0.1)
+        easel.rectangle((at - 0.008, 0.535, at + 0.008, 0.59), rgb("3a3d45"), 0.1)
 
 
 def _tree(easel: Easel, rng: np.random.Generator, x: float, base: float, r: float) -> None:

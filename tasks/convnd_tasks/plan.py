@@ -1,0 +1,239 @@
+"""From what people type to what is to be done: which files, which rank, where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnd import io
+from convnd.errors import InputFileError, OutputFileError, UsageError
+from convnd_tasks import samples
+from convnd_tasks.job import Inputs
+from convnd_tasks.options import StyleOptions
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["Plan", "infer_dim", "make_plan", "open_input"]
+
+# Longest axis of the built-in demo: a minute on two cores.
+_DEMO_SIZE = {1: 2048, 2: 384, 3: 40}
+_SUFFIX = {1: ".npy", 2: ".png", 3: ".nii.gz"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Transfers that share their styles.
+
+    Args:
+        dim: number of spatial axes.
+        contents: path or name of a sample for each transfer; None is a texture.
+        styles: path or name of a sample of each style.
+        outputs: where each result goes.
+        start: file to start with, or None.
+        size: longest axis of the result, where none is asked for.
+        batch: contents come from a folder, and one that fails leaves the others alone.
+        remark: what people should be told beforehand, or "".
+    """
+
+    dim: int
+    contents: tuple[str | None, ...]
+    styles: tuple[str, ...]
+    outputs: tuple[Path, ...]
+    start: str | None = None
+    size: int = StyleOptions.size
+    batch: bool = False
+    remark: str = ""
+
+    def open(self, seed: int, *, overwrite: bool) -> Iterator[tuple[Callable[[], Inputs], Path]]:
+        """For each transfer what reads its inputs, and its output; styles are read once.
+
+        Args:
+            seed: of samples.
+            overwrite: replace existing results.
+
+        Raises:
+            ConvndError: a single content, a style or the start cannot be read, or the output not
+                be written; before any work is done.
+        """
+        read = partial(open_input, dim=self.dim, seed=seed)
+        first: Grid | None = None
+        if self.batch:
+            _make_folder(self.outputs[0].parent)
+        else:
+            io.check_output(self.outputs[0], overwrite=overwrite)
+            if self.contents[0] is not None:
+                first = read(self.contents[0], role="content")
+        styles = [read(name, role="style") for name in self.styles]
+        start = None if self.start is None else read(self.start, role="content")
+
+        def inputs(name: str | None) -> Inputs:
+            content = read(name, role="content") if first is None and name is not None else first
+            names = (*([] if name is None else [name]), *self.styles)
+            return Inputs(content=content, styles=styles, names=names, start=start)
+
+        for content, output in zip(self.contents, self.outputs, strict=True):
+            yield partial(inputs, content), output
+
+
+def make_plan(
+    files: Sequence[str],
+    dim: int | None,
+    output: Path | None,
+    *,
+    texture: bool = False,
+    start: str | None = None,
+) -> Plan:
+    """Work out what ``convnd stylize`` is asked to do; no file is opened.
+
+    Args:
+        files: content and styles; nothing is the built-in demo.
+        dim: number of spatial axes, or None.
+        output: result, or None for the default.
+        texture: every file is a style.
+        start: file to start with, or None.
+
+    Raises:
+        UsageError: the files do not agree with each other or with ``dim``.
+        InputFileError: a folder without a file of a known kind.
+
+    >>> make_plan(["photo.jpg", "painting.png"], None, None).outputs[0].name
+    'photo_stylized.png'
+    """
+    if texture and not files:
+        raise UsageError("--texture: expected at least one style, got no file; give one")
+    batch = bool(files) and not texture and Path(files[0]).is_dir()
+    contents: tuple[str | None, ...] = tuple(files[:1])
+    if batch:
+        contents = tuple(map(str, _known_files(Path(files[0]))))
+    elif texture:
+        contents = (None,)
+    given = [*contents[:1], *(files if texture else files[1:]), start]
+    paths = [Path(name) for name in given if name is not None and Path(name).suffix]
+    dim = infer_dim(paths, dim)
+    styles = tuple(files) if texture else tuple(files[1:])
+    remark = ""
+    if not styles:
+        styles = (samples.styles(dim)[0],)
+        if files:
+            remark = f"no style given, using the built-in one: {styles[0]}"
+    size = StyleOptions.size if dim == 2 else 0
+    if not files:
+        contents = (samples.contents(dim)[0],)
+        size = _DEMO_SIZE.get(dim, 24)
+    suffix = _SUFFIX.get(dim, ".npy")
+    if batch:
+        folder = output or Path(f"{Path(files[0]).resolve().name}_stylized")
+        outputs = tuple(folder / _result_name(str(name), suffix) for name in contents)
+    elif not files:
+        outputs = (output or _free_name(f"stylized{suffix}"),)
+    else:
+        outputs = (output or Path(_result_name(contents[0] or styles[0], suffix)),)
+    return Plan(
+        dim=dim,
+        contents=contents,
+        styles=styles,
+        outputs=outputs,
+        start=start,
+        size=size,
+        batch=batch,
+        remark=remark,
+    )
+
+
+def infer_dim(files: Sequence[Path], dim: int | None) -> int:
+    """The number of spatial axes that all files and ``--dim`` agree on.
+
+    Args:
+        files: paths; only their suffixes are looked at.
+        dim: as asked for, or None.
+
+    Raises:
+        UsageError: two of them disagree, or nothing tells.
+
+    >>> infer_dim([Path("photo.jpg")], None)
+    2
+    """
+    known = [(path, io.spatial_dims(path)) for path in files]
+    for path, found in known:
+        if found is not None and dim is not None and found != dim:
+            raise UsageError(
+                f"--dim: expected {found}, which is what {path} holds, got {dim}; leave it out or "
+                "give files of one kind"
+            )
+        dim = found if dim is None else dim
+    if dim is None:
+        raise UsageError(
+            "--dim: expected 1 for signals, 2 for images or 3 for volumes, got none and no file "
+            "that tells; add --dim"
+        )
+    return dim
+
+
+def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
+    """A file, or a built-in sample when a sample of that name exists and a file does not.
+
+    Args:
+        name: path, or name of a sample.
+        dim: number of spatial axes expected.
+        role: ``"content"`` or ``"style"``.
+        seed: of a sample.
+
+    Raises:
+        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
+    """
+    path = Path(name)
+    table, make = {
+        "content": (samples.contents, samples.content),
+        "style": (samples.styles, samples.style),
+    }[role]
+    if not path.suffix and not path.exists() and name in table(dim):
+        return make(name, spatial_dims=dim, seed=seed)
+    grid = io.read(path)
+    if grid.ndim != dim:
+        raise InputFileError(
+            f"{path}: expected {dim} spatial axes, got {grid.ndim}; use --dim {grid.ndim} or "
+            "another file"
+        )
+    return grid
+
+
+def _known_files(folder: Path) -> list[Path]:
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.name.lower().endswith(tuple(io.suffixes()))
+    )
+    if not found:
+        raise InputFileError(
+            f"{folder}: expected files of a known kind ({', '.join(io.suffixes())}), got none; "
+            "give another folder"
+        )
+    return found
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputFileError(
+            f"{folder}: expected a folder that can be written to, got {error.strerror}; choose "
+            "another with --output"
+        ) from error
+
+
+def _result_name(name: str, suffix: str) -> str:
+    return f"{Path(Path(name).name.removesuffix('.gz')).stem}_stylized{suffix}"
+
+
+def _free_name(name: str) -> Path:
+    # The demo must work a second time, and must not replace the first picture.
+    stem, dot, suffix = name.partition(".")
+    path, number = Path(name), 1
+    while path.exists():
+        number += 1
+        path = Path(f"{stem}-{number}{dot}{suffix}")
+    return path

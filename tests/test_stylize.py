@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnd import cli
+
+QUICK = ("--backbone", "compact", "--steps", "3", "--size", "48", "--scales", "2")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """The command line in this process, in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+        out, err = capsys.readouterr()
+        code = stopped.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return call
+
+
+def picture(path: Path, size: tuple[int, int] = (60, 40), mode: str = "RGB", seed: int = 0) -> Path:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (5, 5, channels), dtype=np.uint8).squeeze()
+    Image.fromarray(coarse, mode=None).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return picture(tmp_path / "photo.png"), picture(tmp_path / "painting.png", seed=1)
+
+
+def test_a_photo_and_a_painting_give_a_picture(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    code, out, err = run("stylize", *pair, *QUICK)
+    assert (code, err) == (0, "")
+    assert out.startswith("photo_stylized.png  48x32, 3 steps, loss ")
+    with Image.open(tmp_path / "photo_stylized.png") as result:
+        assert (result.size, result.mode) == ((48, 32), "RGB")
+        text = result.text  # type: ignore[attr-defined]
+    assert text["Software"].startswith("convnd ")
+    assert text["convnd:backbone"] == "compact"
+    assert text["convnd:inputs"].split() == [str(path) for path in pair]
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        arguments = ("--start", "random", "--seed", str(seed), "--no-metadata")
+        assert run("stylize", *pair, *QUICK, *arguments, "-o", f"{name}.png")[0] == 0
+    first, again, other = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
+
+
+def test_demo_twice_gives_two_pictures(run: Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run("stylize", "--dim", "2", *QUICK)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stylized-2.png", "stylized.png"]
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
+    arguments = ("--backbone", "compact", "--steps", "1", "--size", "32", "--scales", "1")
+    code, out, _ = run("stylize", "--dim", str(dim), *arguments)
+    assert code == 0
+    (result,) = tmp_path.iterdir()
+    assert out.startswith(result.name)
+
+
+def test_scan_to_scan(run: Run, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = np.random.default_rng(0).normal(0, 300, (20, 18, 16)).astype(np.int16)
+    affine = np.diag([-0.7, 0.7, 5.0, 1.0])
+    affine[:3, 3] = 10, -20, 30
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "scan.nii")
+    code, out, err = run("stylize-volume", "scan.nii", "--steps", "1", "--size", "0")
+    assert code == 0, err
+    assert "no style given, using the built-in one: " in err
+    assert out.startswith("scan_stylized.nii.gz  ")
+    result = nibabel.load(tmp_path / "scan_stylized.nii.gz")
+    np.testing.assert_allclose(result.affine, affine)
+    assert result.shape == values.shape
+    assert abs(float(np.median(result.get_fdata())) - float(np.median(values))) < 150
+
+
+def test_alpha_is_kept(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    cut = picture(tmp_path / "cut.png", mode="RGBA")
+    assert run("stylize", cut, pair[1], *QUICK, "-o", "out.png")[0] == 0
+    with Image.open(cut) as before, Image.open(tmp_path / "out.png") as after:
+        assert after.mode == "RGBA"
+        expected = before.getchannel("A").resize((48, 32), Image.Resampling.BOX)
+        difference = np.abs(np.subtract(after.getchannel("A"), expected, dtype=float))
+    assert difference.mean() < 4
+
+
+def test_luminance_only_keeps_the_chroma(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    arguments = ("--colors", "luminance", "--size", "0", "-o", "out.png")
+    assert run("stylize", *pair, *QUICK, *arguments)[0] == 0
+    with Image.open(pair[0]) as before, Image.open(tmp_path / "out.png") as after:
+        one, other = (np.asarray(each, dtype=float) for each in (before, after))
+    assert np.abs(one - other).max() > 5
+    inside = ((other > 1) & (other < 254)).all(-1)  # where nothing was clipped
+    for a, b in ((0, 1), (1, 2)):
+        difference = (one[..., a] - one[..., b]) - (other[..., a] - other[..., b])
+        assert np.abs(difference[inside]).max() <= 1.01  # rounding
+
+
+def test_matched_colors_are_the_contents(tmp_path: Path) -> None:
+    import torch
+    from convnd_tasks.images import match_colors
+
+    generator = torch.Generator().manual_seed(0)
+    style = torch.rand(1, 3, 40, 40, generator=generator) * 0.2
+    content = torch.rand(1, 3, 30, 50, generator=generator) * 0.3 + 0.3
+    matched = match_colors(style, content)[0].flatten(1).numpy()
+    wanted = content[0].flatten(1).numpy()
+    np.testing.assert_allclose(matched.mean(1), wanted.mean(1), atol=1e-3)
+    np.testing.assert_allclose(np.cov(matched), np.cov(wanted), atol=1e-3)
+
+
+def test_texture_without_content(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    assert run("stylize", "--texture", pair[1], *QUICK, "-o", "t.png")[0] == 0
+    with Image.open(tmp_path / "t.png") as result:
+        assert result.size == (48, 48)
+
+
+def test_every_saved_step_and_start_from_a_file(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert run("stylize", *pair, *QUICK, "--save-every", "2", "-o", "a.png")[0] == 0
+    assert (tmp_path / "a-000002.png").exists()
+    assert run("stylize", *pair, *QUICK, "--start", "a.png", "--steps", "0", "-o", "b.png")[0] == 0
+    with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
+        assert np.abs(np.subtract(a, b, dtype=float)).mean() < 12
+
+
+def test_several_styles_blend(run: Run, pair: tuple[Path, Path]) -> None:
+    arguments = ("--blend", "3,1", "-o", "both.png")
+    assert run("stylize", *pair, "cells", *QUICK, *arguments)[0] == 0
+    code, _, err = run("stylize", *pair, *QUICK, "--blend", "3,1")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "blend: expected one weight for each of 1 styles, got 2" in err
+
+
+def test_a_folder_reports_what_failed(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "a.png")
+    (folder / "b.png").write_text("no picture")
+    picture(folder / "c.png", seed=3)
+    (folder / "notes.txt").touch()
+    code, out, err = run("stylize", "in", pair[1], *QUICK)
+    assert code == 1
+    made = sorted(path.name for path in (tmp_path / "in_stylized").iterdir())
+    assert made == ["a_stylized.png", "c_stylized.png"]
+    assert out.count("\n") == 2
+    assert "b.png" in err
+    assert err.endswith("convnd: 1 of 3 failed\n")
+
+
+def huge(path: Path) -> Path:
+    """A PNG whose header declares 30,000 x 30,000 pixels."""
+    small = picture(path, (8, 8)).read_bytes()
+    import zlib
+
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + small[24:29]
+    path.write_bytes(small[:12] + header + zlib.crc32(header).to_bytes(4, "big") + small[33:])
+    return path
+
+
+BAD = {
+    "missing file": (3, ["gone.png", "painting.png"], "gone.png"),
+    "missing style": (3, ["photo.png", "gone.png"], "gone.png"),
+    "text named jpg": (3, ["text.jpg", "painting.png"], "text.jpg"),
+    "one pixel": (3, ["dot.png", "painting.png"], "content: expected a picture of at least 16x16"),
+    "too wide": (
+        3,
+        ["wide.png", "painting.png"],
+        "content: expected at least 16 pixels along each",
+    ),
+    "declares too much": (3, ["huge.png", "painting.png"], "huge.png"),
+    "a folder as style": (3, ["photo.png", "empty"], "empty"),
+    "empty folder": (3, ["empty", "painting.png"], "expected files of a known kind"),
+    "no such folder": (4, ["photo.png", "painting.png", "-o", "none/out.png"], "none"),
+    "a file as folder": (4, ["photo.png", "painting.png", "-o", "text.jpg/out.png"], "text.jpg"),
+    "existing output": (2, ["photo.png", "painting.png", "-o", "photo.png"], "overwrite"),
+    "unknown layer": (2, ["photo.png", "painting.png", "--style-layers", "relu3"], "'relu3"),
+    "unknown backbone": (2, ["photo.png", "painting.png", "--backbone", "vgg"], "did you mean"),
+    "unknown colors": (2, ["photo.png", "painting.png", "--colors", "red"], "colors: expected"),
+    "other dimension": (2, ["photo.png", "painting.png", "--dim", "3"], "--dim: expected 2"),
+    "no dimension": (2, ["waves"], "--dim: expected 1 for signals"),
+    "nan": (2, ["photo.png", "painting.png", "--style-weight", "nan"], "style_weight: expected 0"),
+    "negative": (2, ["photo.png", "painting.png", "--steps", "-1"], "steps: expected 0 <= steps"),
+    "no number": (2, ["photo.png", "painting.png", "--blend", "a"], "--blend: expected numbers"),
+    "nothing to do": (
+        2,
+        ["photo.png", "painting.png", "--style-weight", "0", "--content-weight", "0"],
+        "one of them above 0",
+    ),
+    "texture of nothing": (2, ["--texture"], "--texture: expected at least one style"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path, case: str
+) -> None:
+    (tmp_path / "text.jpg").write_text("a text")
+    picture(tmp_path / "dot.png", (1, 1))
+    picture(tmp_path / "wide.png", (3000, 20))
+    huge(tmp_path / "huge.png")
+    (tmp_path / "empty").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    expected, arguments, message = BAD[case]
+    code, out, err = run("stylize", "--backbone", "compact", "--steps", "1", *arguments)
+    assert code == expected, err
+    assert out == ""
+    assert err.startswith("convnd: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_the_picture(
+    pair: tuple[Path, Path], tmp_path: Path, number: signal.Signals, expected: int
+) -> None:
+    command = [sys.executable, "-m", "convnd", "stylize", *map(str, pair), "--backbone", "compact"]
+    command += ["--size", "48", "--steps", "1000000", "--save-every", "2", "-o", "out.png"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if list(tmp_path.glob("out-*.png")) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == expected, err
+    assert out.startswith("stopped early, kept: out.png")
+    assert err == f"convnd: stopped by {number.name}\n"
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (48, 32)
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys\nfrom convnd.cli import app\nroot = app()\n"
+        "try:\n    root(['stylize', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules, sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "painting" in done.stdout
+
+
+def test_listings(run: Run) -> None:
+    code, out, _ = run("backbones")
+    assert code == 0
+    assert "vgg19 " in out
+    assert "compact " in out
+    code, out, _ = run("backbones", "vgg19")
+    assert "relu5_1" in out
+    code, out, _ = run("samples")
+    assert "waves" in out
+    code, _, err = run("backbones", "vgg")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_broken_task_leaves_the_others_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    broken = EntryPoint("broken", "no_such_module:f", "convnd.tasks")
+    monkeypatch.setattr(cli, "entry_points", lambda **_: [broken])
+    code, _, err = run("broken")
+    assert code == 2
+    assert err == (
+        "convnd: broken: expected its package to import, got No module named 'no_such_module'; "
+        "install what is missing\n"
+    )
