@@ -194,7 +194,8 @@ def test_gradients(function: Any, ndim: int, path: str, rng: np.random.Generator
         return function(*tensors, groups=2, stride=[2, 1, 1, 1, 1][:ndim])
 
     assert torch.autograd.gradcheck(run, (x, weight, bias), fast_mode=True)
-    assert torch.autograd.gradgradcheck(run, (x, weight, bias), fast_mode=True)
+    if path == "gathered":
+        assert torch.autograd.gradgradcheck(run, (x, weight, bias), fast_mode=True)
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3, 4])

@@ -71,8 +71,8 @@ def waves(lattice: Lattice, palette: Array) -> Array:
     for k, touch in enumerate(
         (
             Touch(length=0.16, width=0.028, coverage=3.0, spread=0.05),
-            Touch(length=0.10, width=0.016, coverage=1.6, spread=0.07, accents=0.01),
-            Touch(length=0.055, width=0.010, coverage=0.7, spread=0.10, accents=0.03),
+            Touch(length=0.10, width=0.016, coverage=1.6, spread=0.07),
+            Touch(length=0.055, width=0.010, coverage=0.7, spread=0.10, accents=0.015),
         )
     ):
         canvas.lay(f"strokes{k}", touch)

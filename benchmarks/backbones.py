@@ -1,0 +1,150 @@
+"""What a backbone costs in quality: the same pairs stylised with each, judged by VGG-19.
+
+For every pair VGG-19 stylises with the default weights. The other backbone then searches the
+content weight at which its result has the same content energy in VGG-19's space, so that the
+style energies left can be compared.
+
+    python benchmarks/backbones.py --size 256 --steps 150 --out results/
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from common import Judge, machine, picture
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd import Grid, io
+
+PAIRS = (
+    ("town", "waves"),
+    ("landscape", "waves"),
+    ("town", "cells"),
+    ("landscape", "marble"),
+    ("town", "ink"),
+    ("landscape", "dots"),
+)
+
+
+def stylise(
+    options: StyleOptions, content: torch.Tensor, style: torch.Tensor
+) -> tuple[torch.Tensor, float]:
+    """The result and the seconds of one step at the finest size."""
+    transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
+    seconds = []
+    last = time.perf_counter()
+    progress = None
+    for progress in transfer.run(content, [style]):
+        now = time.perf_counter()
+        if progress.scale == progress.scales:
+            seconds.append(now - last)
+        last = now
+    assert progress is not None
+    return progress.values, statistics.median(seconds)
+
+
+def matched(
+    options: StyleOptions,
+    content: torch.Tensor,
+    style: torch.Tensor,
+    judge: Judge,
+    wanted: float,
+    tries: int,
+) -> tuple[torch.Tensor, float, float, float, float]:
+    """Result, style, content, content weight and seconds at content energy ``wanted``."""
+    low, high = math.log(options.content_weight / 8), math.log(options.content_weight * 8)
+    best = None
+    for _ in range(tries):
+        weight = math.exp((low + high) / 2)
+        result, seconds = stylise(
+            dataclasses.replace(options, content_weight=weight), content, style
+        )
+        left, kept = judge(result)
+        if best is None or abs(kept - wanted) < abs(best[2] - wanted):
+            best = (result, left, kept, weight, seconds)
+        if abs(kept / wanted - 1) < 0.01:
+            break
+        # More weight on the content leaves less of its energy.
+        low, high = (low, math.log(weight)) if kept < wanted else (math.log(weight), high)
+    assert best is not None
+    return best
+
+
+def main() -> None:
+    """Stylise all pairs, print the table, and keep pictures and figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--backbone", default="compact")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--tries", type=int, default=5)
+    parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    options = StyleOptions(size=args.size, steps=args.steps)
+    rows = []
+    for names in args.pair or PAIRS:
+        content = picture(names[0], args.size, role="content")
+        style = picture(names[1], args.size, role="style")
+        judge = Judge(content, style)
+        reference, seconds = stylise(options, content, style)
+        left, kept = judge(reference)
+        other, other_left, other_kept, weight, other_seconds = matched(
+            dataclasses.replace(options, backbone=args.backbone),
+            content,
+            style,
+            judge,
+            kept,
+            args.tries,
+        )
+        start_left, _ = judge(content)
+        rows.append(
+            {
+                "pair": " x ".join(Path(name).stem for name in names),
+                "style_of_content": start_left,
+                "vgg19_style": left,
+                "vgg19_content": kept,
+                f"{args.backbone}_style": other_left,
+                f"{args.backbone}_content": other_kept,
+                "content_weight": weight,
+                "style_ratio": other_left / left,
+                "time_ratio": seconds / other_seconds,
+            }
+        )
+        print(
+            json.dumps({k: v if isinstance(v, str) else round(v, 4) for k, v in rows[-1].items()}),
+            flush=True,
+        )
+        if args.out:
+            args.out.mkdir(parents=True, exist_ok=True)
+            row = torch.cat([content, reference.clamp(0, 1), other.clamp(0, 1)], 3)
+            name = "_".join(Path(name).stem for name in names)
+            io.write(
+                args.out / f"{name}.png", Grid(values=row, channels=("R", "G", "B")), overwrite=True
+            )
+    summary = {
+        "style_ratio_median": statistics.median(row["style_ratio"] for row in rows),
+        "style_ratio_worst": max(row["style_ratio"] for row in rows),
+        "time_ratio_median": statistics.median(row["time_ratio"] for row in rows),
+    }
+    print(json.dumps({name: round(value, 3) for name, value in summary.items()}))
+    if args.out:
+        report = {
+            "machine": machine(),
+            "size": args.size,
+            "steps": args.steps,
+            "rows": rows,
+            **summary,
+        }
+        (args.out / "backbones.json").write_text(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

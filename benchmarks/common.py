@@ -1,0 +1,112 @@
+"""What the benchmarks share: this machine in words, alternating timings, and a neutral score."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from convnd_tasks import samples
+from torch import Tensor
+
+from convnd import io
+from convnd.backbones import load
+from convnd.nn import resize_nd
+from convnd.stats import gram_matrix
+
+CONTENT_LAYER = "relu4_2"
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+def machine() -> dict[str, object]:
+    """What a figure was measured on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].partition(":")[2].strip() if lines else model
+    found = torch.cpu.get_capabilities()
+    return {
+        "cpu": model,
+        "threads": torch.get_num_threads(),
+        "avx512_bf16": bool(found.get("avx512_bf16")),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of each candidate, taken in turns after one warm-up each."""
+    for run in candidates.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeats):
+        for name, run in candidates.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def median_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> float:
+    """Median of the ratios turn by turn, which drift of the machine leaves alone."""
+    return statistics.median(a / b for a, b in zip(seconds, baseline, strict=True))
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def picture(name: str, size: int, *, role: str) -> Tensor:
+    """A file, or a built-in sample, as ``(1, 3, H, W)`` with its longest side ``size``."""
+    if Path(name).exists():
+        values = io.read(name).values
+    else:
+        make = samples.content if role == "content" else samples.style
+        values = make(name, spatial_dims=2, size=size).values
+    ratio = size / max(values.shape[2:])
+    extent = [round(each * ratio) for each in values.shape[2:]]
+    return resize_nd(values, extent, mode="linear", antialias=True)
+
+
+class Judge:
+    """Energies of a result in the space of the original VGG-19, whatever it was made with.
+
+    Both are relative: squared distance divided by the target's own energy; style is the mean
+    over relu1_1 … relu5_1 of Gram matrices per position, content is relu4_2. Results are clamped
+    to ``[0, 1]`` first, since that is what gets saved.
+    """
+
+    def __init__(self, content: Tensor, style: Tensor) -> None:
+        self.net = load("vgg19", layers=[*STYLE_LAYERS, CONTENT_LAYER])
+        with torch.no_grad():
+            self.content = self.net(content, [CONTENT_LAYER])[CONTENT_LAYER]
+            self.grams = self._grams(self.net(style, STYLE_LAYERS))
+
+    @staticmethod
+    def _grams(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            name: gram_matrix(each) / each[0, 0].numel()
+            for name, each in features.items()
+            if name in STYLE_LAYERS
+        }
+
+    def __call__(self, result: Tensor) -> tuple[float, float]:
+        """Style and content energy of ``(1, 3, H, W)``."""
+        with torch.no_grad():
+            features = self.net(result.clamp(0, 1), [*STYLE_LAYERS, CONTENT_LAYER])
+            grams = self._grams(features)
+            styles = [
+                ((grams[name] - self.grams[name]).square().sum() / self.grams[name].square().sum())
+                for name in STYLE_LAYERS
+            ]
+            kept = features[CONTENT_LAYER] - self.content
+            content = kept.square().sum() / self.content.square().sum()
+        return float(sum(styles)) / len(styles), float(content)

@@ -1,0 +1,129 @@
+"""One step of style transfer against the bare network: time and peak memory.
+
+Baseline, as peers are measured: conv1_1 … conv5_1 of VGG-19 with ReLU and max-pooling, forward
+and backward to the input, float32, contiguous, frozen weights, plain torch. Roofline: the same in
+our precision and memory layout. Ours: features, Gram matrices, both losses, gradient, one L-BFGS
+update. All in one process in turns; peak memory each in a process of its own.
+
+    python benchmarks/iteration.py --size 512 --repeats 7 --json iteration.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from common import alternate, machine, median_ratio, peak_mib, picture
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+from torch import Tensor
+
+from convnd.backbones import Precision, load
+from convnd.optimize import minimize
+
+WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
+
+
+def bare(size: int, precision: Precision) -> Callable[[], None]:
+    """The convolutions alone, in plain torch."""
+    torch.manual_seed(0)
+    weights: list[tuple[Tensor, Tensor] | None] = []
+    channels = 3
+    for width in WIDTHS:
+        if width == 0:
+            weights.append(None)
+            continue
+        weight = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
+        weights.append(
+            (precision.layout(weight.to(precision.dtype)), torch.zeros(width).to(precision.dtype))
+        )
+        channels = width
+    x = torch.rand(1, 3, size, size)
+
+    def run() -> None:
+        leaf = x.clone().requires_grad_()
+        h = precision.layout(leaf.to(precision.dtype))
+        for each in weights:
+            h = F.max_pool2d(h, 2) if each is None else F.relu(F.conv2d(h, *each, padding=1))
+        torch.autograd.grad(h.sum(), leaf)
+
+    return run
+
+
+def ours(size: int, backbone: str) -> Callable[[], None]:
+    """A step of the default objective, as ``convnd stylize`` takes it."""
+    options = StyleOptions(backbone=backbone)
+    transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
+    content = picture("town", size, role="content")
+    content = torch.nn.functional.interpolate(content, (size, size), mode="bilinear")
+    objective = transfer.objective(content, [picture("waves", size, role="style")], [1.0, 1.0])
+    walk = minimize(objective, content, steps=10**9)
+
+    def run() -> None:
+        next(walk)
+
+    return run
+
+
+def candidates(size: int) -> dict[str, Callable[[], Callable[[], None]]]:
+    """Name and maker of everything that is timed."""
+    precision = StyleTransfer(
+        StyleOptions(backbone="compact"), spatial_dims=2, in_channels=3
+    ).precision
+    return {
+        "baseline": lambda: bare(size, Precision(torch.float32, channels_last=False)),
+        "roofline": lambda: bare(size, precision),
+        "vgg19": lambda: ours(size, "vgg19"),
+        "compact": lambda: ours(size, "compact"),
+    }
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.memory_of:
+        load("vgg19", layers=["relu1_1"])  # the cache is filled before anything is measured
+        run = candidates(args.size)[args.memory_of]()
+        for _ in range(25):  # long enough to fill the optimiser's memory
+            run()
+        print(peak_mib())
+        return
+    made = {name: make() for name, make in candidates(args.size).items()}
+    seconds = alternate(made, args.repeats)
+    rows = {}
+    for name in made:
+        command = [sys.executable, __file__, "--size", str(args.size), "--memory-of", name]
+        memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        rows[name] = {
+            "median_s": round(statistics.median(seconds[name]), 4),
+            "min_s": round(min(seconds[name]), 4),
+            "of_baseline": round(median_ratio(seconds[name], seconds["baseline"]), 3),
+            "of_roofline": round(median_ratio(seconds[name], seconds["roofline"]), 3),
+            "peak_mib": round(memory),
+        }
+    result = {"machine": machine(), "size": args.size, "repeats": args.repeats, "rows": rows}
+    print(json.dumps(result["machine"]))
+    print(f"{'':10} {'median s':>9} {'/baseline':>9} {'/roofline':>9} {'peak MiB':>9}")
+    for name, row in rows.items():
+        print(
+            f"{name:10} {row['median_s']:9.3f} {row['of_baseline']:9.2f} "
+            f"{row['of_roofline']:9.2f} {row['peak_mib']:9}"
+        )
+    if args.json:
+        with open(args.json, "w") as file:  # noqa: PTH123
+            json.dump(result, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

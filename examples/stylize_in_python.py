@@ -1,0 +1,33 @@
+"""Style transfer as a library: every step is yours to watch, save or stop.
+
+python examples/stylize_in_python.py photo.jpg painting.jpg result.png
+"""
+
+from __future__ import annotations
+
+import sys
+
+from convnd import io
+from convnd_tasks.images import prepare
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+
+
+def main(content: str, style: str, output: str) -> None:
+    """Stylise one picture, and stop early when steps stop paying."""
+    options = StyleOptions(size=256, steps=60)
+    prepared = prepare(io.read(content), [io.read(style)], options)
+    transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
+    losses: list[float] = []
+    for progress in transfer.run(prepared.content, prepared.styles, size=prepared.size):
+        losses.append(progress.loss)
+        if progress.scale == progress.scales and len(losses) > 10:
+            gain = 1 - losses[-1] / losses[-11]
+            if 0 < gain < 0.01:
+                break
+    io.write(output, prepared.restore(progress.values), overwrite=True)
+    print(f"{output}: {len(losses)} evaluations, loss {losses[0]:.3g} to {losses[-1]:.3g}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
