@@ -78,8 +78,6 @@ def measure(case: Case, *, backward: bool, transposed: bool, repeats: int) -> di
         return [conv3d(stack, tap) for tap in taps]
 
     run = ours_transposed if transposed else ours
-    # The one call of a transposed convolution is for the output steps, of which there are more;
-    # it multiplies the padding too, so its batch is cut to have as many multiply-adds.
     joint = [stack.repeat(1, case.kernel, 1, 1, 1), torch.cat(taps, 0 if transposed else 1)]
     times: dict[str, list[float]] = {"ours": [], "calls": [], "joint": []}
     for _ in range(repeats + 1):

@@ -42,8 +42,6 @@ class InstanceNormNd(nn.Module):
     [[[-1.0, 1.0]]]
     """
 
-    _version = 2  # of the state_dict; torch's loaders expect num_batches_tracked from 2 on
-
     def __init__(
         self,
         num_features: int,

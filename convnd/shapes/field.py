@@ -29,7 +29,8 @@ class ReceptiveField:
     convolutional neural networks", Distill 2019). After a transposed convolution the stride is a
     fraction, and so may be offset and size: the field is then the set of whole ``p`` with
     ``offset + k·stride ≤ p ≤ offset + k·stride + size − 1``, whose number changes from position
-    to position; `span` is the largest.
+    to position; `span` is the largest. That is exact for one such layer, and with others around
+    it a cover: never too small, sometimes a sample too large.
 
     Args:
         size: extent along each axis, in input samples.
@@ -112,7 +113,7 @@ class ReceptiveField:
         for at, size, stride, offset in zip(
             index, self.size, self.stride, self.offset, strict=True
         ):
-            block = range(at, at + 1) if isinstance(at, int) else at
+            block = at if isinstance(at, range) else range(at, at + 1)
             low = math.ceil(offset + min(block, default=0) * stride)
             high = math.floor(offset + max(block, default=0) * stride + size - 1)
             result.append(range(low, high + 1 if block else low))

@@ -98,7 +98,7 @@ def pad_pairs(
 class Layer:
     """Geometry of one convolution, transposed convolution or pooling.
 
-    `build` fills in what is left out. ``str`` gives the piece that `convnd.notation` reads.
+    `build` fills in what is left out. ``str`` gives the notation that `parse_layer` reads.
 
     Args:
         kind: one of `KINDS`.
