@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     options = StyleOptions(size=args.size, steps=args.steps)
-    rows = []
+    pairs: list[str] = []
+    rows: list[dict[str, float]] = []
     for names in args.pair or PAIRS:
         content = picture(names[0], args.size, role="content")
         style = picture(names[1], args.size, role="style")
@@ -105,9 +106,9 @@ def main() -> None:
             args.tries,
         )
         start_left, _ = judge(content)
+        pairs.append(" x ".join(Path(name).stem for name in names))
         rows.append(
             {
-                "pair": " x ".join(Path(name).stem for name in names),
                 "style_of_content": start_left,
                 "vgg19_style": left,
                 "vgg19_content": kept,
@@ -118,10 +119,7 @@ def main() -> None:
                 "time_ratio": seconds / other_seconds,
             }
         )
-        print(
-            json.dumps({k: v if isinstance(v, str) else round(v, 4) for k, v in rows[-1].items()}),
-            flush=True,
-        )
+        print(pairs[-1], json.dumps({k: round(v, 4) for k, v in rows[-1].items()}), flush=True)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
             row = torch.cat([content, reference.clamp(0, 1), other.clamp(0, 1)], 3)
@@ -140,7 +138,7 @@ def main() -> None:
             "machine": machine(),
             "size": args.size,
             "steps": args.steps,
-            "rows": rows,
+            "rows": dict(zip(pairs, rows, strict=True)),
             **summary,
         }
         (args.out / "backbones.json").write_text(json.dumps(report, indent=2))

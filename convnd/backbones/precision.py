@@ -60,10 +60,13 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UsageError(
             f"device: expected one of {', '.join(DEVICES)}, got {name!r}; choose one of these"
         )
-    available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": bool(torch.backends.mps.is_available()),
+    }
     if kind == "auto":
-        return torch.device(next((each for each, has in available.items() if has()), "cpu"))
-    if kind in available and not available[kind]():
+        return torch.device(next((each for each, has in available.items() if has), "cpu"))
+    if not available.get(kind, True):
         raise ResourceError(
             f"device: expected a machine with {kind}, got one without; use --device cpu"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -20,7 +20,7 @@ from convnd.registry import unknown_name
 
 __all__ = ["VGG", "VGG16", "VGG19", "VGGPlan"]
 
-_POOLS = {"max": max_pool_nd, "avg": avg_pool_nd}
+_POOLS: dict[str, Callable[..., Tensor]] = {"max": max_pool_nd, "avg": avg_pool_nd}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +162,7 @@ class VGG(Backbone):
         self.fields = self._receptive_fields()
 
     def _receptive_fields(self) -> dict[str, shapes.ReceptiveField]:
-        convolution = shapes.Layer.build(
-            "conv", self.spatial_dims, kernel=3, padding=1, channels=1
-        )
+        convolution = shapes.Layer.build("conv", self.spatial_dims, kernel=3, padding=1, channels=1)
         pooling = shapes.Layer.build("maxpool", self.spatial_dims, kernel=2)
         field = shapes.ReceptiveField.identity(self.spatial_dims)
         fields = {}

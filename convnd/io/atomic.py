@@ -53,7 +53,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         elif not overwrite:
             raise OutputExistsError(
                 f"{name}: expected a new file, got one that exists; "
-                "choose another name or allow overwriting"
+                "choose another name, or replace it (--overwrite)"
             )
         _create_beside(target).unlink()
     except ConvndError:
@@ -156,7 +156,7 @@ def _take_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
     except FileExistsError:
         raise OutputExistsError(
             f"write {target}: expected a new file, got one made meanwhile by someone else; "
-            "choose another name or allow overwriting"
+            "choose another name, or replace it (--overwrite)"
         ) from None
     except OSError:  # a file system without hard links
         temporary.replace(target)

@@ -56,7 +56,8 @@ class ContentLoss:
         Raises:
             ShapeError: the features are of another shape than the target.
         """
-        target = self.target if window is None else self.target[(..., *window)]
+        whole = (slice(None), slice(None))
+        target = self.target if window is None else self.target[(*whole, *window)]
         if features.shape != target.shape:
             raise ShapeError(
                 f"ContentLoss: expected features {tuple(target.shape)} of {self.layer} as the "

@@ -85,7 +85,7 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (features,) = ctx.saved_tensors
+        features: Tensor = ctx.saved_tensors[0]
         (gradient,) = gradients
         symmetric = (gradient + gradient.mT).to(features.dtype)
         moved = features.movedim(1, -1)  # (B, *S, C)

@@ -103,7 +103,8 @@ def match_colors(picture: Tensor, reference: Tensor) -> Tensor:
     def power(matrix: Tensor, exponent: float) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
         # A picture of one colour has no covariance to invert.
-        return (vectors * values.clamp_min(1e-8) ** exponent) @ vectors.mT
+        result: Tensor = (vectors * values.clamp_min(1e-8) ** exponent) @ vectors.mT
+        return result
 
     mean, covariance = moments(picture)
     wanted_mean, wanted = moments(reference)

