@@ -117,8 +117,8 @@ def load(
         InputFileError: the weights are damaged or cannot be downloaded.
 
     >>> net = load("vgg19", spatial_dims=1, in_channels=1, layers=["relu2_1"])
-    >>> net.layers[-1], net.convolutions["conv1_1"].weight.shape
-    ('relu2_1', torch.Size([64, 1, 3]))
+    >>> list(net.convolutions), net.convolutions["conv1_1"].weight.shape
+    (['conv1_1', 'conv1_2', 'conv2_1'], torch.Size([64, 1, 3]))
     """
     source = BACKBONES[backbone]
     plan = source.plan if layers is None else source.plan.until(layers)

@@ -1,0 +1,107 @@
+"""What others may rely on: names, imports, docstrings, errors."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import convnd_tasks
+import pytest
+import torch
+
+import convnd
+from convnd import errors
+from convnd.errors import ConvndError, ShapeError, UnknownNameError, UsageError
+from convnd.grid import Grid
+from convnd.registry import Registry
+
+MODULES = sorted(
+    module.name
+    for package in (convnd, convnd_tasks)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_names_what_is_there_and_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    for public in getattr(module, "__all__", []):
+        found = getattr(module, public)
+        if inspect.isclass(found) or inspect.isfunction(found):
+            assert found.__doc__, f"{name}.{public}"
+
+
+def test_importing_is_quick_and_without_effects() -> None:
+    code = (
+        "import sys, convnd, convnd.cli\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'nibabel', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert callable(convnd.nn.ConvNd) and convnd.Grid.__name__ == 'Grid'\n"
+        "assert set(convnd.__all__) <= set(dir(convnd))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_attribute() -> None:
+    with pytest.raises(AttributeError, match="module 'convnd' has no attribute 'conv'"):
+        convnd.conv  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "kind", [getattr(errors, name) for name in errors.__all__ if name != "Stopped"]
+)
+def test_every_error_is_of_the_family_and_prints_its_message(kind: type[ConvndError]) -> None:
+    error = kind("operation: expected this, got that; do so")
+    assert isinstance(error, ConvndError)
+    assert str(error) == "operation: expected this, got that; do so"
+    assert error.exit_code in (1, 2, 3, 4, 5)
+    if kind is not ConvndError:
+        builtin = [base for base in kind.__mro__ if base.__module__ == "builtins"]
+        assert builtin[0] is not Exception
+
+
+def test_grid_keeps_its_field_of_view() -> None:
+    grid = Grid(
+        values=torch.zeros(1, 2, 10, 20), spacing=(3.0, 0.5), units=("mm", "mm"), axes=("y", "x")
+    )
+    smaller = grid.with_values(torch.zeros(1, 2, 5, 10))
+    assert smaller.spacing == (6.0, 1.0)
+    assert (smaller.ndim, smaller.shape, smaller.axes) == (2, (5, 10), ("y", "x"))
+    assert grid.with_values(torch.zeros(1, 1, 10, 20)).channels == ("0",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"values": torch.zeros(3, 4)}, r"Grid: expected non-empty values of shape \(1, C, \*S\)"),
+        ({"values": torch.zeros(2, 3, 4)}, r"got \(2, 3, 4\)"),
+        ({"values": torch.zeros(1, 3, 0)}, r"got \(1, 3, 0\)"),
+        ({"values": torch.zeros(1, 1, 4), "spacing": (1.0, 1.0)}, "expected 1 spacing .* got 2"),
+        ({"values": torch.zeros(1, 1, 4), "channels": ("a", "b")}, "expected 1 channels"),
+        ({"values": torch.zeros(1, 1, 4), "spacing": (0.0,)}, "expected positive finite spacing"),
+        ({"values": torch.zeros(1, 1, 4), "spacing": (float("nan"),)}, "positive finite spacing"),
+    ],
+)
+def test_grid_errors(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        Grid(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match="keep the rank"):
+        Grid(values=torch.zeros(1, 1, 4)).with_values(torch.zeros(1, 1, 4, 4))
+
+
+def test_registry() -> None:
+    table = Registry[int]("number")
+    table.add("one", 1)
+    assert ("one" in table, len(table), list(table), table["one"]) == (True, 1, ["one"], 1)
+    with pytest.raises(UsageError, match="number: expected a new name, got 'one'") as caught:
+        table.add("one", 2)
+    assert type(caught.value) is UsageError
+    with pytest.raises(UnknownNameError, match="number: expected one of one, got 'on'; did you"):
+        table["on"]
+    with pytest.raises(UnknownNameError, match="got 'zzz'; choose one of these"):
+        table["zzz"]
