@@ -24,7 +24,7 @@ from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
-from convnd.backbones import Precision, load
+from convnd.backbones import BACKBONES, Precision, load
 from convnd.optimize import minimize
 
 WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
@@ -95,7 +95,7 @@ def main() -> None:
     if args.memory_of:
         load("vgg19", layers=["relu1_1"])  # the cache is filled before anything is measured
         run = candidates(args.size)[args.memory_of]()
-        for _ in range(25):  # long enough to fill the optimiser's memory
+        for _ in range(22 if args.memory_of in BACKBONES else 2):  # fills the optimiser's memory
             run()
         print(peak_mib())
         return

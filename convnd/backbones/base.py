@@ -47,6 +47,18 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int | None:  # noqa: ARG002
+        """Bytes that a forward and backward pass to the input needs at its peak, about.
+
+        Args:
+            size: extent along each spatial axis, for one item of a batch.
+            layers: what is asked for.
+
+        Returns:
+            None where the network does not tell.
+        """
+        return None
+
     def check(self, x: Tensor, layers: Sequence[str]) -> None:
         """Refuse an input or layer names that do not fit this backbone.
 

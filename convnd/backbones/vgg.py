@@ -194,6 +194,28 @@ class VGG(Backbone):
                 features[name] = self.taps[name](h, ()) if name in self.taps else h
         return {name: features[name] for name in layers}
 
+    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.footprint`."""
+        # Every convolution's output, every pooling's and its indices are kept for the way back;
+        # there the two largest neighbours exist as gradients too.
+        width = next(self.convolutions.parameters()).element_size()
+        deepest = max((self.layers.index(name) for name in layers), default=-1)
+        kept, largest = 0, 0
+        channels = 0
+        widths = iter(itertools.chain(*self.plan.widths))
+        for name in self.layers[: deepest + 1]:
+            stride = self.fields[name].stride
+            positions = math.prod(
+                max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
+            )
+            if name.startswith("conv"):
+                channels = next(widths)
+                kept += positions * channels * width
+                largest = max(largest, positions * channels * width)
+            elif name.startswith("pool"):
+                kept += positions * channels * (width + 8)
+        return kept + 2 * largest
+
     def _pool(self, h: Tensor, name: str, constant: tuple[int, ...]) -> Tensor:
         kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]
         if any(extent < width for extent, width in zip(h.shape[2:], kernel, strict=True)):

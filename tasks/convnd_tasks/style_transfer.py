@@ -10,11 +10,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor
 
 from convnd.backbones import choose_device, choose_precision, load
-from convnd.errors import UsageError
+from convnd.errors import ResourceError, UsageError
 from convnd.losses import (
     ContentLoss,
     Objective,
@@ -126,6 +127,7 @@ class StyleTransfer:
         Raises:
             UsageError: no style, or not one blend weight each, or a texture without a size.
             ShapeError: the tensors do not fit the backbone.
+            ResourceError: there is not enough memory; found out before any work is done.
             NumericalError: see `convnd.optimize.minimize`.
         """
         options = self.options
@@ -145,6 +147,7 @@ class StyleTransfer:
                 self.backbone.check(values, ())
         sizes = pyramid_sizes(size, options.scales, shortest=self._needed)
         counts = spread_steps(options.steps, sizes)
+        self._check_memory(sizes[-1], batch=styles[0].shape[0])
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -233,6 +236,20 @@ class StyleTransfer:
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("smoothness", options.smoothness, smooth))
         return Objective(self.backbone, terms, precision=self.precision)
+
+    def _check_memory(self, extent: Sequence[int], batch: int) -> None:
+        if self.device.type != "cpu":
+            return  # the driver refuses there, and nothing else is hurt
+        layers = (*self.options.content_layers, *self.options.style_layers)
+        one = self.backbone.footprint(extent, layers)
+        free = psutil.virtual_memory().available
+        if one is not None and one * batch > free:
+            size = "x".join(map(str, extent))
+            raise ResourceError(
+                f"style transfer: expected at most {free / 2**30:.1f} GiB, which is free, got a "
+                f"job of about {one * batch / 2**30:.1f} GiB at {size}; use a smaller --size or "
+                "--backbone compact"
+            )
 
     def _style_targets(self, styles: Sequence[Tensor], weights: Sequence[float]) -> dict[str, Sums]:
         statistic = STATISTICS[self.options.statistic]
