@@ -42,6 +42,8 @@ def app() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        # Importing rich takes as long as all the rest; the list of commands does without it.
+        rich_markup_mode="rich" if len(sys.argv) > 2 else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     root.callback()(_root)

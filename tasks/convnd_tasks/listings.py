@@ -14,7 +14,7 @@ def backbones(
         str | None, typer.Argument(help="List the layers of this one.", show_default=False)
     ] = None,
 ) -> None:
-    """List the networks, or the layers of one with receptive field and stride."""
+    """List the networks, or the layers of one."""
     from convnd.backbones import BACKBONES, VGG
 
     if name is None:
@@ -37,7 +37,7 @@ def backbones(
 
 
 def samples() -> None:
-    """List the built-in contents and styles for every number of spatial axes."""
+    """List the built-in contents and styles."""
     from convnd_tasks import samples as built_in
 
     for dim in (1, 2, 3):

@@ -250,7 +250,7 @@ def stylize_volume(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = StyleOptions.seed,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Give a scan the style of another; geometry and units stay."""
+    """Give a scan the style of another."""
     stylize(
         [str(scan), *(style or [])],
         dim=3,
