@@ -174,9 +174,10 @@ def test_pyramid(size: tuple[int, ...], scales: int, expected: list[tuple[int, .
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 99, 1000])
 def test_steps_are_all_spent(steps: int) -> None:
-    counts = spread_steps(steps, [(1,), (2,), (4,)])
+    counts = spread_steps(steps, 3)
+    assert len(counts) == 3
     assert sum(counts) == max(3, steps)
-    assert counts == sorted(counts, reverse=True)
+    assert min(counts) >= 1
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

@@ -50,23 +50,24 @@ def pyramid_sizes(
     return sizes[::-1]
 
 
-def spread_steps(steps: int, sizes: Sequence[Sequence[int]], share: float = 0.5) -> list[int]:
-    """Steps for each size: the finest gets ``share`` of what the one before it gets.
+def spread_steps(steps: int, scales: int, *, finest: float = 0.6) -> list[int]:
+    """Steps for each size: a share for the finest, and the rest evenly over the coarser ones.
 
-    Coarse steps are cheap, and what they settle the fine ones need not.
+    Measured at 256 px, two to three scales reach a loss no sooner than one: coarse steps settle
+    the large patterns, which the loss hardly sees. So they are kept few.
 
     Args:
         steps: of all sizes together; each gets at least one.
-        sizes: coarse to fine.
-        share: ratio of neighbours.
+        scales: number of sizes.
+        finest: share of the last.
 
-    >>> spread_steps(70, [(64,), (128,), (256,)])
-    [40, 20, 10]
+    >>> spread_steps(100, 3), spread_steps(100, 1)
+    ([20, 20, 60], [100])
     """
-    weights = [share**level for level in range(len(sizes))]
-    counts = [max(1, round(steps * weight / sum(weights))) for weight in weights]
-    counts[0] = max(1, counts[0] + steps - sum(counts))
-    return counts
+    coarse = (
+        [max(1, round(steps * (1 - finest) / (scales - 1)))] * (scales - 1) if scales > 1 else []
+    )
+    return [*coarse, max(1, steps - sum(coarse))]
 
 
 def refine(

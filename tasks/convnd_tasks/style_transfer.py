@@ -146,7 +146,7 @@ class StyleTransfer:
             if values is not None:
                 self.backbone.check(values, ())
         sizes = pyramid_sizes(size, options.scales, shortest=self._needed)
-        counts = spread_steps(options.steps, sizes)
+        counts = spread_steps(options.steps, len(sizes))
         self._check_memory(sizes[-1], batch=styles[0].shape[0])
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
