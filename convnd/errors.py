@@ -28,6 +28,10 @@ class ConvndError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        # OSError would print an errno, KeyError quotes; ours is a sentence.
+        return str(self.args[0]) if self.args else ""
+
 
 class UsageError(ConvndError, ValueError):
     """An option or argument is outside what the operation accepts."""
@@ -54,27 +58,17 @@ class OutputExistsError(ConvndError, FileExistsError):
 
     exit_code = 2
 
-    # OSError prints an errno; ours is a sentence.
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class InputFileError(ConvndError, OSError):
     """An input file is missing, unreadable, damaged, or not what its name says."""
 
     exit_code = 3
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class OutputFileError(ConvndError, OSError):
     """The output cannot be written: folder missing or read-only, disk full."""
 
     exit_code = 4
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class ResourceError(ConvndError, MemoryError):

@@ -1,0 +1,77 @@
+"""Benchmarks and examples start, finish and say something, at the smallest sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", "."]
+SCRIPTS = {
+    "examples/any_rank.py": [],
+    "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
+    "benchmarks/iteration.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
+    "benchmarks/backbones.py": [
+        "--size",
+        "64",
+        "--steps",
+        "1",
+        "--tries",
+        "1",
+        "--pair",
+        "town",
+        "cells",
+        "--out",
+        ".",
+    ],
+    "benchmarks/whole_job.py": [
+        "--size",
+        "64",
+        "--their-steps",
+        "1",
+        "--steps",
+        "3",
+        "--tries",
+        "1",
+        "--out",
+        ".",
+    ],
+}
+
+
+@pytest.mark.parametrize("script", list(SCRIPTS))
+def test_script_runs(script: str, tmp_path: Path) -> None:
+    from convnd_tasks import samples
+
+    from convnd import io
+
+    io.write(tmp_path / "photo.png", samples.content(spatial_dims=2, size=64))
+    io.write(tmp_path / "painting.png", samples.style("cells", spatial_dims=2, size=64))
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *SCRIPTS[script]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    for report in tmp_path.glob("*.json"):
+        assert json.loads(report.read_text())["machine"]["cpu"]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_every_benchmark_explains_itself(script: Path) -> None:
+    if script.stem == "common":
+        pytest.skip("a module")
+    done = subprocess.run(
+        [sys.executable, script, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout
