@@ -16,7 +16,7 @@ from convnd import io
 
 def main(content: str, style: str, output: str) -> None:
     """Stylise one picture, and stop early when steps stop paying."""
-    options = StyleOptions(size=256, steps=60)
+    options = StyleOptions(backbone="compact", size=192, steps=40)
     prepared = prepare(io.read(content), [io.read(style)], options)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     losses: list[float] = []

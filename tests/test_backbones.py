@@ -144,6 +144,26 @@ def test_receptive_field_is_where_the_gradient_lives(ndim: int) -> None:
         )
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_the_predicted_footprint_counts_what_is_kept(ndim: int) -> None:
+    """Bytes of the tensors that autograd holds on to, counted as they are packed away."""
+    net = VGG(NARROW, spatial_dims=ndim, in_channels=1)
+    x = torch.rand(1, 1, *[32] * ndim).requires_grad_()
+    held: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, nn.Parameter) and tensor.shape[0] == 1:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        features = net(x, [DEEPEST])[DEEPEST]
+    assert features.requires_grad
+    kept = sum(held.values())
+    assert kept <= net.footprint(x.shape[2:], [DEEPEST]) <= 3 * kept
+
+
 def test_only_what_is_needed_is_computed_and_kept(generator: torch.Generator) -> None:
     cut = VGG19.until(["relu3_1", "conv1_1"])
     assert cut.widths == ((64, 64), (128, 128), (256,))

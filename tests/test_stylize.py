@@ -268,6 +268,34 @@ def test_a_signal_keeps_the_picture(
         assert result.size == (48, 32)
 
 
+def test_numbers_that_go_wrong_keep_the_last_good_picture(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    arguments = ("--optimizer", "gradient-descent", "--learning-rate", "1e12", "-o", "out.png")
+    code, out, err = run("stylize", *pair, *QUICK, *arguments)
+    assert (code, out) == (5, "")
+    assert err.startswith("convnd: minimize: expected a finite loss that falls, got ")
+    assert err.endswith("; the last good result is in out-last-good.png\n")
+    assert not (tmp_path / "out.png").exists()
+    with Image.open(tmp_path / "out-last-good.png") as result:
+        assert result.size == (48, 32)
+
+
+def test_a_job_that_does_not_fit_is_refused_before_it_starts(
+    run: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from types import SimpleNamespace
+
+    from convnd_tasks import style_transfer
+
+    few = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1 << 20))
+    monkeypatch.setattr(style_transfer, "psutil", few)
+    code, out, err = run("stylize", *pair, *QUICK, "-o", "out.png")
+    assert (code, out, err.count("\n")) == (4, "", 1)
+    assert "expected at most 0.0 GiB, which is free, got a job of about" in err
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_help_does_not_wait_for_torch() -> None:
     code = (
         "import sys\nfrom convnd.cli import app\nroot = app()\n"

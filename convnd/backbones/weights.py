@@ -20,7 +20,16 @@ from torch import Tensor
 
 from convnd.errors import DependencyError, InputFileError
 
-__all__ = ["cache_folder", "cached", "dequantize", "download", "original_vgg19", "torchvision_vgg"]
+__all__ = [
+    "cache_folder",
+    "cached",
+    "dequantize",
+    "download",
+    "from_torchvision",
+    "original_vgg19",
+    "shipped",
+    "torchvision_vgg",
+]
 
 State = dict[str, Tensor]
 
