@@ -21,7 +21,7 @@ Make = Callable[[Tensor, float], torch.optim.Optimizer]
 # A step counts as diverged when it is this many times above the best, and above the start as well:
 # steps without a line search do rise now and then, and near zero everything is many times more.
 _DIVERGED = 10.0
-_RETRIES = 6
+_RETRIES = 8
 
 # Pairs of gradient and step that L-BFGS remembers; 100, torch's default, gains nothing that was
 # measurable and costs 600 MiB at 512².
@@ -119,34 +119,38 @@ def minimize(
     x = start.detach().clone(memory_format=torch.contiguous_format)
     descend = chosen.make(x, rate)
     best: Step | None = None
+    downhill = x  # the gradient at the best
     first = math.inf
-    retries = 0
-    index = 0
+    index = failures = 0
     while True:
         found = evaluate(objective, x)
         if _diverged(found.loss, found.gradient, best, first):
-            if best is None or retries == _RETRIES:
+            if best is None or failures == _RETRIES:
                 raise NumericalError(
                     f"minimize: expected a finite loss that falls, got {found.loss:g} at step "
                     f"{index}; use a smaller learning rate, --precision float32, or check the "
                     "input for values that are not finite"
                 )
-            retries += 1
+            failures += 1
+            rate /= 2
             x = best.values.clone()
-            descend = chosen.make(x, rate / 2**retries)
-            continue
-        step = Step(index, found.loss, found.parts, x.clone())
-        if best is None:
-            first = step.loss
-        if best is None or step.loss <= best.loss:
-            best = step
-        yield step
-        if index == steps:
-            return
-        x.grad = found.gradient
+            descend = chosen.make(x, rate)
+            loss, gradient = best.loss, downhill
+        else:
+            failures = 0
+            step = Step(index, found.loss, found.parts, x.clone())
+            loss, gradient = found.loss, found.gradient
+            if best is None:
+                first = loss
+            if best is None or loss <= best.loss:
+                best, downhill = step, gradient
+            yield step
+            if index == steps:
+                return
+            index += 1
+        x.grad = gradient.clone()  # optimisers may write into it
         # torch's L-BFGS asks for the loss through a closure, and asks once with max_iter=1.
-        descend.step(lambda loss=found.loss: loss)  # type: ignore[misc]
-        index += 1
+        descend.step(lambda loss=loss: loss)  # type: ignore[misc]
 
 
 def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float) -> bool:

@@ -1,0 +1,49 @@
+"""Features in bfloat16 and channels-last give the objective that float32 gives, nearly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from convnd.backbones import Precision
+from convnd.optimize import evaluate_whole
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+
+OPTIONS = StyleOptions(backbone="compact", steps=2, scales=1, precision="float32")
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_bfloat16_is_near_float32(ndim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    extent = {1: 512, 2: 48, 3: 16}[ndim]
+    content, style, x = torch.rand(3, 1, 1, *[extent] * ndim, generator=generator)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        options = dataclasses.replace(OPTIONS, precision=precision)
+        transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
+        assert next(transfer.backbone.parameters()).dtype == getattr(torch, precision)
+        assert transfer.backbone.mean.dtype == torch.float32
+        found.append(evaluate_whole(transfer.objective(content, [style], [1.0] * ndim), x))
+    exact, rough = found
+    assert rough.gradient.dtype == torch.float32
+    assert rough.loss == pytest.approx(exact.loss, rel=0.03)
+    similarity = torch.cosine_similarity(rough.gradient.flatten(), exact.gradient.flatten(), 0)
+    assert similarity > 0.98
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_layout_changes_no_number(ndim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    content, style, x = torch.rand(3, 1, 1, *[16] * ndim, generator=generator)
+    found = []
+    for channels_last in (False, True):
+        transfer = StyleTransfer(OPTIONS, spatial_dims=ndim, in_channels=1)
+        transfer.precision = Precision(torch.float32, channels_last)
+        objective = transfer.objective(content, [style], [1.0] * ndim)
+        found.append(evaluate_whole(objective, x))
+        assert found[-1].gradient.is_contiguous()
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
+    torch.testing.assert_close(found[0].gradient, found[1].gradient, rtol=1e-3, atol=1e-6)
