@@ -306,8 +306,7 @@ class _Display:
             self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("step {task.fields[step]}/{task.fields[steps]}"),
-                TextColumn("loss {task.fields[loss]:.4g}"),
+                TextColumn("{task.fields[note]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(elapsed_when_finished=False),
@@ -315,7 +314,7 @@ class _Display:
                 transient=True,
                 speed_estimate_period=60,
             )
-            self._task = self._bar.add_task("loading", total=1, step=0, steps=0, loss=float("nan"))
+            self._task = self._bar.add_task("loading", total=1, note="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -334,9 +333,7 @@ class _Display:
                 self._task,
                 description=extent,
                 completed=progress.done,
-                step=progress.step,
-                steps=progress.steps,
-                loss=progress.loss,
+                note=f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}",
             )
 
 
