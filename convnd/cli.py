@@ -50,7 +50,7 @@ def app() -> typer.Typer:
     for task in sorted(entry_points(group="convnd.tasks"), key=lambda task: task.name):
         try:
             command = task.load()
-        except ImportError as error:  # somebody's task must not take the others down with it
+        except Exception as error:  # somebody's task must not take the others down with it
             command = _unavailable(task.name, str(error))
         root.command(task.name)(command)
     return root

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from convnd_tasks.images import prepare
+from convnd_tasks.kind import Inputs
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
@@ -17,7 +18,8 @@ from convnd import io
 def main(content: str, style: str, output: str) -> None:
     """Stylise one picture, and stop early when steps stop paying."""
     options = StyleOptions(backbone="compact", size=192, steps=40)
-    prepared = prepare(io.read(content), [io.read(style)], options)
+    inputs = Inputs(content=io.read(content), styles=[io.read(style)], names=[content, style])
+    prepared = prepare(inputs, options)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     losses: list[float] = []
     for progress in transfer.run(prepared.content, prepared.styles, size=prepared.size):

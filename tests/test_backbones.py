@@ -201,6 +201,10 @@ def test_any_module_is_a_backbone() -> None:
     torch.testing.assert_close(found["2"], net(x))
     torch.testing.assert_close(found["1"], net[:2](x))
     assert not net[1]._forward_hooks
+    worked_on = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(inplace=True))
+    kept = ModuleBackbone(worked_on, ["0"], spatial_dims=1, in_channels=1)(x, ["0"])["0"]
+    torch.testing.assert_close(kept, worked_on[0](x))
+    assert features.bfloat16()(x, ["1"])["1"].dtype == torch.bfloat16
     with pytest.raises(UnknownNameError, match="layer: expected one of 0, 1, 2, got 'x'"):
         ModuleBackbone(net, ["x"], spatial_dims=1, in_channels=1)
 
@@ -314,6 +318,11 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> 
         change_rank(torch.rand(1, 1, 3), 2, "acs")
     with pytest.raises(UsageError, match="device: expected one of auto, cpu, cuda, mps, got 'tpu'"):
         choose_device("tpu")
+    for name in ("cpu:x", "auto:1"):
+        with pytest.raises(UsageError, match="device: expected one of"):
+            choose_device(name)
+    with pytest.raises(UsageError, match="layers: expected at least one, got none"):
+        load("vgg19", layers=[])
     with pytest.raises(UsageError, match="precision: expected one of auto, float32, bfloat16"):
         choose_precision(torch.device("cpu"), "float16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

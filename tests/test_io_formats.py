@@ -65,9 +65,9 @@ def test_unknown_suffixes_are_answered_with_the_known_ones(tmp_path):
     with pytest.raises(InputFileError, match=known):
         convnd.io.read("a.heic")
     for name in ("a.heic", "a.gif", "png", "a"):
-        with pytest.raises(OutputFileError, match=r"name ending in \.png, .*; choose one of these"):
+        with pytest.raises(UsageError, match=r"name ending in \.png, .*; choose one of these"):
             convnd.io.check_output(tmp_path / name)
-        with pytest.raises(OutputFileError, match=r"name ending in \.png"):
+        with pytest.raises(UsageError, match=r"name ending in \.png"):
             convnd.io.write(tmp_path / name, GRIDS[2])
     assert ".gif" in convnd.io.suffixes()
     assert list(tmp_path.iterdir()) == []

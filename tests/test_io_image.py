@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
 import convnd.io
-from convnd.errors import InputFileError, NumericalError, OutputFileError, ShapeError
+from convnd.errors import InputFileError, NumericalError, OutputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 
 LOSSLESS = [".png", ".tif", ".bmp"]
@@ -513,7 +513,7 @@ def test_grey_with_alpha_of_16_bits(tmp_path):
             OutputFileError,
             "at most 65500 pixels a side for JPEG",
         ),
-        (Grid(values=torch.zeros(1, 3, 4, 4)), ".gif", OutputFileError, "name ending in .png"),
+        (Grid(values=torch.zeros(1, 3, 4, 4)), ".gif", UsageError, "name ending in .png"),
     ],
 )
 def test_grids_that_a_format_cannot_hold(tmp_path, grid, suffix, error, message):

@@ -84,6 +84,18 @@ def test_ranks_agree(normalization: str, ndim: int, generator: torch.Generator) 
     torch.testing.assert_close(thick_gradient.squeeze(2), gradient)
 
 
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_fields_side_by_side_weigh_content_and_style_alike(normalization: str) -> None:
+    """Three leads as a batch change the ratio of the two terms no more than their sums do."""
+    one, three = RESULT, RESULT.expand(3, -1, -1)
+    ratios = []
+    for x, target in ((one, STYLE), (three, STYLE.expand(3, -1, -1))):
+        content = ContentLoss(target, normalization=normalization)
+        style = StyleLoss(STATISTICS["gram"].sums(target), layer="a", normalization=normalization)
+        ratios.append(content.value(content.sums(x)).item() / style.value(style.sums(x)).item())
+    assert ratios[1] == pytest.approx(ratios[0])
+
+
 def test_total_variation_by_hand() -> None:
     # Along y (spacing 2): 3-1, 1-1 over 2 -> 1 + 0. Along x (spacing 0.5): 0, -2 over .5 -> 0 + 16.
     x = torch.tensor([[[[1.0, 1.0], [3.0, 1.0]]]])
@@ -147,6 +159,9 @@ def test_errors(generator: torch.Generator) -> None:
         style_loss("notes", statistic="moments")
     with pytest.raises(ShapeError, match=r"ContentLoss: expected features \(1, 2, 2\) of relu4_2"):
         ContentLoss(STYLE).sums(torch.ones(1, 2, 3))
+    with pytest.raises(ShapeError, match=r"StyleLoss: expected a statistic \(1, 2, 2\) of relu1_1"):
+        style = StyleLoss(STATISTICS["gram"].sums(STYLE), layer="relu1_1")
+        style.value(style.sums(torch.ones(3, 2, 2)))
     with pytest.raises(ShapeError, match="one spacing for each of 2 spatial axes, got 1"):
         total_variation(torch.ones(1, 1, 2, 2), [1.0])
     with pytest.raises(UsageError, match="at least one term, got none"):

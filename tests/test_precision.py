@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 import torch
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.backbones import Precision
 from convnd.optimize import evaluate_whole
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 OPTIONS = StyleOptions(backbone="compact", steps=2, scales=1, precision="float32")
 
@@ -42,6 +42,10 @@ def test_layout_changes_no_number(ndim: int) -> None:
     for channels_last in (False, True):
         transfer = StyleTransfer(OPTIONS, spatial_dims=ndim, in_channels=1)
         transfer.precision = Precision(torch.float32, channels_last)
+        transfer.precision.apply(transfer.backbone)
+        features = transfer.backbone(transfer.precision.layout(x), ["relu2_1"])["relu2_1"]
+        if ndim == 2:  # for three axes torch picks the layout on its own
+            assert features.is_contiguous() is not channels_last
         objective = transfer.objective(content, [style], [1.0] * ndim)
         found.append(evaluate_whole(objective, x))
         assert found[-1].gradient.is_contiguous()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_a_photo_and_a_painting_give_a_picture(
         text = result.text  # type: ignore[attr-defined]
     assert text["Software"].startswith("convnd ")
     assert text["convnd:backbone"] == "compact"
-    assert text["convnd:inputs"].split() == [str(path) for path in pair]
+    assert json.loads(text["convnd:inputs"]) == [str(path) for path in pair]
 
 
 def test_the_same_seed_gives_the_same_bytes(
@@ -183,6 +184,76 @@ def test_a_folder_reports_what_failed(run: Run, pair: tuple[Path, Path], tmp_pat
     assert err.endswith("convnd: 1 of 3 failed\n")
 
 
+def test_scales_share_numbered_pictures(run: Run, tmp_path: Path) -> None:
+    photo = picture(tmp_path / "photo.png", (128, 128))
+    arguments = ("--backbone", "compact", "--steps", "4", "--size", "128", "--scales", "2")
+    arguments += ("--save-every", "1", "-o", "a.png")
+    assert run("stylize", photo, "cells", *arguments)[0] == 0
+    made = sorted(path.name for path in tmp_path.glob("a-*.png"))
+    assert made == [f"a-00000{step}.png" for step in (1, 2, 3, 4)]
+    (tmp_path / "a.png").unlink()
+    code, _, err = run("stylize", photo, "cells", *arguments)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "a-000001.png" in err
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_two_contents_of_one_name_keep_apart(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "x.png")
+    picture(folder / "x.jpg", seed=5)
+    assert run("stylize", "in", pair[1], *QUICK)[0] == 0
+    made = sorted(path.name for path in (tmp_path / "in_stylized").iterdir())
+    assert made == ["x.jpg_stylized.png", "x.png_stylized.png"]
+
+
+def test_a_folder_with_a_wrong_option_leaves_nothing(
+    run: Run, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(folder / "a.png")
+    for arguments in ((pair[1], "--style-layers", "relu9"), (tmp_path / "gone.png",)):
+        code, _, err = run("stylize", "in", *arguments, *QUICK)
+        assert code in (2, 3)
+        assert err.count("\n") == 1
+        assert not (tmp_path / "in_stylized").exists()
+
+
+def test_a_format_that_cannot_hold_the_result_says_so_first(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(3, 16, 16, 16)))
+    code, _, err = run("stylize", "a.npy", "a.npy", "--dim", "3", "-o", "a.nii.gz", "--steps", "0")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert not (tmp_path / "a.nii.gz").exists()
+
+
+def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(500, 200, (2, 256)).astype(np.float32)
+    values[0, 40:60] = np.nan
+    np.savez(tmp_path / "a.npz", values=values, spacing=[0.004])
+    np.save(tmp_path / "b.npy", rng.normal(0, 1, (1, 300)).astype(np.float32))
+    arguments = ("--dim", "1", "--backbone", "compact", "--steps", "2", "--scales", "1")
+    code, out, err = run("stylize", "a.npz", "b.npy", *arguments)
+    assert (code, err) == (0, "")
+    assert out.startswith("a_stylized.npz  256,")
+    with np.load(tmp_path / "a_stylized.npz") as result:
+        found = result["values"]
+        assert result["spacing"].tolist() == [0.004]
+    assert np.isnan(found[0, 40:60]).all()
+    assert np.isfinite(found[1]).all()
+    assert 300 < np.nanmean(found) < 700
+    np.save(tmp_path / "c.npy", np.full((2, 256), 450.0, np.float32))
+    arguments = ("--dim", "1", "--backbone", "compact", "--steps", "0", "--start", "c.npy")
+    assert run("stylize", "a.npz", "b.npy", *arguments, "-o", "d.npy")[0] == 0
+    np.testing.assert_allclose(np.load(tmp_path / "d.npy")[1], 450, rtol=1e-4)
+    code, _, err = run("stylize", "b.npy", "a.npz", "--dim", "1")
+    assert (code, err.count("\n")) == (3, 1), err
+
+
 def huge(path: Path) -> Path:
     """A PNG whose header declares 30,000 x 30,000 pixels."""
     small = picture(path, (8, 8)).read_bytes()
@@ -198,11 +269,7 @@ BAD = {
     "missing style": (3, ["photo.png", "gone.png"], "gone.png"),
     "text named jpg": (3, ["text.jpg", "painting.png"], "text.jpg"),
     "one pixel": (3, ["dot.png", "painting.png"], "content: expected a picture of at least 16x16"),
-    "too wide": (
-        3,
-        ["wide.png", "painting.png"],
-        "content: expected at least 16 pixels along each",
-    ),
+    "too wide": (3, ["wide.png", "painting.png"], "result: expected at least 16 pixels along"),
     "declares too much": (3, ["huge.png", "painting.png"], "huge.png"),
     "a folder as style": (3, ["photo.png", "empty"], "empty"),
     "empty folder": (3, ["empty", "painting.png"], "expected files of a known kind"),
@@ -223,6 +290,20 @@ BAD = {
         "one of them above 0",
     ),
     "texture of nothing": (2, ["--texture"], "--texture: expected at least one style"),
+    "texture and colors": (
+        2,
+        ["--texture", "photo.png", "--colors", "match"],
+        "--colors: expected",
+    ),
+    "no layers": (2, ["photo.png", "painting.png", "--style-layers", ""], "at least one layer"),
+    "misspelt style": (2, ["photo.png", "wavs"], "did you mean 'waves'"),
+    "unknown optimizer": (2, ["photo.png", "painting.png", "--optimizer", "sgd"], "lbfgs, adam"),
+    "unknown output": (2, ["photo.png", "painting.png", "-o", "out.xyz"], "out.xyz"),
+    "too large": (
+        4,
+        ["photo.png", "painting.png", "--size", "1000000"],
+        "which is free, got a job",
+    ),
 }
 
 

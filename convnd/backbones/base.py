@@ -47,7 +47,7 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int | None:  # noqa: ARG002
+    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
         """Bytes that a forward and backward pass to the input needs at its peak, about.
 
         Args:
@@ -55,9 +55,9 @@ class Backbone(nn.Module):
             layers: what is asked for.
 
         Returns:
-            None where the network does not tell.
+            0 where the network does not tell.
         """
-        return None
+        return 0
 
     def check(self, x: Tensor, layers: Sequence[str]) -> None:
         """Refuse an input or layer names that do not fit this backbone.
@@ -127,14 +127,18 @@ class ModuleBackbone(Backbone):
 
         def keep(name: str) -> object:
             def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-                found[name] = output
+                found[name] = output.clone()  # what follows may work in place
 
             return modules[name].register_forward_hook(hook)
 
         handles = [keep(name) for name in layers]
         try:
-            self.module(x)
+            parameter = next(self.module.parameters(), x)
+            self.module(x.to(parameter.dtype))
         finally:
             for handle in handles:
                 handle.remove()  # type: ignore[attr-defined]
+        for name in layers:
+            if name not in found:
+                raise unknown_name("layer that runs", name, list(found))
         return {name: found[name] for name in layers}

@@ -32,10 +32,7 @@ class Precision:
     def apply(self, module: nn.Module) -> nn.Module:
         """Cast the parameters of ``module`` (not its buffers), in place."""
         for parameter in module.parameters():
-            data = parameter.data.to(self.dtype)
-            if self.channels_last and data.ndim in _CHANNELS_LAST:
-                data = data.contiguous(memory_format=_CHANNELS_LAST[data.ndim])
-            parameter.data = data
+            parameter.data = self.layout(parameter.data.to(self.dtype))
         return module
 
     def layout(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,8 +52,8 @@ def choose_device(name: str = "auto") -> torch.device:
     >>> choose_device("cpu")
     device(type='cpu')
     """
-    kind = name.partition(":")[0]
-    if kind not in DEVICES:
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES or (index and (kind == "auto" or not index.isdecimal())):
         raise UsageError(
             f"device: expected one of {', '.join(DEVICES)}, got {name!r}; choose one of these"
         )
@@ -96,6 +93,7 @@ def _native_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
         # Without these instructions it works too, but several times slower than float32.
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("arm_bf16"))
+        # Older releases of torch do not tell.
+        found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return False

@@ -69,10 +69,13 @@ class VGGPlan:
 
         Raises:
             UnknownNameError: a name is not one of `layers`.
+            UsageError: there is none.
 
         >>> VGG19.until(["relu2_1", "relu1_2"]).widths
         ((64, 64), (128,))
         """
+        if not layers:
+            raise UsageError("layers: expected at least one, got none; name one")
         for name in layers:
             if name not in self.layers:
                 raise unknown_name("layer", name, list(self.layers))

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from importlib.resources import as_file, files
@@ -238,7 +237,9 @@ def download(url: str, path: Path, digest: str) -> None:
                 target.write(block)
         _verify(part, digest)
         part.replace(path)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except InputFileError:
+        raise
+    except (OSError, ValueError) as error:  # network, disk, malformed address
         raise InputFileError(
             f"download: expected weights at {url}, got {getattr(error, 'reason', error)}; check "
             "the connection, or use --backbone vgg19 or compact, which need none"

@@ -7,6 +7,7 @@ The suffix selects the format; every format is one entry of a table, so that ano
 from __future__ import annotations
 
 from convnd.io import array, image, nifti
+from convnd.io.atomic import beside, free_path
 from convnd.io.formats import (
     Format,
     check_output,
@@ -19,7 +20,9 @@ from convnd.io.formats import (
 
 __all__ = [
     "Format",
+    "beside",
     "check_output",
+    "free_path",
     "read",
     "register",
     "spatial_dims",

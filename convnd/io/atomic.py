@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convnd.errors import ConvndError, OutputExistsError, OutputFileError
 
-__all__ = ["atomic_path", "check_target", "reason"]
+__all__ = ["atomic_path", "beside", "check_target", "free_path", "reason"]
 
 _LONGEST = 200  # some libraries quote the file
 
@@ -181,3 +181,23 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def beside(path: Path, note: str) -> Path:
+    """The path with a note between name and suffix; both parts of ``.nii.gz`` are the suffix.
+
+    >>> beside(Path("scan.nii.gz"), "2").name, beside(Path("a.b.png"), "2").name
+    ('scan-2.nii.gz', 'a.b-2.png')
+    """
+    count = 2 if path.suffix.lower() == ".gz" else 1
+    ending = "".join(path.suffixes[-count:])
+    return path.with_name(f"{path.name[: len(path.name) - len(ending)]}-{note}{ending}")
+
+
+def free_path(path: Path) -> Path:
+    """The path itself, or the first of ``name-2``, ``name-3``, … that does not exist."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = beside(path, str(number))
+    return candidate

@@ -158,8 +158,9 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false.
-        OutputFileError: no format is written under its suffix; its folder is missing, is a file
-            or takes no new files; or the path is a folder or a device.
+        UsageError: no format is written under its suffix.
+        OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
+            folder or a device.
     """
     _writable(path)
     check_target(path, overwrite=overwrite)
@@ -189,7 +190,7 @@ def write(
         OutputFileError: as `check_output`; the disk is full; or the format cannot hold the grid.
         ShapeError: the format holds another rank, or other channels.
         NumericalError: the values are not finite, and were when they were read.
-        UsageError: ``quality`` is outside 1 … 100.
+        UsageError: no format is written under its suffix, or ``quality`` is outside 1 … 100.
     """
     entry, writer = _writable(path)
     if quality is not None and not 1 <= quality <= 100:
@@ -286,7 +287,7 @@ def _writable(path: str | os.PathLike[str]) -> tuple[Format, Writer]:
     entry = find_format(path)
     if entry is None or entry.write is None:
         known = [suffix for suffix, entry in _BY_SUFFIX.items() if entry.write is not None]
-        raise OutputFileError(
+        raise UsageError(
             f"write {path}: expected a name ending in {', '.join(known)}, "
             f"got {Path(path).name!r}; choose one of these"
         )

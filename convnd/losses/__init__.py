@@ -1,6 +1,13 @@
 """Content, style and smoothness losses, and the objective that they add up to."""
 
-from convnd.losses.base import INPUT, NORMALIZATIONS, Loss, Term, Window
+from convnd.losses.base import (
+    INPUT,
+    NORMALIZATIONS,
+    Loss,
+    Term,
+    Window,
+    check_normalization,
+)
 from convnd.losses.content import ContentLoss
 from convnd.losses.objective import Objective
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
@@ -16,5 +23,6 @@ __all__ = [
     "Term",
     "TotalVariationLoss",
     "Window",
+    "check_normalization",
     "total_variation",
 ]

@@ -33,7 +33,7 @@ class Loss(Protocol):
         """The additive part over a tile's own positions.
 
         Args:
-            features: ``(1, C, *S)`` of `layer`.
+            features: ``(B, C, *S)`` of `layer`.
             window: where they lie in the whole layer; None is all of it.
         """
         ...

@@ -29,7 +29,7 @@ class ContentLoss:
     ================ ====================================== =================================
 
     Args:
-        target: features of the content ``(1, C, *S)``.
+        target: features of the content ``(B, C, *S)``.
         layer: the layer they come from.
         normalization: one of `NORMALIZATIONS`.
 
@@ -73,5 +73,5 @@ class ContentLoss:
         if self.normalization == "balanced":
             return sums.total / self._energy
         if self.normalization == "mean":
-            return sums.total / (sums.count * self.target.shape[1])
+            return sums.total / (sums.count * self.target.shape[0] * self.target.shape[1])
         return sums.total / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from convnd.errors import UsageError
+from convnd.errors import ShapeError, UsageError
 from convnd.losses.base import Window, check_normalization
 from convnd.stats import STATISTICS, Sums
 
@@ -74,8 +74,18 @@ class StyleLoss:
         return self.statistic.sums(features)
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar."""
-        difference = (self.statistic.summary(sums) - self.target).flatten()
+        """The loss, a scalar.
+
+        Raises:
+            ShapeError: the statistic has another shape than the target's.
+        """
+        summary = self.statistic.summary(sums)
+        if summary.shape != self.target.shape:
+            raise ShapeError(
+                f"StyleLoss: expected a statistic {tuple(self.target.shape)} of {self.layer} as "
+                f"the style's, got {tuple(summary.shape)}; bring both to the same channels"
+            )
+        difference = (summary - self.target).flatten()
         squared = difference.dot(difference)
         if self.normalization == "balanced":
             return squared / self._energy

@@ -14,7 +14,7 @@ from convnd.losses import Objective
 from convnd.optimize.evaluate import Evaluate, evaluate_whole
 from convnd.registry import Registry
 
-__all__ = ["OPTIMIZERS", "Step", "minimize"]
+__all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize"]
 
 Make = Callable[[Tensor, float], torch.optim.Optimizer]
 
@@ -23,14 +23,13 @@ Make = Callable[[Tensor, float], torch.optim.Optimizer]
 _DIVERGED = 10.0
 _RETRIES = 8
 
-# Pairs of gradient and step that L-BFGS remembers; 100, torch's default, gains nothing that was
-# measurable and costs 600 MiB at 512².
-_HISTORY = 20
+HISTORY = 20
+"""Pairs of gradient and step that L-BFGS remembers; torch's 100 cost 600 MiB at 512²."""
 
 
 def _lbfgs(x: Tensor, rate: float) -> torch.optim.Optimizer:
     return torch.optim.LBFGS(
-        [x], lr=rate, max_iter=1, history_size=_HISTORY, tolerance_grad=0, tolerance_change=0
+        [x], lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
     )
 
 
@@ -82,8 +81,9 @@ def minimize(
 ) -> Iterator[Step]:
     """Walk downhill from ``start``, yielding every evaluated iterate.
 
-    Each step costs one evaluation. A step that is not finite or far above the best is taken back:
-    the walk goes on from the best iterate at half the rate, with a fresh memory.
+    Each step costs one evaluation, and one more each time it is retaken: a step that is not
+    finite or far above the best is taken back, and the walk goes on from the best iterate at half
+    the rate, with a fresh memory.
 
     Args:
         objective: what to make small.

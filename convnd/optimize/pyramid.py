@@ -67,7 +67,7 @@ def spread_steps(steps: int, scales: int, *, finest: float = 0.6) -> list[int]:
     coarse = (
         [max(1, round(steps * (1 - finest) / (scales - 1)))] * (scales - 1) if scales > 1 else []
     )
-    return [*coarse, max(1, steps - sum(coarse))]
+    return [*coarse, max(1, steps - sum(coarse))] if coarse else [steps]
 
 
 def refine(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.kind import Prepared
+from convnd_tasks.kind import Inputs, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,56 +18,72 @@ __all__ = ["prepare", "value_range"]
 _SMALLEST = 16
 
 
-def prepare(content: Grid | None, styles: Sequence[Grid], options: StyleOptions) -> Prepared:
+def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     """Values in their owner's units as values that span about ``[0, 1]``.
 
     The range between the 0.5th and 99.5th percentile becomes ``[0, 1]``, for content and style
-    each by its own; what comes back is in the content's units, and nothing is clipped. Every
-    channel is a field of its own: channels become the batch.
+    each by its own; what comes back is in the content's units, and nothing is clipped. Gaps (NaN)
+    in the content come back as gaps. Every channel is a field of its own: channels become the
+    batch.
 
     Args:
-        content: ``(1, C, *S)``, or None for a texture.
-        styles: ``(1, C, *S_i)``, or one channel that serves all.
+        inputs: content and start ``(1, C, *S)``; styles ``(1, C, *S_i)``, or one channel that
+            serves all.
         options: reads ``size``.
 
     Raises:
-        InputFileError: an axis is too short, or channels do not match.
+        InputFileError: an axis is too short, channels do not match, a style has gaps, or nothing
+            is finite.
     """
+    import torch
+
     from convnd.nn import resize_nd
     from convnd_tasks.style_transfer import fit
 
-    template = styles[0] if content is None else content
-    for name, grid in [("content", content), *(("style", style) for style in styles)]:
-        if grid is not None and any(1 < extent < _SMALLEST for extent in grid.shape):
-            raise InputFileError(
-                f"{name}: expected at least {_SMALLEST} samples along each axis, got "
-                f"{'x'.join(map(str, grid.shape))}; use more"
-            )
+    template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]
-    fields = []
-    for style in styles:
-        if style.values.shape[1] not in (1, channels):
-            raise InputFileError(
-                f"style: expected {channels} channels as the content has, or 1 for all, got "
-                f"{style.values.shape[1]}; select channels"
-            )
-        low, high = value_range(style.values)
-        scaled = ((style.values - low) / (high - low)).movedim(1, 0)  # (C, 1, *S)
-        fields.append(scaled.expand(channels, *scaled.shape[1:]))
-    low, high = value_range(template.values)
     size = fit(template.shape, options.size)
-    working = None
-    if content is not None:
-        working = ((content.values - low) / (high - low)).movedim(1, 0)
-        if size != content.shape:
-            working = resize_nd(working, size, mode="linear", antialias=True)
+    extents = [(role, grid.shape) for role, grid in inputs.named()] + [("result", size)]
+    for role, extent in extents:
+        short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
+        if any(each < _SMALLEST for each in short):
+            raise InputFileError(
+                f"{role}: expected at least {_SMALLEST} samples along each axis, got "
+                f"{'x'.join(map(str, extent))}; use more"
+            )
+    for role, grid in inputs.named():
+        allowed = (1, channels) if role == "style" else (channels,)
+        if grid.values.shape[1] not in allowed:
+            raise InputFileError(
+                f"{role}: expected {' or '.join(map(str, allowed))} channels, got "
+                f"{grid.values.shape[1]}; select channels"
+            )
+        if role != "content" and not bool(torch.isfinite(grid.values).all()):
+            raise InputFileError(
+                f"{role}: expected finite values, got some that are not; fill or cut the gaps"
+            )
+
+    def scaled(values: Tensor, low: float, high: float) -> Tensor:
+        fields = ((values - low) / (high - low)).movedim(1, 0)  # (C, 1, *S)
+        return fields.expand(channels, *fields.shape[1:])
+
+    low, high = value_range(template.values)
+    gaps = ~torch.isfinite(template.values)
+    filled = template.values.masked_fill(gaps, (low + high) / 2)
 
     def restore(values: Tensor) -> Grid:
-        return template.with_values(values.movedim(0, 1) * (high - low) + low)
+        values = values.movedim(0, 1) * (high - low) + low
+        if bool(gaps.any()):
+            same = tuple(values.shape[2:]) == template.shape
+            here = gaps.float()
+            here = here if same else resize_nd(here, values.shape[2:], mode="nearest")
+            values = values.masked_fill(here > 0, float("nan"))
+        return template.with_values(values)
 
     return Prepared(
-        content=working,
-        styles=fields,
+        content=None if inputs.content is None else scaled(filled, low, high),
+        styles=[scaled(style.values, *value_range(style.values)) for style in inputs.styles],
+        start=None if inputs.start is None else scaled(inputs.start.values, low, high),
         size=size,
         restore=restore,
         spacing=tuple(
@@ -79,13 +94,25 @@ def prepare(content: Grid | None, styles: Sequence[Grid], options: StyleOptions)
 
 
 def value_range(values: Tensor) -> tuple[float, float]:
-    """The 0.5th and 99.5th percentile, apart by at least a little.
+    """The 0.5th and 99.5th percentile of what is finite; all of it where they coincide.
+
+    Raises:
+        InputFileError: nothing is finite.
 
     >>> import torch
     >>> value_range(torch.arange(201.0))
     (1.0, 199.0)
+    >>> value_range(torch.tensor([0.0] * 999 + [7.0]))
+    (0.0, 7.0)
     """
     import numpy as np
 
-    low, high = np.percentile(values.detach().cpu().numpy(), [0.5, 99.5]).tolist()
+    finite = values.detach().cpu().numpy()
+    finite = finite[np.isfinite(finite)]
+    if finite.size == 0:
+        raise InputFileError("values: expected some finite ones, got none; check the file")
+    low, high = np.percentile(finite, [0.5, 99.5]).tolist()
+    if high > low:
+        return low, high
+    low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, low + 0.5)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.kind import Prepared
+from convnd_tasks.kind import Inputs, Prepared
+from convnd_tasks.options import StyleOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.options import StyleOptions
 
 __all__ = ["keep_luminance_only", "match_colors", "prepare"]
 
@@ -23,54 +22,52 @@ _SMALLEST = 16
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def prepare(content: Grid | None, styles: Sequence[Grid], options: StyleOptions) -> Prepared:
+def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     """Pictures as values for `convnd_tasks.style_transfer.StyleTransfer`.
 
     Args:
-        content: ``(1, 3, H, W)`` in ``[0, 1]``, or None for a texture.
-        styles: the same, of any size.
+        inputs: grids ``(1, 3, H, W)`` in ``[0, 1]``, of any size.
         options: reads ``colors`` and ``size``.
 
     Raises:
         InputFileError: a picture is too small, or too thin at this size.
     """
-    from convnd.nn import resize_nd
     from convnd_tasks.style_transfer import fit
 
-    for name, grid in [("content", content), *(("style", style) for style in styles)]:
-        if grid is not None and min(grid.shape) < _SMALLEST:
+    for role, grid in inputs.named():
+        if min(grid.shape) < _SMALLEST:
             raise InputFileError(
-                f"{name}: expected a picture of at least {_SMALLEST}x{_SMALLEST} pixels, got "
+                f"{role}: expected a picture of at least {_SMALLEST}x{_SMALLEST} pixels, got "
                 f"{grid.shape[1]}x{grid.shape[0]}; use a larger one"
             )
-    size = fit((1, 1) if content is None else content.shape, options.size or 512)
-    if content is not None and options.size == 0:
-        size = content.shape
+    content = inputs.content
+    if content is None:
+        size: tuple[int, ...] = (options.size or StyleOptions.size,) * 2
+    else:
+        size = fit(content.shape, options.size)
     if min(size) < _SMALLEST:
         raise InputFileError(
-            f"content: expected at least {_SMALLEST} pixels along each side at --size "
-            f"{options.size}, got {size[1]}x{size[0]}; crop the picture or use a larger --size"
+            f"result: expected at least {_SMALLEST} pixels along each side, got "
+            f"{size[1]}x{size[0]} at --size {options.size}; use a larger --size, or crop"
         )
-    if content is None:
-        return Prepared(
-            content=None,
-            styles=tuple(style.values for style in styles),
-            size=size,
-            restore=lambda values: styles[0].with_values(values.clamp(0, 1)),
-        )
-    working = content.values
-    if size != content.shape:
-        working = resize_nd(working, size, mode="linear", antialias=True)
-    pictures = tuple(style.values for style in styles)
-    if options.colors == "match":
-        pictures = tuple(match_colors(picture, working) for picture in pictures)
+    pictures = [style.values for style in inputs.styles]
+    if options.colors == "match" and content is not None:
+        pictures = [match_colors(picture, content.values) for picture in pictures]
 
     def restore(values: Tensor) -> Grid:
+        if content is None:
+            return inputs.styles[0].with_values(values.clamp(0, 1))
         if options.colors == "luminance":
-            values = keep_luminance_only(values, working)
+            values = keep_luminance_only(values, content.values)
         return content.with_values(values.clamp(0, 1))
 
-    return Prepared(content=working, styles=pictures, size=size, restore=restore)
+    return Prepared(
+        content=None if content is None else content.values,
+        styles=pictures,
+        start=None if inputs.start is None else inputs.start.values,
+        size=size,
+        restore=restore,
+    )
 
 
 def match_colors(picture: Tensor, reference: Tensor) -> Tensor:

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import __version__, io
-from convnd.errors import NumericalError, Stopped
+from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
 from convnd_tasks import arrays, images
-from convnd_tasks.kind import Prepare, Prepared
+from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convnd.grid import Grid
     from convnd_tasks.style_transfer import Progress, StyleTransfer
 
-__all__ = ["Inputs", "Job", "Outcome"]
-
-# A picture is red, green and blue together; elsewhere every channel is a field of its own.
-_KINDS: dict[int, Prepare] = {2: images.prepare}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """Grids of one transfer and what they are called.
-
-    Args:
-        content: None for a texture.
-        styles: at least one.
-        names: of content and styles, for the record.
-        start: the iterate to start with, or None.
-    """
-
-    content: Grid | None
-    styles: Sequence[Grid]
-    names: Sequence[str]
-    start: Grid | None = None
+__all__ = ["Job", "Outcome"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,35 +57,40 @@ class Job:
     def __init__(
         self, options: StyleOptions, dim: int, *, record: bool = True, quality: int | None = None
     ) -> None:
+        from convnd_tasks.style_transfer import check_names
+
+        check_names(options)
+        if options.colors != StyleOptions.colors and dim != 2:
+            raise UsageError(
+                f"--colors: expected pictures for {options.colors}, got {dim} spatial axes; "
+                "leave it out"
+            )
         self.options = options
         self.dim = dim
         self.keep_record = record
         self.quality = quality
-        self._transfer: StyleTransfer | None = None
+        self._transfers: dict[int, StyleTransfer] = {}
 
-    def transfer(self) -> StyleTransfer:
-        """The backbone, made ready on first use."""
+    def transfer(self, channels: int) -> StyleTransfer:
+        """The backbone for this many channels, made ready on first use."""
         from convnd_tasks.style_transfer import StyleTransfer
 
-        if self._transfer is None:
-            channels = 3 if self.dim in _KINDS else 1
-            self._transfer = StyleTransfer(
+        if channels not in self._transfers:
+            self._transfers[channels] = StyleTransfer(
                 self.options, spatial_dims=self.dim, in_channels=channels
             )
-        return self._transfer
+        return self._transfers[channels]
 
-    def prepare(self, inputs: Inputs) -> tuple[Prepared, Tensor | None]:
-        """Values to work on, and the start when a file gives it.
+    def prepare(self, inputs: Inputs) -> Prepared:
+        """Values to work on.
 
         Raises:
             InputFileError: the data cannot be stylised.
         """
-        prepare = _KINDS.get(self.dim, arrays.prepare)
-        prepared = prepare(inputs.content, inputs.styles, self.options)
-        if inputs.start is None:
-            return prepared, None
-        started = prepare(inputs.start, inputs.styles, self.options)
-        return prepared, started.content
+        pictures = all(grid.channels == ("R", "G", "B") for _, grid in inputs.named())
+        if self.dim == 2 and pictures:
+            return images.prepare(inputs, self.options)
+        return arrays.prepare(inputs, self.options)
 
     def run(
         self,
@@ -121,19 +106,27 @@ class Job:
         Args:
             inputs: what to work on.
             output: the result's path.
-            overwrite: replace an existing file.
+            overwrite: replace existing files.
             save_every: also write every so many steps, beside the output; 0 is never.
             watch: is told of every step.
 
         Raises:
-            OutputExistsError: the output is there and ``overwrite`` is not set.
+            OutputExistsError: the output, or a numbered one, is there and ``overwrite`` is not
+                set; found out before any work is done.
+            ShapeError: the output's format cannot hold such data; likewise.
+            ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the output first.
         """
         began = time.monotonic()
         io.check_output(output, overwrite=overwrite)
-        prepared, start = self.prepare(inputs)
-        transfer = self.transfer()
+        if save_every:
+            for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
+                io.check_output(taken, overwrite=overwrite)
+        prepared = self.prepare(inputs)
+        _rehearse(prepared, output)
+        transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
+        saved = 0
         stopped: BaseException | None = None
         try:
             for progress in transfer.run(
@@ -141,13 +134,15 @@ class Job:
                 prepared.styles,
                 size=prepared.size,
                 spacing=prepared.spacing,
-                start=start,
+                start=prepared.start,
             ):
                 last = progress
                 if watch is not None:
                     watch(progress)
-                if save_every and progress.step and progress.step % save_every == 0:
-                    numbered = _beside(output, f"{progress.step:06d}")
+                # A new scale starts with the step that the one before ended with.
+                if save_every and progress.step % save_every == 0 and progress.step > saved:
+                    saved = progress.step
+                    numbered = io.beside(output, f"{progress.step:06d}")
                     self._write(numbered, prepared, progress, inputs, overwrite)
         except (KeyboardInterrupt, Stopped) as error:
             if last is None:
@@ -156,9 +151,17 @@ class Job:
         except NumericalError as error:
             if last is None:
                 raise
-            kept = _beside(output, "last-good")
-            self._write(kept, prepared, last, inputs, overwrite=True)
+            kept = io.free_path(io.beside(output, "last-good"))
+            self._write(kept, prepared, last, inputs, overwrite=False)
             raise NumericalError(f"{error}; the last good result is in {kept}") from error
+        except RuntimeError as error:
+            # Torch has no class of its own for a CPU that runs out.
+            if "memory" not in str(error):
+                raise
+            raise ResourceError(
+                f"style transfer: expected enough memory at {prepared.size}, got none left; use "
+                "a smaller --size or --backbone compact"
+            ) from error
         assert last is not None
         grid = self._write(output, prepared, last, inputs, overwrite)
         return Outcome(
@@ -197,14 +200,18 @@ class Job:
         """What made a result: version, inputs by name, options, steps and loss."""
         return {
             "Software": f"convnd {__version__}",
-            "convnd:inputs": " ".join(inputs.names),
+            "convnd:inputs": json.dumps(list(inputs.names)),
+            "convnd:dim": str(self.dim),
             **{f"convnd:{name}": value for name, value in self.options.record().items()},
             "convnd:steps_taken": str(progress.step),
             "convnd:loss": f"{progress.loss:.6g}",
         }
 
 
-def _beside(path: Path, note: str) -> Path:
-    # Both parts of .nii.gz count as the suffix; nothing else compounds.
-    ending = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
-    return path.with_name(f"{path.name.removesuffix(ending)}-{note}{ending}")
+def _rehearse(prepared: Prepared, output: Path) -> None:
+    # One sample written and thrown away: a format that cannot hold the result says so now.
+    values = prepared.styles[0]
+    tiny = values.new_zeros((*values.shape[:2], *[1] * len(prepared.size)))
+    with tempfile.TemporaryDirectory() as folder:
+        grid = prepared.restore(tiny)
+        io.write(Path(folder) / output.name, grid.with_values(grid.values.nan_to_num()))

@@ -12,7 +12,32 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.options import StyleOptions
 
-__all__ = ["Prepare", "Prepared"]
+__all__ = ["Inputs", "Prepare", "Prepared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Grids of one transfer and what they are called.
+
+    Args:
+        content: None for a texture.
+        styles: at least one.
+        names: of content, styles and start, for the record.
+        start: the iterate to start with, or None.
+    """
+
+    content: Grid | None
+    styles: Sequence[Grid]
+    names: Sequence[str]
+    start: Grid | None = None
+
+    def named(self) -> list[tuple[str, Grid]]:
+        """Every grid with its role."""
+        found = [("content", self.content), ("start", self.start)]
+        return [
+            *((role, grid) for role, grid in found if grid is not None),
+            *(("style", style) for style in self.styles),
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +45,9 @@ class Prepared:
     """Values mapped to about ``[0, 1]``, and the way back.
 
     Args:
-        content: ``(B, C, *S)`` at the working size, or None for a texture.
+        content: ``(B, C, *S)``, or None for a texture.
         styles: ``(B, C, *S_i)`` each.
+        start: ``(B, C, *S_0)``, or None.
         size: extent of the result.
         restore: the owner's grid from values ``(B, C, *S')`` of any extent.
         spacing: distance between samples of the result along each axis.
@@ -29,6 +55,7 @@ class Prepared:
 
     content: Tensor | None
     styles: Sequence[Tensor]
+    start: Tensor | None
     size: tuple[int, ...]
     restore: Callable[[Tensor], Grid]
     spacing: tuple[float, ...] | None = None
@@ -37,8 +64,6 @@ class Prepared:
 class Prepare(Protocol):
     """Grids to values; raises `InputFileError` for data that cannot be stylised."""
 
-    def __call__(
-        self, content: Grid | None, styles: Sequence[Grid], options: StyleOptions
-    ) -> Prepared:
+    def __call__(self, inputs: Inputs, options: StyleOptions) -> Prepared:
         """See the class."""
         ...

@@ -113,6 +113,12 @@ class StyleOptions:
                 f"style_layer_weights: expected one for each of {len(self.style_layers)} style "
                 f"layers, got {len(self.style_layer_weights)}; give as many"
             )
+        for name in ("content_layers", "style_layers"):
+            if not getattr(self, name):
+                raise UsageError(
+                    f"{name}: expected at least one layer, got none; to leave a term out, give it "
+                    "weight 0"
+                )
         if not self.content_weight and not self.style_weight:
             raise UsageError(
                 "content_weight, style_weight: expected one of them above 0, got 0 and 0; "

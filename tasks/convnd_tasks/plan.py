@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, OutputFileError, UsageError
 from convnd_tasks import samples
-from convnd_tasks.job import Inputs
+from convnd_tasks.kind import Inputs
 from convnd_tasks.options import StyleOptions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ __all__ = ["Plan", "infer_dim", "make_plan", "open_input"]
 
 # Longest axis of the built-in demo: a minute on two cores.
 _DEMO_SIZE = {1: 2048, 2: 384, 3: 40}
-_SUFFIX = {1: ".npy", 2: ".png", 3: ".nii.gz"}
+_SUFFIX = {2: ".png", 3: ".nii.gz"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +61,18 @@ class Plan:
         """
         read = partial(open_input, dim=self.dim, seed=seed)
         first: Grid | None = None
-        if self.batch:
-            _make_folder(self.outputs[0].parent)
-        else:
+        if not self.batch:
             io.check_output(self.outputs[0], overwrite=overwrite)
             if self.contents[0] is not None:
                 first = read(self.contents[0], role="content")
         styles = [read(name, role="style") for name in self.styles]
         start = None if self.start is None else read(self.start, role="content")
+        if self.batch:
+            _make_folder(self.outputs[0].parent)
 
         def inputs(name: str | None) -> Inputs:
             content = read(name, role="content") if first is None and name is not None else first
-            names = (*([] if name is None else [name]), *self.styles)
+            names = [each for each in (name, *self.styles, self.start) if each is not None]
             return Inputs(content=content, styles=styles, names=names, start=start)
 
         for content, output in zip(self.contents, self.outputs, strict=True):
@@ -124,14 +124,14 @@ def make_plan(
     if not files:
         contents = (samples.contents(dim)[0],)
         size = _DEMO_SIZE.get(dim, 24)
-    suffix = _SUFFIX.get(dim, ".npy")
     if batch:
         folder = output or Path(f"{Path(files[0]).resolve().name}_stylized")
-        outputs = tuple(folder / _result_name(str(name), suffix) for name in contents)
+        outputs = tuple(folder / name for name in _result_names(contents, dim))
     elif not files:
-        outputs = (output or _free_name(f"stylized{suffix}"),)
+        # The demo must work a second time, and must not replace the first picture.
+        outputs = (output or io.free_path(Path(f"stylized{_SUFFIX.get(dim, '.npz')}")),)
     else:
-        outputs = (output or Path(_result_name(contents[0] or styles[0], suffix)),)
+        outputs = (output or Path(_result_names([contents[0] or styles[0]], dim)[0]),)
     return Plan(
         dim=dim,
         contents=contents,
@@ -157,14 +157,16 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     >>> infer_dim([Path("photo.jpg")], None)
     2
     """
-    known = [(path, io.spatial_dims(path)) for path in files]
-    for path, found in known:
+    told_by = "--dim says"
+    for path in files:
+        found = io.spatial_dims(path)
         if found is not None and dim is not None and found != dim:
             raise UsageError(
-                f"--dim: expected {found}, which is what {path} holds, got {dim}; leave it out or "
-                "give files of one kind"
+                f"--dim: expected {found}, which is what {path} holds, got {dim}, which {told_by}; "
+                "give files of one kind, or another --dim"
             )
-        dim = found if dim is None else dim
+        if dim is None and found is not None:
+            dim, told_by = found, f"{path} holds"
     if dim is None:
         raise UsageError(
             "--dim: expected 1 for signals, 2 for images or 3 for volumes, got none and no file "
@@ -186,12 +188,9 @@ def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
         InputFileError: see `convnd.io.read`; or the file holds another number of axes.
     """
     path = Path(name)
-    table, make = {
-        "content": (samples.contents, samples.content),
-        "style": (samples.styles, samples.style),
-    }[role]
-    if not path.suffix and not path.exists() and name in table(dim):
-        return make(name, spatial_dims=dim, seed=seed)
+    make = {"content": samples.content, "style": samples.style}[role]
+    if not path.suffix and not path.exists():
+        return make(name, spatial_dims=dim, seed=seed)  # or the error that lists their names
     grid = io.read(path)
     if grid.ndim != dim:
         raise InputFileError(
@@ -202,11 +201,16 @@ def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
 
 
 def _known_files(folder: Path) -> list[Path]:
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.name.lower().endswith(tuple(io.suffixes()))
-    )
+    try:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_file() and path.name.lower().endswith(tuple(io.suffixes()))
+        )
+    except OSError as error:
+        raise InputFileError(
+            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
+        ) from error
     if not found:
         raise InputFileError(
             f"{folder}: expected files of a known kind ({', '.join(io.suffixes())}), got none; "
@@ -225,15 +229,24 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _result_name(name: str, suffix: str) -> str:
-    return f"{Path(Path(name).name.removesuffix('.gz')).stem}_stylized{suffix}"
-
-
-def _free_name(name: str) -> Path:
-    # The demo must work a second time, and must not replace the first picture.
-    stem, dot, suffix = name.partition(".")
-    path, number = Path(name), 1
-    while path.exists():
-        number += 1
-        path = Path(f"{stem}-{number}{dot}{suffix}")
-    return path
+def _result_names(contents: Sequence[str | None], dim: int) -> list[str]:
+    # Arrays go back into arrays, which hold anything; other kinds into the usual one of the rank.
+    split = []
+    for content in contents:
+        name = Path(content or "").name
+        ending = next(
+            (
+                end
+                for end in sorted(io.suffixes(), key=len, reverse=True)
+                if name.lower().endswith(end)
+            ),
+            "",
+        )
+        split.append((name[: len(name) - len(ending)], ending))
+    stems = [stem for stem, _ in split]
+    return [
+        # x.png and x.jpg in one folder must not go to one file.
+        f"{stem if stems.count(stem) == 1 else stem + ending}_stylized"
+        + (ending.lower() if ending.lower() in (".npy", ".npz") else _SUFFIX.get(dim, ".npz"))
+        for stem, ending in split
+    ]

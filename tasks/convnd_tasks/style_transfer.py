@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from convnd.backbones import choose_device, choose_precision, load
+from convnd.backbones import BACKBONES, choose_device, choose_precision, load
 from convnd.errors import ResourceError, UsageError
 from convnd.losses import (
     ContentLoss,
@@ -22,14 +22,22 @@ from convnd.losses import (
     StyleLoss,
     Term,
     TotalVariationLoss,
+    check_normalization,
     total_variation,
 )
 from convnd.nn import resize_nd
-from convnd.optimize import minimize, pyramid_sizes, refine, spread_steps
+from convnd.optimize import (
+    HISTORY,
+    OPTIMIZERS,
+    minimize,
+    pyramid_sizes,
+    refine,
+    spread_steps,
+)
 from convnd.stats import STATISTICS, Sums, blend
 from convnd_tasks.options import StyleOptions
 
-__all__ = ["Progress", "StyleTransfer", "fit"]
+__all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,18 @@ def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
         return tuple(size)
     ratio = longest / max(size)
     return tuple(max(1, round(extent * ratio)) for extent in size)
+
+
+def check_names(options: StyleOptions) -> None:
+    """Refuse names that no table holds, before anything is read or loaded.
+
+    Raises:
+        UnknownNameError: no such backbone, layer, statistic, optimizer or normalization.
+    """
+    BACKBONES[options.backbone].plan.until((*options.content_layers, *options.style_layers))
+    STATISTICS[options.statistic]
+    OPTIMIZERS[options.optimizer]
+    check_normalization(options.normalization)
 
 
 class StyleTransfer:
@@ -145,9 +165,10 @@ class StyleTransfer:
         for values in (content, start, *styles):
             if values is not None:
                 self.backbone.check(values, ())
-        sizes = pyramid_sizes(size, options.scales, shortest=self._needed)
+        scales = min(options.scales, max(1, options.steps))
+        sizes = pyramid_sizes(size, scales, shortest=self._needed)
         counts = spread_steps(options.steps, len(sizes))
-        self._check_memory(sizes[-1], batch=styles[0].shape[0])
+        self._check_memory(sizes[-1], styles)
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -237,18 +258,23 @@ class StyleTransfer:
             terms.append(Term("smoothness", options.smoothness, smooth))
         return Objective(self.backbone, terms, precision=self.precision)
 
-    def _check_memory(self, extent: Sequence[int], batch: int) -> None:
+    def _check_memory(self, extent: Sequence[int], styles: Sequence[Tensor]) -> None:
         if self.device.type != "cpu":
             return  # the driver refuses there, and nothing else is hurt
+        batch, channels = styles[0].shape[:2]
         layers = (*self.options.content_layers, *self.options.style_layers)
-        one = self.backbone.footprint(extent, layers)
+        needed = self.backbone.footprint(extent, layers) * batch
+        needed += 4 * 2 * HISTORY * batch * channels * math.prod(extent)  # the optimiser's pairs
+        for style in styles:  # forwards only, where about half of it is alive
+            needed = max(
+                needed, self.backbone.footprint(self._style_extent(style, extent), layers) // 2
+            )
         free = psutil.virtual_memory().available
-        if one is not None and one * batch > free:
-            size = "x".join(map(str, extent))
+        if needed > free:
             raise ResourceError(
                 f"style transfer: expected at most {free / 2**30:.1f} GiB, which is free, got a "
-                f"job of about {one * batch / 2**30:.1f} GiB at {size}; use a smaller --size or "
-                "--backbone compact"
+                f"job of about {needed / 2**30:.1f} GiB at {'x'.join(map(str, extent))}; use a "
+                "smaller --size or --style-scale, or --backbone compact"
             )
 
     def _style_targets(self, styles: Sequence[Tensor], weights: Sequence[float]) -> dict[str, Sums]:
@@ -276,15 +302,15 @@ class StyleTransfer:
             return values.to(self.device)
         return resize_nd(values.to(self.device), extent, mode="linear", antialias=True)
 
-    def _style_at(self, style: Tensor, extent: Sequence[int]) -> Tensor:
-        axes = max(1, sum(each > 1 for each in style.shape[2:]))
-        ratio = (math.prod(extent) / math.prod(style.shape[2:])) ** (1 / axes)
-        ratio *= self.options.style_scale
-        target = [
+    def _style_extent(self, style: Tensor, extent: Sequence[int]) -> list[int]:
+        ratio = self.options.style_scale * _mean_extent(extent) / _mean_extent(style.shape[2:])
+        return [
             each if each == 1 else max(self._needed, round(each * ratio))
             for each in style.shape[2:]
         ]
-        return self._resized(style, target)
+
+    def _style_at(self, style: Tensor, extent: Sequence[int]) -> Tensor:
+        return self._resized(style, self._style_extent(style, extent))
 
     def _start(
         self,
@@ -301,5 +327,11 @@ class StyleTransfer:
         if self.options.start == "content" and content is not None:
             return content
         # Drawn on the CPU, so that a seed means the same on every device.
-        shape = (1, styles[0].shape[1], *extent)
+        shape = (*styles[0].shape[:2], *extent)
         return torch.rand(shape, generator=generator).to(self.device)
+
+
+def _mean_extent(size: Sequence[int]) -> float:
+    # Geometric, over the axes along which there is anything.
+    axes = [extent for extent in size if extent > 1] or [1]
+    return float(math.prod(axes) ** (1 / len(axes)))

@@ -145,6 +145,10 @@ def stylize(
     pooling: Annotated[
         str, typer.Option(help="max or avg.", rich_help_panel=_LOSS)
     ] = StyleOptions.pooling,
+    inflation: Annotated[
+        str,
+        typer.Option(help="How kernels gain axes: mean or centre.", rich_help_panel=_LOSS),
+    ] = StyleOptions.inflation,
     size: Annotated[
         int | None,
         typer.Option(
@@ -210,6 +214,7 @@ def stylize(
         style_scale=style_scale,
         colors=colors,
         pooling=pooling,
+        inflation=inflation,
         size=plan.size if size is None else size,
         scales=scales,
         steps=steps,
@@ -220,6 +225,10 @@ def stylize(
         precision=precision,
         device=device,
     )
+    if texture and colors != StyleOptions.colors:
+        raise UsageError(
+            f"--colors: expected a content whose colours to keep, got --texture; leave {colors} out"
+        )
     job = Job(options, plan.dim, record=metadata, quality=quality)
     _work(plan, job, overwrite=overwrite, save_every=save_every, quiet=quiet)
 
@@ -266,10 +275,10 @@ def stylize_volume(
 
 
 def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool) -> None:
-    if plan.remark:
-        typer.echo(plan.remark, err=True)
     failed = 0
-    for content, target in plan.open(job.options.seed, overwrite=overwrite):
+    for number, (content, target) in enumerate(plan.open(job.options.seed, overwrite=overwrite)):
+        if plan.remark and number == 0:
+            typer.echo(plan.remark, err=True)
         try:
             with _Display(enabled=not quiet and sys.stderr.isatty()) as display:
                 outcome = job.run(
@@ -280,7 +289,7 @@ def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool
                     watch=display.show,
                 )
         except ConvndError as error:
-            if not plan.batch:
+            if not plan.batch or isinstance(error, UsageError):
                 raise
             failed += 1
             typer.echo(f"convnd: {error}", err=True)
