@@ -1,0 +1,193 @@
+"""Pictures to distil from: crops of photographs, procedural ones, and mixtures; all seeded."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)  # RGB, subtracted from [0, 1]
+Image = NDArray[Any]
+
+
+def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files to learn from, and about one in twelve held out, told apart by name."""
+    kinds = {".jpg", ".jpeg", ".png", ".webp"}
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds)
+    held = [zlib.crc32(path.name.encode()) % 12 == 0 for path in paths]
+    return (
+        [path for path, out in zip(paths, held, strict=True) if not out],
+        [path for path, out in zip(paths, held, strict=True) if out],
+    )
+
+
+def read(path: Path, longest: int = 1280) -> NDArray[np.uint8]:
+    """An RGB picture (H, W, 3), made smaller where its longer side exceeds ``longest``."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SystemExit(f"{path}: expected a picture, got something OpenCV cannot read")
+    scale = longest / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[:, :, ::-1]).astype(np.uint8)
+
+
+def as_input(images: NDArray[np.generic]) -> Tensor:
+    """Pictures (B, H, W, 3) in [0, 1] as the networks' input."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).float().permute(0, 3, 1, 2)
+    return (x - torch.tensor(MEAN)[:, None, None]).contiguous(memory_format=torch.channels_last)
+
+
+class Pictures:
+    """An endless source of square pictures.
+
+    Args:
+        paths: photographs.
+        seed: of every choice made here.
+        procedural: share of pictures that are no photographs.
+    """
+
+    def __init__(self, paths: Sequence[Path], seed: int, procedural: float = 0.3) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.photos = [read(path) for path in paths]
+        self.procedural = procedural
+
+    def batch(self, count: int, size: int, plain: bool = False) -> Tensor:
+        """Input of ``count`` pictures; ``plain`` leaves out noise, blur and mixtures."""
+        return as_input(np.stack([self.crop(size, plain) for _ in range(count)]))
+
+    def crop(self, size: int, plain: bool = False) -> Image:
+        """One picture (size, size, 3) with values mostly in [0, 1]."""
+        rng = self.rng
+        kinds = (self.noise, self.leaves, self.strokes, self.strokes, self.waves)
+        made = rng.random() < self.procedural
+        image = kinds[rng.integers(len(kinds))](size) if made else self.photo(size)
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        if rng.random() < 0.4:
+            gain = np.exp(rng.normal(0, 0.2, 3)) * math.exp(rng.normal(0, 0.15))
+            image = np.clip(image, 0, 1) ** math.exp(rng.normal(0, 0.25)) * gain
+        if rng.random() < 0.1:
+            image = image[..., rng.permutation(3)]
+        if not plain:
+            image = self.disturb(image)
+        return np.clip(image, -0.3, 1.3).astype(np.float32)
+
+    def disturb(self, image: Image) -> Image:
+        """Now and then a mixture, noise, blur, more contrast than fits, or noise alone."""
+        rng, size = self.rng, image.shape[0]
+        if rng.random() < 0.12:
+            image = image + (self.photo(size) - image) * self.smooth(size, rng.uniform(1, 9))
+        if rng.random() < 0.15:
+            image = image + rng.normal(0, rng.uniform(0.01, 0.2), image.shape)
+        if rng.random() < 0.05:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 3))
+        if rng.random() < 0.1:
+            image = image.mean() + (image - image.mean()) * rng.uniform(1, 1.6)
+        if rng.random() < 0.02:
+            image = np.asarray(0.5 + 0.2 * rng.standard_normal(image.shape), np.float32)
+        return image
+
+    def photo(self, size: int, zoom: float = 4.0) -> Image:
+        """A crop of a photograph, made up to ``zoom`` times smaller."""
+        image = self.photos[self.rng.integers(len(self.photos))]
+        room = min(image.shape[:2]) / size
+        side = int(size * min(room, math.exp(self.rng.uniform(0, math.log(zoom)))))
+        y, x = (int(self.rng.integers(0, n - side + 1)) for n in image.shape[:2])
+        crop = image[y : y + side, x : x + side]
+        how = cv2.INTER_AREA if side >= size else cv2.INTER_CUBIC
+        return cv2.resize(crop, (size, size), interpolation=how).astype(np.float32) / 255
+
+    def smooth(self, size: int, cells: float, channels: int = 1) -> Image:
+        """Smooth noise in [0, 1] with about ``cells`` bumps along a side."""
+        n = max(2, round(cells))
+        noise = self.rng.random((n, n, channels)).astype(np.float32)
+        large = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(large.reshape(size, size, -1), np.float32)
+
+    def palette(self, n: int) -> Image:
+        """Colours of a photograph, or random ones."""
+        if self.rng.random() < 0.6:
+            return self.photo(64, 8).reshape(-1, 3)[self.rng.integers(0, 4096, n)]
+        return self.rng.random((n, 3)).astype(np.float32)
+
+    def noise(self, size: int) -> Image:
+        """1/f^a noise with correlated colours."""
+        f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) + 1 / size
+        spectrum = np.fft.rfft2(self.rng.standard_normal((3, size, size)))
+        image = np.fft.irfft2(spectrum / f ** self.rng.uniform(0, 2.2), (size, size))
+        image = (image - image.mean()) / (image.std() + 1e-6)
+        image = image.transpose(1, 2, 0) @ self.rng.normal(0, 0.6, (3, 3))
+        return np.asarray(0.5 + image * self.rng.uniform(0.05, 0.35), np.float32)
+
+    def leaves(self, size: int) -> Image:
+        """Dead leaves: opaque shapes of all sizes on top of each other."""
+        rng, image = self.rng, np.full((size, size, 3), 0.5, np.float32)
+        for colour in self.palette(300)[: rng.integers(30, 300)]:
+            radius = size * 0.015 / max(0.03, rng.random()) * rng.uniform(0.5, 2)
+            centre, turn = rng.uniform(0, size, 2), rng.uniform(0, 2 * math.pi)
+            corners = int(rng.choice([3, 4, 5, 24]))
+            angles = turn + np.linspace(0, 2 * math.pi, corners, endpoint=False)
+            points = np.stack([np.cos(angles), rng.uniform(0.2, 1) * np.sin(angles)], 1) * radius
+            c, s = math.cos(turn), math.sin(turn)
+            points = points @ np.array([[c, s], [-s, c]]) + centre
+            cv2.fillPoly(image, [points.astype(np.int32)], colour.tolist(), cv2.LINE_AA)
+        return image
+
+    def strokes(self, size: int) -> Image:
+        """Brush strokes along a smooth field, in the colours of a photograph or a palette."""
+        rng = self.rng
+        base = self.photo(size) if rng.random() < 0.7 else None
+        field = self.smooth(size, rng.uniform(2, 7))[..., 0] * rng.uniform(2, 9)
+        image = np.full((size, size, 3), 0.5, np.float32)
+        if base is not None:
+            image[:] = base.mean((0, 1))
+        colours = self.palette(64)
+        length, width = rng.uniform(6, 30), rng.uniform(1, 6)
+        count = int(min(2500, 2.5 * size * size / (length * width)))
+        jitter = rng.normal(0, rng.uniform(0.01, 0.12), (count, 3))
+        for i in range(count):
+            x, y = rng.uniform(0, size - 1, 2)
+            row, column = int(y), int(x)
+            points = [(x, y)]
+            for _ in range(3):
+                angle = field[int(np.clip(y, 0, size - 1)), int(np.clip(x, 0, size - 1))]
+                x, y = x + length / 3 * math.cos(angle), y + length / 3 * math.sin(angle)
+                points.append((x, y))
+            own = colours[int(field[row, column] * 9) % 64]
+            colour = (own if base is None else base[row, column]) + jitter[i]
+            line = np.array(points).round().astype(np.int32)
+            cv2.polylines(image, [line], False, colour.tolist(), max(1, round(width)), cv2.LINE_AA)
+        return image
+
+    def waves(self, size: int) -> Image:
+        """Warped gratings, rings, weaves and cells in a palette's colours."""
+        rng = self.rng
+        y, x = np.mgrid[:size, :size].astype(np.float32) / size
+        warp = self.smooth(size, rng.uniform(2, 8), 2) * rng.uniform(0, 0.6)
+        x, y = x + warp[..., 0], y + warp[..., 1]
+        k, turn, kind = rng.uniform(8, 160), rng.uniform(0, math.pi), rng.integers(4)
+        if kind == 0:
+            phase = k * (x * math.cos(turn) + y * math.sin(turn))
+        elif kind == 1:
+            phase = k * np.hypot(x - rng.random(), y - rng.random())
+        elif kind == 2:
+            phase = 3 * np.sin(k * x) * np.sin(k * y) + turn
+        else:
+            spots = rng.random((int(rng.integers(5, 60)), 2)) * 1.3
+            far = np.hypot(x[..., None] - spots[:, 0], y[..., None] - spots[:, 1])
+            near = np.partition(far, 1, axis=2)
+            phase = far.argmin(2) * 1.7 + (near[..., 1] - near[..., 0]) * k / 4
+        t = 0.5 + 0.5 * np.sin(phase)
+        t = (t > 0.5 if rng.random() < 0.25 else t).astype(np.float32)[..., None]
+        a, b, c = self.palette(3)
+        blend = self.smooth(size, 3)
+        return np.asarray(t * a + (1 - t) * (blend * b + (1 - blend) * c), np.float32)
