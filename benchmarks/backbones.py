@@ -70,7 +70,7 @@ def matched(
         left, kept = judge(result)
         if best is None or abs(kept - wanted) < abs(best[2] - wanted):
             best = (result, left, kept, weight, seconds)
-        if abs(kept / wanted - 1) < 0.01:
+        if abs(kept / wanted - 1) < 0.02:
             break
         # More weight on the content leaves less of its energy.
         low, high = (low, math.log(weight)) if kept < wanted else (math.log(weight), high)
@@ -114,6 +114,7 @@ def main() -> None:
                 "vgg19_content": kept,
                 f"{args.backbone}_style": other_left,
                 f"{args.backbone}_content": other_kept,
+                "content_mismatch": other_kept / kept - 1,
                 "content_weight": weight,
                 "style_ratio": other_left / left,
                 "time_ratio": seconds / other_seconds,

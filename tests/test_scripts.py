@@ -16,31 +16,8 @@ SCRIPTS = {
     "examples/any_rank.py": [],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
     "benchmarks/iteration.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
-    "benchmarks/backbones.py": [
-        "--size",
-        "64",
-        "--steps",
-        "1",
-        "--tries",
-        "1",
-        "--pair",
-        "town",
-        "cells",
-        "--out",
-        ".",
-    ],
-    "benchmarks/whole_job.py": [
-        "--size",
-        "64",
-        "--their-steps",
-        "1",
-        "--steps",
-        "3",
-        "--tries",
-        "1",
-        "--out",
-        ".",
-    ],
+    "benchmarks/backbones.py": [*TINY, "--pair", "town", "cells"],
+    "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
 }
 
 
