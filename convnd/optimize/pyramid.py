@@ -50,11 +50,11 @@ def pyramid_sizes(
     return sizes[::-1]
 
 
-def spread_steps(steps: int, scales: int, *, finest: float = 0.6) -> list[int]:
+def spread_steps(steps: int, scales: int, *, finest: float = 0.4) -> list[int]:
     """Steps for each size: a share for the finest, and the rest evenly over the coarser ones.
 
-    Measured at 256 px, two to three scales reach a loss no sooner than one: coarse steps settle
-    the large patterns, which the loss hardly sees. So they are kept few.
+    Measured at 256 px, two or three scales reach a given loss about as soon as one: what coarse
+    steps settle, the large patterns, the loss hardly sees and the eye does.
 
     Args:
         steps: of all sizes together; each gets at least one.
@@ -62,7 +62,7 @@ def spread_steps(steps: int, scales: int, *, finest: float = 0.6) -> list[int]:
         finest: share of the last.
 
     >>> spread_steps(100, 3), spread_steps(100, 1)
-    ([20, 20, 60], [100])
+    ([30, 30, 40], [100])
     """
     coarse = (
         [max(1, round(steps * (1 - finest) / (scales - 1)))] * (scales - 1) if scales > 1 else []

@@ -73,7 +73,7 @@ class StyleOptions:
     inflation: str = "mean"
     size: int = 512
     scales: int = 3
-    steps: int = 200
+    steps: int = 100
     optimizer: str = "lbfgs"
     learning_rate: float | None = None
     start: str = "content"

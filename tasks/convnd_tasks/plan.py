@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "infer_dim", "make_plan", "open_input"]
 
 # Longest axis of the built-in demo: a minute on two cores.
-_DEMO_SIZE = {1: 2048, 2: 384, 3: 40}
+_DEMO_SIZE = {1: 2048, 2: 320, 3: 40}
 _SUFFIX = {2: ".png", 3: ".nii.gz"}
 
 
