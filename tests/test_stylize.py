@@ -157,6 +157,7 @@ def test_every_saved_step_and_start_from_a_file(
     assert (tmp_path / "a-000002.png").exists()
     assert run("stylize", *pair, *QUICK, "--start", "a.png", "--steps", "0", "-o", "b.png")[0] == 0
     with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
+        assert b.text["convnd:start"] == "a.png"  # type: ignore[attr-defined]
         assert np.abs(np.subtract(a, b, dtype=float)).mean() < 12
 
 

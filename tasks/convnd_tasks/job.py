@@ -203,6 +203,8 @@ class Job:
             "convnd:inputs": json.dumps(list(inputs.names)),
             "convnd:dim": str(self.dim),
             **{f"convnd:{name}": value for name, value in self.options.record().items()},
+            **({} if inputs.start is None else {"convnd:start": inputs.names[-1]}),
+            **({} if self.quality is None else {"convnd:quality": str(self.quality)}),
             "convnd:steps_taken": str(progress.step),
             "convnd:loss": f"{progress.loss:.6g}",
         }
