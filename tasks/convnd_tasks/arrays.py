@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.kind import Inputs, Prepared
+from convnd_tasks.kind import SMALLEST, Inputs, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
 
 __all__ = ["prepare", "value_range"]
-
-_SMALLEST = 16
 
 
 def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
@@ -46,9 +44,9 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     extents = [(role, grid.shape) for role, grid in inputs.named()] + [("result", size)]
     for role, extent in extents:
         short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
-        if any(each < _SMALLEST for each in short):
+        if any(each < SMALLEST for each in short):
             raise InputFileError(
-                f"{role}: expected at least {_SMALLEST} samples along each axis, got "
+                f"{role}: expected at least {SMALLEST} samples along each axis, got "
                 f"{'x'.join(map(str, extent))}; use more"
             )
     for role, grid in inputs.named():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.kind import Inputs, Prepared
+from convnd_tasks.kind import SMALLEST, Inputs, Prepared
 from convnd_tasks.options import StyleOptions
 
 if TYPE_CHECKING:
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
 
 __all__ = ["keep_luminance_only", "match_colors", "prepare"]
-
-# Below this the deepest style layer sees less than one sample.
-_SMALLEST = 16
 
 # Luma of ITU-R BT.601, the weights of the Y in YIQ and YCbCr.
 _LUMA = (0.299, 0.587, 0.114)
@@ -35,9 +32,9 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     from convnd_tasks.style_transfer import fit
 
     for role, grid in inputs.named():
-        if min(grid.shape) < _SMALLEST:
+        if min(grid.shape) < SMALLEST:
             raise InputFileError(
-                f"{role}: expected a picture of at least {_SMALLEST}x{_SMALLEST} pixels, got "
+                f"{role}: expected a picture of at least {SMALLEST}x{SMALLEST} pixels, got "
                 f"{grid.shape[1]}x{grid.shape[0]}; use a larger one"
             )
     content = inputs.content
@@ -45,9 +42,9 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
         size: tuple[int, ...] = (options.size or StyleOptions.size,) * 2
     else:
         size = fit(content.shape, options.size)
-    if min(size) < _SMALLEST:
+    if min(size) < SMALLEST:
         raise InputFileError(
-            f"result: expected at least {_SMALLEST} pixels along each side, got "
+            f"result: expected at least {SMALLEST} pixels along each side, got "
             f"{size[1]}x{size[0]} at --size {options.size}; use a larger --size, or crop"
         )
     pictures = [style.values for style in inputs.styles]

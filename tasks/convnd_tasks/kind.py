@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.options import StyleOptions
 
-__all__ = ["Inputs", "Prepare", "Prepared"]
+__all__ = ["SMALLEST", "Inputs", "Prepare", "Prepared"]
+
+SMALLEST = 16
+"""Samples along an axis below which the deepest default layer sees less than one."""
 
 
 @dataclass(frozen=True, kw_only=True)

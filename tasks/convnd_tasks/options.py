@@ -125,6 +125,11 @@ class StyleOptions:
                 "there would be nothing to do"
             )
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer whose features are asked for."""
+        return (*self.content_layers, *self.style_layers)
+
     def record(self) -> dict[str, str]:
         """Every option as text, to be kept inside the result.
 

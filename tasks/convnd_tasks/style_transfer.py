@@ -87,7 +87,7 @@ def check_names(options: StyleOptions) -> None:
     Raises:
         UnknownNameError: no such backbone, layer, statistic, optimizer or normalization.
     """
-    BACKBONES[options.backbone].plan.until((*options.content_layers, *options.style_layers))
+    BACKBONES[options.backbone].plan.until(options.layers)
     STATISTICS[options.statistic]
     OPTIMIZERS[options.optimizer]
     check_normalization(options.normalization)
@@ -116,14 +116,14 @@ class StyleTransfer:
             options.backbone,
             spatial_dims=spatial_dims,
             in_channels=in_channels,
-            layers=(*options.content_layers, *options.style_layers),
+            layers=options.layers,
             pooling=options.pooling,
             inflation=options.inflation,
         ).to(self.device)
         self.precision.apply(self.backbone)
         # Samples along an axis for one position in the deepest layer.
-        used = (*options.content_layers, *options.style_layers)
-        self._needed = max(max(map(int, self.backbone.fields[name].stride)) for name in used)
+        fields = [self.backbone.fields[name] for name in options.layers]
+        self._needed = max(max(map(int, field.stride)) for field in fields)
 
     def run(
         self,
@@ -137,8 +137,8 @@ class StyleTransfer:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
         Args:
-            content: ``(1, C, *S)``; None makes a texture out of the styles alone.
-            styles: at least one ``(1, C, *S_i)``, of any size.
+            content: ``(B, C, *S)``; None makes a texture out of the styles alone.
+            styles: at least one ``(B, C, *S_i)``, of any size.
             size: extent of the result; None is the content's.
             spacing: distance between samples of the result along each axis, for smoothness;
                 None is 1 everywhere.
@@ -262,7 +262,7 @@ class StyleTransfer:
         if self.device.type != "cpu":
             return  # the driver refuses there, and nothing else is hurt
         batch, channels = styles[0].shape[:2]
-        layers = (*self.options.content_layers, *self.options.style_layers)
+        layers = self.options.layers
         needed = self.backbone.footprint(extent, layers) * batch
         needed += 4 * 2 * HISTORY * batch * channels * math.prod(extent)  # the optimiser's pairs
         for style in styles:  # forwards only, where about half of it is alive
