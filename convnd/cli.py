@@ -6,7 +6,6 @@ mounted alike. Nothing here, nor at the top of a task's module, imports torch: `
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -73,8 +72,6 @@ def main() -> NoReturn:
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         raise Stopped(number)
 
-    # torch reads it when it is imported: large tensors in large pages, whose first touch is cheap.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
