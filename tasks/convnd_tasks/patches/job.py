@@ -287,7 +287,8 @@ def _widths(network: Backbone, layers: Sequence[str]) -> dict[str, int]:
     widths = {}
     for layer in layers:
         least = [max(2, int(step)) for step in known[layer].stride]
-        for size in (least, [max(2, span) for span in known[layer].span]):
+        # A module of somebody's runs to its end, which may need more than this layer does.
+        for size in ([factor * step for step in least] for factor in (1, 2, 4, 8, 16, 32, 64)):
             x = torch.zeros(1, network.in_channels, *size, device=parameter.device)
             with contextlib.suppress(ShapeError, RuntimeError), torch.inference_mode():
                 widths[layer] = network(x, [layer])[layer].shape[1]

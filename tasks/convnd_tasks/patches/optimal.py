@@ -14,6 +14,8 @@ from convnd_tasks.patches.search import fields_of
 
 __all__ = ["maximise"]
 
+_CONTRAST = 1.2  # largest deviation before the sigmoid: few samples end at 0 or 1
+
 # Square root of the mean covariance of R, G and B in scikit-image's astronaut, chelsea, coffee and
 # rocket, divided by its largest entry: colours of photographs mostly vary together.
 _COLOURS = ((1.0, 0.517, 0.317), (0.517, 0.779, 0.579), (0.317, 0.579, 0.857))
@@ -38,7 +40,7 @@ def maximise(
     The input is :math:`x = \sigma(C\,\mathcal F^{-1}(z/\max(f, f_0)))`: a Fourier spectrum ``z``
     that is learnt (Adam), divided by its frequency, as natural signals have it, so that no
     frequency is preferred; mixed to natural colours where there are three channels; and brought
-    to ``[0, 1]``. Each step looks at it moved by a few samples (jitter); now and then its finest
+    to ``[0, 1]`` at no more than an ordinary contrast. Each step looks at it moved by a few samples (jitter); now and then its finest
     detail is damped (blur, less and less). After Olah, Mordvintsev and Schubert, "Feature
     visualization" (Distill 2017), and Yosinski et al. (2015) for the blur; any number of axes.
 
@@ -79,7 +81,8 @@ def maximise(
     generator = torch.Generator().manual_seed(seed)
     axes = tuple(range(2, rank + 2))
     frequency = _frequencies(size)
-    envelope = (math.prod(size) ** 0.5 / frequency.clamp_min(1 / max(size))).to(device)
+    envelope = 1 / frequency.clamp_min(1 / max(size))
+    envelope = (envelope / envelope.square().mean().sqrt()).to(device)
     shape = (len(units), network.in_channels, *frequency.shape, 2)
     start = torch.randn(shape, generator=generator) * 0.01
     z = start.to(device).requires_grad_()
@@ -87,10 +90,12 @@ def maximise(
 
     def values(spectrum: Tensor) -> Tensor:
         waves = torch.view_as_complex(spectrum.contiguous()) * envelope
-        x = torch.fft.irfftn(waves, s=size, dim=axes, norm="ortho") / 4
+        x = torch.fft.irfftn(waves, s=size, dim=axes, norm="ortho")
         if network.in_channels == 3:
             x = torch.einsum("kc,bc...->bk...", colours, x)
-        return torch.sigmoid(x)
+        # Else the search would run into black and white, where there is no gradient.
+        contrast = x.flatten(1).std(1, correction=0).clamp_min(_CONTRAST)
+        return torch.sigmoid(x * (_CONTRAST / contrast).view(-1, *[1] * (rank + 1)))
 
     optimizer = torch.optim.Adam([z], lr=learning_rate)
     rows = torch.arange(len(units), device=device)
