@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
 import torch
 from common import alternate, machine, median_ratio
 from convnd_tasks import samples
 from convnd_tasks.patches import Input, find_patches, load_network
+
+from convnd import Grid
+
+
+def _same(grid: Grid) -> Grid:
+    return grid
 
 
 def main() -> None:
@@ -28,7 +35,7 @@ def main() -> None:
         for i in range(args.inputs)
     ]
     network = load_network("compact", [args.layer], spatial_dims=2, in_channels=3)
-    inputs = [Input(f"{i:05d}", lambda grid=grid: grid) for i, grid in enumerate(grids)]
+    inputs = [Input(f"{i:05d}", partial(_same, grid)) for i, grid in enumerate(grids)]
 
     def bare() -> None:
         with torch.inference_mode():

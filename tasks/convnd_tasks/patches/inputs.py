@@ -35,7 +35,7 @@ def gather(names: Sequence[str], dim: int | None, *, seed: int = 0) -> tuple[lis
         InputFileError: nothing of a known kind.
 
     >>> [item.name for item in gather([], 1)[0]][:2]
-    ['ecg', 'ecg (seed 1)']
+    ['ecg', 'respiration']
     """
     if not names:
         dim = 2 if dim is None else dim

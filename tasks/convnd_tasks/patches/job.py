@@ -146,7 +146,7 @@ def run(
             "What the units look for",
             lead=f"{options.backbone} on {found.inputs} inputs, {dim} spatial "
             f"{'axis' if dim == 1 else 'axes'}. For each unit the patches that excite it most, "
-            "strongest first; grey is beyond the border of an input.",
+            "strongest first; pale blue is beyond the border of an input.",
         )
         for layer in options.layers:
             _draw(layer, found, tiles, causes, options, folder, page)

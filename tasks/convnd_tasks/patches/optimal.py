@@ -40,9 +40,10 @@ def maximise(
     The input is :math:`x = \sigma(C\,\mathcal F^{-1}(z/\max(f, f_0)))`: a Fourier spectrum ``z``
     that is learnt (Adam), divided by its frequency, as natural signals have it, so that no
     frequency is preferred; mixed to natural colours where there are three channels; and brought
-    to ``[0, 1]`` at no more than an ordinary contrast. Each step looks at it moved by a few samples (jitter); now and then its finest
-    detail is damped (blur, less and less). After Olah, Mordvintsev and Schubert, "Feature
-    visualization" (Distill 2017), and Yosinski et al. (2015) for the blur; any number of axes.
+    to ``[0, 1]`` at no more than an ordinary contrast. Each step looks at it moved by a few
+    samples (jitter); now and then its finest detail is damped (blur, less and less). After Olah,
+    Mordvintsev and Schubert, "Feature visualization" (Distill 2017), and Yosinski et al. (2015)
+    for the blur; any number of axes.
 
     Args:
         network: takes values in about ``[0, 1]``.

@@ -23,7 +23,7 @@ def sheet(
     """Arrange tiles as in figure 2 of Zeiler and Fergus (2013).
 
     Args:
-        tiles: for each label its pictures, strongest first, all of one size; None, or none at
+        tiles: for each label its pictures, strongest first; None, or none at
             all, leaves a place empty.
         top: places for each.
 
@@ -32,12 +32,14 @@ def sheet(
 
     >>> tile = np.zeros((8, 8, 3), np.uint8)
     >>> sheet({"unit 0": [tile] * 9, "unit 1": [tile]}).shape
-    (74, 112, 3)
+    (74, 110, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 
     shapes = [tile.shape for row in tiles.values() for tile in row if tile is not None]
-    high, wide = shapes[0][:2] if shapes else (32, 32)
+    # Planes of scans of another spacing are of another width.
+    high = max((shape[0] for shape in shapes), default=32)
+    wide = max((shape[1] for shape in shapes), default=32)
     columns = math.ceil(math.sqrt(top))
     rows = math.ceil(top / columns)
     block = columns * (wide + _GAP) - _GAP, rows * (high + _GAP) - _GAP + _LABEL

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BEYOND", "colored", "is_clip", "thumbnail", "tile_side"]
 
-BEYOND = 214
-"""Grey of what lies beyond the border of an input."""
+BEYOND = (200, 216, 236)
+"""Pale blue, which no grey is: what lies beyond the border of an input."""
 
 _INK = (0, 114, 178)
 _STILLS = 4
@@ -24,7 +24,7 @@ def tile_side(span: Sequence[int]) -> int:
     """Pixels a side of a patch's picture: deeper units see more, and are shown larger.
 
     >>> [tile_side([span]) for span in (3, 24, 68, 132)]
-    [32, 48, 73, 96]
+    [32, 47, 74, 96]
     """
     return int(min(96, max(32, 8 + 8 * max(span) ** 0.5 + 0.5)))
 
@@ -85,18 +85,21 @@ def thumbnail(
         plane = np.take(whole, middle[across], axis=1 + across)
         steps = [step for axis, step in enumerate(spacing) if axis != across]
         # Rows of the picture are the later axis, upwards, as radiologists hold RAS volumes.
-        cuts.append(_plane(plane.swapaxes(1, 2)[:, ::-1], side, steps[::-1]))
+        cuts.append(_plane(plane.swapaxes(1, 2)[:, ::-1], side, steps[::-1], tight=True))
     return _joined(cuts)
 
 
 def colored(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
     """``(C, H, W)`` in about ``[0, 1]`` as pixels; NaN is `BEYOND`; not three channels is grey."""
     shown = plane if len(plane) == 3 else plane[:1].repeat(3, 0)
-    pixels = np.where(np.isnan(shown), BEYOND / 255, np.clip(shown, 0, 1))
-    return np.asarray((pixels * 255).round().transpose(1, 2, 0), np.uint8)
+    beyond = np.array(BEYOND).reshape(3, 1, 1)
+    pixels = np.where(np.isnan(shown), beyond, (np.clip(shown, 0, 1) * 255).round())
+    return np.asarray(pixels.transpose(1, 2, 0), np.uint8)
 
 
-def _plane(plane: NDArray[np.float32], side: int, spacing: Sequence[float]) -> NDArray[np.uint8]:
+def _plane(
+    plane: NDArray[np.float32], side: int, spacing: Sequence[float], *, tight: bool = False
+) -> NDArray[np.uint8]:
     from PIL import Image
 
     pixels = colored(plane)
@@ -106,8 +109,9 @@ def _plane(plane: NDArray[np.float32], side: int, spacing: Sequence[float]) -> N
     picture = Image.fromarray(pixels).resize(
         (width, height), Image.Resampling.BOX if smooth else Image.Resampling.NEAREST
     )
-    canvas = Image.new("RGB", (side, side), (255, 255, 255))
-    canvas.paste(picture, ((side - width) // 2, (side - height) // 2))
+    across = width if tight else side
+    canvas = Image.new("RGB", (across, side), (255, 255, 255))
+    canvas.paste(picture, ((across - width) // 2, (side - height) // 2))
     return np.asarray(canvas)
 
 
@@ -125,7 +129,7 @@ def _trace(signal: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
     step = width / count
     beyond = np.isnan(signal[0])
     for start, stop in _runs(beyond):
-        draw.rectangle((start * step, 0, stop * step, height), fill=(BEYOND,) * 3)
+        draw.rectangle((start * step, 0, stop * step, height), fill=BEYOND)
     for row in signal:
         for start, stop in _runs(~np.isnan(row)):
             points = [
