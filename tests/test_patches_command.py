@@ -197,15 +197,16 @@ def _spots(ndim: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_optimal_input_excites_more_than_noise(ndim: int) -> None:
+def test_optimal_input_excites_more_than_its_start(ndim: int) -> None:
     network = own_network(_spots(ndim), ["1"])
     size = [16] * ndim
     best = maximise(network, "1", [0], size=size, steps=60, blur=0.0)
     assert best.shape == (1, 1, *size)
     assert 0 <= best.min() <= best.max() <= 1
-    noise = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(1))
-    value = {x: network(y, ["1"])["1"].mean().item() for x, y in (("a", best), ("b", noise))}
-    assert value["a"] > 1.3 * value["b"]
+    # Of the same kind of spectrum and contrast, before anything is learnt.
+    start = maximise(network, "1", [0], size=size, steps=1, blur=0.0, learning_rate=1e-9)
+    before, after = (network(x, ["1"])["1"].mean().item() for x in (start, best))
+    assert after > 1.5 * before
     again = maximise(network, "1", [0], size=size, steps=60, blur=0.0)
     torch.testing.assert_close(best, again, rtol=0, atol=0)
 

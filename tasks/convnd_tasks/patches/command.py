@@ -24,7 +24,7 @@ def patches(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...",
+            metavar="INPUT",
             help="Images, recordings, scans or clips; folders of them; or names of built-in ones "
             "(`convnd samples`). Without any, the built-in ones.",
             show_default=False,

@@ -85,7 +85,8 @@ def maximise(
     envelope = 1 / frequency.clamp_min(1 / max(size))
     envelope = (envelope / envelope.square().mean().sqrt()).to(device)
     shape = (len(units), network.in_channels, *frequency.shape, 2)
-    start = torch.randn(shape, generator=generator) * 0.01
+    # Plain grey may leave a rectified unit without a gradient to begin with.
+    start = torch.randn(shape, generator=generator) * 0.3
     z = start.to(device).requires_grad_()
     colours = torch.tensor(_COLOURS, device=device)
 
