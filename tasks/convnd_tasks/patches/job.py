@@ -144,7 +144,7 @@ def run(
         tiles, causes = _cut(network, found, inputs, options, folder, outcome)
         page = Report(
             "What the units look for",
-            lead=f"{options.backbone} on {found.inputs} inputs, {dim} spatial "
+            lead=f"{options.backbone} on {found.inputs} input{'' if found.inputs == 1 else 's'}, {dim} spatial "
             f"{'axis' if dim == 1 else 'axes'}. For each unit the patches that excite it most, "
             "strongest first; pale blue is beyond the border of an input.",
         )
