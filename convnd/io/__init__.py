@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convnd.io import array, image, nifti
 from convnd.io.atomic import beside, free_path
+from convnd.io.crop import crop
 from convnd.io.formats import (
     Format,
     check_output,
@@ -22,6 +23,7 @@ __all__ = [
     "Format",
     "beside",
     "check_output",
+    "crop",
     "free_path",
     "read",
     "register",
