@@ -186,6 +186,7 @@ class VGG(Backbone):
         h = x - self.mean.view(-1, *[1] * self.spatial_dims)
         h = h.to(next(self.convolutions.parameters()).dtype)
         features: dict[str, Tensor] = {}
+        trained = next(self.convolutions.parameters()).requires_grad
         place = {name: index for index, name in enumerate(self.layers)}
         deepest = max(place[name] for name in layers)
         for name in self.plan.convolutions:
@@ -199,6 +200,7 @@ class VGG(Backbone):
             # maximum of a pooling tells as well.
             fused = relu and name not in layers
             by_pool = fused and pool and rectified not in layers and self.pooling == "max"
+            by_pool = by_pool and not trained
             h = self.convolutions[name](
                 h,
                 constant,

@@ -68,9 +68,17 @@ def explain(
     if method not in METHODS:
         raise unknown_name("explain: method", method, list(METHODS))
     x = x.detach().clone().requires_grad_()
-    with torch.enable_grad(), _Rectifiers(method):
-        value = network(x, [layer])[layer][(0, unit, *position)]
-    gradient: Tensor = torch.autograd.grad(value, x)[0]
+    # Layers that are not trained are joined with their ReLU, where no call of it could be met.
+    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_()
+    try:
+        with torch.enable_grad(), _Rectifiers(method):
+            value = network(x, [layer])[layer][(0, unit, *position)]
+        gradient: Tensor = torch.autograd.grad(value, x)[0]
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
     return gradient
 
 
