@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from convnd_tasks.options import StyleOptions
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["Plan", "infer_dim", "make_plan", "open_input"]
+__all__ = ["Plan", "infer_dim", "make_plan", "open_input", "suffixed", "with_rate"]
 
 # Longest axis of the built-in demo: a minute on two cores.
 _DEMO_SIZE = {1: 2048, 2: 320, 3: 40}
@@ -112,8 +114,7 @@ def make_plan(
     elif texture:
         contents = (None,)
     given = [*contents[:1], *(files if texture else files[1:]), start]
-    paths = [Path(name) for name in given if name is not None and Path(name).suffix]
-    dim = infer_dim(paths, dim)
+    dim = infer_dim(suffixed(given), dim)
     styles = tuple(files) if texture else tuple(files[1:])
     remark = ""
     if not styles:
@@ -175,7 +176,12 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     return dim
 
 
-def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
+def suffixed(names: Sequence[str | None]) -> list[Path]:
+    """Those of the names that are files: samples have no suffix."""
+    return [Path(name) for name in names if name is not None and Path(name).suffix]
+
+
+def open_input(name: str, dim: int, *, role: str, seed: int, rate: float | None = None) -> Grid:
     """A file, or a built-in sample when a sample of that name exists and a file does not.
 
     Args:
@@ -183,8 +189,10 @@ def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
         dim: number of spatial axes expected.
         role: ``"content"`` or ``"style"``.
         seed: of a sample.
+        rate: samples per second of a signal whose file does not say it.
 
     Raises:
+        UsageError: ``rate`` for what has no time axis, or another than the file says.
         InputFileError: see `convnd.io.read`; or the file holds another number of axes.
     """
     path = Path(name)
@@ -196,6 +204,33 @@ def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
         raise InputFileError(
             f"{path}: expected {dim} spatial axes, got {grid.ndim}; use --dim {grid.ndim} or "
             "another file"
+        )
+    return grid if rate is None else with_rate(grid, rate, name)
+
+
+def with_rate(grid: Grid, rate: float, name: str) -> Grid:
+    """A signal that does not know its sampling rate, with it.
+
+    Args:
+        grid: one spatial axis.
+        rate: samples per second.
+        name: of the file, for messages.
+
+    Raises:
+        UsageError: the rate is not positive, the grid is no signal, or it knows another rate.
+    """
+    if not 0 < rate < math.inf:
+        raise UsageError(f"--rate: expected a positive finite number, got {rate:g}; correct it")
+    if grid.ndim != 1:
+        raise UsageError(
+            f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"
+        )
+    if grid.units == ("px",):
+        return dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
+    known = 1 / grid.spacing[0]
+    if not math.isclose(known, rate, rel_tol=1e-6):
+        raise UsageError(
+            f"--rate: expected {known:g}, which is what {name} says, got {rate:g}; leave it out"
         )
     return grid
 
