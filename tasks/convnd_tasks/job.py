@@ -29,7 +29,7 @@ class Outcome:
 
     Args:
         path: the result.
-        shape: its extents.
+        grid: what was written.
         steps: taken.
         loss: at the end.
         seconds: from reading to written.
@@ -37,7 +37,7 @@ class Outcome:
     """
 
     path: Path
-    shape: tuple[int, ...]
+    grid: Grid
     steps: int
     loss: float
     seconds: float
@@ -127,8 +127,9 @@ class Job:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
                 io.check_output(taken, overwrite=overwrite)
         prepared = self.prepare(inputs)
-        for remark in prepared.remarks if tell is not None else ():
-            tell(remark)
+        if tell is not None:
+            for remark in prepared.remarks:
+                tell(remark)
         _rehearse(prepared, output)
         transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
@@ -173,7 +174,7 @@ class Job:
         grid = self._write(output, prepared, last, inputs, overwrite)
         return Outcome(
             path=output,
-            shape=grid.shape,
+            grid=grid,
             steps=last.step,
             loss=last.loss,
             seconds=time.monotonic() - began,

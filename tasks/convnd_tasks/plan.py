@@ -23,7 +23,7 @@ __all__ = ["Plan", "infer_dim", "make_plan", "open_input", "suffixed", "with_rat
 
 # Longest axis of the built-in demo: a minute on two cores.
 _DEMO_SIZE = {1: 2048, 2: 320, 3: 40}
-_SUFFIX = {2: ".png", 3: ".nii.gz"}
+_SUFFIX = {1: ".csv", 2: ".png", 3: ".nii.gz"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +50,21 @@ class Plan:
     batch: bool = False
     remark: str = ""
 
-    def open(self, seed: int, *, overwrite: bool) -> Iterator[tuple[Callable[[], Inputs], Path]]:
+    def open(
+        self, seed: int, *, overwrite: bool, rate: float | None = None
+    ) -> Iterator[tuple[Callable[[], Inputs], Path]]:
         """For each transfer what reads its inputs, and its output; styles are read once.
 
         Args:
             seed: of samples.
             overwrite: replace existing results.
+            rate: samples per second of signals whose files do not say it.
 
         Raises:
             ConvndError: a single content, a style or the start cannot be read, or the output not
                 be written; before any work is done.
         """
-        read = partial(open_input, dim=self.dim, seed=seed)
+        read = partial(open_input, dim=self.dim, seed=seed, rate=rate)
         first: Grid | None = None
         if not self.batch:
             io.check_output(self.outputs[0], overwrite=overwrite)
@@ -265,7 +268,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _result_names(contents: Sequence[str | None], dim: int) -> list[str]:
-    # Arrays go back into arrays, which hold anything; other kinds into the usual one of the rank.
+    # Arrays go back into arrays, which hold anything, and signals into their own format, for no
+    # other keeps all that it knows; the rest into the usual one of the rank.
     split = []
     for content in contents:
         name = Path(content or "").name
@@ -282,6 +286,10 @@ def _result_names(contents: Sequence[str | None], dim: int) -> list[str]:
     return [
         # x.png and x.jpg in one folder must not go to one file.
         f"{stem if stems.count(stem) == 1 else stem + ending}_stylized"
-        + (ending.lower() if ending.lower() in (".npy", ".npz") else _SUFFIX.get(dim, ".npz"))
+        + (ending.lower() if _keeps(ending.lower(), dim) else _SUFFIX.get(dim, ".npz"))
         for stem, ending in split
     ]
+
+
+def _keeps(ending: str, dim: int) -> bool:
+    return ending in (".npy", ".npz") or (dim == 1 and io.is_written(ending))

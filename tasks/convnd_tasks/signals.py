@@ -156,7 +156,7 @@ def _check_leads(role: str, grid: Grid) -> None:
             )
         if bool((finite == finite[0]).all()):
             raise InputFileError(
-                f"{role}: expected a lead {name} that changes, got {finite[0].item():g} throughout; "
+                f"{role}: expected a lead {name} that changes, got only {finite[0].item():g}; "
                 "remove that lead"
             )
 

@@ -131,7 +131,7 @@ def _likeness(content: Grid, result: Grid, style: Grid, leads: Sequence[str]) ->
     }
     unit = "mV" if per_millivolt(result) is not None else "units"
     table: tuple[tuple[str, str, str, str, Callable[[Any, Any, float], float]], ...] = (
-        ("psd_distance", "dB", "lower", "RMS difference of power spectra from 0.5 Hz", psd_distance),
+        ("psd_distance", "dB", "lower", "RMS difference of spectra from 0.5 Hz", psd_distance),
         (
             "beat_correlation", "", "higher",
             "correlation of the mean beats at their R peaks", beat_correlation,
