@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.formats import Format, decoding
-from convnd.io.signal import MAX_SAMPLES, Signal, optional, signal_grid
+from convnd.io.signal import MAX_SAMPLES, Signal, optional, quiet, signal_grid
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -36,7 +36,7 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
         DependencyError: pydicom is missing.
     """
     pydicom = optional("pydicom", f"read {path}")
-    with decoding(path, "a DICOM file"):
+    with decoding(path, "a DICOM file"), quiet():
         data = pydicom.dcmread(path)
         groups = list(data.get("WaveformSequence", ()))
         if not groups:

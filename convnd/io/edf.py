@@ -9,7 +9,6 @@ widens when the result goes beyond it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from convnd.io.signal import (
     Annotation,
     Signal,
     optional,
+    quiet,
     sampling_rate,
     signal_grid,
     signal_of,
@@ -198,18 +198,17 @@ def _write_edf(
             }
         )
     kind = pyedflib.FILETYPE_EDFPLUS if bits == 16 else pyedflib.FILETYPE_BDFPLUS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a duration was chosen by us
-        with pyedflib.EdfWriter(str(path), len(channels), kind) as file:
-            if known.get("header"):
-                file.setHeader(known["header"])
-            if signal.start is not None:
-                file.setStartdatetime(signal.start.replace(tzinfo=None))
-            file.setDatarecordDuration(record_seconds)
-            file.setSignalHeaders(channels)
-            file.writeSamples(samples, digital=True)
-            for mark in signal.annotations:
-                file.writeAnnotation(mark.seconds, mark.duration or -1, mark.text)
+    # It warns that a duration was chosen by us.
+    with quiet(), pyedflib.EdfWriter(str(path), len(channels), kind) as file:
+        if known.get("header"):
+            file.setHeader(known["header"])
+        if signal.start is not None:
+            file.setStartdatetime(signal.start.replace(tzinfo=None))
+        file.setDatarecordDuration(record_seconds)
+        file.setSignalHeaders(channels)
+        file.writeSamples(samples, digital=True)
+        for mark in signal.annotations:
+            file.writeAnnotation(mark.seconds, mark.duration or -1, mark.text)
 
 
 def _record(count: int, rate: float) -> float:

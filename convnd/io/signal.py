@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "Signal",
     "describe",
     "optional",
+    "quiet",
     "sampling_rate",
     "signal_grid",
     "signal_of",
@@ -168,11 +170,18 @@ def optional(package: str, what: str) -> Any:
         DependencyError: it is not installed; the message says how to.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return importlib.import_module(package)
     except ImportError as error:
         raise DependencyError(
             f"{what}: expected the package {package.split('.')[0]}, got none installed; "
             'pip install "convnd-toolkit[signals]"'
         ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to themselves what libraries warn of that their users cannot change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -18,6 +18,7 @@ from convnd.io.signal import (
     Annotation,
     Signal,
     optional,
+    quiet,
     sampling_rate,
     signal_grid,
     signal_of,
@@ -50,7 +51,7 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     wfdb = optional("wfdb", f"read {path}")
     name = str(path.with_suffix(""))
-    with decoding(path, "a WFDB record"):
+    with decoding(path, "a WFDB record"), quiet():
         header = wfdb.rdheader(name)
         if not header.n_sig or not header.sig_len:
             raise InputFileError(
@@ -130,21 +131,22 @@ def _write_wfdb(
     else:  # a time of day without a date, which WFDB knows
         times = {"base_time": signal.extra.get("time")}
     rate = sampling_rate(grid)
-    wfdb.wrsamp(
-        path.stem,
-        fs=int(rate) if rate == int(rate) else rate,
-        units=[unit or "NU" for unit in value_units(grid)],
-        sig_name=list(grid.channels),
-        d_signal=whole.astype(np.int64),
-        fmt=[kind] * channels,
-        adc_gain=[1 / step for step in steps],
-        baseline=list(zeros),
-        comments=comments,
-        write_dir=str(path.parent),
-        **times,
-    )
-    if signal.annotations:
-        _write_annotations(wfdb, path, signal, rate)
+    with quiet():
+        wfdb.wrsamp(
+            path.stem,
+            fs=int(rate) if rate == int(rate) else rate,
+            units=[unit or "NU" for unit in value_units(grid)],
+            sig_name=list(grid.channels),
+            d_signal=whole.astype(np.int64),
+            fmt=[kind] * channels,
+            adc_gain=[1 / step for step in steps],
+            baseline=list(zeros),
+            comments=comments,
+            write_dir=str(path.parent),
+            **times,
+        )
+        if signal.annotations:
+            _write_annotations(wfdb, path, signal, rate)
 
 
 def _steps(values: Any) -> tuple[float, ...]:

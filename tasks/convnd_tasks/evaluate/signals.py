@@ -6,13 +6,13 @@ the leads that both have, and kept for each.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convnd.errors import DependencyError, InputFileError
+from convnd.errors import InputFileError
+from convnd.io.signal import optional, quiet, sampling_rate
 from convnd_tasks.evaluate.measure import Measure
 from convnd_tasks.leads import identity_error, lead_key, per_millivolt
 
@@ -32,7 +32,6 @@ __all__ = [
     "r_peaks",
 ]
 
-Signal = "NDArray[np.float64]"
 TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 _LOWEST = 0.5  # Hz: below is where the patient lies
 _BEAT = (0.25, 0.45)  # s before and after the R peak
@@ -83,9 +82,9 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
 def _rhythm(content: Grid, result: Grid, leads: Sequence[str]) -> list[Measure]:
     lead = next((name for name in leads if lead_key(name) == "ii"), leads[0])
-    kept = r_peaks(_lead(content, lead), _rate(content))
-    found = r_peaks(_lead(result, lead), _rate(result))
-    f1, pairs = match_peaks(kept / _rate(content), found / _rate(result), TOLERANCE)
+    kept = r_peaks(_lead(content, lead), sampling_rate(content))
+    found = r_peaks(_lead(result, lead), sampling_rate(result))
+    f1, pairs = match_peaks(kept / sampling_rate(content), found / sampling_rate(result), TOLERANCE)
     error = float("nan")
     if len(pairs) > 1:
         intervals = np.diff(np.array(pairs), axis=0)
@@ -122,12 +121,17 @@ def _likeness(content: Grid, result: Grid, style: Grid, leads: Sequence[str]) ->
             f"evaluate: expected a style with leads of the content ({', '.join(leads)}), got "
             f"{', '.join(style.channels)}; give one that has them, or a single lead"
         )
-    rate = _rate(result)
+    rate = sampling_rate(result)
     # What is measured depends on the sampling rate, so all are brought to the result's.
-    aims = {lead: at_rate(_lead(style, name), _rate(style), rate) for lead, name in pairs.items()}
+    aims = {
+        lead: at_rate(_lead(style, name), sampling_rate(style), rate)
+        for lead, name in pairs.items()
+    }
     both = {
         "value": {lead: _lead(result, lead) for lead in pairs},
-        "before": {lead: at_rate(_lead(content, lead), _rate(content), rate) for lead in pairs},
+        "before": {
+            lead: at_rate(_lead(content, lead), sampling_rate(content), rate) for lead in pairs
+        },
     }
     unit = "mV" if per_millivolt(result) is not None else "units"
     table: tuple[tuple[str, str, str, str, Callable[[Any, Any, float], float]], ...] = (
@@ -177,8 +181,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
         DependencyError: neurokit2 is missing.
     """
     nk = _package("neurokit2")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             cleaned = nk.ecg_clean(_filled(signal), sampling_rate=rate)
             _, found = nk.ecg_peaks(cleaned, sampling_rate=rate)
@@ -313,11 +316,6 @@ def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
     return values if scale is None else values / scale[grid.channels.index(name)]
 
 
-def _rate(grid: Grid) -> float:
-    rate = 1 / grid.spacing[0]
-    return float(round(rate)) if abs(rate - round(rate)) < 1e-6 * rate else rate
-
-
 def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     good = np.isfinite(values)
     if good.all() or not good.any():
@@ -332,14 +330,4 @@ def _mean(values: Any) -> float:
 
 
 def _package(name: str) -> Any:
-    import importlib
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(name)
-    except ImportError as error:
-        raise DependencyError(
-            f"evaluate: expected the package {name.split('.')[0]}, got none installed; "
-            'pip install "convnd-toolkit[signals]"'
-        ) from error
+    return optional(name, "evaluate")
