@@ -77,8 +77,8 @@ class AutocorrelationStatistic:
         return Sums(torch.cat(rows, 1), math.prod(extents))
 
     def summary(self, sums: Sums) -> Tensor:
-        """Autocovariances ``(B, A (lags + 1), C)``, float32."""
-        return self._covariances(sums).flatten(1, 2).float()
+        """Autocovariances ``(B, A (lags + 1), C)``."""
+        return self._covariances(sums).flatten(1, 2)
 
     def _products(self, mine: Tensor, others: Tensor) -> Tensor:
         """``(B, C, *R, n)`` and ``(B, C, *R, m)`` to sums over pairs ``(B, lags + 1, C)``."""
@@ -118,7 +118,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
     """
 
     def summary(self, sums: Sums) -> Tensor:
-        """Decades above the floor ``(B, A (lags + 1), C)``, float32."""
+        """Decades above the floor ``(B, A (lags + 1), C)``."""
         covariances = self._covariances(sums)
         lag = torch.arange(self.lags + 1, dtype=covariances.dtype, device=covariances.device)
         part = lag / (self.lags + 1)
@@ -129,4 +129,4 @@ class SpectrumStatistic(AutocorrelationStatistic):
         turns = torch.cos(torch.pi / self.lags * lag[:, None] * lag)  # (frequency, lag)
         power = torch.einsum("fl,balc->bafc", turns * both, covariances)
         decades: Tensor = torch.log1p(power.clamp_min(0) / _FLOOR) / math.log(10)
-        return decades.flatten(1, 2).float()
+        return decades.flatten(1, 2)

@@ -79,11 +79,11 @@ class DistributionStatistic:
         return Sums(total, math.prod(features.shape[2:]))
 
     def summary(self, sums: Sums) -> Tensor:
-        """The four figures ``(B, 4, C)``, float32; a constant channel has none but its mean."""
+        """The four figures ``(B, 4, C)``; a constant channel has none but its mean."""
         m, s, c, q = (sums.total / sums.count).unbind(1)
         variance = (s - m.square()).clamp_min(1e-12)
         third = c - 3 * m * s + 2 * m**3
         fourth = q - 4 * m * c + 6 * m.square() * s - 3 * m**4
         kurtosis = (fourth / variance.square()).clamp_min(1.0)  # Pearson's inequality
         rows = [m, variance.sqrt(), third / variance**1.5, kurtosis.log()]
-        return torch.stack(rows, 1).float()
+        return torch.stack(rows, 1)
