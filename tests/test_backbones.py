@@ -149,19 +149,27 @@ def test_the_predicted_footprint_counts_what_is_kept(ndim: int) -> None:
     """Bytes of the tensors that autograd holds on to, counted as they are packed away."""
     net = VGG(NARROW, spatial_dims=ndim, in_channels=1)
     x = torch.rand(1, 1, *[32] * ndim).requires_grad_()
-    held: dict[int, int] = {}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if not isinstance(tensor, nn.Parameter) and tensor.shape[0] == 1:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def kept() -> int:
+        held: dict[int, int] = {}
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        features = net(x, [DEEPEST])[DEEPEST]
-    assert features.requires_grad
-    kept = sum(held.values())
-    assert kept <= net.footprint(x.shape[2:], [DEEPEST]) <= 3 * kept
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if not isinstance(tensor, nn.Parameter) and tensor.shape[0] == 1:
+                held[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            features = net(x, [DEEPEST])[DEEPEST]
+        assert features.requires_grad
+        return sum(held.values())
+
+    transient = 3 * 4 * NARROW.widths[0][0] * 32**ndim
+    assert kept() <= net.footprint(x.shape[2:], [DEEPEST]) - transient <= 1.5 * kept()
+    frozen = kept()
+    for parameter in net.parameters():
+        parameter.requires_grad_()
+    assert kept() > 2 * frozen  # what plain automatic differentiation holds on to
 
 
 def test_only_what_is_needed_is_computed_and_kept(generator: torch.Generator) -> None:

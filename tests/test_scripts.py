@@ -14,9 +14,20 @@ ROOT = Path(__file__).parents[1]
 TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", "."]
 SCRIPTS = {
     "examples/any_rank.py": [],
+    "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
     "benchmarks/iteration.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
     "benchmarks/backbones.py": [*TINY, "--pair", "town", "cells"],
+    "benchmarks/patches.py": [
+        "--size",
+        "48",
+        "--inputs",
+        "2",
+        "--repeats",
+        "1",
+        "--json",
+        "out.json",
+    ],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
 }
 

@@ -124,10 +124,11 @@ def load(
     source = BACKBONES[backbone]
     plan = source.plan if layers is None else source.plan.until(layers)
     state = source.weights()
-    kept = {"mean": state["mean"]}
+    # Copies, since a tensor of the file holds on to the memory of all of it.
+    kept = {"mean": state["mean"].clone()}
     for name in plan.convolutions:
         kept[f"{name}.weight"] = change_rank(state[f"{name}.weight"], spatial_dims, inflation)
-        kept[f"{name}.bias"] = state[f"{name}.bias"]
+        kept[f"{name}.bias"] = state[f"{name}.bias"].clone()
     for name in plan.taps:  # matrices (C', C) that act on each position alone
         matrix = state[f"tap.{name}.weight"]
         kept[f"tap.{name}.weight"] = matrix.view(*matrix.shape, *[1] * spatial_dims)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from convnd import shapes
 from convnd.backbones.base import Backbone
+from convnd.backbones.frozen import frozen_conv, frozen_max_pool
 from convnd.errors import ShapeError, UsageError
 from convnd.nn import avg_pool_nd, conv_nd, max_pool_nd
 from convnd.registry import unknown_name
@@ -123,6 +124,7 @@ class VGG(Backbone):
     """
 
     mean: Tensor
+    fast: bool = False
 
     def __init__(
         self,
@@ -184,23 +186,42 @@ class VGG(Backbone):
         h = x - self.mean.view(-1, *[1] * self.spatial_dims)
         h = h.to(next(self.convolutions.parameters()).dtype)
         features: dict[str, Tensor] = {}
-        deepest = max(map(self.layers.index, layers))
-        for name in self.layers[: deepest + 1]:
-            if name.startswith("conv"):
-                h = self.convolutions[name](h, constant)
-            elif name.startswith("relu"):
-                # In place: the backward pass of a convolution does not read its output.
-                h = F.relu(h) if name.replace("relu", "conv") in features else F.relu_(h)
-            else:
-                h = self._pool(h, name, constant)
-            if name in layers:
-                features[name] = self.taps[name](h, ()) if name in self.taps else h
+        place = {name: index for index, name in enumerate(self.layers)}
+        deepest = max(place[name] for name in layers)
+        for name in self.plan.convolutions:
+            if place[name] > deepest:
+                break
+            rectified = name.replace("conv", "relu")
+            behind = self.layers[place[rectified] + 1]
+            relu = place[rectified] <= deepest
+            pool = behind.startswith("pool") and place[behind] <= deepest
+            # What nobody else reads need not exist: values before ReLU, and signs that the
+            # maximum of a pooling tells as well.
+            fused = relu and name not in layers
+            by_pool = fused and pool and rectified not in layers and self.pooling == "max"
+            h = self.convolutions[name](
+                h,
+                constant,
+                relu=fused,
+                keep=rectified in layers and rectified not in self.taps,
+                gate=not by_pool,
+                fast=self.fast,
+            )
+            features[name] = h
+            if relu:
+                h = h if fused else F.relu(h)
+                features[rectified] = self.taps[rectified](h, ()) if rectified in self.taps else h
+            if pool:
+                h = features[behind] = self._pool(h, behind, constant, rectified=by_pool)
+            for unread in [each for each in features if each not in layers]:
+                del features[unread]
         return {name: features[name] for name in layers}
 
     def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.footprint`."""
-        # Every convolution's output, every pooling's and its indices are kept for the way back;
-        # there the two largest neighbours exist as gradients too.
+        # For the way back are kept: features that are asked for, one byte for each other ReLU's
+        # sign, and for each pooling the places of its maxima. Beside them live, for a moment,
+        # a layer's input, its output, and a third one where gradients meet.
         width = next(self.convolutions.parameters()).element_size()
         deepest = max((self.layers.index(name) for name in layers), default=-1)
         kept, largest = 0, 0
@@ -213,13 +234,12 @@ class VGG(Backbone):
             )
             if name.startswith("conv"):
                 channels = next(widths)
-                kept += positions * channels * width
                 largest = max(largest, positions * channels * width)
-            elif name.startswith("pool"):
-                kept += positions * channels * (width + 8)
-        return kept + 2 * largest
+            each = width if name in layers else {"relu": 1, "pool": 9}.get(name[:4], 0)
+            kept += positions * channels * each
+        return kept + 3 * largest
 
-    def _pool(self, h: Tensor, name: str, constant: tuple[int, ...]) -> Tensor:
+    def _pool(self, h: Tensor, name: str, constant: tuple[int, ...], *, rectified: bool) -> Tensor:
         kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]
         if any(extent < width for extent, width in zip(h.shape[2:], kernel, strict=True)):
             raise ShapeError(
@@ -227,6 +247,8 @@ class VGG(Backbone):
                 f"axis to reach {name}, got an input that has shrunk to {tuple(h.shape[2:])} "
                 "before it; use a larger input or shallower layers"
             )
+        if self.pooling == "max":
+            return frozen_max_pool(h, kernel, rectified=rectified)
         return _POOLS[self.pooling](h, kernel)
 
 
@@ -242,10 +264,21 @@ class _Convolution(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(torch.zeros(shape[0]), requires_grad=False) if bias else None
 
-    def forward(self, h: Tensor, constant: tuple[int, ...]) -> Tensor:
+    def forward(
+        self,
+        h: Tensor,
+        constant: tuple[int, ...],
+        *,
+        relu: bool = False,
+        keep: bool = False,
+        gate: bool = True,
+        fast: bool = False,
+    ) -> Tensor:
         weight: Tensor = self.weight
-        padding = [width // 2 for width in weight.shape[2:]]
         for axis in constant:
             weight = weight.sum(axis + 2, keepdim=True)
-            padding[axis] = 0
-        return conv_nd(h, weight, self.bias, padding=padding)
+        if weight.requires_grad:
+            padding = [width // 2 for width in weight.shape[2:]]
+            h = conv_nd(h, weight, self.bias, padding=padding)
+            return F.relu(h) if relu else h
+        return frozen_conv(h, weight, self.bias, relu=relu, keep=keep, gate=gate, fast=fast)

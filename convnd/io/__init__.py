@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convnd.io import array, dicom_waveform, edf, image, nifti, table, wav, wfdb_record
 from convnd.io.atomic import beside, free_path
+from convnd.io.crop import crop
 from convnd.io.formats import (
     Format,
     check_output,
@@ -23,6 +24,7 @@ __all__ = [
     "Format",
     "beside",
     "check_output",
+    "crop",
     "free_path",
     "is_written",
     "read",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
+from convnd.nn import empty_channels_last
 from convnd.stats.base import Sums
 
 __all__ = ["GramStatistic", "gram_matrix"]
@@ -90,5 +91,7 @@ class _Gram(torch.autograd.Function):
         symmetric = (gradient + gradient.mT).to(features.dtype)
         moved = features.movedim(1, -1)  # (B, *S, C)
         if moved.is_contiguous():
-            return (moved.flatten(1, -2) @ symmetric).view(moved.shape).movedim(-1, 1)
+            back = empty_channels_last(features, features.shape[1])
+            torch.matmul(moved.flatten(1, -2), symmetric, out=back.movedim(1, -1).flatten(1, -2))
+            return back
         return (symmetric @ features.flatten(2)).view(features.shape)

@@ -1,0 +1,63 @@
+"""Throughput of the search for patches against the bare forward pass of the same layers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from functools import partial
+from pathlib import Path
+
+import torch
+from common import alternate, machine, median_ratio
+from convnd_tasks import samples
+from convnd_tasks.patches import Input, find_patches, load_network
+
+from convnd import Grid
+
+
+def _same(grid: Grid) -> Grid:
+    return grid
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--inputs", type=int, default=32)
+    parser.add_argument("--layer", default="relu3_1")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    names = samples.styles(2)
+    grids = [
+        samples.style(names[i % len(names)], spatial_dims=2, size=args.size, seed=i // len(names))
+        for i in range(args.inputs)
+    ]
+    network = load_network("compact", [args.layer], spatial_dims=2, in_channels=3)
+    inputs = [Input(f"{i:05d}", partial(_same, grid)) for i, grid in enumerate(grids)]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for grid in grids:
+                network(grid.values, [args.layer])
+
+    def search() -> None:
+        find_patches(network, inputs, {args.layer: []})
+
+    seconds = alternate({"bare": bare, "search": search}, args.repeats)
+    result = {
+        "machine": machine(),
+        "options": {"size": args.size, "inputs": args.inputs, "layer": args.layer},
+        "inputs_per_second": {
+            name: args.inputs / statistics.median(times) for name, times in seconds.items()
+        },
+        "throughput_of_search_to_bare": median_ratio(seconds["bare"], seconds["search"]),
+    }
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The patches that excite a few units most, as a library: positions, values and samples.
+
+python examples/patches_in_python.py photo.jpg another.jpg
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from convnd_tasks.patches import Input, cut_patches, find_patches, load_network
+
+from convnd import io
+
+
+def main(*paths: str) -> None:
+    """Print where the strongest patches of two units are, and how large."""
+    network = load_network("compact", ["relu3_1"], spatial_dims=2, in_channels=3)
+    inputs = [Input(path, partial(io.read, path)) for path in paths]
+    found = find_patches(network, inputs, {"relu3_1": [3, 8]}, top=3)
+    for patch in cut_patches(found, inputs):
+        hit = patch.hit
+        print(
+            f"{hit.layer} unit {hit.unit}, no. {hit.rank}: {hit.value:.3g} in {hit.input} at "
+            f"{[part.start for part in hit.region]}, samples {tuple(patch.grid.values.shape)}"
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

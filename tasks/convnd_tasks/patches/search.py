@@ -1,0 +1,508 @@
+"""From a stream of inputs to the patches that excite the units of a network most."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import queue
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import Backbone
+from convnd.errors import ConvndError, InputFileError, UsageError
+from convnd.grid import Grid
+from convnd.io import crop
+from convnd.nn import resize_nd
+from convnd.shapes import ReceptiveField
+from convnd_tasks.arrays import value_range
+from convnd_tasks.patches.top import Best, peaks
+
+__all__ = [
+    "DISTINCT",
+    "Found",
+    "Hit",
+    "Input",
+    "Patch",
+    "cut_patches",
+    "fields_of",
+    "find_patches",
+    "parse_units",
+    "read_fields",
+]
+
+T = TypeVar("T")
+
+DISTINCT = ("apart", "input", "all")
+"""Of one input: patches that are no neighbours; the best one alone; whatever is strongest."""
+
+_CHANNEL = "\x00"  # between the name of an input and its channel, in the order of ties
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something to look at.
+
+    Args:
+        name: what it is called; also what settles ties, so give each its own.
+        open: reads it; called once in the search, and once more if a patch comes from it.
+    """
+
+    name: str
+    open: Callable[[], Grid]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A unit, and a place that excites it.
+
+    Args:
+        layer: its layer.
+        unit: its channel.
+        rank: 1 for the strongest.
+        value: its activation there.
+        input: name of the input.
+        channel: channel of the input, or None where the network takes all of them together.
+        position: in the feature map.
+        window: what the position sees, as ranges along each axis, beyond the border too.
+        region: the part of it inside of the input.
+    """
+
+    layer: str
+    unit: int
+    rank: int
+    value: float
+    input: str
+    channel: int | None
+    position: tuple[int, ...]
+    window: tuple[range, ...]
+    region: tuple[slice, ...]
+
+    @property
+    def cropped(self) -> bool:
+        """Whether it sees beyond the border, as all of an input smaller than the field does."""
+        return any(
+            (seen.start, seen.stop) != (part.start, part.stop)
+            for seen, part in zip(self.window, self.region, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A hit with its samples, cut from the input in its own units.
+
+    Args:
+        hit: where.
+        grid: values ``(1, C, *region)``; spacing, units and place in space are the input's.
+        shown: the same, mapped to ``[0, 1]`` by the input's own range as the network saw it.
+    """
+
+    hit: Hit
+    grid: Grid
+    shown: Tensor
+
+
+@dataclass
+class Found:
+    """What a search found.
+
+    Args:
+        fields: receptive field of each layer.
+        inputs: how many inputs were looked at.
+        failed: inputs that were not, with the reason.
+    """
+
+    fields: Mapping[str, ReceptiveField]
+    inputs: int = 0
+    failed: dict[str, ConvndError] = field(default_factory=dict)
+    best: dict[tuple[str, int], Best] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def hits(self, layer: str, unit: int) -> list[Hit]:
+        """The strongest of a unit; fewer than asked for where fewer are above zero."""
+        hits = []
+        for rank, (value, key, position) in enumerate(self.best[layer, unit].entries, 1):
+            name, _, channel = key.partition(_CHANNEL)
+            size = self.shapes[name]
+            hits.append(
+                Hit(
+                    layer=layer,
+                    unit=unit,
+                    rank=rank,
+                    value=value,
+                    input=name,
+                    channel=int(channel) if channel else None,
+                    position=position,
+                    window=tuple(
+                        # An axis of one sample is a field constant along it: nothing is beyond.
+                        seen if extent > 1 else range(1)
+                        for seen, extent in zip(
+                            self.fields[layer].window(position), size, strict=True
+                        )
+                    ),
+                    region=self.fields[layer].region(position, size),
+                )
+            )
+        return hits
+
+    def all_hits(self) -> Iterator[Hit]:
+        """Every hit, by layer, unit and rank."""
+        for layer, unit in self.best:
+            yield from self.hits(layer, unit)
+
+    def _trim(self) -> None:
+        """Forget sizes of inputs that nothing kept comes from: memory stays bounded."""
+        kept = {
+            key.partition(_CHANNEL)[0] for best in self.best.values() for _, key, _ in best.entries
+        }
+        self.shapes = {name: size for name, size in self.shapes.items() if name in kept}
+
+
+def find_patches(
+    network: Backbone,
+    inputs: Iterable[Input],
+    units: Mapping[str, Sequence[int]],
+    *,
+    top: int = 9,
+    distinct: str = "apart",
+    size: int = 0,
+    scale: bool = True,
+    batch: int = 1,
+    device: torch.device | str = "cpu",
+    fields: Mapping[str, ReceptiveField] | None = None,
+    watch: Callable[[Input], None] | None = None,
+) -> Found:
+    """Stream inputs through a network once and keep where its units are most excited.
+
+    Decoding runs in a thread of its own, a few inputs ahead. What is kept are values and
+    positions, ``top`` for each unit, however many inputs there are. Only activations above zero
+    count. Equal ones are settled by name and position, so the order of the inputs and ``batch``
+    do not matter (beyond the last bit of a convolution, which some libraries round differently
+    for other batches).
+
+    Args:
+        network: its features are taken as they are; see `convnd_tasks.patches.load_network`.
+        inputs: any number, read one after the other. An input with as many channels as the
+            network takes goes in whole; for a network of one channel, each channel of the input
+            is a field of its own.
+        units: for each layer the channels to look at; an empty sequence stands for all.
+        top: patches for each unit.
+        distinct: one of `DISTINCT`. Neighbours are positions whose receptive fields overlap by
+            more than half along every axis.
+        size: samples along the longest axis to bring inputs to; 0 leaves them as they are.
+        scale: map values that are not RGB to ``[0, 1]`` by their percentiles, as the backbones
+            expect; False hands them over as they are, gaps as zeros.
+        batch: inputs of one size to run together.
+        device: where.
+        fields: of the layers, where the network's own are not to be used.
+        watch: is told of every input when it is done.
+
+    Raises:
+        UnknownNameError: no such layer.
+        UsageError: no such unit, or an option is out of range.
+
+    An input that cannot be read, or is too small for the network, is left out and named in
+    ``failed``.
+    """
+    if distinct not in DISTINCT:
+        raise UsageError(
+            f"distinct: expected one of {', '.join(DISTINCT)}, got {distinct!r}; choose one"
+        )
+    if top < 1 or batch < 1:
+        raise UsageError(
+            f"patches: expected top and batch of at least 1, got {top}, {batch}; correct them"
+        )
+    layers = list(units)
+    known = fields_of(network, layers) if fields is None else dict(fields)
+    network = network.to(device)
+    found = Found(known)
+    chosen: dict[str, list[int]] = {}
+    waiting: list[tuple[str, Tensor]] = []
+
+    def run() -> None:
+        if not waiting:
+            return
+        x = torch.cat([values for _, values in waiting]).to(device)
+        names = [name for name, _ in waiting]
+        waiting.clear()
+        try:
+            with torch.inference_mode():
+                features = network(x, layers)
+                for layer in layers:
+                    if layer not in chosen:
+                        chosen[layer] = _check_units(layer, units[layer], features[layer].shape[1])
+                    apart = _apart(known[layer], distinct)
+                    for name, maps in zip(names, features[layer], strict=True):
+                        _collect(found, layer, chosen[layer], name, maps, top, apart, distinct)
+        except InputFileError:
+            raise
+        except (ConvndError, RuntimeError) as error:
+            if isinstance(error, UsageError) and not _is_shape(error):
+                raise
+            for name in {name.partition(_CHANNEL)[0] for name in names}:
+                found.failed[name] = InputFileError(
+                    f"{name}: expected an input that reaches {layers[-1]}, got "
+                    f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower layers"
+                )
+
+    for item, read in _ahead(inputs, lambda item: read_fields(item, network, size, scale)):
+        if isinstance(read, ConvndError):
+            found.failed[item.name] = read
+        else:
+            shape, parts = read
+            found.shapes[item.name] = shape
+            for part in parts:
+                if waiting and waiting[0][1].shape != part[1].shape:
+                    run()
+                waiting.append(part)
+                if len(waiting) == batch:
+                    run()
+        found.inputs += 1
+        if found.inputs % 256 == 0 and not waiting:
+            found._trim()
+        if watch is not None:
+            watch(item)
+    run()
+    found._trim()
+    for layer in layers:
+        for unit in chosen.get(layer, units[layer]):
+            found.best.setdefault((layer, unit), Best(top))
+    return found
+
+
+def cut_patches(
+    found: Found, inputs: Iterable[Input], *, size: int = 0, scale: bool = True
+) -> Iterator[Patch]:
+    """Cut what was found out of the inputs, each of which is read once; ordered by input.
+
+    Args:
+        found: by `find_patches`.
+        inputs: the same as in the search; those without a hit are not opened.
+        size: as in the search.
+        scale: as in the search.
+
+    Raises:
+        ConvndError: an input cannot be read any more.
+    """
+    wanted: dict[str, list[Hit]] = {}
+    for hit in found.all_hits():
+        wanted.setdefault(hit.input, []).append(hit)
+    for item in inputs:
+        hits = wanted.pop(item.name, [])
+        if not hits:
+            continue
+        grid = _opened(item, size)
+        shown = _scaled(grid, scale)
+        for hit in hits:
+            part = crop(grid, hit.region)
+            view = shown[(slice(None), slice(None), *hit.region)]
+            if hit.channel is not None and grid.values.shape[1] > 1:
+                part = dataclasses.replace(
+                    part,
+                    values=part.values[:, hit.channel : hit.channel + 1],
+                    channels=part.channels[hit.channel : hit.channel + 1],
+                )
+                view = view[:, hit.channel : hit.channel + 1]
+            yield Patch(hit, part, view.clone())
+
+
+def fields_of(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
+    """The receptive fields of layers.
+
+    Raises:
+        UnknownNameError: no such layer.
+        UsageError: the network does not know them.
+    """
+    network.check(torch.zeros(1, network.in_channels, *[1] * network.spatial_dims), layers)
+    missing = [name for name in layers if name not in network.fields]
+    if missing:
+        raise UsageError(
+            f"patches: expected the receptive field of {', '.join(missing)}, got a network that "
+            "does not tell; use convnd_tasks.patches.own_network"
+        )
+    return {name: network.fields[name] for name in layers}
+
+
+def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[int]:
+    """Which units ``"0-15"``, ``"3,7,20-22"``, ``"random:16"`` or ``"all"`` stand for.
+
+    Args:
+        text: as people type it.
+        channels: how many units the layer has.
+        layer: its name, for the message.
+        seed: of ``random``.
+
+    Raises:
+        UsageError: it is none of these, or names a unit that is not there.
+
+    >>> parse_units("3,0-1", 8, layer="relu1_1"), len(parse_units("random:4", 8, layer="x"))
+    ([3, 0, 1], 4)
+    """
+    wrong = UsageError(
+        f"--units: expected numbers from 0 to {channels - 1} for {layer} (0-15 or 3,7), "
+        f"random:16 or all, got {text!r}; choose from these"
+    )
+    if text == "all":
+        return list(range(channels))
+    kind, _, amount = text.partition(":")
+    if kind == "random":
+        if not amount.isdigit() or not int(amount) > 0:
+            raise wrong
+        drawn = random.Random(seed).sample(range(channels), min(int(amount), channels))
+        return sorted(drawn)
+    units: list[int] = []
+    for word in text.split(","):
+        low, dash, high = word.strip().partition("-")
+        ends = [low, high if dash else low]
+        if not all(end.isdigit() for end in ends) or int(ends[1]) < int(ends[0]):
+            raise wrong
+        if int(ends[1]) >= channels:
+            raise wrong
+        units += [unit for unit in range(int(ends[0]), int(ends[1]) + 1) if unit not in units]
+    return units
+
+
+def _check_units(layer: str, units: Sequence[int], channels: int) -> list[int]:
+    bad = [unit for unit in units if not 0 <= unit < channels]
+    if bad:
+        raise UsageError(
+            f"units: expected numbers from 0 to {channels - 1} for {layer}, got {bad[0]}; "
+            "choose from these"
+        )
+    return list(units) or list(range(channels))
+
+
+def _is_shape(error: ConvndError) -> bool:
+    from convnd.errors import ShapeError
+
+    return isinstance(error, ShapeError)
+
+
+def _apart(known: ReceptiveField, distinct: str) -> list[int]:
+    if distinct == "all":
+        return [0] * known.ndim
+    # Fields at distance d·stride share size − d·stride samples; neighbours share more than half.
+    return [
+        max(1, math.ceil(size / 2 / stride))
+        for size, stride in zip(known.size, known.stride, strict=True)
+    ]
+
+
+def _collect(
+    found: Found,
+    layer: str,
+    units: Sequence[int],
+    name: str,
+    maps: Tensor,
+    top: int,
+    apart: Sequence[int],
+    distinct: str,
+) -> None:
+    best = [found.best.setdefault((layer, unit), Best(top)) for unit in units]
+    whole = list(units) == list(range(len(maps)))
+    maps = maps if whole else maps[list(units)]
+    limits = [each.threshold for each in best]
+    for each, places in zip(
+        best, peaks(maps.float(), 1 if distinct == "input" else top, apart, limits), strict=True
+    ):
+        if not places:
+            continue
+        entries = [(value, name, position) for value, position in places]
+        if distinct == "input":  # channels of one input count as one
+            title = name.partition(_CHANNEL)[0]
+            same = [e for e in each.entries if e[1].partition(_CHANNEL)[0] == title]
+            each.entries = [e for e in each.entries if e not in same]
+            entries = sorted([*entries, *same], key=lambda e: (-e[0], e[1], e[2]))[:1]
+        each.offer(entries)
+
+
+def _opened(item: Input, size: int) -> Grid:
+    grid = item.open()
+    if size:
+        from convnd_tasks.style_transfer import fit
+
+        target = fit(grid.shape, size)
+        if target != grid.shape:
+            grid = grid.with_values(resize_nd(grid.values, target, mode="linear"))
+    return grid
+
+
+def _scaled(grid: Grid, scale: bool) -> Tensor:
+    values = grid.values
+    if grid.channels == ("R", "G", "B"):
+        return values
+    if not scale:
+        return torch.nan_to_num(values)
+    low, high = value_range(values)
+    middle = (low + high) / 2
+    values = torch.where(torch.isfinite(values), values, middle)
+    return (values - low) / (high - low)
+
+
+def read_fields(
+    item: Input, network: Backbone, size: int, scale: bool
+) -> tuple[tuple[int, ...], list[tuple[str, Tensor]]]:
+    """The shape of an input, and what of it goes through the network, each with its name."""
+    grid = _opened(item, size)
+    if grid.ndim != network.spatial_dims:
+        raise InputFileError(
+            f"{item.name}: expected {network.spatial_dims} spatial axes, got {grid.ndim}; "
+            f"use --dim {grid.ndim} or another file"
+        )
+    values = _scaled(grid, scale)
+    channels = values.shape[1]
+    if channels == network.in_channels:
+        return grid.shape, [(item.name, values)]
+    if network.in_channels != 1:
+        raise InputFileError(
+            f"{item.name}: expected {network.in_channels} channels, got {channels}; "
+            "convert the file, or use a network that takes them"
+        )
+    return grid.shape, [
+        (f"{item.name}{_CHANNEL}{at:04d}", values[:, at : at + 1]) for at in range(channels)
+    ]
+
+
+def _ahead(
+    inputs: Iterable[Input], read: Callable[[Input], T], depth: int = 2
+) -> Iterator[tuple[Input, T | ConvndError]]:
+    """Inputs with what ``read`` makes of them or the error it raised, made in a thread ahead."""
+    line: queue.Queue[tuple[Input, T | ConvndError] | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[Input, T | ConvndError] | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                line.put(entry, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for item in inputs:
+                if stop.is_set():
+                    return
+                try:
+                    put((item, read(item)))
+                except ConvndError as error:
+                    put((item, error))
+            put(None)
+        except BaseException as error:  # the caller's iterator; raised where it is waited for
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (entry := line.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry
+    finally:
+        stop.set()
+        thread.join()

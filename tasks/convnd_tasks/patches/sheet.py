@@ -1,0 +1,67 @@
+"""The picture of a layer: each unit's patches in a square, units side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["sheet"]
+
+_GAP, _SPACE, _LABEL, _MARGIN = 2, 14, 18, 14
+_WIDEST = 1800
+
+
+def sheet(
+    tiles: Mapping[str, Sequence[NDArray[np.uint8] | None]], *, top: int = 9
+) -> NDArray[np.uint8]:
+    """Arrange tiles as in figure 2 of Zeiler and Fergus (2013).
+
+    Args:
+        tiles: for each label its pictures, strongest first; None, or none at
+            all, leaves a place empty.
+        top: places for each.
+
+    Returns:
+        ``(H, W, 3)``, 8-bit.
+
+    >>> tile = np.zeros((8, 8, 3), np.uint8)
+    >>> sheet({"unit 0": [tile] * 9, "unit 1": [tile]}).shape
+    (74, 110, 3)
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    shapes = [tile.shape for row in tiles.values() for tile in row if tile is not None]
+    # Planes of scans of another spacing are of another width.
+    high = max((shape[0] for shape in shapes), default=32)
+    wide = max((shape[1] for shape in shapes), default=32)
+    columns = math.ceil(math.sqrt(top))
+    rows = math.ceil(top / columns)
+    block = columns * (wide + _GAP) - _GAP, rows * (high + _GAP) - _GAP + _LABEL
+    cell = max(block[0], 34) + _SPACE, block[1] + _SPACE
+    across = max(1, min(len(tiles), (_WIDEST - 2 * _MARGIN) // cell[0]))
+    # About three units wide for two high.
+    across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
+    down = math.ceil(len(tiles) / across)
+    size = across * cell[0] - _SPACE + 2 * _MARGIN, down * cell[1] - _SPACE + 2 * _MARGIN
+    canvas = Image.new("RGB", (max(1, size[0]), max(1, size[1])), (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(12)
+    for number, (label, row) in enumerate(tiles.items()):
+        left = _MARGIN + number % across * cell[0]
+        upper = _MARGIN + number // across * cell[1]
+        draw.text((left, upper), label, fill=(70, 78, 88), font=font)
+        for place in range(top):
+            x = left + place % columns * (wide + _GAP)
+            y = upper + _LABEL + place // columns * (high + _GAP)
+            tile = row[place] if place < len(row) else None
+            if tile is None:
+                draw.rectangle((x, y, x + wide - 1, y + high - 1), outline=(225, 229, 233))
+            else:
+                canvas.paste(Image.fromarray(tile), (x, y))
+    return np.asarray(canvas)

@@ -1,0 +1,292 @@
+"""The patches found are the known ones; what is cut is what the unit sees."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from convnd_tasks.patches import (
+    Input,
+    cut_patches,
+    find_patches,
+    load_network,
+    own_network,
+    parse_units,
+    probe_field,
+)
+from torch import nn
+
+from convnd import Grid, io
+from convnd.backbones import ModuleBackbone
+from convnd.errors import InputFileError, ShapeError, UnknownNameError, UsageError
+from convnd.nn import ConvNd, MaxPoolNd
+from convnd.shapes import Layer, ReceptiveField
+
+RANKS = (1, 2, 3)
+
+
+def _named(values: dict[str, np.ndarray]) -> list[Input]:
+    def reader(array: np.ndarray) -> Callable[[], Grid]:
+        return lambda: Grid(values=torch.from_numpy(array)[None, None].float())
+
+    return [Input(name, reader(array)) for name, array in values.items()]
+
+
+def _templates(ndim: int) -> np.ndarray:
+    """Three known filters of whole numbers, 3 wide, of one energy: the same numbers shuffled."""
+    numbers = np.random.default_rng(ndim).permutation(np.arange(3**ndim) - 3**ndim // 2)
+    numbers[numbers >= 0] += 1  # a zero at an end would make shifted copies equal
+    mixed = [np.roll(numbers, unit).reshape([3] * ndim) for unit in range(3)]
+    return np.stack(mixed)[:, None].astype(np.float32)
+
+
+def _matched(ndim: int) -> nn.Module:
+    conv = ConvNd(1, 3, 3, spatial_dims=ndim, bias=False)
+    conv.load_state_dict({"weight": torch.from_numpy(_templates(ndim))})
+    return nn.Sequential(conv, nn.ReLU())
+
+
+def _planted(ndim: int) -> tuple[dict[str, np.ndarray], dict[tuple[int, str], tuple[int, ...]]]:
+    """Empty fields with one scaled copy of a filter in each, and where."""
+    values, places = {}, {}
+    rng = np.random.default_rng(7)
+    for number, unit in itertools.product(range(4), range(3)):
+        field = np.zeros([12] * ndim, np.float32)
+        at = tuple(rng.integers(1, 9, size=ndim))
+        field[tuple(slice(i, i + 3) for i in at)] = (number + 1) * _templates(ndim)[unit, 0]
+        values[f"{number}-{unit}"] = field
+        places[unit, f"{number}-{unit}"] = tuple(int(i) for i in at)
+    return values, places
+
+
+@pytest.mark.parametrize("ndim", RANKS)
+def test_known_filters_find_their_patches(ndim: int) -> None:
+    values, places = _planted(ndim)
+    network = own_network(_matched(ndim), ["1"])
+    inputs = _named(values)
+    found = find_patches(network, inputs, {"1": []}, top=2, distinct="input", scale=False)
+    energy = (_templates(ndim) ** 2).reshape(3, -1).sum(1)
+    for unit in range(3):
+        first = found.hits("1", unit)[0]
+        # By Cauchy and Schwarz a filter answers most to itself among patches of one energy;
+        # 4 times itself beats every other that was planted here.
+        assert first.input == f"3-{unit}"
+        assert first.position == places[unit, first.input]
+        assert first.value == 4 * energy[unit]
+    for patch in cut_patches(found, inputs, scale=False):
+        hit = patch.hit
+        seen = tuple(slice(i, i + 3) for i in hit.position)
+        np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), values[hit.input][seen])
+
+
+def _positive(ndim: int) -> nn.Sequential:
+    """Weights above zero, so that no gradient vanishes by chance."""
+    net = nn.Sequential(
+        ConvNd(1, 2, 3, spatial_dims=ndim, padding=1),
+        nn.ReLU(),
+        nn.AvgPool1d(2) if ndim == 1 else [nn.AvgPool2d, nn.AvgPool3d][ndim - 2](2),
+        ConvNd(2, 2, 3, spatial_dims=ndim, dilation=2, stride=2),
+    )
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, 0.5, 1)
+    return net
+
+
+@pytest.mark.parametrize("ndim", RANKS)
+def test_what_is_cut_is_where_the_gradient_is_not_zero(ndim: int) -> None:
+    net = _positive(ndim)
+    network = own_network(net, ["3"])
+    array = np.random.default_rng(3).random([19] * ndim).astype(np.float32) + 0.1
+    inputs = _named({"a": array})
+    found = find_patches(network, inputs, {"3": [0, 1]}, distinct="all", top=50, scale=False)
+    hits = list(found.all_hits())
+    assert len(hits) > 4
+    for hit in hits[:: max(1, len(hits) // 12)]:
+        x = torch.from_numpy(array)[None, None].requires_grad_()
+        (gradient,) = torch.autograd.grad(net(x)[(0, hit.unit, *hit.position)], x)
+        touched = torch.nonzero(gradient[0, 0])
+        low, high = touched.amin(0).tolist(), (touched.amax(0) + 1).tolist()
+        # With dilation after pooling the hull has no holes, so the box is the set itself.
+        assert [(part.start, part.stop) for part in hit.region] == list(zip(low, high, strict=True))
+        assert len(touched) == np.prod([b - a for a, b in zip(low, high, strict=True)])
+        assert hit.cropped == any(w.start < 0 or w.stop > 19 for w in hit.window)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_probed_fields_are_those_of_the_geometry(ndim: int) -> None:
+    stack = [
+        Layer.build("conv", ndim, kernel=5, channels=2, stride=2, padding=1),
+        Layer.build("maxpool", ndim, kernel=2),
+        Layer.build("conv", ndim, kernel=3, channels=2, dilation=2),
+    ]
+    net = nn.Sequential(
+        ConvNd(1, 2, 5, spatial_dims=ndim, stride=2, padding=1),
+        MaxPoolNd(2, spatial_dims=ndim),
+        ConvNd(2, 2, 3, spatial_dims=ndim, dilation=2),
+    )
+    with torch.no_grad():
+        net[0].weight.zero_()  # what a unit is wired to see does not hang on its weights
+    expected = ReceptiveField.identity(ndim)
+    for layer in stack:
+        expected = expected.after(layer)
+    network = ModuleBackbone(net, ["2"], spatial_dims=ndim, in_channels=1)
+    assert probe_field(network, "2") == expected
+
+
+def test_probing_says_what_it_cannot_tell() -> None:
+    whole = nn.Sequential(nn.Conv1d(1, 2, 3), nn.InstanceNorm1d(2))
+    with pytest.raises(UsageError, match="layer 1: expected equal windows at equal whole steps"):
+        own_network(whole, ["1"])
+    with pytest.raises(UsageError, match="expected a module with a convolution, got none"):
+        own_network(nn.Sequential(nn.ReLU()), ["0"])
+
+
+@pytest.mark.parametrize("distinct", ["apart", "input", "all"])
+def test_order_and_batch_do_not_matter(distinct: str) -> None:
+    rng = np.random.default_rng(5)
+    # Few whole numbers, so that there are ties everywhere, and sums are exact.
+    values = {f"n{i:02d}": rng.integers(0, 2, (9, 9)).astype(np.float32) for i in range(20)}
+    network = own_network(_matched(2), ["1"])
+    results = []
+    for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7)):
+        inputs = _named(values)
+        random.Random(seed).shuffle(inputs)
+        found = find_patches(
+            network, inputs, {"1": []}, top=5, distinct=distinct, batch=batch, scale=False
+        )
+        results.append(list(found.all_hits()))
+    assert len(results[0]) == 15
+    assert all(result == results[0] for result in results)
+
+
+def _brute(
+    values: dict[str, np.ndarray], distinct: str, top: int
+) -> list[list[tuple[object, ...]]]:
+    """Every answer of every filter, listed and sorted: slow and plain."""
+    lists: list[object] = []
+    for filt in _templates(1)[:, 0]:
+        rows = []
+        for name, signal in values.items():
+            rows += [
+                (-float((signal[i : i + 3] * filt).sum()), name, i) for i in range(len(signal) - 2)
+            ]
+        kept: list[tuple[float, str, int]] = []
+        for value, name, at in sorted(rows):
+            same = [k for _, n, k in kept if n == name]
+            near = [k for k in same if abs(k - at) < 2]  # sharing 2 or 3 of 3 samples
+            if value < 0 and not (near if distinct == "apart" else same and distinct == "input"):
+                kept.append((value, name, at))
+        lists.append([(name, (at,), -value) for value, name, at in kept[:top]])
+    return lists
+
+
+@pytest.mark.parametrize("distinct", ["apart", "input", "all"])
+def test_as_a_plain_search_finds(distinct: str) -> None:
+    rng = np.random.default_rng(8)
+    values = {f"n{i}": rng.integers(-2, 3, 40).astype(np.float32) for i in range(4)}
+    network = own_network(_matched(1), ["1"])
+    found = find_patches(network, _named(values), {"1": []}, distinct=distinct, scale=False)
+    got = [[(h.input, h.position, h.value) for h in found.hits("1", unit)] for unit in range(3)]
+    assert got == _brute(values, distinct, 9)
+
+
+def test_memory_holds_positions_only() -> None:
+    network = own_network(_matched(1), ["1"])
+    opened = []
+
+    def make(number: int) -> Grid:
+        opened.append(number)
+        rng = np.random.default_rng(number)
+        return Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
+
+    inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(3000))  # seen once, a stream
+    found = find_patches(network, inputs, {"1": []}, top=3, scale=False, batch=50)
+    assert found.inputs == 3000
+    assert opened == list(range(3000))
+    assert sum(len(best.entries) for best in found.best.values()) == 9
+    assert len(found.shapes) <= 9
+
+
+def test_inputs_that_fail_are_left_out_and_named() -> None:
+    def broken() -> Grid:
+        raise InputFileError("read x: expected a picture, got noise; save it again")
+
+    network = own_network(_matched(2), ["1"])
+    good = _named({"good": np.eye(5, dtype=np.float32), "small": np.ones((2, 2), np.float32)})
+    flat = _named({"flat": np.ones(5, np.float32)})
+    found = find_patches(
+        network, [Input("bad", broken), *good, *flat], {"1": []}, scale=False, distinct="all"
+    )
+    assert set(found.failed) == {"bad", "small", "flat"}
+    assert "expected 2 spatial axes, got 1; use --dim 1" in str(found.failed["flat"])
+    assert "small: expected an input that reaches 1" in str(found.failed["small"])
+    assert {hit.input for hit in found.all_hits()} == {"good"}
+
+
+def test_input_smaller_than_the_field_is_marked() -> None:
+    network = load_network("compact", ["relu3_1"], spatial_dims=2, in_channels=3)
+    grid = Grid(values=torch.rand(1, 3, 12, 40), channels=("R", "G", "B"))
+    found = find_patches(network, [Input("small", lambda: grid)], {"relu3_1": [0, 1, 2, 3]})
+    hits = list(found.all_hits())
+    assert hits
+    assert all(hit.cropped for hit in hits)
+    assert all(part.stop <= n for hit in hits for part, n in zip(hit.region, (12, 40), strict=True))
+
+
+def test_compact_shows_its_own_units() -> None:
+    network = load_network("compact", ["conv1_1", "relu1_1"], spatial_dims=2, in_channels=3)
+    with torch.inference_mode():
+        got = network(torch.rand(1, 3, 8, 8), ["conv1_1", "relu1_1"])
+    torch.testing.assert_close(got["relu1_1"], got["conv1_1"].clamp_min(0))
+
+
+def test_channels_of_a_recording_are_fields_of_their_own() -> None:
+    network = own_network(_matched(1), ["1"])
+    quiet, loud = np.zeros(20, np.float32), np.zeros(20, np.float32)
+    loud[5:8] = _templates(1)[0, 0]
+    grid = Grid(values=torch.from_numpy(np.stack([quiet, loud]))[None], channels=("I", "II"))
+    inputs = [Input("ecg", lambda: grid)]
+    found = find_patches(network, inputs, {"1": [0]}, top=1, scale=False)
+    (patch,) = cut_patches(found, inputs, scale=False)
+    assert (patch.hit.channel, patch.hit.position, patch.grid.channels) == (1, (5,), ("II",))
+    np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), loud[5:8])
+
+
+def test_cut_volume_lies_where_it_lay(tmp_path: Path) -> None:
+    affine = np.array([[0, -0.7, 0, 5], [0.6, 0, 0.1, -3], [0, 0, 5, 40], [0, 0, 0, 1]])
+    data = np.random.default_rng(1).random((8, 9, 7)).astype(np.float32)
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_sform(affine, 1)
+    nib.save(image, tmp_path / "scan.nii")
+    part = io.crop(io.read(tmp_path / "scan.nii"), (slice(2, 5), slice(3, 9), slice(1, 2)))
+    io.write(tmp_path / "part.nii.gz", part)
+    back = nib.load(tmp_path / "part.nii.gz")
+    np.testing.assert_array_equal(back.get_fdata().astype(np.float32), data[2:5, 3:9, 1:2])
+    np.testing.assert_allclose(back.affine @ [0, 0, 0, 1], image.affine @ [2, 3, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(back.affine[:3, :3], image.affine[:3, :3], atol=1e-5)
+    with pytest.raises(ShapeError, match=r"crop: expected a region inside of \(8, 9, 7\)"):
+        io.crop(io.read(tmp_path / "scan.nii"), (slice(2, 9), slice(0, 1), slice(0, 1)))
+
+
+def test_names_and_numbers_that_are_wrong() -> None:
+    network = own_network(_matched(1), ["1"])
+    inputs = _named({"a": np.ones(9, np.float32)})
+    with pytest.raises(UnknownNameError, match="layer: expected one of 1, got 'relu9'"):
+        find_patches(network, inputs, {"relu9": []})
+    with pytest.raises(UsageError, match="units: expected numbers from 0 to 2 for 1, got 3"):
+        find_patches(network, inputs, {"1": [3]}, scale=False)
+    with pytest.raises(UsageError, match="distinct: expected one of apart, input, all"):
+        find_patches(network, inputs, {"1": []}, distinct="some")
+    with pytest.raises(UsageError, match="top and batch of at least 1, got 0, 1"):
+        find_patches(network, inputs, {"1": []}, top=0)
+    for text in ("9", "2-1", "x", "random:", "random:x", "", "1,,2", "-1"):
+        with pytest.raises(UsageError, match="--units: expected numbers from 0 to 7 for relu1_1"):
+            parse_units(text, 8, layer="relu1_1")
+    assert parse_units("0-2,1,7", 8, layer="x") == [0, 1, 2, 7]
+    assert parse_units("random:99", 8, layer="x") == list(range(8))

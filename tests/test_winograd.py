@@ -1,0 +1,161 @@
+"""The fast convolution is the convolution; layers that are not trained give torch's gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import correlate
+from torch import Tensor, nn
+
+from convnd.backbones import VGG, VGG19, Precision, VGGPlan
+from convnd.backbones.frozen import frozen_conv, frozen_max_pool
+from convnd.errors import ShapeError
+from convnd.nn import winograd_conv_nd, winograd_pays
+
+SIZES = [(1,), (4,), (13,), (1500,), (1, 9), (8, 8), (9, 14), (70, 33), (4, 5, 3), (1, 8, 6)]
+CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def by_hand(x: Tensor, weight: Tensor) -> np.ndarray:
+    """SciPy, one pair of channels at a time, in double precision."""
+    planes = [
+        [
+            sum(
+                correlate(plane, taps, mode="constant")
+                for plane, taps in zip(item, each, strict=True)
+            )
+            for each in weight.double().numpy()
+        ]
+        for item in x.double().numpy()
+    ]
+    return np.array(planes)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_the_convolution(size: tuple[int, ...], generator: torch.Generator) -> None:
+    x = torch.randn(2, 5, *size, generator=generator)
+    weight = torch.randn(7, 5, *[3] * len(size), generator=generator)
+    bias = torch.randn(7, generator=generator)
+    wanted = by_hand(x, weight) + bias.view(-1, *[1] * len(size)).numpy()
+    y = winograd_conv_nd(x, weight, bias)
+    scale = np.abs(wanted).max()
+    np.testing.assert_allclose(y.numpy(), wanted, rtol=0, atol=5e-6 * scale)
+    rectified = winograd_conv_nd(x, weight, bias, relu=True)
+    np.testing.assert_allclose(rectified.numpy(), wanted.clip(0), rtol=0, atol=5e-6 * scale)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_its_adjoint_is_the_gradient(size: tuple[int, ...], generator: torch.Generator) -> None:
+    """Torch's own gradient, in double precision."""
+    x = torch.randn(1, 6, *size, generator=generator).double().requires_grad_()
+    weight = torch.randn(4, 6, *[3] * len(size), generator=generator)
+    y = CONVS[len(size)](x, weight.double(), padding=1)
+    gradient = torch.randn(y.shape, generator=generator)
+    gate = torch.rand(y.shape, generator=generator) > 0.5
+    (wanted,) = torch.autograd.grad(y, x, gradient.double() * gate)
+    found = winograd_conv_nd(gradient, weight, adjoint=True, gate=gate)
+    torch.testing.assert_close(
+        found.double(), wanted, rtol=0, atol=5e-6 * wanted.abs().max().item()
+    )
+
+
+def test_more_than_one_block_of_tiles(generator: torch.Generator) -> None:
+    x = torch.randn(1, 128, 41, 130, generator=generator)
+    weight = torch.randn(200, 128, 3, 3, generator=generator)
+    wanted = F.conv2d(x.double(), weight.double(), padding=1)
+    error = winograd_conv_nd(x, weight).double() - wanted
+    assert error.norm() < 3e-6 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"), [((1, 2, 9), (3, 2, 5)), ((1, 4, 9), (3, 2, 3)), ((1, 2, 4, 4), (3, 2, 3))]
+)
+def test_what_it_cannot_do_is_refused(x: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"winograd_conv_nd: expected .*; use conv_nd"):
+        winograd_conv_nd(torch.zeros(x), torch.zeros(weight))
+    assert not winograd_pays((8, 8, 8, 8), 512, 512)
+
+
+@pytest.mark.parametrize("size", [(9,), (8, 6), (4, 6, 5)])
+@pytest.mark.parametrize("keep", [False, True])
+def test_frozen_layers_give_torchs_gradient(
+    size: tuple[int, ...], keep: bool, generator: torch.Generator
+) -> None:
+    ndim = len(size)
+    weight = torch.randn(3, 2, *[3] * ndim, generator=generator).double()
+    bias = torch.randn(3, generator=generator).double()
+    x = torch.randn(2, 2, *size, generator=generator).double().requires_grad_()
+    plain = POOLS[ndim](F.relu(CONVS[ndim](x, weight, bias, padding=1)), 2)
+    seed = torch.randn(plain.shape, generator=generator).double()
+    (wanted,) = torch.autograd.grad(plain, x, seed)
+    for by_pool in (False, True):
+        h = frozen_conv(x, weight, bias, relu=True, keep=keep, gate=not by_pool)
+        y = frozen_max_pool(h, [2] * ndim, rectified=by_pool)
+        torch.testing.assert_close(y, plain)
+        (found,) = torch.autograd.grad(y, x, seed)
+        torch.testing.assert_close(found, wanted)
+
+
+WIDE = VGGPlan(widths=((8, 8), (64,), (256, 192, 192), (192,)))
+ASKED = ["relu1_1", "conv3_2", "relu3_1", "pool3", "relu4_1"]
+
+
+@pytest.mark.parametrize(("ndim", "extent"), [(1, 200), (2, 48), (3, 14)])
+def test_a_fast_backbone_has_the_features_and_gradients_of_plain_torch(
+    ndim: int, extent: int, generator: torch.Generator
+) -> None:
+    net = VGG(WIDE, spatial_dims=ndim, in_channels=2, generator=generator)
+    layers: list[nn.Module] = []
+    kinds = {1: (nn.Conv1d, nn.MaxPool1d), 2: (nn.Conv2d, nn.MaxPool2d)}
+    kinds[3] = (nn.Conv3d, nn.MaxPool3d)
+    conv, pool = kinds[ndim]
+    for name in WIDE.layers:
+        if name.startswith("conv"):
+            weight = net.convolutions[name].weight.detach().double()
+            layer = conv(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
+            layer.weight.data = weight
+            layers.append(layer)
+        else:
+            layers.append(nn.ReLU() if name.startswith("relu") else pool(2))
+    x = torch.rand(1, 2, *[extent] * ndim, generator=generator)
+    wide = x.double().requires_grad_()
+    h, wanted = wide, {}
+    for name, layer in zip(WIDE.layers[:-1], layers, strict=False):  # all but the last pooling
+        h = layer(h)
+        wanted[name] = h
+    loss = sum((wanted[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
+    (slope,) = torch.autograd.grad(loss, wide)
+
+    fast = Precision(torch.float32, fast=True).apply(net)
+    x.requires_grad_()
+    found = fast(x, ASKED)
+    for name in ASKED:
+        error = (found[name].double() - wanted[name]).norm() / wanted[name].norm()
+        assert error < 1e-5, name
+    loss = sum((found[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
+    (gradient,) = torch.autograd.grad(loss, x)
+    # A sign or a maximum that hangs on the last bit turns a single path on or off.
+    assert (gradient.double() - slope).norm() < 1e-4 * slope.norm()
+
+
+def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
+    """What a frozen layer hands back is no view, so that autograd may add into it."""
+    weight = torch.randn(128, 128, 3, 3, generator=generator)
+    x = torch.randn(1, 128, 16, 16, generator=generator).requires_grad_()
+    h = x * 1
+    total = sum(frozen_conv(h, weight, None, fast=True).sum() for _ in range(2))
+    with torch.profiler.profile() as profile:
+        torch.autograd.grad(total, x)
+    adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]
+    assert adds == ["aten::add_"]
+
+
+def test_weights_that_are_trained_get_gradients(generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu1_2"]), generator=generator)
+    for parameter in net.parameters():
+        parameter.requires_grad_()
+    net(torch.rand(1, 3, 8, 8, generator=generator), ["relu1_2"])["relu1_2"].sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
