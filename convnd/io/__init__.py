@@ -6,12 +6,13 @@ The suffix selects the format; every format is one entry of a table, so that ano
 
 from __future__ import annotations
 
-from convnd.io import array, image, nifti
+from convnd.io import array, dicom_waveform, edf, image, nifti, table, wav, wfdb_record
 from convnd.io.atomic import beside, free_path
 from convnd.io.crop import crop
 from convnd.io.formats import (
     Format,
     check_output,
+    is_written,
     read,
     register,
     spatial_dims,
@@ -25,6 +26,7 @@ __all__ = [
     "check_output",
     "crop",
     "free_path",
+    "is_written",
     "read",
     "register",
     "spatial_dims",
@@ -32,5 +34,14 @@ __all__ = [
     "write",
 ]
 
-for _entry in (*image.FORMATS, *array.FORMATS, *nifti.FORMATS):
+for _entry in (
+    *image.FORMATS,
+    *array.FORMATS,
+    *nifti.FORMATS,
+    *table.FORMATS,
+    *wfdb_record.FORMATS,
+    *edf.FORMATS,
+    *wav.FORMATS,
+    *dicom_waveform.FORMATS,
+):
     register(_entry)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from convnd.errors import (
     ConvndError,
+    DependencyError,
     InputFileError,
     OutputFileError,
     ResourceError,
@@ -34,6 +37,7 @@ __all__ = [
     "check_positions",
     "decoding",
     "find_format",
+    "is_written",
     "read",
     "register",
     "spatial_dims",
@@ -70,6 +74,8 @@ class Format:
         spatial_dims: the rank of every such file; None when the suffix serves several.
         read: the reader.
         write: the writer; None when the format can only be read.
+        companions: suffixes of further files that the writer may put beside its own, under the
+            same stem; the file itself is named as the result will be.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Format:
     spatial_dims: int | None
     read: Reader
     write: Writer | None
+    companions: tuple[str, ...] = ()
 
 
 FORMATS = Registry[Format]("file format")
@@ -103,6 +110,17 @@ def register(entry: Format) -> Format:
 def suffixes() -> list[str]:
     """All suffixes that can be read, in the order of registration."""
     return list(_BY_SUFFIX)
+
+
+def is_written(suffix: str) -> bool:
+    """Whether files of this suffix (lower case, with the dot) can be written.
+
+    >>> import convnd.io
+    >>> convnd.io.is_written(".png"), convnd.io.is_written(".dcm")
+    (True, False)
+    """
+    entry = _BY_SUFFIX.get(suffix)
+    return entry is not None and entry.write is not None
 
 
 def find_format(path: str | os.PathLike[str]) -> Format | None:
@@ -162,8 +180,10 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
             folder or a device.
     """
-    _writable(path)
+    entry, _ = _writable(path)
     check_target(path, overwrite=overwrite)
+    for suffix in entry.companions:
+        check_target(Path(path).with_suffix(suffix), overwrite=overwrite)
 
 
 def write(
@@ -202,8 +222,24 @@ def write(
             f"write {path}: expected {entry.spatial_dims} spatial dims for {entry.name}, got "
             f"{grid.ndim} (shape {grid.shape}); choose a suffix that holds them, such as .npz"
         )
-    with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
-        writer(temporary, grid, record=NO_RECORD if record is None else record, quality=quality)
+    kept = NO_RECORD if record is None else record
+    if not entry.companions:
+        with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
+            writer(temporary, grid, record=kept, quality=quality)
+        return
+    check_output(path, overwrite=overwrite)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        made = Path(folder) / Path(path).name
+        with _encoding(path):
+            writer(made, grid, record=kept, quality=quality)
+        # All are filled before any takes its place; the last to be opened is the first to do so,
+        # and the file itself comes last, so that it never names what is not there.
+        for file in (made, *map(made.with_suffix, entry.companions)):
+            if file.is_file():
+                target = Path(path).with_name(file.name)
+                temporary = stack.enter_context(atomic_path(target, overwrite=overwrite))
+                with _encoding(path):
+                    shutil.copyfile(file, temporary)
 
 
 @contextlib.contextmanager
@@ -221,7 +257,7 @@ def decoding(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputFileError, ResourceError):
+    except (InputFileError, ResourceError, DependencyError):
         raise
     except MemoryError as error:
         raise ResourceError(

@@ -8,13 +8,21 @@ from __future__ import annotations
 from convnd.registry import Registry
 from convnd.stats.base import Statistic, Sums, blend
 from convnd.stats.gram import GramStatistic, gram_matrix
-from convnd.stats.moments import CovarianceStatistic, MomentStatistic
+from convnd.stats.lags import AutocorrelationStatistic, SpectrumStatistic
+from convnd.stats.moments import (
+    CovarianceStatistic,
+    DistributionStatistic,
+    MomentStatistic,
+)
 
 __all__ = [
     "STATISTICS",
+    "AutocorrelationStatistic",
     "CovarianceStatistic",
+    "DistributionStatistic",
     "GramStatistic",
     "MomentStatistic",
+    "SpectrumStatistic",
     "Statistic",
     "Sums",
     "blend",
@@ -25,3 +33,6 @@ STATISTICS: Registry[Statistic] = Registry("statistic")
 STATISTICS.add("gram", GramStatistic())
 STATISTICS.add("moments", MomentStatistic())
 STATISTICS.add("covariance", CovarianceStatistic())
+STATISTICS.add("distribution", DistributionStatistic())
+STATISTICS.add("autocorrelation", AutocorrelationStatistic())
+STATISTICS.add("spectrum", SpectrumStatistic())

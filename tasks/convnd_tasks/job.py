@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from convnd import __version__, io
 from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
-from convnd_tasks import arrays, images
+from convnd_tasks import arrays, images, signals
 from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
 
@@ -29,7 +29,7 @@ class Outcome:
 
     Args:
         path: the result.
-        shape: its extents.
+        grid: what was written.
         steps: taken.
         loss: at the end.
         seconds: from reading to written.
@@ -37,7 +37,7 @@ class Outcome:
     """
 
     path: Path
-    shape: tuple[int, ...]
+    grid: Grid
     steps: int
     loss: float
     seconds: float
@@ -90,6 +90,8 @@ class Job:
         pictures = all(grid.channels == ("R", "G", "B") for _, grid in inputs.named())
         if self.dim == 2 and pictures:
             return images.prepare(inputs, self.options)
+        if self.dim == 1:
+            return signals.prepare(inputs, self.options)
         return arrays.prepare(inputs, self.options)
 
     def run(
@@ -100,6 +102,7 @@ class Job:
         overwrite: bool = False,
         save_every: int = 0,
         watch: Callable[[Progress], None] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Transfer and write; Ctrl-C writes what there is.
 
@@ -109,6 +112,7 @@ class Job:
             overwrite: replace existing files.
             save_every: also write every so many steps, beside the output; 0 is never.
             watch: is told of every step.
+            tell: is told, before the work, what was done to the inputs.
 
         Raises:
             OutputExistsError: the output, or a numbered one, is there and ``overwrite`` is not
@@ -123,6 +127,9 @@ class Job:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
                 io.check_output(taken, overwrite=overwrite)
         prepared = self.prepare(inputs)
+        if tell is not None:
+            for remark in prepared.remarks:
+                tell(remark)
         _rehearse(prepared, output)
         transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
@@ -135,6 +142,7 @@ class Job:
                 size=prepared.size,
                 spacing=prepared.spacing,
                 start=prepared.start,
+                same_grid=prepared.same_grid,
             ):
                 last = progress
                 if watch is not None:
@@ -166,7 +174,7 @@ class Job:
         grid = self._write(output, prepared, last, inputs, overwrite)
         return Outcome(
             path=output,
-            shape=grid.shape,
+            grid=grid,
             steps=last.step,
             loss=last.loss,
             seconds=time.monotonic() - began,

@@ -54,6 +54,9 @@ class Prepared:
         size: extent of the result.
         restore: the owner's grid from values ``(B, C, *S')`` of any extent.
         spacing: distance between samples of the result along each axis.
+        same_grid: styles are sampled as the result is, see
+            `convnd_tasks.style_transfer.StyleTransfer.run`.
+        remarks: what was done to the inputs that people should know, a line each.
     """
 
     content: Tensor | None
@@ -62,6 +65,8 @@ class Prepared:
     size: tuple[int, ...]
     restore: Callable[[Tensor], Grid]
     spacing: tuple[float, ...] | None = None
+    same_grid: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 class Prepare(Protocol):

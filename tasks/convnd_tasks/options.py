@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 
-__all__ = ["COLORS", "STARTS", "StyleOptions"]
+__all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions"]
 
 COLORS = ("style", "luminance", "match")
 """Whose colours the result has: the style's; the content's, by changing luminance only; the
@@ -17,6 +19,12 @@ content's, by giving the style the content's colours first."""
 
 STARTS = ("content", "style", "random")
 """What the iterate starts as; the command line also takes a file."""
+
+
+DEFAULTS: Mapping[int, Mapping[str, Any]] = {
+    1: {"backbone": "compact", "facts": ("spectrum",), "precision": "float32"},
+}
+"""Where a number of spatial axes differs from the defaults of `StyleOptions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +40,10 @@ class StyleOptions:
         style_weight: beta of the notes.
         smoothness: weight of the total variation, in units of the content's own.
         statistic: what of the features is style, see `convnd.stats.STATISTICS`.
+        facts: statistics that the values themselves shall share with the style's, beside those of
+            features, see `convnd.stats.STATISTICS`; the "stylised facts" of time series. They
+            are compared per position, or relative to the style's own with ``"balanced"``.
+        fact_weight: how much each of them counts.
         normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
         blend: one weight for each style; empty is all alike.
         style_scale: size of the style's patterns relative to how they are in its file, when the
@@ -65,6 +77,8 @@ class StyleOptions:
     style_weight: float = 30.0
     smoothness: float = 0.0
     statistic: str = "gram"
+    facts: tuple[str, ...] = ()
+    fact_weight: float = 30.0
     normalization: str = "balanced"
     blend: tuple[float, ...] = ()
     style_scale: float = 1.0
@@ -86,6 +100,7 @@ class StyleOptions:
             ("content_weight", 0, 1e12),
             ("style_weight", 0, 1e12),
             ("smoothness", 0, 1e12),
+            ("fact_weight", 0, 1e12),
             ("style_scale", 0.05, 20),
             ("size", 0, 1 << 20),
             ("scales", 1, 16),
@@ -119,11 +134,25 @@ class StyleOptions:
                     f"{name}: expected at least one layer, got none; to leave a term out, give it "
                     "weight 0"
                 )
-        if not self.content_weight and not self.style_weight:
+        if not self.content_weight and not self.style_weight and not self.facts:
             raise UsageError(
                 "content_weight, style_weight: expected one of them above 0, got 0 and 0; "
                 "there would be nothing to do"
             )
+
+    @classmethod
+    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
+        """Options with the defaults of a kind of data.
+
+        Args:
+            spatial_dims: number of spatial axes.
+            given: fields; None takes the default of that rank, see `DEFAULTS`.
+
+        >>> StyleOptions.for_dim(1, steps=None).backbone
+        'compact'
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return cls(**{**DEFAULTS.get(spatial_dims, {}), **chosen})
 
     @property
     def layers(self) -> tuple[str, ...]:

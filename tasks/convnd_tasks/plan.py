@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +19,11 @@ from convnd_tasks.options import StyleOptions
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["Plan", "infer_dim", "make_plan", "open_input"]
+__all__ = ["Plan", "infer_dim", "make_plan", "open_input", "suffixed", "with_rate"]
 
 # Longest axis of the built-in demo: a minute on two cores.
-_DEMO_SIZE = {1: 2048, 2: 320, 3: 40}
-_SUFFIX = {2: ".png", 3: ".nii.gz"}
+_DEMO_SIZE = {1: 0, 2: 320, 3: 40}  # 0: its own
+_SUFFIX = {1: ".csv", 2: ".png", 3: ".nii.gz"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +50,21 @@ class Plan:
     batch: bool = False
     remark: str = ""
 
-    def open(self, seed: int, *, overwrite: bool) -> Iterator[tuple[Callable[[], Inputs], Path]]:
+    def open(
+        self, seed: int, *, overwrite: bool, rate: float | None = None
+    ) -> Iterator[tuple[Callable[[], Inputs], Path]]:
         """For each transfer what reads its inputs, and its output; styles are read once.
 
         Args:
             seed: of samples.
             overwrite: replace existing results.
+            rate: samples per second of signals whose files do not say it.
 
         Raises:
             ConvndError: a single content, a style or the start cannot be read, or the output not
                 be written; before any work is done.
         """
-        read = partial(open_input, dim=self.dim, seed=seed)
+        read = partial(open_input, dim=self.dim, seed=seed, rate=rate)
         first: Grid | None = None
         if not self.batch:
             io.check_output(self.outputs[0], overwrite=overwrite)
@@ -112,8 +117,7 @@ def make_plan(
     elif texture:
         contents = (None,)
     given = [*contents[:1], *(files if texture else files[1:]), start]
-    paths = [Path(name) for name in given if name is not None and Path(name).suffix]
-    dim = infer_dim(paths, dim)
+    dim = infer_dim(suffixed(given), dim)
     styles = tuple(files) if texture else tuple(files[1:])
     remark = ""
     if not styles:
@@ -175,7 +179,12 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     return dim
 
 
-def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
+def suffixed(names: Sequence[str | None]) -> list[Path]:
+    """Those of the names that are files: samples have no suffix."""
+    return [Path(name) for name in names if name is not None and Path(name).suffix]
+
+
+def open_input(name: str, dim: int, *, role: str, seed: int, rate: float | None = None) -> Grid:
     """A file, or a built-in sample when a sample of that name exists and a file does not.
 
     Args:
@@ -183,8 +192,10 @@ def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
         dim: number of spatial axes expected.
         role: ``"content"`` or ``"style"``.
         seed: of a sample.
+        rate: samples per second of a signal whose file does not say it.
 
     Raises:
+        UsageError: ``rate`` for what has no time axis, or another than the file says.
         InputFileError: see `convnd.io.read`; or the file holds another number of axes.
     """
     path = Path(name)
@@ -196,6 +207,33 @@ def open_input(name: str, dim: int, *, role: str, seed: int) -> Grid:
         raise InputFileError(
             f"{path}: expected {dim} spatial axes, got {grid.ndim}; use --dim {grid.ndim} or "
             "another file"
+        )
+    return grid if rate is None else with_rate(grid, rate, name)
+
+
+def with_rate(grid: Grid, rate: float, name: str) -> Grid:
+    """A signal that does not know its sampling rate, with it.
+
+    Args:
+        grid: one spatial axis.
+        rate: samples per second.
+        name: of the file, for messages.
+
+    Raises:
+        UsageError: the rate is not positive, the grid is no signal, or it knows another rate.
+    """
+    if not 0 < rate < math.inf:
+        raise UsageError(f"--rate: expected a positive finite number, got {rate:g}; correct it")
+    if grid.ndim != 1:
+        raise UsageError(
+            f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"
+        )
+    if grid.units == ("px",):
+        return dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
+    known = 1 / grid.spacing[0]
+    if not math.isclose(known, rate, rel_tol=1e-6):
+        raise UsageError(
+            f"--rate: expected {known:g}, which is what {name} says, got {rate:g}; leave it out"
         )
     return grid
 
@@ -230,7 +268,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _result_names(contents: Sequence[str | None], dim: int) -> list[str]:
-    # Arrays go back into arrays, which hold anything; other kinds into the usual one of the rank.
+    # Arrays go back into arrays, which hold anything, and signals into their own format, for no
+    # other keeps all that it knows; the rest into the usual one of the rank.
     split = []
     for content in contents:
         name = Path(content or "").name
@@ -247,6 +286,10 @@ def _result_names(contents: Sequence[str | None], dim: int) -> list[str]:
     return [
         # x.png and x.jpg in one folder must not go to one file.
         f"{stem if stems.count(stem) == 1 else stem + ending}_stylized"
-        + (ending.lower() if ending.lower() in (".npy", ".npz") else _SUFFIX.get(dim, ".npz"))
+        + (ending.lower() if _keeps(ending.lower(), dim) else _SUFFIX.get(dim, ".npz"))
         for stem, ending in split
     ]
+
+
+def _keeps(ending: str, dim: int) -> bool:
+    return ending in (".npy", ".npz") or (dim == 1 and io.is_written(ending))

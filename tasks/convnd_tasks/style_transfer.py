@@ -17,6 +17,7 @@ from torch import Tensor
 from convnd.backbones import BACKBONES, choose_device, choose_precision, load
 from convnd.errors import ResourceError, UsageError
 from convnd.losses import (
+    INPUT,
     ContentLoss,
     Objective,
     StyleLoss,
@@ -88,7 +89,8 @@ def check_names(options: StyleOptions) -> None:
         UnknownNameError: no such backbone, layer, statistic, optimizer or normalization.
     """
     BACKBONES[options.backbone].plan.until(options.layers)
-    STATISTICS[options.statistic]
+    for name in (options.statistic, *options.facts):
+        STATISTICS[name]
     OPTIMIZERS[options.optimizer]
     check_normalization(options.normalization)
 
@@ -133,6 +135,7 @@ class StyleTransfer:
         size: Sequence[int] | None = None,
         spacing: Sequence[float] | None = None,
         start: Tensor | None = None,
+        same_grid: bool = False,
     ) -> Iterator[Progress]:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
@@ -143,6 +146,8 @@ class StyleTransfer:
             spacing: distance between samples of the result along each axis, for smoothness;
                 None is 1 everywhere.
             start: the iterate to start with, instead of what the options name.
+            same_grid: styles are sampled as the result is (in time, or in millimetres), and keep
+                to that at every size, however many samples they have.
 
         Raises:
             UsageError: no style, or not one blend weight each, or a texture without a size.
@@ -168,7 +173,8 @@ class StyleTransfer:
         scales = min(options.scales, max(1, options.steps))
         sizes = pyramid_sizes(size, scales, shortest=self._needed)
         counts = spread_steps(options.steps, len(sizes))
-        self._check_memory(sizes[-1], styles)
+        grid = tuple(size) if same_grid else None
+        self._check_memory(sizes[-1], styles, grid)
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -178,7 +184,7 @@ class StyleTransfer:
         passed = 0
         for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
             fine = None if content is None else self._resized(content, extent)
-            references = [self._style_at(style, extent) for style in styles]
+            references = [self._style_at(style, extent, grid) for style in styles]
             if iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
             elif fine is None or coarse is None:
@@ -252,13 +258,17 @@ class StyleTransfer:
                     )
                     for name, share in zip(options.style_layers, shares, strict=True)
                 ]
+        if options.fact_weight > 0:
+            terms += self._facts(styles, weights)
         if options.smoothness > 0:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("smoothness", options.smoothness, smooth))
         return Objective(self.backbone, terms, precision=self.precision)
 
-    def _check_memory(self, extent: Sequence[int], styles: Sequence[Tensor]) -> None:
+    def _check_memory(
+        self, extent: Sequence[int], styles: Sequence[Tensor], grid: Sequence[int] | None
+    ) -> None:
         if self.device.type != "cpu":
             return  # the driver refuses there, and nothing else is hurt
         batch, channels = styles[0].shape[:2]
@@ -266,9 +276,8 @@ class StyleTransfer:
         needed = self.backbone.footprint(extent, layers) * batch
         needed += 4 * 2 * HISTORY * batch * channels * math.prod(extent)  # the optimiser's pairs
         for style in styles:  # forwards only, where about half of it is alive
-            needed = max(
-                needed, self.backbone.footprint(self._style_extent(style, extent), layers) // 2
-            )
+            reference = self._style_extent(style, extent, grid)
+            needed = max(needed, self.backbone.footprint(reference, layers) * batch // 2)
         free = psutil.virtual_memory().available
         if needed > free:
             raise ResourceError(
@@ -292,6 +301,24 @@ class StyleTransfer:
             for name in self.options.style_layers
         }
 
+    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float]) -> list[Term]:
+        """Terms on the values themselves, one for each statistic asked for."""
+        options = self.options
+        balanced = "mean" if options.normalization == "mean" else "balanced"
+        return [
+            Term(
+                name,
+                options.fact_weight,
+                StyleLoss(
+                    blend([STATISTICS[name].sums(style) for style in styles], weights),
+                    layer=INPUT,
+                    statistic=name,
+                    normalization=balanced,
+                ),
+            )
+            for name in options.facts
+        ]
+
     def _features(self, values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         x = self.precision.layout(values.to(self.device))
         features: dict[str, Tensor] = self.backbone(x, layers)
@@ -302,15 +329,18 @@ class StyleTransfer:
             return values.to(self.device)
         return resize_nd(values.to(self.device), extent, mode="linear", antialias=True)
 
-    def _style_extent(self, style: Tensor, extent: Sequence[int]) -> list[int]:
-        ratio = self.options.style_scale * _mean_extent(extent) / _mean_extent(style.shape[2:])
+    def _style_extent(
+        self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None
+    ) -> list[int]:
+        whole = style.shape[2:] if grid is None else grid
+        ratio = self.options.style_scale * _mean_extent(extent) / _mean_extent(whole)
         return [
             each if each == 1 else max(self._needed, round(each * ratio))
             for each in style.shape[2:]
         ]
 
-    def _style_at(self, style: Tensor, extent: Sequence[int]) -> Tensor:
-        return self._resized(style, self._style_extent(style, extent))
+    def _style_at(self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None) -> Tensor:
+        return self._resized(style, self._style_extent(style, extent, grid))
 
     def _start(
         self,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.options import COLORS, STARTS, StyleOptions
+from convnd_tasks.options import COLORS, DEFAULTS, STARTS, StyleOptions
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -26,6 +26,26 @@ _WORK, _LOSS, _LOOK, _RUN, _OUT = (
     "The look",
     "Where it runs",
     "What comes out",
+)
+
+
+def _default(name: str) -> str:
+    """The default of an option as text, with those of single ranks."""
+
+    def text(value: object) -> str:
+        return (",".join(value) or "none") if isinstance(value, tuple) else str(value)
+
+    kinds = {1: "signals", 2: "images", 3: "volumes"}
+    others = [
+        f"{text(given[name])} for {kinds.get(dim, f'{dim} axes')}"
+        for dim, given in DEFAULTS.items()
+        if name in given
+    ]
+    return ", ".join([text(getattr(StyleOptions, name)), *others])
+
+
+_BACKBONE_DEFAULT, _FACTS_DEFAULT, _PRECISION_DEFAULT = map(
+    _default, ("backbone", "facts", "precision")
 )
 
 
@@ -74,6 +94,16 @@ def stylize(
             show_default=False,
         ),
     ] = 0,
+    paper: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG",
+            help="Signals: also draw content, style and result on ECG paper, with their spectra. "
+            "The demo does, beside its result.",
+            rich_help_panel=_OUT,
+            show_default=False,
+        ),
+    ] = None,
     metadata: Annotated[
         bool,
         typer.Option(
@@ -85,6 +115,14 @@ def stylize(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=_OUT)
     ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Samples per second of signals whose files do not say it.",
+            rich_help_panel=_WORK,
+            show_default=False,
+        ),
+    ] = None,
     style_weight: Annotated[
         float, typer.Option(help="Beta: how much the style counts.", rich_help_panel=_LOOK)
     ] = StyleOptions.style_weight,
@@ -119,8 +157,13 @@ def stylize(
         typer.Option("--texture", help="No content: every file is a style.", rich_help_panel=_LOOK),
     ] = False,
     backbone: Annotated[
-        str, typer.Option(help="Network, see `convnd backbones`.", rich_help_panel=_LOSS)
-    ] = StyleOptions.backbone,
+        str | None,
+        typer.Option(
+            help=f"Network, see `convnd backbones`. Default: {_BACKBONE_DEFAULT}.",
+            rich_help_panel=_LOSS,
+            show_default=False,
+        ),
+    ] = None,
     content_layers: Annotated[
         str, typer.Option(metavar="L,L,...", rich_help_panel=_LOSS)
     ] = ",".join(StyleOptions.content_layers),
@@ -137,8 +180,22 @@ def stylize(
         ),
     ] = "",
     statistic: Annotated[
-        str, typer.Option(help="gram, moments or covariance.", rich_help_panel=_LOSS)
+        str, typer.Option(help="gram, moments, covariance, spectrum, ...", rich_help_panel=_LOSS)
     ] = StyleOptions.statistic,
+    facts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F,F,...",
+            help="Statistics of the values themselves that count as style as well: spectrum, "
+            "autocorrelation, distribution, ...; none for none. "
+            f"Default: {_FACTS_DEFAULT}.",
+            rich_help_panel=_LOSS,
+            show_default=False,
+        ),
+    ] = None,
+    fact_weight: Annotated[
+        float, typer.Option(help="How much each of them counts.", rich_help_panel=_LOSS)
+    ] = StyleOptions.fact_weight,
     normalization: Annotated[
         str, typer.Option(help="balanced, notes, gatys or mean.", rich_help_panel=_LOSS)
     ] = StyleOptions.normalization,
@@ -182,11 +239,14 @@ def stylize(
         int, typer.Option(help="Of everything random.", rich_help_panel=_WORK)
     ] = StyleOptions.seed,
     precision: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="auto (bfloat16 where it is native), float32 or bfloat16.", rich_help_panel=_RUN
+            help="auto (bfloat16 where it is native), float32 or bfloat16. "
+            f"Default: {_PRECISION_DEFAULT}.",
+            rich_help_panel=_RUN,
+            show_default=False,
         ),
-    ] = StyleOptions.precision,
+    ] = None,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_RUN)
     ] = StyleOptions.device,
@@ -200,7 +260,9 @@ def stylize(
 
     start_file = start if start not in STARTS and Path(start).suffix else None
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
-    options = StyleOptions(
+    named = None if facts is None else tuple(each for each in _words(facts) if each != "none")
+    options = StyleOptions.for_dim(
+        plan.dim,
         backbone=backbone,
         content_layers=_words(content_layers),
         style_layers=_words(style_layers),
@@ -209,6 +271,8 @@ def stylize(
         style_weight=style_weight,
         smoothness=smoothness,
         statistic=statistic,
+        facts=named,
+        fact_weight=fact_weight,
         normalization=normalization,
         blend=_numbers("--blend", blend),
         style_scale=style_scale,
@@ -229,8 +293,17 @@ def stylize(
         raise UsageError(
             f"--colors: expected a content whose colours to keep, got --texture; leave {colors} out"
         )
+    drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
     job = Job(options, plan.dim, record=metadata, quality=quality)
-    _work(plan, job, overwrite=overwrite, save_every=save_every, quiet=quiet)
+    _work(
+        plan,
+        job,
+        overwrite=overwrite,
+        save_every=save_every,
+        quiet=quiet,
+        rate=rate,
+        drawing=drawing,
+    )
 
 
 def stylize_volume(
@@ -274,19 +347,51 @@ def stylize_volume(
     )
 
 
-def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool) -> None:
+def _drawing(plan: Plan, paper: Path | None, *, demo: bool, overwrite: bool) -> Path | None:
+    """Where the picture of a signal goes, found to be writable; None for no picture."""
+    from importlib.util import find_spec
+
+    from convnd import io
+
+    if paper is not None and (plan.dim != 1 or plan.batch):
+        raise UsageError(
+            "--paper: expected one signal, got "
+            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out"
+        )
+    if paper is not None and paper.suffix.lower() != ".png":
+        raise UsageError(f"--paper: expected a name ending in .png, got {paper.name!r}; change it")
+    if paper is None and demo and plan.dim == 1 and find_spec("matplotlib") is not None:
+        paper = io.free_path(plan.outputs[0].with_suffix(".png"))
+    if paper is not None:
+        io.check_output(paper, overwrite=overwrite)
+    return paper
+
+
+def _work(
+    plan: Plan,
+    job: Job,
+    *,
+    overwrite: bool,
+    save_every: int,
+    quiet: bool,
+    rate: float | None = None,
+    drawing: Path | None = None,
+) -> None:
     failed = 0
-    for number, (content, target) in enumerate(plan.open(job.options.seed, overwrite=overwrite)):
+    jobs = plan.open(job.options.seed, overwrite=overwrite, rate=rate)
+    for number, (content, target) in enumerate(jobs):
         if plan.remark and number == 0:
             typer.echo(plan.remark, err=True)
         try:
             with _Display(enabled=not quiet and sys.stderr.isatty()) as display:
+                inputs = content()
                 outcome = job.run(
-                    content(),
+                    inputs,
                     target,
                     overwrite=overwrite,
                     save_every=save_every,
                     watch=display.show,
+                    tell=display.tell,
                 )
         except ConvndError as error:
             if not plan.batch or isinstance(error, UsageError):
@@ -295,6 +400,11 @@ def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool
             typer.echo(f"convnd: {error}", err=True)
             continue
         _say(outcome)
+        if drawing is not None:
+            from convnd_tasks.paper import draw
+
+            draw(drawing, inputs, outcome.grid, overwrite=overwrite)
+            typer.echo(f"{drawing}  on ECG paper")
         if outcome.stopped is not None:
             raise outcome.stopped
     if failed:
@@ -334,6 +444,11 @@ class _Display:
         if self._bar is not None:
             self._bar.stop()
 
+    @staticmethod
+    def tell(remark: str) -> None:
+        """Say what was done to the inputs."""
+        typer.echo(remark, err=True)
+
     def show(self, progress: Progress) -> None:
         """Draw one step."""
         if self._bar is not None:
@@ -347,7 +462,7 @@ class _Display:
 
 
 def _say(outcome: Outcome) -> None:
-    extent = "x".join(str(each) for each in reversed(outcome.shape))
+    extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
     typer.echo(
         f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps, loss {outcome.loss:.4g}, "

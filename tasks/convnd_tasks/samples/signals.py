@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convnd.errors import UsageError
+from convnd.io.signal import describe
 from convnd_tasks.samples.fields import Array, Lattice
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
 
@@ -185,7 +186,8 @@ def _ecg_maker(heart: _Heart) -> Maker:
         # A single lead is II, the rhythm lead; several are the first of the usual order.
         names = ("II",) if count == 1 else LEADS[:count]
         values = _ecg(heart, shape[0], seed)[[LEADS.index(name) for name in names]]
-        return as_grid(values, spacing=(1 / RATE,), channels=names)
+        grid = as_grid(values, spacing=(1 / RATE,), channels=names)
+        return describe(grid, units=("mV",) * count)
 
     return make
 

@@ -1,0 +1,98 @@
+"""DICOM waveforms (ECG and the like): ``.dcm``, read only.
+
+Of several multiplex groups the longest counts: a 12-lead ECG often carries median beats beside the
+rhythm. Images in ``.dcm`` belong to a series, which is read by its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.formats import Format, decoding
+from convnd.io.signal import MAX_SAMPLES, Signal, optional, quiet, signal_grid
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_waveform"]
+
+
+def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a DICOM waveform.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of samples over all channels.
+
+    Returns:
+        Values ``(1, C, T)`` in the file's units, named by the channels' meaning.
+
+    Raises:
+        InputFileError: no waveform, damaged, or too large.
+        DependencyError: pydicom is missing.
+    """
+    pydicom = optional("pydicom", f"read {path}")
+    with decoding(path, "a DICOM file"), quiet():
+        data = pydicom.dcmread(path)
+        groups = list(data.get("WaveformSequence", ()))
+        if not groups:
+            raise InputFileError(
+                f"read {path}: expected a waveform, got {data.SOPClassUID.name}; images are read "
+                "by the folder of their series"
+            )
+        index = max(range(len(groups)), key=lambda k: int(groups[k].NumberOfWaveformSamples))
+        group = groups[index]
+        count = int(group.NumberOfWaveformSamples) * int(group.NumberOfWaveformChannels)
+        if count > (max_pixels or MAX_SAMPLES):
+            raise InputFileError(
+                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
+                f"{count:,}; split it"
+            )
+        channels = list(group.ChannelDefinitionSequence)
+        signal = Signal(
+            units=tuple(_unit(channel) for channel in channels),
+            start=_start(data),
+            steps=tuple(
+                float(channel.get("ChannelSensitivity", 1))
+                * float(channel.get("ChannelSensitivityCorrectionFactor", 1))
+                for channel in channels
+            ),
+            format="DICOM",
+        )
+        samples = data.waveform_array(index).T
+        names = [_name(channel, number) for number, channel in enumerate(channels)]
+        return signal_grid(path, samples, float(group.SamplingFrequency), names, signal)
+
+
+def _name(channel: Any, number: int) -> str:
+    source = channel.get("ChannelSourceSequence")
+    name = str(source[0].get("CodeMeaning", "")) if source else str(channel.get("ChannelLabel", ""))
+    # "Lead I (Einthoven)" is I to everyone who reads electrocardiograms.
+    return name.split("(")[0].removeprefix("Lead ").strip() or str(number)
+
+
+def _unit(channel: Any) -> str:
+    units = channel.get("ChannelSensitivityUnitsSequence")
+    return str(units[0].get("CodeValue", "")) if units else ""
+
+
+def _start(data: Any) -> datetime | None:
+    text = str(data.get("AcquisitionDateTime", "")).split(".")[0].split("+")[0]
+    with contextlib.suppress(ValueError):
+        return datetime.strptime(text, "%Y%m%d%H%M%S")
+    return None
+
+
+FORMATS = (
+    Format(
+        name="DICOM waveform",
+        suffixes=(".dcm",),
+        spatial_dims=1,
+        read=read_waveform,
+        write=None,
+    ),
+)

@@ -1,0 +1,337 @@
+"""Tables of text: ``.csv`` and ``.tsv``, one row for each sample.
+
+Header, separator (comma, semicolon, tab, space), decimal commas and a time column are found. Units
+stand in the header behind the name: ``II (mV)`` or ``II [mV]``. A column called time, t, seconds or
+the like gives the sampling rate; times in milliseconds say so: ``time (ms)``. Empty cells and
+``nan`` are gaps.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.formats import Format, decoding
+from convnd.io.signal import MAX_SAMPLES, Signal, signal_grid, signal_of, value_units
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_table"]
+
+_SEPARATORS = ("\t", ";", ",")
+_TIME = {"t", "time", "times", "seconds", "second", "sec", "timestamp", "datetime", "date"}
+_SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+_GAPS = {"", "nan", "na", "null", "none", "-"}
+_NAME = re.compile(r"^\s*(.*?)\s*(?:[\(\[]\s*([^\(\)\[\]]*?)\s*[\)\]])?\s*$")
+_UNEVEN = 0.01  # of a step: how far times may be from a regular grid
+
+
+@dataclass(frozen=True)
+class _Layout:
+    separator: str
+    decimal: str
+    header: tuple[str, ...]  # as it stands; empty: none
+    time: int | None
+    per_second: float = 1.0  # units of the time column to seconds
+    first: float = 0.0
+    dates: bool = False
+    newline: str = "\n"
+
+
+def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a table of samples.
+
+    Args:
+        path: an existing file, UTF-8 (or Latin-1).
+        max_pixels: largest number of samples over all channels.
+
+    Returns:
+        Values ``(1, C, T)``; spacing in seconds when there is a time column, else in samples.
+
+    Raises:
+        InputFileError: rows of different length, text among numbers, times that do not step
+            evenly, nothing but gaps, or too large.
+    """
+    import numpy as np
+
+    with decoding(path, "a table of numbers"):
+        raw = path.read_bytes()
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            text = raw.decode("utf-16")
+        else:
+            try:
+                text = raw.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                text = raw.decode("latin-1")
+        newline = "\r\n" if "\r\n" in text else "\n"
+        lines = [
+            (number, line)
+            for number, line in enumerate(text.splitlines(), 1)
+            if line.strip() and not line.startswith("#")
+        ]
+        if not lines:
+            raise InputFileError(f"read {path}: expected rows of numbers, got none; save it again")
+        separator, decimal = _punctuation(lines)
+        rows = [(number, _cells(line, separator)) for number, line in lines]
+        header = () if _numeric(rows[0][1], decimal) else tuple(rows.pop(0)[1])
+        if not rows:
+            raise InputFileError(
+                f"read {path}: expected rows of numbers under the header, got none; save it again"
+            )
+        width = len(header) or len(rows[0][1])
+        for number, cells in rows:
+            if len(cells) != width:
+                raise InputFileError(
+                    f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
+                    f"{number}; correct it"
+                )
+        if width * len(rows) > (max_pixels or MAX_SAMPLES):
+            raise InputFileError(
+                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
+                f"{width * len(rows):,}; split it"
+            )
+        names = [_NAME.match(cell).groups() for cell in header]  # type: ignore[union-attr]
+        time = _time_column(names, rows, decimal)
+        rate, start, layout = None, None, _Layout(separator, decimal, header, time, newline=newline)
+        if time is not None:
+            column = [(number, cells[time]) for number, cells in rows]
+            rate, start, layout = _times(path, column, names, layout)
+        kept = [index for index in range(width) if index != time]
+        if not kept:
+            raise InputFileError(
+                f"read {path}: expected a column of values beside the time, got none; add one"
+            )
+        samples = np.array(
+            [[_number(path, n, cells[i], decimal) for n, cells in rows] for i in kept], np.float64
+        )
+        if len(rows) < 2:
+            raise InputFileError(
+                f"read {path}: expected at least two samples, got one; use a longer recording"
+            )
+        signal = Signal(
+            units=tuple(names[i][1] or "" for i in kept) if header else (),
+            start=start,
+            extra={"layout": layout},
+            format="table",
+        )
+        labels = [names[i][0] if header else str(k) for k, i in enumerate(kept)]
+        return signal_grid(path, samples, rate, labels, signal)
+
+
+def _punctuation(lines: Sequence[tuple[int, str]]) -> tuple[str, str]:
+    """Separator and decimal mark: the separator that cuts every line alike."""
+    sample = [line for _, line in lines[:50]]
+    last = sample[-1]
+    for separator in _SEPARATORS:
+        if separator in last:
+            if separator == ",":
+                return ",", "."
+            cells = last.split(separator)
+            comma = any("," in cell for cell in cells) and not any("." in cell for cell in cells)
+            return separator, "," if comma else "."
+    return (" " if len(last.split()) > 1 else ","), "."
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    if separator == " ":
+        return line.split()
+    if '"' in line:
+        import csv
+
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
+    return [cell.strip() for cell in line.split(separator)]
+
+
+def _value(cell: str, decimal: str) -> float | None:
+    if cell.lower() in _GAPS:
+        return math.nan
+    try:
+        return float(cell.replace(",", ".") if decimal == "," else cell)
+    except ValueError:
+        return None
+
+
+def _numeric(cells: Sequence[str], decimal: str) -> bool:
+    return any(
+        _value(cell, decimal) is not None and cell.lower() not in _GAPS for cell in cells
+    ) or any(_date(cell) is not None for cell in cells)
+
+
+def _number(path: Path, line: int, cell: str, decimal: str) -> float:
+    value = _value(cell, decimal)
+    if value is None:
+        raise InputFileError(
+            f"read {path}: expected a number, got {cell[:40]!r} in line {line}; correct it"
+        )
+    return value
+
+
+def _date(cell: str) -> datetime | None:
+    if not re.match(r"\d{4}-\d\d", cell):
+        return None
+    try:
+        return datetime.fromisoformat(cell)
+    except ValueError:
+        return None
+
+
+def _time_column(
+    names: Sequence[tuple[str, str | None]], rows: Sequence[tuple[int, list[str]]], decimal: str
+) -> int | None:
+    for index, (name, _) in enumerate(names):
+        if re.split(r"[ _]", name.lower())[0] in _TIME:
+            return index
+    if names:
+        return None
+    first = [cells[0] for _, cells in rows]
+    if _date(first[0]) is not None:
+        return 0
+    # Without a header: a first of several columns that rises evenly is time.
+    values = [_value(cell, decimal) for cell in first[:1000]]
+    if len(rows[0][1]) < 2 or len(values) < 3 or None in values:
+        return None
+    steps = [b - a for a, b in itertools.pairwise(values)]  # type: ignore[operator]
+    even = steps[0] > 0 and max(steps) - min(steps) < _UNEVEN * steps[0]
+    return 0 if even and steps[0] < 1 else None
+
+
+def _times(
+    path: Path,
+    column: Sequence[tuple[int, str]],
+    names: Sequence[tuple[str, str | None]],
+    layout: _Layout,
+) -> tuple[float, datetime | None, _Layout]:
+    """Sampling rate, start and what is needed to write the column again."""
+    import dataclasses
+
+    import numpy as np
+
+    start = _date(column[0][1])
+    if start is not None:
+        dates = [_date(cell) for _, cell in column]
+        if None in dates:
+            raise InputFileError(
+                f"read {path}: expected a date in every row of the time column, got something "
+                "else; correct it"
+            )
+        times = np.array([(date - start).total_seconds() for date in dates])  # type: ignore[operator]
+        factor = 1.0
+    else:
+        times = np.array([_number(path, n, cell, layout.decimal) for n, cell in column])
+        unit = ""
+        if names and layout.time is not None:
+            name, unit_ = names[layout.time]
+            unit = (unit_ or next(iter(re.split(r"[ _]", name.lower())[1:]), "")).lower()
+        factor = _SECONDS.get(unit, 1.0)
+    if len(times) < 2:
+        raise InputFileError(
+            f"read {path}: expected at least two samples, got one; use a longer recording"
+        )
+    step = float(times[-1] - times[0]) / (len(times) - 1)
+    if not math.isfinite(step) or step <= 0:
+        raise InputFileError(
+            f"read {path}: expected times that rise, got a step of {step:g}; correct them"
+        )
+    # Times are often rounded to a few digits, so that what counts is the distance to the grid.
+    away = np.abs(times - (times[0] + step * np.arange(len(times))))
+    worst = int(np.argmax(away))
+    if not away[worst] <= max(0.51 * _resolution(column), _UNEVEN * step) + 1e-9:
+        raise InputFileError(
+            f"read {path}: expected evenly spaced times, got a jump near line "
+            f"{column[worst][0]}; fill the gap with empty cells or resample"
+        )
+    rate = 1 / (step * factor)
+    if abs(rate - round(rate)) < 1e-3 * rate / len(times) * 2 and rate > 1:
+        rate = float(round(rate))
+    changed = dataclasses.replace(
+        layout, per_second=1 / factor, first=float(times[0]), dates=start is not None
+    )
+    return rate, start, changed
+
+
+def _resolution(column: Sequence[tuple[int, str]]) -> float:
+    """Smallest step that the digits of numeric times can show."""
+    digits = 0
+    for _, cell in column[:200]:
+        if "e" in cell.lower() or "-" in cell[1:]:
+            return 0.0
+        digits = max(digits, len(re.split(r"[.,]", cell)[1]) if re.search(r"[.,]", cell) else 0)
+    return float(10.0**-digits)
+
+
+def _write_table(
+    path: Path,
+    grid: Grid,
+    *,
+    record: Mapping[str, str],  # noqa: ARG001 - lines that are no samples confuse other readers
+    quality: int | None,  # noqa: ARG001
+) -> None:
+    import numpy as np
+
+    signal = signal_of(grid)
+    known = signal.extra.get("layout") if signal.format == "table" else None
+    timed = grid.units == ("s",)
+    layout = known if isinstance(known, _Layout) else _fresh(grid, path, timed)
+    values = grid.values[0].detach().cpu().numpy()
+    columns = [[_text(value, layout.decimal) for value in row] for row in values]
+    if layout.time is not None:
+        columns.insert(layout.time, _time_text(np.arange(values.shape[1]), grid, layout))
+    out = io.StringIO(newline="")
+    separator = layout.separator
+    if layout.header:
+        cells = [f'"{cell}"' if separator in cell else cell for cell in layout.header]
+        out.write(separator.join(cells) + layout.newline)
+    for row in zip(*columns, strict=True):
+        out.write(separator.join(row) + layout.newline)
+    path.write_bytes(out.getvalue().encode("utf-8"))
+
+
+def _fresh(grid: Grid, path: Path, timed: bool) -> _Layout:
+    units = value_units(grid)
+    header = [
+        f"{name} ({unit})" if unit else name
+        for name, unit in zip(grid.channels, units, strict=True)
+    ]
+    if timed:
+        header.insert(0, "time (s)")
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return _Layout(separator, ".", tuple(header), 0 if timed else None)
+
+
+def _text(value: Any, decimal: str) -> str:
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else str(value)
+    text = str(value)  # the shortest that reads back as the same float32
+    return text.replace(".", ",") if decimal == "," else text
+
+
+def _time_text(at: NDArray[Any], grid: Grid, layout: _Layout) -> list[str]:
+    if layout.dates:
+        start = signal_of(grid).start or datetime(1970, 1, 1)
+        return [
+            (start + timedelta(seconds=float(index * grid.spacing[0]))).isoformat() for index in at
+        ]
+    times = layout.first + at * (grid.spacing[0] * layout.per_second)
+    return [f"{time:.9g}".replace(".", layout.decimal) for time in times]
+
+
+FORMATS = (
+    Format(
+        name="table",
+        suffixes=(".csv", ".tsv"),
+        spatial_dims=1,
+        read=read_table,
+        write=_write_table,
+    ),
+)

@@ -1,0 +1,162 @@
+"""Audio: ``.wav``, PCM of 8 to 32 bits and floating point, any number of channels.
+
+Values are in units of full scale, ``[-1, 1]``; results outside are clipped on writing PCM, as a
+loudspeaker would. Written in the sample format that was read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError, NumericalError
+from convnd.io.formats import Format, decoding
+from convnd.io.signal import MAX_SAMPLES, Signal, sampling_rate, signal_grid, signal_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_wav"]
+
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_NAMES = {1: ("mono",), 2: ("left", "right")}
+
+
+def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a WAV file.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of samples over all channels.
+
+    Returns:
+        Values ``(1, C, T)`` in ``[-1, 1]``; spacing in seconds.
+
+    Raises:
+        InputFileError: damaged, cut short, compressed, or too large.
+    """
+    with decoding(path, "a WAV file"):
+        content = path.read_bytes()
+        if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+            raise InputFileError(
+                f"read {path}: expected a RIFF WAVE file, got other content; check the file"
+            )
+        chunks = dict(_chunks(path, content))
+        if b"fmt " not in chunks or b"data" not in chunks:
+            raise InputFileError(
+                f"read {path}: expected a format and samples, got neither or one; save it again"
+            )
+        kind, channels, rate, _, block, bits = struct.unpack("<HHIIHH", chunks[b"fmt "][:16])
+        if kind == _EXTENSIBLE:
+            (kind,) = struct.unpack("<H", chunks[b"fmt "][24:26])
+        if (kind, bits) not in {*((_PCM, b) for b in (8, 16, 24, 32)), (_FLOAT, 32), (_FLOAT, 64)}:
+            raise InputFileError(
+                f"read {path}: expected PCM of 8 to 32 bits or floats, got format {kind} of {bits} "
+                "bits; convert it"
+            )
+        data = chunks[b"data"]
+        if channels < 1 or block != channels * bits // 8 or len(data) % block:
+            raise InputFileError(
+                f"read {path}: expected whole blocks of {channels} channels, got {len(data)} "
+                "bytes; the file is damaged"
+            )
+        if len(data) // (bits // 8) > (max_pixels or MAX_SAMPLES):
+            raise InputFileError(
+                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got more; "
+                "split it"
+            )
+        samples = _decoded(data, kind, bits).reshape(-1, channels).T
+        names = _NAMES.get(channels, tuple(str(index) for index in range(channels)))
+        signal = Signal(extra={"kind": kind, "bits": bits}, format="WAV")
+        return signal_grid(path, samples, float(rate), names, signal)
+
+
+def _chunks(path: Path, content: bytes) -> list[tuple[bytes, bytes]]:
+    found = []
+    at = 12
+    while at + 8 <= len(content):
+        name, size = struct.unpack("<4sI", content[at : at + 8])
+        body = content[at + 8 : at + 8 + size]
+        if len(body) < size:
+            raise InputFileError(
+                f"read {path}: expected {size} bytes in a chunk, got {len(body)}; the file is cut "
+                "short"
+            )
+        found.append((name, body))
+        at += 8 + size + size % 2
+    return found
+
+
+def _decoded(data: bytes, kind: int, bits: int) -> NDArray[Any]:
+    import numpy as np
+
+    if kind == _FLOAT:
+        return np.frombuffer(data, f"<f{bits // 8}")
+    if bits == 8:
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+    if bits == 24:
+        triples = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        wide = np.zeros((len(triples), 4), np.uint8)
+        wide[:, 1:] = triples  # in the upper bytes, so that the sign is right
+        return wide.view("<i4")[:, 0] / 2.0**31
+    return np.frombuffer(data, f"<i{bits // 8}") / 2.0 ** (bits - 1)
+
+
+def _write_wav(
+    path: Path,
+    grid: Grid,
+    *,
+    record: Mapping[str, str],
+    quality: int | None,  # noqa: ARG001
+) -> None:
+    import numpy as np
+
+    signal = signal_of(grid)
+    extra = signal.extra if signal.format == "WAV" else {}
+    kind, bits = int(extra.get("kind", _FLOAT)), int(extra.get("bits", 32))
+    values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
+    if not np.isfinite(values).all():
+        raise NumericalError(
+            "write: expected finite samples for WAV, got gaps; choose .npz or .csv"
+        )
+    data = _encoded(values, kind, bits)
+    channels, width = values.shape[1], bits // 8
+    rate = round(sampling_rate(grid))
+    header = struct.pack(
+        "<HHIIHH", kind, channels, rate, rate * channels * width, channels * width, bits
+    )
+    comment = "; ".join(f"{key}={value}" for key, value in record.items()).encode()
+    chunks = [(b"fmt ", header)]
+    if kind == _FLOAT:
+        chunks.append((b"fact", struct.pack("<I", len(values))))
+    if comment:
+        comment += b"\0"
+        padded = comment + b"\0" * (len(comment) % 2)
+        chunks.append((b"LIST", b"INFOICMT" + struct.pack("<I", len(comment)) + padded))
+    chunks.append((b"data", data))
+    body = b"WAVE" + b"".join(
+        name + struct.pack("<I", len(part)) + part + b"\0" * (len(part) % 2)
+        for name, part in chunks
+    )
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+
+
+def _encoded(values: NDArray[Any], kind: int, bits: int) -> bytes:
+    import numpy as np
+
+    if kind == _FLOAT:
+        return values.astype(f"<f{bits // 8}").tobytes()
+    top = 2.0 ** (bits - 1)
+    whole = np.clip(np.rint(values * top), -top, top - 1).astype(np.int64)
+    if bits == 8:
+        return (whole + 128).astype(np.uint8).tobytes()
+    if bits == 24:
+        return (whole << 8).astype("<i4").reshape(-1, 1).view(np.uint8)[:, 1:].tobytes()
+    return whole.astype(f"<i{bits // 8}").tobytes()
+
+
+FORMATS = (Format(name="WAV", suffixes=(".wav",), spatial_dims=1, read=read_wav, write=_write_wav),)

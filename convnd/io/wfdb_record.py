@@ -1,0 +1,189 @@
+"""WFDB records (PhysioNet): ``.hea`` with its signal files, and beats in ``.atr``.
+
+A record is several files; it goes by the name of its header. Gain, zero, units, start time,
+comments and annotations come back; the signal is written as one ``.dat`` in the record's own
+digital steps, in 16 bits or, where the result goes beyond them, in 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.formats import Format, decoding
+from convnd.io.signal import (
+    MAX_SAMPLES,
+    Annotation,
+    Signal,
+    optional,
+    quiet,
+    sampling_rate,
+    signal_grid,
+    signal_of,
+    value_units,
+)
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_wfdb"]
+
+_ANNOTATOR = "atr"
+_MOST = {"16": 2**15 - 1, "32": 2**31 - 1}
+_FINEST = 1e-4  # of a unit: the step where the content has none of its own
+
+
+def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a record.
+
+    Args:
+        path: its ``.hea``.
+        max_pixels: largest number of samples over all channels.
+
+    Returns:
+        Values ``(1, C, T)`` in the record's units; gaps are NaN.
+
+    Raises:
+        InputFileError: damaged, a signal file is missing or cut short, or too large.
+        DependencyError: wfdb is missing.
+    """
+    wfdb = optional("wfdb", f"read {path}")
+    name = str(path.with_suffix(""))
+    with decoding(path, "a WFDB record"), quiet():
+        header = wfdb.rdheader(name)
+        if not header.n_sig or not header.sig_len:
+            raise InputFileError(
+                f"read {path}: expected signals, got a header that names none; check the record"
+            )
+        if header.n_sig * header.sig_len > (max_pixels or MAX_SAMPLES):
+            raise InputFileError(
+                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
+                f"{header.n_sig * header.sig_len:,}; split it"
+            )
+        files = header.seg_name if hasattr(header, "seg_name") else header.file_name
+        for file in dict.fromkeys(files or ()):
+            wanted = f"{file}.hea" if hasattr(header, "seg_name") else file
+            if file != "~" and not path.with_name(wanted).is_file():
+                raise InputFileError(
+                    f"read {path}: expected the file {wanted} beside it, which it names, got none; "
+                    "copy the whole record"
+                )
+        record = wfdb.rdrecord(name)
+        annotations = _annotations(wfdb, path, name, float(record.fs))
+        gains = [float(gain) for gain in record.adc_gain or ()]
+        signal = Signal(
+            units=tuple(unit or "" for unit in record.units),
+            start=record.base_datetime,
+            annotations=annotations,
+            steps=tuple(1 / gain for gain in gains) if gains and min(gains) > 0 else (),
+            zeros=tuple(int(zero) for zero in record.baseline or ()),
+            extra={"comments": list(record.comments or ()), "time": record.base_time},
+            format="WFDB",
+        )
+        names = record.sig_name or [""] * record.n_sig
+        return signal_grid(path, record.p_signal.T, float(record.fs), names, signal)
+
+
+def _annotations(wfdb: Any, path: Path, name: str, rate: float) -> tuple[Annotation, ...]:
+    if not path.with_suffix(f".{_ANNOTATOR}").is_file():
+        return ()
+    found = wfdb.rdann(name, _ANNOTATOR)
+    return tuple(
+        Annotation(
+            seconds=float(sample) / float(found.fs or rate),
+            text=symbol,
+            detail={"aux": aux, "subtype": int(sub), "channel": int(channel), "number": int(num)},
+        )
+        for sample, symbol, aux, sub, channel, num in zip(
+            found.sample, found.symbol, found.aux_note, found.subtype, found.chan, found.num,
+            strict=True,
+        )
+    )  # fmt: skip
+
+
+def _write_wfdb(
+    path: Path,
+    grid: Grid,
+    *,
+    record: Mapping[str, str],
+    quality: int | None,  # noqa: ARG001
+) -> None:
+    import numpy as np
+
+    wfdb = optional("wfdb", f"write {path.name}")
+    signal = signal_of(grid)
+    values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
+    channels = values.shape[1]
+    steps = signal.steps if len(signal.steps) == channels else _steps(values)
+    zeros = signal.zeros if len(signal.zeros) == channels else (0,) * channels
+    with np.errstate(invalid="ignore"):
+        digital = np.rint(values / np.array(steps)) + np.array(zeros)
+    most = float(np.nanmax(np.abs(digital)))
+    kind = next((kind for kind, limit in _MOST.items() if most <= limit), "32")
+    limit = _MOST[kind]
+    whole = np.where(np.isfinite(digital), np.clip(digital, -limit, limit), -limit - 1)
+    comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
+    comments += [f"{key}: {value}" for key, value in record.items()]
+    if signal.start is not None:
+        times = {"base_time": signal.start.time(), "base_date": signal.start.date()}
+    else:  # a time of day without a date, which WFDB knows
+        times = {"base_time": signal.extra.get("time")}
+    rate = sampling_rate(grid)
+    with quiet():
+        wfdb.wrsamp(
+            path.stem,
+            fs=int(rate) if rate == int(rate) else rate,
+            units=[unit or "NU" for unit in value_units(grid)],
+            sig_name=list(grid.channels),
+            d_signal=whole.astype(np.int64),
+            fmt=[kind] * channels,
+            adc_gain=[1 / step for step in steps],
+            baseline=list(zeros),
+            comments=comments,
+            write_dir=str(path.parent),
+            **times,
+        )
+        if signal.annotations:
+            _write_annotations(wfdb, path, signal, rate)
+
+
+def _steps(values: Any) -> tuple[float, ...]:
+    """Digital steps for values that never had any: fine, and the largest value fits 32 bits."""
+    import numpy as np
+
+    most = np.nanmax(np.abs(values), axis=0)
+    return tuple(max(_FINEST, float(each) / 2**30) for each in most)
+
+
+def _write_annotations(wfdb: Any, path: Path, signal: Signal, rate: float) -> None:
+    import numpy as np
+
+    marks = sorted(signal.annotations, key=lambda mark: mark.seconds)
+    from_wfdb = all("aux" in mark.detail for mark in marks)
+    wfdb.wrann(
+        path.stem,
+        _ANNOTATOR,
+        np.array([round(mark.seconds * rate) for mark in marks]),
+        # What other formats say in words goes into a note.
+        symbol=[mark.text if from_wfdb else '"' for mark in marks],
+        aux_note=[str(mark.detail["aux"]) if from_wfdb else mark.text for mark in marks],
+        subtype=np.array([mark.detail.get("subtype", 0) for mark in marks]),
+        chan=np.array([mark.detail.get("channel", 0) for mark in marks]),
+        num=np.array([mark.detail.get("number", 0) for mark in marks]),
+        fs=rate,
+        write_dir=str(path.parent),
+    )
+
+
+FORMATS = (
+    Format(
+        name="WFDB",
+        suffixes=(".hea",),
+        spatial_dims=1,
+        read=read_wfdb,
+        write=_write_wfdb,
+        companions=(".dat", f".{_ANNOTATOR}"),
+    ),
+)

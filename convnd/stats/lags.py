@@ -1,0 +1,132 @@
+"""What a field has to do with itself further on: autocorrelation and power spectrum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.stats.base import Sums
+
+__all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
+
+LAGS = 256
+"""Largest distance along an axis, in samples."""
+
+_FLOOR = 1e-8  # of power: an amplitude of 1e-4 where values span about 1
+
+
+class AutocorrelationStatistic:
+    r"""Autocovariance of each channel along each axis, at lags 0 … `LAGS`.
+
+    .. math:: r_a(\tau) = \frac{1}{N_\tau} \sum_p x_p\, x_{p + \tau e_a} - \mu^2
+
+    A Gram matrix knows nothing of an order that goes beyond the receptive field; this does.
+    Autocorrelation is one of the stylised facts of El-Laham and Vyetrenko (2022, "StyleTime");
+    the averages here are over all pairs of positions, so that they add up over tiles, a pair
+    belonging to the tile of its first position.
+
+    Args:
+        lags: largest lag in samples.
+
+    >>> x = torch.tensor([[[1.0, -1.0] * 8]])
+    >>> statistic = AutocorrelationStatistic(lags=2)
+    >>> statistic.summary(statistic.sums(x)).flatten().tolist()
+    [1.0, -1.0, 1.0]
+    """
+
+    def __init__(self, lags: int = LAGS) -> None:
+        self.lags = lags
+        self.overlap = lags
+        # It adds up over tiles that look `overlap` positions further; an evaluator that cuts
+        # tiles without looking at `overlap` must not cut these.
+        self.additive = False
+
+    def sums(self, features: Tensor, own: Sequence[int] | None = None) -> Sums:
+        """Sum of values, and for each axis and lag products and their number.
+
+        Args:
+            features: ``(B, C, *S)``.
+            own: extent of the tile's own positions; those behind are only looked at. None: all.
+
+        Returns:
+            Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` axes along which there is anything.
+        """
+        # Products about a large mean cancel; half precision and float32 would lose small power.
+        exact = torch.float32 if features.device.type == "mps" else torch.float64
+        whole = features.to(exact)
+        extents = tuple(whole.shape[2:]) if own is None else tuple(own)
+        mine = whole[(..., *(slice(extent) for extent in extents))]
+        rows = [mine.flatten(2).sum(2)[:, None]]
+        axes = [axis for axis, extent in enumerate(whole.shape[2:]) if extent > 1] or [0]
+        for axis in axes:
+            # Along this axis a pair may reach behind the tile, along the others not.
+            reach = list(extents)
+            reach[axis] = min(whole.shape[axis + 2], extents[axis] + self.lags)
+            others = whole[(..., *(slice(extent) for extent in reach))]
+            rows.append(self._products(mine.movedim(axis + 2, -1), others.movedim(axis + 2, -1)))
+            across = math.prod(extents) // extents[axis]
+            pairs = [
+                across * max(0, min(extents[axis], reach[axis] - lag))
+                for lag in range(self.lags + 1)
+            ]
+            count = torch.tensor(pairs, dtype=exact, device=whole.device)
+            rows.append(count[None, :, None].expand(len(whole), -1, whole.shape[1]))
+        return Sums(torch.cat(rows, 1), math.prod(extents))
+
+    def summary(self, sums: Sums) -> Tensor:
+        """Autocovariances ``(B, A (lags + 1), C)``."""
+        return self._covariances(sums).flatten(1, 2)
+
+    def _products(self, mine: Tensor, others: Tensor) -> Tensor:
+        """``(B, C, *R, n)`` and ``(B, C, *R, m)`` to sums over pairs ``(B, lags + 1, C)``."""
+        length = others.shape[-1] + self.lags
+        spectrum = torch.fft.rfft(mine, length).conj() * torch.fft.rfft(others, length)
+        spectrum = spectrum.flatten(2, -2).sum(2) if spectrum.ndim > 3 else spectrum
+        found: Tensor = torch.fft.irfft(spectrum, length)[..., : self.lags + 1]
+        missing = self.lags + 1 - found.shape[-1]
+        return torch.nn.functional.pad(found, (0, missing)).mT
+
+    def _covariances(self, sums: Sums) -> Tensor:
+        """``(B, A, lags + 1, C)``."""
+        total = sums.total
+        mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
+        tables = total[:, 1:].unflatten(1, (-1, 2, self.lags + 1))
+        products, pairs = tables.unbind(2)
+        known = pairs > 0
+        return (products / pairs.where(known, 1.0) - mean.square()) * known
+
+
+class SpectrumStatistic(AutocorrelationStatistic):
+    r"""Power spectrum of each channel along each axis, in decades.
+
+    .. math:: P(f) = \log_{10}\Big(1 + \frac{1}{\varepsilon} \sum_\tau w(\tau)\, r(\tau)
+              \cos 2\pi f \tau\Big)
+
+    at ``lags + 1`` frequencies from 0 to Nyquist: Blackman and Tukey's (1958) estimate, the cosine
+    transform of the autocovariance :math:`r`, with Parzen's window :math:`w`, whose transform is
+    positive and falls by 24 dB an octave. Phases are forgotten, so it fixes what noise is like
+    and leaves rhythm to the content. Logarithms let noise count beside waves a thousand times as
+    strong; :math:`\varepsilon` is 1e-8, far below the noise of recorders where values span about 1.
+
+    >>> statistic = SpectrumStatistic(lags=8)
+    >>> tone = torch.sin(torch.arange(64) * torch.pi / 4)[None, None]  # a quarter of Nyquist
+    >>> statistic.summary(statistic.sums(tone)).flatten().argmax().item()
+    2
+    """
+
+    def summary(self, sums: Sums) -> Tensor:
+        """Decades above the floor ``(B, A (lags + 1), C)``."""
+        covariances = self._covariances(sums)
+        lag = torch.arange(self.lags + 1, dtype=covariances.dtype, device=covariances.device)
+        part = lag / (self.lags + 1)
+        window = torch.where(
+            part <= 0.5, 1 - 6 * part**2 * (1 - part), 2 * (1 - part).clamp_min(0) ** 3
+        )
+        both = torch.where(lag > 0, 2.0, 1.0) * window  # negative lags are the same
+        turns = torch.cos(torch.pi / self.lags * lag[:, None] * lag)  # (frequency, lag)
+        power = torch.einsum("fl,balc->bafc", turns * both, covariances)
+        decades: Tensor = torch.log1p(power.clamp_min(0) / _FLOOR) / math.log(10)
+        return decades.flatten(1, 2)

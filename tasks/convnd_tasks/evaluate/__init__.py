@@ -1,0 +1,96 @@
+"""``convnd evaluate``: a result measured in the language of its field.
+
+The shell is here; what is measured is a module per kind of data, see
+`convnd_tasks.evaluate.measure.EVALUATORS`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from convnd_tasks.evaluate.measure import Measure
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    content: Annotated[str, typer.Argument(help="What was stylised: a file.")],
+    result: Annotated[str, typer.Argument(help="What came out of it: a file.")],
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--style",
+            help="The style it was given: a file, or the name of a built-in one. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    dim: Annotated[
+        int | None,
+        typer.Option(
+            "--dim",
+            min=1,
+            help="Number of spatial axes: 1 signals, 3 volumes. Inferred from the files when left "
+            "out.",
+            show_default=False,
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Samples per second of signals whose files do not say it.", show_default=False
+        ),
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print JSON, for programs, instead of a table.")
+    ] = False,
+) -> None:
+    """Measure what a style transfer kept of the content and took from the style.
+
+    convnd evaluate ecg.csv ecg_stylized.csv --style noisy.csv
+    """
+    import json
+
+    from convnd_tasks.evaluate.measure import as_json, evaluator_for
+    from convnd_tasks.plan import infer_dim, open_input, suffixed
+
+    styles = style or []
+    axes = infer_dim(suffixed([content, result, *styles]), dim)
+    find = evaluator_for(axes)
+    before = open_input(content, axes, role="content", seed=0, rate=rate)
+    after = open_input(result, axes, role="content", seed=0, rate=rate)
+    references = [open_input(name, axes, role="style", seed=0, rate=rate) for name in styles]
+    measures = find(before, after, references)
+    if json_:
+        typer.echo(json.dumps(as_json(measures), indent=2))
+    else:
+        _table(measures)
+
+
+def _table(measures: Sequence[Measure]) -> None:
+    """One row each; the figure of the untouched content beside that of the result."""
+    import math
+
+    def figure(value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:.4g}" if math.isfinite(value) else "-"
+
+    rows = [("measure", "result", "content", "unit", "better", "what it is")]
+    rows += [
+        (each.name, figure(each.value), figure(each.before), each.unit, each.better, each.meaning)
+        for each in measures
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        cells = [
+            row[column].rjust(widths[column])
+            if column in (1, 2)
+            else row[column].ljust(widths[column])
+            for column in range(5)
+        ]
+        typer.echo("  ".join([*cells, row[5]]).rstrip())

@@ -1,0 +1,139 @@
+"""Electrocardiogram leads: their names, which follow from which, and their sampling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from convnd.io.signal import optional, value_units
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.grid import Grid
+
+__all__ = [
+    "DERIVED",
+    "derive",
+    "identity_error",
+    "independent",
+    "lead_key",
+    "per_millivolt",
+    "resample",
+]
+
+_PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
+
+# Einthoven (III = II - I) and Goldberger, in terms of I and II.
+DERIVED: Mapping[str, tuple[float, float]] = {
+    "iii": (-1.0, 1.0),
+    "avr": (-0.5, -0.5),
+    "avl": (1.0, -0.5),
+    "avf": (-0.5, 1.0),
+}
+"""Limb leads that follow from I and II: the factors of each."""
+
+
+def lead_key(name: str) -> str:
+    """What leads are matched by: case, "Lead", brackets and punctuation do not count.
+
+    >>> lead_key("Lead I (Einthoven)"), lead_key("aVR"), lead_key("ECG V1")
+    ('i', 'avr', 'v1')
+    """
+    bare = re.sub(r"\(.*?\)", "", name.lower())
+    bare = re.sub(r"\b(lead|ecg|ekg)\b", "", bare.replace("_", " "))
+    return re.sub(r"[^a-z0-9]+", "", bare) or name.lower()
+
+
+def independent(names: Sequence[str]) -> list[int]:
+    """Positions of the leads that do not follow from I and II.
+
+    >>> independent(["I", "II", "III", "aVR", "V1"])
+    [0, 1, 4]
+    >>> independent(["II", "III"])
+    [0, 1]
+    """
+    keys = [lead_key(name) for name in names]
+    if not {"i", "ii"} <= set(keys):
+        return list(range(len(names)))
+    return [index for index, key in enumerate(keys) if key not in DERIVED]
+
+
+def derive(values: Tensor, names: Sequence[str]) -> Tensor:
+    """All leads from the independent ones.
+
+    Args:
+        values: ``(1, K, T)``, in the order of ``independent(names)``.
+        names: of all leads.
+
+    Returns:
+        ``(1, C, T)``.
+    """
+    import torch
+
+    kept = independent(names)
+    rows = dict(zip(kept, values.unbind(1), strict=True))
+    at = {lead_key(names[index]): row for index, row in rows.items()}
+    for index, name in enumerate(names):
+        if index not in rows:
+            one, two = DERIVED[lead_key(name)]
+            rows[index] = (one * at["i"].double() + two * at["ii"].double()).to(values.dtype)
+    return torch.stack([rows[index] for index in range(len(names))], 1)
+
+
+def identity_error(grid: Grid) -> float | None:
+    """Largest departure from the limb-lead identities, in mV (or in the file's own unit).
+
+    None when there is nothing to compare: I and II are needed, and a lead that follows from them.
+    """
+    import torch
+
+    keys = [lead_key(name) for name in grid.channels]
+    if not {"i", "ii"} <= set(keys) or not set(keys) & set(DERIVED):
+        return None
+    values = grid.values[0].double()
+    scale = per_millivolt(grid)
+    if scale is not None:
+        values = values / torch.tensor(scale, dtype=torch.float64)[:, None]
+    one, two = values[keys.index("i")], values[keys.index("ii")]
+    worst = 0.0
+    for key, (a, b) in DERIVED.items():
+        if key in keys:
+            error = (values[keys.index(key)] - a * one - b * two).abs()
+            error = error[torch.isfinite(error)]
+            worst = max(worst, error.max().item() if error.numel() else 0.0)
+    return worst
+
+
+def per_millivolt(grid: Grid) -> list[float] | None:
+    """How many of each channel's units are a millivolt; None unless all are voltages."""
+    found = [_PER_MILLIVOLT.get(unit.strip().lower()) for unit in value_units(grid)]
+    return None if None in found else [each for each in found if each is not None]
+
+
+def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
+    """The signal at another sampling rate, with what aliases taken out first.
+
+    Polyphase filtering with a Kaiser window (`scipy.signal.resample_poly`), by the nearest ratio
+    of whole numbers up to 10,000. Ends are continued as straight lines.
+
+    Args:
+        values: ``(B, C, T)``, without gaps.
+        rate: samples per second now.
+        wanted: samples per second then.
+
+    Raises:
+        DependencyError: scipy is missing.
+    """
+    import torch
+
+    ratio = Fraction(wanted / rate).limit_denominator(10_000)
+    if ratio == 1 or ratio == 0:
+        return values
+    signal = optional("scipy.signal", "resample")
+    found = signal.resample_poly(
+        values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
+    )
+    return torch.from_numpy(found).to(values.dtype)

@@ -1,0 +1,285 @@
+"""Signal formats, against files made by the libraries that own them."""
+
+import csv
+import math
+import struct
+import sys
+import wave
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from convnd import io
+from convnd.errors import DependencyError, InputFileError, NumericalError, OutputExistsError
+from convnd.io.signal import sampling_rate, signal_of, value_units
+
+wfdb = pytest.importorskip("wfdb")
+pyedflib = pytest.importorskip("pyedflib")
+
+# The libraries that make the files warn of pandas and of durations.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def samples(rng):
+    """Two leads of 3 s at 200 Hz in mV, on steps of 5 µV."""
+    return np.rint(rng.normal(size=(2, 600)) * 100) / 200
+
+
+@pytest.fixture
+def record(tmp_path, samples):
+    wfdb.wrsamp(
+        "rec", fs=200, units=["mV", "mV"], sig_name=["MLII", "V5"], p_signal=samples.T,
+        fmt=["16", "16"], adc_gain=[200, 200], baseline=[0, 10], comments=["age 61"],
+        base_datetime=datetime(2020, 2, 3, 4, 5, 6), write_dir=str(tmp_path),
+    )  # fmt: skip
+    wfdb.wrann(
+        "rec", "atr", np.array([100, 350]), symbol=["N", "V"], aux_note=["", "(AFIB"], fs=200,
+        write_dir=str(tmp_path),
+    )  # fmt: skip
+    return tmp_path / "rec.hea"
+
+
+def edf(path, samples, rates=(200, 200), kind=None):
+    with pyedflib.EdfWriter(
+        str(path), len(samples), pyedflib.FILETYPE_EDFPLUS if kind is None else kind
+    ) as file:
+        file.setPatientName("Nobody")
+        file.setStartdatetime(datetime(2021, 1, 2, 3, 4, 5))
+        file.setSignalHeaders(
+            [
+                {
+                    "label": f"ch{k}", "dimension": "mV", "sample_frequency": rate,
+                    "physical_min": -5.0, "physical_max": 5.0, "digital_min": -32768,
+                    "digital_max": 32767, "transducer": "AgCl", "prefilter": "HP:0.05",
+                }
+                for k, rate in enumerate(rates)
+            ]
+        )  # fmt: skip
+        file.writeSamples([np.ascontiguousarray(each) for each in samples])
+        file.writeAnnotation(1.5, -1, "beat")
+    return path
+
+
+def test_a_wfdb_record_comes_back_with_all_it_knows(record, samples, tmp_path):
+    grid = io.read(record)
+    assert grid.channels == ("MLII", "V5")
+    assert value_units(grid) == ("mV", "mV")
+    assert sampling_rate(grid) == 200
+    np.testing.assert_allclose(grid.values[0].numpy(), samples, atol=1e-6)
+    io.write(tmp_path / "out.hea", grid, record={"Software": "convnd"})
+    again = wfdb.rdrecord(str(tmp_path / "out"))
+    np.testing.assert_allclose(again.p_signal.T, samples, atol=1e-9)
+    assert (again.fs, again.adc_gain, again.baseline) == (200, [200, 200], [0, 10])
+    assert again.base_datetime == datetime(2020, 2, 3, 4, 5, 6)
+    assert again.comments == ["age 61", "Software: convnd"]
+    marks = wfdb.rdann(str(tmp_path / "out"), "atr")
+    assert (marks.sample.tolist(), marks.symbol, marks.aux_note) == (
+        [100, 350], ["N", "V"], ["", "(AFIB"],
+    )  # fmt: skip
+
+
+def test_gaps_survive_in_wfdb(tmp_path, samples):
+    samples[1, 50:60] = np.nan
+    wfdb.wrsamp(
+        "gap", fs=200, units=["mV"] * 2, sig_name=["I", "II"], p_signal=samples.T,
+        fmt=["16"] * 2, write_dir=str(tmp_path),
+    )  # fmt: skip
+    io.write(tmp_path / "out.hea", io.read(tmp_path / "gap.hea"))
+    again = wfdb.rdrecord(str(tmp_path / "out")).p_signal.T
+    np.testing.assert_array_equal(np.isnan(again), np.isnan(samples))
+
+
+def test_no_part_of_a_record_is_overwritten(record, tmp_path):
+    grid = io.read(record)
+    (tmp_path / "out.dat").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError, match="expected a new file"):
+        io.write(tmp_path / "out.hea", grid)
+    assert (tmp_path / "out.dat").read_bytes() == b"mine"
+    assert not (tmp_path / "out.hea").exists()
+
+
+def test_a_header_that_names_a_missing_file(record):
+    record.with_suffix(".dat").unlink()
+    with pytest.raises(InputFileError, match=r"expected the file rec\.dat beside it.*got none"):
+        io.read(record)
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf"])
+def test_edf_comes_back_with_all_it_knows(tmp_path, samples, suffix):
+    kind = pyedflib.FILETYPE_EDFPLUS if suffix == ".edf" else pyedflib.FILETYPE_BDFPLUS
+    path = edf(tmp_path / f"a{suffix}", samples, kind=kind)
+    grid = io.read(path)
+    assert (grid.channels, sampling_rate(grid)) == (("ch0", "ch1"), 200)
+    np.testing.assert_allclose(grid.values[0].numpy(), samples, atol=2e-4)
+    io.write(tmp_path / f"b{suffix}", grid)
+    with (
+        pyedflib.EdfReader(str(path)) as one,
+        pyedflib.EdfReader(str(tmp_path / f"b{suffix}")) as two,
+    ):
+        assert two.getSignalHeaders() == one.getSignalHeaders()
+        assert two.getPatientName() == "Nobody"
+        assert two.getStartdatetime() == datetime(2021, 1, 2, 3, 4, 5)
+        assert two.readAnnotations()[2].tolist() == ["beat"]
+        for k in range(2):
+            np.testing.assert_allclose(two.readSignal(k), one.readSignal(k), atol=2e-4)
+
+
+def test_edf_channels_of_another_rate_are_carried_over(tmp_path, samples, rng):
+    slow = rng.normal(size=75)
+    path = edf(tmp_path / "a.edf", [samples[0], slow, samples[1]], (200, 25, 200))
+    grid = io.read(path)
+    assert grid.channels == ("ch0", "ch2")
+    io.write(tmp_path / "b.edf", grid)
+    with pyedflib.EdfReader(str(tmp_path / "b.edf")) as two:
+        assert two.getSignalLabels() == ["ch0", "ch1", "ch2"]
+        np.testing.assert_allclose(two.readSignal(1), slow, atol=2e-4)
+
+
+def test_a_result_beyond_the_physical_range_widens_it(tmp_path, samples):
+    grid = io.read(edf(tmp_path / "a.edf", samples))
+    io.write(tmp_path / "b.edf", grid.with_values(grid.values * 20))
+    with pyedflib.EdfReader(str(tmp_path / "b.edf")) as two:
+        np.testing.assert_allclose(two.readSignal(0), samples[0] * 20, atol=5e-3)
+
+
+def test_a_truncated_edf(tmp_path, samples):
+    path = edf(tmp_path / "a.edf", samples)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputFileError, match=r"expected \d+ data records.*cut short"):
+        io.read(path)
+
+
+def test_edf_knows_no_gaps(tmp_path, samples):
+    grid = io.read(edf(tmp_path / "a.edf", samples))
+    grid.values[0, 0, 3] = math.nan
+    with pytest.raises(NumericalError, match="knows no gaps"):
+        io.write(tmp_path / "b.edf", grid)
+    assert not (tmp_path / "b.edf").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "units", "rate"),
+    [
+        ("time,I,II\n0,1,2\n0.002,3,4\n0.004,5,6\n", ("I", "II"), ("", ""), 500),
+        (
+            "time (ms);II (mV);V1 [mV]\r\n0;1,0;2\r\n4;3;4\r\n8;5;6,0\r\n",
+            ("II", "V1"), ("mV", "mV"), 250,
+        ),
+        ("1\t2\n3\t4\n5\t6\n", ("0", "1"), (), None),
+        ("0.00 1 2\n0.01 3 4\n0.02 5 6\n", ("0", "1"), (), 100),
+        ("# made by hand\nI,II\n1,2\n3,4\n5,6\n", ("I", "II"), ("", ""), None),
+        (
+            "timestamp,a,b\n2020-01-01T00:00:00,1,2\n2020-01-01T00:00:00.5,3,4\n"
+            "2020-01-01T00:00:01,5,6\n",
+            ("a", "b"), ("", ""), 2,
+        ),
+    ],
+)  # fmt: skip
+def test_tables_are_understood(tmp_path, text, names, units, rate):
+    path = tmp_path / "a.csv"
+    path.write_text(text, newline="")
+    grid = io.read(path)
+    np.testing.assert_array_equal(grid.values[0].numpy(), [[1, 3, 5], [2, 4, 6]])
+    assert (grid.channels, signal_of(grid).units) == (names, units)
+    assert grid.units == (("px",) if rate is None else ("s",))
+    if rate is not None:
+        assert sampling_rate(grid) == rate
+    io.write(tmp_path / "b.csv", grid)
+    written, original = (
+        list(csv.reader(file.read_text().splitlines(), delimiter=";" if ";" in text else ","))
+        for file in (tmp_path / "b.csv", path)
+    )
+    assert len(written) == len([row for row in original if not row[0].startswith("#")])
+    if names != ("0", "1"):
+        assert written[0] == next(row for row in original if not row[0].startswith("#"))
+    again = io.read(tmp_path / "b.csv")
+    np.testing.assert_array_equal(again.values.numpy(), grid.values.numpy())
+    assert again.spacing == pytest.approx(grid.spacing)
+
+
+def test_times_that_are_rounded_still_give_the_rate(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("t,x\n" + "".join(f"{k / 360:.3f},{k}\n" for k in range(361)))
+    assert sampling_rate(io.read(path)) == pytest.approx(360, rel=1e-3)
+
+
+def test_gaps_survive_in_tables(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("I,II\n1,2\n,4\n5,nan\n")
+    io.write(tmp_path / "b.csv", io.read(path))
+    assert (tmp_path / "b.csv").read_text() == "I,II\n1.0,2.0\n,4.0\n5.0,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("I,II\n1,2\n3\n", "expected 2 columns in every row, got 1 in line 3"),
+        ("I,II\n1,2\n3,x\n", "expected a number, got 'x' in line 3"),
+        ("I,II\n1,\n3,\n", "expected numbers in every channel, got none in II"),
+        ("I,II\n1,2\n", "expected at least two samples, got one"),
+        ("t,I\n0,2\n0,3\n", "expected times that rise"),
+        ("t,I\n0,2\n0.1,3\n0.2,1\n0.9,1\n1,1\n", "expected evenly spaced times"),
+        ("t\n0\n1\n", "expected a column of values"),
+        ("I,II\n", "expected rows of numbers under the header"),
+        ("\n\n", "expected rows of numbers, got none"),
+    ],
+)
+def test_bad_tables(tmp_path, text, message):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(InputFileError, match=message) as caught:
+        io.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_wav_of_every_width_comes_back_bit_by_bit(tmp_path, rng, width):
+    data = rng.integers(0, 256, size=300 * 2 * width, dtype=np.uint8).tobytes()
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(width)
+        file.setframerate(8000)
+        file.writeframes(data)
+    grid = io.read(tmp_path / "a.wav")
+    assert (grid.channels, sampling_rate(grid)) == (("left", "right"), 8000)
+    assert grid.values.abs().max() <= 1
+    io.write(tmp_path / "b.wav", grid, record={"Software": "convnd"})
+    with wave.open(str(tmp_path / "b.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, width, 8000)
+        found = file.readframes(300)
+    if width < 4:  # float32 holds 24 bits
+        assert found == data
+    else:
+        one, two = (np.frombuffer(each, "<i4").astype(float) for each in (found, data))
+        np.testing.assert_allclose(one, two, atol=2**8)
+
+
+def test_a_wav_that_is_cut_short(tmp_path):
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(struct.pack("<100h", *range(100)))
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-10])
+    with pytest.raises(InputFileError, match="cut short"):
+        io.read(tmp_path / "a.wav")
+
+
+def test_a_dicom_waveform_is_read():
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file("waveform_ecg.dcm", download=False)
+    grid = io.read(path)
+    assert grid.channels[:6] == ("I", "II", "III", "aVR", "aVL", "aVF")
+    assert (sampling_rate(grid), set(value_units(grid))) == (1000, {"uV"})
+    stored = np.frombuffer(pydicom.dcmread(path).WaveformSequence[0].WaveformData, "<i2")
+    np.testing.assert_allclose(grid.values[0].numpy().T.ravel(), stored * 1.25, rtol=1e-6)
+
+
+def test_a_missing_package_is_named_with_its_install_command(record, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wfdb", None)
+    with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[signals\]"'):
+        io.read(record)

@@ -1,0 +1,297 @@
+"""Signals through a style transfer: leads, rates, gaps; statistics of time; measures."""
+
+import dataclasses
+import json
+import math
+import signal
+import sys
+
+import numpy as np
+import pytest
+import scipy.signal
+import scipy.stats
+import torch
+from convnd_tasks import samples
+from convnd_tasks.evaluate.signals import match_peaks, measure_all, psd_distance
+from convnd_tasks.kind import Inputs
+from convnd_tasks.leads import derive, identity_error, independent, resample
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.plan import with_rate
+from convnd_tasks.signals import match_leads, prepare
+
+from convnd import cli, io
+from convnd.errors import InputFileError, UsageError
+from convnd.grid import Grid
+from convnd.io.signal import describe
+from convnd.stats import STATISTICS, AutocorrelationStatistic, SpectrumStatistic
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """The command line in this process, in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return call
+
+
+OPTIONS = StyleOptions.for_dim(1, size=0)
+
+
+def grid(values, names=(), rate=500.0, unit="mV"):
+    values = torch.as_tensor(np.asarray(values, np.float32))[None]
+    made = Grid(
+        values=values, channels=tuple(names), spacing=(1 / rate,), units=("s",), axes=("t",)
+    )
+    return describe(made, units=(unit,) * values.shape[1])
+
+
+def ecg(**changes):
+    return dataclasses.replace(samples.content("ecg", spatial_dims=1, size=1500), **changes)
+
+
+def ready(content, *styles):
+    return prepare(Inputs(content=content, styles=styles, names=("c", "s")), OPTIONS)
+
+
+def test_untouched_values_come_back():
+    content = ecg()
+    prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
+    assert prepared.content.shape == (8, 1, 1500)  # I, II, V1 … V6
+    back = prepared.restore(prepared.content)
+    torch.testing.assert_close(back.values, content.values, atol=1e-5, rtol=0)
+    assert (back.channels, back.spacing) == (content.channels, content.spacing)
+
+
+def test_limb_lead_identities_hold_to_a_microvolt_whatever_is_done(rng):
+    content = ecg()
+    prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
+    noisy = prepared.content + torch.as_tensor(rng.normal(size=(8, 1, 1500)).astype("f"))
+    one, two, three, avr, avl, avf = prepared.restore(noisy).values[0, :6].double()
+    for error in (
+        three - two + one,
+        avr + (one + two) / 2,
+        avl - one + two / 2,
+        avf - two + one / 2,
+    ):
+        assert error.abs().max() < 1e-3  # mV
+
+
+def test_gaps_survive():
+    values = ecg().values.clone()
+    values[0, 1, 200:300] = math.nan
+    content = ecg(values=values)
+    prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
+    assert torch.isfinite(prepared.content).all()
+    back = prepared.restore(prepared.content).values
+    assert torch.equal(torch.isnan(back), torch.isnan(values))
+
+
+def test_noise_keeps_its_voltage(rng):
+    """What the network sees of the style is in the content's millivolts, in whatever unit."""
+    content = grid(rng.normal(size=(1, 2000)))
+    style = rng.normal(size=(1, 2000)) * 0.1
+    first = ready(content, grid(style)).styles[0]
+    second = ready(content, grid(style * 1000, unit="uV")).styles[0]
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
+    assert first.std() / ready(content, grid(style)).content.std() == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng):
+    t = np.arange(4000) / 1000
+    style = grid([np.sin(2 * np.pi * 10 * t) + np.sin(2 * np.pi * 330 * t)], rate=1000)
+    prepared = ready(grid(rng.normal(size=(1, 1000)), rate=250), style)
+    assert prepared.remarks == ("style resampled from 1000 to 250 Hz",)
+    assert prepared.styles[0].shape[2] == 1000
+    frequencies, power = scipy.signal.periodogram(prepared.styles[0][0, 0].numpy(), 250)
+    # 330 Hz would have come back as 80 Hz.
+    assert power[np.argmin(abs(frequencies - 80))] < 1e-5 * power.max()
+    assert frequencies[power.argmax()] == pytest.approx(10, abs=0.5)
+
+
+def test_leads_are_matched_by_name_or_one_serves_all():
+    style = grid(np.zeros((3, 9)), ("V1", "Lead I", "lead ii"))
+    assert match_leads("style", ["I", "II"], style) == [1, 2]
+    assert match_leads("style", ["I", "II"], grid(np.zeros((1, 9)), ("MLII",))) == [0, 0]
+    with pytest.raises(InputFileError, match=r"style: expected leads I, V9.*without V9; rename"):
+        match_leads("style", ["I", "V9"], style)
+
+
+def test_derived_leads_are_left_out():
+    names = ["V1", "aVF", "II", "I", "III"]
+    assert independent(names) == [0, 2, 3]
+    found = derive(torch.tensor([[[9.0], [3.0], [1.0]]]), names)
+    assert found.flatten().tolist() == [9, 2.5, 3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.fill_(math.nan), "expected values in lead I, got none but gaps"),
+        (lambda v: v.fill_(2.0), "expected a lead I that changes, got only 2"),
+    ],
+)
+def test_leads_that_hold_nothing(change, message):
+    values = ecg().values.clone()
+    change(values[0, 0])
+    with pytest.raises(InputFileError, match=message):
+        ready(ecg(values=values), samples.style("ambulatory", spatial_dims=1))
+
+
+def test_one_sample():
+    with pytest.raises(InputFileError, match="expected at least 16 samples, got 1"):
+        ready(grid([[1.0]]), grid(np.arange(99.0)[None]))
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+def test_rates_that_are_none(rate):
+    with pytest.raises(UsageError, match="--rate: expected a positive finite number"):
+        with_rate(Grid(values=torch.zeros(1, 1, 9)), rate, "a.npy")
+
+
+def test_a_rate_that_is_known_for_one_only(rng):
+    with pytest.raises(InputFileError, match="expected a sampling rate for both.*add --rate"):
+        ready(grid(rng.normal(size=(1, 99))), Grid(values=torch.rand(1, 1, 99)))
+
+
+@pytest.mark.parametrize("shape", [(300,), (40, 50), (20, 1, 30)])
+def test_autocorrelation_is_the_mean_product_of_pairs(rng, shape):
+    x = rng.normal(size=(2, 3, *shape)) + 1
+    statistic = AutocorrelationStatistic(lags=5)
+    found = statistic.summary(statistic.sums(torch.tensor(x))).numpy()
+    rows = []
+    for axis, extent in enumerate(shape, start=2):
+        for lag in range(6) if extent > 1 else ():
+            one, two = (
+                np.take(x, range(first, last), axis).reshape(2, 3, -1)
+                for first, last in ((0, extent - lag), (lag, extent))
+            )
+            rows.append((one * two).mean(2) - x.reshape(2, 3, -1).mean(2) ** 2)
+    np.testing.assert_allclose(found, np.stack(rows, 1), atol=1e-5)
+
+
+def test_autocorrelation_adds_up_over_tiles_that_look_further(rng):
+    x = torch.tensor(rng.normal(size=(1, 2, 60, 40)))
+    statistic = AutocorrelationStatistic(lags=7)
+    whole = statistic.sums(x)
+    parts = [
+        statistic.sums(x[:, :, a : a + 20 + 7, b : b + 25 + 7], (20, min(25, 40 - b)))
+        for a in (0, 20, 40)
+        for b in (0, 25)
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    assert total.count == whole.count
+    torch.testing.assert_close(total.total, whole.total, rtol=1e-10, atol=1e-9)
+
+
+def test_the_spectrum_is_that_of_welch_for_smooth_noise(rng):
+    taps = scipy.signal.firwin(31, 0.3)
+    x = np.convolve(rng.normal(size=100_000), taps, "valid")
+    statistic = SpectrumStatistic(lags=64)
+    found = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0].numpy()
+    _, expected = scipy.signal.freqz(taps, worN=65, include_nyquist=True)
+    passed = slice(0, 17)  # Parzen's window smooths the edge
+    np.testing.assert_allclose(
+        found[passed], np.log10(1 + abs(expected[passed]) ** 2 / 1e-8), atol=0.12
+    )
+
+
+def test_the_distribution_is_that_of_scipy(rng):
+    x = rng.gamma(2.0, size=(1, 2, 5000))
+    found = STATISTICS["distribution"].summary(STATISTICS["distribution"].sums(torch.tensor(x)))
+    flat = x[0]
+    expected = [
+        flat.mean(1), flat.std(1), scipy.stats.skew(flat, 1),
+        np.log(scipy.stats.kurtosis(flat, 1, fisher=False)),
+    ]  # fmt: skip
+    np.testing.assert_allclose(found[0].numpy(), np.array(expected), rtol=1e-4)
+
+
+def test_resampling_keeps_a_tone():
+    t = np.arange(3600) / 360
+    found = resample(torch.tensor(np.sin(2 * np.pi * 5 * t))[None, None], 360, 500)[0, 0].numpy()
+    wanted = np.sin(2 * np.pi * 5 * np.arange(5000) / 500)
+    assert len(found) == 5000
+    np.testing.assert_allclose(found[100:-100], wanted[100:-100], atol=2e-3)
+
+
+def test_peaks_are_matched_once():
+    f1, pairs = match_peaks(np.array([1.0, 2.0, 3.0]), np.array([0.98, 1.02, 3.2]), 0.05)
+    assert (f1, pairs) == (pytest.approx(1 / 3), [(1.0, 0.98)])
+
+
+def test_a_tenfold_amplitude_is_20_decibel(rng):
+    noise = rng.normal(size=5000)
+    assert psd_distance(noise * 10, noise, 500.0) == pytest.approx(20, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_measured_of_a_copy_and_of_a_broken_identity():
+    pytest.importorskip("neurokit2")
+    content = samples.content("ecg", spatial_dims=1)
+    values = content.values.clone()
+    values[0, 2, 50] += 0.25  # III
+    found = {
+        each.name: each
+        for each in measure_all(
+            content, dataclasses.replace(content, values=values),
+            [samples.style("ambulatory", spatial_dims=1)],
+        )
+    }  # fmt: skip
+    assert (found["r_peak_f1"].value, found["rr_error"].value) == (1, 0)
+    assert found["lead_identity_error"].value == pytest.approx(250, abs=0.1)
+    assert found["psd_distance"].value == pytest.approx(found["psd_distance"].before, rel=0.05)
+    assert identity_error(content) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_evaluate_prints_json(tmp_path, run):
+    pytest.importorskip("neurokit2")
+    for name, seed in (("a", 0), ("b", 1)):
+        io.write(tmp_path / f"{name}.csv", samples.content("ecg", spatial_dims=1, seed=seed))
+    code, out, _ = run(
+        "evaluate", tmp_path / "a.csv", tmp_path / "a.csv", "--style", tmp_path / "b.csv", "--json"
+    )
+    assert code == 0
+    measures = json.loads(out)
+    assert measures["r_peak_f1"]["value"] == 1
+    assert set(measures) >= {"rr_error", "psd_distance", "beat_correlation", "lead_identity_error"}
+
+
+def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
+    for name, seed in (("a", 0), ("b", 1)):
+        io.write(
+            tmp_path / f"{name}.csv", samples.content("ecg", spatial_dims=1, size=600, seed=seed)
+        )
+    run("stylize", "a.csv", "b.csv", "--steps", "2", "--paper", "a.png")
+    before, after = (tmp_path / f"{name}.csv" for name in ("a", "a_stylized"))
+    assert after.read_text().splitlines()[0] == before.read_text().splitlines()[0]
+    one, two = io.read(before), io.read(after)
+    assert (two.shape, two.channels, two.spacing) == (one.shape, one.channels, one.spacing)
+    assert not torch.equal(one.values, two.values)
+    assert identity_error(two) < 1e-3
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("I,II\n1,2\n3\n", "in every row"), ("I\n1\nx\n", "expected a number")]
+)
+def test_bad_files_exit_3_in_one_line_and_leave_nothing(tmp_path, run, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    code, _, err = run("stylize", "a.csv", "arrhythmia", "--dim", "1")
+    assert (code, err.count("\n")) == (3, 1)
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
