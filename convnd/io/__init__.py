@@ -6,7 +6,8 @@ The suffix selects the format; every format is one entry of a table, so that ano
 
 from __future__ import annotations
 
-from convnd.io import array, image, nifti
+from convnd.io import array, dicom, image, itk, nifti
+from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.atomic import beside, free_path
 from convnd.io.crop import crop
 from convnd.io.formats import (
@@ -18,13 +19,17 @@ from convnd.io.formats import (
     suffixes,
     write,
 )
+from convnd.io.stored import as_stored
 
 __all__ = [
     "Format",
+    "anatomical_axes",
+    "as_stored",
     "beside",
     "check_output",
     "crop",
     "free_path",
+    "grid_affine",
     "read",
     "register",
     "spatial_dims",
@@ -32,5 +37,5 @@ __all__ = [
     "write",
 ]
 
-for _entry in (*image.FORMATS, *array.FORMATS, *nifti.FORMATS):
+for _entry in (*image.FORMATS, *array.FORMATS, *nifti.FORMATS, *itk.FORMATS, *dicom.FORMATS):
     register(_entry)

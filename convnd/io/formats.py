@@ -70,6 +70,7 @@ class Format:
         spatial_dims: the rank of every such file; None when the suffix serves several.
         read: the reader.
         write: the writer; None when the format can only be read.
+        folder: whether it is a folder of files; there can be one such format.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Format:
     spatial_dims: int | None
     read: Reader
     write: Writer | None
+    folder: bool = False
 
 
 FORMATS = Registry[Format]("file format")
@@ -106,9 +108,14 @@ def suffixes() -> list[str]:
 
 
 def find_format(path: str | os.PathLike[str]) -> Format | None:
-    """The format whose longest suffix ends the name, whatever its case; None if there is none."""
+    """The format whose longest suffix ends the name, whatever its case; None if there is none.
+
+    A folder whose name tells nothing is of the one format that has folders.
+    """
     name = Path(path).name.lower()
     fitting = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix)]
+    if not fitting and os.path.isdir(path):  # noqa: PTH112 - which never raises
+        return next((FORMATS[each] for each in FORMATS if FORMATS[each].folder), None)
     return _BY_SUFFIX[max(fitting, key=len)] if fitting else None
 
 
@@ -145,7 +152,8 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid
         ResourceError: there is not enough memory for it.
     """
     entry = _readable(path)
-    _check_file(path)
+    if not entry.folder:
+        _check_file(path)
     return entry.read(Path(path), max_pixels=max_pixels)
 
 
