@@ -149,7 +149,8 @@ def _slices(path: Path, found: Sequence[tuple[Path, Any]]) -> list[tuple[Path, A
                 )
     normal = np.cross(*np.reshape(np.asarray(like.ImageOrientationPatient, float), (2, 3)))
     return sorted(
-        found, key=lambda each: float(np.dot(normal, np.asarray(each[1].ImagePositionPatient, float)))
+        found,
+        key=lambda each: float(np.dot(normal, np.asarray(each[1].ImagePositionPatient, float))),
     )
 
 

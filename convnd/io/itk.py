@@ -129,7 +129,7 @@ def _itk_errors(path: Path) -> Iterator[None]:
 
 def _simple_itk() -> Any:
     try:
-        import SimpleITK  # noqa: N813
+        import SimpleITK
     except ImportError as error:
         raise DependencyError(
             "NRRD and MHA: expected the package SimpleITK, got none; "

@@ -6,6 +6,7 @@ phantom, square regions of one slice in which the tissue is flat are looked for.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -169,7 +170,7 @@ def band_matched(
         for band in range(bands):
             sigma = [0.0 if axis == across else 2.0**band / 2 for axis in range(3)]
             levels.append(ndimage.gaussian_filter(values, sigma))
-        return [a - b for a, b in zip(levels, levels[1:], strict=False)] + levels[-1:]
+        return [a - b for a, b in itertools.pairwise(levels)] + levels[-1:]
 
     everywhere: Any = slice(None)
     inside = everywhere if mask is None else mask
