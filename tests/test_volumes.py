@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from convnd_tasks.volume_objective import Look, SliceObjective, square_pixels
+from convnd_tasks.volume_options import VolumeOptions, parse_window
+from convnd_tasks.volumes import stylize_scan
 from PIL import Image
 
 import convnd.io
@@ -20,9 +23,6 @@ from convnd import cli
 from convnd.backbones import VGG, VGG19, Precision
 from convnd.errors import UsageError
 from convnd.grid import Grid
-from convnd_tasks.volume_objective import Look, SliceObjective, square_pixels
-from convnd_tasks.volume_options import VolumeOptions, parse_window
-from convnd_tasks.volumes import stylize_scan
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--steps", "2", "-q")

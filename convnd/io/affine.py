@@ -56,7 +56,7 @@ def flip_lps(affine: NDArray[Any]) -> NDArray[Any]:
     """RAS+ to LPS+, or back: the signs of the first two rows."""
     import numpy as np
 
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
 def anatomical_axes(grid: Grid) -> tuple[tuple[int, bool], ...]:

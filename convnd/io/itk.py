@@ -11,6 +11,7 @@ voxels: it does not look at the checksum of gzip itself.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import zlib
@@ -129,15 +130,15 @@ def _itk_errors(path: Path) -> Iterator[None]:
 
 def _simple_itk() -> Any:
     try:
-        import SimpleITK
+        simple: Any = importlib.import_module("SimpleITK")
     except ImportError as error:
         raise DependencyError(
             "NRRD and MHA: expected the package SimpleITK, got none; "
             'install it: pip install "convnd-toolkit[volumes]"'
         ) from error
     # What it would write to stderr comes as an error, or does not matter.
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    return SimpleITK
+    simple.ProcessObject.SetGlobalWarningDisplay(False)
+    return simple
 
 
 def _bytes(sitk: Any, pixel: int) -> int:

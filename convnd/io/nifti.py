@@ -344,8 +344,8 @@ def _header_for(grid: Grid) -> Any:
     if not np.allclose(factor, 1, rtol=1e-6):
         header["pixdim"][1:4] *= factor
         for name, affine in affines.items():
-            code = int(header[f"{name}_code"])
-            getattr(header, f"set_{name}")(rescaled(affine, factor), code)
+            known_code = int(header[f"{name}_code"])
+            getattr(header, f"set_{name}")(rescaled(affine, factor), known_code)
     return header
 
 

@@ -120,7 +120,7 @@ def _turned(scan: Grid) -> tuple[Any, tuple[float, ...]]:
 
     order = io.anatomical_axes(scan)
     values = scan.values[0, 0].detach().cpu().numpy().transpose([axis for axis, _ in order])
-    values = np.flip(values, [n for n, (_, against) in enumerate(order) if against])
+    values = np.flip(values, tuple(n for n, (_, against) in enumerate(order) if against))
     return values, tuple(scan.spacing[axis] for axis, _ in order)
 
 

@@ -283,7 +283,7 @@ class SliceObjective:
         view = self.views[number]
         count = max(1, _POSITIONS // math.prod(pictures.shape[2:]))
         found: dict[str, Sums] = {}
-        for part in pictures.split(count):
+        for part in torch.split(pictures, count):
             tissues = self._tissues(view, part)
             features = self._features(self._seen(number, part, tissues), self.look.style_layers)
             for name, sums in self._style_terms(features, tissues).items():

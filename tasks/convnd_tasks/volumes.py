@@ -197,7 +197,10 @@ class _Worker:
         # Only where values are HU; 1000 below water is air.
         hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
         self.tissues = tuple(
-            tuple((edge - self.low) / (self.high - self.low) for edge in TISSUES[name])
+            (
+                (TISSUES[name][0] - self.low) / (self.high - self.low),
+                (TISSUES[name][1] - self.low) / (self.high - self.low),
+            )
             for name in (TISSUES if hounsfield else ())
         )
         why = "chosen by size" if options.optimizer == "auto" else "as asked for"
