@@ -62,7 +62,7 @@ class VolumeOptions:
     style_weight: float | None = None
     content_weight: float = 1.0
     style_scale: float = 1.0
-    fine: float = 1.9
+    fine: float = 3.5
     window: str = "auto"
     strength: float = 1.0
     steps: int = 40
