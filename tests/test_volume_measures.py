@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from convnd_tasks import volume_measures as ours
+from convnd_tasks.evaluate import volumes
+from convnd_tasks.noise import band_matched, noise_spectrum, spectrum_distance
 from skimage.feature import graycomatrix, graycoprops
 from skimage.metrics import structural_similarity as theirs
 
 from convnd.errors import InputFileError
 from convnd.grid import Grid
-from convnd_tasks import volume_measures as ours
-from convnd_tasks.evaluate import volumes
-from convnd_tasks.noise import band_matched, noise_spectrum, spectrum_distance
 
 
 def test_white_noise_has_a_flat_spectrum_of_its_variance(rng):
