@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import convnd.io
-from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.errors import InputFileError, NumericalError, ShapeError, UsageError
 from convnd.grid import Grid
 
 OBLIQUE = np.array(
@@ -212,7 +212,7 @@ HAZARDS = [
     ({"dim": {2: -3}}, "at least one sample along every axis, got 2 × -3 × 4"),
     ({"dim": {0: 0}}, r"expected 1 to 7 axes, got dim\[0\] = 0"),
     ({"dim": {0: 9}}, r"expected 1 to 7 axes, got dim\[0\] = "),
-    ({"dim": {0: 4, 4: 2}}, "one 3-D volume, got 4-D 2 × 3 × 4 × 2; split it and give one frame"),
+    ({"dim": {0: 5, 4: 1, 5: 2}}, "3-D volume or a 4-D series, got 5-D 2 × 3 × 4 × 1 × 2; split"),
     ({"datatype": 32, "bitpix": 64}, "expected real voxels, got type complex64; split"),
     ({"datatype": 128, "bitpix": 24}, "expected real voxels, got type"),
     ({"datatype": 1536, "bitpix": 128}, "expected real voxels, got type"),
@@ -300,6 +300,58 @@ def test_some_missing_voxels_survive_and_new_ones_are_refused(tmp_path):
     with pytest.raises(NumericalError, match="expected finite voxels, as they were read, got NaN"):
         convnd.io.write(tmp_path / "c.nii", Grid(values=grid.values))
     assert not (tmp_path / "c.nii").exists()
+
+
+def test_a_series_comes_back_as_4d(tmp_path, rng):
+    data = rng.normal(size=(4, 5, 3, 6)).astype(np.float32)
+    original = image(data)
+    original.header.set_zooms((0.6, 0.6, 5.0, 2.5))
+    nib.save(original, tmp_path / "a.nii.gz")
+    grid = convnd.io.read(tmp_path / "a.nii.gz")
+    assert grid.values.shape == (1, 6, 4, 5, 3)
+    np.testing.assert_array_equal(grid.values[0, 4].numpy(), data[..., 4])
+    convnd.io.write(tmp_path / "b.nii.gz", grid)
+    back = nib.load(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(np.asarray(back.dataobj), data)
+    np.testing.assert_allclose(back.header.get_zooms(), (0.6, 0.6, 5.0, 2.5))
+    assert back.header.get_xyzt_units() == ("mm", "sec")
+
+
+@pytest.mark.parametrize("scaling", [None, (0.5, -1024.0)])
+def test_integers_come_back_as_integers(tmp_path, rng, scaling):
+    raw = rng.integers(-900, 900, (4, 5, 3)).astype(np.int16)
+    original = image(raw)
+    if scaling is not None:
+        original.header.set_slope_inter(*scaling)
+    (tmp_path / "a.nii").write_bytes(original.to_bytes())
+    grid = convnd.io.read(tmp_path / "a.nii")
+    changed = grid.with_values(grid.values + 0.2)
+    rounded, error, clipped = convnd.io.as_stored(changed)
+    convnd.io.write(tmp_path / "b.nii", rounded)
+    back = nib.load(tmp_path / "b.nii")
+    assert back.get_data_dtype() == np.int16
+    slope = 1.0 if scaling is None else scaling[0]
+    expected = nib.load(tmp_path / "a.nii").get_fdata() + 0.2
+    assert np.abs(back.get_fdata() - expected).max() == pytest.approx(error, abs=1e-4)
+    assert error <= slope / 2
+    assert clipped == 0
+    np.testing.assert_allclose(back.get_fdata(), rounded.values[0, 0].numpy())
+    plain = convnd.io.read(tmp_path / "a.nii")
+    convnd.io.write(tmp_path / "c.nii", convnd.io.as_stored(plain)[0])
+    np.testing.assert_array_equal(nib.load(tmp_path / "c.nii").get_fdata(), expected - 0.2)
+
+
+def test_rounding_clips_what_the_type_cannot_hold_and_counts_it(tmp_path):
+    nib.save(image(np.zeros((2, 3, 4), np.uint8)), tmp_path / "a.nii")
+    grid = convnd.io.read(tmp_path / "a.nii")
+    values = grid.values.clone()
+    values.view(-1)[:3] = torch.tensor([-7.0, 300.0, 1.25])
+    rounded, error, clipped = convnd.io.as_stored(grid.with_values(values))
+    assert (error, clipped) == (0.25, 2)
+    assert rounded.values.view(-1)[:3].tolist() == [0, 255, 1]
+    floats = Grid(values=torch.ones(1, 1, 2, 2, 2))
+    with pytest.raises(UsageError, match="an input that holds integers"):
+        convnd.io.as_stored(floats)
 
 
 def test_one_channel_a_file(tmp_path):

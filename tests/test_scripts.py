@@ -29,6 +29,7 @@ SCRIPTS = {
         "out.json",
     ],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
+    "benchmarks/known_answer_volumes.py": ["--size", "48", "--steps", "1"],
 }
 
 

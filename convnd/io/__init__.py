@@ -6,7 +6,19 @@ The suffix selects the format; every format is one entry of a table, so that ano
 
 from __future__ import annotations
 
-from convnd.io import array, dicom_waveform, edf, image, nifti, table, wav, wfdb_record
+from convnd.io import (
+    array,
+    dicom,
+    dicom_waveform,
+    edf,
+    image,
+    itk,
+    nifti,
+    table,
+    wav,
+    wfdb_record,
+)
+from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.atomic import beside, free_path
 from convnd.io.crop import crop
 from convnd.io.formats import (
@@ -19,13 +31,17 @@ from convnd.io.formats import (
     suffixes,
     write,
 )
+from convnd.io.stored import as_stored
 
 __all__ = [
     "Format",
+    "anatomical_axes",
+    "as_stored",
     "beside",
     "check_output",
     "crop",
     "free_path",
+    "grid_affine",
     "is_written",
     "read",
     "register",
@@ -38,6 +54,8 @@ for _entry in (
     *image.FORMATS,
     *array.FORMATS,
     *nifti.FORMATS,
+    *itk.FORMATS,
+    *dicom.FORMATS,
     *table.FORMATS,
     *wfdb_record.FORMATS,
     *edf.FORMATS,

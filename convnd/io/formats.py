@@ -76,6 +76,7 @@ class Format:
         write: the writer; None when the format can only be read.
         companions: suffixes of further files that the writer may put beside its own, under the
             same stem; the file itself is named as the result will be.
+        folder: whether it is a folder of files; there can be one such format.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Format:
     read: Reader
     write: Writer | None
     companions: tuple[str, ...] = ()
+    folder: bool = False
 
 
 FORMATS = Registry[Format]("file format")
@@ -124,9 +126,14 @@ def is_written(suffix: str) -> bool:
 
 
 def find_format(path: str | os.PathLike[str]) -> Format | None:
-    """The format whose longest suffix ends the name, whatever its case; None if there is none."""
+    """The format whose longest suffix ends the name, whatever its case; None if there is none.
+
+    A folder whose name tells nothing is of the one format that has folders.
+    """
     name = Path(path).name.lower()
     fitting = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix)]
+    if not fitting and os.path.isdir(path):  # noqa: PTH112 - which never raises
+        return next((FORMATS[each] for each in FORMATS if FORMATS[each].folder), None)
     return _BY_SUFFIX[max(fitting, key=len)] if fitting else None
 
 
@@ -163,7 +170,8 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid
         ResourceError: there is not enough memory for it.
     """
     entry = _readable(path)
-    _check_file(path)
+    if not entry.folder:
+        _check_file(path)
     return entry.read(Path(path), max_pixels=max_pixels)
 
 

@@ -1,10 +1,12 @@
-"""NIfTI volumes: ``.nii`` and ``.nii.gz``, versions 1 and 2, three spatial axes.
+"""NIfTI volumes: ``.nii`` and ``.nii.gz``, versions 1 and 2, three spatial axes and frames.
 
-A volume is a grid of shape ``(1, 1, I, J, K)`` in the file's own units (HU, …), its axes in the
-order they are stored, and spacing in millimetres from the header's ``pixdim``. The header comes
-along whole and is written back: affine with its codes, units, description, extensions. Values are
-written as float32, for the integer type of a scanner's file would quantise them. When the extent
-or spacing changed, the affine follows so that the field of view stays where it was.
+A volume is a grid of shape ``(1, T, I, J, K)`` in the file's own units (HU, …), its axes in the
+order they are stored, and spacing in millimetres from the header's ``pixdim``. A 4-D file is a
+grid of ``T`` channels, one for each frame, and is written back as 4-D. The header comes along
+whole and is written back: affine with its codes, units, description, extensions. Values are
+written as float32, for the integer type of a scanner's file would quantise them, unless
+`convnd.io.as_stored` has rounded them to that type. When the extent or spacing changed, the affine
+follows so that the field of view stays where it was.
 
 Files that load elsewhere but mislead are refused: pixdim that is zero or NaN, an affine that is
 NaN or singular, axes of length zero, complex and RGB voxels, nothing but NaN, headers that declare
@@ -24,7 +26,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
+from convnd.io.affine import grid_affine, rescaled
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.stored import Stored, stored_voxels
 
 if TYPE_CHECKING:
     import gzip
@@ -45,18 +49,18 @@ _COMMENT = 6  # NIfTI's code for an extension of plain text
 
 
 def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
-    """Read one 3-D volume.
+    """Read one 3-D volume, or a 4-D series of them.
 
     Args:
         path: an existing file, compressed or not, whatever its suffix says.
         max_pixels: largest number of voxels; None for `MAX_VOXELS`.
 
     Returns:
-        Values ``(1, 1, I, J, K)``; spacing in mm; axes ``("i", "j", "k")``. ``header["nifti"]`` is
+        Values ``(1, T, I, J, K)``; spacing in mm; axes ``("i", "j", "k")``. ``header["nifti"]`` is
         nibabel's header. A volume of fewer stored axes gets axes of length 1.
 
     Raises:
-        InputFileError: damaged, hazardous (see the module), 4-D, or too large.
+        InputFileError: damaged, hazardous (see the module), of more than 4 axes, or too large.
         ResourceError: there is not enough memory for it.
     """
     import gzip
@@ -82,7 +86,8 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
                 f"read {path}: expected finite voxels, got none among {missing}; "
                 "check how the file was made"
             )
-        values = torch.from_numpy(volume)[None, None]
+        values = torch.from_numpy(volume)[None]
+        stored = _stored(header)
         # The rest of what nibabel would set right when writing, and print.
         header.check_fix(_SILENT, error_level=100)
     return Grid(
@@ -90,8 +95,12 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         spacing=spacing,
         units=("mm",) * 3,
         axes=("i", "j", "k"),
-        channels=("0",),
-        header={"nifti": header, "non_finite": missing > 0},
+        header={
+            "nifti": header,
+            "affine": _best_affine(header, spacing),
+            "stored": stored,
+            "non_finite": missing > 0,
+        },
     )
 
 
@@ -152,7 +161,7 @@ def _read_checked(
     return header, content[:size]
 
 
-def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, int, int]:
+def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, ...]:
     rank = int(header["dim"][0])
     if not 1 <= rank <= 7:
         raise InputFileError(
@@ -160,13 +169,12 @@ def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, int, int]:
         )
     shape = [int(extent) for extent in header["dim"][1 : rank + 1]]
     check_positions(path, tuple(shape), max_voxels)
-    if max(shape[3:], default=1) > 1:
+    if max(shape[4:], default=1) > 1:
         raise InputFileError(
-            f"read {path}: expected one 3-D volume, got {rank}-D {' × '.join(map(str, shape))}; "
-            "split it and give one frame (4-D is not read as one yet)"
+            f"read {path}: expected a 3-D volume or a 4-D series, got {rank}-D "
+            f"{' × '.join(map(str, shape))}; split it"
         )
-    first, second, third = [*shape, 1, 1][:3]
-    return first, second, third
+    return tuple(shape)
 
 
 def _spacing(path: Path, header: Any) -> tuple[float, ...]:
@@ -213,16 +221,45 @@ def _affines(header: Any) -> dict[str, NDArray[Any]]:
 def _voxels(header: Any, content: bytes) -> NDArray[Any]:
     import numpy as np
 
-    shape = (*header.get_data_shape(), 1, 1)[:3]
+    shape = (*header.get_data_shape(), 1, 1, 1)[:4]
     stored = np.frombuffer(content, header.get_data_dtype(), offset=int(header["vox_offset"]))
     stored = stored.reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
-    volume = np.empty(shape, np.float32)
+    volume = np.empty((shape[3], *shape[:3]), np.float32)
     with np.errstate(over="raise"):  # beyond float32
-        for k in range(shape[2]):  # by slices: scaling in float64 would take twice the memory
-            plane = stored[..., k]
-            volume[..., k] = plane if slope is None else plane * np.float64(slope) + intercept
+        # By slices: scaling in float64 would take twice the memory.
+        for frame, k in np.ndindex(shape[3], shape[2]):
+            plane = stored[..., k, frame]
+            scaled = plane if slope is None else plane * np.float64(slope) + intercept
+            volume[frame, ..., k] = scaled
     return volume
+
+
+def _stored(header: Any) -> Stored | None:
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iu":
+        return None
+    slope, intercept = header.get_slope_inter()
+    if slope is None:
+        return Stored(dtype.name)
+    return Stored(dtype.name, float(slope), float(intercept))
+
+
+def _best_affine(header: Any, spacing: tuple[float, ...]) -> NDArray[Any] | None:
+    """Indices to millimetres, or None where the file does not say (no code is above 0)."""
+    import numpy as np
+
+    found = _affines(header)
+    for name in ("sform", "qform"):
+        if name in found:
+            scale = [_unit(header)] * 3
+            affine = np.diag([*scale, 1.0]) @ found[name]
+            # Where pixdim and affine disagree, pixdim has spacing's word and the affine the
+            # directions'.
+            lengths = np.linalg.norm(affine[:3, :3], axis=0)
+            affine[:3, :3] *= np.divide(spacing, lengths)
+            return np.asarray(affine)
+    return None
 
 
 def _write_nifti(
@@ -232,7 +269,7 @@ def _write_nifti(
     record: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
-    """Write float32 voxels under the header the grid came with, or a plain one."""
+    """Write voxels under the header the grid came with, or a plain one."""
     import gzip
 
     import nibabel as nib
@@ -240,25 +277,32 @@ def _write_nifti(
 
     nibabel: Any = nib  # which has types for a part of itself only
 
-    if grid.values.shape[1] != 1:
+    frames = grid.values.shape[1]
+    if frames not in (1, _frames(grid.header.get("nifti"))):
         raise ShapeError(
-            f"write: expected 1 channel for NIfTI, got {grid.values.shape[1]}; "
-            "write one file per channel"
+            f"write: expected 1 channel for NIfTI, got {frames}; write one file per channel"
         )
-    volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
+    volume = grid.values.detach().to("cpu").float()[0].numpy()
     if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
         raise NumericalError(
             "write: expected finite voxels, as they were read, got NaN or infinity; "
             "lower the step size or check the input"
         )
     header = _header_for(grid)
+    stored = stored_voxels(grid)
+    if stored is not None:
+        volume = stored[0]
+        header.set_data_dtype(volume.dtype)
     if record:
         comment = json.dumps(dict(record)).encode("ascii")
         header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, comment))
     two = isinstance(header, nibabel.Nifti2Header)
     image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(
-        volume.reshape(header.get_data_shape()), None, header
+        np.moveaxis(volume, 0, -1).reshape(header.get_data_shape()), None, header
     )
+    if stored is not None:
+        # After the image was made, which forgets them; the integers are written as they are.
+        image.header.set_slope_inter(stored[1].slope, stored[1].intercept)
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # No name and time: the same volume gives the same bytes.
@@ -275,6 +319,7 @@ def _header_for(grid: Grid) -> Any:
     nibabel: Any = nib
 
     known = grid.header.get("nifti")
+    frames = grid.values.shape[1]
     if isinstance(known, nibabel.Nifti1Header):  # of which version 2 is a subclass
         header = known.copy()
         rank = len(header.get_data_shape())
@@ -283,22 +328,29 @@ def _header_for(grid: Grid) -> Any:
         header, rank, before = nibabel.Nifti1Header(), 3, (1.0, 1.0, 1.0)
         header.set_xyzt_units("mm" if grid.units == ("mm",) * 3 else "unknown")
         header.set_data_shape(grid.shape)
+        affine = grid_affine(grid)
+        # From other formats: in the scanner's millimetres.
+        code = "scanner" if grid.header.get("affine") is not None else "aligned"
         for name in ("qform", "sform"):
-            getattr(header, f"set_{name}")(np.eye(4), "aligned")
+            getattr(header, f"set_{name}")(affine, code)
+        before = grid.spacing
     factor = np.divide(grid.spacing, before)
     affines = _affines(header)
     rank = max(rank, 3) if grid.shape[min(rank, 3) :] != (1,) * (3 - min(rank, 3)) else rank
     header.set_data_dtype(np.float32)
-    header.set_data_shape((*grid.shape, *(1,) * 4)[:rank])
+    header.set_slope_inter(None)
+    header.set_data_shape((*grid.shape, frames, *(1,) * 3)[: max(rank, 4 if frames > 1 else 1)])
     header["vox_offset"] = 0  # where the extensions end, says nibabel
     if not np.allclose(factor, 1, rtol=1e-6):
         header["pixdim"][1:4] *= factor
-        # The corner of the first voxel stays, so its centre moves.
-        change = np.diag([*factor, 1.0])
-        change[:3, 3] = (factor - 1) / 2
         for name, affine in affines.items():
-            getattr(header, f"set_{name}")(affine @ change, int(header[f"{name}_code"]))
+            known_code = int(header[f"{name}_code"])
+            getattr(header, f"set_{name}")(rescaled(affine, factor), known_code)
     return header
+
+
+def _frames(header: Any) -> int:
+    return int((*header.get_data_shape(), 1, 1, 1, 1)[3]) if header is not None else 1
 
 
 FORMATS = (

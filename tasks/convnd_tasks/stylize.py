@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnd_tasks.plan import Plan
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["stylize", "stylize_volume"]
+__all__ = ["Display", "numbers", "stylize", "words"]
 
 _WORK, _LOSS, _LOOK, _RUN, _OUT = (
     "How the work is done",
@@ -260,13 +260,13 @@ def stylize(
 
     start_file = start if start not in STARTS and Path(start).suffix else None
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
-    named = None if facts is None else tuple(each for each in _words(facts) if each != "none")
+    named = None if facts is None else tuple(each for each in words(facts) if each != "none")
     options = StyleOptions.for_dim(
         plan.dim,
         backbone=backbone,
-        content_layers=_words(content_layers),
-        style_layers=_words(style_layers),
-        style_layer_weights=_numbers("--style-layer-weights", style_layer_weights),
+        content_layers=words(content_layers),
+        style_layers=words(style_layers),
+        style_layer_weights=numbers("--style-layer-weights", style_layer_weights),
         content_weight=content_weight,
         style_weight=style_weight,
         smoothness=smoothness,
@@ -274,7 +274,7 @@ def stylize(
         facts=named,
         fact_weight=fact_weight,
         normalization=normalization,
-        blend=_numbers("--blend", blend),
+        blend=numbers("--blend", blend),
         style_scale=style_scale,
         colors=colors,
         pooling=pooling,
@@ -303,47 +303,6 @@ def stylize(
         quiet=quiet,
         rate=rate,
         drawing=drawing,
-    )
-
-
-def stylize_volume(
-    scan: Annotated[Path, typer.Argument(help="The scan: NIfTI (.nii, .nii.gz).")],
-    style: Annotated[
-        list[str] | None,
-        typer.Option("--style", help="A scan, or the name of a built-in one.", show_default=False),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Default: <scan>_stylized.nii.gz here.", show_default=False
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing result.")] = (
-        False
-    ),
-    size: Annotated[
-        int, typer.Option(help="Samples along the longest axis; 0: the scan's own.")
-    ] = 0,
-    steps: Annotated[int, typer.Option(help="Over all scales.")] = 60,
-    style_weight: Annotated[
-        float, typer.Option(help="How much the style counts.")
-    ] = StyleOptions.style_weight,
-    backbone: Annotated[str, typer.Option(help="See `convnd backbones`.")] = "compact",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = StyleOptions.seed,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
-) -> None:
-    """Give a scan the style of another."""
-    stylize(
-        [str(scan), *(style or [])],
-        dim=3,
-        output=output,
-        overwrite=overwrite,
-        size=size,
-        steps=steps,
-        style_weight=style_weight,
-        backbone=backbone,
-        seed=seed,
-        quiet=quiet,
     )
 
 
@@ -383,7 +342,7 @@ def _work(
         if plan.remark and number == 0:
             typer.echo(plan.remark, err=True)
         try:
-            with _Display(enabled=not quiet and sys.stderr.isatty()) as display:
+            with Display(enabled=not quiet and sys.stderr.isatty()) as display:
                 inputs = content()
                 outcome = job.run(
                     inputs,
@@ -412,7 +371,7 @@ def _work(
         raise typer.Exit(1)
 
 
-class _Display:
+class Display:
     """The progress bar on stderr; silent when nobody watches."""
 
     def __init__(self, *, enabled: bool) -> None:
@@ -470,13 +429,23 @@ def _say(outcome: Outcome) -> None:
     )
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """What stands between commas.
+
+    >>> words("relu1_1, relu2_1")
+    ('relu1_1', 'relu2_1')
+    """
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """The numbers between commas.
+
+    Raises:
+        UsageError: some of them are none; the message names the option.
+    """
     try:
-        return tuple(float(word) for word in _words(text))
+        return tuple(float(word) for word in words(text))
     except ValueError:
         raise UsageError(
             f"{option}: expected numbers with commas between, got {text!r}; for example 2,1"

@@ -59,6 +59,7 @@ EVALUATORS: Registry[str] = Registry("evaluator")
 """Number of spatial axes, as text, to the module whose ``measure_all`` is an `Evaluator`."""
 
 EVALUATORS.add("1", "convnd_tasks.evaluate.signals")
+EVALUATORS.add("3", "convnd_tasks.evaluate.volumes")
 
 
 def evaluator_for(dim: int) -> Evaluator:

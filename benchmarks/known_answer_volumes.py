@@ -1,0 +1,137 @@
+"""A known answer for volumes: does a soft scan get the noise of its own neighbour back?
+
+A CT scan is cut into every second slice (content) and the slices between (style: the same patient,
+scanner and kernel, other noise). The content is blurred in the plane, which takes noise and edges
+away as a soft kernel does, and is then given the style. Asked: by how much does the distance of the
+noise power spectrum to the style's fall, in soft tissue and in lung; and what happens to the
+smoothed anatomy. Band-energy matching (Gallardo-Estrella et al., 2016) does the same beside it, and
+the untouched slices say what would be perfect.
+
+    python benchmarks/known_answer_volumes.py scan.nrrd --box 60:252,150:342,12:24
+
+Without a scan, the built-in phantom is used: standard kernel as content, sharp kernel as style.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from common import machine, peak_mib
+from convnd_tasks import samples, volumes
+from convnd_tasks.noise import TISSUES, band_matched, noise_spectrum, spectrum_distance
+from convnd_tasks.volume_measures import anatomy_error, edge_sharpness
+from convnd_tasks.volume_options import VolumeOptions
+
+from convnd import io
+from convnd.errors import InputFileError
+from convnd.grid import Grid
+
+
+def main() -> None:
+    """Run the experiment and print JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scan", nargs="?")
+    parser.add_argument("--box", default="", help="I:I,J:J,K:K of the scan")
+    parser.add_argument("--blur", type=float, default=1.0, help="sigma in mm")
+    parser.add_argument("--steps", type=int, default=VolumeOptions.steps)
+    parser.add_argument("--style-weight", type=float)
+    parser.add_argument("--statistic", default=VolumeOptions.statistic)
+    parser.add_argument("--window", default="-200,2000")
+    parser.add_argument("--size", type=int, default=96, help="of the phantom")
+    arguments = parser.parse_args()
+    print(json.dumps(machine()))
+    if arguments.scan:
+        whole = io.read(arguments.scan)
+        box = [
+            slice(*(int(end) for end in part.split(":"))) if part else slice(None)
+            for part in (arguments.box or ",,").split(",")
+        ]
+        values = whole.values[(slice(None), slice(None), *box)]
+        spacing = (*whole.spacing[:2], whole.spacing[2] * 2)
+        count = values.shape[-1] // 2 * 2
+        original = _grid(values[..., 0:count:2], spacing)
+        style = _grid(values[..., 1:count:2], spacing)
+        content = _blurred(original, arguments.blur)
+    else:
+        shape = (arguments.size, arguments.size, arguments.size * 2 // 3)
+        content = samples.style("soft", spatial_dims=3, size=shape)
+        original = samples.style("lowdose", spatial_dims=3, size=shape)
+        style = samples.style("lowdose", spatial_dims=3, size=shape, seed=1)
+    options = VolumeOptions(
+        steps=arguments.steps,
+        style_weight=arguments.style_weight,
+        statistic=arguments.statistic,
+        window=arguments.window,
+    )
+    rows: dict[str, Any] = {
+        "content": _array(content),
+        "perfect": _array(original),
+        "bands": band_matched(_array(content), _array(style), content.spacing),
+    }
+    began = time.perf_counter()
+    result = volumes.stylize_scan(content, [style], options)
+    seconds = time.perf_counter() - began
+    rows["style transfer"] = _array(result.grid)
+    for name, values in rows.items():
+        print(json.dumps({"what": name, **_judge(values, content, style, original)}))
+    print(
+        json.dumps(
+            {
+                "options": dataclasses.asdict(options),
+                "seconds": round(seconds, 1),
+                "peak_mib": round(peak_mib()),
+                "loss": [result.losses[0], result.losses[-1]],
+            }
+        )
+    )
+
+
+def _judge(values: Any, content: Grid, style: Grid, original: Grid) -> dict[str, float | None]:
+    before = _array(content)
+    found: dict[str, float | None] = {}
+    for tissue in TISSUES:
+        try:
+            wanted = noise_spectrum(_array(style), style.spacing, tissue=tissue)
+            first, now = (
+                spectrum_distance(
+                    noise_spectrum(each, content.spacing, tissue=tissue, guide=before), wanted
+                )
+                for each in (before, values)
+            )
+        except InputFileError:
+            found[f"{tissue}_distance"] = found[f"{tissue}_fall"] = None
+            continue
+        found[f"{tissue}_distance"] = round(now, 4)
+        found[f"{tissue}_fall"] = round(1 - now / first, 4)
+    found["anatomy_hu"] = round(anatomy_error(values, before, content.spacing), 2)
+    found["rmse_to_original_hu"] = round(
+        float(np.sqrt(((values - _array(original)) ** 2).mean())), 2
+    )
+    found["edges_hu_per_mm"] = round(edge_sharpness(values, content.spacing, before), 2)
+    return found
+
+
+def _grid(values: torch.Tensor, spacing: tuple[float, ...]) -> Grid:
+    return Grid(values=values.contiguous(), spacing=spacing, units=("mm",) * 3)
+
+
+def _blurred(grid: Grid, sigma: float) -> Grid:
+    from scipy import ndimage
+
+    width = [sigma / grid.spacing[0], sigma / grid.spacing[1], 0.0]
+    values = np.round(ndimage.gaussian_filter(_array(grid), width)).astype(np.float32)
+    return grid.with_values(torch.from_numpy(values)[None, None])
+
+
+def _array(grid: Grid) -> Any:
+    return grid.values[0, 0].numpy()
+
+
+if __name__ == "__main__":
+    main()

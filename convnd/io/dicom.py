@@ -1,0 +1,239 @@
+"""A folder that holds one DICOM series, as a volume, through pydicom, an optional package.
+
+Slices are ordered by where they lie, not by name or number; spacing comes from their positions,
+slope and intercept from each slice. Folders that load elsewhere but mislead are refused: mixed
+series, slices that are missing or doubled, a tilted gantry, pictures in colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import DependencyError, InputFileError
+from convnd.grid import Grid
+from convnd.io.affine import flip_lps
+from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.stored import Stored
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FORMATS", "MAX_VOXELS", "read_series"]
+
+MAX_VOXELS = 2**30
+_MOST_FILES = 20_000
+_UNEVEN = 0.02  # of the distance between slices
+_TILT = 0.01  # mm across per mm along
+_NEEDED = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+
+
+def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read the one image series in a folder; what is not DICOM in it is passed over.
+
+    Args:
+        path: the folder; its own folders are not entered.
+        max_pixels: largest number of voxels; None for `MAX_VOXELS`.
+
+    Returns:
+        Values ``(1, 1, I, J, K)``: columns, rows, slices, after slope and intercept; spacing in
+        mm; axes ``("i", "j", "k")``; ``header["affine"]`` towards RAS+.
+
+    Raises:
+        InputFileError: no series, several, one with slices missing, doubled, unlike each other or
+            sheared against each other, not greyscale, damaged, or too large.
+        DependencyError: pydicom is not installed.
+        ResourceError: there is not enough memory for it.
+    """
+    import numpy as np
+    import torch
+
+    with decoding(path, "a DICOM series"):
+        slices = _slices(path, _headers(path))
+        first = slices[0][1]
+        shape = (int(first.Columns), int(first.Rows), len(slices))
+        check_positions(path, shape, MAX_VOXELS if max_pixels is None else max_pixels)
+        affine, spacing = _geometry(path, [header for _, header in slices])
+        volume = np.empty(shape, np.float32)
+        scalings = set()
+        integer: list[NDArray[Any]] = []
+        for k, (file, _) in enumerate(slices):
+            plane, slope, intercept = _plane(path, file)
+            volume[..., k] = (plane * slope + intercept).T
+            scalings.add((slope, intercept))
+            integer = [plane] if k == 0 else integer
+        stored = None
+        if len(scalings) == 1 and integer[0].dtype.kind in "iu":
+            # Output may need values below 0 even where the scanner stored none.
+            slope, intercept = scalings.pop()
+            stored = Stored("int16") if (slope, intercept % 1) == (1, 0) else None
+            stored = stored or Stored(integer[0].dtype.name, slope, intercept)
+    return Grid(
+        values=torch.from_numpy(volume)[None, None],
+        spacing=spacing,
+        units=("mm",) * 3,
+        axes=("i", "j", "k"),
+        header={"affine": affine, "stored": stored, "non_finite": False},
+    )
+
+
+def _pydicom() -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise DependencyError(
+            "DICOM: expected the package pydicom, got none; "
+            'install it: pip install "convnd-toolkit[volumes]"'
+        ) from error
+    return pydicom
+
+
+def _headers(path: Path) -> list[tuple[Path, Any]]:
+    """Every file of the folder that is a DICOM image, without its pixels."""
+    pydicom = _pydicom()
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    if len(files) > _MOST_FILES:
+        raise InputFileError(
+            f"read {path}: expected at most {_MOST_FILES} files, got {len(files)}; "
+            "give the folder of one series"
+        )
+    found = []
+    for file in files:
+        with file.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
+                continue
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        if "Rows" in header and "SeriesInstanceUID" in header:
+            found.append((file, header))
+    if not found:
+        raise InputFileError(
+            f"read {path}: expected a folder of DICOM images, got {len(files)} files and none "
+            "among them; name a file, or the folder of a series"
+        )
+    return found
+
+
+def _slices(path: Path, found: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
+    """The slices of the one series, from its first to its last along the normal."""
+    import numpy as np
+
+    series = sorted({str(header.SeriesInstanceUID) for _, header in found})
+    if len(series) > 1:
+        raise InputFileError(
+            f"read {path}: expected one series, got {len(series)} mixed ({', '.join(series[:3])}"
+            f"{', …' if len(series) > 3 else ''}); put each into a folder of its own"
+        )
+    for file, header in found:
+        lacking = [name for name in _NEEDED if name not in header]
+        if lacking:
+            raise InputFileError(
+                f"read {path}: expected slices that say where they lie, got {file.name} without "
+                f"{', '.join(lacking)}; take it out, or convert the series to NIfTI"
+            )
+        if int(header.get("NumberOfFrames") or 1) > 1 or int(header.get("SamplesPerPixel", 1)) > 1:
+            raise InputFileError(
+                f"read {path}: expected one greyscale slice a file, got {file.name} with several "
+                "frames or colours; convert the series to NIfTI"
+            )
+    like = found[0][1]
+    for file, header in found:
+        for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+            ours, first = header[name].value, like[name].value
+            if not np.allclose(np.asarray(ours, float), np.asarray(first, float), atol=1e-4):
+                raise InputFileError(
+                    f"read {path}: expected slices of one shape and direction, got {name} "
+                    f"{ours} in {file.name} and {first} in {found[0][0].name}; "
+                    "separate them"
+                )
+    normal = np.cross(*np.reshape(np.asarray(like.ImageOrientationPatient, float), (2, 3)))
+    return sorted(
+        found,
+        key=lambda each: float(np.dot(normal, np.asarray(each[1].ImagePositionPatient, float))),
+    )
+
+
+def _geometry(path: Path, headers: Sequence[Any]) -> tuple[NDArray[Any], tuple[float, ...]]:
+    """Affine towards RAS+ and spacing of slices in order."""
+    import numpy as np
+
+    first = headers[0]
+    rows, columns = (float(step) for step in first.PixelSpacing)
+    along, down = np.reshape(np.asarray(first.ImageOrientationPatient, float), (2, 3))
+    normal = np.cross(along, down)
+    positions = np.array([np.asarray(header.ImagePositionPatient, float) for header in headers])
+    depths = positions @ normal
+    steps = np.diff(depths)
+    if len(headers) == 1:
+        between = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1.0)
+    else:
+        between = float(np.median(steps))
+        if steps.min() < 1e-3:
+            raise InputFileError(
+                f"read {path}: expected slices at different positions, got two at "
+                f"{depths[int(steps.argmin())]:.2f} mm; take the doubled ones out"
+            )
+        uneven = np.abs(steps - between) > _UNEVEN * between
+        if uneven.any():
+            where = int(np.argmax(uneven))
+            raise InputFileError(
+                f"read {path}: expected slices {between:g} mm apart, got {steps[where]:g} mm after "
+                f"{depths[where]:.2f} mm: slices are missing; complete the series"
+            )
+        drift = positions[-1] - positions[0] - normal * (depths[-1] - depths[0])
+        if np.linalg.norm(drift) > _TILT * (depths[-1] - depths[0]):
+            raise InputFileError(
+                f"read {path}: expected slices straight above each other, got a drift of "
+                f"{np.linalg.norm(drift):.1f} mm (tilted gantry); resample the series first"
+            )
+    spacing = (columns, rows, between)
+    if not all(0 < step < math.inf for step in spacing) or not np.isfinite(positions).all():
+        raise InputFileError(
+            f"read {path}: expected positive finite spacing and finite positions, got {spacing} "
+            f"and {positions[0].tolist()}; correct the headers"
+        )
+    if not np.allclose([np.linalg.norm(along), np.linalg.norm(down)], 1, atol=1e-3) or (
+        abs(float(along @ down)) > 1e-3
+    ):
+        raise InputFileError(
+            f"read {path}: expected two directions at right angles, got "
+            f"{list(first.ImageOrientationPatient)}; correct the headers"
+        )
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = along * columns, down * rows, normal * between
+    affine[:3, 3] = positions[0]
+    return flip_lps(affine), spacing
+
+
+def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
+    """The stored integers ``(rows, columns)`` of one slice, slope and intercept."""
+    dataset = _pydicom().dcmread(file)
+    try:
+        plane: NDArray[Any] = dataset.pixel_array
+    except Exception as error:
+        text = " ".join(str(error).split())[:160]
+        raise InputFileError(
+            f"read {path}: expected pixels that can be decoded, got '{text}' in {file.name}; "
+            "save the series uncompressed, or check the file"
+        ) from error
+    slope = float(dataset.get("RescaleSlope", 1.0))
+    intercept = float(dataset.get("RescaleIntercept", 0.0))
+    if not math.isfinite(slope) or slope == 0 or not math.isfinite(intercept):
+        raise InputFileError(
+            f"read {path}: expected a finite slope other than 0 and a finite intercept, got "
+            f"{slope} and {intercept} in {file.name}; correct the header"
+        )
+    return plane, slope, intercept
+
+
+FORMATS = (
+    Format(
+        name="DICOM series",
+        suffixes=(),
+        spatial_dims=3,
+        read=read_series,
+        write=None,
+        folder=True,
+    ),
+)

@@ -1,0 +1,362 @@
+"""``convnd stylize-volume``: a thin shell around `convnd_tasks.volumes`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convnd.errors import InputFileError, UsageError
+from convnd_tasks.volume_options import LOOKS, VolumeOptions
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+    from convnd_tasks.volumes import VolumeResult
+
+__all__ = ["stylize_volume"]
+
+_WORK, _LOOK, _OUT = "How the work is done", "The look", "What comes out"
+
+
+def stylize_volume(
+    scan: Annotated[
+        str,
+        typer.Argument(
+            help="NIfTI (.nii, .nii.gz; 4-D: each frame), the folder of a DICOM series, .nrrd, "
+            ".mha, or .npy with --spacing."
+        ),
+    ],
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--style",
+            help="A scan, a picture, or the name of a built-in one (`convnd samples`); may be "
+            "given several times. Left out: a built-in one.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Default: <scan>_stylized.nii.gz here.",
+            show_default=False,
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=_OUT)
+    ] = False,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32, or input: the scan's own integers; the rounding error is reported.",
+            rich_help_panel=_OUT,
+        ),
+    ] = "float32",
+    montage: Annotated[
+        bool,
+        typer.Option(
+            "--montage/--no-montage",
+            help="Also <output>.png: three planes of scan, style, result and difference.",
+            rich_help_panel=_OUT,
+        ),
+    ] = True,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also a report, one HTML file.", show_default=False, rich_help_panel=_OUT
+        ),
+    ] = None,
+    metadata: Annotated[
+        bool,
+        typer.Option(
+            "--metadata/--no-metadata",
+            help="Keep all parameters inside the result.",
+            rich_help_panel=_OUT,
+        ),
+    ] = True,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=_OUT)
+    ] = False,
+    window: Annotated[
+        str,
+        typer.Option(
+            help="Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
+            "What lies outside comes back unchanged.",
+            rich_help_panel=_LOOK,
+        ),
+    ] = VolumeOptions.window,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            help="A volume of the scan's shape: nothing changes where it is 0.",
+            show_default=False,
+            rich_help_panel=_LOOK,
+        ),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="0 is the scan, 1 the result.", rich_help_panel=_LOOK)
+    ] = VolumeOptions.strength,
+    look: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(LOOKS)}: the grain of a scan alone, or everything, as of a painting.",
+            rich_help_panel=_LOOK,
+        ),
+    ] = VolumeOptions.look,
+    style_weight: Annotated[
+        float | None,
+        typer.Option(
+            help="How much the style counts; the look's own when left out.",
+            show_default=False,
+            rich_help_panel=_LOOK,
+        ),
+    ] = None,
+    style_scale: Annotated[
+        float, typer.Option(help="Larger: larger patterns.", rich_help_panel=_LOOK)
+    ] = VolumeOptions.style_scale,
+    spacing: Annotated[
+        str,
+        typer.Option(
+            metavar="X,Y,Z",
+            help="Millimetres between samples, for .npy and .npz.",
+            show_default=False,
+            rich_help_panel=_WORK,
+        ),
+    ] = "",
+    steps: Annotated[
+        int, typer.Option(help="Over all scales.", rich_help_panel=_WORK)
+    ] = VolumeOptions.steps,
+    scales: Annotated[
+        int,
+        typer.Option(
+            help="Sizes from coarse to fine; more than 1 for large patterns.",
+            rich_help_panel=_WORK,
+        ),
+    ] = VolumeOptions.scales,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="auto (by size), lbfgs, adam or gradient-descent.", rich_help_panel=_WORK
+        ),
+    ] = VolumeOptions.optimizer,
+    backbone: Annotated[
+        str, typer.Option(help="Network, see `convnd backbones`.", rich_help_panel=_WORK)
+    ] = VolumeOptions.backbone,
+    style_layers: Annotated[
+        str,
+        typer.Option(
+            metavar="L,L,...",
+            help="The look's own when left out.",
+            show_default=False,
+            rich_help_panel=_WORK,
+        ),
+    ] = "",
+    statistic: Annotated[
+        str, typer.Option(help="gram, moments or covariance.", rich_help_panel=_WORK)
+    ] = VolumeOptions.statistic,
+    seed: Annotated[int, typer.Option(help="Of built-in samples.", rich_help_panel=_WORK)] = (
+        VolumeOptions.seed
+    ),
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto (bfloat16 where it is native), float32 or bfloat16.", rich_help_panel=_WORK
+        ),
+    ] = VolumeOptions.precision,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_WORK)
+    ] = VolumeOptions.device,
+) -> None:
+    """Give a scan the style of another; affine, units and Hounsfield values stay true.
+
+    convnd stylize-volume scan.nii --style other.nii.gz
+    """
+    from convnd_tasks.stylize import Display, numbers, words
+
+    options = VolumeOptions(
+        backbone=backbone,
+        look=look,
+        style_layers=words(style_layers),
+        statistic=statistic,
+        style_weight=style_weight,
+        style_scale=style_scale,
+        window=window,
+        strength=strength,
+        steps=steps,
+        scales=scales,
+        optimizer=optimizer,
+        seed=seed,
+        precision=precision,
+        device=device,
+    )
+    if dtype not in ("float32", "input"):
+        raise UsageError(f"--dtype: expected float32 or input, got {dtype!r}; choose one")
+    steps_mm = numbers("--spacing", spacing)
+    from convnd import io
+    from convnd.io.atomic import atomic_path, check_target
+    from convnd_tasks import samples, volumes
+
+    began = time.monotonic()
+    target = output or Path(f"{_stem(scan)}_stylized.nii.gz")
+    picture = target.with_name(f"{_stem(target.name)}.png")
+    io.check_output(target, overwrite=overwrite)
+    if montage:
+        io.check_output(picture, overwrite=overwrite)
+    if report is not None:
+        check_target(report, overwrite=overwrite)
+    content = open_volume(scan, steps_mm)
+    volumes.check_scan(content, scan)
+    names = style or [samples.styles(3)[0]]
+    if not style:
+        typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
+    styles = [_open_style(name, seed) for name in names]
+    region = None if mask is None else open_volume(mask, steps_mm)
+    if dtype == "input":
+        io.as_stored(content)  # or the error, before any work
+    _rehearse(content, target)
+    with Display(enabled=not quiet and sys.stderr.isatty()) as display:
+        result = volumes.stylize_scan(content, styles, options, mask=region, watch=display.show)
+    for remark in result.remarks:
+        typer.echo(remark, err=True)
+    grid = result.grid
+    if dtype == "input":
+        grid, error, clipped = io.as_stored(grid)
+        typer.echo(
+            f"rounded to the scan's integers: error at most {error:.3g}"
+            + (f"; {clipped} values out of range were clipped" if clipped else ""),
+            err=True,
+        )
+    io.write(
+        target,
+        grid,
+        overwrite=overwrite,
+        record=_record(options, scan, names, result) if metadata else None,
+    )
+    if montage or report is not None:
+        from convnd_tasks import volume_figures
+
+        figure = volume_figures.montage(content, styles[0], grid, result.losses)
+        if montage:
+            with atomic_path(picture, overwrite=overwrite) as temporary:
+                temporary.write_bytes(figure)
+        if report is not None:
+            from convnd_tasks import volume_report
+
+            volume_report.write(
+                report,
+                content,
+                styles,
+                grid,
+                result,
+                options,
+                scan=scan,
+                style_names=names,
+                figure=figure,
+                overwrite=overwrite,
+            )
+    extent = " x ".join(str(each) for each in grid.shape)
+    kept = "" if result.stopped is None else "stopped early, kept: "
+    typer.echo(
+        f"{kept}{target}  {extent}, {result.steps} steps, loss {result.losses[-1]:.4g}, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+    if result.stopped is not None:
+        raise result.stopped
+
+
+def open_volume(name: str, spacing: tuple[float, ...] = ()) -> Grid:
+    """A volume from any file or folder that holds one.
+
+    Args:
+        name: the path.
+        spacing: mm along three axes, for arrays; empty is the file's own.
+
+    Raises:
+        InputFileError: it cannot be read, or holds another number of axes.
+        UsageError: an array without a spacing, or a spacing for a file that has its own.
+    """
+    from convnd import io
+
+    grid = io.read(name)
+    array = name.lower().endswith((".npy", ".npz"))
+    if spacing and not array:
+        raise UsageError(
+            f"--spacing: expected an array (.npy, .npz), got {name}, which has its own; leave it "
+            "out"
+        )
+    if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
+        grid = type(grid)(values=grid.values[:, None], header=grid.header)
+    if array and grid.ndim == 3:
+        if not spacing and grid.units != ("mm",) * 3:
+            raise UsageError(
+                f"--spacing: expected millimetres along three axes for {name}, got none; for "
+                "example --spacing 0.6,0.6,5"
+            )
+        if spacing:
+            if len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing):
+                raise UsageError(
+                    "--spacing: expected three numbers above 0, got "
+                    f"{', '.join(f'{step:g}' for step in spacing)}; for example 0.6,0.6,5"
+                )
+            grid = dataclasses.replace(grid, spacing=spacing, units=("mm",) * 3)
+    if grid.ndim != 3:
+        raise InputFileError(
+            f"{name}: expected a volume of three axes, got {grid.ndim}; use convnd stylize "
+            f"--dim {grid.ndim}"
+        )
+    return grid
+
+
+def _open_style(name: str, seed: int) -> Grid:
+    from convnd import io
+    from convnd_tasks import samples
+
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        rank = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
+        return samples.style(name, spatial_dims=rank, seed=seed)
+    if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
+        return io.read(path)
+    return open_volume(name)
+
+
+def _stem(name: str) -> str:
+    from convnd import io
+
+    text = Path(name).resolve().name if Path(name).is_dir() else Path(name).name
+    endings = sorted(io.suffixes(), key=len, reverse=True)
+    ending = next((end for end in endings if text.lower().endswith(end)), "")
+    return text[: len(text) - len(ending)]
+
+
+def _rehearse(content: Grid, target: Path) -> None:
+    # A format that cannot hold the result says so before the work.
+    from convnd import io
+
+    with tempfile.TemporaryDirectory() as folder:
+        corner = content.values[..., :2, :2, :2].nan_to_num()
+        io.write(Path(folder) / target.name, dataclasses.replace(content, values=corner))
+
+
+def _record(
+    options: VolumeOptions, scan: str, styles: list[str], result: VolumeResult
+) -> dict[str, str]:
+    import json
+
+    from convnd import __version__
+
+    return {
+        "Software": f"convnd {__version__}",
+        "convnd:inputs": json.dumps([Path(name).name for name in (scan, *styles)]),
+        **{f"convnd:{name}": value for name, value in options.record().items()},
+        "convnd:steps_taken": str(result.steps),
+        "convnd:loss": f"{result.losses[-1]:.6g}",
+    }

@@ -1,0 +1,397 @@
+r"""The objective of a volume, seen through its slices along all three axes.
+
+A network for pictures looks at every slice; statistics are summed over the slices of an axis, so
+each axis has its own (after Gutierrez et al. 2020, "On demand solid texture synthesis"). Slices
+enter in millimetres: where a pixel is longer than wide, as in a slice across thick slices, the fine
+axis is averaged down until pixels are square. A 5 mm step is thus never taken for one of 0.6 mm.
+
+Two looks. *Texture*: the network sees the grain alone, :math:`\tanh((x - G_\sigma x) / s)`,
+without the blurred part, which holds the anatomy and is held to the content's. ``s`` is the grain's
+deviation in the style, of each tissue by itself, and each tissue has statistics of its own: the
+noise of soft tissue is a few HU, that of lungs ten times as much, and in one Gram matrix edges and
+lungs are all there is. Tissues are told by the blurred values. *Paint*: the network
+sees the values, and content is features of a deeper layer, as for pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convnd.backbones import VGG, Precision
+from convnd.errors import UsageError
+from convnd.losses import StyleLoss
+from convnd.nn import resize_nd
+from convnd.optimize import Evaluation
+from convnd.stats import STATISTICS, Sums, blend
+
+__all__ = ["Look", "SliceObjective", "View", "square_pixels"]
+
+_LOOKS_SAME = 1.05  # ratio of pixel sides that counts as square
+_SHORTEST = 16
+_POSITIONS = 2**19  # of a slab that is evaluated at once: about 400 MiB in the compact network
+_LEAST = 0.005  # share of a tissue below which it has no term
+_BEND = 2.0  # deviations at which edges begin to be bent
+_ONE_PASS = 2**21  # positions of all views up to which nothing is computed twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the network sees and what is kept.
+
+    Args:
+        style_layers: layers whose statistics are style.
+        content_layer: layer whose features are content; None keeps the blurred values instead.
+        style_weight: of all style terms together.
+        content_weight: of all content terms together.
+        fine: sigma in mm that tells grain from anatomy; only without a content layer.
+        tissues: lowest and highest blurred value of each tissue; the rest is one more; likewise.
+        statistic: one of `convnd.stats.STATISTICS`.
+    """
+
+    style_layers: tuple[str, ...]
+    content_layer: str | None
+    style_weight: float
+    content_weight: float
+    fine: float
+    tissues: tuple[tuple[float, float], ...] = ()
+    statistic: str = "gram"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that is asked for."""
+        kept = () if self.content_layer is None else (self.content_layer,)
+        return (*self.style_layers, *kept)
+
+
+@dataclass(frozen=True)
+class View:
+    """The slices across one axis, their pixels square.
+
+    Args:
+        axis: the axis they are stacked along, 0 to 2.
+        size: rows and columns of a slice.
+        pixel: side of a pixel in mm.
+    """
+
+    axis: int
+    size: tuple[int, int]
+    pixel: float
+
+    def slices(self, values: Tensor, window: slice | None = None) -> Tensor:
+        """Slices ``(n, 1, *size)`` of a volume ``(1, 1, *S)``."""
+        part = values[0, 0].movedim(self.axis, 0)
+        part = part if window is None else part[window]
+        return resize_nd(part[:, None], self.size, mode="linear", antialias=True)
+
+
+def square_pixels(shape: Sequence[int], spacing: Sequence[float]) -> list[View]:
+    """The views of a volume whose slices are large enough to look at, those of finest pixels first.
+
+    Args:
+        shape: extent along three axes.
+        spacing: mm along each.
+
+    >>> for view in square_pixels((48, 512, 512), (5.0, 0.6, 0.6)):
+    ...     print(view)
+    View(axis=0, size=(512, 512), pixel=0.6)
+    View(axis=1, size=(48, 61), pixel=5.0)
+    View(axis=2, size=(48, 61), pixel=5.0)
+    """
+    views = []
+    for axis in range(3):
+        others = [other for other in range(3) if other != axis]
+        pixel = max(spacing[other] for other in others)
+        size = [
+            shape[other]
+            if pixel / spacing[other] < _LOOKS_SAME
+            else max(1, round(shape[other] * spacing[other] / pixel))
+            for other in others
+        ]
+        if min(size) >= _SHORTEST:
+            views.append(View(axis, (size[0], size[1]), pixel))
+    return sorted(views, key=lambda view: (view.pixel, view.axis))
+
+
+class SliceObjective:
+    r"""Loss and gradient of a volume, slab by slab in two passes.
+
+    Slices know nothing of each other, and statistics add up; so the gradient of
+    :math:`\sum_t w_t \Phi_t(\sum_{slabs} s_t)` is exact however the slices are cut into slabs, and
+    memory is that of one slab.
+
+    Args:
+        net: a network of two axes and one channel.
+        look: what it sees.
+        content: values ``(1, 1, *S)``, about ``[0, 1]``.
+        spacing: mm along each axis.
+        styles: for each axis of the slices, pictures ``(n, 1, H, W)`` of each style, of the pixel
+            size of that view; one list of styles for each of `views`.
+        views: as `square_pixels` gives them.
+        weights: one for each style.
+        precision: number format of the features.
+    """
+
+    def __init__(
+        self,
+        net: VGG,
+        look: Look,
+        content: Tensor,
+        *,
+        views: Sequence[View],
+        styles: Sequence[Sequence[Tensor]],
+        weights: Sequence[float],
+        precision: Precision,
+    ) -> None:
+        if not views:
+            raise UsageError(
+                f"volume: expected slices of at least {_SHORTEST} x {_SHORTEST} square pixels, "
+                f"got a volume of {tuple(content.shape[2:])}; give a larger one"
+            )
+        self.net, self.look, self.content = net, look, content
+        self.views = tuple(views)
+        self.precision = precision
+        self._statistic = STATISTICS[look.statistic]
+        self._grains: list[list[float]] = []
+        self._styles: list[dict[str, StyleLoss]] = []
+        self._energies: list[float] = []
+        with torch.no_grad():
+            for number, (view, pictures) in enumerate(zip(views, styles, strict=True)):
+                self._grains.append(self._measured_grains(view, pictures))
+                parts = [self._style_sums(number, each) for each in pictures]
+                present = set.intersection(*map(set, parts)) & set(self._content_names(number))
+                self._styles.append(
+                    {
+                        name: StyleLoss(
+                            blend([sums[name] for sums in parts], weights),
+                            layer=name,
+                            statistic=look.statistic,
+                        )
+                        for name in parts[0]
+                        if name in present
+                    }
+                )
+                energy = sum(
+                    float(self._kept(view, view.slices(content, window)).square().sum())
+                    for window in self._slabs(view)
+                )
+                self._energies.append(energy if energy > 0 else 1.0)
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """Loss and gradient at ``x`` ``(1, 1, *S)``."""
+        work = [
+            (number, window)
+            for number, view in enumerate(self.views)
+            for window in self._slabs(view)
+        ]
+        positions = sum(math.prod(view.size) * x.shape[2 + view.axis] for view in self.views)
+        if positions <= _ONE_PASS:
+            leaf = x.detach().requires_grad_()
+            with torch.enable_grad():
+                total, parts = self._value(
+                    self._add(
+                        [(number, self._sums(number, leaf, window)) for number, window in work]
+                    )
+                )
+                (gradient,) = torch.autograd.grad(total, leaf)
+            return Evaluation(float(total.detach()), parts, gradient.contiguous())
+        with torch.no_grad():
+            sums = self._add([(number, self._sums(number, x, window)) for number, window in work])
+        fixed = [
+            {
+                name: Sums(part.total.detach().requires_grad_(), part.count)
+                for name, part in view.items()
+            }
+            for view in sums
+        ]
+        with torch.enable_grad():
+            total, parts = self._value(fixed)
+            leaves = [part.total for view in fixed for part in view.values()]
+            slopes = iter(torch.autograd.grad(total, leaves))
+            downhill = [{name: next(slopes) for name in view} for view in fixed]
+        gradient = torch.zeros_like(x)
+        for number, window in work:
+            axis = self.views[number].axis
+            index = tuple(window if each == axis else slice(None) for each in range(3))
+            leaf = x[(slice(None), slice(None), *index)].detach().requires_grad_()
+            with torch.enable_grad():
+                found = self._sums(number, leaf, window, cut=True)
+                names = list(found)
+                (slope,) = torch.autograd.grad(
+                    [found[name].total for name in names],
+                    leaf,
+                    [downhill[number][name].to(found[name].total.dtype) for name in names],
+                )
+            gradient[(slice(None), slice(None), *index)] += slope
+        return Evaluation(float(total.detach()), parts, gradient)
+
+    def _slabs(self, view: View) -> Iterator[slice]:
+        count = max(1, _POSITIONS // math.prod(view.size))
+        extent = self.content.shape[2 + view.axis]
+        for start in range(0, extent, count):
+            yield slice(start, min(start + count, extent))
+
+    def _sums(self, number: int, x: Tensor, window: slice, *, cut: bool = False) -> dict[str, Sums]:
+        view, look = self.views[number], self.look
+        slices = view.slices(x, None if cut else window)
+        with torch.no_grad():
+            before = view.slices(self.content, window)
+            target = self._kept(view, before)
+            tissues = self._tissues(view, before)
+        seen = self._seen(number, slices, tissues)
+        features = self._features(seen, look.layers)
+        found = {
+            name: sums
+            for name, sums in self._style_terms(features, tissues).items()
+            if name in self._styles[number]
+        }
+        here = features.get(look.content_layer or "")
+        kept = self._blurred(view, slices) if here is None else here
+        difference = (kept - target).flatten().float()
+        found["content"] = Sums(difference.dot(difference), 1)
+        return found
+
+    @staticmethod
+    def _add(found: Sequence[tuple[int, dict[str, Sums]]]) -> list[dict[str, Sums]]:
+        sums: list[dict[str, Sums]] = []
+        for number, part in found:
+            if number == len(sums):
+                sums.append(dict(part))
+            else:
+                sums[number] = {name: sums[number][name] + part[name] for name in part}
+        return sums
+
+    def _value(self, sums: Sequence[dict[str, Sums]]) -> tuple[Tensor, dict[str, float]]:
+        look = self.look
+        style, content = [], []
+        for part, losses, energy in zip(sums, self._styles, self._energies, strict=True):
+            style += [loss.value(part[name]) for name, loss in losses.items()]
+            content.append(part["content"].total / energy)
+        shares = {
+            "content": torch.stack(content).mean() * look.content_weight,
+            "style": torch.stack(style).mean() * look.style_weight,
+        }
+        total = shares["content"] + shares["style"]
+        return total, {name: float(share.detach()) for name, share in shares.items()}
+
+    def _style_sums(self, number: int, pictures: Tensor) -> dict[str, Sums]:
+        view = self.views[number]
+        count = max(1, _POSITIONS // math.prod(pictures.shape[2:]))
+        found: dict[str, Sums] = {}
+        for part in torch.split(pictures, count):
+            tissues = self._tissues(view, part)
+            features = self._features(self._seen(number, part, tissues), self.look.style_layers)
+            for name, sums in self._style_terms(features, tissues).items():
+                found[name] = found[name] + sums if name in found else sums
+        enough = _LEAST * pictures.numel()
+        return {
+            name: sums for name, sums in found.items() if sums.count >= enough * self._ratio(name)
+        }
+
+    def _style_terms(
+        self, features: dict[str, Tensor], tissues: Sequence[Tensor]
+    ) -> dict[str, Sums]:
+        """Sums of each layer in each tissue, a position counting as far as it is of the tissue."""
+        found = {}
+        for name in self.look.style_layers:
+            here = features[name]
+            for tissue, share in enumerate(tissues):
+                small = resize_nd(share, here.shape[2:], mode="area")
+                sums = self._statistic.sums(_stacked(here * small.sqrt().to(here.dtype)))
+                # Never 0: a slab may have none of it.
+                found[f"{name}/{tissue}"] = Sums(sums.total, float(small.sum()))  # type: ignore[arg-type]
+            if not tissues:
+                found[f"{name}/"] = self._statistic.sums(_stacked(here))
+        return found
+
+    def _ratio(self, name: str) -> float:
+        """Positions of a layer over pixels."""
+        return 1 / math.prod(map(int, self.net.fields[name.partition("/")[0]].stride))
+
+    def _content_names(self, number: int) -> list[str]:
+        """Terms of tissues that the content has enough of."""
+        view = self.views[number]
+        counts: list[float] = []
+        pixels = 0
+        for window in self._slabs(view):
+            slices = view.slices(self.content, window)
+            shares = [float(share.sum()) for share in self._tissues(view, slices)]
+            counts = [a + b for a, b in zip(counts, shares, strict=True)] if counts else shares
+            pixels += slices.numel()
+        kept = [str(n) for n, count in enumerate(counts) if count >= _LEAST * pixels] or [""]
+        return [f"{name}/{tissue}" for name in self.look.style_layers for tissue in kept]
+
+    def _tissues(self, view: View, slices: Tensor) -> list[Tensor]:
+        """Share of each tissue in each pixel, the rest last; none where there is only one."""
+        look = self.look
+        if look.content_layer is not None or not look.tissues:
+            return []
+        told = self._blurred(view, slices)
+        shares = [((told >= low) & (told <= high)).float() for low, high in look.tissues]
+        return [*shares, 1 - torch.stack(shares).amax(0)]
+
+    def _measured_grains(self, view: View, pictures: Sequence[Tensor]) -> list[float]:
+        """Deviation of the styles' grain in each tissue, and in everything last."""
+        if self.look.content_layer is not None:
+            return []
+        squares: list[float] = []
+        counts: list[float] = []
+        for each in pictures:
+            grain = (each - self._blurred(view, each)).square()
+            shares = [*self._tissues(view, each), torch.ones_like(each)]
+            squares = [
+                a + float((grain * share).sum())
+                for a, share in zip(squares or [0.0] * len(shares), shares, strict=True)
+            ]
+            counts = [
+                a + float(share.sum())
+                for a, share in zip(counts or [0.0] * len(shares), shares, strict=True)
+            ]
+        return [
+            max(math.sqrt(square / max(count, 1.0)), 1e-5)
+            for square, count in zip(squares, counts, strict=True)
+        ]
+
+    def _kept(self, view: View, slices: Tensor) -> Tensor:
+        layer = self.look.content_layer
+        if layer is None:
+            return self._blurred(view, slices)
+        return self._features(slices, [layer])[layer]
+
+    def _seen(self, number: int, slices: Tensor, tissues: Sequence[Tensor]) -> Tensor:
+        if self.look.content_layer is not None:
+            return slices
+        grain = slices - self._blurred(self.views[number], slices)
+        *each, everywhere = self._grains[number]
+        scale: Tensor | float = everywhere
+        if tissues:
+            scale = torch.stack([s * t for s, t in zip(each, tissues, strict=True)]).amax(0)
+        # Around the network's own grey, and one deviation as high as half of black to white.
+        return float(self.net.mean.mean()) + 0.5 * torch.tanh(grain / (_BEND * scale))
+
+    def _blurred(self, view: View, slices: Tensor) -> Tensor:
+        return _blur(slices, max(1.0, self.look.fine / view.pixel))
+
+    def _features(self, slices: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = self.net(self.precision.layout(slices), layers)
+        return features
+
+
+def _stacked(features: Tensor) -> Tensor:
+    # Slices as a first spatial axis of one field, so that sums run over all of them.
+    return features.movedim(1, 0)[None]  # (1, C, n, H, W)
+
+
+def _blur(slices: Tensor, sigma: float) -> Tensor:
+    """A Gaussian over both axes of ``(n, 1, H, W)``, edges repeated."""
+    reach = min(math.ceil(3 * sigma), *(extent - 1 for extent in slices.shape[2:]))
+    kernel = torch.arange(-reach, reach + 1, device=slices.device, dtype=slices.dtype)
+    kernel = torch.exp(-0.5 * (kernel / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(slices, (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))

@@ -1,0 +1,123 @@
+"""The options of stylising volumes: one dataclass for library, command line and record."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from convnd.errors import UsageError
+from convnd.registry import unknown_name
+
+__all__ = ["LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
+
+LOOKS = ("auto", "texture", "paint")
+"""What of a style is taken on: the grain of a scan, anatomy untouched; or everything, as of a
+painting. ``auto`` is texture for volumes and paint for pictures."""
+
+WINDOWS = {
+    "lung": (-600.0, 1500.0),
+    "soft": (40.0, 400.0),
+    "bone": (400.0, 1800.0),
+    "brain": (40.0, 80.0),
+}
+"""Level and width in HU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeOptions:
+    """How a volume is stylised.
+
+    Args:
+        backbone: name of the network that sees the slices, see ``convnd backbones``.
+        look: one of `LOOKS`.
+        style_layers: layers whose statistics become the style's; empty takes the look's own.
+        statistic: what of the features is style, see `convnd.stats.STATISTICS`.
+        style_weight: beta of the notes; None takes the look's own.
+        content_weight: alpha of the notes.
+        style_scale: size of the style's patterns relative to what they are in millimetres.
+        fine: millimetres; what is finer is grain, the rest is anatomy (a Gaussian's sigma).
+        window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are.
+        strength: 0 is the scan, 1 the result.
+        steps: evaluations after the first, of all scales together.
+        scales: sizes from coarse to fine; more than 1 for large patterns.
+        optimizer: "auto" (by size), or one of `convnd.optimize.OPTIMIZERS`.
+        seed: of samples and everything random.
+        precision: "auto", "float32" or "bfloat16".
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        UsageError: a value is outside its range; the message names option and range.
+
+    >>> VolumeOptions(strength=2)
+    Traceback (most recent call last):
+    convnd.errors.UsageError: strength: expected 0 <= strength <= 1, got 2; correct it
+    """
+
+    backbone: str = "compact"
+    look: str = "auto"
+    style_layers: tuple[str, ...] = ()
+    statistic: str = "gram"
+    style_weight: float | None = None
+    content_weight: float = 1.0
+    style_scale: float = 1.0
+    fine: float = 3.5
+    window: str = "auto"
+    strength: float = 1.0
+    steps: int = 40
+    scales: int = 1
+    optimizer: str = "auto"
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("style_weight", 0, 1e12),
+            ("content_weight", 0, 1e12),
+            ("style_scale", 0.05, 20),
+            ("fine", 0.01, 100),
+            ("strength", 0, 1),
+            ("steps", 0, 10_000_000),
+            ("scales", 1, 16),
+            ("seed", 0, 2**63 - 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
+                raise UsageError(
+                    f"{name}: expected {low:g} <= {name} <= {high:g}, got {value:g}; correct it"
+                )
+        if self.look not in LOOKS:
+            raise unknown_name("look", self.look, list(LOOKS))
+        parse_window(self.window)
+
+    def record(self) -> dict[str, str]:
+        """Every option as text, to be kept inside the result."""
+        return {
+            name: ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+def parse_window(text: str) -> tuple[float, float] | None:
+    """Lowest and highest value of a window; None for ``"auto"``.
+
+    Raises:
+        UsageError: no such name, and no two numbers with a width above 0.
+
+    >>> parse_window("40,400"), parse_window("soft"), parse_window("auto")
+    ((-160.0, 240.0), (-160.0, 240.0), None)
+    """
+    if text == "auto":
+        return None
+    level, width = WINDOWS.get(text, (math.nan, math.nan))
+    if text not in WINDOWS:
+        with contextlib.suppress(ValueError):
+            level, width = (float(word) for word in text.split(","))
+    if not (math.isfinite(level) and 0 < width < math.inf):
+        raise UsageError(
+            f"--window: expected auto, {', '.join(WINDOWS)} or LEVEL,WIDTH in HU, got {text!r}; "
+            "for example 40,400"
+        )
+    return level - width / 2, level + width / 2

@@ -1,0 +1,430 @@
+"""Volumes: how a scan enters a style transfer, and what comes back to its owner.
+
+The work is done on the scan's own grid, turned so that its axes run towards head, front and right;
+values between the ends of a window become ``[0, 1]``. What comes back is the scan plus a change in
+its own units: where the scan lies outside the window or has no value, and outside a mask, it is
+what it was, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from convnd import io
+from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
+from convnd_tasks.arrays import value_range
+from convnd_tasks.volume_options import VolumeOptions, parse_window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.backbones import VGG
+    from convnd.grid import Grid
+    from convnd_tasks.style_transfer import Progress
+    from convnd_tasks.volume_objective import Look, SliceObjective, View
+
+__all__ = ["VolumeResult", "check_scan", "stylize_scan"]
+
+# Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
+_TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
+_PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0)
+_LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
+_COMPARABLE = 0.05  # ratio of value ranges below which a style is of other units
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeResult:
+    """What became of a scan.
+
+    Args:
+        grid: the scan with other values.
+        losses: the objective at every step, frame after frame.
+        steps: taken, of all frames.
+        remarks: what people should be told: window, look, optimizer and why.
+        stopped: what ended it before its last step, or None.
+    """
+
+    grid: Grid
+    losses: Sequence[float]
+    steps: int
+    remarks: Sequence[str] = field(default_factory=tuple)
+    stopped: BaseException | None = None
+
+
+def check_scan(scan: Grid, role: str) -> None:
+    """Refuse what is no volume.
+
+    Args:
+        scan: values ``(1, T, *S)``.
+        role: what to call it.
+
+    Raises:
+        InputFileError: not three axes of more than one sample, the same value everywhere, or
+            nothing finite.
+    """
+    import torch
+
+    if scan.ndim != 3 or min(scan.shape) < 2:
+        raise InputFileError(
+            f"{role}: expected a volume of three axes, got {' x '.join(map(str, scan.shape))}; "
+            "give a volume, or use convnd stylize --dim 2"
+        )
+    finite = scan.values[torch.isfinite(scan.values)]
+    if finite.numel() == 0:
+        raise InputFileError(f"{role}: expected some finite values, got none; check the file")
+    if bool((finite == finite[0]).all()):
+        raise InputFileError(
+            f"{role}: expected values that differ, got {finite[0].item():g} everywhere; "
+            "check the file"
+        )
+
+
+def stylize_scan(
+    scan: Grid,
+    styles: Sequence[Grid],
+    options: VolumeOptions,
+    *,
+    mask: Grid | None = None,
+    watch: Callable[[Progress], None] | None = None,
+) -> VolumeResult:
+    """Give a scan the style of others; each frame of a series by itself.
+
+    Args:
+        scan: values ``(1, T, I, J, K)``, spacing in mm.
+        styles: volumes, or pictures of two axes; each counts alike.
+        options: see `VolumeOptions`.
+        mask: of the scan's shape; where it is 0 nothing changes, where it is 1 all of the change
+            is taken.
+        watch: is told of every step.
+
+    Raises:
+        InputFileError: scan, style or mask cannot be used (see `check_scan`), or do not fit.
+        ResourceError: there is not enough memory.
+        NumericalError: see `convnd.optimize.minimize`.
+        UnknownNameError: no such backbone, layer, statistic or optimizer.
+    """
+    import torch
+
+    check_scan(scan, "scan")
+    for style in styles:
+        _check_style(style)
+    weight = _mask_weight(scan, mask)
+    worker = _Worker(scan, styles, options)
+    frames, losses, taken = [], [], 0
+    stopped: BaseException | None = None
+    for frame in range(scan.values.shape[1]):
+        before = scan.values[:, frame : frame + 1]
+        if stopped is not None:
+            frames.append(before)
+            continue
+        change, found, stopped = worker.run(before, frame, watch)
+        inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
+        change = torch.where(inside, change * weight * options.strength, 0.0)
+        # Where nothing is added, nothing is rounded either.
+        frames.append(torch.where(change == 0, before, before + change))
+        losses += found
+        taken += max(0, len(found) - 1)
+    values = torch.cat(frames, 1)
+    if not bool(torch.isfinite(values[torch.isfinite(scan.values)]).all()):
+        raise NumericalError(
+            "volume: expected finite values, got some that are not; use fewer steps or a smaller "
+            "style weight"
+        )
+    return VolumeResult(
+        grid=scan.with_values(values),
+        losses=losses,
+        steps=taken,
+        remarks=worker.remarks,
+        stopped=stopped,
+    )
+
+
+class _Worker:
+    """Network, targets and window, made ready once for all frames."""
+
+    def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
+        from convnd.backbones import BACKBONES, choose_device, choose_precision, load
+        from convnd.optimize import OPTIMIZERS
+        from convnd.stats import STATISTICS
+
+        STATISTICS[options.statistic]
+        self.options = options
+        self.scan, self.styles = scan, styles
+        self.order = io.anatomical_axes(scan)
+        self.spacing = tuple(scan.spacing[axis] for axis, _ in self.order)
+        shape = tuple(scan.shape[axis] for axis, _ in self.order)
+        window = parse_window(options.window)
+        self.low, self.high = value_range(scan.values) if window is None else window
+        if window is not None and not bool(
+            ((scan.values >= self.low) & (scan.values <= self.high)).any()
+        ):
+            raise InputFileError(
+                f"scan: expected values in the window {self.low:g} … {self.high:g}, got none; "
+                "use --window auto"
+            )
+        look = options.look
+        if look == "auto":
+            look = "paint" if any(style.ndim == 2 for style in styles) else "texture"
+        layers, content_layer, style_weight = _TEXTURE if look == "texture" else _PAINT
+        self.look_name = look
+        self.layers = options.style_layers or layers
+        self.content_layer = content_layer
+        self.style_weight = style_weight if options.style_weight is None else options.style_weight
+        wanted = (*self.layers, *([content_layer] if content_layer else []))
+        BACKBONES[options.backbone].plan.until(wanted)
+        self.device = choose_device(options.device)
+        self.precision = choose_precision(self.device, options.precision)
+        name = options.optimizer
+        if name == "auto":
+            name = "lbfgs" if math.prod(shape) <= _LBFGS_VOXELS else "adam"
+        OPTIMIZERS[name]
+        self.optimizer = name
+        self._check_memory(math.prod(shape))
+        self.net: VGG = load(options.backbone, spatial_dims=2, in_channels=1, layers=wanted).to(
+            self.device
+        )
+        self.precision.apply(self.net)
+        own = [not self._comparable(style) for style in styles]
+        self.ranges = [
+            value_range(style.values) if apart or look == "paint" else (self.low, self.high)
+            for style, apart in zip(styles, own, strict=True)
+        ]
+        from convnd_tasks.noise import TISSUES
+
+        # Only where values are HU; 1000 below water is air.
+        hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
+        self.tissues = tuple(
+            (
+                (TISSUES[name][0] - self.low) / (self.high - self.low),
+                (TISSUES[name][1] - self.low) / (self.high - self.low),
+            )
+            for name in (TISSUES if hounsfield else ())
+        )
+        why = "chosen by size" if options.optimizer == "auto" else "as asked for"
+        self.remarks = [
+            f"window {self.low:g} to {self.high:g}"
+            + (" (auto)" if window is None else "")
+            + "; what lies outside stays as it is",
+            f"look: {look}"
+            + (
+                ""
+                if not any(own) or look == "paint"
+                else "; the style's units are others, so its own range is taken for the window"
+            ),
+            f"optimizer: {name} ({why}: {math.prod(shape):,} voxels)",
+        ]
+
+    def run(
+        self, before: Tensor, frame: int, watch: Callable[[Progress], None] | None
+    ) -> tuple[Tensor, list[float], BaseException | None]:
+        """Change in the scan's units ``(1, 1, *S)`` of one frame, and the losses."""
+        from typing import Any, cast
+
+        import torch
+
+        from convnd.errors import Stopped
+        from convnd.nn import resize_nd
+        from convnd.optimize import minimize, pyramid_sizes, refine, spread_steps
+        from convnd_tasks.style_transfer import Progress
+
+        span = self.high - self.low
+        filled = torch.nan_to_num(before, nan=self.low, posinf=self.high, neginf=self.low)
+        work = ((filled - self.low) / span).clamp(0, 1)
+        content = self._turned(work).to(self.device)
+        shape = tuple(content.shape[2:])
+        sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.options.steps)))
+        counts = spread_steps(self.options.steps, len(sizes))
+        losses: list[float] = []
+        stopped: BaseException | None = None
+        best: Tensor = content
+        coarse: Tensor | None = None
+        passed = 0
+        frames = self.scan.values.shape[1]
+        for scale, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+            fine = resize_nd(content, size, mode="linear", antialias=True)
+            start = fine if coarse is None else refine(best, size, (coarse, fine))
+            objective = self._objective(fine, size, shape)
+            lowest = math.inf
+            try:
+                for step in minimize(
+                    cast("Any", objective),  # which it only hands on to the evaluator
+                    start,
+                    steps=count,
+                    optimizer=self.optimizer,
+                    evaluate=lambda objective, x: cast("SliceObjective", objective).evaluate(x),
+                ):
+                    losses.append(step.loss)
+                    if step.loss <= lowest:
+                        lowest, best = step.loss, step.values
+                    if watch is not None:
+                        done = (passed + step.index) / max(1, sum(counts))
+                        watch(
+                            Progress(
+                                step=frame * sum(counts) + passed + step.index,
+                                steps=frames * sum(counts),
+                                scale=scale + 1,
+                                scales=len(sizes),
+                                done=(frame + done) / frames,
+                                loss=step.loss,
+                                parts=step.parts,
+                                values=step.values,
+                            )
+                        )
+            except (KeyboardInterrupt, Stopped) as error:
+                stopped = error
+            passed += count
+            coarse = fine
+            if stopped is not None:
+                break
+        if tuple(best.shape[2:]) != shape:
+            best = resize_nd(best, shape, mode="cubic")
+        return self._turned_back((best - content).cpu()) * span, losses, stopped
+
+    def _objective(
+        self, content: Tensor, size: Sequence[int], whole: Sequence[int]
+    ) -> SliceObjective:
+        from convnd_tasks.volume_objective import (
+            Look,
+            SliceObjective,
+            square_pixels,
+        )
+
+        spacing = [
+            step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
+        ]
+        views = square_pixels(size, spacing)
+        if not views:
+            raise InputFileError(
+                "scan: expected slices of at least 16 x 16 square pixels along some axis, got "
+                f"{' x '.join(map(str, whole))} at {' x '.join(f'{s:g}' for s in spacing)} mm; "
+                "use a larger volume"
+            )
+        pictures = [[self._pictures(n, view) for n in range(len(self.styles))] for view in views]
+        look: Look = Look(
+            style_layers=self.layers,
+            content_layer=self.content_layer,
+            style_weight=self.style_weight,
+            content_weight=self.options.content_weight,
+            fine=self.options.fine,
+            tissues=self.tissues,
+            statistic=self.options.statistic,
+        )
+        return SliceObjective(
+            self.net,
+            look,
+            content,
+            views=views,
+            styles=pictures,
+            weights=[1.0] * len(self.styles),
+            precision=self.precision,
+        )
+
+    def _pictures(self, number: int, view: View) -> Tensor:
+        """A style's slices across the view's axis, at its pixel size ``(n, 1, H, W)``."""
+        from convnd.nn import resize_nd
+        from convnd_tasks.volume_objective import square_pixels
+
+        style = self.styles[number]
+        low, high = self.ranges[number]
+        values = style.values
+        if style.ndim == 2:
+            if values.shape[1] == 3:
+                luma = values.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+                values = (values * luma).sum(1, keepdim=True)
+                low, high = 0.0, 1.0
+            factor = self.options.style_scale * max(view.size) / max(style.shape)
+            slices = ((values - low) / (high - low)).clamp(0, 1)
+        else:
+            order = io.anatomical_axes(style)
+            values = ((values[:, :1] - low) / (high - low)).clamp(0, 1)
+            values = values.permute(0, 1, *(2 + axis for axis, _ in order))
+            values = values.flip([2 + n for n, (_, against) in enumerate(order) if against])
+            views = square_pixels(values.shape[2:], [style.spacing[axis] for axis, _ in order])
+            if not views:
+                raise InputFileError(
+                    "style: expected slices of at least 16 x 16 square pixels along some axis, "
+                    f"got {' x '.join(map(str, style.shape))}; use a larger volume"
+                )
+            # Across an axis where the style is too thin, its best slices stand in.
+            same = next((each for each in views if each.axis == view.axis), views[0])
+            slices = same.slices(values)
+            factor = self.options.style_scale * same.pixel / view.pixel
+        size = [max(16, round(extent * factor)) for extent in slices.shape[2:]]
+        return resize_nd(slices.to(self.device), size, mode="linear", antialias=True)
+
+    def _comparable(self, style: Grid) -> bool:
+        if style.ndim == 2:
+            return False
+        low, high = value_range(style.values)
+        ratio = (high - low) / (self.high - self.low)
+        return _COMPARABLE < ratio < 1 / _COMPARABLE
+
+    def _turned(self, values: Tensor) -> Tensor:
+        """Axes of the file to head, front, right."""
+        turned = values.permute(0, 1, *(2 + axis for axis, _ in self.order))
+        return turned.flip([2 + n for n, (_, back) in enumerate(self.order) if back]).contiguous()
+
+    def _turned_back(self, values: Tensor) -> Tensor:
+        flipped = values.flip([2 + n for n, (_, back) in enumerate(self.order) if back])
+        places = [2 + [axis for axis, _ in self.order].index(each) for each in range(3)]
+        return flipped.permute(0, 1, *places).contiguous()
+
+    def _check_memory(self, voxels: int) -> None:
+        import psutil
+
+        from convnd.optimize import HISTORY
+
+        if self.device.type != "cpu":
+            return
+        pairs = 8 * HISTORY if self.optimizer == "lbfgs" else 12
+        # A dozen copies of the volume come and go: scan, work, iterate, best, gradient, …
+        needed = voxels * (pairs + 4 * 12) + 2**30
+        free = psutil.virtual_memory().available
+        if needed > free:
+            raise ResourceError(
+                f"volume: expected at most {free / 2**30:.1f} GiB, which is free, got a job of "
+                f"about {needed / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, or "
+                "crop the scan"
+            )
+
+
+def _check_style(style: Grid) -> None:
+    import torch
+
+    if style.ndim == 3:
+        check_scan(style, "style")
+    elif style.ndim != 2 or min(style.shape) < 16:
+        raise InputFileError(
+            f"style: expected a volume, or a picture of at least 16 x 16 pixels, got "
+            f"{' x '.join(map(str, style.shape))}; use another"
+        )
+    if not bool(torch.isfinite(style.values).all()):
+        raise InputFileError(
+            "style: expected finite values, got some that are not; fill or cut the gaps"
+        )
+
+
+def _mask_weight(scan: Grid, mask: Grid | None) -> Tensor | float:
+    import numpy as np
+    import torch
+
+    if mask is None:
+        return 1.0
+    if mask.shape != scan.shape or mask.values.shape[1] not in (1, scan.values.shape[1]):
+        raise InputFileError(
+            f"--mask: expected the scan's shape {' x '.join(map(str, scan.shape))}, got "
+            f"{' x '.join(map(str, mask.shape))}; resample the mask onto the scan"
+        )
+    known = mask.header.get("affine") is not None and scan.header.get("affine") is not None
+    if known and not np.allclose(io.grid_affine(mask), io.grid_affine(scan), atol=1e-2):
+        raise InputFileError(
+            "--mask: expected voxels where the scan's are, got another affine; resample the mask "
+            "onto the scan"
+        )
+    weight = torch.nan_to_num(mask.values[:, :1]).clamp(0, 1)
+    if not bool((weight > 0).any()):
+        raise UsageError("--mask: expected some voxels above 0, got none; give another mask")
+    return weight

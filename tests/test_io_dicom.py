@@ -1,0 +1,128 @@
+"""Series are made with pydicom, and looked at with SimpleITK, which orders slices by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+import convnd.io
+from convnd.errors import InputFileError
+
+AXIAL = (1, 0, 0, 0, 1, 0)
+OBLIQUE = (0.8, 0.6, 0, 0, 0, -1)
+
+
+def make(folder, rng, *, count=4, orientation=AXIAL, between=5.0, drift=0.0, **fields):
+    """A series of ``count`` slices of 6 × 5 pixels, its files named in another order."""
+    folder.mkdir(exist_ok=True)
+    series = generate_uid()
+    normal = np.cross(orientation[:3], orientation[3:])
+    for number in range(count):
+        each = Dataset()
+        each.file_meta = FileMetaDataset()
+        each.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        each.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        each.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        each.SOPClassUID, each.SOPInstanceUID = CTImageStorage, generate_uid()
+        each.SeriesInstanceUID, each.StudyInstanceUID = series, generate_uid()
+        each.Modality, each.InstanceNumber = "CT", number + 1
+        each.Rows, each.Columns, each.SamplesPerPixel = 6, 5, 1
+        each.PhotometricInterpretation = "MONOCHROME2"
+        each.BitsAllocated = each.BitsStored = 16
+        each.HighBit, each.PixelRepresentation = 15, 0
+        each.PixelSpacing, each.SliceThickness = [0.6, 0.7], 3.0
+        position = np.array([-10.0, 20.0, 30.0]) + normal * between * number
+        each.ImagePositionPatient = [*map(float, [*position, drift * number, 0, 0])]
+        each.ImageOrientationPatient = list(orientation)
+        each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
+        each.PixelData = rng.integers(0, 3000, (6, 5), dtype=np.uint16).tobytes()
+        for name, value in fields.items():
+            setattr(each, name, value)
+        each.save_as(folder / f"{(number * 7) % 10}.dcm", enforce_file_format=True)
+    return folder
+
+
+def by_itk(folder):
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return reader.Execute()
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE])
+def test_a_series_is_the_volume_that_others_see(tmp_path, rng, orientation):
+    make(tmp_path / "s", rng, orientation=orientation)
+    (tmp_path / "s" / "notes.txt").write_text("not a picture")
+    grid = convnd.io.read(tmp_path / "s")
+    assert convnd.io.spatial_dims(tmp_path / "s") == 3
+    theirs = by_itk(tmp_path / "s")
+    np.testing.assert_array_equal(
+        grid.values[0, 0].numpy(), sitk.GetArrayFromImage(theirs).transpose()
+    )
+    assert grid.spacing == pytest.approx((0.7, 0.6, 5.0))
+    convnd.io.write(tmp_path / "a.nii.gz", grid)
+    written = sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    np.testing.assert_allclose(written.GetDirection(), theirs.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(written.GetOrigin(), theirs.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(written.GetSpacing(), theirs.GetSpacing(), rtol=1e-5)
+    assert nib.load(tmp_path / "a.nii.gz").header["sform_code"] == 1
+    rounded, error, clipped = convnd.io.as_stored(grid)
+    assert (error, clipped) == (0, 0)
+    convnd.io.write(tmp_path / "b.nii.gz", rounded)
+    assert nib.load(tmp_path / "b.nii.gz").get_data_dtype() == np.int16
+
+
+def test_a_real_slice(tmp_path):
+    source = get_testdata_file("CT_small.dcm")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "a").write_bytes(Path(source).read_bytes())
+    grid = convnd.io.read(tmp_path / "s")
+    expected = pydicom.dcmread(source)
+    hu = expected.pixel_array * float(expected.RescaleSlope) + float(expected.RescaleIntercept)
+    np.testing.assert_array_equal(grid.values[0, 0, ..., 0].numpy().T, hu)
+    assert grid.spacing[2] == float(expected.SliceThickness)
+
+
+BAD = [
+    ({"drift": 1.5}, "got a drift of 4.5 mm \\(tilted gantry\\); resample"),
+    ({"between": 0.0}, "slices at different positions, got two at"),
+    ({"PixelSpacing": [0.0, 0.7]}, "positive finite spacing"),
+    ({"SamplesPerPixel": 3}, "one greyscale slice a file"),
+    ({"NumberOfFrames": 2}, "one greyscale slice a file"),
+    ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "."),
+    ({"RescaleSlope": "0"}, "a finite slope other than 0"),
+    ({"PixelData": b"\0\0"}, "pixels that can be decoded"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD)
+def test_what_would_mislead_is_refused(tmp_path, rng, capfd, fields, message):
+    make(tmp_path / "s", rng, **fields)
+    with pytest.raises(InputFileError, match=message) as caught:
+        convnd.io.read(tmp_path / "s")
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_missing_slices_mixed_series_and_empty_folders(tmp_path, rng):
+    make(tmp_path / "s", rng, count=6)
+    (tmp_path / "s" / "1.dcm").unlink()  # the fourth
+    with pytest.raises(InputFileError, match="5 mm apart, got 10 mm after .*: slices are missing"):
+        convnd.io.read(tmp_path / "s")
+    make(tmp_path / "t", rng)
+    for file in (tmp_path / "s").iterdir():
+        file.rename(tmp_path / "t" / f"other{file.name}")
+    with pytest.raises(InputFileError, match="expected one series, got 2 mixed"):
+        convnd.io.read(tmp_path / "t")
+    with pytest.raises(InputFileError, match="a folder of DICOM images, got 0 files"):
+        convnd.io.read(tmp_path / "s")
+    make(tmp_path / "u", rng)
+    with pytest.raises(InputFileError, match="at most 9 pixels"):
+        convnd.io.read(tmp_path / "u", max_pixels=9)

@@ -1,0 +1,293 @@
+"""The task of volumes: what is kept, what is refused, and that others can read what comes out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from convnd_tasks.volume_objective import Look, SliceObjective, square_pixels
+from convnd_tasks.volume_options import VolumeOptions, parse_window
+from convnd_tasks.volumes import stylize_scan
+from PIL import Image
+
+import convnd.io
+from convnd import cli
+from convnd.backbones import VGG, VGG19, Precision
+from convnd.errors import UsageError
+from convnd.grid import Grid
+
+Run = Callable[..., tuple[int, str, str]]
+QUICK = ("--steps", "2", "-q")
+AFFINE = np.array([[0, -1.5, 0, 12], [0, 0, -2.0, -7], [1.5, 0, 0, 100], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGINT, before[0])
+            signal.signal(signal.SIGTERM, before[1])
+        out, err = capsys.readouterr()
+        code = stopped.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return call
+
+
+def hounsfield(rng, shape=(20, 18, 17), noise=20.0):
+    """A ball of soft tissue in lung, with air around."""
+    index = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    radius = np.sqrt((index**2).sum(0))
+    data = np.where(radius < 0.5, 40.0, np.where(radius < 1.2, -820.0, -1000.0))
+    return data + rng.normal(size=shape) * noise
+
+
+def save(path, data, affine=AFFINE):
+    image = nib.Nifti1Image(data, affine)
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
+    return path
+
+
+@pytest.fixture
+def scan(tmp_path, rng):
+    return save(tmp_path / "scan.nii", hounsfield(rng, noise=5).astype(np.int16))
+
+
+@pytest.fixture
+def style(tmp_path, rng):
+    return save(tmp_path / "style.nii.gz", hounsfield(rng, noise=60).astype(np.int16))
+
+
+def test_a_scan_comes_back_where_it_was(run, scan, style, tmp_path):
+    code, out, err = run("stylize-volume", scan, "--style", style, *QUICK, "--window", "-400,1100")
+    assert code == 0, err
+    assert out.startswith("scan_stylized.nii.gz  20 x 18 x 17, 2 steps")
+    assert "window -950 to 150; what lies outside stays as it is" in err
+    assert "optimizer: lbfgs (chosen by size: 6,120 voxels)" in err
+    before, after = nib.load(scan), nib.load(tmp_path / "scan_stylized.nii.gz")
+    assert after.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(after.affine, before.affine)
+    for name in ("qform_code", "sform_code", "xyzt_units", "pixdim"):
+        np.testing.assert_array_equal(after.header[name], before.header[name])
+    one, two = sitk.ReadImage(str(scan)), sitk.ReadImage(str(tmp_path / "scan_stylized.nii.gz"))
+    for name in ("Spacing", "Origin", "Direction", "Size"):
+        assert getattr(one, f"Get{name}")() == getattr(two, f"Get{name}")()
+    # Outside the window nothing moves by a bit; inside something does.
+    old, new = before.get_fdata(), after.get_fdata()
+    outside = (old < -950) | (old > 150)
+    assert outside.any()
+    np.testing.assert_array_equal(new[outside], old[outside])
+    assert np.abs(new - old)[~outside].mean() > 0.1
+    record = json.loads(after.header.extensions[0].get_content())
+    assert record["convnd:inputs"] == '["scan.nii", "style.nii.gz"]'
+    with Image.open(tmp_path / "scan_stylized.png") as picture:
+        assert min(picture.size) > 500
+    code, _, err = run("stylize-volume", scan, *QUICK)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected a new file" in err
+
+
+def test_mask_strength_and_integers(run, scan, style, tmp_path, rng):
+    region = np.zeros((20, 18, 17), np.uint8)
+    region[5:15, 5:12] = 1
+    save(tmp_path / "mask.nii", region)
+    some = ("--style", style, *QUICK, "--no-montage")
+    assert run("stylize-volume", scan, *some, "-o", "full.nii")[0] == 0
+    assert run("stylize-volume", scan, *some, "-o", "half.nii", "--strength", 0.5)[0] == 0
+    masked = ("--mask", tmp_path / "mask.nii", "--dtype", "input")
+    code, _, err = run("stylize-volume", scan, *some, *masked, "-o", "part.nii")
+    assert code == 0
+    assert "rounded to the scan's integers: error at most 0." in err
+    old, full, half, part = (
+        nib.load(tmp_path / name).get_fdata()
+        for name in ("scan.nii", "full.nii", "half.nii", "part.nii")
+    )
+    np.testing.assert_allclose(half - old, (full - old) / 2, atol=1e-3)
+    np.testing.assert_array_equal(part[region == 0], old[region == 0])
+    np.testing.assert_allclose(part[region == 1], full[region == 1], atol=0.501)
+    assert nib.load(tmp_path / "part.nii").get_data_dtype() == np.int16
+    assert not (tmp_path / "full.png").exists()
+
+
+def test_a_series_is_done_frame_by_frame(run, style, tmp_path, rng):
+    frames = np.stack([hounsfield(rng, noise=n) for n in (5, 9)], -1).astype(np.float32)
+    save(tmp_path / "series.nii.gz", frames)
+    assert run("stylize-volume", "series.nii.gz", "--style", style, *QUICK)[0] == 0
+    save(tmp_path / "second.nii", frames[..., 1])
+    back = nib.load(tmp_path / "series_stylized.nii.gz").get_fdata()
+    assert back.shape == frames.shape
+    grid, options = convnd.io.read(tmp_path / "series.nii.gz"), VolumeOptions(steps=2)
+    alone = stylize_scan(
+        convnd.io.read(tmp_path / "second.nii"),
+        [convnd.io.read(style)],
+        VolumeOptions(steps=2, window="-400,1100"),
+    )
+    together = stylize_scan(
+        grid, [convnd.io.read(style)], VolumeOptions(steps=2, window="-400,1100")
+    )
+    torch.testing.assert_close(together.grid.values[:, 1:], alone.grid.values)
+    assert options.steps * 2 == together.steps
+
+
+def test_gaps_stay_gaps_and_do_not_spread(run, style, tmp_path, rng):
+    data = hounsfield(rng).astype(np.float32)
+    data[3:6, 4, 4] = np.nan
+    save(tmp_path / "a.nii", data)
+    assert run("stylize-volume", "a.nii", "--style", style, *QUICK, "--no-montage")[0] == 0
+    back = nib.load(tmp_path / "a_stylized.nii.gz").get_fdata()
+    np.testing.assert_array_equal(np.isnan(back), np.isnan(data))
+
+
+def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
+    Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "p.png")
+    np.save(tmp_path / "a.npy", hounsfield(rng))
+    convnd.io.write(tmp_path / "b.nrrd", convnd.io.read(scan))
+    array = ("--spacing", "1,1,1.5", "--no-montage", *QUICK)
+    assert run("stylize-volume", "a.npy", "--style", "p.png", *array)[0] == 0
+    assert nib.load(tmp_path / "a_stylized.nii.gz").header.get_zooms() == (1, 1, 1.5)
+    code, _, err = run("stylize-volume", "b.nrrd", *QUICK, "--no-montage", "-o", "c.mha")
+    assert code == 0
+    assert "no style given, using the built-in one: sharp" in err
+    written = sitk.ReadImage(str(tmp_path / "c.mha"))
+    assert written.GetOrigin() == sitk.ReadImage(str(scan)).GetOrigin()
+    code, _, err = run("stylize-volume", "a.npy", "-o", "d.nii", *QUICK)
+    assert (code, "--spacing: expected millimetres" in err) == (2, True)
+
+
+BAD = [
+    ("flat", np.ones((20, 18)), "a volume of three axes, got 20 x 18 x 1"),
+    ("constant", np.full((20, 18, 17), 7.0), "values that differ, got 7 everywhere"),
+    ("empty", np.full((20, 18, 17), np.nan), "expected finite voxels"),
+    ("tiny", np.random.default_rng(0).normal(size=(9, 9, 9)), "at least 16 x 16 square pixels"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), BAD)
+def test_bad_scans_are_refused_in_one_line(run, tmp_path, name, data, message):
+    nib.save(nib.Nifti1Image(data.astype(np.float32), np.eye(4)), tmp_path / f"{name}.nii")
+    code, out, err = run("stylize-volume", f"{name}.nii", "--style", "sharp", *QUICK)
+    assert code == 3
+    assert message in err
+    assert err.startswith("convnd: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert [each.name for each in tmp_path.iterdir()] == [f"{name}.nii"]
+
+
+def test_styles_and_masks_that_do_not_fit(run, scan, style, tmp_path, rng):
+    save(tmp_path / "m.nii", np.ones((20, 18, 16), np.uint8))
+    code, _, err = run("stylize-volume", scan, "--style", style, "--mask", "m.nii", *QUICK)
+    assert (code, "--mask: expected the scan's shape 20 x 18 x 17" in err) == (3, True)
+    save(tmp_path / "n.nii", np.ones((20, 18, 17), np.uint8), np.eye(4))
+    code, _, err = run("stylize-volume", scan, "--style", style, "--mask", "n.nii", *QUICK)
+    assert (code, "got another affine" in err) == (3, True)
+    code, _, err = run("stylize-volume", scan, "--style", style, "--window", "wide", *QUICK)
+    assert (code, "--window: expected auto, lung" in err) == (2, True)
+    code, _, err = run("stylize-volume", scan, "--style", "nothing", *QUICK)
+    assert (code, "sharp" in err) == (2, True)
+
+
+def test_windows():
+    assert parse_window("lung") == (-1350, 150)
+    for text in ("40", "40,0", "40,-5", "a,b", "1,2,3", "nan,4"):
+        with pytest.raises(UsageError, match="LEVEL,WIDTH"):
+            parse_window(text)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("flips", [(), (0, 2)])
+def test_however_the_file_stores_it_the_patient_gets_the_same(rng, order, flips):
+    data = torch.from_numpy(hounsfield(rng).astype(np.float32))
+    style = Grid(
+        values=torch.from_numpy(hounsfield(rng, noise=60).astype(np.float32))[None, None],
+        units=("mm",) * 3,
+        spacing=(1.0, 1.0, 2.0),
+    )
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    options = VolumeOptions(steps=2)
+
+    def stylised(values, affine):
+        spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0))
+        grid = Grid(values=values[None, None], spacing=spacing, header={"affine": affine})
+        return stylize_scan(grid, [style], options).grid.values[0, 0]
+
+    expected = stylised(data, affine)
+    turned = affine[:, [*order, 3]].copy()
+    for axis in flips:
+        turned[:3, 3] += turned[:3, axis] * (data.shape[order[axis]] - 1)
+        turned[:3, axis] *= -1
+    got = stylised(data.permute(order).flip(flips), turned)
+    torch.testing.assert_close(got.flip(flips).permute(*np.argsort(order)), expected)
+
+
+def test_slices_enter_in_millimetres():
+    views = square_pixels((48, 512, 512), (5.0, 0.6, 0.6))
+    assert [(view.axis, view.size, view.pixel) for view in views] == [
+        (0, (512, 512), 0.6),
+        (1, (48, 61), 5.0),
+        (2, (48, 61), 5.0),
+    ]
+    # The same ball of 24 mm, sampled finely along one axis or not: as wide in the slice.
+    z, y = np.meshgrid(np.arange(24) * 2.0 - 23, np.arange(96) * 0.5 - 23.75, indexing="ij")
+    ball = torch.from_numpy((z**2 + y**2 < 144).astype(np.float32))[None, None, :, :, None]
+    view = next(each for each in square_pixels((24, 96, 20), (2.0, 0.5, 0.5)) if each.axis == 2)
+    picture = view.slices(ball.expand(-1, -1, -1, -1, 20))[0, 0]
+    assert picture.shape == (24, 24)
+    wide, high = (picture > 0.5).sum(1).max().item(), (picture > 0.5).sum(0).max().item()
+    assert abs(wide - high) <= 1
+
+
+@pytest.mark.parametrize("content_layer", [None, "relu2_1"])
+def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
+    from convnd_tasks import volume_objective
+
+    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    net = net.double()
+    content, x = torch.rand(2, 1, 1, 18, 17, 20, generator=generator).double()
+    views = square_pixels((18, 17, 20), (1.0, 1.0, 1.3))
+    styles = [[torch.rand(3, 1, *view.size, generator=generator).double()] for view in views]
+
+    def evaluate():
+        look = Look(
+            style_layers=("relu1_1", "relu2_1"),
+            content_layer=content_layer,
+            style_weight=3.0,
+            content_weight=1.0,
+            fine=1.2,
+            tissues=((0.0, 0.5),),
+        )
+        objective = SliceObjective(
+            net,
+            look,
+            content,
+            views=views,
+            styles=styles,
+            weights=[1.0],
+            precision=Precision(torch.float64),
+        )
+        return objective.evaluate(x)
+
+    whole = evaluate()
+    monkeypatch.setattr(volume_objective, "_ONE_PASS", 0)
+    monkeypatch.setattr(volume_objective, "_POSITIONS", 1100)
+    cut = evaluate()
+    assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
+    torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-9)
