@@ -50,7 +50,9 @@ def clean_rhythm(leads: tuple[str, ...] = ("II", "V2", "V5")) -> dict[str, Array
     from pydicom import dcmread
     from pydicom.data import get_testdata_file
 
-    data = dcmread(get_testdata_file("waveform_ecg.dcm", download=False))
+    path = get_testdata_file("waveform_ecg.dcm", download=False)
+    assert isinstance(path, str)
+    data = dcmread(path)
     group = data.WaveformSequence[0]
     names = [c.ChannelSourceSequence[0].CodeMeaning for c in group.ChannelDefinitionSequence]
     values = torch.from_numpy(data.waveform_array(0).T.copy())[None]  # µV
@@ -63,7 +65,7 @@ def clean_rhythm(leads: tuple[str, ...] = ("II", "V2", "V5")) -> dict[str, Array
 
 def other_recording(path: Path, first: float, seconds: float) -> Array:
     """A stretch of MIT-BIH 208 in mV at `RATE` (gain 200, zero at 1024)."""
-    samples = np.load(path)["ecg"].astype(np.float64)
+    samples: Array = np.load(path)["ecg"].astype(np.float64)
     start = round(first * RATE)
     return (samples[start : start + round(seconds * RATE)] - 1024) / 200
 
@@ -77,8 +79,9 @@ def noise(
 
     def band(low: float, high: float, power: float) -> Array:
         shape = ((frequencies >= low) & (frequencies <= high)) * 1.0
-        found = np.fft.irfft(white * shape, count)
-        return power * found / found.std()
+        found: Array = np.fft.irfft(white * shape, count)
+        scaled: Array = power * found / found.std()
+        return scaled
 
     return band(20, 150, muscle) + band(0.05, 0.6, wander)
 

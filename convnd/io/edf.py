@@ -160,8 +160,8 @@ def _write_edf(
         )
     bits = _BITS[path.suffix.lower()]
     count, rate = values.shape[1], sampling_rate(grid)
-    headers, kept = known.get("signals"), known.get("kept")
-    if headers is None or len(kept) != len(values):
+    headers, kept = known.get("signals", []), known.get("kept", [])
+    if not headers or len(kept) != len(values):
         headers, kept = [{} for _ in values], list(range(len(values)))
     same = known.get("count") == count
     record_seconds = known["record"] if same else _record(count, rate)

@@ -101,7 +101,9 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
                 f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
                 f"{width * len(rows):,}; split it"
             )
-        names = [_NAME.match(cell).groups() for cell in header]  # type: ignore[union-attr]
+        names: list[tuple[str, str | None]] = [
+            (match[1], match[2]) for cell in header if (match := _NAME.match(cell)) is not None
+        ]
         time = _time_column(names, rows, decimal)
         rate, start, layout = None, None, _Layout(separator, decimal, header, time, newline=newline)
         if time is not None:

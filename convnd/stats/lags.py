@@ -58,14 +58,14 @@ class AutocorrelationStatistic:
         exact = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(exact)
         extents = tuple(whole.shape[2:]) if own is None else tuple(own)
-        mine = whole[(..., *(slice(extent) for extent in extents))]
+        mine = _first(whole, extents)
         rows = [mine.flatten(2).sum(2)[:, None]]
         axes = [axis for axis, extent in enumerate(whole.shape[2:]) if extent > 1] or [0]
         for axis in axes:
             # Along this axis a pair may reach behind the tile, along the others not.
             reach = list(extents)
             reach[axis] = min(whole.shape[axis + 2], extents[axis] + self.lags)
-            others = whole[(..., *(slice(extent) for extent in reach))]
+            others = _first(whole, reach)
             rows.append(self._products(mine.movedim(axis + 2, -1), others.movedim(axis + 2, -1)))
             across = math.prod(extents) // extents[axis]
             pairs = [
@@ -93,10 +93,18 @@ class AutocorrelationStatistic:
         """``(B, A, lags + 1, C)``."""
         total = sums.total
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
-        tables = total[:, 1:].unflatten(1, (-1, 2, self.lags + 1))
+        tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
         known = pairs > 0
-        return (products / pairs.where(known, 1.0) - mean.square()) * known
+        covariances: Tensor = (products / pairs.where(known, 1.0) - mean.square()) * known
+        return covariances
+
+
+def _first(values: Tensor, extents: Sequence[int]) -> Tensor:
+    """The first so many positions along each spatial axis."""
+    for axis, extent in enumerate(extents):
+        values = values.narrow(axis + 2, 0, min(extent, values.shape[axis + 2]))
+    return values
 
 
 class SpectrumStatistic(AutocorrelationStatistic):

@@ -145,8 +145,8 @@ def run(
         page = Report(
             "What the units look for",
             lead=f"{options.backbone} on {found.inputs} input{'' if found.inputs == 1 else 's'}, "
-            f"{dim} spatial {'axis' if dim == 1 else 'axes'}. For each unit the patches that excite it "
-            "most, strongest first; pale blue is beyond the border of an input.",
+            f"{dim} spatial {'axis' if dim == 1 else 'axes'}. For each unit the patches "
+            "that excite it most, strongest first; pale blue is beyond the border of an input.",
         )
         for layer in options.layers:
             _draw(layer, found, tiles, causes, options, folder, page)
