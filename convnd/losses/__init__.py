@@ -7,6 +7,8 @@ from convnd.losses.base import (
     Term,
     Window,
     check_normalization,
+    own_extent,
+    within,
 )
 from convnd.losses.content import ContentLoss
 from convnd.losses.objective import Objective
@@ -24,5 +26,7 @@ __all__ = [
     "TotalVariationLoss",
     "Window",
     "check_normalization",
+    "own_extent",
     "total_variation",
+    "within",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import Window, check_normalization
+from convnd.losses.base import Window, check_normalization, within
 from convnd.stats import Sums
 
 __all__ = ["ContentLoss"]
@@ -41,13 +41,24 @@ class ContentLoss:
     12.5
     """
 
+    additive = True
+    linear = True
+    overlap = 0
+
     def __init__(
         self, target: Tensor, *, layer: str = "relu4_2", normalization: str = "balanced"
     ) -> None:
         self.target = target.detach()
         self.layer = layer
         self.normalization = check_normalization(normalization)
-        energy = self.target.square().sum(dtype=torch.float32).item()
+        # Channel by channel: the target may be as large as memory allows to have once.
+        energy = float(
+            sum(
+                channel.square().sum(dtype=torch.float64).item()
+                for item in self.target
+                for channel in item
+            )
+        )
         self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
@@ -56,14 +67,13 @@ class ContentLoss:
         Raises:
             ShapeError: the features are of another shape than the target.
         """
-        whole = (slice(None), slice(None))
-        target = self.target if window is None else self.target[(*whole, *window)]
+        target = self.target if window is None else self.target[within(window)]
         if features.shape != target.shape:
             raise ShapeError(
                 f"ContentLoss: expected features {tuple(target.shape)} of {self.layer} as the "
                 f"content's, got {tuple(features.shape)}; bring both to one size"
             )
-        difference = (features - target).flatten()
+        difference = (features - target.to(features.device)).flatten()
         if difference.dtype not in (torch.float32, torch.float64):
             difference = difference.float()
         return Sums(difference.dot(difference), math.prod(features.shape[2:]))

@@ -3,16 +3,24 @@
 from convnd.optimize.evaluate import Evaluate, Evaluation, evaluate_whole
 from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, minimize
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
+from convnd.optimize.tiled import TiledEvaluation, tiled_features, tiled_sums
+from convnd.optimize.tiler import Fits, Tiler, out_of_memory
 
 __all__ = [
     "HISTORY",
     "OPTIMIZERS",
     "Evaluate",
     "Evaluation",
+    "Fits",
     "Step",
+    "TiledEvaluation",
+    "Tiler",
     "evaluate_whole",
     "minimize",
+    "out_of_memory",
     "pyramid_sizes",
     "refine",
     "spread_steps",
+    "tiled_features",
+    "tiled_sums",
 ]
