@@ -24,6 +24,7 @@ from convnd.losses import (
 )
 from convnd.nn import ConvNd, MaxPoolNd, PadNd
 from convnd.optimize import (
+    RecomputedContent,
     TiledEvaluation,
     Tiler,
     evaluate_whole,
@@ -300,6 +301,30 @@ def test_targets_tile_by_tile(generator: torch.Generator) -> None:
             expected = STATISTICS[statistic].sums(whole[name])
             assert sums.count == expected.count
             torch.testing.assert_close(sums.total, expected.total, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_content_recomputed_tile_by_tile(mode: str, generator: torch.Generator) -> None:
+    net = build(2, mode, [4, 3], [3, 1])
+    net.double()
+    x, content = torch.rand(2, 1, 2, 61, 50, generator=generator).double()
+    for name in net.layers:
+        tiler = Tiler(tile=12)
+
+        def features(crop: Tensor, name: str = name) -> Mapping[str, Tensor]:
+            return net(crop, [name])
+
+        kept = ContentLoss(features(content)[name], layer=name)
+        source = RecomputedContent(features, content, tiler.tiling(net, [name], (61, 50)), name)
+        again = ContentLoss(source, layer=name)
+        expected = evaluate_whole(
+            Objective(net, [Term("c", 1.0, kept)], precision=Precision(torch.float64)), x
+        )
+        objective = Objective(net, [Term("c", 1.0, again)], precision=Precision(torch.float64))
+        assert_equal(objective, x, tiler, 1e-10)
+        found = TiledEvaluation(tiler)(objective, x)
+        torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-9, atol=1e-14)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-12)
 
 
 def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -> None:

@@ -10,7 +10,7 @@ from convnd.losses.base import (
     own_extent,
     within,
 )
-from convnd.losses.content import ContentLoss
+from convnd.losses.content import ContentLoss, ContentSource
 from convnd.losses.objective import Objective
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
 from convnd.losses.style import StyleLoss
@@ -19,6 +19,7 @@ __all__ = [
     "INPUT",
     "NORMALIZATIONS",
     "ContentLoss",
+    "ContentSource",
     "Loss",
     "Objective",
     "StyleLoss",

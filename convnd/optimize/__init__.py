@@ -3,7 +3,7 @@
 from convnd.optimize.evaluate import Evaluate, Evaluation, evaluate_whole
 from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, minimize
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
-from convnd.optimize.tiled import TiledEvaluation, tiled_features, tiled_sums
+from convnd.optimize.tiled import RecomputedContent, TiledEvaluation, tiled_features, tiled_sums
 from convnd.optimize.tiler import Fits, Tiler, out_of_memory
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Evaluate",
     "Evaluation",
     "Fits",
+    "RecomputedContent",
     "Step",
     "TiledEvaluation",
     "Tiler",

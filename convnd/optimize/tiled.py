@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses import INPUT, Objective, within
+from convnd.losses import INPUT, Objective, Window, within
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
-from convnd.optimize.tiler import Tiler, crops, inside, out_of_memory
+from convnd.optimize.tiler import Tiler, crops, inside
 from convnd.shapes import Tiling
 from convnd.stats import Statistic, Sums
 
-__all__ = ["TiledEvaluation", "tiled_features", "tiled_sums"]
+__all__ = ["RecomputedContent", "TiledEvaluation", "tiled_features", "tiled_sums"]
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 
@@ -56,17 +56,15 @@ class TiledEvaluation:
             ResourceError: there is too little memory even for the smallest tiles.
         """
         layers = (*objective.layers, INPUT)
-        while True:
-            tiling = self.tiler.tiling(objective.backbone, layers, x.shape[2:], objective.overlaps)
-            try:
-                if len(tiling) == 1:
-                    return evaluate_whole(objective, x)
-                _check_additive(objective)
-                return self._evaluate(objective, x.detach(), tiling)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-            self.tiler.shrink(tiling)  # out here the failed attempt's tensors are gone
+
+        def work(tiling: Tiling) -> Evaluation:
+            if len(tiling) == 1:
+                return evaluate_whole(objective, x)
+            _check_additive(objective)
+            return self._evaluate(objective, x.detach(), tiling)
+
+        size = x.shape[2:]
+        return self.tiler.attempt(work, objective.backbone, layers, size, objective.overlaps)
 
     def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
         totals: list[Sums] | None = None
@@ -95,6 +93,39 @@ class TiledEvaluation:
         with torch.no_grad():
             loss, shares = objective.value(totals)
         return evaluation(objective, loss, shares, gradient)
+
+
+class RecomputedContent:
+    """Features of the content computed again for every tile, where there is no room to keep them.
+
+    Costs each evaluation one forward pass of the content up to its layer.
+
+    Args:
+        features: of a crop, by layer.
+        content: ``(B, C, *S)``.
+        tiling: of it, for one layer.
+        layer: that layer.
+    """
+
+    def __init__(self, features: Features, content: Tensor, tiling: Tiling, layer: str) -> None:
+        self._features = features
+        self._content = content
+        self._tiling = tiling
+        self._layer = layer
+        self.channels = 0
+        self.energy = 0.0
+        with torch.no_grad():
+            for _, found in crops(features, content, tiling):
+                values = found[layer]
+                self.channels = values.shape[0] * values.shape[1]
+                self.energy += float(values.square().sum(dtype=torch.float64))
+
+    def at(self, window: Window | None) -> Tensor:
+        """Features in a window of the layer; None is all of it."""
+        where = [slice(0, None)] * len(self._tiling.size) if window is None else window
+        crop, place = self._tiling.around(self._layer, where)
+        with torch.no_grad():
+            return self._features(self._content[within(crop)])[self._layer][within(place)]
 
 
 def tiled_sums(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ __all__ = ["Fits", "Tiler", "crops", "inside", "out_of_memory"]
 
 Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Whether a crop of an extent can be worked on up to some layers."""
+
+T = TypeVar("T")
 
 _SAYS = "leave tiles out (--tile off)"
 
@@ -75,12 +78,37 @@ class Tiler:
             self._made[key] = self._make(backbone, layers, size, overlaps or {})
         return self._made[key]
 
-    def shrink(self, tiling: Tiling) -> None:
-        """Make the tiles smaller from now on, since these did not fit.
+    def attempt(
+        self,
+        work: Callable[[Tiling], T],
+        backbone: Backbone,
+        layers: Sequence[str],
+        size: Sequence[int],
+        overlaps: Mapping[str, int] | None = None,
+    ) -> T:
+        """Do some work in tiles; when memory runs out, again from its start in smaller ones.
+
+        Args:
+            work: is given the tiles.
+            backbone: as for `tiling`, like the arguments behind it.
+            layers: the layers asked for.
+            size: extent along each axis.
+            overlaps: by layer.
 
         Raises:
-            ResourceError: they are the smallest already.
+            UsageError: see `tiling`.
+            ResourceError: there is too little memory even for the smallest tiles.
         """
+        while True:
+            tiling = self.tiling(backbone, layers, size, overlaps)
+            try:
+                return work(tiling)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            self._shrink(tiling)  # out here the failed attempt's tensors are gone
+
+    def _shrink(self, tiling: Tiling) -> None:
         largest = math.prod(tiling.largest)
         if self._limit is not None and largest > self._limit:
             raise ResourceError(
@@ -117,22 +145,18 @@ class Tiler:
             )
         fields = {name: backbone.fields[name] for name in named}
         fields[INPUT] = ReceptiveField.identity(len(size))
-        mirrored = bool(_padding_modes(backbone) - {"zeros"})
+        least = _least(backbone)
         align = _alignment(backbone, named, len(size))
         if self._tile is not None:
             tile = [self._tile] * len(size)
             while True:
-                tiling = Tiling.cut(
-                    size, tile, fields, overlaps=overlaps, mirrored=mirrored, align=align
-                )
+                tiling = Tiling.cut(size, tile, fields, overlaps=overlaps, least=least, align=align)
                 longest = max(range(len(size)), key=tiling.tile.__getitem__)
                 if fits(tiling.largest) or tiling.tile[longest] <= align[longest]:
                     break
                 tile[longest] = max(1, tiling.tile[longest] // 2)
         else:
-            tiling = Tiling.choose(
-                size, fields, fits, overlaps=overlaps, mirrored=mirrored, align=align
-            )
+            tiling = Tiling.choose(size, fields, fits, overlaps=overlaps, least=least, align=align)
         if len(tiling) > 1:
             self._check(backbone, named)
         return tiling
@@ -177,8 +201,10 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out; torch has no class of its own for the CPU's."""
     if isinstance(error, ConvndError):
         return False
+    # oneDNN, which computes convolutions on CPUs, says no more than that it cannot.
+    words = ("memory", "could not create a primitive")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "memory" in str(error)
+        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
     )
 
 
@@ -196,6 +222,21 @@ def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int
     return [
         math.lcm(*(field.stride[axis].as_integer_ratio()[0] for field in known))
         for axis in range(ndim)
+    ]
+
+
+def _least(backbone: Backbone) -> list[int]:
+    """Samples of the smallest crop along each axis.
+
+    Padding that repeats samples may do so from further inside than the fields tell, and a module
+    of others runs to its end, which a crop for a shallow layer could be too small for.
+    """
+    if not isinstance(backbone, ModuleBackbone):
+        return [0] * backbone.spatial_dims
+    mirrors = bool(_padding_modes(backbone) - {"zeros"})
+    return [
+        (2 if mirrors else 1) * max(field.span[axis] for field in backbone.fields.values())
+        for axis in range(backbone.spatial_dims)
     ]
 
 
@@ -218,12 +259,15 @@ def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
     parameter = next(backbone.parameters(), torch.zeros(()))
     fields = {name: backbone.fields[name] for name in layers}
     align = _alignment(backbone, layers, backbone.spatial_dims)
-    span = [max(field.span[each] for field in fields.values()) for each in range(len(align))]
+    least = _least(backbone)
+    span = [
+        max(need, *(field.span[each] for field in fields.values()))
+        for each, need in enumerate(least)
+    ]
     size = [max(2, -(-reach // step) * step) for reach, step in zip(span, align, strict=True)]
     tile = list(size)
     tile[axis], size[axis] = -(-span[axis] // align[axis]) * align[axis], 5 * size[axis] + 1
-    mirrored = bool(_padding_modes(backbone) - {"zeros"})
-    tiling = Tiling.cut(size, tile, fields, mirrored=mirrored, align=align)
+    tiling = Tiling.cut(size, tile, fields, least=least, align=align)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand((1, backbone.in_channels, *size), generator=generator).to(parameter)
     tolerance = torch.finfo(parameter.dtype).eps ** 0.5

@@ -55,7 +55,7 @@ class _Axis:
     align: int
     fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
     overlaps: Mapping[str, int]
-    mirrored: bool
+    least: int
 
     @property
     def count(self) -> int:
@@ -79,12 +79,7 @@ class _Axis:
             high = max(high, math.floor(offset + seen * stride + size - 1) + 1)
         low = 0 if first else max(0, low)
         high = self.extent if last else min(self.extent, high)
-        if self.mirrored:
-            # Padding that repeats samples may do so from further inside than the fields tell.
-            reach = 2 * max(math.ceil(size) for size, _, _ in self.fields.values())
-            high = min(self.extent, max(high, reach)) if low == 0 else high
-            low = max(0, min(low, self.extent - reach)) if high == self.extent else low
-        low = low // self.align * self.align
+        low, high = self._settled(low, high)
         windows, inside = {}, {}
         for name, (begin, end) in ends.items():
             before = math.floor(low / Fraction(self.fields[name][1]))
@@ -92,6 +87,27 @@ class _Axis:
             windows[name] = slice(begin, None if last else end)
             inside[name] = slice(begin - before, None if last else more)
         return _Piece(slice(low, high), windows, inside)
+
+    def around(self, name: str, window: slice) -> tuple[slice, slice]:
+        """The crop that shows positions of one layer, and where they lie in its features."""
+        size, stride, offset = self.fields[name]
+        if window.start == 0 and window.stop is None:
+            return slice(0, self.extent), slice(0, None)
+        low, high = 0, self.extent
+        if window.start > 0:
+            low = max(0, math.ceil(offset + window.start * stride))
+        if window.stop is not None:
+            seen = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
+            high = min(self.extent, seen)
+        low, high = self._settled(low, high)
+        before = math.floor(low / Fraction(stride))
+        stop = None if window.stop is None else window.stop - before
+        return slice(low, high), slice(window.start - before, stop)
+
+    def _settled(self, low: int, high: int) -> tuple[int, int]:
+        high = min(self.extent, max(high, low + self.least))
+        low = max(0, min(low, high - self.least))
+        return low // self.align * self.align, high
 
     def sizes(self) -> tuple[int, int]:
         """Samples of the largest crop, and of all of them together, about."""
@@ -135,7 +151,7 @@ class Tiling:
         fields: Mapping[str, ReceptiveField],
         *,
         overlaps: Mapping[str, int] | None = None,
-        mirrored: bool = False,
+        least: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
     ) -> Tiling:
         """Tiles of one size, those at the far ends smaller.
@@ -146,7 +162,8 @@ class Tiling:
                 rounding down, but at least one multiple.
             fields: the layers that are looked at.
             overlaps: positions behind its own that a tile is to have in a layer as well.
-            mirrored: the network pads with its own samples and not with zeros.
+            least: samples that every crop has along each axis, where the grid has as many. A
+                network that pads with its own samples looks further than its fields tell.
             align: whole numbers of samples that cuts are to be multiples of; None takes the
                 strides of ``fields``. A network that coarsens and refines again needs more.
 
@@ -162,7 +179,7 @@ class Tiling:
             )
         return cls(
             tuple(
-                _axis(axis, extent, max(1, each // step) * step, step, fields, overlaps, mirrored)
+                _axis(axis, extent, max(1, each // step) * step, step, fields, overlaps, least)
                 for axis, (extent, each, step) in enumerate(zip(size, wanted, steps, strict=True))
             )
         )
@@ -175,7 +192,7 @@ class Tiling:
         fits: Callable[[tuple[int, ...]], bool],
         *,
         overlaps: Mapping[str, int] | None = None,
-        mirrored: bool = False,
+        least: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
     ) -> Tiling:
         """The tiles with the least halo among those that fit; the smallest where none does.
@@ -185,7 +202,7 @@ class Tiling:
             fields: the layers that are looked at.
             fits: whether a crop of this extent can be worked on.
             overlaps: see `cut`.
-            mirrored: see `cut`.
+            least: see `cut`.
             align: see `cut`.
 
         Raises:
@@ -203,7 +220,7 @@ class Tiling:
             # As few units as give the same number of pieces; the last piece is then the fullest.
             lengths = sorted({-(-units // pieces) for pieces in _counts(units)})
             made = [
-                _axis(axis, extent, length * step, step, fields, overlaps, mirrored)
+                _axis(axis, extent, length * step, step, fields, overlaps, least)
                 for length in lengths
             ]
             options.append([(*each.sizes(), each) for each in made])
@@ -218,6 +235,19 @@ class Tiling:
             if fits(tuple(largest for largest, _, _ in axes)):
                 return cls(tuple(axis for _, _, axis in axes))
         return cls(tuple(each[0][2] for each in options))
+
+    def around(self, name: str, window: Sequence[slice]) -> tuple[Slices, Slices]:
+        """What to cut out of the input to have a layer's features in a window of it.
+
+        Args:
+            name: of the layer.
+            window: positions of the layer, one slice for each axis; as a tile has them.
+
+        Returns:
+            The crop, and where the positions lie in its features.
+        """
+        found = [axis.around(name, each) for axis, each in zip(self.axes, window, strict=True)]
+        return tuple(crop for crop, _ in found), tuple(place for _, place in found)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -271,7 +301,7 @@ def _axis(
     align: int,
     fields: Mapping[str, ReceptiveField],
     overlaps: Mapping[str, int] | None,
-    mirrored: bool,
+    least: Sequence[int] | None,
 ) -> _Axis:
     return _Axis(
         extent=extent,
@@ -282,7 +312,7 @@ def _axis(
             for name, each in fields.items()
         },
         overlaps={} if overlaps is None else overlaps,
-        mirrored=mirrored,
+        least=0 if least is None else least[axis],
     )
 
 

@@ -100,6 +100,7 @@ class Job:
         overwrite: bool = False,
         save_every: int = 0,
         watch: Callable[[Progress], None] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> Outcome:
         """Transfer and write; Ctrl-C writes what there is.
 
@@ -109,6 +110,7 @@ class Job:
             overwrite: replace existing files.
             save_every: also write every so many steps, beside the output; 0 is never.
             watch: is told of every step.
+            say: is told in a line what else there is to know.
 
         Raises:
             OutputExistsError: the output, or a numbered one, is there and ``overwrite`` is not
@@ -117,6 +119,8 @@ class Job:
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the output first.
         """
+        from convnd.optimize import out_of_memory
+
         began = time.monotonic()
         io.check_output(output, overwrite=overwrite)
         if save_every:
@@ -135,6 +139,7 @@ class Job:
                 size=prepared.size,
                 spacing=prepared.spacing,
                 start=prepared.start,
+                say=say,
             ):
                 last = progress
                 if watch is not None:
@@ -154,13 +159,12 @@ class Job:
             kept = io.free_path(io.beside(output, "last-good"))
             self._write(kept, prepared, last, inputs, overwrite=False)
             raise NumericalError(f"{error}; the last good result is in {kept}") from error
-        except RuntimeError as error:
-            # Torch has no class of its own for a CPU that runs out.
-            if "memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
             raise ResourceError(
                 f"style transfer: expected enough memory at {prepared.size}, got none left; use "
-                "a smaller --size or --backbone compact"
+                "a smaller --size or --backbone compact, or --memory to be more careful with it"
             ) from error
         assert last is not None
         grid = self._write(output, prepared, last, inputs, overwrite)

@@ -7,17 +7,17 @@ between is here, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import psutil
 import torch
 from torch import Tensor
 
 from convnd.backbones import BACKBONES, choose_device, choose_precision, load
-from convnd.errors import ResourceError, UsageError
+from convnd.errors import UsageError
 from convnd.losses import (
     ContentLoss,
+    ContentSource,
     Objective,
     StyleLoss,
     Term,
@@ -27,14 +27,21 @@ from convnd.losses import (
 )
 from convnd.nn import resize_nd
 from convnd.optimize import (
-    HISTORY,
     OPTIMIZERS,
+    RecomputedContent,
+    TiledEvaluation,
+    Tiler,
+    evaluate_whole,
     minimize,
     pyramid_sizes,
     refine,
     spread_steps,
+    tiled_features,
+    tiled_sums,
 )
+from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, Sums, blend
+from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 
 __all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
@@ -133,6 +140,7 @@ class StyleTransfer:
         size: Sequence[int] | None = None,
         spacing: Sequence[float] | None = None,
         start: Tensor | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> Iterator[Progress]:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
@@ -143,6 +151,7 @@ class StyleTransfer:
             spacing: distance between samples of the result along each axis, for smoothness;
                 None is 1 everywhere.
             start: the iterate to start with, instead of what the options name.
+            say: is told in a line how much memory tiles take, and when it ran out.
 
         Raises:
             UsageError: no style, or not one blend weight each, or a texture without a size.
@@ -168,7 +177,8 @@ class StyleTransfer:
         scales = min(options.scales, max(1, options.steps))
         sizes = pyramid_sizes(size, scales, shortest=self._needed)
         counts = spread_steps(options.steps, len(sizes))
-        self._check_memory(sizes[-1], styles)
+        budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say)
+        budget.check(sizes[-1], [self._style_extent(style, sizes[-1]) for style in styles])
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -188,7 +198,9 @@ class StyleTransfer:
             stretched = [
                 step * whole / part for step, whole, part in zip(spacing, size, extent, strict=True)
             ]
-            objective = self.objective(fine, references, stretched)
+            tiler = budget.tiler(extent)
+            keep = budget.keeps_content(extent)
+            objective = self.objective(fine, references, stretched, tiler=tiler, keep=keep)
             del references
             for step in minimize(
                 objective,
@@ -196,6 +208,7 @@ class StyleTransfer:
                 steps=count,
                 optimizer=options.optimizer,
                 learning_rate=options.learning_rate,
+                evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
             ):
                 before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
                 yield Progress(
@@ -213,7 +226,13 @@ class StyleTransfer:
             coarse = fine
 
     def objective(
-        self, content: Tensor | None, styles: Sequence[Tensor], spacing: Sequence[float]
+        self,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        spacing: Sequence[float],
+        *,
+        tiler: Tiler | None = None,
+        keep: bool = True,
     ) -> Objective:
         """The objective at one size, its targets computed.
 
@@ -221,14 +240,17 @@ class StyleTransfer:
             content: ``(1, C, *S)`` or None.
             styles: ``(1, C, *S_i)`` each.
             spacing: distance between samples along each axis.
+            tiler: cuts what is too large to be looked at in one piece; None leaves all whole.
+            keep: whether the content's features are kept, and not made again for every tile.
         """
         options = self.options
+        tiler = Tiler() if tiler is None else tiler
         weights = options.blend or (1.0,) * len(styles)
         shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
         terms: list[Term] = []
         with torch.no_grad():
             if content is not None and options.content_weight > 0:
-                found = self._features(content, options.content_layers)
+                found = self._content_targets(content, tiler, keep)
                 terms += [
                     Term(
                         "content",
@@ -238,7 +260,7 @@ class StyleTransfer:
                     for name in options.content_layers
                 ]
             if options.style_weight > 0:
-                targets = self._style_targets(styles, weights)
+                targets = self._style_targets(styles, weights, tiler)
                 terms += [
                     Term(
                         "style",
@@ -258,43 +280,50 @@ class StyleTransfer:
             terms.append(Term("smoothness", options.smoothness, smooth))
         return Objective(self.backbone, terms, precision=self.precision)
 
-    def _check_memory(self, extent: Sequence[int], styles: Sequence[Tensor]) -> None:
-        if self.device.type != "cpu":
-            return  # the driver refuses there, and nothing else is hurt
-        batch, channels = styles[0].shape[:2]
-        layers = self.options.layers
-        needed = self.backbone.footprint(extent, layers) * batch
-        needed += 4 * 2 * HISTORY * batch * channels * math.prod(extent)  # the optimiser's pairs
-        for style in styles:  # forwards only, where about half of it is alive
-            needed = max(
-                needed, self.backbone.footprint(self._style_extent(style, extent), layers) // 2
-            )
-        free = psutil.virtual_memory().available
-        if needed > free:
-            raise ResourceError(
-                f"style transfer: expected at most {free / 2**30:.1f} GiB, which is free, got a "
-                f"job of about {needed / 2**30:.1f} GiB at {'x'.join(map(str, extent))}; use a "
-                "smaller --size or --style-scale, or --backbone compact"
-            )
+    def _content_targets(
+        self, content: Tensor, tiler: Tiler, keep: bool
+    ) -> Mapping[str, Tensor | ContentSource]:
+        layers = self.options.content_layers
+        size = content.shape[2:]
 
-    def _style_targets(self, styles: Sequence[Tensor], weights: Sequence[float]) -> dict[str, Sums]:
+        def kept(tiling: Tiling) -> Mapping[str, Tensor]:
+            if len(tiling) == 1:
+                return self._features(layers)(content)
+            # Beside the tiles, on the CPU.
+            return tiled_features(self._features(layers), content.cpu(), tiling, layers)
+
+        def again(name: str) -> ContentSource:
+            def work(tiling: Tiling) -> ContentSource:
+                return RecomputedContent(self._features([name]), content, tiling, name)
+
+            return tiler.attempt(work, self.backbone, [name], size)
+
+        if keep:
+            return tiler.attempt(kept, self.backbone, layers, size)
+        return {name: again(name) for name in layers}
+
+    def _style_targets(
+        self, styles: Sequence[Tensor], weights: Sequence[float], tiler: Tiler
+    ) -> dict[str, Sums]:
+        layers = self.options.style_layers
         statistic = STATISTICS[self.options.statistic]
-        # One style's features at a time: only sums are kept.
-        each = [
-            {
-                name: statistic.sums(features)
-                for name, features in self._features(style, self.options.style_layers).items()
-            }
-            for style in styles
-        ]
-        return {
-            name: blend([sums[name] for sums in each], weights)
-            for name in self.options.style_layers
-        }
 
-    def _features(self, values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        x = self.precision.layout(values.to(self.device))
-        features: dict[str, Tensor] = self.backbone(x, layers)
+        def sums(style: Tensor) -> dict[str, Sums]:
+            def work(tiling: Tiling) -> dict[str, Sums]:
+                return tiled_sums(self._features(layers), style, tiling, layers, statistic)
+
+            return tiler.attempt(work, self.backbone, layers, style.shape[2:])
+
+        each = [sums(style) for style in styles]
+        return {name: blend([found[name] for found in each], weights) for name in layers}
+
+    def _features(self, layers: Sequence[str]) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        def features(values: Tensor) -> Mapping[str, Tensor]:
+            found: dict[str, Tensor] = self.backbone(
+                self.precision.layout(values.to(self.device)), layers
+            )
+            return found
+
         return features
 
     def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:

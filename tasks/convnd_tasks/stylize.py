@@ -190,6 +190,23 @@ def stylize(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_RUN)
     ] = StyleOptions.device,
+    tile: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N|off",
+            help="Work in tiles of N samples along each axis; auto: where memory asks for it. "
+            "The result is the same.",
+            rich_help_panel=_RUN,
+        ),
+    ] = StyleOptions.tile,
+    memory: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="What may be used, as 4GiB; auto: what is free.",
+            rich_help_panel=_RUN,
+        ),
+    ] = StyleOptions.memory,
 ) -> None:
     """Give one thing the style of another.
 
@@ -224,6 +241,8 @@ def stylize(
         seed=seed,
         precision=precision,
         device=device,
+        tile=tile,
+        memory=memory,
     )
     if texture and colors != StyleOptions.colors:
         raise UsageError(
@@ -257,6 +276,12 @@ def stylize_volume(
     ] = StyleOptions.style_weight,
     backbone: Annotated[str, typer.Option(help="See `convnd backbones`.")] = "compact",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = StyleOptions.seed,
+    tile: Annotated[
+        str, typer.Option(metavar="auto|N|off", help="Work in tiles; the result is the same.")
+    ] = StyleOptions.tile,
+    memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="What may be used, as 4GiB; auto: what is free.")
+    ] = StyleOptions.memory,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Give a scan the style of another."""
@@ -270,6 +295,8 @@ def stylize_volume(
         style_weight=style_weight,
         backbone=backbone,
         seed=seed,
+        tile=tile,
+        memory=memory,
         quiet=quiet,
     )
 
@@ -287,6 +314,7 @@ def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool
                     overwrite=overwrite,
                     save_every=save_every,
                     watch=display.show,
+                    say=display.say,
                 )
         except ConvndError as error:
             if not plan.batch or isinstance(error, UsageError):
@@ -344,6 +372,13 @@ class _Display:
                 completed=progress.done,
                 note=f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}",
             )
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            typer.echo(line, err=True)
 
 
 def _say(outcome: Outcome) -> None:
