@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ from convnd.nn import resize_nd
 from convnd.optimize import (
     OPTIMIZERS,
     RecomputedContent,
+    Step,
     TiledEvaluation,
     Tiler,
     evaluate_whole,
@@ -60,6 +63,8 @@ class Progress:
         loss: the objective.
         parts: weighted share of content, style and smoothness in it.
         values: the iterate ``(1, C, *S)`` at the current size.
+        state: all that the transfer needs to go on from here; to be asked for before the next
+            step is.
     """
 
     step: int
@@ -70,6 +75,7 @@ class Progress:
     loss: float
     parts: Mapping[str, float]
     values: Tensor
+    state: Callable[[], dict[str, Any]] = field(repr=False, compare=False)
 
 
 def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
@@ -141,6 +147,7 @@ class StyleTransfer:
         spacing: Sequence[float] | None = None,
         start: Tensor | None = None,
         say: Callable[[str], None] | None = None,
+        resume: Mapping[str, Any] | None = None,
     ) -> Iterator[Progress]:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
@@ -151,6 +158,7 @@ class StyleTransfer:
             spacing: distance between samples of the result along each axis, for smoothness;
                 None is 1 everywhere.
             start: the iterate to start with, instead of what the options name.
+            resume: `Progress.state` of an earlier run with the same arguments.
             say: is told in a line how much memory tiles take, and when it ran out.
 
         Raises:
@@ -187,9 +195,16 @@ class StyleTransfer:
         coarse: Tensor | None = None
         passed = 0
         for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
+            if resume is not None and scale < resume["scale"]:
+                passed += count
+                continue
             fine = None if content is None else self._resized(content, extent)
             references = [self._style_at(style, extent) for style in styles]
-            if iterate is None:
+            walked = None
+            if resume is not None:  # the walk brings its iterate with it
+                walked, resume = resume["walk"], None
+                iterate = walked["now"]["values"].to(self.device)
+            elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
             elif fine is None or coarse is None:
                 iterate = refine(iterate, extent)
@@ -209,6 +224,7 @@ class StyleTransfer:
                 optimizer=options.optimizer,
                 learning_rate=options.learning_rate,
                 evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
+                resume=walked,
             ):
                 before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
                 yield Progress(
@@ -220,6 +236,7 @@ class StyleTransfer:
                     loss=step.loss,
                     parts=step.parts,
                     values=step.values,
+                    state=partial(_state, scale, step),
                 )
                 iterate = step.values
             passed += count
@@ -358,6 +375,10 @@ class StyleTransfer:
         # Drawn on the CPU, so that a seed means the same on every device.
         shape = (*styles[0].shape[:2], *extent)
         return torch.rand(shape, generator=generator).to(self.device)
+
+
+def _state(scale: int, step: Step) -> dict[str, Any]:
+    return {"scale": scale, "walk": step.state()}
 
 
 def _mean_extent(size: Sequence[int]) -> float:
