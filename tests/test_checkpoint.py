@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from convnd_tasks.options import StyleOptions
@@ -77,3 +83,72 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="expected a whole checkpoint"):
         load_checkpoint(tmp_path / "none", "mine")
     assert fingerprint([torch.ones(2)]) != fingerprint([torch.ones(1, 2)])
+
+
+COMMAND = (
+    sys.executable, "-m", "convnd", "stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0",
+    "--backbone", "compact", "--precision", "float32", "--scales", "2", "--steps", "30",
+)  # fmt: skip
+
+
+def command(folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *more], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=2000).astype(np.float32))
+    return tmp_path
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder: Path) -> None:
+    whole = command(folder, "-o", "whole.npy")
+    whole.communicate()
+    assert whole.returncode == 0
+    chance = random.Random(5)
+    kept = folder / "out.npy.checkpoint"
+    again = ("-o", "out.npy", "--checkpoint-every", "1", "--resume")
+    kills = 0
+    while kills < 2:
+        work = command(folder, *again)
+        began = time.monotonic()
+        before = kept.stat().st_mtime_ns if kept.exists() else 0
+        while work.poll() is None and time.monotonic() - began < 60:
+            if kept.exists() and kept.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.2)
+        done = work.poll() is not None
+        work.kill()
+        work.communicate()
+        if done:
+            break
+        kills += 1
+    assert kills
+    last = command(folder, *again)
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
+    assert (folder / "out.npy").read_bytes() == (folder / "whole.npy").read_bytes()
+    assert not kept.exists()
+
+
+def test_a_signal_keeps_a_checkpoint_that_others_may_not_use(folder: Path) -> None:
+    work = command(folder, "-o", "out.npy", "--checkpoint-every", "2", "--steps", "100000")
+    kept = folder / "out.npy.checkpoint"
+    began = time.monotonic()
+    while not kept.exists() and time.monotonic() - began < 60:
+        time.sleep(0.02)
+    work.send_signal(signal.SIGTERM)
+    _, errors = work.communicate()
+    assert work.returncode == 143, errors
+    assert kept.exists()
+    assert (folder / "out.npy").exists()
+    other = command(folder, "-o", "out.npy", "--resume", "--steps", "7")
+    _, errors = other.communicate()
+    assert other.returncode == 2
+    assert "resume: expected the checkpoint of these inputs and options" in errors
+    assert kept.exists()

@@ -207,6 +207,23 @@ def stylize(
             rich_help_panel=_RUN,
         ),
     ] = StyleOptions.memory,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Keep a checkpoint beside the result every so many steps, and when stopped.",
+            rich_help_panel=_RUN,
+            show_default=False,
+        ),
+    ] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the checkpoint; without one, start anew.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
 ) -> None:
     """Give one thing the style of another.
 
@@ -249,7 +266,15 @@ def stylize(
             f"--colors: expected a content whose colours to keep, got --texture; leave {colors} out"
         )
     job = Job(options, plan.dim, record=metadata, quality=quality)
-    _work(plan, job, overwrite=overwrite, save_every=save_every, quiet=quiet)
+    _work(
+        plan,
+        job,
+        overwrite=overwrite,
+        save_every=save_every,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        quiet=quiet,
+    )
 
 
 def stylize_volume(
@@ -282,6 +307,12 @@ def stylize_volume(
     memory: Annotated[
         str, typer.Option(metavar="SIZE", help="What may be used, as 4GiB; auto: what is free.")
     ] = StyleOptions.memory,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=0, help="Keep a checkpoint every so many steps, and when stopped.")
+    ] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint; without one, start anew.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Give a scan the style of another."""
@@ -297,13 +328,25 @@ def stylize_volume(
         seed=seed,
         tile=tile,
         memory=memory,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
         quiet=quiet,
     )
 
 
-def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool) -> None:
+def _work(
+    plan: Plan,
+    job: Job,
+    *,
+    overwrite: bool,
+    save_every: int,
+    checkpoint_every: int,
+    resume: bool,
+    quiet: bool,
+) -> None:
     failed = 0
-    for number, (content, target) in enumerate(plan.open(job.options.seed, overwrite=overwrite)):
+    pairs = plan.open(job.options.seed, overwrite=overwrite or resume)
+    for number, (content, target) in enumerate(pairs):
         if plan.remark and number == 0:
             typer.echo(plan.remark, err=True)
         try:
@@ -313,6 +356,8 @@ def _work(plan: Plan, job: Job, *, overwrite: bool, save_every: int, quiet: bool
                     target,
                     overwrite=overwrite,
                     save_every=save_every,
+                    checkpoint_every=checkpoint_every,
+                    resume=resume,
                     watch=display.show,
                     say=display.say,
                 )
