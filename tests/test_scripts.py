@@ -17,6 +17,10 @@ SCRIPTS = {
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
     "benchmarks/iteration.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
+    "benchmarks/scale.py": [
+        *["--sizes", "80", "--tile", "32", "off", "--backbone", "compact"],
+        *["--repeats", "1", "--json", "out.json"],
+    ],
     "benchmarks/backbones.py": [*TINY, "--pair", "town", "cells"],
     "benchmarks/patches.py": [
         "--size",

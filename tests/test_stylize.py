@@ -368,10 +368,10 @@ def test_a_job_that_does_not_fit_is_refused_before_it_starts(
 ) -> None:
     from types import SimpleNamespace
 
-    from convnd_tasks import style_transfer
+    from convnd_tasks import memory
 
     few = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1 << 20))
-    monkeypatch.setattr(style_transfer, "psutil", few)
+    monkeypatch.setattr(memory, "psutil", few)
     code, out, err = run("stylize", *pair, *QUICK, "-o", "out.png")
     assert (code, out, err.count("\n")) == (4, "", 1)
     assert "expected at most 0.0 GiB, which is free, got a job of about" in err

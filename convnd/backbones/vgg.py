@@ -65,6 +65,21 @@ class VGGPlan:
             names.append(f"pool{block}")
         return tuple(names)
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the features of every layer.
+
+        >>> VGG19.channels["relu4_2"]
+        512
+        """
+        found: dict[str, int] = {}
+        width = 0
+        widths = iter(itertools.chain(*self.widths))
+        for name in self.layers:
+            width = next(widths) if name.startswith("conv") else width
+            found[name] = width
+        return {**found, **self.taps}
+
     def until(self, layers: Sequence[str]) -> VGGPlan:
         """The same network, cut behind the deepest of ``layers``.
 

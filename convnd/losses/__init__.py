@@ -7,8 +7,10 @@ from convnd.losses.base import (
     Term,
     Window,
     check_normalization,
+    own_extent,
+    within,
 )
-from convnd.losses.content import ContentLoss
+from convnd.losses.content import ContentLoss, ContentSource
 from convnd.losses.objective import Objective
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
 from convnd.losses.style import StyleLoss
@@ -17,6 +19,7 @@ __all__ = [
     "INPUT",
     "NORMALIZATIONS",
     "ContentLoss",
+    "ContentSource",
     "Loss",
     "Objective",
     "StyleLoss",
@@ -24,5 +27,7 @@ __all__ = [
     "TotalVariationLoss",
     "Window",
     "check_normalization",
+    "own_extent",
     "total_variation",
+    "within",
 ]

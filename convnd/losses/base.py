@@ -12,7 +12,16 @@ from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd.stats import Sums
 
-__all__ = ["INPUT", "NORMALIZATIONS", "Loss", "Term", "Window", "check_normalization"]
+__all__ = [
+    "INPUT",
+    "NORMALIZATIONS",
+    "Loss",
+    "Term",
+    "Window",
+    "check_normalization",
+    "own_extent",
+    "within",
+]
 
 INPUT = "input"
 """Name of the layer that is the iterate itself."""
@@ -21,20 +30,73 @@ NORMALIZATIONS = ("balanced", "notes", "gatys", "mean")
 """How distances become losses; see `ContentLoss` and `StyleLoss`."""
 
 Window = Sequence[slice]
-"""Where a tile lies in its layer, one slice for each spatial axis."""
+"""Where a tile lies in its layer, one slice for each spatial axis; a stop of None is the end."""
+
+
+def within(window: Window) -> tuple[slice, ...]:
+    """The index that a window is in a tensor ``(B, C, *S)``.
+
+    >>> within([slice(1, 3)])
+    (slice(None, None, None), slice(None, None, None), slice(1, 3, None))
+    """
+    return (slice(None), slice(None), *window)
+
+
+def own_extent(features: Tensor, window: Window | None) -> tuple[int, ...]:
+    """Positions of a tile's own along each axis, without those behind that it only looks at.
+
+    Args:
+        features: ``(B, C, *S)``.
+        window: where they lie in the whole layer; None is all of it.
+
+    >>> import torch
+    >>> own_extent(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(4, None)))
+    (4, 5)
+    """
+    extent = tuple(features.shape[2:])
+    if window is None:
+        return extent
+    return tuple(
+        have if part.stop is None else min(have, part.stop - part.start)
+        for have, part in zip(extent, window, strict=True)
+    )
 
 
 class Loss(Protocol):
-    r"""A loss :math:`\Phi(\sum_{tiles} s(tile))` on one layer, its target fixed."""
+    r"""A loss :math:`\Phi(\sum_{tiles} s(tile))` on one layer, its target fixed.
+
+    Attributes:
+        layer: the layer that it reads.
+        additive: whether the sums of a grid are those of its tiles added up. Only then can it be
+            evaluated tile by tile.
+        linear: whether :math:`\Phi` is a factor that depends on no more than the count.
+        overlap: positions behind a tile's own, along each axis, that the sums look at.
+    """
 
     layer: str
+
+    @property
+    def additive(self) -> bool:
+        """See the class."""
+        ...
+
+    @property
+    def linear(self) -> bool:
+        """See the class."""
+        ...
+
+    @property
+    def overlap(self) -> int:
+        """See the class."""
+        ...
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """The additive part over a tile's own positions.
 
         Args:
-            features: ``(B, C, *S)`` of `layer`.
-            window: where they lie in the whole layer; None is all of it.
+            features: ``(B, C, *S)`` of `layer`, with `overlap` more behind the tile's own along
+                each axis where the layer has them.
+            window: where the tile's own lie in the whole layer; None is all of it.
         """
         ...
 

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import Window, check_normalization
+from convnd.losses.base import Window, check_normalization, within
 from convnd.stats import Sums
 
-__all__ = ["ContentLoss"]
+__all__ = ["ContentLoss", "ContentSource"]
+
+
+class ContentSource(Protocol):
+    """Features of the content that are not kept, but made when they are asked for.
+
+    Attributes:
+        channels: of the features, over all items of the batch.
+        energy: sum of their squares.
+    """
+
+    channels: int
+    energy: float
+
+    def at(self, window: Window | None) -> Tensor:
+        """Features in a window of their layer; None is all of it."""
+        ...
 
 
 class ContentLoss:
@@ -29,7 +46,7 @@ class ContentLoss:
     ================ ====================================== =================================
 
     Args:
-        target: features of the content ``(B, C, *S)``.
+        target: features of the content ``(B, C, *S)``, on any device, or where they come from.
         layer: the layer they come from.
         normalization: one of `NORMALIZATIONS`.
 
@@ -41,13 +58,21 @@ class ContentLoss:
     12.5
     """
 
+    additive = True
+    linear = True
+    overlap = 0
+
     def __init__(
-        self, target: Tensor, *, layer: str = "relu4_2", normalization: str = "balanced"
+        self,
+        target: Tensor | ContentSource,
+        *,
+        layer: str = "relu4_2",
+        normalization: str = "balanced",
     ) -> None:
-        self.target = target.detach()
+        self.target = _Kept(target.detach()) if isinstance(target, Tensor) else target
         self.layer = layer
         self.normalization = check_normalization(normalization)
-        energy = self.target.square().sum(dtype=torch.float32).item()
+        energy = self.target.energy
         self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
@@ -56,14 +81,13 @@ class ContentLoss:
         Raises:
             ShapeError: the features are of another shape than the target.
         """
-        whole = (slice(None), slice(None))
-        target = self.target if window is None else self.target[(*whole, *window)]
+        target = self.target.at(window)
         if features.shape != target.shape:
             raise ShapeError(
                 f"ContentLoss: expected features {tuple(target.shape)} of {self.layer} as the "
                 f"content's, got {tuple(features.shape)}; bring both to one size"
             )
-        difference = (features - target).flatten()
+        difference = (features - target.to(features.device)).flatten()
         if difference.dtype not in (torch.float32, torch.float64):
             difference = difference.float()
         return Sums(difference.dot(difference), math.prod(features.shape[2:]))
@@ -73,5 +97,19 @@ class ContentLoss:
         if self.normalization == "balanced":
             return sums.total / self._energy
         if self.normalization == "mean":
-            return sums.total / (sums.count * self.target.shape[0] * self.target.shape[1])
+            return sums.total / (sums.count * self.target.channels)
         return sums.total / 2
+
+
+class _Kept:
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+        self.channels = features.shape[0] * features.shape[1]
+        # Channel by channel: the target may be as large as memory allows to have once.
+        squares = [
+            channel.square().sum(dtype=torch.float64) for item in features for channel in item
+        ]
+        self.energy = float(torch.stack(squares).sum())
+
+    def at(self, window: Window | None) -> Tensor:
+        return self.features if window is None else self.features[within(window)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from convnd.backbones import Backbone, Precision
 from convnd.errors import UsageError
-from convnd.losses.base import INPUT, Term, Window
+from convnd.losses.base import INPUT, Term, Window, own_extent, within
 from convnd.stats import Sums
 
 __all__ = ["Objective"]
@@ -42,6 +43,10 @@ class Objective:
         self.precision.apply(backbone)
         names = dict.fromkeys(term.loss.layer for term in terms if term.loss.layer != INPUT)
         self.layers = tuple(names)
+        self.overlaps: dict[str, int] = {}
+        for term in terms:
+            layer, overlap = term.loss.layer, term.loss.overlap
+            self.overlaps[layer] = max(overlap, self.overlaps.get(layer, 0))
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Features of every layer that a term reads, and the iterate itself as `INPUT`.
@@ -53,20 +58,34 @@ class Objective:
         return {**features, INPUT: x}
 
     def sums(
-        self, features: Mapping[str, Tensor], windows: Mapping[str, Window] | None = None
+        self,
+        features: Mapping[str, Tensor],
+        windows: Mapping[str, Window] | None = None,
+        *,
+        slopes: bool = False,
     ) -> list[Sums]:
         """The additive part of every term.
 
         Args:
-            features: of a tile's own positions, halo cropped, as `features` gives them.
-            windows: where the tile lies in each layer; None is all of it.
+            features: of a tile's own positions, halo cropped, as `features` gives them; with
+                `overlaps` more behind them where the layer has them.
+            windows: where the tile's own lie in each layer; None is all of it.
+            slopes: only what the derivative of `value` depends on is wanted: of a linear loss,
+                that is the count, and its total is left at 0.
         """
-        return [
-            term.loss.sums(
-                features[term.loss.layer], None if windows is None else windows[term.loss.layer]
-            )
-            for term in self.terms
-        ]
+        found = []
+        for term in self.terms:
+            layer, overlap = term.loss.layer, term.loss.overlap
+            values, window = features[layer], None if windows is None else windows[layer]
+            if window is not None and overlap < self.overlaps[layer]:
+                extents = own_extent(values, window)
+                values = values[within([slice(extent + overlap) for extent in extents])]
+            if slopes and term.loss.linear:
+                count = math.prod(own_extent(values, window))
+                found.append(Sums(values.new_zeros((), dtype=torch.float32), count))
+            else:
+                found.append(term.loss.sums(values, window))
+        return found
 
     def value(self, sums: Sequence[Sums]) -> tuple[Tensor, Tensor]:
         """The loss, and each term's weighted share of it ``(number of terms,)``."""

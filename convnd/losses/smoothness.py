@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window
+from convnd.losses.base import INPUT, Window, own_extent, within
 from convnd.stats import Sums
 
 __all__ = ["TotalVariationLoss", "total_variation"]
@@ -51,13 +51,16 @@ class TotalVariationLoss:
     """
 
     layer = INPUT
+    additive = True
+    linear = True
+    overlap = 1
 
     def __init__(self, spacing: Sequence[float], *, reference: float = 1.0) -> None:
         self.spacing = tuple(spacing)
         self._reference = reference if reference > 0 else 1.0
 
-    def sums(self, features: Tensor, window: Window | None = None) -> Sums:  # noqa: ARG002
-        """Squared differences, a scalar.
+    def sums(self, features: Tensor, window: Window | None = None) -> Sums:
+        """Squared differences between each position and the next, a scalar.
 
         Raises:
             ShapeError: not one spacing per spatial axis.
@@ -67,11 +70,15 @@ class TotalVariationLoss:
                 f"total_variation: expected one spacing for each of {features.ndim - 2} spatial "
                 f"axes, got {len(self.spacing)}; give as many as axes"
             )
+        own = own_extent(features, window)
         total = features.new_zeros(())
-        for axis, step in enumerate(self.spacing, start=2):
-            difference = (torch.diff(features, dim=axis) / step).flatten()
+        for axis, step in enumerate(self.spacing):
+            # Behind its own the tile has the first of the next one, along this axis alone.
+            kept = [slice(None if each == axis else extent) for each, extent in enumerate(own)]
+            rows = features[within(kept)]
+            difference = (torch.diff(rows, dim=axis + 2) / step).flatten()
             total = total + difference.dot(difference)
-        return Sums(total, math.prod(features.shape[2:]))
+        return Sums(total, math.prod(own))
 
     def value(self, sums: Sums) -> Tensor:
         """The loss, a scalar."""

@@ -58,6 +58,8 @@ class StyleLoss:
         normalization: str = "balanced",
     ) -> None:
         self.layer = layer
+        self.overlap = 0
+        self.linear = False
         self.normalization = check_normalization(normalization)
         self.statistic = STATISTICS[statistic]
         if statistic != "gram" and normalization in ("notes", "gatys"):
@@ -68,6 +70,11 @@ class StyleLoss:
         self.target = self.statistic.summary(target).detach()
         energy = self.target.square().sum().item()
         self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
+
+    @property
+    def additive(self) -> bool:
+        """Whether the statistic says that it adds up over tiles."""
+        return getattr(self.statistic, "additive", False)
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:  # noqa: ARG002
         """The statistic's sums; where the tile lies does not matter."""

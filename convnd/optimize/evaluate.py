@@ -1,8 +1,8 @@
 """From an objective and an iterate to a loss and its gradient.
 
-An evaluator is any function of this module's type `Evaluate`. There is one today, for inputs that
-are evaluated whole. Because objectives are functions of sums, two more fit in here without any
-other room knowing: tile by tile in two passes, and spread over processes.
+An evaluator is any function of this module's type `Evaluate`. The one here takes the input whole.
+Because objectives are functions of sums, others fit in without any other room knowing, see
+`convnd.optimize.tiled`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convnd.losses import Objective
 
-__all__ = ["Evaluate", "Evaluation", "evaluate_whole"]
+__all__ = ["Evaluate", "Evaluation", "evaluate_whole", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,18 @@ def evaluate_whole(objective: Objective, x: Tensor) -> Evaluation:
     with torch.enable_grad():
         loss, shares = objective.value(objective.sums(objective.features(x)))
         (gradient,) = torch.autograd.grad(loss, x)
+    return evaluation(objective, loss, shares, gradient)
+
+
+def evaluation(objective: Objective, loss: Tensor, shares: Tensor, gradient: Tensor) -> Evaluation:
+    """What `Objective.value` gave, as numbers.
+
+    Args:
+        objective: names the shares.
+        loss: scalar.
+        shares: one for each term.
+        gradient: ``(B, C, *S)``.
+    """
     total, *values = torch.cat([loss.detach().reshape(1), shares]).tolist()  # one transfer
     parts: dict[str, float] = {}
     for term, value in zip(objective.terms, values, strict=True):

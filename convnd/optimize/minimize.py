@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,12 +63,15 @@ class Step:
         loss: the objective at `values`.
         parts: weighted share of each term by name.
         values: the iterate ``(1, C, *S)``; later steps do not change it.
+        state: all that the walk needs to go on from here, for `minimize`; to be asked for before
+            the next step is.
     """
 
     index: int
     loss: float
     parts: Mapping[str, float]
     values: Tensor
+    state: Callable[[], dict[str, Any]] = field(repr=False, compare=False)
 
 
 def minimize(
@@ -78,6 +82,7 @@ def minimize(
     optimizer: str = "lbfgs",
     learning_rate: float | None = None,
     evaluate: Evaluate = evaluate_whole,
+    resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Walk downhill from ``start``, yielding every evaluated iterate.
 
@@ -92,6 +97,8 @@ def minimize(
         optimizer: one of `OPTIMIZERS`.
         learning_rate: of the optimizer; None takes its own.
         evaluate: gives loss and gradient.
+        resume: `Step.state` of an earlier walk with the same arguments; it goes on from that step,
+            which is yielded again, on a CPU bit by bit as if it had never stopped.
 
     Raises:
         UnknownNameError: no such optimizer.
@@ -122,9 +129,32 @@ def minimize(
     downhill = x  # the gradient at the best
     first = math.inf
     index = failures = 0
+
+    def state() -> dict[str, Any]:
+        assert best is not None
+        return {
+            "now": _as_dict(step),
+            "gradient": gradient,
+            "best": _as_dict(best),
+            "downhill": downhill,
+            "first": first,
+            "rate": rate,
+            "optimizer": descend.state_dict(),
+        }
+
     while True:
-        found = evaluate(objective, x)
-        if _diverged(found.loss, found.gradient, best, first):
+        if resume is not None:
+            step, best = Step(**resume["now"], state=state), Step(**resume["best"], state=state)
+            x, index, rate, first = step.values.clone(), step.index, resume["rate"], resume["first"]
+            loss, gradient, downhill = step.loss, resume["gradient"], resume["downhill"]
+            descend = chosen.make(x, rate)
+            descend.load_state_dict(resume["optimizer"])
+            resume = None
+            yield step
+            if index == steps:
+                return
+            index += 1
+        elif _diverged((found := evaluate(objective, x)).loss, found.gradient, best, first):
             if best is None or failures == _RETRIES:
                 raise NumericalError(
                     f"minimize: expected a finite loss that falls, got {found.loss:g} at step "
@@ -138,7 +168,7 @@ def minimize(
             loss, gradient = best.loss, downhill
         else:
             failures = 0
-            step = Step(index, found.loss, found.parts, x.clone())
+            step = Step(index, found.loss, found.parts, x.clone(), state)
             loss, gradient = found.loss, found.gradient
             if best is None:
                 first = loss
@@ -151,6 +181,15 @@ def minimize(
         x.grad = gradient.clone()  # optimisers may write into it
         # torch's L-BFGS asks for the loss through a closure, and asks once with max_iter=1.
         descend.step(lambda loss=loss: loss)  # type: ignore[misc]
+
+
+def _as_dict(step: Step) -> dict[str, Any]:
+    return {
+        "index": step.index,
+        "loss": step.loss,
+        "parts": dict(step.parts),
+        "values": step.values,
+    }
 
 
 def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float) -> bool:

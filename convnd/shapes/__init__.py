@@ -9,6 +9,7 @@ from convnd.shapes.field import ReceptiveField
 from convnd.shapes.layer import KINDS, Layer, Padding, Pairs, ntuple, output_size, pad_pairs
 from convnd.shapes.notation import parse_layer, parse_shape
 from convnd.shapes.stack import Row, trace
+from convnd.shapes.tiles import Tile, Tiling
 
 __all__ = [
     "KINDS",
@@ -17,6 +18,8 @@ __all__ = [
     "Pairs",
     "ReceptiveField",
     "Row",
+    "Tile",
+    "Tiling",
     "ntuple",
     "output_size",
     "pad_pairs",

@@ -36,7 +36,14 @@ class Sums:
 
 
 class Statistic(Protocol):
-    """Features to sums, and sums to what losses compare."""
+    """Features to sums, and sums to what losses compare.
+
+    Attributes:
+        additive: whether the sums of a grid are those of its tiles added up; what does not say so
+            is evaluated whole only.
+    """
+
+    additive: bool
 
     def sums(self, features: Tensor) -> Sums:
         """``(B, C, *S)`` to additive sums ``(B, …)``."""

@@ -52,6 +52,8 @@ def gram_matrix(features: Tensor) -> Tensor:
 class GramStatistic:
     """`gram_matrix` as an additive statistic."""
 
+    additive = True
+
     def sums(self, features: Tensor) -> Sums:
         """Sums of products of channels ``(B, C, C)``."""
         return Sums(gram_matrix(features), math.prod(features.shape[2:]))

@@ -22,6 +22,8 @@ class MomentStatistic:
     already carries style. Kept as :math:`\sum a` and :math:`\sum a^2`, which add up over tiles.
     """
 
+    additive = True
+
     def sums(self, features: Tensor) -> Sums:
         """Sums of values and of squares ``(B, 2, C)``."""
         flat = features.flatten(2)
@@ -41,6 +43,8 @@ class CovarianceStatistic:
 
     .. math:: \Sigma = \frac1N \sum_p a_p a_p^T - \mu \mu^T
     """
+
+    additive = True
 
     def sums(self, features: Tensor) -> Sums:
         """Sums of products, and of values in a last column ``(B, C, C + 1)``."""

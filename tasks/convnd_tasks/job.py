@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from convnd import __version__, io
 from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
 from convnd_tasks import arrays, images, signals
+from convnd_tasks.keeping import Keeping
 from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
 
@@ -101,6 +102,8 @@ class Job:
         *,
         overwrite: bool = False,
         save_every: int = 0,
+        checkpoint_every: int = 0,
+        resume: bool = False,
         watch: Callable[[Progress], None] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> Outcome:
@@ -111,8 +114,11 @@ class Job:
             output: the result's path.
             overwrite: replace existing files.
             save_every: also write every so many steps, beside the output; 0 is never.
+            checkpoint_every: keep a checkpoint beside the output every so many steps, and when
+                a signal stops the work, which then waits for its step to end; 0 is never.
+            resume: go on from the checkpoint, if there is one; the output may then be replaced.
             watch: is told of every step.
-            tell: is told, before the work, what was done to the inputs.
+            tell: is told in a line what else there is to know, such as what was done to inputs.
 
         Raises:
             OutputExistsError: the output, or a numbered one, is there and ``overwrite`` is not
@@ -121,7 +127,11 @@ class Job:
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the output first.
         """
+        from convnd.optimize import out_of_memory
+
         began = time.monotonic()
+        keeping = Keeping(output, checkpoint_every)
+        overwrite = overwrite or (resume and keeping.path.exists())
         io.check_output(output, overwrite=overwrite)
         if save_every:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
@@ -131,27 +141,32 @@ class Job:
             for remark in prepared.remarks:
                 tell(remark)
         _rehearse(prepared, output)
+        state = keeping.open(self.options, self.dim, prepared, resume=resume)
         transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
         saved = 0
         stopped: BaseException | None = None
         try:
-            for progress in transfer.run(
-                prepared.content,
-                prepared.styles,
-                size=prepared.size,
-                spacing=prepared.spacing,
-                start=prepared.start,
-                same_grid=prepared.same_grid,
-            ):
-                last = progress
-                if watch is not None:
-                    watch(progress)
-                # A new scale starts with the step that the one before ended with.
-                if save_every and progress.step % save_every == 0 and progress.step > saved:
-                    saved = progress.step
-                    numbered = io.beside(output, f"{progress.step:06d}")
-                    self._write(numbered, prepared, progress, inputs, overwrite)
+            with keeping.signals():
+                for progress in transfer.run(
+                    prepared.content,
+                    prepared.styles,
+                    size=prepared.size,
+                    spacing=prepared.spacing,
+                    start=prepared.start,
+                    same_grid=prepared.same_grid,
+                    say=tell,
+                    resume=state,
+                ):
+                    last = progress
+                    if watch is not None:
+                        watch(progress)
+                    # A new scale starts with the step that the one before ended with.
+                    if save_every and progress.step % save_every == 0 and progress.step > saved:
+                        saved = progress.step
+                        numbered = io.beside(output, f"{progress.step:06d}")
+                        self._write(numbered, prepared, progress, inputs, overwrite)
+                    keeping.after(progress)
         except (KeyboardInterrupt, Stopped) as error:
             if last is None:
                 raise
@@ -162,16 +177,17 @@ class Job:
             kept = io.free_path(io.beside(output, "last-good"))
             self._write(kept, prepared, last, inputs, overwrite=False)
             raise NumericalError(f"{error}; the last good result is in {kept}") from error
-        except RuntimeError as error:
-            # Torch has no class of its own for a CPU that runs out.
-            if "memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
             raise ResourceError(
                 f"style transfer: expected enough memory at {prepared.size}, got none left; use "
-                "a smaller --size or --backbone compact"
+                "a smaller --size or --backbone compact, or --memory to be more careful with it"
             ) from error
         assert last is not None
         grid = self._write(output, prepared, last, inputs, overwrite)
+        if stopped is None:
+            keeping.close()
         return Outcome(
             path=output,
             grid=grid,

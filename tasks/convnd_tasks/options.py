@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,7 +12,7 @@ from typing import Any, Self
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 
-__all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions"]
+__all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
 
 COLORS = ("style", "luminance", "match")
 """Whose colours the result has: the style's; the content's, by changing luminance only; the
@@ -60,6 +61,9 @@ class StyleOptions:
         seed: of everything random.
         precision: "auto" (bfloat16 where it is native), "float32" or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
+        tile: "auto" cuts the work into tiles where memory asks for it, a number makes tiles of so
+            many samples along each axis, "off" leaves tiles out. The result is the same.
+        memory: what may be used, for example "4GiB"; "auto" is what is free.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -94,6 +98,8 @@ class StyleOptions:
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
+    tile: str = "auto"
+    memory: str = "auto"
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -116,6 +122,11 @@ class StyleOptions:
         for name, choices in (("colors", COLORS), ("start", STARTS)):
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), list(choices))
+        if self.tile not in ("auto", "off") and not (self.tile.isdecimal() and int(self.tile) > 0):
+            raise UsageError(
+                f"tile: expected auto, off or a number of samples, got {self.tile!r}; correct it"
+            )
+        parse_memory(self.memory)
         for name in ("style_layer_weights", "blend"):
             weights = getattr(self, name)
             if weights and not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
@@ -169,3 +180,26 @@ class StyleOptions:
             name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             for name, value in dataclasses.asdict(self).items()
         }
+
+
+def parse_memory(text: str) -> int | None:
+    """Bytes out of a number and a unit; None for "auto".
+
+    Args:
+        text: "auto", or a number followed by B, KiB, MiB, GiB, TiB, or KB, MB, GB, TB (powers of
+            1000); in upper or lower case.
+
+    Raises:
+        UsageError: anything else.
+
+    >>> parse_memory("1.5GiB"), parse_memory("2 gb"), parse_memory("auto")
+    (1610612736, 2000000000, None)
+    """
+    if text == "auto":
+        return None
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
+    if found is None or float(found[1]) <= 0:
+        raise UsageError(f"memory: expected auto or a size such as 4GiB, got {text!r}; correct it")
+    prefix = found[2] or ""
+    power = " KMGT".index(prefix[0]) if prefix else 0
+    return int(float(found[1]) * (1024 if prefix.endswith("I") else 1000) ** power)

@@ -7,18 +7,20 @@ between is here, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from convnd.backbones import BACKBONES, choose_device, choose_precision, load
-from convnd.errors import ResourceError, UsageError
+from convnd.errors import UsageError
 from convnd.losses import (
     INPUT,
     ContentLoss,
+    ContentSource,
     Objective,
     StyleLoss,
     Term,
@@ -28,14 +30,22 @@ from convnd.losses import (
 )
 from convnd.nn import resize_nd
 from convnd.optimize import (
-    HISTORY,
     OPTIMIZERS,
+    RecomputedContent,
+    Step,
+    TiledEvaluation,
+    Tiler,
+    evaluate_whole,
     minimize,
     pyramid_sizes,
     refine,
     spread_steps,
+    tiled_features,
+    tiled_sums,
 )
+from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, Sums, blend
+from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 
 __all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
@@ -54,6 +64,8 @@ class Progress:
         loss: the objective.
         parts: weighted share of content, style and smoothness in it.
         values: the iterate ``(1, C, *S)`` at the current size.
+        state: all that a transfer needs to go on from here; to be asked for before the next
+            step is.
     """
 
     step: int
@@ -64,6 +76,7 @@ class Progress:
     loss: float
     parts: Mapping[str, float]
     values: Tensor
+    state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
 
 
 def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
@@ -136,6 +149,8 @@ class StyleTransfer:
         spacing: Sequence[float] | None = None,
         start: Tensor | None = None,
         same_grid: bool = False,
+        say: Callable[[str], None] | None = None,
+        resume: Mapping[str, Any] | None = None,
     ) -> Iterator[Progress]:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
@@ -148,6 +163,8 @@ class StyleTransfer:
             start: the iterate to start with, instead of what the options name.
             same_grid: styles are sampled as the result is (in time, or in millimetres), and keep
                 to that at every size, however many samples they have.
+            resume: `Progress.state` of an earlier run with the same arguments.
+            say: is told in a line how much memory tiles take, and when it ran out.
 
         Raises:
             UsageError: no style, or not one blend weight each, or a texture without a size.
@@ -174,7 +191,8 @@ class StyleTransfer:
         sizes = pyramid_sizes(size, scales, shortest=self._needed)
         counts = spread_steps(options.steps, len(sizes))
         grid = tuple(size) if same_grid else None
-        self._check_memory(sizes[-1], styles, grid)
+        budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say)
+        budget.check(sizes[-1], [self._style_extent(style, sizes[-1], grid) for style in styles])
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -183,9 +201,16 @@ class StyleTransfer:
         coarse: Tensor | None = None
         passed = 0
         for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
+            if resume is not None and scale < resume["scale"]:
+                passed += count
+                continue
             fine = None if content is None else self._resized(content, extent)
             references = [self._style_at(style, extent, grid) for style in styles]
-            if iterate is None:
+            walked = None
+            if resume is not None:  # the walk brings its iterate with it
+                walked, resume = resume["walk"], None
+                iterate = walked["now"]["values"].to(self.device)
+            elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
             elif fine is None or coarse is None:
                 iterate = refine(iterate, extent)
@@ -194,7 +219,9 @@ class StyleTransfer:
             stretched = [
                 step * whole / part for step, whole, part in zip(spacing, size, extent, strict=True)
             ]
-            objective = self.objective(fine, references, stretched)
+            tiler = budget.tiler(extent)
+            keep = budget.keeps_content(extent)
+            objective = self.objective(fine, references, stretched, tiler=tiler, keep=keep)
             del references
             for step in minimize(
                 objective,
@@ -202,6 +229,8 @@ class StyleTransfer:
                 steps=count,
                 optimizer=options.optimizer,
                 learning_rate=options.learning_rate,
+                evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
+                resume=walked,
             ):
                 before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
                 yield Progress(
@@ -213,13 +242,20 @@ class StyleTransfer:
                     loss=step.loss,
                     parts=step.parts,
                     values=step.values,
+                    state=partial(_state, scale, step),
                 )
                 iterate = step.values
             passed += count
             coarse = fine
 
     def objective(
-        self, content: Tensor | None, styles: Sequence[Tensor], spacing: Sequence[float]
+        self,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        spacing: Sequence[float],
+        *,
+        tiler: Tiler | None = None,
+        keep: bool = True,
     ) -> Objective:
         """The objective at one size, its targets computed.
 
@@ -227,14 +263,17 @@ class StyleTransfer:
             content: ``(1, C, *S)`` or None.
             styles: ``(1, C, *S_i)`` each.
             spacing: distance between samples along each axis.
+            tiler: cuts what is too large to be looked at in one piece; None leaves all whole.
+            keep: whether the content's features are kept, and not made again for every tile.
         """
         options = self.options
+        tiler = Tiler() if tiler is None else tiler
         weights = options.blend or (1.0,) * len(styles)
         shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
         terms: list[Term] = []
         with torch.no_grad():
             if content is not None and options.content_weight > 0:
-                found = self._features(content, options.content_layers)
+                found = self._content_targets(content, tiler, keep)
                 terms += [
                     Term(
                         "content",
@@ -244,7 +283,7 @@ class StyleTransfer:
                     for name in options.content_layers
                 ]
             if options.style_weight > 0:
-                targets = self._style_targets(styles, weights)
+                targets = self._style_targets(styles, weights, tiler)
                 terms += [
                     Term(
                         "style",
@@ -266,40 +305,42 @@ class StyleTransfer:
             terms.append(Term("smoothness", options.smoothness, smooth))
         return Objective(self.backbone, terms, precision=self.precision)
 
-    def _check_memory(
-        self, extent: Sequence[int], styles: Sequence[Tensor], grid: Sequence[int] | None
-    ) -> None:
-        if self.device.type != "cpu":
-            return  # the driver refuses there, and nothing else is hurt
-        batch, channels = styles[0].shape[:2]
-        layers = self.options.layers
-        needed = self.backbone.footprint(extent, layers) * batch
-        needed += 4 * 2 * HISTORY * batch * channels * math.prod(extent)  # the optimiser's pairs
-        for style in styles:  # forwards only, where about half of it is alive
-            reference = self._style_extent(style, extent, grid)
-            needed = max(needed, self.backbone.footprint(reference, layers) * batch // 2)
-        free = psutil.virtual_memory().available
-        if needed > free:
-            raise ResourceError(
-                f"style transfer: expected at most {free / 2**30:.1f} GiB, which is free, got a "
-                f"job of about {needed / 2**30:.1f} GiB at {'x'.join(map(str, extent))}; use a "
-                "smaller --size or --style-scale, or --backbone compact"
-            )
+    def _content_targets(
+        self, content: Tensor, tiler: Tiler, keep: bool
+    ) -> Mapping[str, Tensor | ContentSource]:
+        layers = self.options.content_layers
+        size = content.shape[2:]
 
-    def _style_targets(self, styles: Sequence[Tensor], weights: Sequence[float]) -> dict[str, Sums]:
+        def kept(tiling: Tiling) -> Mapping[str, Tensor]:
+            if len(tiling) == 1:
+                return self._features(layers)(content)
+            # Beside the tiles, on the CPU.
+            return tiled_features(self._features(layers), content.cpu(), tiling, layers)
+
+        def again(name: str) -> ContentSource:
+            def work(tiling: Tiling) -> ContentSource:
+                return RecomputedContent(self._features([name]), content, tiling, name)
+
+            return tiler.attempt(work, self.backbone, [name], size)
+
+        if keep:
+            return tiler.attempt(kept, self.backbone, layers, size)
+        return {name: again(name) for name in layers}
+
+    def _style_targets(
+        self, styles: Sequence[Tensor], weights: Sequence[float], tiler: Tiler
+    ) -> dict[str, Sums]:
+        layers = self.options.style_layers
         statistic = STATISTICS[self.options.statistic]
-        # One style's features at a time: only sums are kept.
-        each = [
-            {
-                name: statistic.sums(features)
-                for name, features in self._features(style, self.options.style_layers).items()
-            }
-            for style in styles
-        ]
-        return {
-            name: blend([sums[name] for sums in each], weights)
-            for name in self.options.style_layers
-        }
+
+        def sums(style: Tensor) -> dict[str, Sums]:
+            def work(tiling: Tiling) -> dict[str, Sums]:
+                return tiled_sums(self._features(layers), style, tiling, layers, statistic)
+
+            return tiler.attempt(work, self.backbone, layers, style.shape[2:])
+
+        each = [sums(style) for style in styles]
+        return {name: blend([found[name] for found in each], weights) for name in layers}
 
     def _facts(self, styles: Sequence[Tensor], weights: Sequence[float]) -> list[Term]:
         """Terms on the values themselves, one for each statistic asked for."""
@@ -319,9 +360,13 @@ class StyleTransfer:
             for name in options.facts
         ]
 
-    def _features(self, values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        x = self.precision.layout(values.to(self.device))
-        features: dict[str, Tensor] = self.backbone(x, layers)
+    def _features(self, layers: Sequence[str]) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        def features(values: Tensor) -> Mapping[str, Tensor]:
+            found: dict[str, Tensor] = self.backbone(
+                self.precision.layout(values.to(self.device)), layers
+            )
+            return found
+
         return features
 
     def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
@@ -359,6 +404,10 @@ class StyleTransfer:
         # Drawn on the CPU, so that a seed means the same on every device.
         shape = (*styles[0].shape[:2], *extent)
         return torch.rand(shape, generator=generator).to(self.device)
+
+
+def _state(scale: int, step: Step) -> dict[str, Any]:
+    return {"scale": scale, "walk": step.state()}
 
 
 def _mean_extent(size: Sequence[int]) -> float:

@@ -250,6 +250,40 @@ def stylize(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_RUN)
     ] = StyleOptions.device,
+    tile: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N|off",
+            help="Work in tiles of N samples along each axis; auto: where memory asks for it. "
+            "The result is the same.",
+            rich_help_panel=_RUN,
+        ),
+    ] = StyleOptions.tile,
+    memory: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="What may be used, as 4GiB; auto: what is free.",
+            rich_help_panel=_RUN,
+        ),
+    ] = StyleOptions.memory,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Keep a checkpoint beside the result every so many steps, and when stopped.",
+            rich_help_panel=_RUN,
+            show_default=False,
+        ),
+    ] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the checkpoint; without one, start anew.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
 ) -> None:
     """Give one thing the style of another.
 
@@ -288,6 +322,8 @@ def stylize(
         seed=seed,
         precision=precision,
         device=device,
+        tile=tile,
+        memory=memory,
     )
     if texture and colors != StyleOptions.colors:
         raise UsageError(
@@ -300,6 +336,8 @@ def stylize(
         job,
         overwrite=overwrite,
         save_every=save_every,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
         quiet=quiet,
         rate=rate,
         drawing=drawing,
@@ -332,12 +370,14 @@ def _work(
     *,
     overwrite: bool,
     save_every: int,
+    checkpoint_every: int,
+    resume: bool,
     quiet: bool,
     rate: float | None = None,
     drawing: Path | None = None,
 ) -> None:
     failed = 0
-    jobs = plan.open(job.options.seed, overwrite=overwrite, rate=rate)
+    jobs = plan.open(job.options.seed, overwrite=overwrite or resume, rate=rate)
     for number, (content, target) in enumerate(jobs):
         if plan.remark and number == 0:
             typer.echo(plan.remark, err=True)
@@ -349,6 +389,8 @@ def _work(
                     target,
                     overwrite=overwrite,
                     save_every=save_every,
+                    checkpoint_every=checkpoint_every,
+                    resume=resume,
                     watch=display.show,
                     tell=display.tell,
                 )
@@ -403,11 +445,6 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
-    @staticmethod
-    def tell(remark: str) -> None:
-        """Say what was done to the inputs."""
-        typer.echo(remark, err=True)
-
     def show(self, progress: Progress) -> None:
         """Draw one step."""
         if self._bar is not None:
@@ -418,6 +455,13 @@ class Display:
                 completed=progress.done,
                 note=f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}",
             )
+
+    def tell(self, line: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            typer.echo(line, err=True)
 
 
 def _say(outcome: Outcome) -> None:

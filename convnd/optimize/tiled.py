@@ -1,0 +1,209 @@
+r"""Tile by tile, with the same result as in one piece.
+
+An objective is :math:`L = \Phi(\sum_{tiles} s(tile))`, so
+
+.. math:: \frac{dL}{dx} = \sum_{tiles} J_s(tile)^T \, \nabla\Phi\Big(\sum_{tiles} s\Big)
+
+A first pass adds up the statistics and needs no memory for gradients; with :math:`\nabla\Phi`
+fixed, a second one takes each tile's part of the gradient. Galerne et al. ("Scaling painting style
+transfer", 2024) do so for VGG and Gram matrices in two axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.errors import UsageError
+from convnd.losses import INPUT, Objective, Window, within
+from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
+from convnd.optimize.tiler import Tiler, crops, inside
+from convnd.shapes import Tiling
+from convnd.stats import Statistic, Sums
+
+__all__ = ["RecomputedContent", "TiledEvaluation", "tiled_features", "tiled_sums"]
+
+Features = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+class TiledEvaluation:
+    """An `Evaluate` that works tile by tile; a single tile is evaluated whole.
+
+    When memory runs out, it starts again with smaller tiles: what it returns is always complete.
+
+    Args:
+        tiler: says which tiles.
+
+    >>> from convnd.backbones import VGG, VGG19
+    >>> from convnd.losses import Term, TotalVariationLoss
+    >>> net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1)
+    >>> smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
+    >>> found = TiledEvaluation(Tiler(tile=2))(smooth, torch.tensor([[[0.0, 1.0, 3.0, 3.0]]]))
+    >>> found.loss, found.gradient.tolist()
+    (1.25, [[[-0.5, -0.5, 1.0, 0.0]]])
+    """
+
+    def __init__(self, tiler: Tiler) -> None:
+        self.tiler = tiler
+
+    def __call__(self, objective: Objective, x: Tensor) -> Evaluation:
+        """Loss and gradient of ``x`` ``(B, C, *S)``.
+
+        Raises:
+            UsageError: several tiles are needed, but a term is not additive, or see `Tiler`.
+            ResourceError: there is too little memory even for the smallest tiles.
+        """
+        layers = (*objective.layers, INPUT)
+
+        def work(tiling: Tiling) -> Evaluation:
+            if len(tiling) == 1:
+                return evaluate_whole(objective, x)
+            _check_additive(objective)
+            return self._evaluate(objective, x.detach(), tiling)
+
+        size = x.shape[2:]
+        return self.tiler.attempt(work, objective.backbone, layers, size, objective.overlaps)
+
+    def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
+        totals: list[Sums] | None = None
+        with torch.no_grad():
+            for tile, found in crops(objective.features, x, tiling):
+                totals = _add(totals, objective.sums(found, tile.windows, slopes=True))
+        assert totals is not None
+        fixed = [each.total.requires_grad_() for each in totals]
+        with torch.enable_grad():
+            loss, _ = objective.value(totals)
+            slopes = torch.autograd.grad(loss, fixed)
+        gradient = torch.zeros_like(x, memory_format=torch.contiguous_format)
+        totals = None
+        for tile in tiling:
+            crop = x[within(tile.crop)].requires_grad_()
+            with torch.enable_grad():
+                sums = objective.sums(inside(tile, objective.features(crop)), tile.windows)
+                share = torch.stack(
+                    [(each.total * slope).sum() for each, slope in zip(sums, slopes, strict=True)]
+                ).sum()
+                (part,) = torch.autograd.grad(share, crop)
+            gradient[within(tile.crop)] += part
+            totals = _add(totals, [Sums(each.total.detach(), each.count) for each in sums])
+            del crop, sums, share, part
+        assert totals is not None
+        with torch.no_grad():
+            loss, shares = objective.value(totals)
+        return evaluation(objective, loss, shares, gradient)
+
+
+class RecomputedContent:
+    """Features of the content computed again for every tile, where there is no room to keep them.
+
+    Costs each evaluation one forward pass of the content up to its layer.
+
+    Args:
+        features: of a crop, by layer.
+        content: ``(B, C, *S)``.
+        tiling: of it, for one layer.
+        layer: that layer.
+    """
+
+    def __init__(self, features: Features, content: Tensor, tiling: Tiling, layer: str) -> None:
+        self._features = features
+        self._content = content
+        self._tiling = tiling
+        self._layer = layer
+        self.channels = 0
+        self.energy = 0.0
+        with torch.no_grad():
+            for _, found in crops(features, content, tiling):
+                values = found[layer]
+                self.channels = values.shape[0] * values.shape[1]
+                self.energy += float(values.square().sum(dtype=torch.float64))
+
+    def at(self, window: Window | None) -> Tensor:
+        """Features in a window of the layer; None is all of it."""
+        where = [slice(0, None)] * len(self._tiling.size) if window is None else window
+        crop, place = self._tiling.around(self._layer, where)
+        with torch.no_grad():
+            return self._features(self._content[within(crop)])[self._layer][within(place)]
+
+
+def tiled_sums(
+    features: Features, x: Tensor, tiling: Tiling, layers: Sequence[str], statistic: Statistic
+) -> dict[str, Sums]:
+    """A statistic of every layer, tile by tile.
+
+    Args:
+        features: of a crop, by layer.
+        x: ``(B, C, *S)``.
+        tiling: of ``x``.
+        layers: the layers asked for.
+        statistic: what is summed.
+
+    Raises:
+        UsageError: there are several tiles and the statistic does not add up over them.
+    """
+    if len(tiling) > 1 and not getattr(statistic, "additive", False):
+        raise _not_additive(type(statistic).__name__)
+    totals: list[Sums] | None = None
+    with torch.no_grad():
+        for _, found in crops(features, x, tiling):
+            totals = _add(totals, [statistic.sums(found[name]) for name in layers])
+    assert totals is not None
+    return dict(zip(layers, totals, strict=True))
+
+
+def tiled_features(
+    features: Features, x: Tensor, tiling: Tiling, layers: Sequence[str]
+) -> dict[str, Tensor]:
+    """The features of whole layers, computed tile by tile.
+
+    Args:
+        features: of a crop, by layer.
+        x: ``(B, C, *S)``.
+        tiling: of ``x``.
+        layers: the layers asked for.
+
+    Returns:
+        ``(B, C_l, *S_l)`` each, on the device of ``x``.
+    """
+    whole: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for index in reversed(range(len(tiling))):  # the last tile tells where layers end
+            tile = tiling[index]
+            found = inside(tile, features(x[within(tile.crop)]))
+            for name in layers:
+                values, window = found[name].to(x.device), tile.windows[name]
+                if name not in whole:
+                    extent = [
+                        part.start + each
+                        for part, each in zip(window, values.shape[2:], strict=True)
+                    ]
+                    whole[name] = values.new_empty((*values.shape[:2], *extent))
+                whole[name][within(window)] = values
+    return whole
+
+
+def _check_additive(objective: Objective) -> None:
+    for term in objective.terms:
+        if not getattr(term.loss, "additive", False):
+            raise _not_additive(f"the term {term.name}")
+
+
+def _not_additive(what: str) -> UsageError:
+    return UsageError(
+        f"tiles: expected sums that add up over tiles, got {what}, which does not say that its do; "
+        "leave tiles out (--tile off)"
+    )
+
+
+def _add(totals: list[Sums] | None, sums: Sequence[Sums]) -> list[Sums]:
+    # In float64: there may be many thousands of tiles.
+    wide = [Sums(_wide(each.total), each.count) for each in sums]
+    if totals is None:
+        return wide
+    return [one + other for one, other in zip(totals, wide, strict=True)]
+
+
+def _wide(total: Tensor) -> Tensor:
+    return total if total.device.type == "mps" else total.double()

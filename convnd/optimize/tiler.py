@@ -1,0 +1,292 @@
+"""Which tiles a backbone is run on, and whether it may be run on tiles at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from convnd.backbones import Backbone, ModuleBackbone
+from convnd.errors import ConvndError, ResourceError, UsageError
+from convnd.losses import INPUT, within
+from convnd.nn import PadNd
+from convnd.shapes import ReceptiveField, Tile, Tiling
+
+__all__ = ["Fits", "Tiler", "crops", "inside", "out_of_memory"]
+
+Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
+"""Whether a crop of an extent can be worked on up to some layers."""
+
+T = TypeVar("T")
+
+_SAYS = "leave tiles out (--tile off)"
+
+
+class Tiler:
+    """Cuts inputs so that a backbone's features come out as those of the whole.
+
+    Args:
+        tile: samples of a tile's own along each axis; None chooses the tiles with the least halo
+            among those that ``fits`` accepts.
+        fits: see `Fits`; None accepts everything, so that nothing is cut before memory runs out.
+        told: is told of new, smaller tiles when memory ran out.
+
+    Raises:
+        UsageError: ``tile`` is less than 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        tile: int | None = None,
+        fits: Fits | None = None,
+        told: Callable[[Tiling], None] | None = None,
+    ) -> None:
+        if tile is not None and tile < 1:
+            raise UsageError(f"tile: expected at least 1 sample, got {tile}; correct it")
+        self._tile = tile
+        self._fits = fits
+        self._told = told
+        self._limit: int | None = None  # samples of a crop, after memory ran out
+        self._made: dict[object, Tiling] = {}
+        self._local: set[tuple[Backbone, tuple[str, ...]]] = set()
+
+    def tiling(
+        self,
+        backbone: Backbone,
+        layers: Sequence[str],
+        size: Sequence[int],
+        overlaps: Mapping[str, int] | None = None,
+    ) -> Tiling:
+        """The tiles for an input of ``size``.
+
+        Args:
+            backbone: whose features are asked for.
+            layers: which ones; `convnd.losses.INPUT` is the input itself.
+            size: extent along each axis.
+            overlaps: positions behind its own that a tile is to have, by layer.
+
+        Raises:
+            UsageError: there would be several tiles, but a receptive field is not known, or the
+                features depend on more than theirs.
+        """
+        key = backbone, tuple(layers), tuple(size), tuple(sorted((overlaps or {}).items()))
+        if key not in self._made:
+            self._made[key] = self._make(backbone, layers, size, overlaps or {})
+        return self._made[key]
+
+    def attempt(
+        self,
+        work: Callable[[Tiling], T],
+        backbone: Backbone,
+        layers: Sequence[str],
+        size: Sequence[int],
+        overlaps: Mapping[str, int] | None = None,
+    ) -> T:
+        """Do some work in tiles; when memory runs out, again from its start in smaller ones.
+
+        Args:
+            work: is given the tiles.
+            backbone: as for `tiling`, like the arguments behind it.
+            layers: the layers asked for.
+            size: extent along each axis.
+            overlaps: by layer.
+
+        Raises:
+            UsageError: see `tiling`.
+            ResourceError: there is too little memory even for the smallest tiles.
+        """
+        while True:
+            tiling = self.tiling(backbone, layers, size, overlaps)
+            try:
+                return work(tiling)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            self._shrink(tiling)  # out here the failed attempt's tensors are gone
+
+    def _shrink(self, tiling: Tiling) -> None:
+        largest = math.prod(tiling.largest)
+        if self._limit is not None and largest > self._limit:
+            raise ResourceError(
+                f"tiles: expected memory for a crop of {_times(tiling.largest)}, the smallest "
+                "that this network allows, got too little; use --backbone compact, or free some"
+            )
+        self._limit = largest // 2
+        self._made.clear()
+        if self._told is not None:
+            self._told(tiling)
+
+    def _make(
+        self,
+        backbone: Backbone,
+        layers: Sequence[str],
+        size: Sequence[int],
+        overlaps: Mapping[str, int],
+    ) -> Tiling:
+        named = [name for name in layers if name != INPUT]
+        unknown = [name for name in named if name not in backbone.fields]
+        whole = Tiling.cut(size, max(size), {INPUT: ReceptiveField.identity(len(size))})
+
+        def fits(crop: tuple[int, ...]) -> bool:
+            if self._limit is not None and math.prod(crop) > self._limit:
+                return False
+            return self._fits is None or self._fits(crop, named)
+
+        if (self._tile or max(size)) >= max(size) and fits(tuple(size)):
+            return _whole(whole, layers)
+        if unknown:
+            raise UsageError(
+                f"tiles: expected the receptive field of {unknown[0]}, got none from "
+                f"{type(backbone).__name__}; give it its fields, or {_SAYS}"
+            )
+        fields = {name: backbone.fields[name] for name in named}
+        fields[INPUT] = ReceptiveField.identity(len(size))
+        least = _least(backbone)
+        align = _alignment(backbone, named, len(size))
+        if self._tile is not None:
+            tile = [self._tile] * len(size)
+            while True:
+                tiling = Tiling.cut(size, tile, fields, overlaps=overlaps, least=least, align=align)
+                longest = max(range(len(size)), key=tiling.tile.__getitem__)
+                if fits(tiling.largest) or tiling.tile[longest] <= align[longest]:
+                    break
+                tile[longest] = max(1, tiling.tile[longest] // 2)
+        else:
+            tiling = Tiling.choose(size, fields, fits, overlaps=overlaps, least=least, align=align)
+        if len(tiling) > 1:
+            self._check(backbone, named)
+        return tiling
+
+    def _check(self, backbone: Backbone, layers: Sequence[str]) -> None:
+        """Refuse a network whose features tiles would change."""
+        key = backbone, tuple(layers)
+        if key in self._local or not layers:
+            return
+        if "circular" in _padding_modes(backbone):
+            raise UsageError(
+                "tiles: expected padding with zeros, reflect or replicate, got circular, which "
+                f"joins the ends of the whole input; {_SAYS}"
+            )
+        if isinstance(backbone, ModuleBackbone):  # what others wrote is tried out
+            for axis in range(backbone.spatial_dims):
+                _try_out(backbone, layers, axis)
+        self._local.add(key)
+
+
+def crops(
+    features: Callable[[Tensor], Mapping[str, Tensor]], x: Tensor, tiling: Tiling
+) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
+    """Each tile with its own features.
+
+    Args:
+        features: by layer, of a crop ``(B, C, *S')``.
+        x: ``(B, C, *S)``.
+        tiling: of ``x``.
+    """
+    for tile in tiling:
+        found = features(x[within(tile.crop)])
+        yield tile, inside(tile, found)
+
+
+def inside(tile: Tile, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The features of a crop without its halo."""
+    return {name: each[within(tile.inside[name])] for name, each in features.items()}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch has no class of its own for the CPU's."""
+    if isinstance(error, ConvndError):
+        return False
+    # oneDNN, which computes convolutions on CPUs, says no more than that it cannot.
+    words = ("memory", "could not create a primitive")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    )
+
+
+def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
+    fields = {name: ReceptiveField.identity(len(whole.size)) for name in (*layers, INPUT)}
+    return Tiling.cut(whole.size, max(whole.size), fields)
+
+
+def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int]:
+    """Strides of everything on the way, where it is known: a layer may refine again."""
+    deepest = max((backbone.layers.index(name) for name in layers), default=-1)
+    known = [
+        backbone.fields[name] for name in backbone.layers[: deepest + 1] if name in backbone.fields
+    ]
+    return [
+        math.lcm(*(field.stride[axis].as_integer_ratio()[0] for field in known))
+        for axis in range(ndim)
+    ]
+
+
+def _least(backbone: Backbone) -> list[int]:
+    """Samples of the smallest crop along each axis.
+
+    Padding that repeats samples may do so from further inside than the fields tell, and a module
+    of others runs to its end, which a crop for a shallow layer could be too small for.
+    """
+    if not isinstance(backbone, ModuleBackbone):
+        return [0] * backbone.spatial_dims
+    mirrors = bool(_padding_modes(backbone) - {"zeros"})
+    return [
+        (2 if mirrors else 1) * max(field.span[axis] for field in backbone.fields.values())
+        for axis in range(backbone.spatial_dims)
+    ]
+
+
+def _padding_modes(backbone: nn.Module) -> set[str]:
+    modes = set()
+    for module in backbone.modules():
+        kind = type(module).__name__
+        if isinstance(module, PadNd):
+            modes.add(module.mode)
+        elif isinstance(mode := getattr(module, "padding_mode", None), str):
+            modes.add(mode)
+        else:
+            words = {"Reflection": "reflect", "Replication": "replicate", "Circular": "circular"}
+            modes |= {mode for word, mode in words.items() if kind.startswith(f"{word}Pad")}
+    return modes
+
+
+def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
+    """Run the network on noise whole and in tiles, and compare."""
+    parameter = next(backbone.parameters(), torch.zeros(()))
+    fields = {name: backbone.fields[name] for name in layers}
+    align = _alignment(backbone, layers, backbone.spatial_dims)
+    least = _least(backbone)
+    span = [
+        max(need, *(field.span[each] for field in fields.values()))
+        for each, need in enumerate(least)
+    ]
+    size = [max(2, -(-reach // step) * step) for reach, step in zip(span, align, strict=True)]
+    tile = list(size)
+    tile[axis], size[axis] = -(-span[axis] // align[axis]) * align[axis], 5 * size[axis] + 1
+    tiling = Tiling.cut(size, tile, fields, least=least, align=align)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand((1, backbone.in_channels, *size), generator=generator).to(parameter)
+    tolerance = torch.finfo(parameter.dtype).eps ** 0.5
+    with torch.no_grad():
+        whole = backbone(noise, layers)
+        for tile_, found in crops(lambda x: backbone(x.contiguous(), layers), noise, tiling):
+            for name, values in found.items():
+                expected = whole[name][within(tile_.windows[name])]
+                largest = whole[name].abs().max()
+                same = values.shape == expected.shape and bool(
+                    ((values - expected).abs() <= tolerance * largest).all()
+                )
+                if not same:
+                    raise UsageError(
+                        f"tiles: expected features of {name} that depend on no more than their "
+                        "receptive field, got others; correct the field, keep to networks "
+                        f"without means over positions, or {_SAYS}"
+                    )
+
+
+def _times(extent: Sequence[int]) -> str:
+    return "x".join(map(str, extent))

@@ -1,0 +1,99 @@
+"""The checkpoint of a job: where it lies, when it is written, and what may go on from it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from convnd import __version__
+from convnd.errors import Stopped
+
+if TYPE_CHECKING:
+    from convnd_tasks.kind import Prepared
+    from convnd_tasks.options import StyleOptions
+    from convnd_tasks.style_transfer import Progress
+
+__all__ = ["Keeping"]
+
+_FREE = ("tile", "memory")
+"""Options that change how the work is done and not what comes out."""
+
+
+class Keeping:
+    """The checkpoint beside an output.
+
+    Args:
+        output: of the job; the checkpoint is called the same with ``.checkpoint`` behind.
+        every: steps from one checkpoint to the next; 0 keeps none.
+    """
+
+    def __init__(self, output: Path, every: int) -> None:
+        self.path = output.with_name(f"{output.name}.checkpoint")
+        self.every = every
+        self._mark = ""
+        self._asked: int | None = None
+
+    def open(
+        self, options: StyleOptions, dim: int, prepared: Prepared, *, resume: bool
+    ) -> dict[str, Any] | None:
+        """The state to go on from, if that is asked for and there is one.
+
+        Raises:
+            UsageError: the checkpoint is of other inputs or options.
+            InputFileError: it is damaged.
+        """
+        from convnd.optimize import fingerprint, load_checkpoint
+
+        if not (resume or self.every):
+            return None
+        kept = {name: value for name, value in options.record().items() if name not in _FREE}
+        values = [prepared.content, prepared.start, *prepared.styles]
+        self._mark = fingerprint([__version__, dim, kept, prepared.size, prepared.spacing, *values])
+        if not (resume and self.path.exists()):
+            return None
+        state: dict[str, Any] = load_checkpoint(self.path, self._mark)
+        return state
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM waits for the step to end; the second does not."""
+        if not self.every or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            if self._asked is not None:
+                raise Stopped(number)
+            self._asked = number
+
+        before = [signal.signal(number, note) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def after(self, progress: Progress) -> None:
+        """Keep this step when its turn has come, or when the work is to stop.
+
+        Raises:
+            Stopped: a signal asked for it; the checkpoint is on the disk.
+            OutputFileError: the checkpoint cannot be written.
+        """
+        from convnd.optimize import save_checkpoint
+
+        if self.every and (self._asked is not None or progress.step % self.every == 0):
+            save_checkpoint(self.path, progress.state(), self._mark)
+        if self._asked is not None:
+            raise Stopped(self._asked)
+
+    def close(self) -> None:
+        """Remove the checkpoint: the work is done."""
+        if self._mark:
+            self.path.unlink(missing_ok=True)

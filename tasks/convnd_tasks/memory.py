@@ -1,0 +1,166 @@
+"""How much memory a transfer takes, and the tiles that keep it within what there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import psutil
+import torch
+
+from convnd.backbones import VGG
+from convnd.errors import ResourceError
+from convnd.optimize import HISTORY, Tiler
+from convnd.shapes import Tiling
+from convnd_tasks.options import StyleOptions, parse_memory
+
+__all__ = ["Budget"]
+
+_SHARE = 0.85
+"""Of the memory that is free, what is used; others live there too."""
+
+_COPIES = {"lbfgs": 12 + 2 * HISTORY, "adam": 12, "gradient-descent": 9}
+"""Tensors as large as the iterate: content, iterates, gradients, and the optimiser's."""
+
+Say = Callable[[str], None]
+
+
+class Budget:
+    """The memory of one transfer.
+
+    Args:
+        options: reads ``tile``, ``memory``, ``optimizer`` and layers.
+        backbone: the network.
+        device: where it runs.
+        batch: fields that are worked on together.
+        say: is told in a line when an input is cut, or memory runs out.
+
+    Raises:
+        ResourceError: less is left of ``memory`` than the program itself takes.
+    """
+
+    def __init__(
+        self,
+        options: StyleOptions,
+        backbone: VGG,
+        device: torch.device,
+        batch: int,
+        say: Say | None = None,
+    ) -> None:
+        self.options = options
+        self.backbone = backbone
+        self.batch = batch
+        self.say: Say = (lambda _: None) if say is None else say
+        asked = parse_memory(options.memory)
+        if asked is None:
+            self.free = int(_SHARE * _free(device))
+        else:
+            taken = psutil.Process().memory_info().rss if device.type == "cpu" else 0
+            self.free = asked - taken
+            if self.free <= 0:
+                raise ResourceError(
+                    f"--memory: expected more than the {_gib(taken)} that the program and its "
+                    f"inputs take, got {options.memory}; allow more"
+                )
+
+    def tiler(self, extent: Sequence[int]) -> Tiler | None:
+        """Tiles for evaluations at a size; None where tiles are not to be used."""
+        if self.options.tile == "off":
+            return None
+        budget = self.free - self._fixed(extent)
+
+        def told(tiling: Tiling) -> None:
+            self.say(
+                f"memory ran out with tiles of {_times(tiling.tile)}; going on with smaller ones"
+            )
+
+        # Made again, the content's features come forwards beside a tile's own.
+        times = self.batch if self.keeps_content(extent) else 1.5 * self.batch
+
+        def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
+            return self.backbone.footprint(crop, layers) * times <= budget
+
+        return Tiler(tile=self._tile, fits=fits, told=told)
+
+    def keeps_content(self, extent: Sequence[int]) -> bool:
+        """Whether the content's features are kept, and not made again for every tile."""
+        return self._content(extent) <= (self.free - self._iterates(extent)) // 2
+
+    def check(self, extent: Sequence[int], styles: Sequence[Sequence[int]]) -> None:
+        """Say what the largest size takes.
+
+        Args:
+            extent: of the result.
+            styles: of each style as it is used.
+
+        Raises:
+            ResourceError: it is more than there is.
+        """
+        layers = self.options.layers
+        if self.options.tile == "off":
+            needed = self._fixed(extent) + self.backbone.footprint(extent, layers) * self.batch
+            for style in styles:  # forwards only, where about half of it is alive
+                forwards = self.backbone.footprint(style, layers) * self.batch // 2
+                needed = max(needed, forwards)
+            remedy = "use --tile auto, a smaller --size or --style-scale, or --backbone compact"
+        else:
+            tiler = self.tiler(extent)
+            assert tiler is not None
+            tiling = tiler.tiling(self.backbone, layers, extent)
+            crop = self.backbone.footprint(tiling.largest, layers) * self.batch
+            needed = self._fixed(extent) + crop
+            remedy = "use a smaller --size, --backbone compact" + (
+                ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
+            )
+            if needed <= self.free and len(tiling) > 1:
+                self.say(
+                    f"{len(tiling)} tiles of {_times(tiling.tile)}, {tiling.excess:.2f} times the "
+                    f"work of one piece, about {_gib(needed)}"
+                )
+        if needed > self.free:
+            raise ResourceError(
+                f"style transfer: expected at most {_gib(self.free)}, which is free, got a job of "
+                f"about {_gib(needed)} at {_times(extent)}; {remedy}"
+            )
+
+    @property
+    def _tile(self) -> int | None:
+        return None if self.options.tile in ("auto", "off") else int(self.options.tile)
+
+    def _fixed(self, extent: Sequence[int]) -> int:
+        kept = self._content(extent) if self.keeps_content(extent) else 0
+        return self._iterates(extent) + kept
+
+    def _iterates(self, extent: Sequence[int]) -> int:
+        copies = _COPIES.get(self.options.optimizer, _COPIES["lbfgs"])
+        return 4 * copies * self.batch * self.backbone.in_channels * math.prod(extent)
+
+    def _content(self, extent: Sequence[int]) -> int:
+        if not self.options.content_weight:
+            return 0
+        width = next(self.backbone.convolutions.parameters()).element_size()
+        channels = self.backbone.plan.channels
+        return sum(
+            width
+            * self.batch
+            * channels[name]
+            * math.prod(
+                max(1, size // int(step))
+                for size, step in zip(extent, self.backbone.fields[name].stride, strict=True)
+            )
+            for name in self.options.content_layers
+        )
+
+
+def _free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _times(extent: Sequence[int]) -> str:
+    return "x".join(str(each) for each in reversed(extent))

@@ -1,0 +1,154 @@
+"""Stopping and going on: the same bits as without the stop."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import Progress, StyleTransfer
+
+from convnd.errors import InputFileError, UsageError
+from convnd.losses import Objective
+from convnd.optimize import (
+    OPTIMIZERS,
+    fingerprint,
+    load_checkpoint,
+    minimize,
+    save_checkpoint,
+)
+
+MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("rate", [None, 3.0])  # the second diverges and is repaired
+def test_a_walk_goes_on_bit_by_bit(
+    optimizer: str, rate: float | None, make_objective: MakeObjective, tmp_path: Path
+) -> None:
+    objective, x = make_objective(1)
+    arguments = {"steps": 9, "optimizer": optimizer, "learning_rate": rate}
+    expected = list(minimize(objective, x, **arguments))  # type: ignore[arg-type]
+    for stop in (0, 1, 5, 9):
+        for step in minimize(objective, x, **arguments):  # type: ignore[arg-type]
+            if step.index == stop:
+                save_checkpoint(tmp_path / "c", step.state(), "mark")
+                break
+        state = load_checkpoint(tmp_path / "c", "mark")
+        rest = list(minimize(objective, x, resume=state, **arguments))  # type: ignore[arg-type]
+        assert [step.index for step in rest] == list(range(stop, 10))
+        for found, wanted in zip(rest, expected[stop:], strict=True):
+            assert found.values.equal(wanted.values)
+            assert (found.loss, found.parts) == (wanted.loss, wanted.parts)
+
+
+def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
+    options = StyleOptions(
+        backbone="compact", precision="float32", steps=6, scales=2, size=0, start="random"
+    )
+    content, style = torch.rand(2, 1, 1, 300, generator=torch.Generator().manual_seed(1))
+    transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    seen: list[Progress] = []
+    for number, progress in enumerate(transfer.run(content, [style])):
+        seen.append(progress)
+        save_checkpoint(tmp_path / str(number), progress.state(), "mark")
+    assert {progress.scale for progress in seen} == {1, 2}
+    for number in range(len(seen)):
+        state = load_checkpoint(tmp_path / str(number), "mark")
+        rest = list(transfer.run(content, [style], resume=state))
+        assert [each.step for each in rest] == [each.step for each in seen[number:]]
+        assert rest[-1].values.equal(seen[-1].values)
+        assert rest[-1].loss == seen[-1].loss
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    save_checkpoint(path, {"x": torch.arange(5.0), 0: [1, None, 0.1, float("inf")]}, "mine")
+    found = load_checkpoint(path, "mine")
+    assert found["x"].tolist() == [0, 1, 2, 3, 4]
+    assert found[0] == [1, None, 0.1, float("inf")]
+    with pytest.raises(UsageError, match="expected the checkpoint of these inputs and options"):
+        load_checkpoint(path, "yours")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputFileError, match="expected a whole checkpoint"):
+        load_checkpoint(path, "mine")
+    with pytest.raises(InputFileError, match="expected a whole checkpoint"):
+        load_checkpoint(tmp_path / "none", "mine")
+    assert fingerprint([torch.ones(2)]) != fingerprint([torch.ones(1, 2)])
+
+
+COMMAND = (
+    sys.executable, "-m", "convnd", "stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0",
+    "--backbone", "compact", "--precision", "float32", "--scales", "2", "--steps", "30",
+)  # fmt: skip
+
+
+def command(folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *more], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=2000).astype(np.float32))
+    return tmp_path
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder: Path) -> None:
+    whole = command(folder, "-o", "whole.npy")
+    whole.communicate()
+    assert whole.returncode == 0
+    chance = random.Random(5)
+    kept = folder / "out.npy.checkpoint"
+    again = ("-o", "out.npy", "--checkpoint-every", "1", "--resume")
+    kills = 0
+    while kills < 2:
+        work = command(folder, *again)
+        began = time.monotonic()
+        before = kept.stat().st_mtime_ns if kept.exists() else 0
+        while work.poll() is None and time.monotonic() - began < 60:
+            if kept.exists() and kept.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.2)
+        done = work.poll() is not None
+        work.kill()
+        work.communicate()
+        if done:
+            break
+        kills += 1
+    assert kills
+    last = command(folder, *again)
+    _, errors = last.communicate()
+    assert last.returncode == 0, errors
+    assert (folder / "out.npy").read_bytes() == (folder / "whole.npy").read_bytes()
+    assert not kept.exists()
+
+
+def test_a_signal_keeps_a_checkpoint_that_others_may_not_use(folder: Path) -> None:
+    work = command(folder, "-o", "out.npy", "--checkpoint-every", "2", "--steps", "100000")
+    kept = folder / "out.npy.checkpoint"
+    began = time.monotonic()
+    while not kept.exists() and time.monotonic() - began < 60:
+        time.sleep(0.02)
+    work.send_signal(signal.SIGTERM)
+    _, errors = work.communicate()
+    assert work.returncode == 143, errors
+    assert kept.exists()
+    assert (folder / "out.npy").exists()
+    other = command(folder, "-o", "out.npy", "--resume", "--steps", "7")
+    _, errors = other.communicate()
+    assert other.returncode == 2
+    assert "resume: expected the checkpoint of these inputs and options" in errors
+    assert kept.exists()

@@ -1,0 +1,81 @@
+"""Tiles and memory on the command line and in `StyleTransfer`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from convnd_tasks.memory import Budget
+from convnd_tasks.options import StyleOptions, parse_memory
+from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd.errors import ResourceError, UsageError
+
+QUICK = StyleOptions(
+    backbone="compact", precision="float32", steps=3, scales=2, size=0, smoothness=0.1
+)
+
+
+def transferred(options: StyleOptions, size: tuple[int, ...], said: list[str]) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    content, style = torch.rand(2, 1, 1, *size, generator=generator)
+    transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
+    *_, last = transfer.run(content, [style], say=said.append)
+    return last.values
+
+
+def replaced(**changes: object) -> StyleOptions:
+    import dataclasses
+
+    return dataclasses.replace(QUICK, optimizer="gradient-descent", **changes)
+
+
+@pytest.mark.parametrize("size", [(700,), (60, 90)])
+def test_tiles_change_nothing(size: tuple[int, ...]) -> None:
+    said: list[str] = []
+    whole = transferred(replaced(tile="off"), size, said)
+    assert not said
+    tiled = transferred(replaced(tile="32"), size, said)
+    assert "tiles of 32" in said[0]
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_content_that_is_made_again_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = transferred(replaced(tile="off"), (600,), [])
+    monkeypatch.setattr(Budget, "keeps_content", lambda *_: False)
+    found = transferred(replaced(tile="64"), (600,), [])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_decides_on_tiles() -> None:
+    transfer = StyleTransfer(QUICK, spatial_dims=2, in_channels=3)
+    device = torch.device("cpu")
+    layers = QUICK.layers
+    whole = transfer.backbone.footprint((2048, 2048), layers)
+    said: list[str] = []
+    budget = Budget(QUICK, transfer.backbone, device, 1, said.append)
+    budget.free = whole + budget._fixed((2048, 2048))
+    budget.check((2048, 2048), [])
+    assert not said
+    budget.free -= 1
+    budget.check((2048, 2048), [])
+    assert "tiles of" in said[0]
+    assert "GiB" in said[0]
+    tiler = budget.tiler((2048, 2048))
+    assert tiler is not None
+    tiling = tiler.tiling(transfer.backbone, layers, (2048, 2048))
+    assert 1 < len(tiling) <= 4
+    assert transfer.backbone.footprint(tiling.largest, layers) < whole
+    budget.free = budget._iterates((2048, 2048)) + 1
+    with pytest.raises(ResourceError, match="which is free, got a job of about .* adam"):
+        budget.check((2048, 2048), [])
+
+
+def test_usage() -> None:
+    for text in ("", "4", "GiB", "-1GiB", "0GiB", "4 GiBs", "nan GiB"):
+        with pytest.raises(UsageError, match="memory: expected auto or a size such as 4GiB"):
+            parse_memory(text)
+    for text in ("", "0", "-3", "yes", "1.5"):
+        with pytest.raises(UsageError, match="tile: expected auto, off or a number of samples"):
+            StyleOptions(tile=text)
+    with pytest.raises(ResourceError, match="--memory: expected more than"):
+        transferred(replaced(memory="1MiB"), (64,), [])

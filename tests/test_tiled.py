@@ -1,0 +1,414 @@
+"""Evaluation tile by tile against evaluation in one piece."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convnd.backbones import VGG, VGG19, Backbone, ModuleBackbone, Precision
+from convnd.errors import ResourceError, ShapeError, UsageError
+from convnd.losses import (
+    INPUT,
+    ContentLoss,
+    Objective,
+    StyleLoss,
+    Term,
+    TotalVariationLoss,
+    Window,
+    own_extent,
+)
+from convnd.nn import ConvNd, MaxPoolNd, PadNd
+from convnd.optimize import (
+    RecomputedContent,
+    TiledEvaluation,
+    Tiler,
+    evaluate_whole,
+    tiled_features,
+    tiled_sums,
+)
+from convnd.shapes import Layer, ReceptiveField, Tiling
+from convnd.stats import STATISTICS, Sums
+
+LAYERS = ("relu1_1", "relu2_1", "relu3_1")
+ALL = ("gram", "moments", "covariance")
+
+
+class Difference:
+    """A windowed, weighted squared difference of the iterate: what a temporal term is."""
+
+    layer = INPUT
+    additive = True
+    linear = True
+    overlap = 0
+
+    def __init__(self, target: Tensor, weight: Tensor) -> None:
+        self.target, self.weight = target, weight
+
+    def sums(self, features: Tensor, window: Window | None = None) -> Sums:
+        place = (..., *(window or [slice(None)]))
+        difference = (features - self.target[place]).square() * self.weight[place]
+        return Sums(difference.sum(), math.prod(own_extent(features, window)))
+
+    def value(self, sums: Sums) -> Tensor:
+        return sums.total / sums.count
+
+
+def objective_for(
+    net: Backbone,
+    layers: Sequence[str],
+    size: Sequence[int],
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float64,
+    normalization: str = "balanced",
+) -> tuple[Objective, Tensor]:
+    """Every kind of term on every layer, and an iterate."""
+    shape = (2, net.in_channels, *size)
+    x, content, style = torch.rand((3, *shape), generator=generator, dtype=dtype)
+    net.to(dtype)
+    with torch.no_grad():
+        kept, targets = net(content, layers), net(style, layers)
+    terms = [
+        Term("content", 1.0, ContentLoss(kept[name], layer=name, normalization=normalization))
+        for name in layers
+    ]
+    for name, statistic in itertools.product(layers, ALL):
+        target = STATISTICS[statistic].sums(targets[name])
+        loss = StyleLoss(
+            target,
+            layer=name,
+            statistic=statistic,
+            normalization=normalization if statistic == "gram" else "balanced",
+        )
+        terms.append(Term("style", 3.0, loss))
+    terms.append(Term("smooth", 0.5, TotalVariationLoss([0.7] * len(size))))
+    terms.append(Term("temporal", 0.3, Difference(style, content)))
+    return Objective(net, terms, precision=Precision(dtype)), x
+
+
+def assert_equal(
+    objective: Objective, x: Tensor, tiler: Tiler, tolerance: float, pieces: int = 2
+) -> None:
+    layers = (*objective.layers, INPUT)
+    tiling = tiler.tiling(objective.backbone, layers, x.shape[2:], objective.overlaps)
+    assert len(tiling) >= pieces
+    whole, tiled = evaluate_whole(objective, x), TiledEvaluation(tiler)(objective, x)
+    assert tiled.loss == pytest.approx(whole.loss, rel=tolerance)
+    assert tiled.parts == pytest.approx(dict(whole.parts), rel=tolerance)
+    error = (tiled.gradient - whole.gradient).norm() / whole.gradient.norm()
+    assert error.item() <= tolerance
+    worst = (tiled.gradient - whole.gradient).abs().max() / whole.gradient.abs().max()
+    assert worst.item() <= 10 * tolerance
+    assert tiled.gradient.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "pieces"),
+    [
+        ((131,), 4, 33),
+        ((130,), 32, 5),
+        ((129,), 128, 2),
+        ((37, 45), 16, 9),
+        ((64, 1), 20, 4),
+        ((21, 18, 17), 8, 27),
+        ((20, 1, 17), 8, 9),
+        ((9, 10, 8, 11), 4, 54),
+    ],
+)
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_vgg(
+    size: tuple[int, ...], tile: int, pieces: int, pooling: str, generator: torch.Generator
+) -> None:
+    layers = LAYERS if len(size) < 4 else LAYERS[:2]
+    plan = VGG19.until(layers)
+    narrow = type(plan)(widths=tuple(tuple(4 for _ in block) for block in plan.widths))
+    net = VGG(narrow, spatial_dims=len(size), in_channels=2, pooling=pooling, generator=generator)
+    objective, x = objective_for(net, layers, size, generator)
+    assert_equal(objective, x, Tiler(tile=tile), 1e-10, pieces)
+
+
+@pytest.mark.parametrize("normalization", ["notes", "gatys", "mean"])
+def test_normalizations(normalization: str, generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=1, in_channels=1, generator=generator)
+    objective, x = objective_for(net, LAYERS[:2], (50,), generator, normalization=normalization)
+    assert_equal(objective, x, Tiler(tile=10), 1e-10)
+
+
+@pytest.mark.parametrize("size", [(200,), (40, 50), (20, 22, 19)])
+def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=len(size), in_channels=1, generator=generator)
+    objective, x = objective_for(net, LAYERS[:2], size, generator, torch.float32)
+    assert_equal(objective, x, Tiler(tile=8), 1e-5)
+
+
+def build(ndim: int, mode: str, kernels: Sequence[int], strides: Sequence[int]) -> ModuleBackbone:
+    """A network of the user's: convolutions with gaps and strides, pooling, padding on its own."""
+    g = torch.Generator().manual_seed(1)
+    modules: list[nn.Module] = []
+    layers: list[Layer] = []
+    channels = 2
+    for kernel, stride in zip(kernels, strides, strict=True):
+        conv = ConvNd(
+            channels,
+            5,
+            kernel,
+            spatial_dims=ndim,
+            stride=stride,
+            padding="same",
+            padding_mode=mode,
+            generator=g,
+        )
+        modules += [conv, nn.Tanh()]
+        layers += [conv.layer, conv.layer]
+        channels = 5
+    pool = MaxPoolNd(3, spatial_dims=ndim, stride=2, padding=1)
+    modules += [pool, PadNd(2, mode, spatial_dims=ndim)]
+    last = ConvNd(channels, 4, 3, spatial_dims=ndim, dilation=2, generator=g)
+    modules.append(last)
+    field = ReceptiveField.identity(ndim)
+    fields = {}
+    for index, layer in enumerate(layers):
+        if index % 2 == 0:
+            field = field.after(layer)
+        else:
+            fields[str(index)] = field
+    field = field.after(Layer.build("maxpool", ndim, kernel=3, stride=2, padding=1))
+    padded = Layer.build("conv", ndim, kernel=3, dilation=2, padding=2, channels=4)
+    fields[str(len(modules) - 1)] = field.after(padded)
+    net = nn.Sequential(*modules)
+    return ModuleBackbone(net, list(fields), spatial_dims=ndim, in_channels=2, fields=fields)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
+@pytest.mark.parametrize(
+    ("size", "tile"), [((150,), 9), ((151,), 30), ((61, 58), 12), ((41, 38, 33), 12)]
+)
+def test_networks_of_users(
+    mode: str, size: tuple[int, ...], tile: int, generator: torch.Generator
+) -> None:
+    net = build(len(size), mode, [4, 3], [3, 1])
+    objective, x = objective_for(net, net.layers, size, generator)
+    assert_equal(objective, x, Tiler(tile=tile), 1e-10)
+
+
+def test_mirrors_reach_further_than_fields(generator: torch.Generator) -> None:
+    """Padding on one side only shows samples that lie behind the hull of the field."""
+    conv = ConvNd(2, 3, 7, spatial_dims=1, padding=((6, 0),), padding_mode="reflect")
+    fields = {"0": ReceptiveField.identity(1).after(conv.layer)}
+    net = ModuleBackbone(nn.Sequential(conv), ["0"], spatial_dims=1, in_channels=2, fields=fields)
+    objective, x = objective_for(net, ["0"], (40,), generator)
+    assert_equal(objective, x, Tiler(tile=3), 1e-10)
+
+
+def test_circular_padding_is_refused_unless_whole(generator: torch.Generator) -> None:
+    net = build(1, "circular", [3], [1])
+    objective, x = objective_for(net, net.layers, (100,), generator)
+    with pytest.raises(UsageError, match="expected padding with zeros.*got circular"):
+        TiledEvaluation(Tiler(tile=20))(objective, x)
+    found = TiledEvaluation(Tiler(tile=100))(objective, x)
+    assert found.gradient.equal(evaluate_whole(objective, x).gradient)
+
+
+def test_valid_convolutions_and_a_refining_network(generator: torch.Generator) -> None:
+    g = torch.Generator().manual_seed(2)
+    down = ConvNd(2, 3, 4, spatial_dims=1, stride=2, generator=g)
+    up = nn.ConvTranspose1d(3, 3, 4, stride=2)
+    field = ReceptiveField.identity(1).after(down.layer)
+    fine = field.after(Layer.build("convtranspose", 1, kernel=4, stride=2, channels=3))
+    net = ModuleBackbone(
+        nn.Sequential(down, nn.Tanh(), up),
+        ["1", "2"],
+        spatial_dims=1,
+        in_channels=2,
+        fields={"1": field, "2": fine},
+    )
+    objective, x = objective_for(net, ["1", "2"], (60,), generator)
+    assert_equal(objective, x, Tiler(tile=7), 1e-10)
+
+
+def test_wrong_fields_and_means_over_positions_are_refused(generator: torch.Generator) -> None:
+    conv = ConvNd(2, 3, 5, spatial_dims=1, padding=2)
+    field = ReceptiveField.identity(1)
+    right = field.after(conv.layer)
+    for module, claimed in (
+        (conv, field),
+        (nn.Sequential(conv, nn.InstanceNorm1d(3)), right),
+    ):
+        name = "" if module is conv else "1"
+        wrapped = nn.Sequential(module) if module is conv else module
+        name = "0" if module is conv else "1"
+        net = ModuleBackbone(wrapped, [name], spatial_dims=1, in_channels=2, fields={name: claimed})
+        objective, x = objective_for(net, [name], (60,), generator)
+        with pytest.raises(UsageError, match="depend on no more than their receptive field"):
+            TiledEvaluation(Tiler(tile=10))(objective, x)
+
+
+def test_unknown_fields_are_refused(generator: torch.Generator) -> None:
+    net = ModuleBackbone(nn.Sequential(nn.Conv1d(2, 3, 5)), ["0"], spatial_dims=1, in_channels=2)
+    objective, x = objective_for(net, ["0"], (60,), generator)
+    with pytest.raises(UsageError, match="tiles: expected the receptive field of 0, got none"):
+        TiledEvaluation(Tiler(tile=10))(objective, x)
+    TiledEvaluation(Tiler())(objective, x)
+
+
+def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
+    loss = Difference(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))
+    loss.additive = False
+    objective = Objective(net, [Term("median", 1.0, loss)])
+    x = torch.ones(1, 1, 9)
+    with pytest.raises(UsageError, match="sums that add up over tiles, got the term median"):
+        TiledEvaluation(Tiler(tile=3))(objective, x)
+    assert TiledEvaluation(Tiler())(objective, x).loss == 1
+
+    class Median:
+        additive = False
+
+        def sums(self, features: Tensor) -> Sums:
+            return Sums(features.flatten(2).median(2).values, 1)
+
+        def summary(self, sums: Sums) -> Tensor:
+            return sums.total
+
+    style = StyleLoss(STATISTICS["gram"].sums(torch.ones(1, 1, 9)), layer=INPUT)
+    style.statistic = Median()
+    with pytest.raises(UsageError, match="got the term style"):
+        TiledEvaluation(Tiler(tile=3))(Objective(net, [Term("style", 1.0, style)]), x)
+    tiling = Tiler(tile=3).tiling(net, [INPUT], (9,))
+    with pytest.raises(UsageError, match="got Median, which does not say"):
+        tiled_sums(lambda x: {INPUT: x}, x, tiling, [INPUT], Median())
+
+
+def test_targets_tile_by_tile(generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu3_1"]), spatial_dims=2, in_channels=1, generator=generator).double()
+    x = torch.rand(1, 1, 50, 43, generator=generator).double()
+    tiling = Tiler(tile=16).tiling(net, LAYERS, x.shape[2:])
+    assert len(tiling) == 12
+
+    def features(crop: Tensor) -> Mapping[str, Tensor]:
+        return net(crop, LAYERS)
+
+    whole = net(x, LAYERS)
+    for name, values in tiled_features(features, x, tiling, LAYERS).items():
+        torch.testing.assert_close(values, whole[name], rtol=1e-10, atol=1e-12)
+    for statistic in ALL:
+        found = tiled_sums(features, x, tiling, LAYERS, STATISTICS[statistic])
+        for name, sums in found.items():
+            expected = STATISTICS[statistic].sums(whole[name])
+            assert sums.count == expected.count
+            torch.testing.assert_close(sums.total, expected.total, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_content_recomputed_tile_by_tile(mode: str, generator: torch.Generator) -> None:
+    net = build(2, mode, [4, 3], [3, 1])
+    net.double()
+    x, content = torch.rand(2, 1, 2, 61, 50, generator=generator).double()
+    for name in net.layers:
+        tiler = Tiler(tile=12)
+
+        def features(crop: Tensor, name: str = name) -> Mapping[str, Tensor]:
+            return net(crop, [name])
+
+        kept = ContentLoss(features(content)[name], layer=name)
+        source = RecomputedContent(features, content, tiler.tiling(net, [name], (61, 50)), name)
+        again = ContentLoss(source, layer=name)
+        expected = evaluate_whole(
+            Objective(net, [Term("c", 1.0, kept)], precision=Precision(torch.float64)), x
+        )
+        objective = Objective(net, [Term("c", 1.0, again)], precision=Precision(torch.float64))
+        assert_equal(objective, x, tiler, 1e-10)
+        found = TiledEvaluation(tiler)(objective, x)
+        torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-9, atol=1e-14)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+
+
+def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -> None:
+    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    objective, x = objective_for(net, LAYERS[:2], (40, 40), generator)
+    expected = evaluate_whole(objective, x)
+    forward = net.forward
+    most = 600
+
+    def scarce(values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        if values[0, 0].numel() > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(values, layers)
+
+    net.forward = scarce  # type: ignore[method-assign]
+    told: list[Tiling] = []
+    evaluate = TiledEvaluation(Tiler(told=told.append))
+    found = evaluate(objective, x)
+    torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-9, atol=1e-12)
+    sizes = [math.prod(tiling.largest) for tiling in told]
+    assert sizes[0] == 1600
+    assert sizes == sorted(sizes, reverse=True)
+    evaluate(objective, x)
+    assert len(told) == len(sizes)  # it remembers
+    most = 3
+    with pytest.raises(ResourceError, match="the smallest that this network allows"):
+        evaluate(objective, x)
+
+    def broken(values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        raise RuntimeError("something else")
+
+    net.forward = broken  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="something else"):
+        evaluate(objective, x)
+
+
+@pytest.mark.parametrize("size", [(4096, 4096), (512, 512, 512), (10**8,), (64, 64, 64, 64)])
+def test_chosen_tiles_waste_least_halo(size: tuple[int, ...]) -> None:
+    field = ReceptiveField((156,) * len(size), (16,) * len(size), (-70,) * len(size))
+    most = {1: 10**6, 2: 1200**2, 3: 320**3, 4: 170**4}[len(size)]
+    tiling = Tiling.choose(size, {"deep": field}, lambda crop: math.prod(crop) <= most)
+    assert math.prod(tiling.largest) <= most
+    for tile in (64, 128, 256, 512, 1024, 4096, 10**6):
+        other = Tiling.cut(size, tile, {"deep": field})
+        if math.prod(other.largest) <= most:
+            assert tiling.excess <= other.excess * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("extent", [1, 2, 15, 16, 17, 31, 33, 100])
+@pytest.mark.parametrize("tile", [1, 16, 32, 50, 1000])
+def test_every_position_belongs_to_one_tile(extent: int, tile: int) -> None:
+    fields = {
+        "a": ReceptiveField((3,), (1,), (-1,)),
+        "b": ReceptiveField((20,), (4,), (-8,)),
+        "c": ReceptiveField((60,), (16,), (-22,)),
+    }
+    counts = {"a": extent, "b": extent // 4, "c": extent // 16}
+    owners = {name: [0] * count for name, count in counts.items()}
+    for each in Tiling.cut((extent,), tile, fields):
+        (crop,) = each.crop
+        assert 0 <= crop.start < crop.stop <= extent
+        assert crop.start % 16 == 0
+        for name, count in counts.items():
+            (window,), (inside,) = each.windows[name], each.inside[name]
+            own = range(count)[window]
+            for position in own:
+                owners[name][position] += 1
+            stride = int(fields[name].stride[0])
+            have = (crop.stop - crop.start) // stride  # positions in the features of the crop
+            assert [k + crop.start // stride for k in range(have)[inside]] == list(own)
+            if own:
+                (seen,) = fields[name].region((range(own[0], own[-1] + 1),), (extent,))
+                assert crop.start <= seen.start
+                assert seen.stop <= crop.stop
+    assert all(set(each) <= {1} for each in owners.values())
+
+
+def test_shape_errors() -> None:
+    field = ReceptiveField((3,), (1,), (-1,))
+    with pytest.raises(ShapeError, match=r"over the axes of a grid \(4, 4\), got fields of 1 ax"):
+        Tiling.cut((4, 4), 2, {"a": field})
+    with pytest.raises(ShapeError, match="got none"):
+        Tiling.choose((4,), {}, lambda _: True)
+    with pytest.raises(ShapeError, match="tiles: expected at least 1 sample along each of 1 axes"):
+        Tiling.cut((4,), 0, {"a": field})
+    with pytest.raises(UsageError, match="tile: expected at least 1 sample, got 0"):
+        Tiler(tile=0)
