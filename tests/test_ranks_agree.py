@@ -79,7 +79,7 @@ def test_a_style_is_brought_to_the_size_of_the_content(
     content: tuple[int, ...], style: tuple[int, ...], expected: list[int]
 ) -> None:
     transfer = StyleTransfer(NARROW, spatial_dims=len(content), in_channels=1)
-    assert transfer._style_extent(torch.zeros(1, 1, *style), content) == expected
+    assert transfer._style_extent(torch.zeros(1, 1, *style), content, None) == expected
 
 
 def test_steps_are_taken_as_asked_for() -> None:

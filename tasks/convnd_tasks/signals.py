@@ -57,24 +57,27 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
                 f"{role}: expected at least {SMALLEST} samples, got "
                 f"{min(grid.shape[0], size[0])}; use a longer recording"
             )
-        _check_leads(role, grid)
+        _check_leads(role, grid, changes=role != "start")
     content = template.values[:, independent(template.channels)]  # (1, K, T)
     gaps = ~torch.isfinite(template.values)
     filled = _bridged(content)
     middle = filled.median(2, keepdim=True).values
     spread = _spread(content)  # (K,)
 
-    def follow(role: str, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Another recording's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
+    def matched(role: str, grid: Grid) -> tuple[Tensor, bool]:
+        """Another recording's leads ``(1, K, T')``, and whether their units are the content's."""
         rows = match_leads(role, names, grid)
         values = _cut(role, grid, rows, remarks)[:, rows]
         values = _same_rate(role, values, grid, template, remarks)
         factors = _factors(template, names, grid, rows)
-        if factors is not None:
-            values = values * factors[:, None]
+        return (values if factors is None else values * factors[:, None]), factors is not None
+
+    def follow(role: str, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Another recording's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
+        values, known = matched(role, grid)
         around = values - values.median(2, keepdim=True).values
         own = _spread(around)
-        if factors is None:
+        if not known:
             around = around * (spread / own)[:, None]
             own = spread
         return around, own
@@ -101,7 +104,8 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
             leads = leads.masked_fill(here > 0, float("nan"))
         return template.with_values(leads)
 
-    start = None if inputs.start is None else enter(follow("start", inputs.start)[0])
+    # What to start with is an earlier result, so it is in the content's units and place.
+    start = None if inputs.start is None else enter(matched("start", inputs.start)[0] - middle)
     return Prepared(
         content=None if inputs.content is None else enter(filled - middle),
         styles=[enter(around) for around, _ in styles],
@@ -145,7 +149,7 @@ def match_leads(role: str, names: Sequence[str], grid: Grid) -> list[int]:
     return [keys.index(lead_key(name)) for name in names]
 
 
-def _check_leads(role: str, grid: Grid) -> None:
+def _check_leads(role: str, grid: Grid, *, changes: bool) -> None:
     import torch
 
     for name, lead in zip(grid.channels, grid.values[0], strict=True):
@@ -154,7 +158,7 @@ def _check_leads(role: str, grid: Grid) -> None:
             raise InputFileError(
                 f"{role}: expected values in lead {name}, got none but gaps; remove that lead"
             )
-        if bool((finite == finite[0]).all()):
+        if changes and bool((finite == finite[0]).all()):
             raise InputFileError(
                 f"{role}: expected a lead {name} that changes, got only {finite[0].item():g}; "
                 "remove that lead"
