@@ -71,7 +71,7 @@ BACKBONES.add(
     Source(
         _COMPACT,
         partial(_weights.shipped, "compact2d"),
-        "half as wide, distilled from the original VGG-19, shipped, about 4x faster",
+        "half as wide, distilled from the original VGG-19, shipped, 2 to 3x faster",
     ),
 )
 BACKBONES.add(

@@ -59,7 +59,7 @@ class StyleOptions:
         learning_rate: of the optimizer; None takes its own.
         start: one of `STARTS`.
         seed: of everything random.
-        precision: "auto" (bfloat16 where it is native), "float32" or "bfloat16".
+        precision: "auto" (the fastest here), "float32" (exact) or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
         tile: "auto" cuts the work into tiles where memory asks for it, a number makes tiles of so
             many samples along each axis, "off" leaves tiles out. The result is the same.

@@ -241,7 +241,7 @@ def stylize(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="auto (bfloat16 where it is native), float32 or bfloat16. "
+            help="auto (the fastest here), float32 (exact) or bfloat16. "
             f"Default: {_PRECISION_DEFAULT}.",
             rich_help_panel=_RUN,
             show_default=False,

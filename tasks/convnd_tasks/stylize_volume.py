@@ -168,7 +168,7 @@ def stylize_volume(
     precision: Annotated[
         str,
         typer.Option(
-            help="auto (bfloat16 where it is native), float32 or bfloat16.", rich_help_panel=_WORK
+            help="auto (the fastest here), float32 (exact) or bfloat16.", rich_help_panel=_WORK
         ),
     ] = VolumeOptions.precision,
     device: Annotated[
