@@ -40,7 +40,7 @@ def make(folder, rng, *, count=4, orientation=AXIAL, between=5.0, drift=0.0, **f
         each.HighBit, each.PixelRepresentation = 15, 0
         each.PixelSpacing, each.SliceThickness = [0.6, 0.7], 3.0
         position = np.array([-10.0, 20.0, 30.0]) + normal * between * number
-        each.ImagePositionPatient = [*map(float, position + [drift * number, 0, 0])]
+        each.ImagePositionPatient = [*map(float, np.add(position, [drift * number, 0, 0]))]
         each.ImageOrientationPatient = list(orientation)
         each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
         each.PixelData = rng.integers(0, 3000, (6, 5), dtype=np.uint16).tobytes()
