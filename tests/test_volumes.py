@@ -291,3 +291,14 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
     cut = evaluate()
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
     torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-9)
+
+
+def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):
+    """Magnetic resonance has no fixed scale: the built-in style, in HU, must still reach it."""
+    values = (hounsfield(rng) + 1200) * 6  # about 1,000 to 8,000
+    save(tmp_path / "mr.nii", values.astype(np.int16))
+    code, _, err = run("stylize-volume", tmp_path / "mr.nii", *QUICK, "--no-montage")
+    assert code == 0, err
+    assert "the style's units are others" in err
+    after = nib.load(tmp_path / "mr_stylized.nii.gz").get_fdata()
+    assert np.abs(after - values).std() > 0.005 * np.ptp(values)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.options import StyleOptions
 
-__all__ = ["prepare", "value_range"]
+__all__ = ["prepare", "same_units", "value_range"]
 
 
 def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
@@ -89,6 +89,21 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
             for step, old, new in zip(template.spacing, template.shape, size, strict=True)
         ),
     )
+
+
+def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """Whether two ranges of values may be in the same units: of like width, and overlapping.
+
+    Args:
+        first: low and high end.
+        second: likewise.
+
+    >>> same_units((-1000, 1000), (-160, 240)), same_units((-1000, 1000), (751, 13014))
+    (True, False)
+    """
+    narrow, wide = sorted((first[1] - first[0], second[1] - second[0]))
+    shared = min(first[1], second[1]) - max(first[0], second[0])
+    return narrow > wide / 20 and shared > narrow / 4
 
 
 def value_range(values: Tensor) -> tuple[float, float]:

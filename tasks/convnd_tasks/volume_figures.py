@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import DependencyError
-from convnd_tasks.arrays import value_range
+from convnd_tasks.arrays import same_units, value_range
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -89,8 +89,7 @@ def montage(scan: Grid, style: Grid, result: Grid, losses: Sequence[float]) -> b
                 own = (low, high)
                 if column == 1:
                     span = value_range(style.values)
-                    same = 0.05 < (span[1] - span[0]) / (high - low) < 20
-                    own = (low, high) if same else span
+                    own = own if same_units(span, own) else span
                 shown = axes.imshow(
                     picture,
                     cmap="gray",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
-from convnd_tasks.arrays import value_range
+from convnd_tasks.arrays import same_units, value_range
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ __all__ = ["VolumeResult", "check_scan", "stylize_scan"]
 _TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
 _PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0)
 _LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
-_COMPARABLE = 0.05  # ratio of value ranges below which a style is of other units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,9 +357,7 @@ class _Worker:
     def _comparable(self, style: Grid) -> bool:
         if style.ndim == 2:
             return False
-        low, high = value_range(style.values)
-        ratio = (high - low) / (self.high - self.low)
-        return _COMPARABLE < ratio < 1 / _COMPARABLE
+        return same_units(value_range(style.values), (self.low, self.high))
 
     def _turned(self, values: Tensor) -> Tensor:
         """Axes of the file to head, front, right."""
