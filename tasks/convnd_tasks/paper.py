@@ -172,10 +172,15 @@ def _traces(
         base = top - gap / 2 - high
         inside = times <= (end or times[-1])
         axes.plot(times[inside], (part - middle + base)[inside], color=_COLORS[role], linewidth=0.7)
-        axes.text(
-            0.004, base, role, transform=axes.get_yaxis_transform(), fontsize=6,
-            color=_COLORS[role], va="bottom",
-        )  # fmt: skip
+        axes.annotate(
+            role,
+            (0.004, base),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            xytext=(0, 7),  # above the line, not on it
+            fontsize=6,
+            color=_COLORS[role],
+        )
         top = base - low - gap / 2
     axes.set_xlim(0, min(_LONGEST, end))
     axes.set_ylim(0, room)
