@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import math
-import signal
-import sys
 
 import numpy as np
 import pytest
@@ -19,32 +17,11 @@ from convnd_tasks.options import StyleOptions
 from convnd_tasks.plan import with_rate
 from convnd_tasks.signals import match_leads, prepare
 
-from convnd import cli, io
+from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io.signal import describe
 from convnd.stats import STATISTICS, AutocorrelationStatistic, SpectrumStatistic
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """The command line in this process, in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return call
-
 
 OPTIONS = StyleOptions.for_dim(1, size=0)
 

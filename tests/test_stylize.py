@@ -19,27 +19,6 @@ QUICK = ("--backbone", "compact", "--steps", "3", "--size", "48", "--scales", "2
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """The command line in this process, in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
-
-
 def picture(path: Path, size: tuple[int, int] = (60, 40), mode: str = "RGB", seed: int = 0) -> Path:
     channels = len(Image.new(mode, (1, 1)).getbands())
     rng = np.random.default_rng(seed)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +16,6 @@ from convnd_tasks.volumes import stylize_scan
 from PIL import Image
 
 import convnd.io
-from convnd import cli
 from convnd.backbones import VGG, VGG19, Precision
 from convnd.errors import UsageError
 from convnd.grid import Grid
@@ -27,26 +23,6 @@ from convnd.grid import Grid
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--steps", "2", "-q")
 AFFINE = np.array([[0, -1.5, 0, 12], [0, 0, -2.0, -7], [1.5, 0, 0, 100], [0, 0, 0, 1.0]])
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
 
 
 def hounsfield(rng, shape=(20, 18, 17), noise=20.0):

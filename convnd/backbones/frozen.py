@@ -154,11 +154,13 @@ class _MaxPool(torch.autograd.Function):
         _, backward = _POOLS[len(ctx.kernel)]
         # Of the input only shape and layout are looked at: memory that nobody writes to is free.
         layout = _LAYOUTS[len(ctx.kernel)]
-        last = places.is_contiguous(memory_format=layout)
-        x = gradient.new_empty(ctx.shape)
-        if last:
-            x = torch.empty(ctx.shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        if places.is_contiguous(memory_format=layout):
             gradient = gradient.contiguous(memory_format=layout)
+        else:
+            layout = torch.contiguous_format
+        x = torch.empty(
+            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
+        )
         ones, zeros = [1] * len(ctx.kernel), [0] * len(ctx.kernel)
         back = backward(gradient, x, ctx.kernel, ctx.kernel, zeros, ones, False, places)
         return back, None, None

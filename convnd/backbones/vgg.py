@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -16,12 +16,12 @@ from convnd import shapes
 from convnd.backbones.base import Backbone
 from convnd.backbones.frozen import frozen_conv, frozen_max_pool
 from convnd.errors import ShapeError, UsageError
-from convnd.nn import avg_pool_nd, conv_nd, max_pool_nd
+from convnd.nn import avg_pool_nd, conv_nd
 from convnd.registry import unknown_name
 
 __all__ = ["VGG", "VGG16", "VGG19", "VGGPlan"]
 
-_POOLS: dict[str, Callable[..., Tensor]] = {"max": max_pool_nd, "avg": avg_pool_nd}
+_POOLINGS = ("max", "avg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +151,9 @@ class VGG(Backbone):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in _POOLS:
+        if pooling not in _POOLINGS:
             raise UsageError(
-                f"VGG: expected pooling one of {', '.join(_POOLS)}, got {pooling!r}; choose one"
+                f"VGG: expected pooling one of {', '.join(_POOLINGS)}, got {pooling!r}; choose one"
             )
         self.plan = plan
         self.spatial_dims = spatial_dims
@@ -214,8 +214,9 @@ class VGG(Backbone):
             # What nobody else reads need not exist: values before ReLU, and signs that the
             # maximum of a pooling tells as well.
             fused = relu and name not in layers
-            by_pool = fused and pool and rectified not in layers and self.pooling == "max"
-            by_pool = by_pool and not trained
+            by_pool = (
+                fused and pool and not trained and rectified not in layers and self.pooling == "max"
+            )
             h = self.convolutions[name](
                 h,
                 constant,
@@ -266,7 +267,7 @@ class VGG(Backbone):
             )
         if self.pooling == "max":
             return frozen_max_pool(h, kernel, rectified=rectified)
-        return _POOLS[self.pooling](h, kernel)
+        return avg_pool_nd(h, kernel)
 
 
 class _Convolution(nn.Module):

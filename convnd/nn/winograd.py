@@ -56,8 +56,8 @@ def winograd_pays(size: tuple[int, ...], in_channels: int, out_channels: int) ->
     tiles = math.prod(-(-extent // _TILE) for extent in size[-2:])
     if not size or len(size) > 3 or tiles * math.prod(size[:-2]) < 16:
         return False
-    needed = {1: 128, 2: 96, 3: 32}[len(size)]
-    return 2 * in_channels * out_channels / (in_channels + out_channels) >= needed * 0.85
+    mean = 2 * in_channels * out_channels / (in_channels + out_channels)  # harmonic
+    return mean >= {1: 108.8, 2: 81.6, 3: 27.2}[len(size)]
 
 
 def winograd_conv_nd(
