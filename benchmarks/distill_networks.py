@@ -24,7 +24,13 @@ Net = Callable[[Tensor], Features]
 
 
 class Vgg(nn.Module):
-    """A VGG up to relu5_1, fed with RGB in [0, 1] minus ``MEAN``."""
+    """A VGG up to relu5_1, fed with RGB in [0, 1] minus ``MEAN``.
+
+    Attributes:
+        half_precision: do the convolutions in bfloat16.
+    """
+
+    half_precision = False
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -46,13 +52,14 @@ class Vgg(nn.Module):
         """Activations of ``LAYERS``, or of the layer called ``only`` and none behind it."""
         found: Features = {}
         x = x.contiguous(memory_format=torch.channels_last)
-        for name, conv, pool in self.steps():
-            x = F.relu_(conv(F.max_pool2d(x, 2) if pool else x))
-            layer = name.replace("conv", "relu")
-            if layer == only:
-                return {layer: x}
-            if layer in LAYERS:
-                found[layer] = x
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half_precision):
+            for name, conv, pool in self.steps():
+                x = F.relu_(conv(F.max_pool2d(x, 2) if pool else x))
+                layer = name.replace("conv", "relu")
+                if layer == only:
+                    return {layer: x.float()}
+                if layer in LAYERS:
+                    found[layer] = x.float()
         return found
 
 

@@ -9,7 +9,7 @@ import torch
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
-from convnd.backbones import Precision
+from convnd.backbones import Precision, choose_precision
 from convnd.optimize import evaluate_whole
 
 OPTIONS = StyleOptions(backbone="compact", steps=2, scales=1, precision="float32")
@@ -24,7 +24,7 @@ def test_bfloat16_is_near_float32(ndim: int) -> None:
     for precision in ("float32", "bfloat16"):
         options = dataclasses.replace(OPTIONS, precision=precision)
         transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
-        assert next(transfer.backbone.parameters()).dtype == getattr(torch, precision)
+        assert transfer.backbone.dtype == getattr(torch, precision)
         assert transfer.backbone.mean.dtype == torch.float32
         found.append(evaluate_whole(transfer.objective(content, [style], [1.0] * ndim), x))
     exact, rough = found
@@ -51,3 +51,38 @@ def test_layout_changes_no_number(ndim: int) -> None:
         assert found[-1].gradient.is_contiguous()
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
     torch.testing.assert_close(found[0].gradient, found[1].gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_faint_textures_on_bright_ground_survive_bfloat16(ndim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    extent = {1: 1024, 2: 64, 3: 24}[ndim]
+    x = 0.9 + 0.002 * torch.rand(1, 1, *[extent] * ndim, generator=generator)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        options = dataclasses.replace(OPTIONS, precision=precision)
+        transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
+        features = transfer.backbone(transfer.precision.layout(x), ["relu2_1"])["relu2_1"].float()
+        found.append(features)
+    exact, rough = found
+    varying = exact - exact.mean(tuple(range(2, exact.ndim)), keepdim=True)
+    bound = {1: 0.05, 2: 0.02, 3: 0.02}[ndim]
+    assert (rough - exact).norm() < bound * varying.norm()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R)"}, torch.float32),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, torch.bfloat16),
+        ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_the_format_follows_the_kind_of_processor(
+    capabilities: dict[str, object], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    chosen = choose_precision(torch.device("cpu"))
+    assert chosen == Precision(dtype, fast=dtype == torch.float32)

@@ -28,6 +28,7 @@ def frozen_conv(
     keep: bool = False,
     gate: bool = True,
     fast: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Convolution with odd taps and zero padding that keeps the extent, then ReLU if asked for.
 
@@ -39,6 +40,10 @@ def frozen_conv(
         keep: the result is kept by somebody else anyway, so nothing is gained by keeping signs.
         gate: whether the gradient is stopped where ReLU gave 0; False where what follows does.
         fast: float32 on a CPU may use `convnd.nn.winograd_conv_nd` where it pays.
+        dtype: number format of the result; None is that of ``weight``. From weights in float32 to
+            bfloat16, the products have 16 bits: what a first layer sees of a faint texture on
+            bright ground is differences between samples, which would not survive being rounded
+            to 8.
 
     Returns:
         ``(B, O, *S)``, differentiable once with respect to ``x``.
@@ -52,7 +57,7 @@ def frozen_conv(
     single = single[: x.ndim - 3]
     x, weight = x.squeeze(single), weight.squeeze(single)
     result: Tensor = _Conv.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, relu, keep, gate, fast
+        x, weight, bias, relu, keep, gate, fast, dtype
     )
     for axis in single:
         result = result.unsqueeze(axis)
@@ -91,17 +96,23 @@ class _Conv(torch.autograd.Function):
         keep: bool,
         gate: bool,
         fast: bool,
+        dtype: torch.dtype | None,
     ) -> Tensor:
         fast = fast and _pays(x, weight)
-        ctx.fast = fast
+        ctx.fast, ctx.dtype = fast, x.dtype
+        dtype = weight.dtype if dtype is None else dtype
+        taps = weight.to(dtype)
         if fast:
             y = winograd_conv_nd(x, weight, bias, relu=relu)
         else:
+            x = x.to(weight.dtype)
+            if dtype != weight.dtype:
+                x, weight, bias = _split(x, weight, bias, dtype)
             y = conv_nd(x, weight, bias, padding=_padding(weight))
             if relu:
                 y.relu_()
-        if x.requires_grad:
-            ctx.save_for_backward(weight, *((y if keep else y > 0,) if relu and gate else ()))
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(taps, *((y if keep else y > 0,) if relu and gate else ()))
         return y
 
     @staticmethod
@@ -118,8 +129,8 @@ class _Conv(torch.autograd.Function):
                 gradient = gradient * gate
             axes = tuple(range(2, weight.ndim))
             flipped = weight.transpose(0, 1).flip(axes)
-            back = conv_nd(gradient, flipped, padding=_padding(weight))
-        return back, None, None, None, None, None, None
+            back = conv_nd(gradient, flipped, padding=_padding(weight)).to(ctx.dtype)
+        return back, None, None, None, None, None, None, None
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -129,6 +140,27 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
         and set(weight.shape[2:]) == {3}
         and winograd_pays(tuple(x.shape[2:]), weight.shape[1], weight.shape[0])
     )
+
+
+def _split(
+    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Operands whose convolution in ``dtype`` has nearly the precision of those given.
+
+    With each number as a rounded one and the rest, also rounded, the channels hold
+    :math:`x_h w_h + x_l w_h + x_h w_l`, and a channel of ones holds the bias.
+    """
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    center = F.pad(bias.view(-1, *[1] * (weight.ndim - 1)), _around(weight))
+    x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    weight = torch.cat([weight, center], 1)
+    x_high, w_high = x.to(dtype), weight.to(dtype)
+    x_low, w_low = (x - x_high).to(dtype), (weight - w_high).to(dtype)
+    return torch.cat([x_high, x_low, x_high], 1), torch.cat([w_high, w_high, w_low], 1), None
+
+
+def _around(weight: Tensor) -> list[int]:
+    return [taps // 2 for taps in reversed(weight.shape[2:]) for _ in range(2)]
 
 
 def _padding(weight: Tensor) -> list[int]:

@@ -199,7 +199,6 @@ class VGG(Backbone):
             return {}
         constant = tuple(axis for axis, extent in enumerate(x.shape[2:]) if extent == 1)
         h = x - self.mean.view(-1, *[1] * self.spatial_dims)
-        h = h.to(next(self.convolutions.parameters()).dtype)
         features: dict[str, Tensor] = {}
         trained = next(self.convolutions.parameters()).requires_grad
         place = {name: index for index, name in enumerate(self.layers)}
@@ -224,6 +223,7 @@ class VGG(Backbone):
                 keep=rectified in layers and rectified not in self.taps,
                 gate=not by_pool,
                 fast=self.fast,
+                dtype=self.dtype,
             )
             features[name] = h
             if relu:
@@ -235,12 +235,18 @@ class VGG(Backbone):
                 del features[unread]
         return {name: features[name] for name in layers}
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the features, which is that of the deepest weights."""
+        *_, deepest = self.convolutions.parameters()
+        return deepest.dtype
+
     def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.footprint`."""
         # For the way back are kept: features that are asked for, one byte for each other ReLU's
         # sign, and for each pooling the places of its maxima. Beside them live, for a moment,
         # a layer's input, its output, and a third one where gradients meet.
-        width = next(self.convolutions.parameters()).element_size()
+        width = self.dtype.itemsize
         deepest = max((self.layers.index(name) for name in layers), default=-1)
         kept, largest = 0, 0
         channels = 0
@@ -291,12 +297,15 @@ class _Convolution(nn.Module):
         keep: bool = False,
         gate: bool = True,
         fast: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         weight: Tensor = self.weight
         for axis in constant:
             weight = weight.sum(axis + 2, keepdim=True)
         if weight.requires_grad:
             padding = [width // 2 for width in weight.shape[2:]]
-            h = conv_nd(h, weight, self.bias, padding=padding)
+            h = conv_nd(h.to(weight.dtype), weight, self.bias, padding=padding)
             return F.relu(h) if relu else h
-        return frozen_conv(h, weight, self.bias, relu=relu, keep=keep, gate=gate, fast=fast)
+        return frozen_conv(
+            h, weight, self.bias, relu=relu, keep=keep, gate=gate, fast=fast, dtype=dtype
+        )

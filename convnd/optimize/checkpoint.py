@@ -105,7 +105,8 @@ def _packed(value: object, tensors: dict[str, Tensor]) -> object:
 def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if "tensor" in value:
-            return tensors[value["tensor"]]
+            # Memory of its own, aligned as any: on some CPUs sums depend on the alignment.
+            return tensors[value["tensor"]].clone()
         return {key: _unpacked(each, tensors) for key, each in value["dict"]}
     if isinstance(value, list):
         return [_unpacked(each, tensors) for each in value]

@@ -14,9 +14,12 @@ from convnd.stats.base import Sums
 
 __all__ = ["GramStatistic", "gram_matrix"]
 
-# Products in bfloat16 are rounded to 8 bits when they are stored; summing this many of them in
-# float32 brings the error of the sum well below that of the features.
+# Products in bfloat16 are rounded to 8 bits when they are stored. Summing up this many of them in
+# float32 brings the error of the sum well below that of the features; chunks of fewer positions
+# than this are not worth their while, and so few in all are multiplied in float32.
 _CHUNKS = 64
+_CHUNK = 256
+_FEW = 2048
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -79,12 +82,17 @@ class _Gram(torch.autograd.Function):
         if rows.dtype in (torch.float32, torch.float64):
             return rows.mT @ rows
         batch, count, channels = rows.shape
-        size = math.ceil(count / _CHUNKS)
+        if count <= _FEW:
+            rows = rows.float()
+            return rows.mT @ rows
+        size = max(_CHUNK, math.ceil(count / _CHUNKS))
         whole = count // size * size
         parts = rows[:, :whole].reshape(-1, size, channels)
         total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
-        rest = rows[:, whole:].float()
-        return total + rest.mT @ rest
+        if whole < count:
+            rest = rows[:, whole:].float()
+            total += rest.mT @ rest
+        return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:

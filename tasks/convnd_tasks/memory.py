@@ -138,7 +138,7 @@ class Budget:
     def _content(self, extent: Sequence[int]) -> int:
         if not self.options.content_weight:
             return 0
-        width = next(self.backbone.convolutions.parameters()).element_size()
+        width = self.backbone.dtype.itemsize
         channels = self.backbone.plan.channels
         return sum(
             width
