@@ -7,6 +7,7 @@ content energy left than pastiche's last one, both judged in the space of the or
 (`common.Judge`). Loading and reading count; judging does not.
 
 Steps before the finest scale do not count as pictures: only full-size iterates are judged.
+pastiche's part is kept in the folder ``--out`` and taken from there when it exists.
 
     python benchmarks/whole_job.py photo.jpg painting.jpg --size 512 --out results/
 """
@@ -28,6 +29,7 @@ from common import Judge, machine, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from convnd import Grid, io
@@ -116,10 +118,15 @@ def main() -> None:
             io.write(path, Grid(values=values, channels=("R", "G", "B")))
         content, style = (io.read(path).values for path in paths)
         judge = Judge(content, style)
-        print(f"pastiche, {args.their_steps} steps")
-        their_points, their_picture = judged(
-            theirs(paths[0], paths[1], args.their_steps, max(1, args.their_steps // 20)), judge
-        )
+        kept = args.out / "pastiche.json", args.out / "pastiche.safetensors"
+        if not all(path.exists() for path in kept):
+            print(f"pastiche, {args.their_steps} steps")
+            every = max(1, args.their_steps // 20)
+            points, last = judged(theirs(paths[0], paths[1], args.their_steps, every), judge)
+            kept[0].write_text(json.dumps([dataclasses.asdict(point) for point in points]))
+            save_file({"picture": last.contiguous()}, kept[1])
+    their_points = [Point(**point) for point in json.loads(kept[0].read_text())]
+    their_picture = load_file(kept[1])["picture"]
     goal = their_points[-1]
     options = StyleOptions(steps=args.steps, backbone=args.backbone)
     low, high = math.log(1 / 30), math.log(30)
