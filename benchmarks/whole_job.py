@@ -127,9 +127,10 @@ def main() -> None:
             print(f"pastiche, {args.their_steps} steps")
             every = max(1, args.their_steps // 20)
             points, last = judged(theirs(paths[0], paths[1], args.their_steps, every), judge)
-            kept[0].write_text(json.dumps([dataclasses.asdict(point) for point in points]))
+            rows = [dataclasses.asdict(point) for point in points]
+            kept[0].write_text(json.dumps({"machine": machine(), "points": rows}))
             save_file({"picture": last.contiguous()}, kept[1])
-        their_points = [Point(**point) for point in json.loads(kept[0].read_text())]
+        their_points = [Point(**point) for point in json.loads(kept[0].read_text())["points"]]
         their_picture = load_file(kept[1])["picture"]
         goal = their_points[-1]
         options = StyleOptions(steps=args.steps, backbone=args.backbone)

@@ -7,10 +7,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
+from convnd_tasks.flags import LOOK, LOSS, RUN, WORK, Flag
 
 __all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
 
@@ -73,33 +74,91 @@ class StyleOptions:
     convnd.errors.UsageError: style_weight: expected 0 <= style_weight <= 1e+12, got -1; correct it
     """
 
-    backbone: str = "vgg19"
-    content_layers: tuple[str, ...] = ("relu4_2",)
-    style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-    style_layer_weights: tuple[float, ...] = ()
-    content_weight: float = 1.0
-    style_weight: float = 30.0
-    smoothness: float = 0.0
-    statistic: str = "gram"
-    facts: tuple[str, ...] = ()
-    fact_weight: float = 30.0
-    normalization: str = "balanced"
-    blend: tuple[float, ...] = ()
-    style_scale: float = 1.0
-    colors: str = "style"
-    pooling: str = "max"
-    inflation: str = "mean"
-    size: int = 512
-    scales: int = 3
-    steps: int = 100
-    optimizer: str = "lbfgs"
-    learning_rate: float | None = None
-    start: str = "content"
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    tile: str = "auto"
-    memory: str = "auto"
+    style_weight: Annotated[float, Flag(help="Beta: how much the style counts.", panel=LOOK)] = 30.0
+    content_weight: Annotated[
+        float, Flag(help="Alpha: how much the content counts.", panel=LOOK)
+    ] = 1.0
+    style_scale: Annotated[float, Flag(help="Larger: larger brush strokes.", panel=LOOK)] = 1.0
+    blend: Annotated[
+        tuple[float, ...],
+        Flag(help="Weight of each style; all alike when left out.", panel=LOOK, metavar="W,W,..."),
+    ] = ()
+    colors: Annotated[
+        str,
+        Flag(
+            help=f"Whose colours: {', '.join(COLORS)} (luminance and match keep the content's).",
+            panel=LOOK,
+        ),
+    ] = "style"
+    smoothness: Annotated[float, Flag(help="Weight of total variation.", panel=LOOK)] = 0.0
+    backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=LOSS)] = "vgg19"
+    content_layers: Annotated[
+        tuple[str, ...], Flag(help="Layers whose features are kept.", panel=LOSS, metavar="L,L,...")
+    ] = ("relu4_2",)
+    style_layers: Annotated[
+        tuple[str, ...], Flag(help="Layers that see the style.", panel=LOSS, metavar="L,L,...")
+    ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    style_layer_weights: Annotated[
+        tuple[float, ...],
+        Flag(
+            help="One for each style layer; all alike when left out.",
+            panel=LOSS,
+            metavar="W,W,...",
+        ),
+    ] = ()
+    statistic: Annotated[str, Flag(help="gram, moments, covariance, spectrum, ...", panel=LOSS)] = (
+        "gram"
+    )
+    facts: Annotated[
+        tuple[str, ...],
+        Flag(
+            help="Statistics of the values themselves that count as style as well: spectrum, "
+            "autocorrelation, distribution, ...; none for none.",
+            panel=LOSS,
+            metavar="F,F,...",
+        ),
+    ] = ()
+    fact_weight: Annotated[float, Flag(help="How much each of them counts.", panel=LOSS)] = 30.0
+    normalization: Annotated[str, Flag(help="balanced, notes, gatys or mean.", panel=LOSS)] = (
+        "balanced"
+    )
+    pooling: Annotated[str, Flag(help="max or avg.", panel=LOSS)] = "max"
+    inflation: Annotated[str, Flag(help="How kernels gain axes: mean or centre.", panel=LOSS)] = (
+        "mean"
+    )
+    size: Annotated[
+        int,
+        Flag(
+            help="Samples along the longest axis; 0, the default but for images: the content's "
+            "own.",
+            panel=WORK,
+        ),
+    ] = 512
+    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK)] = 100
+    scales: Annotated[int, Flag(help="Sizes from coarse to fine.", panel=WORK)] = 3
+    optimizer: Annotated[str, Flag(help="lbfgs, adam or gradient-descent.", panel=WORK)] = "lbfgs"
+    learning_rate: Annotated[
+        float | None, Flag(help="Of the optimizer; its own when left out.", panel=WORK)
+    ] = None
+    start: Annotated[str, Flag(help=f"{', '.join(STARTS)}, or a file.", panel=WORK)] = "content"
+    seed: Annotated[int, Flag(help="Of everything random.", panel=WORK)] = 0
+    precision: Annotated[
+        str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=RUN)
+    ] = "auto"
+    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
+    tile: Annotated[
+        str,
+        Flag(
+            help="Work in tiles of N samples along each axis; auto: where memory asks for it. "
+            "The result is the same.",
+            panel=RUN,
+            metavar="auto|N|off",
+        ),
+    ] = "auto"
+    memory: Annotated[
+        str,
+        Flag(help="What may be used, as 4GiB; auto: what is free.", panel=RUN, metavar="SIZE"),
+    ] = "auto"
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.options import COLORS, DEFAULTS, STARTS, StyleOptions
+from convnd_tasks.flags import LOOK, OUT, RUN, Dim, Metadata, Overwrite, Quiet, Rate, with_flags
+from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -18,37 +19,10 @@ if TYPE_CHECKING:
     from convnd_tasks.plan import Plan
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["Display", "numbers", "stylize", "words"]
-
-_WORK, _LOSS, _LOOK, _RUN, _OUT = (
-    "How the work is done",
-    "What is kept and what changes",
-    "The look",
-    "Where it runs",
-    "What comes out",
-)
+__all__ = ["Display", "stylize"]
 
 
-def _default(name: str) -> str:
-    """The default of an option as text, with those of single ranks."""
-
-    def text(value: object) -> str:
-        return (",".join(value) or "none") if isinstance(value, tuple) else str(value)
-
-    kinds = {1: "signals", 2: "images", 3: "volumes"}
-    others = [
-        f"{text(given[name])} for {kinds.get(dim, f'{dim} axes')}"
-        for dim, given in DEFAULTS.items()
-        if name in given
-    ]
-    return ", ".join([text(getattr(StyleOptions, name)), *others])
-
-
-_BACKBONE_DEFAULT, _FACTS_DEFAULT, _PRECISION_DEFAULT = map(
-    _default, ("backbone", "facts", "precision")
-)
-
-
+@with_flags(StyleOptions, others=DEFAULTS)
 def stylize(
     files: Annotated[
         list[str] | None,
@@ -59,38 +33,27 @@ def stylize(
             show_default=False,
         ),
     ] = None,
-    dim: Annotated[
-        int | None,
-        typer.Option(
-            "--dim",
-            min=1,
-            help="Number of spatial axes: 1 signals, 2 images, 3 volumes. "
-            "Inferred from the files when left out.",
-            show_default=False,
-        ),
-    ] = None,
+    dim: Dim = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
             help="Result; a folder when CONTENT is one. Default: <content>_stylized.png here.",
-            rich_help_panel=_OUT,
+            rich_help_panel=OUT,
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=_OUT)
-    ] = False,
+    overwrite: Overwrite = False,
     quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Of JPEG and WebP results.", rich_help_panel=_OUT)
+        int, typer.Option(min=1, max=100, help="Of JPEG and WebP results.", rich_help_panel=OUT)
     ] = 95,
     save_every: Annotated[
         int,
         typer.Option(
             min=0,
             help="Also write a numbered picture every so many steps.",
-            rich_help_panel=_OUT,
+            rich_help_panel=OUT,
             show_default=False,
         ),
     ] = 0,
@@ -100,179 +63,23 @@ def stylize(
             metavar="PNG",
             help="Signals: also draw content, style and result on ECG paper, with their spectra. "
             "The demo does, beside its result.",
-            rich_help_panel=_OUT,
+            rich_help_panel=OUT,
             show_default=False,
         ),
     ] = None,
-    metadata: Annotated[
-        bool,
-        typer.Option(
-            "--metadata/--no-metadata",
-            help="Keep all parameters inside the result.",
-            rich_help_panel=_OUT,
-        ),
-    ] = True,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=_OUT)
-    ] = False,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Samples per second of signals whose files do not say it.",
-            rich_help_panel=_WORK,
-            show_default=False,
-        ),
-    ] = None,
-    style_weight: Annotated[
-        float, typer.Option(help="Beta: how much the style counts.", rich_help_panel=_LOOK)
-    ] = StyleOptions.style_weight,
-    content_weight: Annotated[
-        float, typer.Option(help="Alpha: how much the content counts.", rich_help_panel=_LOOK)
-    ] = StyleOptions.content_weight,
-    style_scale: Annotated[
-        float,
-        typer.Option(help="Larger: larger brush strokes.", rich_help_panel=_LOOK),
-    ] = StyleOptions.style_scale,
-    blend: Annotated[
-        str,
-        typer.Option(
-            metavar="W,W,...",
-            help="Weight of each style; all alike when left out.",
-            rich_help_panel=_LOOK,
-            show_default=False,
-        ),
-    ] = "",
-    colors: Annotated[
-        str,
-        typer.Option(
-            help=f"Whose colours: {', '.join(COLORS)} (luminance and match keep the content's).",
-            rich_help_panel=_LOOK,
-        ),
-    ] = StyleOptions.colors,
-    smoothness: Annotated[
-        float, typer.Option(help="Weight of total variation.", rich_help_panel=_LOOK)
-    ] = StyleOptions.smoothness,
+    metadata: Metadata = True,
+    quiet: Quiet = False,
+    rate: Rate = None,
     texture: Annotated[
         bool,
-        typer.Option("--texture", help="No content: every file is a style.", rich_help_panel=_LOOK),
+        typer.Option("--texture", help="No content: every file is a style.", rich_help_panel=LOOK),
     ] = False,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Network, see `convnd backbones`. Default: {_BACKBONE_DEFAULT}.",
-            rich_help_panel=_LOSS,
-            show_default=False,
-        ),
-    ] = None,
-    content_layers: Annotated[
-        str, typer.Option(metavar="L,L,...", rich_help_panel=_LOSS)
-    ] = ",".join(StyleOptions.content_layers),
-    style_layers: Annotated[str, typer.Option(metavar="L,L,...", rich_help_panel=_LOSS)] = ",".join(
-        StyleOptions.style_layers
-    ),
-    style_layer_weights: Annotated[
-        str,
-        typer.Option(
-            metavar="W,W,...",
-            help="One for each style layer; all alike when left out.",
-            rich_help_panel=_LOSS,
-            show_default=False,
-        ),
-    ] = "",
-    statistic: Annotated[
-        str, typer.Option(help="gram, moments, covariance, spectrum, ...", rich_help_panel=_LOSS)
-    ] = StyleOptions.statistic,
-    facts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="F,F,...",
-            help="Statistics of the values themselves that count as style as well: spectrum, "
-            "autocorrelation, distribution, ...; none for none. "
-            f"Default: {_FACTS_DEFAULT}.",
-            rich_help_panel=_LOSS,
-            show_default=False,
-        ),
-    ] = None,
-    fact_weight: Annotated[
-        float, typer.Option(help="How much each of them counts.", rich_help_panel=_LOSS)
-    ] = StyleOptions.fact_weight,
-    normalization: Annotated[
-        str, typer.Option(help="balanced, notes, gatys or mean.", rich_help_panel=_LOSS)
-    ] = StyleOptions.normalization,
-    pooling: Annotated[
-        str, typer.Option(help="max or avg.", rich_help_panel=_LOSS)
-    ] = StyleOptions.pooling,
-    inflation: Annotated[
-        str,
-        typer.Option(help="How kernels gain axes: mean or centre.", rich_help_panel=_LOSS),
-    ] = StyleOptions.inflation,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Samples along the longest axis; 0: the content's own. Default: "
-            f"{StyleOptions.size} for images, its own otherwise.",
-            rich_help_panel=_WORK,
-            show_default=False,
-        ),
-    ] = None,
-    steps: Annotated[
-        int, typer.Option(help="Over all scales.", rich_help_panel=_WORK)
-    ] = StyleOptions.steps,
-    scales: Annotated[
-        int, typer.Option(help="Sizes from coarse to fine.", rich_help_panel=_WORK)
-    ] = StyleOptions.scales,
-    optimizer: Annotated[
-        str, typer.Option(help="lbfgs, adam or gradient-descent.", rich_help_panel=_WORK)
-    ] = StyleOptions.optimizer,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the optimizer; its own when left out.",
-            rich_help_panel=_WORK,
-            show_default=False,
-        ),
-    ] = None,
-    start: Annotated[
-        str, typer.Option(help=f"{', '.join(STARTS)}, or a file.", rich_help_panel=_WORK)
-    ] = StyleOptions.start,
-    seed: Annotated[
-        int, typer.Option(help="Of everything random.", rich_help_panel=_WORK)
-    ] = StyleOptions.seed,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="auto (the fastest here), float32 (exact) or bfloat16. "
-            f"Default: {_PRECISION_DEFAULT}.",
-            rich_help_panel=_RUN,
-            show_default=False,
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_RUN)
-    ] = StyleOptions.device,
-    tile: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|N|off",
-            help="Work in tiles of N samples along each axis; auto: where memory asks for it. "
-            "The result is the same.",
-            rich_help_panel=_RUN,
-        ),
-    ] = StyleOptions.tile,
-    memory: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE",
-            help="What may be used, as 4GiB; auto: what is free.",
-            rich_help_panel=_RUN,
-        ),
-    ] = StyleOptions.memory,
     checkpoint_every: Annotated[
         int,
         typer.Option(
             min=0,
             help="Keep a checkpoint beside the result every so many steps, and when stopped.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN,
             show_default=False,
         ),
     ] = 0,
@@ -281,9 +88,11 @@ def stylize(
         typer.Option(
             "--resume",
             help="Go on from the checkpoint; without one, start anew.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN,
         ),
     ] = False,
+    *,
+    given: dict[str, Any],
 ) -> None:
     """Give one thing the style of another.
 
@@ -292,42 +101,16 @@ def stylize(
     from convnd_tasks.job import Job
     from convnd_tasks.plan import make_plan
 
-    start_file = start if start not in STARTS and Path(start).suffix else None
+    start = given.pop("start", None)
+    start_file = start if start not in STARTS and Path(start or "").suffix else None
+    if start is not None and start_file is None:
+        given["start"] = start
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
-    named = None if facts is None else tuple(each for each in words(facts) if each != "none")
-    options = StyleOptions.for_dim(
-        plan.dim,
-        backbone=backbone,
-        content_layers=words(content_layers),
-        style_layers=words(style_layers),
-        style_layer_weights=numbers("--style-layer-weights", style_layer_weights),
-        content_weight=content_weight,
-        style_weight=style_weight,
-        smoothness=smoothness,
-        statistic=statistic,
-        facts=named,
-        fact_weight=fact_weight,
-        normalization=normalization,
-        blend=numbers("--blend", blend),
-        style_scale=style_scale,
-        colors=colors,
-        pooling=pooling,
-        inflation=inflation,
-        size=plan.size if size is None else size,
-        scales=scales,
-        steps=steps,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        start=StyleOptions.start if start_file is not None else start,
-        seed=seed,
-        precision=precision,
-        device=device,
-        tile=tile,
-        memory=memory,
-    )
-    if texture and colors != StyleOptions.colors:
+    options = StyleOptions.for_dim(plan.dim, **{"size": plan.size, **given})
+    if texture and options.colors != StyleOptions.colors:
         raise UsageError(
-            f"--colors: expected a content whose colours to keep, got --texture; leave {colors} out"
+            "--colors: expected a content whose colours to keep, got --texture; leave "
+            f"{options.colors} out"
         )
     drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
     job = Job(options, plan.dim, record=metadata, quality=quality)
@@ -471,26 +254,3 @@ def _say(outcome: Outcome) -> None:
         f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps, loss {outcome.loss:.4g}, "
         f"{outcome.seconds:.1f} s"
     )
-
-
-def words(text: str) -> tuple[str, ...]:
-    """What stands between commas.
-
-    >>> words("relu1_1, relu2_1")
-    ('relu1_1', 'relu2_1')
-    """
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def numbers(option: str, text: str) -> tuple[float, ...]:
-    """The numbers between commas.
-
-    Raises:
-        UsageError: some of them are none; the message names the option.
-    """
-    try:
-        return tuple(float(word) for word in words(text))
-    except ValueError:
-        raise UsageError(
-            f"{option}: expected numbers with commas between, got {text!r}; for example 2,1"
-        ) from None

@@ -7,12 +7,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.volume_options import LOOKS, VolumeOptions
+from convnd_tasks.flags import LOOK, OUT, WORK, Metadata, Overwrite, Quiet, numbers, with_flags
+from convnd_tasks.volume_options import VolumeOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["stylize_volume"]
 
-_WORK, _LOOK, _OUT = "How the work is done", "The look", "What comes out"
 
-
+@with_flags(VolumeOptions)
 def stylize_volume(
     scan: Annotated[
         str,
@@ -47,17 +47,15 @@ def stylize_volume(
             "--output",
             help="Default: <scan>_stylized.nii.gz here.",
             show_default=False,
-            rich_help_panel=_OUT,
+            rich_help_panel=OUT,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=_OUT)
-    ] = False,
+    overwrite: Overwrite = False,
     dtype: Annotated[
         str,
         typer.Option(
             help="float32, or input: the scan's own integers; the rounding error is reported.",
-            rich_help_panel=_OUT,
+            rich_help_panel=OUT,
         ),
     ] = "float32",
     montage: Annotated[
@@ -65,138 +63,42 @@ def stylize_volume(
         typer.Option(
             "--montage/--no-montage",
             help="Also <output>.png: three planes of scan, style, result and difference.",
-            rich_help_panel=_OUT,
+            rich_help_panel=OUT,
         ),
     ] = True,
     report: Annotated[
         Path | None,
-        typer.Option(
-            help="Also a report, one HTML file.", show_default=False, rich_help_panel=_OUT
-        ),
+        typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
     ] = None,
-    metadata: Annotated[
-        bool,
-        typer.Option(
-            "--metadata/--no-metadata",
-            help="Keep all parameters inside the result.",
-            rich_help_panel=_OUT,
-        ),
-    ] = True,
-    quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=_OUT)
-    ] = False,
-    window: Annotated[
-        str,
-        typer.Option(
-            help="Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
-            "What lies outside comes back unchanged.",
-            rich_help_panel=_LOOK,
-        ),
-    ] = VolumeOptions.window,
+    metadata: Metadata = True,
+    quiet: Quiet = False,
     mask: Annotated[
         str | None,
         typer.Option(
             help="A volume of the scan's shape: nothing changes where it is 0.",
             show_default=False,
-            rich_help_panel=_LOOK,
+            rich_help_panel=LOOK,
         ),
     ] = None,
-    strength: Annotated[
-        float, typer.Option(help="0 is the scan, 1 the result.", rich_help_panel=_LOOK)
-    ] = VolumeOptions.strength,
-    look: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(LOOKS)}: the grain of a scan alone, or everything, as of a painting.",
-            rich_help_panel=_LOOK,
-        ),
-    ] = VolumeOptions.look,
-    style_weight: Annotated[
-        float | None,
-        typer.Option(
-            help="How much the style counts; the look's own when left out.",
-            show_default=False,
-            rich_help_panel=_LOOK,
-        ),
-    ] = None,
-    style_scale: Annotated[
-        float, typer.Option(help="Larger: larger patterns.", rich_help_panel=_LOOK)
-    ] = VolumeOptions.style_scale,
     spacing: Annotated[
         str,
         typer.Option(
             metavar="X,Y,Z",
             help="Millimetres between samples, for .npy and .npz.",
             show_default=False,
-            rich_help_panel=_WORK,
+            rich_help_panel=WORK,
         ),
     ] = "",
-    steps: Annotated[
-        int, typer.Option(help="Over all scales.", rich_help_panel=_WORK)
-    ] = VolumeOptions.steps,
-    scales: Annotated[
-        int,
-        typer.Option(
-            help="Sizes from coarse to fine; more than 1 for large patterns.",
-            rich_help_panel=_WORK,
-        ),
-    ] = VolumeOptions.scales,
-    optimizer: Annotated[
-        str,
-        typer.Option(
-            help="auto (by size), lbfgs, adam or gradient-descent.", rich_help_panel=_WORK
-        ),
-    ] = VolumeOptions.optimizer,
-    backbone: Annotated[
-        str, typer.Option(help="Network, see `convnd backbones`.", rich_help_panel=_WORK)
-    ] = VolumeOptions.backbone,
-    style_layers: Annotated[
-        str,
-        typer.Option(
-            metavar="L,L,...",
-            help="The look's own when left out.",
-            show_default=False,
-            rich_help_panel=_WORK,
-        ),
-    ] = "",
-    statistic: Annotated[
-        str, typer.Option(help="gram, moments or covariance.", rich_help_panel=_WORK)
-    ] = VolumeOptions.statistic,
-    seed: Annotated[int, typer.Option(help="Of built-in samples.", rich_help_panel=_WORK)] = (
-        VolumeOptions.seed
-    ),
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="auto (the fastest here), float32 (exact) or bfloat16.", rich_help_panel=_WORK
-        ),
-    ] = VolumeOptions.precision,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_WORK)
-    ] = VolumeOptions.device,
+    *,
+    given: dict[str, Any],
 ) -> None:
     """Give a scan the style of another; affine, units and Hounsfield values stay true.
 
     convnd stylize-volume scan.nii --style other.nii.gz
     """
-    from convnd_tasks.stylize import Display, numbers, words
+    from convnd_tasks.stylize import Display
 
-    options = VolumeOptions(
-        backbone=backbone,
-        look=look,
-        style_layers=words(style_layers),
-        statistic=statistic,
-        style_weight=style_weight,
-        style_scale=style_scale,
-        window=window,
-        strength=strength,
-        steps=steps,
-        scales=scales,
-        optimizer=optimizer,
-        seed=seed,
-        precision=precision,
-        device=device,
-    )
+    options = VolumeOptions(**given)
     if dtype not in ("float32", "input"):
         raise UsageError(f"--dtype: expected float32 or input, got {dtype!r}; choose one")
     steps_mm = numbers("--spacing", spacing)
@@ -217,7 +119,7 @@ def stylize_volume(
     names = style or [samples.styles(3)[0]]
     if not style:
         typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
-    styles = [_open_style(name, seed) for name in names]
+    styles = [_open_style(name, options.seed) for name in names]
     region = None if mask is None else open_volume(mask, steps_mm)
     if dtype == "input":
         io.as_stored(content)  # or the error, before any work

@@ -6,9 +6,11 @@ import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
+from convnd_tasks.flags import LOOK, WORK, Flag
 
 __all__ = ["LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
 
@@ -55,22 +57,48 @@ class VolumeOptions:
     convnd.errors.UsageError: strength: expected 0 <= strength <= 1, got 2; correct it
     """
 
-    backbone: str = "compact"
-    look: str = "auto"
-    style_layers: tuple[str, ...] = ()
-    statistic: str = "gram"
-    style_weight: float | None = None
+    window: Annotated[
+        str,
+        Flag(
+            help="Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
+            "What lies outside comes back unchanged.",
+            panel=LOOK,
+        ),
+    ] = "auto"
+    strength: Annotated[float, Flag(help="0 is the scan, 1 the result.", panel=LOOK)] = 1.0
+    look: Annotated[
+        str,
+        Flag(
+            help=f"{', '.join(LOOKS)}: the grain of a scan alone, or everything, as of a painting.",
+            panel=LOOK,
+        ),
+    ] = "auto"
+    style_weight: Annotated[
+        float | None,
+        Flag(help="How much the style counts; the look's own when left out.", panel=LOOK),
+    ] = None
     content_weight: float = 1.0
-    style_scale: float = 1.0
+    style_scale: Annotated[float, Flag(help="Larger: larger patterns.", panel=LOOK)] = 1.0
     fine: float = 3.5
-    window: str = "auto"
-    strength: float = 1.0
-    steps: int = 40
-    scales: int = 1
-    optimizer: str = "auto"
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
+    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK)] = 40
+    scales: Annotated[
+        int,
+        Flag(help="Sizes from coarse to fine; more than 1 for large patterns.", panel=WORK),
+    ] = 1
+    optimizer: Annotated[
+        str, Flag(help="auto (by size), lbfgs, adam or gradient-descent.", panel=WORK)
+    ] = "auto"
+    backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=WORK)] = "compact"
+    style_layers: Annotated[
+        tuple[str, ...],
+        Flag(help="The look's own when left out.", panel=WORK, metavar="L,L,..."),
+    ] = ()
+    statistic: Annotated[str, Flag(help="gram, moments or covariance.", panel=WORK)] = "gram"
+    seed: Annotated[int, Flag(help="Of built-in samples.", panel=WORK)] = 0
+    precision: Annotated[
+        str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=WORK)
+    ] = "auto"
+    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=WORK)] = "auto"
 
     def __post_init__(self) -> None:
         for name, low, high in (

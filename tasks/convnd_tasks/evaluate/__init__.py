@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convnd_tasks.flags import Dim, Rate
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,22 +31,8 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    dim: Annotated[
-        int | None,
-        typer.Option(
-            "--dim",
-            min=1,
-            help="Number of spatial axes: 1 signals, 3 volumes. Inferred from the files when left "
-            "out.",
-            show_default=False,
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Samples per second of signals whose files do not say it.", show_default=False
-        ),
-    ] = None,
+    dim: Dim = None,
+    rate: Rate = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print JSON, for programs, instead of a table.")
     ] = False,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
 from convnd.errors import UsageError
+from convnd_tasks.flags import RUN, Flag
 
-__all__ = ["PatchOptions"]
+__all__ = ["MORE", "WHAT", "PatchOptions"]
+
+WHAT, MORE = "What is looked for", "What else is shown"
+"""Headings of the help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +37,77 @@ class PatchOptions:
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        UsageError: no layer.
+        UsageError: no layer, or a number below its range.
     """
 
-    layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-    units: str = "0-15"
-    top: int = 9
-    distinct: str = "apart"
-    backbone: str = "compact"
-    size: int = 0
-    scale: bool = True
-    optimal: bool = False
-    steps: int = 128
-    explain: str = ""
-    channel_maps: str = ""
+    layers: Annotated[
+        tuple[str, ...],
+        Flag(
+            help="Commas between; see `convnd backbones NAME`.",
+            panel=WHAT,
+            names=("--layer",),
+            metavar="L,L,...",
+        ),
+    ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+    units: Annotated[str, Flag(help="0-15, 3,7,20, random:16 or all.", panel=WHAT)] = "0-15"
+    top: Annotated[int, Flag(help="Patches for each unit.", panel=WHAT)] = 9
+    distinct: Annotated[
+        str,
+        Flag(
+            help="apart: of overlapping patches the best alone; input: one for each input; "
+            "all: overlaps too.",
+            panel=WHAT,
+        ),
+    ] = "apart"
+    backbone: Annotated[
+        str,
+        Flag(
+            help="See `convnd backbones`; or package.module:name of a module of yours.", panel=WHAT
+        ),
+    ] = "compact"
+    size: Annotated[
+        int,
+        Flag(
+            help="Bring inputs to so many samples along the longest axis; 0: their own.",
+            panel=WHAT,
+        ),
+    ] = 0
+    scale: Annotated[
+        bool,
+        Flag(
+            help="Map values other than colours to about 0 … 1, or take them as they are.",
+            panel=WHAT,
+            names=("--scale/--raw",),
+        ),
+    ] = True
+    optimal: Annotated[
+        bool,
+        Flag(help="Also each unit's own optimal input.", panel=MORE, names=("--optimal",)),
+    ] = False
+    steps: Annotated[int, Flag(help="Of the optimal inputs.", panel=MORE)] = 128
+    explain: Annotated[
+        str,
+        Flag(
+            help="Also what in each patch excited the unit: guided, deconvnet or gradient.",
+            panel=MORE,
+        ),
+    ] = ""
+    channel_maps: Annotated[
+        str,
+        Flag(help="Also where each unit is active in this input.", panel=MORE, metavar="INPUT"),
+    ] = ""
     gram: tuple[str, ...] = ()
-    batch: int = 1
-    seed: int = 0
-    device: str = "auto"
+    batch: Annotated[int, Flag(help="Inputs of one size to run together.", panel=RUN)] = 1
+    seed: Annotated[int, Flag(help="Of everything random.", panel=RUN)] = 0
+    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise UsageError("--layer: expected at least one layer, got none; name one")
+        for name, low in (("top", 1), ("size", 0), ("steps", 1), ("batch", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < low:
+                raise UsageError(f"--{name}: expected at least {low}, got {value}; correct it")
 
     def record(self) -> dict[str, object]:
         """Every option as plain data."""

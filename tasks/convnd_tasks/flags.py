@@ -1,0 +1,221 @@
+"""From a dataclass of options to flags on the command line: what can be asked for stands once.
+
+A field ``weight: Annotated[float, Flag("How much it counts.")] = 1.0`` becomes ``--weight``, with
+the field's default shown in the help. Tuples are typed with commas between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from convnd.errors import UsageError
+
+__all__ = [
+    "LOOK",
+    "LOSS",
+    "OUT",
+    "RUN",
+    "WORK",
+    "Dim",
+    "Flag",
+    "Metadata",
+    "Overwrite",
+    "Quiet",
+    "Rate",
+    "numbers",
+    "with_flags",
+    "words",
+]
+
+WORK, LOSS, LOOK, RUN, OUT = (
+    "How the work is done",
+    "What is kept and what changes",
+    "The look",
+    "Where it runs",
+    "What comes out",
+)
+"""Headings of the help."""
+
+# What several commands have in common, beside their options.
+Dim = Annotated[
+    int | None,
+    typer.Option(
+        "--dim",
+        min=1,
+        help="Number of spatial axes: 1 signals, 2 images, 3 volumes. "
+        "Inferred from the files when left out.",
+        show_default=False,
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="Samples per second of signals whose files do not say it.",
+        rich_help_panel=WORK,
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUT)
+]
+Metadata = Annotated[
+    bool,
+    typer.Option(
+        "--metadata/--no-metadata",
+        help="Keep all parameters inside the result.",
+        rich_help_panel=OUT,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUT)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """How a field shows on the command line.
+
+    Args:
+        help: one sentence.
+        panel: heading it stands under.
+        metavar: what a value looks like.
+        names: instead of one made from the field's name, for example ``--scale/--raw``.
+        shown: whether the default is shown; where it says nothing, it is not.
+    """
+
+    help: str
+    panel: str | None = None
+    metavar: str | None = None
+    names: tuple[str, ...] = ()
+    shown: bool = True
+
+
+def with_flags(
+    options: type[Any], *, others: Mapping[int, Mapping[str, Any]] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator for commands: every field of ``options`` with a `Flag` becomes one of theirs.
+
+    The command takes its other parameters as usual, and by keyword ``given`` the fields that were
+    typed, parsed; those that were not are left to the dataclass, or to what a number of spatial
+    axes changes about its defaults.
+
+    Args:
+        options: a dataclass whose fields have defaults.
+        others: defaults of single numbers of spatial axes, named in the help.
+    """
+    found = {
+        name: (hint, flag)
+        for name, hint in get_type_hints(options, include_extras=True).items()
+        for flag in get_args(hint)[1:]
+        if isinstance(flag, Flag)
+    }
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[name])
+            for name, parameter in inspect.signature(command).parameters.items()
+            if name != "given"
+        ]
+        flags = [
+            _parameter(name, get_args(hint)[0], flag, defaults[name], others or {})
+            for name, (hint, flag) in found.items()
+        ]
+
+        def run(context: typer.Context, **typed: Any) -> None:
+            given = {}
+            for name in found:
+                value = typed.pop(name)
+                source = context.get_parameter_source(name)
+                if source is not None and source.name != "DEFAULT":
+                    given[name] = _parsed(name, get_args(found[name][0])[0], value)
+            command(**typed, given=given)
+
+        context = inspect.Parameter(
+            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        )
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__module__ = command.__module__
+        parameters = [context, *own, *flags]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+        )
+        return run
+
+    return decorate
+
+
+_KINDS = {1: "signals", 2: "images", 3: "volumes"}
+
+
+def _parameter(
+    name: str, kind: Any, flag: Flag, default: Any, others: Mapping[int, Mapping[str, Any]]
+) -> inspect.Parameter:
+    typed, shown = kind, default
+    if get_origin(kind) is tuple:
+        typed, shown = str, ",".join(map(str, default))
+    elif get_origin(kind) is types.UnionType and default is None:
+        shown = None
+    text = flag.help
+    elsewhere = [
+        f"{_text(given[name])} for {_KINDS.get(dim, f'{dim} axes')}"
+        for dim, given in others.items()
+        if name in given
+    ]
+    if elsewhere:
+        text = f"{text} Default: {', '.join([_text(default), *elsewhere])}."
+    option = typer.Option(
+        *flag.names,
+        help=text,
+        metavar=flag.metavar,
+        rich_help_panel=flag.panel,
+        show_default=flag.shown and not elsewhere and shown not in (None, ""),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=shown,
+        annotation=Annotated[typed, option],
+    )
+
+
+def _text(default: Any) -> str:
+    return (",".join(default) or "none") if isinstance(default, tuple) else str(default)
+
+
+def _parsed(name: str, kind: Any, value: Any) -> Any:
+    if get_origin(kind) is not tuple:
+        return value
+    if get_args(kind)[0] is float:
+        return numbers(f"--{name.replace('_', '-')}", value)
+    return () if value == "none" else words(value)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """What stands between commas.
+
+    >>> words("relu1_1, relu2_1")
+    ('relu1_1', 'relu2_1')
+    """
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """The numbers between commas.
+
+    Raises:
+        UsageError: some of them are none; the message names the option.
+    """
+    try:
+        return tuple(float(word) for word in words(text))
+    except ValueError:
+        raise UsageError(
+            f"{option}: expected numbers with commas between, got {text!r}; for example 2,1"
+        ) from None

@@ -1,0 +1,70 @@
+"""Fields of a dataclass become flags, and only what was typed is handed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pytest
+import typer
+from convnd_tasks.flags import Flag, Overwrite, with_flags
+from typer.testing import CliRunner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    weight: Annotated[float, Flag(help="How much.")] = 1.5
+    names: Annotated[tuple[str, ...], Flag(help="Which.", metavar="N,N")] = ("a", "b")
+    shares: Annotated[tuple[float, ...], Flag(help="Parts.")] = ()
+    maybe: Annotated[int | None, Flag(help="Perhaps.")] = None
+    scale: Annotated[bool, Flag(help="Map.", names=("--scale/--raw",))] = True
+    hidden: int = 3
+
+
+def invoke(*words: str) -> tuple[dict[str, Any], str]:
+    seen: dict[str, Any] = {}
+
+    @with_flags(Made, others={1: {"weight": 2.5}})
+    def command(
+        name: Annotated[str, typer.Argument()] = "x",
+        overwrite: Overwrite = False,
+        *,
+        given: dict[str, Any],
+    ) -> None:
+        """Do it."""
+        seen.update(name=name, overwrite=overwrite, given=given)
+
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(words))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return seen, result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ([], {}),
+        (["--weight", "1.5"], {"weight": 1.5}),  # typed, though it is the default
+        (["--names", "c, d", "--maybe", "4"], {"names": ("c", "d"), "maybe": 4}),
+        (["--names", "none"], {"names": ()}),
+        (["--shares", "2,1.5", "--raw"], {"shares": (2.0, 1.5), "scale": False}),
+    ],
+)
+def test_what_was_typed_is_given(words: list[str], given: dict[str, Any]) -> None:
+    seen, _ = invoke("y", "--overwrite", *words)
+    assert seen == {"name": "y", "overwrite": True, "given": given}
+    assert Made(**given) is not None
+
+
+def test_help_shows_the_dataclass() -> None:
+    _, text = invoke("--help")
+    for part in ("Do it.", "How much.", "1.5, 2.5 for signals", "a,b", "--raw", "Perhaps."):
+        assert part in text
+    assert "hidden" not in text
+
+
+def test_numbers_that_are_none_name_the_flag() -> None:
+    with pytest.raises(ValueError, match=r"--shares: expected numbers .* got 'x'"):
+        invoke("--shares", "x")
