@@ -31,16 +31,10 @@ if TYPE_CHECKING:
     from convnd_tasks.patches.grams import gram_figure
     from convnd_tasks.patches.networks import load_network, own_network, probe_field
     from convnd_tasks.patches.optimal import maximise
+    from convnd_tasks.patches.reading import Input
     from convnd_tasks.patches.saliency import channel_maps, explain
-    from convnd_tasks.patches.search import (
-        Found,
-        Hit,
-        Input,
-        Patch,
-        cut_patches,
-        find_patches,
-        parse_units,
-    )
+    from convnd_tasks.patches.search import Found, Hit, Patch, cut_patches, find_patches
+    from convnd_tasks.patches.units import parse_units
 
 __all__ = [
     "Found",
@@ -60,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Input": "reading",
     "channel_maps": "saliency",
     "explain": "saliency",
     "gram_figure": "grams",
@@ -67,6 +62,7 @@ _HOMES = {
     "own_network": "networks",
     "probe_field": "networks",
     "maximise": "optimal",
+    "parse_units": "units",
 }
 
 

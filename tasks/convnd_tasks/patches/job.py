@@ -27,20 +27,13 @@ from convnd_tasks.patches import views
 from convnd_tasks.patches.inputs import gather
 from convnd_tasks.patches.networks import load_network
 from convnd_tasks.patches.options import PatchOptions
+from convnd_tasks.patches.reading import Input
 from convnd_tasks.patches.records import PatchFiles, write_tables
 from convnd_tasks.patches.saliency import METHODS, explain
-from convnd_tasks.patches.search import (
-    DISTINCT,
-    Found,
-    Input,
-    Patch,
-    cut_patches,
-    fields_of,
-    find_patches,
-    parse_units,
-)
+from convnd_tasks.patches.search import DISTINCT, Found, Patch, cut_patches, find_patches
 from convnd_tasks.patches.sheet import sheet
 from convnd_tasks.patches.thumbnails import thumbnail, tile_side
+from convnd_tasks.patches.units import fields_of, parse_units
 from convnd_tasks.report import Report, check_report
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnd.backbones import Backbone
 from convnd.errors import UsageError
-from convnd_tasks.patches.search import fields_of
+from convnd_tasks.patches.units import fields_of
 
 __all__ = ["maximise"]
 

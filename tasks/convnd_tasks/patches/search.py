@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import queue
-import random
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,43 +14,22 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
-from convnd.nn import resize_nd
 from convnd.shapes import ReceptiveField
-from convnd_tasks.arrays import value_range
+from convnd_tasks.patches.reading import CHANNEL, Input, ahead, opened, read_fields, scaled
 from convnd_tasks.patches.top import Best, peaks
+from convnd_tasks.patches.units import check_units, fields_of
 
 __all__ = [
     "DISTINCT",
     "Found",
     "Hit",
-    "Input",
     "Patch",
     "cut_patches",
-    "fields_of",
     "find_patches",
-    "parse_units",
-    "read_fields",
 ]
-
-T = TypeVar("T")
 
 DISTINCT = ("apart", "input", "all")
 """Of one input: patches that are no neighbours; the best one alone; whatever is strongest."""
-
-_CHANNEL = "\x00"  # between the name of an input and its channel, in the order of ties
-
-
-@dataclass(frozen=True)
-class Input:
-    """Something to look at.
-
-    Args:
-        name: what it is called; also what settles ties, so give each its own.
-        open: reads it; called once in the search, and once more if a patch comes from it.
-    """
-
-    name: str
-    open: Callable[[], Grid]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +102,7 @@ class Found:
         """The strongest of a unit; fewer than asked for where fewer are above zero."""
         hits = []
         for rank, (value, key, position) in enumerate(self.best[layer, unit].entries, 1):
-            name, _, channel = key.partition(_CHANNEL)
+            name, _, channel = key.partition(CHANNEL)
             size = self.shapes[name]
             hits.append(
                 Hit(
@@ -158,7 +133,7 @@ class Found:
     def _trim(self) -> None:
         """Forget sizes of inputs that nothing kept comes from: memory stays bounded."""
         kept = {
-            key.partition(_CHANNEL)[0] for best in self.best.values() for _, key, _ in best.entries
+            key.partition(CHANNEL)[0] for best in self.best.values() for _, key, _ in best.entries
         }
         self.shapes = {name: size for name, size in self.shapes.items() if name in kept}
 
@@ -235,7 +210,7 @@ def find_patches(
                 features = network(x, layers)
                 for layer in layers:
                     if layer not in chosen:
-                        chosen[layer] = _check_units(layer, units[layer], features[layer].shape[1])
+                        chosen[layer] = check_units(layer, units[layer], features[layer].shape[1])
                     apart = _apart(known[layer], distinct)
                     for name, maps in zip(names, features[layer], strict=True):
                         _collect(found, layer, chosen[layer], name, maps, top, apart, distinct)
@@ -244,13 +219,13 @@ def find_patches(
         except (ConvndError, RuntimeError) as error:
             if isinstance(error, UsageError) and not _is_shape(error):
                 raise
-            for name in {name.partition(_CHANNEL)[0] for name in names}:
+            for name in {name.partition(CHANNEL)[0] for name in names}:
                 found.failed[name] = InputFileError(
                     f"{name}: expected an input that reaches {layers[-1]}, got "
                     f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower layers"
                 )
 
-    for item, read in _ahead(inputs, lambda item: read_fields(item, network, size, scale)):
+    for item, read in ahead(inputs, lambda item: read_fields(item, network, size, scale)):
         if isinstance(read, ConvndError):
             found.failed[item.name] = read
         else:
@@ -296,8 +271,8 @@ def cut_patches(
         hits = wanted.pop(item.name, [])
         if not hits:
             continue
-        grid = _opened(item, size)
-        shown = _scaled(grid, scale)
+        grid = opened(item, size)
+        shown = scaled(grid, scale)
         for hit in hits:
             part = crop(grid, hit.region)
             view = shown[(slice(None), slice(None), *hit.region)]
@@ -309,72 +284,6 @@ def cut_patches(
                 )
                 view = view[:, hit.channel : hit.channel + 1]
             yield Patch(hit, part, view.clone())
-
-
-def fields_of(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
-    """The receptive fields of layers.
-
-    Raises:
-        UnknownNameError: no such layer.
-        UsageError: the network does not know them.
-    """
-    network.check(torch.zeros(1, network.in_channels, *[1] * network.spatial_dims), layers)
-    missing = [name for name in layers if name not in network.fields]
-    if missing:
-        raise UsageError(
-            f"patches: expected the receptive field of {', '.join(missing)}, got a network that "
-            "does not tell; use convnd_tasks.patches.own_network"
-        )
-    return {name: network.fields[name] for name in layers}
-
-
-def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[int]:
-    """Which units ``"0-15"``, ``"3,7,20-22"``, ``"random:16"`` or ``"all"`` stand for.
-
-    Args:
-        text: as people type it.
-        channels: how many units the layer has.
-        layer: its name, for the message.
-        seed: of ``random``.
-
-    Raises:
-        UsageError: it is none of these, or names a unit that is not there.
-
-    >>> parse_units("3,0-1", 8, layer="relu1_1"), len(parse_units("random:4", 8, layer="x"))
-    ([3, 0, 1], 4)
-    """
-    wrong = UsageError(
-        f"--units: expected numbers from 0 to {channels - 1} for {layer} (0-15 or 3,7), "
-        f"random:16 or all, got {text!r}; choose from these"
-    )
-    if text == "all":
-        return list(range(channels))
-    kind, _, amount = text.partition(":")
-    if kind == "random":
-        if not amount.isdigit() or not int(amount) > 0:
-            raise wrong
-        drawn = random.Random(seed).sample(range(channels), min(int(amount), channels))
-        return sorted(drawn)
-    units: list[int] = []
-    for word in text.split(","):
-        low, dash, high = word.strip().partition("-")
-        ends = [low, high if dash else low]
-        if not all(end.isdigit() for end in ends) or int(ends[1]) < int(ends[0]):
-            raise wrong
-        if int(ends[1]) >= channels:
-            raise wrong
-        units += [unit for unit in range(int(ends[0]), int(ends[1]) + 1) if unit not in units]
-    return units
-
-
-def _check_units(layer: str, units: Sequence[int], channels: int) -> list[int]:
-    bad = [unit for unit in units if not 0 <= unit < channels]
-    if bad:
-        raise UsageError(
-            f"units: expected numbers from 0 to {channels - 1} for {layer}, got {bad[0]}; "
-            "choose from these"
-        )
-    return list(units) or list(range(channels))
 
 
 def _is_shape(error: ConvndError) -> bool:
@@ -414,95 +323,8 @@ def _collect(
             continue
         entries = [(value, name, position) for value, position in places]
         if distinct == "input":  # channels of one input count as one
-            title = name.partition(_CHANNEL)[0]
-            same = [e for e in each.entries if e[1].partition(_CHANNEL)[0] == title]
+            title = name.partition(CHANNEL)[0]
+            same = [e for e in each.entries if e[1].partition(CHANNEL)[0] == title]
             each.entries = [e for e in each.entries if e not in same]
             entries = sorted([*entries, *same], key=lambda e: (-e[0], e[1], e[2]))[:1]
         each.offer(entries)
-
-
-def _opened(item: Input, size: int) -> Grid:
-    grid = item.open()
-    if size:
-        from convnd_tasks.style_transfer import fit
-
-        target = fit(grid.shape, size)
-        if target != grid.shape:
-            grid = grid.with_values(resize_nd(grid.values, target, mode="linear"))
-    return grid
-
-
-def _scaled(grid: Grid, scale: bool) -> Tensor:
-    values = grid.values
-    if grid.channels == ("R", "G", "B"):
-        return values
-    if not scale:
-        return torch.nan_to_num(values)
-    low, high = value_range(values)
-    middle = (low + high) / 2
-    values = torch.where(torch.isfinite(values), values, middle)
-    return (values - low) / (high - low)
-
-
-def read_fields(
-    item: Input, network: Backbone, size: int, scale: bool
-) -> tuple[tuple[int, ...], list[tuple[str, Tensor]]]:
-    """The shape of an input, and what of it goes through the network, each with its name."""
-    grid = _opened(item, size)
-    if grid.ndim != network.spatial_dims:
-        raise InputFileError(
-            f"{item.name}: expected {network.spatial_dims} spatial axes, got {grid.ndim}; "
-            f"use --dim {grid.ndim} or another file"
-        )
-    values = _scaled(grid, scale)
-    channels = values.shape[1]
-    if channels == network.in_channels:
-        return grid.shape, [(item.name, values)]
-    if network.in_channels != 1:
-        raise InputFileError(
-            f"{item.name}: expected {network.in_channels} channels, got {channels}; "
-            "convert the file, or use a network that takes them"
-        )
-    return grid.shape, [
-        (f"{item.name}{_CHANNEL}{at:04d}", values[:, at : at + 1]) for at in range(channels)
-    ]
-
-
-def _ahead(
-    inputs: Iterable[Input], read: Callable[[Input], T], depth: int = 2
-) -> Iterator[tuple[Input, T | ConvndError]]:
-    """Inputs with what ``read`` makes of them or the error it raised, made in a thread ahead."""
-    line: queue.Queue[tuple[Input, T | ConvndError] | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(entry: tuple[Input, T | ConvndError] | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                line.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in inputs:
-                if stop.is_set():
-                    return
-                try:
-                    put((item, read(item)))
-                except ConvndError as error:
-                    put((item, error))
-            put(None)
-        except BaseException as error:  # the caller's iterator; raised where it is waited for
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (entry := line.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry
-    finally:
-        stop.set()
-        thread.join()

@@ -20,8 +20,8 @@ from convnd_tasks.patches.grams import gram_figure, gram_rows
 from convnd_tasks.patches.inputs import gather
 from convnd_tasks.patches.optimal import maximise
 from convnd_tasks.patches.options import PatchOptions
+from convnd_tasks.patches.reading import Input, read_fields
 from convnd_tasks.patches.saliency import channel_maps
-from convnd_tasks.patches.search import Input, read_fields
 from convnd_tasks.patches.sheet import sheet
 from convnd_tasks.patches.thumbnails import thumbnail
 
