@@ -22,6 +22,10 @@ SCRIPTS = {
         *["--repeats", "1", "--json", "out.json"],
     ],
     "benchmarks/backbones.py": [*TINY, "--pair", "town", "cells"],
+    "benchmarks/precision.py": [
+        *["--size", "64", "--steps", "3", "--out", ".", "--backbone", "compact"],
+        *["--pair", "town", "cells"],
+    ],
     "benchmarks/patches.py": [
         "--size",
         "48",
