@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from convnd_tasks.weights import Bar, as_table
 
 from convnd.backbones import weights
 from convnd.backbones.weights import Status, store
+from convnd.errors import InputFileError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -153,6 +155,22 @@ def test_errors(run: Run, home: Path, arguments: tuple[str, ...], code: int, mes
     assert message in " ".join(err.split())
 
 
+def test_a_job_fetches_what_it_needs_first(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def fetch(name: str, *, progress: object) -> None:
+        told.append(name)
+        raise InputFileError("weights: expected a network, got none; connect")
+
+    monkeypatch.setattr(weights, "fetch", fetch)
+    code, out, err = run("stylize", "--dim", "2", "--size", "32", "--backbone", "vgg16-torchvision")
+    assert (code, out, told) == (3, "", ["vgg16-torchvision"])
+    assert err == "convnd: weights: expected a network, got none; connect\n"
+    assert not list(home.parent.glob("*.png"))
+
+
 def test_removing_what_is_not_here(run: Run, home: Path) -> None:
     assert run("weights", "remove", "vgg16-torchvision") == (0, "vgg16-torchvision: not here\n", "")
 
@@ -164,9 +182,13 @@ def test_remove_takes_broken_downloads_along(run: Run, home: Path) -> None:
     other = home / "vgg19-torchvision-dcbb9e9d.pth.part"
     for path in (part, old, other):
         path.touch()
+    for name, age in ((".convnd-old", 100_000), (".convnd-new", 60)):
+        (home / name).mkdir()
+        os.utime(home / name, (time.time() - age,) * 2)
     code, out, _ = run("weights", "remove", "vgg16-torchvision")
-    assert (code, len(out.splitlines())) == (0, 2)
-    assert [path for path in (part, old, other) if path.exists()] == [other]
+    assert (code, len(out.splitlines())) == (0, 3)
+    left = {path.name for path in home.iterdir()}
+    assert left == {other.name, ".convnd-new", "locks"}
 
 
 def test_the_bar_draws_on_stderr(

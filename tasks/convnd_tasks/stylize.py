@@ -291,6 +291,7 @@ def stylize(
     """
     from convnd_tasks.job import Job
     from convnd_tasks.plan import make_plan
+    from convnd_tasks.weights import ensure
 
     start_file = start if start not in STARTS and Path(start).suffix else None
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
@@ -331,6 +332,7 @@ def stylize(
         )
     drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
     job = Job(options, plan.dim, record=metadata, quality=quality)
+    ensure(options.backbone, quiet=quiet)
     _work(
         plan,
         job,

@@ -180,6 +180,7 @@ def stylize_volume(
     convnd stylize-volume scan.nii --style other.nii.gz
     """
     from convnd_tasks.stylize import Display, numbers, words
+    from convnd_tasks.weights import ensure
 
     options = VolumeOptions(
         backbone=backbone,
@@ -222,6 +223,7 @@ def stylize_volume(
     if dtype == "input":
         io.as_stored(content)  # or the error, before any work
     _rehearse(content, target)
+    ensure(options.backbone, quiet=quiet)
     with Display(enabled=not quiet and sys.stderr.isatty()) as display:
         result = volumes.stylize_scan(content, styles, options, mask=region, watch=display.show)
     for remark in result.remarks:

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     from convnd.backbones.weights import Status
 
-__all__ = ["Bar", "as_record", "as_table", "get", "list_", "path", "remove", "verify", "weights"]
+__all__ = [
+    "Bar",
+    "as_record",
+    "as_table",
+    "ensure",
+    "get",
+    "list_",
+    "path",
+    "remove",
+    "verify",
+    "weights",
+]
 
 weights = typer.Typer(
     no_args_is_help=True, help="Weights of the networks: list, get, verify, path, remove."
@@ -131,6 +142,23 @@ def remove(
     for name in chosen:
         removed = take_away(name)
         typer.echo("\n".join(f"{name}: removed {each}" for each in removed) or f"{name}: not here")
+
+
+def ensure(backbone: str, *, quiet: bool) -> None:
+    """Fetch the weights of a backbone that are not here, with a bar, before the work begins.
+
+    Args:
+        backbone: its name; one that there are no weights for is left to whoever loads it.
+        quiet: whether to draw no bar.
+
+    Raises:
+        ConvndError: as `convnd.backbones.weights.fetch`.
+    """
+    from convnd.backbones.weights import fetch, locate, names
+
+    if backbone in names() and locate(backbone) is None:
+        with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
+            fetch(backbone, progress=bar.show)
 
 
 class Bar:

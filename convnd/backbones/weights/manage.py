@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -156,6 +158,8 @@ def verify(name: str) -> Path:
 def remove(name: str) -> list[Path]:
     """Remove the weights called ``name`` from the cache folder, and broken downloads of them.
 
+    What processes that were killed more than a day ago have left there goes as well.
+
     Returns:
         What was removed.
 
@@ -177,7 +181,8 @@ def remove(name: str) -> list[Path]:
         folder = cache_folder()
         # Those of other versions of their source are of no use either.
         kept = set(folder.glob(f"{entry.stem}-*.safetensors"))
-        return _unlink(sorted(kept | set(folder.glob(f"{name}-{entry.origin.sha256[:8]}.*"))))
+        kept |= set(folder.glob(f"{name}-{entry.origin.sha256[:8]}.*"))
+        return _unlink(sorted(kept | _abandoned(folder)))
 
 
 def _facts(path: Path | None) -> dict[str, str]:
@@ -186,8 +191,18 @@ def _facts(path: Path | None) -> dict[str, str]:
     return {}
 
 
+def _abandoned(folder: Path) -> set[Path]:
+    """What killed processes have left under names of their own; nobody works on those for a day."""
+    return {
+        path for path in folder.glob(".convnd-*") if path.stat().st_mtime < time.time() - 86_400
+    }
+
+
 def _unlink(paths: list[Path]) -> list[Path]:
     for path in paths:
         with disk_errors(path.parent):
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     return paths

