@@ -661,6 +661,12 @@ class TestWheel:
             ("No module named pip", DependencyError, "expected pip, which .* -m ensurepip"),
             ("[Errno 28] No space left on device", OutputFileError, FULL),
             ("", InputFileError, "got 'exit code 1'"),
+            (
+                "WARNING: Retrying after connection broken by 'ProxyError('Cannot connect')': /x/\n"
+                "ERROR: Could not find a version",
+                InputFileError,
+                "got 'ProxyError: Could not find a version'; check its index",
+            ),
         ],
     )
     def test_pip_that_fails(
@@ -673,7 +679,8 @@ class TestWheel:
         match: str,
     ) -> None:
         python = tmp_path / "python"
-        python.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+        (tmp_path / "said").write_text(says)
+        python.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'} >&2\nexit 1\n")
         python.chmod(0o755)
         monkeypatch.setattr(origins.sys, "executable", str(python))
         with pytest.raises(kind, match=match):
@@ -765,6 +772,16 @@ class TestOwn:
                 "got no mean of three channels",
             ),
             ({"conv1_2.weight": torch.zeros(4, 3, 3, 3)}, r"got conv1_2.weight of shape \(4, 3"),
+            (
+                {
+                    "conv1_1.weight": torch.zeros(4, 3, 3, 3),
+                    "conv1_1.bias": torch.zeros(4),
+                    "conv1_2.weight": torch.zeros(4, 5, 3, 3),
+                    "conv1_2.bias": torch.zeros(4),
+                },
+                r"got conv1_2.weight of shape \(4, 5",
+            ),
+            ({"conv0_2.weight": torch.zeros(4, 3, 3, 3)}, "got no convolutions"),
             ([1, 2], "expected tensors by name in .*, got list"),
         ],
     )

@@ -210,7 +210,7 @@ def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
     """
     places = sorted(
         (int(found[1]), int(found[2]))
-        for found in (re.fullmatch(r"conv(\d+)_(\d+)\.weight", key) for key in state)
+        for found in (re.fullmatch(r"conv([1-9]\d*)_([1-9]\d*)\.weight", key) for key in state)
         if found is not None
     )
     widths: list[list[int]] = []
@@ -220,7 +220,8 @@ def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
             widths.append([])
         weight, bias = state[f"conv{block}_{index}.weight"], state.get(f"conv{block}_{index}.bias")
         follows = block == len(widths) and index == len(widths[-1]) + 1
-        if not follows or weight.shape[1:] != (channels, 3, 3) or bias is None:
+        fits = bias is not None and bias.shape == weight.shape[:1]
+        if not (follows and fits and weight.shape[1:] == (channels, 3, 3)):
             raise _no_vgg(f"conv{block}_{index}.weight of shape {tuple(weight.shape)}")
         channels = weight.shape[0]
         widths[-1].append(channels)

