@@ -1,11 +1,13 @@
 """The root command: it mounts the tasks and turns errors into one line and an exit code.
 
-A task is a plain function under the entry point group ``convnd.tasks``; ours and anybody's are
-mounted alike. Nothing here, nor at the top of a task's module, imports torch: ``--help`` is quick.
+A task is a plain function under the entry point group ``convnd.tasks``, or a Typer application of
+several; ours and anybody's are mounted alike. Nothing here, nor at the top of a task's module,
+imports torch: ``--help`` is quick.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -28,12 +30,17 @@ def _version(asked: bool) -> None:
 
 
 def _root(
-    version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
+    ] = False,
 ) -> None:
     """Neural style transfer and convolution for signals, images, volumes and clips."""
+    if offline:
+        os.environ["CONVND_OFFLINE"] = "1"
 
 
 def app() -> typer.Typer:
@@ -52,7 +59,10 @@ def app() -> typer.Typer:
             command = task.load()
         except Exception as error:  # somebody's task must not take the others down with it
             command = _unavailable(task.name, str(error))
-        root.command(task.name)(command)
+        if isinstance(command, typer.Typer):
+            root.add_typer(command, name=task.name)
+        else:
+            root.command(task.name)(command)
     return root
 
 

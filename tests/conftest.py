@@ -32,8 +32,9 @@ def generator() -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache folder for the run, and none of the user's."""
-    monkeypatch.setenv("CONVND_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    """One cache folder for the run, and none of the user's; a test may not switch others off."""
+    monkeypatch.setenv("CONVND_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("CONVND_OFFLINE", "")
 
 
 @pytest.fixture

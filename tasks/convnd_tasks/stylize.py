@@ -100,6 +100,7 @@ def stylize(
     """
     from convnd_tasks.job import Job
     from convnd_tasks.plan import make_plan
+    from convnd_tasks.weights import ensure
 
     start = given.pop("start", None)
     start_file = start if start not in STARTS and Path(start or "").suffix else None
@@ -114,6 +115,7 @@ def stylize(
         )
     drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
     job = Job(options, plan.dim, record=metadata, quality=quality)
+    ensure(options.backbone, quiet=quiet)
     _work(
         plan,
         job,

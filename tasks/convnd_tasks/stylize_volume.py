@@ -97,6 +97,7 @@ def stylize_volume(
     convnd stylize-volume scan.nii --style other.nii.gz
     """
     from convnd_tasks.stylize import Display
+    from convnd_tasks.weights import ensure
 
     options = VolumeOptions(**given)
     if dtype not in ("float32", "input"):
@@ -124,6 +125,7 @@ def stylize_volume(
     if dtype == "input":
         io.as_stored(content)  # or the error, before any work
     _rehearse(content, target)
+    ensure(options.backbone, quiet=quiet)
     with Display(enabled=not quiet and sys.stderr.isatty()) as display:
         result = volumes.stylize_scan(content, styles, options, mask=region, watch=display.show)
     for remark in result.remarks:

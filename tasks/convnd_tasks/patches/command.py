@@ -55,8 +55,10 @@ def patches(
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
     from convnd_tasks.patches.job import run
+    from convnd_tasks.weights import ensure
 
     options = PatchOptions(gram=gram or (), **given)
+    ensure(options.backbone, quiet=quiet)
     outcome = run(
         list(inputs or []),
         dim,

