@@ -15,8 +15,9 @@ from torch import Tensor
 from convnd.backbones import weights as _weights
 from convnd.backbones.base import Backbone, ModuleBackbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
+from convnd.backbones.plan import VGG16, VGG19, VGGPlan
 from convnd.backbones.precision import Precision, choose_device, choose_precision
-from convnd.backbones.vgg import VGG, VGG16, VGG19, VGGPlan
+from convnd.backbones.vgg import VGG
 from convnd.registry import Registry
 
 __all__ = [
@@ -109,7 +110,10 @@ def load(
         in_channels: channels of the data; other than 3, see `change_in_channels`.
         layers: the layers that will be asked for; deeper ones are left out of memory.
         pooling: ``"max"`` or ``"avg"``.
-        inflation: how kernels gain axes, see `change_rank`.
+        inflation: how kernels gain axes, see `change_rank`. Taps, which are 1 wide, have no plane
+            and stay as they are: with "acs" they weigh channels as in two axes, but Gram distances
+            behind them are no longer those of VGG-19, whose channels "acs" would share out
+            otherwise.
 
     Raises:
         UnknownNameError: no such backbone or layer.

@@ -204,7 +204,7 @@ def stylize(
     ] = StyleOptions.pooling,
     inflation: Annotated[
         str,
-        typer.Option(help="How kernels gain axes: mean or centre.", rich_help_panel=_LOSS),
+        typer.Option(help="How kernels gain axes: mean, centre or acs.", rich_help_panel=_LOSS),
     ] = StyleOptions.inflation,
     size: Annotated[
         int | None,
