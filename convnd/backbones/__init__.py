@@ -1,6 +1,7 @@
 """Networks whose features the losses compare, in any number of spatial axes.
 
-`load` builds one by name; `BACKBONES` is the table of names.
+`load` builds one by name; `BACKBONES` is the table of names. `from_module` makes one out of any
+network.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import weights as _weights
-from convnd.backbones.base import Backbone, ModuleBackbone
+from convnd.backbones.base import Backbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
+from convnd.backbones.module import ModuleBackbone, from_module
 from convnd.backbones.plan import VGG16, VGG19, VGGPlan
 from convnd.backbones.precision import Precision, choose_device, choose_precision
+from convnd.backbones.probe import probe_field
 from convnd.backbones.vgg import VGG
 from convnd.registry import Registry
 
@@ -35,7 +38,9 @@ __all__ = [
     "change_rank",
     "choose_device",
     "choose_precision",
+    "from_module",
     "load",
+    "probe_field",
 ]
 
 
