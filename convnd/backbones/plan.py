@@ -104,17 +104,20 @@ class VGGPlan:
         return fields
 
     def parameters(self, spatial_dims: int, in_channels: int) -> dict[str, int]:
-        """Weights and offsets of every convolution; taps are not among them.
+        """Weights and offsets of every layer that has some: convolutions and taps.
 
         >>> VGG19.parameters(2, 3)["conv1_1"]
         1792
         """
-        widths = (in_channels, *itertools.chain(*self.widths))
-        stack = self.stack(spatial_dims)
-        return {
-            name: stack[name].parameters(channels)
-            for name, channels in zip(self.convolutions, widths, strict=False)
-        }
+        stack, channels = self.stack(spatial_dims), in_channels
+        found: dict[str, int] = {}
+        for name in self.layers:
+            if name in self.taps:
+                found[name] = channels * self.taps[name]
+            elif name.startswith("conv"):
+                found[name] = stack[name].parameters(channels)
+                channels = stack[name].channels or channels
+        return found
 
     def until(self, layers: Sequence[str]) -> VGGPlan:
         """The same network, cut behind the deepest of ``layers``.
