@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -326,3 +327,44 @@ def test_pictures_networks_of_others(package: str) -> None:
     act = net.relu if package == "torchvision" else net.act1
     expected = net.layer2(net.layer1(net.maxpool(act(net.bn1(net.conv1(x))))))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_stylize_with_a_network_of_ones_own(
+    ndim: int, run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    channels = 3 if ndim == 2 else 1
+    (tmp_path / f"mine{ndim}.py").write_text(
+        "import torch\nfrom torch import nn\ndef net():\n    torch.manual_seed(0)\n"
+        f"    return nn.Sequential(nn.Conv{ndim}d({channels}, 4, 3), nn.ReLU(), "
+        f"nn.BatchNorm{ndim}d(4), nn.Conv{ndim}d(4, 6, 3), nn.ReLU(), nn.Flatten(), "
+        "nn.Linear(5, 2))\n"
+    )
+    command = ["stylize", "--dim", ndim, "--backbone", f"mine{ndim}:net", "-q", "--steps", 3]
+    command += ["--content-layers", "4", "--size", {1: 300, 2: 40, 3: 32}[ndim], "--scales", 1]
+    code, out, err = run(*command, "--style-layers", "1,4")
+    assert (code, err) == (0, "")
+    assert "3 steps, loss" in out
+    code, _, err = run(*command, "--style-layers", "relu1_1")
+    assert code == 2
+    assert "layer: expected one of 0, 1, 2, 3, 4, 5, 6, got 'relu1_1'" in err
+    code, _, err = run(*command, "--style-layers", "1", "--inflation", "acs")
+    assert code == 2
+    assert "expected one of the shipped networks with --pooling and --inflation" in err
+
+
+def test_a_network_for_other_data_is_refused(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "grey.py").write_text(
+        "from torch import nn\nnet = nn.Sequential(nn.Conv2d(1, 4, 3))\n"
+    )
+    layers = ["--content-layers", "0", "--style-layers", "0", "--steps", 1]
+    code, _, err = run("stylize", "--dim", 2, "--backbone", "grey:net", *layers)
+    assert code == 2
+    assert (
+        "expected a network for 3 channels, which the data have, got grey:net, which takes 1" in err
+    )
+    code, _, err = run("stylize", "--dim", 3, "--backbone", "grey:net", *layers)
+    assert code == 2
+    assert "--dim: expected 2, which is what grey:net takes, got 3" in err

@@ -59,6 +59,18 @@ class Backbone(nn.Module):
         """
         return 0
 
+    def held(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
+        """Bytes of the features alone.
+
+        Args:
+            size: extent along each spatial axis, for one item of a batch.
+            layers: what is asked for.
+
+        Returns:
+            0 where the network does not tell.
+        """
+        return 0
+
     def check(self, x: Tensor, layers: Sequence[str]) -> None:
         """Refuse an input or layer names that do not fit this backbone.
 

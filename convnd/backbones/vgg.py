@@ -151,16 +151,26 @@ class VGG(Backbone):
         channels = 0
         widths = iter(itertools.chain(*self.plan.widths))
         for name in self.layers[: deepest + 1]:
-            stride = self.fields[name].stride
-            positions = math.prod(
-                max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
-            )
+            positions = self._positions(size, name)
             if name.startswith("conv"):
                 channels = next(widths)
                 largest = max(largest, positions * channels * width)
             each = width if name in layers else {"relu": 1, "pool": 9}.get(name[:4], 0)
             kept += positions * channels * each
         return kept + 3 * largest
+
+    def held(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.held`."""
+        channels = self.plan.channels
+        return sum(
+            self.dtype.itemsize * channels[name] * self._positions(size, name) for name in layers
+        )
+
+    def _positions(self, size: Sequence[int], layer: str) -> int:
+        stride = self.fields[layer].stride
+        return math.prod(
+            max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
+        )
 
     def _pool(self, h: Tensor, name: str, constant: tuple[int, ...], *, rectified: bool) -> Tensor:
         kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]

@@ -33,7 +33,8 @@ class StyleOptions:
     """How a style transfer is done, the same for every number of spatial axes.
 
     Args:
-        backbone: name of the network, see ``convnd backbones``.
+        backbone: name of the network, see ``convnd backbones``, or ``package.module:attribute`` of
+            one of yours, see `convnd_tasks.own.import_network`.
         content_layers: layers whose features are kept.
         style_layers: layers whose statistics become the style's.
         style_layer_weights: one for each style layer; empty is all alike. Only ratios matter.

@@ -4,15 +4,52 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from convnd.backbones import Backbone
+from convnd.backbones import Backbone, ModuleBackbone, from_module
 from convnd.errors import InputFileError, UsageError
 from convnd.registry import unknown_name
 
-__all__ = ["check_rank", "import_network"]
+__all__ = ["check_rank", "import_network", "is_own", "own_backbone"]
+
+
+def is_own(name: str) -> bool:
+    """Whether a backbone's name is that of a user's module.
+
+    >>> is_own("package.module:net"), is_own("vgg19")
+    (True, False)
+    """
+    return ":" in name
+
+
+def own_backbone(
+    name: str, layers: Sequence[str], *, spatial_dims: int, in_channels: int
+) -> ModuleBackbone:
+    """A user's network as the backbone of data, see `convnd.backbones.from_module`.
+
+    Args:
+        name: see `import_network`.
+        layers: what will be asked for.
+        spatial_dims: number of spatial axes of the data.
+        in_channels: channels of the data.
+
+    Raises:
+        UnknownNameError: no such attribute or layer.
+        UsageError: it cannot be imported, or takes another rank or number of channels.
+        InputFileError: the name is that of something else.
+    """
+    network = from_module(import_network(name), list(dict.fromkeys(layers)))
+    check_rank(network, name, spatial_dims)
+    if network.in_channels != in_channels:
+        raise UsageError(
+            f"--backbone: expected a network for {in_channels} channels, which the data have, got "
+            f"{name}, which takes {network.in_channels}; give data of that kind or change the "
+            "network's first layer"
+        )
+    return network
 
 
 def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from convnd.backbones import Backbone, ModuleBackbone, from_module, load, probe_field
-from convnd_tasks.own import check_rank, import_network
+from convnd_tasks.own import check_rank, import_network, is_own
 
 __all__ = ["load_network", "own_network", "probe_field"]
 
@@ -32,7 +32,7 @@ def load_network(
         UnknownNameError: no such backbone or layer.
         UsageError: the module cannot be imported, or takes another rank.
     """
-    if ":" not in name:
+    if not is_own(name):
         net = load(name, spatial_dims=spatial_dims, in_channels=in_channels, layers=layers)
         net.taps.clear()
         return net
