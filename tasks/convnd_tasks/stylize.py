@@ -159,7 +159,8 @@ def stylize(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help=f"Network, see `convnd backbones`. Default: {_BACKBONE_DEFAULT}.",
+            help="Network, see `convnd backbones`, or package.module:attribute of one of yours. "
+            f"Default: {_BACKBONE_DEFAULT}.",
             rich_help_panel=_LOSS,
             show_default=False,
         ),
