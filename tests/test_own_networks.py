@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from convnd.backbones import ModuleBackbone, from_module, probe_field
+from convnd.backbones import ModuleBackbone, Precision, from_module, probe_field
 from convnd.errors import UnknownNameError, UsageError
 from convnd.nn import ConvNd, MaxPoolNd
 from convnd.shapes import ReceptiveField
@@ -143,6 +143,20 @@ def test_the_users_module_stays_as_it_is(training: bool) -> None:
     assert all(each.requires_grad and each.dtype == torch.float32 for each in net.parameters())
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_bfloat16_reaches_running_statistics_too() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    net(torch.rand(8, 3, 9, 9))  # statistics of its own
+    backbone = from_module(net, ["2"])
+    x = torch.rand(1, 3, 9, 9, requires_grad=True)
+    expected = backbone(x, ["2"])["2"]
+    Precision(torch.bfloat16).apply(backbone)
+    found = backbone(x, ["2"])["2"]
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.05)
+    assert torch.autograd.grad(found.float().sum(), x)[0].dtype == torch.float32
+    assert net[1].running_mean.dtype == net[1].weight.dtype == torch.float32
 
 
 def test_layers_are_sorted_from_shallow_to_deep() -> None:
