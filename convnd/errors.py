@@ -16,6 +16,7 @@ __all__ = [
     "Stopped",
     "UnknownNameError",
     "UsageError",
+    "out_of_memory",
 ]
 
 
@@ -89,3 +90,14 @@ class Stopped(BaseException):
     Not a `KeyboardInterrupt`, which the command-line parser would turn into an exit code of its
     own.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; torch has no class of its own for the CPU's."""
+    if isinstance(error, ConvndError):
+        return False
+    # oneDNN, which computes convolutions on CPUs, says no more than that it cannot.
+    words = ("memory", "could not create a primitive")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+    )

@@ -240,8 +240,10 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> 
         load("vgg19", layers=["relu9_9"])
     with pytest.raises(UsageError, match="VGG: expected pooling one of max, avg, got 'min'"):
         VGG(NARROW, pooling="min")
-    with pytest.raises(UsageError, match="expected how to be one of mean, centre, got 'acs'"):
-        change_rank(torch.rand(1, 1, 3), 2, "acs")
+    with pytest.raises(
+        UsageError, match="expected how to be one of mean, centre, acs, got 'axial'"
+    ):
+        change_rank(torch.rand(1, 1, 3), 2, "axial")
     with pytest.raises(UsageError, match="device: expected one of auto, cpu, cuda, mps, got 'tpu'"):
         choose_device("tpu")
     for name in ("cpu:x", "auto:1"):

@@ -17,6 +17,9 @@ SCRIPTS = {
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
     "benchmarks/iteration.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
+    "benchmarks/features.py": [
+        *["--backbones", "compact", "--extent", "32", "--repeats", "1", "--json", "out.json"],
+    ],
     "benchmarks/scale.py": [
         *["--sizes", "80", "--tile", "32", "off", "--backbone", "compact"],
         *["--repeats", "1", "--json", "out.json"],

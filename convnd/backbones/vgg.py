@@ -4,112 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convnd import shapes
 from convnd.backbones.base import Backbone
 from convnd.backbones.frozen import frozen_conv, frozen_max_pool
+from convnd.backbones.plan import VGGPlan
 from convnd.errors import ShapeError, UsageError
 from convnd.nn import avg_pool_nd, conv_nd
-from convnd.registry import unknown_name
 
-__all__ = ["VGG", "VGG16", "VGG19", "VGGPlan"]
+__all__ = ["VGG"]
 
 _POOLINGS = ("max", "avg")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VGGPlan:
-    """Widths of the 3-wide convolutions of a VGG network, block by block.
-
-    Args:
-        widths: for each block the output channels of its convolutions; blocks are joined by
-            pooling over 2 samples.
-        taps: for each tapped layer the channels of a 1-wide linear map on its features, applied
-            only where they are asked for.
-    """
-
-    widths: tuple[tuple[int, ...], ...]
-    taps: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def convolutions(self) -> tuple[str, ...]:
-        """Names of the convolutions, shallow to deep.
-
-        >>> VGG16.convolutions[-1], len(VGG19.convolutions)
-        ('conv5_3', 16)
-        """
-        return tuple(
-            f"conv{block}_{index}"
-            for block, widths in enumerate(self.widths, 1)
-            for index, _ in enumerate(widths, 1)
-        )
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of all layers, shallow to deep.
-
-        >>> VGG19.layers[:6]
-        ('conv1_1', 'relu1_1', 'conv1_2', 'relu1_2', 'pool1', 'conv2_1')
-        """
-        names: list[str] = []
-        for block, widths in enumerate(self.widths, 1):
-            for index, _ in enumerate(widths, 1):
-                names += [f"conv{block}_{index}", f"relu{block}_{index}"]
-            names.append(f"pool{block}")
-        return tuple(names)
-
-    @property
-    def channels(self) -> dict[str, int]:
-        """Channels of the features of every layer.
-
-        >>> VGG19.channels["relu4_2"]
-        512
-        """
-        found: dict[str, int] = {}
-        width = 0
-        widths = iter(itertools.chain(*self.widths))
-        for name in self.layers:
-            width = next(widths) if name.startswith("conv") else width
-            found[name] = width
-        return {**found, **self.taps}
-
-    def until(self, layers: Sequence[str]) -> VGGPlan:
-        """The same network, cut behind the deepest of ``layers``.
-
-        Raises:
-            UnknownNameError: a name is not one of `layers`.
-            UsageError: there is none.
-
-        >>> VGG19.until(["relu2_1", "relu1_2"]).widths
-        ((64, 64), (128,))
-        """
-        if not layers:
-            raise UsageError("layers: expected at least one, got none; name one")
-        for name in layers:
-            if name not in self.layers:
-                raise unknown_name("layer", name, list(self.layers))
-        deepest = max(self.layers.index(name) for name in layers)
-        kept = [name for name in self.layers[: deepest + 1] if name.startswith("conv")]
-        widths = tuple(
-            block[: sum(name.startswith(f"conv{number}_") for name in kept)]
-            for number, block in enumerate(self.widths, 1)
-        )
-        kept_layers = self.layers[: deepest + 1]
-        return VGGPlan(
-            widths=tuple(block for block in widths if block),
-            taps={name: width for name, width in self.taps.items() if name in kept_layers},
-        )
-
-
-VGG16 = VGGPlan(widths=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3))
-VGG19 = VGGPlan(widths=((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4))
 
 
 class VGG(Backbone):
@@ -131,6 +40,7 @@ class VGG(Backbone):
     Raises:
         UsageError: ``pooling`` is something else.
 
+    >>> from convnd.backbones import VGG19
     >>> net = VGG(VGG19.until(["relu2_1"]), spatial_dims=3, in_channels=1)
     >>> net(torch.zeros(1, 1, 8, 8, 8), ["relu2_1"])["relu2_1"].shape
     torch.Size([1, 128, 4, 4, 4])
@@ -179,18 +89,7 @@ class VGG(Backbone):
                 for layer, width in plan.taps.items()
             }
         )
-        self.fields = self._receptive_fields()
-
-    def _receptive_fields(self) -> dict[str, shapes.ReceptiveField]:
-        convolution = shapes.Layer.build("conv", self.spatial_dims, kernel=3, padding=1, channels=1)
-        pooling = shapes.Layer.build("maxpool", self.spatial_dims, kernel=2)
-        field = shapes.ReceptiveField.identity(self.spatial_dims)
-        fields = {}
-        for name in self.layers:
-            if not name.startswith("relu"):
-                field = field.after(convolution if name.startswith("conv") else pooling)
-            fields[name] = field
-        return fields
+        self.fields = plan.fields(spatial_dims)
 
     def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """See `Backbone.forward`."""
@@ -252,16 +151,26 @@ class VGG(Backbone):
         channels = 0
         widths = iter(itertools.chain(*self.plan.widths))
         for name in self.layers[: deepest + 1]:
-            stride = self.fields[name].stride
-            positions = math.prod(
-                max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
-            )
+            positions = self._positions(size, name)
             if name.startswith("conv"):
                 channels = next(widths)
                 largest = max(largest, positions * channels * width)
             each = width if name in layers else {"relu": 1, "pool": 9}.get(name[:4], 0)
             kept += positions * channels * each
         return kept + 3 * largest
+
+    def held(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.held`."""
+        channels = self.plan.channels
+        return sum(
+            self.dtype.itemsize * channels[name] * self._positions(size, name) for name in layers
+        )
+
+    def _positions(self, size: Sequence[int], layer: str) -> int:
+        stride = self.fields[layer].stride
+        return math.prod(
+            max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
+        )
 
     def _pool(self, h: Tensor, name: str, constant: tuple[int, ...], *, rectified: bool) -> Tensor:
         kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convnd.backbones import Backbone, ModuleBackbone
-from convnd.errors import ConvndError, ResourceError, UsageError
+from convnd.errors import ResourceError, UsageError, out_of_memory
 from convnd.losses import INPUT, within
 from convnd.nn import PadNd
 from convnd.shapes import ReceptiveField, Tile, Tiling
@@ -197,17 +197,6 @@ def inside(tile: Tile, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: each[within(tile.inside[name])] for name, each in features.items()}
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch has no class of its own for the CPU's."""
-    if isinstance(error, ConvndError):
-        return False
-    # oneDNN, which computes convolutions on CPUs, says no more than that it cannot.
-    words = ("memory", "could not create a primitive")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
-    )
-
-
 def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
     fields = {name: ReceptiveField.identity(len(whole.size)) for name in (*layers, INPUT)}
     return Tiling.cut(whole.size, max(whole.size), fields)
@@ -228,8 +217,8 @@ def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int
 def _least(backbone: Backbone) -> list[int]:
     """Samples of the smallest crop along each axis.
 
-    Padding that repeats samples may do so from further inside than the fields tell, and a module
-    of others runs to its end, which a crop for a shallow layer could be too small for.
+    Padding that repeats samples may do so from further inside than the fields tell, and what the
+    layers of others need beyond their fields is not known.
     """
     if not isinstance(backbone, ModuleBackbone):
         return [0] * backbone.spatial_dims

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as json_format
+from typing import Annotated, Any
 
 import typer
+
+from convnd_tasks.trace import aligned, field_record
 
 __all__ = ["backbones", "samples"]
 
@@ -13,27 +16,91 @@ def backbones(
     name: Annotated[
         str | None, typer.Argument(help="List the layers of this one.", show_default=False)
     ] = None,
+    dim: Annotated[
+        int, typer.Option("--dim", min=1, help="Spatial axes that parameters are counted for.")
+    ] = 2,
+    channels: Annotated[int, typer.Option(min=1, help="Of the data.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON record instead.")] = False,
 ) -> None:
-    """List the networks, or the layers of one."""
-    from convnd.backbones import BACKBONES, VGG
+    """List the networks, or the layers of one.
 
-    if name is None:
-        for each in BACKBONES:
-            typer.echo(f"{each:20} {BACKBONES[each].summary}")
+    All of them work in any number of dimensions; `--dim` and `--channels` tell what they then hold.
+    """
+    from convnd.backbones import BACKBONES
+
+    records = [_record(each, dim, channels) for each in ([*BACKBONES] if name is None else [name])]
+    if json:
+        found = {"backbones": records} if name is None else records[0]
+        typer.echo(json_format.dumps(found, indent=2, ensure_ascii=False))
         return
-    import torch
+    for record in records:
+        typer.secho(f"{record['name']}  {record['summary']}", bold=True)
+        typer.echo("\n".join(_about(record)))
+    if name is not None:
+        typer.echo("\n" + "\n".join(_layers(records[0])))
 
-    plan = BACKBONES[name].plan
-    with torch.device("meta"):
-        net = VGG(plan, spatial_dims=1, in_channels=3)
-    typer.echo(f"{'layer':10} {'channels':>8} {'stride':>6} {'receptive field':>15}")
-    channels = 3
-    widths = iter(width for block in plan.widths for width in block)
-    for layer in plan.layers:
-        if layer.startswith("conv"):
-            channels = next(widths)
-        field = net.fields[layer]
-        typer.echo(f"{layer:10} {channels:8} {field.stride[0]:6} {field.size[0]:15}")
+
+def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
+    from convnd.backbones import BACKBONES
+    from convnd.backbones.weights import WEIGHTS, added_path
+
+    source = BACKBONES[name]
+    known = WEIGHTS.get(name)
+    parameters = source.plan.parameters(dim, channels)
+    fields = source.plan.fields(dim)
+    total = sum(parameters.values())
+    return {
+        "name": name,
+        "summary": source.summary,
+        "learnt_at_rank": 2,
+        "spatial_dims": dim,
+        "in_channels": channels,
+        "parameters": total,
+        "bytes": 4 * total,
+        "stored_bytes": added_path(name).stat().st_size if known is None else known.origin.size,
+        "licence": "yours" if known is None else known.licence,
+        "provenance": "added by the user" if known is None else known.provenance,
+        "layers": [
+            {
+                "layer": layer,
+                "channels": source.plan.channels[layer],
+                "parameters": parameters.get(layer, 0),
+                "receptive_field": field_record(fields[layer]),
+            }
+            for layer in source.plan.layers
+        ],
+    }
+
+
+def _about(record: dict[str, Any]) -> list[str]:
+    layers = record["layers"]
+    dim = record["spatial_dims"]
+    last = layers[-1]["receptive_field"]
+    return [
+        f"  rank        any number of spatial axes; learnt at {record['learnt_at_rank']}",
+        f"  layers      {len(layers)}, {layers[0]['layer']} to {layers[-1]['layer']}: "
+        f"{layers[0]['channels']} to {layers[-1]['channels']} channels, stride to "
+        f"{last['stride'][0]}, receptive field to {last['span'][0]}",
+        f"  weights     {record['parameters']:,} at --dim {dim} with {record['in_channels']} "
+        f"channels, {_mib(record['bytes'])} as float32",
+        f"  file        {_mib(record['stored_bytes'])}",
+        f"  licence     {record['licence']}",
+        f"  provenance  {record['provenance']}",
+    ]
+
+
+def _layers(record: dict[str, Any]) -> list[str]:
+    table = [("layer", "channels", "stride", "receptive field", "parameters")]
+    for row in record["layers"]:
+        field = row["receptive_field"]
+        numbers = row["channels"], field["stride"][0], field["span"][0]
+        table.append((row["layer"], *map(str, numbers), f"{row['parameters']:,}"))
+    table.append(("total", "", "", "", f"{record['parameters']:,}"))
+    return aligned(table, left=1)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.3g} MiB" if size < 1 << 30 else f"{size / (1 << 30):.3g} GiB"
 
 
 def samples() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import psutil
 import torch
 
-from convnd.backbones import VGG
+from convnd.backbones import Backbone
 from convnd.errors import ResourceError
 from convnd.optimize import HISTORY, Tiler
 from convnd.shapes import Tiling
@@ -42,7 +42,7 @@ class Budget:
     def __init__(
         self,
         options: StyleOptions,
-        backbone: VGG,
+        backbone: Backbone,
         device: torch.device,
         batch: int,
         say: Say | None = None,
@@ -138,18 +138,7 @@ class Budget:
     def _content(self, extent: Sequence[int]) -> int:
         if not self.options.content_weight:
             return 0
-        width = self.backbone.dtype.itemsize
-        channels = self.backbone.plan.channels
-        return sum(
-            width
-            * self.batch
-            * channels[name]
-            * math.prod(
-                max(1, size // int(step))
-                for size, step in zip(extent, self.backbone.fields[name].stride, strict=True)
-            )
-            for name in self.options.content_layers
-        )
+        return self.batch * self.backbone.held(extent, self.options.content_layers)
 
 
 def _free(device: torch.device) -> int:

@@ -34,7 +34,8 @@ class StyleOptions:
     """How a style transfer is done, the same for every number of spatial axes.
 
     Args:
-        backbone: name of the network, see ``convnd backbones``.
+        backbone: name of the network, see ``convnd backbones``, or ``package.module:attribute`` of
+            one of yours, see `convnd_tasks.own.import_network`.
         content_layers: layers whose features are kept.
         style_layers: layers whose statistics become the style's.
         style_layer_weights: one for each style layer; empty is all alike. Only ratios matter.
@@ -91,7 +92,13 @@ class StyleOptions:
         ),
     ] = "style"
     smoothness: Annotated[float, Flag(help="Weight of total variation.", panel=LOOK)] = 0.0
-    backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=LOSS)] = "vgg19"
+    backbone: Annotated[
+        str,
+        Flag(
+            help="Network, see `convnd backbones`, or package.module:attribute of one of yours.",
+            panel=LOSS,
+        ),
+    ] = "vgg19"
     content_layers: Annotated[
         tuple[str, ...], Flag(help="Layers whose features are kept.", panel=LOSS, metavar="L,L,...")
     ] = ("relu4_2",)
@@ -123,9 +130,9 @@ class StyleOptions:
         "balanced"
     )
     pooling: Annotated[str, Flag(help="max or avg.", panel=LOSS)] = "max"
-    inflation: Annotated[str, Flag(help="How kernels gain axes: mean or centre.", panel=LOSS)] = (
-        "mean"
-    )
+    inflation: Annotated[
+        str, Flag(help="How kernels gain axes: mean, centre or acs.", panel=LOSS)
+    ] = "mean"
     size: Annotated[
         int,
         Flag(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.backbones import BACKBONES, choose_device, choose_precision, load
+from convnd.backbones import BACKBONES, Backbone, choose_device, choose_precision, load
 from convnd.errors import UsageError
 from convnd.losses import (
     INPUT,
@@ -47,6 +47,7 @@ from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, Sums, blend
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.own import is_own, own_backbone
 
 __all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
 
@@ -100,8 +101,15 @@ def check_names(options: StyleOptions) -> None:
 
     Raises:
         UnknownNameError: no such backbone, layer, statistic, optimizer or normalization.
+        UsageError: a module of the user's is to have its pooling or rank changed.
     """
-    BACKBONES[options.backbone].plan.until(options.layers)
+    if not is_own(options.backbone):
+        BACKBONES[options.backbone].plan.until(options.layers)
+    elif (options.pooling, options.inflation) != (StyleOptions.pooling, StyleOptions.inflation):
+        raise UsageError(
+            "--backbone: expected one of the shipped networks with --pooling and --inflation, got "
+            f"{options.backbone}, which is run as it is; leave them out"
+        )
     for name in (options.statistic, *options.facts):
         STATISTICS[name]
     OPTIMIZERS[options.optimizer]
@@ -126,19 +134,34 @@ class StyleTransfer:
     def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
         self.options = options
         self.device = choose_device(options.device)
-        self.precision = choose_precision(self.device, options.precision)
-        self.backbone = load(
+        self.backbone, precision = self._network(spatial_dims, in_channels)
+        self.backbone.to(self.device)
+        self.precision = choose_precision(self.device, precision)
+        self.precision.apply(self.backbone)
+        # Samples along an axis for one position in the deepest layer, where that is known.
+        fields = [
+            self.backbone.fields[name] for name in options.layers if name in self.backbone.fields
+        ]
+        self._needed = max((max(map(int, field.stride)) for field in fields), default=1)
+
+    def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
+        """The network, and the precision it is to have."""
+        options = self.options
+        if is_own(options.backbone):
+            network = own_backbone(
+                options.backbone, options.layers, spatial_dims=spatial_dims, in_channels=in_channels
+            )
+            # Not every layer of others works in bfloat16.
+            return network, "float32" if options.precision == "auto" else options.precision
+        shipped = load(
             options.backbone,
             spatial_dims=spatial_dims,
             in_channels=in_channels,
             layers=options.layers,
             pooling=options.pooling,
             inflation=options.inflation,
-        ).to(self.device)
-        self.precision.apply(self.backbone)
-        # Samples along an axis for one position in the deepest layer.
-        fields = [self.backbone.fields[name] for name in options.layers]
-        self._needed = max(max(map(int, field.stride)) for field in fields)
+        )
+        return shipped, options.precision
 
     def run(
         self,

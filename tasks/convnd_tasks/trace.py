@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from convnd.shapes import Row, parse_layer, parse_shape
+from convnd.shapes import ReceptiveField, Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
 
-__all__ = ["as_record", "as_table", "trace"]
+__all__ = ["aligned", "as_record", "as_table", "field_record", "trace"]
 
 
 def trace(
@@ -84,14 +84,7 @@ def as_table(rows: Sequence[Row]) -> list[str]:
         channels = row.channels
     parameters, multiply_adds = _totals(rows)
     table.append(("total", "", "", f"{parameters:,}", f"{multiply_adds:,}", "", "", ""))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    ]
+    return aligned(table, left=2)
 
 
 def as_record(rows: Sequence[Row]) -> dict[str, object]:
@@ -112,15 +105,36 @@ def as_record(rows: Sequence[Row]) -> dict[str, object]:
                 "channels": row.channels,
                 "parameters": row.parameters,
                 "multiply_adds": row.multiply_adds,
-                "receptive_field": {
-                    "span": list(row.field.span),
-                    "size": _plain(row.field.size),
-                    "stride": _plain(row.field.stride),
-                    "offset": _plain(row.field.offset),
-                },
+                "receptive_field": field_record(row.field),
             }
             for row in rows
         ],
+    }
+
+
+def aligned(table: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """The rows of a table as lines, the first ``left`` columns to the left.
+
+    >>> aligned([("a", "10"), ("bcd", "5")], left=1)
+    ['a    10', 'bcd   5']
+    """
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if at < left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
+
+
+def field_record(field: ReceptiveField) -> dict[str, list[int | str]]:
+    """A receptive field as plain data for JSON."""
+    return {
+        "span": list(field.span),
+        "size": _plain(field.size),
+        "stride": _plain(field.stride),
+        "offset": _plain(field.offset),
     }
 
 

@@ -17,7 +17,14 @@ from convnd.backbones.weights.catalogue import (
 from convnd.backbones.weights.convert import block_widths, dequantize, from_torchvision
 from convnd.backbones.weights.download import download
 from convnd.backbones.weights.manage import Status, fetch, find, locate, remove, status_of, verify
-from convnd.backbones.weights.store import Progress, added, cache_folder, cached, is_offline
+from convnd.backbones.weights.store import (
+    Progress,
+    added,
+    added_path,
+    cache_folder,
+    cached,
+    is_offline,
+)
 
 __all__ = [
     "WEIGHTS",
@@ -27,6 +34,7 @@ __all__ = [
     "add_file",
     "add_url",
     "added",
+    "added_path",
     "block_widths",
     "cache_folder",
     "cached",

