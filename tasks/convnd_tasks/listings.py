@@ -45,7 +45,7 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
     from convnd.backbones.weights import WEIGHTS, added_path
 
     source = BACKBONES[name]
-    known = WEIGHTS.get(name)
+    known = WEIGHTS[name] if name in WEIGHTS else None  # noqa: SIM401
     parameters = source.plan.parameters(dim, channels)
     fields = source.plan.fields(dim)
     total = sum(parameters.values())
