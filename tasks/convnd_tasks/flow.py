@@ -96,7 +96,10 @@ def optical_flow(source: Tensor, target: Tensor) -> Tensor:
             f"optical flow: expected two frames of one size from {_SMALLEST} pixels on, got "
             f"{tuple(source.shape)} and {tuple(target.shape)}; bring both to one size"
         )
-    search: Any = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    # The stubs of OpenCV 5 lack it.
+    search: Any = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
+        cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+    )
     found: Any = search.calc(_grey(source), _grey(target), None)
     return torch.from_numpy(found).permute(2, 0, 1).flip(0).contiguous()
 
