@@ -64,6 +64,10 @@ class VideoOptions(StyleOptions):
                 raise UsageError(
                     f"{name}: expected {low:g} <= {name} <= {high:g}, got {value:g}; correct it"
                 )
+        if self.colors != StyleOptions.colors:
+            raise UsageError(
+                f"colors: expected {StyleOptions.colors} for clips, got {self.colors}; leave it out"
+            )
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, list(MODES))
         if self.mode != "flow" and self.passes > 1:
