@@ -21,7 +21,7 @@ from convnd.io import (
 )
 from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.atomic import beside, free_path
-from convnd.io.clip import Clip, ClipFrame, ClipInfo, ColorTags, is_clip, open_clip
+from convnd.io.clip import CLIP_SUFFIXES, Clip, ClipFrame, ClipInfo, ColorTags, is_clip, open_clip
 from convnd.io.crop import crop
 from convnd.io.formats import (
     Format,
@@ -38,6 +38,7 @@ from convnd.io.stored import as_stored
 from convnd.io.video_write import check_clip_output, write_clip
 
 __all__ = [
+    "CLIP_SUFFIXES",
     "Clip",
     "ClipFrame",
     "ClipInfo",

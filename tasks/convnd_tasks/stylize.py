@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -64,7 +65,7 @@ def stylize(
         typer.Option(
             "--dim",
             min=1,
-            help="Number of spatial axes: 1 signals, 2 images, 3 volumes. "
+            help="Number of spatial axes: 1 signals, 2 images, 3 volumes and clips. "
             "Inferred from the files when left out.",
             show_default=False,
         ),
@@ -290,41 +291,58 @@ def stylize(
     convnd stylize photo.jpg painting.jpg
     """
     from convnd_tasks.job import Job
-    from convnd_tasks.plan import make_plan
+    from convnd_tasks.plan import is_film, make_plan
 
     start_file = start if start not in STARTS and Path(start).suffix else None
-    plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
     named = None if facts is None else tuple(each for each in words(facts) if each != "none")
-    options = StyleOptions.for_dim(
-        plan.dim,
-        backbone=backbone,
-        content_layers=words(content_layers),
-        style_layers=words(style_layers),
-        style_layer_weights=numbers("--style-layer-weights", style_layer_weights),
-        content_weight=content_weight,
-        style_weight=style_weight,
-        smoothness=smoothness,
-        statistic=statistic,
-        facts=named,
-        fact_weight=fact_weight,
-        normalization=normalization,
-        blend=numbers("--blend", blend),
-        style_scale=style_scale,
-        colors=colors,
-        pooling=pooling,
-        inflation=inflation,
-        size=plan.size if size is None else size,
-        scales=scales,
-        steps=steps,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        start=StyleOptions.start if start_file is not None else start,
-        seed=seed,
-        precision=precision,
-        device=device,
-        tile=tile,
-        memory=memory,
-    )
+    given = {
+        "backbone": backbone,
+        "content_layers": words(content_layers),
+        "style_layers": words(style_layers),
+        "style_layer_weights": numbers("--style-layer-weights", style_layer_weights),
+        "content_weight": content_weight,
+        "style_weight": style_weight,
+        "smoothness": smoothness,
+        "statistic": statistic,
+        "facts": named,
+        "fact_weight": fact_weight,
+        "normalization": normalization,
+        "blend": numbers("--blend", blend),
+        "style_scale": style_scale,
+        "colors": colors,
+        "pooling": pooling,
+        "inflation": inflation,
+        "scales": scales,
+        "steps": steps,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "start": StyleOptions.start if start_file is not None else start,
+        "seed": seed,
+        "precision": precision,
+        "device": device,
+        "tile": tile,
+        "memory": memory,
+    }
+    if files and is_film(files[0], dim):
+        if texture or save_every or paper is not None or start_file is not None:
+            raise UsageError(
+                "stylize: expected a clip with none of --texture, --save-every, --paper and "
+                "--start FILE, got one of them; leave it out"
+            )
+        if steps == StyleOptions.steps:  # nobody asked for them
+            del given["steps"]
+        _film(
+            files,
+            {**given, "size": size},
+            output,
+            overwrite=overwrite,
+            resume=resume,
+            quiet=quiet,
+            metadata=metadata,
+        )
+        return
+    plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
+    options = StyleOptions.for_dim(plan.dim, **given, size=plan.size if size is None else size)
     if texture and colors != StyleOptions.colors:
         raise UsageError(
             f"--colors: expected a content whose colours to keep, got --texture; leave {colors} out"
@@ -342,6 +360,26 @@ def stylize(
         rate=rate,
         drawing=drawing,
     )
+
+
+def _film(
+    files: list[str],
+    given: Mapping[str, Any],
+    output: Path | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+    metadata: bool,
+) -> None:
+    """A clip, as ``convnd stylize-video`` does it."""
+    from convnd_tasks.stylize_video import work
+    from convnd_tasks.video_job import VideoJob
+    from convnd_tasks.video_options import VideoOptions
+
+    options = VideoOptions.for_dim(2, **given)
+    job = VideoJob(options, record=metadata)
+    work(files, job, output, overwrite=overwrite, resume=resume, quiet=quiet)
 
 
 def _drawing(plan: Plan, paper: Path | None, *, demo: bool, overwrite: bool) -> Path | None:

@@ -27,7 +27,7 @@ from convnd_tasks.flow import Motion, is_cut, motion, warp, warping_error
 from convnd_tasks.images import match_colors
 from convnd_tasks.kind import SMALLEST
 from convnd_tasks.memory import Budget
-from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names, fit
+from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
 from convnd_tasks.video_keeping import FrameStore, rounded
 from convnd_tasks.video_options import VideoOptions
 
@@ -111,7 +111,7 @@ def even_fit(size: Sequence[int], longest: int) -> tuple[int, int]:
     """
     if longest == 0 or max(size) <= longest:
         return size[0], size[1]
-    height, width = (max(2, 2 * round(each / 2)) for each in fit(size, longest))
+    height, width = (max(2, 2 * round(each * longest / max(size) / 2)) for each in size)
     return height, width
 
 
