@@ -80,6 +80,8 @@ def test_reliable_by_hand() -> None:
     # Just within: |w + ŵ|² = 0.5 < 0.01 · (4 + 1.671…) + 0.5
     back[1, 1, 5] = -2.0 + math.sqrt(0.5)
     assert flows.reliable(flow, back)[0, 0, 1, 3] == 1
+    back[1, 1, 5] = -2.0 + math.sqrt(0.57)  # and just beyond: 0.5 + 0.01 · (4 + 1.55…) = 0.556
+    assert flows.reliable(flow, back)[0, 0, 1, 3] == 0
     # A border: half of the field moves otherwise.
     flow[1, :, :4], back[1, :, :4] = 0.0, 0.0
     back[1, :, 4:6] = 0.0

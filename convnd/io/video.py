@@ -186,6 +186,7 @@ class VideoClip:
         lost, count = 0, 0
         first = stream.start_time or 0
         before: int | None = None
+        length = 0
         packets = container.demux(stream)
         while True:
             try:
@@ -213,7 +214,7 @@ class VideoClip:
                     continue
                 if end is not None and (frame.pts - first) * stream.time_base >= end:
                     return
-                before = frame.pts
+                before, length = frame.pts, frame.duration or 0
                 count += 1
                 turns = self._quarter_turns(frame)
                 pixels = np.ascontiguousarray(np.rot90(self._pixels(frame), turns))
@@ -223,10 +224,10 @@ class VideoClip:
         elif whole and not self.damage and before is not None:
             missing = stream.frames - count
             told = _told_end(container, stream)
-            shown = (before - first) * stream.time_base
+            shown = (before + length - first) * stream.time_base
             if missing > 0 and not first:
                 self.damage = f"{missing} of {stream.frames} frames are missing"
-            elif told is not None and shown + 4 / (stream.average_rate or 25) < told:
+            elif told is not None and shown + Fraction(3, 2) / (stream.average_rate or 25) < told:
                 self.damage = f"the file ends at {float(shown):.2f} s of {float(told):.2f} s"
 
     def _pixels(self, frame: Any) -> NDArray[Any]:
