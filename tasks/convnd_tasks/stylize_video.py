@@ -214,8 +214,8 @@ def stylize_video(
     convnd stylize-video clip.mp4 painting.jpg
     """
     from convnd_tasks.stylize import numbers, words
+    from convnd_tasks.video_input import Part
     from convnd_tasks.video_job import VideoJob
-    from convnd_tasks.videos import Part
 
     try:
         back = tuple(int(word) for word in words(references))

@@ -15,9 +15,10 @@ from convnd import __version__, io
 from convnd.errors import ResourceError, UsageError
 from convnd_tasks.keeping import FREE
 from convnd_tasks.video_figures import Gallery
+from convnd_tasks.video_input import Part, even_fit
 from convnd_tasks.video_keeping import FrameStore
 from convnd_tasks.video_options import VideoOptions
-from convnd_tasks.videos import Part, VideoTransfer, even_fit
+from convnd_tasks.videos import VideoTransfer
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

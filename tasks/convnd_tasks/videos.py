@@ -12,38 +12,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from convnd.errors import InputFileError
 from convnd.losses import TemporalLoss, Term
-from convnd.nn import resize_nd
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, minimize, settled
 from convnd_tasks.ahead import ahead
-from convnd_tasks.flow import Motion, is_cut, motion, warp, warping_error
+from convnd_tasks.flow import Motion, motion, warp, warping_error
 from convnd_tasks.images import match_colors
-from convnd_tasks.kind import SMALLEST
 from convnd_tasks.memory import Budget
 from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
+from convnd_tasks.video_input import Look, Part, count_frames, looks, reporter, working_size
 from convnd_tasks.video_keeping import FrameStore, rounded
 from convnd_tasks.video_options import VideoOptions
 
 if TYPE_CHECKING:
     from convnd.io import Clip
 
-__all__ = ["Finished", "Part", "VideoTransfer", "even_fit"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Which frames of a clip are wanted, see `convnd.io.Clip.frames`."""
-
-    start: Fraction = Fraction(0)
-    end: Fraction | None = None
-    every: int = 1
+__all__ = ["Finished", "VideoTransfer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +54,6 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Look:
-    """A frame of the input, and what it has in common with those before."""
-
-    number: int
-    pts: int
-    name: str
-    content: Tensor
-    cut: bool
-    motions: Mapping[int, Motion]
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Walk:
     """Where an optimisation has ended."""
 
@@ -97,22 +72,6 @@ class _Past:
 
     contents: deque[Tensor] = field(default_factory=deque)
     values: deque[Tensor] = field(default_factory=deque)
-
-
-def even_fit(size: Sequence[int], longest: int) -> tuple[int, int]:
-    """The size of a result: never enlarged, both sides even, as codecs want them.
-
-    Args:
-        size: of the clip.
-        longest: the longest side at most; 0 leaves it as it is.
-
-    >>> even_fit((720, 1280), 512), even_fit((144, 176), 512), even_fit((33, 47), 0)
-    ((288, 512), (144, 176), (33, 47))
-    """
-    if longest == 0 or max(size) <= longest:
-        return size[0], size[1]
-    height, width = (max(2, 2 * round(each * longest / max(size) / 2)) for each in size)
-    return height, width
 
 
 class VideoTransfer:
@@ -158,23 +117,18 @@ class VideoTransfer:
             NumericalError: see `convnd.optimize.minimize`.
         """
         part = Part() if part is None else part
-        size = even_fit(clip.info.size, self.options.size)
-        if min(size) < SMALLEST:
-            raise InputFileError(
-                f"{clip.info.path}: expected frames of at least {SMALLEST} pixels along each side, "
-                f"got {size[1]}x{size[0]}; use a larger --size, or another clip"
-            )
+        size = working_size(clip, self.options.size)
         self._prepare(size, say)
         past = _Past()
-        total = _count(clip, part)
-        for look in ahead(lambda: self._looks(clip, part, size, store)):
+        total = count_frames(clip, part)
+        for look in ahead(lambda: looks(self.options, clip, part, size, store)):
             if look.cut:
                 past = _Past()
             kept = store.records.get((1, look.number))
             if kept is not None:
                 values = store.load(1, look.number)
             else:
-                report = _reporter(watch, look.number, total, self.options.passes)
+                report = reporter(watch, look.number, total, self.options.passes)
                 values, kept = self._frame(look, past, report)
                 if self.options.passes > 1:
                     store.keep(0, look.number, look.content, {})
@@ -221,7 +175,7 @@ class VideoTransfer:
                 if between is not None and later is not None and not cut_behind:
                     target, mask = warp(later, between.forward), between.seen_after
                     start = torch.where(mask > 0, (values + target) / 2, values)
-                    report = _reporter(watch, 2 * count - 1 - number, count, 2)
+                    report = reporter(watch, 2 * count - 1 - number, count, 2)
                     began = time.perf_counter()
                     walk = self._walk(content, start, target, mask, report)
                     values = walk.values
@@ -246,48 +200,8 @@ class VideoTransfer:
             self._evaluate = TiledEvaluation(self._tiler)
         self._terms = transfer.style_terms(styles, tiler=self._tiler)
 
-    def _looks(
-        self, clip: Clip, part: Part, size: tuple[int, int], store: FrameStore
-    ) -> Iterator[_Look]:
-        """Frames of the input with their flows; runs in a thread of its own."""
-        contents: deque[Tensor] = deque(maxlen=self.options.references[-1])
-        since = 0  # frames of this scene before the present one
-        began = time.perf_counter()
-        for number, frame in enumerate(clip.frames(part.start, part.end, part.every)):
-            values = frame.values
-            if tuple(values.shape[2:]) != size:
-                values = resize_nd(values, size, mode="linear", antialias=True)
-            content = rounded(values)
-            decoded = time.perf_counter()
-            motions: dict[int, Motion] = {}
-            record = store.records.get((1, number))
-            cut = number == 0
-            if record is not None:
-                cut = record["cut"]
-            elif number:
-                motions[1] = motion(contents[-1], content)
-                cut = is_cut(contents[-1], content, motions[1].seen_before)
-            since = 0 if cut else since + 1
-            if cut:
-                motions = {}
-            elif record is None and self.options.mode == "flow":
-                for back in self.options.references[1:]:
-                    if back <= since:
-                        motions[back] = motion(contents[-back], content)
-            yield _Look(
-                number=number,
-                pts=frame.pts,
-                name=frame.name,
-                content=content,
-                cut=cut,
-                motions=motions,
-                seconds={"codec": decoded - began, "flow": time.perf_counter() - decoded},
-            )
-            contents.append(content)
-            began = time.perf_counter()
-
     def _frame(
-        self, look: _Look, past: _Past, report: Callable[[Step], None]
+        self, look: Look, past: _Past, report: Callable[[Step], None]
     ) -> tuple[Tensor, dict[str, Any]]:
         began = time.perf_counter()
         if past.values and self.options.mode == "flow":
@@ -383,38 +297,3 @@ def _references(motions: Mapping[int, Motion], values: Sequence[Tensor]) -> tupl
         target = torch.where(fresh > 0, warp(values[-back], between.backward), target)
         mask = mask + fresh
     return target, mask
-
-
-def _count(clip: Clip, part: Part) -> int | None:
-    info = clip.info
-    if info.frames is None:
-        return None
-    first, last = 0, info.frames
-    if info.rate is not None:
-        first = min(last, int(part.start * info.rate))
-        last = last if part.end is None else min(last, int(part.end * info.rate) + 1)
-    return max(1, -(-(last - first) // part.every))
-
-
-def _reporter(
-    watch: Callable[[Progress], None] | None, number: int, total: int | None, passes: int
-) -> Callable[[Step], None]:
-    """What tells of a step as one of a whole clip."""
-    frames = (total or number + 1) * passes
-
-    def report(step: Step) -> None:
-        if watch is not None:
-            watch(
-                Progress(
-                    step=number + 1,
-                    steps=max(frames, number + 1),
-                    scale=1,
-                    scales=1,
-                    done=min(1.0, number / frames),
-                    loss=step.loss,
-                    parts=step.parts,
-                    values=step.values,
-                )
-            )
-
-    return report
