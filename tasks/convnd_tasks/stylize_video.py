@@ -15,7 +15,6 @@ from convnd_tasks.video_options import MODES, VideoOptions
 if TYPE_CHECKING:
     from convnd.io import Clip
     from convnd_tasks.video_job import VideoJob, VideoOutcome
-    from convnd_tasks.video_keeping import FrameStore
 
 __all__ = ["open_video", "stylize_video", "work"]
 
@@ -331,12 +330,15 @@ def work(
                 watch=display.show,
                 tell=display.tell,
             )
-    except (KeyboardInterrupt, Stopped):
-        typer.echo(_how_to_go_on(store), err=True)
-        raise
-    except ConvndError as error:
-        if store.folder.exists() and not isinstance(error, UsageError):
-            typer.echo(_how_to_go_on(store), err=True)
+    except (KeyboardInterrupt, Stopped, ConvndError) as error:
+        if not store.finished:
+            store.close()
+        elif not isinstance(error, UsageError):
+            typer.echo(
+                f"{store.finished} finished frames are kept in {store.folder}; the same command "
+                "with --resume goes on",
+                err=True,
+            )
         raise
     _write_pictures(drawn, outcome, overwrite=overwrite or resume)
     if report is not None:
@@ -407,12 +409,6 @@ def _write_pictures(drawn: dict[str, Path], outcome: VideoOutcome, *, overwrite:
             data = course(outcome.records)
         with atomic_path(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(data)
-
-
-def _how_to_go_on(store: FrameStore) -> str:
-    folder = store.folder
-    done = len(list(folder.glob("frame-*.png")))
-    return f"{done} finished frames are kept in {folder}; the same command with --resume goes on"
 
 
 def _say(outcome: VideoOutcome) -> None:

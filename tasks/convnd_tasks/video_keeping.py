@@ -55,7 +55,7 @@ class FrameStore:
         Raises:
             OutputExistsError: there is kept work, and neither flag says what to do with it.
         """
-        if self._log.exists() and not (resume or overwrite):
+        if self.finished and not (resume or overwrite):
             raise OutputExistsError(
                 f"{self.folder}: expected no frames of an earlier run, got some; go on from them "
                 "(--resume), or begin anew (--overwrite)"
@@ -125,6 +125,11 @@ class FrameStore:
     def close(self) -> None:
         """Remove the folder: the work is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def finished(self) -> int:
+        """How many frames of the first pass lie there."""
+        return len(list(self.folder.glob("frame-*.png")))
 
     @property
     def _log(self) -> Path:
