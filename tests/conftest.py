@@ -13,7 +13,14 @@ import torch
 
 from convnd import cli
 from convnd.backbones import VGG, VGG19
-from convnd.losses import ContentLoss, Objective, StyleLoss, Term, TotalVariationLoss
+from convnd.losses import (
+    ContentLoss,
+    Objective,
+    StyleLoss,
+    TemporalLoss,
+    Term,
+    TotalVariationLoss,
+)
 from convnd.stats import STATISTICS
 
 # The tensors are small: a second thread would mostly wait for the first.
@@ -57,6 +64,7 @@ def make_objective(
             for name in layers
         ]
         terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0] * ndim)))
+        terms.append(Term("temporal", 0.5, TemporalLoss(content, style)))
         objective = Objective(net, terms)
         net.double()  # the objective casts to its precision; here the mathematics is tested
         return objective, x

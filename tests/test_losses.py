@@ -14,6 +14,7 @@ from convnd.losses import (
     ContentLoss,
     Objective,
     StyleLoss,
+    TemporalLoss,
     Term,
     TotalVariationLoss,
     total_variation,
@@ -170,3 +171,26 @@ def test_errors(generator: torch.Generator) -> None:
         with pytest.raises(UsageError, match="style: expected a finite weight of at least 0"):
             Term("style", weight, TotalVariationLoss([1.0]))
     assert INPUT not in net.layers
+
+
+def test_temporal_loss_by_hand() -> None:
+    # Two channels, three positions, the middle one not relied on and the last by half.
+    target = torch.tensor([[[1.0, 5.0, 2.0], [0.0, 5.0, 1.0]]])
+    mask = torch.tensor([[[1.0, 0.0, 0.5]]])
+    x = torch.tensor([[[3.0, 9.0, 1.0], [1.0, 9.0, 4.0]]], requires_grad=True)
+    loss = TemporalLoss(target, mask, reference=5.0)
+    value = loss.value(loss.sums(x))
+    value.backward()
+    # (2² + 1²) · 1 + (1² + 3²) · ½ = 10, over 3 positions and the reference 5
+    assert value.item() == pytest.approx(10 / 15)
+    wanted = torch.tensor([[[2 * 2.0, 0.0, -1.0], [2 * 1.0, 0.0, 3.0]]]) / 15
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, wanted)
+    tiles = [slice(0, 2), slice(2, None)]
+    parts = [loss.sums(x[..., tile].detach(), [tile]) for tile in tiles]
+    total = Sums(parts[0].total + parts[1].total, parts[0].count + parts[1].count)
+    assert loss.value(total).item() == pytest.approx(10 / 15)
+    with pytest.raises(ShapeError, match="expected a mask"):
+        TemporalLoss(target, mask[..., :2])
+    with pytest.raises(ShapeError, match=r"expected values \(1, 2, 3\) as the target's"):
+        loss.sums(x[..., :2])

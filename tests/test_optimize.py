@@ -88,7 +88,7 @@ def test_evaluation_is_the_objective_and_its_gradient(make_objective: MakeObject
         above, below = (evaluate_whole(objective, x + sign * change).loss for sign in (1, -1))
         slope = (above - below) / (2 * step)
         assert found.gradient[place].item() == pytest.approx(slope, rel=1e-4)
-    assert set(found.parts) == {"content", "style", "smooth"}
+    assert set(found.parts) == {"content", "style", "smooth", "temporal"}
     assert sum(found.parts.values()) == pytest.approx(found.loss)
 
 

@@ -39,6 +39,20 @@ SCRIPTS = {
         "--json",
         "out.json",
     ],
+    "benchmarks/video.py": [
+        *[
+            "--frames",
+            "2",
+            "--size",
+            "48",
+            "--steps",
+            "2",
+            "--style",
+            "cells",
+            "--json",
+            "out.json",
+        ],
+    ],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
     "benchmarks/known_answer_volumes.py": ["--size", "48", "--steps", "1"],
 }

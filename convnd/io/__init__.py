@@ -15,11 +15,13 @@ from convnd.io import (
     itk,
     nifti,
     table,
+    video,
     wav,
     wfdb_record,
 )
 from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.atomic import beside, free_path
+from convnd.io.clip import CLIP_SUFFIXES, Clip, ClipFrame, ClipInfo, ColorTags, is_clip, open_clip
 from convnd.io.crop import crop
 from convnd.io.formats import (
     Format,
@@ -31,23 +33,36 @@ from convnd.io.formats import (
     suffixes,
     write,
 )
+from convnd.io.sequence import check_sequence_output, write_sequence
 from convnd.io.stored import as_stored
+from convnd.io.video_write import check_clip_output, write_clip
 
 __all__ = [
+    "CLIP_SUFFIXES",
+    "Clip",
+    "ClipFrame",
+    "ClipInfo",
+    "ColorTags",
     "Format",
     "anatomical_axes",
     "as_stored",
     "beside",
+    "check_clip_output",
     "check_output",
+    "check_sequence_output",
     "crop",
     "free_path",
     "grid_affine",
+    "is_clip",
     "is_written",
+    "open_clip",
     "read",
     "register",
     "spatial_dims",
     "suffixes",
     "write",
+    "write_clip",
+    "write_sequence",
 ]
 
 for _entry in (
@@ -61,5 +76,6 @@ for _entry in (
     *edf.FORMATS,
     *wav.FORMATS,
     *dicom_waveform.FORMATS,
+    *video.FORMATS,
 ):
     register(_entry)

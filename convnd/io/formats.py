@@ -33,6 +33,7 @@ __all__ = [
     "Format",
     "Reader",
     "Writer",
+    "check_file",
     "check_output",
     "check_positions",
     "decoding",
@@ -171,7 +172,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid
     """
     entry = _readable(path)
     if not entry.folder:
-        _check_file(path)
+        check_file(path)
     return entry.read(Path(path), max_pixels=max_pixels)
 
 
@@ -338,7 +339,12 @@ def _writable(path: str | os.PathLike[str]) -> tuple[Format, Writer]:
     return entry, entry.write
 
 
-def _check_file(path: str | os.PathLike[str]) -> None:
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no ordinary file with something in it, before a library opens it.
+
+    Raises:
+        InputFileError: missing, empty, a folder, a device, or not to be read.
+    """
     name = f"read {path}"
     try:
         status = Path(path).stat()

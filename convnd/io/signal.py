@@ -163,7 +163,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def optional(package: str, what: str) -> Any:
+def optional(package: str, what: str, extra: str = "signals") -> Any:
     """A package that only some formats need.
 
     Raises:
@@ -175,7 +175,7 @@ def optional(package: str, what: str) -> Any:
     except ImportError as error:
         raise DependencyError(
             f"{what}: expected the package {package.split('.')[0]}, got none installed; "
-            'pip install "convnd-toolkit[signals]"'
+            f'pip install "convnd-toolkit[{extra}]"'
         ) from error
 
 

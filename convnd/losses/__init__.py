@@ -1,4 +1,4 @@
-"""Content, style and smoothness losses, and the objective that they add up to."""
+"""Content, style, smoothness and temporal losses, and the objective that they add up to."""
 
 from convnd.losses.base import (
     INPUT,
@@ -14,6 +14,7 @@ from convnd.losses.content import ContentLoss, ContentSource
 from convnd.losses.objective import Objective
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
 from convnd.losses.style import StyleLoss
+from convnd.losses.temporal import TemporalLoss
 
 __all__ = [
     "INPUT",
@@ -23,6 +24,7 @@ __all__ = [
     "Loss",
     "Objective",
     "StyleLoss",
+    "TemporalLoss",
     "Term",
     "TotalVariationLoss",
     "Window",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from convnd.losses import Objective
 from convnd.optimize.evaluate import Evaluate, evaluate_whole
 from convnd.registry import Registry
 
-__all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize"]
+__all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize", "settled"]
 
 Make = Callable[[Tensor, float], torch.optim.Optimizer]
 
@@ -181,6 +181,25 @@ def minimize(
         x.grad = gradient.clone()  # optimisers may write into it
         # torch's L-BFGS asks for the loss through a closure, and asks once with max_iter=1.
         descend.step(lambda loss=loss: loss)  # type: ignore[misc]
+
+
+def settled(losses: Sequence[float], *, over: int, tolerance: float) -> bool:
+    """Whether a walk has come to rest: over its last steps the loss fell by too little.
+
+    Args:
+        losses: at every step so far, the start first.
+        over: how many steps are looked back.
+        tolerance: the relative decrease over them below which a walk rests.
+
+    >>> settled([8.0, 4.0, 2.0, 1.99], over=1, tolerance=0.01)
+    True
+    >>> settled([8.0, 4.0, 2.0, 1.99], over=2, tolerance=0.01)
+    False
+    """
+    if len(losses) <= over:
+        return False
+    before = losses[-1 - over]
+    return before - min(losses[-over:]) < tolerance * abs(before)
 
 
 def _as_dict(step: Step) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -30,6 +30,7 @@ __all__ = [
     "Quiet",
     "Rate",
     "numbers",
+    "whole_numbers",
     "with_flags",
     "words",
 ]
@@ -49,7 +50,7 @@ Dim = Annotated[
     typer.Option(
         "--dim",
         min=1,
-        help="Number of spatial axes: 1 signals, 2 images, 3 volumes. "
+        help="Number of spatial axes: 1 signals, 2 images, 3 volumes and clips. "
         "Inferred from the files when left out.",
         show_default=False,
     ),
@@ -96,7 +97,10 @@ class Flag:
 
 
 def with_flags(
-    options: type[Any], *, others: Mapping[int, Mapping[str, Any]] | None = None
+    options: type[Any],
+    *,
+    others: Mapping[int, Mapping[str, Any]] | None = None,
+    without: Collection[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator for commands: every field of ``options`` with a `Flag` becomes one of theirs.
 
@@ -107,12 +111,13 @@ def with_flags(
     Args:
         options: a dataclass whose fields have defaults.
         others: defaults of single numbers of spatial axes, named in the help.
+        without: fields that this command does not offer.
     """
     found = {
         name: (hint, flag)
         for name, hint in get_type_hints(options, include_extras=True).items()
         for flag in get_args(hint)[1:]
-        if isinstance(flag, Flag)
+        if isinstance(flag, Flag) and name not in without
     }
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
 
@@ -193,8 +198,11 @@ def _text(default: Any) -> str:
 def _parsed(name: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
+    option = f"--{name.replace('_', '-')}"
     if get_args(kind)[0] is float:
-        return numbers(f"--{name.replace('_', '-')}", value)
+        return numbers(option, value)
+    if get_args(kind)[0] is int:
+        return whole_numbers(option, value)
     return () if value == "none" else words(value)
 
 
@@ -218,4 +226,18 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
     except ValueError:
         raise UsageError(
             f"{option}: expected numbers with commas between, got {text!r}; for example 2,1"
+        ) from None
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """The whole numbers between commas.
+
+    Raises:
+        UsageError: some of them are none; the message names the option.
+    """
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError:
+        raise UsageError(
+            f"{option}: expected whole numbers with commas between, got {text!r}; for example 1,4"
         ) from None

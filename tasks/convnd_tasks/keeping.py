@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["Keeping"]
+__all__ = ["FREE", "Keeping"]
 
-_FREE = ("tile", "memory")
+FREE = ("tile", "memory")
 """Options that change how the work is done and not what comes out."""
 
 
@@ -51,7 +51,7 @@ class Keeping:
 
         if not (resume or self.every):
             return None
-        kept = {name: value for name, value in options.record().items() if name not in _FREE}
+        kept = {name: value for name, value in options.record().items() if name not in FREE}
         values = [prepared.content, prepared.start, *prepared.styles]
         self._mark = fingerprint([__version__, dim, kept, prepared.size, prepared.spacing, *values])
         if not (resume and self.path.exists()):

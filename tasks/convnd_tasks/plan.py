@@ -19,7 +19,7 @@ from convnd_tasks.options import StyleOptions
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["Plan", "infer_dim", "make_plan", "open_input", "suffixed", "with_rate"]
+__all__ = ["Plan", "infer_dim", "is_film", "make_plan", "open_input", "suffixed", "with_rate"]
 
 # Longest axis of the built-in demo: a minute on two cores.
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}  # 0: its own
@@ -177,6 +177,20 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
             "that tells; add --dim"
         )
     return dim
+
+
+def is_film(name: str, dim: int | None) -> bool:
+    """Whether an input is a clip: its frames are looked at one by one, by other commands' means.
+
+    Args:
+        name: path, or name of a sample.
+        dim: number of spatial axes as asked for, or None; a GIF is a picture unless it is 3.
+
+    >>> is_film("a.mp4", None), is_film("a.gif", None), is_film("a.gif", 3), is_film("a.nii", 3)
+    (True, False, True, False)
+    """
+    suffix = Path(name).suffix.lower()
+    return suffix in io.CLIP_SUFFIXES and (dim == 3 or (dim is None and suffix != ".gif"))
 
 
 def suffixed(names: Sequence[str | None]) -> list[Path]:

@@ -228,7 +228,7 @@ class StyleTransfer:
                 passed += count
                 continue
             fine = None if content is None else self._resized(content, extent)
-            references = [self._style_at(style, extent, grid) for style in styles]
+            references = [self.style_at(style, extent, grid) for style in styles]
             walked = None
             if resume is not None:  # the walk brings its iterate with it
                 walked, resume = resume["walk"], None
@@ -279,6 +279,8 @@ class StyleTransfer:
         *,
         tiler: Tiler | None = None,
         keep: bool = True,
+        style_terms: Sequence[Term] | None = None,
+        also: Sequence[Term] = (),
     ) -> Objective:
         """The objective at one size, its targets computed.
 
@@ -288,11 +290,11 @@ class StyleTransfer:
             spacing: distance between samples along each axis.
             tiler: cuts what is too large to be looked at in one piece; None leaves all whole.
             keep: whether the content's features are kept, and not made again for every tile.
+            style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
+            also: further terms.
         """
         options = self.options
         tiler = Tiler() if tiler is None else tiler
-        weights = options.blend or (1.0,) * len(styles)
-        shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
         terms: list[Term] = []
         with torch.no_grad():
             if content is not None and options.content_weight > 0:
@@ -305,28 +307,43 @@ class StyleTransfer:
                     )
                     for name in options.content_layers
                 ]
-            if options.style_weight > 0:
-                targets = self._style_targets(styles, weights, tiler)
-                terms += [
-                    Term(
-                        "style",
-                        options.style_weight * share / sum(shares),
-                        StyleLoss(
-                            targets[name],
-                            layer=name,
-                            statistic=options.statistic,
-                            normalization=options.normalization,
-                        ),
-                    )
-                    for name, share in zip(options.style_layers, shares, strict=True)
-                ]
-        if options.fact_weight > 0:
-            terms += self._facts(styles, weights)
+        terms += self.style_terms(styles, tiler=tiler) if style_terms is None else style_terms
         if options.smoothness > 0:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("smoothness", options.smoothness, smooth))
-        return Objective(self.backbone, terms, precision=self.precision)
+        return Objective(self.backbone, [*terms, *also], precision=self.precision)
+
+    def style_terms(self, styles: Sequence[Tensor], *, tiler: Tiler | None = None) -> list[Term]:
+        """The terms that know the styles alone; they serve any number of contents of one size.
+
+        Args:
+            styles: ``(1, C, *S_i)`` each, at the size of their use, see `style_at`.
+            tiler: see `objective`.
+        """
+        options = self.options
+        weights = options.blend or (1.0,) * len(styles)
+        shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
+        terms: list[Term] = []
+        if options.style_weight > 0:
+            with torch.no_grad():
+                targets = self._style_targets(styles, weights, Tiler() if tiler is None else tiler)
+            terms += [
+                Term(
+                    "style",
+                    options.style_weight * share / sum(shares),
+                    StyleLoss(
+                        targets[name],
+                        layer=name,
+                        statistic=options.statistic,
+                        normalization=options.normalization,
+                    ),
+                )
+                for name, share in zip(options.style_layers, shares, strict=True)
+            ]
+        if options.fact_weight > 0:
+            terms += self._facts(styles, weights)
+        return terms
 
     def _content_targets(
         self, content: Tensor, tiler: Tiler, keep: bool
@@ -407,7 +424,16 @@ class StyleTransfer:
             for each in style.shape[2:]
         ]
 
-    def _style_at(self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None) -> Tensor:
+    def style_at(
+        self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None = None
+    ) -> Tensor:
+        """A style at the size at which it is compared with a result.
+
+        Args:
+            style: ``(1, C, *S_i)``.
+            extent: of the result.
+            grid: the result's own extent, where styles are sampled as it is (see `run`).
+        """
         return self._resized(style, self._style_extent(style, extent, grid))
 
     def _start(

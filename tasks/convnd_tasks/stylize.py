@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -99,13 +100,29 @@ def stylize(
     convnd stylize photo.jpg painting.jpg
     """
     from convnd_tasks.job import Job
-    from convnd_tasks.plan import make_plan
+    from convnd_tasks.plan import is_film, make_plan
     from convnd_tasks.weights import ensure
 
     start = given.pop("start", None)
     start_file = start if start not in STARTS and Path(start or "").suffix else None
     if start is not None and start_file is None:
         given["start"] = start
+    if files and is_film(files[0], dim):
+        if texture or save_every or paper is not None or start_file is not None:
+            raise UsageError(
+                "stylize: expected a clip with none of --texture, --save-every, --paper and "
+                "--start FILE, got one of them; leave it out"
+            )
+        _film(
+            files,
+            given,
+            output,
+            overwrite=overwrite,
+            resume=resume,
+            quiet=quiet,
+            metadata=metadata,
+        )
+        return
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
     options = StyleOptions.for_dim(plan.dim, **{"size": plan.size, **given})
     if texture and options.colors != StyleOptions.colors:
@@ -127,6 +144,28 @@ def stylize(
         rate=rate,
         drawing=drawing,
     )
+
+
+def _film(
+    files: list[str],
+    given: Mapping[str, Any],
+    output: Path | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    quiet: bool,
+    metadata: bool,
+) -> None:
+    """A clip, as ``convnd stylize-video`` does it."""
+    from convnd_tasks.stylize_video import work
+    from convnd_tasks.video_job import VideoJob
+    from convnd_tasks.video_options import VideoOptions
+    from convnd_tasks.weights import ensure
+
+    options = VideoOptions.for_dim(2, **given)
+    ensure(options.backbone, quiet=quiet)
+    job = VideoJob(options, record=metadata)
+    work(files, job, output, overwrite=overwrite, resume=resume, quiet=quiet)
 
 
 def _drawing(plan: Plan, paper: Path | None, *, demo: bool, overwrite: bool) -> Path | None:

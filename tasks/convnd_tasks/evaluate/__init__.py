@@ -6,6 +6,7 @@ The shell is here; what is measured is a module per kind of data, see
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,19 +45,26 @@ def evaluate(
     import json
 
     from convnd_tasks.evaluate.measure import as_json, evaluator_for
-    from convnd_tasks.plan import infer_dim, open_input, suffixed
+    from convnd_tasks.plan import infer_dim, is_film, open_input, suffixed
+
+    def show(measures: Sequence[Measure]) -> None:
+        if json_:
+            typer.echo(json.dumps(as_json(measures), indent=2))
+        else:
+            _table(measures)
 
     styles = style or []
+    if is_film(content, dim) or (Path(content).is_dir() and is_film(result, dim)):
+        from convnd_tasks.evaluate.clips import measure_files
+
+        show(measure_files(content, result, styles))
+        return
     axes = infer_dim(suffixed([content, result, *styles]), dim)
     find = evaluator_for(axes)
     before = open_input(content, axes, role="content", seed=0, rate=rate)
     after = open_input(result, axes, role="content", seed=0, rate=rate)
     references = [open_input(name, axes, role="style", seed=0, rate=rate) for name in styles]
-    measures = find(before, after, references)
-    if json_:
-        typer.echo(json.dumps(as_json(measures), indent=2))
-    else:
-        _table(measures)
+    show(find(before, after, references))
 
 
 def _table(measures: Sequence[Measure]) -> None:

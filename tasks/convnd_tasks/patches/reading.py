@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,9 +13,10 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
+from convnd_tasks.ahead import ahead
 from convnd_tasks.arrays import value_range
 
-__all__ = ["CHANNEL", "Input", "ahead", "opened", "read_fields", "scaled"]
+__all__ = ["CHANNEL", "Input", "opened", "read_ahead", "read_fields", "scaled"]
 
 T = TypeVar("T")
 
@@ -86,41 +85,16 @@ def read_fields(
     ]
 
 
-def ahead(
+def read_ahead(
     inputs: Iterable[Input], read: Callable[[Input], T], depth: int = 2
 ) -> Iterator[tuple[Input, T | ConvndError]]:
     """Inputs with what ``read`` makes of them or the error it raised, made in a thread ahead."""
-    line: queue.Queue[tuple[Input, T | ConvndError] | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
 
-    def put(entry: tuple[Input, T | ConvndError] | BaseException | None) -> None:
-        while not stop.is_set():
+    def make() -> Iterator[tuple[Input, T | ConvndError]]:
+        for item in inputs:
             try:
-                line.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+                yield item, read(item)
+            except ConvndError as error:
+                yield item, error
 
-    def work() -> None:
-        try:
-            for item in inputs:
-                if stop.is_set():
-                    return
-                try:
-                    put((item, read(item)))
-                except ConvndError as error:
-                    put((item, error))
-            put(None)
-        except BaseException as error:  # the caller's iterator; raised where it is waited for
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (entry := line.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry
-    finally:
-        stop.set()
-        thread.join()
+    return ahead(make, depth)

@@ -15,7 +15,7 @@ from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
 from convnd.shapes import ReceptiveField
-from convnd_tasks.patches.reading import CHANNEL, Input, ahead, opened, read_fields, scaled
+from convnd_tasks.patches.reading import CHANNEL, Input, opened, read_ahead, read_fields, scaled
 from convnd_tasks.patches.top import Best, peaks
 from convnd_tasks.patches.units import check_units, fields_of
 
@@ -225,7 +225,7 @@ def find_patches(
                     f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower layers"
                 )
 
-    for item, read in ahead(inputs, lambda item: read_fields(item, network, size, scale)):
+    for item, read in read_ahead(inputs, lambda item: read_fields(item, network, size, scale)):
         if isinstance(read, ConvndError):
             found.failed[item.name] = read
         else:

@@ -6,11 +6,15 @@ is exact wherever nothing is uncovered.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convnd.io.clip import SRGB_TRANSFER
 from convnd_tasks.samples.easel import Easel
 from convnd_tasks.samples.fields import Array
 from convnd_tasks.samples.sample import Sample, as_grid
@@ -18,8 +22,9 @@ from convnd_tasks.samples.scenes import paint_punt, paint_town
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
+    from convnd.io import ClipFrame
 
-__all__ = ["CONTENTS", "FRAME_RATE", "film"]
+__all__ = ["CONTENTS", "FRAME_RATE", "FilmClip", "film"]
 
 FRAME_RATE = 25.0
 
@@ -61,6 +66,48 @@ def film(shape: tuple[int, int, int], seed: int) -> tuple[Array, NDArray[np.int6
         if t < frames - 1:
             flow[t, 1] = np.where(near > 0.5, boat, np.where(hidden > 0.5, town, clouds))
     return np.clip(film_, 0, 1), flow
+
+
+class FilmClip:
+    """The film as a clip, see `convnd.io.Clip`.
+
+    Args:
+        shape: ``(T, H, W)``.
+        seed: of the scene.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], seed: int = 0) -> None:
+        from convnd import io
+
+        rate = Fraction(FRAME_RATE)
+        self._shape, self._seed = shape, seed
+        self.damage = ""
+        self.info = io.ClipInfo(
+            path=Path("clip"),
+            size=shape[1:],
+            time_base=1 / rate,
+            rate=rate,
+            frames=shape[0],
+            colors=io.ColorTags(full_range=True, primaries=1, transfer=SRGB_TRANSFER, matrix=0),
+        )
+
+    def frames(
+        self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
+    ) -> Iterator[ClipFrame]:
+        """See `convnd.io.Clip.frames`."""
+        import torch
+
+        from convnd import io
+
+        frames, _ = film(self._shape, self._seed)
+        base = self.info.time_base
+        wanted = [
+            t
+            for t in range(self._shape[0])
+            if t * base >= start and (end is None or t * base < end)
+        ]
+        for t in wanted[::every]:
+            yield io.ClipFrame(t, torch.from_numpy(np.ascontiguousarray(frames[None, :, t])))
 
 
 def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001

@@ -1,0 +1,175 @@
+"""Clips as folders of numbered pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from convnd.errors import InputFileError, OutputExistsError, OutputFileError
+from convnd.io.atomic import check_target, reason
+from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
+from convnd.io.formats import find_format, read, write
+from convnd.io.video import MAX_FRAME
+
+__all__ = ["FolderClip", "check_sequence_output", "numbered", "write_sequence"]
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Pictures of a folder whose names end in a number, in the order of the numbers.
+
+    Hidden files and those of other kinds do not count.
+
+    Raises:
+        InputFileError: the folder cannot be listed, or two pictures have one number.
+    """
+    try:
+        names = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputFileError(
+            f"read {folder}: expected a folder that can be listed, got '{reason(error)}'; check it"
+        ) from error
+    found: dict[int, Path] = {}
+    for path in names:
+        number = re.search(r"([0-9]+)$", path.stem)
+        kind = find_format(path)
+        if number is None or kind is None or kind.spatial_dims != 2 or path.name.startswith("."):
+            continue
+        at = int(number[1])
+        if at in found:
+            raise InputFileError(
+                f"read {folder}: expected one picture for each number, got {found[at].name} and "
+                f"{path.name}; remove one"
+            )
+        found[at] = path
+    return [found[at] for at in sorted(found)]
+
+
+class FolderClip:
+    """A folder of numbered pictures, see `convnd.io.clip.Clip`.
+
+    Args:
+        folder: with at least one picture whose name ends in a number.
+        rate: frames per second.
+
+    Raises:
+        InputFileError: no such picture, or the first cannot be read.
+    """
+
+    def __init__(self, folder: Path, *, rate: Fraction) -> None:
+        self._files = numbered(folder)
+        self.damage = ""
+        if not self._files:
+            raise InputFileError(
+                f"read {folder}: expected pictures whose names end in a number, as "
+                "frame-0001.png, got none; give another folder"
+            )
+        first = read(self._files[0], max_pixels=MAX_FRAME)
+        self.info = ClipInfo(
+            path=folder,
+            size=(first.shape[0], first.shape[1]),
+            time_base=1 / rate,
+            rate=rate,
+            frames=len(self._files),
+            colors=ColorTags(True, 1, SRGB_TRANSFER, 0),
+        )
+
+    def frames(
+        self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
+    ) -> Iterator[ClipFrame]:
+        """See `convnd.io.clip.Clip.frames`; pictures that cannot be read are left out."""
+        self.damage = ""
+        lost = 0
+        times = [number * self.info.time_base for number in range(len(self._files))]
+        wanted = [
+            number for number, at in enumerate(times) if at >= start and (end is None or at < end)
+        ]
+        for number in wanted[::every]:
+            path = self._files[number]
+            try:
+                grid = read(path, max_pixels=MAX_FRAME)
+            except InputFileError:
+                lost += 1
+                self.damage = f"{lost} damaged frames were left out"
+                continue
+            if grid.shape != self.info.size:
+                raise InputFileError(
+                    f"read {path}: expected frames of {self.info.size[1]}x{self.info.size[0]} as "
+                    f"the first, got {grid.shape[1]}x{grid.shape[0]}; bring all to one size"
+                )
+            if "alpha" in grid.header:
+                raise InputFileError(
+                    f"read {path}: expected opaque frames, got transparency; put it on a "
+                    "background first"
+                )
+            yield ClipFrame(number, grid.values, path.name)
+
+
+def write_sequence(
+    folder: Path,
+    frames: Iterable[ClipFrame],
+    *,
+    overwrite: bool = False,
+    record: Mapping[str, str] | None = None,
+) -> int:
+    """Write frames as PNG files into a folder, which appears when all are there.
+
+    Args:
+        folder: new or empty; with ``overwrite`` files in it that have the same names are replaced,
+            one by one.
+        frames: keep their names, with ``.png``; those without are numbered from 1.
+        overwrite: whether the folder may hold something.
+        record: see `convnd.io.write`.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        OutputExistsError: there is something in the folder and ``overwrite`` is false.
+        OutputFileError: it cannot be written there.
+    """
+    from convnd.grid import Grid
+
+    check_sequence_output(folder, overwrite=overwrite)
+    into = folder if folder.exists() else folder.with_name(f".convnd-{os.urandom(6).hex()}")
+    count = 0
+    try:
+        into.mkdir(exist_ok=True)
+        for count, frame in enumerate(frames, 1):
+            name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
+            grid = Grid(values=frame.values.clamp(0, 1), axes=("y", "x"), channels=("R", "G", "B"))
+            write(into / name, grid, overwrite=overwrite, record=record)
+        if into != folder:
+            into.rename(folder)
+    except OSError as error:
+        if isinstance(error, OutputFileError | OutputExistsError | InputFileError):
+            raise
+        raise OutputFileError(
+            f"write {folder}: expected a folder that takes new files, got '{reason(error)}'; "
+            "choose another"
+        ) from error
+    finally:
+        if into != folder:
+            shutil.rmtree(into, ignore_errors=True)
+    return count
+
+
+def check_sequence_output(folder: Path, *, overwrite: bool = False) -> None:
+    """Prove, before any work, that a folder of pictures can be written here.
+
+    Raises:
+        OutputExistsError: there is something in it and ``overwrite`` is false.
+        OutputFileError: it cannot be written there.
+    """
+    if folder.is_dir():
+        if not overwrite and any(folder.iterdir()):
+            raise OutputExistsError(
+                f"write {folder}: expected a new or empty folder, got one with files in it; choose "
+                "another name, or replace them (--overwrite)"
+            )
+        check_target(folder / ".convnd-test", overwrite=True)
+        return
+    check_target(folder, overwrite=False)

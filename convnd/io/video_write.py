@@ -1,0 +1,315 @@
+"""Clips written frame by frame: the source's times and tags, its sound copied as it is.
+
+The suffix selects container and codec, see `CODECS`. Frames are encoded as they come; the file
+appears whole or not at all. Audio packets are copied byte by byte, shifted with the frames where a
+clip does not start at its beginning. Matroska and WebM keep times in milliseconds, GIF in
+hundredths of a second: there, and only there, times are rounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import NumericalError, OutputFileError, UsageError
+from convnd.io.atomic import atomic_path, check_target, reason
+from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
+from convnd.io.video import EXACT, matrix_code, pyav
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CODECS", "check_clip_output", "encode", "write_clip"]
+
+CODECS: Mapping[str, tuple[str, str, int | None]] = {
+    ".mp4": ("mp4", "libx264", 18),
+    ".m4v": ("mp4", "libx264", 18),
+    ".mkv": ("matroska", "libx264", 18),
+    ".webm": ("webm", "libvpx-vp9", 24),
+    ".gif": ("gif", "gif", None),
+}
+"""Container, codec and default constant rate factor of each suffix; smaller factors keep more."""
+
+_RGB = 0
+_GIF_PALETTE = (
+    ("split", ""),
+    ("palettegen", "stats_mode=single"),  # of each frame, so that frames can go as they come
+    ("paletteuse", "new=1"),
+)
+
+
+def check_clip_output(
+    path: Path, info: ClipInfo, *, overwrite: bool = False, audio: bool = True
+) -> None:
+    """Prove, before any work, that a clip can be written here.
+
+    Args:
+        path: the output to be.
+        info: of the clip that it is made from.
+        overwrite: whether an existing file may be replaced.
+        audio: whether its sound is to be copied.
+
+    Raises:
+        UsageError: no clip is written under its suffix, or its container does not hold the sound
+            or the shape of the pixels.
+        OutputExistsError: it exists and ``overwrite`` is false.
+        OutputFileError: its folder takes no new files.
+        DependencyError: PyAV is missing.
+    """
+    kind = _kind(path)
+    check_target(path, overwrite=overwrite)
+    if kind == "webm" and info.aspect != 1:  # VP9 has no place for it, nor PyAV the container's
+        raise UsageError(
+            f"write {path}: expected square pixels for WebM, got {info.aspect}; choose .mp4 or .mkv"
+        )
+    if not audio or kind == "gif":
+        return
+    with pyav().open(io.BytesIO(), "w", format=kind) as container:
+        held = container.supported_codecs
+    for codec in info.audio:
+        if codec not in held:
+            raise UsageError(
+                f"write {path}: expected sound that {kind} holds, got {codec}; choose .mkv, or "
+                "leave it out (--no-audio)"
+            )
+
+
+def write_clip(
+    path: Path,
+    info: ClipInfo,
+    frames: Iterable[ClipFrame],
+    *,
+    overwrite: bool = False,
+    crf: int | None = None,
+    audio: bool = True,
+    end: Fraction | None = None,
+    record: Mapping[str, str] | None = None,
+) -> int:
+    """Write a clip so that its file appears whole or not at all; see `encode`.
+
+    Raises:
+        ConvndError: see `check_clip_output` and `encode`; what ``frames`` raises passes unchanged.
+    """
+    check_clip_output(path, info, overwrite=overwrite, audio=audio)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        return encode(temporary, info, frames, crf=crf, audio=audio, end=end, record=record)
+
+
+def encode(
+    path: Path,
+    info: ClipInfo,
+    frames: Iterable[ClipFrame],
+    *,
+    crf: int | None = None,
+    audio: bool = False,
+    end: Fraction | None = None,
+    record: Mapping[str, str] | None = None,
+) -> int:
+    """Encode frames as they come into a file that may exist.
+
+    Args:
+        path: its suffix selects the codec.
+        info: of the clip that the frames were made from: times, aspect, tags, sound.
+        frames: any size, the same for all; times in ticks of ``info.time_base``.
+        crf: constant rate factor; None takes the codec's own, see `CODECS`.
+        audio: copy the sound of ``info.path``.
+        end: seconds after the first frame, where the sound is to end; None is its own end.
+        record: how the result was made; kept as the comment of the container.
+
+    Returns:
+        How many frames were written.
+
+    Raises:
+        OutputFileError: the encoder or the disk refuses.
+        UsageError: no clip is written under this suffix.
+        NumericalError: values are not finite.
+    """
+    av = pyav()
+    kind = _kind(path)
+    count = 0
+    try:
+        with contextlib.ExitStack() as stack:
+            # The beginnings of streams are rounded to this.
+            ticks = math.lcm(info.time_base.denominator, 48000)
+            options = {"movie_timescale": str(min(ticks, 2**31 - 1))} if kind == "mp4" else {}
+            out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
+            if record:
+                out.metadata["comment"] = json.dumps(dict(record))
+            video: _Video | None = None
+            sound: _Sound | None = None
+            origin = 0
+            for frame in frames:
+                if video is None:
+                    # A part of a clip begins at 0, the whole where it did.
+                    origin = frame.pts if frame.pts > info.start or kind == "gif" else 0
+                    video = _Video(av, out, kind, path, info, frame.values, crf)
+                    if audio and info.audio and kind != "gif":
+                        source = stack.enter_context(av.open(str(info.path)))
+                        sound = _Sound(source, out, info, origin, end)
+                if sound is not None:
+                    sound.until(frame.pts * info.time_base)
+                video.add(frame.pts - origin, frame.values)
+                count += 1
+            if video is None:
+                raise OutputFileError(f"write {path}: expected at least one frame, got none")
+            video.close()
+            if sound is not None:
+                sound.until(None)
+    except av.error.FFmpegError as error:
+        raise OutputFileError(
+            f"write {path}: expected to encode and store the clip, got '{reason(error)}'; choose "
+            "another folder or format"
+        ) from error
+    return count
+
+
+class _Video:
+    """The stream of pictures."""
+
+    def __init__(
+        self,
+        av: Any,
+        out: Any,
+        kind: str,
+        path: Path,
+        info: ClipInfo,
+        first: Tensor,
+        crf: int | None,
+    ) -> None:
+        _, codec, usual = CODECS[path.suffix.lower()]
+        self._av, self._out, self._info = av, out, info
+        height, width = first.shape[2:]
+        self._tags = info.colors
+        if info.colors.matrix == _RGB:  # pictures and GIF: tagged as what players take them for
+            self._tags = ColorTags(False, 1, SRGB_TRANSFER, 1)
+        even = height % 2 == 0 and width % 2 == 0
+        self._format = "bgra" if kind == "gif" else "yuv420p" if even else "yuv444p"
+        options = {} if usual is None else {"crf": str(usual if crf is None else crf)}
+        if codec == "libvpx-vp9":
+            options |= {"b": "0", "row-mt": "1", "cpu-used": "4"}
+        rate = info.rate or Fraction(25)
+        stream = out.add_stream(codec, rate=rate.limit_denominator(65535), options=options)
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "pal8" if kind == "gif" else self._format
+        context = stream.codec_context
+        context.time_base = Fraction(1, 100) if kind == "gif" else info.time_base
+        stream.time_base = context.time_base
+        context.sample_aspect_ratio = info.aspect
+        if kind != "gif":
+            context.color_range = {None: 0, False: 1, True: 2}[self._tags.full_range]
+            context.color_primaries = self._tags.primaries
+            context.color_trc = self._tags.transfer
+            context.colorspace = self._tags.matrix
+        self._stream = stream
+        self._graph = _palette_graph(av, width, height) if kind == "gif" else None
+
+    def add(self, pts: int, values: Tensor) -> None:
+        av, info = self._av, self._info
+        picture = av.VideoFrame.from_ndarray(_codes(values), format="rgb24")
+        if self._graph is not None:
+            picture.pts = pts
+            picture.time_base = info.time_base
+            self._graph.push(picture)
+            picture = self._graph.pull()
+            picture.pts = round(pts * info.time_base * 100)
+            picture.time_base = Fraction(1, 100)
+        else:
+            tags = self._tags
+            picture = picture.reformat(
+                format=self._format,
+                src_color_range=2,
+                interpolation=EXACT,
+                dst_colorspace=matrix_code(tags, picture.height),
+                dst_color_range=2 if tags.full_range else 1,
+            )
+            picture.colorspace, picture.color_trc = tags.matrix, tags.transfer
+            picture.color_primaries = tags.primaries
+            picture.pts, picture.time_base = pts, info.time_base
+        self._out.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        self._out.mux(self._stream.encode(None))
+
+
+class _Sound:
+    """Audio packets of another container, copied up to a time."""
+
+    def __init__(
+        self, source: Any, out: Any, info: ClipInfo, origin: int, end: Fraction | None
+    ) -> None:
+        self._streams = {
+            each.index: out.add_stream_from_template(each) for each in source.streams.audio
+        }
+        self._origin = origin * info.time_base
+        self._end = None if end is None else info.start * info.time_base + end
+        self._packets = source.demux(*source.streams.audio)
+        self._out = out
+        self._next: Any = None
+
+    def until(self, time: Fraction | None) -> None:
+        """Copy packets before ``time``; None is all that are left."""
+        while True:
+            packet = self._next if self._next is not None else next(self._packets, None)
+            self._next = None
+            if packet is None:
+                return
+            if packet.dts is None:
+                continue
+            at = packet.pts * packet.time_base
+            if self._origin and at < self._origin:
+                continue
+            if self._end is not None and at >= self._end:
+                continue
+            if time is not None and at >= time:
+                self._next = packet
+                return
+            if self._origin:
+                ticks = round(self._origin / packet.time_base)
+                packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+            packet.stream = self._streams[packet.stream.index]
+            self._out.mux(packet)
+
+
+def _palette_graph(av: Any, width: int, height: int) -> Any:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=width, height=height, format="rgb24", time_base=Fraction(1, 1000)
+    )
+    split, palette, use = (graph.add(*each) for each in _GIF_PALETTE)
+    sink = graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(use, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _codes(values: Tensor) -> Any:
+    import torch
+
+    planes = values[0].detach().to("cpu", torch.float32)
+    if not bool(planes.isfinite().all()):
+        raise NumericalError(
+            "write: expected finite values for a frame, got NaN or infinity; lower the step size "
+            "or check the input"
+        )
+    codes = planes.clamp(0, 1).mul(255).round_().to(torch.uint8)
+    return codes.permute(1, 2, 0).contiguous().numpy()
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in CODECS:
+        raise UsageError(
+            f"write {path}: expected a name ending in {', '.join(CODECS)}, got {path.name!r}; "
+            "choose one of these"
+        )
+    return CODECS[suffix][0]

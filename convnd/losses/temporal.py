@@ -1,0 +1,76 @@
+"""Coherence in time: how far the iterate is from what came before, moved to where it is now."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from convnd.errors import ShapeError
+from convnd.losses.base import INPUT, Window, own_extent, within
+from convnd.stats import Sums
+
+__all__ = ["TemporalLoss"]
+
+
+class TemporalLoss:
+    r"""Squared distance to a picture of values, where a mask says that it can be relied on.
+
+    .. math:: \frac{\sum_p m_p \lVert x_p - w_p \rVert^2}{P \cdot r}
+
+    with the target ``w``, the mask ``m``, ``P`` positions and the ``reference`` ``r``. For clips,
+    ``w`` is the result of an earlier frame, warped along the optical flow, and ``m`` is 0 where the
+    flow is covered or uncertain (Ruder et al., 2016, eq. 6, which has neither ``r`` nor the same
+    count: it divides by P · C).
+
+    Args:
+        target: ``(B, C, *S)``.
+        mask: ``(B, 1, *S)``, in ``[0, 1]``.
+        reference: divides the loss; the balanced objective gives the mean squared norm of the
+            target's values, so that the term is relative to its target's own energy.
+
+    Raises:
+        ShapeError: mask and target do not fit.
+
+    >>> loss = TemporalLoss(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]))
+    >>> loss.value(loss.sums(torch.tensor([[[4.0, 9.0]]]))).item()  # 3² of one of two positions
+    4.5
+    """
+
+    layer = INPUT
+    additive = True
+    linear = True
+    overlap = 0
+
+    def __init__(self, target: Tensor, mask: Tensor, *, reference: float = 1.0) -> None:
+        if mask.shape != (target.shape[0], 1, *target.shape[2:]):
+            raise ShapeError(
+                f"TemporalLoss: expected a mask {(target.shape[0], 1, *target.shape[2:])} for a "
+                f"target {tuple(target.shape)}, got {tuple(mask.shape)}; give one for each position"
+            )
+        self.target = target.detach()
+        self.mask = mask.detach().to(target.dtype)
+        self._reference = reference if reference > 0 else 1.0
+
+    def sums(self, features: Tensor, window: Window | None = None) -> Sums:
+        """Masked squared distance, a scalar.
+
+        Raises:
+            ShapeError: the iterate is of another shape than the target.
+        """
+        target, mask = self.target, self.mask
+        if window is not None:
+            target, mask = target[within(window)], mask[within(window)]
+        if features.shape != target.shape:
+            raise ShapeError(
+                f"TemporalLoss: expected values {tuple(target.shape)} as the target's, got "
+                f"{tuple(features.shape)}; bring both to one size"
+            )
+        difference = features - target.to(features.device)
+        total = torch.sum(mask.to(features.device) * difference * difference)
+        return Sums(total, math.prod(own_extent(features, window)))
+
+    def value(self, sums: Sums) -> Tensor:
+        """The loss, a scalar."""
+        return sums.total / (sums.count * self._reference)

@@ -1,0 +1,317 @@
+"""``convnd stylize-video``: a thin shell around `convnd_tasks.video_job`."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convnd.errors import ConvndError, Stopped, UsageError
+from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, with_flags
+from convnd_tasks.video_options import VideoOptions
+
+if TYPE_CHECKING:
+    from convnd.io import Clip
+    from convnd_tasks.video_job import VideoJob, VideoOutcome
+
+__all__ = ["open_video", "stylize_video", "work"]
+
+_PART = "Which frames"
+_DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
+# What clips cannot have, or where the name means something else.
+_NOT = ("colors", "start", "inflation")
+
+
+@with_flags(VideoOptions, without=_NOT)
+def stylize_video(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CLIP] [STYLE]...",
+            help="A clip (.mp4, .mov, .mkv, .webm, .avi, .gif, or a folder of numbered pictures), "
+            "and pictures or names of built-in ones as styles. Without any, a built-in demo.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="A clip (.mp4, .mkv, .webm, .gif), or a folder for pictures. Default: "
+            "<clip>_stylized here, of the clip's own kind.",
+            rich_help_panel=OUT,
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=63,
+            help="Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
+            rich_help_panel=OUT,
+            show_default=False,
+        ),
+    ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Copy the sound.", rich_help_panel=OUT)
+    ] = True,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Also <output>-sheet.png, -slit.png (one column over time) and -frames.png.",
+            rich_help_panel=OUT,
+        ),
+    ] = True,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
+    ] = None,
+    metadata: Metadata = True,
+    quiet: Quiet = False,
+    start: Annotated[
+        str, typer.Option(metavar="SECONDS", help="Begin there.", rich_help_panel=_PART)
+    ] = "0",
+    end: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS", help="End there.", rich_help_panel=_PART, show_default=False
+        ),
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Only each so-manieth frame.", rich_help_panel=_PART)
+    ] = 1,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FPS",
+            help="Frames per second of a folder of pictures, as 25 or 30000/1001. Default: 25.",
+            rich_help_panel=_PART,
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the frames that an interrupted run has kept.",
+            rich_help_panel=RUN,
+        ),
+    ] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Give a clip the style of a picture, without flicker; times and sound stay as they are.
+
+    convnd stylize-video clip.mp4 painting.jpg
+    """
+    from convnd_tasks.video_input import Part
+    from convnd_tasks.video_job import VideoJob
+    from convnd_tasks.weights import ensure
+
+    options = VideoOptions(**given)
+    ensure(options.backbone, quiet=quiet)
+    first, last = _seconds("--start", start), None if end is None else _seconds("--end", end)
+    if last is not None and last <= first:
+        raise UsageError(
+            f"--end: expected a time after --start, which is {start} s, got {end} s; correct it"
+        )
+    work(
+        list(files or []),
+        VideoJob(
+            options,
+            part=Part(start=first, end=last, every=every),
+            crf=crf,
+            audio=audio,
+            record=metadata,
+        ),
+        output,
+        overwrite=overwrite,
+        resume=resume,
+        pictures=pictures,
+        report=report,
+        quiet=quiet,
+        rate=None if rate is None else _seconds("--rate", rate),
+    )
+
+
+def work(
+    files: list[str],
+    job: VideoJob,
+    output: Path | None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    pictures: bool = True,
+    report: Path | None = None,
+    quiet: bool = False,
+    rate: Fraction | None = None,
+) -> None:
+    """Do what was asked for, and say so; also for ``convnd stylize`` when it is given a clip.
+
+    Args:
+        files: clip and styles; nothing is the built-in demo.
+        job: options, and how the result is written.
+        output: the result, or None for the default.
+        overwrite: replace existing results.
+        resume: go on from kept frames.
+        pictures: also write contact sheet, slit scan and the course of the work.
+        report: also write a report.
+        quiet: no progress bar.
+        rate: frames per second of a folder.
+
+    Raises:
+        ConvndError: see `convnd_tasks.video_job.VideoJob.run`.
+    """
+    from convnd import io
+    from convnd_tasks import samples
+    from convnd_tasks.plan import open_input
+    from convnd_tasks.report import check_report
+    from convnd_tasks.samples import clips
+    from convnd_tasks.stylize import Display
+    from convnd_tasks.video_job import VideoInputs
+    from convnd_tasks.video_keeping import FrameStore
+
+    clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate)
+    names = files[1:] or [samples.styles(2)[0]]
+    if len(files) == 1:
+        typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
+    target = output or _default(clip, demo=not files, resume=resume)
+    job.check(clip.info, target, overwrite=overwrite, resume=resume)
+    drawn = _drawn(target) if pictures else {}
+    for path in drawn.values():
+        io.check_output(path, overwrite=overwrite or resume)
+    if report is not None:
+        check_report(report, overwrite=overwrite or resume)
+    inputs = VideoInputs(
+        clip=clip,
+        styles=[open_input(name, 2, role="style", seed=job.options.seed) for name in names],
+        names=[clip.info.path.name, *names],
+    )
+    store = FrameStore(target)
+    try:
+        with Display(enabled=not quiet and sys.stderr.isatty()) as display:
+            outcome = job.run(
+                inputs,
+                target,
+                overwrite=overwrite,
+                resume=resume,
+                watch=display.show,
+                tell=display.tell,
+            )
+    except (KeyboardInterrupt, Stopped, ConvndError) as error:
+        if not store.finished:
+            store.close()
+        elif not isinstance(error, UsageError):
+            typer.echo(
+                f"{store.finished} finished frames are kept in {store.folder}; the same command "
+                "with --resume goes on",
+                err=True,
+            )
+        raise
+    _write_pictures(drawn, outcome, overwrite=overwrite or resume)
+    if report is not None:
+        from convnd_tasks import video_report
+
+        video_report.write(
+            report,
+            clip.info,
+            outcome,
+            job.options,
+            names=inputs.names,
+            overwrite=overwrite or resume,
+        )
+    _say(outcome)
+    if outcome.damage:
+        typer.echo(f"convnd: {clip.info.path}: {outcome.damage}; the others are done", err=True)
+        raise typer.Exit(1)
+
+
+def open_video(name: str, rate: Fraction | None = None) -> Clip:
+    """A clip out of a file or folder, or the built-in film when there is no such file.
+
+    Args:
+        name: path, or name of the sample.
+        rate: frames per second of a folder.
+
+    Raises:
+        InputFileError: see `convnd.io.open_clip`.
+    """
+    from convnd import io
+    from convnd_tasks.samples import clips
+
+    if name in clips.CONTENTS and not Path(name).exists():
+        return clips.FilmClip(_DEMO)
+    return io.open_clip(name, rate=rate)
+
+
+def _default(clip: Clip, *, demo: bool, resume: bool) -> Path:
+    from convnd import io
+    from convnd.io.video_write import CODECS
+
+    if demo:
+        # The demo must work a second time, and must not replace the first clip.
+        target = Path("stylized.mp4")
+        return target if resume else io.free_path(target)
+    path = clip.info.path.resolve()
+    if path.is_dir():
+        return Path(f"{path.name}_stylized")
+    suffix = path.suffix.lower()
+    return Path(f"{path.stem}_stylized{suffix if suffix in CODECS else '.mp4'}")
+
+
+def _drawn(target: Path) -> dict[str, Path]:
+    stem = target.stem if target.suffix else target.name
+    return {name: target.with_name(f"{stem}-{name}.png") for name in ("sheet", "slit", "frames")}
+
+
+def _write_pictures(drawn: dict[str, Path], outcome: VideoOutcome, *, overwrite: bool) -> None:
+    from convnd.io.atomic import atomic_path
+    from convnd_tasks.video_figures import course
+
+    for name, path in drawn.items():
+        if name == "sheet":
+            data = outcome.gallery.sheet()
+        elif name == "slit":
+            data = outcome.gallery.slit_scan()
+        else:
+            data = course(outcome.records)
+        with atomic_path(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(data)
+
+
+def _say(outcome: VideoOutcome) -> None:
+    from convnd_tasks.video_job import mean_of
+
+    records = outcome.records
+    count = len(records)
+    size = f"{outcome.size[1]}x{outcome.size[0]}"
+    scenes = f", {outcome.scenes} scenes" if outcome.scenes > 1 else ""
+    each = f", {outcome.seconds / outcome.fresh:.1f} s per frame" if outcome.fresh else ""
+    typer.echo(
+        f"{outcome.path}  {size}, {count} frames{scenes}, E_warp {mean_of(records, 'e_warp'):.3g} "
+        f"(input {mean_of(records, 'input_e_warp'):.3g}){each}, {outcome.seconds:.1f} s"
+    )
+
+
+def _seconds(option: str, text: str) -> Fraction:
+    """A number as it is written, exactly.
+
+    Raises:
+        UsageError: it is none, or below 0; the message names the option.
+    """
+    try:
+        found = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        found = Fraction(-1)
+    if found < 0 or (option == "--rate" and not 0 < found <= 1000):
+        raise UsageError(
+            f"{option}: expected a number of at least 0, got {text!r}; for example 2.5"
+        )
+    return found
