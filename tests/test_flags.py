@@ -10,12 +10,16 @@ import typer
 from convnd_tasks.flags import Flag, Overwrite, with_flags
 from typer.testing import CliRunner
 
+from convnd.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
     weight: Annotated[float, Flag(help="How much.")] = 1.5
     names: Annotated[tuple[str, ...], Flag(help="Which.", metavar="N,N")] = ("a", "b")
     shares: Annotated[tuple[float, ...], Flag(help="Parts.")] = ()
+    counts: Annotated[tuple[int, ...], Flag(help="Back.")] = (1, 4)
+    unasked: Annotated[int, Flag(help="Never.")] = 0
     maybe: Annotated[int | None, Flag(help="Perhaps.")] = None
     scale: Annotated[bool, Flag(help="Map.", names=("--scale/--raw",))] = True
     hidden: int = 3
@@ -24,7 +28,7 @@ class Made:
 def invoke(*words: str) -> tuple[dict[str, Any], str]:
     seen: dict[str, Any] = {}
 
-    @with_flags(Made, others={1: {"weight": 2.5}})
+    @with_flags(Made, others={1: {"weight": 2.5}}, without=["unasked"])
     def command(
         name: Annotated[str, typer.Argument()] = "x",
         overwrite: Overwrite = False,
@@ -49,6 +53,7 @@ def invoke(*words: str) -> tuple[dict[str, Any], str]:
         (["--weight", "1.5"], {"weight": 1.5}),  # typed, though it is the default
         (["--names", "c, d", "--maybe", "4"], {"names": ("c", "d"), "maybe": 4}),
         (["--names", "none"], {"names": ()}),
+        (["--counts", "1,2, 8"], {"counts": (1, 2, 8)}),
         (["--shares", "2,1.5", "--raw"], {"shares": (2.0, 1.5), "scale": False}),
     ],
 )
@@ -63,8 +68,11 @@ def test_help_shows_the_dataclass() -> None:
     for part in ("Do it.", "How much.", "1.5, 2.5 for signals", "a,b", "--raw", "Perhaps."):
         assert part in text
     assert "hidden" not in text
+    assert "unasked" not in text
 
 
 def test_numbers_that_are_none_name_the_flag() -> None:
-    with pytest.raises(ValueError, match=r"--shares: expected numbers .* got 'x'"):
+    with pytest.raises(UsageError, match=r"--shares: expected numbers .* got 'x'"):
         invoke("--shares", "x")
+    with pytest.raises(UsageError, match=r"--counts: expected whole numbers .* got '1.5'"):
+        invoke("--counts", "1.5")
