@@ -98,8 +98,8 @@ WEIGHTS.add(
     Entry(
         origin=Shipped(
             stem="compact2d",
-            sha256="438286b1557c0cb407cfdac75c2b838eef49468c4d4702ce60a7356d7e1e5e53",
-            size=3_967_096,
+            sha256="e6cc000b8475cc2a453e270779191d3a1e44f55446c6d21046368ccdc0d1c9bf",
+            size=3_966_928,
         ),
         convert=read_tensors,
         stem="compact2d",
