@@ -133,7 +133,13 @@ def main() -> None:
         their_points = [Point(**point) for point in json.loads(kept[0].read_text())["points"]]
         their_picture = load_file(kept[1])["picture"]
         goal = their_points[-1]
-        options = StyleOptions(steps=args.steps, backbone=args.backbone)
+        # Both see the style at the size of its file, at which the judge sees it, too.
+        extents = [math.prod(each.shape[2:]) for each in (style, content)]
+        options = StyleOptions(
+            steps=args.steps,
+            backbone=args.backbone,
+            style_scale=math.sqrt(extents[0] / extents[1]),
+        )
         low, high = math.log(1 / 30), math.log(30)
         found = None
         for _ in range(args.tries):
