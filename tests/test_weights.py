@@ -155,7 +155,7 @@ def server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def put(monkeypatch: pytest.MonkeyPatch, origin: Web | Packaged, **more: object) -> Entry:
     """Another origin for the weights called NAME."""
     how = {"convert": catalogue._from_pth, "stem": NAME, "licence": "BSD-3-Clause", **more}
-    entry = Entry(origin=origin, **how)  # type: ignore[arg-type]
+    entry = Entry(origin=origin, **{"provenance": "made up", **how})  # type: ignore[arg-type]
     monkeypatch.setitem(WEIGHTS._entries, NAME, entry)
     return entry
 
@@ -297,7 +297,7 @@ from convnd.backbones.weights import WEIGHTS, Entry, catalogue, state_of
 from convnd.backbones.weights.origins import Web
 url, sha256 = sys.argv[1:]
 WEIGHTS._entries["vgg19-torchvision"] = Entry(origin=Web(url=url, sha256=sha256),
-    convert=catalogue._from_pth, stem="vgg19-torchvision", licence="")
+    convert=catalogue._from_pth, stem="vgg19-torchvision", licence="", provenance="")
 print("ready", flush=True)
 sys.stdin.readline()
 print(len(state_of("vgg19-torchvision")))
