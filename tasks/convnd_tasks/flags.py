@@ -11,7 +11,7 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -34,6 +34,8 @@ __all__ = [
     "with_flags",
     "words",
 ]
+
+T = TypeVar("T")
 
 WORK, LOSS, LOOK, RUN, OUT = (
     "How the work is done",
@@ -221,23 +223,20 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
     Raises:
         UsageError: some of them are none; the message names the option.
     """
-    try:
-        return tuple(float(word) for word in words(text))
-    except ValueError:
-        raise UsageError(
-            f"{option}: expected numbers with commas between, got {text!r}; for example 2,1"
-        ) from None
+    return _each(option, text, float, "numbers", "2,1")
 
 
 def whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers between commas.
+    """The whole numbers between commas; raises as `numbers`."""
+    return _each(option, text, int, "whole numbers", "1,4")
 
-    Raises:
-        UsageError: some of them are none; the message names the option.
-    """
+
+def _each(
+    option: str, text: str, kind: Callable[[str], T], wanted: str, example: str
+) -> tuple[T, ...]:
     try:
-        return tuple(int(word) for word in words(text))
+        return tuple(kind(word) for word in words(text))
     except ValueError:
         raise UsageError(
-            f"{option}: expected whole numbers with commas between, got {text!r}; for example 1,4"
+            f"{option}: expected {wanted} with commas between, got {text!r}; for example {example}"
         ) from None
