@@ -11,6 +11,7 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
@@ -29,6 +30,7 @@ __all__ = [
     "Overwrite",
     "Quiet",
     "Rate",
+    "Report",
     "numbers",
     "whole_numbers",
     "with_flags",
@@ -75,6 +77,10 @@ Metadata = Annotated[
         help="Keep all parameters inside the result.",
         rich_help_panel=OUT,
     ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUT)]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnd.errors import ConvndError, Stopped, UsageError
-from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, with_flags
+from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.video_options import VideoOptions
 
 if TYPE_CHECKING:
@@ -69,10 +69,7 @@ def stylize_video(
             rich_help_panel=OUT,
         ),
     ] = True,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
-    ] = None,
+    report: Report = None,
     metadata: Metadata = True,
     quiet: Quiet = False,
     start: Annotated[

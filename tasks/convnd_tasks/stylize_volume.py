@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.flags import LOOK, OUT, WORK, Metadata, Overwrite, Quiet, numbers, with_flags
+from convnd_tasks.flags import (
+    LOOK,
+    OUT,
+    WORK,
+    Metadata,
+    Overwrite,
+    Quiet,
+    Report,
+    numbers,
+    with_flags,
+)
 from convnd_tasks.volume_options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -66,10 +76,7 @@ def stylize_volume(
             rich_help_panel=OUT,
         ),
     ] = True,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
-    ] = None,
+    report: Report = None,
     metadata: Metadata = True,
     quiet: Quiet = False,
     mask: Annotated[
