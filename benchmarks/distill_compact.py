@@ -58,7 +58,7 @@ from distill_networks import (
 )
 from distill_pictures import MEAN, Pictures, as_input, list_photos, read
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 STYLE_WEIGHT = 30.0
 
@@ -156,10 +156,93 @@ def initialise(
 # ---------------------------------------------------------------- training
 
 
+class WhitenedAdam:
+    """Adam on weights as they act on uncorrelated inputs.
+
+    The activations that a layer reads are positive and much alike, so a step of plain Adam moves
+    its outputs mostly along one direction, their mean. With ``A`` the second moments of the inputs
+    (a 1 for the bias among them), Adam works on ``V`` in ``W = W0 + V A^(-1/2)``.
+
+    Args:
+        student: its convolutions and taps are moved.
+        crops: batches of pictures from which the moments are taken.
+        positions: per layer.
+        ridge: added to ``A``, relative to its mean diagonal.
+    """
+
+    def __init__(
+        self, student: Student, crops: Sequence[Tensor], positions: int, ridge: float = 1e-3
+    ) -> None:
+        self.whiteners: dict[str, Tensor] = {}
+        self.moves: dict[str, Tensor] = {}
+        self.weights = dict[str, tuple[nn.Parameter, ...]]()
+        maps = list(crops)
+        for name, conv, pool in student.net.steps():
+            maps = [F.max_pool2d(m, 2) for m in maps] if pool else maps
+            assert conv.bias is not None
+            self._add(name, [self._some(m, positions // len(maps)) for m in maps], ridge)
+            self.weights[name] = (conv.weight, conv.bias)
+            maps = [F.relu(conv(m)) for m in maps]
+            layer = name.replace("conv", "relu")
+            if layer in TAPS:
+                self._add(layer, [m.permute(0, 2, 3, 1).flatten(0, 2) for m in maps], ridge)
+                self.weights[layer] = (student.taps[layer],)
+        for name, white in self.whiteners.items():
+            rows = len(self.weights[name][0])
+            self.moves[name] = torch.zeros(rows, len(white), requires_grad=True)
+        self.adam = torch.optim.Adam(self.moves.values(), betas=(0.9, 0.99))
+        self.begun = {name: self._joined(name).clone() for name in self.moves}
+
+    @staticmethod
+    def _some(maps: Tensor, count: int) -> Tensor:
+        """Neighbourhoods of ``count`` positions of one batch."""
+        b, _, h, w = maps.shape
+        flat = torch.randperm(b * h * w)[:count]
+        return patches(maps, flat // (h * w), flat // w % h, flat % w)
+
+    def _add(self, name: str, inputs: Sequence[Tensor], ridge: float) -> None:
+        moment = sum((x.T @ x for x in inputs), start=torch.zeros(()))
+        moment = (moment / sum(len(x) for x in inputs)).double()
+        values, vectors = torch.linalg.eigh(moment)
+        values = values.clamp_min(0) + ridge * moment.diagonal().mean()
+        self.whiteners[name] = ((vectors * values.rsqrt()) @ vectors.T).float()
+
+    def _joined(self, name: str, slopes: bool = False) -> Tensor:
+        """Weight and bias, or their gradients, as one matrix."""
+        parts = [p.grad if slopes else p.detach() for p in self.weights[name]]
+        return torch.cat([p.reshape(len(p), -1) for p in parts if p is not None], 1)
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step with the gradients that the student's parameters hold."""
+        self.adam.param_groups[0]["lr"] = rate
+        for name, move in self.moves.items():
+            move.grad = self._joined(name, slopes=True) @ self.whiteners[name]
+        self.adam.step()
+        for name, move in self.moves.items():
+            value = self.begun[name] + move @ self.whiteners[name]
+            for p in self.weights[name]:
+                part, value = value.split([p[0].numel(), value.shape[1] - p[0].numel()], 1)
+                p.copy_(part.reshape(p.shape))
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        kept = {"whiteners": self.whiteners, "begun": self.begun, "adam": self.adam.state_dict()}
+        return kept | {"moves": {name: move.detach() for name, move in self.moves.items()}}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.whiteners, self.begun = state["whiteners"], state["begun"]
+        for name, move in self.moves.items():
+            move.copy_(state["moves"][name])
+        self.adam.load_state_dict(state["adam"])
+
+
 class Pool:
     """Pictures on their way from a content crop to a style, driven by the current student."""
 
-    def __init__(self, pictures: Pictures, size: int = 192, slots: int = 16) -> None:
+    def __init__(self, pictures: Pictures, size: int = 160, slots: int = 12) -> None:
         self.pictures, self.size = pictures, size
         self.slots: list[dict[str, Any]] = [{"age": 1, "life": 0} for _ in range(slots)]
 
@@ -176,8 +259,8 @@ class Pool:
         f, t = student(style), teacher(style)
         slot.clear()
         slot |= {"x": start, "m": torch.zeros_like(start), "v": torch.zeros_like(start)}
-        slot |= {"age": 0, "life": int(rng.integers(30, 150))}
-        slot["lr"] = math.exp(rng.uniform(math.log(0.01), math.log(0.06)))
+        slot |= {"age": 0, "life": int(rng.integers(20, 90))}
+        slot["lr"] = math.exp(rng.uniform(math.log(0.02), math.log(0.06)))
         slot["weight"] = math.exp(rng.uniform(math.log(0.05), math.log(3)))
         slot["grams"] = {k: student.gram(f, k) for k in STYLE}
         slot["content"] = student.tapped(student(content), CONTENT)
@@ -300,22 +383,22 @@ def train(args: argparse.Namespace) -> None:
     whole.half_precision = student.net.half_precision = args.half
     teacher, examples = kept(whole, student), checks(held)
     learnt = list(student.parameters())
-    optimiser = torch.optim.Adam(learnt, lr=args.lr, betas=(0.9, 0.99))
-    if "optimiser" in state:
-        optimiser.load_state_dict(state["optimiser"])
     mean = copy.deepcopy(student)
     mean.load_state_dict(state.get("mean", state["student"]))
     step = int(state["step"])
     torch.manual_seed(args.seed + step)
     pictures = Pictures(learn, args.seed + 1 + step)
+    optimiser = WhitenedAdam(student, [pictures.batch(6, 160) for _ in range(12)], args.positions)
+    if "optimiser" in state:
+        optimiser.restore(state["optimiser"])
     pool = Pool(pictures)
     pool.slots = state.get("pool", pool.slots)
     sums, began = torch.zeros(4, len(LAYERS)), time.perf_counter()
     sizes = ((128, 3), (96, 5), (128, 3), (160, 2), (224, 1))
     while step < args.steps:
         rate = args.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 50)
-        optimiser.zero_grad(set_to_none=True)
+        for p in learnt:
+            p.grad = None
         size, count = sizes[int(pictures.rng.integers(len(sizes)))]
         slots = pool.pick(3, student, teacher)
         x = torch.cat([slot["x"] for slot in slots]).requires_grad_()
@@ -330,8 +413,8 @@ def train(args: argparse.Namespace) -> None:
         c, d = distance(student, f, teacher(x.detach()), slots)
         pool.move(slots, x, f, student)
         (0.5 * (c + args.gram_weight * d).mean()).backward(inputs=learnt)
-        optimiser.step()
         student.requires_grad_(False)
+        optimiser.step(rate * min(1.0, (step + 1) / 50))
         sums += torch.stack([a, b, c, d]).detach()
         step += 1
         for kept_mean, p in zip(mean.parameters(), learnt, strict=True):
@@ -342,10 +425,10 @@ def train(args: argparse.Namespace) -> None:
             print(f"{step}: photos {rows[0]} G {rows[1]} pool {rows[2]} G {rows[3]}, {spent:.2f} s")
             sums.zero_()
             began = time.perf_counter()
-        if step % 100 == 0 or step == args.steps:
+        if step % 50 == 0 or step == args.steps:
             state["found"] = unexplained(teacher, mean, examples)
             show(state["found"])
-            state |= {"student": student.state_dict(), "optimiser": optimiser.state_dict()}
+            state |= {"student": student.state_dict(), "optimiser": optimiser.state()}
             state |= {"mean": mean.state_dict(), "pool": pool.slots, "step": step}
             save(args.work / "state.pt", state)
 
@@ -470,6 +553,7 @@ def main() -> None:
         if name == "train":
             add("--steps", type=int, default=4000)
             add("--lr", type=float, default=1e-4)
+            add("--positions", type=int, default=60000, help="per layer, for the whitening")
             add("--blur", type=float, default=0.005, help="share of a step in the running mean")
             add("--gram-weight", type=float, default=2.0)
             add("--half", action="store_true", help="convolutions in bfloat16")

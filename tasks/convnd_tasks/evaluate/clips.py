@@ -25,6 +25,7 @@ from convnd_tasks.video_options import VideoOptions
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.io import Clip
+    from convnd.losses import Objective
 
 __all__ = ["Energies", "measure_clips", "measure_files"]
 
@@ -69,8 +70,7 @@ def measure_clips(content: Clip, result: Clip, styles: Sequence[Grid]) -> list[M
             if not is_cut(past[0], before, between.seen_before):
                 errors[name] = warping_error(past[1], after, between)
                 own[name] = warping_error(past[0], before, between)
-        style[name], kept[name] = energies(before, after)
-        style_before[name], _ = energies(before, before)
+        style_before[name], style[name], kept[name] = energies(before, after)
         past = before, after
     found = [
         Measure(
@@ -131,12 +131,17 @@ class Energies:
             [self._transfer.style_at(style, size) for style in styles]
         )
 
-    def __call__(self, content: Tensor, frame: Tensor) -> tuple[float, float]:
-        """Style and content energy of a frame ``(1, 3, H, W)``."""
+    def __call__(self, content: Tensor, frame: Tensor) -> tuple[float, float, float]:
+        """Style energy of the content ``(1, 3, H, W)`` and of the frame, content energy of it."""
         objective = self._transfer.objective(content, [], [1.0, 1.0], style_terms=self._terms)
+        before, _ = self._of(objective, content) if self._terms else (math.nan, 0.0)
+        return before, *self._of(objective, frame)
+
+    def _of(self, objective: Objective, values: Tensor) -> tuple[float, float]:
+        """Style and content energy as one pass through the network finds them."""
         with torch.no_grad():
-            values = frame.to(self._transfer.device)
-            _, shares = objective.value(objective.sums(objective.features(values)))
+            features = objective.features(values.to(self._transfer.device))
+            _, shares = objective.value(objective.sums(features))
         found = {"style": 0.0 if self._terms else math.nan, "content": 0.0}
         for term, share in zip(objective.terms, shares.tolist(), strict=True):
             found[term.name] += share
