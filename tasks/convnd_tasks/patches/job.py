@@ -267,7 +267,7 @@ def _draw(
 
 def _short(names: Sequence[str]) -> dict[str, str]:
     """Names without the folder that all of them lie in."""
-    folders = {os.path.dirname(name) for name in names}
+    folders = {str(Path(name).parent) for name in names}
     try:
         shared = os.path.commonpath(folders) if folders else ""
     except ValueError:  # some are absolute and some are not

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sheet"]
 
-_GAP, _SPACE, _LABEL, _MARGIN = 2, 16, 18, 14
+_GAP, _SPACE, _LABEL, _MARGIN = 3, 16, 18, 14
 _WIDEST = 1800
 _PANEL = (176, 182, 189)
 """Grey behind the patches of a unit, so that white ones have an edge."""
@@ -34,7 +34,7 @@ def sheet(
 
     >>> tile = np.zeros((8, 8, 3), np.uint8)
     >>> sheet({"unit 0": [tile] * 9, "unit 1": [tile]}).shape
-    (78, 112, 3)
+    (82, 116, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -58,7 +58,8 @@ def thumbnail(
         window: what the unit sees along each axis.
         region: the part of it inside of the input.
         axes: names of the axes of the input.
-        spacing: distance between samples along each axis, so that planes keep their shape.
+        spacing: distance between samples along each axis, so that planes keep their shape;
+            those of thick slices are drawn no narrower than half as wide as high.
 
     Returns:
         ``(side, width, 3)``.
@@ -104,7 +105,7 @@ def _plane(
 
     pixels = colored(plane)
     extent = [n * step for n, step in zip(plane.shape[1:], spacing, strict=True)]
-    height, width = (max(1, round(side * each / max(extent))) for each in extent)
+    height, width = (round(side * max(each / max(extent), 0.5)) for each in extent)
     grown = side / max(plane.shape[1:])
     # Few samples stay squares that can be counted; more would be squares of unequal size.
     how = Image.Resampling.BOX if grown < 1 or grown > 6 else Image.Resampling.BICUBIC
