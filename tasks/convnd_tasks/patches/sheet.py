@@ -50,6 +50,7 @@ def sheet(
     # About three units wide for two high.
     across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
     down = math.ceil(len(tiles) / across)
+    across = max(1, math.ceil(len(tiles) / max(1, down)))  # no row nearly empty
     size = across * cell[0] - _SPACE + 2 * _MARGIN, down * cell[1] - _SPACE + 2 * _MARGIN
     canvas = Image.new("RGB", (max(1, size[0]), max(1, size[1])), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
