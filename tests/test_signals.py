@@ -263,6 +263,38 @@ def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_report_of_a_signal_holds_everything(tmp_path, run):
+    pytest.importorskip("neurokit2")
+    for name, seed in (("a", 0), ("b", 1)):
+        values = samples.content("ecg", spatial_dims=1, size=2000, seed=seed)
+        io.write(tmp_path / f"{name}.csv", dataclasses.replace(
+            values, values=values.values[:, :2], channels=values.channels[:2],
+        ))  # fmt: skip
+    code, out, err = run("stylize", "a.csv", "b.csv", "--steps", "2", "--report", "r.html")
+    assert code == 0, err
+    page = (tmp_path / "r.html").read_text()
+    assert out.splitlines()[-1] == "r.html"
+    assert page.count("<img") == 3
+    assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
+    for text in ("a.csv, stylised", "b.csv", "r_peak_f1", "psd_distance", "500 Hz", "style_weight"):
+        assert text in page, text
+
+
+def test_reports_that_cannot_be_made_are_refused_before_any_work(tmp_path, run):
+    io.write(tmp_path / "a.csv", samples.content("ecg", spatial_dims=1, size=600))
+    (tmp_path / "old.html").write_text("kept")
+    for args, message in (
+        (("a.csv", "arrhythmia", "--report", "r.txt"), "expected a name ending in .html"),
+        (("a.csv", "arrhythmia", "--report", "old.html"), "old.html"),
+        (("--dim", "2", "--report", "r.html"), "expected one signal, got 2 spatial axes"),
+    ):
+        code, _, err = run("stylize", *args)
+        assert (code, message in err) == (2, True), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "old.html"]
+    assert (tmp_path / "old.html").read_text() == "kept"
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("I,II\n1,2\n3\n", "in every row"), ("I\n1\nx\n", "expected a number")]
 )
