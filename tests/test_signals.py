@@ -10,7 +10,7 @@ import scipy.signal
 import scipy.stats
 import torch
 from convnd_tasks import samples
-from convnd_tasks.evaluate.signals import match_peaks, measure_all, psd_distance
+from convnd_tasks.evaluate.signals import match_peaks, mean_beat, measure_all, psd_distance
 from convnd_tasks.kind import Inputs
 from convnd_tasks.leads import derive, identity_error, independent, resample
 from convnd_tasks.options import StyleOptions
@@ -232,6 +232,26 @@ def test_what_is_measured_of_a_copy_and_of_a_broken_identity():
     assert found["lead_identity_error"].value == pytest.approx(250, abs=0.1)
     assert found["psd_distance"].value == pytest.approx(found["psd_distance"].before, rel=0.05)
     assert identity_error(content) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large():
+    pytest.importorskip("neurokit2")
+    content = samples.content("ecg", spatial_dims=1)
+    one = dataclasses.replace(content, values=content.values[:, 1:2], channels=("II",))
+    twice = one.with_values(one.values * 2)
+
+    def distance(*styles):
+        found = {each.name: each for each in measure_all(one, one, styles)}
+        return found["beat_distance"].value
+
+    # The same peaks are found in both, so the difference is the mean beat itself.
+    beat = mean_beat(one.values[0, 0].double().numpy(), 500)
+    size = np.sqrt(np.mean((beat - np.median(beat)) ** 2))
+    assert size > 0.05
+    assert distance(twice) == pytest.approx(size, rel=0.02)
+    assert distance(one) == 0
+    assert distance(one, twice) == pytest.approx(size / 2, rel=0.02)  # the mean over styles
 
 
 @pytest.mark.filterwarnings("ignore")
