@@ -23,18 +23,24 @@ def _same(grid: Grid) -> Grid:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dim", type=int, default=2)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--layer", default="relu3_1")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    names = samples.styles(2)
+    names = samples.styles(args.dim)
     grids = [
-        samples.style(names[i % len(names)], spatial_dims=2, size=args.size, seed=i // len(names))
+        samples.style(
+            names[i % len(names)], spatial_dims=args.dim, size=args.size, seed=i // len(names)
+        )
         for i in range(args.inputs)
     ]
-    network = load_network("compact", [args.layer], spatial_dims=2, in_channels=3)
+    channels = 3 if args.dim == 2 else 1
+    network = load_network("compact", [args.layer], spatial_dims=args.dim, in_channels=channels)
+    if args.dim == 1:  # each lead is a field of its own
+        grids = [Grid(values=grid.values[:, :1]) for grid in grids]
     inputs = [Input(f"{i:05d}", partial(_same, grid)) for i, grid in enumerate(grids)]
 
     def bare() -> None:
@@ -48,7 +54,7 @@ def main() -> None:
     seconds = alternate({"bare": bare, "search": search}, args.repeats)
     result = {
         "machine": machine(),
-        "options": {"size": args.size, "inputs": args.inputs, "layer": args.layer},
+        "options": {"dim": args.dim, "size": args.size, "inputs": args.inputs, "layer": args.layer},
         "inputs_per_second": {
             name: args.inputs / statistics.median(times) for name, times in seconds.items()
         },

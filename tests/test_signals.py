@@ -10,7 +10,7 @@ import scipy.signal
 import scipy.stats
 import torch
 from convnd_tasks import samples
-from convnd_tasks.evaluate.signals import match_peaks, measure_all, psd_distance
+from convnd_tasks.evaluate.signals import match_peaks, mean_beat, measure_all, psd_distance
 from convnd_tasks.kind import Inputs
 from convnd_tasks.leads import derive, identity_error, independent, resample
 from convnd_tasks.options import StyleOptions
@@ -235,6 +235,26 @@ def test_what_is_measured_of_a_copy_and_of_a_broken_identity():
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large():
+    pytest.importorskip("neurokit2")
+    content = samples.content("ecg", spatial_dims=1)
+    one = dataclasses.replace(content, values=content.values[:, 1:2], channels=("II",))
+    twice = one.with_values(one.values * 2)
+
+    def distance(*styles):
+        found = {each.name: each for each in measure_all(one, one, styles)}
+        return found["beat_distance"].value
+
+    # The same peaks are found in both, so the difference is the mean beat itself.
+    beat = mean_beat(one.values[0, 0].double().numpy(), 500)
+    size = np.sqrt(np.mean((beat - np.median(beat)) ** 2))
+    assert size > 0.05
+    assert distance(twice) == pytest.approx(size, rel=0.02)
+    assert distance(one) == 0
+    assert distance(one, twice) == pytest.approx(size / 2, rel=0.02)  # the mean over styles
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_evaluate_prints_json(tmp_path, run):
     pytest.importorskip("neurokit2")
     for name, seed in (("a", 0), ("b", 1)):
@@ -261,6 +281,38 @@ def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
     assert not torch.equal(one.values, two.values)
     assert identity_error(two) < 1e-3
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_report_of_a_signal_holds_everything(tmp_path, run):
+    pytest.importorskip("neurokit2")
+    for name, seed in (("a", 0), ("b", 1)):
+        values = samples.content("ecg", spatial_dims=1, size=2000, seed=seed)
+        io.write(tmp_path / f"{name}.csv", dataclasses.replace(
+            values, values=values.values[:, :2], channels=values.channels[:2],
+        ))  # fmt: skip
+    code, out, err = run("stylize", "a.csv", "b.csv", "--steps", "2", "--report", "r.html")
+    assert code == 0, err
+    page = (tmp_path / "r.html").read_text()
+    assert out.splitlines()[-1] == "r.html"
+    assert page.count("<img") == 3
+    assert "http" not in page.replace("http://www.w3.org", "")  # nothing is loaded
+    for text in ("a.csv, stylised", "b.csv", "r_peak_f1", "psd_distance", "500 Hz", "style_weight"):
+        assert text in page, text
+
+
+def test_reports_that_cannot_be_made_are_refused_before_any_work(tmp_path, run):
+    io.write(tmp_path / "a.csv", samples.content("ecg", spatial_dims=1, size=600))
+    (tmp_path / "old.html").write_text("kept")
+    for args, message in (
+        (("a.csv", "arrhythmia", "--report", "r.txt"), "expected a name ending in .html"),
+        (("a.csv", "arrhythmia", "--report", "old.html"), "old.html"),
+        (("--dim", "2", "--report", "r.html"), "expected one signal, got 2 spatial axes"),
+    ):
+        code, _, err = run("stylize", *args)
+        assert (code, message in err) == (2, True), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "old.html"]
+    assert (tmp_path / "old.html").read_text() == "kept"
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,21 @@ def test_unknown_fields_are_refused(generator: torch.Generator) -> None:
     TiledEvaluation(Tiler())(objective, x)
 
 
+@pytest.mark.parametrize(("size", "tile", "pieces"), [((900,), 160, 6), ((300, 20), 16, 30)])
+@pytest.mark.parametrize("statistic", ["autocorrelation", "spectrum"])
+def test_statistics_that_look_further_than_their_tile(
+    statistic: str, size: tuple[int, ...], tile: int, pieces: int, generator: torch.Generator
+) -> None:
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=len(size), in_channels=1, generator=generator)
+    x, style = torch.rand((2, 2, 1, *size), generator=generator, dtype=torch.float64)
+    target = STATISTICS[statistic].sums(style)
+    terms = [
+        Term("fact", 1.0, StyleLoss(target, layer=INPUT, statistic=statistic)),
+        Term("smooth", 0.5, TotalVariationLoss([0.7] * len(size))),
+    ]
+    assert_equal(Objective(net, terms), x, Tiler(tile=tile), 1e-8, pieces)
+
+
 def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> None:
     net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
     loss = Difference(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
-from convnd.losses.base import Window, check_normalization
-from convnd.stats import STATISTICS, Sums
+from convnd.losses.base import Window, check_normalization, own_extent
+from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums
 
 __all__ = ["StyleLoss"]
 
@@ -58,10 +58,10 @@ class StyleLoss:
         normalization: str = "balanced",
     ) -> None:
         self.layer = layer
-        self.overlap = 0
         self.linear = False
         self.normalization = check_normalization(normalization)
         self.statistic = STATISTICS[statistic]
+        self.overlap: int = getattr(self.statistic, "overlap", 0)
         if statistic != "gram" and normalization in ("notes", "gatys"):
             raise UsageError(
                 f"StyleLoss: expected the statistic gram with normalization {normalization}, "
@@ -73,11 +73,13 @@ class StyleLoss:
 
     @property
     def additive(self) -> bool:
-        """Whether the statistic says that it adds up over tiles."""
-        return getattr(self.statistic, "additive", False)
+        """Whether the statistic adds up over tiles, or does when it looks `overlap` further."""
+        return getattr(self.statistic, "additive", False) or self.overlap > 0
 
-    def sums(self, features: Tensor, window: Window | None = None) -> Sums:  # noqa: ARG002
-        """The statistic's sums; where the tile lies does not matter."""
+    def sums(self, features: Tensor, window: Window | None = None) -> Sums:
+        """The statistic's sums; where the tile lies does not matter, how far it reaches may."""
+        if isinstance(self.statistic, AutocorrelationStatistic):
+            return self.statistic.sums(features, own_extent(features, window))
         return self.statistic.sums(features)
 
     def value(self, sums: Sums) -> Tensor:

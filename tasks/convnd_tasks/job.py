@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,8 @@ class Outcome:
         loss: at the end.
         seconds: from reading to written.
         stopped: what ended it before its last step, or None.
+        losses: the objective and its weighted parts at every step.
+        remarks: what was done to the inputs.
     """
 
     path: Path
@@ -43,6 +45,8 @@ class Outcome:
     loss: float
     seconds: float
     stopped: BaseException | None
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 class Job:
@@ -145,6 +149,7 @@ class Job:
         transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
         saved = 0
+        losses: dict[str, list[float]] = {}
         stopped: BaseException | None = None
         try:
             with keeping.signals():
@@ -159,6 +164,8 @@ class Job:
                     resume=state,
                 ):
                     last = progress
+                    for name, value in {"all": progress.loss, **progress.parts}.items():
+                        losses.setdefault(name, []).append(value)
                     if watch is not None:
                         watch(progress)
                     # A new scale starts with the step that the one before ended with.
@@ -195,6 +202,8 @@ class Job:
             loss=last.loss,
             seconds=time.monotonic() - began,
             stopped=stopped,
+            losses=losses,
+            remarks=prepared.remarks,
         )
 
     def _write(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["draw", "figure"]
+__all__ = ["draw", "figure", "lines_of"]
 
 _INCH = 25.4  # mm
 _SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: how electrocardiograms are printed
@@ -62,7 +62,7 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     optional("matplotlib.backends.backend_agg", "paper")
     paper = result.units == ("s",) and per_millivolt(result) is not None
     rows = [
-        (lead, [(role, values) for role, values in _rows(lead, content, style, result)])
+        (lead, [(role, values) for role, values in lines_of(lead, content, style, result)])
         for lead in result.channels[:_LEADS]
     ]
     seconds = max(_seconds(result), 1e-9)
@@ -95,7 +95,7 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     return drawn
 
 
-def _rows(
+def lines_of(
     lead: str, content: Grid | None, style: Grid, result: Grid
 ) -> list[tuple[str, tuple[NDArray[Any], float]]]:
     """Role, values (mV where they are voltages) and sampling rate of what stands for a lead."""

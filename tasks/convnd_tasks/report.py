@@ -44,6 +44,7 @@ figcaption { font-size: .9rem; margin-top: .45rem; max-width: 46rem; }
 .wide { overflow-x: auto; margin: 1rem 0 1.6rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-size: .9rem; padding-bottom: .4rem; }
+summary { cursor: pointer; color: var(--soft); font-size: .9rem; }
 th, td { padding: .32rem .9rem .32rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; white-space: nowrap; }
@@ -123,7 +124,12 @@ class Report:
         )
 
     def table(
-        self, header: Sequence[str], rows: Sequence[Sequence[object]], caption: str = ""
+        self,
+        header: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        caption: str = "",
+        *,
+        folded: bool = False,
     ) -> None:
         """Add a table; columns of numbers are set flush right, floats with four digits.
 
@@ -131,6 +137,7 @@ class Report:
             header: titles of the columns.
             rows: cells; numbers, text, or None for an empty one.
             caption: stands above.
+            folded: only the caption shows until the reader opens it.
 
         Raises:
             UsageError: a row has another number of cells than the header.
@@ -152,12 +159,14 @@ class Report:
                 for cell, right in zip(cells, numeric, strict=True)
             )
 
-        title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+        title = f"<caption>{html.escape(caption)}</caption>" if caption and not folded else ""
         body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in rows)
-        self._body.append(
+        table = (
             f'<div class="wide"><table>{title}<thead><tr>{line(header, "th")}</tr></thead>\n'
             f"<tbody>{body}</tbody></table></div>"
         )
+        summary = f"<summary>{html.escape(caption)}</summary>"
+        self._body.append(f"<details>{summary}{table}</details>" if folded else table)
 
     def html(self) -> str:
         """The whole page."""

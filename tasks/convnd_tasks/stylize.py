@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.flags import LOOK, OUT, RUN, Dim, Metadata, Overwrite, Quiet, Rate, with_flags
+from convnd_tasks.flags import (
+    LOOK,
+    OUT,
+    RUN,
+    Dim,
+    Metadata,
+    Overwrite,
+    Quiet,
+    Rate,
+    Report,
+    with_flags,
+)
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
 
 if TYPE_CHECKING:
@@ -68,6 +79,7 @@ def stylize(
             show_default=False,
         ),
     ] = None,
+    report: Report = None,
     metadata: Metadata = True,
     quiet: Quiet = False,
     rate: Rate = None,
@@ -108,10 +120,10 @@ def stylize(
     if start is not None and start_file is None:
         given["start"] = start
     if files and is_film(files[0], dim):
-        if texture or save_every or paper is not None or start_file is not None:
+        if texture or save_every or start_file is not None or paper is not None or report:
             raise UsageError(
-                "stylize: expected a clip with none of --texture, --save-every, --paper and "
-                "--start FILE, got one of them; leave it out"
+                "stylize: expected a clip with none of --texture, --save-every, --paper, --report "
+                "and --start FILE, got one of them; leave it out, or use stylize-video"
             )
         _film(
             files,
@@ -131,6 +143,7 @@ def stylize(
             f"{options.colors} out"
         )
     drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
+    _check_report(plan, report, overwrite=overwrite)
     job = Job(options, plan.dim, record=metadata, quality=quality)
     ensure(options.backbone, quiet=quiet)
     _work(
@@ -143,6 +156,7 @@ def stylize(
         quiet=quiet,
         rate=rate,
         drawing=drawing,
+        report=report,
     )
 
 
@@ -188,6 +202,23 @@ def _drawing(plan: Plan, paper: Path | None, *, demo: bool, overwrite: bool) -> 
     return paper
 
 
+def _check_report(plan: Plan, report: Path | None, *, overwrite: bool) -> None:
+    """Find out, before any work, that the report can be made."""
+    if report is None:
+        return
+    from convnd.io.signal import optional
+    from convnd_tasks.report import check_report
+
+    if plan.dim != 1 or plan.batch:
+        raise UsageError(
+            "--report: expected one signal, got "
+            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out, or use "
+            "stylize-volume or stylize-video"
+        )
+    check_report(report, overwrite=overwrite)
+    optional("matplotlib.figure", "report")
+
+
 def _work(
     plan: Plan,
     job: Job,
@@ -199,6 +230,7 @@ def _work(
     quiet: bool,
     rate: float | None = None,
     drawing: Path | None = None,
+    report: Path | None = None,
 ) -> None:
     failed = 0
     jobs = plan.open(job.options.seed, overwrite=overwrite or resume, rate=rate)
@@ -230,6 +262,19 @@ def _work(
 
             draw(drawing, inputs, outcome.grid, overwrite=overwrite)
             typer.echo(f"{drawing}  on ECG paper")
+        if report is not None:
+            from convnd_tasks import signal_report
+
+            signal_report.write(
+                report,
+                inputs,
+                outcome.grid,
+                outcome.losses,
+                job.options.record(),
+                remarks=outcome.remarks,
+                overwrite=overwrite,
+            )
+            typer.echo(str(report))
         if outcome.stopped is not None:
             raise outcome.stopped
     if failed:

@@ -6,6 +6,7 @@ the leads that both have, and kept for each.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "amplitude_distance",
     "autocorrelation_distance",
     "beat_correlation",
+    "beat_distance",
     "match_peaks",
     "mean_beat",
     "measure_all",
@@ -63,8 +65,8 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             "give files that belong together"
         )
     measures = [*_rhythm(content, result, leads)]
-    for style in styles[:1]:
-        measures += _likeness(content, result, style, leads)
+    each = [_likeness(content, result, style, leads) for style in styles]
+    measures += [_joined(same) for same in zip(*each, strict=True)]
     worst = identity_error(result)
     if worst is not None:
         measures.append(
@@ -141,6 +143,10 @@ def _likeness(content: Grid, result: Grid, style: Grid, leads: Sequence[str]) ->
             "correlation of the mean beats at their R peaks", beat_correlation,
         ),
         (
+            "beat_distance", unit, "lower",
+            "RMS difference of the mean beats around their medians", beat_distance,
+        ),
+        (
             "autocorrelation_distance", "", "lower",
             "RMS difference of autocorrelations up to 1 s", autocorrelation_distance,
         ),
@@ -168,6 +174,22 @@ def _likeness(content: Grid, result: Grid, style: Grid, leads: Sequence[str]) ->
             )
         )
     return measures
+
+
+def _joined(same: Sequence[Measure]) -> Measure:
+    """One measure against several styles: the mean over them."""
+    if len(same) == 1:
+        return same[0]
+    leads = {lead for each in same for lead in each.parts}
+    return dataclasses.replace(
+        same[0],
+        value=_mean(each.value for each in same),
+        before=_mean(each.before for each in same if each.before is not None),
+        parts={
+            lead: _mean(each.parts[lead] for each in same if lead in each.parts)
+            for lead in sorted(leads)
+        },
+    )
 
 
 def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
@@ -269,6 +291,17 @@ def beat_correlation(
     if one is None or other is None or not one.std() or not other.std():
         return float("nan")
     return float(np.corrcoef(one, other)[0, 1])
+
+
+def beat_distance(
+    signal: NDArray[np.float64], reference: NDArray[np.float64], rate: float
+) -> float:
+    """RMS difference of two mean beats around their medians, in their unit; NaN without beats."""
+    one, other = mean_beat(signal, rate), mean_beat(reference, rate)
+    if one is None or other is None:
+        return float("nan")
+    difference = (one - np.median(one)) - (other - np.median(other))
+    return float(np.sqrt(np.mean(difference**2)))
 
 
 def autocorrelation_distance(

@@ -37,9 +37,11 @@ def gram_figure(features: Mapping[str, Tensor], *, title: str, units: int = 64) 
     order = strong[vectors[:, min(1, len(strong) - 1)].argsort(stable=True)]
     figure, axes = plots.new_figure(3.1 * len(grams) + 0.6, 3.5, columns=len(grams))
     figure.suptitle(title, x=0.01, ha="left")
-    for axis, (name, gram) in zip(axes[0], grams.items(), strict=True):
+    rows = gram_rows(features)
+    for axis, (name, gram), (_, away) in zip(axes[0], grams.items(), rows, strict=True):
         picture = axis.imshow(gram[order][:, order].numpy(), vmin=0, vmax=1, cmap="magma")
-        axis.set_title(name, fontsize=9)
+        far = "" if away == 0 else f"\ndistance from the style {away:.2g}"
+        axis.set_title(name + far, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
     figure.colorbar(picture, ax=axes[0].tolist(), shrink=0.8, label="cosine between channels")

@@ -247,20 +247,32 @@ def _draw(
         )
         views.save(folder / f"{layer}{note}.png", picture, page, caption)
     strongest = [hit for hit in hits if hit.rank == 1]
+    short = _short([hit.input for hit in strongest])
     page.table(
         ["unit", "activation", "input", "from", "to"],
         [
             [
                 hit.unit,
                 hit.value,
-                hit.input if hit.channel is None else f"{hit.input}, channel {hit.channel}",
+                short[hit.input] + ("" if hit.channel is None else f", channel {hit.channel}"),
                 ", ".join(str(part.start) for part in hit.region),
                 ", ".join(str(part.stop) for part in hit.region),
             ]
             for hit in strongest
         ],
-        caption="The strongest of each unit.",
+        caption="Where the strongest of each unit lies",
+        folded=True,
     )
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Names without the folder that all of them lie in."""
+    folders = {str(Path(name).parent) for name in names}
+    try:
+        shared = os.path.commonpath(folders) if folders else ""
+    except ValueError:  # some are absolute and some are not
+        shared = ""
+    return {name: os.path.relpath(name, shared) if shared else name for name in names}
 
 
 def _channels(inputs: Sequence[Input], options: PatchOptions) -> int:

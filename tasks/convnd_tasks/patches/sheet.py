@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["sheet"]
 
-_GAP, _SPACE, _LABEL, _MARGIN = 2, 14, 18, 14
+_GAP, _SPACE, _LABEL, _MARGIN = 3, 16, 18, 14
 _WIDEST = 1800
+_PANEL = (176, 182, 189)
+"""Grey behind the patches of a unit, so that white ones have an edge."""
 
 
 def sheet(
@@ -32,7 +34,7 @@ def sheet(
 
     >>> tile = np.zeros((8, 8, 3), np.uint8)
     >>> sheet({"unit 0": [tile] * 9, "unit 1": [tile]}).shape
-    (74, 110, 3)
+    (82, 116, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -42,12 +44,13 @@ def sheet(
     wide = max((shape[1] for shape in shapes), default=32)
     columns = math.ceil(math.sqrt(top))
     rows = math.ceil(top / columns)
-    block = columns * (wide + _GAP) - _GAP, rows * (high + _GAP) - _GAP + _LABEL
+    block = columns * (wide + _GAP) + _GAP, rows * (high + _GAP) + _GAP + _LABEL
     cell = max(block[0], 34) + _SPACE, block[1] + _SPACE
     across = max(1, min(len(tiles), (_WIDEST - 2 * _MARGIN) // cell[0]))
     # About three units wide for two high.
     across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
     down = math.ceil(len(tiles) / across)
+    across = max(1, math.ceil(len(tiles) / max(1, down)))  # no row nearly empty
     size = across * cell[0] - _SPACE + 2 * _MARGIN, down * cell[1] - _SPACE + 2 * _MARGIN
     canvas = Image.new("RGB", (max(1, size[0]), max(1, size[1])), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
@@ -56,12 +59,15 @@ def sheet(
         left = _MARGIN + number % across * cell[0]
         upper = _MARGIN + number // across * cell[1]
         draw.text((left, upper), label, fill=(70, 78, 88), font=font)
-        for place in range(top):
-            x = left + place % columns * (wide + _GAP)
-            y = upper + _LABEL + place // columns * (high + _GAP)
-            tile = row[place] if place < len(row) else None
+        upper += _LABEL
+        panel = (left, upper, left + block[0] - 1, upper + block[1] - _LABEL - 1)
+        draw.rectangle(panel, fill=_PANEL)
+        for place in range(rows * columns):
+            x = left + _GAP + place % columns * (wide + _GAP)
+            y = upper + _GAP + place // columns * (high + _GAP)
+            tile = row[place] if place < min(len(row), top) else None
             if tile is None:
-                draw.rectangle((x, y, x + wide - 1, y + high - 1), outline=(225, 229, 233))
+                draw.rectangle((x, y, x + wide - 1, y + high - 1), fill=(232, 235, 238))
             else:
                 canvas.paste(Image.fromarray(tile), (x, y))
     return np.asarray(canvas)

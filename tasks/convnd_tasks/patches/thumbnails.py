@@ -23,10 +23,10 @@ _STILLS = 4
 def tile_side(span: Sequence[int]) -> int:
     """Pixels a side of a patch's picture: deeper units see more, and are shown larger.
 
-    >>> [tile_side([span]) for span in (3, 24, 68, 132)]
-    [32, 47, 74, 96]
+    >>> [tile_side([span]) for span in (3, 10, 24, 68, 132)]
+    [40, 44, 60, 90, 112]
     """
-    return int(min(96, max(32, 8 + 8 * max(span) ** 0.5 + 0.5)))
+    return int(min(112, max(40, 16 + 9 * max(span) ** 0.5 + 0.5)))
 
 
 def is_clip(axes: Sequence[str]) -> bool:
@@ -58,7 +58,8 @@ def thumbnail(
         window: what the unit sees along each axis.
         region: the part of it inside of the input.
         axes: names of the axes of the input.
-        spacing: distance between samples along each axis, so that planes keep their shape.
+        spacing: distance between samples along each axis, so that planes keep their shape;
+            those of thick slices are drawn no narrower than half as wide as high.
 
     Returns:
         ``(side, width, 3)``.
@@ -104,11 +105,11 @@ def _plane(
 
     pixels = colored(plane)
     extent = [n * step for n, step in zip(plane.shape[1:], spacing, strict=True)]
-    height, width = (max(1, round(side * each / max(extent))) for each in extent)
-    smooth = max(plane.shape[1:]) > side
-    picture = Image.fromarray(pixels).resize(
-        (width, height), Image.Resampling.BOX if smooth else Image.Resampling.NEAREST
-    )
+    height, width = (round(side * max(each / max(extent), 0.5)) for each in extent)
+    grown = side / max(plane.shape[1:])
+    # Few samples stay squares that can be counted; more would be squares of unequal size.
+    how = Image.Resampling.BOX if grown < 1 or grown > 6 else Image.Resampling.BICUBIC
+    picture = Image.fromarray(pixels).resize((width, height), how)
     across = width if tight else side
     canvas = Image.new("RGB", (across, side), (255, 255, 255))
     canvas.paste(picture, ((across - width) // 2, (side - height) // 2))

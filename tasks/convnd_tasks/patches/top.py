@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["Best", "peaks"]
+
+_BLOCK = 256
+"""Values whose maximum stands for them, so that a map is read through once and seldom again."""
 
 Entry = tuple[float, str, tuple[int, ...]]
 """Value, name of the input, position."""
@@ -62,49 +70,76 @@ def peaks(
     """
     size = tuple(features.shape[1:])
     flat = features.reshape(len(features), -1)
-    found: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in thresholds]
+    tops = _block_maxima(flat)
+    strongest = tops.amax(1)
     limits = torch.tensor(thresholds, dtype=flat.dtype, device=flat.device)
-    strongest = flat.amax(1)
-    rows = torch.nonzero((strongest >= limits) & (strongest > 0)).flatten().tolist()
-    for row in rows:
-        found[row] = _greedy(flat[row], count, apart, max(thresholds[row], 0.0), size)
+    rows = torch.nonzero((strongest >= limits) & (strongest > 0)).flatten()
+    found: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in thresholds]
+    blocks = 4 * count  # mostly enough; neighbours may use them up
+    while len(rows):
+        values = flat if len(rows) == len(flat) else flat[rows]
+        lacking = []
+        for row, places, complete in _strongest(values, tops[rows], limits[rows], blocks):
+            each = int(rows[row])
+            positions = np.unravel_index(places[1], size)
+            kept = _no_neighbours(positions, count, apart)
+            if len(kept) < count and not complete:
+                lacking.append(each)
+                continue
+            found[each] = [
+                (float(places[0][at]), tuple(int(axis[at]) for axis in positions)) for at in kept
+            ]
+        rows = torch.tensor(lacking, dtype=torch.int64, device=flat.device)
+        blocks *= 16
     return found
 
 
-def _greedy(
-    values: Tensor, count: int, apart: Sequence[int], limit: float, size: Sequence[int]
-) -> list[tuple[float, tuple[int, ...]]]:
-    found: list[tuple[float, tuple[int, ...]]] = []
-    looked = 0
-    candidates = 64 * count  # mostly enough; neighbours may use them up
-    while looked < len(values) and len(found) < count:
-        # Everything that equals the last candidate is one too: the order of ties is ours.
-        lowest = values.topk(min(candidates, len(values))).values[-1].item()
-        keep = torch.nonzero((values >= max(lowest, limit)) & (values > 0)).flatten()
-        if len(keep) == looked:
-            break
-        # Stable, so that equal values stay in the order of memory.
-        order = torch.argsort(values[keep], descending=True, stable=True)[looked:]
-        looked = len(keep)
-        for value, place in zip(values[keep][order].tolist(), keep[order].tolist(), strict=True):
-            position = _unravel(place, size)
-            near = any(
-                all(abs(a - b) < gap for a, b, gap in zip(position, other, apart, strict=True))
-                for _, other in found
-            )
-            if not near:
-                found.append((value, position))
-                if len(found) == count:
-                    break
-        candidates *= 16
+def _block_maxima(flat: Tensor) -> Tensor:
+    """The largest of each `_BLOCK` values of a row ``(U, N)``; the last block may be shorter."""
+    whole = flat.shape[1] // _BLOCK * _BLOCK
+    parts = [flat[:, whole:].amax(1, keepdim=True)] if whole < flat.shape[1] else []
+    if whole:
+        parts.insert(0, flat[:, :whole].reshape(len(flat), -1, _BLOCK).amax(2))
+    return torch.cat(parts, 1)
+
+
+def _strongest(
+    values: Tensor, tops: Tensor, limits: Tensor, blocks: int
+) -> Iterator[tuple[int, tuple[NDArray[np.floating], NDArray[np.intp]], bool]]:
+    """For each row ``(R, N)`` all that reaches its limit and its ``blocks``-th best block.
+
+    Yields the row, its values with their places, strongest first and equal ones in the order of
+    memory, and whether these are all that reach the limit.
+    """
+    array, lowest = values.cpu().numpy(), limits.cpu().numpy()
+    lowest = np.maximum(lowest, np.finfo(lowest.dtype).smallest_subnormal)
+    complete = np.ones(len(array), bool)
+    if blocks < tops.shape[1]:
+        bound = np.partition(tops.cpu().numpy(), -blocks, 1)[:, -blocks]
+        complete = bound <= lowest
+        lowest = np.maximum(lowest, bound)
+    # Ties with the lowest are in as well, so that their order is ours.
+    rows, places = np.nonzero(array >= lowest[:, None])
+    reached = array[rows, places]
+    order = np.lexsort((places, -reached, rows))
+    edges = np.searchsorted(rows, np.arange(len(array) + 1))
+    for row, (first, last) in enumerate(itertools.pairwise(edges.tolist())):
+        own = order[first:last]
+        yield row, (reached[own], places[own]), bool(complete[row])
+
+
+def _no_neighbours(
+    positions: Sequence[NDArray[np.intp]], count: int, apart: Sequence[int]
+) -> list[int]:
+    """Which positions, one array ``(M,)`` for each axis and the best first, are kept."""
+    left = np.arange(len(positions[0]))
+    found: list[int] = []
+    while len(found) < count and len(left):
+        first = left[0]
+        found.append(int(first))
+        near = np.ones(len(left), bool)
+        for axis, gap in zip(positions, apart, strict=True):
+            near &= np.abs(axis[left] - axis[first]) < gap
+        near[0] = True
+        left = left[~near]
     return found
-
-
-def _unravel(place: int, size: Sequence[int]) -> tuple[int, ...]:
-    position = []
-    rest = math.prod(size)
-    for extent in size:
-        rest //= extent
-        position.append(place // rest)
-        place %= rest
-    return tuple(position)
