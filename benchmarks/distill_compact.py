@@ -190,7 +190,9 @@ class WhitenedAdam:
         for name, white in self.whiteners.items():
             rows = len(self.weights[name][0])
             self.moves[name] = torch.zeros(rows, len(white), requires_grad=True)
-        self.adam = torch.optim.Adam(self.moves.values(), betas=(0.9, 0.99))
+        # n inputs that change by one step each move an output by sqrt(n) steps.
+        groups = [{"params": [m], "share": math.sqrt(300 / m.shape[1])} for m in self.moves.values()]
+        self.adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.begun = {name: self._joined(name).clone() for name in self.moves}
 
     @staticmethod
@@ -215,7 +217,8 @@ class WhitenedAdam:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """One step with the gradients that the student's parameters hold."""
-        self.adam.param_groups[0]["lr"] = rate
+        for group in self.adam.param_groups:
+            group["lr"] = rate * group["share"]
         for name, move in self.moves.items():
             move.grad = self._joined(name, slopes=True) @ self.whiteners[name]
         self.adam.step()
@@ -299,7 +302,8 @@ def distance(
     """Per layer, the errors of features and of Gram matrices.
 
     For pictures of the pool the way to the style counts too: what the student sees of it is to
-    be what the teacher sees.
+    be what the teacher sees. Errors of Gram matrices count by log(1 + error), or else the pictures
+    that are nearly flat, whose matrices have next to no energy, would outweigh all others.
     """
     parts, grams = [], []
     for k in LAYERS:
@@ -311,7 +315,7 @@ def distance(
             begun = torch.cat([slot["grams"][k] for slot in slots])
             style = torch.cat([slot["teacher"][k] for slot in slots])
             error = 0.5 * error + gram_error(ours - begun - true + 2 * style, style)
-        grams.append(error.mean())
+        grams.append(error.log1p().mean())
     return torch.stack(parts), torch.stack(grams)
 
 
@@ -365,12 +369,39 @@ def start(args: argparse.Namespace) -> None:
     teacher, student = load_teacher(), Student()
     crops = [pictures.batch(8, 160) for _ in range(args.batches)]
     normalise(teacher, crops[:6])
-    more = (pictures.batch(8, 160) for _ in range(args.more))
+    more = [pictures.batch(8, 160) for _ in range(args.more)]
+    if args.driven is not None:
+        driven = torch.load(args.driven, weights_only=True).float().split(8)
+        driven = [x.contiguous(memory_format=torch.channels_last) for x in driven]
+        crops += driven[::3]
+        more += [x for i, x in enumerate(driven) if i % 3]
     initialise(teacher, student, crops, more, args.samples)
     found = unexplained(kept(teacher, student), student, checks(held))
     show(found)
     state = {"teacher": teacher.state_dict(), "student": student.state_dict(), "found": found}
     save(args.work / "state.pt", state | {"step": 0, "photos": len(learn)})
+
+
+def drive(args: argparse.Namespace) -> None:
+    """Write pictures that the student drove from contents towards styles, for a second init."""
+    torch.manual_seed(args.seed)
+    learn, _ = list_photos(args.photos)
+    state = torch.load(args.work / "state.pt", weights_only=False)
+    teacher, student = Vgg(TEACHER_WIDTHS).requires_grad_(False), Student().requires_grad_(False)
+    teacher.load_state_dict(state["teacher"])
+    student.load_state_dict(state.get("mean", state["student"]))
+    student.net.half_precision = teacher.half_precision = args.half
+    pictures, driven = Pictures(learn, args.seed + 1), []
+    for number in range(args.rounds):
+        pool = Pool(pictures, slots=8)
+        slots = pool.pick(8, student, kept(teacher, student))
+        for step in range(1, 61):
+            x = torch.cat([slot["x"] for slot in slots]).requires_grad_()
+            pool.move(slots, x, student(x), student)
+            if step in (8, 20, 40, 60):
+                driven.append(torch.cat([slot["x"] for slot in slots]).half())
+        print(f"{number + 1} of {args.rounds} rounds", flush=True)
+    torch.save(torch.cat(driven), args.out)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -425,7 +456,7 @@ def train(args: argparse.Namespace) -> None:
             print(f"{step}: photos {rows[0]} G {rows[1]} pool {rows[2]} G {rows[3]}, {spent:.2f} s")
             sums.zero_()
             began = time.perf_counter()
-        if step % 50 == 0 or step == args.steps:
+        if step % 100 == 0 or step == args.steps:
             state["found"] = unexplained(teacher, mean, examples)
             show(state["found"])
             state |= {"student": student.state_dict(), "optimiser": optimiser.state()}
@@ -537,25 +568,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages = parser.add_subparsers(required=True)
-    for name, run in (("init", start), ("train", train), ("export", export), ("score", score)):
+    for name, run in (
+        ("init", start), ("drive", drive), ("train", train), ("export", export), ("score", score),
+    ):  # fmt: skip
         stage = stages.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
         stage.set_defaults(run=run)
         add = stage.add_argument
         if name != "score":
             add("--work", type=Path, required=True, help="folder of checkpoints")
-        if name in ("init", "train"):
+        if name in ("init", "drive", "train"):
             add("--photos", type=Path, required=True, help="folder of pictures to learn from")
             add("--seed", type=int, default=0)
         if name == "init":
             add("--batches", type=int, default=40, help="batches of 8 crops of 160 pixels")
             add("--more", type=int, default=190, help="further batches from conv4_1 on")
             add("--samples", type=int, default=60000, help="positions per layer")
+            add("--driven", type=Path, help="pictures of an earlier student, from drive")
+        if name == "drive":
+            add("--rounds", type=int, default=18, help="of 8 contents and styles")
+            add("--out", type=Path, required=True)
         if name == "train":
             add("--steps", type=int, default=4000)
-            add("--lr", type=float, default=1e-4)
+            add("--lr", type=float, default=1e-3)
             add("--positions", type=int, default=60000, help="per layer, for the whitening")
             add("--blur", type=float, default=0.005, help="share of a step in the running mean")
             add("--gram-weight", type=float, default=2.0)
+        if name in ("drive", "train"):
             add("--half", action="store_true", help="convolutions in bfloat16")
         if name == "export":
             add("--out", type=Path, required=True)
