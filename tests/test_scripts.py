@@ -54,6 +54,10 @@ SCRIPTS = {
         ],
     ],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
+    "benchmarks/train_ranks.py": [
+        *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
+        *("--steps", "1", "--batch", "2", "--extent", "32"),
+    ],
     "benchmarks/known_answer_volumes.py": ["--size", "48", "--steps", "1"],
 }
 
