@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import resource
 import statistics
@@ -14,7 +15,7 @@ from convnd_tasks import samples
 from torch import Tensor
 
 from convnd import io
-from convnd.backbones import load
+from convnd.backbones import VGG, load
 from convnd.nn import resize_nd
 from convnd.stats import gram_matrix
 
@@ -67,6 +68,17 @@ def peak_mib() -> float:
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def random_weights(net: VGG, seed: int) -> VGG:
+    """The network with weights drawn anew (He et al., 2015), its taps left out."""
+    plan = dataclasses.replace(net.plan, taps={})
+    generator = torch.Generator().manual_seed(seed)
+    drawn = VGG(
+        plan, spatial_dims=net.spatial_dims, in_channels=net.in_channels, generator=generator
+    )
+    drawn.mean.copy_(net.mean)
+    return drawn.eval()
 
 
 def picture(name: str, size: int, *, role: str) -> Tensor:

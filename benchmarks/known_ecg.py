@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import random_weights
 from convnd_tasks.evaluate.signals import (
     amplitude_distance,
     autocorrelation_distance,
@@ -38,6 +39,7 @@ from convnd_tasks.signals import prepare
 from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
 
+from convnd.backbones import Backbone, load
 from convnd.grid import Grid
 from convnd.io.signal import describe
 
@@ -112,20 +114,15 @@ def grid(values: Array, lead: str) -> Grid:
     return describe(made, units=("mV",))
 
 
-def transfer(content: Array, style: Array, options: StyleOptions, *, random: bool = False) -> Array:
-    """Ours, or the same with random weights (He et al. 2015)."""
+def transfer(
+    content: Array, style: Array, options: StyleOptions, *, network: Backbone | None = None
+) -> Array:
+    """Ours, or the same with another network."""
     inputs = Inputs(content=grid(content, "II"), styles=[grid(style, "II")], names=("A", "B"))
     ready = prepare(inputs, options)
     work = StyleTransfer(options, spatial_dims=1, in_channels=1)
-    if random:
-        torch.manual_seed(0)
-        for name, parameter in work.backbone.named_parameters():
-            if "taps" in name:
-                continue
-            if parameter.ndim > 1:
-                torch.nn.init.kaiming_normal_(parameter)
-            else:
-                torch.nn.init.zeros_(parameter)
+    if network is not None:
+        work.backbone = network
     for progress in work.run(
         ready.content, ready.styles, size=ready.size, spacing=ready.spacing, same_grid=True
     ):
@@ -191,7 +188,9 @@ def main() -> None:
                 made[-1] = (name, time.monotonic() - began, made[-1][2])
             if not asked.no_baselines:
                 options = StyleOptions.for_dim(1, size=0)
-                made.append(("random weights", 0, transfer(content, style, options, random=True)))
+                network = random_weights(load("compact", spatial_dims=1, in_channels=1), 0)
+                result = transfer(content, style, options, network=network)
+                made.append(("random weights", 0, result))
                 made.append(("matched noise", 0, matched_noise(content, style, rng)))
             for name, seconds, result in made:
                 row = {"experiment": experiment, "lead": lead, "what": name, "s": seconds}

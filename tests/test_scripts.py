@@ -54,6 +54,10 @@ SCRIPTS = {
         ],
     ],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
+    "benchmarks/train_ranks.py": [
+        *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
+        *("--steps", "1", "--batch", "2", "--extent", "32"),
+    ],
     "benchmarks/known_answer_volumes.py": ["--size", "48", "--steps", "1"],
 }
 
@@ -80,9 +84,20 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
         assert json.loads(report.read_text())["machine"]["cpu"]
 
 
+# What other scripts import.
+MODULES = {
+    "candidates_1d",
+    "candidates_3d",
+    "common",
+    "distill_networks",
+    "distill_pictures",
+    "procedural",
+}
+
+
 @pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
 def test_every_benchmark_explains_itself(script: Path) -> None:
-    if script.stem in ("common", "distill_networks", "distill_pictures"):
+    if script.stem in MODULES:
         pytest.skip("a module")
     done = subprocess.run(
         [sys.executable, script, "--help"], capture_output=True, text=True, check=False

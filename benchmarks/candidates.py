@@ -1,0 +1,188 @@
+"""Which network's features serve signals and volumes best, by transfers with a known answer.
+
+    python benchmarks/candidates.py --dim 1 --data FOLDER --trained NAME=FILE ...
+    python benchmarks/candidates.py --dim 3 --data FOLDER --trained NAME=FILE ...
+
+Candidates: the compact network for pictures brought to the other rank in every way, the same with
+random weights, its features on slices (3-D), and networks trained by ``train_ranks.py``. All run
+the same job; only the network differs. *Fair* means at equal content: the first candidate runs
+with the weights of the defaults; the content weight of every other is searched until its content
+error, measured without any network, is the same, and every figure is interpolated there between
+the tries. ``candidates_1d.py`` and
+``candidates_3d.py`` say which errors and figures. Prints a table of Markdown; ``--json`` keeps
+every try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import machine, random_weights
+from train_ranks import trained
+
+from convnd.backbones import VGG, Backbone, load
+
+Network = Callable[[], Backbone]
+Try = dict[str, float]
+
+
+def converted(how: str, spatial_dims: int) -> VGG:
+    """The compact network for pictures brought to another rank.
+
+    Args:
+        how: upwards "mean", "centre" or "acs"; downwards "sum" (a signal drawn as stripes),
+            "mean" (kernels averaged), "centre" (their middle rows), or "acs" (every second
+            channel sums the rows, the others the columns).
+        spatial_dims: 1 or 3.
+    """
+    if spatial_dims > 2:
+        return load("compact", spatial_dims=spatial_dims, in_channels=1, inflation=how)
+    net = load("compact", spatial_dims=1, in_channels=1)
+    flat = load("compact", spatial_dims=2, in_channels=1)
+    for name in net.convolutions:
+        weight = flat.get_parameter(f"convolutions.{name}.weight")
+        rows, columns = weight.sum(2), weight.sum(3)
+        if how == "mean":
+            rows = rows / 3
+        elif how == "centre":
+            rows = weight[:, :, 1]
+        elif how == "acs":
+            rows = rows.clone()
+            rows[1::2] = columns[1::2]
+        net.get_parameter(f"convolutions.{name}.weight").data.copy_(rows)
+    return net
+
+
+def all_candidates(
+    spatial_dims: int, files: Mapping[str, Path], seeds: Sequence[int]
+) -> dict[str, Network]:
+    """By name; built when they are wanted."""
+    found: dict[str, Network] = {}
+    for how in ("sum", "mean", "centre", "acs") if spatial_dims == 1 else ("mean", "centre", "acs"):
+        found[f"compact, {how}"] = lambda how=how: converted(how, spatial_dims)  # type: ignore[misc]
+    for seed in seeds:
+        found[f"random weights, seed {seed}"] = lambda seed=seed: random_weights(  # type: ignore[misc]
+            load("compact", spatial_dims=spatial_dims, in_channels=1), seed
+        )
+    for name, path in files.items():
+        found[name] = lambda path=path: trained(path)  # type: ignore[misc]
+    return found
+
+
+def at_equal_content(
+    run: Callable[[float], Try], aim: float, *, start: float, tries: int
+) -> tuple[Try, list[Try]]:
+    """Figures where ``error`` is ``aim``, between the tries next to it.
+
+    Args:
+        run: a transfer with a content weight; its figures, among them ``error``.
+        aim: content error wanted.
+        start: first content weight.
+        tries: how many.
+
+    Returns:
+        The figures, with ``mismatch`` (log of the error of the nearest try over the aim; nothing
+        is extrapolated), and all tries.
+    """
+    made: list[Try] = []
+    weight = start
+    for _ in range(tries):
+        made.append({"weight": weight, **run(weight)})
+        ordered = sorted(made, key=lambda each: each["error"])
+        above = [each for each in ordered if each["error"] > aim]
+        below = [each for each in ordered if each["error"] <= aim]
+        if above and below:  # between the two, on a straight line of logarithms
+            a, b = below[-1], above[0]
+            share = math.log(aim / a["error"]) / math.log(b["error"] / a["error"])
+            weight = a["weight"] * (b["weight"] / a["weight"]) ** min(max(share, 0.1), 0.9)
+        else:
+            weight *= min(max((made[-1]["error"] / aim) ** 1.5, 0.02), 50)
+    ordered = sorted(made, key=lambda each: each["error"])
+    places = [math.log(each["error"]) for each in ordered]
+    found = {
+        key: float(np.interp(math.log(aim), places, [each[key] for each in ordered]))
+        for key in ordered[0]
+    }
+    nearest = min(places, key=lambda place: abs(place - math.log(aim)))
+    found["mismatch"] = nearest - math.log(aim)
+    return found, made
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Markdown: for each candidate the mean of each figure over all pairs."""
+    names = list(dict.fromkeys(row["candidate"] for row in rows))
+    lines = [
+        "| candidate | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name in names:
+        own = [row for row in rows if row["candidate"] == name]
+        cells = [f"{np.nanmean([row[key] for row in own]):.3f}" for key in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run all candidates on all pairs of a rank."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dim", type=int, choices=(1, 3), required=True)
+    add("--data", type=Path, required=True, help="folder of the recordings or scans")
+    add("--trained", action="append", default=[], metavar="NAME=FILE")
+    add("--seeds", default="0,1,2", help="of random weights")
+    add("--only", default="", help="candidates beside the first whose names hold one of these")
+    add("--pairs", default="", help="likewise of pairs")
+    add("--steps", type=int, default=40)
+    add("--tries", type=int, default=3, help="content weights tried")
+    add("--facts", default="", help="1-D: statistics of the values beside features, as spectrum")
+    add("--json", type=Path)
+    args = parser.parse_args()
+    if args.dim == 1:
+        import candidates_1d as rank
+    else:
+        import candidates_3d as rank  # type: ignore[no-redef]
+    files = {name: Path(path) for name, _, path in (each.partition("=") for each in args.trained)}
+    seeds = [int(seed) for seed in args.seeds.split(",") if seed]
+    candidates = {**rank.more(), **all_candidates(args.dim, files, seeds)}
+    first, *others = candidates
+    only = [word for word in args.only.split(",") if word]
+    names = [first, *(n for n in others if not only or any(word in n for word in only))]
+    rows: list[dict[str, Any]] = []
+    for pair in rank.pairs(args.data, [word for word in args.pairs.split(",") if word]):
+        aim = 1.0
+        for name in names:
+            network = candidates[name]()
+            began = time.monotonic()
+
+            def run(weight: float, network: Backbone = network, pair: Any = pair) -> Try:
+                return rank.figures(pair, network, weight, args)
+
+            tries = 1 if name == first else args.tries
+            found, made = at_equal_content(run, aim, start=rank.START, tries=tries)
+            if name == first:
+                aim, found["mismatch"] = found["error"], 0.0
+            row = {"pair": pair.name, "candidate": name, **found, "tries": made}
+            row["s"] = (time.monotonic() - began) / tries
+            rows.append(row)
+            told = " ".join(f"{key} {row[key]:.3f}" for key in (*rank.COLUMNS, "mismatch", "s"))
+            print(f"{pair.name}: {name}: {told}", flush=True)
+            if args.json is not None:
+                about = {k: str(v) for k, v in vars(args).items()}
+                args.json.write_text(
+                    json.dumps({"machine": machine(), "args": about, "rows": rows}, indent=1)
+                )
+    print()
+    print(table(rows, rank.COLUMNS))
+
+
+if __name__ == "__main__":
+    main()

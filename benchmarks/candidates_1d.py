@@ -1,0 +1,83 @@
+"""The known answers of `candidates.py` for signals: real ECGs.
+
+Content error: energy of the change between 1 and 15 Hz, where P, QRS and T are, over that of the
+content. Figures: F1 of the content's R peaks (±50 ms) in the result, and four distances to the
+style, each as the share of the content's own that is left: spectrum (dB, RMS), mean beat (one minus
+its correlation), autocorrelation up to 1 s, amplitudes (Wasserstein-1); their mean is ``left``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import known_ecg
+import numpy as np
+from candidates import Network, Try
+from convnd_tasks.options import StyleOptions
+from known_ecg import RATE, Array
+
+from convnd.backbones import Backbone
+
+START = 1.0
+COLUMNS = ("f1", "left", "psd", "beat", "acf", "amp")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A content and a style in mV at `RATE`."""
+
+    name: str
+    content: Array
+    style: Array
+
+
+def more() -> dict[str, Network]:
+    """Candidates that this rank alone has."""
+    return {}
+
+
+def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
+    """Recordings: pydicom's (A) and MIT-BIH 208 (B), each as content, clean and with noise."""
+    path = data / "ecg.dat"
+    clean = known_ecg.clean_rhythm()
+    early, late = (known_ecg.other_recording(path, at, 10) for at in (20, 130))
+    noisy = early + known_ecg.noise(len(early), np.random.default_rng(0))
+    for pair in (
+        Pair("A-II to noisy B", clean["II"], noisy),
+        Pair("A-V5 to B", clean["V5"], early),
+        Pair("A-II to B", clean["II"], late),
+        Pair("B to A-V2", early, clean["V2"]),
+        Pair("B to A-II", late, clean["II"]),
+    ):
+        if not wanted or any(word in pair.name for word in wanted):
+            yield pair
+
+
+def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespace) -> Try:
+    """A transfer with a content weight, measured."""
+    facts = tuple(fact for fact in args.facts.split(",") if fact)
+    options = StyleOptions.for_dim(
+        1, size=0, facts=facts, steps=args.steps, scales=1, content_weight=weight
+    )
+    result = known_ecg.transfer(pair.content, pair.style, options, network=network)
+    found = known_ecg.figures(pair.content, pair.style, result)
+    left = {
+        "psd": found["psd"] / found["psd_A"],
+        "beat": (1 - found["beat"]) / (1 - found["beat_A"]),
+        "acf": found["acf"] / found["acf_A"],
+        "amp": found["amp"] / found["amp_A"],
+    }
+    # A result without beats has nothing of the style's beat.
+    left = {key: value if np.isfinite(value) else 2.0 for key, value in left.items()}
+    error = _band(result - pair.content) / _band(pair.content)
+    return {"error": error, "f1": found["f1"], "left": float(np.mean(list(left.values()))), **left}
+
+
+def _band(values: Array) -> float:
+    """Energy between 1 and 15 Hz."""
+    frequency = np.fft.rfftfreq(len(values), 1 / RATE)
+    inside = (frequency >= 1) & (frequency <= 15)
+    return float((np.abs(np.fft.rfft(values))[inside] ** 2).sum())

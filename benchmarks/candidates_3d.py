@@ -1,0 +1,207 @@
+"""The known answers of `candidates.py` for volumes: real CT and MRI, in small boxes.
+
+Content error: mean absolute change of the volume once blurred by 2 mm, over the range of the
+content (0.5th to 99.5th percentile). Figures: style energy in the space of the original VGG-19,
+slice by slice (mean over relu1_1 … relu5_1 of relative Gram distances) for the slices across each
+axis, and the distance of the noise power spectrum where there is flat tissue, each as the share of
+the content's own that is left. ``style`` is the mean over the three planes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from candidates import Network, Try
+from common import STYLE_LAYERS
+from convnd_tasks.arrays import value_range
+from convnd_tasks.noise import noise_spectrum, spectrum_distance
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+from convnd_tasks.volume_measures import anatomy_error
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from convnd import io
+from convnd.backbones import VGG, Backbone, load
+from convnd.errors import InputFileError
+from convnd.stats import gram_matrix
+
+START = 1.0
+COLUMNS = ("style", "axis0", "axis1", "axis2", "nps", "error")
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two boxes in the scan's units, thin slices last, and the mm between samples."""
+
+    name: str
+    content: Array
+    style: Array
+    spacing: tuple[float, float, float]
+
+
+class Slices(Backbone):
+    """The compact network on the slices across each axis; an axis is part of a layer's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = load("compact", spatial_dims=2, in_channels=1)
+        self.spatial_dims, self.in_channels = 3, 1
+        self.layers = tuple(f"{name}@{axis}" for name in self.net.layers for axis in range(3))
+        self.fields = {}
+
+    def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Features ``(1, C, n, *S_l)`` of the ``n`` slices, for one item of a batch."""
+        found = {}
+        for axis in range(3):
+            names = [name.partition("@")[0] for name in layers if name.endswith(f"@{axis}")]
+            slices = x[0].movedim(1 + axis, 0)
+            for name, features in self.net(slices, names).items():
+                found[f"{name}@{axis}"] = features.movedim(0, 1)[None]
+        return {name: found[name] for name in layers}
+
+
+def more() -> dict[str, Network]:
+    """Candidates that this rank alone has; the first is what the others are held to."""
+    return {"compact, slices of three axes": Slices}
+
+
+def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
+    """Scans that pyradiomics carries in its source, as ``NAME.nrrd``.
+
+    CT grain: every second slice, blurred by 1 mm, with the slices between as style. CT look: one
+    patient and scanner with those of another. MRI: likewise.
+    """
+    lung2, lung1, brain1, brain2 = (
+        io.read(data / f"{name}_image.nrrd") for name in ("lung2", "lung1", "brain1", "brain2")
+    )
+
+    def box(grid: object, i: int, j: int, k: slice) -> Array:
+        values: Array = grid.values[0, 0, i : i + 48, j : j + 48, k].numpy()  # type: ignore[attr-defined]
+        return np.ascontiguousarray(values)
+
+    # Units of MRI mean nothing between two scans.
+    one, other = (box(brain, 100, 100, slice(4, 20)) for brain in (brain1, brain2))
+    low, high = value_range(torch.from_numpy(one))
+    bottom, top = value_range(torch.from_numpy(other))
+    other = (other - bottom) / (top - bottom) * (high - low) + low
+
+    even, odd = (box(lung2, 110, 230, slice(8 + n, 40 + n, 2)) for n in (0, 1))
+    step = lung2.spacing[0]
+    soft = np.round(ndimage.gaussian_filter(even, [1 / step, 1 / step, 0]))
+    for pair in (
+        Pair("CT grain", soft, odd, (step, step, 10.0)),
+        Pair(
+            "CT look",
+            box(lung1, 130, 230, slice(12, 28)),
+            box(lung2, 110, 230, slice(12, 28)),
+            (step, step, 5.0),
+        ),
+        Pair(
+            "MRI look",
+            one,
+            other,
+            (brain1.spacing[0], brain1.spacing[1], brain1.spacing[2]),
+        ),
+    ):
+        if not wanted or any(word in pair.name for word in wanted):
+            yield pair
+
+
+def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespace) -> Try:
+    """A transfer with a content weight, measured."""
+    low, high = value_range(torch.from_numpy(pair.content))
+    content, style = (
+        torch.from_numpy((values - low) / (high - low))[None, None]
+        for values in (pair.content, pair.style)
+    )
+    options = StyleOptions(
+        backbone="compact",
+        size=0,
+        steps=args.steps,
+        scales=1,
+        content_weight=weight,
+        precision="float32",
+    )
+    work = StyleTransfer(options, spatial_dims=3, in_channels=1)
+    if isinstance(network, Slices):
+        names = {
+            key: tuple(f"{name}@{axis}" for name in getattr(options, key) for axis in range(3))
+            for key in ("style_layers", "content_layers")
+        }
+        work.options = dataclasses.replace(options, **names)  # type: ignore[arg-type]
+    work.backbone = network
+    if isinstance(network, VGG):
+        work.precision.apply(network)
+    for progress in work.run(content, [style], spacing=pair.spacing, same_grid=True):
+        result = progress.values
+    made = result[0, 0].numpy() * (high - low) + low
+    error = anatomy_error(made, pair.content, pair.spacing) / (high - low)
+    judge = _Judge.of(pair, content, style)
+    left = judge(result)
+    found = {f"axis{axis}": left[axis] / judge.before[axis] for axis in range(3)}
+    return {
+        "error": error,
+        "style": float(np.mean(list(found.values()))),
+        **found,
+        "nps": _noise_left(pair, made),
+    }
+
+
+class _Judge:
+    """Style energy in the space of the original VGG-19, slice by slice, for each axis."""
+
+    made: tuple[Pair, _Judge] | None = None
+
+    def __init__(self, content: Tensor, style: Tensor) -> None:
+        self.net = load("vgg19", in_channels=1, layers=list(STYLE_LAYERS))
+        self.wanted = [self._grams(style, axis) for axis in range(3)]
+        self.before = self(content)
+
+    @classmethod
+    def of(cls, pair: Pair, content: Tensor, style: Tensor) -> _Judge:
+        """The judge of a pair, made once."""
+        if cls.made is None or cls.made[0] is not pair:
+            cls.made = (pair, cls(content, style))
+        return cls.made[1]
+
+    def _grams(self, volume: Tensor, axis: int) -> list[Tensor]:
+        with torch.no_grad():
+            features = self.net(volume[0].movedim(1 + axis, 0), STYLE_LAYERS)
+        stacked = [features[name].movedim(0, 1)[None] for name in STYLE_LAYERS]
+        return [gram_matrix(each) / each[0, 0].numel() for each in stacked]
+
+    def __call__(self, volume: Tensor) -> list[float]:
+        left = []
+        for axis, wanted in enumerate(self.wanted):
+            pairs = zip(self._grams(volume, axis), wanted, strict=True)
+            shares = [float((a - b).square().sum() / b.square().sum()) for a, b in pairs]
+            left.append(sum(shares) / len(shares))
+        return left
+
+
+def _noise_left(pair: Pair, made: NDArray[Any]) -> float:
+    """Share of the distance of noise power spectra that is left; NaN without flat tissue."""
+    left = []
+    for tissue in ("soft", "lung"):
+        try:
+            wanted = noise_spectrum(pair.style, pair.spacing, tissue=tissue)
+            before, now = (
+                spectrum_distance(
+                    noise_spectrum(each, pair.spacing, tissue=tissue, guide=pair.content), wanted
+                )
+                for each in (pair.content, made)
+            )
+        except InputFileError:
+            continue
+        left.append(now / before)
+    return float(np.mean(left)) if left else float("nan")

@@ -1,0 +1,292 @@
+"""Train a backbone of any rank on procedural fields: one recipe, the rank is a number.
+
+    python benchmarks/train_ranks.py train --dim 1 --work W1 --steps 1500
+    python benchmarks/train_ranks.py train --dim 3 --work W3 --learn slices --steps 600
+    python benchmarks/train_ranks.py export --work W1 --out compact1d.safetensors
+
+Two things to learn, by throw-away heads on the layers that style transfer reads:
+
+- ``processes``: from mean and deviation of each layer's channels, which two processes made the
+  field and with which numbers (`procedural.FAMILIES`); from relu3_1 and relu4_2, position by
+  position, the structure without texture and noise.
+- ``slices``: from each position, the features of the shipped network for pictures in the slices
+  through it along every pair of axes (distillation; two axes or more).
+
+The plan is that of the compact network for pictures, its widths smaller for more axes. A run is
+one seed; a checkpoint every 100 steps is gone on with. Stored are 8-bit codes with one scale per
+output channel, at most 4 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import CONTENT_LAYER, STYLE_LAYERS
+from procedural import FAMILIES, GAIN, PARAMETERS, Example, example
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from convnd.backbones import VGG, VGGPlan, load
+from convnd.io.atomic import atomic_path
+from convnd.nn import resize_nd
+
+LAYERS = (*STYLE_LAYERS, CONTENT_LAYER)
+DENSE = ("relu3_1", CONTENT_LAYER)
+
+
+def plan_for(spatial_dims: int) -> VGGPlan:
+    """The compact plan, as wide as 4 MB and a small machine allow.
+
+    >>> plan_for(1).widths[-1], plan_for(3).widths[-1]
+    ((256,), (128,))
+    """
+    base = 32 if spatial_dims < 3 else 16
+    widths = (base, 2 * base, 4 * base, 8 * base)
+    blocks = tuple((w,) * n for w, n in zip(widths, (2, 2, 4, 4), strict=True))
+    return VGGPlan(widths=(*blocks, (8 * base,)))
+
+
+class Processes(nn.Module):
+    """Heads that name the two processes, their numbers and shares, and draw the structure."""
+
+    def __init__(self, plan: VGGPlan, spatial_dims: int) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.outputs = 2 * len(FAMILIES) * (1 + PARAMETERS) + 2
+        channels = plan.channels
+        keys = {name: name.replace(".", "_") for name in LAYERS}
+        self.norms = nn.ModuleDict({keys[n]: nn.BatchNorm1d(2 * channels[n]) for n in LAYERS})
+        self.heads = nn.ModuleDict(
+            {keys[n]: nn.Linear(2 * channels[n], self.outputs) for n in LAYERS}
+        )
+        fields = plan.fields(spatial_dims)
+        self.strides = {name: int(fields[name].stride[0]) for name in DENSE}
+        self.drawers = nn.ModuleDict(
+            {n: nn.Linear(channels[n], self.strides[n] ** spatial_dims) for n in DENSE}
+        )
+
+    def loss(self, features: dict[str, Tensor], batch: list[Example]) -> dict[str, Tensor]:
+        """Cross entropy, error of numbers and error of structure, each a mean over layers."""
+        families = torch.tensor([each.families for each in batch])  # (B, 2)
+        numbers = torch.from_numpy(np.stack([each.parameters for each in batch]))
+        shares = torch.from_numpy(np.stack([each.shares for each in batch]))
+        structure = torch.from_numpy(np.stack([each.structure for each in batch]))
+        named, counted, drawn = [], [], []
+        for name in LAYERS:
+            flat = features[name].flatten(2)
+            pooled = torch.cat([flat.mean(2), flat.var(2).add(1e-6).sqrt()], 1)
+            found = self.heads[name](self.norms[name](pooled))
+            table = found[:, :-2].view(len(batch), 2, len(FAMILIES), 1 + PARAMETERS)
+            named.append(F.cross_entropy(table[..., 0].flatten(0, 1), families.flatten()))
+            own = table[torch.arange(len(batch))[:, None], torch.arange(2), families, 1:]
+            weight = torch.stack([torch.ones(len(batch)), shares[:, 0].clamp(max=0.5) * 2], 1)
+            counted.append(((own - numbers).square().mean(2) * weight).mean())
+            counted[-1] = counted[-1] + (found[:, -2:] - shares).square().mean()
+        for name in DENSE:
+            wanted = _patches(structure, self.strides[name])  # (B, stride^N, *S)
+            seen = self.drawers[name](features[name].movedim(1, -1)).movedim(-1, 1)
+            drawn.append((seen - wanted).square().mean())
+        return {
+            "family": torch.stack(named).mean(),
+            "numbers": 6 * torch.stack(counted).mean(),
+            "structure": torch.stack(drawn).mean(),
+        }
+
+
+def _patches(values: Tensor, stride: int) -> Tensor:
+    """Blocks of ``stride`` samples along each axis as channels."""
+    ndim = values.ndim - 1
+    sizes = [part for extent in values.shape[1:] for part in (extent // stride, stride)]
+    blocks = values.reshape(len(values), *sizes)
+    inner = [2 + 2 * axis for axis in range(ndim)]
+    outer = [1 + 2 * axis for axis in range(ndim)]
+    return blocks.permute(0, *inner, *outer).flatten(1, ndim)
+
+
+class Slices(nn.Module):
+    """Heads that tell the features of a network for pictures in the slices of all pairs of axes."""
+
+    def __init__(self, plan: VGGPlan, spatial_dims: int) -> None:
+        super().__init__()
+        self.teacher = load("compact", in_channels=1, layers=list(LAYERS)).requires_grad_(False)
+        self.pairs = list(itertools.combinations(range(spatial_dims), 2))
+        wide = self.teacher.plan.channels
+        self.heads = nn.ModuleDict(
+            {n: nn.Linear(plan.channels[n], len(self.pairs) * wide[n]) for n in LAYERS}
+        )
+
+    def wanted(self, values: Tensor) -> dict[str, Tensor]:
+        """Features ``(B, pairs x C, *S_l)``, averaged along the axes that a slice lacks."""
+        found: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
+        ndim = values.ndim - 2
+        for pair in self.pairs:
+            others = [axis for axis in range(ndim) if axis not in pair]
+            order = [0, *(2 + axis for axis in others), 1, *(2 + axis for axis in pair)]
+            turned = values.permute(order)
+            lead = turned.shape[: 1 + len(others)]
+            for name, each in self.teacher(turned.flatten(0, len(others)), LAYERS).items():
+                back = each.unflatten(0, lead).movedim(1 + len(others), 1)
+                places = [*others, *pair]
+                back = back.permute(0, 1, *(2 + places.index(axis) for axis in range(ndim)))
+                size = [min(extent, each.shape[-1]) for extent in back.shape[2:]]
+                found[name].append(resize_nd(back, size, mode="area"))
+        return {name: torch.cat(parts, 1) for name, parts in found.items()}
+
+    def loss(self, features: dict[str, Tensor], batch: list[Example]) -> dict[str, Tensor]:
+        """Squared error over the teacher's variance, per channel, each layer by itself."""
+        values = torch.from_numpy(np.stack([each.values for each in batch]))[:, None]
+        with torch.no_grad():
+            aims = self.wanted(values)
+        left = {}
+        for name, aim in aims.items():
+            seen = self.heads[name](features[name].movedim(1, -1)).movedim(-1, 1)
+            axes = [0, *range(2, aim.ndim)]
+            error = (seen - aim).square().mean(axes)
+            left[name] = error.sum() / aim.var(axes).sum()
+        return left
+
+
+HEADS: dict[str, type[Processes] | type[Slices]] = {"processes": Processes, "slices": Slices}
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, or go on with a run."""
+    work: Path = args.work
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    plan = plan_for(args.dim)
+    net = VGG(
+        plan,
+        spatial_dims=args.dim,
+        in_channels=1,
+        generator=torch.Generator().manual_seed(args.seed),
+    )
+    net.requires_grad_(True)
+    net.get_buffer("mean").fill_(0.5)
+    net.get_parameter("convolutions.conv1_1.weight").data.mul_(
+        GAIN
+    )  # now activations start at about 1
+    heads = HEADS[args.learn](plan, args.dim)
+    trained = [*net.parameters(), *(p for p in heads.parameters() if p.requires_grad)]
+    optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-4)
+    path, done = work / "checkpoint.pt", 0
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        if kept["learn"] != args.learn or kept["dim"] != args.dim:
+            raise SystemExit(f"{path}: is a run of {kept['learn']} in {kept['dim']} axes")
+        net.load_state_dict(kept["net"])
+        heads.load_state_dict(kept["heads"])
+        optimiser.load_state_dict(kept["optimiser"])
+        done = kept["step"]
+    rng = np.random.default_rng([args.seed, done])
+    running: dict[str, float] = {}
+    began = time.monotonic()
+    for step in range(done + 1, args.steps + 1):
+        # Up over 50 steps, down along a cosine.
+        rate = min(1, step / 50) * 0.5 * (1 + np.cos(np.pi * step / args.steps))
+        for group in optimiser.param_groups:
+            group["lr"] = args.lr * max(rate, 0.01)
+        batch = [example((args.extent,) * args.dim, rng) for _ in range(args.batch)]
+        values = torch.from_numpy(np.stack([each.values for each in batch]))[:, None]
+        parts = heads.loss(net(values, LAYERS), batch)
+        loss = torch.stack(list(parts.values())).mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        for name, part in parts.items():
+            now = float(part.detach())
+            running[name] = 0.98 * running.get(name, now) + 0.02 * now
+        if step % 50 == 0 or step == args.steps:
+            told = " ".join(f"{name} {value:.3f}" for name, value in running.items())
+            print(f"{step} {told} {time.monotonic() - began:.0f} s", flush=True)
+        if step % 100 == 0 or step == args.steps:
+            with atomic_path(path, overwrite=True) as unfinished:
+                torch.save(
+                    {
+                        "net": net.state_dict(),
+                        "heads": heads.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "step": step,
+                        "learn": args.learn,
+                        "dim": args.dim,
+                        "about": json.dumps(
+                            {k: v for k, v in vars(args).items() if k not in ("run", "work")}
+                            | {"widths": plan.widths, "found": running}
+                        ),
+                    },
+                    unfinished,
+                )
+
+
+def export(args: argparse.Namespace) -> None:
+    """Store the network with 8 bits a weight."""
+    kept: dict[str, Any] = torch.load(args.work / "checkpoint.pt", weights_only=True)
+    stored: dict[str, Tensor] = {"mean": kept["net"]["mean"]}
+    for key, value in kept["net"].items():
+        if not key.startswith("convolutions."):
+            continue
+        name = key.removeprefix("convolutions.")
+        if not key.endswith("weight"):
+            stored[name] = value
+            continue
+        scale = value.flatten(1).abs().amax(1) / 127
+        codes = (value / scale.view(-1, *[1] * (value.ndim - 1))).round()
+        stored[name] = codes.to(torch.int8)
+        stored[name.replace("weight", "scale")] = scale
+    save_file(stored, args.out, {"recipe": kept["about"], "steps": str(kept["step"])})
+    print(f"{args.out}: {args.out.stat().st_size:,} bytes, after {kept['step']} steps")
+
+
+def trained(path: Path) -> VGG:
+    """A network out of an exported file, for one channel."""
+    from convnd.backbones.weights import dequantize
+
+    state = dequantize(load_file(path))
+    ndim = state["conv1_1.weight"].ndim - 2
+    with safe_open(path, "pt") as file:
+        widths = json.loads(file.metadata()["recipe"])["widths"]
+    plan = dataclasses.replace(plan_for(ndim), widths=tuple(tuple(block) for block in widths))
+    net = VGG(plan, spatial_dims=ndim, in_channels=1)
+    names = {k: k if k == "mean" else f"convolutions.{k}" for k in state}
+    net.load_state_dict({names[key]: value for key, value in state.items()})
+    return net.eval()
+
+
+def main() -> None:
+    """Read the command line and run a stage."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    stages = parser.add_subparsers(required=True)
+    for name, run in (("train", train), ("export", export)):
+        stage = stages.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
+        stage.set_defaults(run=run)
+        stage.add_argument("--work", type=Path, required=True, help="folder of checkpoints")
+        if name == "export":
+            stage.add_argument("--out", type=Path, required=True)
+            continue
+        stage.add_argument("--dim", type=int, required=True)
+        stage.add_argument("--learn", choices=list(HEADS), default="processes")
+        stage.add_argument("--steps", type=int, default=1000)
+        stage.add_argument("--batch", type=int, default=24)
+        stage.add_argument("--extent", type=int, default=512, help="samples along each axis")
+        stage.add_argument("--lr", type=float, default=7e-4)
+        stage.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
