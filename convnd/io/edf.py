@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError
 from convnd.io.formats import Format, decoding
+from convnd.io.quiet import quiet
 from convnd.io.signal import (
     MAX_SAMPLES,
     Annotation,
     Signal,
     optional,
-    quiet,
     sampling_rate,
     signal_grid,
     signal_of,

@@ -23,6 +23,7 @@ from convnd.errors import DependencyError, InputFileError, NumericalError, Shape
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.quiet import silent_stderr
 from convnd.io.stored import Stored, stored_voxels
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
     import torch
 
     sitk = _simple_itk()
-    with decoding(path, "a NRRD or MetaImage volume"), _itk_errors(path):
+    with decoding(path, "a NRRD or MetaImage volume"), _itk_errors(path), silent_stderr():
         spacing = _check_geometry(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))

@@ -88,6 +88,12 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
         values = torch.from_numpy(volume)[None]
         stored = _stored(header)
+        affine = _best_affine(header, spacing)
+        if affine is not None and not np.isfinite(affine).all():
+            raise InputFileError(
+                f"read {path}: expected an affine and spacing in finite millimetres, got "
+                f"{spacing}; correct the header"
+            )
         # The rest of what nibabel would set right when writing, and print.
         header.check_fix(_SILENT, error_level=100)
     return Grid(
@@ -97,7 +103,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         axes=("i", "j", "k"),
         header={
             "nifti": header,
-            "affine": _best_affine(header, spacing),
+            "affine": affine,
             "stored": stored,
             "non_finite": missing > 0,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -303,12 +304,17 @@ def _seconds(option: str, text: str) -> Fraction:
     Raises:
         UsageError: it is none, or below 0; the message names the option.
     """
-    try:
-        found = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        found = Fraction(-1)
-    if found < 0 or (option == "--rate" and not 0 < found <= 1000):
+    found = Fraction(-1)
+    # No exponents: a fraction of 1e99999999 would be worked out.
+    if re.fullmatch(r"\s*\d{1,9}(\.\d{0,12}|/0*[1-9]\d{0,8})?\s*", text, re.ASCII):
+        found = Fraction(text.strip().rstrip("."))
+    if option == "--rate" and not 0 < found <= 1000:
         raise UsageError(
-            f"{option}: expected a number of at least 0, got {text!r}; for example 2.5"
+            f"--rate: expected 0 < rate <= 1000 frames per second, got {text!r}; for example 25"
+        )
+    if found < 0:
+        raise UsageError(
+            f"{option}: expected a number of seconds from 0 to 999999999, got {text!r}; for "
+            "example 2.5"
         )
     return found
