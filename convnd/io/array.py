@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.record import parse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,7 +165,7 @@ def _write_npy(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - no place for text
+    record: Mapping[str, str],  # noqa: ARG001 - no place for text: `write` puts it beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -190,7 +191,25 @@ def _write_npz(
         np.savez_compressed(file, **entries)
 
 
+def _npz_record(path: Path) -> dict[str, str]:
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        if "record.npy" not in archive.namelist():
+            return {}
+        held = archive.getinfo("record.npy").file_size
+        with archive.open("record.npy") as file:
+            return parse(str(_load(path, file, held, 1, kinds="U")))
+
+
 FORMATS = (
     Format(name="npy", suffixes=(".npy",), spatial_dims=None, read=read_npy, write=_write_npy),
-    Format(name="npz", suffixes=(".npz",), spatial_dims=None, read=read_npz, write=_write_npz),
+    Format(
+        name="npz",
+        suffixes=(".npz",),
+        spatial_dims=None,
+        read=read_npz,
+        write=_write_npz,
+        record=_npz_record,
+    ),
 )

@@ -144,7 +144,7 @@ def _write_edf(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - the header has 80 characters for everything
+    record: Mapping[str, str],  # noqa: ARG001 - of 80 characters there: `write` puts it beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np

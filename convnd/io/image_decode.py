@@ -19,12 +19,13 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.formats import check_positions, decoding
 from convnd.io.quiet import silent_stderr
+from convnd.io.record import ours, parse
 
 if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-__all__ = ["EXIF_IFD", "GPS_IFD", "Decoded", "decode"]
+__all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "picture_record"]
 
 # Decoders that the bytes may be handed to: no others, for some start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -33,14 +34,8 @@ _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # not MPO: its further pictures are 
 # Tags of TIFF, and of EXIF, which is made of them.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _X_DENSITY, _Y_DENSITY, _PLANAR = 274, 277, 282, 283, 284
-_DENSITY_UNIT, _EXTRA, _SAMPLE_FORMAT, _ICC, EXIF_IFD, GPS_IFD = (
-    296,
-    338,
-    339,
-    34675,
-    0x8769,
-    0x8825,
-)
+_DENSITY_UNIT, _EXTRA, _SAMPLE_FORMAT, _ICC = 296, 338, 339, 34675
+EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
 # Description, make, model, time, artist, copyright. Not orientation, which is applied, and not
 # sizes and offsets, which would be those of another file; the thumbnail would show the old picture.
 _EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
@@ -85,6 +80,14 @@ def decode(path: Path, max_pixels: int) -> Decoded:
         if start.startswith(_TIFF_STARTS):
             return _decode_tiff(path, max_pixels)
         return _decode_other(path, start, max_pixels)
+
+
+def picture_record(path: Path) -> dict[str, str]:
+    """The record in a picture's text or user comment; its pixels are not decoded."""
+    with _pillow(), _open(path) as image:
+        text = {str(key): text for key, text in image.info.items() if isinstance(text, str)}
+        comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+    return parse(comment[8:]) if isinstance(comment, bytes) and comment else text
 
 
 def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
@@ -288,7 +291,10 @@ def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> di
         key: str(value)
         for key, value in info.items()
         # XMP and ImageMagick's raw profiles repeat the orientation.
-        if isinstance(key, str) and isinstance(value, str) and not key.startswith(_NOT_TEXT)
+        if isinstance(key, str)
+        and isinstance(value, str)
+        and not key.startswith(_NOT_TEXT)
+        and not ours(key, value)
     }
     kept = _kept_exif(exif)
     return header | ({"text": text} if text else {}) | ({"exif": kept} if kept else {})

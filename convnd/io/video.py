@@ -17,6 +17,7 @@ from convnd.errors import InputFileError
 from convnd.io.atomic import reason
 from convnd.io.clip import CLIP_SUFFIXES, ClipFrame, ClipInfo, ColorTags
 from convnd.io.formats import Format, check_file, check_positions, decoding
+from convnd.io.record import parse
 from convnd.io.signal import optional
 
 if TYPE_CHECKING:
@@ -335,6 +336,12 @@ def _times(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
+def _clip_record(path: Path) -> dict[str, str]:
+    with pyav().open(str(path)) as container:
+        told = {key.lower(): value for key, value in container.metadata.items()}
+    return parse(told.get("comment", ""))
+
+
 FORMATS = (
     Format(
         name="clip",
@@ -343,6 +350,7 @@ FORMATS = (
         spatial_dims=3,
         read=read_clip,
         write=_write_clip,
+        record=_clip_record,
     ),
     Format(
         name="clip to read",

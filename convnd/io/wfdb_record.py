@@ -7,6 +7,8 @@ digital steps, in 16 bits or, where the result goes beyond them, in 32.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.formats import Format, check_file, decoding
 from convnd.io.quiet import quiet
+from convnd.io.record import ours
 from convnd.io.signal import (
     MAX_SAMPLES,
     Annotation,
@@ -90,11 +93,29 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             annotations=annotations,
             steps=tuple(1 / gain for gain in gains) if gains and min(gains) > 0 else (),
             zeros=tuple(int(zero) for zero in record.baseline or ()),
-            extra={"comments": list(record.comments or ()), "time": record.base_time},
+            extra={
+                "comments": [each for each in record.comments or () if not ours(*_entry(each))],
+                "time": record.base_time,
+            },
             format="WFDB",
         )
         names = record.sig_name or [""] * record.n_sig
         return signal_grid(path, record.p_signal.T, float(record.fs), names, signal)
+
+
+def _entry(comment: str) -> tuple[str, str]:
+    """Key and value of a line of a record."""
+    key, _, value = comment.partition(": ")
+    with contextlib.suppress(ValueError):
+        value = str(json.loads(f'"{value}"'))
+    return key, value
+
+
+def _wfdb_record(path: Path) -> dict[str, str]:
+    wfdb = optional("wfdb", f"read {path}")
+    _check_text(path)
+    with quiet():
+        return dict(map(_entry, wfdb.rdheader(str(path.with_suffix(""))).comments or ()))
 
 
 def _check_text(path: Path) -> None:
@@ -180,7 +201,8 @@ def _write_wfdb(
     limit = _MOST[kind]
     whole = np.where(np.isfinite(digital), np.clip(digital, -limit, limit), -limit - 1)
     comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
-    comments += [f"{key}: {value}" for key, value in record.items()]
+    # Headers are ASCII.
+    comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in record.items()]
     if signal.start is not None:
         times = {"base_time": signal.start.time(), "base_date": signal.start.date()}
     else:  # a time of day without a date, which WFDB knows
@@ -240,5 +262,6 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
+        record=_wfdb_record,
     ),
 )
