@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ __all__ = ["FORMATS", "read_edf"]
 _BITS = {".edf": 16, ".bdf": 24}
 _LONGEST = 60.0  # s of a data record
 _SHORTEST = 0.001
+_UNKNOWN = datetime(1985, 1, 1)  # the first that EDF can say, which stands for none
 
 
 def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -202,8 +204,8 @@ def _write_edf(
     with quiet(), pyedflib.EdfWriter(str(path), len(channels), kind) as file:
         if known.get("header"):
             file.setHeader(known["header"])
-        if signal.start is not None:
-            file.setStartdatetime(signal.start.replace(tzinfo=None))
+        # Without a start the library would take the present time, and no two files were alike.
+        file.setStartdatetime((signal.start or _UNKNOWN).replace(tzinfo=None))
         file.setDatarecordDuration(record_seconds)
         file.setSignalHeaders(channels)
         file.writeSamples(samples, digital=True)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.flags import LOOK, OUT, RUN, Dim, Metadata, Overwrite, Quiet, Rate, with_flags
+from convnd_tasks.flags import (
+    LOOK,
+    OUT,
+    RUN,
+    Dim,
+    Metadata,
+    Overwrite,
+    Quiet,
+    Rate,
+    SkipExisting,
+    with_flags,
+)
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
 
 if TYPE_CHECKING:
@@ -46,6 +57,7 @@ def stylize(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     quality: Annotated[
         int, typer.Option(min=1, max=100, help="Of JPEG and WebP results.", rich_help_panel=OUT)
     ] = 95,
@@ -108,10 +120,11 @@ def stylize(
     if start is not None and start_file is None:
         given["start"] = start
     if files and is_film(files[0], dim):
-        if texture or save_every or paper is not None or start_file is not None:
+        other = texture or save_every or skip_existing
+        if other or paper is not None or start_file is not None:
             raise UsageError(
-                "stylize: expected a clip with none of --texture, --save-every, --paper and "
-                "--start FILE, got one of them; leave it out"
+                "stylize: expected a clip with none of --texture, --save-every, --paper, "
+                "--skip-existing and --start FILE, got one of them; leave it out"
             )
         _film(
             files,
@@ -140,6 +153,7 @@ def stylize(
         save_every=save_every,
         checkpoint_every=checkpoint_every,
         resume=resume,
+        skip_existing=skip_existing,
         quiet=quiet,
         rate=rate,
         drawing=drawing,
@@ -196,12 +210,14 @@ def _work(
     save_every: int,
     checkpoint_every: int,
     resume: bool,
+    skip_existing: bool,
     quiet: bool,
     rate: float | None = None,
     drawing: Path | None = None,
 ) -> None:
     failed = 0
-    jobs = plan.open(job.options.seed, overwrite=overwrite or resume, rate=rate)
+    may_be_there = overwrite or resume or skip_existing
+    jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
     for number, (content, target) in enumerate(jobs):
         if plan.remark and number == 0:
             typer.echo(plan.remark, err=True)
@@ -215,6 +231,7 @@ def _work(
                     save_every=save_every,
                     checkpoint_every=checkpoint_every,
                     resume=resume,
+                    skip_existing=skip_existing,
                     watch=display.show,
                     tell=display.tell,
                 )
@@ -223,6 +240,9 @@ def _work(
                 raise
             failed += 1
             typer.echo(f"convnd: {error}", err=True)
+            continue
+        if outcome is None:
+            typer.echo(f"{target}  is there, made with the same parameters")
             continue
         _say(outcome)
         if drawing is not None:

@@ -12,7 +12,7 @@ import typer
 
 from convnd.errors import ConvndError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
     from convnd.io import Clip
@@ -22,11 +22,9 @@ __all__ = ["open_video", "stylize_video", "work"]
 
 _PART = "Which frames"
 _DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
-# What clips cannot have, or where the name means something else.
-_NOT = ("colors", "start", "inflation")
 
 
-@with_flags(VideoOptions, without=_NOT)
+@with_flags(VideoOptions, without=NOT_OF_CLIPS)
 def stylize_video(
     files: Annotated[
         list[str] | None,
