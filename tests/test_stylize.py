@@ -70,7 +70,10 @@ def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
     code, out, _ = run("stylize", "--dim", str(dim), *arguments)
     assert code == 0
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert made == {1: ["stylized.csv", "stylized.csv.json", "stylized.png"], 3: ["stylized.nii.gz"]}[dim]
+    assert (
+        made
+        == {1: ["stylized.csv", "stylized.csv.json", "stylized.png"], 3: ["stylized.nii.gz"]}[dim]
+    )
     assert out.startswith(made[0])
 
 

@@ -58,6 +58,7 @@ Dim = Annotated[
     typer.Option(
         "--dim",
         min=1,
+        max=16,
         help="Number of spatial axes: 1 signals, 2 images, 3 volumes and clips. "
         "Inferred from the files when left out.",
         show_default=False,

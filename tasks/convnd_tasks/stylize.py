@@ -65,6 +65,7 @@ def stylize(
         int,
         typer.Option(
             min=0,
+            max=10_000_000,
             help="Also write a numbered picture every so many steps.",
             rich_help_panel=OUT,
             show_default=False,
@@ -91,6 +92,7 @@ def stylize(
         int,
         typer.Option(
             min=0,
+            max=10_000_000,
             help="Keep a checkpoint beside the result every so many steps, and when stopped.",
             rich_help_panel=RUN,
             show_default=False,
