@@ -7,6 +7,7 @@ imports torch: ``--help`` is quick.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -82,6 +83,8 @@ def main() -> NoReturn:
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
         raise Stopped(number)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:

@@ -30,8 +30,12 @@ class ConvndError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        # OSError would print an errno, KeyError quotes; ours is a sentence.
-        return str(self.args[0]) if self.args else ""
+        # OSError would print an errno, KeyError quotes; ours is a sentence. It stays one line, and
+        # moves no cursor, whatever the names of files and what files say are made of.
+        text = str(self.args[0]) if self.args else ""
+        if text.isprintable():
+            return text
+        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class UsageError(ConvndError, ValueError):

@@ -28,11 +28,13 @@ from convnd.io.formats import (
     check_output,
     is_written,
     read,
+    read_record,
     register,
     spatial_dims,
     suffixes,
     write,
 )
+from convnd.io.record import digest
 from convnd.io.sequence import check_sequence_output, write_sequence
 from convnd.io.stored import as_stored
 from convnd.io.video_write import check_clip_output, write_clip
@@ -51,12 +53,14 @@ __all__ = [
     "check_output",
     "check_sequence_output",
     "crop",
+    "digest",
     "free_path",
     "grid_affine",
     "is_clip",
     "is_written",
     "open_clip",
     "read",
+    "read_record",
     "register",
     "spatial_dims",
     "suffixes",

@@ -9,6 +9,7 @@ Pickles are never opened.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.record import parse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz"]
 
 MAX_VALUES = 2**30  # 4 GiB as float32
+_LONGEST_START = 2**16
 _LABELS = ("units", "axes", "channels")
 
 
@@ -43,7 +46,8 @@ def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
         ResourceError: there is not enough memory for it.
     """
     with decoding(path, "a NumPy array"), path.open("rb") as file:
-        return _grid(path, _load(path, file, _limit(max_pixels)))
+        held = path.stat().st_size
+        return _grid(path, _load(path, file, held, _limit(max_pixels)))
 
 
 def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -76,8 +80,9 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
 
         def load(name: str, kinds: str) -> NDArray[Any]:
+            held = archive.getinfo(entries[name]).file_size
             with archive.open(entries[name]) as file:
-                return _load(path, file, _limit(max_pixels), kinds=kinds)
+                return _load(path, file, held, _limit(max_pixels), kinds=kinds)
 
         values = load(candidates[0], "biuf")
         described: dict[str, Any] = {
@@ -90,29 +95,34 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         return _grid(path, values, **described)
 
 
-def _load(path: Path, file: IO[bytes], limit: int, *, kinds: str = "biuf") -> NDArray[Any]:
-    """One array: its header is judged before its data are read, and they are read to the end."""
+def _load(
+    path: Path, file: IO[bytes], held: int, limit: int, *, kinds: str = "biuf"
+) -> NDArray[Any]:
+    """One array of ``held`` bytes: they are what its header says, or none of its data are read."""
     import numpy as np
     from numpy.lib import format as npy
 
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    version = npy.read_magic(file)
+    start = io.BytesIO(file.read(_LONGEST_START))  # a header may claim any length
+    version = npy.read_magic(start)
     if version not in readers:
         raise InputFileError(
             f"read {path}: expected .npy version 1 or 2, got {version}; save it again"
         )
-    shape, fortran, dtype = readers[version](file)
+    shape, fortran, dtype = readers[version](start)
+    file.seek(start.tell())
     if dtype.kind not in kinds:
         wanted = "text" if kinds == "U" else "real numbers"
         raise InputFileError(f"read {path}: expected an array of {wanted}, got {dtype}; convert it")
     check_positions(path, shape, limit)
     size = math.prod(shape) * dtype.itemsize
-    data = file.read(size)
+    rest = held - file.tell()
+    data = file.read(size) if rest == size else b""
     # Reading past the end is also what makes a zip archive compare its checksum.
     if len(data) != size or file.read(1):
         raise InputFileError(
-            f"read {path}: expected {size} bytes for an array of shape {shape}, got "
-            f"{'fewer' if len(data) < size else 'more'}; save it again"
+            f"read {path}: expected {size:,} bytes for an array of shape {shape}, got "
+            f"{'more' if rest > size else 'fewer'}; save it again"
         )
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -155,7 +165,7 @@ def _write_npy(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - no place for text
+    record: Mapping[str, str],  # noqa: ARG001 - no place for text: `write` puts it beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -181,7 +191,25 @@ def _write_npz(
         np.savez_compressed(file, **entries)
 
 
+def _npz_record(path: Path) -> dict[str, str]:
+    import zipfile
+
+    with zipfile.ZipFile(path) as archive:
+        if "record.npy" not in archive.namelist():
+            return {}
+        held = archive.getinfo("record.npy").file_size
+        with archive.open("record.npy") as file:
+            return parse(str(_load(path, file, held, 1, kinds="U")))
+
+
 FORMATS = (
     Format(name="npy", suffixes=(".npy",), spatial_dims=None, read=read_npy, write=_write_npy),
-    Format(name="npz", suffixes=(".npz",), spatial_dims=None, read=read_npz, write=_write_npz),
+    Format(
+        name="npz",
+        suffixes=(".npz",),
+        spatial_dims=None,
+        read=read_npz,
+        write=_write_npz,
+        record=_npz_record,
+    ),
 )

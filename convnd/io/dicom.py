@@ -8,23 +8,29 @@ series, slices that are missing or doubled, a tilted gantry, pictures in colour.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, InputFileError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.quiet import quiet
 from convnd.io.stored import Stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "MAX_VOXELS", "read_series"]
+__all__ = ["FORMATS", "MAX_VOXELS", "dataset", "read_series"]
 
 MAX_VOXELS = 2**30
 _MOST_FILES = 20_000
+_BLOCK = 2**20
+_META = 144  # preamble, and the length of what is said about the file
+_DEFLATED_FREE = 2**23  # bytes that a deflated file may always hold
+_DEFLATED_LIMIT = 30  # or so many times its length: real data pack into a half
 _UNEVEN = 0.02  # of the distance between slices
 _TILT = 0.01  # mm across per mm along
 _NEEDED = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
@@ -50,7 +56,7 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
     import torch
 
-    with decoding(path, "a DICOM series"):
+    with decoding(path, "a DICOM series"), quiet():
         slices = _slices(path, _headers(path))
         first = slices[0][1]
         shape = (int(first.Columns), int(first.Rows), len(slices))
@@ -79,7 +85,13 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
     )
 
 
-def _pydicom() -> Any:
+def dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
+    """What pydicom reads of one file, once it is known not to unpack into much more than it is.
+
+    Raises:
+        InputFileError: it is deflated and would.
+        DependencyError: pydicom is not installed.
+    """
     try:
         import pydicom
     except ImportError as error:
@@ -87,12 +99,32 @@ def _pydicom() -> Any:
             "DICOM: expected the package pydicom, got none; "
             'install it: pip install "convnd-toolkit[volumes]"'
         ) from error
-    return pydicom
+    meta = pydicom.filereader.read_file_meta_info(file)
+    if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        with file.open("rb") as stream:
+            stream.seek(_META + int(meta.FileMetaInformationGroupLength))
+            _check_deflated(file, stream)
+    return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
+
+
+def _check_deflated(file: Path, stream: IO[bytes]) -> None:
+    """Unpack what follows, keeping nothing: pydicom would unpack anything at once."""
+    limit = max(_DEFLATED_FREE, _DEFLATED_LIMIT * file.stat().st_size)
+    unpacker, found = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while not unpacker.eof and found <= limit:
+        block = unpacker.unconsumed_tail or stream.read(_BLOCK)
+        if not block:
+            break
+        found += len(unpacker.decompress(block, _BLOCK))
+    if found > limit:
+        raise InputFileError(
+            f"read {file}: expected at most {limit:,} bytes in a deflated file of its length, got "
+            "more; save it uncompressed"
+        )
 
 
 def _headers(path: Path) -> list[tuple[Path, Any]]:
     """Every file of the folder that is a DICOM image, without its pixels."""
-    pydicom = _pydicom()
     files = sorted(file for file in path.iterdir() if file.is_file())
     if len(files) > _MOST_FILES:
         raise InputFileError(
@@ -104,7 +136,7 @@ def _headers(path: Path) -> list[tuple[Path, Any]]:
         with file.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":
                 continue
-        header = pydicom.dcmread(file, stop_before_pixels=True)
+        header = dataset(file, stop_before_pixels=True)
         if "Rows" in header and "SeriesInstanceUID" in header:
             found.append((file, header))
     if not found:
@@ -208,17 +240,17 @@ def _geometry(path: Path, headers: Sequence[Any]) -> tuple[NDArray[Any], tuple[f
 
 def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
     """The stored integers ``(rows, columns)`` of one slice, slope and intercept."""
-    dataset = _pydicom().dcmread(file)
+    found = dataset(file)
     try:
-        plane: NDArray[Any] = dataset.pixel_array
+        plane: NDArray[Any] = found.pixel_array
     except Exception as error:
         text = " ".join(str(error).split())[:160]
         raise InputFileError(
             f"read {path}: expected pixels that can be decoded, got '{text}' in {file.name}; "
             "save the series uncompressed, or check the file"
         ) from error
-    slope = float(dataset.get("RescaleSlope", 1.0))
-    intercept = float(dataset.get("RescaleIntercept", 0.0))
+    slope = float(found.get("RescaleSlope", 1.0))
+    intercept = float(found.get("RescaleIntercept", 0.0))
     if not math.isfinite(slope) or slope == 0 or not math.isfinite(intercept):
         raise InputFileError(
             f"read {path}: expected a finite slope other than 0 and a finite intercept, got "

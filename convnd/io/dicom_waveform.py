@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
+from convnd.io.dicom import dataset
 from convnd.io.formats import Format, decoding
-from convnd.io.signal import MAX_SAMPLES, Signal, optional, quiet, signal_grid
+from convnd.io.quiet import quiet
+from convnd.io.signal import MAX_SAMPLES, Signal, optional, signal_grid
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -35,9 +37,9 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: no waveform, damaged, or too large.
         DependencyError: pydicom is missing.
     """
-    pydicom = optional("pydicom", f"read {path}")
+    optional("pydicom", f"read {path}")
     with decoding(path, "a DICOM file"), quiet():
-        data = pydicom.dcmread(path)
+        data = dataset(path)
         groups = list(data.get("WaveformSequence", ()))
         if not groups:
             raise InputFileError(

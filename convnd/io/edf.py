@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError
 from convnd.io.formats import Format, decoding
+from convnd.io.quiet import quiet
 from convnd.io.signal import (
     MAX_SAMPLES,
     Annotation,
     Signal,
     optional,
-    quiet,
     sampling_rate,
     signal_grid,
     signal_of,
@@ -36,6 +37,7 @@ __all__ = ["FORMATS", "read_edf"]
 _BITS = {".edf": 16, ".bdf": 24}
 _LONGEST = 60.0  # s of a data record
 _SHORTEST = 0.001
+_UNKNOWN = datetime(1985, 1, 1)  # the first that EDF can say, which stands for none
 
 
 def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -144,7 +146,7 @@ def _write_edf(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - the header has 80 characters for everything
+    record: Mapping[str, str],  # noqa: ARG001 - of 80 characters there: `write` puts it beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -202,8 +204,8 @@ def _write_edf(
     with quiet(), pyedflib.EdfWriter(str(path), len(channels), kind) as file:
         if known.get("header"):
             file.setHeader(known["header"])
-        if signal.start is not None:
-            file.setStartdatetime(signal.start.replace(tzinfo=None))
+        # Without a start the library would take the present time, and no two files were alike.
+        file.setStartdatetime((signal.start or _UNKNOWN).replace(tzinfo=None))
         file.setDatarecordDuration(record_seconds)
         file.setSignalHeaders(channels)
         file.writeSamples(samples, digital=True)

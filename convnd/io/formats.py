@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.io.atomic import atomic_path, check_target, reason
+from convnd.io.record import check_beside, read_beside, write_beside
 from convnd.registry import Registry
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
     "find_format",
     "is_written",
     "read",
+    "read_record",
     "register",
     "spatial_dims",
     "suffixes",
@@ -78,6 +80,8 @@ class Format:
         companions: suffixes of further files that the writer may put beside its own, under the
             same stem; the file itself is named as the result will be.
         folder: whether it is a folder of files; there can be one such format.
+        record: reads back the record that ``write`` has kept in the file; None where the format
+            has no place for one, so that it lies beside.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Format:
     write: Writer | None
     companions: tuple[str, ...] = ()
     folder: bool = False
+    record: Callable[[Path], Mapping[str, str]] | None = None
 
 
 FORMATS = Registry[Format]("file format")
@@ -176,6 +181,27 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid
     return entry.read(Path(path), max_pixels=max_pixels)
 
 
+def read_record(path: str | os.PathLike[str]) -> dict[str, str]:
+    """How a result was made, as `write` has kept it; of a folder of pictures, that of the first.
+
+    Returns:
+        Nothing where there is no record.
+
+    Raises:
+        InputFileError: the file is missing, damaged, or of no known kind.
+    """
+    from convnd.io.record import ours
+
+    found = Path(path)
+    if found.is_dir():
+        found = next((each for each in sorted(found.iterdir()) if find_format(each)), found)
+    entry = _readable(found)
+    check_file(found)
+    with decoding(found, "a file with a record"):
+        held = read_beside(found) if entry.record is None else entry.record(found)
+    return {key: value for key, value in held.items() if ours(key, value)}
+
+
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Prove, before any work, that a result can be written here.
 
@@ -210,7 +236,7 @@ def write(
         grid: what to write; its header, when it came from a file of the same kind, is restored.
         overwrite: whether an existing file may be replaced.
         record: how the result was made, kept inside the file where the format has a place for
-            text (PNG, JPEG, WebP, TIFF, AVIF, NIfTI, npz) and left out elsewhere.
+            text, and in ``<name>.json`` beside it elsewhere (CSV, EDF, npy, BMP).
         quality: 1 to 100, for the formats that trade quality for size (JPEG, WebP, AVIF; 95 when
             None); the others have none to lose and do not look at it.
 
@@ -232,9 +258,14 @@ def write(
             f"{grid.ndim} (shape {grid.shape}); choose a suffix that holds them, such as .npz"
         )
     kept = NO_RECORD if record is None else record
+    aside = kept and entry.record is None
+    if aside:
+        check_beside(Path(path))
     if not entry.companions:
         with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
             writer(temporary, grid, record=kept, quality=quality)
+        if aside:
+            write_beside(Path(path), kept)
         return
     check_output(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.formats import Format, decoding
-from convnd.io.image_decode import EXIF_IFD, GPS_IFD, decode
+from convnd.io.image_decode import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, picture_record
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -38,7 +38,6 @@ MAX_PIXELS = 178_956_970  # where Pillow stops, too: half a GiB as 8-bit RGB
 DEFAULT_QUALITY = 95  # above it files grow much and look the same
 _LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 _NO_ALPHA = {"JPEG", "BMP"}
-_USER_COMMENT = 0x9286
 _WHITE = {8: 255, 16: 65535, 32: 1}
 
 
@@ -168,7 +167,7 @@ def _exif(kept: object, record: Mapping[str, str]) -> PIL.Image.Exif:
     parts = {tag: exif.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
     if record:
         comment = json.dumps(dict(record)).encode("ascii")
-        parts[EXIF_IFD] = parts[EXIF_IFD] | {_USER_COMMENT: b"ASCII\0\0\0" + comment}
+        parts[EXIF_IFD] = parts[EXIF_IFD] | {USER_COMMENT: b"ASCII\0\0\0" + comment}
     for tag, part in parts.items():
         if part:
             exif[tag] = part
@@ -262,6 +261,7 @@ def _format(kind: str, *suffixes: str, writes: bool = True) -> Format:
         spatial_dims=2,
         read=read_image,
         write=functools.partial(_write_image, kind) if writes else None,
+        record=None if kind in ("BMP", "GIF") else picture_record,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -19,25 +18,33 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.formats import check_positions, decoding
+from convnd.io.quiet import silent_stderr
+from convnd.io.record import ours, parse
 
 if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-__all__ = ["EXIF_IFD", "GPS_IFD", "Decoded", "decode"]
+__all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "picture_record"]
 
 # Decoders that the bytes may be handed to: no others, for some start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # not MPO: its further pictures are a camera's extras
 
 # Tags of TIFF, and of EXIF, which is made of them.
-_SUBFILE, _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 254, 256, 257, 258, 262, 274
-_SAMPLES, _X_DENSITY, _Y_DENSITY, _PLANAR, _DENSITY_UNIT, _EXTRA = 277, 282, 283, 284, 296, 338
-_SAMPLE_FORMAT, _ICC, EXIF_IFD, GPS_IFD = 339, 34675, 0x8769, 0x8825
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_ORIENTATION, _SAMPLES, _X_DENSITY, _Y_DENSITY, _PLANAR = 274, 277, 282, 283, 284
+_DENSITY_UNIT, _EXTRA, _SAMPLE_FORMAT, _ICC = 296, 338, 339, 34675
+EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
 # Description, make, model, time, artist, copyright. Not orientation, which is applied, and not
 # sizes and offsets, which would be those of another file; the thumbnail would show the old picture.
 _EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
 _EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment is ours to write
+# Bytes that one byte can become. Deflate packs at most 1032 into one; LZW, whose codes grow to 12
+# bits, some 1300; a block of 64 pixels takes at least a bit in a JPEG; runs are of 255 in BMP and
+# 128 in TIFF. WebP and AVIF have no such limit.
+_PACKED = {"PNG": 1100, "JPEG": 1100, "MPO": 1100, "GIF": 1500, "BMP": 130}
+_TIFF_PACKED = {1: 1, 5: 1500, 7: 1100, 8: 1100, 32773: 130, 32946: 1100}
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAX_PAGES = 1000
 
@@ -75,9 +82,21 @@ def decode(path: Path, max_pixels: int) -> Decoded:
         return _decode_other(path, start, max_pixels)
 
 
+def picture_record(path: Path) -> dict[str, str]:
+    """The record in a picture's text or user comment; its pixels are not decoded."""
+    with _pillow(), _open(path) as image:
+        text = {str(key): text for key, text in image.info.items() if isinstance(text, str)}
+        comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+    return parse(comment[8:]) if isinstance(comment, bytes) and comment else text
+
+
 def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
     with _open(path) as image:
         check_positions(path, (image.height, image.width), max_pixels)
+        # A PNG's bit depth has its fixed place.
+        depth = start[24] if image.format == "PNG" else 8
+        if image.format in _PACKED:
+            _check_held(path, image.height * image.width * depth, _PACKED[image.format])
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             raise InputFileError(
                 f"read {path}: expected one picture, got an animation; save one frame of it"
@@ -85,9 +104,7 @@ def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
         image.load()  # to the end of the file: some of what follows is stored there
         header = _metadata(image.info, image.getexif)
         orientation = _orientation(image)
-        # A PNG's bit depth has its fixed place.
-        deep = image.format == "PNG" and start[24] == 16
-        pixels = _deep_pixels(path) if deep else _pixels(path, image, header)
+        pixels = _deep_pixels(path) if depth == 16 else _pixels(path, image, header)
     return Decoded(_upright(pixels, orientation), header)
 
 
@@ -109,15 +126,34 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
             info["dpi"] = (tags[_X_DENSITY], tags[_Y_DENSITY])
         header = _metadata(info, load_exif)
     check_positions(path, (tags[_HEIGHT], tags[_WIDTH]), max_pixels)
+    if tags.get(_COMPRESSION, 1) in _TIFF_PACKED:
+        bits = tags[_HEIGHT] * tags[_WIDTH] * max(tags.get(_BITS, (1,)))
+        _check_held(path, bits, _TIFF_PACKED[tags.get(_COMPRESSION, 1)])
     if any(not page.get(_SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
         raise InputFileError(
             f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
         )
     if max(tags.get(_BITS, (1,))) > 8:
         return Decoded(_deep_tiff_pixels(path, tags), header)
-    with _open(path) as image, _silent_stderr():
+    with _open(path) as image, silent_stderr():
         image.load()  # applies the orientation itself
         return Decoded(_pixels(path, image, header), header)
+
+
+def _check_held(path: Path, bits: int, ratio: int) -> None:
+    """Refuse pixels that no encoder squeezes into a file of this length; nothing is decoded yet.
+
+    Args:
+        path: the file.
+        bits: of all pixels, in one channel.
+        ratio: bytes that one byte of the file can become at most.
+    """
+    held = path.stat().st_size * ratio
+    if bits > 8 * held:
+        raise InputFileError(
+            f"read {path}: expected at most {held:,} bytes of pixels in a file of its length, got "
+            f"{bits // 8:,}; the file is cut short or damaged"
+        )
 
 
 def _open(path: Path) -> PIL.Image.Image:
@@ -179,7 +215,8 @@ def _deep_pixels(path: Path) -> NDArray[Any]:
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        with silent_stderr():
+            decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if decoded is None:  # OpenCV's way to say no
@@ -254,7 +291,10 @@ def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> di
         key: str(value)
         for key, value in info.items()
         # XMP and ImageMagick's raw profiles repeat the orientation.
-        if isinstance(key, str) and isinstance(value, str) and not key.startswith(_NOT_TEXT)
+        if isinstance(key, str)
+        and isinstance(value, str)
+        and not key.startswith(_NOT_TEXT)
+        and not ours(key, value)
     }
     kept = _kept_exif(exif)
     return header | ({"text": text} if text else {}) | ({"exif": kept} if kept else {})
@@ -320,21 +360,3 @@ def _pillow() -> Iterator[None]:
         finally:
             logger.removeHandler(_NOWHERE)
             Image.MAX_IMAGE_PIXELS = before
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep off the screen what libtiff itself writes to stderr; it reaches us as errors."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)

@@ -23,6 +23,8 @@ from convnd.errors import DependencyError, InputFileError, NumericalError, Shape
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.quiet import silent_stderr
+from convnd.io.record import parse
 from convnd.io.stored import Stored, stored_voxels
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
     import torch
 
     sitk = _simple_itk()
-    with decoding(path, "a NRRD or MetaImage volume"), _itk_errors(path):
+    with decoding(path, "a NRRD or MetaImage volume"), _itk_errors(path), silent_stderr():
         spacing = _check_geometry(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
@@ -99,7 +101,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
         text = {
             key: image.GetMetaData(key)
             for key in image.GetMetaDataKeys()
-            if not key.startswith(("ITK_", "NRRD_"))
+            if not key.startswith(("ITK_", "NRRD_")) and key != _RECORD
         }
     return Grid(
         values=torch.from_numpy(volume)[None, None],
@@ -288,7 +290,29 @@ def _write_itk(
     writer.Execute(image)
 
 
+def _itk_record(path: Path) -> dict[str, str]:
+    reader = _simple_itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    with silent_stderr():
+        reader.ReadImageInformation()
+    return parse(reader.GetMetaData(_RECORD)) if reader.HasMetaDataKey(_RECORD) else {}
+
+
 FORMATS = (
-    Format(name="NRRD", suffixes=(".nrrd",), spatial_dims=3, read=read_itk, write=_write_itk),
-    Format(name="MetaImage", suffixes=(".mha",), spatial_dims=3, read=read_itk, write=_write_itk),
+    Format(
+        name="NRRD",
+        suffixes=(".nrrd",),
+        spatial_dims=3,
+        read=read_itk,
+        write=_write_itk,
+        record=_itk_record,
+    ),
+    Format(
+        name="MetaImage",
+        suffixes=(".mha",),
+        spatial_dims=3,
+        read=read_itk,
+        write=_write_itk,
+        record=_itk_record,
+    ),
 )

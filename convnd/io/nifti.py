@@ -28,6 +28,8 @@ from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine, rescaled
 from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.quiet import quiet
+from convnd.io.record import ours, parse
 from convnd.io.stored import Stored, stored_voxels
 
 if TYPE_CHECKING:
@@ -88,6 +90,14 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
         values = torch.from_numpy(volume)[None]
         stored = _stored(header)
+        affine = _best_affine(header, spacing)
+        if affine is not None and not np.isfinite(affine).all():
+            raise InputFileError(
+                f"read {path}: expected an affine and spacing in finite millimetres, got "
+                f"{spacing}; correct the header"
+            )
+        for extension in [each for each in header.extensions if _record_of(each)]:
+            header.extensions.remove(extension)
         # The rest of what nibabel would set right when writing, and print.
         header.check_fix(_SILENT, error_level=100)
     return Grid(
@@ -97,7 +107,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         axes=("i", "j", "k"),
         header={
             "nifti": header,
-            "affine": _best_affine(header, spacing),
+            "affine": affine,
             "stored": stored,
             "non_finite": missing > 0,
         },
@@ -312,6 +322,22 @@ def _write_nifti(
             image.to_stream(file)
 
 
+def _record_of(extension: Any) -> dict[str, str]:
+    """The record in an extension; nothing if it is the owner's own."""
+    content = extension.get_content() if extension.get_code() == _COMMENT else b""
+    found = parse(content.encode() if isinstance(content, str) else content.rstrip(b"\0"))
+    return found if any(ours(*pair) for pair in found.items()) else {}
+
+
+def _nifti_record(path: Path) -> dict[str, str]:
+    import nibabel as nib
+
+    nibabel: Any = nib
+    with quiet():
+        found = [_record_of(each) for each in nibabel.load(path).header.extensions]
+    return next((each for each in found if each), {})
+
+
 def _header_for(grid: Grid) -> Any:
     import nibabel as nib
     import numpy as np
@@ -360,5 +386,6 @@ FORMATS = (
         spatial_dims=3,
         read=read_nifti,
         write=_write_nifti,
+        record=_nifti_record,
     ),
 )

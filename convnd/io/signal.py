@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, InputFileError
 from convnd.grid import Grid
+from convnd.io.quiet import quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +24,6 @@ __all__ = [
     "Signal",
     "describe",
     "optional",
-    "quiet",
     "sampling_rate",
     "signal_grid",
     "signal_of",
@@ -177,11 +175,3 @@ def optional(package: str, what: str, extra: str = "signals") -> Any:
             f"{what}: expected the package {package.split('.')[0]}, got none installed; "
             f'pip install "convnd-toolkit[{extra}]"'
         ) from error
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep to themselves what libraries warn of that their users cannot change."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

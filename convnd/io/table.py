@@ -276,7 +276,7 @@ def _write_table(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - lines that are no samples confuse other readers
+    record: Mapping[str, str],  # noqa: ARG001 - would confuse other readers: it lies beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np

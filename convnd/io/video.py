@@ -7,6 +7,7 @@ What 8-bit results cannot hold is refused: HDR (PQ, HLG, deep BT.2020) and trans
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from convnd.errors import InputFileError
 from convnd.io.atomic import reason
 from convnd.io.clip import CLIP_SUFFIXES, ClipFrame, ClipInfo, ColorTags
 from convnd.io.formats import Format, check_file, check_positions, decoding
+from convnd.io.record import parse
 from convnd.io.signal import optional
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ MAX_PIXELS = 2**28
 
 _PQ, _HLG, _BT2020 = 16, 18, 9
 _UNSAID = 2
+_CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,12})?)", re.ASCII)
 EXACT = 2 | 0x2000 | 0x40000
 """Bilinear, chroma for every pixel, accurate rounding: without these flags the scaler's shortcuts
 darken every picture by more than one code each way."""
@@ -319,9 +322,10 @@ def _told_end(container: Any, stream: Any) -> Fraction | None:
     """Seconds of pictures that the file says it has."""
     if stream.duration:
         return Fraction(stream.duration * stream.time_base)
-    parts = stream.metadata.get("DURATION", "").split(":")
-    with contextlib.suppress(ValueError):
-        hours, minutes, seconds = (Fraction(part) for part in parts)
+    # No exponents: a fraction of 1e99999999 would be worked out.
+    told = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+    if told is not None:
+        hours, minutes, seconds = (Fraction(part) for part in told.groups())
         return hours * 3600 + minutes * 60 + seconds
     if container.duration and len(container.streams) == 1:
         return Fraction(container.duration, 1_000_000)
@@ -332,6 +336,12 @@ def _times(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
+def _clip_record(path: Path) -> dict[str, str]:
+    with pyav().open(str(path)) as container:
+        told = {key.lower(): value for key, value in container.metadata.items()}
+    return parse(told.get("comment", ""))
+
+
 FORMATS = (
     Format(
         name="clip",
@@ -340,6 +350,7 @@ FORMATS = (
         spatial_dims=3,
         read=read_clip,
         write=_write_clip,
+        record=_clip_record,
     ),
     Format(
         name="clip to read",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import NumericalError, OutputFileError, UsageError
 from convnd.io.atomic import atomic_path, check_target, reason
 from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
+from convnd.io.record import check_beside, write_beside
 from convnd.io.video import EXACT, matrix_code, pyav
 
 if TYPE_CHECKING:
@@ -97,8 +98,14 @@ def write_clip(
         ConvndError: see `check_clip_output` and `encode`; what ``frames`` raises passes unchanged.
     """
     check_clip_output(path, info, overwrite=overwrite, audio=audio)
+    aside = record and _kind(path) == "gif"  # which has no place for it
+    if aside:
+        check_beside(path)
     with atomic_path(path, overwrite=overwrite) as temporary:
-        return encode(temporary, info, frames, crf=crf, audio=audio, end=end, record=record)
+        count = encode(temporary, info, frames, crf=crf, audio=audio, end=end, record=record)
+    if aside and record:
+        write_beside(path, record)
+    return count
 
 
 def encode(
@@ -138,6 +145,8 @@ def encode(
             # The beginnings of streams are rounded to this.
             ticks = math.lcm(info.time_base.denominator, 48000)
             options = {"movie_timescale": str(min(ticks, 2**31 - 1))} if kind == "mp4" else {}
+            if kind in ("matroska", "webm"):
+                options["fflags"] = "+bitexact"  # no random number: the same clip, the same bytes
             out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
             if record:
                 out.metadata["comment"] = json.dumps(dict(record))

@@ -6,6 +6,7 @@ loudspeaker would. Written in the sample format that was read.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError
 from convnd.io.formats import Format, decoding
+from convnd.io.record import parse
 from convnd.io.signal import MAX_SAMPLES, Signal, sampling_rate, signal_grid, signal_of
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def _write_wav(
     header = struct.pack(
         "<HHIIHH", kind, channels, rate, rate * channels * width, channels * width, bits
     )
-    comment = "; ".join(f"{key}={value}" for key, value in record.items()).encode()
+    comment = json.dumps(dict(record)).encode("ascii") if record else b""
     chunks = [(b"fmt ", header)]
     if kind == _FLOAT:
         chunks.append((b"fact", struct.pack("<I", len(values))))
@@ -159,4 +161,20 @@ def _encoded(values: NDArray[Any], kind: int, bits: int) -> bytes:
     return whole.astype(f"<i{bits // 8}").tobytes()
 
 
-FORMATS = (Format(name="WAV", suffixes=(".wav",), spatial_dims=1, read=read_wav, write=_write_wav),)
+def _wav_record(path: Path) -> dict[str, str]:
+    listed = dict(_chunks(path, path.read_bytes())).get(b"LIST", b"")
+    if listed[:8] != b"INFOICMT":
+        return {}
+    return parse(listed[12 : 12 + struct.unpack("<I", listed[8:12])[0]].rstrip(b"\0"))
+
+
+FORMATS = (
+    Format(
+        name="WAV",
+        suffixes=(".wav",),
+        spatial_dims=1,
+        read=read_wav,
+        write=_write_wav,
+        record=_wav_record,
+    ),
+)

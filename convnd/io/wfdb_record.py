@@ -7,18 +7,22 @@ digital steps, in 16 bits or, where the result goes beyond them, in 32.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.formats import Format, decoding
+from convnd.io.formats import Format, check_file, decoding
+from convnd.io.quiet import quiet
+from convnd.io.record import ours
 from convnd.io.signal import (
     MAX_SAMPLES,
     Annotation,
     Signal,
     optional,
-    quiet,
     sampling_rate,
     signal_grid,
     signal_of,
@@ -32,6 +36,13 @@ __all__ = ["FORMATS", "read_wfdb"]
 
 _ANNOTATOR = "atr"
 _MOST = {"16": 2**15 - 1, "32": 2**31 - 1}
+_DEFINITIONS = (
+    ("r", rb"## time resolution: \d+(\.\d*)?"),
+    ("b", b"## annotation type definitions"),
+    ("e", b"## end of definitions"),
+)
+_LARGEST_HEADER = 2**24
+_UNLISTED = 64  # signals in one file of a multi-segment record, of which no line tells
 _FINEST = 1e-4  # of a unit: the step where the content has none of its own
 
 
@@ -52,6 +63,7 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
     wfdb = optional("wfdb", f"read {path}")
     name = str(path.with_suffix(""))
     with decoding(path, "a WFDB record"), quiet():
+        _check_text(path)
         header = wfdb.rdheader(name)
         if not header.n_sig or not header.sig_len:
             raise InputFileError(
@@ -64,12 +76,14 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
         files = header.seg_name if hasattr(header, "seg_name") else header.file_name
         for file in dict.fromkeys(files or ()):
-            wanted = f"{file}.hea" if hasattr(header, "seg_name") else file
-            if file != "~" and not path.with_name(wanted).is_file():
-                raise InputFileError(
-                    f"read {path}: expected the file {wanted} beside it, which it names, got none; "
-                    "copy the whole record"
-                )
+            if file == "~":
+                continue
+            if not hasattr(header, "seg_name"):
+                _check_beside(path, file)
+                continue
+            _check_text(_check_beside(path, f"{file}.hea"))
+            for part in wfdb.rdheader(str(path.with_name(file))).file_name or ():
+                _check_beside(path, part)
         record = wfdb.rdrecord(name)
         annotations = _annotations(wfdb, path, name, float(record.fs))
         gains = [float(gain) for gain in record.adc_gain or ()]
@@ -79,16 +93,78 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             annotations=annotations,
             steps=tuple(1 / gain for gain in gains) if gains and min(gains) > 0 else (),
             zeros=tuple(int(zero) for zero in record.baseline or ()),
-            extra={"comments": list(record.comments or ()), "time": record.base_time},
+            extra={
+                "comments": [each for each in record.comments or () if not ours(*_entry(each))],
+                "time": record.base_time,
+            },
             format="WFDB",
         )
         names = record.sig_name or [""] * record.n_sig
         return signal_grid(path, record.p_signal.T, float(record.fs), names, signal)
 
 
+def _entry(comment: str) -> tuple[str, str]:
+    """Key and value of a line of a record."""
+    key, _, value = comment.partition(": ")
+    with contextlib.suppress(ValueError):
+        value = str(json.loads(f'"{value}"'))
+    return key, value
+
+
+def _wfdb_record(path: Path) -> dict[str, str]:
+    wfdb = optional("wfdb", f"read {path}")
+    _check_text(path)
+    with quiet():
+        return dict(map(_entry, wfdb.rdheader(str(path.with_suffix(""))).comments or ()))
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a header that says it has more lines than it has; wfdb makes room for them."""
+    check_file(path)
+    with path.open("rb") as file:
+        text = file.read(_LARGEST_HEADER + 1)
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
+    words = lines[0].split() if lines else []
+    # A name with "/" behind it how many segments, then how many signals.
+    counts = [*(words[0].split(b"/")[1:] if words else ()), *words[1:2]]
+    if len(text) > _LARGEST_HEADER or any(
+        not count.isdigit() or int(count[:9]) > len(lines) + _UNLISTED for count in counts
+    ):
+        raise InputFileError(
+            f"read {path}: expected a header of as many lines as it says, got {len(lines)}; "
+            "the file is damaged"
+        )
+
+
+def _check_beside(path: Path, wanted: str) -> Path:
+    """Refuse what is not a file in the record's own folder."""
+    found = path.with_name(wanted)
+    if not found.is_file():
+        raise InputFileError(
+            f"read {path}: expected the file {wanted} beside it, which it names, got none; "
+            "copy the whole record"
+        )
+    return found
+
+
+def _check_notes(path: Path) -> None:
+    """Refuse notes that look like definitions and are none: wfdb would read them for ever."""
+    content = path.read_bytes()
+    found = ""
+    for note in re.finditer(rb"(.)\xfc(?=## )", content, re.DOTALL):  # its length, "a note"
+        text = content[note.end() :][: note[1][0]].rstrip(b"\0")
+        found += next((name for name, form in _DEFINITIONS if re.fullmatch(form, text)), "?")
+    if not re.fullmatch("r?(be)?|ber", found):
+        raise InputFileError(
+            f"read {path}: expected definitions that are complete, got other notes that begin "
+            "with '## '; remove the annotations or correct them"
+        )
+
+
 def _annotations(wfdb: Any, path: Path, name: str, rate: float) -> tuple[Annotation, ...]:
     if not path.with_suffix(f".{_ANNOTATOR}").is_file():
         return ()
+    _check_notes(path.with_suffix(f".{_ANNOTATOR}"))
     found = wfdb.rdann(name, _ANNOTATOR)
     return tuple(
         Annotation(
@@ -125,7 +201,8 @@ def _write_wfdb(
     limit = _MOST[kind]
     whole = np.where(np.isfinite(digital), np.clip(digital, -limit, limit), -limit - 1)
     comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
-    comments += [f"{key}: {value}" for key, value in record.items()]
+    # Headers are ASCII.
+    comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in record.items()]
     if signal.start is not None:
         times = {"base_time": signal.start.time(), "base_date": signal.start.date()}
     else:  # a time of day without a date, which WFDB knows
@@ -185,5 +262,6 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
+        record=_wfdb_record,
     ),
 )

@@ -31,7 +31,11 @@ __all__ = [
     "Quiet",
     "Rate",
     "Report",
+    "SkipExisting",
+    "arguments_of",
+    "flags_of",
     "numbers",
+    "option_name",
     "whole_numbers",
     "with_flags",
     "words",
@@ -54,6 +58,7 @@ Dim = Annotated[
     typer.Option(
         "--dim",
         min=1,
+        max=16,
         help="Number of spatial axes: 1 signals, 2 images, 3 volumes and clips. "
         "Inferred from the files when left out.",
         show_default=False,
@@ -70,11 +75,19 @@ Rate = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUT)
 ]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Leave results alone that were made with the same parameters from the same inputs.",
+        rich_help_panel=OUT,
+    ),
+]
 Metadata = Annotated[
     bool,
     typer.Option(
         "--metadata/--no-metadata",
-        help="Keep all parameters inside the result.",
+        help="Keep all parameters with the result, for `convnd rerun`.",
         rich_help_panel=OUT,
     ),
 ]
@@ -121,12 +134,7 @@ def with_flags(
         others: defaults of single numbers of spatial axes, named in the help.
         without: fields that this command does not offer.
     """
-    found = {
-        name: (hint, flag)
-        for name, hint in get_type_hints(options, include_extras=True).items()
-        for flag in get_args(hint)[1:]
-        if isinstance(flag, Flag) and name not in without
-    }
+    found = flags_of(options, without=without)
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -137,8 +145,8 @@ def with_flags(
             if name != "given"
         ]
         flags = [
-            _parameter(name, get_args(hint)[0], flag, defaults[name], others or {})
-            for name, (hint, flag) in found.items()
+            _parameter(name, kind, flag, defaults[name], others or {})
+            for name, (kind, flag) in found.items()
         ]
 
         def run(context: typer.Context, **typed: Any) -> None:
@@ -147,7 +155,7 @@ def with_flags(
                 value = typed.pop(name)
                 source = context.get_parameter_source(name)
                 if source is not None and source.name != "DEFAULT":
-                    given[name] = _parsed(name, get_args(found[name][0])[0], value)
+                    given[name] = _parsed(name, found[name][0], value)
             command(**typed, given=given)
 
         context = inspect.Parameter(
@@ -163,6 +171,52 @@ def with_flags(
         return run
 
     return decorate
+
+
+def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, tuple[Any, Flag]]:
+    """The fields that show on the command line, each with its type and flag."""
+    return {
+        name: (get_args(hint)[0], flag)
+        for name, hint in get_type_hints(options, include_extras=True).items()
+        for flag in get_args(hint)[1:]
+        if isinstance(flag, Flag) and name not in without
+    }
+
+
+def arguments_of(options: Any, *, without: Collection[str] = ()) -> list[str]:
+    """What would have to be typed for these options: `with_flags` the other way round.
+
+    Args:
+        options: an instance of the dataclass.
+        without: fields that the command does not offer.
+
+    >>> from convnd_tasks.options import StyleOptions
+    >>> arguments_of(StyleOptions(size=64))[:4]
+    ['--style-weight=30.0', '--content-weight=1.0', '--style-scale=1.0', '--colors=style']
+    """
+    found = []
+    for name, (kind, flag) in flags_of(type(options), without=without).items():
+        value = getattr(options, name)
+        option = flag.names[0] if flag.names else option_name(name)
+        if isinstance(value, bool):
+            yes, _, no = option.partition("/")
+            found += [yes] if value else [no] if no else []
+        elif isinstance(value, tuple):
+            # No names at all is a choice of its own; no numbers is the default.
+            text = ",".join(map(str, value)) or ("none" if get_args(kind)[0] is str else "")
+            found += [f"{option}={text}"] if text else []
+        elif value is not None and value != "":
+            found.append(f"{option}={value}")
+    return found
+
+
+def option_name(field: str) -> str:
+    """How a field is typed.
+
+    >>> option_name("style_weight")
+    '--style-weight'
+    """
+    return f"--{field.replace('_', '-')}"
 
 
 _KINDS = {1: "signals", 2: "images", 3: "volumes"}
@@ -206,7 +260,7 @@ def _text(default: Any) -> str:
 def _parsed(name: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
-    option = f"--{name.replace('_', '-')}"
+    option = option_name(name)
     if get_args(kind)[0] is float:
         return numbers(option, value)
     if get_args(kind)[0] is int:

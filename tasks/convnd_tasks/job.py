@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnd import __version__, io
+from convnd import io
 from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
 from convnd_tasks import arrays, images, signals
 from convnd_tasks.keeping import Keeping
 from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.record import INPUT, is_made, parameters
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -108,9 +108,10 @@ class Job:
         save_every: int = 0,
         checkpoint_every: int = 0,
         resume: bool = False,
+        skip_existing: bool = False,
         watch: Callable[[Progress], None] | None = None,
         tell: Callable[[str], None] | None = None,
-    ) -> Outcome:
+    ) -> Outcome | None:
         """Transfer and write; Ctrl-C writes what there is.
 
         Args:
@@ -121,12 +122,16 @@ class Job:
             checkpoint_every: keep a checkpoint beside the output every so many steps, and when
                 a signal stops the work, which then waits for its step to end; 0 is never.
             resume: go on from the checkpoint, if there is one; the output may then be replaced.
+            skip_existing: do nothing where the output was made with the same parameters.
             watch: is told of every step.
             tell: is told in a line what else there is to know, such as what was done to inputs.
 
+        Returns:
+            None where the result was there already.
+
         Raises:
             OutputExistsError: the output, or a numbered one, is there and ``overwrite`` is not
-                set; found out before any work is done.
+                set, or it was made otherwise than is wanted; found out before any work is done.
             ShapeError: the output's format cannot hold such data; likewise.
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the output first.
@@ -135,6 +140,9 @@ class Job:
 
         began = time.monotonic()
         keeping = Keeping(output, checkpoint_every)
+        made_from = self.parameters(inputs) if skip_existing else {}
+        if skip_existing and is_made(output, made_from, overwrite=overwrite):
+            return None
         overwrite = overwrite or (resume and keeping.path.exists())
         io.check_output(output, overwrite=overwrite)
         if save_every:
@@ -145,6 +153,8 @@ class Job:
             for remark in prepared.remarks:
                 tell(remark)
         _rehearse(prepared, output)
+        if self.keep_record and not made_from:
+            made_from = self.parameters(inputs)
         state = keeping.open(self.options, self.dim, prepared, resume=resume)
         transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
@@ -172,7 +182,7 @@ class Job:
                     if save_every and progress.step % save_every == 0 and progress.step > saved:
                         saved = progress.step
                         numbered = io.beside(output, f"{progress.step:06d}")
-                        self._write(numbered, prepared, progress, inputs, overwrite)
+                        self._write(numbered, prepared, progress, made_from, overwrite)
                     keeping.after(progress)
         except (KeyboardInterrupt, Stopped) as error:
             if last is None:
@@ -182,7 +192,7 @@ class Job:
             if last is None:
                 raise
             kept = io.free_path(io.beside(output, "last-good"))
-            self._write(kept, prepared, last, inputs, overwrite=False)
+            self._write(kept, prepared, last, made_from, overwrite=False)
             raise NumericalError(f"{error}; the last good result is in {kept}") from error
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -192,7 +202,9 @@ class Job:
                 "a smaller --size or --backbone compact, or --memory to be more careful with it"
             ) from error
         assert last is not None
-        grid = self._write(output, prepared, last, inputs, overwrite)
+        if stopped is not None:
+            made_from["convnd:stopped"] = type(stopped).__name__
+        grid = self._write(output, prepared, last, made_from, overwrite)
         if stopped is None:
             keeping.close()
         return Outcome(
@@ -211,7 +223,7 @@ class Job:
         path: Path,
         prepared: Prepared,
         progress: Progress,
-        inputs: Inputs,
+        made_from: Mapping[str, str],
         overwrite: bool,
     ) -> Grid:
         from convnd.nn import resize_nd
@@ -224,23 +236,31 @@ class Job:
             path,
             grid,
             overwrite=overwrite,
-            record=self.record(inputs, progress) if self.keep_record else None,
+            record={**made_from, **_figures(progress)} if self.keep_record else None,
             quality=self.quality,
         )
         return grid
 
-    def record(self, inputs: Inputs, progress: Progress) -> dict[str, str]:
-        """What made a result: version, inputs by name, options, steps and loss."""
+    def parameters(self, inputs: Inputs) -> dict[str, str]:
+        """What makes a result, see `convnd_tasks.record.parameters`."""
+        places = [INPUT % number for number in range(len(inputs.names))]
+        extra = [f"--dim={self.dim}", *inputs.typed]
+        extra += [] if self.quality is None else [f"--quality={self.quality}"]
+        extra += ["--texture"] if inputs.content is None else []
+        extra += [] if inputs.start is None else [f"--start={places.pop()}"]
+        without = () if inputs.start is None else ("start",)
         return {
-            "Software": f"convnd {__version__}",
-            "convnd:inputs": json.dumps(list(inputs.names)),
+            **parameters(
+                "stylize", inputs.names, self.options, extra=extra, order=places, without=without
+            ),
             "convnd:dim": str(self.dim),
-            **{f"convnd:{name}": value for name, value in self.options.record().items()},
-            **({} if inputs.start is None else {"convnd:start": inputs.names[-1]}),
+            **({} if inputs.start is None else {"convnd:start": Path(inputs.names[-1]).name}),
             **({} if self.quality is None else {"convnd:quality": str(self.quality)}),
-            "convnd:steps_taken": str(progress.step),
-            "convnd:loss": f"{progress.loss:.6g}",
         }
+
+
+def _figures(progress: Progress) -> dict[str, str]:
+    return {"convnd:steps_taken": str(progress.step), "convnd:loss": f"{progress.loss:.6g}"}
 
 
 def _rehearse(prepared: Prepared, output: Path) -> None:

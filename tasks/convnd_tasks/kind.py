@@ -27,12 +27,14 @@ class Inputs:
         styles: at least one.
         names: of content, styles and start, for the record.
         start: the iterate to start with, or None.
+        typed: further arguments that changed how they were read, for the record.
     """
 
     content: Grid | None
     styles: Sequence[Grid]
     names: Sequence[str]
     start: Grid | None = None
+    typed: Sequence[str] = ()
 
     def named(self) -> list[tuple[str, Grid]]:
         """Every grid with its role."""

@@ -17,9 +17,10 @@ def backbones(
         str | None, typer.Argument(help="List the layers of this one.", show_default=False)
     ] = None,
     dim: Annotated[
-        int, typer.Option("--dim", min=1, help="Spatial axes that parameters are counted for.")
+        int,
+        typer.Option("--dim", min=1, max=16, help="Spatial axes that parameters are counted for."),
     ] = 2,
-    channels: Annotated[int, typer.Option(min=1, help="Of the data.")] = 3,
+    channels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Of the data.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON record instead.")] = False,
 ) -> None:
     """List the networks, or the layers of one.

@@ -78,7 +78,8 @@ class Plan:
         def inputs(name: str | None) -> Inputs:
             content = read(name, role="content") if first is None and name is not None else first
             names = [each for each in (name, *self.styles, self.start) if each is not None]
-            return Inputs(content=content, styles=styles, names=names, start=start)
+            typed = () if rate is None else (f"--rate={rate!r}",)
+            return Inputs(content=content, styles=styles, names=names, start=start, typed=typed)
 
         for content, output in zip(self.contents, self.outputs, strict=True):
             yield partial(inputs, content), output

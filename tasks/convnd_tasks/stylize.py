@@ -20,6 +20,7 @@ from convnd_tasks.flags import (
     Quiet,
     Rate,
     Report,
+    SkipExisting,
     with_flags,
 )
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
@@ -57,6 +58,7 @@ def stylize(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     quality: Annotated[
         int, typer.Option(min=1, max=100, help="Of JPEG and WebP results.", rich_help_panel=OUT)
     ] = 95,
@@ -64,6 +66,7 @@ def stylize(
         int,
         typer.Option(
             min=0,
+            max=10_000_000,
             help="Also write a numbered picture every so many steps.",
             rich_help_panel=OUT,
             show_default=False,
@@ -91,6 +94,7 @@ def stylize(
         int,
         typer.Option(
             min=0,
+            max=10_000_000,
             help="Keep a checkpoint beside the result every so many steps, and when stopped.",
             rich_help_panel=RUN,
             show_default=False,
@@ -120,10 +124,12 @@ def stylize(
     if start is not None and start_file is None:
         given["start"] = start
     if files and is_film(files[0], dim):
-        if texture or save_every or start_file is not None or paper is not None or report:
+        other = texture or save_every or skip_existing or report
+        if other or paper is not None or start_file is not None:
             raise UsageError(
-                "stylize: expected a clip with none of --texture, --save-every, --paper, --report "
-                "and --start FILE, got one of them; leave it out, or use stylize-video"
+                "stylize: expected a clip with none of --texture, --save-every, --paper, --report, "
+                "--skip-existing and --start FILE, got one of them; leave it out, or use "
+                "stylize-video"
             )
         _film(
             files,
@@ -153,6 +159,7 @@ def stylize(
         save_every=save_every,
         checkpoint_every=checkpoint_every,
         resume=resume,
+        skip_existing=skip_existing,
         quiet=quiet,
         rate=rate,
         drawing=drawing,
@@ -227,13 +234,15 @@ def _work(
     save_every: int,
     checkpoint_every: int,
     resume: bool,
+    skip_existing: bool,
     quiet: bool,
     rate: float | None = None,
     drawing: Path | None = None,
     report: Path | None = None,
 ) -> None:
     failed = 0
-    jobs = plan.open(job.options.seed, overwrite=overwrite or resume, rate=rate)
+    may_be_there = overwrite or resume or skip_existing
+    jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
     for number, (content, target) in enumerate(jobs):
         if plan.remark and number == 0:
             typer.echo(plan.remark, err=True)
@@ -247,6 +256,7 @@ def _work(
                     save_every=save_every,
                     checkpoint_every=checkpoint_every,
                     resume=resume,
+                    skip_existing=skip_existing,
                     watch=display.show,
                     tell=display.tell,
                 )
@@ -255,6 +265,9 @@ def _work(
                 raise
             failed += 1
             typer.echo(f"convnd: {error}", err=True)
+            continue
+        if outcome is None:
+            typer.echo(f"{target}  is there, made with the same parameters")
             continue
         _say(outcome)
         if drawing is not None:

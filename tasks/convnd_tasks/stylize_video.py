@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from convnd.errors import ConvndError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
     from convnd.io import Clip
@@ -21,11 +22,9 @@ __all__ = ["open_video", "stylize_video", "work"]
 
 _PART = "Which frames"
 _DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
-# What clips cannot have, or where the name means something else.
-_NOT = ("colors", "start", "inflation")
 
 
-@with_flags(VideoOptions, without=_NOT)
+@with_flags(VideoOptions, without=NOT_OF_CLIPS)
 def stylize_video(
     files: Annotated[
         list[str] | None,
@@ -82,7 +81,10 @@ def stylize_video(
         ),
     ] = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Only each so-manieth frame.", rich_help_panel=_PART)
+        int,
+        typer.Option(
+            min=1, max=1_000_000, help="Only each so-manieth frame.", rich_help_panel=_PART
+        ),
     ] = 1,
     rate: Annotated[
         str | None,
@@ -303,12 +305,17 @@ def _seconds(option: str, text: str) -> Fraction:
     Raises:
         UsageError: it is none, or below 0; the message names the option.
     """
-    try:
-        found = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        found = Fraction(-1)
-    if found < 0 or (option == "--rate" and not 0 < found <= 1000):
+    found = Fraction(-1)
+    # No exponents: a fraction of 1e99999999 would be worked out.
+    if re.fullmatch(r"\s*\d{1,9}(\.\d{0,12}|/0*[1-9]\d{0,8})?\s*", text, re.ASCII):
+        found = Fraction(text.strip().rstrip("."))
+    if option == "--rate" and not 0 < found <= 1000:
         raise UsageError(
-            f"{option}: expected a number of at least 0, got {text!r}; for example 2.5"
+            f"--rate: expected 0 < rate <= 1000 frames per second, got {text!r}; for example 25"
+        )
+    if found < 0:
+        raise UsageError(
+            f"{option}: expected a number of seconds from 0 to 999999999, got {text!r}; for "
+            "example 2.5"
         )
     return found

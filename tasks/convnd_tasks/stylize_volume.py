@@ -20,12 +20,15 @@ from convnd_tasks.flags import (
     Overwrite,
     Quiet,
     Report,
+    SkipExisting,
     numbers,
     with_flags,
 )
 from convnd_tasks.volume_options import VolumeOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from convnd.grid import Grid
     from convnd_tasks.volumes import VolumeResult
 
@@ -61,6 +64,7 @@ def stylize_volume(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     dtype: Annotated[
         str,
         typer.Option(
@@ -113,10 +117,17 @@ def stylize_volume(
     from convnd import io
     from convnd.io.atomic import atomic_path, check_target
     from convnd_tasks import samples, volumes
+    from convnd_tasks.record import is_made
 
     began = time.monotonic()
     target = output or Path(f"{_stem(scan)}_stylized.nii.gz")
     picture = target.with_name(f"{_stem(target.name)}.png")
+    names = style or [samples.styles(3)[0]]
+    keeps = metadata or skip_existing
+    made_from = _parameters(options, scan, names, mask, dtype, spacing) if keeps else {}
+    if skip_existing and is_made(target, made_from, overwrite=overwrite):
+        typer.echo(f"{target}  is there, made with the same parameters")
+        return
     io.check_output(target, overwrite=overwrite)
     if montage:
         io.check_output(picture, overwrite=overwrite)
@@ -124,7 +135,6 @@ def stylize_volume(
         check_target(report, overwrite=overwrite)
     content = open_volume(scan, steps_mm)
     volumes.check_scan(content, scan)
-    names = style or [samples.styles(3)[0]]
     if not style:
         typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
     styles = [_open_style(name, options.seed) for name in names]
@@ -149,7 +159,7 @@ def stylize_volume(
         target,
         grid,
         overwrite=overwrite,
-        record=_record(options, scan, names, result) if metadata else None,
+        record={**made_from, **_figures(result)} if metadata else None,
     )
     if montage or report is not None:
         from convnd_tasks import volume_figures
@@ -257,17 +267,25 @@ def _rehearse(content: Grid, target: Path) -> None:
         io.write(Path(folder) / target.name, dataclasses.replace(content, values=corner))
 
 
-def _record(
-    options: VolumeOptions, scan: str, styles: list[str], result: VolumeResult
+def _parameters(
+    options: VolumeOptions,
+    scan: str,
+    styles: Sequence[str],
+    mask: str | None,
+    dtype: str,
+    spacing: str,
 ) -> dict[str, str]:
-    import json
+    from convnd_tasks.record import INPUT, parameters
 
-    from convnd import __version__
+    inputs = [scan, *styles, *([] if mask is None else [mask])]
+    extra = [f"--style={INPUT % (1 + number)}" for number in range(len(styles))]
+    extra += [f"--dtype={dtype}"]
+    extra += [] if mask is None else [f"--mask={INPUT % (1 + len(styles))}"]
+    extra += [f"--spacing={spacing}"] if spacing else []
+    return parameters("stylize-volume", inputs, options, extra=extra, order=[INPUT % 0])
 
-    return {
-        "Software": f"convnd {__version__}",
-        "convnd:inputs": json.dumps([Path(name).name for name in (scan, *styles)]),
-        **{f"convnd:{name}": value for name, value in options.record().items()},
-        "convnd:steps_taken": str(result.steps),
-        "convnd:loss": f"{result.losses[-1]:.6g}",
-    }
+
+def _figures(result: VolumeResult) -> dict[str, str]:
+    stopped = {} if result.stopped is None else {"convnd:stopped": type(result.stopped).__name__}
+    loss = f"{result.losses[-1]:.6g}"
+    return {"convnd:steps_taken": str(result.steps), "convnd:loss": loss, **stopped}

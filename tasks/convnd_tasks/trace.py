@@ -33,7 +33,7 @@ def trace(
     ],
     dim: Annotated[
         int | None,
-        typer.Option("--dim", min=1, help="Spatial axes; follows from SHAPE if left out."),
+        typer.Option("--dim", min=1, max=16, help="Spatial axes; follows from SHAPE if left out."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON record instead.")] = False,
 ) -> None:

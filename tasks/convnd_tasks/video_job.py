@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from convnd import __version__, io
 from convnd.errors import ResourceError, UsageError
 from convnd_tasks.keeping import FREE
+from convnd_tasks.record import parameters
 from convnd_tasks.video_figures import Gallery
 from convnd_tasks.video_input import Part, even_fit
 from convnd_tasks.video_keeping import FrameStore
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 from convnd_tasks.videos import VideoTransfer
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class VideoJob:
         kept = len([turn for turn, _ in store.records if turn == self.options.passes])
         if kept and tell is not None:
             tell(f"{kept} frames are there from the run before")
+        made_from = self.parameters(inputs) if self.keep_record else {}
         began = time.monotonic()
         gallery, count = Gallery(), 0
         try:
@@ -169,7 +170,7 @@ class VideoJob:
         if self.options.passes > 1:
             records = _again(records)
         written = time.monotonic()
-        self._write(output, info, store, records, inputs, gallery, overwrite=overwrite)
+        self._write(output, info, store, records, made_from, gallery, overwrite=overwrite)
         ended = time.monotonic()
         store.close()
         return VideoOutcome(
@@ -183,18 +184,21 @@ class VideoJob:
             gallery=gallery,
         )
 
-    def record(self, inputs: VideoInputs, records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """What made a result: version, inputs by name, options, and E_warp."""
+    def parameters(self, inputs: VideoInputs) -> dict[str, str]:
+        """What makes a result, see `convnd_tasks.record.parameters`."""
+        path = inputs.clip.info.path
+        names = [str(path) if path.exists() else path.name, *inputs.names[1:]]
+        part = {"start": self.part.start, "end": self.part.end, "every": self.part.every}
+        part |= {"rate": inputs.clip.info.rate if path.is_dir() else None, "crf": self.crf}
+        extra = [f"--{name}={value}" for name, value in part.items() if value is not None]
+        extra += ["--audio" if self.audio else "--no-audio"]
         return {
-            "Software": f"convnd {__version__}",
-            "convnd:inputs": json.dumps(list(inputs.names)),
-            **{f"convnd:{name}": value for name, value in self.options.record().items()},
+            **parameters("stylize-video", names, self.options, extra=extra, without=NOT_OF_CLIPS),
             **{
                 f"convnd:{name}": str(value)
                 for name, value in dataclasses.asdict(self.part).items()
                 if value is not None
             },
-            "convnd:e_warp": f"{mean_of(records, 'e_warp'):.6g}",
         }
 
     def _write(
@@ -203,7 +207,7 @@ class VideoJob:
         info: ClipInfo,
         store: FrameStore,
         records: Sequence[Mapping[str, Any]],
-        inputs: VideoInputs,
+        made_from: Mapping[str, str],
         gallery: Gallery,
         *,
         overwrite: bool,
@@ -214,7 +218,8 @@ class VideoJob:
                 gallery.add_result(number, values)
                 yield io.ClipFrame(record["pts"], values, record["name"])
 
-        note = self.record(inputs, records) if self.keep_record else None
+        error = f"{mean_of(records, 'e_warp'):.6g}"
+        note = {**made_from, "convnd:e_warp": error} if made_from else None
         if not output.suffix:
             io.write_sequence(output, frames(), overwrite=overwrite, record=note)
             return

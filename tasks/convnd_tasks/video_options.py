@@ -11,10 +11,13 @@ from convnd.registry import unknown_name
 from convnd_tasks.flags import LOOK, LOSS, WORK, Flag
 from convnd_tasks.options import StyleOptions
 
-__all__ = ["MODES", "VideoOptions"]
+__all__ = ["MODES", "NOT_OF_CLIPS", "VideoOptions"]
 
 MODES = ("flow", "independent")
 """How frames are held together: by motion, or not at all (to compare with)."""
+
+NOT_OF_CLIPS = ("colors", "start", "inflation")
+"""Fields that clips cannot have, or where the name means something else on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)

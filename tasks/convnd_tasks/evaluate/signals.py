@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convnd.errors import InputFileError
-from convnd.io.signal import optional, quiet, sampling_rate
+from convnd.io.quiet import quiet
+from convnd.io.signal import optional, sampling_rate
 from convnd_tasks.evaluate.measure import Measure
 from convnd_tasks.leads import identity_error, lead_key, per_millivolt
 

@@ -104,10 +104,18 @@ class PatchOptions:
     def __post_init__(self) -> None:
         if not self.layers:
             raise UsageError("--layer: expected at least one layer, got none; name one")
-        for name, low in (("top", 1), ("size", 0), ("steps", 1), ("batch", 1), ("seed", 0)):
+        for name, low, high in (
+            ("top", 1, 10_000),
+            ("size", 0, 1 << 20),
+            ("steps", 1, 10_000_000),
+            ("batch", 1, 100_000),
+            ("seed", 0, 2**63 - 1),
+        ):
             value = getattr(self, name)
-            if value < low:
-                raise UsageError(f"--{name}: expected at least {low}, got {value}; correct it")
+            if not low <= value <= high:
+                raise UsageError(
+                    f"--{name}: expected {low} <= {name} <= {high:g}, got {value}; correct it"
+                )
 
     def record(self) -> dict[str, object]:
         """Every option as plain data."""

@@ -1,0 +1,128 @@
+"""How a result was made, kept with it: in its own format, or in a file beside it.
+
+A record is text by name. Formats that have a place for text hold it themselves (`Format.record`
+reads it back there); beside the others lies ``<name>.json``. Records that an input brings along do
+not pass into the result: `ours` tells them from the owner's own text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from convnd.errors import InputFileError, OutputExistsError
+from convnd.io.atomic import atomic_path, reason
+
+__all__ = ["check_beside", "digest", "ours", "parse", "read_beside", "side_path", "write_beside"]
+
+_PREFIX = "convnd:"
+_LARGEST = 2**20
+
+
+def ours(key: str, value: str) -> bool:
+    """Whether an entry of text is part of a record of ours.
+
+    >>> ours("convnd:steps", "5"), ours("Software", "convnd 1"), ours("Software", "a scanner")
+    (True, True, False)
+    """
+    return key.startswith(_PREFIX) or (key == "Software" and value.startswith("convnd "))
+
+
+def parse(text: str | bytes) -> dict[str, str]:
+    """A record out of its JSON; nothing if it is none."""
+    try:
+        found = json.loads(text) if len(text) <= _LARGEST else None
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or not all(
+        isinstance(part, str) for pair in found.items() for part in pair
+    ):
+        return {}
+    return found
+
+
+def side_path(path: Path) -> Path:
+    """Where the record of a file lies that has no place for it.
+
+    >>> side_path(Path("ecg.csv")).name
+    'ecg.csv.json'
+    """
+    return path.with_name(f"{path.name}.json")
+
+
+def check_beside(path: Path) -> None:
+    """Refuse to write a record over what is none.
+
+    Raises:
+        OutputExistsError: there is another file under the record's name.
+    """
+    side = side_path(path)
+    if side.exists() and not any(ours(*pair) for pair in read_beside(path).items()):
+        raise OutputExistsError(
+            f"write {side}: expected a record of an earlier result or none, got another file; "
+            "choose another name, or leave the record out (--no-metadata)"
+        )
+
+
+def write_beside(path: Path, record: Mapping[str, str]) -> None:
+    """Write a record beside a file; see `check_beside`."""
+    check_beside(path)
+    with atomic_path(side_path(path), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(dict(record), indent=1) + "\n", encoding="ascii")
+
+
+def read_beside(path: Path) -> dict[str, str]:
+    """The record beside a file; nothing if there is none."""
+    try:
+        with side_path(path).open("rb") as file:
+            return parse(file.read(_LARGEST + 1))
+    except OSError:
+        return {}
+
+
+def digest(path: Path) -> str:
+    """The sha256 of an input, hexadecimal: of a file, or of all that belongs to it.
+
+    Of a folder, every file in it counts, with its name; of a WFDB header, every file beside it that
+    it names, and the annotations.
+
+    Raises:
+        InputFileError: something of it cannot be read.
+    """
+    try:
+        if path.is_dir():
+            parts = [each for each in sorted(path.iterdir()) if each.is_file()]
+        elif path.suffix.lower() == ".hea":
+            parts = _record_parts(path)
+        else:
+            return _sha256(path)
+        found = hashlib.sha256()
+        for part in parts:
+            found.update(f"{part.name}\0{_sha256(part)}\n".encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise InputFileError(
+            f"read {path}: expected a file that can be read to its end, got '{reason(error)}'; "
+            "check it"
+        ) from error
+    return found.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _record_parts(path: Path) -> list[Path]:
+    found, open_ = [path], [path]
+    while open_:
+        lines = open_.pop().read_text("utf-8", "replace").splitlines()
+        names = {line.split()[0].partition("/")[0] for line in lines if line.strip()}
+        beside = (path.with_name(each) for name in names for each in (name, f"{name}.hea")
+                  if "/" not in each and name != "#")  # fmt: skip
+        fresh = [each for each in beside if each not in found and each.is_file()]
+        found += fresh
+        open_ += [each for each in fresh if each.suffix == ".hea"]
+    marks = path.with_suffix(".atr")
+    return sorted({*found, *([marks] if marks.is_file() else [])})

@@ -1,0 +1,128 @@
+"""What made a result: enough to make it again, and nothing of a patient.
+
+Inputs are recorded by name without folders and by sha256; of what their headers say nothing is
+kept here. `convnd_tasks.rerun` reads it back.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from convnd import __version__, io
+from convnd.errors import OutputExistsError
+from convnd_tasks.flags import arguments_of
+from convnd_tasks.own import import_network, is_own
+
+__all__ = ["FIGURES", "INPUT", "input_entry", "is_made", "parameters", "versions"]
+
+INPUT = "{%d}"
+"""Stands for an input, by its number, in the recorded command."""
+
+FIGURES = ("convnd:steps_taken", "convnd:loss", "convnd:e_warp", "convnd:stopped")
+"""Entries that tell how it went and not what was asked for."""
+
+_PACKAGES = ("torch", "numpy")
+
+
+def parameters(
+    command: str,
+    inputs: Sequence[str],
+    options: Any,
+    *,
+    extra: Sequence[str] = (),
+    order: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> dict[str, str]:
+    """The part of a record that is known before the work.
+
+    Args:
+        command: which makes it, for example ``"stylize"``.
+        inputs: paths and names of samples.
+        options: dataclass of options, see `convnd_tasks.flags.Flag`.
+        extra: further arguments, as they would be typed; ``{0}`` stands for the first input.
+        order: the arguments that are inputs; None is all of them, one after the other.
+        without: fields that the command does not offer.
+
+    Raises:
+        InputFileError: an input cannot be read.
+    """
+    placed = [INPUT % number for number in range(len(inputs))] if order is None else order
+    line = [command, *placed, *arguments_of(options, without=without), *extra]
+    return {
+        "Software": f"convnd {__version__}",
+        "convnd:command": json.dumps(line),
+        "convnd:inputs": json.dumps([input_entry(name) for name in inputs]),
+        "convnd:versions": json.dumps(versions()),
+        "convnd:backbone_sha256": backbone_sha256(options.backbone),
+        **{f"convnd:{name}": value for name, value in options.record().items()},
+    }
+
+
+def input_entry(name: str) -> dict[str, str]:
+    """An input by name, and by sha256 if it is a file or folder."""
+    path = Path(name)
+    if not path.exists():
+        return {"name": name if not path.suffix else path.name}
+    return {"name": path.resolve().name if path.is_dir() else path.name, "sha256": io.digest(path)}
+
+
+def versions() -> dict[str, str]:
+    """What else has a say in the last bits of a result."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def backbone_sha256(name: str) -> str:
+    """Of a network's weights, by name, type, shape and every bit."""
+    from convnd.backbones import BACKBONES
+    from convnd.optimize import fingerprint
+
+    state = import_network(name).state_dict() if is_own(name) else BACKBONES[name].state()
+    return fingerprint(part for pair in sorted(state.items()) for part in pair)
+
+
+def is_made(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -> bool:
+    """Whether a result is there, whole, and made as is wanted now.
+
+    Args:
+        path: the result.
+        wanted: `parameters` of the work to be done.
+        overwrite: a result that was made otherwise may be replaced.
+
+    Raises:
+        OutputExistsError: a file is there that was made otherwise, or was stopped before its end.
+        InputFileError: it cannot be read.
+    """
+    if not path.exists():
+        return False
+    found = io.read_record(path)
+    other = sorted(
+        name.removeprefix("convnd:")
+        for name in {*found, *wanted} - {*FIGURES}
+        if found.get(name) != wanted.get(name)
+    )
+    other = [name for name in other if name != "command"] or other
+    if "convnd:stopped" in found:
+        other = ["stopped early"]
+    if other and overwrite:
+        return False
+    if other:
+        raise OutputExistsError(
+            f"write {path}: expected a result of the same parameters to skip, got one that "
+            f"differs in {', '.join(other[:6])}; choose another name, or replace it (--overwrite)"
+        )
+    return True

@@ -1,0 +1,225 @@
+"""Files that are damaged, lie, or are no files: refused in one line, in silence, within bounds.
+
+Every case ends in a correct grid or in an `InputFileError`, which the command line turns into exit
+code 3. Nothing is printed or logged, no file is written, memory stays bounded, and no library waits
+for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from malformed import LIES, PARTS, WAYS, WHOLE
+from PIL import Image
+
+import convnd.io
+from convnd.errors import InputFileError
+
+SECONDS = 20  # no case takes one; a hang shall fail and not wait
+MEBIBYTES = 96
+SUFFIXES = list(convnd.io.suffixes())
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Hang(BaseException):
+    """Not an Exception, which readers turn into their own."""
+
+
+def _resident(kind: str) -> int:
+    found = re.search(rf"{kind}:\s+(\d+) kB", STATUS.read_text())
+    assert found is not None
+    return int(found[1]) // 1024
+
+
+@contextlib.contextmanager
+def bounded(mebibytes: int = MEBIBYTES) -> Iterator[None]:
+    """Time and memory are bounded, nothing is warned of, and the folder keeps its content."""
+
+    def ring(*_: Any) -> None:
+        raise Hang
+
+    before = sorted(Path.cwd().rglob("*"))
+    measured = RESET.exists()
+    if measured:
+        RESET.write_text("5")  # the peak begins anew
+        resident = _resident("VmRSS")
+    handler = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(SECONDS)
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+    assert [str(each.message) for each in warned] == []
+    assert sorted(Path.cwd().rglob("*")) == before
+    if measured:
+        assert _resident("VmHWM") - resident < mebibytes
+
+
+def refusal(path: Path, *, mebibytes: int = MEBIBYTES) -> str | None:
+    """The message if the file is refused; None if it is read."""
+    with bounded(mebibytes):
+        try:
+            grid = convnd.io.read(path)
+        except InputFileError as error:
+            message = str(error)
+        else:
+            assert grid.values.numel() > 0
+            return None
+    assert error_is_one_line(message), message
+    return message
+
+
+def error_is_one_line(message: str) -> bool:
+    return message.startswith("read ") and message.isprintable() and len(message) < 700
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Libraries are loaded before memory is measured."""
+    for name in ("a.hea", "a.edf", "a.dcm", "a.mp4", "a.nrrd", "a.avif", "series", "a.nii.gz"):
+        path = tmp_path_factory.mktemp("first") / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            WHOLE[name](path, np.random.default_rng(0))
+            convnd.io.read(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WHOLE)
+def test_damage_is_read_or_refused(folder, capfd, caplog, name):
+    path = folder / name
+    WHOLE[name](path, np.random.default_rng(9))
+    assert convnd.io.read(path).values.numel() > 0
+    refused = 0
+    for part in PARTS.get(name, (name,)):
+        whole = (folder / part).read_bytes()
+        for number, (way, change) in enumerate(WAYS.items()):
+            (folder / part).write_bytes(change(whole, np.random.default_rng([number, len(whole)])))
+            try:
+                refused += refusal(path) is not None
+            except BaseException as error:
+                error.add_note(f"{name}: {way} in {part}")
+                raise
+        (folder / part).write_bytes(whole)
+    assert refused
+    assert capfd.readouterr() == ("", "")
+    assert [each.getMessage() for each in caplog.records] == []
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_headers_that_lie_are_refused(folder, capfd, caplog, name):
+    path = folder / name
+    path.write_bytes(LIES[name]())
+    assert refusal(path) is not None
+    assert capfd.readouterr() == ("", "")
+    assert [each.getMessage() for each in caplog.records] == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_no_file_is_refused(folder, suffix):
+    made = {
+        kind: folder / f"{kind}{suffix}" for kind in ("empty", "folder", "pipe", "loop", "gone")
+    }
+    made["empty"].touch()
+    made["folder"].mkdir()
+    os.mkfifo(made["pipe"])
+    made["loop"].symlink_to(made["loop"])
+    made["gone"].symlink_to(folder / "nowhere")
+    made |= {
+        "missing": folder / f"missing{suffix}",
+        "long": folder / ("x" * 300 + suffix),
+        "null": folder / f"a\0b{suffix}",
+        "below": made["empty"] / f"a{suffix}",
+    }
+    if Path("/dev/zero").exists():
+        made["device"] = folder / f"device{suffix}"
+        made["device"].symlink_to("/dev/zero")
+    for kind, path in made.items():
+        message = refusal(path)
+        assert message is not None, kind
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_may_not_be_read_is_refused(folder, suffix, monkeypatch):
+    path = folder / f"secret{suffix}"
+    path.write_bytes(b"x" * 600)
+    path.chmod(0)
+    if os.geteuid() == 0:  # root may read it
+        opened = Path.open
+
+        def refuse(self: Path, *given: Any, **named: Any) -> Any:
+            if self == path:
+                raise PermissionError(13, "Permission denied")
+            return opened(self, *given, **named)
+
+        monkeypatch.setattr(Path, "open", refuse)
+    assert "permission denied" in (refusal(path) or "")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("stem", ["ünïcødé 图 😀", "-rf", "a b'\"$(x)%s", "x" * 200, "a\nb"])
+def test_names_of_every_kind_are_read_or_refused(folder, name, stem):
+    source = folder / "made" / name
+    source.parent.mkdir()
+    WHOLE[name](source, np.random.default_rng(9))
+    for each in source.parent.iterdir():  # of a record, all of its files
+        each.rename(folder / f"{stem}{''.join(each.suffixes)}")
+    refusal(folder / f"{stem}{''.join(source.suffixes)}")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("note", ["## ", "## time resolution: x", "## end of definitions"])
+def test_notes_that_look_like_definitions_do_not_hang(folder, note):
+    WHOLE["a.hea"](folder / "a.hea", np.random.default_rng(9))
+    pair = bytes([0, 22 << 2, len(note), 63 << 2]) + note.encode() + bytes(len(note) % 2)
+    (folder / "a.atr").write_bytes(pair + bytes(2))
+    assert "'## '" in (refusal(folder / "a.hea") or "")
+
+
+COMMANDS = {
+    "vast.png": ["stylize"], "bomb.npz": ["stylize", "--dim", "2"], "escape.csv": ["stylize"],
+    "records.edf": ["stylize"], "deflated.dcm": ["stylize"], "many.hea": ["stylize"],
+    "vast.nii": ["stylize-volume"], "bomb.mha": ["stylize-volume"], "atoms.mp4": ["stylize-video"],
+    "loop.tif": ["patches", "--layer", "relu1_1"], "vast.wav": ["evaluate", "vast.wav"],
+    "far.tif": ["stylize", "--texture"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_say_it_in_one_line_with_exit_code_3(run, tmp_path, name):
+    (tmp_path / name).write_bytes(LIES[name]())
+    code, out, err = run(*COMMANDS[name], name)
+    said = [line for line in err.splitlines() if not line.startswith("no style given")]
+    assert (code, out) == (3, "")
+    assert len(said) == 1
+    assert said[0].startswith("convnd: ")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_that_are_no_text_are_printed(run, tmp_path):
+    name = os.fsdecode(b"\xff\xe9.png")
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / name)
+    code, out, _ = run("stylize", name, "waves", "--size", "16", "--steps", "1", "--backbone",
+                       "compact")  # fmt: skip
+    assert code == 0
+    assert out.startswith("\\udcff\\udce9_stylized.png")
+    assert (tmp_path / os.fsdecode(b"\xff\xe9_stylized.png")).exists()

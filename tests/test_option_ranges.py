@@ -1,0 +1,71 @@
+"""Every number among the options of a task has a range; outside of it option and range are named.
+
+The fields are found by looking at the dataclasses, so that a new one is tested without being named.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import pytest
+from convnd_tasks.flags import flags_of
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.patches.options import PatchOptions
+from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.volume_options import VolumeOptions
+
+from convnd.errors import UsageError
+
+OPTIONS: dict[type[Any], dict[str, Any]] = {
+    StyleOptions: {},
+    VideoOptions: {},
+    VolumeOptions: {},
+    PatchOptions: {"layers": ("relu1_1",)},
+}
+WRONG: dict[type, list[Any]] = {
+    int: [-1, 10**30],
+    float: [-1.0, 1e300, math.nan, math.inf, -math.inf],
+}
+CASES = [
+    (options, name, value)
+    for options in OPTIONS
+    for name, (kind, _) in flags_of(options).items()
+    for number, values in WRONG.items()
+    if number in (kind, *(get_args(kind) if get_args(kind)[-1:] == (type(None),) else ()))
+    for value in values
+]
+
+
+def test_all_numbers_are_found() -> None:
+    assert len({case[:2] for case in CASES}) > 30
+
+
+@pytest.mark.parametrize(("options", "name", "value"), CASES)
+def test_numbers_out_of_range_are_usage_errors(options, name, value):
+    with pytest.raises(UsageError, match=rf"{name}: expected \S+ <= {name} <= \S+, got \S+; "):
+        options(**OPTIONS[options], **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("trace", "--dim=17"),
+        ("stylize", "--dim=0"),
+        ("stylize", "--quality=101"),
+        ("stylize", "--save-every=-1"),
+        ("stylize", "--steps=nan"),
+        ("stylize", "--style-weight=nan"),
+        ("stylize-video", "--every=0"),
+        ("stylize-video", "--crf=64"),
+        ("stylize-volume", "--strength=nan"),
+        ("patches", "--top=0"),
+    ],
+)
+def test_the_command_line_names_the_option(run, tmp_path, command, option):
+    arguments = {"trace": ["14x1", "conv:5:16"], "patches": ["waves", "--layer", "relu1_1"]}
+    code, out, err = run(command, *arguments.get(command, ["a.png"]), option)
+    name = option.partition("=")[0]
+    assert (code, out) == (2, "")
+    assert name in err or f"{name[2:].replace('-', '_')}:" in err
+    assert not list(tmp_path.iterdir())

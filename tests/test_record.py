@@ -1,0 +1,77 @@
+"""Every format gives back the record it was given, keeps none that an input brought, and says none
+of a patient."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from malformed import WHOLE
+
+import convnd.io
+from convnd.errors import InputFileError, OutputExistsError
+from convnd.grid import Grid
+from convnd.io.formats import FORMATS
+
+RECORD = {"Software": "convnd 9", "convnd:inputs": '[{"name": "ü: 名; \\"x\\"", "sha256": "ab"}]'}
+WRITTEN = sorted(suffix for each in FORMATS for suffix in FORMATS[each].suffixes
+                 if FORMATS[each].write is not None)  # fmt: skip
+
+
+def grid_for(suffix: str) -> Grid:
+    dims = convnd.io.spatial_dims(f"a{suffix}") or 2
+    channels = 1 if dims == 1 or suffix in (".nii", ".nii.gz", ".nrrd", ".mha") else 3
+    values = torch.rand(1, channels, *[16] * dims, generator=torch.Generator().manual_seed(1))
+    return Grid(values=values)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_the_record_comes_back_and_is_not_inherited(tmp_path, suffix):
+    first, second, third = (tmp_path / f"{name}{suffix}" for name in "abc")
+    convnd.io.write(first, grid_for(suffix), record=RECORD)
+    assert convnd.io.read_record(first) == RECORD
+    read = convnd.io.read(first)
+    convnd.io.write(second, read, record={"Software": "convnd 10"})
+    assert convnd.io.read_record(second) == {"Software": "convnd 10"}
+    convnd.io.write(third, convnd.io.read(second))
+    assert convnd.io.read_record(third) == {}
+    assert b"convnd" not in third.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("suffix", WRITTEN)
+def test_the_same_grid_gives_the_same_bytes(tmp_path, suffix):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        convnd.io.write(tmp_path / folder / f"x{suffix}", grid_for(suffix), record=RECORD)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path):
+    (tmp_path / "a.csv.json").write_text(json.dumps({"mine": "yes"}))
+    with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
+        convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), record=RECORD)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv.json"]
+    convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), record=RECORD)
+    convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), record=RECORD, overwrite=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path):
+    rng = np.random.default_rng(1)
+    WHOLE["a.hea"](tmp_path / "a.hea", rng)
+    WHOLE["series"](tmp_path / "series", rng)
+    for path, part in ((tmp_path / "a.hea", "a.dat"), (tmp_path / "a.hea", "a.atr"),
+                       (tmp_path / "series", "series/1.dcm")):  # fmt: skip
+        before = convnd.io.digest(path)
+        data = (tmp_path / part).read_bytes()
+        (tmp_path / part).write_bytes(data[:-1] + b"!")
+        assert convnd.io.digest(path) != before
+        (tmp_path / part).write_bytes(data)
+        assert convnd.io.digest(path) == before
+    with pytest.raises(InputFileError, match="expected a file that can be read to its end"):
+        convnd.io.digest(tmp_path / "none")

@@ -1,0 +1,204 @@
+"""A result says how it was made, and is made again, bit by bit; nothing of a patient is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pyedflib
+import pytest
+from malformed import WHOLE
+from PIL import Image, PngImagePlugin
+
+import convnd.io
+
+FAST = ["--backbone", "compact", "--steps", "2"]
+LAYERS = ["--style-layers", "relu1_1", "--content-layers", "relu1_1"]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, rng: Any) -> Path:
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for name in ("photo.png", "paint.jpg", "start.png"):
+        pixels = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    rows = "\n".join(f"{a:.4f},{b:.4f}" for a, b in rng.normal(size=(300, 2)))
+    (folder / "ecg.csv").write_text(f"I (mV),II (mV)\n{rows}\n")
+    for name in ("scan.nii", "other.nii.gz", "mask.nii"):
+        voxels = (rng.normal(size=(18, 17, 16)) * 300).astype(np.int16)
+        nib.Nifti1Image(np.abs(voxels) if name == "mask.nii" else voxels, np.eye(4)).to_filename(
+            folder / name
+        )
+    WHOLE["a.mp4"](folder / "film.mp4", rng)
+    return folder
+
+
+CASES = {
+    "photo_stylized.png": ["stylize", "inputs/photo.png", "inputs/paint.jpg", *FAST, "--size",
+                           "24", "--start", "inputs/start.png", "--style-weight", "7.25"],
+    "t.tif": ["stylize", "--texture", "inputs/paint.jpg", "waves", "--size", "24", "-o", "t.tif",
+              "--blend", "1,3", *FAST],
+    "ecg.edf": ["stylize", "inputs/ecg.csv", "-o", "ecg.edf", "--rate", "100", "--facts", "none",
+                *FAST, *LAYERS],
+    "v.nii.gz": ["stylize-volume", "inputs/scan.nii", "--style", "inputs/other.nii.gz", "--style",
+                 "waves", "--mask", "inputs/mask.nii", "--dtype", "input", "--window", "-50,900",
+                 "--no-montage", "-o", "v.nii.gz", "--steps", "2"],
+    "f.mkv": ["stylize-video", "inputs/film.mp4", "waves", "-o", "f.mkv", "--no-pictures",
+              "--start", "0.04", "--every", "2", "--steps", "2", "--frame-steps", "1"],
+    "g.gif": ["stylize-video", "inputs/film.mp4", "waves", "-o", "g.gif", "--end", "0.06",
+              "--no-pictures", "--steps", "1", "--frame-steps", "1"],
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def test_a_result_is_made_again(run, tmp_path, inputs, name):
+    code, _, err = run(*CASES[name])
+    assert code == 0, err
+    result = tmp_path / name
+    told = " ".join(convnd.io.read_record(result).values())
+    assert str(tmp_path) not in told
+    assert "inputs/" not in told
+    for entry in json.loads(convnd.io.read_record(result)["convnd:inputs"]):
+        known = [path.name for path in inputs.iterdir()]
+        assert (entry["name"] in known) == ("sha256" in entry)
+        assert "sha256" not in entry or entry["sha256"] == sha256(inputs / entry["name"])
+    code, out, err = run("rerun", name, "--inputs", "inputs")
+    assert code == 0, err
+    assert "the same bytes as" in out
+    stem, dot, rest = name.partition(".")
+    assert sha256(tmp_path / f"{stem}-rerun{dot}{rest}") == sha256(result)
+
+
+def test_inputs_that_are_missing_or_other_are_refused(run, tmp_path, inputs):
+    assert run(*CASES["photo_stylized.png"])[0] == 0
+    code, _, err = run("rerun", "photo_stylized.png")
+    assert code == 3
+    assert "expected the input photo.png with sha256" in err
+    assert "got none in" in err
+    (inputs / "photo.png").write_bytes((inputs / "start.png").read_bytes())
+    code, _, err = run("rerun", "photo_stylized.png", "--inputs", inputs)
+    assert code == 3
+    assert "got one of other content" in err
+    assert not list(tmp_path.glob("*rerun*"))
+
+
+def test_without_metadata_nothing_is_said(run, tmp_path, inputs):
+    for name in ("t.tif", "ecg.edf"):
+        assert run(*CASES[name], "--no-metadata")[0] == 0
+        assert convnd.io.read_record(tmp_path / name) == {}
+        assert b"convnd" not in (tmp_path / name).read_bytes()
+    assert not list(tmp_path.glob("*.json"))
+    code, _, err = run("rerun", "t.tif")
+    assert code == 3
+    assert "made with --no-metadata" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "entries", "code", "message"),
+    [
+        (["stylize", "{0}", "--overwrite"], [], 3, "got '--overwrite' in"),
+        (["stylize", "{0}", "--output=x.png"], [], 3, "got '--output=x.png' in"),
+        (["stylize", "{0}", "--paper=x.png"], [], 3, "got '--paper=x.png' in"),
+        (["stylize", "/etc/passwd"], [], 3, "got '/etc/passwd' in"),
+        (["stylize", "{0}"], [{"name": "--overwrite"}], 3, "expected the name of a sample"),
+        (["stylize", "{0}"], [{"name": "../a.png"}], 3, "expected the name of a sample"),
+        (["stylize", "{7}"], [], 3, "expected 0 inputs, got a record that uses number 7"),
+        (["stylize", "--backbone=os:getcwd"], [], 2, "whose import runs code"),
+        (["weights", "remove"], [], 3, "expected a result with the record of stylize"),
+        ({"a": 1}, [], 3, "expected a result with the record of stylize"),
+        (["stylize", 5], [], 3, "expected a result with the record of stylize"),
+    ],
+)
+def test_records_that_are_made_up_do_no_harm(run, tmp_path, command, entries, code, message):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("convnd:command", json.dumps(command))
+    text.add_text("convnd:inputs", json.dumps(entries))
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=text)
+    found, out, err = run("rerun", "a.png")
+    assert (found, out) == (code, "")
+    assert message in err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_is_there_is_skipped_only_if_it_is_the_same(run, tmp_path, inputs):
+    (tmp_path / "in").mkdir()
+    for name in ("photo.png", "start.png"):
+        (inputs / name).rename(tmp_path / "in" / name)
+    command = ["stylize", "in", "waves", "-o", "out", "--size", "20", *FAST, "--skip-existing"]
+    assert run(*command)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    code, out, _ = run(*command)
+    assert (code, out.count("made with the same parameters")) == (0, 2)
+    (tmp_path / "in" / "photo.png").write_bytes((tmp_path / "in" / "start.png").read_bytes())
+    code, out, err = run(*command)
+    assert (code, out.count("made with the same parameters")) == (1, 1)
+    assert "got one that differs in inputs" in err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    code, out, _ = run(*command, "--overwrite")
+    assert (code, out.count("made with the same parameters")) == (0, 1)
+    code, _, err = run(*command, "--seed", "1")
+    assert code == 1
+    assert "differs in seed" in err
+
+
+def test_a_result_that_was_stopped_is_not_skipped(run, tmp_path, inputs, monkeypatch):
+    from convnd_tasks.style_transfer import StyleTransfer
+
+    whole = StyleTransfer.run
+
+    def stops(self: Any, *given: Any, **named: Any) -> Any:
+        for progress in whole(self, *given, **named):
+            yield progress
+            signal.raise_signal(signal.SIGTERM)
+
+    command = [*CASES["photo_stylized.png"], "--skip-existing"]
+    with monkeypatch.context() as patch:
+        patch.setattr(StyleTransfer, "run", stops)
+        assert run(*command)[0] == 143
+    assert (tmp_path / "photo_stylized.png").exists()
+    code, _, err = run(*command)
+    assert code == 2
+    assert "got one that differs in stopped early" in err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_names_a_patient_is_in_no_record_or_report(run, tmp_path, rng):
+    WHOLE["series"](tmp_path / "series", rng)
+    import pydicom
+
+    for path in (tmp_path / "series").iterdir():
+        one = pydicom.dcmread(path)
+        one.Rows = one.Columns = 20
+        one.PixelData = rng.integers(0, 3000, (20, 20), dtype=np.uint16).tobytes()
+        one.PatientID, one.PatientBirthDate, one.InstitutionName = "ID4711", "19510203", "Clinic7"
+        one.save_as(path)
+    code, out, err = run("stylize-volume", "series", "-o", "v.nii.gz", "--style", "waves",
+                         "--steps", "1", "--no-montage", "--report", "r.html")  # fmt: skip
+    assert code == 0, err
+    with pyedflib.EdfWriter(str(tmp_path / "a.edf"), 1) as file:
+        file.setPatientName("Nobody_At_All")
+        file.setPatientCode("ID4711")
+        file.setAdmincode("Clinic7")
+        file.setSignalHeader(0, {"label": "I", "dimension": "mV", "sample_frequency": 100,
+                                 "physical_min": -5, "physical_max": 5, "digital_min": -9999,
+                                 "digital_max": 9999, "transducer": "",
+                                 "prefilter": ""})  # fmt: skip
+        file.writeSamples([rng.normal(size=400)])
+    code, told, more = run("stylize", "a.edf", "-o", "a.csv", *FAST, *LAYERS)
+    assert code == 0, more
+    written = (nib.load(tmp_path / "v.nii.gz").to_bytes(), (tmp_path / "r.html").read_bytes(),
+               (tmp_path / "a.csv").read_bytes(), (tmp_path / "a.csv.json").read_bytes(),
+               f"{out}{err}{told}{more}".encode())  # fmt: skip
+    for text in (b"Nobody", b"ID4711", b"19510203", b"Clinic7"):
+        assert not any(text in each for each in written)
