@@ -111,6 +111,19 @@ class Group:
             dist.all_reduce(total)
         return total.to(values.device)
 
+    def totals(self, *numbers: int) -> list[int]:
+        """Each number summed over all processes."""
+        return [int(each) for each in self.sum(torch.tensor(numbers)).tolist()]
+
+    def largest(self, number: int) -> int:
+        """The largest of the numbers of all processes."""
+        if self.size == 1:
+            return number
+        found = torch.tensor(number)
+        with self._together():
+            dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
     def agreed(self, values: Tensor) -> Tensor:
         """The values of process 0, for everybody."""
         if self.size == 1:
@@ -170,6 +183,18 @@ class Group:
                 f"processes: expected all {self.size} to go on, lost one ('{_line(error)}'); "
                 "start again, with --resume if there is a checkpoint"
             ) from error
+
+    @classmethod
+    def leave(cls) -> None:
+        """End this process's membership, when all have done their work.
+
+        Raises:
+            ResourceError: a process is lost.
+        """
+        # A process that is gone looks like one that is lost; so all go together.
+        cls.current().largest(0)
+        dist.destroy_process_group()
+        cls._store = None
 
     @classmethod
     def farewell(cls, message: str, code: int, error: BaseException | None) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ __all__ = ["Box", "Shards"]
 
 Box = Sequence[tuple[int, int]]
 """First position and the one behind the last, along each axis."""
+
+
+Index = tuple[slice, ...]
 
 
 class Shards:
@@ -117,6 +120,21 @@ class Shards:
                 share = values[_place(meet, held)] if other == rank else receives[other]
                 total[_place(meet, self.owned[rank])] += share
         return total
+
+    def assembled(self, pieces: Sequence[tuple[Box, Callable[[Index], Tensor]]]) -> Tensor:
+        """What this process owns, out of any boxes that cover the field.
+
+        Args:
+            pieces: each a box, and what reads a part of it.
+        """
+        own = self.owned[self.group.rank]
+        sample = pieces[0][1](_place([(0, 0)] * len(own)))
+        found = sample.new_empty((*sample.shape[:2], *_extent(own)))
+        for box, read in pieces:
+            meet = _meet(own, box)
+            if meet is not None:
+                found[_place(meet, own)] = read(_place(meet, box))
+        return found
 
     def whole(self, part: Tensor) -> Tensor:
         """All of the field, for every process."""

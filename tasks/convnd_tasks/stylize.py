@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.flags import LOOK, OUT, RUN, Dim, Metadata, Overwrite, Quiet, Rate, with_flags
+from convnd_tasks.flags import (
+    LOOK,
+    OUT,
+    RUN,
+    Dim,
+    Metadata,
+    Overwrite,
+    Quiet,
+    Rate,
+    Shard,
+    parse_shard,
+    with_flags,
+)
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
 
 if TYPE_CHECKING:
@@ -23,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Display", "stylize"]
 
 
-@with_flags(StyleOptions, others=DEFAULTS)
+@with_flags(StyleOptions, others=DEFAULTS, processes=True)
 def stylize(
     files: Annotated[
         list[str] | None,
@@ -92,6 +104,7 @@ def stylize(
             rich_help_panel=RUN,
         ),
     ] = False,
+    shard: Shard = "",
     *,
     given: dict[str, Any],
 ) -> None:
@@ -107,6 +120,7 @@ def stylize(
     start_file = start if start not in STARTS and Path(start or "").suffix else None
     if start is not None and start_file is None:
         given["start"] = start
+    part = parse_shard(shard)
     if files and is_film(files[0], dim):
         if texture or save_every or paper is not None or start_file is not None:
             raise UsageError(
@@ -124,14 +138,28 @@ def stylize(
         )
         return
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
+    if part is not None and not plan.batch:
+        raise UsageError(
+            f"--shard: expected a folder to take every {part[1]}th file of, got none; leave it out"
+        )
+    if part is not None:
+        plan = plan.shard(*part)
     options = StyleOptions.for_dim(plan.dim, **{"size": plan.size, **given})
     if texture and options.colors != StyleOptions.colors:
         raise UsageError(
             "--colors: expected a content whose colours to keep, got --texture; leave "
             f"{options.colors} out"
         )
+    from convnd.optimize import Group
+
     drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
-    job = Job(options, plan.dim, record=metadata, quality=quality)
+    job = Job(
+        options,
+        plan.dim,
+        record=metadata,
+        quality=quality,
+        group=None if plan.batch else Group.current(),
+    )
     ensure(options.backbone, quiet=quiet)
     _work(
         plan,
@@ -157,11 +185,16 @@ def _film(
     metadata: bool,
 ) -> None:
     """A clip, as ``convnd stylize-video`` does it."""
+    from convnd.optimize import Group
     from convnd_tasks.stylize_video import work
     from convnd_tasks.video_job import VideoJob
     from convnd_tasks.video_options import VideoOptions
     from convnd_tasks.weights import ensure
 
+    if Group.current().size > 1:
+        raise UsageError(
+            "stylize: expected one process for a clip, got several; start it without torchrun"
+        )
     options = VideoOptions.for_dim(2, **given)
     ensure(options.backbone, quiet=quiet)
     job = VideoJob(options, record=metadata)
@@ -200,7 +233,13 @@ def _work(
     rate: float | None = None,
     drawing: Path | None = None,
 ) -> None:
+    from convnd.optimize import Group
+
     failed = 0
+    group = Group.current()
+    if plan.batch and group.size > 1:  # each does files of its own, and says so
+        plan = plan.shard(group.rank + 1, group.size)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     jobs = plan.open(job.options.seed, overwrite=overwrite or resume, rate=rate)
     for number, (content, target) in enumerate(jobs):
         if plan.remark and number == 0:
@@ -225,15 +264,19 @@ def _work(
             typer.echo(f"convnd: {error}", err=True)
             continue
         _say(outcome)
-        if drawing is not None:
+        if drawing is not None and outcome.grid is not None:
             from convnd_tasks.paper import draw
 
             draw(drawing, inputs, outcome.grid, overwrite=overwrite)
             typer.echo(f"{drawing}  on ECG paper")
         if outcome.stopped is not None:
             raise outcome.stopped
+    count = len(plan.outputs)
+    if plan.batch:  # together: whoever leaves early would take the others along
+        failed, count = group.totals(failed, count)
     if failed:
-        typer.echo(f"convnd: {failed} of {len(plan.outputs)} failed", err=True)
+        if group.rank == 0:
+            typer.echo(f"convnd: {failed} of {count} failed", err=True)
         raise typer.Exit(1)
 
 
@@ -289,6 +332,8 @@ class Display:
 
 
 def _say(outcome: Outcome) -> None:
+    if outcome.grid is None:
+        return
     extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
     typer.echo(
