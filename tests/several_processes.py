@@ -16,9 +16,12 @@ import pytest
 import torch
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
+from convnd_tasks.volume_options import VolumeOptions
+from convnd_tasks.volumes import stylize_scan
 
 from convnd.backbones import VGG, VGG19, Precision
 from convnd.errors import out_of_memory
+from convnd.grid import Grid
 from convnd.losses import ContentLoss, Objective, StyleLoss, TemporalLoss, Term, TotalVariationLoss
 from convnd.optimize import (
     Group,
@@ -150,7 +153,30 @@ def memory(group: Group, folder: Path) -> None:
     assert out_of_memory(caught.value)
 
 
-CASES = (evaluations, transfers, memory)
+def volumes(group: Group, folder: Path) -> None:
+    """The slices of a volume, shared out."""
+    generator = torch.Generator().manual_seed(1)
+    scan, style = (
+        Grid(
+            values=torch.rand((1, 1, 26, 22, 20), generator=generator),
+            spacing=(1.0, 1.0, 1.0),
+            units=("mm",) * 3,
+        )
+        for _ in range(2)
+    )
+    options = VolumeOptions(steps=2, precision="float32")
+    found = []
+    for together in (Group(), group):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Group, "current", lambda together=together: together)
+            found.append(stylize_scan(scan, [style], options))
+    one, several = found
+    assert several.losses == pytest.approx(one.losses, rel=1e-5)
+    difference = several.grid.values - one.grid.values
+    assert difference.norm() / one.grid.values.norm() < 1e-5
+
+
+CASES = (evaluations, transfers, memory, volumes)
 
 
 def work(rank: int, size: int, port: int, folder: Path) -> None:

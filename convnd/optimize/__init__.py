@@ -5,7 +5,7 @@ from convnd.optimize.evaluate import Evaluate, Evaluation, evaluate_whole
 from convnd.optimize.group import Group
 from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, minimize, settled
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
-from convnd.optimize.sharded import ShardedContent, ShardedEvaluation, sharded_sums
+from convnd.optimize.sharded import ShardedContent, ShardedEvaluation, add_sums, sharded_sums
 from convnd.optimize.shards import Shards
 from convnd.optimize.tiled import RecomputedContent, TiledEvaluation, tiled_features, tiled_sums
 from convnd.optimize.tiler import Fits, Tiler, out_of_memory
@@ -24,6 +24,7 @@ __all__ = [
     "Step",
     "TiledEvaluation",
     "Tiler",
+    "add_sums",
     "evaluate_whole",
     "fingerprint",
     "load_checkpoint",
