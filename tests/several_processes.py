@@ -85,8 +85,9 @@ def evaluations(group: Group, folder: Path) -> None:
 
 def transfers(group: Group, folder: Path) -> None:
     """Whole transfers, and going on with another number of processes."""
-    optimizers = ("adam", "lbfgs") if group.size == 3 else ("lbfgs",)
-    for size, optimizer in itertools.product(((300,), (50, 70), (34, 20, 18)), optimizers):
+    every = {2: [((300,), "lbfgs")], 4: [((50, 70), "lbfgs")]}  # the rest takes long
+    three = itertools.product(((300,), (50, 70), (34, 20, 18)), ("adam", "lbfgs"))
+    for size, optimizer in every.get(group.size, three):
         options = StyleOptions(
             backbone="compact", precision="float32", steps=4, scales=2, size=0,
             optimizer=optimizer, smoothness=0.1, style_layers=("relu1_1", "relu3_1"),
