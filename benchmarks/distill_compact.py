@@ -58,7 +58,7 @@ from distill_networks import (
 )
 from distill_pictures import MEAN, Pictures, as_input, list_photos, read
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 STYLE_WEIGHT = 30.0
 
@@ -175,7 +175,7 @@ class WhitenedAdam:
     ) -> None:
         self.whiteners: dict[str, Tensor] = {}
         self.moves: dict[str, Tensor] = {}
-        self.weights = dict[str, tuple[nn.Parameter, ...]]()
+        self.weights: dict[str, tuple[Tensor, ...]] = {}
         maps = list(crops)
         for name, conv, pool in student.net.steps():
             maps = [F.max_pool2d(m, 2) for m in maps] if pool else maps
@@ -191,7 +191,10 @@ class WhitenedAdam:
             rows = len(self.weights[name][0])
             self.moves[name] = torch.zeros(rows, len(white), requires_grad=True)
         # n inputs that change by one step each move an output by sqrt(n) steps.
-        groups = [{"params": [m], "share": math.sqrt(300 / m.shape[1])} for m in self.moves.values()]
+        groups = [
+            {"params": [move], "share": math.sqrt(300 / move.shape[1])}
+            for move in self.moves.values()
+        ]
         self.adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
         self.begun = {name: self._joined(name).clone() for name in self.moves}
 
@@ -225,8 +228,9 @@ class WhitenedAdam:
         for name, move in self.moves.items():
             value = self.begun[name] + move @ self.whiteners[name]
             for p in self.weights[name]:
-                part, value = value.split([p[0].numel(), value.shape[1] - p[0].numel()], 1)
-                p.copy_(part.reshape(p.shape))
+                count = p[0].numel()
+                p.copy_(value[:, :count].reshape(p.shape))
+                value = value[:, count:]
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""

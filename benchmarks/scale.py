@@ -4,13 +4,18 @@ Every row is a process of its own: an objective with content, style and smoothne
 one evaluation after a warm-up that fills caches. Time is per position of the input.
 
     python benchmarks/scale.py --dim 2 --sizes 512 1024 2048 --tile 512 off --json scale.json
+
+With ``--processes 1 2 4`` each row is also done by so many processes of one thread each, which
+share it: peak memory is then that of the largest of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +26,14 @@ from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
-from convnd.optimize import TiledEvaluation, evaluate_whole
+from convnd.optimize import (
+    Evaluate,
+    Group,
+    ShardedEvaluation,
+    Shards,
+    TiledEvaluation,
+    evaluate_whole,
+)
 
 
 def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]:
@@ -41,7 +53,9 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     extent = (size,) * args.dim
     content = torch.rand((1, channels, *extent), generator=generator)
     style = torch.rand((1, channels, *[min(size, 256)] * args.dim), generator=generator)
-    budget = Budget(options, transfer.backbone, transfer.device, 1)
+    group = Group.current()
+    shards = Shards(extent, group) if group.size > 1 else None
+    budget = Budget(options, transfer.backbone, transfer.device, 1, group=group)
     tiler = budget.tiler(extent)
     objective = transfer.objective(
         content,
@@ -49,19 +63,26 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         [1.0] * args.dim,
         tiler=tiler,
         keep=tiler is None or budget.keeps_content(extent),
+        shards=shards,
     )
-    evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+    evaluate: Evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+    iterate = content
+    if shards is not None and tiler is not None:
+        evaluate = ShardedEvaluation(tiler, shards)
+        iterate = shards.part(content)
     seconds = []
     for _ in range(args.repeats):
         began = time.perf_counter()
-        evaluate(objective, content)
+        evaluate(objective, iterate)
         seconds.append(time.perf_counter() - began)
     row: dict[str, object] = {
         "size": size,
         "tile": tile,
         "seconds": round(min(seconds), 3),
         "us_per_position": round(min(seconds) / math.prod(extent) * 1e6, 4),
-        "peak_mib": round(peak_mib()),
+        "peak_mib": group.largest(round(peak_mib())),
+        "processes": group.size,
+        "threads": torch.get_num_threads(),
     }
     if tiler is not None:
         tiling = tiler.tiling(transfer.backbone, options.layers, extent)
@@ -79,19 +100,29 @@ def main() -> None:
     parser.add_argument("--backbone", default="vgg19")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1])
     parser.add_argument("--json")
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
-        print(json.dumps(measure(args, int(args.row[0]), args.row[1])))
+        if "RANK" in os.environ:
+            Group.join()
+        row = measure(args, int(args.row[0]), args.row[1])
+        if Group.current().rank == 0:
+            print(json.dumps(row))
+        if Group.current().size > 1:
+            Group.leave()
         return
     rows = []
-    for size in args.sizes:
-        for tile in args.tile:
-            command = [sys.executable, *sys.argv, "--row", str(size), tile]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout))
-            print(json.dumps(rows[-1]), flush=True)
+    for size, tile, count in itertools.product(args.sizes, args.tile, args.processes):
+        start = [sys.executable]
+        if args.processes != [1]:  # of one thread each, one process as well
+            start += ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
+        command = [*start, *sys.argv, "--row", str(size), tile]
+        environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if len(start) > 1 else {})}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        rows.append(json.loads(done.stdout))
+        print(json.dumps(rows[-1]), flush=True)
     if args.json:
         with open(args.json, "w") as file:  # noqa: PTH123
             json.dump({"machine": machine(), "options": vars(args), "rows": rows}, file, indent=2)

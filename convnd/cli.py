@@ -19,7 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from convnd import __version__
-from convnd.errors import ConvndError, DependencyError, Stopped
+from convnd.errors import ConvndError, DependencyError, Stopped, UsageError
 
 __all__ = ["app", "main"]
 
@@ -60,7 +60,10 @@ def app() -> typer.Typer:
             command = task.load()
         except Exception as error:  # somebody's task must not take the others down with it
             command = _unavailable(task.name, str(error))
-        if isinstance(command, typer.Typer):
+        if _several() and not getattr(command, "processes", False):
+            extra = {"ignore_unknown_options": True, "allow_extra_args": True}
+            root.command(task.name, context_settings=extra)(_single(task.name))
+        elif isinstance(command, typer.Typer):
             root.add_typer(command, name=task.name)
         else:
             root.command(task.name)(command)
@@ -77,6 +80,16 @@ def _unavailable(name: str, reason: str) -> Callable[[], None]:
     return command
 
 
+def _single(name: str) -> Callable[..., None]:
+    def command(_: typer.Context) -> None:
+        raise UsageError(
+            f"{name}: expected one process, for it does not share its work, got "
+            f"{os.environ['WORLD_SIZE']}; start it without torchrun"
+        )
+
+    return command
+
+
 def main() -> NoReturn:
     """Run the command line; exits with 0, or the code of what went wrong."""
 
@@ -87,19 +100,57 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    several = _several()
     try:
+        if several:
+            _join()
         app()()
+    except SystemExit as done:
+        if not several:
+            raise
+        wrong = done.code if isinstance(done.code, int) else 0
+        code = _fail(done, "", wrong, several=True) if wrong else _leave()
     except ConvndError as error:
-        code = _fail(str(error), error.exit_code)
+        code = _fail(error, str(error), error.exit_code, several=several)
     except Stopped as stopped:
         number = signal.Signals(stopped.args[0])
-        code = _fail(f"stopped by {number.name}", 128 + number)
+        code = _fail(stopped, f"stopped by {number.name}", 128 + number, several=several)
     except MemoryError as error:
         reason = str(error) or "none left"
-        code = _fail(f"memory: expected enough for this job, got {reason}; use a smaller --size", 4)
+        message = f"memory: expected enough for this job, got {reason}; use a smaller --size"
+        code = _fail(error, message, 4, several=several)
     sys.exit(code)
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"convnd: {message}", file=sys.stderr)  # noqa: T201
+def _several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def _join() -> None:
+    """Several processes were started for one job (by torchrun): meet, and let the first speak."""
+    from convnd.optimize import Group
+
+    if Group.join().rank != 0:
+        nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        sys.stdout, sys.stderr = nowhere, nowhere
+
+
+def _leave() -> int:
+    from convnd.optimize import Group
+
+    try:
+        Group.leave()
+    except ConvndError as error:
+        return _fail(error, str(error), error.exit_code, several=True)
+    return 0
+
+
+def _fail(error: BaseException, message: str, code: int, *, several: bool) -> int:
+    if several:
+        from convnd.optimize import Group
+
+        message, code = Group.farewell(message, code, error)
+    if message:
+        # One who is not to speak usually has no other way to.
+        print(f"convnd: {message}", file=sys.__stderr__ if several else sys.stderr, flush=True)
     return code

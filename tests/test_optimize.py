@@ -19,6 +19,7 @@ from convnd.optimize import (
     refine,
     spread_steps,
 )
+from convnd.optimize.lbfgs import LBFGS
 
 MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
 
@@ -76,6 +77,24 @@ def test_gradient_descent_is_the_notes_update(
 def evaluate_float64(objective: Objective, x: torch.Tensor) -> Evaluation:
     found = evaluate_whole(objective, x.double())
     return Evaluation(found.loss, found.parts, found.gradient.to(x.dtype))
+
+
+def test_lbfgs_is_that_of_torch_bit_by_bit(generator: torch.Generator) -> None:
+    root = torch.randn(30, 30, generator=generator)
+    for history in (3, 20):
+        ours = torch.randn(1, 2, 3, 5, generator=generator)
+        theirs = ours.clone()
+        expected = torch.optim.LBFGS(
+            [theirs], lr=0.9, max_iter=1, history_size=history, tolerance_grad=0, tolerance_change=0
+        )
+        found = LBFGS(ours, 0.9, history=history, add=lambda number: number)
+        for _ in range(25):
+            for x in (ours, theirs):
+                flat = x.reshape(-1)
+                x.grad = (root @ (root.T @ flat) / 30 + torch.tanh(flat)).view_as(x)
+            expected.step(lambda: 0.0)
+            found.step()
+            assert ours.equal(theirs)
 
 
 def test_evaluation_is_the_objective_and_its_gradient(make_objective: MakeObjective) -> None:

@@ -2,8 +2,11 @@
 
 from convnd.optimize.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from convnd.optimize.evaluate import Evaluate, Evaluation, evaluate_whole
+from convnd.optimize.group import Group
 from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, minimize, settled
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
+from convnd.optimize.sharded import ShardedContent, ShardedEvaluation, add_sums, sharded_sums
+from convnd.optimize.shards import Shards
 from convnd.optimize.tiled import RecomputedContent, TiledEvaluation, tiled_features, tiled_sums
 from convnd.optimize.tiler import Fits, Tiler, out_of_memory
 
@@ -13,10 +16,15 @@ __all__ = [
     "Evaluate",
     "Evaluation",
     "Fits",
+    "Group",
     "RecomputedContent",
+    "ShardedContent",
+    "ShardedEvaluation",
+    "Shards",
     "Step",
     "TiledEvaluation",
     "Tiler",
+    "add_sums",
     "evaluate_whole",
     "fingerprint",
     "load_checkpoint",
@@ -26,6 +34,7 @@ __all__ = [
     "refine",
     "save_checkpoint",
     "settled",
+    "sharded_sums",
     "spread_steps",
     "tiled_features",
     "tiled_sums",

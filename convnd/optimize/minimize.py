@@ -13,11 +13,12 @@ from torch import Tensor
 from convnd.errors import NumericalError, UsageError
 from convnd.losses import Objective
 from convnd.optimize.evaluate import Evaluate, evaluate_whole
+from convnd.optimize.lbfgs import LBFGS, Add
 from convnd.registry import Registry
 
 __all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize", "settled"]
 
-Make = Callable[[Tensor, float], torch.optim.Optimizer]
+Make = Callable[[Tensor, float, Add], torch.optim.Optimizer]
 
 # A step counts as diverged when it is this many times above the best, and above the start as well:
 # steps without a line search do rise now and then, and near zero everything is many times more.
@@ -25,21 +26,23 @@ _DIVERGED = 10.0
 _RETRIES = 8
 
 HISTORY = 20
-"""Pairs of gradient and step that L-BFGS remembers; torch's 100 cost 600 MiB at 512²."""
+"""Pairs of gradient and step that L-BFGS remembers; 100 cost 600 MiB at 512²."""
 
 
-def _lbfgs(x: Tensor, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.LBFGS(
-        [x], lr=rate, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
-    )
+def _lbfgs(x: Tensor, rate: float, add: Add) -> torch.optim.Optimizer:
+    return LBFGS(x, rate, history=HISTORY, add=add)
 
 
-def _adam(x: Tensor, rate: float) -> torch.optim.Optimizer:
+def _adam(x: Tensor, rate: float, _: Add) -> torch.optim.Optimizer:
     return torch.optim.Adam([x], lr=rate, betas=(0.9, 0.99))
 
 
-def _gradient_descent(x: Tensor, rate: float) -> torch.optim.Optimizer:
+def _gradient_descent(x: Tensor, rate: float, _: Add) -> torch.optim.Optimizer:
     return torch.optim.SGD([x], lr=rate)
+
+
+def _alone(number: Tensor) -> Tensor:
+    return number
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def minimize(
     optimizer: str = "lbfgs",
     learning_rate: float | None = None,
     evaluate: Evaluate = evaluate_whole,
+    add: Add = _alone,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Walk downhill from ``start``, yielding every evaluated iterate.
@@ -97,6 +101,9 @@ def minimize(
         optimizer: one of `OPTIMIZERS`.
         learning_rate: of the optimizer; None takes its own.
         evaluate: gives loss and gradient.
+        add: where ``start`` is this process's part of an iterate, and ``evaluate`` gives the same
+            loss to all processes and this part of the gradient to this one: adds numbers up over
+            all of them, see `convnd.optimize.Group`.
         resume: `Step.state` of an earlier walk with the same arguments; it goes on from that step,
             which is yielded again, on a CPU bit by bit as if it had never stopped.
 
@@ -124,7 +131,7 @@ def minimize(
             f"minimize: expected a positive finite learning rate, got {rate}; correct it"
         )
     x = start.detach().clone(memory_format=torch.contiguous_format)
-    descend = chosen.make(x, rate)
+    descend = chosen.make(x, rate, add)
     best: Step | None = None
     downhill = x  # the gradient at the best
     first = math.inf
@@ -146,15 +153,15 @@ def minimize(
         if resume is not None:
             step, best = Step(**resume["now"], state=state), Step(**resume["best"], state=state)
             x, index, rate, first = step.values.clone(), step.index, resume["rate"], resume["first"]
-            loss, gradient, downhill = step.loss, resume["gradient"], resume["downhill"]
-            descend = chosen.make(x, rate)
+            gradient, downhill = resume["gradient"], resume["downhill"]
+            descend = chosen.make(x, rate, add)
             descend.load_state_dict(resume["optimizer"])
             resume = None
             yield step
             if index == steps:
                 return
             index += 1
-        elif _diverged((found := evaluate(objective, x)).loss, found.gradient, best, first):
+        elif _diverged((found := evaluate(objective, x)).loss, found.gradient, best, first, add):
             if best is None or failures == _RETRIES:
                 raise NumericalError(
                     f"minimize: expected a finite loss that falls, got {found.loss:g} at step "
@@ -164,23 +171,22 @@ def minimize(
             failures += 1
             rate /= 2
             x = best.values.clone()
-            descend = chosen.make(x, rate)
-            loss, gradient = best.loss, downhill
+            descend = chosen.make(x, rate, add)
+            gradient = downhill
         else:
             failures = 0
             step = Step(index, found.loss, found.parts, x.clone(), state)
-            loss, gradient = found.loss, found.gradient
+            gradient = found.gradient
             if best is None:
-                first = loss
-            if best is None or loss <= best.loss:
+                first = step.loss
+            if best is None or step.loss <= best.loss:
                 best, downhill = step, gradient
             yield step
             if index == steps:
                 return
             index += 1
         x.grad = gradient.clone()  # optimisers may write into it
-        # torch's L-BFGS asks for the loss through a closure, and asks once with max_iter=1.
-        descend.step(lambda loss=loss: loss)  # type: ignore[misc]
+        descend.step()
 
 
 def settled(losses: Sequence[float], *, over: int, tolerance: float) -> bool:
@@ -211,7 +217,7 @@ def _as_dict(step: Step) -> dict[str, Any]:
     }
 
 
-def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float) -> bool:
-    if not math.isfinite(loss) or not math.isfinite(gradient.sum().item()):
+def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float, add: Add) -> bool:
+    if not math.isfinite(loss) or not math.isfinite(add(gradient.sum()).item()):
         return True
     return best is not None and loss > max(_DIVERGED * best.loss, first)

@@ -12,6 +12,7 @@ transfer", 2024) do so for VGG and Gram matrices in two axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,10 +21,19 @@ from convnd.errors import UsageError
 from convnd.losses import INPUT, Objective, Window, within
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
 from convnd.optimize.tiler import Tiler, crops, inside
-from convnd.shapes import Tiling
+from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums
 
-__all__ = ["RecomputedContent", "TiledEvaluation", "tiled_features", "tiled_sums"]
+__all__ = [
+    "Forward",
+    "RecomputedContent",
+    "TiledEvaluation",
+    "backward",
+    "forward",
+    "slopes",
+    "tiled_features",
+    "tiled_sums",
+]
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 
@@ -60,39 +70,102 @@ class TiledEvaluation:
         def work(tiling: Tiling) -> Evaluation:
             if len(tiling) == 1:
                 return evaluate_whole(objective, x)
-            _check_additive(objective)
-            return self._evaluate(objective, x.detach(), tiling)
+            tiles = list(tiling)
+            before = forward(objective, x, tiles)
+            steepness = slopes(objective, before.totals)
+            gradient, totals = backward(objective, x, tiles, before, steepness)
+            with torch.no_grad():
+                return evaluation(objective, *objective.value(totals), gradient)
 
         size = x.shape[2:]
         return self.tiler.attempt(work, objective.backbone, layers, size, objective.overlaps)
 
-    def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
-        totals: list[Sums] | None = None
-        with torch.no_grad():
-            for tile, found in crops(objective.features, x, tiling):
-                totals = _add(totals, objective.sums(found, tile.windows, slopes=True))
-        assert totals is not None
-        fixed = [each.total.requires_grad_() for each in totals]
+
+@dataclass(frozen=True)
+class Forward:
+    """What a first pass over tiles leaves behind.
+
+    Args:
+        totals: sums of every term; of a linear one only the count when there are several tiles.
+        leaf: the crop of a single tile, and `sums` with the graph that leads to it: nothing is
+            computed twice where one graph holds it all.
+        sums: likewise.
+    """
+
+    totals: Sequence[Sums]
+    leaf: Tensor | None = None
+    sums: Sequence[Sums] = ()
+
+
+def forward(objective: Objective, x: Tensor, tiles: Sequence[Tile]) -> Forward:
+    """The first pass: sums over the tiles' own positions.
+
+    Args:
+        objective: of additive terms.
+        x: ``(B, C, *S)``; what tiles are cut out of.
+        tiles: at least one.
+
+    Raises:
+        UsageError: a term is not additive.
+    """
+    _check_additive(objective)
+    x = x.detach()
+    if len(tiles) == 1:
+        leaf = x[within(tiles[0].crop)].requires_grad_()
         with torch.enable_grad():
-            loss, _ = objective.value(totals)
-            slopes = torch.autograd.grad(loss, fixed)
-        gradient = torch.zeros_like(x, memory_format=torch.contiguous_format)
-        totals = None
-        for tile in tiling:
-            crop = x[within(tile.crop)].requires_grad_()
-            with torch.enable_grad():
-                sums = objective.sums(inside(tile, objective.features(crop)), tile.windows)
-                share = torch.stack(
-                    [(each.total * slope).sum() for each, slope in zip(sums, slopes, strict=True)]
-                ).sum()
-                (part,) = torch.autograd.grad(share, crop)
-            gradient[within(tile.crop)] += part
-            totals = _add(totals, [Sums(each.total.detach(), each.count) for each in sums])
-            del crop, sums, share, part
-        assert totals is not None
-        with torch.no_grad():
-            loss, shares = objective.value(totals)
-        return evaluation(objective, loss, shares, gradient)
+            sums = objective.sums(inside(tiles[0], objective.features(leaf)), tiles[0].windows)
+        return Forward(_add(None, [each.detached() for each in sums]), leaf, sums)
+    totals: list[Sums] | None = None
+    with torch.no_grad():
+        for tile in tiles:
+            found = inside(tile, objective.features(x[within(tile.crop)]))
+            totals = _add(totals, objective.sums(found, tile.windows, slopes=True))
+    assert totals is not None
+    return Forward(totals)
+
+
+def slopes(objective: Objective, totals: Sequence[Sums]) -> tuple[Tensor, ...]:
+    """The derivative of the loss by the sums of all tiles together."""
+    fixed = [Sums(each.total.detach().requires_grad_(), each.count) for each in totals]
+    with torch.enable_grad():
+        loss, _ = objective.value(fixed)
+        return torch.autograd.grad(loss, [each.total for each in fixed])
+
+
+def backward(
+    objective: Objective,
+    x: Tensor,
+    tiles: Sequence[Tile],
+    before: Forward,
+    steepness: Sequence[Tensor],
+) -> tuple[Tensor, Sequence[Sums]]:
+    """The second pass: the tiles' part of the gradient, and their sums, all of them.
+
+    Args:
+        objective: as for `forward`, like ``x`` and ``tiles``.
+        x: ``(B, C, *S)``.
+        tiles: the same.
+        before: what `forward` left.
+        steepness: see `slopes`.
+    """
+    x = x.detach()
+    gradient = torch.zeros_like(x, memory_format=torch.contiguous_format)
+    totals: list[Sums] | None = None
+    for tile in tiles:
+        leaf, sums = before.leaf, before.sums
+        with torch.enable_grad():
+            if leaf is None:
+                leaf = x[within(tile.crop)].requires_grad_()
+                sums = objective.sums(inside(tile, objective.features(leaf)), tile.windows)
+            share = torch.stack(
+                [(each.total * slope).sum() for each, slope in zip(sums, steepness, strict=True)]
+            ).sum()
+            (part,) = torch.autograd.grad(share, leaf)
+        gradient[within(tile.crop)] += part
+        totals = _add(totals, [each.detached() for each in sums])
+        del leaf, sums, share, part
+    assert totals is not None
+    return gradient, totals
 
 
 class RecomputedContent:
@@ -105,9 +178,18 @@ class RecomputedContent:
         content: ``(B, C, *S)``.
         tiling: of it, for one layer.
         layer: that layer.
+        tiles: those whose energy counts; None is all.
     """
 
-    def __init__(self, features: Features, content: Tensor, tiling: Tiling, layer: str) -> None:
+    def __init__(
+        self,
+        features: Features,
+        content: Tensor,
+        tiling: Tiling,
+        layer: str,
+        *,
+        tiles: Sequence[Tile] | None = None,
+    ) -> None:
         self._features = features
         self._content = content
         self._tiling = tiling
@@ -115,7 +197,7 @@ class RecomputedContent:
         self.channels = 0
         self.energy = 0.0
         with torch.no_grad():
-            for _, found in crops(features, content, tiling):
+            for _, found in crops(features, content, tiling if tiles is None else tiles):
                 values = found[layer]
                 self.channels = values.shape[0] * values.shape[1]
                 self.energy += float(values.square().sum(dtype=torch.float64))
@@ -129,7 +211,13 @@ class RecomputedContent:
 
 
 def tiled_sums(
-    features: Features, x: Tensor, tiling: Tiling, layers: Sequence[str], statistic: Statistic
+    features: Features,
+    x: Tensor,
+    tiling: Tiling,
+    layers: Sequence[str],
+    statistic: Statistic,
+    *,
+    tiles: Sequence[Tile] | None = None,
 ) -> dict[str, Sums]:
     """A statistic of every layer, tile by tile.
 
@@ -139,6 +227,7 @@ def tiled_sums(
         tiling: of ``x``.
         layers: the layers asked for.
         statistic: what is summed.
+        tiles: those that are summed over, at least one; None is all.
 
     Raises:
         UsageError: there are several tiles and the statistic does not add up over them.
@@ -147,7 +236,7 @@ def tiled_sums(
         raise _not_additive(type(statistic).__name__)
     totals: list[Sums] | None = None
     with torch.no_grad():
-        for _, found in crops(features, x, tiling):
+        for _, found in crops(features, x, tiling if tiles is None else tiles):
             totals = _add(totals, [statistic.sums(found[name]) for name in layers])
     assert totals is not None
     return dict(zip(layers, totals, strict=True))

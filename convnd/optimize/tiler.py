@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,11 @@ class Tiler:
             among those that ``fits`` accepts.
         fits: see `Fits`; None accepts everything, so that nothing is cut before memory runs out.
         told: is told of new, smaller tiles when memory ran out.
+        workers: how many share the work: there are as many tiles along the longest axis, as far
+            as strides allow.
+
+    Attributes:
+        shrunk: how many times memory ran out.
 
     Raises:
         UsageError: ``tile`` is less than 1.
@@ -44,12 +49,15 @@ class Tiler:
         tile: int | None = None,
         fits: Fits | None = None,
         told: Callable[[Tiling], None] | None = None,
+        workers: int = 1,
     ) -> None:
         if tile is not None and tile < 1:
             raise UsageError(f"tile: expected at least 1 sample, got {tile}; correct it")
         self._tile = tile
         self._fits = fits
         self._told = told
+        self._workers = workers
+        self.shrunk = 0
         self._limit: int | None = None  # samples of a crop, after memory ran out
         self._made: dict[object, Tiling] = {}
         self._local: set[tuple[Backbone, tuple[str, ...]]] = set()
@@ -116,6 +124,7 @@ class Tiler:
                 "that this network allows, got too little; use --backbone compact, or free some"
             )
         self._limit = largest // 2
+        self.shrunk += 1
         self._made.clear()
         if self._told is not None:
             self._told(tiling)
@@ -136,7 +145,8 @@ class Tiler:
                 return False
             return self._fits is None or self._fits(crop, named)
 
-        if (self._tile or max(size)) >= max(size) and fits(tuple(size)):
+        large = self._tile is None or self._tile >= max(size)
+        if large and self._workers == 1 and fits(tuple(size)):
             return _whole(whole, layers)
         if unknown:
             raise UsageError(
@@ -147,16 +157,24 @@ class Tiler:
         fields[INPUT] = ReceptiveField.identity(len(size))
         least = _least(backbone)
         align = _alignment(backbone, named, len(size))
+        pieces = [1] * len(size)
+        pieces[max(range(len(size)), key=size.__getitem__)] = self._workers
+        more: dict[str, Any] = {
+            "overlaps": overlaps,
+            "least": least,
+            "align": align,
+            "pieces": pieces,
+        }
         if self._tile is not None:
             tile = [self._tile] * len(size)
             while True:
-                tiling = Tiling.cut(size, tile, fields, overlaps=overlaps, least=least, align=align)
+                tiling = Tiling.cut(size, tile, fields, **more)
                 longest = max(range(len(size)), key=tiling.tile.__getitem__)
                 if fits(tiling.largest) or tiling.tile[longest] <= align[longest]:
                     break
                 tile[longest] = max(1, tiling.tile[longest] // 2)
         else:
-            tiling = Tiling.choose(size, fields, fits, overlaps=overlaps, least=least, align=align)
+            tiling = Tiling.choose(size, fields, fits, **more)
         if len(tiling) > 1:
             self._check(backbone, named)
         return tiling
@@ -178,16 +196,16 @@ class Tiler:
 
 
 def crops(
-    features: Callable[[Tensor], Mapping[str, Tensor]], x: Tensor, tiling: Tiling
+    features: Callable[[Tensor], Mapping[str, Tensor]], x: Tensor, tiles: Iterable[Tile]
 ) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
     """Each tile with its own features.
 
     Args:
         features: by layer, of a crop ``(B, C, *S')``.
         x: ``(B, C, *S)``.
-        tiling: of ``x``.
+        tiles: of ``x``.
     """
-    for tile in tiling:
+    for tile in tiles:
         found = features(x[within(tile.crop)])
         yield tile, inside(tile, found)
 

@@ -59,7 +59,7 @@ class _Axis:
 
     @property
     def count(self) -> int:
-        return -(-self.extent // self.length)
+        return _up(self.extent, self.length)
 
     def piece(self, index: int) -> _Piece:
         if self.count == 1:
@@ -153,6 +153,7 @@ class Tiling:
         overlaps: Mapping[str, int] | None = None,
         least: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
+        pieces: Sequence[int] | None = None,
     ) -> Tiling:
         """Tiles of one size, those at the far ends smaller.
 
@@ -166,6 +167,7 @@ class Tiling:
                 network that pads with its own samples looks further than its fields tell.
             align: whole numbers of samples that cuts are to be multiples of; None takes the
                 strides of ``fields``. A network that coarsens and refines again needs more.
+            pieces: how many there are to be along each axis at least, as far as strides allow.
 
         Raises:
             ShapeError: the numbers of axes differ, there is no layer, or a tile has no sample.
@@ -177,6 +179,9 @@ class Tiling:
                 f"tiles: expected at least 1 sample along each of {len(size)} axes, got {tile}; "
                 "correct the tile's size"
             )
+        for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
+            if pieces is not None and pieces[axis] > 1:
+                wanted[axis] = min(wanted[axis], _up(_up(extent, step), pieces[axis]) * step)
         return cls(
             tuple(
                 _axis(axis, extent, max(1, each // step) * step, step, fields, overlaps, least)
@@ -194,6 +199,7 @@ class Tiling:
         overlaps: Mapping[str, int] | None = None,
         least: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
+        pieces: Sequence[int] | None = None,
     ) -> Tiling:
         """The tiles with the least halo among those that fit; the smallest where none does.
 
@@ -204,6 +210,7 @@ class Tiling:
             overlaps: see `cut`.
             least: see `cut`.
             align: see `cut`.
+            pieces: their number along each axis is a multiple of this, as far as strides allow.
 
         Raises:
             ShapeError: the numbers of axes differ, or there is no layer.
@@ -216,9 +223,10 @@ class Tiling:
         steps = _steps(size, fields, align)
         options: list[list[tuple[int, int, _Axis]]] = []
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
-            units = -(-extent // step)
+            units = _up(extent, step)
+            times = 1 if pieces is None else pieces[axis]
             # As few units as give the same number of pieces; the last piece is then the fullest.
-            lengths = sorted({-(-units // pieces) for pieces in _counts(units)})
+            lengths = sorted({_up(units, times * count) for count in _counts(_up(units, times))})
             made = [
                 _axis(axis, extent, length * step, step, fields, overlaps, least)
                 for length in lengths
@@ -248,6 +256,30 @@ class Tiling:
         """
         found = [axis.around(name, each) for axis, each in zip(self.axes, window, strict=True)]
         return tuple(crop for crop, _ in found), tuple(place for _, place in found)
+
+    def share(self, axis: int, number: int, shares: int) -> range:
+        """The pieces along an axis that fall to one of several workers; may be none.
+
+        >>> conv = ReceptiveField((3,), (1,), (-1,))
+        >>> [list(Tiling.cut((10,), 2, {"conv": conv}).share(0, each, 3)) for each in range(3)]
+        [[0, 1], [2, 3], [4]]
+        """
+        count = self.axes[axis].count
+        return range(_up(number * count, shares), _up((number + 1) * count, shares))
+
+    def tiles(self, axis: int, pieces: range) -> Iterator[Tile]:
+        """The tiles in some pieces of an axis."""
+        behind = math.prod(each.count for each in self.axes[axis + 1 :])
+        for index in range(len(self)):
+            if index // behind % self.axes[axis].count in pieces:
+                yield self[index]
+
+    def reach(self, axis: int, pieces: range) -> tuple[int, int]:
+        """Where the crops in some pieces of an axis begin and end along it."""
+        crops = [self.axes[axis].piece(at).crop for at in pieces]
+        return min((crop.start for crop in crops), default=0), max(
+            (crop.stop for crop in crops), default=0
+        )
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -334,6 +366,10 @@ def _steps(
         )
         for axis in range(len(size))
     ]
+
+
+def _up(number: int, divisor: int) -> int:
+    return -(-number // divisor)
 
 
 def _counts(units: int) -> Iterator[int]:

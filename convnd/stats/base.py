@@ -34,6 +34,10 @@ class Sums:
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.total + other.total, self.count + other.count)
 
+    def detached(self) -> Sums:
+        """The same numbers without the graph that leads to them."""
+        return Sums(self.total.detach(), self.count)
+
 
 class Statistic(Protocol):
     """Features to sums, and sums to what losses compare.

@@ -31,11 +31,13 @@ __all__ = [
     "Quiet",
     "Rate",
     "Report",
+    "Shard",
     "SkipExisting",
     "arguments_of",
     "flags_of",
     "numbers",
     "option_name",
+    "parse_shard",
     "whole_numbers",
     "with_flags",
     "words",
@@ -95,6 +97,16 @@ Report = Annotated[
     Path | None,
     typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
 ]
+Shard = Annotated[
+    str,
+    typer.Option(
+        metavar="I/N",
+        help="Of a folder only every Nth file, from the Ith: the work of one of N machines. "
+        "Processes started by torchrun share a folder by themselves.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUT)]
 
 
@@ -122,6 +134,7 @@ def with_flags(
     *,
     others: Mapping[int, Mapping[str, Any]] | None = None,
     without: Collection[str] = (),
+    processes: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator for commands: every field of ``options`` with a `Flag` becomes one of theirs.
 
@@ -133,6 +146,7 @@ def with_flags(
         options: a dataclass whose fields have defaults.
         others: defaults of single numbers of spatial axes, named in the help.
         without: fields that this command does not offer.
+        processes: whether several processes may run it together, see `convnd.optimize.Group`.
     """
     found = flags_of(options, without=without)
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
@@ -163,6 +177,7 @@ def with_flags(
         )
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__module__ = command.__module__
+        run.__dict__["processes"] = processes  # the root command looks for it
         parameters = [context, *own, *flags]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -275,6 +290,23 @@ def words(text: str) -> tuple[str, ...]:
     ('relu1_1', 'relu2_1')
     """
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def parse_shard(text: str) -> tuple[int, int] | None:
+    """Number from 1, and how many there are; None for "".
+
+    Raises:
+        UsageError: anything else.
+
+    >>> parse_shard("2/4"), parse_shard("")
+    ((2, 4), None)
+    """
+    if not text:
+        return None
+    number, _, count = text.partition("/")
+    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from convnd_tasks.record import INPUT, is_made, parameters
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
+    from convnd.optimize import Group
     from convnd_tasks.style_transfer import Progress, StyleTransfer
 
 __all__ = ["Job", "Outcome"]
@@ -30,7 +31,7 @@ class Outcome:
 
     Args:
         path: the result.
-        grid: what was written.
+        grid: what was written; None in a process that leaves this to another.
         steps: taken.
         loss: at the end.
         seconds: from reading to written.
@@ -40,7 +41,7 @@ class Outcome:
     """
 
     path: Path
-    grid: Grid
+    grid: Grid | None
     steps: int
     loss: float
     seconds: float
@@ -57,10 +58,17 @@ class Job:
         dim: number of spatial axes.
         record: keep options and input names inside the result.
         quality: of JPEG and WebP, 1 to 100.
+        group: the processes that do each transfer together; None is this one alone.
     """
 
     def __init__(
-        self, options: StyleOptions, dim: int, *, record: bool = True, quality: int | None = None
+        self,
+        options: StyleOptions,
+        dim: int,
+        *,
+        record: bool = True,
+        quality: int | None = None,
+        group: Group | None = None,
     ) -> None:
         from convnd_tasks.style_transfer import check_names
 
@@ -74,6 +82,7 @@ class Job:
         self.dim = dim
         self.keep_record = record
         self.quality = quality
+        self.group = group
         self._transfers: dict[int, StyleTransfer] = {}
 
     def transfer(self, channels: int) -> StyleTransfer:
@@ -139,7 +148,7 @@ class Job:
         from convnd.optimize import out_of_memory
 
         began = time.monotonic()
-        keeping = Keeping(output, checkpoint_every)
+        keeping = Keeping(output, checkpoint_every, self.group)
         made_from = self.parameters(inputs) if skip_existing else {}
         if skip_existing and is_made(output, made_from, overwrite=overwrite):
             return None
@@ -172,6 +181,7 @@ class Job:
                     same_grid=prepared.same_grid,
                     say=tell,
                     resume=state,
+                    group=self.group,
                 ):
                     last = progress
                     for name, value in {"all": progress.loss, **progress.parts}.items():
@@ -225,10 +235,13 @@ class Job:
         progress: Progress,
         made_from: Mapping[str, str],
         overwrite: bool,
-    ) -> Grid:
+    ) -> Grid | None:
         from convnd.nn import resize_nd
 
-        values = progress.values.cpu()
+        whole = progress.whole()
+        if whole is None:  # another process writes
+            return None
+        values = whole.cpu()
         if tuple(values.shape[2:]) != tuple(prepared.size):  # stopped at a coarse scale
             values = resize_nd(values, prepared.size, mode="cubic")
         grid = prepared.restore(values)

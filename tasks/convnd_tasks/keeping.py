@@ -14,6 +14,7 @@ from convnd import __version__
 from convnd.errors import Stopped
 
 if TYPE_CHECKING:
+    from convnd.optimize import Group
     from convnd_tasks.kind import Prepared
     from convnd_tasks.options import StyleOptions
     from convnd_tasks.style_transfer import Progress
@@ -30,9 +31,11 @@ class Keeping:
     Args:
         output: of the job; the checkpoint is called the same with ``.checkpoint`` behind.
         every: steps from one checkpoint to the next; 0 keeps none.
+        group: the processes that share the job; None is this one alone.
     """
 
-    def __init__(self, output: Path, every: int) -> None:
+    def __init__(self, output: Path, every: int, group: Group | None = None) -> None:
+        self.group = group
         self.path = output.with_name(f"{output.name}.checkpoint")
         self.every = every
         self._mark = ""
@@ -56,13 +59,17 @@ class Keeping:
         self._mark = fingerprint([__version__, dim, kept, prepared.size, prepared.spacing, *values])
         if not (resume and self.path.exists()):
             return None
-        state: dict[str, Any] = load_checkpoint(self.path, self._mark)
+        state: dict[str, Any] = load_checkpoint(self.path, self._mark, self.group)
         return state
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM waits for the step to end; the second does not."""
-        if not self.every or threading.current_thread() is not threading.main_thread():
+        """The first SIGINT or SIGTERM waits for the step to end; the second does not.
+
+        Several processes always end their step, so that all stop at the same one.
+        """
+        alone = self.group is None or self.group.size == 1
+        if (alone and not self.every) or threading.current_thread() is not threading.main_thread():
             yield
             return
         numbers = (signal.SIGINT, signal.SIGTERM)
@@ -88,12 +95,15 @@ class Keeping:
         """
         from convnd.optimize import save_checkpoint
 
-        if self.every and (self._asked is not None or progress.step % self.every == 0):
-            save_checkpoint(self.path, progress.state(), self._mark)
-        if self._asked is not None:
-            raise Stopped(self._asked)
+        asked = self._asked or 0
+        if self.group is not None:  # a signal reaches each of them at another moment
+            asked = self.group.largest(asked)
+        if self.every and (asked or progress.step % self.every == 0):
+            save_checkpoint(self.path, progress.state(), self._mark, progress.shards)
+        if asked:
+            raise Stopped(asked)
 
     def close(self) -> None:
         """Remove the checkpoint: the work is done."""
-        if self._mark:
+        if self._mark and (self.group is None or self.group.rank == 0):
             self.path.unlink(missing_ok=True)

@@ -9,8 +9,8 @@ import psutil
 import torch
 
 from convnd.backbones import Backbone
-from convnd.errors import ResourceError
-from convnd.optimize import HISTORY, Tiler
+from convnd.errors import ResourceError, UsageError
+from convnd.optimize import HISTORY, Group, Tiler
 from convnd.shapes import Tiling
 from convnd_tasks.options import StyleOptions, parse_memory
 
@@ -33,6 +33,7 @@ class Budget:
         backbone: the network.
         device: where it runs.
         batch: fields that are worked on together.
+        group: the processes that share the work, each with memory of its own.
         say: is told in a line when an input is cut, or memory runs out.
 
     Raises:
@@ -46,14 +47,17 @@ class Budget:
         device: torch.device,
         batch: int,
         say: Say | None = None,
+        group: Group | None = None,
     ) -> None:
+        self.group = Group() if group is None else group
         self.options = options
         self.backbone = backbone
         self.batch = batch
         self.say: Say = (lambda _: None) if say is None else say
         asked = parse_memory(options.memory)
         if asked is None:
-            self.free = int(_SHARE * _free(device))
+            shared = self.group.here if device.type == "cpu" else 1
+            self.free = int(_SHARE * _free(device)) // shared
         else:
             taken = psutil.Process().memory_info().rss if device.type == "cpu" else 0
             self.free = asked - taken
@@ -66,6 +70,10 @@ class Budget:
     def tiler(self, extent: Sequence[int]) -> Tiler | None:
         """Tiles for evaluations at a size; None where tiles are not to be used."""
         if self.options.tile == "off":
+            if self.group.size > 1:
+                raise UsageError(
+                    "--tile: expected tiles, for several processes to share, got off; leave it out"
+                )
             return None
         budget = self.free - self._fixed(extent)
 
@@ -80,7 +88,7 @@ class Budget:
         def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
             return self.backbone.footprint(crop, layers) * times <= budget
 
-        return Tiler(tile=self._tile, fits=fits, told=told)
+        return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size)
 
     def keeps_content(self, extent: Sequence[int]) -> bool:
         """Whether the content's features are kept, and not made again for every tile."""
@@ -133,12 +141,17 @@ class Budget:
 
     def _iterates(self, extent: Sequence[int]) -> int:
         copies = _COPIES.get(self.options.optimizer, _COPIES["lbfgs"])
-        return 4 * copies * self.batch * self.backbone.in_channels * math.prod(extent)
+        field = 4 * self.batch * self.backbone.in_channels * math.prod(extent)
+        if self.group.size == 1:
+            return field * copies
+        # The content is whole everywhere; the rest is shared out.
+        return field + field * (copies - 1) // self.group.size
 
     def _content(self, extent: Sequence[int]) -> int:
         if not self.options.content_weight:
             return 0
-        return self.batch * self.backbone.held(extent, self.options.content_layers)
+        held = self.batch * self.backbone.held(extent, self.options.content_layers)
+        return held // self.group.size
 
 
 def _free(device: torch.device) -> int:

@@ -50,6 +50,11 @@ class Plan:
     batch: bool = False
     remark: str = ""
 
+    def shard(self, number: int, count: int) -> Plan:
+        """Of a folder every ``count``-th transfer, from the ``number``-th, counted from 1."""
+        own = slice(number - 1, None, count)
+        return dataclasses.replace(self, contents=self.contents[own], outputs=self.outputs[own])
+
     def open(
         self, seed: int, *, overwrite: bool, rate: float | None = None
     ) -> Iterator[tuple[Callable[[], Inputs], Path]]:
@@ -72,7 +77,7 @@ class Plan:
                 first = read(self.contents[0], role="content")
         styles = [read(name, role="style") for name in self.styles]
         start = None if self.start is None else read(self.start, role="content")
-        if self.batch:
+        if self.batch and self.outputs:
             _make_folder(self.outputs[0].parent)
 
         def inputs(name: str | None) -> Inputs:

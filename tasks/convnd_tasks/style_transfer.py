@@ -31,7 +31,12 @@ from convnd.losses import (
 from convnd.nn import resize_nd
 from convnd.optimize import (
     OPTIMIZERS,
+    Evaluate,
+    Group,
     RecomputedContent,
+    ShardedContent,
+    ShardedEvaluation,
+    Shards,
     Step,
     TiledEvaluation,
     Tiler,
@@ -39,6 +44,7 @@ from convnd.optimize import (
     minimize,
     pyramid_sizes,
     refine,
+    sharded_sums,
     spread_steps,
     tiled_features,
     tiled_sums,
@@ -64,9 +70,11 @@ class Progress:
         done: share of the whole work that is done, in ``[0, 1]``.
         loss: the objective.
         parts: weighted share of content, style and smoothness in it.
-        values: the iterate ``(1, C, *S)`` at the current size.
+        values: the iterate ``(1, C, *S)`` at the current size; of several processes, the part of
+            this one.
         state: all that a transfer needs to go on from here; to be asked for before the next
             step is.
+        shards: who has which part; None where one process has it all.
     """
 
     step: int
@@ -78,6 +86,16 @@ class Progress:
     parts: Mapping[str, float]
     values: Tensor
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
+    shards: Shards | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Extent of the whole iterate along each axis."""
+        return tuple(self.values.shape[2:]) if self.shards is None else self.shards.size
+
+    def whole(self) -> Tensor | None:
+        """All of the iterate, for process 0; None for others, who have to ask as well."""
+        return self.values if self.shards is None else self.shards.collected(self.values)
 
 
 def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
@@ -174,6 +192,7 @@ class StyleTransfer:
         same_grid: bool = False,
         say: Callable[[str], None] | None = None,
         resume: Mapping[str, Any] | None = None,
+        group: Group | None = None,
     ) -> Iterator[Progress]:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
@@ -187,6 +206,8 @@ class StyleTransfer:
             same_grid: styles are sampled as the result is (in time, or in millimetres), and keep
                 to that at every size, however many samples they have.
             resume: `Progress.state` of an earlier run with the same arguments.
+            group: the processes that do this together, each with the same arguments; None is this
+                one alone.
             say: is told in a line how much memory tiles take, and when it ran out.
 
         Raises:
@@ -196,6 +217,7 @@ class StyleTransfer:
             NumericalError: see `convnd.optimize.minimize`.
         """
         options = self.options
+        group = Group() if group is None else group
         if not styles:
             raise UsageError("style transfer: expected at least one style, got none; give one")
         if options.blend and len(options.blend) != len(styles):
@@ -214,7 +236,7 @@ class StyleTransfer:
         sizes = pyramid_sizes(size, scales, shortest=self._needed)
         counts = spread_steps(options.steps, len(sizes))
         grid = tuple(size) if same_grid else None
-        budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say)
+        budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say, group)
         budget.check(sizes[-1], [self._style_extent(style, sizes[-1], grid) for style in styles])
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
@@ -244,15 +266,23 @@ class StyleTransfer:
             ]
             tiler = budget.tiler(extent)
             keep = budget.keeps_content(extent)
-            objective = self.objective(fine, references, stretched, tiler=tiler, keep=keep)
+            shards = Shards(extent, group) if group.size > 1 else None
+            objective = self.objective(
+                fine, references, stretched, tiler=tiler, keep=keep, shards=shards
+            )
             del references
+            evaluate: Evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+            if shards is not None and tiler is not None:
+                evaluate = ShardedEvaluation(tiler, shards)
+                iterate = iterate if walked is not None else shards.part(iterate)
             for step in minimize(
                 objective,
                 iterate,
                 steps=count,
                 optimizer=options.optimizer,
                 learning_rate=options.learning_rate,
-                evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
+                evaluate=evaluate,
+                add=group.sum,
                 resume=walked,
             ):
                 before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
@@ -266,8 +296,11 @@ class StyleTransfer:
                     parts=step.parts,
                     values=step.values,
                     state=partial(_state, scale, step),
+                    shards=shards,
                 )
                 iterate = step.values
+            if shards is not None and scale + 1 < len(sizes):
+                iterate = shards.whole(iterate)  # much smaller than what comes next
             passed += count
             coarse = fine
 
@@ -279,6 +312,7 @@ class StyleTransfer:
         *,
         tiler: Tiler | None = None,
         keep: bool = True,
+        shards: Shards | None = None,
         style_terms: Sequence[Term] | None = None,
         also: Sequence[Term] = (),
     ) -> Objective:
@@ -290,6 +324,7 @@ class StyleTransfer:
             spacing: distance between samples along each axis.
             tiler: cuts what is too large to be looked at in one piece; None leaves all whole.
             keep: whether the content's features are kept, and not made again for every tile.
+            shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
             also: further terms.
         """
@@ -298,7 +333,7 @@ class StyleTransfer:
         terms: list[Term] = []
         with torch.no_grad():
             if content is not None and options.content_weight > 0:
-                found = self._content_targets(content, tiler, keep)
+                found = self._content_targets(content, tiler, keep, shards)
                 terms += [
                     Term(
                         "content",
@@ -307,19 +342,30 @@ class StyleTransfer:
                     )
                     for name in options.content_layers
                 ]
-        terms += self.style_terms(styles, tiler=tiler) if style_terms is None else style_terms
+        terms += (
+            self.style_terms(styles, tiler=tiler, group=None if shards is None else shards.group)
+            if style_terms is None
+            else style_terms
+        )
         if options.smoothness > 0:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("smoothness", options.smoothness, smooth))
         return Objective(self.backbone, [*terms, *also], precision=self.precision)
 
-    def style_terms(self, styles: Sequence[Tensor], *, tiler: Tiler | None = None) -> list[Term]:
+    def style_terms(
+        self,
+        styles: Sequence[Tensor],
+        *,
+        tiler: Tiler | None = None,
+        group: Group | None = None,
+    ) -> list[Term]:
         """The terms that know the styles alone; they serve any number of contents of one size.
 
         Args:
             styles: ``(1, C, *S_i)`` each, at the size of their use, see `style_at`.
             tiler: see `objective`.
+            group: the processes that share the work; None is this one alone.
         """
         options = self.options
         weights = options.blend or (1.0,) * len(styles)
@@ -327,7 +373,9 @@ class StyleTransfer:
         terms: list[Term] = []
         if options.style_weight > 0:
             with torch.no_grad():
-                targets = self._style_targets(styles, weights, Tiler() if tiler is None else tiler)
+                targets = self._style_targets(
+                    styles, weights, Tiler() if tiler is None else tiler, group
+                )
             terms += [
                 Term(
                     "style",
@@ -346,7 +394,7 @@ class StyleTransfer:
         return terms
 
     def _content_targets(
-        self, content: Tensor, tiler: Tiler, keep: bool
+        self, content: Tensor, tiler: Tiler, keep: bool, shards: Shards | None
     ) -> Mapping[str, Tensor | ContentSource]:
         layers = self.options.content_layers
         size = content.shape[2:]
@@ -359,22 +407,39 @@ class StyleTransfer:
 
         def again(name: str) -> ContentSource:
             def work(tiling: Tiling) -> ContentSource:
+                if shards is not None:
+                    return ShardedContent(
+                        self._features([name]),
+                        content,
+                        tiling,
+                        name,
+                        shards=shards,
+                        tiler=tiler,
+                        keep=keep,
+                    )
                 return RecomputedContent(self._features([name]), content, tiling, name)
 
             return tiler.attempt(work, self.backbone, [name], size)
 
-        if keep:
+        if keep and shards is None:
             return tiler.attempt(kept, self.backbone, layers, size)
         return {name: again(name) for name in layers}
 
     def _style_targets(
-        self, styles: Sequence[Tensor], weights: Sequence[float], tiler: Tiler
+        self,
+        styles: Sequence[Tensor],
+        weights: Sequence[float],
+        tiler: Tiler,
+        group: Group | None,
     ) -> dict[str, Sums]:
         layers = self.options.style_layers
         statistic = STATISTICS[self.options.statistic]
 
         def sums(style: Tensor) -> dict[str, Sums]:
             def work(tiling: Tiling) -> dict[str, Sums]:
+                if group is not None:
+                    features = self._features(layers)
+                    return sharded_sums(features, style, tiling, layers, statistic, group)
                 return tiled_sums(self._features(layers), style, tiling, layers, statistic)
 
             return tiler.attempt(work, self.backbone, layers, style.shape[2:])

@@ -20,7 +20,9 @@ from convnd_tasks.flags import (
     Quiet,
     Rate,
     Report,
+    Shard,
     SkipExisting,
+    parse_shard,
     with_flags,
 )
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Display", "stylize"]
 
 
-@with_flags(StyleOptions, others=DEFAULTS)
+@with_flags(StyleOptions, others=DEFAULTS, processes=True)
 def stylize(
     files: Annotated[
         list[str] | None,
@@ -108,6 +110,7 @@ def stylize(
             rich_help_panel=RUN,
         ),
     ] = False,
+    shard: Shard = "",
     *,
     given: dict[str, Any],
 ) -> None:
@@ -123,6 +126,7 @@ def stylize(
     start_file = start if start not in STARTS and Path(start or "").suffix else None
     if start is not None and start_file is None:
         given["start"] = start
+    part = parse_shard(shard)
     if files and is_film(files[0], dim):
         other = texture or save_every or skip_existing or report
         if other or paper is not None or start_file is not None:
@@ -142,15 +146,29 @@ def stylize(
         )
         return
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
+    if part is not None and not plan.batch:
+        raise UsageError(
+            f"--shard: expected a folder to take every {part[1]}th file of, got none; leave it out"
+        )
+    if part is not None:
+        plan = plan.shard(*part)
     options = StyleOptions.for_dim(plan.dim, **{"size": plan.size, **given})
     if texture and options.colors != StyleOptions.colors:
         raise UsageError(
             "--colors: expected a content whose colours to keep, got --texture; leave "
             f"{options.colors} out"
         )
+    from convnd.optimize import Group
+
     drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
     _check_report(plan, report, overwrite=overwrite)
-    job = Job(options, plan.dim, record=metadata, quality=quality)
+    job = Job(
+        options,
+        plan.dim,
+        record=metadata,
+        quality=quality,
+        group=None if plan.batch else Group.current(),
+    )
     ensure(options.backbone, quiet=quiet)
     _work(
         plan,
@@ -178,11 +196,16 @@ def _film(
     metadata: bool,
 ) -> None:
     """A clip, as ``convnd stylize-video`` does it."""
+    from convnd.optimize import Group
     from convnd_tasks.stylize_video import work
     from convnd_tasks.video_job import VideoJob
     from convnd_tasks.video_options import VideoOptions
     from convnd_tasks.weights import ensure
 
+    if Group.current().size > 1:
+        raise UsageError(
+            "stylize: expected one process for a clip, got several; start it without torchrun"
+        )
     options = VideoOptions.for_dim(2, **given)
     ensure(options.backbone, quiet=quiet)
     job = VideoJob(options, record=metadata)
@@ -240,7 +263,13 @@ def _work(
     drawing: Path | None = None,
     report: Path | None = None,
 ) -> None:
+    from convnd.optimize import Group
+
     failed = 0
+    group = Group.current()
+    if plan.batch and group.size > 1:  # each does files of its own, and says so
+        plan = plan.shard(group.rank + 1, group.size)
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     may_be_there = overwrite or resume or skip_existing
     jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
     for number, (content, target) in enumerate(jobs):
@@ -270,12 +299,12 @@ def _work(
             typer.echo(f"{target}  is there, made with the same parameters")
             continue
         _say(outcome)
-        if drawing is not None:
+        if drawing is not None and outcome.grid is not None:
             from convnd_tasks.paper import draw
 
             draw(drawing, inputs, outcome.grid, overwrite=overwrite)
             typer.echo(f"{drawing}  on ECG paper")
-        if report is not None:
+        if report is not None and outcome.grid is not None:
             from convnd_tasks import signal_report
 
             signal_report.write(
@@ -290,8 +319,12 @@ def _work(
             typer.echo(str(report))
         if outcome.stopped is not None:
             raise outcome.stopped
+    count = len(plan.outputs)
+    if plan.batch:  # together: whoever leaves early would take the others along
+        failed, count = group.totals(failed, count)
     if failed:
-        typer.echo(f"convnd: {failed} of {len(plan.outputs)} failed", err=True)
+        if group.rank == 0:
+            typer.echo(f"convnd: {failed} of {count} failed", err=True)
         raise typer.Exit(1)
 
 
@@ -347,6 +380,8 @@ class Display:
 
 
 def _say(outcome: Outcome) -> None:
+    if outcome.grid is None:
+        return
     extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
     typer.echo(

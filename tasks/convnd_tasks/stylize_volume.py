@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["stylize_volume"]
 
 
-@with_flags(VolumeOptions)
+@with_flags(VolumeOptions, processes=True)
 def stylize_volume(
     scan: Annotated[
         str,
@@ -116,6 +116,7 @@ def stylize_volume(
     steps_mm = numbers("--spacing", spacing)
     from convnd import io
     from convnd.io.atomic import atomic_path, check_target
+    from convnd.optimize import Group
     from convnd_tasks import samples, volumes
     from convnd_tasks.record import is_made
 
@@ -145,6 +146,10 @@ def stylize_volume(
     ensure(options.backbone, quiet=quiet)
     with Display(enabled=not quiet and sys.stderr.isatty()) as display:
         result = volumes.stylize_scan(content, styles, options, mask=region, watch=display.show)
+    if Group.current().rank != 0:  # every process has the result, and the first writes it
+        if result.stopped is not None:
+            raise result.stopped
+        return
     for remark in result.remarks:
         typer.echo(remark, err=True)
     grid = result.grid

@@ -27,7 +27,7 @@ from convnd.backbones import VGG, Precision
 from convnd.errors import UsageError
 from convnd.losses import StyleLoss
 from convnd.nn import resize_nd
-from convnd.optimize import Evaluation
+from convnd.optimize import Evaluation, Group, add_sums
 from convnd.stats import STATISTICS, Sums, blend
 
 __all__ = ["Look", "SliceObjective", "View", "square_pixels"]
@@ -135,6 +135,7 @@ class SliceObjective:
         views: as `square_pixels` gives them.
         weights: one for each style.
         precision: number format of the features.
+        group: processes that share the slices, each with all of the volume; None is this one alone.
     """
 
     def __init__(
@@ -147,7 +148,15 @@ class SliceObjective:
         styles: Sequence[Sequence[Tensor]],
         weights: Sequence[float],
         precision: Precision,
+        group: Group | None = None,
     ) -> None:
+        self.group = Group() if group is None else group
+        few = min((content.shape[2 + view.axis] for view in views), default=0)
+        if views and few < self.group.size:
+            raise UsageError(
+                f"volume: expected at most as many processes as slices, {few}, got "
+                f"{self.group.size}; start fewer"
+            )
         if not views:
             raise UsageError(
                 f"volume: expected slices of at least {_SHORTEST} x {_SHORTEST} square pixels, "
@@ -190,7 +199,9 @@ class SliceObjective:
             for window in self._slabs(view)
         ]
         positions = sum(math.prod(view.size) * x.shape[2 + view.axis] for view in self.views)
-        if positions <= _ONE_PASS:
+        if self.group.size > 1:
+            work = [each for number in range(len(self.views)) for each in self._share(number)]
+        elif positions <= _ONE_PASS:
             leaf = x.detach().requires_grad_()
             with torch.enable_grad():
                 total, parts = self._value(
@@ -202,6 +213,7 @@ class SliceObjective:
             return Evaluation(float(total.detach()), parts, gradient.contiguous())
         with torch.no_grad():
             sums = self._add([(number, self._sums(number, x, window)) for number, window in work])
+            sums = self._together(sums)
         fixed = [
             {
                 name: Sums(part.total.detach().requires_grad_(), part.count)
@@ -228,7 +240,28 @@ class SliceObjective:
                     [downhill[number][name].to(found[name].total.dtype) for name in names],
                 )
             gradient[(slice(None), slice(None), *index)] += slope
-        return Evaluation(float(total.detach()), parts, gradient)
+        total = self.group.agreed(total.detach())  # so that all decide alike
+        return Evaluation(float(total), parts, self.group.sum(gradient))
+
+    def _share(self, number: int) -> list[tuple[int, slice]]:
+        """The slabs of a view that are this process's."""
+        view, group = self.views[number], self.group
+        extent = self.content.shape[2 + view.axis]
+        start, stop = (extent * n // group.size for n in (group.rank, group.rank + 1))
+        count = max(1, _POSITIONS // math.prod(view.size))
+        return [(number, slice(at, min(at + count, stop))) for at in range(start, stop, count)]
+
+    def _together(self, sums: list[dict[str, Sums]]) -> list[dict[str, Sums]]:
+        if self.group.size == 1:
+            return sums
+        flat = [part for view in sums for part in view.values()]
+        device = self.content.device
+        totals = iter(add_sums(self.group, flat, device, len(flat)))
+        narrow = [{name: next(totals) for name in view} for view in sums]
+        return [
+            {name: Sums(part.total.float(), part.count) for name, part in view.items()}
+            for view in narrow
+        ]
 
     def _slabs(self, view: View) -> Iterator[slice]:
         count = max(1, _POSITIONS // math.prod(view.size))

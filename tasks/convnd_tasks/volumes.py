@@ -285,6 +285,7 @@ class _Worker:
     def _objective(
         self, content: Tensor, size: Sequence[int], whole: Sequence[int]
     ) -> SliceObjective:
+        from convnd.optimize import Group
         from convnd_tasks.volume_objective import (
             Look,
             SliceObjective,
@@ -319,6 +320,7 @@ class _Worker:
             styles=pictures,
             weights=[1.0] * len(self.styles),
             precision=self.precision,
+            group=Group.current(),
         )
 
     def _pictures(self, number: int, view: View) -> Tensor:

@@ -1,0 +1,70 @@
+"""Kill -9 at random moments: the job always goes on, and to the same bytes.
+
+python benchmarks/killed.py --kills 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+COMMAND = (
+    sys.executable, "-m", "convnd", "stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0",
+    "--backbone", "compact", "--precision", "float32", "--scales", "2",
+    "--checkpoint-every", "1", "--resume", "-o",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Kill as often as asked for, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--steps", default="400", help="enough to outlast the kills")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    chance = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rng = np.random.default_rng(args.seed)
+        for each in "ab":
+            np.save(folder / f"{each}.npy", rng.normal(size=2000).astype(np.float32))
+
+        def start(output: str) -> subprocess.Popen[bytes]:
+            command = [*COMMAND, output, "--steps", args.steps]
+            return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+
+        began = time.monotonic()
+        if start("whole.npy").wait():
+            sys.exit("the job fails undisturbed")
+        longest = time.monotonic() - began
+        killed = 0
+        while killed < args.kills:
+            work = start("out.npy")
+            # From the start of Python to well into the steps.
+            time.sleep(chance.random() * longest * 0.3)
+            code = work.poll()
+            work.kill()
+            work.wait()
+            done = (folder / "out.npy").exists()
+            if code == 0 or (done and not (folder / "out.npy.checkpoint").exists()):
+                break  # done before it was killed
+            if code is not None:
+                sys.exit(f"after {killed} kills the job ended with {code}")
+            killed += 1
+        if not (folder / "out.npy").exists() and start("out.npy").wait():
+            sys.exit(f"after {killed} kills it did not go on")
+        same = (folder / "out.npy").read_bytes() == (folder / "whole.npy").read_bytes()
+        print(f"{killed} kills; the same bytes: {same}")
+        if not same:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""L-BFGS whose vectors may lie on several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["LBFGS", "Add"]
+
+Add = Callable[[Tensor], Tensor]
+"""Adds numbers up over the processes that share a field."""
+
+
+class LBFGS(torch.optim.Optimizer):
+    """Limited-memory BFGS, one update a step and no line search (Nocedal, 1980).
+
+    The same numbers, bit by bit, as ``torch.optim.LBFGS`` with ``max_iter=1`` and tolerances of 0.
+    That one reads its vectors whole; here they keep the shape of the iterate, which may be a part
+    of something larger, and every scalar product goes through ``add``.
+
+    Args:
+        x: the iterate; its gradient is read from ``x.grad``.
+        lr: length of a step relative to the one that L-BFGS proposes.
+        history: pairs of steps and changes of the gradient that are remembered.
+        add: makes sums over this part those over all parts.
+
+    >>> x = torch.tensor([3.0, 1.0])
+    >>> descend = LBFGS(x, 1.0, history=5, add=lambda number: number)
+    >>> for _ in range(20):
+    ...     x.grad = torch.stack([2 * x[0], 20 * x[1]])
+    ...     _ = descend.step()
+    >>> bool(x.abs().max() < 1e-6)
+    True
+    """
+
+    def __init__(self, x: Tensor, lr: float, *, history: int, add: Add) -> None:
+        super().__init__([x], {"lr": lr})
+        self._history = history
+        self._add = add
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Move the iterate once along its gradient as it is."""
+        (group,) = self.param_groups
+        (x,) = group["params"]
+        state, gradient, length = self.state[x], x.grad, group["lr"]
+        absolute = self._add(gradient.abs().sum())
+        if absolute == 0:
+            return
+        if not state:
+            state.update(changes=[], moves=[], inverses=[], curvature=1)
+            direction = gradient.neg()
+            length = min(1.0, 1.0 / absolute) * length
+        else:
+            change = gradient.sub(state["gradient"])
+            move = state["direction"].mul(state["length"])
+            product = self._dot(change, move)
+            if product > 1e-10:
+                for name in ("changes", "moves", "inverses"):
+                    del state[name][: max(0, len(state[name]) + 1 - self._history)]
+                state["changes"].append(change)
+                state["moves"].append(move)
+                state["inverses"].append(1.0 / product)
+                state["curvature"] = product / self._dot(change, change)
+            direction = self._direction(state, gradient)
+        state.update(direction=direction, length=length, gradient=gradient.clone())
+        if not self._dot(gradient, direction) > 0:
+            x.add_(direction, alpha=float(length))
+
+    def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
+        """The inverse Hessian as far as it is known, times the gradient, downhill."""
+        pairs = list(zip(state["changes"], state["moves"], state["inverses"], strict=True))
+        direction = gradient.neg()
+        along = []
+        for change, move, inverse in reversed(pairs):
+            along.append(self._dot(move, direction) * inverse)
+            direction.add_(change, alpha=-float(along[-1]))
+        direction.mul_(state["curvature"])
+        for (change, move, inverse), here in zip(pairs, reversed(along), strict=True):
+            direction.add_(move, alpha=float(here - self._dot(change, direction) * inverse))
+        return direction
+
+    def _dot(self, one: Tensor, other: Tensor) -> Tensor:
+        return self._add(one.reshape(-1).dot(other.reshape(-1)))

@@ -1,0 +1,219 @@
+"""Evaluation by several processes: each works on its share of the tiles.
+
+An iterate lies in slabs, see `convnd.optimize.shards`. An evaluation fetches what the tiles see,
+adds up their sums over all processes, and gives the gradient back to the owners of the slabs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.losses import INPUT, Objective, Window
+from convnd.optimize.evaluate import Evaluation, evaluation
+from convnd.optimize.group import Group
+from convnd.optimize.shards import Box, Shards
+from convnd.optimize.tiled import (
+    Forward,
+    RecomputedContent,
+    backward,
+    forward,
+    slopes,
+    tiled_sums,
+)
+from convnd.optimize.tiler import Tiler
+from convnd.shapes import Tile, Tiling
+from convnd.stats import Statistic, Sums
+
+__all__ = ["ShardedContent", "ShardedEvaluation", "add_sums", "sharded_sums"]
+
+Features = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+class ShardedEvaluation:
+    """An `Evaluate` of this process's slab of an iterate, together with the other processes.
+
+    Its loss is that of the whole iterate, the same for all; its gradient that of the slab. When
+    memory runs out in one process, all start again with smaller tiles.
+
+    Args:
+        tiler: says which tiles, at least one for each process where strides allow.
+        shards: who owns what of the iterate.
+    """
+
+    def __init__(self, tiler: Tiler, shards: Shards) -> None:
+        self.tiler = tiler
+        self.shards = shards
+
+    def __call__(self, objective: Objective, x: Tensor) -> Evaluation:
+        """Loss, and gradient of the slab ``x`` ``(B, C, *S)``.
+
+        Raises:
+            UsageError: a term is not additive, or see `Tiler`.
+            ResourceError: there is too little memory, or a process is lost.
+        """
+        layers = (*objective.layers, INPUT)
+        return self.tiler.attempt(
+            lambda tiling: self._evaluate(objective, x, tiling),
+            objective.backbone,
+            layers,
+            self.shards.size,
+            objective.overlaps,
+        )
+
+    def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
+        shards, group = self.shards, self.shards.group
+        boxes = _boxes(tiling, shards)
+        tiles = _moved(_tiles(tiling, shards), boxes[group.rank])
+        seen = group.attempt(lambda: shards.fetch(x, boxes))
+        before = group.attempt(lambda: forward(objective, seen, tiles) if tiles else Forward([]))
+        totals = add_sums(group, before.totals, x.device, len(objective.terms))
+        steepness = slopes(objective, totals)
+        gradient, found = group.attempt(
+            lambda: (
+                backward(objective, seen, tiles, before, steepness)
+                if tiles
+                else (torch.zeros_like(seen), [])
+            )
+        )
+        totals = add_sums(group, found, x.device, len(objective.terms))
+        with torch.no_grad():
+            loss, shares = objective.value(totals)
+            # Everybody's decisions are the same ones, whatever the last digit.
+            loss, *rest = group.agreed(torch.stack([loss, *shares]))
+            shares = torch.stack(rest)
+        part = group.attempt(lambda: shards.give(gradient, boxes))
+        return evaluation(objective, loss, shares, part)
+
+
+class ShardedContent(RecomputedContent):
+    """Features of the content in the windows that this process asks for.
+
+    Args:
+        features: of a crop, by layer.
+        content: ``(B, C, *S)``, whole.
+        tiling: of it.
+        layer: the layer.
+        shards: of the content's size.
+        tiler: that tiles of evaluations come from: features kept in its windows are forgotten
+            when they change because memory ran out, and then made again for every tile.
+        keep: whether features are kept at all.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        content: Tensor,
+        tiling: Tiling,
+        layer: str,
+        *,
+        shards: Shards,
+        tiler: Tiler,
+        keep: bool,
+    ) -> None:
+        group = shards.group
+        group.attempt(
+            lambda: super(ShardedContent, self).__init__(
+                features, content, tiling, layer, tiles=_tiles(tiling, shards)
+            )
+        )
+        self.energy = float(group.sum(torch.tensor(self.energy, dtype=torch.float64)))
+        self.channels = int(group.agreed(torch.tensor(self.channels)))
+        self._tiler = tiler
+        self._shrunk = tiler.shrunk
+        self._keep = keep
+        self._kept: dict[tuple[tuple[int, int | None], ...], Tensor] = {}
+
+    def at(self, window: Window | None) -> Tensor:
+        """Features in a window of the layer; None is all of it."""
+        if self._shrunk != self._tiler.shrunk:
+            self._kept.clear()
+            self._keep = False
+        if not self._keep or window is None:
+            return super().at(window)
+        key = tuple((part.start, part.stop) for part in window)
+        if key not in self._kept:
+            self._kept[key] = super().at(window).cpu()
+        return self._kept[key]
+
+
+def sharded_sums(
+    features: Features,
+    x: Tensor,
+    tiling: Tiling,
+    layers: Sequence[str],
+    statistic: Statistic,
+    group: Group,
+) -> dict[str, Sums]:
+    """`tiled_sums` of a whole field that every process has, each doing its share of the tiles."""
+    shards = Shards(x.shape[2:], group)
+    tiles = _tiles(tiling, shards)
+    found = group.attempt(
+        lambda: tiled_sums(features, x, tiling, layers, statistic, tiles=tiles) if tiles else {}
+    )
+    totals = add_sums(group, [*found.values()], x.device, len(layers))
+    return dict(zip(layers, totals, strict=True))
+
+
+_AXES = 8  # of a statistic's total, at most
+
+
+def add_sums(group: Group, sums: Sequence[Sums], device: torch.device, count: int) -> list[Sums]:
+    """Sums added up over processes.
+
+    Args:
+        group: the processes; 0 has sums.
+        sums: of this one; nothing is zeros.
+        device: where they are.
+        count: how many there are.
+    """
+    # Who has none does not know their shapes either.
+    shapes = torch.full((count, _AXES), -1, dtype=torch.int64, device=device)
+    for row, each in zip(shapes, sums, strict=False):
+        row[: each.total.ndim] = torch.tensor(each.total.shape)
+    extents = [[n for n in row if n >= 0] for row in group.agreed(shapes).tolist()]
+    if sums:
+        counts = torch.tensor([float(each.count) for each in sums], dtype=torch.float64)
+        parts = [each.total.reshape(-1).double() for each in sums]
+        flat = torch.cat([*parts, counts.to(device)])
+    else:
+        length = sum(map(math.prod, extents)) + count
+        flat = torch.zeros(length, dtype=torch.float64, device=device)
+    flat = group.sum(flat)
+    totals = torch.split(flat[:-count], [math.prod(extent) for extent in extents])
+    return [
+        # Positions may count in part.
+        Sums(total.reshape(extent), int(number) if number.is_integer() else number)
+        for total, extent, number in zip(totals, extents, flat[-count:].tolist(), strict=True)
+    ]
+
+
+def _tiles(tiling: Tiling, shards: Shards) -> list[Tile]:
+    """The tiles of this process."""
+    mine = tiling.share(shards.axis, shards.group.rank, shards.group.size)
+    return list(tiling.tiles(shards.axis, mine))
+
+
+def _boxes(tiling: Tiling, shards: Shards) -> list[Box]:
+    """What the tiles of each process see."""
+    count = shards.group.size
+    shares = [tiling.share(shards.axis, number, count) for number in range(count)]
+    return [shards.slab(shards.axis, *tiling.reach(shards.axis, share)) for share in shares]
+
+
+def _moved(tiles: Sequence[Tile], origin: Box) -> list[Tile]:
+    """The tiles with crops that count from where a box begins."""
+    return [
+        dataclasses.replace(
+            tile,
+            crop=tuple(
+                slice(part.start - start, part.stop - start)
+                for part, (start, _) in zip(tile.crop, origin, strict=True)
+            ),
+        )
+        for tile in tiles
+    ]

@@ -1,0 +1,165 @@
+"""A field cut into slabs, one for each process, and how parts of it travel between them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.losses import within
+from convnd.optimize.group import Group
+
+__all__ = ["Box", "Shards"]
+
+Box = Sequence[tuple[int, int]]
+"""First position and the one behind the last, along each axis."""
+
+
+Index = tuple[slice, ...]
+
+
+class Shards:
+    """The slabs of a grid along its longest axis.
+
+    Args:
+        size: extent of the grid along each axis.
+        group: its processes.
+
+    >>> Shards((4, 10), Group()).owned
+    [[(0, 4), (0, 10)]]
+    """
+
+    def __init__(self, size: Sequence[int], group: Group) -> None:
+        self.size = tuple(size)
+        self.group = group
+        self.axis = max(range(len(self.size)), key=self.size.__getitem__)
+        self.owned = self.boxes(self.axis)
+
+    def boxes(self, axis: int) -> list[Box]:
+        """The grid cut evenly along an axis, a box for each process; some may be empty."""
+        count, extent = self.group.size, self.size[axis]
+        bounds = [extent * number // count for number in range(count + 1)]
+        return [self.slab(axis, start, stop) for start, stop in itertools.pairwise(bounds)]
+
+    def slab(self, axis: int, start: int, stop: int) -> Box:
+        """A range along one axis, and all of the others."""
+        return [
+            (start, stop) if each == axis else (0, extent) for each, extent in enumerate(self.size)
+        ]
+
+    def part(self, whole: Tensor) -> Tensor:
+        """What this process owns of a field ``(B, C, *size)``, as a tensor of its own."""
+        own = self.owned[self.group.rank]
+        return whole[_place(own)].clone(memory_format=torch.contiguous_format)
+
+    def is_part(self, values: Tensor) -> bool:
+        """Whether a tensor has the shape of what this process owns."""
+        return tuple(values.shape[2:]) == _extent(self.owned[self.group.rank])
+
+    def fetch(self, part: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """A box of the field, whoever owns it.
+
+        Args:
+            part: what this process owns, ``(B, C, *S)``.
+            boxes: what each process asks for.
+
+        Returns:
+            The box of this one.
+        """
+        rank = self.group.rank
+        wanted = boxes[rank]
+        found = part.new_empty((*part.shape[:2], *_extent(wanted)))
+        sends, receives = {}, {}
+        for other, (owned, asked) in enumerate(zip(self.owned, boxes, strict=True)):
+            theirs, ours = _meet(owned, wanted), _meet(self.owned[rank], asked)
+            if other == rank:
+                if ours is not None:
+                    mine = part[_place(ours, self.owned[rank])]
+                    found[_place(ours, wanted)] = mine
+                continue
+            if ours is not None:
+                sends[other] = part[_place(ours, self.owned[rank])].contiguous()
+            if theirs is not None:
+                receives[other] = part.new_empty((*part.shape[:2], *_extent(theirs)))
+        self.group.swap(sends, receives)
+        for other, values in receives.items():
+            meet = _meet(self.owned[other], wanted)
+            assert meet is not None
+            found[_place(meet, wanted)] = values
+        return found
+
+    def give(self, values: Tensor, boxes: Sequence[Box]) -> Tensor:
+        """Boxes added up at their owners: the transpose of `fetch`.
+
+        Args:
+            values: of this process's box.
+            boxes: of all processes.
+
+        Returns:
+            The sum over all boxes, of what this process owns.
+        """
+        rank = self.group.rank
+        held = boxes[rank]
+        sends, receives = {}, {}
+        for other, (owned, theirs) in enumerate(zip(self.owned, boxes, strict=True)):
+            away, here = _meet(owned, held), _meet(self.owned[rank], theirs)
+            if other == rank:
+                continue
+            if away is not None:
+                sends[other] = values[_place(away, held)].contiguous()
+            if here is not None:
+                receives[other] = values.new_empty((*values.shape[:2], *_extent(here)))
+        self.group.swap(sends, receives)
+        total = values.new_zeros((*values.shape[:2], *_extent(self.owned[rank])))
+        for other, theirs in enumerate(boxes):  # in the order of processes, whoever was quicker
+            meet = _meet(self.owned[rank], theirs)
+            if meet is not None:
+                share = values[_place(meet, held)] if other == rank else receives[other]
+                total[_place(meet, self.owned[rank])] += share
+        return total
+
+    def assembled(self, pieces: Sequence[tuple[Box, Callable[[Index], Tensor]]]) -> Tensor:
+        """What this process owns, out of any boxes that cover the field.
+
+        Args:
+            pieces: each a box, and what reads a part of it.
+        """
+        own = self.owned[self.group.rank]
+        sample = pieces[0][1](_place([(0, 0)] * len(own)))
+        found = sample.new_empty((*sample.shape[:2], *_extent(own)))
+        for box, read in pieces:
+            meet = _meet(own, box)
+            if meet is not None:
+                found[_place(meet, own)] = read(_place(meet, box))
+        return found
+
+    def whole(self, part: Tensor) -> Tensor:
+        """All of the field, for every process."""
+        return self.fetch(part, [self.slab(self.axis, 0, self.size[self.axis])] * self.group.size)
+
+    def collected(self, part: Tensor) -> Tensor | None:
+        """All of the field, for process 0 alone."""
+        everything = self.slab(self.axis, 0, self.size[self.axis])
+        nothing = self.slab(self.axis, 0, 0)
+        found = self.fetch(part, [everything, *[nothing] * (self.group.size - 1)])
+        return found if self.group.rank == 0 else None
+
+
+def _extent(box: Box) -> tuple[int, ...]:
+    return tuple(stop - start for start, stop in box)
+
+
+def _meet(one: Box, other: Box) -> Box | None:
+    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True)]
+    return both if math.prod(max(0, stop - start) for start, stop in both) else None
+
+
+def _place(box: Box, origin: Box | None = None) -> tuple[slice, ...]:
+    """Where a box lies in a tensor that begins where another one does."""
+    starts = [0] * len(box) if origin is None else [start for start, _ in origin]
+    return within(
+        [slice(start - at, stop - at) for (start, stop), at in zip(box, starts, strict=True)]
+    )

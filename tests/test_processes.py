@@ -1,0 +1,82 @@
+"""Several processes give what one gives, and a lost one ends the job so that it can go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent
+COMMAND = (
+    sys.executable, "-m", "convnd", "stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0",
+    "--backbone", "compact", "--precision", "float32", "--scales", "1", "--facts", "none",
+    "-o", "out.npy", "--checkpoint-every", "1", "--resume",
+)  # fmt: skip
+
+
+def start(folder: Path, count: int, *more: str) -> list[subprocess.Popen[str]]:
+    """What torchrun does, without its own report."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [
+        subprocess.Popen(
+            [*COMMAND, *more], cwd=folder, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **common, "RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+
+
+def test_groups_of_two_three_and_four_equal_one(tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(ROOT.parent), str(ROOT.parent / "tasks")])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "several_processes.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=2000).astype(np.float32))
+    steps = ("--steps", "100000")
+    first, second = start(tmp_path, 2, *steps)
+    kept = tmp_path / "out.npy.checkpoint"
+    began = time.monotonic()
+    while not kept.exists() and first.poll() is None and time.monotonic() - began < 120:
+        time.sleep(0.05)
+    second.kill()
+    out, errors = first.communicate()
+    second.communicate()
+    assert first.returncode == 4, errors
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith("convnd: processes: expected all 2 to go on, lost one")
+    assert "Traceback" not in errors
+    assert out == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy", kept.name]
+    # Three go on where two were; a signal to one of them stops all at one step.
+    before = kept.stat().st_mtime_ns
+    several = start(tmp_path, 3, *steps)
+    began = time.monotonic()
+    while kept.stat().st_mtime_ns == before and time.monotonic() - began < 120:
+        time.sleep(0.05)
+    several[2].send_signal(signal.SIGTERM)
+    outputs = [each.communicate() for each in several]
+    assert [each.returncode for each in several] == [143] * 3, outputs
+    assert [bool(out or err) for out, err in outputs] == [True, False, False]
+    assert outputs[0][0].startswith("stopped early, kept: out.npy")
+    assert np.isfinite(np.load(tmp_path / "out.npy")).all()
+    assert kept.exists()
