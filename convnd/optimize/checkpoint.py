@@ -119,7 +119,7 @@ def fingerprint(parts: Iterable[object]) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             digest.update(f"{part.dtype} {tuple(part.shape)};".encode())
-            digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            digest.update(_bytes(part))
         else:
             digest.update(f"{part!r};".encode())
     return digest.hexdigest()
