@@ -1,0 +1,249 @@
+"""What a style transfer minimises: a network made ready, and the objectives built with it.
+
+Targets are computed whole, in tiles, or by several processes; the objective does not know which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import Backbone, choose_device, choose_precision, load
+from convnd.losses import (
+    INPUT,
+    ContentLoss,
+    ContentSource,
+    Objective,
+    StyleLoss,
+    Term,
+    TotalVariationLoss,
+    total_variation,
+)
+from convnd.optimize import (
+    Group,
+    RecomputedContent,
+    ShardedContent,
+    Shards,
+    Tiler,
+    sharded_sums,
+    tiled_features,
+    tiled_sums,
+)
+from convnd.shapes import Tiling
+from convnd.stats import STATISTICS, Sums, blend
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.own import is_own, own_backbone
+
+__all__ = ["TransferObjective"]
+
+
+class TransferObjective:
+    """A network made ready once, for the objectives of any number of transfers.
+
+    Args:
+        options: see `StyleOptions`.
+        spatial_dims: number of spatial axes.
+        in_channels: channels of the values.
+
+    Raises:
+        UsageError: an option names something that does not exist, see `convnd.backbones.load`.
+    """
+
+    def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+        self.options = options
+        self.device = choose_device(options.device)
+        self.backbone, precision = self._network(spatial_dims, in_channels)
+        self.backbone.to(self.device)
+        self.precision = choose_precision(self.device, precision)
+        self.precision.apply(self.backbone)
+
+    def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
+        """The network, and the precision it is to have."""
+        options = self.options
+        if is_own(options.backbone):
+            network = own_backbone(
+                options.backbone, options.layers, spatial_dims=spatial_dims, in_channels=in_channels
+            )
+            # Not every layer of others works in bfloat16.
+            return network, "float32" if options.precision == "auto" else options.precision
+        shipped = load(
+            options.backbone,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            layers=options.layers,
+            pooling=options.pooling,
+            inflation=options.inflation,
+        )
+        return shipped, options.precision
+
+    def objective(
+        self,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        spacing: Sequence[float],
+        *,
+        tiler: Tiler | None = None,
+        keep: bool = True,
+        shards: Shards | None = None,
+        style_terms: Sequence[Term] | None = None,
+        also: Sequence[Term] = (),
+    ) -> Objective:
+        """The objective at one size, its targets computed.
+
+        Args:
+            content: ``(1, C, *S)`` or None.
+            styles: ``(1, C, *S_i)`` each.
+            spacing: distance between samples along each axis.
+            tiler: cuts what is too large to be looked at in one piece; None leaves all whole.
+            keep: whether the content's features are kept, and not made again for every tile.
+            shards: the processes that share the work; None is this one alone.
+            style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
+            also: further terms.
+        """
+        options = self.options
+        tiler = Tiler() if tiler is None else tiler
+        terms: list[Term] = []
+        with torch.no_grad():
+            if content is not None and options.content_weight > 0:
+                found = self._content_targets(content, tiler, keep, shards)
+                terms += [
+                    Term(
+                        "content",
+                        options.content_weight / len(options.content_layers),
+                        ContentLoss(found[name], layer=name, normalization=options.normalization),
+                    )
+                    for name in options.content_layers
+                ]
+        terms += (
+            self.style_terms(styles, tiler=tiler, group=None if shards is None else shards.group)
+            if style_terms is None
+            else style_terms
+        )
+        if options.smoothness > 0:
+            reference = 1.0 if content is None else total_variation(content, spacing).item()
+            smooth = TotalVariationLoss(spacing, reference=reference)
+            terms.append(Term("smoothness", options.smoothness, smooth))
+        return Objective(self.backbone, [*terms, *also], precision=self.precision)
+
+    def style_terms(
+        self,
+        styles: Sequence[Tensor],
+        *,
+        tiler: Tiler | None = None,
+        group: Group | None = None,
+    ) -> list[Term]:
+        """The terms that know the styles alone; they serve any number of contents of one size.
+
+        Args:
+            styles: ``(1, C, *S_i)`` each, at the size of their use, see `style_at`.
+            tiler: see `objective`.
+            group: the processes that share the work; None is this one alone.
+        """
+        options = self.options
+        weights = options.blend or (1.0,) * len(styles)
+        shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
+        terms: list[Term] = []
+        if options.style_weight > 0:
+            with torch.no_grad():
+                targets = self._style_targets(
+                    styles, weights, Tiler() if tiler is None else tiler, group
+                )
+            terms += [
+                Term(
+                    "style",
+                    options.style_weight * share / sum(shares),
+                    StyleLoss(
+                        targets[name],
+                        layer=name,
+                        statistic=options.statistic,
+                        normalization=options.normalization,
+                    ),
+                )
+                for name, share in zip(options.style_layers, shares, strict=True)
+            ]
+        if options.fact_weight > 0:
+            terms += self._facts(styles, weights)
+        return terms
+
+    def _content_targets(
+        self, content: Tensor, tiler: Tiler, keep: bool, shards: Shards | None
+    ) -> Mapping[str, Tensor | ContentSource]:
+        layers = self.options.content_layers
+        size = content.shape[2:]
+
+        def kept(tiling: Tiling) -> Mapping[str, Tensor]:
+            if len(tiling) == 1:
+                return self._features(layers)(content)
+            # Beside the tiles, on the CPU.
+            return tiled_features(self._features(layers), content.cpu(), tiling, layers)
+
+        def again(name: str) -> ContentSource:
+            def work(tiling: Tiling) -> ContentSource:
+                if shards is not None:
+                    return ShardedContent(
+                        self._features([name]),
+                        content,
+                        tiling,
+                        name,
+                        shards=shards,
+                        tiler=tiler,
+                        keep=keep,
+                    )
+                return RecomputedContent(self._features([name]), content, tiling, name)
+
+            return tiler.attempt(work, self.backbone, [name], size)
+
+        if keep and shards is None:
+            return tiler.attempt(kept, self.backbone, layers, size)
+        return {name: again(name) for name in layers}
+
+    def _style_targets(
+        self,
+        styles: Sequence[Tensor],
+        weights: Sequence[float],
+        tiler: Tiler,
+        group: Group | None,
+    ) -> dict[str, Sums]:
+        layers = self.options.style_layers
+        statistic = STATISTICS[self.options.statistic]
+
+        def sums(style: Tensor) -> dict[str, Sums]:
+            def work(tiling: Tiling) -> dict[str, Sums]:
+                if group is not None:
+                    features = self._features(layers)
+                    return sharded_sums(features, style, tiling, layers, statistic, group)
+                return tiled_sums(self._features(layers), style, tiling, layers, statistic)
+
+            return tiler.attempt(work, self.backbone, layers, style.shape[2:])
+
+        each = [sums(style) for style in styles]
+        return {name: blend([found[name] for found in each], weights) for name in layers}
+
+    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float]) -> list[Term]:
+        """Terms on the values themselves, one for each statistic asked for."""
+        options = self.options
+        balanced = "mean" if options.normalization == "mean" else "balanced"
+        return [
+            Term(
+                name,
+                options.fact_weight,
+                StyleLoss(
+                    blend([STATISTICS[name].sums(style) for style in styles], weights),
+                    layer=INPUT,
+                    statistic=name,
+                    normalization=balanced,
+                ),
+            )
+            for name in options.facts
+        ]
+
+    def _features(self, layers: Sequence[str]) -> Callable[[Tensor], Mapping[str, Tensor]]:
+        def features(values: Tensor) -> Mapping[str, Tensor]:
+            found: dict[str, Tensor] = self.backbone(
+                self.precision.layout(values.to(self.device)), layers
+            )
+            return found
+
+        return features
