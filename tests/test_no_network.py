@@ -1,0 +1,62 @@
+"""Nothing reaches for the network unless a download was asked for, and nobody is told anything."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+COMMANDS = [
+    ["--version"],
+    ["samples"],
+    ["backbones"],
+    ["backbones", "compact"],
+    ["weights", "list"],
+    ["trace", "--dim", "3", "14x14x14x1", "conv:5:16"],
+    ["stylize", "--dim", "2", "--size", "32", "--steps", "1"],
+    ["stylize", "--dim", "1", "--steps", "1"],
+    ["stylize", "--dim", "3", "--size", "24", "--steps", "1", "--backbone", "compact"],
+    ["stylize-video", "--size", "32", "--end", "0.1", "--steps", "1", "--frame-steps", "1"],
+    ["patches", "--dim", "2", "--layer", "relu1_1", "--units", "0-1"],
+]
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every way out is closed, and tells that it was tried."""
+    tried: list[str] = []
+
+    def refuse(name: str) -> Callable[..., NoReturn]:
+        def call(*arguments: Any, **_: Any) -> NoReturn:
+            tried.append(f"{name}{arguments}")
+            raise OSError("no network in this test")
+
+        return call
+
+    for name in ("connect", "connect_ex", "sendto", "bind"):
+        monkeypatch.setattr(socket.socket, name, refuse(name))
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse(name))
+    return tried
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_command_uses_it_unasked(run: Run, no_network: list[str], command: list[str]) -> None:
+    code, out, err = run(*command)
+    assert not no_network
+    assert code == 0, err
+    assert out
+
+
+def test_a_download_that_was_asked_for_does(
+    run: Run, no_network: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("CONVND_HOME", str(tmp_path / "empty"))
+    code, _, err = run("weights", "get", "vgg16-torchvision")
+    assert no_network
+    assert code != 0
+    assert err
