@@ -156,100 +156,10 @@ def initialise(
 # ---------------------------------------------------------------- training
 
 
-class WhitenedAdam:
-    """Adam on weights as they act on uncorrelated inputs.
-
-    The activations that a layer reads are positive and much alike, so a step of plain Adam moves
-    its outputs mostly along one direction, their mean. With ``A`` the second moments of the inputs
-    (a 1 for the bias among them), Adam works on ``V`` in ``W = W0 + V A^(-1/2)``.
-
-    Args:
-        student: its convolutions and taps are moved.
-        crops: batches of pictures from which the moments are taken.
-        positions: per layer.
-        ridge: added to ``A``, relative to its mean diagonal.
-    """
-
-    def __init__(
-        self, student: Student, crops: Sequence[Tensor], positions: int, ridge: float = 1e-3
-    ) -> None:
-        self.whiteners: dict[str, Tensor] = {}
-        self.moves: dict[str, Tensor] = {}
-        self.weights: dict[str, tuple[Tensor, ...]] = {}
-        maps = list(crops)
-        for name, conv, pool in student.net.steps():
-            maps = [F.max_pool2d(m, 2) for m in maps] if pool else maps
-            assert conv.bias is not None
-            self._add(name, [self._some(m, positions // len(maps)) for m in maps], ridge)
-            self.weights[name] = (conv.weight, conv.bias)
-            maps = [F.relu(conv(m)) for m in maps]
-            layer = name.replace("conv", "relu")
-            if layer in TAPS:
-                self._add(layer, [m.permute(0, 2, 3, 1).flatten(0, 2) for m in maps], ridge)
-                self.weights[layer] = (student.taps[layer],)
-        for name, white in self.whiteners.items():
-            rows = len(self.weights[name][0])
-            self.moves[name] = torch.zeros(rows, len(white), requires_grad=True)
-        # n inputs that change by one step each move an output by sqrt(n) steps.
-        groups = [
-            {"params": [move], "share": math.sqrt(300 / move.shape[1])}
-            for move in self.moves.values()
-        ]
-        self.adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
-        self.begun = {name: self._joined(name).clone() for name in self.moves}
-
-    @staticmethod
-    def _some(maps: Tensor, count: int) -> Tensor:
-        """Neighbourhoods of ``count`` positions of one batch."""
-        b, _, h, w = maps.shape
-        flat = torch.randperm(b * h * w)[:count]
-        return patches(maps, flat // (h * w), flat // w % h, flat % w)
-
-    def _add(self, name: str, inputs: Sequence[Tensor], ridge: float) -> None:
-        moment = sum((x.T @ x for x in inputs), start=torch.zeros(()))
-        moment = (moment / sum(len(x) for x in inputs)).double()
-        values, vectors = torch.linalg.eigh(moment)
-        values = values.clamp_min(0) + ridge * moment.diagonal().mean()
-        self.whiteners[name] = ((vectors * values.rsqrt()) @ vectors.T).float()
-
-    def _joined(self, name: str, slopes: bool = False) -> Tensor:
-        """Weight and bias, or their gradients, as one matrix."""
-        parts = [p.grad if slopes else p.detach() for p in self.weights[name]]
-        return torch.cat([p.reshape(len(p), -1) for p in parts if p is not None], 1)
-
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """One step with the gradients that the student's parameters hold."""
-        for group in self.adam.param_groups:
-            group["lr"] = rate * group["share"]
-        for name, move in self.moves.items():
-            move.grad = self._joined(name, slopes=True) @ self.whiteners[name]
-        self.adam.step()
-        for name, move in self.moves.items():
-            value = self.begun[name] + move @ self.whiteners[name]
-            for p in self.weights[name]:
-                count = p[0].numel()
-                p.copy_(value[:, :count].reshape(p.shape))
-                value = value[:, count:]
-
-    def state(self) -> dict[str, Any]:
-        """All that is needed to go on."""
-        kept = {"whiteners": self.whiteners, "begun": self.begun, "adam": self.adam.state_dict()}
-        return kept | {"moves": {name: move.detach() for name, move in self.moves.items()}}
-
-    @torch.no_grad()
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
-        self.whiteners, self.begun = state["whiteners"], state["begun"]
-        for name, move in self.moves.items():
-            move.copy_(state["moves"][name])
-        self.adam.load_state_dict(state["adam"])
-
-
 class Pool:
     """Pictures on their way from a content crop to a style, driven by the current student."""
 
-    def __init__(self, pictures: Pictures, size: int = 160, slots: int = 12) -> None:
+    def __init__(self, pictures: Pictures, size: int = 192, slots: int = 16) -> None:
         self.pictures, self.size = pictures, size
         self.slots: list[dict[str, Any]] = [{"age": 1, "life": 0} for _ in range(slots)]
 
@@ -266,8 +176,8 @@ class Pool:
         f, t = student(style), teacher(style)
         slot.clear()
         slot |= {"x": start, "m": torch.zeros_like(start), "v": torch.zeros_like(start)}
-        slot |= {"age": 0, "life": int(rng.integers(20, 90))}
-        slot["lr"] = math.exp(rng.uniform(math.log(0.02), math.log(0.06)))
+        slot |= {"age": 0, "life": int(rng.integers(30, 150))}
+        slot["lr"] = math.exp(rng.uniform(math.log(0.01), math.log(0.06)))
         slot["weight"] = math.exp(rng.uniform(math.log(0.05), math.log(3)))
         slot["grams"] = {k: student.gram(f, k) for k in STYLE}
         slot["content"] = student.tapped(student(content), CONTENT)
@@ -306,8 +216,7 @@ def distance(
     """Per layer, the errors of features and of Gram matrices.
 
     For pictures of the pool the way to the style counts too: what the student sees of it is to
-    be what the teacher sees. Errors of Gram matrices count by log(1 + error), or else the pictures
-    that are nearly flat, whose matrices have next to no energy, would outweigh all others.
+    be what the teacher sees.
     """
     parts, grams = [], []
     for k in LAYERS:
@@ -319,7 +228,7 @@ def distance(
             begun = torch.cat([slot["grams"][k] for slot in slots])
             style = torch.cat([slot["teacher"][k] for slot in slots])
             error = 0.5 * error + gram_error(ours - begun - true + 2 * style, style)
-        grams.append(error.log1p().mean())
+        grams.append(error.mean())
     return torch.stack(parts), torch.stack(grams)
 
 
@@ -373,39 +282,12 @@ def start(args: argparse.Namespace) -> None:
     teacher, student = load_teacher(), Student()
     crops = [pictures.batch(8, 160) for _ in range(args.batches)]
     normalise(teacher, crops[:6])
-    more = [pictures.batch(8, 160) for _ in range(args.more)]
-    if args.driven is not None:
-        driven = torch.load(args.driven, weights_only=True).float().split(8)
-        driven = [x.contiguous(memory_format=torch.channels_last) for x in driven]
-        crops += driven[::3]
-        more += [x for i, x in enumerate(driven) if i % 3]
+    more = (pictures.batch(8, 160) for _ in range(args.more))
     initialise(teacher, student, crops, more, args.samples)
     found = unexplained(kept(teacher, student), student, checks(held))
     show(found)
     state = {"teacher": teacher.state_dict(), "student": student.state_dict(), "found": found}
     save(args.work / "state.pt", state | {"step": 0, "photos": len(learn)})
-
-
-def drive(args: argparse.Namespace) -> None:
-    """Write pictures that the student drove from contents towards styles, for a second init."""
-    torch.manual_seed(args.seed)
-    learn, _ = list_photos(args.photos)
-    state = torch.load(args.work / "state.pt", weights_only=False)
-    teacher, student = Vgg(TEACHER_WIDTHS).requires_grad_(False), Student().requires_grad_(False)
-    teacher.load_state_dict(state["teacher"])
-    student.load_state_dict(state.get("mean", state["student"]))
-    student.net.half_precision = teacher.half_precision = args.half
-    pictures, driven = Pictures(learn, args.seed + 1), []
-    for number in range(args.rounds):
-        pool = Pool(pictures, slots=8)
-        slots = pool.pick(8, student, kept(teacher, student))
-        for step in range(1, 61):
-            x = torch.cat([slot["x"] for slot in slots]).requires_grad_()
-            pool.move(slots, x, student(x), student)
-            if step in (8, 20, 40, 60):
-                driven.append(torch.cat([slot["x"] for slot in slots]).half())
-        print(f"{number + 1} of {args.rounds} rounds", flush=True)
-    torch.save(torch.cat(driven), args.out)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -418,22 +300,22 @@ def train(args: argparse.Namespace) -> None:
     whole.half_precision = student.net.half_precision = args.half
     teacher, examples = kept(whole, student), checks(held)
     learnt = list(student.parameters())
+    optimiser = torch.optim.Adam(learnt, lr=args.lr, betas=(0.9, 0.99))
+    if "optimiser" in state:
+        optimiser.load_state_dict(state["optimiser"])
     mean = copy.deepcopy(student)
     mean.load_state_dict(state.get("mean", state["student"]))
     step = int(state["step"])
     torch.manual_seed(args.seed + step)
     pictures = Pictures(learn, args.seed + 1 + step)
-    optimiser = WhitenedAdam(student, [pictures.batch(6, 160) for _ in range(12)], args.positions)
-    if "optimiser" in state:
-        optimiser.restore(state["optimiser"])
     pool = Pool(pictures)
     pool.slots = state.get("pool", pool.slots)
     sums, began = torch.zeros(4, len(LAYERS)), time.perf_counter()
     sizes = ((128, 3), (96, 5), (128, 3), (160, 2), (224, 1))
     while step < args.steps:
         rate = args.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        for p in learnt:
-            p.grad = None
+        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 50)
+        optimiser.zero_grad(set_to_none=True)
         size, count = sizes[int(pictures.rng.integers(len(sizes)))]
         slots = pool.pick(3, student, teacher)
         x = torch.cat([slot["x"] for slot in slots]).requires_grad_()
@@ -448,8 +330,8 @@ def train(args: argparse.Namespace) -> None:
         c, d = distance(student, f, teacher(x.detach()), slots)
         pool.move(slots, x, f, student)
         (0.5 * (c + args.gram_weight * d).mean()).backward(inputs=learnt)
+        optimiser.step()
         student.requires_grad_(False)
-        optimiser.step(rate * min(1.0, (step + 1) / 50))
         sums += torch.stack([a, b, c, d]).detach()
         step += 1
         for kept_mean, p in zip(mean.parameters(), learnt, strict=True):
@@ -463,7 +345,7 @@ def train(args: argparse.Namespace) -> None:
         if step % 100 == 0 or step == args.steps:
             state["found"] = unexplained(teacher, mean, examples)
             show(state["found"])
-            state |= {"student": student.state_dict(), "optimiser": optimiser.state()}
+            state |= {"student": student.state_dict(), "optimiser": optimiser.state_dict()}
             state |= {"mean": mean.state_dict(), "pool": pool.slots, "step": step}
             save(args.work / "state.pt", state)
 
@@ -572,32 +454,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages = parser.add_subparsers(required=True)
-    for name, run in (
-        ("init", start), ("drive", drive), ("train", train), ("export", export), ("score", score),
-    ):  # fmt: skip
+    for name, run in (("init", start), ("train", train), ("export", export), ("score", score)):
         stage = stages.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
         stage.set_defaults(run=run)
         add = stage.add_argument
         if name != "score":
             add("--work", type=Path, required=True, help="folder of checkpoints")
-        if name in ("init", "drive", "train"):
+        if name in ("init", "train"):
             add("--photos", type=Path, required=True, help="folder of pictures to learn from")
             add("--seed", type=int, default=0)
         if name == "init":
             add("--batches", type=int, default=40, help="batches of 8 crops of 160 pixels")
             add("--more", type=int, default=190, help="further batches from conv4_1 on")
             add("--samples", type=int, default=60000, help="positions per layer")
-            add("--driven", type=Path, help="pictures of an earlier student, from drive")
-        if name == "drive":
-            add("--rounds", type=int, default=18, help="of 8 contents and styles")
-            add("--out", type=Path, required=True)
         if name == "train":
             add("--steps", type=int, default=4000)
-            add("--lr", type=float, default=1e-3)
-            add("--positions", type=int, default=60000, help="per layer, for the whitening")
+            add("--lr", type=float, default=1e-4)
             add("--blur", type=float, default=0.005, help="share of a step in the running mean")
             add("--gram-weight", type=float, default=2.0)
-        if name in ("drive", "train"):
             add("--half", action="store_true", help="convolutions in bfloat16")
         if name == "export":
             add("--out", type=Path, required=True)
