@@ -15,6 +15,8 @@ from convnd_tasks.patches import Input, find_patches, load_network
 
 from convnd import Grid
 
+SIZES = {1: 5000, 2: 256, 3: 40}
+
 
 def _same(grid: Grid) -> Grid:
     return grid
@@ -24,12 +26,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dim", type=int, default=2)
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, help=f"longest axis; by --dim {SIZES}")
     parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--layer", default="relu3_1")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    args.size = args.size or SIZES.get(args.dim, 16)
     names = samples.styles(args.dim)
     grids = [
         samples.style(
