@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +91,9 @@ class VGG(Backbone):
         )
         self.fields = plan.fields(spatial_dims)
 
-    def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """See `Backbone.forward`."""
         self.check(x, layers)
         if not layers:
@@ -102,6 +104,7 @@ class VGG(Backbone):
         trained = next(self.convolutions.parameters()).requires_grad
         place = {name: index for index, name in enumerate(self.layers)}
         deepest = max(place[name] for name in layers)
+        tapped = set(self.taps).difference(untapped)
         for name in self.plan.convolutions:
             if place[name] > deepest:
                 break
@@ -119,7 +122,7 @@ class VGG(Backbone):
                 h,
                 constant,
                 relu=fused,
-                keep=rectified in layers and rectified not in self.taps,
+                keep=rectified in layers and rectified not in tapped,
                 gate=not by_pool,
                 fast=self.fast,
                 dtype=self.dtype,
@@ -127,12 +130,19 @@ class VGG(Backbone):
             features[name] = h
             if relu:
                 h = h if fused else F.relu(h)
-                features[rectified] = self.taps[rectified](h, ()) if rectified in self.taps else h
+                features[rectified] = self.taps[rectified](h, ()) if rectified in tapped else h
             if pool:
                 h = features[behind] = self._pool(h, behind, constant, rectified=by_pool)
             for unread in [each for each in features if each not in layers]:
                 del features[unread]
         return {name: features[name] for name in layers}
+
+    def tap(self, layer: str) -> Tensor | None:
+        """See `Backbone.tap`."""
+        if layer not in self.taps:
+            return None
+        matrix = self.taps[layer].get_parameter("weight").flatten(1)
+        return matrix.detach()
 
     @property
     def dtype(self) -> torch.dtype:

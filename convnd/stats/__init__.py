@@ -14,6 +14,7 @@ from convnd.stats.moments import (
     DistributionStatistic,
     MomentStatistic,
 )
+from convnd.stats.tapped import Mappable, TappedStatistic
 
 __all__ = [
     "STATISTICS",
@@ -21,10 +22,12 @@ __all__ = [
     "CovarianceStatistic",
     "DistributionStatistic",
     "GramStatistic",
+    "Mappable",
     "MomentStatistic",
     "SpectrumStatistic",
     "Statistic",
     "Sums",
+    "TappedStatistic",
     "blend",
     "gram_matrix",
 ]
