@@ -75,8 +75,18 @@ class VGG(Backbone):
         inputs = (in_channels, *widths.values())
         self.convolutions = nn.ModuleDict(
             {
-                name: _Convolution((width, channels, *[3] * spatial_dims), generator)
+                name: _Convolution(
+                    (plan.ranks.get(name, width), channels, *[3] * spatial_dims),
+                    generator,
+                    bias=name not in plan.ranks,
+                )
                 for (name, width), channels in zip(widths.items(), inputs, strict=False)
+            }
+        )
+        self.expansions = nn.ModuleDict(
+            {
+                name: _Convolution((widths[name], rank, *[1] * spatial_dims), generator)
+                for name, rank in plan.ranks.items()
             }
         )
         self.taps = nn.ModuleDict(
@@ -118,9 +128,13 @@ class VGG(Backbone):
             by_pool = (
                 fused and pool and not trained and rectified not in layers and self.pooling == "max"
             )
-            h = self.convolutions[name](
+            last, over = self.convolutions[name], constant
+            if name in self.expansions:
+                h = last(h, constant, gate=False, fast=self.fast, dtype=self.dtype)
+                last, over = self.expansions[name], ()
+            h = last(
                 h,
-                constant,
+                over,
                 relu=fused,
                 keep=rectified in layers and rectified not in tapped,
                 gate=not by_pool,
