@@ -112,7 +112,7 @@ class _Conv(torch.autograd.Function):
             if relu:
                 y.relu_()
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(taps, *((y if keep else y > 0,) if relu and gate else ()))
+            ctx.save_for_backward(taps, *((y if keep else _signs(y),) if relu and gate else ()))
         return y
 
     @staticmethod
@@ -126,11 +126,21 @@ class _Conv(torch.autograd.Function):
             back = winograd_conv_nd(gradient, weight, adjoint=True, gate=gate)
         else:
             if gate is not None:
-                gradient = gradient * gate
+                gradient = _gated(gradient, gate)
             axes = tuple(range(2, weight.ndim))
             flipped = weight.transpose(0, 1).flip(axes)
             back = conv_nd(gradient, flipped, padding=_padding(weight)).to(ctx.dtype)
         return back, None, None, None, None, None, None, None
+
+
+def _signs(y: Tensor) -> Tensor:
+    """Where ``y``, nowhere negative, is not 0; a cast is five times as fast as a comparison."""
+    return y.to(torch.bool)
+
+
+def _gated(gradient: Tensor, signs: Tensor) -> Tensor:
+    """The gradient where there is a sign; products with truth values are slow, of one kind not."""
+    return gradient * signs.view(torch.int8).to(gradient.dtype)
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -174,7 +184,7 @@ class _MaxPool(torch.autograd.Function):
         y, places = forward(x, kernel)
         ctx.kernel, ctx.shape = kernel, x.shape
         if x.requires_grad:
-            ctx.save_for_backward(places, *((y > 0,) if rectified else ()))
+            ctx.save_for_backward(places, *((_signs(y),) if rectified else ()))
         return y
 
     @staticmethod
@@ -182,7 +192,7 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         places, *gate = ctx.saved_tensors
         if gate:
-            gradient = gradient * gate[0]
+            gradient = _gated(gradient, gate[0])
         _, backward = _POOLS[len(ctx.kernel)]
         # Of the input only shape and layout are looked at: memory that nobody writes to is free.
         layout = _LAYOUTS[len(ctx.kernel)]
