@@ -15,7 +15,16 @@ from pathlib import Path
 from convnd.errors import InputFileError, OutputExistsError
 from convnd.io.atomic import atomic_path, reason
 
-__all__ = ["check_beside", "digest", "ours", "parse", "read_beside", "side_path", "write_beside"]
+__all__ = [
+    "check_beside",
+    "digest",
+    "drop_beside",
+    "ours",
+    "parse",
+    "read_beside",
+    "side_path",
+    "write_beside",
+]
 
 _PREFIX = "convnd:"
 _LARGEST = 2**20
@@ -71,6 +80,12 @@ def write_beside(path: Path, record: Mapping[str, str]) -> None:
     check_beside(path)
     with atomic_path(side_path(path), overwrite=True) as temporary:
         temporary.write_text(json.dumps(dict(record), indent=1) + "\n", encoding="ascii")
+
+
+def drop_beside(path: Path) -> None:
+    """Remove the record of a file that was replaced by one without; what is not ours stays."""
+    if any(ours(*pair) for pair in read_beside(path).items()):
+        side_path(path).unlink(missing_ok=True)
 
 
 def read_beside(path: Path) -> dict[str, str]:

@@ -153,10 +153,10 @@ class Job:
         if skip_existing and is_made(output, made_from, overwrite=overwrite):
             return None
         overwrite = overwrite or (resume and keeping.path.exists())
-        io.check_output(output, overwrite=overwrite)
+        io.check_output(output, overwrite=overwrite, record=self.keep_record)
         if save_every:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
-                io.check_output(taken, overwrite=overwrite)
+                io.check_output(taken, overwrite=overwrite, record=self.keep_record)
         prepared = self.prepare(inputs)
         if tell is not None:
             for remark in prepared.remarks:

@@ -129,7 +129,7 @@ def stylize_volume(
     if skip_existing and is_made(target, made_from, overwrite=overwrite):
         typer.echo(f"{target}  is there, made with the same parameters")
         return
-    io.check_output(target, overwrite=overwrite)
+    io.check_output(target, overwrite=overwrite, record=metadata)
     if montage:
         io.check_output(picture, overwrite=overwrite)
     if report is not None:
