@@ -150,9 +150,10 @@ class Job:
         began = time.monotonic()
         keeping = Keeping(output, checkpoint_every, self.group)
         made_from = self.parameters(inputs) if skip_existing else {}
+        # What was stopped has a checkpoint beside it, and is gone on with rather than refused.
+        overwrite = overwrite or (resume and keeping.path.exists())
         if skip_existing and is_made(output, made_from, overwrite=overwrite):
             return None
-        overwrite = overwrite or (resume and keeping.path.exists())
         io.check_output(output, overwrite=overwrite, record=self.keep_record)
         if save_every:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
