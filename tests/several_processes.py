@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -203,10 +204,13 @@ def main() -> None:
         ]
         for each in processes:
             each.start()
+        until = time.monotonic() + 120
         for each in processes:
-            each.join()
+            each.join(max(0.0, until - time.monotonic()))
         codes = [each.exitcode for each in processes]
-        if any(codes):
+        for each in processes:
+            each.kill()  # who still waits after that waits for ever
+        if codes != [0] * size:
             sys.exit(f"{size} processes ended with {codes}")
 
 

@@ -44,6 +44,7 @@ def test_groups_of_two_three_and_four_equal_one(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
 
@@ -59,8 +60,8 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path
     while not kept.exists() and first.poll() is None and time.monotonic() - began < 120:
         time.sleep(0.05)
     second.kill()
-    out, errors = first.communicate()
-    second.communicate()
+    out, errors = first.communicate(timeout=120)
+    second.communicate(timeout=120)
     assert first.returncode == 4, errors
     line = errors.strip().splitlines()[-1]
     assert line.startswith("convnd: processes: expected all 2 to go on, lost one")
@@ -74,9 +75,10 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path
     while kept.stat().st_mtime_ns == before and time.monotonic() - began < 120:
         time.sleep(0.05)
     several[2].send_signal(signal.SIGTERM)
-    outputs = [each.communicate() for each in several]
+    outputs = [each.communicate(timeout=120) for each in several]
     assert [each.returncode for each in several] == [143] * 3, outputs
-    assert [bool(out or err) for out, err in outputs] == [True, False, False]
+    # Libraries may warn in lines of their own.
+    assert [bool(out) or "convnd:" in err for out, err in outputs] == [True, False, False]
     assert outputs[0][0].startswith("stopped early, kept: out.npy")
     assert np.isfinite(np.load(tmp_path / "out.npy")).all()
     assert kept.exists()

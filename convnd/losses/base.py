@@ -67,8 +67,8 @@ class Loss(Protocol):
 
     Attributes:
         layer: the layer that it reads.
-        additive: whether the sums of a grid are those of its tiles added up. Only then can it be
-            evaluated tile by tile.
+        additive: whether the sums of a grid are those of its tiles added up, when each tile sees
+            its `overlap`. Only then can it be evaluated tile by tile.
         linear: whether :math:`\Phi` is a factor that depends on no more than the count.
         overlap: positions behind a tile's own, along each axis, that the sums look at.
     """

@@ -151,9 +151,12 @@ def minimize(
 
     while True:
         if resume is not None:
-            step, best = Step(**resume["now"], state=state), Step(**resume["best"], state=state)
+            step, best = (
+                Step(**_moved(resume[name], start.device), state=state) for name in ("now", "best")
+            )
             x, index, rate, first = step.values.clone(), step.index, resume["rate"], resume["first"]
-            gradient, downhill = resume["gradient"], resume["downhill"]
+            gradient = resume["gradient"].to(start.device)
+            downhill = resume["downhill"].to(start.device)
             descend = chosen.make(x, rate, add)
             descend.load_state_dict(resume["optimizer"])
             resume = None
@@ -215,6 +218,11 @@ def _as_dict(step: Step) -> dict[str, Any]:
         "parts": dict(step.parts),
         "values": step.values,
     }
+
+
+def _moved(kept: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    # A checkpoint is read onto the CPU.
+    return {**kept, "values": kept["values"].to(device)}
 
 
 def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float, add: Add) -> bool:

@@ -69,7 +69,7 @@ class ShardedEvaluation:
         shards, group = self.shards, self.shards.group
         boxes = _boxes(tiling, shards)
         tiles = _moved(_tiles(tiling, shards), boxes[group.rank])
-        seen = group.attempt(lambda: shards.fetch(x, boxes))
+        seen = shards.fetch(x, boxes)
         before = group.attempt(lambda: forward(objective, seen, tiles) if tiles else Forward([]))
         totals = add_sums(group, before.totals, x.device, len(objective.terms))
         steepness = slopes(objective, totals)
@@ -86,7 +86,7 @@ class ShardedEvaluation:
             # Everybody's decisions are the same ones, whatever the last digit.
             loss, *rest = group.agreed(torch.stack([loss, *shares]))
             shares = torch.stack(rest)
-        part = group.attempt(lambda: shards.give(gradient, boxes))
+        part = shards.give(gradient, boxes)
         return evaluation(objective, loss, shares, part)
 
 

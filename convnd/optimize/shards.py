@@ -71,19 +71,25 @@ class Shards:
         """
         rank = self.group.rank
         wanted = boxes[rank]
-        found = part.new_empty((*part.shape[:2], *_extent(wanted)))
-        sends, receives = {}, {}
-        for other, (owned, asked) in enumerate(zip(self.owned, boxes, strict=True)):
-            theirs, ours = _meet(owned, wanted), _meet(self.owned[rank], asked)
-            if other == rank:
+
+        def prepared() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
+            found = part.new_empty((*part.shape[:2], *_extent(wanted)))
+            sends, receives = {}, {}
+            for other, (owned, asked) in enumerate(zip(self.owned, boxes, strict=True)):
+                theirs, ours = _meet(owned, wanted), _meet(self.owned[rank], asked)
+                if other == rank:
+                    if ours is not None:
+                        mine = part[_place(ours, self.owned[rank])]
+                        found[_place(ours, wanted)] = mine
+                    continue
                 if ours is not None:
-                    mine = part[_place(ours, self.owned[rank])]
-                    found[_place(ours, wanted)] = mine
-                continue
-            if ours is not None:
-                sends[other] = part[_place(ours, self.owned[rank])].contiguous()
-            if theirs is not None:
-                receives[other] = part.new_empty((*part.shape[:2], *_extent(theirs)))
+                    sends[other] = part[_place(ours, self.owned[rank])].contiguous()
+                if theirs is not None:
+                    receives[other] = part.new_empty((*part.shape[:2], *_extent(theirs)))
+            return found, sends, receives
+
+        # Memory runs out before anybody waits for what will not come.
+        found, sends, receives = self.group.attempt(prepared)
         self.group.swap(sends, receives)
         for other, values in receives.items():
             meet = _meet(self.owned[other], wanted)
@@ -103,17 +109,22 @@ class Shards:
         """
         rank = self.group.rank
         held = boxes[rank]
-        sends, receives = {}, {}
-        for other, (owned, theirs) in enumerate(zip(self.owned, boxes, strict=True)):
-            away, here = _meet(owned, held), _meet(self.owned[rank], theirs)
-            if other == rank:
-                continue
-            if away is not None:
-                sends[other] = values[_place(away, held)].contiguous()
-            if here is not None:
-                receives[other] = values.new_empty((*values.shape[:2], *_extent(here)))
+
+        def prepared() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
+            total = values.new_zeros((*values.shape[:2], *_extent(self.owned[rank])))
+            sends, receives = {}, {}
+            for other, (owned, theirs) in enumerate(zip(self.owned, boxes, strict=True)):
+                away, here = _meet(owned, held), _meet(self.owned[rank], theirs)
+                if other == rank:
+                    continue
+                if away is not None:
+                    sends[other] = values[_place(away, held)].contiguous()
+                if here is not None:
+                    receives[other] = values.new_empty((*values.shape[:2], *_extent(here)))
+            return total, sends, receives
+
+        total, sends, receives = self.group.attempt(prepared)
         self.group.swap(sends, receives)
-        total = values.new_zeros((*values.shape[:2], *_extent(self.owned[rank])))
         for other, theirs in enumerate(boxes):  # in the order of processes, whoever was quicker
             meet = _meet(self.owned[rank], theirs)
             if meet is not None:

@@ -44,7 +44,8 @@ class Statistic(Protocol):
 
     Attributes:
         additive: whether the sums of a grid are those of its tiles added up; what does not say so
-            is evaluated whole only.
+            is evaluated whole only, but for statistics of the values themselves that have an
+            overlap (`convnd.losses.Loss`).
     """
 
     additive: bool

@@ -15,7 +15,7 @@ from convnd_tasks import arrays, images, signals
 from convnd_tasks.keeping import Keeping
 from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.record import INPUT, is_made, parameters
+from convnd_tasks.record import INPUT, figures, is_made, parameters
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -213,9 +213,7 @@ class Job:
                 "a smaller --size or --backbone compact, or --memory to be more careful with it"
             ) from error
         assert last is not None
-        if stopped is not None:
-            made_from["convnd:stopped"] = type(stopped).__name__
-        grid = self._write(output, prepared, last, made_from, overwrite)
+        grid = self._write(output, prepared, last, made_from, overwrite, stopped)
         if stopped is None:
             keeping.close()
         return Outcome(
@@ -236,6 +234,7 @@ class Job:
         progress: Progress,
         made_from: Mapping[str, str],
         overwrite: bool,
+        stopped: BaseException | None = None,
     ) -> Grid | None:
         from convnd.nn import resize_nd
 
@@ -246,11 +245,12 @@ class Job:
         if tuple(values.shape[2:]) != tuple(prepared.size):  # stopped at a coarse scale
             values = resize_nd(values, prepared.size, mode="cubic")
         grid = prepared.restore(values)
+        went = figures(progress.step, progress.loss, stopped)
         io.write(
             path,
             grid,
             overwrite=overwrite,
-            record={**made_from, **_figures(progress)} if self.keep_record else None,
+            record={**made_from, **went} if self.keep_record else None,
             quality=self.quality,
         )
         return grid
@@ -271,10 +271,6 @@ class Job:
             **({} if inputs.start is None else {"convnd:start": Path(inputs.names[-1]).name}),
             **({} if self.quality is None else {"convnd:quality": str(self.quality)}),
         }
-
-
-def _figures(progress: Progress) -> dict[str, str]:
-    return {"convnd:steps_taken": str(progress.step), "convnd:loss": f"{progress.loss:.6g}"}
 
 
 def _rehearse(prepared: Prepared, output: Path) -> None:

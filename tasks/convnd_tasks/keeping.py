@@ -66,7 +66,7 @@ class Keeping:
     def signals(self) -> Iterator[None]:
         """The first SIGINT or SIGTERM waits for the step to end; the second does not.
 
-        Several processes always end their step, so that all stop at the same one.
+        Several processes always end their step, so that all stop at the same one, whatever comes.
         """
         alone = self.group is None or self.group.size == 1
         if (alone and not self.every) or threading.current_thread() is not threading.main_thread():
@@ -75,9 +75,10 @@ class Keeping:
         numbers = (signal.SIGINT, signal.SIGTERM)
 
         def note(number: int, _frame: FrameType | None) -> None:
-            if self._asked is not None:
+            if self._asked is None:
+                self._asked = number
+            elif alone:  # one of several would leave the others in the middle of an exchange
                 raise Stopped(number)
-            self._asked = number
 
         before = [signal.signal(number, note) for number in numbers]
         try:
@@ -93,13 +94,15 @@ class Keeping:
             Stopped: a signal asked for it; the checkpoint is on the disk.
             OutputFileError: the checkpoint cannot be written.
         """
-        from convnd.optimize import save_checkpoint
+        from convnd.optimize import Group, Shards, save_checkpoint
 
         asked = self._asked or 0
         if self.group is not None:  # a signal reaches each of them at another moment
             asked = self.group.largest(asked)
         if self.every and (asked or progress.step % self.every == 0):
-            save_checkpoint(self.path, progress.state(), self._mark, progress.shards)
+            # Marked as shared by one process too, so that several can go on from it.
+            shards = progress.shards or Shards(progress.size, Group())
+            save_checkpoint(self.path, progress.state(), self._mark, shards)
         if asked:
             raise Stopped(asked)
 

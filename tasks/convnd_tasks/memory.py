@@ -56,16 +56,19 @@ class Budget:
         self.say: Say = (lambda _: None) if say is None else say
         asked = parse_memory(options.memory)
         if asked is None:
-            shared = self.group.here if device.type == "cpu" else 1
+            # Also of processes that work on files of their own.
+            shared = Group.current().here if device.type == "cpu" else 1
             self.free = int(_SHARE * _free(device)) // shared
         else:
             taken = psutil.Process().memory_info().rss if device.type == "cpu" else 0
             self.free = asked - taken
-            if self.free <= 0:
-                raise ResourceError(
-                    f"--memory: expected more than the {_gib(taken)} that the program and its "
-                    f"inputs take, got {options.memory}; allow more"
-                )
+        # Tiles depend on it, and have to be the same ones for all.
+        self.free = -self.group.largest(-self.free)
+        if asked is not None and self.free <= 0:
+            raise ResourceError(
+                f"--memory: expected more than the {_gib(asked - self.free)} that the program and "
+                f"its inputs take, got {options.memory}; allow more"
+            )
 
     def tiler(self, extent: Sequence[int]) -> Tiler | None:
         """Tiles for evaluations at a size; None where tiles are not to be used."""

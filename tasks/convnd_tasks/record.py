@@ -19,7 +19,7 @@ from convnd.errors import OutputExistsError
 from convnd_tasks.flags import arguments_of
 from convnd_tasks.own import import_network, is_own
 
-__all__ = ["FIGURES", "INPUT", "input_entry", "is_made", "parameters", "versions"]
+__all__ = ["FIGURES", "INPUT", "figures", "input_entry", "is_made", "parameters", "versions"]
 
 INPUT = "{%d}"
 """Stands for an input, by its number, in the recorded command."""
@@ -62,6 +62,16 @@ def parameters(
         "convnd:backbone_sha256": backbone_sha256(options.backbone),
         **{f"convnd:{name}": value for name, value in options.record().items()},
     }
+
+
+def figures(steps: int, loss: float, stopped: BaseException | None = None) -> dict[str, str]:
+    """The part of a record that tells how it went.
+
+    >>> figures(5, 0.25)
+    {'convnd:steps_taken': '5', 'convnd:loss': '0.25'}
+    """
+    early = {} if stopped is None else {"convnd:stopped": type(stopped).__name__}
+    return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **early}
 
 
 def input_entry(name: str) -> dict[str, str]:

@@ -82,9 +82,7 @@ def stylize_video(
     ] = None,
     every: Annotated[
         int,
-        typer.Option(
-            min=1, max=1_000_000, help="Only each so-manieth frame.", rich_help_panel=_PART
-        ),
+        typer.Option(min=1, max=1_000_000, help="Only every Nth frame.", rich_help_panel=_PART),
     ] = 1,
     rate: Annotated[
         str | None,

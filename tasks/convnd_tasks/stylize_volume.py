@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from convnd.grid import Grid
-    from convnd_tasks.volumes import VolumeResult
 
 __all__ = ["stylize_volume"]
 
@@ -118,7 +117,7 @@ def stylize_volume(
     from convnd.io.atomic import atomic_path, check_target
     from convnd.optimize import Group
     from convnd_tasks import samples, volumes
-    from convnd_tasks.record import is_made
+    from convnd_tasks.record import figures, is_made
 
     began = time.monotonic()
     target = output or Path(f"{_stem(scan)}_stylized.nii.gz")
@@ -164,7 +163,9 @@ def stylize_volume(
         target,
         grid,
         overwrite=overwrite,
-        record={**made_from, **_figures(result)} if metadata else None,
+        record={**made_from, **figures(result.steps, result.losses[-1], result.stopped)}
+        if metadata
+        else None,
     )
     if montage or report is not None:
         from convnd_tasks import volume_figures
@@ -288,9 +289,3 @@ def _parameters(
     extra += [] if mask is None else [f"--mask={INPUT % (1 + len(styles))}"]
     extra += [f"--spacing={spacing}"] if spacing else []
     return parameters("stylize-volume", inputs, options, extra=extra, order=[INPUT % 0])
-
-
-def _figures(result: VolumeResult) -> dict[str, str]:
-    stopped = {} if result.stopped is None else {"convnd:stopped": type(result.stopped).__name__}
-    loss = f"{result.losses[-1]:.6g}"
-    return {"convnd:steps_taken": str(result.steps), "convnd:loss": loss, **stopped}

@@ -196,12 +196,10 @@ class SliceObjective:
         work = [
             (number, window)
             for number, view in enumerate(self.views)
-            for window in self._slabs(view)
+            for window in self._slabs(view, self.group)
         ]
         positions = sum(math.prod(view.size) * x.shape[2 + view.axis] for view in self.views)
-        if self.group.size > 1:
-            work = [each for number in range(len(self.views)) for each in self._share(number)]
-        elif positions <= _ONE_PASS:
+        if self.group.size == 1 and positions <= _ONE_PASS:
             leaf = x.detach().requires_grad_()
             with torch.enable_grad():
                 total, parts = self._value(
@@ -243,14 +241,6 @@ class SliceObjective:
         total = self.group.agreed(total.detach())  # so that all decide alike
         return Evaluation(float(total), parts, self.group.sum(gradient))
 
-    def _share(self, number: int) -> list[tuple[int, slice]]:
-        """The slabs of a view that are this process's."""
-        view, group = self.views[number], self.group
-        extent = self.content.shape[2 + view.axis]
-        start, stop = (extent * n // group.size for n in (group.rank, group.rank + 1))
-        count = max(1, _POSITIONS // math.prod(view.size))
-        return [(number, slice(at, min(at + count, stop))) for at in range(start, stop, count)]
-
     def _together(self, sums: list[dict[str, Sums]]) -> list[dict[str, Sums]]:
         if self.group.size == 1:
             return sums
@@ -263,11 +253,14 @@ class SliceObjective:
             for view in narrow
         ]
 
-    def _slabs(self, view: View) -> Iterator[slice]:
+    def _slabs(self, view: View, group: Group | None = None) -> Iterator[slice]:
+        """Slices that are looked at together; those of this process where a group shares them."""
+        group = Group() if group is None else group
         count = max(1, _POSITIONS // math.prod(view.size))
         extent = self.content.shape[2 + view.axis]
-        for start in range(0, extent, count):
-            yield slice(start, min(start + count, extent))
+        first, stop = (extent * n // group.size for n in (group.rank, group.rank + 1))
+        for start in range(first, stop, count):
+            yield slice(start, min(start + count, stop))
 
     def _sums(self, number: int, x: Tensor, window: slice, *, cut: bool = False) -> dict[str, Sums]:
         view, look = self.views[number], self.look
