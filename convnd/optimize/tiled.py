@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses import INPUT, Objective, Window, within
+from convnd.losses import INPUT, Objective, Window, own_extent, within
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
-from convnd.optimize.tiler import Tiler, crops, inside
+from convnd.optimize.tiler import WHOLE, Tiler, crops, inside
 from convnd.shapes import Tile, Tiling
-from convnd.stats import Statistic, Sums
+from convnd.stats import Statistic, Sums, adds_up, tile_sums
 
 __all__ = [
     "Forward",
@@ -224,7 +224,7 @@ def tiled_sums(
     Args:
         features: of a crop, by layer.
         x: ``(B, C, *S)``.
-        tiling: of ``x``.
+        tiling: of ``x``, with the statistic's overlap in every layer.
         layers: the layers asked for.
         statistic: what is summed.
         tiles: those that are summed over, at least one; None is all.
@@ -232,12 +232,14 @@ def tiled_sums(
     Raises:
         UsageError: there are several tiles and the statistic does not add up over them.
     """
-    if len(tiling) > 1 and not getattr(statistic, "additive", False):
+    if len(tiling) > 1 and not adds_up(statistic):
         raise _not_additive(type(statistic).__name__)
     totals: list[Sums] | None = None
     with torch.no_grad():
-        for _, found in crops(features, x, tiling if tiles is None else tiles):
-            totals = _add(totals, [statistic.sums(found[name]) for name in layers])
+        for tile, found in crops(features, x, tiling if tiles is None else tiles):
+            owned = {name: own_extent(found[name], tile.windows[name]) for name in layers}
+            each = [tile_sums(statistic, found[name], owned[name]) for name in layers]
+            totals = _add(totals, each)
     assert totals is not None
     return dict(zip(layers, totals, strict=True))
 
@@ -282,7 +284,7 @@ def _check_additive(objective: Objective) -> None:
 def _not_additive(what: str) -> UsageError:
     return UsageError(
         f"tiles: expected sums that add up over tiles, got {what}, which does not say that its do; "
-        "leave tiles out (--tile off)"
+        + WHOLE
     )
 
 

@@ -32,7 +32,7 @@ from convnd.optimize import (
     tiled_sums,
 )
 from convnd.shapes import Tiling
-from convnd.stats import STATISTICS, Sums, blend
+from convnd.stats import STATISTICS, Sums, blend, overlap_of
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 
@@ -208,6 +208,7 @@ class TransferObjective:
     ) -> dict[str, Sums]:
         layers = self.options.style_layers
         statistic = STATISTICS[self.options.statistic]
+        overlaps = dict.fromkeys(layers, overlap_of(statistic))
 
         def sums(style: Tensor) -> dict[str, Sums]:
             def work(tiling: Tiling) -> dict[str, Sums]:
@@ -216,7 +217,7 @@ class TransferObjective:
                     return sharded_sums(features, style, tiling, layers, statistic, group)
                 return tiled_sums(self._features(layers), style, tiling, layers, statistic)
 
-            return tiler.attempt(work, self.backbone, layers, style.shape[2:])
+            return tiler.attempt(work, self.backbone, layers, style.shape[2:], overlaps)
 
         each = [sums(style) for style in styles]
         return {name: blend([found[name] for found in each], weights) for name in layers}

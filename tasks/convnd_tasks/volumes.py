@@ -149,7 +149,11 @@ class _Worker:
         from convnd.optimize import OPTIMIZERS
         from convnd.stats import STATISTICS
 
-        STATISTICS[options.statistic]
+        if not getattr(STATISTICS[options.statistic], "additive", False):
+            raise UsageError(
+                "--statistic: expected one that adds up over slices, such as gram, moments or "
+                f"covariance, got {options.statistic}; choose one of these"
+            )
         self.options = options
         self.scan, self.styles = scan, styles
         self.order = io.anatomical_axes(scan)
