@@ -15,7 +15,11 @@ from convnd.errors import InputFileError, OutputExistsError
 from convnd.grid import Grid
 from convnd.io.formats import FORMATS
 
-RECORD = {"Software": "convnd 9", "convnd:inputs": '[{"name": "ü: 名; \\"x\\"", "sha256": "ab"}]'}
+RECORD = {
+    "Software": "convnd 9",
+    "convnd:inputs": '[{"name": "ü: 名; \\"x\\"", "sha256": "ab"}]',
+    "convnd:blend": "",
+}
 WRITTEN = sorted(suffix for each in FORMATS for suffix in FORMATS[each].suffixes
                  if FORMATS[each].write is not None)  # fmt: skip
 

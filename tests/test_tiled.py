@@ -287,7 +287,9 @@ def test_features_that_look_further_than_their_tile(
     x, style = torch.rand((2, 1, 1, *size), generator=generator, dtype=torch.float64)
     tiling = Tiler(tile=tile).tiling(net, LAYERS, size, dict.fromkeys(LAYERS, 3))
     with torch.no_grad():
-        whole = {name: STATISTICS[statistic].sums(each) for name, each in net(style, LAYERS).items()}
+        whole = {
+            name: STATISTICS[statistic].sums(each) for name, each in net(style, LAYERS).items()
+        }
     targets = tiled_sums(lambda x: net(x, LAYERS), style, tiling, LAYERS, STATISTICS[statistic])
     for name in LAYERS:
         assert targets[name].count == whole[name].count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import stat
@@ -43,6 +44,7 @@ __all__ = [
     "read",
     "read_record",
     "register",
+    "rehearse",
     "spatial_dims",
     "suffixes",
     "write",
@@ -225,6 +227,23 @@ def check_output(
         check_target(Path(path).with_suffix(suffix), overwrite=overwrite)
     if record and entry.record is None:
         check_beside(Path(path))
+
+
+def rehearse(path: str | os.PathLike[str], grid: Grid) -> None:
+    """Prove, before any work, that a format holds such data: a corner is written and thrown away.
+
+    Args:
+        path: the output to be; nothing appears there.
+        grid: of the result's kind; its values do not matter.
+
+    Raises:
+        ConvndError: see `write`.
+    """
+    corner = grid.values
+    for axis in range(2, corner.ndim):
+        corner = corner.narrow(axis, 0, min(2, corner.shape[axis]))
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / Path(path).name, dataclasses.replace(grid, values=corner.nan_to_num()))
 
 
 def write(
