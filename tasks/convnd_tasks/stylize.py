@@ -106,7 +106,8 @@ def stylize(
         bool,
         typer.Option(
             "--resume",
-            help="Go on from the checkpoint; without one, start anew.",
+            help="Go on from the checkpoint; without one, start anew. With --skip-existing, also "
+            "with a folder.",
             rich_help_panel=RUN,
         ),
     ] = False,
