@@ -55,6 +55,7 @@ class Budget:
         self.options = options
         self.backbone = backbone
         self.batch = batch
+        self._summed = self._costly()
         self.say: Say = (lambda _: None) if say is None else say
         asked = parse_memory(options.memory)
         if asked is None:
@@ -91,7 +92,7 @@ class Budget:
         times = 1.0 if self.keeps_content(extent) else 1.5
 
         def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
-            return self._crop(crop, layers) * times <= budget
+            return budget > 0 and self._crop(crop, layers) * times <= budget
 
         return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size)
 
@@ -146,17 +147,24 @@ class Budget:
         """What a crop takes, forwards and back."""
         statistic = STATISTICS[self.options.statistic]
         found = self.backbone.footprint(crop, layers)
-        for name in set(self.options.style_layers).intersection(layers, self.backbone.fields):
-            stride = self.backbone.fields[name].stride
-            extent = [max(1, each // int(step)) for each, step in zip(crop, stride, strict=True)]
-            values = self.backbone.held(crop, [name]) // self._width
-            found += values // math.prod(extent) * footprint_of(statistic, extent)
+        for name, channels in self._summed.items():
+            if name in layers:
+                stride = map(int, self.backbone.fields[name].stride)
+                extent = [max(1, each // step) for each, step in zip(crop, stride, strict=True)]
+                found += channels * footprint_of(statistic, extent)
         return found * self.batch
 
-    @property
-    def _width(self) -> int:
-        """Bytes of a number in the features."""
-        return next((each.element_size() for each in self.backbone.parameters()), 4)
+    def _costly(self) -> dict[str, int]:
+        """Channels of each layer where the sums themselves take memory that counts."""
+        one = [1] * self.backbone.spatial_dims
+        if not footprint_of(STATISTICS[self.options.statistic], one):
+            return {}
+        width = next((each.element_size() for each in self.backbone.parameters()), 4)
+        return {
+            name: self.backbone.held(one, [name]) // width
+            for name in self.options.style_layers
+            if name in self.backbone.fields
+        }
 
     def _overlaps(self) -> dict[str, int]:
         """What tiles have to see behind their own, by layer; see `convnd.losses.Loss`."""
