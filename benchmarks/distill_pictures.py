@@ -55,7 +55,7 @@ class Pictures:
         procedural: share of pictures that are no photographs.
     """
 
-    def __init__(self, paths: Sequence[Path], seed: int, procedural: float = 0.3) -> None:
+    def __init__(self, paths: Sequence[Path], seed: int, procedural: float = 0.4) -> None:
         self.rng = np.random.default_rng(seed)
         self.photos = [read(path) for path in paths]
         self.procedural = procedural
@@ -67,7 +67,10 @@ class Pictures:
     def crop(self, size: int, plain: bool = False) -> Image:
         """One picture (size, size, 3) with values mostly in [0, 1]."""
         rng = self.rng
-        kinds = (self.noise, self.leaves, self.strokes, self.strokes, self.waves)
+        kinds = (
+            self.noise, self.leaves, self.strokes, self.strokes, self.waves,
+            self.drawing, self.drawing, self.drawing,
+        )  # fmt: skip
         made = rng.random() < self.procedural
         image = kinds[rng.integers(len(kinds))](size) if made else self.photo(size)
         if rng.random() < 0.5:
@@ -167,6 +170,89 @@ class Pictures:
             line = np.array(points).round().astype(np.int32)
             cv2.polylines(image, [line], False, colour.tolist(), max(1, round(width)), cv2.LINE_AA)
         return image
+
+    def drawing(self, size: int) -> Image:
+        """Pen, hatching, letters, dots and outlined shapes, sharp and flat on a plain ground."""
+        rng = self.rng
+        ground, *inks = self.palette(6)
+        if rng.random() < 0.6:
+            ground = np.full(3, rng.choice([0.0, 0.95, 1.0, 1.0]), np.float32)
+        if rng.random() < 0.6:
+            inks = [np.full(3, 1 - ground.mean(), np.float32) * rng.uniform(0.7, 1)] * len(inks)
+        image = np.empty((size, size, 3), np.float32)
+        image[:] = ground
+        marks = (self.pen, self.hatching, self.letters, self.dots, self.outlines)
+        for mark in rng.permutation(len(marks))[: rng.integers(1, 4)]:
+            marks[mark](image, [ink.tolist() for ink in inks], ground.tolist())
+        return cv2.GaussianBlur(image, (0, 0), 0.6) if rng.random() < 0.3 else image
+
+    def pen(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:  # noqa: ARG002
+        """Long curved lines of one width, or of several."""
+        rng, size = self.rng, image.shape[0]
+        step, wide = rng.uniform(2, 10), rng.uniform(1, 5)
+        bend, count = rng.uniform(0.02, 0.6), int(rng.integers(4, 120))
+        for _ in range(count):
+            turns = np.cumsum(rng.normal(0, bend, int(rng.integers(5, 60)))) + rng.uniform(0, 7)
+            way = np.stack([np.cos(turns), np.sin(turns)], 1).cumsum(0) * step
+            line = (way + rng.uniform(0, size, 2)).round().astype(np.int32)
+            width = max(1, round(wide * rng.uniform(0.6, 1.4)))
+            cv2.polylines(image, [line], False, inks[rng.integers(len(inks))], width, cv2.LINE_AA)
+
+    def hatching(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:  # noqa: ARG002
+        """Parallel lines, crossed or not, in shapes whose borders are not drawn."""
+        rng, size = self.rng, image.shape[0]
+        for _ in range(int(rng.integers(1, 7))):
+            turn, gap, width = rng.uniform(0, 7), rng.uniform(3, 20), int(rng.integers(1, 4))
+            lines = image.copy()
+            for angle in (turn, turn + math.pi / 2)[: rng.integers(1, 3)]:
+                along = np.array([math.cos(angle), math.sin(angle)]) * size * 1.5
+                across = np.array([-math.sin(angle), math.cos(angle)])
+                for offset in np.arange(-size, size, gap):
+                    middle = size / 2 + across * (offset + rng.normal(0, gap / 8))
+                    ends = np.stack([middle - along, middle + along]).round().astype(np.int32)
+                    cv2.polylines(lines, [ends], False, inks[0], width, cv2.LINE_AA)
+            where = self.smooth(size, rng.uniform(2, 6)) > rng.uniform(0.3, 0.7)
+            image[:] = np.where(where, lines, image)
+
+    def letters(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:  # noqa: ARG002
+        """Lines of letters of one size."""
+        rng, size = self.rng, image.shape[0]
+        scale, width, font = rng.uniform(0.3, 3), int(rng.integers(1, 5)), int(rng.integers(8))
+        for y in np.arange(0, size + 30 * scale, 34 * scale):
+            text = "".join(chr(c) for c in rng.integers(33, 126, 60))
+            at = (int(rng.integers(-20, 1)), int(y))
+            mask = np.zeros((size, size), np.uint8)  # OpenCV writes on 8-bit pictures only
+            cv2.putText(mask, text, at, font, scale, 255, width, cv2.LINE_AA)
+            ink = np.asarray(inks[rng.integers(len(inks))], np.float32)
+            image += (ink - image) * (mask[..., None] / np.float32(255))
+
+    def dots(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:  # noqa: ARG002
+        """A grid of discs that follow a smooth field or a photograph, as in print."""
+        rng, size = self.rng, image.shape[0]
+        gap, turn = rng.uniform(4, 24), rng.uniform(0, 7)
+        tone = self.photo(size).mean(2) if rng.random() < 0.5 else self.smooth(size, 4)[..., 0]
+        c, s = math.cos(turn) * gap, math.sin(turn) * gap
+        reach = math.ceil(size / gap)
+        for i in range(-reach, reach):
+            for j in range(-reach, reach):
+                x, y = size / 2 + c * i - s * j, size / 2 + s * i + c * j
+                if 0 <= x < size and 0 <= y < size:
+                    radius = max(1, round(gap * 0.7 * (1 - float(tone[int(y), int(x)]))))
+                    ink = inks[(i + 2 * j) % len(inks)]
+                    cv2.circle(image, (round(x), round(y)), radius, ink, -1, cv2.LINE_AA)
+
+    def outlines(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:
+        """Flat shapes with a drawn border, on top of each other."""
+        rng, size = self.rng, image.shape[0]
+        width = int(rng.integers(1, 5))
+        for _ in range(int(rng.integers(3, 40))):
+            radius, turn = size * math.exp(rng.uniform(-3.5, -1)), rng.uniform(0, 7)
+            angles = turn + np.linspace(0, 2 * math.pi, int(rng.choice([4, 5, 6, 24])))
+            shape = np.stack([np.cos(angles), rng.uniform(0.3, 1) * np.sin(angles)], 1) * radius
+            points = (shape + rng.uniform(0, size, 2)).round().astype(np.int32)
+            fill = ground if rng.random() < 0.5 else inks[rng.integers(len(inks))]
+            cv2.fillPoly(image, [points], fill, cv2.LINE_AA)
+            cv2.polylines(image, [points], True, inks[0], width, cv2.LINE_AA)
 
     def waves(self, size: int) -> Image:
         """Warped gratings, rings, weaves and cells in a palette's colours."""

@@ -1,10 +1,10 @@
 """Features forward and backward against the bare convolutions of the same layers, at every rank.
 
-Bare: the same 3-wide convolutions with ReLU and max-pooling in plain torch, in our precision and
+Bare: the same convolutions with ReLU and max-pooling in plain torch, in our precision and
 memory layout, weights frozen, gradient to the input. Ours: `convnd.backbones.load` and the default
-style layers, in the same precision. By default both are float32 with direct convolutions, so that
-the overhead is not hidden by faster ones; ``--precision auto`` times what people get. The taps of
-the compact backbone, 1 wide, are ours alone. All in one process in turns.
+style layers as a transfer asks for them, those of the style before their taps, in the same
+precision. By default both are float32 with direct convolutions, so that the overhead is not hidden
+by faster ones; ``--precision auto`` times what people get. All in one process in turns.
 
     python benchmarks/features.py --repeats 7 --json features.json
 """
@@ -36,16 +36,22 @@ def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     rank = x.ndim - 2
     plan = BACKBONES[backbone].plan.until(LAYERS)
     generator = torch.Generator().manual_seed(0)
-    blocks: list[list[tuple[Tensor, Tensor]]] = []
+    blocks: list[list[list[tuple[Tensor, Tensor]]]] = []
     channels = x.shape[1]
     for widths in plan.widths:
         block = []
-        for width in widths:
-            shape = (width, channels, *[3] * rank)
-            weight = torch.randn(shape, generator=generator) * (2 / (3**rank * channels)) ** 0.5
-            weight = precision.layout(weight.to(precision.dtype))
-            block.append((weight, torch.zeros(width, dtype=precision.dtype)))
-            channels = width
+        for index, width in enumerate(widths, 1):
+            few = plan.ranks.get(f"conv{len(blocks) + 1}_{index}")
+            kernels = [(width, 3)] if few is None else [(few, 3), (width, 1)]
+            convolutions = []
+            for out, taps in kernels:
+                shape = (out, channels, *[taps] * rank)
+                weight = torch.randn(shape, generator=generator)
+                weight = weight * (2 / (taps**rank * channels)) ** 0.5
+                weight = precision.layout(weight.to(precision.dtype))
+                convolutions.append((weight, torch.zeros(out, dtype=precision.dtype)))
+                channels = out
+            block.append(convolutions)
         blocks.append(block)
 
     def run() -> None:
@@ -54,8 +60,10 @@ def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
         for number, block in enumerate(blocks):
             if number:
                 h = _POOL[rank](h, 2)
-            for weight, bias in block:
-                h = F.relu(_CONV[rank](h, weight, bias, padding=1))
+            for convolutions in block:
+                for weight, bias in convolutions:
+                    h = _CONV[rank](h, weight, bias, padding=weight.shape[2] // 2)
+                h = F.relu(h)
         torch.autograd.grad(h.sum(), leaf)
 
     return run
@@ -68,7 +76,7 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
 
     def run() -> None:
         leaf = x.clone().requires_grad_()
-        features = net(precision.layout(leaf), LAYERS)
+        features = net(precision.layout(leaf), LAYERS, untapped=STYLE_LAYERS)
         total = torch.stack([each.sum(dtype=torch.float32) for each in features.values()]).sum()
         torch.autograd.grad(total, leaf)
 

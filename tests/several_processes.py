@@ -90,8 +90,8 @@ def evaluations(group: Group, folder: Path) -> None:
         overlaps = dict.fromkeys(LAYERS, 3)
         cut = tiler.tiling(net, LAYERS, size, overlaps)
         sums = sharded_sums(
-            lambda x, net=net: net(x, LAYERS), style, cut, LAYERS, STATISTICS["autocorrelation"],
-            group,
+            lambda x, net=net: net(x, LAYERS), style, cut,
+            dict.fromkeys(LAYERS, STATISTICS["autocorrelation"]), group,
         )  # fmt: skip
         for layer in LAYERS:
             whole_sums = STATISTICS["autocorrelation"].sums(targets[layer])

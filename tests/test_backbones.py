@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from convnd.backbones import (
@@ -192,6 +193,33 @@ def test_taps_are_linear_maps_of_the_features(generator: torch.Generator) -> Non
     tap = net.state_dict()["taps.relu2_1.weight"][:, :, 0, 0]
     expected = torch.einsum("oc,bchw->bohw", tap, bare(x, ["relu2_1"])["relu2_1"])
     torch.testing.assert_close(net(x, ["relu2_1"])["relu2_1"], expected)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_convolution_of_low_rank_is_two(ndim: int, generator: torch.Generator) -> None:
+    """Oracle: one convolution whose kernels are the products of both, in plain torch."""
+    plan = VGGPlan(widths=((4,), (6,)), ranks={"conv2_1": 2})
+    net = VGG(plan, spatial_dims=ndim, generator=generator).double()
+    few = net.get_parameter("convolutions.conv2_1.weight")
+    many = net.get_parameter("expansions.conv2_1.weight")
+    assert few.shape == (2, 4, *[3] * ndim)
+    assert "convolutions.conv2_1.bias" not in net.state_dict()
+    offset = net.get_parameter("expansions.conv2_1.bias").normal_(generator=generator)
+    kernel = torch.einsum("or...,rc...->oc...", many, few)
+    x = torch.rand(1, 3, *[8] * ndim, generator=generator).double().requires_grad_()
+    found = net(x, ["pool1", "conv2_1", "relu2_1"])
+    conv = (F.conv1d, F.conv2d, F.conv3d)[ndim - 1]
+    before = conv(found["pool1"].detach(), kernel, offset, padding=1)
+    torch.testing.assert_close(found["conv2_1"], before)
+    torch.testing.assert_close(found["relu2_1"], before.clamp(min=0))
+    counted = sum(each.numel() for each in net.parameters())
+    assert counted == sum(plan.parameters(ndim, 3).values())
+    assert plan.until(["relu1_1"]).ranks == {}
+
+    def value(x: torch.Tensor) -> torch.Tensor:
+        return net(x, ["relu2_1"])["relu2_1"].square().sum()
+
+    assert torch.autograd.gradcheck(value, x, fast_mode=True)
 
 
 def test_any_module_is_a_backbone() -> None:

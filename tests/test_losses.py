@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from convnd.backbones import VGG, VGG19
+from convnd.backbones import VGG, VGG19, Precision, VGGPlan
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 from convnd.losses import (
     INPUT,
@@ -19,6 +19,7 @@ from convnd.losses import (
     TotalVariationLoss,
     total_variation,
 )
+from convnd.optimize import evaluate_whole
 from convnd.stats import STATISTICS, Sums
 
 MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
@@ -152,6 +153,31 @@ def test_objective_adds_up_from_tiles(make_objective: MakeObjective) -> None:
     torch.testing.assert_close(objective.value(added)[0], objective.value(whole)[0])
 
 
+@pytest.mark.parametrize("statistic", ["gram", "covariance"])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_products_before_a_tap_are_mapped_instead_of_all_positions(
+    ndim: int, statistic: str, generator: torch.Generator
+) -> None:
+    plan = VGGPlan(widths=((5,), (6,)), taps={"relu1_1": 4, "relu2_1": 7})
+    net = VGG(plan, spatial_dims=ndim, in_channels=2, generator=generator).double()
+    x, style = torch.rand(2, 1, 2, *[6] * ndim, generator=generator).double()
+    target = net(style, ["relu1_1"])["relu1_1"]
+    content = Term("content", 1.0, ContentLoss(net(style, ["relu2_1"])["relu2_1"], layer="relu2_1"))
+    found = []
+    for tap in (None, net.tap("relu1_1")):
+        sums = STATISTICS[statistic].sums(target)
+        loss = StyleLoss(sums, layer="relu1_1", statistic=statistic, tap=tap)
+        objective = Objective(
+            net, [Term("style", 2.0, loss), content], precision=Precision(torch.float64)
+        )
+        found.append(evaluate_whole(objective, x))
+        channels = {name: len(each[0]) for name, each in objective.features(x).items()}
+        assert channels == {"relu1_1": 4 if tap is None else 5, "relu2_1": 7, INPUT: 2}
+    behind, before = found
+    assert abs(before.loss / behind.loss - 1) < 1e-12
+    torch.testing.assert_close(before.gradient, behind.gradient)
+
+
 def test_errors(generator: torch.Generator) -> None:
     net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
     with pytest.raises(UnknownNameError, match="normalization: expected one of balanced, notes"):
@@ -171,6 +197,11 @@ def test_errors(generator: torch.Generator) -> None:
         with pytest.raises(UsageError, match="style: expected a finite weight of at least 0"):
             Term("style", weight, TotalVariationLoss([1.0]))
     assert INPUT not in net.layers
+    gram = STATISTICS["gram"].sums(torch.ones(1, 64, 3))
+    tapped = StyleLoss(gram, layer="relu1_1", tap=torch.eye(64))
+    content = ContentLoss(torch.ones(1, 64, 3), layer="relu1_1")
+    with pytest.raises(UsageError, match="all terms of relu1_1 before or all behind its tap"):
+        Objective(net, [Term("style", 1.0, tapped), Term("content", 1.0, content)])
 
 
 def test_temporal_loss_by_hand() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
-from convnd.stats import STATISTICS, Sums, blend, gram_matrix
+from convnd.stats import STATISTICS, Mappable, Sums, TappedStatistic, blend, gram_matrix
 
 NDIMS = [1, 2, 3, 4]
 
@@ -133,6 +133,17 @@ def test_covariance_is_numpys(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(found[:, 3], values.mean((0, 2, 3)))
 
 
+@pytest.mark.parametrize("name", [n for n in STATISTICS if isinstance(STATISTICS[n], Mappable)])
+@pytest.mark.parametrize("ndim", NDIMS)
+def test_sums_follow_a_map_of_the_channels(name: str, ndim: int, rng: np.random.Generator) -> None:
+    values, matrix = rng.normal(1, 2, size=(2, 3, *[4] * ndim)), rng.normal(size=(5, 3))
+    statistic = STATISTICS[name]
+    found = TappedStatistic(statistic, torch.from_numpy(matrix)).sums(torch.from_numpy(values))
+    mapped = torch.from_numpy(np.einsum("oc,bc...->bo...", matrix, values))
+    torch.testing.assert_close(found.total, statistic.sums(mapped).total)
+    assert found.count == 4**ndim
+
+
 def test_blend_weighs_fields_not_sizes() -> None:
     large, small = Sums(torch.tensor([6.0]), 3), Sums(torch.tensor([4.0]), 1)
     assert blend([large, small], [1, 1]).total.item() == 3.0  # (6/3 + 4/1) / 2
@@ -142,6 +153,8 @@ def test_blend_weighs_fields_not_sizes() -> None:
 
 def test_errors() -> None:
     part = Sums(torch.ones(1), 1)
+    with pytest.raises(UsageError, match="expected one that follows a map of the channels"):
+        TappedStatistic(STATISTICS["moments"], torch.ones(1, 1))
     with pytest.raises(ShapeError, match=r"gram_matrix: expected features \(B, C, \*S\), got .*2"):
         gram_matrix(torch.ones(2, 2))
     with pytest.raises(ShapeError, match="expected one weight for each of 2 styles, got 1"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -290,7 +291,8 @@ def test_features_that_look_further_than_their_tile(
         whole = {
             name: STATISTICS[statistic].sums(each) for name, each in net(style, LAYERS).items()
         }
-    targets = tiled_sums(lambda x: net(x, LAYERS), style, tiling, LAYERS, STATISTICS[statistic])
+    asked = dict.fromkeys(LAYERS, STATISTICS[statistic])
+    targets = tiled_sums(lambda x: net(x, LAYERS), style, tiling, asked)
     for name in LAYERS:
         assert targets[name].count == whole[name].count
         torch.testing.assert_close(targets[name].total, whole[name].total, rtol=1e-9, atol=1e-9)
@@ -328,7 +330,7 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
         TiledEvaluation(Tiler(tile=3))(Objective(net, [Term("style", 1.0, style)]), x)
     tiling = Tiler(tile=3).tiling(net, [INPUT], (9,))
     with pytest.raises(UsageError, match="got Median, which does not say"):
-        tiled_sums(lambda x: {INPUT: x}, x, tiling, [INPUT], Median())
+        tiled_sums(lambda x: {INPUT: x}, x, tiling, {INPUT: Median()})
 
 
 def test_targets_tile_by_tile(generator: torch.Generator) -> None:
@@ -344,7 +346,7 @@ def test_targets_tile_by_tile(generator: torch.Generator) -> None:
     for name, values in tiled_features(features, x, tiling, LAYERS).items():
         torch.testing.assert_close(values, whole[name], rtol=1e-10, atol=1e-12)
     for statistic in ALL:
-        found = tiled_sums(features, x, tiling, LAYERS, STATISTICS[statistic])
+        found = tiled_sums(features, x, tiling, dict.fromkeys(LAYERS, STATISTICS[statistic]))
         for name, sums in found.items():
             expected = STATISTICS[statistic].sums(whole[name])
             assert sums.count == expected.count
@@ -382,10 +384,10 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
     forward = net.forward
     most = 600
 
-    def scarce(values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def scarce(values: Tensor, layers: Sequence[str], **also: Any) -> dict[str, Tensor]:
         if values[0, 0].numel() > most:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return forward(values, layers)
+        return forward(values, layers, **also)
 
     net.forward = scarce  # type: ignore[method-assign]
     told: list[Tiling] = []
@@ -401,7 +403,7 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
     with pytest.raises(ResourceError, match="the smallest that this network allows"):
         evaluate(objective, x)
 
-    def broken(values: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def broken(values: Tensor, layers: Sequence[str], **also: Any) -> dict[str, Tensor]:
         raise RuntimeError("something else")
 
     net.forward = broken  # type: ignore[method-assign]

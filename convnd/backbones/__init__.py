@@ -137,10 +137,11 @@ def load(
     kept = {"mean": state["mean"].clone()}
     for name in plan.convolutions:
         kept[f"{name}.weight"] = change_rank(state[f"{name}.weight"], spatial_dims, inflation)
-        kept[f"{name}.bias"] = state[f"{name}.bias"].clone()
-    for name in plan.taps:  # matrices (C', C) that act on each position alone
-        matrix = state[f"tap.{name}.weight"]
-        kept[f"tap.{name}.weight"] = matrix.view(*matrix.shape, *[1] * spatial_dims)
+        last = f"expand.{name}" if name in plan.ranks else name
+        kept[f"{last}.bias"] = state[f"{last}.bias"].clone()
+    for name in [f"tap.{each}" for each in plan.taps] + [f"expand.{each}" for each in plan.ranks]:
+        matrix = state[f"{name}.weight"]  # (C', C), acts on each position alone
+        kept[f"{name}.weight"] = matrix.view(*matrix.shape, *[1] * spatial_dims)
     kept = change_in_channels(kept, "conv1_1", in_channels)
     with torch.device("meta"):  # no random start that would be thrown away
         net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)
@@ -151,4 +152,6 @@ def load(
 def _state_name(key: str) -> str:
     if key == "mean":
         return key
-    return f"taps.{key.removeprefix('tap.')}" if key.startswith("tap.") else f"convolutions.{key}"
+    kind, _, rest = key.partition(".")
+    kinds = {"tap": "taps", "expand": "expansions"}
+    return f"{kinds[kind]}.{rest}" if kind in kinds else f"convolutions.{key}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -31,12 +31,15 @@ class Backbone(nn.Module):
     layers: tuple[str, ...]
     fields: Mapping[str, ReceptiveField]
 
-    def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """Features of ``layers``; nothing deeper than the deepest of them is computed.
 
         Args:
             x: ``(B, C, *S)``.
             layers: names out of `Backbone.layers`.
+            untapped: those of which the features before their `tap` are wanted.
 
         Returns:
             For each name ``(B, C_l, *S_l)``.
@@ -46,6 +49,17 @@ class Backbone(nn.Module):
             ShapeError: ``x`` has another rank or number of channels, or is too small.
         """
         raise NotImplementedError
+
+    def tap(self, layer: str) -> Tensor | None:  # noqa: ARG002
+        """The linear map of channels ``(C', C)`` that the features of a layer end with.
+
+        Products of channels are cheaper to map than the features of every position: of
+        untapped features ``a`` with the tap ``W``, the Gram matrix is :math:`W G(a) W^T`.
+
+        Returns:
+            None where there is none.
+        """
+        return None
 
     def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
         """Bytes that a forward and backward pass to the input needs at its peak, about.

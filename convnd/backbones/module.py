@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -67,7 +67,13 @@ class ModuleBackbone(Backbone):
         self.fields = {} if fields is None else fields
         self._calls: dict[object, Counter[str]] = {}
 
-    def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        layers: Sequence[str],
+        *,
+        untapped: Collection[str] = (),  # noqa: ARG002 - there are no taps
+    ) -> dict[str, Tensor]:
         """See `Backbone.forward`.
 
         Raises:

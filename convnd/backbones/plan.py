@@ -18,15 +18,21 @@ __all__ = ["VGG16", "VGG19", "VGGPlan"]
 class VGGPlan:
     """Widths of the 3-wide convolutions of a VGG network, block by block.
 
+    A convolution of low rank ends with a 1-wide one that leads from its few channels to all of
+    them, and only then comes the ReLU: what a convolution of VGG-19 says of pictures has far fewer
+    dimensions than channels (Zhang et al., 2015, "Accelerating Very Deep Convolutional Networks").
+
     Args:
         widths: for each block the output channels of its convolutions; blocks are joined by
             pooling over 2 samples.
         taps: for each tapped layer the channels of a 1-wide linear map on its features, applied
             only where they are asked for.
+        ranks: for each convolution of low rank the channels of its 3-wide part.
     """
 
     widths: tuple[tuple[int, ...], ...]
     taps: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    ranks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def convolutions(self) -> tuple[str, ...]:
@@ -115,8 +121,13 @@ class VGGPlan:
             if name in self.taps:
                 found[name] = channels * self.taps[name]
             elif name.startswith("conv"):
-                found[name] = stack[name].parameters(channels)
-                channels = stack[name].channels or channels
+                width = stack[name].channels or channels
+                rank = self.ranks.get(name)
+                if rank is None:
+                    found[name] = stack[name].parameters(channels)
+                else:
+                    found[name] = channels * 3**spatial_dims * rank + (rank + 1) * width
+                channels = width
         return found
 
     def until(self, layers: Sequence[str]) -> VGGPlan:
@@ -144,6 +155,7 @@ class VGGPlan:
         return VGGPlan(
             widths=tuple(block for block in widths if block),
             taps={name: width for name, width in self.taps.items() if name in kept_layers},
+            ranks={name: rank for name, rank in self.ranks.items() if name in kept_layers},
         )
 
 

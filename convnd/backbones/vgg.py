@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +75,18 @@ class VGG(Backbone):
         inputs = (in_channels, *widths.values())
         self.convolutions = nn.ModuleDict(
             {
-                name: _Convolution((width, channels, *[3] * spatial_dims), generator)
+                name: _Convolution(
+                    (plan.ranks.get(name, width), channels, *[3] * spatial_dims),
+                    generator,
+                    bias=name not in plan.ranks,
+                )
                 for (name, width), channels in zip(widths.items(), inputs, strict=False)
+            }
+        )
+        self.expansions = nn.ModuleDict(
+            {
+                name: _Convolution((widths[name], rank, *[1] * spatial_dims), generator)
+                for name, rank in plan.ranks.items()
             }
         )
         self.taps = nn.ModuleDict(
@@ -91,7 +101,9 @@ class VGG(Backbone):
         )
         self.fields = plan.fields(spatial_dims)
 
-    def forward(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    def forward(
+        self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
+    ) -> dict[str, Tensor]:
         """See `Backbone.forward`."""
         self.check(x, layers)
         if not layers:
@@ -102,6 +114,7 @@ class VGG(Backbone):
         trained = next(self.convolutions.parameters()).requires_grad
         place = {name: index for index, name in enumerate(self.layers)}
         deepest = max(place[name] for name in layers)
+        tapped = set(self.taps).difference(untapped)
         for name in self.plan.convolutions:
             if place[name] > deepest:
                 break
@@ -115,11 +128,15 @@ class VGG(Backbone):
             by_pool = (
                 fused and pool and not trained and rectified not in layers and self.pooling == "max"
             )
-            h = self.convolutions[name](
+            last, over = self.convolutions[name], constant
+            if name in self.expansions:
+                h = last(h, constant, gate=False, fast=self.fast, dtype=self.dtype)
+                last, over = self.expansions[name], ()
+            h = last(
                 h,
-                constant,
+                over,
                 relu=fused,
-                keep=rectified in layers and rectified not in self.taps,
+                keep=rectified in layers and rectified not in tapped,
                 gate=not by_pool,
                 fast=self.fast,
                 dtype=self.dtype,
@@ -127,12 +144,19 @@ class VGG(Backbone):
             features[name] = h
             if relu:
                 h = h if fused else F.relu(h)
-                features[rectified] = self.taps[rectified](h, ()) if rectified in self.taps else h
+                features[rectified] = self.taps[rectified](h, ()) if rectified in tapped else h
             if pool:
                 h = features[behind] = self._pool(h, behind, constant, rectified=by_pool)
             for unread in [each for each in features if each not in layers]:
                 del features[unread]
         return {name: features[name] for name in layers}
+
+    def tap(self, layer: str) -> Tensor | None:
+        """See `Backbone.tap`."""
+        if layer not in self.taps:
+            return None
+        matrix = self.taps[layer].get_parameter("weight").flatten(1)
+        return matrix.detach()
 
     @property
     def dtype(self) -> torch.dtype:

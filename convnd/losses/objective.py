@@ -43,6 +43,20 @@ class Objective:
         self.precision.apply(backbone)
         names = dict.fromkeys(term.loss.layer for term in terms if term.loss.layer != INPUT)
         self.layers = tuple(names)
+        # What every term at a layer takes from before its tap need not be mapped at all.
+        self.untapped = tuple(
+            name
+            for name in self.layers
+            if any(
+                getattr(term.loss, "untapped", False) for term in terms if term.loss.layer == name
+            )
+        )
+        for term in terms:
+            if term.loss.layer in self.untapped and not getattr(term.loss, "untapped", False):
+                raise UsageError(
+                    f"Objective: expected all terms of {term.loss.layer} before or all behind its "
+                    f"tap, got {term.name} behind it; build the others without a tap"
+                )
         self.overlaps: dict[str, int] = {}
         for term in terms:
             layer, overlap = term.loss.layer, term.loss.overlap
@@ -54,7 +68,11 @@ class Objective:
         Args:
             x: ``(1, C, *S)``, float32.
         """
-        features = self.backbone(self.precision.layout(x), self.layers) if self.layers else {}
+        features = (
+            self.backbone(self.precision.layout(x), self.layers, untapped=self.untapped)
+            if self.layers
+            else {}
+        )
         return {**features, INPUT: x}
 
     def sums(

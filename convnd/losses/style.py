@@ -6,7 +6,15 @@ from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
 from convnd.losses.base import Window, check_normalization, own_extent
-from convnd.stats import STATISTICS, Sums, adds_up, overlap_of, tile_sums
+from convnd.stats import (
+    STATISTICS,
+    Statistic,
+    Sums,
+    TappedStatistic,
+    adds_up,
+    overlap_of,
+    tile_sums,
+)
 
 __all__ = ["StyleLoss"]
 
@@ -37,6 +45,9 @@ class StyleLoss:
         layer: the layer they come from.
         statistic: one of `convnd.stats.STATISTICS`.
         normalization: one of `NORMALIZATIONS`.
+        tap: the features come before this linear map ``(C', C)``, see
+            `convnd.backbones.Backbone.tap`, and the target is of what comes behind it; for
+            statistics that are `convnd.stats.Mappable`.
 
     Raises:
         UnknownNameError: no such statistic or normalization.
@@ -56,12 +67,16 @@ class StyleLoss:
         layer: str,
         statistic: str = "gram",
         normalization: str = "balanced",
+        tap: Tensor | None = None,
     ) -> None:
         self.layer = layer
+        self.untapped = tap is not None
         self.linear = False
         self.normalization = check_normalization(normalization)
-        self.statistic = STATISTICS[statistic]
+        self.statistic: Statistic = STATISTICS[statistic]
         self.overlap = overlap_of(self.statistic)
+        if tap is not None:
+            self.statistic = TappedStatistic(self.statistic, tap)
         if statistic != "gram" and normalization in ("notes", "gatys"):
             raise UsageError(
                 f"StyleLoss: expected the statistic gram with normalization {normalization}, "

@@ -145,18 +145,17 @@ def sharded_sums(
     features: Features,
     x: Tensor,
     tiling: Tiling,
-    layers: Sequence[str],
-    statistic: Statistic,
+    statistics: Mapping[str, Statistic],
     group: Group,
 ) -> dict[str, Sums]:
     """`tiled_sums` of a whole field that every process has, each doing its share of the tiles."""
     shards = Shards(x.shape[2:], group)
     tiles = _tiles(tiling, shards)
     found = group.attempt(
-        lambda: tiled_sums(features, x, tiling, layers, statistic, tiles=tiles) if tiles else {}
+        lambda: tiled_sums(features, x, tiling, statistics, tiles=tiles) if tiles else {}
     )
-    totals = add_sums(group, [*found.values()], x.device, len(layers))
-    return dict(zip(layers, totals, strict=True))
+    totals = add_sums(group, [*found.values()], x.device, len(statistics))
+    return dict(zip(statistics, totals, strict=True))
 
 
 _AXES = 8  # of a statistic's total, at most

@@ -214,34 +214,35 @@ def tiled_sums(
     features: Features,
     x: Tensor,
     tiling: Tiling,
-    layers: Sequence[str],
-    statistic: Statistic,
+    statistics: Mapping[str, Statistic],
     *,
     tiles: Sequence[Tile] | None = None,
 ) -> dict[str, Sums]:
-    """A statistic of every layer, tile by tile.
+    """Statistics of layers, tile by tile.
 
     Args:
         features: of a crop, by layer.
         x: ``(B, C, *S)``.
-        tiling: of ``x``, with the statistic's overlap in every layer.
-        layers: the layers asked for.
-        statistic: what is summed.
+        tiling: of ``x``, with the statistics' overlaps in their layers.
+        statistics: for every layer asked for, what is summed.
         tiles: those that are summed over, at least one; None is all.
 
     Raises:
         UsageError: there are several tiles and the statistic does not add up over them.
     """
-    if len(tiling) > 1 and not adds_up(statistic):
-        raise _not_additive(type(statistic).__name__)
+    for statistic in statistics.values():
+        if len(tiling) > 1 and not adds_up(statistic):
+            raise _not_additive(type(statistic).__name__)
     totals: list[Sums] | None = None
     with torch.no_grad():
         for tile, found in crops(features, x, tiling if tiles is None else tiles):
-            owned = {name: own_extent(found[name], tile.windows[name]) for name in layers}
-            each = [tile_sums(statistic, found[name], owned[name]) for name in layers]
+            each = [
+                tile_sums(statistic, found[name], own_extent(found[name], tile.windows[name]))
+                for name, statistic in statistics.items()
+            ]
             totals = _add(totals, each)
     assert totals is not None
-    return dict(zip(layers, totals, strict=True))
+    return dict(zip(statistics, totals, strict=True))
 
 
 def tiled_features(

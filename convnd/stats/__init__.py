@@ -23,6 +23,7 @@ from convnd.stats.moments import (
     DistributionStatistic,
     MomentStatistic,
 )
+from convnd.stats.tapped import Mappable, TappedStatistic
 
 __all__ = [
     "STATISTICS",
@@ -30,11 +31,13 @@ __all__ = [
     "CovarianceStatistic",
     "DistributionStatistic",
     "GramStatistic",
+    "Mappable",
     "MomentStatistic",
     "OverlapStatistic",
     "SpectrumStatistic",
     "Statistic",
     "Sums",
+    "TappedStatistic",
     "adds_up",
     "blend",
     "footprint_of",

@@ -55,6 +55,12 @@ class CovarianceStatistic:
         total = torch.cat([gram_matrix(features), values.sum(2, keepdim=True)], 2)
         return Sums(total, math.prod(features.shape[2:]))
 
+    def mapped(self, sums: Sums, matrix: Tensor) -> Sums:
+        r"""Of :math:`W a`: :math:`W G W^T` and :math:`W \sum a`."""
+        matrix = matrix.to(sums.total.dtype)
+        products, total = sums.total.tensor_split([-1], 2)
+        return Sums(torch.cat([matrix @ products @ matrix.mT, matrix @ total], 2), sums.count)
+
     def summary(self, sums: Sums) -> Tensor:
         """Covariance, and the mean in a last column ``(B, C, C + 1)``."""
         products, mean = (sums.total / sums.count).tensor_split([-1], 2)

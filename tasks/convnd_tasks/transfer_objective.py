@@ -5,7 +5,7 @@ Targets are computed whole, in tiles, or by several processes; the objective doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ from convnd.optimize import (
     tiled_sums,
 )
 from convnd.shapes import Tiling
-from convnd.stats import STATISTICS, Sums, blend, overlap_of
+from convnd.stats import STATISTICS, Mappable, Sums, TappedStatistic, blend, overlap_of
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 
@@ -143,6 +143,7 @@ class TransferObjective:
         """
         options = self.options
         weights = options.blend or (1.0,) * len(styles)
+        taps = self._taps()
         shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
         terms: list[Term] = []
         if options.style_weight > 0:
@@ -159,6 +160,7 @@ class TransferObjective:
                         layer=name,
                         statistic=options.statistic,
                         normalization=options.normalization,
+                        tap=taps.get(name),
                     ),
                 )
                 for name, share in zip(options.style_layers, shares, strict=True)
@@ -207,20 +209,36 @@ class TransferObjective:
         group: Group | None,
     ) -> dict[str, Sums]:
         layers = self.options.style_layers
+        taps = self._taps()
         statistic = STATISTICS[self.options.statistic]
         overlaps = dict.fromkeys(layers, overlap_of(statistic))
+        statistics = {
+            name: TappedStatistic(statistic, taps[name]) if name in taps else statistic
+            for name in layers
+        }
+        features = self._features(layers, untapped=taps)
 
         def sums(style: Tensor) -> dict[str, Sums]:
             def work(tiling: Tiling) -> dict[str, Sums]:
                 if group is not None:
-                    features = self._features(layers)
-                    return sharded_sums(features, style, tiling, layers, statistic, group)
-                return tiled_sums(self._features(layers), style, tiling, layers, statistic)
+                    return sharded_sums(features, style, tiling, statistics, group)
+                return tiled_sums(features, style, tiling, statistics)
 
             return tiler.attempt(work, self.backbone, layers, style.shape[2:], overlaps)
 
         each = [sums(style) for style in styles]
         return {name: blend([found[name] for found in each], weights) for name in layers}
+
+    def _taps(self) -> dict[str, Tensor]:
+        """Taps of the style's layers that its statistic can do without, see `Backbone.tap`."""
+        options = self.options
+        if not isinstance(STATISTICS[options.statistic], Mappable):
+            return {}
+        content = options.content_layers if options.content_weight > 0 else ()
+        found = {
+            name: self.backbone.tap(name) for name in options.style_layers if name not in content
+        }
+        return {name: tap for name, tap in found.items() if tap is not None}
 
     def _facts(self, styles: Sequence[Tensor], weights: Sequence[float]) -> list[Term]:
         """Terms on the values themselves, one for each statistic asked for."""
@@ -240,10 +258,12 @@ class TransferObjective:
             for name in options.facts
         ]
 
-    def _features(self, layers: Sequence[str]) -> Callable[[Tensor], Mapping[str, Tensor]]:
+    def _features(
+        self, layers: Sequence[str], *, untapped: Collection[str] = ()
+    ) -> Callable[[Tensor], Mapping[str, Tensor]]:
         def features(values: Tensor) -> Mapping[str, Tensor]:
             found: dict[str, Tensor] = self.backbone(
-                self.precision.layout(values.to(self.device)), layers
+                self.precision.layout(values.to(self.device)), layers, untapped=untapped
             )
             return found
 

@@ -1,0 +1,98 @@
+"""How the student of the distillation moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from distill_networks import TAPS, Student, parts
+from torch import Tensor
+
+
+class WhitenedAdam:
+    """Adam on weights as they act on uncorrelated channels.
+
+    The activations that a layer reads are positive and much alike, so a step of plain Adam moves
+    its outputs mostly along one direction, their mean. With ``A`` the second moments of the
+    channels that a convolution reads, Adam works on ``V`` in ``W = W0 + V A^(-1/2)``, alike for
+    every place in its window.
+
+    Args:
+        student: its convolutions and taps are moved.
+        crops: batches of pictures from which the moments are taken.
+        ridge: added to ``A``, relative to its mean diagonal.
+    """
+
+    def __init__(self, student: Student, crops: Sequence[Tensor], ridge: float = 1e-3) -> None:
+        self.weights: dict[str, Tensor] = {}
+        self.whiteners: dict[str, Tensor] = {}
+        maps = list(crops)
+        for name, layer, pool in student.net.steps():
+            maps = [F.max_pool2d(m, 2) for m in maps] if pool else maps
+            for part, conv in parts(name, layer):
+                self.weights[part] = conv.weight
+                self.whiteners[part] = _whitener(maps, ridge)
+                if conv.bias is not None:
+                    self.weights[f"{part}.bias"] = conv.bias
+                maps = [conv(m) for m in maps]
+            maps = [F.relu(m) for m in maps]
+            tap = name.replace("conv", "relu")
+            if tap in TAPS:
+                self.weights[tap] = student.taps[tap]
+                self.whiteners[tap] = _whitener(maps, ridge)
+        self.moves = {name: torch.zeros_like(w) for name, w in self.weights.items()}
+        self.begun = {name: w.detach().clone() for name, w in self.weights.items()}
+        # n inputs that change by one step each move an output by sqrt(n) steps.
+        self.adam = torch.optim.Adam(
+            [
+                {"params": [move], "share": math.sqrt(300 / max(300, move[0].numel()))}
+                for move in self.moves.values()
+            ],
+            betas=(0.9, 0.99),
+        )
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step with the gradients that the student's parameters hold."""
+        for group in self.adam.param_groups:
+            group["lr"] = rate * group["share"]
+        for name, move in self.moves.items():
+            gradient = self.weights[name].grad
+            assert gradient is not None
+            move.grad = self._whitened(name, gradient)
+        self.adam.step()
+        for name, move in self.moves.items():
+            self.weights[name].copy_(self.begun[name] + self._whitened(name, move))
+
+    def _whitened(self, name: str, value: Tensor) -> Tensor:
+        white = self.whiteners.get(name)
+        if white is None:
+            return value
+        whitened: Tensor = torch.tensordot(value, white, ([1], [0])).movedim(-1, 1)
+        return whitened
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        kept = {"whiteners": self.whiteners, "begun": self.begun, "adam": self.adam.state_dict()}
+        return kept | {"moves": self.moves}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.whiteners, self.begun = state["whiteners"], state["begun"]
+        for name, move in self.moves.items():
+            move.copy_(state["moves"][name])
+        self.adam.load_state_dict(state["adam"])
+
+
+def _whitener(maps: Sequence[Tensor], ridge: float) -> Tensor:
+    """The inverse square root of the channels' second moments (C, C)."""
+    rows = torch.cat([m.permute(0, 2, 3, 1).flatten(0, 2) for m in maps])
+    moment = (rows.T @ rows / len(rows)).double()
+    values, vectors = torch.linalg.eigh(moment)
+    values = values.clamp_min(0) + ridge * moment.diagonal().mean()
+    white: Tensor = ((vectors * values.rsqrt()) @ vectors.T).float()
+    return white

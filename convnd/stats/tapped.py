@@ -1,0 +1,66 @@
+"""Statistics of features behind a linear map, from the features before it."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from convnd.errors import UsageError
+from convnd.stats.base import Statistic, Sums
+
+__all__ = ["Mappable", "TappedStatistic"]
+
+
+@runtime_checkable
+class Mappable(Protocol):
+    """A statistic whose sums follow a linear map of the channels."""
+
+    def mapped(self, sums: Sums, matrix: Tensor) -> Sums:
+        """The sums of ``matrix @ a`` from those of ``a``.
+
+        Args:
+            sums: of ``a`` with ``C`` channels.
+            matrix: ``(C', C)``.
+        """
+        ...
+
+
+class TappedStatistic:
+    r"""A statistic of :math:`W a`, from :math:`a`.
+
+    The map of all positions costs ``C' C`` products for each of them and memory for its result;
+    that of the sums, for instance :math:`G(W a) = W G(a) W^T`, costs next to nothing.
+
+    Args:
+        statistic: one that is `Mappable`.
+        matrix: ``W``, ``(C', C)``.
+
+    Raises:
+        UsageError: it is not.
+
+    >>> import torch
+    >>> from convnd.stats import STATISTICS
+    >>> tapped = TappedStatistic(STATISTICS["gram"], torch.tensor([[1.0, 1.0]]))
+    >>> tapped.sums(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])).total  # 1² + 3²
+    tensor([[[10.]]])
+    """
+
+    def __init__(self, statistic: Statistic, matrix: Tensor) -> None:
+        if not isinstance(statistic, Mappable):
+            raise UsageError(
+                "TappedStatistic: expected one that follows a map of the channels, got "
+                f"{type(statistic).__name__}; map the features"
+            )
+        self._statistic: Statistic = statistic
+        self._mappable: Mappable = statistic
+        self._matrix = matrix.detach()
+        self.additive = statistic.additive
+
+    def sums(self, features: Tensor) -> Sums:
+        """Sums of the mapped features."""
+        return self._mappable.mapped(self._statistic.sums(features), self._matrix)
+
+    def summary(self, sums: Sums) -> Tensor:
+        """As the statistic has it."""
+        return self._statistic.summary(sums)
