@@ -50,9 +50,9 @@ Found = dict[str, Tensor]
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 # Two and four processes do what is particular to them: halves, and more of them than positions.
 SIZES = {
-    2: ((131,), (37, 45)),
+    2: ((131,),),
     3: ((131,), (37, 45), (9, 1, 70), (21, 18, 17), (5,)),
-    4: ((37, 45), (5,)),
+    4: ((5,),),
 }
 TRANSFERS = {
     2: [((300,), "lbfgs"), ((50, 70), "adam")],
