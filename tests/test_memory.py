@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from convnd_tasks.memory import Budget
@@ -9,6 +11,7 @@ from convnd_tasks.options import StyleOptions, parse_memory
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import ResourceError, UsageError
+from convnd.stats import STATISTICS
 
 QUICK = StyleOptions(
     backbone="compact", precision="float32", steps=3, scales=2, size=0, smoothness=0.1
@@ -37,6 +40,34 @@ def test_tiles_change_nothing(size: tuple[int, ...]) -> None:
     tiled = transferred(replaced(tile="32"), size, said)
     assert "tiles of 32" in said[0]
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(700,), (60, 90)])
+def test_statistics_that_look_further_work_in_tiles(
+    size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("lags", "overlap"):
+        monkeypatch.setattr(STATISTICS["autocorrelation"], name, 3)
+    look = {"statistic": "autocorrelation", "facts": ("autocorrelation",), "scales": 1}
+    said: list[str] = []
+    tiled = transferred(replaced(tile="64", **look), size, said)
+    assert "tiles of 64" in said[0]
+    whole = transferred(replaced(tile="off", **look), size, said)
+    torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_say_what_they_take() -> None:
+    transfer = StyleTransfer(QUICK, spatial_dims=2, in_channels=3)
+    free = {}
+    for name in ("gram", "spectrum"):
+        options = replaced(statistic=name, tile="off")
+        budget = Budget(options, transfer.backbone, torch.device("cpu"), 1)
+        budget.free = 2**28
+        with pytest.raises(ResourceError, match="a job of about") as caught:
+            budget.check((1024, 1024), [])
+        free[name] = float(re.findall(r"about ([\d.]+) GiB", str(caught.value))[0])
+    # Measured: transforms in float64 take about 40 bytes a value, twice in two axes.
+    assert free["spectrum"] > 3 * free["gram"]
 
 
 def test_content_that_is_made_again_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

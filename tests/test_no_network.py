@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,6 +52,23 @@ def test_no_command_uses_it_unasked(run: Run, no_network: list[str], command: li
     assert not no_network
     assert code == 0, err
     assert out
+
+
+def test_nor_does_one_with_files(
+    run: Run, no_network: list[str], rng: np.random.Generator, tmp_path: Any
+) -> None:
+    for name in ("scan.nii", "other.nii"):
+        image = nib.Nifti1Image(rng.normal(size=(18, 17, 16)).astype(np.float32), np.eye(4))
+        nib.save(image, tmp_path / name)
+    for command in (
+        ["stylize-volume", "scan.nii", "--style", "other.nii", "-o", "a.nii.gz", "--steps", "1"],
+        ["rerun", "a.nii.gz", "-o", "b.nii.gz"],
+        ["evaluate", "scan.nii", "b.nii.gz", "--style", "other.nii"],
+    ):
+        code, out, err = run(*command)
+        assert not no_network
+        assert code == 0, err
+        assert out
 
 
 def test_a_download_that_was_asked_for_does(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+import convnd.io
 
 ROOT = Path(__file__).parent
 COMMAND = (
@@ -81,4 +84,6 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path
     assert [bool(out) or "convnd:" in err for out, err in outputs] == [True, False, False]
     assert outputs[0][0].startswith("stopped early, kept: out.npy")
     assert np.isfinite(np.load(tmp_path / "out.npy")).all()
+    record = convnd.io.read_record(tmp_path / "out.npy")
+    assert json.loads(record["convnd:versions"])["processes"] == "3"
     assert kept.exists()

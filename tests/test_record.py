@@ -15,7 +15,11 @@ from convnd.errors import InputFileError, OutputExistsError
 from convnd.grid import Grid
 from convnd.io.formats import FORMATS
 
-RECORD = {"Software": "convnd 9", "convnd:inputs": '[{"name": "ü: 名; \\"x\\"", "sha256": "ab"}]'}
+RECORD = {
+    "Software": "convnd 9",
+    "convnd:inputs": '[{"name": "ü: 名; \\"x\\"", "sha256": "ab"}]',
+    "convnd:blend": "",
+}
 WRITTEN = sorted(suffix for each in FORMATS for suffix in FORMATS[each].suffixes
                  if FORMATS[each].write is not None)  # fmt: skip
 
@@ -75,3 +79,26 @@ def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path):
         assert convnd.io.digest(path) == before
     with pytest.raises(InputFileError, match="expected a file that can be read to its end"):
         convnd.io.digest(tmp_path / "none")
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_result_without_a_record_leaves_none_of_an_earlier_one(tmp_path, mine):
+    side = tmp_path / "a.csv.json"
+    convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), record=RECORD)
+    if not mine:
+        side.write_text(json.dumps({"mine": "yes"}))
+    convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), overwrite=True)
+    assert side.exists() != mine  # the owner's own file is left alone
+
+
+def test_a_file_in_the_record_s_place_is_found_before_any_work(tmp_path):
+    for name in ("a.csv", "a.gif", "a.png"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    convnd.io.check_output(tmp_path / "a.csv")
+    convnd.io.check_output(tmp_path / "a.png", record=True)  # which holds its record itself
+    with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
+        convnd.io.check_output(tmp_path / "a.csv", record=True)
+    WHOLE["a.mp4"](tmp_path / "a.mp4", np.random.default_rng(1))
+    clip = convnd.io.open_clip(tmp_path / "a.mp4")
+    with pytest.raises(OutputExistsError, match=r"a.gif.json: expected a record of an earlier"):
+        convnd.io.check_clip_output(tmp_path / "a.gif", clip.info, record=True)

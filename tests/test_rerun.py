@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import signal
@@ -12,10 +13,13 @@ import nibabel as nib
 import numpy as np
 import pyedflib
 import pytest
+import torch
+from convnd_tasks.record import is_made
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
 
 import convnd.io
+from convnd.errors import OutputExistsError
 
 FAST = ["--backbone", "compact", "--steps", "2"]
 LAYERS = ["--style-layers", "relu1_1", "--content-layers", "relu1_1"]
@@ -23,6 +27,10 @@ LAYERS = ["--style-layers", "relu1_1", "--content-layers", "relu1_1"]
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def same(one: Path, other: Path) -> bool:
+    return convnd.io.digest(one, named=False) == convnd.io.digest(other, named=False)
 
 
 @pytest.fixture
@@ -50,6 +58,7 @@ CASES = {
               "--blend", "1,3", *FAST],
     "ecg.edf": ["stylize", "inputs/ecg.csv", "-o", "ecg.edf", "--rate", "100", "--facts", "none",
                 *FAST, *LAYERS],
+    "r.hea": ["stylize", "inputs/ecg.csv", "-o", "r.hea", "--rate", "100", *FAST, *LAYERS],
     "v.nii.gz": ["stylize-volume", "inputs/scan.nii", "--style", "inputs/other.nii.gz", "--style",
                  "waves", "--mask", "inputs/mask.nii", "--dtype", "input", "--window", "-50,900",
                  "--no-montage", "-o", "v.nii.gz", "--steps", "2"],
@@ -77,7 +86,12 @@ def test_a_result_is_made_again(run, tmp_path, inputs, name):
     assert code == 0, err
     assert "the same bytes as" in out
     stem, dot, rest = name.partition(".")
-    assert sha256(tmp_path / f"{stem}-rerun{dot}{rest}") == sha256(result)
+    rest = "dat" if rest == "hea" else rest  # its header says its own name
+    again = tmp_path / f"{stem}-rerun{dot}{rest}"
+    assert sha256(again) == sha256(tmp_path / f"{stem}{dot}{rest}")
+    if rest == "dat":
+        again.write_bytes(again.read_bytes()[:-1] + b"!")
+        assert not same(result, again.with_suffix(".hea"))
 
 
 def test_inputs_that_are_missing_or_other_are_refused(run, tmp_path, inputs):
@@ -152,24 +166,120 @@ def test_what_is_there_is_skipped_only_if_it_is_the_same(run, tmp_path, inputs):
     assert "differs in seed" in err
 
 
-def test_a_result_that_was_stopped_is_not_skipped(run, tmp_path, inputs, monkeypatch):
-    from convnd_tasks.style_transfer import StyleTransfer
-
-    whole = StyleTransfer.run
-
-    def stops(self: Any, *given: Any, **named: Any) -> Any:
-        for progress in whole(self, *given, **named):
-            yield progress
-            signal.raise_signal(signal.SIGTERM)
-
+def test_a_result_that_was_stopped_is_not_skipped(run, tmp_path, inputs, stops):
     command = [*CASES["photo_stylized.png"], "--skip-existing"]
-    with monkeypatch.context() as patch:
-        patch.setattr(StyleTransfer, "run", stops)
+    with stops():
         assert run(*command)[0] == 143
     assert (tmp_path / "photo_stylized.png").exists()
     code, _, err = run(*command)
     assert code == 2
-    assert "got one that differs in stopped early" in err
+    assert "got one that was stopped early" in err
+
+
+def test_what_does_not_change_a_result_does_not_count(run, tmp_path, inputs):
+    command = [*CASES["photo_stylized.png"], "--skip-existing"]
+    assert run(*command)[0] == 0
+    torch.set_num_threads(2)
+    try:
+        code, out, err = run(*command, "--tile", "128", "--memory", "64GiB")
+    finally:
+        torch.set_num_threads(1)
+    assert (code, err) == (0, "")
+    assert "made with the same parameters" in out
+    result = tmp_path / "photo_stylized.png"
+    record = convnd.io.read_record(result)
+    told = json.loads(record["convnd:versions"])
+    assert (told["threads"], told["processes"]) == ("1", "1")
+    told["processes"] = "3"
+    assert is_made(result, {**record, "convnd:versions": json.dumps(told)})
+    told["torch"] = "0.1"
+    with pytest.raises(OutputExistsError, match="got one that differs in versions; choose"):
+        is_made(result, {**record, "convnd:versions": json.dumps(told)})
+
+
+@pytest.mark.parametrize("case", ["photo_stylized.png", "v.nii.gz"])
+def test_what_has_no_record_is_not_skipped(run, tmp_path, inputs, case):
+    code, _, err = run(*CASES[case], "--skip-existing", "--no-metadata")
+    assert code == 2
+    assert "--skip-existing: expected results with a record of how they were made" in err
+    assert not (tmp_path / case).exists()
+    assert run(*CASES[case], "--no-metadata")[0] == 0
+    code, _, err = run(*CASES[case], "--skip-existing")
+    assert code == 2
+    assert "got one without a record of how it was made; choose" in err
+
+
+@pytest.fixture
+def stops(monkeypatch):
+    """A context in which a transfer is sent a signal at each of its steps."""
+
+    @contextlib.contextmanager
+    def stopping():
+        from convnd_tasks.style_transfer import StyleTransfer
+
+        whole = StyleTransfer.run
+
+        def stops(self: Any, *given: Any, **named: Any) -> Any:
+            for progress in whole(self, *given, **named):
+                if progress.step == 1:
+                    signal.raise_signal(signal.SIGTERM)
+                yield progress
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StyleTransfer, "run", stops)
+            yield
+
+    return stopping
+
+
+def test_a_folder_that_was_stopped_goes_on(run, tmp_path, inputs, stops):
+    (tmp_path / "in").mkdir()
+    (inputs / "photo.png").rename(tmp_path / "in" / "a.png")
+    (inputs / "start.png").rename(tmp_path / "in" / "b.png")
+    command = ["stylize", "in", "waves", "-o", "out", "--size", "20", *FAST, "--scales", "1",
+               "--checkpoint-every", "1", "--skip-existing"]  # fmt: skip
+    (tmp_path / "in" / "b.png").rename(tmp_path / "b.png")
+    assert run(*command)[0] == 0
+    (tmp_path / "b.png").rename(tmp_path / "in" / "b.png")
+    with stops():
+        code, out, _ = run(*command)
+    assert code == 143
+    assert "a_stylized.png  is there" in out
+    assert (tmp_path / "out" / "b_stylized.png.checkpoint").exists()
+    assert run(*command)[0] == 1  # what was stopped is no result
+    code, out, err = run(*command, "--resume")
+    assert code == 0, err
+    assert "a_stylized.png  is there" in out
+    assert "out/b_stylized.png  20x17, 2 steps" in out
+    assert not (tmp_path / "out" / "b_stylized.png.checkpoint").exists()
+    assert "convnd:stopped" not in convnd.io.read_record(tmp_path / "out" / "b_stylized.png")
+
+
+def test_pictures_and_reports_come_and_go_with_their_result(run, tmp_path, inputs, stops):
+    beside = ["--report", "r.html", "--paper", "p.png"]
+    command = [*CASES["r.hea"], "--scales", "1", *beside, "--checkpoint-every", "1",
+               "--skip-existing", "--resume"]  # fmt: skip
+    paths = [tmp_path / name for name in ("r.html", "p.png")]
+    paths[0].write_text("mine")
+    code, _, err = run(*command)
+    assert code == 2
+    assert "r.html: expected" in err
+    assert not list(tmp_path.glob("r.*a*"))  # found before any work
+    paths[0].unlink()
+    with stops():
+        assert run(*command)[0] == 143
+    before = [path.read_bytes() for path in paths]
+    code, out, err = run(*command)
+    assert code == 0, err
+    assert out.splitlines()[1:] == ["p.png  on ECG paper", "r.html"]
+    assert all(path.read_bytes() != data for path, data in zip(paths, before, strict=True))
+    code, out, err = run(*command)
+    assert (code, out) == (0, "r.hea  is there, made with the same parameters\n")
+    assert "not made" not in err
+    paths[1].unlink()
+    code, out, err = run(*command)
+    assert code == 0
+    assert err.endswith("p.png  is not made, for it comes with the result\n")
 
 
 @pytest.mark.filterwarnings("ignore")

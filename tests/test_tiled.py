@@ -271,6 +271,40 @@ def test_statistics_that_look_further_than_their_tile(
     assert_equal(Objective(net, terms), x, Tiler(tile=tile), 1e-8, pieces)
 
 
+@pytest.mark.parametrize(
+    ("size", "tile", "pieces"), [((133,), 16, 9), ((133, 20), 16, 18), ((5, 90), 16, 6)]
+)
+@pytest.mark.parametrize("statistic", ["autocorrelation", "spectrum"])
+def test_features_that_look_further_than_their_tile(
+    statistic: str, size: tuple[int, ...], tile: int, pieces: int, generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Last tiles of one position or none in the deep layer, in the target and in the result."""
+    monkeypatch.setattr(STATISTICS[statistic], "lags", 3)  # or every tile would see everything
+    monkeypatch.setattr(STATISTICS[statistic], "overlap", 3)
+    plan = VGG19.until(LAYERS)
+    narrow = type(plan)(widths=tuple(tuple(2 for _ in block) for block in plan.widths))
+    net = VGG(narrow, spatial_dims=len(size), in_channels=1, generator=generator).double()
+    x, style = torch.rand((2, 1, 1, *size), generator=generator, dtype=torch.float64)
+    tiling = Tiler(tile=tile).tiling(net, LAYERS, size, dict.fromkeys(LAYERS, 3))
+    with torch.no_grad():
+        whole = {
+            name: STATISTICS[statistic].sums(each) for name, each in net(style, LAYERS).items()
+        }
+    asked = dict.fromkeys(LAYERS, STATISTICS[statistic])
+    targets = tiled_sums(lambda x: net(x, LAYERS), style, tiling, asked)
+    for name in LAYERS:
+        assert targets[name].count == whole[name].count
+        torch.testing.assert_close(targets[name].total, whole[name].total, rtol=1e-9, atol=1e-9)
+    terms = [
+        Term("style", 1.0, StyleLoss(targets[name], layer=name, statistic=statistic))
+        for name in LAYERS
+    ]
+    precision = Precision(torch.float64)
+    objective = Objective(net, terms, precision=precision)
+    assert_equal(objective, x, Tiler(tile=tile), 1e-8, pieces)
+
+
 def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> None:
     net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
     loss = Difference(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))

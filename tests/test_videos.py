@@ -211,6 +211,9 @@ def test_command(run: Run, tmp_path: Path) -> None:
     code, _, err = run("stylize-video", "film.mp4", "cells", *FAST)
     assert code == 2
     assert "expected a new file" in err
+    code, _, err = run("stylize", "film.mp4", "cells", "-o", "b.mkv", "--shard", "1/2")
+    assert code == 2
+    assert "--shard and --start FILE, got one of them" in err
     assert (
         run("stylize", "--dim", "3", "film.mp4", "cells", "-o", "b.mkv", "--steps", "2", "-q")[0]
         == 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
@@ -19,6 +20,7 @@ import convnd.io
 from convnd.backbones import VGG, VGG19, Precision
 from convnd.errors import UsageError
 from convnd.grid import Grid
+from convnd.optimize import HISTORY, Group
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--steps", "2", "-q")
@@ -182,6 +184,26 @@ def test_styles_and_masks_that_do_not_fit(run, scan, style, tmp_path, rng):
     assert (code, "--window: expected auto, lung" in err) == (2, True)
     code, _, err = run("stylize-volume", scan, "--style", "nothing", *QUICK)
     assert (code, "sharp" in err) == (2, True)
+
+
+def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path, monkeypatch):
+    before = sorted(tmp_path.iterdir())
+    command = ("stylize-volume", scan, "--style", style, *QUICK)
+    code, _, err = run(*command, "--report", "r.pdf")
+    assert (code, "report: expected a name ending in .html" in err) == (2, True)
+    code, _, err = run(*command, "--statistic", "spectrum")
+    assert (code, "expected one that adds up over slices, such as gram" in err) == (2, True)
+    # Each of several processes on a machine holds all of the volume.
+    voxels = 20 * 18 * 17
+    needed = voxels * (8 * HISTORY + 48) + 2**30
+    free = psutil.virtual_memory()._replace(available=3 * needed - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(Group, "here", 3)
+    code, _, err = run(*command)
+    assert (code, "which is free for each of 3 processes" in err) == (4, True)
+    assert sorted(tmp_path.iterdir()) == before
+    monkeypatch.setattr(Group, "here", 2)
+    assert run(*command, "--no-montage")[0] == 0
 
 
 def test_windows():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import stat
@@ -23,7 +24,7 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.io.atomic import atomic_path, check_target, reason
-from convnd.io.record import check_beside, read_beside, write_beside
+from convnd.io.record import check_beside, drop_beside, read_beside, write_beside
 from convnd.registry import Registry
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = [
     "read",
     "read_record",
     "register",
+    "rehearse",
     "spatial_dims",
     "suffixes",
     "write",
@@ -202,15 +204,19 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, str]:
     return {key: value for key, value in held.items() if ours(key, value)}
 
 
-def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def check_output(
+    path: str | os.PathLike[str], *, overwrite: bool = False, record: bool = False
+) -> None:
     """Prove, before any work, that a result can be written here.
 
     Args:
         path: the output to be; its suffix selects the format.
         overwrite: whether an existing file may be replaced.
+        record: whether a record will be kept with it.
 
     Raises:
-        OutputExistsError: it exists and ``overwrite`` is false.
+        OutputExistsError: it exists and ``overwrite`` is false, or another file lies where its
+            record is to go.
         UsageError: no format is written under its suffix.
         OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
             folder or a device.
@@ -219,6 +225,25 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     check_target(path, overwrite=overwrite)
     for suffix in entry.companions:
         check_target(Path(path).with_suffix(suffix), overwrite=overwrite)
+    if record and entry.record is None:
+        check_beside(Path(path))
+
+
+def rehearse(path: str | os.PathLike[str], grid: Grid) -> None:
+    """Prove, before any work, that a format holds such data: a corner is written and thrown away.
+
+    Args:
+        path: the output to be; nothing appears there.
+        grid: of the result's kind; its values do not matter.
+
+    Raises:
+        ConvndError: see `write`.
+    """
+    corner = grid.values
+    for axis in range(2, corner.ndim):
+        corner = corner.narrow(axis, 0, min(2, corner.shape[axis]))
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / Path(path).name, dataclasses.replace(grid, values=corner.nan_to_num()))
 
 
 def write(
@@ -266,6 +291,8 @@ def write(
             writer(temporary, grid, record=kept, quality=quality)
         if aside:
             write_beside(Path(path), kept)
+        elif entry.record is None:
+            drop_beside(Path(path))
         return
     check_output(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

@@ -9,13 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError
 from convnd.io.atomic import atomic_path, reason
 
-__all__ = ["check_beside", "digest", "ours", "parse", "read_beside", "side_path", "write_beside"]
+__all__ = [
+    "check_beside",
+    "digest",
+    "drop_beside",
+    "ours",
+    "parse",
+    "read_beside",
+    "side_path",
+    "write_beside",
+]
 
 _PREFIX = "convnd:"
 _LARGEST = 2**20
@@ -73,6 +83,12 @@ def write_beside(path: Path, record: Mapping[str, str]) -> None:
         temporary.write_text(json.dumps(dict(record), indent=1) + "\n", encoding="ascii")
 
 
+def drop_beside(path: Path) -> None:
+    """Remove the record of a file that was replaced by one without; what is not ours stays."""
+    if any(ours(*pair) for pair in read_beside(path).items()):
+        side_path(path).unlink(missing_ok=True)
+
+
 def read_beside(path: Path) -> dict[str, str]:
     """The record beside a file; nothing if there is none."""
     try:
@@ -82,11 +98,16 @@ def read_beside(path: Path) -> dict[str, str]:
         return {}
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, *, named: bool = True) -> str:
     """The sha256 of an input, hexadecimal: of a file, or of all that belongs to it.
 
     Of a folder, every file in it counts, with its name; of a WFDB header, every file beside it that
     it names, and the annotations.
+
+    Args:
+        path: the input, or a result.
+        named: whether a WFDB record's own name counts, which stands in its header and is that of
+            its files.
 
     Raises:
         InputFileError: something of it cannot be read.
@@ -100,7 +121,11 @@ def digest(path: Path) -> str:
             return _sha256(path)
         found = hashlib.sha256()
         for part in parts:
-            found.update(f"{part.name}\0{_sha256(part)}\n".encode("utf-8", "surrogateescape"))
+            name, hashed = part.name, _sha256(part)
+            if not named and path.is_file():
+                name = name.removeprefix(path.stem)
+                hashed = _unnamed_sha256(part, path.stem) if part == path else hashed
+            found.update(f"{name}\0{hashed}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise InputFileError(
             f"read {path}: expected a file that can be read to its end, got '{reason(error)}'; "
@@ -112,6 +137,13 @@ def digest(path: Path) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unnamed_sha256(header: Path, stem: str) -> str:
+    # Lines begin with the record's name, or that of a file of its signals.
+    lines = header.read_bytes().split(b"\n")
+    own = os.fsencode(stem)
+    return hashlib.sha256(b"\n".join(line.removeprefix(own) for line in lines)).hexdigest()
 
 
 def _record_parts(path: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import NumericalError, OutputFileError, UsageError
 from convnd.io.atomic import atomic_path, check_target, reason
 from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
-from convnd.io.record import check_beside, write_beside
+from convnd.io.record import check_beside, drop_beside, write_beside
 from convnd.io.video import EXACT, matrix_code, pyav
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ _GIF_PALETTE = (
 
 
 def check_clip_output(
-    path: Path, info: ClipInfo, *, overwrite: bool = False, audio: bool = True
+    path: Path,
+    info: ClipInfo,
+    *,
+    overwrite: bool = False,
+    audio: bool = True,
+    record: bool = False,
 ) -> None:
     """Prove, before any work, that a clip can be written here.
 
@@ -55,16 +60,20 @@ def check_clip_output(
         info: of the clip that it is made from.
         overwrite: whether an existing file may be replaced.
         audio: whether its sound is to be copied.
+        record: whether a record will be kept with it.
 
     Raises:
         UsageError: no clip is written under its suffix, or its container does not hold the sound
             or the shape of the pixels.
-        OutputExistsError: it exists and ``overwrite`` is false.
+        OutputExistsError: it exists and ``overwrite`` is false, or another file lies where its
+            record is to go.
         OutputFileError: its folder takes no new files.
         DependencyError: PyAV is missing.
     """
     kind = _kind(path)
     check_target(path, overwrite=overwrite)
+    if record and kind == "gif":  # which has no place for one
+        check_beside(path)
     if kind == "webm" and info.aspect != 1:  # VP9 has no place for it, nor PyAV the container's
         raise UsageError(
             f"write {path}: expected square pixels for WebM, got {info.aspect}; choose .mp4 or .mkv"
@@ -97,14 +106,14 @@ def write_clip(
     Raises:
         ConvndError: see `check_clip_output` and `encode`; what ``frames`` raises passes unchanged.
     """
-    check_clip_output(path, info, overwrite=overwrite, audio=audio)
-    aside = record and _kind(path) == "gif"  # which has no place for it
-    if aside:
-        check_beside(path)
+    check_clip_output(path, info, overwrite=overwrite, audio=audio, record=bool(record))
     with atomic_path(path, overwrite=overwrite) as temporary:
         count = encode(temporary, info, frames, crf=crf, audio=audio, end=end, record=record)
-    if aside and record:
-        write_beside(path, record)
+    if _kind(path) == "gif":
+        if record:
+            write_beside(path, record)
+        else:
+            drop_beside(path)
     return count
 
 

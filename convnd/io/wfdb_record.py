@@ -105,7 +105,8 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 def _entry(comment: str) -> tuple[str, str]:
     """Key and value of a line of a record."""
-    key, _, value = comment.partition(": ")
+    key, _, value = f"{comment} ".partition(": ")  # the space behind an empty value is lost
+    value = value[:-1]
     with contextlib.suppress(ValueError):
         value = str(json.loads(f'"{value}"'))
     return key, value

@@ -6,7 +6,15 @@ from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
 from convnd.losses.base import Window, check_normalization, own_extent
-from convnd.stats import STATISTICS, AutocorrelationStatistic, Statistic, Sums, TappedStatistic
+from convnd.stats import (
+    STATISTICS,
+    Statistic,
+    Sums,
+    TappedStatistic,
+    adds_up,
+    overlap_of,
+    tile_sums,
+)
 
 __all__ = ["StyleLoss"]
 
@@ -66,7 +74,7 @@ class StyleLoss:
         self.linear = False
         self.normalization = check_normalization(normalization)
         self.statistic: Statistic = STATISTICS[statistic]
-        self.overlap: int = getattr(self.statistic, "overlap", 0)
+        self.overlap = overlap_of(self.statistic)
         if tap is not None:
             self.statistic = TappedStatistic(self.statistic, tap)
         if statistic != "gram" and normalization in ("notes", "gatys"):
@@ -81,13 +89,11 @@ class StyleLoss:
     @property
     def additive(self) -> bool:
         """Whether the statistic adds up over tiles, or does when it looks `overlap` further."""
-        return getattr(self.statistic, "additive", False) or self.overlap > 0
+        return adds_up(self.statistic)
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """The statistic's sums; where the tile lies does not matter, how far it reaches may."""
-        if isinstance(self.statistic, AutocorrelationStatistic):
-            return self.statistic.sums(features, own_extent(features, window))
-        return self.statistic.sums(features)
+        return tile_sums(self.statistic, features, own_extent(features, window))
 
     def value(self, sums: Sums) -> Tensor:
         """The loss, a scalar.

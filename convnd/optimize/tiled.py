@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses import INPUT, Objective, Window, within
+from convnd.losses import INPUT, Objective, Window, own_extent, within
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
-from convnd.optimize.tiler import Tiler, crops, inside
+from convnd.optimize.tiler import WHOLE, Tiler, crops, inside
 from convnd.shapes import Tile, Tiling
-from convnd.stats import Statistic, Sums
+from convnd.stats import Statistic, Sums, adds_up, tile_sums
 
 __all__ = [
     "Forward",
@@ -223,7 +223,7 @@ def tiled_sums(
     Args:
         features: of a crop, by layer.
         x: ``(B, C, *S)``.
-        tiling: of ``x``.
+        tiling: of ``x``, with the statistics' overlaps in their layers.
         statistics: for every layer asked for, what is summed.
         tiles: those that are summed over, at least one; None is all.
 
@@ -231,14 +231,16 @@ def tiled_sums(
         UsageError: there are several tiles and the statistic does not add up over them.
     """
     for statistic in statistics.values():
-        if len(tiling) > 1 and not getattr(statistic, "additive", False):
+        if len(tiling) > 1 and not adds_up(statistic):
             raise _not_additive(type(statistic).__name__)
     totals: list[Sums] | None = None
     with torch.no_grad():
-        for _, found in crops(features, x, tiling if tiles is None else tiles):
-            totals = _add(
-                totals, [statistic.sums(found[name]) for name, statistic in statistics.items()]
-            )
+        for tile, found in crops(features, x, tiling if tiles is None else tiles):
+            each = [
+                tile_sums(statistic, found[name], own_extent(found[name], tile.windows[name]))
+                for name, statistic in statistics.items()
+            ]
+            totals = _add(totals, each)
     assert totals is not None
     return dict(zip(statistics, totals, strict=True))
 
@@ -283,7 +285,7 @@ def _check_additive(objective: Objective) -> None:
 def _not_additive(what: str) -> UsageError:
     return UsageError(
         f"tiles: expected sums that add up over tiles, got {what}, which does not say that its do; "
-        "leave tiles out (--tile off)"
+        + WHOLE
     )
 
 

@@ -15,14 +15,15 @@ from convnd.losses import INPUT, within
 from convnd.nn import PadNd
 from convnd.shapes import ReceptiveField, Tile, Tiling
 
-__all__ = ["Fits", "Tiler", "crops", "inside", "out_of_memory"]
+__all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "out_of_memory"]
 
 Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Whether a crop of an extent can be worked on up to some layers."""
 
 T = TypeVar("T")
 
-_SAYS = "leave tiles out (--tile off)"
+WHOLE = "leave tiles out (--tile off), which takes one process"
+"""Remedy where an input cannot be cut."""
 
 
 class Tiler:
@@ -151,7 +152,7 @@ class Tiler:
         if unknown:
             raise UsageError(
                 f"tiles: expected the receptive field of {unknown[0]}, got none from "
-                f"{type(backbone).__name__}; give it its fields, or {_SAYS}"
+                f"{type(backbone).__name__}; give it its fields, or {WHOLE}"
             )
         fields = {name: backbone.fields[name] for name in named}
         fields[INPUT] = ReceptiveField.identity(len(size))
@@ -187,7 +188,7 @@ class Tiler:
         if "circular" in _padding_modes(backbone):
             raise UsageError(
                 "tiles: expected padding with zeros, reflect or replicate, got circular, which "
-                f"joins the ends of the whole input; {_SAYS}"
+                f"joins the ends of the whole input; {WHOLE}"
             )
         if isinstance(backbone, ModuleBackbone):  # what others wrote is tried out
             for axis in range(backbone.spatial_dims):
@@ -291,7 +292,7 @@ def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
                     raise UsageError(
                         f"tiles: expected features of {name} that depend on no more than their "
                         "receptive field, got others; correct the field, keep to networks "
-                        f"without means over positions, or {_SAYS}"
+                        f"without means over positions, or {WHOLE}"
                     )
 
 

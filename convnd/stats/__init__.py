@@ -6,7 +6,16 @@
 from __future__ import annotations
 
 from convnd.registry import Registry
-from convnd.stats.base import Statistic, Sums, blend
+from convnd.stats.base import (
+    OverlapStatistic,
+    Statistic,
+    Sums,
+    adds_up,
+    blend,
+    footprint_of,
+    overlap_of,
+    tile_sums,
+)
 from convnd.stats.gram import GramStatistic, gram_matrix
 from convnd.stats.lags import AutocorrelationStatistic, SpectrumStatistic
 from convnd.stats.moments import (
@@ -24,12 +33,17 @@ __all__ = [
     "GramStatistic",
     "Mappable",
     "MomentStatistic",
+    "OverlapStatistic",
     "SpectrumStatistic",
     "Statistic",
     "Sums",
     "TappedStatistic",
+    "adds_up",
     "blend",
+    "footprint_of",
     "gram_matrix",
+    "overlap_of",
+    "tile_sums",
 ]
 
 STATISTICS: Registry[Statistic] = Registry("statistic")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
 
-__all__ = ["Statistic", "Sums", "blend"]
+__all__ = [
+    "OverlapStatistic",
+    "Statistic",
+    "Sums",
+    "adds_up",
+    "blend",
+    "footprint_of",
+    "overlap_of",
+    "tile_sums",
+]
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,9 @@ class Statistic(Protocol):
 
     Attributes:
         additive: whether the sums of a grid are those of its tiles added up; what does not say so
-            is evaluated whole only, but for statistics of the values themselves that have an
-            overlap (`convnd.losses.Loss`).
+            is evaluated whole only, unless it is an `OverlapStatistic`.
+
+    A method ``footprint(extent)`` tells of one whose work needs memory, see `footprint_of`.
     """
 
     additive: bool
@@ -57,6 +67,77 @@ class Statistic(Protocol):
     def summary(self, sums: Sums) -> Tensor:
         """The statistic per position ``(B, …)``, which does not depend on the size."""
         ...
+
+
+class OverlapStatistic(Statistic, Protocol):
+    """A statistic that adds up over tiles which look a little beyond their own positions.
+
+    Attributes:
+        overlap: how many positions behind its own a tile has to see along each axis.
+    """
+
+    overlap: int
+
+    def sums(self, features: Tensor, own: Sequence[int] | None = None) -> Sums:
+        """Sums over a tile.
+
+        Args:
+            features: ``(B, C, *S)``.
+            own: extent of the tile's own positions; those behind are only looked at. None: all.
+        """
+        ...
+
+
+def adds_up(statistic: Statistic) -> bool:
+    """Whether a statistic may be summed tile by tile, with the `overlap` that it asks for.
+
+    >>> from convnd.stats import STATISTICS
+    >>> adds_up(STATISTICS["gram"]), adds_up(STATISTICS["spectrum"])
+    (True, True)
+    """
+    return getattr(statistic, "additive", False) or overlap_of(statistic) > 0
+
+
+def overlap_of(statistic: Statistic) -> int:
+    """Positions behind its own that a tile has to see; 0 for most.
+
+    >>> from convnd.stats import STATISTICS
+    >>> overlap_of(STATISTICS["gram"]), overlap_of(STATISTICS["spectrum"])
+    (0, 256)
+    """
+    return getattr(statistic, "overlap", 0)
+
+
+def tile_sums(statistic: Statistic, features: Tensor, own: Sequence[int]) -> Sums:
+    """The part of a field's sums that a tile adds.
+
+    Args:
+        statistic: one that `adds_up`.
+        features: ``(B, C, *S)``, with `overlap_of` more behind the tile's own along each axis
+            where the field has them.
+        own: extent of the tile's own positions.
+    """
+    if overlap_of(statistic):
+        return cast("OverlapStatistic", statistic).sums(features, own)
+    return statistic.sums(features)
+
+
+def footprint_of(statistic: Statistic, extent: Sequence[int]) -> int:
+    """Bytes that the sums of one channel and the way back to it need at their peak, about.
+
+    Args:
+        statistic: what is summed.
+        extent: positions along each axis.
+
+    Returns:
+        0 where the statistic does not tell: it needs little beside the features.
+
+    >>> from convnd.stats import STATISTICS
+    >>> footprint_of(STATISTICS["gram"], (64, 64))
+    0
+    """
+    tells = getattr(statistic, "footprint", None)
+    return 0 if tells is None else int(tells(extent))
 
 
 def blend(parts: Sequence[Sums], weights: Sequence[float]) -> Sums:

@@ -40,8 +40,7 @@ class AutocorrelationStatistic:
     def __init__(self, lags: int = LAGS) -> None:
         self.lags = lags
         self.overlap = lags
-        # It adds up over tiles that look `overlap` positions further; an evaluator that cuts
-        # tiles without looking at `overlap` must not cut these.
+        # It adds up over tiles that look `overlap` positions further, and over no others.
         self.additive = False
 
     def sums(self, features: Tensor, own: Sequence[int] | None = None) -> Sums:
@@ -52,7 +51,7 @@ class AutocorrelationStatistic:
             own: extent of the tile's own positions; those behind are only looked at. None: all.
 
         Returns:
-            Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` axes along which there is anything.
+            Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` spatial axes.
         """
         # Products about a large mean cancel; half precision and float32 would lose small power.
         exact = torch.float32 if features.device.type == "mps" else torch.float64
@@ -60,14 +59,13 @@ class AutocorrelationStatistic:
         extents = tuple(whole.shape[2:]) if own is None else tuple(own)
         mine = _first(whole, extents)
         rows = [mine.flatten(2).sum(2)[:, None]]
-        axes = [axis for axis, extent in enumerate(whole.shape[2:]) if extent > 1] or [0]
-        for axis in axes:
+        for axis in range(len(extents)):
             # Along this axis a pair may reach behind the tile, along the others not.
             reach = list(extents)
             reach[axis] = min(whole.shape[axis + 2], extents[axis] + self.lags)
             others = _first(whole, reach)
             rows.append(self._products(mine.movedim(axis + 2, -1), others.movedim(axis + 2, -1)))
-            across = math.prod(extents) // extents[axis]
+            across = math.prod(extents[:axis]) * math.prod(extents[axis + 1 :])
             pairs = [
                 across * max(0, min(extents[axis], reach[axis] - lag))
                 for lag in range(self.lags + 1)
@@ -77,17 +75,24 @@ class AutocorrelationStatistic:
         return Sums(torch.cat(rows, 1), math.prod(extents))
 
     def summary(self, sums: Sums) -> Tensor:
-        """Autocovariances ``(B, A (lags + 1), C)``."""
+        """Autocovariances ``(B, A (lags + 1), C)`` for ``A`` axes along which there is anything."""
         return self._covariances(sums).flatten(1, 2)
+
+    def footprint(self, extent: Sequence[int]) -> int:
+        """See `convnd.stats.footprint_of`: transforms along each axis, in float64; measured."""
+        longer = sum((each + min(self.lags, each - 1)) / each for each in extent)
+        return int(math.prod(extent) * (30 + 40 * longer))
 
     def _products(self, mine: Tensor, others: Tensor) -> Tensor:
         """``(B, C, *R, n)`` and ``(B, C, *R, m)`` to sums over pairs ``(B, lags + 1, C)``."""
-        length = others.shape[-1] + self.lags
+        if mine.numel() == 0 or others.numel() == 0:  # a tile may end before its layer begins
+            return mine.new_zeros((len(mine), self.lags + 1, mine.shape[1]))
+        reach = min(self.lags, others.shape[-1] - 1)  # where it is short, no room for more
+        length = others.shape[-1] + reach
         spectrum = torch.fft.rfft(mine, length).conj() * torch.fft.rfft(others, length)
         spectrum = spectrum.flatten(2, -2).sum(2) if spectrum.ndim > 3 else spectrum
-        found: Tensor = torch.fft.irfft(spectrum, length)[..., : self.lags + 1]
-        missing = self.lags + 1 - found.shape[-1]
-        return torch.nn.functional.pad(found, (0, missing)).mT
+        found: Tensor = torch.fft.irfft(spectrum, length)[..., : reach + 1]
+        return torch.nn.functional.pad(found, (0, self.lags - reach)).mT
 
     def _covariances(self, sums: Sums) -> Tensor:
         """``(B, A, lags + 1, C)``."""
@@ -95,6 +100,10 @@ class AutocorrelationStatistic:
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
+        # Only the whole tells along which axes there is anything: a tile may end with one position.
+        long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
+        long[0] |= not bool(long.any())
+        products, pairs = products[:, long], pairs[:, long]
         known = pairs > 0
         covariances: Tensor = (products / pairs.where(known, 1.0) - mean.square()) * known
         return covariances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -87,6 +88,10 @@ class DistributionStatistic:
         powers = (flat, square, flat * square, square.square())
         total = torch.stack([power.sum(2) for power in powers], 1)
         return Sums(total, math.prod(features.shape[2:]))
+
+    def footprint(self, extent: Sequence[int]) -> int:
+        """See `convnd.stats.footprint_of`: six copies in float64."""
+        return 48 * math.prod(extent)
 
     def summary(self, sums: Sums) -> Tensor:
         """The four figures ``(B, 4, C)``; a constant channel has none but its mean."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
+from convnd.io.atomic import check_target
 from convnd_tasks import arrays, images, signals
 from convnd_tasks.keeping import Keeping
 from convnd_tasks.kind import Inputs, Prepared
@@ -36,6 +36,7 @@ class Outcome:
         loss: at the end.
         seconds: from reading to written.
         stopped: what ended it before its last step, or None.
+        overwrite: files that come beside it may be replaced.
         losses: the objective and its weighted parts at every step.
         remarks: what was done to the inputs.
     """
@@ -46,6 +47,7 @@ class Outcome:
     loss: float
     seconds: float
     stopped: BaseException | None
+    overwrite: bool = False
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
     remarks: Sequence[str] = ()
 
@@ -118,6 +120,7 @@ class Job:
         checkpoint_every: int = 0,
         resume: bool = False,
         skip_existing: bool = False,
+        beside: Sequence[Path] = (),
         watch: Callable[[Progress], None] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> Outcome | None:
@@ -132,6 +135,7 @@ class Job:
                 a signal stops the work, which then waits for its step to end; 0 is never.
             resume: go on from the checkpoint, if there is one; the output may then be replaced.
             skip_existing: do nothing where the output was made with the same parameters.
+            beside: files that are to come beside it; they may be there where it may be replaced.
             watch: is told of every step.
             tell: is told in a line what else there is to know, such as what was done to inputs.
 
@@ -150,18 +154,24 @@ class Job:
         began = time.monotonic()
         keeping = Keeping(output, checkpoint_every, self.group)
         made_from = self.parameters(inputs) if skip_existing else {}
+        # What was stopped has a checkpoint beside it, and is gone on with rather than refused.
+        overwrite = overwrite or (resume and keeping.path.exists())
         if skip_existing and is_made(output, made_from, overwrite=overwrite):
             return None
-        overwrite = overwrite or (resume and keeping.path.exists())
-        io.check_output(output, overwrite=overwrite)
+        io.check_output(output, overwrite=overwrite, record=self.keep_record)
+        for other in beside:
+            check_target(other, overwrite=overwrite)
         if save_every:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
-                io.check_output(taken, overwrite=overwrite)
+                io.check_output(taken, overwrite=overwrite, record=self.keep_record)
         prepared = self.prepare(inputs)
         if tell is not None:
             for remark in prepared.remarks:
                 tell(remark)
-        _rehearse(prepared, output)
+        values = prepared.styles[0]
+        io.rehearse(
+            output, prepared.restore(values.new_zeros((*values.shape[:2], *[1] * self.dim)))
+        )
         if self.keep_record and not made_from:
             made_from = self.parameters(inputs)
         state = keeping.open(self.options, self.dim, prepared, resume=resume)
@@ -171,7 +181,7 @@ class Job:
         losses: dict[str, list[float]] = {}
         stopped: BaseException | None = None
         try:
-            with keeping.signals():
+            with keeping.stopping.signals():
                 for progress in transfer.run(
                     prepared.content,
                     prepared.styles,
@@ -222,6 +232,7 @@ class Job:
             loss=last.loss,
             seconds=time.monotonic() - began,
             stopped=stopped,
+            overwrite=overwrite,
             losses=losses,
             remarks=prepared.remarks,
         )
@@ -264,18 +275,15 @@ class Job:
         without = () if inputs.start is None else ("start",)
         return {
             **parameters(
-                "stylize", inputs.names, self.options, extra=extra, order=places, without=without
+                "stylize",
+                inputs.names,
+                self.options,
+                extra=extra,
+                order=places,
+                without=without,
+                processes=1 if self.group is None else self.group.size,
             ),
             "convnd:dim": str(self.dim),
             **({} if inputs.start is None else {"convnd:start": Path(inputs.names[-1]).name}),
             **({} if self.quality is None else {"convnd:quality": str(self.quality)}),
         }
-
-
-def _rehearse(prepared: Prepared, output: Path) -> None:
-    # One sample written and thrown away: a format that cannot hold the result says so now.
-    values = prepared.styles[0]
-    tiny = values.new_zeros((*values.shape[:2], *[1] * len(prepared.size)))
-    with tempfile.TemporaryDirectory() as folder:
-        grid = prepared.restore(tiny)
-        io.write(Path(folder) / output.name, grid.with_values(grid.values.nan_to_num()))

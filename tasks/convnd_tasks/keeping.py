@@ -1,4 +1,4 @@
-"""The checkpoint of a job: where it lies, when it is written, and what may go on from it."""
+"""How a job stops, and its checkpoint: where it lies, when it is written, what goes on from it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,64 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["FREE", "Keeping"]
+__all__ = ["FREE", "Keeping", "Stopping"]
 
 FREE = ("tile", "memory")
 """Options that change how the work is done and not what comes out."""
+
+
+class Stopping:
+    """Signals that wait for a step to end, at which all processes stop that share a job.
+
+    Args:
+        group: the processes; None is this one alone, which stops at once.
+        waits: whether this one alone waits for its step as well.
+    """
+
+    def __init__(self, group: Group | None = None, *, waits: bool = False) -> None:
+        self.group = group
+        self._alone = group is None or group.size == 1
+        self._waits = waits or not self._alone
+        self._asked: int | None = None
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """The first SIGINT or SIGTERM waits for the step to end; the second does not.
+
+        Several processes always end their step, so that all stop at the same one, whatever comes.
+        """
+        if not self._waits or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            if self._asked is None:
+                self._asked = number
+            elif self._alone:  # one of several would leave the others in the middle of an exchange
+                raise Stopped(number)
+
+        before = [signal.signal(number, note) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def asked(self) -> int:
+        """The signal that any of the processes was sent, or 0; all ask after each step."""
+        own = self._asked or 0
+        # A signal reaches each of them at another moment.
+        return own if self.group is None else self.group.largest(own)
+
+    def after_step(self) -> None:
+        """End here, together, if any of the processes was asked to.
+
+        Raises:
+            Stopped: a signal asked for it.
+        """
+        if asked := self.asked():
+            raise Stopped(asked)
 
 
 class Keeping:
@@ -38,8 +92,8 @@ class Keeping:
         self.group = group
         self.path = output.with_name(f"{output.name}.checkpoint")
         self.every = every
+        self.stopping = Stopping(group, waits=every > 0)
         self._mark = ""
-        self._asked: int | None = None
 
     def open(
         self, options: StyleOptions, dim: int, prepared: Prepared, *, resume: bool
@@ -62,31 +116,6 @@ class Keeping:
         state: dict[str, Any] = load_checkpoint(self.path, self._mark, self.group)
         return state
 
-    @contextlib.contextmanager
-    def signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM waits for the step to end; the second does not.
-
-        Several processes always end their step, so that all stop at the same one, whatever comes.
-        """
-        alone = self.group is None or self.group.size == 1
-        if (alone and not self.every) or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            if self._asked is None:
-                self._asked = number
-            elif alone:  # one of several would leave the others in the middle of an exchange
-                raise Stopped(number)
-
-        before = [signal.signal(number, note) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-
     def after(self, progress: Progress) -> None:
         """Keep this step when its turn has come, or when the work is to stop.
 
@@ -96,9 +125,7 @@ class Keeping:
         """
         from convnd.optimize import Group, Shards, save_checkpoint
 
-        asked = self._asked or 0
-        if self.group is not None:  # a signal reaches each of them at another moment
-            asked = self.group.largest(asked)
+        asked = self.stopping.asked()
         if self.every and (asked or progress.step % self.every == 0):
             # Marked as shared by one process too, so that several can go on from it.
             shards = progress.shards or Shards(progress.size, Group())

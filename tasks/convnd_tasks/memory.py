@@ -10,8 +10,10 @@ import torch
 
 from convnd.backbones import Backbone
 from convnd.errors import ResourceError, UsageError
+from convnd.losses import INPUT
 from convnd.optimize import HISTORY, Group, Tiler
 from convnd.shapes import Tiling
+from convnd.stats import STATISTICS, footprint_of, overlap_of
 from convnd_tasks.options import StyleOptions, parse_memory
 
 __all__ = ["Budget"]
@@ -53,6 +55,7 @@ class Budget:
         self.options = options
         self.backbone = backbone
         self.batch = batch
+        self._summed = self._costly()
         self.say: Say = (lambda _: None) if say is None else say
         asked = parse_memory(options.memory)
         if asked is None:
@@ -86,10 +89,10 @@ class Budget:
             )
 
         # Made again, the content's features come forwards beside a tile's own.
-        times = self.batch if self.keeps_content(extent) else 1.5 * self.batch
+        times = 1.0 if self.keeps_content(extent) else 1.5
 
         def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
-            return self.backbone.footprint(crop, layers) * times <= budget
+            return budget > 0 and self._crop(crop, layers) * times <= budget
 
         return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size)
 
@@ -109,20 +112,22 @@ class Budget:
         """
         layers = self.options.layers
         if self.options.tile == "off":
-            needed = self._fixed(extent) + self.backbone.footprint(extent, layers) * self.batch
+            needed = self._fixed(extent) + self._crop(extent, layers)
             for style in styles:  # forwards only, where about half of it is alive
-                forwards = self.backbone.footprint(style, layers) * self.batch // 2
+                forwards = self._crop(style, layers) // 2
                 needed = max(needed, forwards)
             remedy = "use --tile auto, a smaller --size or --style-scale, or --backbone compact"
         else:
             tiler = self.tiler(extent)
             assert tiler is not None
-            tiling = tiler.tiling(self.backbone, layers, extent)
-            crop = self.backbone.footprint(tiling.largest, layers) * self.batch
-            needed = self._fixed(extent) + crop
+            overlaps = self._overlaps()
+            tiling = tiler.tiling(self.backbone, (*layers, INPUT), extent, overlaps)
+            needed = self._fixed(extent) + self._crop(tiling.largest, layers)
             remedy = "use a smaller --size, --backbone compact" + (
                 ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
             )
+            if overlap_of(STATISTICS[self.options.statistic]):  # each tile sees far more than it
+                remedy += ", or --statistic gram"
             if needed <= self.free and len(tiling) > 1:
                 self.say(
                     f"{len(tiling)} tiles of {_times(tiling.tile)}, {tiling.excess:.2f} times the "
@@ -137,6 +142,36 @@ class Budget:
     @property
     def _tile(self) -> int | None:
         return None if self.options.tile in ("auto", "off") else int(self.options.tile)
+
+    def _crop(self, crop: Sequence[int], layers: Sequence[str]) -> int:
+        """What a crop takes, forwards and back."""
+        statistic = STATISTICS[self.options.statistic]
+        found = self.backbone.footprint(crop, layers)
+        for name, channels in self._summed.items():
+            if name in layers:
+                stride = map(int, self.backbone.fields[name].stride)
+                extent = [max(1, each // step) for each, step in zip(crop, stride, strict=True)]
+                found += channels * footprint_of(statistic, extent)
+        return found * self.batch
+
+    def _costly(self) -> dict[str, int]:
+        """Channels of each layer where the sums themselves take memory that counts."""
+        one = [1] * self.backbone.spatial_dims
+        if not footprint_of(STATISTICS[self.options.statistic], one):
+            return {}
+        width = next((each.element_size() for each in self.backbone.parameters()), 4)
+        return {
+            name: self.backbone.held(one, [name]) // width
+            for name in self.options.style_layers
+            if name in self.backbone.fields
+        }
+
+    def _overlaps(self) -> dict[str, int]:
+        """What tiles have to see behind their own, by layer; see `convnd.losses.Loss`."""
+        options = self.options
+        facts = max((overlap_of(STATISTICS[name]) for name in options.facts), default=0)
+        overlap = overlap_of(STATISTICS[options.statistic])
+        return {INPUT: facts, **dict.fromkeys(options.style_layers, overlap)}
 
     def _fixed(self, extent: Sequence[int]) -> int:
         kept = self._content(extent) if self.keeps_content(extent) else 0

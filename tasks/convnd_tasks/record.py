@@ -6,6 +6,7 @@ kept here. `convnd_tasks.rerun` reads it back.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import platform
@@ -14,12 +15,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from convnd import __version__, io
-from convnd.errors import OutputExistsError
-from convnd_tasks.flags import arguments_of
+from convnd.errors import OutputExistsError, UsageError
+from convnd_tasks.flags import arguments_of, option_name
+from convnd_tasks.keeping import FREE
 from convnd_tasks.own import import_network, is_own
 
-__all__ = ["FIGURES", "INPUT", "figures", "input_entry", "is_made", "parameters", "versions"]
+__all__ = [
+    "FIGURES",
+    "INPUT",
+    "check_skipping",
+    "figures",
+    "input_entry",
+    "is_made",
+    "parameters",
+    "say_made",
+    "versions",
+]
 
 INPUT = "{%d}"
 """Stands for an input, by its number, in the recorded command."""
@@ -28,6 +42,9 @@ FIGURES = ("convnd:steps_taken", "convnd:loss", "convnd:e_warp", "convnd:stopped
 """Entries that tell how it went and not what was asked for."""
 
 _PACKAGES = ("torch", "numpy")
+
+_FREE = ("threads", "processes")
+"""Of the versions, what only the last bits depend on; see `convnd_tasks.keeping.FREE`."""
 
 
 def parameters(
@@ -38,6 +55,7 @@ def parameters(
     extra: Sequence[str] = (),
     order: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    processes: int = 1,
 ) -> dict[str, str]:
     """The part of a record that is known before the work.
 
@@ -48,6 +66,7 @@ def parameters(
         extra: further arguments, as they would be typed; ``{0}`` stands for the first input.
         order: the arguments that are inputs; None is all of them, one after the other.
         without: fields that the command does not offer.
+        processes: how many do it together.
 
     Raises:
         InputFileError: an input cannot be read.
@@ -58,7 +77,7 @@ def parameters(
         "Software": f"convnd {__version__}",
         "convnd:command": json.dumps(line),
         "convnd:inputs": json.dumps([input_entry(name) for name in inputs]),
-        "convnd:versions": json.dumps(versions()),
+        "convnd:versions": json.dumps(versions(processes)),
         "convnd:backbone_sha256": backbone_sha256(options.backbone),
         **{f"convnd:{name}": value for name, value in options.record().items()},
     }
@@ -82,7 +101,7 @@ def input_entry(name: str) -> dict[str, str]:
     return {"name": path.resolve().name if path.is_dir() else path.name, "sha256": io.digest(path)}
 
 
-def versions() -> dict[str, str]:
+def versions(processes: int = 1) -> dict[str, str]:
     """What else has a say in the last bits of a result."""
     import torch
 
@@ -92,6 +111,7 @@ def versions() -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()}",
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
+        "processes": str(processes),
     }
 
 
@@ -120,19 +140,62 @@ def is_made(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -
     if not path.exists():
         return False
     found = io.read_record(path)
+    before, now = _asked_for(found), _asked_for(wanted)
     other = sorted(
         name.removeprefix("convnd:")
-        for name in {*found, *wanted} - {*FIGURES}
-        if found.get(name) != wanted.get(name)
+        for name in {*before, *now}
+        if before.get(name) != now.get(name)
     )
     other = [name for name in other if name != "command"] or other
+    got = f"one that differs in {', '.join(other[:6])}" if other else ""
     if "convnd:stopped" in found:
-        other = ["stopped early"]
-    if other and overwrite:
-        return False
-    if other:
+        got = "one that was stopped early"
+    if not found:
+        got = "one without a record of how it was made"
+    if got and not overwrite:
         raise OutputExistsError(
-            f"write {path}: expected a result of the same parameters to skip, got one that "
-            f"differs in {', '.join(other[:6])}; choose another name, or replace it (--overwrite)"
+            f"write {path}: expected a result of the same parameters to skip, got {got}; choose "
+            "another name, or replace it (--overwrite)"
         )
-    return True
+    return not got
+
+
+def check_skipping(*, skip_existing: bool, metadata: bool) -> None:
+    """Refuse to leave out what results are told by.
+
+    Raises:
+        UsageError: both are asked for.
+    """
+    if skip_existing and not metadata:
+        raise UsageError(
+            "--skip-existing: expected results with a record of how they were made, got "
+            "--no-metadata; leave one of the two out"
+        )
+
+
+def say_made(path: Path, beside: Sequence[Path] = ()) -> None:
+    """Say that a result is left alone.
+
+    Args:
+        path: the result.
+        beside: files that were asked for with it; those that are not there are not made either.
+    """
+    typer.echo(f"{path}  is there, made with the same parameters")
+    for other in beside:
+        if not other.exists():
+            typer.echo(f"{other}  is not made, for it comes with the result", err=True)
+
+
+def _asked_for(record: Mapping[str, str]) -> dict[str, str]:
+    """What of a record makes another result; the last bits aside."""
+    kept = {name: value for name, value in record.items() if name not in FIGURES}
+    for name in FREE:
+        kept.pop(f"convnd:{name}", None)
+    options = tuple(f"{option_name(name)}=" for name in FREE)
+    with contextlib.suppress(KeyError, ValueError, AttributeError, TypeError):
+        line = json.loads(kept["convnd:command"])
+        kept["convnd:command"] = json.dumps([each for each in line if not each.startswith(options)])
+    with contextlib.suppress(KeyError, ValueError, AttributeError):
+        known = json.loads(kept["convnd:versions"]).items()
+        kept["convnd:versions"] = json.dumps({k: v for k, v in known if k not in _FREE})
+    return kept

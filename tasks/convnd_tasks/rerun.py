@@ -66,12 +66,13 @@ def rerun(
 ) -> None:
     """Make a result again, from the parameters that are kept inside it.
 
-    Inputs are known by their sha256. On the same machine, with the same versions, the same bytes
-    come out; whether they did is said at the end.
+    Inputs are known by their sha256. On the same machine, with the same versions and by as many
+    processes, the same bytes come out; whether they did is said at the end.
 
     convnd rerun photo_stylized.png
     """
     from convnd import cli, io
+    from convnd.optimize import Group
 
     record = io.read_record(result)
     line, entries = _recorded(result, record)
@@ -88,8 +89,13 @@ def rerun(
     code = cli.app()(command, standalone_mode=False)
     if code:
         raise typer.Exit(code)
-    same = io.digest(result) == io.digest(target)
+    if Group.current().rank != 0:  # the first has written it
+        return
+    same = io.digest(result, named=False) == io.digest(target, named=False)
     typer.echo(f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}")
+
+
+rerun.__dict__["processes"] = True  # the root command looks for it; what is run says more
 
 
 def _recorded(result: Path, record: Mapping[str, str]) -> tuple[list[str], list[Mapping[str, str]]]:
@@ -141,9 +147,10 @@ def _differences(record: Mapping[str, str]) -> list[str]:
     """A line for what differs here, so that other bytes are no surprise."""
     from convnd import __version__
     from convnd.backbones import BACKBONES
+    from convnd.optimize import Group
     from convnd_tasks.record import backbone_sha256, versions
 
-    now = {"convnd": __version__, **versions()}
+    now = {"convnd": __version__, **versions(Group.current().size)}
     before = {"convnd": record.get("Software", "").removeprefix("convnd ")}
     try:
         before |= {

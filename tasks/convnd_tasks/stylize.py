@@ -106,7 +106,8 @@ def stylize(
         bool,
         typer.Option(
             "--resume",
-            help="Go on from the checkpoint; without one, start anew.",
+            help="Go on from the checkpoint; without one, start anew. With --skip-existing, also "
+            "with a folder.",
             rich_help_panel=RUN,
         ),
     ] = False,
@@ -128,11 +129,11 @@ def stylize(
         given["start"] = start
     part = parse_shard(shard)
     if files and is_film(files[0], dim):
-        other = texture or save_every or skip_existing or report
+        other = texture or save_every or skip_existing or report or shard
         if other or paper is not None or start_file is not None:
             raise UsageError(
                 "stylize: expected a clip with none of --texture, --save-every, --paper, --report, "
-                "--skip-existing and --start FILE, got one of them; leave it out, or use "
+                "--skip-existing, --shard and --start FILE, got one of them; leave it out, or use "
                 "stylize-video"
             )
         _film(
@@ -159,9 +160,11 @@ def stylize(
             f"{options.colors} out"
         )
     from convnd.optimize import Group
+    from convnd_tasks.record import check_skipping
 
-    drawing = _drawing(plan, paper, demo=not files, overwrite=overwrite)
-    _check_report(plan, report, overwrite=overwrite)
+    check_skipping(skip_existing=skip_existing, metadata=metadata)
+    drawing = _drawing(plan, paper, demo=not files)
+    _check_report(plan, report)
     job = Job(
         options,
         plan.dim,
@@ -212,8 +215,11 @@ def _film(
     work(files, job, output, overwrite=overwrite, resume=resume, quiet=quiet)
 
 
-def _drawing(plan: Plan, paper: Path | None, *, demo: bool, overwrite: bool) -> Path | None:
-    """Where the picture of a signal goes, found to be writable; None for no picture."""
+def _drawing(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
+    """Where the picture of a signal goes, a place that can be written to; None for no picture.
+
+    Whether it may replace one is found out with the result, like for a report.
+    """
     from importlib.util import find_spec
 
     from convnd import io
@@ -228,11 +234,11 @@ def _drawing(plan: Plan, paper: Path | None, *, demo: bool, overwrite: bool) -> 
     if paper is None and demo and plan.dim == 1 and find_spec("matplotlib") is not None:
         paper = io.free_path(plan.outputs[0].with_suffix(".png"))
     if paper is not None:
-        io.check_output(paper, overwrite=overwrite)
+        io.check_output(paper, overwrite=True)
     return paper
 
 
-def _check_report(plan: Plan, report: Path | None, *, overwrite: bool) -> None:
+def _check_report(plan: Plan, report: Path | None) -> None:
     """Find out, before any work, that the report can be made."""
     if report is None:
         return
@@ -245,7 +251,7 @@ def _check_report(plan: Plan, report: Path | None, *, overwrite: bool) -> None:
             f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out, or use "
             "stylize-volume or stylize-video"
         )
-    check_report(report, overwrite=overwrite)
+    check_report(report, overwrite=True)
     optional("matplotlib.figure", "report")
 
 
@@ -264,6 +270,7 @@ def _work(
     report: Path | None = None,
 ) -> None:
     from convnd.optimize import Group
+    from convnd_tasks.record import say_made
 
     failed = 0
     group = Group.current()
@@ -271,9 +278,10 @@ def _work(
         plan = plan.shard(group.rank + 1, group.size)
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     may_be_there = overwrite or resume or skip_existing
+    beside = [each for each in (drawing, report) if each is not None]
     jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
     for number, (content, target) in enumerate(jobs):
-        if plan.remark and number == 0:
+        if plan.remark and number == 0 and group.rank == 0:
             typer.echo(plan.remark, err=True)
         try:
             with Display(enabled=not quiet and sys.stderr.isatty()) as display:
@@ -286,6 +294,7 @@ def _work(
                     checkpoint_every=checkpoint_every,
                     resume=resume,
                     skip_existing=skip_existing,
+                    beside=beside,
                     watch=display.show,
                     tell=display.tell,
                 )
@@ -296,13 +305,13 @@ def _work(
             typer.echo(f"convnd: {error}", err=True)
             continue
         if outcome is None:
-            typer.echo(f"{target}  is there, made with the same parameters")
+            say_made(target, beside)
             continue
         _say(outcome)
         if drawing is not None and outcome.grid is not None:
             from convnd_tasks.paper import draw
 
-            draw(drawing, inputs, outcome.grid, overwrite=overwrite)
+            draw(drawing, inputs, outcome.grid, overwrite=outcome.overwrite)
             typer.echo(f"{drawing}  on ECG paper")
         if report is not None and outcome.grid is not None:
             from convnd_tasks import signal_report
@@ -314,7 +323,7 @@ def _work(
                 outcome.losses,
                 job.options.record(),
                 remarks=outcome.remarks,
-                overwrite=overwrite,
+                overwrite=outcome.overwrite,
             )
             typer.echo(str(report))
         if outcome.stopped is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,25 +113,27 @@ def stylize_volume(
         raise UsageError(f"--dtype: expected float32 or input, got {dtype!r}; choose one")
     steps_mm = numbers("--spacing", spacing)
     from convnd import io
-    from convnd.io.atomic import atomic_path, check_target
+    from convnd.io.atomic import atomic_path
     from convnd.optimize import Group
     from convnd_tasks import samples, volumes
-    from convnd_tasks.record import figures, is_made
+    from convnd_tasks.record import check_skipping, figures, is_made, say_made
+    from convnd_tasks.report import check_report
 
+    check_skipping(skip_existing=skip_existing, metadata=metadata)
     began = time.monotonic()
     target = output or Path(f"{_stem(scan)}_stylized.nii.gz")
     picture = target.with_name(f"{_stem(target.name)}.png")
     names = style or [samples.styles(3)[0]]
-    keeps = metadata or skip_existing
-    made_from = _parameters(options, scan, names, mask, dtype, spacing) if keeps else {}
+    made_from = _parameters(options, scan, names, mask, dtype, spacing) if metadata else {}
     if skip_existing and is_made(target, made_from, overwrite=overwrite):
-        typer.echo(f"{target}  is there, made with the same parameters")
+        beside = [picture if montage else None, report]
+        say_made(target, [each for each in beside if each is not None])
         return
-    io.check_output(target, overwrite=overwrite)
+    io.check_output(target, overwrite=overwrite, record=metadata)
     if montage:
         io.check_output(picture, overwrite=overwrite)
     if report is not None:
-        check_target(report, overwrite=overwrite)
+        check_report(report, overwrite=overwrite)
     content = open_volume(scan, steps_mm)
     volumes.check_scan(content, scan)
     if not style:
@@ -141,7 +142,7 @@ def stylize_volume(
     region = None if mask is None else open_volume(mask, steps_mm)
     if dtype == "input":
         io.as_stored(content)  # or the error, before any work
-    _rehearse(content, target)
+    io.rehearse(target, content)
     ensure(options.backbone, quiet=quiet)
     with Display(enabled=not quiet and sys.stderr.isatty()) as display:
         result = volumes.stylize_scan(content, styles, options, mask=region, watch=display.show)
@@ -264,15 +265,6 @@ def _stem(name: str) -> str:
     return text[: len(text) - len(ending)]
 
 
-def _rehearse(content: Grid, target: Path) -> None:
-    # A format that cannot hold the result says so before the work.
-    from convnd import io
-
-    with tempfile.TemporaryDirectory() as folder:
-        corner = content.values[..., :2, :2, :2].nan_to_num()
-        io.write(Path(folder) / target.name, dataclasses.replace(content, values=corner))
-
-
 def _parameters(
     options: VolumeOptions,
     scan: str,
@@ -281,6 +273,7 @@ def _parameters(
     dtype: str,
     spacing: str,
 ) -> dict[str, str]:
+    from convnd.optimize import Group
     from convnd_tasks.record import INPUT, parameters
 
     inputs = [scan, *styles, *([] if mask is None else [mask])]
@@ -288,4 +281,11 @@ def _parameters(
     extra += [f"--dtype={dtype}"]
     extra += [] if mask is None else [f"--mask={INPUT % (1 + len(styles))}"]
     extra += [f"--spacing={spacing}"] if spacing else []
-    return parameters("stylize-volume", inputs, options, extra=extra, order=[INPUT % 0])
+    return parameters(
+        "stylize-volume",
+        inputs,
+        options,
+        extra=extra,
+        order=[INPUT % 0],
+        processes=Group.current().size,
+    )

@@ -32,7 +32,7 @@ from convnd.optimize import (
     tiled_sums,
 )
 from convnd.shapes import Tiling
-from convnd.stats import STATISTICS, Mappable, Sums, TappedStatistic, blend
+from convnd.stats import STATISTICS, Mappable, Sums, TappedStatistic, blend, overlap_of
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 
@@ -211,6 +211,7 @@ class TransferObjective:
         layers = self.options.style_layers
         taps = self._taps()
         statistic = STATISTICS[self.options.statistic]
+        overlaps = dict.fromkeys(layers, overlap_of(statistic))
         statistics = {
             name: TappedStatistic(statistic, taps[name]) if name in taps else statistic
             for name in layers
@@ -223,7 +224,7 @@ class TransferObjective:
                     return sharded_sums(features, style, tiling, statistics, group)
                 return tiled_sums(features, style, tiling, statistics)
 
-            return tiler.attempt(work, self.backbone, layers, style.shape[2:])
+            return tiler.attempt(work, self.backbone, layers, style.shape[2:], overlaps)
 
         each = [sums(style) for style in styles]
         return {name: blend([found[name] for found in each], weights) for name in layers}

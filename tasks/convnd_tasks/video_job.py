@@ -100,7 +100,9 @@ class VideoJob:
             ConvndError: see `convnd.io.check_clip_output`.
         """
         if output.suffix:
-            io.check_clip_output(output, info, overwrite=overwrite, audio=self.audio)
+            io.check_clip_output(
+                output, info, overwrite=overwrite, audio=self.audio, record=self.keep_record
+            )
         else:
             io.check_sequence_output(output, overwrite=overwrite)
         FrameStore(output).check(resume=resume, overwrite=overwrite)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
 from convnd_tasks.arrays import same_units, value_range
+from convnd_tasks.keeping import Stopping
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 
 if TYPE_CHECKING:
@@ -107,25 +108,29 @@ def stylize_scan(
     """
     import torch
 
+    from convnd.optimize import Group
+
     check_scan(scan, "scan")
     for style in styles:
         _check_style(style)
     weight = _mask_weight(scan, mask)
     worker = _Worker(scan, styles, options)
+    stopping = Stopping(Group.current())
     frames, losses, taken = [], [], 0
     stopped: BaseException | None = None
-    for frame in range(scan.values.shape[1]):
-        before = scan.values[:, frame : frame + 1]
-        if stopped is not None:
-            frames.append(before)
-            continue
-        change, found, stopped = worker.run(before, frame, watch)
-        inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
-        change = torch.where(inside, change * weight * options.strength, 0.0)
-        # Where nothing is added, nothing is rounded either.
-        frames.append(torch.where(change == 0, before, before + change))
-        losses += found
-        taken += max(0, len(found) - 1)
+    with stopping.signals():
+        for frame in range(scan.values.shape[1]):
+            before = scan.values[:, frame : frame + 1]
+            if stopped is not None:
+                frames.append(before)
+                continue
+            change, found, stopped = worker.run(before, frame, watch, stopping)
+            inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
+            change = torch.where(inside, change * weight * options.strength, 0.0)
+            # Where nothing is added, nothing is rounded either.
+            frames.append(torch.where(change == 0, before, before + change))
+            losses += found
+            taken += max(0, len(found) - 1)
     values = torch.cat(frames, 1)
     if not bool(torch.isfinite(values[torch.isfinite(scan.values)]).all()):
         raise NumericalError(
@@ -149,7 +154,11 @@ class _Worker:
         from convnd.optimize import OPTIMIZERS
         from convnd.stats import STATISTICS
 
-        STATISTICS[options.statistic]
+        if not getattr(STATISTICS[options.statistic], "additive", False):
+            raise UsageError(
+                "--statistic: expected one that adds up over slices, such as gram, moments or "
+                f"covariance, got {options.statistic}; choose one of these"
+            )
         self.options = options
         self.scan, self.styles = scan, styles
         self.order = io.anatomical_axes(scan)
@@ -217,7 +226,11 @@ class _Worker:
         ]
 
     def run(
-        self, before: Tensor, frame: int, watch: Callable[[Progress], None] | None
+        self,
+        before: Tensor,
+        frame: int,
+        watch: Callable[[Progress], None] | None,
+        stopping: Stopping,
     ) -> tuple[Tensor, list[float], BaseException | None]:
         """Change in the scan's units ``(1, 1, *S)`` of one frame, and the losses."""
         from typing import Any, cast
@@ -272,6 +285,7 @@ class _Worker:
                                 values=step.values,
                             )
                         )
+                    stopping.after_step()
             except (KeyboardInterrupt, Stopped) as error:
                 stopped = error
             passed += count
@@ -374,19 +388,21 @@ class _Worker:
     def _check_memory(self, voxels: int) -> None:
         import psutil
 
-        from convnd.optimize import HISTORY
+        from convnd.optimize import HISTORY, Group
 
         if self.device.type != "cpu":
             return
         pairs = 8 * HISTORY if self.optimizer == "lbfgs" else 12
         # A dozen copies of the volume come and go: scan, work, iterate, best, gradient, …
         needed = voxels * (pairs + 4 * 12) + 2**30
-        free = psutil.virtual_memory().available
+        here = Group.current().here  # each of them holds all of the volume
+        free = psutil.virtual_memory().available // here
         if needed > free:
+            each = f" for each of {here} processes" if here > 1 else ""
             raise ResourceError(
-                f"volume: expected at most {free / 2**30:.1f} GiB, which is free, got a job of "
-                f"about {needed / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, or "
-                "crop the scan"
+                f"volume: expected at most {free / 2**30:.1f} GiB, which is free{each}, got a job "
+                f"of about {needed / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, "
+                f"{'fewer processes, ' if here > 1 else ''}or crop the scan"
             )
 
 
