@@ -1,17 +1,17 @@
-"""The checkpoint of a job: where it lies, when it is written, and what may go on from it."""
+"""What is kept of work that has not come to its end: checkpoints, and the last good result."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from convnd import __version__
-from convnd.errors import Stopped
+from convnd import __version__, io
+from convnd.errors import NumericalError, Stopped
 
 if TYPE_CHECKING:
     from convnd.optimize import Group
@@ -19,10 +19,28 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["FREE", "Keeping"]
+__all__ = ["FREE", "Keeping", "keep_last_good"]
 
 FREE = ("tile", "memory")
 """Options that change how the work is done and not what comes out."""
+
+
+def keep_last_good(
+    error: NumericalError, output: Path, write: Callable[[Path], object]
+) -> NumericalError:
+    """Write what there was before the numbers went wrong, beside the output.
+
+    Args:
+        error: what ended the work.
+        output: which is not written.
+        write: makes the file.
+
+    Returns:
+        The error, to be raised, with the file's name in it.
+    """
+    path = io.free_path(io.beside(output, "last-good"))
+    write(path)
+    return NumericalError(f"{error}; the last good result is in {path}")
 
 
 class Keeping:

@@ -384,7 +384,8 @@ def _say(outcome: Outcome) -> None:
         return
     extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
+    back = f" ({outcome.setbacks} taken back)" if outcome.setbacks else ""
     typer.echo(
-        f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps, loss {outcome.loss:.4g}, "
+        f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps{back}, loss {outcome.loss:.4g}, "
         f"{outcome.seconds:.1f} s"
     )

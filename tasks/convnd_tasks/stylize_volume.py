@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError, NumericalError, UsageError
 from convnd_tasks.flags import (
     LOOK,
     OUT,
@@ -117,6 +117,7 @@ def stylize_volume(
     from convnd.io.atomic import atomic_path, check_target
     from convnd.optimize import Group
     from convnd_tasks import samples, volumes
+    from convnd_tasks.keeping import keep_last_good
     from convnd_tasks.record import figures, is_made
 
     began = time.monotonic()
@@ -159,14 +160,13 @@ def stylize_volume(
             + (f"; {clipped} values out of range were clipped" if clipped else ""),
             err=True,
         )
-    io.write(
-        target,
-        grid,
-        overwrite=overwrite,
-        record={**made_from, **figures(result.steps, result.losses[-1], result.stopped)}
-        if metadata
-        else None,
-    )
+    went = figures(result.steps, result.losses[-1], result.stopped, result.setbacks)
+    record = {**made_from, **went} if metadata else None
+    if isinstance(result.stopped, NumericalError):
+        raise keep_last_good(
+            result.stopped, target, lambda path: io.write(path, grid, record=record)
+        ) from result.stopped
+    io.write(target, grid, overwrite=overwrite, record=record)
     if montage or report is not None:
         from convnd_tasks import volume_figures
 
@@ -191,8 +191,9 @@ def stylize_volume(
             )
     extent = " x ".join(str(each) for each in grid.shape)
     kept = "" if result.stopped is None else "stopped early, kept: "
+    back = f" ({result.setbacks} taken back)" if result.setbacks else ""
     typer.echo(
-        f"{kept}{target}  {extent}, {result.steps} steps, loss {result.losses[-1]:.4g}, "
+        f"{kept}{target}  {extent}, {result.steps} steps{back}, loss {result.losses[-1]:.4g}, "
         f"{time.monotonic() - began:.1f} s"
     )
     if result.stopped is not None:

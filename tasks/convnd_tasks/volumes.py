@@ -42,13 +42,15 @@ class VolumeResult:
         grid: the scan with other values.
         losses: the objective at every step, frame after frame.
         steps: taken, of all frames.
+        setbacks: steps that were taken back, see `convnd.optimize.minimize`.
         remarks: what people should be told: window, look, optimizer and why.
-        stopped: what ended it before its last step, or None.
+        stopped: what ended it before its last step, or None: a signal, or a NumericalError.
     """
 
     grid: Grid
     losses: Sequence[float]
     steps: int
+    setbacks: int = 0
     remarks: Sequence[str] = field(default_factory=tuple)
     stopped: BaseException | None = None
 
@@ -102,7 +104,7 @@ def stylize_scan(
     Raises:
         InputFileError: scan, style or mask cannot be used (see `check_scan`), or do not fit.
         ResourceError: there is not enough memory.
-        NumericalError: see `convnd.optimize.minimize`.
+        NumericalError: there is nothing finite to begin with; later it is `VolumeResult.stopped`.
         UnknownNameError: no such backbone, layer, statistic or optimizer.
     """
     import torch
@@ -136,6 +138,7 @@ def stylize_scan(
         grid=scan.with_values(values),
         losses=losses,
         steps=taken,
+        setbacks=worker.setbacks,
         remarks=worker.remarks,
         stopped=stopped,
     )
@@ -151,6 +154,7 @@ class _Worker:
 
         STATISTICS[options.statistic]
         self.options = options
+        self.setbacks = 0
         self.scan, self.styles = scan, styles
         self.order = io.anatomical_axes(scan)
         self.spacing = tuple(scan.spacing[axis] for axis, _ in self.order)
@@ -246,7 +250,7 @@ class _Worker:
             fine = resize_nd(content, size, mode="linear", antialias=True)
             start = fine if coarse is None else refine(best, size, (coarse, fine))
             objective = self._objective(fine, size, shape)
-            lowest = math.inf
+            lowest, setbacks = math.inf, 0
             try:
                 for step in minimize(
                     cast("Any", objective),  # which it only hands on to the evaluator
@@ -256,6 +260,8 @@ class _Worker:
                     evaluate=lambda objective, x: cast("SliceObjective", objective).evaluate(x),
                 ):
                     losses.append(step.loss)
+                    self.remarks += [step.note] if step.note else []
+                    setbacks = step.setbacks
                     if step.loss <= lowest:
                         lowest, best = step.loss, step.values
                     if watch is not None:
@@ -274,6 +280,11 @@ class _Worker:
                         )
             except (KeyboardInterrupt, Stopped) as error:
                 stopped = error
+            except NumericalError as error:
+                if not losses:
+                    raise
+                stopped = error
+            self.setbacks += setbacks
             passed += count
             coarse = fine
             if stopped is not None:
