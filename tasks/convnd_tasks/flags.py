@@ -26,6 +26,7 @@ __all__ = [
     "WORK",
     "Dim",
     "Flag",
+    "Json",
     "Metadata",
     "Overwrite",
     "Quiet",
@@ -33,6 +34,7 @@ __all__ = [
     "Report",
     "Shard",
     "SkipExisting",
+    "Verbose",
     "arguments_of",
     "flags_of",
     "numbers",
@@ -107,6 +109,24 @@ Shard = Annotated[
         show_default=False,
     ),
 ]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one line of JSON, for programs, and nothing else on stdout.",
+        rich_help_panel=OUT,
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v",
+        "--verbose",
+        help="Also tell versions, device, precision, tiles and memory.",
+        rich_help_panel=OUT,
+    ),
+]
+"""These two are added by `convnd_tasks.summary.summarised`."""
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUT)]
 
 
@@ -140,7 +160,8 @@ def with_flags(
 
     The command takes its other parameters as usual, and by keyword ``given`` the fields that were
     typed, parsed; those that were not are left to the dataclass, or to what a number of spatial
-    axes changes about its defaults.
+    axes changes about its defaults. ``summary`` is left to `convnd_tasks.summary.summarised`,
+    which goes around this.
 
     Args:
         options: a dataclass whose fields have defaults.
@@ -156,7 +177,7 @@ def with_flags(
         own = [
             parameter.replace(annotation=hints[name])
             for name, parameter in inspect.signature(command).parameters.items()
-            if name != "given"
+            if name not in ("given", "summary")
         ]
         flags = [
             _parameter(name, kind, flag, defaults[name], others or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ from convnd.shapes import Tiling
 from convnd_tasks.options import StyleOptions, parse_memory
 
 __all__ = ["Budget"]
+
+_LOG = logging.getLogger(__name__)
 
 _SHARE = 0.85
 """Of the memory that is free, what is used; others live there too."""
@@ -108,6 +111,7 @@ class Budget:
             ResourceError: it is more than there is.
         """
         layers = self.options.layers
+        cut = "no tiles, as asked for"
         if self.options.tile == "off":
             needed = self._fixed(extent) + self.backbone.footprint(extent, layers) * self.batch
             for style in styles:  # forwards only, where about half of it is alive
@@ -120,6 +124,9 @@ class Budget:
             tiling = tiler.tiling(self.backbone, layers, extent)
             crop = self.backbone.footprint(tiling.largest, layers) * self.batch
             needed = self._fixed(extent) + crop
+            cut = (
+                f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
+            )
             remedy = "use a smaller --size, --backbone compact" + (
                 ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
             )
@@ -128,6 +135,11 @@ class Budget:
                     f"{len(tiling)} tiles of {_times(tiling.tile)}, {tiling.excess:.2f} times the "
                     f"work of one piece, about {_gib(needed)}"
                 )
+        _LOG.info(
+            "%s in %s, about %s of %s",
+            *(_times(extent), cut, _gib(needed), _gib(self.free)),
+            extra={"figures": {"tiles": cut, "memory_needed": needed, "memory_free": self.free}},
+        )
         if needed > self.free:
             raise ResourceError(
                 f"style transfer: expected at most {_gib(self.free)}, which is free, got a job of "

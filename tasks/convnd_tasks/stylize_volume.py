@@ -24,6 +24,7 @@ from convnd_tasks.flags import (
     numbers,
     with_flags,
 )
+from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.volume_options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["stylize_volume"]
 
 
+@summarised("stylize-volume")
 @with_flags(VolumeOptions, processes=True)
 def stylize_volume(
     scan: Annotated[
@@ -101,6 +103,7 @@ def stylize_volume(
     ] = "",
     *,
     given: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Give a scan the style of another; affine, units and Hounsfield values stay true.
 
@@ -127,6 +130,7 @@ def stylize_volume(
     keeps = metadata or skip_existing
     made_from = _parameters(options, scan, names, mask, dtype, spacing) if keeps else {}
     if skip_existing and is_made(target, made_from, overwrite=overwrite):
+        summary.append("skipped", {"output": str(target)})
         typer.echo(f"{target}  is there, made with the same parameters")
         return
     io.check_output(target, overwrite=overwrite)
@@ -189,12 +193,29 @@ def stylize_volume(
                 figure=figure,
                 overwrite=overwrite,
             )
+    seconds = time.monotonic() - began
+    summary.append(
+        "results",
+        {
+            "output": str(target),
+            "shape": list(grid.shape),
+            "steps": result.steps,
+            "steps_taken_back": result.setbacks,
+            "loss": result.losses[-1],
+            "seconds": round(seconds, 3),
+            "stopped_early": result.stopped is not None,
+            "remarks": list(result.remarks),
+        },
+    )
+    summary.add(
+        montage=str(picture) if montage else None, report=None if report is None else str(report)
+    )
     extent = " x ".join(str(each) for each in grid.shape)
     kept = "" if result.stopped is None else "stopped early, kept: "
     back = f" ({result.setbacks} taken back)" if result.setbacks else ""
     typer.echo(
         f"{kept}{target}  {extent}, {result.steps} steps{back}, loss {result.losses[-1]:.4g}, "
-        f"{time.monotonic() - began:.1f} s"
+        f"{seconds:.1f} s"
     )
     if result.stopped is not None:
         raise result.stopped

@@ -5,6 +5,7 @@ Targets are computed whole, in tiles, or by several processes; the objective doe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -35,8 +36,11 @@ from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, Sums, blend
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
+from convnd_tasks.summary import note_work
 
 __all__ = ["TransferObjective"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class TransferObjective:
@@ -58,6 +62,7 @@ class TransferObjective:
         self.backbone.to(self.device)
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
+        note_work(_LOG, options.backbone, self.device, self.precision)
 
     def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
         """The network, and the precision it is to have."""

@@ -8,6 +8,7 @@ what it was, bit for bit.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
 from convnd_tasks.arrays import same_units, value_range
+from convnd_tasks.summary import note_work
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from convnd_tasks.volume_objective import Look, SliceObjective, View
 
 __all__ = ["VolumeResult", "check_scan", "stylize_scan"]
+
+_LOG = logging.getLogger(__name__)
 
 # Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
 _TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
@@ -190,6 +194,7 @@ class _Worker:
             self.device
         )
         self.precision.apply(self.net)
+        note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
         self.ranges = [
             value_range(style.values) if apart or look == "paint" else (self.low, self.high)
@@ -393,6 +398,7 @@ class _Worker:
         # A dozen copies of the volume come and go: scan, work, iterate, best, gradient, …
         needed = voxels * (pairs + 4 * 12) + 2**30
         free = psutil.virtual_memory().available
+        _LOG.info("about %.1f GiB of %.1f GiB that are free", needed / 2**30, free / 2**30)
         if needed > free:
             raise ResourceError(
                 f"volume: expected at most {free / 2**30:.1f} GiB, which is free, got a job of "

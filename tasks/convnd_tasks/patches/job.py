@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from convnd.backbones import Backbone, choose_device
+from convnd.backbones import Backbone, Precision, choose_device
 from convnd.errors import (
     ConvndError,
     InputFileError,
@@ -35,6 +36,7 @@ from convnd_tasks.patches.sheet import sheet
 from convnd_tasks.patches.thumbnails import thumbnail, tile_side
 from convnd_tasks.patches.units import fields_of, parse_units
 from convnd_tasks.report import Report, check_report
+from convnd_tasks.summary import note_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     Tiles = dict[tuple[str, int], dict[int, NDArray[np.uint8]]]
 
 __all__ = ["Outcome", "run"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -104,6 +108,7 @@ def run(
         spatial_dims=dim,
         in_channels=_channels(inputs, options),
     ).to(choose_device(options.device))
+    note_work(_LOG, options.backbone, choose_device(options.device), Precision())
     units = {
         layer: parse_units(options.units, width, layer=layer, seed=options.seed)
         for layer, width in _widths(network, options.layers).items()
