@@ -19,6 +19,7 @@ import typer
 from convnd.errors import UsageError
 
 __all__ = [
+    "DETERMINISTIC",
     "LOOK",
     "LOSS",
     "OUT",
@@ -147,6 +148,14 @@ class Flag:
     metavar: str | None = None
     names: tuple[str, ...] = ()
     shown: bool = True
+
+
+DETERMINISTIC = Flag(
+    help="Only algorithms that give the same bits each time; slower on GPUs.",
+    panel=RUN,
+    names=("--deterministic",),
+)
+"""Of the field ``deterministic``, see `convnd_tasks.deterministic`."""
 
 
 def with_flags(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
-from convnd_tasks.flags import LOOK, LOSS, RUN, WORK, Flag
+from convnd_tasks.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
 
 __all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
 
@@ -63,6 +63,7 @@ class StyleOptions:
         seed: of everything random.
         precision: "auto" (the fastest here), "float32" (exact) or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
+        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
         tile: "auto" cuts the work into tiles where memory asks for it, a number makes tiles of so
             many samples along each axis, "off" leaves tiles out. The result is the same.
         memory: what may be used, for example "4GiB"; "auto" is what is free.
@@ -153,6 +154,7 @@ class StyleOptions:
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=RUN)
     ] = "auto"
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
+    deterministic: Annotated[bool, DETERMINISTIC] = False
     tile: Annotated[
         str,
         Flag(

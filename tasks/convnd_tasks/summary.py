@@ -22,6 +22,7 @@ import typer
 
 from convnd import __version__
 from convnd.errors import ConvndError, Stopped
+from convnd_tasks.deterministic import no_deterministic_way
 from convnd_tasks.flags import Json, Verbose
 
 if TYPE_CHECKING:
@@ -140,7 +141,10 @@ def summarised(command: str) -> Callable[[Callable[..., None]], Callable[..., No
         def run(*, as_json: bool = False, verbose: bool = False, **typed: Any) -> None:
             summary = Summary(command, json=as_json, verbose=verbose)
             with summary.told():
-                work(**typed, summary=summary)
+                try:
+                    work(**typed, summary=summary)
+                except RuntimeError as error:
+                    raise no_deterministic_way(error) or error from error
 
         parameters = [*own, *shared]
         run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__

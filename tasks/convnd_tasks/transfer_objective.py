@@ -34,6 +34,7 @@ from convnd.optimize import (
 )
 from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, Sums, blend
+from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 from convnd_tasks.summary import note_work
@@ -56,6 +57,7 @@ class TransferObjective:
     """
 
     def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+        make_deterministic(options.deterministic)
         self.options = options
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)

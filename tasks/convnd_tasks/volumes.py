@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
 from convnd_tasks.arrays import same_units, value_range
+from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.summary import note_work
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 
@@ -157,6 +158,7 @@ class _Worker:
         from convnd.stats import STATISTICS
 
         STATISTICS[options.statistic]
+        make_deterministic(options.deterministic)
         self.options = options
         self.setbacks = 0
         self.scan, self.styles = scan, styles

@@ -24,6 +24,7 @@ from convnd.errors import (
 )
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
+from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.patches import views
 from convnd_tasks.patches.inputs import gather
 from convnd_tasks.patches.networks import load_network
@@ -101,6 +102,7 @@ def run(
             f"write {output}: expected a new folder, got one that exists; choose another with "
             "--output, or replace what is in it (--overwrite)"
         )
+    make_deterministic(options.deterministic)
     inputs, dim = gather(names, dim, seed=options.seed)
     network = load_network(
         options.backbone,
