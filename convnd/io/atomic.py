@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from convnd.errors import ConvndError, OutputExistsError, OutputFileError
 
-__all__ = ["atomic_path", "beside", "check_target", "free_path", "reason"]
+__all__ = ["atomic_path", "beside", "check_target", "free_path", "reason", "undisturbed"]
 
 _LONGEST = 200  # some libraries quote the file
 
@@ -55,7 +58,8 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
                 f"{name}: expected a new file, got one that exists; "
                 "choose another name, or replace it (--overwrite)"
             )
-        _create_beside(target).unlink()
+        with undisturbed():
+            _create_beside(target).unlink()
     except ConvndError:
         raise
     except (OSError, ValueError) as error:
@@ -96,9 +100,10 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
     """
     target = check_target(path, overwrite=overwrite)
     mode = _mode(target)
-    with _output_errors(path):
-        temporary = _create_beside(target)
+    temporary: Path | None = None
     try:
+        with undisturbed(), _output_errors(path):
+            temporary = _create_beside(target)
         yield temporary
         with _output_errors(path):
             if mode is not None:
@@ -106,9 +111,36 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
             _sync(temporary)
             _take_place(temporary, target, overwrite=overwrite)
     finally:
-        temporary.unlink(missing_ok=True)
+        with undisturbed():
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
         _sync(target.parent)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until the block ends: it makes a file and remembers to remove it.
+
+    Handlers of Python run in the main thread, between any two of its instructions; blocks of other
+    threads are undisturbed anyway. Blocks are short: nothing else is to be waited for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for each in came[:1]:
+            signal.raise_signal(each)
 
 
 def reason(error: BaseException) -> str:

@@ -285,10 +285,8 @@ class _Worker:
                                 values=step.values,
                             )
                         )
-            except (KeyboardInterrupt, Stopped) as error:
-                stopped = error
-            except NumericalError as error:
-                if not losses:
+            except (KeyboardInterrupt, Stopped, NumericalError) as error:
+                if not losses and frame == 0:
                     raise
                 stopped = error
             self.setbacks += setbacks

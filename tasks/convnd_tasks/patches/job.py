@@ -22,6 +22,7 @@ from convnd.errors import (
     OutputFileError,
     ShapeError,
 )
+from convnd.io.atomic import undisturbed
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
 from convnd_tasks.deterministic import make_deterministic
@@ -319,13 +320,14 @@ def _folder(output: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(output))
     made = target.with_name(f".convnd-{os.urandom(6).hex()}")
     try:
-        made.mkdir()
-    except OSError as error:
-        raise OutputFileError(
-            f"write {output}: expected a folder that takes new ones, got {error.strerror}; choose "
-            "another with --output"
-        ) from error
-    try:
+        try:
+            with undisturbed():
+                made.mkdir()
+        except OSError as error:
+            raise OutputFileError(
+                f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
+                "choose another with --output"
+            ) from error
         yield made
         try:
             if not target.exists():
@@ -341,7 +343,8 @@ def _folder(output: Path) -> Iterator[Path]:
                 f"{error.strerror}; choose another with --output"
             ) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with undisturbed():
+            shutil.rmtree(made, ignore_errors=True)
 
 
 @contextlib.contextmanager
