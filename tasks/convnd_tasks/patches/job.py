@@ -22,7 +22,7 @@ from convnd.errors import (
     OutputFileError,
     ShapeError,
 )
-from convnd.io.atomic import undisturbed
+from convnd.io.atomic import room_errors, undisturbed
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
 from convnd_tasks.deterministic import make_deterministic
@@ -328,7 +328,8 @@ def _folder(output: Path) -> Iterator[Path]:
                 f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
                 "choose another with --output"
             ) from error
-        yield made
+        with room_errors(output):
+            yield made
         try:
             if not target.exists():
                 made.rename(target)
