@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import typer
 
 from convnd.errors import UsageError
+from convnd.shapes import is_count
 
 __all__ = [
     "DETERMINISTIC",
@@ -334,7 +335,7 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     number, _, count = text.partition("/")
-    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+    if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
         return int(number), int(count)
     raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
+from convnd.shapes import is_count
 from convnd_tasks.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
 
 __all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
@@ -190,7 +191,7 @@ class StyleOptions:
         for name, choices in (("colors", COLORS), ("start", STARTS)):
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), list(choices))
-        if self.tile not in ("auto", "off") and not (self.tile.isdecimal() and int(self.tile) > 0):
+        if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
             raise UsageError(
                 f"tile: expected auto, off or a number of samples, got {self.tile!r}; correct it"
             )
@@ -266,7 +267,7 @@ def parse_memory(text: str) -> int | None:
     if text == "auto":
         return None
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
-    if found is None or float(found[1]) <= 0:
+    if found is None or not 0 < float(found[1]) < 2**53:
         raise UsageError(f"memory: expected auto or a size such as 4GiB, got {text!r}; correct it")
     prefix = found[2] or ""
     power = " KMGT".index(prefix[0]) if prefix else 0
