@@ -88,11 +88,11 @@ def test_no_command_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_json_is_one_object_and_all_there_is_on_stdout(name: str, run: Run) -> None:
+def test_one_object_on_stdout_and_details_on_stderr(name: str, run: Run) -> None:
     command, entries, bad = COMMANDS[name]
     if name == "rerun":
         run(*PICTURE, "-o", "made.png")
-    code, out, err = run(*command, "--json")
+    code, out, err = run(*command, "--json", "-v")
     assert code == 0, err
     assert out.count("\n") == 1
     found = json.loads(out)
@@ -102,6 +102,15 @@ def test_json_is_one_object_and_all_there_is_on_stdout(name: str, run: Run) -> N
     for result in found.get("results", []):
         assert Path(result["output"]).exists()
         assert result["steps"] >= 1
+    first, *between, last = err.splitlines()
+    assert first.startswith("convnd 0.")
+    assert " s, at most " in last
+    if "settings" in entries:
+        assert any(" on cpu in " in line and "threads: 1" in line for line in between), err
+        assert found["settings"]["device"] == "cpu"
+    if name in ("stylize", "stylize-video"):
+        assert any("in one piece, about" in line for line in between), err
+    assert not logging.getLogger("convnd_tasks").handlers
     if bad:
         code, out, err = run(*bad, "--json")
         assert code in (2, 3)
@@ -110,22 +119,12 @@ def test_json_is_one_object_and_all_there_is_on_stdout(name: str, run: Run) -> N
         assert err == f"convnd: {found['error']}\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_verbose_tells_more_on_stderr(name: str, run: Run) -> None:
-    command, entries, _ = COMMANDS[name]
-    if name == "rerun":
-        run(*PICTURE, "-o", "made.png")
+def test_verbose_leaves_stdout_to_people(run: Run) -> None:
+    command = COMMANDS["trace"][0]
+    _, plain, silence = run(*command)
     code, out, err = run(*command, "-v")
-    assert code == 0, err
-    first, *between, last = err.splitlines()
-    assert first.startswith("convnd 0.")
-    assert " s, at most " in last
-    assert "convnd 0." not in out
-    if "settings" in entries:
-        assert any(" on cpu in " in line and "threads: 1" in line for line in between), err
-    if name in ("stylize", "stylize-video"):
-        assert any("in one piece, about" in line for line in between), err
-    assert not logging.getLogger("convnd_tasks").handlers
+    assert (code, out, silence) == (0, plain, "")
+    assert err.startswith("convnd 0.")
 
 
 def test_several_inputs(run: Run, tmp_path: Path) -> None:
