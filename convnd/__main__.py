@@ -1,6 +1,32 @@
-"""``python -m convnd``."""
+"""``python -m convnd``, and the installed command.
 
-from convnd.cli import main
+Signals are caught before anything else is imported, so that there is no moment at which they end in
+a traceback.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import NoReturn
+
+from convnd.errors import Stopped
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        signal.signal(signal.SIGINT, Stopped.by)
+        signal.signal(signal.SIGTERM, Stopped.by)
+        from convnd.cli import main as run
+    except Stopped as stopped:
+        number = signal.Signals(stopped.args[0])
+        print(f"convnd: stopped by {number.name}", file=sys.stderr)  # noqa: T201
+        sys.exit(128 + number)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -92,14 +91,10 @@ def _single(name: str) -> Callable[..., None]:
 
 def main() -> NoReturn:
     """Run the command line; exits with 0, or the code of what went wrong."""
-
-    def stop(number: int, _frame: FrameType | None) -> NoReturn:
-        raise Stopped(number)
-
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, Stopped.by)
+    signal.signal(signal.SIGTERM, Stopped.by)
     several = _several()
     try:
         if several:

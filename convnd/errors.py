@@ -4,6 +4,8 @@ Every message is one line in four parts: the operation, what it expected, what i
 the remedy. Each class is also the matching built-in, so ``except ValueError`` keeps working.
 """
 
+from typing import NoReturn
+
 __all__ = [
     "ConvndError",
     "DependencyError",
@@ -94,6 +96,11 @@ class Stopped(BaseException):
     Not a `KeyboardInterrupt`, which the command-line parser would turn into an exit code of its
     own.
     """
+
+    @classmethod
+    def by(cls, number: int, _frame: object) -> NoReturn:
+        """Raise it: a handler, for `signal.signal`."""
+        raise cls(number)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from convnd.errors import OutputExistsError, OutputFileError
+from convnd.errors import OutputExistsError, OutputFileError, Stopped
+from convnd.io import atomic
 from convnd.io.atomic import atomic_path, check_target
 
 
@@ -166,3 +169,29 @@ def test_the_longest_name_that_fits_can_be_written(tmp_path):
     with atomic_path(target, overwrite=False) as file:
         file.write_text("new")
     assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("moment", ["_create_beside", "_take_place", "_sync"])
+def test_a_signal_at_a_bad_moment_leaves_nothing(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when a file has been made and nobody knows of it yet."""
+    true = getattr(atomic, moment)
+
+    def struck(*arguments: Any, **named: Any) -> Any:
+        found = true(*arguments, **named)
+        signal.raise_signal(signal.SIGTERM)
+        return found
+
+    def stop(number: int, _: object) -> None:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    monkeypatch.setattr(atomic, moment, struck)
+    try:
+        with pytest.raises(Stopped), atomic.atomic_path(tmp_path / "a", overwrite=False) as path:
+            path.write_text("all of it")
+    finally:
+        assert signal.signal(signal.SIGTERM, before) is stop
+    left = [each.name for each in tmp_path.iterdir()]
+    assert left == (["a"] if moment == "_take_place" else [])

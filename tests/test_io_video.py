@@ -409,3 +409,17 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         io.open_clip(path)
     with pytest.raises(DependencyError, match="video: expected the package av"):
         video_write.pyav()
+
+
+def test_a_header_that_asks_for_all_memory_is_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by `benchmarks/fuzz.py`: it counted as too little memory, exit code 4."""
+    (tmp_path / "a.mp4").write_bytes(b"0000ftyp")
+
+    def greedy(*_: object, **__: object) -> None:
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(av, "open", greedy)
+    with pytest.raises(InputFileError, match="asks for more than there is"):
+        io.open_clip(tmp_path / "a.mp4")

@@ -53,6 +53,7 @@ SCRIPTS = {
             "out.json",
         ],
     ],
+    "benchmarks/soak.py": ["--jobs", "1"],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
     "benchmarks/train_ranks.py": [
         *("train", "--dim", "2", "--work", "work", "--learn", "slices"),

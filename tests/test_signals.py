@@ -263,7 +263,7 @@ def test_evaluate_prints_json(tmp_path, run):
         "evaluate", tmp_path / "a.csv", tmp_path / "a.csv", "--style", tmp_path / "b.csv", "--json"
     )
     assert code == 0
-    measures = json.loads(out)
+    measures = json.loads(out)["measures"]
     assert measures["r_peak_f1"]["value"] == 1
     assert set(measures) >= {"rr_error", "psd_distance", "beat_correlation", "lead_identity_error"}
 

@@ -351,13 +351,13 @@ def test_evaluate(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", clip=film(3))
     io.write_clip(tmp_path / "n.mkv", film(3).info, Noise((3, 48, 64)).frames(), crf=1)
     code, out, _ = run("evaluate", "a.mp4", "a.mp4", "--style", "cells", "--json")
-    same = json.loads(out)
+    same = json.loads(out)["measures"]
     assert code == 0
     assert same["e_warp"]["value"] == same["e_warp"]["before"] < 0.005
     assert same["content_energy"]["value"] == 0
     assert same["style_energy"]["value"] == same["style_energy"]["before"] > 0.05
     code, out, _ = run("evaluate", "a.mp4", "n.mkv", "--json")
-    noise = json.loads(out)
+    noise = json.loads(out)["measures"]
     assert noise["e_warp"]["value"] > 50 * noise["e_warp"]["before"]
     assert noise["content_energy"]["value"] > 0.5
     assert set(noise["e_warp"]["parts"]) == {"1", "2"}

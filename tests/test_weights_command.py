@@ -69,7 +69,7 @@ def test_the_life_of_a_file(run: Run, home: Path, mine: Path) -> None:
     assert run("weights", "path", "mine") == (0, f"{kept}\n", "")
     assert run("weights", "verify", "mine") == (0, f"mine: intact, {kept}\n", "")
     code, out, _ = run("weights", "list", "--json")
-    table = {each["name"]: each for each in json.loads(out)}
+    table = {each["name"]: each for each in json.loads(out)["weights"]}
     assert code == 0
     assert table["mine"] == {
         "name": "mine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -33,6 +33,15 @@ class Precision:
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
     fast: bool = False
+
+    def exact(self) -> Precision:
+        """The same layout in float32 at least, without shortcuts.
+
+        >>> Precision(torch.bfloat16).exact()
+        Precision(dtype=torch.float32, channels_last=True, fast=False)
+        """
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        return replace(self, dtype=dtype, fast=False)
 
     def apply(self, module: nn.Module) -> nn.Module:
         """Cast the parameters of ``module`` in place.

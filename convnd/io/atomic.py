@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import signal
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from convnd.errors import ConvndError, OutputExistsError, OutputFileError
 
-__all__ = ["atomic_path", "beside", "check_target", "free_path", "reason"]
+__all__ = [
+    "atomic_path",
+    "beside",
+    "check_room",
+    "check_target",
+    "free_path",
+    "reason",
+    "room_errors",
+    "undisturbed",
+]
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BLOCK = 4096
 _LONGEST = 200  # some libraries quote the file
 
 
@@ -55,7 +70,8 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
                 f"{name}: expected a new file, got one that exists; "
                 "choose another name, or replace it (--overwrite)"
             )
-        _create_beside(target).unlink()
+        with undisturbed():
+            _create_beside(target).unlink()
     except ConvndError:
         raise
     except (OSError, ValueError) as error:
@@ -84,8 +100,8 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
 
     Raises:
         OutputExistsError: it exists (now, or when the block has ended).
-        OutputFileError: as `check_target`; or the disk does not take it. What the block itself
-            raises passes unchanged.
+        OutputFileError: as `check_target`; or the disk does not take it, also when it is the block
+            that finds out. What else the block raises passes unchanged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,19 +112,86 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
     """
     target = check_target(path, overwrite=overwrite)
     mode = _mode(target)
-    with _output_errors(path):
-        temporary = _create_beside(target)
+    temporary: Path | None = None
     try:
-        yield temporary
+        with undisturbed(), _output_errors(path):
+            temporary = _create_beside(target)
+        with room_errors(path):
+            yield temporary
         with _output_errors(path):
+            check_room(temporary)
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
             _sync(temporary)
             _take_place(temporary, target, overwrite=overwrite)
     finally:
-        temporary.unlink(missing_ok=True)
+        with undisturbed():
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
         _sync(target.parent)
+
+
+@contextlib.contextmanager
+def room_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says of a full disk, a quota or a limit into one line.
+
+    Raises:
+        OutputFileError: the block met one of them.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ConvndError) or error.errno not in _FULL:
+            raise
+        raise OutputFileError(
+            f"write {path}: expected a disk with room for all of it, got '{reason(error)}'; "
+            "free some, or choose another folder"
+        ) from error
+
+
+def check_room(path: Path) -> None:
+    """Prove that a file, as a library has left it, could have become longer; it stays as it is.
+
+    Several do not look whether the system has taken their last bytes (numpy's ``tofile``, OpenCV,
+    NRRD's, edflib): where it has not, it does not take more either.
+
+    Raises:
+        OSError: it could not.
+    """
+    with path.open("r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            taken = file.write(bytes(_BLOCK))
+        finally:
+            file.truncate(size)
+    if taken != _BLOCK:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until the block ends: it makes a file and remembers to remove it.
+
+    Handlers of Python run in the main thread, between any two of its instructions; blocks of other
+    threads are undisturbed anyway. Blocks are short: nothing else is to be waited for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for each in came[:1]:
+            signal.raise_signal(each)
 
 
 def reason(error: BaseException) -> str:

@@ -211,6 +211,10 @@ def _write_edf(
         file.writeSamples(samples, digital=True)
         for mark in signal.annotations:
             file.writeAnnotation(mark.seconds, mark.duration or -1, mark.text)
+    try:
+        _check_size(path)  # the library does not look whether the disk takes what it writes
+    except (InputFileError, ValueError) as error:
+        raise OSError("not all of it was stored: the disk is full, or a limit was met") from error
 
 
 def _record(count: int, rate: float) -> float:

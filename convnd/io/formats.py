@@ -23,7 +23,7 @@ from convnd.errors import (
     ShapeError,
     UsageError,
 )
-from convnd.io.atomic import atomic_path, check_target, reason
+from convnd.io.atomic import atomic_path, check_room, check_target, reason
 from convnd.io.record import check_beside, drop_beside, read_beside, write_beside
 from convnd.registry import Registry
 
@@ -299,6 +299,8 @@ def write(
         made = Path(folder) / Path(path).name
         with _encoding(path):
             writer(made, grid, record=kept, quality=quality)
+            for each in Path(folder).iterdir():
+                check_room(each)
         # All are filled before any takes its place; the last to be opened is the first to do so,
         # and the file itself comes last, so that it never names what is not there.
         for file in (made, *map(made.with_suffix, entry.companions)):

@@ -287,7 +287,11 @@ def _write_itk(
     writer = sitk.ImageFileWriter()
     writer.SetFileName(str(path))
     writer.UseCompressionOn()
-    writer.Execute(image)
+    try:
+        writer.Execute(image)
+    except RuntimeError as error:  # all that ITK knows to raise
+        _, _, why = str(error).rpartition("Reason: ")
+        raise OSError("not all of it was stored" if "ITK" in why else why) from error
 
 
 def _itk_record(path: Path) -> dict[str, str]:

@@ -151,7 +151,11 @@ class VideoClip:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
-        with decoding(self._path, "a clip"), self._av.open(str(self._path)) as container:
+        with (
+            decoding(self._path, "a clip"),
+            self._too_much(),
+            self._av.open(str(self._path)) as container,
+        ):
             stream = container.streams.best("video")
             if stream is None:
                 raise InputFileError(
@@ -161,6 +165,17 @@ class VideoClip:
                 )
             stream.thread_type = "AUTO"
             yield container, stream
+
+    @contextlib.contextmanager
+    def _too_much(self) -> Iterator[None]:
+        """FFmpeg says that memory is out where a header asks for more than it ever gives."""
+        try:
+            yield
+        except self._av.error.MemoryError as error:
+            raise InputFileError(
+                f"read {self._path}: expected a clip that can be held in memory, got one that "
+                "asks for more than there is; it is damaged, or save it smaller"
+            ) from error
 
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context

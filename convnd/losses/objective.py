@@ -62,6 +62,18 @@ class Objective:
             layer, overlap = term.loss.layer, term.loss.overlap
             self.overlaps[layer] = max(overlap, self.overlaps.get(layer, 0))
 
+    def exact(self) -> bool:
+        """Compute features in float32 from now on, without shortcuts; False if they are already.
+
+        The weights stay rounded as they were: the targets were computed with these.
+        """
+        exact = self.precision.exact()
+        if exact == self.precision:
+            return False
+        self.precision = exact
+        exact.apply(self.backbone)
+        return True
+
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Features of every layer that a term reads, and the iterate itself as `INPUT`.
 

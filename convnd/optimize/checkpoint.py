@@ -28,7 +28,7 @@ from convnd.optimize.shards import Box, Shards
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = "convnd checkpoint 2"
+_FORMAT = "convnd checkpoint 3"
 
 _TYPES = {
     torch.float64: "F64",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,9 @@ class Step:
         values: the iterate ``(1, C, *S)``; later steps do not change it.
         state: all that the walk needs to go on from here, for `minimize`; to be asked for before
             the next step is.
+        setbacks: steps of this walk that were taken back so far.
+        note: a line for people, where the walk was set back for the first time before this step,
+            or began to compute in float32; else "".
     """
 
     index: int
@@ -75,6 +78,8 @@ class Step:
     parts: Mapping[str, float]
     values: Tensor
     state: Callable[[], dict[str, Any]] = field(repr=False, compare=False)
+    setbacks: int = 0
+    note: str = ""
 
 
 def minimize(
@@ -92,7 +97,8 @@ def minimize(
 
     Each step costs one evaluation, and one more each time it is retaken: a step that is not
     finite or far above the best is taken back, and the walk goes on from the best iterate at half
-    the rate, with a fresh memory.
+    the rate, with a fresh memory. When that has not helped eight times in a row, features are
+    computed in float32 where they were not, at the rate of the best, and eight more are tried.
 
     Args:
         objective: what to make small.
@@ -111,7 +117,7 @@ def minimize(
         UnknownNameError: no such optimizer.
         UsageError: ``steps`` or ``learning_rate`` is not positive.
         NumericalError: loss or gradient is not finite at the start, or again and again after
-            smaller steps. What was yielded last is the last good iterate.
+            smaller steps, in float32 too. What was yielded last is the last good iterate.
 
     >>> from convnd.backbones import VGG, VGG19
     >>> from convnd.losses import Term, TotalVariationLoss
@@ -135,7 +141,8 @@ def minimize(
     best: Step | None = None
     downhill = x  # the gradient at the best
     first = math.inf
-    index = failures = 0
+    trouble = _Trouble(rate)
+    index = 0
 
     def state() -> dict[str, Any]:
         assert best is not None
@@ -145,19 +152,24 @@ def minimize(
             "best": _as_dict(best),
             "downhill": downhill,
             "first": first,
-            "rate": rate,
+            "rate": trouble.rate,
+            "setbacks": trouble.setbacks,
+            "exact": trouble.exact,
             "optimizer": descend.state_dict(),
         }
 
     while True:
         if resume is not None:
             step, best = (
-                Step(**_moved(resume[name], start.device), state=state) for name in ("now", "best")
+                Step(**_moved(resume[name], start.device), state=state, setbacks=resume["setbacks"])
+                for name in ("now", "best")
             )
-            x, index, rate, first = step.values.clone(), step.index, resume["rate"], resume["first"]
+            x, index, first = step.values.clone(), step.index, resume["first"]
+            exact = resume["exact"] and objective.exact()
+            trouble = _Trouble(resume["rate"], resume["setbacks"], exact=exact)
             gradient = resume["gradient"].to(start.device)
             downhill = resume["downhill"].to(start.device)
-            descend = chosen.make(x, rate, add)
+            descend = chosen.make(x, trouble.rate, add)
             descend.load_state_dict(resume["optimizer"])
             resume = None
             yield step
@@ -165,20 +177,23 @@ def minimize(
                 return
             index += 1
         elif _diverged((found := evaluate(objective, x)).loss, found.gradient, best, first, add):
-            if best is None or failures == _RETRIES:
-                raise NumericalError(
-                    f"minimize: expected a finite loss that falls, got {found.loss:g} at step "
-                    f"{index}; use a smaller learning rate, --precision float32, or check the "
-                    "input for values that are not finite"
-                )
-            failures += 1
-            rate /= 2
+            if trouble.back_off(objective, index, found.loss, started=best is not None):
+                if best is None:
+                    continue
+                # The best as it is in float32, which may be another thing.
+                found = evaluate(objective, best.values)
+                if _diverged(found.loss, found.gradient, None, first, add):
+                    raise trouble.given_up(index, found.loss)
+                best = replace(best, loss=found.loss, parts=found.parts)
+                downhill = found.gradient
+            assert best is not None
             x = best.values.clone()
-            descend = chosen.make(x, rate, add)
+            descend = chosen.make(x, trouble.rate, add)
             gradient = downhill
         else:
-            failures = 0
-            step = Step(index, found.loss, found.parts, x.clone(), state)
+            came_from = index if best is None else best.index
+            note = trouble.over(came_from)
+            step = Step(index, found.loss, found.parts, x.clone(), state, trouble.setbacks, note)
             gradient = found.gradient
             if best is None:
                 first = step.loss
@@ -190,6 +205,58 @@ def minimize(
             index += 1
         x.grad = gradient.clone()  # optimisers may write into it
         descend.step()
+
+
+class _Trouble:
+    """What is done about steps that go wrong, a bounded number of times; and what is said of it."""
+
+    def __init__(self, rate: float, setbacks: int = 0, *, exact: bool = False) -> None:
+        self.rate = self._first = self._good = rate
+        self.setbacks = setbacks
+        self.exact = exact
+        self._failures = 0
+        self._what = ""
+        self._told = (setbacks > 0, exact)
+
+    def back_off(self, objective: Objective, index: int, loss: float, *, started: bool) -> bool:
+        """Half the rate, or float32; whether it is the latter.
+
+        Raises:
+            NumericalError: both have been tried.
+        """
+        if not self._failures:
+            self._what = f"loss {loss:.4g} at step {index}"
+        if not started or self._failures == _RETRIES:
+            if self.exact or not objective.exact():
+                raise self.given_up(index, loss)
+            self.exact, self._failures, self.rate = True, 0, self._good
+        else:
+            self._failures += 1
+            self.rate /= 2
+        self.setbacks += 1
+        return self._failures == 0
+
+    def over(self, since: int) -> str:
+        """A step went well; the line for people, if they have not been told yet."""
+        self._failures, self._good = 0, self.rate
+        told, self._told = self._told, (self.setbacks > 0, self.exact)
+        if self._told == told:
+            return ""
+        size = self.rate / self._first
+        smaller = f" at {size:.3g} of the step" if size < 1 else ""
+        wider = ", features in plain float32" if self.exact else ""
+        return f"{self._what}, taken back; going on from step {since}{smaller}{wider}"
+
+    def given_up(self, index: int, loss: float) -> NumericalError:
+        """The end of it."""
+        tried = [f"{self.setbacks} steps taken back"] if self.setbacks else []
+        tried += ["features in plain float32"] if self.exact else []
+        after = f" after {' and '.join(tried)}" if tried else ""
+        return NumericalError(
+            f"minimize: expected a finite loss that falls, got {loss:g} at step {index}{after}; "
+            "use a smaller learning rate or style weight, or check the input for values that are "
+            "not finite"
+        )
 
 
 def settled(losses: Sequence[float], *, over: int, tolerance: float) -> bool:

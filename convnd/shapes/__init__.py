@@ -7,7 +7,7 @@ end with the channels.
 
 from convnd.shapes.field import ReceptiveField
 from convnd.shapes.layer import KINDS, Layer, Padding, Pairs, ntuple, output_size, pad_pairs
-from convnd.shapes.notation import parse_layer, parse_shape
+from convnd.shapes.notation import is_count, parse_layer, parse_shape
 from convnd.shapes.stack import Row, trace
 from convnd.shapes.tiles import Tile, Tiling
 
@@ -20,6 +20,7 @@ __all__ = [
     "Row",
     "Tile",
     "Tiling",
+    "is_count",
     "ntuple",
     "output_size",
     "pad_pairs",

@@ -22,9 +22,22 @@ from convnd.errors import ShapeError, UsageError
 from convnd.registry import unknown_name
 from convnd.shapes.layer import KINDS, Layer
 
-__all__ = ["parse_layer", "parse_shape"]
+__all__ = ["is_count", "parse_layer", "parse_shape"]
 
+_DIGITS = 18  # what 64 bits hold
 _ALIASES = {"pool": "maxpool"}
+
+
+def is_count(text: str) -> bool:
+    """Whether a text is a whole number from 0 that nobody has to be afraid of.
+
+    Not `str.isdigit`, to which a superscript is a digit, nor any number of digits, of which Python
+    makes a number only up to a limit.
+
+    >>> is_count("12"), is_count("-1"), is_count("²"), is_count("9" * 5000)
+    (True, False, False, False)
+    """
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, ...], int]:
@@ -43,7 +56,7 @@ def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, 
     """
     pieces = text.lower().replace("×", "x").split("x")
     for piece in pieces:
-        if not piece.isdecimal() or int(piece) < 1:
+        if not is_count(piece) or int(piece) < 1:
             raise UsageError(
                 f"shape {text!r}: expected positive whole numbers with x between them, "
                 f"got {piece!r}; write for example 14x14x3"
@@ -113,7 +126,7 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
 
 
 def _number(text: str, piece: str) -> int:
-    if not piece.isdecimal():
+    if not is_count(piece):
         raise UsageError(
             f"layer {text!r}: expected a whole number, got {piece!r}; write for example conv:5:16"
         )

@@ -12,13 +12,15 @@ __all__ = ["ahead"]
 T = TypeVar("T")
 
 _DONE = object()
+_PATIENCE = 2.0
+"""Seconds that one who stops early waits for the item in the making; then it is left alone."""
 
 
 def ahead(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
     """The items of an iterator that runs in a thread of its own, so many items ahead.
 
     What it raises is raised here, where its item would have come. When the caller stops early, the
-    iterator is closed after the item that it is at.
+    iterator is closed after the item that it is at, for which nobody waits longer than two seconds.
 
     Args:
         make: gives the iterator, in that thread.
@@ -69,4 +71,4 @@ def ahead(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        thread.join()
+        thread.join(_PATIENCE)

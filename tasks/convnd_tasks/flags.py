@@ -17,8 +17,10 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import typer
 
 from convnd.errors import UsageError
+from convnd.shapes import is_count
 
 __all__ = [
+    "DETERMINISTIC",
     "LOOK",
     "LOSS",
     "OUT",
@@ -26,6 +28,7 @@ __all__ = [
     "WORK",
     "Dim",
     "Flag",
+    "Json",
     "Metadata",
     "Overwrite",
     "Quiet",
@@ -33,6 +36,7 @@ __all__ = [
     "Report",
     "Shard",
     "SkipExisting",
+    "Verbose",
     "arguments_of",
     "flags_of",
     "numbers",
@@ -107,6 +111,24 @@ Shard = Annotated[
         show_default=False,
     ),
 ]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one line of JSON, for programs, and nothing else on stdout.",
+        rich_help_panel=OUT,
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v",
+        "--verbose",
+        help="Also tell versions, device, precision, tiles and memory.",
+        rich_help_panel=OUT,
+    ),
+]
+"""These two are added by `convnd_tasks.summary.summarised`."""
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUT)]
 
 
@@ -129,6 +151,14 @@ class Flag:
     shown: bool = True
 
 
+DETERMINISTIC = Flag(
+    help="Only algorithms that give the same bits each time; slower on GPUs.",
+    panel=RUN,
+    names=("--deterministic",),
+)
+"""Of the field ``deterministic``, see `convnd_tasks.deterministic`."""
+
+
 def with_flags(
     options: type[Any],
     *,
@@ -140,7 +170,8 @@ def with_flags(
 
     The command takes its other parameters as usual, and by keyword ``given`` the fields that were
     typed, parsed; those that were not are left to the dataclass, or to what a number of spatial
-    axes changes about its defaults.
+    axes changes about its defaults. ``summary`` is left to `convnd_tasks.summary.summarised`,
+    which goes around this.
 
     Args:
         options: a dataclass whose fields have defaults.
@@ -156,7 +187,7 @@ def with_flags(
         own = [
             parameter.replace(annotation=hints[name])
             for name, parameter in inspect.signature(command).parameters.items()
-            if name != "given"
+            if name not in ("given", "summary")
         ]
         flags = [
             _parameter(name, kind, flag, defaults[name], others or {})
@@ -304,7 +335,7 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     number, _, count = text.partition("/")
-    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+    if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
         return int(number), int(count)
     raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
 

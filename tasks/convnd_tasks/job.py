@@ -12,7 +12,7 @@ from convnd import io
 from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
 from convnd.io.atomic import check_target
 from convnd_tasks import arrays, images, signals
-from convnd_tasks.keeping import Keeping
+from convnd_tasks.keeping import Keeping, keep_last_good
 from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.record import INPUT, figures, is_made, parameters
@@ -34,6 +34,7 @@ class Outcome:
         grid: what was written; None in a process that leaves this to another.
         steps: taken.
         loss: at the end.
+        setbacks: steps that were taken back, see `convnd.optimize.minimize`.
         seconds: from reading to written.
         stopped: what ended it before its last step, or None.
         overwrite: files that come beside it may be replaced.
@@ -45,6 +46,7 @@ class Outcome:
     grid: Grid | None
     steps: int
     loss: float
+    setbacks: int
     seconds: float
     stopped: BaseException | None
     overwrite: bool = False
@@ -211,9 +213,12 @@ class Job:
         except NumericalError as error:
             if last is None:
                 raise
-            kept = io.free_path(io.beside(output, "last-good"))
-            self._write(kept, prepared, last, made_from, overwrite=False)
-            raise NumericalError(f"{error}; the last good result is in {kept}") from error
+            good, cause = last, error  # names that outlive this block
+            raise keep_last_good(
+                error,
+                output,
+                lambda path: self._write(path, prepared, good, made_from, False, cause),
+            ) from error
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -230,6 +235,7 @@ class Job:
             grid=grid,
             steps=last.step,
             loss=last.loss,
+            setbacks=last.setbacks,
             seconds=time.monotonic() - began,
             stopped=stopped,
             overwrite=overwrite,
@@ -255,7 +261,7 @@ class Job:
         if tuple(values.shape[2:]) != tuple(prepared.size):  # stopped at a coarse scale
             values = resize_nd(values, prepared.size, mode="cubic")
         grid = prepared.restore(values)
-        went = figures(progress.step, progress.loss, stopped)
+        went = figures(progress.step, progress.loss, stopped, progress.setbacks)
         io.write(
             path,
             grid,

@@ -1,17 +1,17 @@
-"""How a job stops, and its checkpoint: where it lies, when it is written, what goes on from it."""
+"""How a job stops, and what is kept of work that has not come to its end."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from convnd import __version__
-from convnd.errors import Stopped
+from convnd import __version__, io
+from convnd.errors import NumericalError, Stopped
 
 if TYPE_CHECKING:
     from convnd.optimize import Group
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["FREE", "Keeping", "Stopping"]
+__all__ = ["FREE", "Keeping", "Stopping", "keep_last_good"]
 
 FREE = ("tile", "memory")
 """Options that change how the work is done and not what comes out."""
@@ -77,6 +77,24 @@ class Stopping:
         """
         if asked := self.asked():
             raise Stopped(asked)
+
+
+def keep_last_good(
+    error: NumericalError, output: Path, write: Callable[[Path], object]
+) -> NumericalError:
+    """Write what there was before the numbers went wrong, beside the output.
+
+    Args:
+        error: what ended the work.
+        output: which is not written.
+        write: makes the file.
+
+    Returns:
+        The error, to be raised, with the file's name in it.
+    """
+    path = io.free_path(io.beside(output, "last-good"))
+    write(path)
+    return NumericalError(f"{error}; the last good result is in {path}")
 
 
 class Keeping:

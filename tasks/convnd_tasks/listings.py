@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json as json_format
 from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.trace import aligned, field_record
 
 __all__ = ["backbones", "samples"]
 
 
+@summarised("backbones")
 def backbones(
     name: Annotated[
         str | None, typer.Argument(help="List the layers of this one.", show_default=False)
@@ -21,7 +22,8 @@ def backbones(
         typer.Option("--dim", min=1, max=16, help="Spatial axes that parameters are counted for."),
     ] = 2,
     channels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Of the data.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON record instead.")] = False,
+    *,
+    summary: Summary,
 ) -> None:
     """List the networks, or the layers of one.
 
@@ -30,10 +32,7 @@ def backbones(
     from convnd.backbones import BACKBONES
 
     records = [_record(each, dim, channels) for each in ([*BACKBONES] if name is None else [name])]
-    if json:
-        found = {"backbones": records} if name is None else records[0]
-        typer.echo(json_format.dumps(found, indent=2, ensure_ascii=False))
-        return
+    summary.add(**({"backbones": records} if name is None else records[0]))
     for record in records:
         typer.secho(f"{record['name']}  {record['summary']}", bold=True)
         typer.echo("\n".join(_about(record)))
@@ -104,7 +103,8 @@ def _mib(size: int) -> str:
     return f"{size / (1 << 20):.3g} MiB" if size < 1 << 30 else f"{size / (1 << 30):.3g} GiB"
 
 
-def samples() -> None:
+@summarised("samples")
+def samples(*, summary: Summary) -> None:
     """List the built-in contents and styles."""
     from convnd_tasks import samples as built_in
 
@@ -112,3 +112,5 @@ def samples() -> None:
         typer.echo(f"--dim {dim}")
         typer.echo(f"  contents  {', '.join(built_in.contents(dim))}")
         typer.echo(f"  styles    {', '.join(built_in.styles(dim))}")
+        lists = {"dim": dim, "contents": built_in.contents(dim), "styles": built_in.styles(dim)}
+        summary.append("samples", lists)

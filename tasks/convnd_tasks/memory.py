@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ from convnd.stats import STATISTICS, footprint_of, overlap_of
 from convnd_tasks.options import StyleOptions, parse_memory
 
 __all__ = ["Budget"]
+
+_LOG = logging.getLogger(__name__)
 
 _SHARE = 0.85
 """Of the memory that is free, what is used; others live there too."""
@@ -111,6 +114,7 @@ class Budget:
             ResourceError: it is more than there is.
         """
         layers = self.options.layers
+        cut = "no tiles, as asked for"
         if self.options.tile == "off":
             needed = self._fixed(extent) + self._crop(extent, layers)
             for style in styles:  # forwards only, where about half of it is alive
@@ -123,6 +127,9 @@ class Budget:
             overlaps = self._overlaps()
             tiling = tiler.tiling(self.backbone, (*layers, INPUT), extent, overlaps)
             needed = self._fixed(extent) + self._crop(tiling.largest, layers)
+            cut = (
+                f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
+            )
             remedy = "use a smaller --size, --backbone compact" + (
                 ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
             )
@@ -133,6 +140,11 @@ class Budget:
                     f"{len(tiling)} tiles of {_times(tiling.tile)}, {tiling.excess:.2f} times the "
                     f"work of one piece, about {_gib(needed)}"
                 )
+        _LOG.info(
+            "%s in %s, about %s of %s",
+            *(_times(extent), cut, _gib(needed), _gib(self.free)),
+            extra={"figures": {"tiles": cut, "memory_needed": needed, "memory_free": self.free}},
+        )
         if needed > self.free:
             raise ResourceError(
                 f"style transfer: expected at most {_gib(self.free)}, which is free, got a job of "

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
-from convnd_tasks.flags import LOOK, LOSS, RUN, WORK, Flag
+from convnd.shapes import is_count
+from convnd_tasks.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
 
 __all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
 
@@ -63,6 +64,7 @@ class StyleOptions:
         seed: of everything random.
         precision: "auto" (the fastest here), "float32" (exact) or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
+        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
         tile: "auto" cuts the work into tiles where memory asks for it, a number makes tiles of so
             many samples along each axis, "off" leaves tiles out. The result is the same.
         memory: what may be used, for example "4GiB"; "auto" is what is free.
@@ -153,6 +155,7 @@ class StyleOptions:
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=RUN)
     ] = "auto"
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
+    deterministic: Annotated[bool, DETERMINISTIC] = False
     tile: Annotated[
         str,
         Flag(
@@ -188,7 +191,7 @@ class StyleOptions:
         for name, choices in (("colors", COLORS), ("start", STARTS)):
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), list(choices))
-        if self.tile not in ("auto", "off") and not (self.tile.isdecimal() and int(self.tile) > 0):
+        if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
             raise UsageError(
                 f"tile: expected auto, off or a number of samples, got {self.tile!r}; correct it"
             )
@@ -264,7 +267,7 @@ def parse_memory(text: str) -> int | None:
     if text == "auto":
         return None
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
-    if found is None or float(found[1]) <= 0:
+    if found is None or not 0 < float(found[1]) < 2**53:
         raise UsageError(f"memory: expected auto or a size such as 4GiB, got {text!r}; correct it")
     prefix = found[2] or ""
     power = " KMGT".index(prefix[0]) if prefix else 0

@@ -38,7 +38,13 @@ __all__ = [
 INPUT = "{%d}"
 """Stands for an input, by its number, in the recorded command."""
 
-FIGURES = ("convnd:steps_taken", "convnd:loss", "convnd:e_warp", "convnd:stopped")
+FIGURES = (
+    "convnd:steps_taken",
+    "convnd:steps_taken_back",
+    "convnd:loss",
+    "convnd:e_warp",
+    "convnd:stopped",
+)
 """Entries that tell how it went and not what was asked for."""
 
 _PACKAGES = ("torch", "numpy")
@@ -83,14 +89,17 @@ def parameters(
     }
 
 
-def figures(steps: int, loss: float, stopped: BaseException | None = None) -> dict[str, str]:
+def figures(
+    steps: int, loss: float, stopped: BaseException | None = None, setbacks: int = 0
+) -> dict[str, str]:
     """The part of a record that tells how it went.
 
     >>> figures(5, 0.25)
     {'convnd:steps_taken': '5', 'convnd:loss': '0.25'}
     """
     early = {} if stopped is None else {"convnd:stopped": type(stopped).__name__}
-    return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **early}
+    back = {"convnd:steps_taken_back": str(setbacks)} if setbacks else {}
+    return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **back, **early}
 
 
 def input_entry(name: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import typer
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks.flags import OUT, Overwrite, Quiet, flags_of, option_name
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.video_options import VideoOptions
 from convnd_tasks.volume_options import VolumeOptions
 
@@ -33,6 +34,7 @@ _ALONE = {"stylize": (), "stylize-volume": ("--no-montage",), "stylize-video": (
 """What keeps pictures beside the result away."""
 
 
+@summarised("rerun")
 def rerun(
     result: Annotated[Path, typer.Argument(help="A file or folder that convnd has written.")],
     inputs: Annotated[
@@ -63,6 +65,8 @@ def rerun(
         ),
     ] = False,
     quiet: Quiet = False,
+    *,
+    summary: Summary,
 ) -> None:
     """Make a result again, from the parameters that are kept inside it.
 
@@ -78,6 +82,7 @@ def rerun(
     line, entries = _recorded(result, record)
     _check_line(result, line, own=own)
     for remark in _differences(record):
+        summary.append("differences", remark)
         typer.echo(remark, err=True)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
     found = [_find(entry, folders) for entry in entries]
@@ -92,6 +97,7 @@ def rerun(
     if Group.current().rank != 0:  # the first has written it
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
+    summary.add(result=str(result), output=str(target), same_bytes=same)
     typer.echo(f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}")
 
 

@@ -56,6 +56,7 @@ class Progress:
         parts: weighted share of content, style and smoothness in it.
         values: the iterate ``(1, C, *S)`` at the current size; of several processes, the part of
             this one.
+        setbacks: steps that were taken back so far, see `convnd.optimize.minimize`.
         state: all that a transfer needs to go on from here; to be asked for before the next
             step is.
         shards: who has which part; None where one process has it all.
@@ -69,6 +70,7 @@ class Progress:
     loss: float
     parts: Mapping[str, float]
     values: Tensor
+    setbacks: int = 0
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
     shards: Shards | None = field(default=None, repr=False, compare=False)
 
@@ -168,7 +170,8 @@ class StyleTransfer(TransferObjective):
             resume: `Progress.state` of an earlier run with the same arguments.
             group: the processes that do this together, each with the same arguments; None is this
                 one alone.
-            say: is told in a line how much memory tiles take, and when it ran out.
+            say: is told in a line how much memory tiles take, when it ran out, and when steps were
+                taken back.
 
         Raises:
             UsageError: no style, or not one blend weight each, or a texture without a size.
@@ -204,7 +207,7 @@ class StyleTransfer(TransferObjective):
         generator = torch.Generator().manual_seed(options.seed)
         iterate: Tensor | None = None
         coarse: Tensor | None = None
-        passed = 0
+        passed = setbacks = 0
         for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
             if resume is not None and scale < resume["scale"]:
                 passed += count
@@ -213,7 +216,7 @@ class StyleTransfer(TransferObjective):
             references = [self.style_at(style, extent, grid) for style in styles]
             walked = None
             if resume is not None:  # the walk brings its iterate with it
-                walked, resume = resume["walk"], None
+                walked, setbacks, resume = resume["walk"], resume["setbacks"], None
                 iterate = walked["now"]["values"].to(self.device)
             elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
@@ -245,6 +248,8 @@ class StyleTransfer(TransferObjective):
                 add=group.sum,
                 resume=walked,
             ):
+                if step.note and say is not None:
+                    say(step.note)
                 before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
                 yield Progress(
                     step=passed + step.index,
@@ -255,13 +260,15 @@ class StyleTransfer(TransferObjective):
                     loss=step.loss,
                     parts=step.parts,
                     values=step.values,
-                    state=partial(_state, scale, step),
+                    setbacks=setbacks + step.setbacks,
+                    state=partial(_state, scale, setbacks, step),
                     shards=shards,
                 )
                 iterate = step.values
             if shards is not None and scale + 1 < len(sizes):
                 iterate = shards.whole(iterate)  # much smaller than what comes next
             passed += count
+            setbacks += step.setbacks
             coarse = fine
 
     def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
@@ -310,8 +317,8 @@ class StyleTransfer(TransferObjective):
         return torch.rand(shape, generator=generator).to(self.device)
 
 
-def _state(scale: int, step: Step) -> dict[str, Any]:
-    return {"scale": scale, "walk": step.state()}
+def _state(scale: int, setbacks: int, step: Step) -> dict[str, Any]:
+    return {"scale": scale, "setbacks": setbacks, "walk": step.state()}
 
 
 def _mean_extent(size: Sequence[int]) -> float:

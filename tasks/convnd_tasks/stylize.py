@@ -26,6 +26,7 @@ from convnd_tasks.flags import (
     with_flags,
 )
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
+from convnd_tasks.summary import Summary, summarised
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Display", "stylize"]
 
 
+@summarised("stylize")
 @with_flags(StyleOptions, others=DEFAULTS, processes=True)
 def stylize(
     files: Annotated[
@@ -114,6 +116,7 @@ def stylize(
     shard: Shard = "",
     *,
     given: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Give one thing the style of another.
 
@@ -144,6 +147,7 @@ def stylize(
             resume=resume,
             quiet=quiet,
             metadata=metadata,
+            summary=summary,
         )
         return
     plan = make_plan(list(files or []), dim, output, texture=texture, start=start_file)
@@ -185,6 +189,7 @@ def stylize(
         rate=rate,
         drawing=drawing,
         report=report,
+        summary=summary,
     )
 
 
@@ -197,6 +202,7 @@ def _film(
     resume: bool,
     quiet: bool,
     metadata: bool,
+    summary: Summary,
 ) -> None:
     """A clip, as ``convnd stylize-video`` does it."""
     from convnd.optimize import Group
@@ -212,7 +218,7 @@ def _film(
     options = VideoOptions.for_dim(2, **given)
     ensure(options.backbone, quiet=quiet)
     job = VideoJob(options, record=metadata)
-    work(files, job, output, overwrite=overwrite, resume=resume, quiet=quiet)
+    work(files, job, output, summary, overwrite=overwrite, resume=resume, quiet=quiet)
 
 
 def _drawing(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
@@ -268,6 +274,7 @@ def _work(
     rate: float | None = None,
     drawing: Path | None = None,
     report: Path | None = None,
+    summary: Summary,
 ) -> None:
     from convnd.optimize import Group
     from convnd_tasks.record import say_made
@@ -276,7 +283,7 @@ def _work(
     group = Group.current()
     if plan.batch and group.size > 1:  # each does files of its own, and says so
         plan = plan.shard(group.rank + 1, group.size)
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        summary.speak()
     may_be_there = overwrite or resume or skip_existing
     beside = [each for each in (drawing, report) if each is not None]
     jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
@@ -302,16 +309,19 @@ def _work(
             if not plan.batch or isinstance(error, UsageError):
                 raise
             failed += 1
+            summary.append("failed", {"output": str(target), "error": str(error)})
             typer.echo(f"convnd: {error}", err=True)
             continue
         if outcome is None:
+            summary.append("skipped", {"output": str(target)})
             say_made(target, beside)
             continue
-        _say(outcome)
+        _say(outcome, summary)
         if drawing is not None and outcome.grid is not None:
             from convnd_tasks.paper import draw
 
             draw(drawing, inputs, outcome.grid, overwrite=outcome.overwrite)
+            summary.add(paper=str(drawing))
             typer.echo(f"{drawing}  on ECG paper")
         if report is not None and outcome.grid is not None:
             from convnd_tasks import signal_report
@@ -325,6 +335,7 @@ def _work(
                 remarks=outcome.remarks,
                 overwrite=outcome.overwrite,
             )
+            summary.add(report=str(report))
             typer.echo(str(report))
         if outcome.stopped is not None:
             raise outcome.stopped
@@ -388,12 +399,26 @@ class Display:
             typer.echo(line, err=True)
 
 
-def _say(outcome: Outcome) -> None:
+def _say(outcome: Outcome, summary: Summary) -> None:
     if outcome.grid is None:
         return
+    summary.append(
+        "results",
+        {
+            "output": str(outcome.path),
+            "shape": list(outcome.grid.shape),
+            "steps": outcome.steps,
+            "steps_taken_back": outcome.setbacks,
+            "loss": outcome.loss,
+            "seconds": round(outcome.seconds, 3),
+            "stopped_early": outcome.stopped is not None,
+            "remarks": list(outcome.remarks),
+        },
+    )
     extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
+    back = f" ({outcome.setbacks} taken back)" if outcome.setbacks else ""
     typer.echo(
-        f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps, loss {outcome.loss:.4g}, "
+        f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps{back}, loss {outcome.loss:.4g}, "
         f"{outcome.seconds:.1f} s"
     )

@@ -12,6 +12,7 @@ import typer
 
 from convnd.errors import ConvndError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
+from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _PART = "Which frames"
 _DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
 
 
+@summarised("stylize-video")
 @with_flags(VideoOptions, without=NOT_OF_CLIPS)
 def stylize_video(
     files: Annotated[
@@ -103,6 +105,7 @@ def stylize_video(
     ] = False,
     *,
     given: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Give a clip the style of a picture, without flicker; times and sound stay as they are.
 
@@ -129,6 +132,7 @@ def stylize_video(
             record=metadata,
         ),
         output,
+        summary,
         overwrite=overwrite,
         resume=resume,
         pictures=pictures,
@@ -142,6 +146,7 @@ def work(
     files: list[str],
     job: VideoJob,
     output: Path | None,
+    summary: Summary,
     *,
     overwrite: bool = False,
     resume: bool = False,
@@ -156,6 +161,7 @@ def work(
         files: clip and styles; nothing is the built-in demo.
         job: options, and how the result is written.
         output: the result, or None for the default.
+        summary: is told the figures.
         overwrite: replace existing results.
         resume: go on from kept frames.
         pictures: also write contact sheet, slit scan and the course of the work.
@@ -225,7 +231,13 @@ def work(
             overwrite=overwrite or resume,
         )
     _say(outcome)
+    summary.append("results", _figures(outcome))
+    summary.add(
+        pictures=[str(path) for path in drawn.values()],
+        report=None if report is None else str(report),
+    )
     if outcome.damage:
+        summary.append("failed", {"input": str(clip.info.path), "error": outcome.damage})
         typer.echo(f"convnd: {clip.info.path}: {outcome.damage}; the others are done", err=True)
         raise typer.Exit(1)
 
@@ -295,6 +307,24 @@ def _say(outcome: VideoOutcome) -> None:
         f"{outcome.path}  {size}, {count} frames{scenes}, E_warp {mean_of(records, 'e_warp'):.3g} "
         f"(input {mean_of(records, 'input_e_warp'):.3g}){each}, {outcome.seconds:.1f} s"
     )
+
+
+def _figures(outcome: VideoOutcome) -> dict[str, Any]:
+    from convnd_tasks.video_job import mean_of
+
+    records = outcome.records
+    return {
+        "output": str(outcome.path),
+        "shape": list(outcome.size),
+        "frames": len(records),
+        "frames_kept_before": len(records) - outcome.fresh,
+        "scenes": outcome.scenes,
+        "steps": sum(record["steps"] for record in records),
+        "steps_taken_back": sum(record["setbacks"] for record in records),
+        "e_warp": mean_of(records, "e_warp"),
+        "input_e_warp": mean_of(records, "input_e_warp"),
+        "seconds": round(outcome.seconds, 3),
+    }
 
 
 def _seconds(option: str, text: str) -> Fraction:

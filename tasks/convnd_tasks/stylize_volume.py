@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError, NumericalError, UsageError
 from convnd_tasks.flags import (
     LOOK,
     OUT,
@@ -23,6 +23,7 @@ from convnd_tasks.flags import (
     numbers,
     with_flags,
 )
+from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.volume_options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["stylize_volume"]
 
 
+@summarised("stylize-volume")
 @with_flags(VolumeOptions, processes=True)
 def stylize_volume(
     scan: Annotated[
@@ -100,6 +102,7 @@ def stylize_volume(
     ] = "",
     *,
     given: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Give a scan the style of another; affine, units and Hounsfield values stay true.
 
@@ -116,6 +119,7 @@ def stylize_volume(
     from convnd.io.atomic import atomic_path
     from convnd.optimize import Group
     from convnd_tasks import samples, volumes
+    from convnd_tasks.keeping import keep_last_good
     from convnd_tasks.record import check_skipping, figures, is_made, say_made
     from convnd_tasks.report import check_report
 
@@ -126,6 +130,7 @@ def stylize_volume(
     names = style or [samples.styles(3)[0]]
     made_from = _parameters(options, scan, names, mask, dtype, spacing) if metadata else {}
     if skip_existing and is_made(target, made_from, overwrite=overwrite):
+        summary.append("skipped", {"output": str(target)})
         beside = [picture if montage else None, report]
         say_made(target, [each for each in beside if each is not None])
         return
@@ -160,14 +165,13 @@ def stylize_volume(
             + (f"; {clipped} values out of range were clipped" if clipped else ""),
             err=True,
         )
-    io.write(
-        target,
-        grid,
-        overwrite=overwrite,
-        record={**made_from, **figures(result.steps, result.losses[-1], result.stopped)}
-        if metadata
-        else None,
-    )
+    went = figures(result.steps, result.losses[-1], result.stopped, result.setbacks)
+    record = {**made_from, **went} if metadata else None
+    if isinstance(result.stopped, NumericalError):
+        raise keep_last_good(
+            result.stopped, target, lambda path: io.write(path, grid, record=record)
+        ) from result.stopped
+    io.write(target, grid, overwrite=overwrite, record=record)
     if montage or report is not None:
         from convnd_tasks import volume_figures
 
@@ -190,11 +194,29 @@ def stylize_volume(
                 figure=figure,
                 overwrite=overwrite,
             )
+    seconds = time.monotonic() - began
+    summary.append(
+        "results",
+        {
+            "output": str(target),
+            "shape": list(grid.shape),
+            "steps": result.steps,
+            "steps_taken_back": result.setbacks,
+            "loss": result.losses[-1],
+            "seconds": round(seconds, 3),
+            "stopped_early": result.stopped is not None,
+            "remarks": list(result.remarks),
+        },
+    )
+    summary.add(
+        montage=str(picture) if montage else None, report=None if report is None else str(report)
+    )
     extent = " x ".join(str(each) for each in grid.shape)
     kept = "" if result.stopped is None else "stopped early, kept: "
+    back = f" ({result.setbacks} taken back)" if result.setbacks else ""
     typer.echo(
-        f"{kept}{target}  {extent}, {result.steps} steps, loss {result.losses[-1]:.4g}, "
-        f"{time.monotonic() - began:.1f} s"
+        f"{kept}{target}  {extent}, {result.steps} steps{back}, loss {result.losses[-1]:.4g}, "
+        f"{seconds:.1f} s"
     )
     if result.stopped is not None:
         raise result.stopped

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Annotated
@@ -11,10 +10,12 @@ import typer
 
 from convnd.shapes import ReceptiveField, Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
+from convnd_tasks.summary import Summary, summarised
 
 __all__ = ["aligned", "as_record", "as_table", "field_record", "trace"]
 
 
+@summarised("trace")
 def trace(
     shape: Annotated[
         str,
@@ -35,7 +36,8 @@ def trace(
         int | None,
         typer.Option("--dim", min=1, max=16, help="Spatial axes; follows from SHAPE if left out."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON record instead.")] = False,
+    *,
+    summary: Summary,
 ) -> None:
     """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
 
@@ -47,9 +49,7 @@ def trace(
     size, channels = parse_shape(shape, dim)
     stack = [parse_layer(text, len(size)) for text in layers]
     rows = trace_shapes(size, channels, stack)
-    if json:
-        typer.echo(json_format.dumps(as_record(rows), indent=2))
-        return
+    summary.add(**as_record(rows))
     head, *lines = as_table(rows)
     typer.secho(head, bold=True)
     typer.echo("\n".join(lines))

@@ -5,6 +5,7 @@ Targets are computed whole, in tiles, or by several processes; the objective doe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
@@ -33,10 +34,14 @@ from convnd.optimize import (
 )
 from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, Mappable, Sums, TappedStatistic, blend, overlap_of
+from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
+from convnd_tasks.summary import note_work
 
 __all__ = ["TransferObjective"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class TransferObjective:
@@ -52,12 +57,14 @@ class TransferObjective:
     """
 
     def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+        make_deterministic(options.deterministic)
         self.options = options
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)
         self.backbone.to(self.device)
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
+        note_work(_LOG, options.backbone, self.device, self.precision)
 
     def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
         """The network, and the precision it is to have."""

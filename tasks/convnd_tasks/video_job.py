@@ -220,8 +220,11 @@ class VideoJob:
                 gallery.add_result(number, values)
                 yield io.ClipFrame(record["pts"], values, record["name"])
 
-        error = f"{mean_of(records, 'e_warp'):.6g}"
-        note = {**made_from, "convnd:e_warp": error} if made_from else None
+        note = None
+        if made_from:
+            note = {**made_from, "convnd:e_warp": f"{mean_of(records, 'e_warp'):.6g}"}
+            setbacks = sum(record["setbacks"] for record in records)
+            note |= {"convnd:steps_taken_back": str(setbacks)} if setbacks else {}
         if not output.suffix:
             io.write_sequence(output, frames(), overwrite=overwrite, record=note)
             return

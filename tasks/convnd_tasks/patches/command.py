@@ -10,10 +10,12 @@ import typer
 
 from convnd_tasks.flags import OUT, Dim, Overwrite, Quiet, with_flags
 from convnd_tasks.patches.options import MORE, PatchOptions
+from convnd_tasks.summary import Summary, summarised
 
 __all__ = ["patches"]
 
 
+@summarised("patches")
 @with_flags(PatchOptions)
 def patches(
     inputs: Annotated[
@@ -49,6 +51,7 @@ def patches(
     quiet: Quiet = False,
     *,
     given: dict[str, Any],
+    summary: Summary,
 ) -> None:
     """Show what the units of a network look for: the patches that excite them most.
 
@@ -67,6 +70,14 @@ def patches(
         report=report,
         overwrite=overwrite,
         progress=not quiet and sys.stderr.isatty(),
+    )
+    summary.add(
+        output=str(output),
+        inputs=outcome.inputs,
+        patches=outcome.patches,
+        pictures=[str(path) for path in outcome.pictures],
+        report=None if report is None else str(report),
+        failed=[{"error": str(error)} for error in outcome.failed],
     )
     for error in outcome.failed:
         typer.echo(f"convnd: {error}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from convnd.backbones import Backbone, choose_device
+from convnd.backbones import Backbone, Precision, choose_device
 from convnd.errors import (
     ConvndError,
     InputFileError,
@@ -21,8 +22,10 @@ from convnd.errors import (
     OutputFileError,
     ShapeError,
 )
+from convnd.io.atomic import room_errors, undisturbed
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
+from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.patches import views
 from convnd_tasks.patches.inputs import gather
 from convnd_tasks.patches.networks import load_network
@@ -35,6 +38,7 @@ from convnd_tasks.patches.sheet import sheet
 from convnd_tasks.patches.thumbnails import thumbnail, tile_side
 from convnd_tasks.patches.units import fields_of, parse_units
 from convnd_tasks.report import Report, check_report
+from convnd_tasks.summary import note_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     Tiles = dict[tuple[str, int], dict[int, NDArray[np.uint8]]]
 
 __all__ = ["Outcome", "run"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -97,6 +103,7 @@ def run(
             f"write {output}: expected a new folder, got one that exists; choose another with "
             "--output, or replace what is in it (--overwrite)"
         )
+    make_deterministic(options.deterministic)
     inputs, dim = gather(names, dim, seed=options.seed)
     network = load_network(
         options.backbone,
@@ -104,6 +111,7 @@ def run(
         spatial_dims=dim,
         in_channels=_channels(inputs, options),
     ).to(choose_device(options.device))
+    note_work(_LOG, options.backbone, choose_device(options.device), Precision())
     units = {
         layer: parse_units(options.units, width, layer=layer, seed=options.seed)
         for layer, width in _widths(network, options.layers).items()
@@ -312,14 +320,16 @@ def _folder(output: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(output))
     made = target.with_name(f".convnd-{os.urandom(6).hex()}")
     try:
-        made.mkdir()
-    except OSError as error:
-        raise OutputFileError(
-            f"write {output}: expected a folder that takes new ones, got {error.strerror}; choose "
-            "another with --output"
-        ) from error
-    try:
-        yield made
+        try:
+            with undisturbed():
+                made.mkdir()
+        except OSError as error:
+            raise OutputFileError(
+                f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
+                "choose another with --output"
+            ) from error
+        with room_errors(output):
+            yield made
         try:
             if not target.exists():
                 made.rename(target)
@@ -334,7 +344,8 @@ def _folder(output: Path) -> Iterator[Path]:
                 f"{error.strerror}; choose another with --output"
             ) from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with undisturbed():
+            shutil.rmtree(made, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import Backbone
-from convnd.errors import UsageError
+from convnd.errors import NumericalError, UsageError
 from convnd_tasks.patches.units import fields_of
 
 __all__ = ["maximise"]
@@ -65,6 +65,7 @@ def maximise(
     Raises:
         UnknownNameError: no such layer.
         UsageError: an option is out of range, or there is no such unit.
+        NumericalError: the network's features, or their gradient, are not finite.
     """
     if objective not in ("channel", "position") or steps < 1 or jitter < 0 or blur < 0:
         raise UsageError(
@@ -128,7 +129,13 @@ def maximise(
                 z *= damping[..., None]
         if watch is not None:
             watch(step + 1)
-    return values(z).detach().cpu()
+    found = values(z).detach().cpu()
+    if not bool(found.isfinite().all()):
+        raise NumericalError(
+            f"maximise: expected finite features in {layer} and a finite gradient, got others; "
+            "choose another layer"
+        )
+    return found
 
 
 def _frequencies(size: Sequence[int]) -> Tensor:

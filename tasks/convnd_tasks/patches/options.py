@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd_tasks.flags import RUN, Flag
+from convnd_tasks.flags import DETERMINISTIC, RUN, Flag
 
 __all__ = ["MORE", "WHAT", "PatchOptions"]
 
@@ -35,6 +35,7 @@ class PatchOptions:
         batch: inputs of one size to run together.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
+        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
 
     Raises:
         UsageError: no layer, or a number below its range.
@@ -100,6 +101,7 @@ class PatchOptions:
     batch: Annotated[int, Flag(help="Inputs of one size to run together.", panel=RUN)] = 1
     seed: Annotated[int, Flag(help="Of everything random.", panel=RUN)] = 0
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
+    deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:
         if not self.layers:

@@ -9,7 +9,7 @@ import torch
 
 from convnd.backbones import Backbone
 from convnd.errors import UsageError
-from convnd.shapes import ReceptiveField
+from convnd.shapes import ReceptiveField, is_count
 
 __all__ = ["check_units", "fields_of", "parse_units"]
 
@@ -54,7 +54,7 @@ def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[
         return list(range(channels))
     kind, _, amount = text.partition(":")
     if kind == "random":
-        if not amount.isdigit() or not int(amount) > 0:
+        if not is_count(amount) or not int(amount) > 0:
             raise wrong
         drawn = random.Random(seed).sample(range(channels), min(int(amount), channels))
         return sorted(drawn)
@@ -62,7 +62,7 @@ def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[
     for word in text.split(","):
         low, dash, high = word.strip().partition("-")
         ends = [low, high if dash else low]
-        if not all(end.isdigit() for end in ends) or int(ends[1]) < int(ends[0]):
+        if not all(is_count(end) for end in ends) or int(ends[1]) < int(ends[0]):
             raise wrong
         if int(ends[1]) >= channels:
             raise wrong

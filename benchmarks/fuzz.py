@@ -1,0 +1,105 @@
+"""Fuzz a reader, guided by coverage: bytes are changed, and kept where they reach new lines.
+
+pip install ".[fuzz,test]" -c constraints.txt
+python benchmarks/fuzz.py a.nii --runs 20000          # one reader
+python benchmarks/fuzz.py --runs 2000                 # every reader, each in a process of its own
+
+The seeds are the whole files and lying headers of `tests/malformed.py`. What ends otherwise than in
+a grid or an `InputFileError`, takes longer than 20 s or more than 2 GiB is kept in ``--findings``
+and ends the run with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+# Readers by a file of theirs; others of `WHOLE` differ in what is inside.
+READERS = (
+    "a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.avif", "a.tif", "float.tif", "a.npy", "a.npz",
+    "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.csv", "a.hea", "a.edf", "a.bdf", "a.wav", "a.dcm",
+    "a.mp4", "a.mkv", "a.avi",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Fuzz the readers asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("reader", nargs="?", choices=READERS, help="all if left out")
+    parser.add_argument("--runs", type=int, default=2000, help="inputs to try for each reader")
+    parser.add_argument("--seed", type=int, default=1, help="of the fuzzer")
+    parser.add_argument("--findings", type=Path, default=Path("findings"))
+    args = parser.parse_args()
+    if args.reader is not None:
+        fuzz(args.reader, args.runs, args.seed, args.findings)
+    failed = []
+    for reader in READERS:
+        command = [sys.executable, __file__, reader, f"--runs={args.runs}", f"--seed={args.seed}"]
+        command += [f"--findings={args.findings}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        last = [line for line in done.stderr.splitlines() if "cov:" in line or "Done" in line]
+        print(
+            f"{reader:10} {'; '.join(last[-2:]) if done.returncode == 0 else 'FAILED'}", flush=True
+        )
+        if done.returncode:
+            failed.append(reader)
+            print(done.stdout[-2000:], done.stderr[-2000:], flush=True)
+    print(f"{len(READERS) - len(failed)} of {len(READERS)} readers held")
+    sys.exit(1 if failed else 0)
+
+
+def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
+    """Fuzz one; ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["convnd.io"], enable_loader_override=False):
+        import convnd.io
+        from convnd.errors import InputFileError
+    from malformed import LIES, PARTS, WHOLE
+
+    findings.mkdir(exist_ok=True)
+    findings = findings.absolute()
+    work = Path(tempfile.mkdtemp(prefix="convnd-fuzz-"))
+    seeds = work / "seeds"
+    seeds.mkdir()
+    os.chdir(work)
+    warnings.simplefilter("ignore")
+    suffix = "".join(Path(reader).suffixes)
+    for name, make in WHOLE.items():
+        if name.endswith(suffix) and not PARTS.get(name):
+            make(seeds / name, np.random.default_rng(1))
+    for name, make_lie in LIES.items():
+        if name.endswith(suffix) and len(data := make_lie()) < 2**16:
+            (seeds / f"lie-{name}").write_bytes(data)
+    WHOLE[reader](work / reader, np.random.default_rng(1))
+    if PARTS.get(reader):
+        (seeds / reader).write_bytes((work / reader).read_bytes())
+    convnd.io.read(work / reader)
+
+    def one(data: bytes) -> None:
+        (work / reader).write_bytes(data)
+        try:
+            convnd.io.read(work / reader)
+        except InputFileError as error:
+            if not str(error).isprintable() or "\n" in str(error):
+                raise AssertionError(str(error)) from error
+
+    options = [f"-runs={runs}", f"-seed={seed}", "-timeout=20", "-rss_limit_mb=2048"]
+    options += ["-max_len=65536", f"-artifact_prefix={findings}/{reader}-"]
+    called: list[Any] = [sys.argv[0], *options, str(seeds)]
+    atheris.Setup(called, one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

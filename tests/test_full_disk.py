@@ -1,0 +1,185 @@
+"""Disks that are full, quotas, and two writers of one file: for every format that is written."""
+
+from __future__ import annotations
+
+import resource
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from convnd import io
+from convnd.errors import OutputExistsError, OutputFileError
+from convnd.grid import Grid
+from convnd.io import atomic
+from convnd.io.formats import find_format
+from convnd.io.video_write import CODECS
+from convnd.optimize import save_checkpoint
+
+Run = Callable[..., tuple[int, str, str]]
+
+SMALL = 2**16  # bytes that the disk has; every file below is larger
+OLD = b"what was there before" * 50
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+def _grid(suffix: str) -> Grid:
+    if suffix in (".csv", ".tsv", ".edf", ".bdf", ".hea", ".wav"):
+        return Grid(values=noise(1, 2, 60_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
+    if suffix in (".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".npz"):
+        return Grid(values=noise(1, 1, 40, 40, 40), spacing=(1.0,) * 3, units=("mm",) * 3)
+    return Grid(values=noise(1, 3, 400, 400), channels=("R", "G", "B"))
+
+
+class _Film:
+    """A clip of noise, which no codec makes small."""
+
+    info = io.ClipInfo(
+        path=Path("noise"), size=(240, 240), time_base=Fraction(1, 25), rate=Fraction(25)
+    )
+
+
+def _clip(path: Path) -> None:
+    frames = (io.ClipFrame(n, noise(1, 3, 240, 240).roll(7 * n, 3), "") for n in range(12))
+    io.write_clip(
+        path, _Film.info, frames, overwrite=True, crf=0 if path.suffix != ".gif" else None
+    )
+
+
+def _checkpoint(path: Path) -> None:
+    save_checkpoint(path, {"values": noise(300, 300)}, "mark")
+
+
+CLIPS = sorted(CODECS)
+GRIDS = [
+    each for each in sorted(io.suffixes()) if each not in CLIPS and find_format(f"a{each}").write
+]
+WRITERS: dict[str, Callable[[Path], None]] = {
+    **{each: lambda path, each=each: io.write(path, _grid(each), overwrite=True) for each in GRIDS},
+    **dict.fromkeys(CLIPS, _clip),
+    ".checkpoint": _checkpoint,
+}
+
+
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """No file of this process may become larger, as under a quota; the system refuses the rest."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of its own, where this process may mount one."""
+    folder = tmp_path_factory.mktemp("disk")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _refused(folder: Path, suffix: str) -> None:
+    """The writer fails with one line, and everything is as it was."""
+    for each in folder.iterdir():
+        each.unlink()
+    target = folder / f"a{suffix}"
+    target.write_bytes(OLD)
+    target.chmod(0o640)
+    with pytest.raises(OutputFileError) as failed:
+        WRITERS[suffix](target)
+    assert str(failed.value).isprintable()
+    assert target.read_bytes() == OLD
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert [each.name for each in folder.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_full_disk(suffix: str, small_disk: Path) -> None:
+    _refused(small_disk, suffix)
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_quota_that_is_one_byte_short(suffix: str, tmp_path: Path) -> None:
+    WRITERS[suffix](tmp_path / f"a{suffix}")
+    size = max(each.stat().st_size for each in tmp_path.iterdir())
+    assert size > SMALL
+    with file_limit(size - 1):
+        _refused(tmp_path, suffix)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("suffix", [each for each in WRITERS if each in GRIDS])
+def test_two_writers_of_one_file(
+    suffix: str, overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one comes first when all of ours is on the disk and has no name yet."""
+    other, ours = tmp_path / "other", tmp_path / "ours"
+    for folder in (other, ours):
+        folder.mkdir()
+    target = ours / f"a{suffix}"
+    mine, theirs = _grid(suffix), _grid(suffix)
+    theirs = theirs.with_values(theirs.values.flip(2))
+    io.write(other / target.name, theirs)
+    true = atomic._sync
+
+    def late(path: Path) -> None:
+        monkeypatch.setattr(atomic, "_sync", true)
+        io.write(target, theirs)
+        true(path)
+
+    monkeypatch.setattr(atomic, "_sync", late)
+    if overwrite:
+        io.write(target, mine, overwrite=True)
+        for each in other.iterdir():
+            each.unlink()
+        io.write(other / target.name, mine)
+    else:
+        with pytest.raises(OutputExistsError, match="got one made meanwhile by someone else"):
+            io.write(target, mine)
+    left = {each.name: each.read_bytes() for each in ours.iterdir()}
+    assert left == {each.name: each.read_bytes() for each in other.iterdir()}
+
+
+FAST = ["--backbone", "compact", "--steps", "1", "--scales", "1", "-q"]
+TASKS = {
+    "picture": ["stylize", "a.png", "waves", *FAST, "--size", "64"],
+    "signal": ["stylize", "a.csv", "a.csv", "--rate", "100", *FAST],
+    "volume": ["stylize-volume", "a.nii", "--style", "a.nii", "--steps", "1", "-q"],
+    "clip": ["stylize-video", "frames", "waves", *FAST, "--size", "64", "-o", "o.mp4"],
+    "patches": ["patches", "a.png", "--layer", "relu1_1", "--units", "0-3", "-q"],
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_says_so_and_leaves_nothing(task: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    pixels = (noise(64, 64, 3) * 255).byte().numpy()
+    for name in ("a.png", "frames/1.png", "frames/2.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    scan = noise(18, 17, 16).numpy()
+    nib.Nifti1Image(scan, np.eye(4)).to_filename(tmp_path / "a.nii")
+    (tmp_path / "a.csv").write_text("I (mV)\n" + "\n".join(f"{each:.6g}" for each in scan.flat))
+    before = sorted(tmp_path.rglob("*"))
+    with file_limit(8000):
+        code, out, err = run(*TASKS[task])
+    assert (code, out) == (4, ""), err
+    *remarks, last = err.splitlines()
+    assert last.startswith("convnd: write ")
+    assert not any(each.startswith("convnd: ") for each in remarks)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,235 @@
+"""Numbers that go wrong: smaller steps, then float32, then the end with the last good result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import convnd.io
+from convnd.backbones import Precision, from_module
+from convnd.errors import NumericalError
+from convnd.losses import ContentLoss, Objective, Term
+from convnd.optimize import (
+    OPTIMIZERS,
+    Evaluate,
+    Evaluation,
+    TiledEvaluation,
+    Tiler,
+    evaluate_whole,
+    minimize,
+)
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Copy(nn.Module):
+    """Copies its input; what it gives in bfloat16 is NaN once it is spoilt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copy = nn.Conv1d(1, 1, 1, bias=False)
+        nn.init.ones_(self.copy.weight)
+        self.copy.register_forward_hook(self.spoil)
+        self.spoilt = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.copy(x)
+        return found
+
+    def spoil(self, _: object, __: object, output: Tensor) -> Tensor | None:
+        return output * math.nan if self.spoilt and output.dtype == torch.bfloat16 else None
+
+
+def fragile(good: int, inner: Evaluate = evaluate_whole) -> tuple[Objective, Tensor, Evaluate]:
+    """An objective whose bottom is the goal, in bfloat16 for so many evaluations; and the goal."""
+    goal = torch.linspace(0, 1, 12).view(1, 1, 12)
+    net = from_module(Copy(), layers=["copy"], spatial_dims=1, in_channels=1)
+    loss = ContentLoss(goal, layer="copy", normalization="mean")
+    objective = Objective(net, [Term("kept", 1.0, loss)], precision=Precision(torch.bfloat16))
+    (copy,) = (each for each in net.modules() if isinstance(each, Copy))
+    left = [good]
+    # Tiles of a module of somebody's are tried out once, and NaN would be refused there.
+    inner(objective, goal)
+
+    def evaluate(objective: Objective, x: Tensor) -> Evaluation:
+        left[0] -= 1
+        copy.spoilt = left[0] < 0
+        return inner(objective, x)
+
+    return objective, goal, evaluate
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("good", [0, 12])
+def test_what_bfloat16_cannot_do_is_done_in_float32(
+    optimizer: str, tile: int | None, good: int
+) -> None:
+    inner = evaluate_whole if tile is None else TiledEvaluation(Tiler(tile=tile))
+    objective, goal, evaluate = fragile(good, inner)
+    steps = list(minimize(objective, goal * 0, steps=60, optimizer=optimizer, evaluate=evaluate))
+    assert [step.index for step in steps] == list(range(61))
+    assert objective.precision == Precision(torch.float32)
+    (note,) = (step.note for step in steps if step.note)
+    assert note.startswith("loss nan at step ")
+    assert note.endswith("features in plain float32")
+    assert steps[-1].setbacks == (1 if good == 0 else 9)
+    # No rounding to 8 bits is left in what it ends at.
+    assert steps[-1].loss == pytest.approx(float((steps[-1].values - goal).square().mean()))
+    assert steps[-1].loss < steps[0].loss / 4
+
+
+def test_a_walk_in_float32_goes_on_in_float32() -> None:
+    objective, goal, evaluate = fragile(3)
+    expected = list(minimize(objective, goal * 0, steps=6, evaluate=evaluate))
+    objective, _, evaluate = fragile(3)
+    for step in minimize(objective, goal * 0, steps=6, evaluate=evaluate):
+        if step.index == 4:
+            state = step.state()
+            break
+    objective, _, evaluate = fragile(0)
+    rest = list(minimize(objective, goal * 0, steps=6, evaluate=evaluate, resume=state))
+    assert [step.loss for step in rest] == [step.loss for step in expected[4:]]
+    assert rest[0].values.equal(expected[4].values)
+    assert [(step.setbacks, step.note) for step in rest] == [(9, "")] * 3
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 1e6])
+def test_one_bad_step_is_taken_back_and_told(optimizer: str, wrong: float) -> None:
+    calls = []
+
+    def evaluate(_: object, x: Tensor) -> Evaluation:
+        calls.append(x.clone())
+        loss = float((x - 2).square().sum())
+        return Evaluation(wrong if len(calls) == 4 else loss, {}, 2 * (x - 2))
+
+    objective, start = fragile(10**6)[0], torch.zeros(1, 1, 3)
+    *before, last = minimize(
+        objective, start, steps=8, optimizer=optimizer, learning_rate=0.1, evaluate=evaluate
+    )
+    assert len(calls) == 10
+    assert last.setbacks == 1
+    told = [step for step in before if step.note]
+    assert [step.index for step in told] == [3]
+    assert told[0].note.startswith(f"loss {wrong:.4g} at step 3, taken back; going on from step ")
+    assert "at 0.5 of the step" in told[0].note
+    assert objective.precision.dtype == torch.bfloat16
+
+
+def test_giving_up_says_what_was_tried() -> None:
+    def evaluate(_: object, x: Tensor) -> Evaluation:
+        return Evaluation(math.nan if bool(x.any()) else 1.0, {}, torch.ones_like(x))
+
+    objective, _, _ = fragile(0)
+    words = (
+        "got nan at step 1 after 17 steps taken back and features in plain float32; use a smaller"
+    )
+    with pytest.raises(NumericalError, match=words):
+        list(minimize(objective, torch.zeros(1, 1, 3), steps=8, evaluate=evaluate))
+
+
+class Spoiler:
+    """Spoils the losses of all evaluations whose numbers it is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wrong: Callable[[int], bool] = lambda _: False
+        self.calls = 0
+        from convnd_tasks.volume_objective import SliceObjective
+
+        for owner, name in ((Objective, "value"), (SliceObjective, "_value")):
+            monkeypatch.setattr(owner, name, self._spoilt(getattr(owner, name)))
+
+    def _spoilt(self, value: Callable[..., tuple[Tensor, Any]]) -> Callable[..., Any]:
+        def spoilt(*arguments: Any) -> tuple[Tensor, Any]:
+            total, shares = value(*arguments)
+            self.calls += 1
+            return total * (math.nan if self.wrong(self.calls) else 1.0), shares
+
+        return spoilt
+
+
+@pytest.fixture
+def spoiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiler]:
+    return Spoiler(monkeypatch)
+
+
+TASKS = {
+    "picture": ["stylize", "a.png", "waves", "--size", "24"],
+    "signal": ["stylize", "a.csv", "a.csv", "--rate", "100"],
+    "volume": ["stylize-volume", "a.nii", "--style", "a.nii", "--no-montage"],
+    "clip": ["stylize-video", "frames", "waves", "--size", "64", "--no-pictures"],
+}
+OUTPUTS = {"picture": "o.png", "signal": "o.csv", "volume": "o.nii", "clip": "o"}
+FAST = ["--backbone", "compact", "--scales", "1"]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).resize((24, 24)).save(tmp_path / "a.png")
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        Image.fromarray(pixels).save(tmp_path / "frames" / f"{number}.png")
+    scan = rng.normal(size=(18, 17, 16)).astype(np.float32)
+    nib.Nifti1Image(scan, np.eye(4)).to_filename(tmp_path / "a.nii")
+    rows = "\n".join(f"{value:.6g}" for value in rng.normal(size=400))
+    (tmp_path / "a.csv").write_text(f"I (mV)\n{rows}\n")
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("task", TASKS)
+def test_a_setback_is_told_once_and_recorded(
+    task: str, run: Run, spoiler: Spoiler, tmp_path: Path
+) -> None:
+    spoiler.wrong = lambda call: call in (2, 3)
+    steps = ["--steps", "3", *(["--frame-steps", "3"] if task == "clip" else [])]
+    code, out, err = run(*TASKS[task], *FAST, *steps, "-o", OUTPUTS[task], "-q")
+    assert code == 0, err
+    assert err.count("taken back") == 1, err
+    assert "loss nan at step 1, taken back; going on from step 0 at 0.25 of the step" in err
+    if task != "clip":
+        assert "3 steps (2 taken back)" in out
+    record = convnd.io.read_record(tmp_path / OUTPUTS[task])
+    assert record["convnd:steps_taken_back"] == "2"
+
+
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize("task", ["picture", "signal", "volume"])
+def test_the_last_good_result_is_offered(
+    task: str, run: Run, spoiler: Spoiler, tmp_path: Path
+) -> None:
+    spoiler.wrong = lambda call: call > 3
+    output = tmp_path / OUTPUTS[task]
+    good = output.with_name(f"{output.stem}-last-good{output.suffix}")
+    code, _, err = run(*TASKS[task], *FAST, "--steps", "5", "-o", output, "-q")
+    assert code == 5, err
+    assert err.count("convnd: ") == 1
+    assert err.endswith(f"; the last good result is in {good}\n")
+    assert not output.exists()
+    grid = convnd.io.read(good)
+    assert bool(grid.values.isfinite().all())
+    record = convnd.io.read_record(good)
+    assert (record["convnd:stopped"], record["convnd:steps_taken"]) == ("NumericalError", "2")
+
+
+@pytest.mark.usefixtures("inputs")
+def test_frames_before_the_bad_one_are_kept(run: Run, spoiler: Spoiler, tmp_path: Path) -> None:
+    spoiler.wrong = lambda call: call > 3
+    arguments = (*TASKS["clip"], *FAST, "--steps", "2", "--frame-steps", "2", "-o", "o", "-q")
+    code, _, err = run(*arguments)
+    assert code == 5, err
+    assert "1 finished frames are kept in " in err
+    spoiler.wrong = lambda _: False
+    code, _, err = run(*arguments, "--resume")
+    assert code == 0, err
+    assert "1 frames are there from the run before" in err

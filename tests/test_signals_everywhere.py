@@ -1,0 +1,155 @@
+"""SIGINT and SIGTERM in every phase of every command: prompt, one line, nothing left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import psutil
+import pytest
+import stopped
+from PIL import Image
+
+FAST = ["--backbone", "compact", "--steps", "2", "--scales", "1", "-q"]
+PICTURE = ["stylize", "a.png", "waves", *FAST, "--size", "32"]
+SIGNAL = ["stylize", "a.csv", "a.csv", "--rate", "100", *FAST, "--report", "r.html"]
+VOLUME = ["stylize-volume", "a.nii", "--style", "a.nii", "--steps", "2", "-q", "--report", "r.html"]
+CLIP = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "-o", "o.mp4"]
+PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optimal", "-q"]
+
+READ, WRITTEN = "convnd.io.formats:read", "convnd.io.atomic:_sync"
+PHASES: dict[str, tuple[list[str], str, set[str]]] = {
+    # What may be there afterwards besides the inputs: work that was promised to be kept.
+    "picture, reading": (PICTURE, "convnd_tasks.plan:open_input", set()),
+    "picture, weights": (PICTURE, "convnd_tasks.transfer_objective:load", set()),
+    "picture, targets": (PICTURE, "convnd.losses.style:StyleLoss.__init__", set()),
+    "picture, first step": (PICTURE, "convnd.losses.objective:Objective.value", set()),
+    "picture, later step": (
+        PICTURE,
+        "convnd.losses.objective:Objective.value@3",
+        {"a_stylized.png"},
+    ),
+    "picture, writing": (PICTURE, f"{WRITTEN}@2", set()),
+    "signal, reading": (SIGNAL, "convnd.io.table:_cells", set()),
+    "signal, drawing": (
+        SIGNAL,
+        "convnd_tasks.signal_report:write",
+        {"a_stylized.csv", "a_stylized.csv.json"},
+    ),
+    "volume, slices": (VOLUME, "convnd_tasks.volume_objective:SliceObjective._sums", set()),
+    "volume, drawing": (VOLUME, "convnd_tasks.volume_figures:montage", {"a_stylized.nii.gz"}),
+    "volume, writing": (VOLUME, f"{WRITTEN}@2", set()),
+    "clip, decoding": (CLIP, "convnd_tasks.videos:looks", set()),
+    "clip, flow": (CLIP, "convnd_tasks.video_input:motion", {"o.mp4.frames"}),
+    "clip, encoding": (CLIP, "convnd.io.video_write:_codes", {"o.mp4.frames"}),
+    "patches, reading": (PATCHES, "convnd_tasks.patches.job:gather", set()),
+    "patches, search": (PATCHES, "convnd_tasks.patches.job:find_patches", set()),
+    "patches, optimal": (PATCHES, "convnd_tasks.patches.optimal:_frequencies", set()),
+    "patches, writing": (PATCHES, f"{WRITTEN}@2", set()),
+    "evaluate": (
+        ["evaluate", "a.csv", "a.csv"],
+        "convnd_tasks.evaluate.measure:evaluator_for",
+        set(),
+    ),
+    "trace": (["trace", "14x1", "conv:5:2"], "convnd_tasks.trace:as_table", set()),
+    "samples": (["samples"], "convnd_tasks.samples:styles", set()),
+    "backbones": (["backbones"], "convnd_tasks.listings:_about", set()),
+    "weights": (["weights", "verify", "compact"], "convnd.backbones.weights:verify", set()),
+    "rerun": (["rerun", "a.png"], "convnd.io:read_record", set()),
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    modules = [place.partition(":")[0] for _, place, _ in PHASES.values()]
+    names = ("stylize_video", "video_job", "stylize_volume", "rerun", "signal_report")
+    context.set_forkserver_preload(
+        ["stopped", "convnd.cli", "matplotlib.figure", *modules]
+        + [f"convnd_tasks.{name}" for name in names]
+    )
+    return context
+
+
+def make_inputs(folder: Path) -> None:
+    (folder / "frames").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    for number, name in enumerate(("a.png", "frames/1.png", "frames/2.png")):
+        Image.fromarray(np.roll(pixels, number, 1)).save(folder / name)
+    scan = rng.normal(size=(18, 17, 16)).astype(np.float32)
+    nib.Nifti1Image(scan, np.eye(4)).to_filename(folder / "a.nii")
+    rows = "\n".join(f"{value:.6g}" for value in scan.flat)
+    (folder / "a.csv").write_text(f"I (mV)\n{rows}\n")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_ends_it_at_once(
+    phase: str, server: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    command, place, kept = PHASES[phase]
+    # One of the two for each phase: both end in the same handler.
+    number = [signal.SIGINT, signal.SIGTERM][list(PHASES).index(phase) % 2]
+    work = tmp_path / "work"
+    make_inputs(work)
+    before = {path.name for path in work.iterdir()}
+    process = server.Process(target=stopped.command, args=(command, place, str(tmp_path)))
+    process.start()
+    while not (tmp_path / "here").exists() and process.is_alive():
+        time.sleep(0.01)
+    assert (tmp_path / "here").exists(), (tmp_path / "err").read_text()
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(30)
+    err = (tmp_path / "err").read_text()
+    assert process.exitcode == 128 + number, err
+    *_, last = err.splitlines()
+    assert last == f"convnd: stopped by {number.name}"
+    assert "Traceback" not in err
+    assert "ignored" not in err
+    found = {path.name for path in work.iterdir()} - before
+    # The flow is looked for while the first frame is worked on, which may be finished or not.
+    assert found == kept or (phase == "clip, flow" and not found)
+    assert not list(work.rglob(".convnd-*"))
+    left = [each.pid for each in psutil.process_iter() if _session(each.pid) == process.pid]
+    assert not left
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+@pytest.mark.parametrize(("name", "number"), [("typer", signal.SIGINT), ("torch", signal.SIGTERM)])
+def test_a_signal_while_importing(name: str, number: signal.Signals, tmp_path: Path) -> None:
+    """The command line itself, in a process of its own, held where it imports."""
+    make_inputs(tmp_path / "work")
+    code = f"""
+import pathlib, runpy, sys, time
+class Hold:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            pathlib.Path('../here').touch()
+            time.sleep(60)
+sys.meta_path.insert(0, Hold())
+sys.argv = ['convnd', *{PICTURE!r}]
+runpy.run_module('convnd', run_name='__main__')
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path / "work", stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "here").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert err == f"convnd: stopped by {number.name}\n"
+    assert process.returncode == 128 + number

@@ -1,0 +1,150 @@
+"""``--json`` and ``-v`` in every command there is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from convnd_tasks.summary import Summary
+from PIL import Image
+
+Run = Callable[..., tuple[int, str, str]]
+
+FAST = ["--backbone", "compact", "--steps", "1", "--scales", "1"]
+PICTURE = ["stylize", "a.png", "waves", *FAST, "--size", "32"]
+VIDEO = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "--frame-steps", "1"]
+
+# Of every command: one that works, entries that its object has, and one that fails with 2 or 3.
+COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
+    "backbones": (["backbones", "compact"], {"layers", "parameters"}, ["backbones", "none"]),
+    "evaluate": (["evaluate", "a.csv", "a.csv"], {"measures"}, ["evaluate", "a.csv", "no.csv"]),
+    "patches": (
+        ["patches", "a.png", "--backbone", "compact", "--layer", "relu1_1", "--units", "0-1"],
+        {"output", "patches", "inputs", "pictures", "settings"},
+        ["patches", "no.png", "--layer", "relu1_1"],
+    ),
+    "rerun": (["rerun", "made.png"], {"result", "output", "same_bytes"}, ["rerun", "a.png"]),
+    "samples": (["samples"], {"samples"}, []),
+    "stylize": (
+        PICTURE,
+        {"results", "settings"},
+        ["stylize", "no.png", "waves"],
+    ),
+    "stylize-video": (
+        VIDEO,
+        {"results", "pictures", "settings"},
+        ["stylize-video", "no.mp4", "waves"],
+    ),
+    "stylize-volume": (
+        ["stylize-volume", "a.nii", "--style", "a.nii", "--steps", "1", "--scales", "1"],
+        {"results", "montage", "settings"},
+        ["stylize-volume", "no.nii"],
+    ),
+    "trace": (["trace", "14x1", "conv:5:2"], {"layers"}, ["trace", "14x1", "conv:99:2"]),
+    "weights list": (["weights", "list"], {"weights"}, []),
+    "weights get": (["weights", "get", "compact"], {"name"}, ["weights", "get", "none"]),
+    "weights verify": (["weights", "verify", "compact"], {"intact"}, ["weights", "verify", "none"]),
+    "weights path": (["weights", "path", "compact"], {"file"}, ["weights", "path", "none"]),
+    "weights remove": (
+        ["weights", "remove", "vgg16-edges"],
+        {"removed"},
+        ["weights", "remove", "none"],
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    (tmp_path / "frames").mkdir()
+    for name in ("a.png", "frames/1.png", "frames/2.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    scan = rng.normal(size=(17, 16, 16)).astype(np.float32)
+    nib.Nifti1Image(scan, np.eye(4)).to_filename(tmp_path / "a.nii")
+    rows = "\n".join(f"{number / 100},{value:.6g}" for number, value in enumerate(scan.flat))
+    (tmp_path / "a.csv").write_text(f"t (s),I (mV)\n{rows}\n")
+
+
+def names() -> Iterator[str]:
+    for each in entry_points(group="convnd.tasks"):
+        task = each.load()
+        if isinstance(task, typer.Typer):
+            yield from (f"{each.name} {command.name}" for command in task.registered_commands)
+        else:
+            yield each.name
+
+
+def test_no_command_is_left_out() -> None:
+    assert set(names()) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_one_object_on_stdout_and_details_on_stderr(name: str, run: Run) -> None:
+    command, entries, bad = COMMANDS[name]
+    if name == "rerun":
+        run(*PICTURE, "-o", "made.png")
+    code, out, err = run(*command, "--json", "-v")
+    assert code == 0, err
+    assert out.count("\n") == 1
+    found = json.loads(out)
+    assert (found["command"], found["exit_code"]) == (name, 0)
+    assert entries <= found.keys()
+    assert found["peak_memory"] > 2**20
+    for result in found.get("results", []):
+        assert Path(result["output"]).exists()
+        assert result["steps"] >= 1
+    first, *between, last = err.splitlines()
+    assert first.startswith("convnd 0.")
+    assert " s, at most " in last
+    if "settings" in entries:
+        assert any(" on cpu in " in line and "threads: 1" in line for line in between), err
+        assert found["settings"]["device"] == "cpu"
+    if name in ("stylize", "stylize-video"):
+        assert any("in one piece, about" in line for line in between), err
+    assert not logging.getLogger("convnd_tasks").handlers
+    if bad:
+        code, out, err = run(*bad, "--json")
+        assert code in (2, 3)
+        found = json.loads(out)
+        assert found["exit_code"] == code
+        assert err == f"convnd: {found['error']}\n"
+
+
+def test_verbose_leaves_stdout_to_people(run: Run) -> None:
+    command = COMMANDS["trace"][0]
+    _, plain, silence = run(*command)
+    code, out, err = run(*command, "-v")
+    assert (code, out, silence) == (0, plain, "")
+    assert err.startswith("convnd 0.")
+
+
+def test_several_inputs(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "b.png").write_bytes(b"\x89PNG\r\n")
+    code, out, _ = run("stylize", "in", *PICTURE[2:], "--json")
+    assert code == 1
+    found: dict[str, Any] = json.loads(out)
+    assert found["exit_code"] == 1
+    assert [Path(each["output"]).name for each in found["results"]] == ["a_stylized.png"]
+    assert "b.png" in found["failed"][0]["error"]
+
+
+def test_what_json_cannot_say_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = Summary("x", json=True)
+    with summary.told():
+        print("for people")
+        summary.add(values=[1.5, math.nan, {"far": -math.inf}], path=Path("a"))
+    out, err = capsys.readouterr()
+    found = json.loads(out, parse_constant=lambda word: pytest.fail(word))
+    assert (found["values"], found["path"]) == ([1.5, None, {"far": None}], "a")
+    assert err == "for people\n"
