@@ -154,7 +154,7 @@ def test_order_and_batch_do_not_matter(distinct: str) -> None:
     values = {f"n{i:02d}": rng.integers(0, 2, (9, 9)).astype(np.float32) for i in range(20)}
     network = own_network(_matched(2), ["1"])
     results = []
-    for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7)):
+    for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7), (4, 0)):
         inputs = _named(values)
         random.Random(seed).shuffle(inputs)
         found = find_patches(
@@ -283,7 +283,7 @@ def test_names_and_numbers_that_are_wrong() -> None:
         find_patches(network, inputs, {"1": [3]}, scale=False)
     with pytest.raises(UsageError, match="distinct: expected one of apart, input, all"):
         find_patches(network, inputs, {"1": []}, distinct="some")
-    with pytest.raises(UsageError, match="top and batch of at least 1, got 0, 1"):
+    with pytest.raises(UsageError, match="top of at least 1 and batch of at least 0, got 0, 0"):
         find_patches(network, inputs, {"1": []}, top=0)
     for text in ("9", "2-1", "x", "random:", "random:x", "", "1,,2", "-1"):
         with pytest.raises(UsageError, match="--units: expected numbers from 0 to 7 for relu1_1"):
