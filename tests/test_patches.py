@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,6 +214,33 @@ def test_memory_holds_positions_only() -> None:
     assert opened == list(range(3000))
     assert sum(len(best.entries) for best in found.best.values()) == 9
     assert len(found.shapes) <= 9
+
+
+def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
+    network = own_network(_matched(1), ["1"])
+    alive: weakref.WeakSet[Grid] = weakref.WeakSet()
+    most = [0]
+
+    def make(number: int) -> Grid:
+        rng = np.random.default_rng(number)
+        grid = Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
+        alive.add(grid)
+        most[0] = max(most[0], len(alive))
+        return grid
+
+    def peak(count: int) -> int:
+        gc.collect()
+        tracemalloc.start()
+        inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(count))
+        find_patches(network, inputs, {"1": []}, top=3, scale=False, batch=8)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = peak(400), peak(2000)
+    # Names and shapes of 1,600 inputs more would take over 200,000 bytes.
+    assert many < few + 60_000
+    assert most[0] < 10  # the values themselves live outside of what is traced
 
 
 def test_inputs_that_fail_are_left_out_and_named() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Best", "Entry", "order", "peaks"]
 
-_BLOCK = 256
+_BLOCK = 32
 """Values whose maximum stands for them, so that a map is read through once and seldom again."""
 
 Entry = tuple[float, str, tuple[int, ...]]
