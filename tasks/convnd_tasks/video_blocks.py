@@ -1,8 +1,10 @@
 """Clips as blocks: time is the third axis of three-dimensional features.
 
 A window of frames is one grid ``(1, 3, T, H, W)``, stylised as a whole from coarse to fine; only
-height and width change with the scale. Windows overlap. What two of them share is an additive term
-of the later one, and is faded from the one to the other. A new scene begins a new window.
+height and width change with the scale. Windows overlap, and what two of them share is faded from
+the one to the other. (Holding the later one to the earlier one by a term of its own made it worse:
+the statistics of a window are sums, and frames that were free made up for those that were held.) A
+new scene begins a new window.
 
 A picture as style is a field of one frame, constant in time. A clip as style brings its movement
 with it: the statistics of its features in space and time, a dynamic texture (Doretto et al., 2003;
@@ -21,7 +23,6 @@ import torch
 from torch import Tensor
 
 from convnd.errors import InputFileError
-from convnd.losses import TemporalLoss, Term
 from convnd.nn import resize_nd
 from convnd.optimize import (
     Step,
@@ -64,7 +65,7 @@ _MARGIN = 2
 its zero padding, it sees little, and frames would stay as they began."""
 
 _BLOCK_ONLY = 0
-"""Turn of the store for what the next window is held to, before it is faded."""
+"""Turn of the store for what the next window shares, before it is faded."""
 
 
 def moving_style(clip: Clip, longest: int) -> Tensor:
@@ -146,9 +147,8 @@ class BlockTransfer:
             if kept is None:
                 began = time.perf_counter()
                 content = torch.stack([look.content for look in window], 2)
-                held = torch.stack([each for _, each, _ in waiting], 2) if shared else None
                 report = reporter(watch, window[0].number + shared, total, 1)
-                step = self._work(content, held, report)
+                step = self._work(content, report)
                 made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 parts = {"steps": step.index, "loss": step.loss, "parts": dict(step.parts)}
@@ -175,16 +175,12 @@ class BlockTransfer:
         self, window: Sequence[Look], count: int, store: FrameStore
     ) -> tuple[list[Tensor], dict[str, Any]] | None:
         """A window that an earlier run has done."""
-        places = [
-            (1 if at < count else _BLOCK_ONLY, look.number) for at, look in enumerate(window)
-        ]
+        places = [(1 if at < count else _BLOCK_ONLY, look.number) for at, look in enumerate(window)]
         if any(place not in store.records for place in places):
             return None
         return [store.load(*place) for place in places], store.records[places[-1]]
 
-    def _work(
-        self, content: Tensor, held: Tensor | None, report: Callable[[Step], None]
-    ) -> Step:
+    def _work(self, content: Tensor, report: Callable[[Step], None]) -> Step:
         """Stylise one window ``(1, 3, T', H, W)``, mirrored at its ends to the length of all."""
         options, transfer = self.options, self.transfer
         frames, *size = (options.window + 2 * _MARGIN, *content.shape[3:])
@@ -208,22 +204,6 @@ class BlockTransfer:
                 iterate = refine(iterate, extent)
             else:
                 iterate = refine(iterate, extent, (coarse, fine))
-            also = []
-            if held is not None:
-                there = slice(_MARGIN, _MARGIN + held.shape[2])
-                target = torch.zeros_like(iterate)
-                target[:, :, there] = _in_space(held, plane).to(transfer.device)
-                mask = torch.zeros_like(iterate[:, :1])
-                mask[:, :, there] = 1
-                iterate = torch.where(mask > 0, target, iterate)
-                energy = float(target[:, :, there].square().sum(1).mean())
-                also.append(
-                    Term(
-                        "temporal",
-                        options.temporal_weight,
-                        TemporalLoss(target, mask, reference=energy),
-                    )
-                )
             tiler = self._budget.tiler(extent)
             styles = [self._style_at(style, plane, size) for style in self.styles]
             objective = transfer.objective(
@@ -232,7 +212,6 @@ class BlockTransfer:
                 [1.0] * 3,
                 tiler=tiler,
                 keep=self._budget.keeps_content(extent),
-                also=also,
             )
             for step in minimize(
                 objective,
@@ -289,9 +268,7 @@ def _finish(
     return Finished(number=look.number, content=look.content, values=values, record=record)
 
 
-def _windows(
-    source: Iterable[Look], length: int, overlap: int
-) -> Iterator[tuple[list[Look], int]]:
+def _windows(source: Iterable[Look], length: int, overlap: int) -> Iterator[tuple[list[Look], int]]:
     """Windows of frames, and how many of each were in the one before; 0 begins a scene."""
     window: list[Look] = []
     shared = 0

@@ -72,8 +72,8 @@ class VideoOptions(StyleOptions):
     ] = 60.0
     window: Annotated[int, Flag(help="Frames of a block.", panel=BLOCK)] = 16
     overlap: Annotated[
-        int, Flag(help="Frames of it that are those of the block before.", panel=BLOCK)
-    ] = 4
+        int, Flag(help="Frames of it that are those of the block before, faded over.", panel=BLOCK)
+    ] = 8
     texture: Annotated[
         bool,
         Flag(
