@@ -122,7 +122,7 @@ def test_errors(run: Run, tmp_path: Path) -> None:
         moving_style(FilmClip((4, 24, 32)), 32)
     with pytest.raises(UsageError, match="texture: expected --mode block"):
         VideoOptions(texture=True)
-    with pytest.raises(UsageError, match="window, overlap: expected 16 <= window"):
+    with pytest.raises(UsageError, match="window: expected 16 <= window"):
         VideoOptions(mode="block", window=8)
     with pytest.raises(UsageError, match="passes: expected 1 without motion, got 2 with --mode bl"):
         VideoOptions(mode="block", passes=2)

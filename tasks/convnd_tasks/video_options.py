@@ -120,6 +120,8 @@ class VideoOptions(StyleOptions):
             ("frame_steps", 1, 10_000_000),
             ("settle_over", 1, 10_000_000),
             ("settle_tolerance", 0, 1),
+            ("window", SMALLEST, 4096),
+            ("overlap", 1, max(1, self.window // 2)),
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
@@ -136,11 +138,6 @@ class VideoOptions(StyleOptions):
             raise UsageError(
                 f"passes: expected 1 without motion, got {self.passes} with --mode {self.mode}; "
                 "use --mode flow"
-            )
-        if not SMALLEST <= self.window <= 4096 or not 0 < self.overlap <= self.window // 2:
-            raise UsageError(
-                f"window, overlap: expected {SMALLEST} <= window <= 4096 and 1 <= overlap <= "
-                f"window / 2, got {self.window}, {self.overlap}; correct them"
             )
         if self.mode != "block":
             for name in ("window", "overlap", "texture", "inflation"):
