@@ -1,4 +1,8 @@
-"""Throughput of the search for patches against the bare forward pass of the same layers."""
+"""Throughput of the search for patches against the bare forward pass of the same layers.
+
+The search runs small inputs together. The forward pass is timed both ways: an input at a time, and
+in the same batches.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ import torch
 from common import alternate, machine, median_ratio
 from convnd_tasks import samples
 from convnd_tasks.patches import Input, find_patches, load_network
+from convnd_tasks.patches.reading import read_ahead, read_fields
 
 from convnd import Grid
 
@@ -46,22 +51,35 @@ def main() -> None:
         grids = [Grid(values=grid.values[:, :1]) for grid in grids]
     inputs = [Input(f"{i:05d}", partial(_same, grid)) for i, grid in enumerate(grids)]
 
+    batches = [
+        each.values
+        for each in read_ahead(inputs, lambda item: read_fields(item, network, 0, False), 0)
+        if each.values is not None
+    ]
+
     def bare() -> None:
         with torch.inference_mode():
             for grid in grids:
                 network(grid.values, [args.layer])
 
+    def together() -> None:
+        with torch.inference_mode():
+            for values in batches:
+                network(values, [args.layer])
+
     def search() -> None:
         find_patches(network, inputs, {args.layer: []})
 
-    seconds = alternate({"bare": bare, "search": search}, args.repeats)
+    seconds = alternate({"bare": bare, "together": together, "search": search}, args.repeats)
     result = {
         "machine": machine(),
         "options": {"dim": args.dim, "size": args.size, "inputs": args.inputs, "layer": args.layer},
+        "batches": len(batches),
         "inputs_per_second": {
             name: args.inputs / statistics.median(times) for name, times in seconds.items()
         },
         "throughput_of_search_to_bare": median_ratio(seconds["bare"], seconds["search"]),
+        "throughput_of_search_to_together": median_ratio(seconds["together"], seconds["search"]),
     }
     print(json.dumps(result, indent=1))
     if args.json:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,7 +157,7 @@ def test_order_and_batch_do_not_matter(distinct: str) -> None:
     values = {f"n{i:02d}": rng.integers(0, 2, (9, 9)).astype(np.float32) for i in range(20)}
     network = own_network(_matched(2), ["1"])
     results = []
-    for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7)):
+    for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7), (4, 0)):
         inputs = _named(values)
         random.Random(seed).shuffle(inputs)
         found = find_patches(
@@ -211,6 +214,33 @@ def test_memory_holds_positions_only() -> None:
     assert opened == list(range(3000))
     assert sum(len(best.entries) for best in found.best.values()) == 9
     assert len(found.shapes) <= 9
+
+
+def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
+    network = own_network(_matched(1), ["1"])
+    alive: weakref.WeakSet[Grid] = weakref.WeakSet()
+    most = [0]
+
+    def make(number: int) -> Grid:
+        rng = np.random.default_rng(number)
+        grid = Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
+        alive.add(grid)
+        most[0] = max(most[0], len(alive))
+        return grid
+
+    def peak(count: int) -> int:
+        gc.collect()
+        tracemalloc.start()
+        inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(count))
+        find_patches(network, inputs, {"1": []}, top=3, scale=False, batch=8)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = peak(1000), peak(3000)
+    # Names and shapes of 2,000 inputs more would take over 250,000 bytes.
+    assert many < few + 100_000
+    assert most[0] < 10  # the values themselves live outside of what is traced
 
 
 def test_inputs_that_fail_are_left_out_and_named() -> None:
@@ -283,7 +313,7 @@ def test_names_and_numbers_that_are_wrong() -> None:
         find_patches(network, inputs, {"1": [3]}, scale=False)
     with pytest.raises(UsageError, match="distinct: expected one of apart, input, all"):
         find_patches(network, inputs, {"1": []}, distinct="some")
-    with pytest.raises(UsageError, match="top and batch of at least 1, got 0, 1"):
+    with pytest.raises(UsageError, match="top of at least 1 and batch of at least 0, got 0, 0"):
         find_patches(network, inputs, {"1": []}, top=0)
     for text in ("9", "2-1", "x", "random:", "random:x", "", "1,,2", "-1"):
         with pytest.raises(UsageError, match="--units: expected numbers from 0 to 7 for relu1_1"):

@@ -86,6 +86,15 @@ def test_folder_of_pictures(photos: Path, tmp_path: Path) -> None:
     assert page.count("<img") == 3
 
 
+def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path) -> None:
+    (photos / "table.csv").write_text("time,I\n0,1\n1,2\n")
+    assert _run(tmp_path / "out", [str(photos)], 2, units="0")["inputs"] == 3
+    with pytest.raises(UsageError, match="give files of one kind"):
+        _run(tmp_path / "other", [str(photos)])
+    with pytest.raises(InputFileError, match="with 3 spatial axes, got none"):
+        _run(tmp_path / "other", [str(photos)], 3)
+
+
 def test_damaged_file_among_many(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     command = [sys.executable, "-m", "convnd", "patches", str(photos), "--layer", "relu1_1"]

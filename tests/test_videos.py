@@ -290,11 +290,11 @@ def test_signals_keep_what_is_done(
         (["film.mp4", "--rate", "5"], 2, "--rate: expected a folder of pictures"),
         (["film.mp4", "--references", "2,4"], 2, "references: expected rising numbers"),
         (["film.mp4", "--references", "a"], 2, "--references: expected whole numbers"),
-        (["film.mp4", "--mode", "flo"], 2, "mode: expected one of flow, independent"),
+        (["film.mp4", "--mode", "flo"], 2, "mode: expected one of flow, block, independent"),
         (["film.mp4", "nostyle"], 2, "style: expected one of"),
         (["film.mp4", "--size", "16"], 3, "expected frames of at least 16 pixels"),
         (["film.mp4", "--report", "r.txt"], 2, "report: expected a name ending in .html"),
-        (["film.mp4", "--mode", "independent", "--passes", "2"], 2, "passes: expected 1 for"),
+        (["film.mp4", "--mode", "independent", "--passes", "2"], 2, "passes: expected 1 with"),
     ],
 )
 def test_errors(run: Run, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
@@ -315,7 +315,7 @@ def test_options() -> None:
     with pytest.raises(UsageError, match="colors: expected style for clips"):
         VideoOptions(colors="match")
     with pytest.raises(UnknownNameError, match="mode: expected one of"):
-        VideoOptions(mode="block")
+        VideoOptions(mode="blocks")
 
 
 def test_ahead_passes_errors_and_stops_early() -> None:

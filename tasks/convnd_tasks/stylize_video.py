@@ -16,10 +16,11 @@ from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
+    from convnd.grid import Grid
     from convnd.io import Clip
     from convnd_tasks.video_job import VideoJob, VideoOutcome
 
-__all__ = ["open_video", "stylize_video", "work"]
+__all__ = ["clip_style", "open_video", "stylize_video", "work"]
 
 _PART = "Which frames"
 _DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
@@ -33,7 +34,8 @@ def stylize_video(
         typer.Argument(
             metavar="[CLIP] [STYLE]...",
             help="A clip (.mp4, .mov, .mkv, .webm, .avi, .gif, or a folder of numbered pictures), "
-            "and pictures or names of built-in ones as styles. Without any, a built-in demo.",
+            "and pictures or names of built-in ones as styles; with --mode block also clips, whose "
+            "movement is style too. Without any, a built-in demo.",
             show_default=False,
         ),
     ] = None,
@@ -182,8 +184,15 @@ def work(
     from convnd_tasks.video_keeping import FrameStore
 
     clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate)
+    options = job.options
+    if options.texture and len(files) > 1:
+        raise UsageError(
+            f"--texture: expected one clip, got {len(files)} files; the clip alone is the style"
+        )
     names = files[1:] or [samples.styles(2)[0]]
-    if len(files) == 1:
+    if options.texture:
+        names = [str(clip.info.path)]
+    elif len(files) == 1:
         typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
     target = output or _default(clip, demo=not files, resume=resume)
     job.check(clip.info, target, overwrite=overwrite, resume=resume)
@@ -194,7 +203,14 @@ def work(
         check_report(report, overwrite=overwrite or resume)
     inputs = VideoInputs(
         clip=clip,
-        styles=[open_input(name, 2, role="style", seed=job.options.seed) for name in names],
+        styles=[clip_style(clip, options)]
+        if options.texture
+        else [
+            clip_style(open_video(name), options)
+            if options.mode == "block" and io.is_clip(name)
+            else open_input(name, 2, role="style", seed=options.seed)
+            for name in names
+        ],
         names=[clip.info.path.name, *names],
     )
     store = FrameStore(target)
@@ -260,6 +276,14 @@ def open_video(name: str, rate: Fraction | None = None) -> Clip:
     return io.open_clip(name, rate=rate)
 
 
+def clip_style(clip: Clip, options: VideoOptions) -> Grid:
+    """A clip whose movement is style as well, see `convnd_tasks.video_blocks.moving_style`."""
+    from convnd.grid import Grid
+    from convnd_tasks.video_blocks import moving_style
+
+    return Grid(values=moving_style(clip, options.size), axes=("t", "y", "x"))
+
+
 def _default(clip: Clip, *, demo: bool, resume: bool) -> Path:
     from convnd import io
     from convnd.io.video_write import CODECS
@@ -303,9 +327,10 @@ def _say(outcome: VideoOutcome) -> None:
     size = f"{outcome.size[1]}x{outcome.size[0]}"
     scenes = f", {outcome.scenes} scenes" if outcome.scenes > 1 else ""
     each = f", {outcome.seconds / outcome.fresh:.1f} s per frame" if outcome.fresh else ""
+    error, own = mean_of(records, "e_warp"), mean_of(records, "input_e_warp")
+    along = f", E_warp {error:.3g} (input {own:.3g})" if error == error else ""
     typer.echo(
-        f"{outcome.path}  {size}, {count} frames{scenes}, E_warp {mean_of(records, 'e_warp'):.3g} "
-        f"(input {mean_of(records, 'input_e_warp'):.3g}){each}, {outcome.seconds:.1f} s"
+        f"{outcome.path}  {size}, {count} frames{scenes}{along}{each}, {outcome.seconds:.1f} s"
     )
 
 

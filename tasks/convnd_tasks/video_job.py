@@ -14,6 +14,7 @@ from convnd import __version__, io
 from convnd.errors import ResourceError, UsageError
 from convnd_tasks.keeping import FREE
 from convnd_tasks.record import parameters
+from convnd_tasks.video_blocks import BlockTransfer
 from convnd_tasks.video_figures import Gallery
 from convnd_tasks.video_input import Part, even_fit
 from convnd_tasks.video_keeping import FrameStore
@@ -146,12 +147,13 @@ class VideoJob:
         began = time.monotonic()
         gallery, count = Gallery(), 0
         try:
-            transfer = VideoTransfer(self.options, [style.values for style in inputs.styles])
+            made = BlockTransfer if self.options.mode == "block" else VideoTransfer
+            transfer = made(self.options, [style.values for style in inputs.styles])
             for done in transfer.run(clip, store, self.part, watch=watch, say=tell):
                 gallery.add_content(done.number, done.content)
                 count += 1
             damage = clip.damage
-            if self.options.passes > 1:
+            if isinstance(transfer, VideoTransfer) and self.options.passes > 1:
                 for _ in transfer.run_back(store, count, watch=watch):
                     pass
         except (RuntimeError, MemoryError) as error:

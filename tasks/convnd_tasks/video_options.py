@@ -9,14 +9,18 @@ from typing import Annotated
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd_tasks.flags import LOOK, LOSS, WORK, Flag
+from convnd_tasks.kind import SMALLEST
 from convnd_tasks.options import StyleOptions
+
+BLOCK = "Blocks of frames (--mode block)"
+"""Heading of the help."""
 
 __all__ = ["MODES", "NOT_OF_CLIPS", "VideoOptions"]
 
-MODES = ("flow", "independent")
-"""How frames are held together: by motion, or not at all (to compare with)."""
+MODES = ("flow", "block", "independent")
+"""How frames are held together: by motion, as one block, or not at all (to compare with)."""
 
-NOT_OF_CLIPS = ("colors", "start", "inflation")
+NOT_OF_CLIPS = ("colors", "start")
 """Fields that clips cannot have, or where the name means something else on the command line."""
 
 
@@ -30,6 +34,10 @@ class VideoOptions(StyleOptions):
     Args:
         mode: one of `MODES`.
         temporal_weight: how much a frame is held to the warped results of earlier ones.
+        window: frames of a block; ``"block"`` only, as the next two.
+        overlap: of them, how many are those of the block before.
+        texture: there is no content: the clip is the style, of which a moving texture is made as
+            long and large as it.
         passes: 2 goes over the clip a second time, backwards.
         references: how many frames before, nearest first; a pixel is held to the nearest in which
             it can be relied on.
@@ -54,13 +62,34 @@ class VideoOptions(StyleOptions):
     mode: Annotated[
         str,
         Flag(
-            help=f"{' or '.join(MODES)}: frames held together by motion, or each by itself.",
+            help="flow, block or independent: frames held together by motion, as one block with "
+            "time as third axis, or each by itself.",
             panel=WORK,
         ),
     ] = "flow"
     temporal_weight: Annotated[
         float, Flag(help="How much frames are held to earlier ones.", panel=LOOK)
     ] = 60.0
+    window: Annotated[int, Flag(help="Frames of a block.", panel=BLOCK)] = 16
+    overlap: Annotated[
+        int, Flag(help="Frames of it that are those of the block before, faded over.", panel=BLOCK)
+    ] = 8
+    texture: Annotated[
+        bool,
+        Flag(
+            help="No content: make a moving texture out of the clip, as long and large as it.",
+            panel=BLOCK,
+            names=("--texture",),
+        ),
+    ] = False
+    inflation: Annotated[
+        str,
+        Flag(
+            help="How kernels see time: mean (over frames), centre (not at all) or acs (some of "
+            "them lie across it: movement).",
+            panel=BLOCK,
+        ),
+    ] = "mean"
     passes: Annotated[int, Flag(help="2: once more, backwards.", panel=WORK)] = 1
     references: Annotated[
         tuple[int, ...],
@@ -91,6 +120,8 @@ class VideoOptions(StyleOptions):
             ("frame_steps", 1, 10_000_000),
             ("settle_over", 1, 10_000_000),
             ("settle_tolerance", 0, 1),
+            ("window", SMALLEST, 4096),
+            ("overlap", 1, max(1, self.window // 2)),
         ):
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
@@ -105,9 +136,16 @@ class VideoOptions(StyleOptions):
             raise unknown_name("mode", self.mode, list(MODES))
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(
-                "passes: expected 1 for independent frames, which know nothing of each other, got "
-                f"{self.passes}; use --mode flow"
+                f"passes: expected 1 without motion, got {self.passes} with --mode {self.mode}; "
+                "use --mode flow"
             )
+        if self.mode != "block":
+            for name in ("window", "overlap", "texture", "inflation"):
+                if getattr(self, name) != getattr(VideoOptions, name):
+                    raise UsageError(
+                        f"{name}: expected --mode block, where time is an axis, got --mode "
+                        f"{self.mode}; add it, or leave --{name} out"
+                    )
         wanted = tuple(sorted(set(self.references)))
         if not wanted or wanted != self.references or wanted[0] != 1 or wanted[-1] > 64:
             raise UsageError(

@@ -49,7 +49,7 @@ def gather(names: Sequence[str], dim: int | None, *, seed: int = 0) -> tuple[lis
     for name in names:
         path = Path(name)
         if path.is_dir():
-            files += _known(path)
+            files += _known(path, dim)
         elif path.suffix or path.exists():
             files.append(path)
         else:
@@ -80,13 +80,16 @@ def _built_in(dim: int, seed: int) -> list[tuple[str, partial[Grid]]]:
     ]
 
 
-def _known(folder: Path) -> list[Path]:
+def _known(folder: Path, dim: int | None) -> list[Path]:
+    """What can be read in a folder; where people say how many axes, only what may have as many."""
     endings = tuple(io.suffixes())
     try:
         found = sorted(
             path
             for path in folder.rglob("*")
-            if path.name.lower().endswith(endings) and path.is_file()
+            if path.name.lower().endswith(endings)
+            and (dim is None or io.spatial_dims(path) in (None, dim))
+            and path.is_file()
         )
     except OSError as error:
         raise InputFileError(
@@ -94,7 +97,7 @@ def _known(folder: Path) -> list[Path]:
         ) from error
     if not found:
         raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(endings)}), got none; "
-            "give another folder"
+            f"{folder}: expected files of a known kind ({', '.join(endings)})"
+            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
         )
     return found

@@ -32,7 +32,7 @@ class PatchOptions:
         explain: one of `convnd_tasks.patches.saliency.METHODS`, or "" for none.
         channel_maps: name of an input to map channels of, or "".
         gram: content, style and result of a transfer, or nothing.
-        batch: inputs of one size to run together.
+        batch: inputs of one size to run together; 0: one, or as many as are small together.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
         deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
@@ -98,7 +98,13 @@ class PatchOptions:
         Flag(help="Also where each unit is active in this input.", panel=MORE, metavar="INPUT"),
     ] = ""
     gram: tuple[str, ...] = ()
-    batch: Annotated[int, Flag(help="Inputs of one size to run together.", panel=RUN)] = 1
+    batch: Annotated[
+        int,
+        Flag(
+            help="Inputs of one size to run together; 0: small ones, as many as are quick so.",
+            panel=RUN,
+        ),
+    ] = 0
     seed: Annotated[int, Flag(help="Of everything random.", panel=RUN)] = 0
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
@@ -110,7 +116,7 @@ class PatchOptions:
             ("top", 1, 10_000),
             ("size", 0, 1 << 20),
             ("steps", 1, 10_000_000),
-            ("batch", 1, 100_000),
+            ("batch", 0, 100_000),
             ("seed", 0, 2**63 - 1),
         ):
             value = getattr(self, name)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ from convnd.nn import resize_nd
 from convnd_tasks.ahead import ahead
 from convnd_tasks.arrays import value_range
 
-__all__ = ["CHANNEL", "Input", "opened", "read_ahead", "read_fields", "scaled"]
+__all__ = ["CHANNEL", "Batch", "Input", "opened", "read_ahead", "read_fields", "scaled"]
 
-T = TypeVar("T")
+Read = tuple[tuple[int, ...], list[tuple[str, Tensor]]]
+
+_TOGETHER = 1 << 14
 
 CHANNEL = "\x00"  # between the name of an input and its channel, in the order of ties
 
@@ -61,9 +63,7 @@ def scaled(grid: Grid, scale: bool) -> Tensor:
     return (values - low) / (high - low)
 
 
-def read_fields(
-    item: Input, network: Backbone, size: int, scale: bool
-) -> tuple[tuple[int, ...], list[tuple[str, Tensor]]]:
+def read_fields(item: Input, network: Backbone, size: int, scale: bool) -> Read:
     """The shape of an input, and what of it goes through the network, each with its name."""
     grid = opened(item, size)
     if grid.ndim != network.spatial_dims:
@@ -85,16 +85,57 @@ def read_fields(
     ]
 
 
-def read_ahead(
-    inputs: Iterable[Input], read: Callable[[Input], T], depth: int = 2
-) -> Iterator[tuple[Input, T | ConvndError]]:
-    """Inputs with what ``read`` makes of them or the error it raised, made in a thread ahead."""
+@dataclass(frozen=True)
+class Batch:
+    """What goes through the network together.
 
-    def make() -> Iterator[tuple[Input, T | ConvndError]]:
+    Args:
+        looked: inputs whose last part is in here, with their shapes or why they cannot be read.
+        names: of the parts.
+        values: ``(B, C, *S)``, or None where there are only inputs that cannot be read.
+    """
+
+    looked: Sequence[tuple[Input, tuple[int, ...] | ConvndError]]
+    names: Sequence[str]
+    values: Tensor | None
+
+
+def read_ahead(
+    inputs: Iterable[Input], read: Callable[[Input], Read], batch: int, depth: int = 2
+) -> Iterator[Batch]:
+    """Batches of what ``read`` makes of inputs, or the error it raised, made in a thread ahead.
+
+    Args:
+        inputs: may be a stream.
+        read: makes shape and parts, see `read_fields`.
+        batch: parts of one size in each; 0: one, or of small ones as many as have
+            `_TOGETHER` samples together, whose work would else go into calls and not numbers.
+        depth: batches that wait at most.
+    """
+
+    def make() -> Iterator[Batch]:
+        looked: list[tuple[Input, tuple[int, ...] | ConvndError]] = []
+        waiting: list[tuple[str, Tensor]] = []
+
+        def ready() -> Batch:
+            values = torch.cat([each for _, each in waiting]) if waiting else None
+            made = Batch(tuple(looked), [name for name, _ in waiting], values)
+            looked.clear()
+            waiting.clear()
+            return made
+
         for item in inputs:
             try:
-                yield item, read(item)
+                shape, parts = read(item)
             except ConvndError as error:
-                yield item, error
+                looked.append((item, error))
+                continue
+            for name, values in parts:
+                fits = batch or max(1, _TOGETHER // math.prod(values.shape[2:]))
+                if waiting and (waiting[0][1].shape != values.shape or len(waiting) == fits):
+                    yield ready()
+                waiting.append((name, values))
+            looked.append((item, shape))
+        yield ready()
 
     return ahead(make, depth)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import Backbone
-from convnd.errors import ConvndError, InputFileError, UsageError
+from convnd.errors import ConvndError, InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
 from convnd.shapes import ReceptiveField
 from convnd_tasks.patches.reading import CHANNEL, Input, opened, read_ahead, read_fields, scaled
-from convnd_tasks.patches.top import Best, peaks
+from convnd_tasks.patches.top import Best, Entry, order, peaks
 from convnd_tasks.patches.units import check_units, fields_of
 
 __all__ = [
@@ -30,6 +30,9 @@ __all__ = [
 
 DISTINCT = ("apart", "input", "all")
 """Of one input: patches that are no neighbours; the best one alone; whatever is strongest."""
+
+_TRIM = 256
+"""Inputs after which sizes are forgotten again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +135,7 @@ class Found:
 
     def _trim(self) -> None:
         """Forget sizes of inputs that nothing kept comes from: memory stays bounded."""
-        kept = {
-            key.partition(CHANNEL)[0] for best in self.best.values() for _, key, _ in best.entries
-        }
+        kept = {_title(key) for best in self.best.values() for _, key, _ in best.entries}
         self.shapes = {name: size for name, size in self.shapes.items() if name in kept}
 
 
@@ -147,7 +148,7 @@ def find_patches(
     distinct: str = "apart",
     size: int = 0,
     scale: bool = True,
-    batch: int = 1,
+    batch: int = 0,
     device: torch.device | str = "cpu",
     fields: Mapping[str, ReceptiveField] | None = None,
     watch: Callable[[Input], None] | None = None,
@@ -172,7 +173,7 @@ def find_patches(
         size: samples along the longest axis to bring inputs to; 0 leaves them as they are.
         scale: map values that are not RGB to ``[0, 1]`` by their percentiles, as the backbones
             expect; False hands them over as they are, gaps as zeros.
-        batch: inputs of one size to run together.
+        batch: inputs of one size to run together; 0: one, or as many as are small together.
         device: where.
         fields: of the layers, where the network's own are not to be used.
         watch: is told of every input when it is done.
@@ -188,61 +189,55 @@ def find_patches(
         raise UsageError(
             f"distinct: expected one of {', '.join(DISTINCT)}, got {distinct!r}; choose one"
         )
-    if top < 1 or batch < 1:
+    if top < 1 or batch < 0:
         raise UsageError(
-            f"patches: expected top and batch of at least 1, got {top}, {batch}; correct them"
+            f"patches: expected top of at least 1 and batch of at least 0, got {top}, {batch}; "
+            "correct them"
         )
     layers = list(units)
     known = fields_of(network, layers) if fields is None else dict(fields)
     network = network.to(device)
     found = Found(known)
     chosen: dict[str, list[int]] = {}
-    waiting: list[tuple[str, Tensor]] = []
-
-    def run() -> None:
-        if not waiting:
-            return
-        x = torch.cat([values for _, values in waiting]).to(device)
-        names = [name for name, _ in waiting]
-        waiting.clear()
-        try:
-            with torch.inference_mode():
-                features = network(x, layers)
-                for layer in layers:
-                    if layer not in chosen:
-                        chosen[layer] = check_units(layer, units[layer], features[layer].shape[1])
-                    apart = _apart(known[layer], distinct)
-                    for name, maps in zip(names, features[layer], strict=True):
-                        _collect(found, layer, chosen[layer], name, maps, top, apart, distinct)
-        except InputFileError:
-            raise
-        except (ConvndError, RuntimeError) as error:
-            if isinstance(error, UsageError) and not _is_shape(error):
+    trimmed = 0
+    for each in read_ahead(inputs, lambda item: read_fields(item, network, size, scale), batch):
+        if each.values is not None:
+            try:
+                with torch.inference_mode():
+                    features = network(each.values.to(device), layers)
+                    for layer in layers:
+                        if layer not in chosen:
+                            chosen[layer] = check_units(
+                                layer, units[layer], features[layer].shape[1]
+                            )
+                        own = [
+                            found.best.setdefault((layer, unit), Best(top))
+                            for unit in chosen[layer]
+                        ]
+                        maps = _of_units(features[layer], chosen[layer])
+                        _collect(own, each.names, maps, _apart(known[layer], distinct), distinct)
+            except InputFileError:
                 raise
-            for name in {name.partition(CHANNEL)[0] for name in names}:
-                found.failed[name] = InputFileError(
-                    f"{name}: expected an input that reaches {layers[-1]}, got "
-                    f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower layers"
-                )
-
-    for item, read in read_ahead(inputs, lambda item: read_fields(item, network, size, scale)):
-        if isinstance(read, ConvndError):
-            found.failed[item.name] = read
-        else:
-            shape, parts = read
-            found.shapes[item.name] = shape
-            for part in parts:
-                if waiting and waiting[0][1].shape != part[1].shape:
-                    run()
-                waiting.append(part)
-                if len(waiting) == batch:
-                    run()
-        found.inputs += 1
-        if found.inputs % 256 == 0 and not waiting:
+            except (ConvndError, RuntimeError) as error:
+                if isinstance(error, UsageError) and not isinstance(error, ShapeError):
+                    raise
+                for name in dict.fromkeys(map(_title, each.names)):
+                    found.failed[name] = InputFileError(
+                        f"{name}: expected an input that reaches {layers[-1]}, got "
+                        f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower "
+                        "layers"
+                    )
+        for item, shape in each.looked:
+            if isinstance(shape, ConvndError):
+                found.failed[item.name] = shape
+            else:
+                found.shapes[item.name] = shape
+            found.inputs += 1
+            if watch is not None:
+                watch(item)
+        if found.inputs - trimmed >= _TRIM:
             found._trim()
-        if watch is not None:
-            watch(item)
-    run()
+            trimmed = found.inputs
     found._trim()
     for layer in layers:
         for unit in chosen.get(layer, units[layer]):
@@ -286,12 +281,6 @@ def cut_patches(
             yield Patch(hit, part, view.clone())
 
 
-def _is_shape(error: ConvndError) -> bool:
-    from convnd.errors import ShapeError
-
-    return isinstance(error, ShapeError)
-
-
 def _apart(known: ReceptiveField, distinct: str) -> list[int]:
     if distinct == "all":
         return [0] * known.ndim
@@ -302,29 +291,41 @@ def _apart(known: ReceptiveField, distinct: str) -> list[int]:
     ]
 
 
+def _of_units(features: Tensor, units: Sequence[int]) -> Tensor:
+    if list(units) == list(range(features.shape[1])):
+        return features
+    return features[:, list(units)]
+
+
+def _title(name: str) -> str:
+    return name.partition(CHANNEL)[0]
+
+
 def _collect(
-    found: Found,
-    layer: str,
-    units: Sequence[int],
-    name: str,
-    maps: Tensor,
-    top: int,
-    apart: Sequence[int],
-    distinct: str,
+    best: Sequence[Best], names: Sequence[str], maps: Tensor, apart: Sequence[int], distinct: str
 ) -> None:
-    best = [found.best.setdefault((layer, unit), Best(top)) for unit in units]
-    whole = list(units) == list(range(len(maps)))
-    maps = maps if whole else maps[list(units)]
-    limits = [each.threshold for each in best]
-    for each, places in zip(
-        best, peaks(maps.float(), 1 if distinct == "input" else top, apart, limits), strict=True
-    ):
-        if not places:
-            continue
-        entries = [(value, name, position) for value, position in places]
-        if distinct == "input":  # channels of one input count as one
-            title = name.partition(CHANNEL)[0]
-            same = [e for e in each.entries if e[1].partition(CHANNEL)[0] == title]
-            each.entries = [e for e in each.entries if e not in same]
-            entries = sorted([*entries, *same], key=lambda e: (-e[0], e[1], e[2]))[:1]
-        each.offer(entries)
+    """Take in the strongest of a batch ``(B, len(best), *S)``."""
+    top = best[0].count
+    maps = maps.float()
+    least = maps.new_tensor([each.threshold for each in best])
+    # Channels of one input count as one there, so they cannot stand for as many inputs.
+    if len(names) > top and distinct != "input":
+        # What is weaker than the best of so many inputs has no chance: no map to look through.
+        least = torch.maximum(least, maps.flatten(2).amax(2).topk(top, dim=0).values[-1])
+    found = peaks(
+        maps.flatten(0, 1), 1 if distinct == "input" else top, apart, least.tolist() * len(names)
+    )
+    for unit, each in enumerate(best):
+        entries = [
+            (value, name, position)
+            for name, places in zip(names, found[unit :: len(best)], strict=True)
+            for value, position in places
+        ]
+        if distinct == "input":
+            strongest: dict[str, Entry] = {}
+            for entry in sorted([*each.entries, *entries], key=order):
+                strongest.setdefault(_title(entry[1]), entry)
+            each.entries = []
+            entries = list(strongest.values())
+        if entries:
+            each.offer(entries)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +12,18 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Best", "peaks"]
+__all__ = ["Best", "Entry", "order", "peaks"]
 
-_BLOCK = 256
+_BLOCK = 32
 """Values whose maximum stands for them, so that a map is read through once and seldom again."""
 
 Entry = tuple[float, str, tuple[int, ...]]
 """Value, name of the input, position."""
+
+
+def order(entry: Entry) -> tuple[float, str, tuple[int, ...]]:
+    """Strongest first, then by name, then by position."""
+    return -entry[0], entry[1], entry[2]
 
 
 class Best:
@@ -45,24 +49,23 @@ class Best:
 
     def offer(self, entries: Sequence[Entry]) -> None:
         """Take in what is strong enough."""
-        merged = sorted([*self.entries, *entries], key=lambda e: (-e[0], e[1], e[2]))
-        self.entries = merged[: self.count]
+        self.entries = sorted([*self.entries, *entries], key=order)[: self.count]
 
 
 def peaks(
     features: Tensor, count: int, apart: Sequence[int], thresholds: Sequence[float]
 ) -> list[list[tuple[float, tuple[int, ...]]]]:
-    """The strongest positions of each channel, no two of them neighbours.
+    """The strongest positions of each map, no two of them neighbours.
 
     Greedy: the strongest, then the strongest outside of its neighbourhood, and so on; of equal
     values the first position in the order of memory.
 
     Args:
-        features: ``(U, *S)``.
-        count: at most so many for each channel.
+        features: ``(R, *S)``, of any number of inputs and channels.
+        count: at most so many for each map.
         apart: along each axis the distance from which on two positions are no neighbours; two
             are neighbours when they are nearer along all axes. Zeros switch this off.
-        thresholds: for each channel what a value must reach; it must be above zero in any case.
+        thresholds: for each map what a value must reach; it must be above zero in any case.
 
     >>> x = torch.tensor([[0.0, 3.0, 4.0, 3.0, 0.0, 2.0]])
     >>> peaks(x, 2, [2], [0.0]), peaks(x, 2, [0], [0.0])
@@ -78,24 +81,26 @@ def peaks(
     blocks = 4 * count  # mostly enough; neighbours may use them up
     while len(rows):
         values = flat if len(rows) == len(flat) else flat[rows]
-        lacking = []
-        for row, places, complete in _strongest(values, tops[rows], limits[rows], blocks):
-            each = int(rows[row])
-            positions = np.unravel_index(places[1], size)
-            kept = _no_neighbours(positions, count, apart)
-            if len(kept) < count and not complete:
-                lacking.append(each)
-                continue
-            found[each] = [
-                (float(places[0][at]), tuple(int(axis[at]) for axis in positions)) for at in kept
-            ]
-        rows = torch.tensor(lacking, dtype=torch.int64, device=flat.device)
+        strong, owners, places, complete = _strongest(values, tops[rows], limits[rows], blocks)
+        positions = np.unravel_index(places, size)
+        kept = _no_neighbours(owners, positions, count, apart)
+        enough = complete | (np.bincount(owners[kept], minlength=len(rows)) >= count)
+        kept = kept[enough[owners[kept]]]
+        where = rows.cpu().numpy()
+        for row, value, *position in zip(
+            where[owners[kept]].tolist(),
+            strong[kept].tolist(),
+            *(axis[kept].tolist() for axis in positions),
+            strict=True,
+        ):
+            found[row].append((value, tuple(position)))
+        rows = rows[torch.from_numpy(~enough).to(rows.device)]
         blocks *= 16
     return found
 
 
 def _block_maxima(flat: Tensor) -> Tensor:
-    """The largest of each `_BLOCK` values of a row ``(U, N)``; the last block may be shorter."""
+    """The largest of each `_BLOCK` values of a row ``(R, N)``; the last block may be shorter."""
     whole = flat.shape[1] // _BLOCK * _BLOCK
     parts = [flat[:, whole:].amax(1, keepdim=True)] if whole < flat.shape[1] else []
     if whole:
@@ -105,11 +110,13 @@ def _block_maxima(flat: Tensor) -> Tensor:
 
 def _strongest(
     values: Tensor, tops: Tensor, limits: Tensor, blocks: int
-) -> Iterator[tuple[int, tuple[NDArray[np.floating], NDArray[np.intp]], bool]]:
-    """For each row ``(R, N)`` all that reaches its limit and its ``blocks``-th best block.
+) -> tuple[NDArray[np.floating], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Of each row ``(R, N)`` all that reaches its limit and its ``blocks``-th best block.
 
-    Yields the row, its values with their places, strongest first and equal ones in the order of
-    memory, and whether these are all that reach the limit.
+    Returns:
+        Values, their rows and their places, ``(M,)`` each: row after row, in a row the strongest
+        first, equal ones in the order of memory; and for each row whether these are all that reach
+        the limit.
     """
     array, lowest = values.cpu().numpy(), limits.cpu().numpy()
     lowest = np.maximum(lowest, np.finfo(lowest.dtype).smallest_subnormal)
@@ -122,24 +129,30 @@ def _strongest(
     rows, places = np.nonzero(array >= lowest[:, None])
     reached = array[rows, places]
     order = np.lexsort((places, -reached, rows))
-    edges = np.searchsorted(rows, np.arange(len(array) + 1))
-    for row, (first, last) in enumerate(itertools.pairwise(edges.tolist())):
-        own = order[first:last]
-        yield row, (reached[own], places[own]), bool(complete[row])
+    return reached[order], rows[order], places[order], complete
 
 
 def _no_neighbours(
-    positions: Sequence[NDArray[np.intp]], count: int, apart: Sequence[int]
-) -> list[int]:
-    """Which positions, one array ``(M,)`` for each axis and the best first, are kept."""
-    left = np.arange(len(positions[0]))
-    found: list[int] = []
-    while len(found) < count and len(left):
-        first = left[0]
-        found.append(int(first))
+    rows: NDArray[np.intp],
+    positions: Sequence[NDArray[np.intp]],
+    count: int,
+    apart: Sequence[int],
+) -> NDArray[np.intp]:
+    """Which entries ``(M,)``, row after row and the best of each first, are kept.
+
+    All rows at once: their best, then their best of what is left, and so on.
+    """
+    left = np.arange(len(rows))
+    found = []
+    for _ in range(count):
+        if not len(left):
+            break
+        begins = np.diff(rows[left], prepend=-1) != 0
+        first = left[begins]
+        found.append(first)
         near = np.ones(len(left), bool)
+        of = np.cumsum(begins) - 1
         for axis, gap in zip(positions, apart, strict=True):
-            near &= np.abs(axis[left] - axis[first]) < gap
-        near[0] = True
-        left = left[~near]
-    return found
+            near &= np.abs(axis[left] - axis[first][of]) < gap
+        left = left[~(near | begins)]
+    return np.sort(np.concatenate(found)) if found else left

@@ -1,0 +1,315 @@
+"""Clips as blocks: time is the third axis of three-dimensional features.
+
+A window of frames is one grid ``(1, 3, T, H, W)``, stylised as a whole from coarse to fine; only
+height and width change with the scale. Windows overlap, and what two of them share is faded from
+the one to the other. (Holding the later one to the earlier one by a term of its own made it worse:
+the statistics of a window are sums, and frames that were free made up for those that were held.) A
+new scene begins a new window.
+
+A picture as style is a field of one frame, constant in time. A clip as style brings its movement
+with it: the statistics of its features in space and time, a dynamic texture (Doretto et al., 2003;
+with features of networks Tesfaldet et al., 2018, who use a second network for the flow instead).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from convnd.errors import InputFileError
+from convnd.nn import resize_nd
+from convnd.optimize import (
+    Step,
+    TiledEvaluation,
+    evaluate_whole,
+    minimize,
+    pyramid_sizes,
+    refine,
+    spread_steps,
+)
+from convnd_tasks.ahead import ahead
+from convnd_tasks.flow import warping_error
+from convnd_tasks.images import match_colors
+from convnd_tasks.kind import SMALLEST
+from convnd_tasks.memory import Budget
+from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
+from convnd_tasks.video_input import (
+    Look,
+    Part,
+    count_frames,
+    even_fit,
+    looks,
+    reporter,
+    working_size,
+)
+from convnd_tasks.video_keeping import FrameStore, rounded
+from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.videos import Finished
+
+if TYPE_CHECKING:
+    from convnd.io import Clip
+
+__all__ = ["BlockTransfer", "moving_style"]
+
+_STYLE_FRAMES = 48
+"""Frames of a clip whose movement is style; what is still is no better known from more."""
+
+_MARGIN = 2
+"""Frames before and behind a window that are worked on and thrown away: where the network meets
+its zero padding, it sees little, and frames would stay as they began."""
+
+_BLOCK_ONLY = 0
+"""Turn of the store for what the next window shares, before it is faded."""
+
+
+def moving_style(clip: Clip, longest: int) -> Tensor:
+    """The first frames of a clip as a style.
+
+    Args:
+        clip: at least 16 frames; at most 48 are looked at.
+        longest: of its sides, see `even_fit`.
+
+    Returns:
+        ``(1, 3, T, H, W)``.
+
+    Raises:
+        InputFileError: it has fewer frames.
+    """
+    size = even_fit(clip.info.size, longest)
+    frames = []
+    for frame in itertools.islice(clip.frames(), _STYLE_FRAMES):
+        values = frame.values
+        if tuple(values.shape[2:]) != size:
+            values = resize_nd(values, size, mode="linear", antialias=True)
+        frames.append(values)
+    if len(frames) < SMALLEST:
+        raise InputFileError(
+            f"style: expected a clip of at least {SMALLEST} frames, whose movement can be seen, "
+            f"got {len(frames)} in {clip.info.path}; use a longer one, or a picture"
+        )
+    return torch.stack(frames, 2)
+
+
+class BlockTransfer:
+    """A network and styles made ready once, for all windows of a clip.
+
+    Args:
+        options: see `VideoOptions`.
+        styles: pictures ``(1, 3, H_i, W_i)``, or clips ``(1, 3, T_i, H_i, W_i)`` as sampled in
+            time and space as the result is.
+
+    Raises:
+        UsageError: an option names something that does not exist.
+    """
+
+    def __init__(self, options: VideoOptions, styles: Sequence[Tensor]) -> None:
+        check_names(options)
+        self.options = options
+        self.styles = styles
+        self.transfer = StyleTransfer(options, spatial_dims=3, in_channels=3)
+
+    def run(
+        self,
+        clip: Clip,
+        store: FrameStore,
+        part: Part | None = None,
+        *,
+        watch: Callable[[Progress], None] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> Iterator[Finished]:
+        """Stylise, window after window; see `convnd_tasks.videos.VideoTransfer.run`."""
+        options = self.options
+        part = Part() if part is None else part
+        size = working_size(clip, options.size)
+        extent = (options.window + 2 * _MARGIN, *size)
+        transfer = self.transfer
+        self._budget = Budget(options, transfer.backbone, transfer.device, 1, say)
+        self._budget.check(extent, [self._style_at(s, size, size).shape[2:] for s in self.styles])
+        total = count_frames(clip, part)
+        before: Finished | None = None
+        waiting: list[tuple[Look, Tensor, dict[str, Any]]] = []
+        source = ahead(lambda: looks(options, clip, part, size, store))
+        for window, shared in _windows(source, options.window, options.overlap):
+            if not shared:
+                for look, values, record in waiting:
+                    before = _finish(store, look, values, record, before, options)
+                    yield before
+                waiting = []
+            more = len(window) == options.window  # another window may come
+            count = len(window) - options.overlap if more else len(window)
+            kept = self._kept(window, count, store)
+            if kept is None:
+                began = time.perf_counter()
+                content = torch.stack([look.content for look in window], 2)
+                report = reporter(watch, window[0].number + shared, total, 1)
+                step = self._work(content, report)
+                made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
+                seconds = (time.perf_counter() - began) / (len(window) - shared)
+                parts = {"steps": step.index, "loss": step.loss, "parts": dict(step.parts)}
+                record = {**parts, "features": seconds}
+                for look, values in zip(window[count:], made[count:], strict=True):
+                    store.keep(_BLOCK_ONLY, look.number, values, record)
+                for at, (_, values, _) in enumerate(waiting):
+                    share = (at + 1) / (shared + 1)
+                    made[at] = rounded(values * (1 - share) + made[at] * share)
+            else:
+                made, record = kept
+            for look, values in zip(window[:count], made[:count], strict=True):
+                before = _finish(store, look, values, record, before, options)
+                yield before
+            waiting = [
+                (look, values, record)
+                for look, values in zip(window[count:], made[count:], strict=True)
+            ]
+        for look, values, record in waiting:
+            before = _finish(store, look, values, record, before, options)
+            yield before
+
+    def _kept(
+        self, window: Sequence[Look], count: int, store: FrameStore
+    ) -> tuple[list[Tensor], dict[str, Any]] | None:
+        """A window that an earlier run has done."""
+        places = [(1 if at < count else _BLOCK_ONLY, look.number) for at, look in enumerate(window)]
+        if any(place not in store.records for place in places):
+            return None
+        return [store.load(*place) for place in places], store.records[places[-1]]
+
+    def _work(self, content: Tensor, report: Callable[[Step], None]) -> Step:
+        """Stylise one window ``(1, 3, T', H, W)``, mirrored at its ends to the length of all."""
+        options, transfer = self.options, self.transfer
+        frames, *size = (options.window + 2 * _MARGIN, *content.shape[3:])
+        content = content[:, :, _mirrored(content.shape[2], frames)]
+        sizes = pyramid_sizes(size, min(options.scales, max(1, options.steps)), shortest=SMALLEST)
+        generator = torch.Generator().manual_seed(options.seed)
+        iterate: Tensor | None = None
+        coarse: Tensor | None = None
+        passed, last = 0, None
+        for plane, count in zip(sizes, spread_steps(options.steps, len(sizes)), strict=True):
+            extent = (frames, *plane)
+            fine = _in_space(content, plane).to(transfer.device)
+            if iterate is None:
+                iterate = fine
+                if options.texture:
+                    iterate = _clouds(
+                        fine.shape, self._style_at(self.styles[0], plane, size), generator
+                    )
+                    iterate = iterate.to(transfer.device)
+            elif options.texture or coarse is None:
+                iterate = refine(iterate, extent)
+            else:
+                iterate = refine(iterate, extent, (coarse, fine))
+            tiler = self._budget.tiler(extent)
+            styles = [self._style_at(style, plane, size) for style in self.styles]
+            objective = transfer.objective(
+                None if options.texture else fine,
+                [style.to(transfer.device) for style in styles],
+                [1.0] * 3,
+                tiler=tiler,
+                keep=self._budget.keeps_content(extent),
+            )
+            for step in minimize(
+                objective,
+                iterate,
+                steps=count,
+                optimizer=options.optimizer,
+                learning_rate=options.learning_rate,
+                evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
+            ):
+                last = Step(passed + step.index, step.loss, step.parts, step.values, step.state)
+                report(last)
+                iterate = step.values
+            passed += count
+            coarse = fine
+        assert last is not None
+        return last
+
+    def _style_at(self, style: Tensor, plane: Sequence[int], size: Sequence[int]) -> Tensor:
+        """A style ``(1, 3, T, H, W)`` for results of ``plane``, where ``size`` is the finest."""
+        ratio = self.options.style_scale * math.sqrt(math.prod(plane) / math.prod(size))
+        if style.ndim == 4:
+            style = style[:, :, None]
+            ratio *= math.sqrt(math.prod(size) / math.prod(style.shape[3:]))
+        return _in_space(style, [max(SMALLEST, round(n * ratio)) for n in style.shape[3:]])
+
+
+def _finish(
+    store: FrameStore,
+    look: Look,
+    values: Tensor,
+    made: dict[str, Any],
+    before: Finished | None,
+    options: VideoOptions,
+) -> Finished:
+    """Keep a frame, unless it is kept already, with what there is to know of it."""
+    record: Any = store.records.get((1, look.number))
+    if record is None:
+        record = {
+            "pts": look.pts,
+            "name": look.name,
+            "cut": look.cut,
+            **{name: made[name] for name in ("steps", "loss", "parts", "features")},
+            "e_warp": None,
+            "input_e_warp": None,
+            "codec": look.seconds["codec"],
+            "flow": look.seconds["flow"],
+        }
+        # A texture moves as the style does, and not along the flow of any frames.
+        if before is not None and not look.cut and not options.texture:
+            between = look.motions[1]
+            record["e_warp"] = warping_error(before.values, values, between)
+            record["input_e_warp"] = warping_error(before.content, look.content, between)
+        store.keep(1, look.number, values, record)
+    return Finished(number=look.number, content=look.content, values=values, record=record)
+
+
+def _windows(source: Iterable[Look], length: int, overlap: int) -> Iterator[tuple[list[Look], int]]:
+    """Windows of frames, and how many of each were in the one before; 0 begins a scene."""
+    window: list[Look] = []
+    shared = 0
+    for look in source:
+        if look.cut:
+            if len(window) > shared:
+                yield window, shared
+            window, shared = [], 0
+        window.append(look)
+        if len(window) == length:
+            yield window, shared
+            window, shared = window[length - overlap :], overlap
+    if len(window) > shared:
+        yield window, shared
+
+
+def _mirrored(count: int, length: int) -> list[int]:
+    """Indices of ``length`` frames, a margin before the first of ``count``, mirrored at both ends.
+
+    >>> _mirrored(3, 9), _mirrored(1, 5)
+    ([2, 1, 0, 1, 2, 1, 0, 1, 2], [0, 0, 0, 0, 0])
+    """
+    period = max(1, 2 * (count - 1))
+    turns = [(at - _MARGIN) % period for at in range(length)]
+    return [at if at < count else period - at for at in turns]
+
+
+def _clouds(shape: Sequence[int], style: Tensor, generator: torch.Generator) -> Tensor:
+    """Smooth noise in the colours of a style, to begin a texture with.
+
+    Kernels that were learnt on pictures hardly see what changes from frame to frame, and would
+    leave white noise there as it is.
+    """
+    small = [max(2, n // 4) for n in shape[2:]]
+    noise = torch.randn((*shape[:2], *small), generator=generator)
+    return match_colors(resize_nd(noise, shape[2:], mode="linear"), style.cpu())
+
+
+def _in_space(values: Tensor, plane: Sequence[int]) -> Tensor:
+    """Values ``(1, C, T, H, W)`` with other heights and widths of frames."""
+    extent = (values.shape[2], *plane)
+    if tuple(values.shape[2:]) == extent:
+        return values
+    return resize_nd(values, extent, mode="linear", antialias=True)
