@@ -393,7 +393,7 @@ def export(args: argparse.Namespace) -> None:
         r = torch.linalg.qr(student.taps[tap].double())[1].float()
         tensors[f"tap.{tap}.weight"], tensors[f"tap.{tap}.scale"] = quantise(r)
     about = {
-        "format": "convnd-compact2d/1",
+        "format": "convnd-compact2d/2",
         "input": "RGB in [0, 1] minus mean, NCHW",
         "mean": json.dumps(MEAN),
         "architecture": json.dumps({"widths": STUDENT, "ranks": RANKS, "padding": "zeros"}),

