@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from convnd_tasks.volume_objective import Look, SliceObjective, square_pixels
+from convnd_tasks.volume_grain import square_pixels
+from convnd_tasks.volume_objective import Look, SliceObjective
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 from convnd_tasks.volumes import stylize_scan
 from PIL import Image

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
 from convnd.losses.base import Window, check_normalization, own_extent
-from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums
+from convnd.stats import STATISTICS, AutocorrelationStatistic, Statistic, Sums
 
 __all__ = ["StyleLoss"]
 
@@ -35,7 +35,7 @@ class StyleLoss:
         target: sums of the style's features, by the same statistic (`convnd.stats.blend` joins
             several).
         layer: the layer they come from.
-        statistic: one of `convnd.stats.STATISTICS`.
+        statistic: one of `convnd.stats.STATISTICS`, or one made for the occasion.
         normalization: one of `NORMALIZATIONS`.
 
     Raises:
@@ -54,13 +54,13 @@ class StyleLoss:
         target: Sums,
         *,
         layer: str,
-        statistic: str = "gram",
+        statistic: str | Statistic = "gram",
         normalization: str = "balanced",
     ) -> None:
         self.layer = layer
         self.linear = False
         self.normalization = check_normalization(normalization)
-        self.statistic = STATISTICS[statistic]
+        self.statistic = STATISTICS[statistic] if isinstance(statistic, str) else statistic
         self.overlap: int = getattr(self.statistic, "overlap", 0)
         if statistic != "gram" and normalization in ("notes", "gatys"):
             raise UsageError(

@@ -44,12 +44,20 @@ class AutocorrelationStatistic:
         # tiles without looking at `overlap` must not cut these.
         self.additive = False
 
-    def sums(self, features: Tensor, own: Sequence[int] | None = None) -> Sums:
+    def sums(
+        self,
+        features: Tensor,
+        own: Sequence[int] | None = None,
+        *,
+        share: Tensor | None = None,
+    ) -> Sums:
         """Sum of values, and for each axis and lag products and their number.
 
         Args:
             features: ``(B, C, *S)``.
             own: extent of the tile's own positions; those behind are only looked at. None: all.
+            share: ``(B, 1, *S)``, how much a position counts, in ``[0, 1]``; a pair counts by the
+                product of its two. None: all alike.
 
         Returns:
             Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` axes along which there is anything.
@@ -57,6 +65,8 @@ class AutocorrelationStatistic:
         # Products about a large mean cancel; half precision and float32 would lose small power.
         exact = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(exact)
+        if share is not None:
+            return self._shared(whole, share.to(exact))
         extents = tuple(whole.shape[2:]) if own is None else tuple(own)
         mine = _first(whole, extents)
         rows = [mine.flatten(2).sum(2)[:, None]]
@@ -75,6 +85,15 @@ class AutocorrelationStatistic:
             count = torch.tensor(pairs, dtype=exact, device=whole.device)
             rows.append(count[None, :, None].expand(len(whole), -1, whole.shape[1]))
         return Sums(torch.cat(rows, 1), math.prod(extents))
+
+    def _shared(self, whole: Tensor, share: Tensor) -> Sums:
+        counted = whole * share
+        rows = [counted.flatten(2).sum(2)[:, None]]
+        for axis in [axis for axis, extent in enumerate(whole.shape[2:]) if extent > 1] or [0]:
+            line, counts = counted.movedim(axis + 2, -1), share.movedim(axis + 2, -1)
+            pairs = self._products(counts, counts)
+            rows += [self._products(line, line), pairs.expand(-1, -1, whole.shape[1])]
+        return Sums(torch.cat(rows, 1), share.sum().item())  # type: ignore[arg-type]
 
     def summary(self, sums: Sums) -> Tensor:
         """Autocovariances ``(B, A (lags + 1), C)``."""
@@ -95,7 +114,7 @@ class AutocorrelationStatistic:
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
-        known = pairs > 0
+        known = pairs > 0.5  # what a transform leaves of none is not quite 0
         covariances: Tensor = (products / pairs.where(known, 1.0) - mean.square()) * known
         return covariances
 
