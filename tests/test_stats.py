@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
-from convnd.stats import STATISTICS, Sums, blend, gram_matrix
+from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums, blend, gram_matrix
 
 NDIMS = [1, 2, 3, 4]
 
@@ -132,6 +132,22 @@ def test_covariance_is_numpys(rng: np.random.Generator) -> None:
     found = statistic.summary(statistic.sums(torch.from_numpy(values)))[0].numpy()
     np.testing.assert_allclose(found[:, :3], np.cov(values[0].reshape(3, -1), bias=True))
     np.testing.assert_allclose(found[:, 3], values.mean((0, 2, 3)))
+
+
+def test_a_share_leaves_out_pairs(rng: np.random.Generator) -> None:
+    """Autocovariance inside a mask: the mean over pairs whose two ends both lie in it."""
+    x, inside = rng.normal(1, 1, size=(7, 8)), rng.random((7, 8)) < 0.6
+    statistic = AutocorrelationStatistic(lags=2)
+    sums = statistic.sums(
+        torch.from_numpy(x)[None, None], share=torch.from_numpy(inside * 1.0)[None, None]
+    )
+    expected = []
+    for a, m in ((x.T, inside.T), (x, inside)):  # along the first axis, then the second
+        for lag in range(3):
+            both = m[:, : m.shape[1] - lag] & m[:, lag:]
+            expected.append((a[:, : a.shape[1] - lag] * a[:, lag:])[both].mean())
+    expected = np.array(expected) - x[inside].mean() ** 2
+    np.testing.assert_allclose(statistic.summary(sums)[0, :, 0].numpy(), expected)
 
 
 def test_blend_weighs_fields_not_sizes() -> None:
