@@ -32,7 +32,7 @@ from convnd.optimize import (
     tiled_sums,
 )
 from convnd.shapes import Tiling
-from convnd.stats import STATISTICS, Sums, blend
+from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums, blend
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 
@@ -230,7 +230,7 @@ class TransferObjective:
                 name,
                 options.fact_weight,
                 StyleLoss(
-                    blend([STATISTICS[name].sums(style) for style in styles], weights),
+                    blend([_fact_sums(name, style) for style in styles], weights),
                     layer=INPUT,
                     statistic=name,
                     normalization=balanced,
@@ -247,3 +247,10 @@ class TransferObjective:
             return found
 
         return features
+
+
+def _fact_sums(name: str, style: Tensor) -> Sums:
+    statistic = STATISTICS[name]
+    if isinstance(statistic, AutocorrelationStatistic):
+        return statistic.sums_in_blocks(style)
+    return statistic.sums(style)

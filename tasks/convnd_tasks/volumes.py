@@ -390,8 +390,8 @@ class _Worker:
         if self.device.type != "cpu":
             return
         pairs = 8 * HISTORY if self.optimizer == "lbfgs" else 12
-        # A dozen copies of the volume come and go: scan, work, iterate, best, gradient, …
-        needed = voxels * (pairs + 4 * 12) + 2**30
+        # Some copies of the volume come and go: scan, work, stride, iterate, best, gradient, …
+        needed = voxels * (pairs + 4 * 16) + 2**30
         free = psutil.virtual_memory().available
         if needed > free:
             raise ResourceError(
