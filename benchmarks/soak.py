@@ -31,7 +31,7 @@ JOBS = {
     "picture": "stylize a.png waves --size 48 FAST out/a.png",
     "picture in tiles": "stylize a.png waves --size 64 --tile 32 FAST out/b.png",
     "signal": "stylize a.csv a.csv --rate 100 --report out/s.html FAST out/a.csv",
-    "array": "stylize a.nii a.nii --dim 3 --size 18 FAST out/b.nii",
+    "array": "stylize a.npy a.npy --dim 3 --size 18 FAST out/b.npy",
     "volume": "stylize-volume a.nii --style a.nii FAST out/v.nii.gz",
     "clip": "stylize-video frames waves --size 64 --frame-steps 1 FAST out/a.mp4",
     "patches": "patches a.png --layer relu2_1 --units 0-1 -q -o out/patches",
@@ -109,6 +109,7 @@ def make_inputs() -> None:
     scan = rng.normal(size=(18, 18, 18)).astype(np.float32)
     grid = Grid(values=torch.from_numpy(scan)[None, None], spacing=(1.0,) * 3, units=("mm",) * 3)
     convnd.io.write("a.nii", grid)
+    convnd.io.write("a.npy", grid)
     Path("a.csv").write_text("I (mV)\n" + "\n".join(f"{value:.6g}" for value in scan.flat))
     for name in ("a.png", "a.nii"):
         data = Path(name).read_bytes()

@@ -48,6 +48,8 @@ def save(path: Path, values: NDArray[np.float64]) -> None:
         Image.fromarray(pixels).save(path)
     elif path.suffix == ".nii":
         nib.Nifti1Image(values.astype(np.float32), np.eye(4)).to_filename(path)
+    elif path.suffix == ".npy":
+        np.save(path, values.astype(np.float32))
     else:
         rows = "\n".join(",".join(f"{value:.9g}" for value in row) for row in values)
         path.write_text(f"I (mV),II (mV)\n{rows}\n".replace("nan", ""))
@@ -57,7 +59,7 @@ TASKS = {
     "picture": ("x.png", "y.png", (20, 22), ["stylize", "--size", "24"]),
     "signal": ("x.csv", "y.csv", (400, 2), ["stylize", "--rate", "100"]),
     "volume": ("x.nii", "y.nii", (18, 17, 16), ["stylize-volume", "--no-montage"]),
-    "array": ("x.nii", "y.nii", (18, 17, 16), ["stylize", "--dim", "3"]),
+    "array": ("x.npy", "y.npy", (1, 18, 17, 16), ["stylize", "--dim", "3"]),
 }
 
 

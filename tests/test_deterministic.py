@@ -25,7 +25,7 @@ TASKS: dict[str, tuple[list[str], str]] = {
         "png",
     ),
     "signal": (["stylize", "a.csv", "a.csv", *RANDOM, "--rate", "100"], "csv"),
-    "array": (["stylize", "a.nii", "a.nii", *RANDOM, "--size", "18", "--dim", "3"], "nii.gz"),
+    "array": (["stylize", "a.npy", "a.npy", *RANDOM, "--size", "18", "--dim", "3"], "npy"),
     "volume": (["stylize-volume", "a.nii", "--style", "a.nii", *FAST], "nii.gz"),
     "clip": (["stylize-video", "frames", "waves", *FAST, "--size", "64"], "mkv"),
     "patches": (
@@ -61,6 +61,7 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
         Image.fromarray(np.roll(pixels, number, 1)).save(tmp_path / name)
     scan = rng.normal(size=(17, 16, 16)).astype(np.float32)
     nib.Nifti1Image(scan, np.eye(4)).to_filename(tmp_path / "a.nii")
+    np.save(tmp_path / "a.npy", scan[None])
     rows = "\n".join(f"{value:.6g}" for value in scan.flat)
     (tmp_path / "a.csv").write_text(f"I (mV)\n{rows}\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +12,8 @@ import psutil
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from convnd_tasks.volume_objective import Look, SliceObjective, square_pixels
+from convnd_tasks.volume_grain import Grain, square_pixels
+from convnd_tasks.volume_objective import Look, SliceObjective
 from convnd_tasks.volume_options import VolumeOptions, parse_window
 from convnd_tasks.volumes import stylize_scan
 from PIL import Image
@@ -195,7 +197,7 @@ def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path
     assert (code, "expected one that adds up over slices, such as gram" in err) == (2, True)
     # Each of several processes on a machine holds all of the volume.
     voxels = 20 * 18 * 17
-    needed = voxels * (8 * HISTORY + 48) + 2**30
+    needed = voxels * (8 * HISTORY + 64) + 2**30
     free = psutil.virtual_memory()._replace(available=3 * needed - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     monkeypatch.setattr(Group, "here", 3)
@@ -303,3 +305,45 @@ def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):
     assert "the style's units are others" in err
     after = nib.load(tmp_path / "mr_stylized.nii.gz").get_fdata()
     assert np.abs(after - values).std() > 0.005 * np.ptp(values)
+
+
+def test_stylize_takes_a_scan_as_stylize_volume_does(run, scan, style, tmp_path):
+    code, out, err = run("stylize", "--dim", 3, scan, style, *QUICK, "-o", "a.nii.gz")
+    assert (code, "window " in err) == (0, True), err
+    assert run("stylize-volume", scan, "--style", style, *QUICK, "-o", "b.nii.gz")[0] == 0
+    one, other = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
+    np.testing.assert_array_equal(one.affine, nib.load(scan).affine)
+    code, _, err = run("stylize", scan, style, "--tile", 32, "--inflation", "acs", "-o", "c.nii")
+    assert (code, "options of stylize-volume for a scan, got" in err) == (2, True)
+    (tmp_path / "scans").mkdir()
+    for name in ("p.nii", "q.nii"):
+        (tmp_path / "scans" / name).write_bytes(scan.read_bytes())
+    (tmp_path / "scans" / "bad.nii").write_bytes(b"x")
+    code, out, err = run("stylize", "scans", style, "--dim", 3, "--steps", 1)
+    assert (code, out.count("20 x 18 x 17, 1 steps"), "1 of 3 failed" in err) == (1, 2, True)
+    command = ("stylize", "scans", style, "--dim", 3, "--steps", 1)
+    code, out, _ = run(*command, "--skip-existing", "--json")
+    found = json.loads(out)
+    assert (code, len(found["skipped"]), len(found["failed"])) == (1, 2, 1)
+    code, out, _ = run(*command, "--overwrite", "--shard", "3/3", "--json")
+    assert [Path(each["montage"]).name for each in json.loads(out)["results"]] == ["q_stylized.png"]
+    assert run(*command, "--shard", "4/4", "-o", "none")[0] == 0  # of three files none is left
+    assert not (tmp_path / "none").exists()
+
+
+def test_noise_is_measured_in_each_tissue_beside_its_edges(rng):
+    """Two tissues of other noise, one with an edge a hundred times as strong, and a slope."""
+    lower = 0.3 + 0.002 * rng.normal(size=(60, 100))
+    upper = 0.7 + 0.01 * rng.normal(size=(60, 100))
+    lower[30, 40] += 0.3  # a vessel
+    slices = torch.from_numpy(np.concatenate([lower, upper])).float()[None, None]
+    grain = Grain(1.0, 2.0, [(0.25, 0.35), (0.65, 0.75)], flat=0.02)
+    grain.measure([slices])
+    low, high, rest = grain.tissues(slices)
+    assert min(float(low[0, 0, :50].mean()), float(high[0, 0, 70:].mean())) > 0.9
+    assert rest[0, 0, 60, 50] == 1  # the border is of neither
+    stride = grain.stride([low, high, rest])
+    assert float(stride[0, 0, 5, 5]) == pytest.approx(0.002, rel=0.1)
+    assert float(stride[0, 0, 110, 50]) == pytest.approx(0.01, rel=0.1)
+    assert float(stride.max()) <= 0.0105

@@ -43,7 +43,7 @@ class StyleLoss:
         target: sums of the style's features, by the same statistic (`convnd.stats.blend` joins
             several).
         layer: the layer they come from.
-        statistic: one of `convnd.stats.STATISTICS`.
+        statistic: one of `convnd.stats.STATISTICS`, or one made for the occasion.
         normalization: one of `NORMALIZATIONS`.
         tap: the features come before this linear map ``(C', C)``, see
             `convnd.backbones.Backbone.tap`, and the target is of what comes behind it; for
@@ -65,7 +65,7 @@ class StyleLoss:
         target: Sums,
         *,
         layer: str,
-        statistic: str = "gram",
+        statistic: str | Statistic = "gram",
         normalization: str = "balanced",
         tap: Tensor | None = None,
     ) -> None:
@@ -73,7 +73,9 @@ class StyleLoss:
         self.untapped = tap is not None
         self.linear = False
         self.normalization = check_normalization(normalization)
-        self.statistic: Statistic = STATISTICS[statistic]
+        self.statistic: Statistic = (
+            STATISTICS[statistic] if isinstance(statistic, str) else statistic
+        )
         self.overlap = overlap_of(self.statistic)
         if tap is not None:
             self.statistic = TappedStatistic(self.statistic, tap)

@@ -30,6 +30,8 @@ class AutocorrelationStatistic:
 
     Args:
         lags: largest lag in samples.
+        every_axis: keep axes along which there are no pairs, their autocovariances 0; for shares,
+            which may lie along one axis here and along another in the style.
 
     >>> x = torch.tensor([[[1.0, -1.0] * 8]])
     >>> statistic = AutocorrelationStatistic(lags=2)
@@ -37,18 +39,27 @@ class AutocorrelationStatistic:
     [1.0, -1.0, 1.0]
     """
 
-    def __init__(self, lags: int = LAGS) -> None:
+    def __init__(self, lags: int = LAGS, *, every_axis: bool = False) -> None:
         self.lags = lags
+        self.every_axis = every_axis
         self.overlap = lags
         # It adds up over tiles that look `overlap` positions further, and over no others.
         self.additive = False
 
-    def sums(self, features: Tensor, own: Sequence[int] | None = None) -> Sums:
+    def sums(
+        self,
+        features: Tensor,
+        own: Sequence[int] | None = None,
+        *,
+        share: Tensor | None = None,
+    ) -> Sums:
         """Sum of values, and for each axis and lag products and their number.
 
         Args:
             features: ``(B, C, *S)``.
             own: extent of the tile's own positions; those behind are only looked at. None: all.
+            share: ``(B, 1, *S)``, how much a position counts, in ``[0, 1]``; a pair counts by the
+                product of its two. None: all alike.
 
         Returns:
             Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` spatial axes.
@@ -56,6 +67,8 @@ class AutocorrelationStatistic:
         # Products about a large mean cancel; half precision and float32 would lose small power.
         exact = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(exact)
+        if share is not None:
+            return self._shared(whole, share.to(exact))
         extents = tuple(whole.shape[2:]) if own is None else tuple(own)
         mine = _first(whole, extents)
         rows = [mine.flatten(2).sum(2)[:, None]]
@@ -73,6 +86,49 @@ class AutocorrelationStatistic:
             count = torch.tensor(pairs, dtype=exact, device=whole.device)
             rows.append(count[None, :, None].expand(len(whole), -1, whole.shape[1]))
         return Sums(torch.cat(rows, 1), math.prod(extents))
+
+    def sums_in_blocks(self, features: Tensor, positions: int = 2**18) -> Sums:
+        """`sums` block by block along the longest axis: the same numbers, bounded memory.
+
+        The transforms take about 20 times the memory of what they are made of.
+
+        Args:
+            features: ``(B, C, *S)``.
+            positions: of a block, about; one axis across is never cut.
+
+        >>> statistic, x = AutocorrelationStatistic(lags=2), torch.arange(9.0)[None, None]
+        >>> parts, whole = statistic.sums_in_blocks(x, 4), statistic.sums(x)
+        >>> torch.allclose(parts.total, whole.total), parts.count
+        (True, 9)
+        """
+        extents = list(features.shape[2:])
+        axis = max(range(len(extents)), key=extents.__getitem__)
+        across = math.prod(extents) // extents[axis]
+        step = max(self.overlap, positions // across, 1)
+        found: Sums | None = None
+        for start in range(0, extents[axis], step):
+            own = list(extents)
+            own[axis] = min(step, extents[axis] - start)
+            reach = min(step + self.overlap, extents[axis] - start)
+            part = self.sums(features.narrow(axis + 2, start, reach), own)
+            found = part if found is None else found + part
+        assert found is not None
+        return found
+
+    def _shared(self, whole: Tensor, share: Tensor) -> Sums:
+        counted = whole * share
+        rows = [counted.flatten(2).sum(2)[:, None]]
+        for axis in range(whole.ndim - 2):
+            line, counts = counted.movedim(axis + 2, -1), share.movedim(axis + 2, -1)
+            pairs = self._products(counts, counts)
+            # What a transform leaves of none is not quite 0; told here, where pairs are numbers
+            # of pairs: those of a blend are a position's share.
+            some = pairs > 0.5
+            rows += [
+                self._products(line, line) * some,
+                (pairs * some).expand(-1, -1, whole.shape[1]),
+            ]
+        return Sums(torch.cat(rows, 1), share.sum().item())  # type: ignore[arg-type]
 
     def summary(self, sums: Sums) -> Tensor:
         """Autocovariances ``(B, A (lags + 1), C)`` for ``A`` axes along which there is anything."""
@@ -100,10 +156,12 @@ class AutocorrelationStatistic:
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
-        # Only the whole tells along which axes there is anything: a tile may end with one position.
-        long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
-        long[0] |= not bool(long.any())
-        products, pairs = products[:, long], pairs[:, long]
+        if not self.every_axis:
+            # Only the whole tells along which axes there is anything: a tile may end with one
+            # position.
+            long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
+            long[0] |= not bool(long.any())
+            products, pairs = products[:, long], pairs[:, long]
         known = pairs > 0
         covariances: Tensor = (products / pairs.where(known, 1.0) - mean.square()) * known
         return covariances

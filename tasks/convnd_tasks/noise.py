@@ -16,10 +16,13 @@ from convnd.errors import InputFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TISSUES", "Spectrum", "band_matched", "noise_spectrum", "spectrum_distance"]
+__all__ = ["FLAT", "TISSUES", "Spectrum", "band_matched", "noise_spectrum", "spectrum_distance"]
 
 TISSUES = {"soft": (-150.0, 200.0), "lung": (-980.0, -700.0)}
 """HU between which a region counts as this tissue, once smoothed."""
+
+FLAT = 100.0
+"""HU that smoothed values may change by over one sigma where a voxel counts as of a tissue."""
 
 _REGION = 14.0  # mm along each side of a region
 _SMOOTH = 2.0  # mm, sigma of what tells tissue from noise

@@ -50,6 +50,25 @@ class Plan:
     batch: bool = False
     remark: str = ""
 
+    @property
+    def scans(self) -> bool:
+        """Whether these are files of scans, in millimetres: no arrays, no built-in samples."""
+        return self.dim == 3 and all(
+            name is not None
+            and bool(Path(name).suffix or Path(name).is_dir())
+            and not name.lower().endswith((".npy", ".npz"))
+            for name in self.contents
+        )
+
+    def make_folder(self) -> None:
+        """Make the folder of a batch's results.
+
+        Raises:
+            OutputFileError: it cannot be made.
+        """
+        if self.outputs:  # a share of a folder may be empty
+            _make_folder(self.outputs[0].parent)
+
     def shard(self, number: int, count: int) -> Plan:
         """Of a folder every ``count``-th transfer, from the ``number``-th, counted from 1."""
         own = slice(number - 1, None, count)
@@ -77,8 +96,8 @@ class Plan:
                 first = read(self.contents[0], role="content")
         styles = [read(name, role="style") for name in self.styles]
         start = None if self.start is None else read(self.start, role="content")
-        if self.batch and self.outputs:
-            _make_folder(self.outputs[0].parent)
+        if self.batch:
+            self.make_folder()
 
         def inputs(name: str | None) -> Inputs:
             content = read(name, role="content") if first is None and name is not None else first
@@ -117,6 +136,8 @@ def make_plan(
     if texture and not files:
         raise UsageError("--texture: expected at least one style, got no file; give one")
     batch = bool(files) and not texture and Path(files[0]).is_dir()
+    if batch and dim == 3:
+        batch = not _is_series(Path(files[0]))
     contents: tuple[str | None, ...] = tuple(files[:1])
     if batch:
         contents = tuple(map(str, _known_files(Path(files[0]))))
@@ -256,6 +277,20 @@ def with_rate(grid: Grid, rate: float, name: str) -> Grid:
             f"--rate: expected {known:g}, which is what {name} says, got {rate:g}; leave it out"
         )
     return grid
+
+
+def _is_series(folder: Path) -> bool:
+    """Whether a folder is one scan, of a slice a file, and not several scans."""
+    try:
+        names = [path.name.lower() for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return False  # which the reader of the folder will say
+    volumes = [
+        suffix
+        for suffix in io.suffixes()
+        if suffix != ".dcm" and io.spatial_dims(f"x{suffix}") == 3
+    ]
+    return bool(names) and not any(name.endswith((*volumes, ".npy", ".npz")) for name in names)
 
 
 def _known_files(folder: Path) -> list[Path]:

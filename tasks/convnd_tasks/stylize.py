@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from convnd_tasks.flags import (
     Report,
     Shard,
     SkipExisting,
+    option_name,
     parse_shard,
     with_flags,
 )
@@ -157,6 +159,24 @@ def stylize(
         )
     if part is not None:
         plan = plan.shard(*part)
+    if plan.scans:
+        if save_every or checkpoint_every or resume or rate is not None or start_file is not None:
+            raise UsageError(
+                "stylize: expected a scan with none of --save-every, --checkpoint-every, --resume, "
+                "--rate and --start FILE, got one of them; leave it out"
+            )
+        _check_paper(plan, paper)
+        _scans(
+            plan,
+            given,
+            report=report,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            metadata=metadata,
+            quiet=quiet,
+            summary=summary,
+        )
+        return
     options = StyleOptions.for_dim(plan.dim, **{"size": plan.size, **given})
     if texture and options.colors != StyleOptions.colors:
         raise UsageError(
@@ -221,6 +241,68 @@ def _film(
     work(files, job, output, summary, overwrite=overwrite, resume=resume, quiet=quiet)
 
 
+def _scans(
+    plan: Plan,
+    given: Mapping[str, Any],
+    *,
+    report: Path | None,
+    summary: Summary,
+    **common: Any,
+) -> None:
+    """Scans, as ``convnd stylize-volume`` does them; several processes share each of them."""
+    from convnd_tasks.volume_job import ScanJob
+    from convnd_tasks.volume_options import VolumeOptions
+
+    known = {each.name for each in dataclasses.fields(VolumeOptions)}
+    other = [option_name(name) for name in given if name not in known]
+    if other:
+        raise UsageError(
+            f"stylize: expected options of stylize-volume for a scan, got {', '.join(other)}; "
+            "leave it out, or save the values as .npy"
+        )
+    if report is not None and plan.batch:
+        raise UsageError("--report: expected one scan, got a folder; leave it out")
+    jobs = [
+        ScanJob(
+            options=VolumeOptions(**given),
+            scan=content,
+            styles=plan.styles,
+            output=output,
+            report=report,
+            **common,
+        )
+        for content, output in zip(plan.contents, plan.outputs, strict=True)
+        if content is not None
+    ]
+    if plan.remark:
+        typer.echo(plan.remark, err=True)
+    if not plan.batch:
+        jobs[0].run(summary)
+        return
+    plan.make_folder()
+    failed = 0
+    for job in jobs:
+        try:
+            job.run(summary, alone=False)
+        except UsageError:
+            raise
+        except ConvndError as error:
+            failed += 1
+            summary.append("failed", {"output": str(job.output), "error": str(error)})
+            typer.echo(f"convnd: {error}", err=True)
+    if failed:
+        typer.echo(f"convnd: {failed} of {len(jobs)} failed", err=True)
+        raise typer.Exit(1)
+
+
+def _check_paper(plan: Plan, paper: Path | None) -> None:
+    if paper is not None and (plan.dim != 1 or plan.batch):
+        raise UsageError(
+            "--paper: expected one signal, got "
+            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out"
+        )
+
+
 def _drawing(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
     """Where the picture of a signal goes, a place that can be written to; None for no picture.
 
@@ -230,11 +312,7 @@ def _drawing(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
 
     from convnd import io
 
-    if paper is not None and (plan.dim != 1 or plan.batch):
-        raise UsageError(
-            "--paper: expected one signal, got "
-            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out"
-        )
+    _check_paper(plan, paper)
     if paper is not None and paper.suffix.lower() != ".png":
         raise UsageError(f"--paper: expected a name ending in .png, got {paper.name!r}; change it")
     if paper is None and demo and plan.dim == 1 and find_spec("matplotlib") is not None:

@@ -33,7 +33,15 @@ from convnd.optimize import (
     tiled_sums,
 )
 from convnd.shapes import Tiling
-from convnd.stats import STATISTICS, Mappable, Sums, TappedStatistic, blend, overlap_of
+from convnd.stats import (
+    STATISTICS,
+    AutocorrelationStatistic,
+    Mappable,
+    Sums,
+    TappedStatistic,
+    blend,
+    overlap_of,
+)
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
@@ -256,7 +264,7 @@ class TransferObjective:
                 name,
                 options.fact_weight,
                 StyleLoss(
-                    blend([STATISTICS[name].sums(style) for style in styles], weights),
+                    blend([_fact_sums(name, style) for style in styles], weights),
                     layer=INPUT,
                     statistic=name,
                     normalization=balanced,
@@ -275,3 +283,10 @@ class TransferObjective:
             return found
 
         return features
+
+
+def _fact_sums(name: str, style: Tensor) -> Sums:
+    statistic = STATISTICS[name]
+    if isinstance(statistic, AutocorrelationStatistic):
+        return statistic.sums_in_blocks(style)
+    return statistic.sums(style)

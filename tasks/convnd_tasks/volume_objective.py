@@ -5,12 +5,10 @@ each axis has its own (after Gutierrez et al. 2020, "On demand solid texture syn
 enter in millimetres: where a pixel is longer than wide, as in a slice across thick slices, the fine
 axis is averaged down until pixels are square. A 5 mm step is thus never taken for one of 0.6 mm.
 
-Two looks. *Texture*: the network sees the grain alone, :math:`\tanh((x - G_\sigma x) / s)`,
-without the blurred part, which holds the anatomy and is held to the content's. ``s`` is the grain's
-deviation in the style, of each tissue by itself, and each tissue has statistics of its own: the
-noise of soft tissue is a few HU, that of lungs ten times as much, and in one Gram matrix edges and
-lungs are all there is. Tissues are told by the blurred values. *Paint*: the network
-sees the values, and content is features of a deeper layer, as for pictures.
+Two looks. *Texture*: the network sees the grain alone (`convnd_tasks.volume_grain`), without the
+blurred part, which holds the anatomy and is held to the content's; each tissue has statistics of
+its own. *Paint*: the network sees the values, and content is features of a deeper layer, as for
+pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.backbones import VGG, Precision
@@ -28,15 +25,14 @@ from convnd.errors import UsageError
 from convnd.losses import StyleLoss
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, Group, add_sums
-from convnd.stats import STATISTICS, Sums, blend
+from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums, blend
+from convnd_tasks.volume_grain import SHORTEST, Grain, View
 
-__all__ = ["Look", "SliceObjective", "View", "square_pixels"]
+__all__ = ["Look", "SliceObjective"]
 
-_LOOKS_SAME = 1.05  # ratio of pixel sides that counts as square
-_SHORTEST = 16
 _POSITIONS = 2**19  # of a slab that is evaluated at once: about 400 MiB in the compact network
+_REACH = 2  # sigmas of the blur that facts of the grain look far: no further does it correlate
 _LEAST = 0.005  # share of a tissue below which it has no term
-_BEND = 2.0  # deviations at which edges begin to be bent
 _ONE_PASS = 2**21  # positions of all views up to which nothing is computed twice
 
 
@@ -51,7 +47,9 @@ class Look:
         content_weight: of all content terms together.
         fine: sigma in mm that tells grain from anatomy; only without a content layer.
         tissues: lowest and highest blurred value of each tissue; the rest is one more; likewise.
+        flat: see `convnd_tasks.volume_grain.Grain`; likewise.
         statistic: one of `convnd.stats.STATISTICS`.
+        facts: names of `AutocorrelationStatistic`'s kind, of the grain itself; likewise.
     """
 
     style_layers: tuple[str, ...]
@@ -60,62 +58,15 @@ class Look:
     content_weight: float
     fine: float
     tissues: tuple[tuple[float, float], ...] = ()
+    flat: float = math.inf
     statistic: str = "gram"
+    facts: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Every layer that is asked for."""
         kept = () if self.content_layer is None else (self.content_layer,)
         return (*self.style_layers, *kept)
-
-
-@dataclass(frozen=True)
-class View:
-    """The slices across one axis, their pixels square.
-
-    Args:
-        axis: the axis they are stacked along, 0 to 2.
-        size: rows and columns of a slice.
-        pixel: side of a pixel in mm.
-    """
-
-    axis: int
-    size: tuple[int, int]
-    pixel: float
-
-    def slices(self, values: Tensor, window: slice | None = None) -> Tensor:
-        """Slices ``(n, 1, *size)`` of a volume ``(1, 1, *S)``."""
-        part = values[0, 0].movedim(self.axis, 0)
-        part = part if window is None else part[window]
-        return resize_nd(part[:, None], self.size, mode="linear", antialias=True)
-
-
-def square_pixels(shape: Sequence[int], spacing: Sequence[float]) -> list[View]:
-    """The views of a volume whose slices are large enough to look at, those of finest pixels first.
-
-    Args:
-        shape: extent along three axes.
-        spacing: mm along each.
-
-    >>> for view in square_pixels((48, 512, 512), (5.0, 0.6, 0.6)):
-    ...     print(view)
-    View(axis=0, size=(512, 512), pixel=0.6)
-    View(axis=1, size=(48, 61), pixel=5.0)
-    View(axis=2, size=(48, 61), pixel=5.0)
-    """
-    views = []
-    for axis in range(3):
-        others = [other for other in range(3) if other != axis]
-        pixel = max(spacing[other] for other in others)
-        size = [
-            shape[other]
-            if pixel / spacing[other] < _LOOKS_SAME
-            else max(1, round(shape[other] * spacing[other] / pixel))
-            for other in others
-        ]
-        if min(size) >= _SHORTEST:
-            views.append(View(axis, (size[0], size[1]), pixel))
-    return sorted(views, key=lambda view: (view.pixel, view.axis))
 
 
 class SliceObjective:
@@ -159,19 +110,20 @@ class SliceObjective:
             )
         if not views:
             raise UsageError(
-                f"volume: expected slices of at least {_SHORTEST} x {_SHORTEST} square pixels, "
+                f"volume: expected slices of at least {SHORTEST} x {SHORTEST} square pixels, "
                 f"got a volume of {tuple(content.shape[2:])}; give a larger one"
             )
         self.net, self.look, self.content = net, look, content
         self.views = tuple(views)
         self.precision = precision
         self._statistic = STATISTICS[look.statistic]
-        self._grains: list[list[float]] = []
+        self._grains = [Grain(view.pixel, look.fine, look.tissues, look.flat) for view in views]
         self._styles: list[dict[str, StyleLoss]] = []
         self._energies: list[float] = []
         with torch.no_grad():
             for number, (view, pictures) in enumerate(zip(views, styles, strict=True)):
-                self._grains.append(self._measured_grains(view, pictures))
+                if look.content_layer is None:
+                    self._grains[number].measure(pictures)
                 parts = [self._style_sums(number, each) for each in pictures]
                 present = set.intersection(*map(set, parts)) & set(self._content_names(number))
                 self._styles.append(
@@ -179,14 +131,14 @@ class SliceObjective:
                         name: StyleLoss(
                             blend([sums[name] for sums in parts], weights),
                             layer=name,
-                            statistic=look.statistic,
+                            statistic=self._fact(number, name) or look.statistic,
                         )
                         for name in parts[0]
                         if name in present
                     }
                 )
                 energy = sum(
-                    float(self._kept(view, view.slices(content, window)).square().sum())
+                    float(self._kept(number, view.slices(content, window)).square().sum())
                     for window in self._slabs(view)
                 )
                 self._energies.append(energy if energy > 0 else 1.0)
@@ -250,6 +202,26 @@ class SliceObjective:
         total = self.group.agreed(total.detach())  # so that all decide alike
         return Evaluation(float(total), parts, self.group.sum(gradient))
 
+    def stride(self) -> Tensor | float:
+        """How far a step of the optimizer is to go in each voxel, relative to the mean.
+
+        In units of its tissue's noise a voxel matters as much as any other. Without this the noisy
+        tissues would be done long before the quiet ones.
+
+        Returns:
+            ``(1, 1, *S)``; or 1, where there is one tissue only.
+        """
+        view, grain = self.views[0], self._grains[0]
+        plane = [each for axis, each in enumerate(self.content.shape[2:]) if axis != view.axis]
+        found = []
+        for window in self._slabs(view):
+            tissues = self._tissues(0, view.slices(self.content, window))
+            if not tissues:
+                return 1.0
+            found.append(resize_nd(grain.stride(tissues), plane, mode="nearest"))
+        stride = torch.cat(found)[:, 0].movedim(0, view.axis)[None, None]
+        return stride / stride.mean()
+
     def _together(self, sums: list[dict[str, Sums]]) -> list[dict[str, Sums]]:
         if self.group.size == 1:
             return sums
@@ -276,17 +248,17 @@ class SliceObjective:
         slices = view.slices(x, None if cut else window)
         with torch.no_grad():
             before = view.slices(self.content, window)
-            target = self._kept(view, before)
-            tissues = self._tissues(view, before)
+            target = self._kept(number, before)
+            tissues = self._tissues(number, before)
         seen = self._seen(number, slices, tissues)
-        features = self._features(seen, look.layers)
+        features = self._features(self._shown(seen), look.layers)
         found = {
             name: sums
-            for name, sums in self._style_terms(features, tissues).items()
+            for name, sums in self._style_terms(number, seen, features, tissues).items()
             if name in self._styles[number]
         }
         here = features.get(look.content_layer or "")
-        kept = self._blurred(view, slices) if here is None else here
+        kept = self._grains[number].blurred(slices) if here is None else here
         difference = (kept - target).flatten().float()
         found["content"] = Sums(difference.dot(difference), 1)
         return found
@@ -315,13 +287,13 @@ class SliceObjective:
         return total, {name: float(share.detach()) for name, share in shares.items()}
 
     def _style_sums(self, number: int, pictures: Tensor) -> dict[str, Sums]:
-        view = self.views[number]
         count = max(1, _POSITIONS // math.prod(pictures.shape[2:]))
         found: dict[str, Sums] = {}
         for part in torch.split(pictures, count):
-            tissues = self._tissues(view, part)
-            features = self._features(self._seen(number, part, tissues), self.look.style_layers)
-            for name, sums in self._style_terms(features, tissues).items():
+            tissues = self._tissues(number, part)
+            seen = self._seen(number, part, tissues)
+            features = self._features(self._shown(seen), self.look.style_layers)
+            for name, sums in self._style_terms(number, seen, features, tissues).items():
                 found[name] = found[name] + sums if name in found else sums
         enough = _LEAST * pictures.numel()
         return {
@@ -329,10 +301,17 @@ class SliceObjective:
         }
 
     def _style_terms(
-        self, features: dict[str, Tensor], tissues: Sequence[Tensor]
+        self, number: int, seen: Tensor, features: dict[str, Tensor], tissues: Sequence[Tensor]
     ) -> dict[str, Sums]:
         """Sums of each layer in each tissue, a position counting as far as it is of the tissue."""
         found = {}
+        for fact in self.look.facts:
+            statistic = self._fact(number, fact)
+            assert statistic is not None
+            for tissue, share in enumerate(tissues or [torch.ones_like(seen)]):
+                each = statistic.sums(seen, share=share)
+                total = each.total.sum(0, keepdim=True)  # over slices
+                found[f"{fact}/{tissue if tissues else ''}"] = Sums(total, each.count)
         for name in self.look.style_layers:
             here = features[name]
             for tissue, share in enumerate(tissues):
@@ -346,7 +325,20 @@ class SliceObjective:
 
     def _ratio(self, name: str) -> float:
         """Positions of a layer over pixels."""
-        return 1 / math.prod(map(int, self.net.fields[name.partition("/")[0]].stride))
+        layer = name.partition("/")[0]
+        if layer in self.look.facts:
+            return 1.0
+        return 1 / math.prod(map(int, self.net.fields[layer].stride))
+
+    def _fact(self, number: int, name: str) -> AutocorrelationStatistic | None:
+        """The statistic of the grain itself that a term is; None for terms of features."""
+        fact = name.partition("/")[0]
+        if fact not in self.look.facts:
+            return None
+        kind = STATISTICS[fact]
+        assert isinstance(kind, AutocorrelationStatistic)
+        lags = math.ceil(_REACH * self._grains[number].sigma)
+        return type(kind)(lags=lags, every_axis=True)
 
     def _content_names(self, number: int) -> list[str]:
         """Terms of tissues that the content has enough of."""
@@ -355,62 +347,32 @@ class SliceObjective:
         pixels = 0
         for window in self._slabs(view):
             slices = view.slices(self.content, window)
-            shares = [float(share.sum()) for share in self._tissues(view, slices)]
+            shares = [float(share.sum()) for share in self._tissues(number, slices)]
             counts = [a + b for a, b in zip(counts, shares, strict=True)] if counts else shares
             pixels += slices.numel()
         kept = [str(n) for n, count in enumerate(counts) if count >= _LEAST * pixels] or [""]
-        return [f"{name}/{tissue}" for name in self.look.style_layers for tissue in kept]
+        names = (*self.look.style_layers, *self.look.facts)
+        return [f"{name}/{tissue}" for name in names for tissue in kept]
 
-    def _tissues(self, view: View, slices: Tensor) -> list[Tensor]:
-        """Share of each tissue in each pixel, the rest last; none where there is only one."""
-        look = self.look
-        if look.content_layer is not None or not look.tissues:
-            return []
-        told = self._blurred(view, slices)
-        shares = [((told >= low) & (told <= high)).float() for low, high in look.tissues]
-        return [*shares, 1 - torch.stack(shares).amax(0)]
+    def _tissues(self, number: int, slices: Tensor) -> list[Tensor]:
+        return [] if self.look.content_layer is not None else self._grains[number].tissues(slices)
 
-    def _measured_grains(self, view: View, pictures: Sequence[Tensor]) -> list[float]:
-        """Deviation of the styles' grain in each tissue, and in everything last."""
-        if self.look.content_layer is not None:
-            return []
-        squares: list[float] = []
-        counts: list[float] = []
-        for each in pictures:
-            grain = (each - self._blurred(view, each)).square()
-            shares = [*self._tissues(view, each), torch.ones_like(each)]
-            squares = [
-                a + float((grain * share).sum())
-                for a, share in zip(squares or [0.0] * len(shares), shares, strict=True)
-            ]
-            counts = [
-                a + float(share.sum())
-                for a, share in zip(counts or [0.0] * len(shares), shares, strict=True)
-            ]
-        return [
-            max(math.sqrt(square / max(count, 1.0)), 1e-5)
-            for square, count in zip(squares, counts, strict=True)
-        ]
-
-    def _kept(self, view: View, slices: Tensor) -> Tensor:
+    def _kept(self, number: int, slices: Tensor) -> Tensor:
         layer = self.look.content_layer
         if layer is None:
-            return self._blurred(view, slices)
+            return self._grains[number].blurred(slices)
         return self._features(slices, [layer])[layer]
 
     def _seen(self, number: int, slices: Tensor, tissues: Sequence[Tensor]) -> Tensor:
         if self.look.content_layer is not None:
             return slices
-        grain = slices - self._blurred(self.views[number], slices)
-        *each, everywhere = self._grains[number]
-        scale: Tensor | float = everywhere
-        if tissues:
-            scale = torch.stack([s * t for s, t in zip(each, tissues, strict=True)]).amax(0)
-        # Around the network's own grey, and one deviation as high as half of black to white.
-        return float(self.net.mean.mean()) + 0.5 * torch.tanh(grain / (_BEND * scale))
+        return self._grains[number].seen(slices, tissues)
 
-    def _blurred(self, view: View, slices: Tensor) -> Tensor:
-        return _blur(slices, max(1.0, self.look.fine / view.pixel))
+    def _shown(self, seen: Tensor) -> Tensor:
+        """What the network gets: grain lies around its own grey."""
+        if self.look.content_layer is not None:
+            return seen
+        return float(self.net.mean.mean()) + 0.5 * seen
 
     def _features(self, slices: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         features: dict[str, Tensor] = self.net(self.precision.layout(slices), layers)
@@ -420,13 +382,3 @@ class SliceObjective:
 def _stacked(features: Tensor) -> Tensor:
     # Slices as a first spatial axis of one field, so that sums run over all of them.
     return features.movedim(1, 0)[None]  # (1, C, n, H, W)
-
-
-def _blur(slices: Tensor, sigma: float) -> Tensor:
-    """A Gaussian over both axes of ``(n, 1, H, W)``, edges repeated."""
-    reach = min(math.ceil(3 * sigma), *(extent - 1 for extent in slices.shape[2:]))
-    kernel = torch.arange(-reach, reach + 1, device=slices.device, dtype=slices.dtype)
-    kernel = torch.exp(-0.5 * (kernel / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(slices, (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))

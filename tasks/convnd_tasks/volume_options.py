@@ -12,11 +12,14 @@ from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd_tasks.flags import DETERMINISTIC, LOOK, WORK, Flag
 
-__all__ = ["LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
+__all__ = ["FACTS", "LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
 
 LOOKS = ("auto", "texture", "paint")
 """What of a style is taken on: the grain of a scan, anatomy untouched; or everything, as of a
 painting. ``auto`` is texture for volumes and paint for pictures."""
+
+FACTS = ("autocorrelation", "spectrum")
+"""What `VolumeOptions.facts` may name: of the statistics of values those that have an order."""
 
 WINDOWS = {
     "lung": (-600.0, 1500.0),
@@ -36,6 +39,8 @@ class VolumeOptions:
         look: one of `LOOKS`.
         style_layers: layers whose statistics become the style's; empty takes the look's own.
         statistic: what of the features is style, see `convnd.stats.STATISTICS`.
+        facts: statistics of the grain itself that count as style beside those of features, each as
+            much as a layer; only of the look texture.
         style_weight: beta of the notes; None takes the look's own.
         content_weight: alpha of the notes.
         style_scale: size of the style's patterns relative to what they are in millimetres.
@@ -95,6 +100,14 @@ class VolumeOptions:
         Flag(help="The look's own when left out.", panel=WORK, metavar="L,L,..."),
     ] = ()
     statistic: Annotated[str, Flag(help="gram, moments or covariance.", panel=WORK)] = "gram"
+    facts: Annotated[
+        tuple[str, ...],
+        Flag(
+            help=f"Of the grain itself: {' or '.join(FACTS)}; none for none. Look texture only.",
+            panel=WORK,
+            metavar="F,F,...",
+        ),
+    ] = ("autocorrelation",)
     seed: Annotated[int, Flag(help="Of built-in samples.", panel=WORK)] = 0
     precision: Annotated[
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=WORK)
@@ -120,6 +133,9 @@ class VolumeOptions:
                 )
         if self.look not in LOOKS:
             raise unknown_name("look", self.look, list(LOOKS))
+        for name in self.facts:
+            if name not in FACTS:
+                raise unknown_name("fact", name, list(FACTS))
         parse_window(self.window)
 
     def record(self) -> dict[str, str]:

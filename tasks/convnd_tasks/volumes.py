@@ -8,6 +8,7 @@ what it was, bit for bit.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
     from convnd.backbones import VGG
     from convnd.grid import Grid
+    from convnd.losses import Objective
+    from convnd.optimize import Evaluation
     from convnd_tasks.style_transfer import Progress
-    from convnd_tasks.volume_objective import Look, SliceObjective, View
+    from convnd_tasks.volume_grain import View
+    from convnd_tasks.volume_objective import Look, SliceObjective
 
 __all__ = ["VolumeResult", "check_scan", "stylize_scan"]
 
@@ -270,20 +274,27 @@ class _Worker:
             fine = resize_nd(content, size, mode="linear", antialias=True)
             start = fine if coarse is None else refine(best, size, (coarse, fine))
             objective = self._objective(fine, size, shape)
+            stride = objective.stride()
+
+            def evaluate(_: Objective, way: Tensor) -> Evaluation:
+                found = objective.evaluate(start + way * stride)  # noqa: B023 - used up in the loop
+                return dataclasses.replace(found, gradient=found.gradient * stride)  # noqa: B023
+
             lowest, setbacks = math.inf, 0
             try:
                 for step in minimize(
                     cast("Any", objective),  # which it only hands on to the evaluator
-                    start,
+                    torch.zeros_like(start),
                     steps=count,
                     optimizer=self.optimizer,
-                    evaluate=lambda objective, x: cast("SliceObjective", objective).evaluate(x),
+                    evaluate=evaluate,
                 ):
                     losses.append(step.loss)
                     self.remarks += [step.note] if step.note else []
                     setbacks = step.setbacks
+                    now = start + step.values * stride
                     if step.loss <= lowest:
-                        lowest, best = step.loss, step.values
+                        lowest, best = step.loss, now
                     if watch is not None:
                         done = (passed + step.index) / max(1, sum(counts))
                         watch(
@@ -295,7 +306,7 @@ class _Worker:
                                 done=(frame + done) / frames,
                                 loss=step.loss,
                                 parts=step.parts,
-                                values=step.values,
+                                values=now,
                             )
                         )
                     stopping.after_step()
@@ -316,11 +327,9 @@ class _Worker:
         self, content: Tensor, size: Sequence[int], whole: Sequence[int]
     ) -> SliceObjective:
         from convnd.optimize import Group
-        from convnd_tasks.volume_objective import (
-            Look,
-            SliceObjective,
-            square_pixels,
-        )
+        from convnd_tasks.noise import FLAT
+        from convnd_tasks.volume_grain import square_pixels
+        from convnd_tasks.volume_objective import Look, SliceObjective
 
         spacing = [
             step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
@@ -340,7 +349,9 @@ class _Worker:
             content_weight=self.options.content_weight,
             fine=self.options.fine,
             tissues=self.tissues,
+            flat=FLAT / (self.high - self.low) if self.tissues else math.inf,
             statistic=self.options.statistic,
+            facts=self.options.facts if self.look_name == "texture" else (),
         )
         return SliceObjective(
             self.net,
@@ -356,7 +367,7 @@ class _Worker:
     def _pictures(self, number: int, view: View) -> Tensor:
         """A style's slices across the view's axis, at its pixel size ``(n, 1, H, W)``."""
         from convnd.nn import resize_nd
-        from convnd_tasks.volume_objective import square_pixels
+        from convnd_tasks.volume_grain import square_pixels
 
         style = self.styles[number]
         low, high = self.ranges[number]
@@ -409,8 +420,8 @@ class _Worker:
         if self.device.type != "cpu":
             return
         pairs = 8 * HISTORY if self.optimizer == "lbfgs" else 12
-        # A dozen copies of the volume come and go: scan, work, iterate, best, gradient, …
-        needed = voxels * (pairs + 4 * 12) + 2**30
+        # Some copies of the volume come and go: scan, work, stride, iterate, best, gradient, …
+        needed = voxels * (pairs + 4 * 16) + 2**30
         here = Group.current().here  # each of them holds all of the volume
         free = psutil.virtual_memory().available // here
         _LOG.info("about %.1f GiB of %.1f GiB that are free", needed / 2**30, free / 2**30)
