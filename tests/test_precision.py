@@ -66,8 +66,8 @@ def test_faint_textures_on_bright_ground_survive_bfloat16(ndim: int) -> None:
         found.append(features)
     exact, rough = found
     varying = exact - exact.mean(tuple(range(2, exact.ndim)), keepdim=True)
-    # Rounded once, the first layer leaves 0.15, 0.029 and 0.0083 of it wrong.
-    bound = {1: 0.1, 2: 0.02, 3: 0.0075}[ndim]
+    # Rounded once, the first layer leaves 0.21, 0.026 and 0.0086 of it wrong.
+    bound = {1: 0.1, 2: 0.02, 3: 0.008}[ndim]
     assert (rough - exact).norm() < bound * varying.norm()
 
 
