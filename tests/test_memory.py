@@ -36,9 +36,9 @@ def replaced(**changes: object) -> StyleOptions:
 def test_tiles_change_nothing(size: tuple[int, ...]) -> None:
     said: list[str] = []
     whole = transferred(replaced(tile="off"), size, said)
-    assert not said
+    assert all("taken back" in each for each in said)
     tiled = transferred(replaced(tile="32"), size, said)
-    assert "tiles of 32" in said[0]
+    assert any("tiles of 32" in each for each in said)
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
 
 

@@ -357,8 +357,9 @@ def test_stylize_with_a_network_of_ones_own(
     command = ["stylize", "--dim", ndim, "--backbone", f"mine{ndim}:net", "-q", "--steps", 3]
     command += ["--content-layers", "4", "--size", {1: 300, 2: 40, 3: 32}[ndim], "--scales", 1]
     code, out, err = run(*command, "--style-layers", "1,4")
-    assert (code, err) == (0, "")
-    assert "3 steps, loss" in out
+    assert code == 0
+    assert all("taken back" in line for line in err.splitlines())  # its features grow fast
+    assert "3 steps" in out
     code, _, err = run(*command, "--style-layers", "relu1_1")
     assert code == 2
     assert "layer: expected one of 0, 1, 2, 3, 4, 5, 6, got 'relu1_1'" in err

@@ -180,7 +180,7 @@ def test_wrong_usage_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     folder = str(photos)
     for names, options, kind, message in (
         ([folder], {"layers": ("relu9_1",)}, UnknownNameError, "layer: expected one of conv1_1"),
-        ([folder], {"units": "64"}, UsageError, "--units: expected numbers from 0 to 63"),
+        ([folder], {"units": "96"}, UsageError, "--units: expected numbers from 0 to 95"),
         ([folder], {"explain": "magic"}, UnknownNameError, "--explain: expected one of guided"),
         ([folder], {"distinct": "x"}, UnknownNameError, "--distinct: expected one of apart"),
         (["nosuch"], {}, UsageError, "--dim: expected 1 for signals"),

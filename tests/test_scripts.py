@@ -91,6 +91,7 @@ MODULES = {
     "candidates_3d",
     "common",
     "distill_networks",
+    "distill_optimiser",
     "distill_pictures",
     "procedural",
 }
