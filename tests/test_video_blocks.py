@@ -117,6 +117,14 @@ def test_order_of_frames_is_style_with_acs_only() -> None:
     assert apart["acs"] > 0.02
 
 
+def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
+    quick = ("--mode", "block", "--size", "48", "--steps", "1", "--scales", "1")
+    code, out, err = run("stylize-video", *quick, "--backbone", "compact", "-q", "-o", "o.mp4")
+    assert code == 0, err
+    assert "12 frames" in out
+    assert (tmp_path / "o.mp4").is_file()
+
+
 def test_errors(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="style: expected a clip of at least 16 frames"):
         moving_style(FilmClip((4, 24, 32)), 32)

@@ -17,6 +17,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -113,6 +114,7 @@ class BlockTransfer:
         self.options = options
         self.styles = styles
         self.transfer = StyleTransfer(options, spatial_dims=3, in_channels=3)
+        self._tell: Callable[[str], None] = lambda _: None
 
     def run(
         self,
@@ -129,6 +131,7 @@ class BlockTransfer:
         size = working_size(clip, options.size)
         extent = (options.window + 2 * _MARGIN, *size)
         transfer = self.transfer
+        self._tell = self._tell if say is None else say
         self._budget = Budget(options, transfer.backbone, transfer.device, 1, say)
         self._budget.check(extent, [self._style_at(s, size, size).shape[2:] for s in self.styles])
         total = count_frames(clip, part)
@@ -151,8 +154,13 @@ class BlockTransfer:
                 step = self._work(content, report)
                 made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
-                parts = {"steps": step.index, "loss": step.loss, "parts": dict(step.parts)}
-                record = {**parts, "features": seconds}
+                record = {
+                    "steps": step.index,
+                    "setbacks": step.setbacks,
+                    "loss": step.loss,
+                    "parts": dict(step.parts),
+                    "features": seconds,
+                }
                 for look, values in zip(window[count:], made[count:], strict=True):
                     store.keep(_BLOCK_ONLY, look.number, values, record)
                 for at, (_, values, _) in enumerate(waiting):
@@ -162,6 +170,7 @@ class BlockTransfer:
                 made, record = kept
             for look, values in zip(window[:count], made[:count], strict=True):
                 before = _finish(store, look, values, record, before, options)
+                record = {**record, "setbacks": 0}  # of the window, told once
                 yield before
             waiting = [
                 (look, values, record)
@@ -189,7 +198,8 @@ class BlockTransfer:
         generator = torch.Generator().manual_seed(options.seed)
         iterate: Tensor | None = None
         coarse: Tensor | None = None
-        passed, last = 0, None
+        passed, setbacks = 0, 0
+        last: Step | None = None
         for plane, count in zip(sizes, spread_steps(options.steps, len(sizes)), strict=True):
             extent = (frames, *plane)
             fine = _in_space(content, plane).to(transfer.device)
@@ -221,10 +231,13 @@ class BlockTransfer:
                 learning_rate=options.learning_rate,
                 evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
             ):
-                last = Step(passed + step.index, step.loss, step.parts, step.values, step.state)
+                if step.note:
+                    self._tell(step.note)
+                last = replace(step, index=passed + step.index, setbacks=setbacks + step.setbacks)
                 report(last)
                 iterate = step.values
-            passed += count
+            assert last is not None
+            passed, setbacks = passed + count, last.setbacks
             coarse = fine
         assert last is not None
         return last
@@ -253,7 +266,7 @@ def _finish(
             "pts": look.pts,
             "name": look.name,
             "cut": look.cut,
-            **{name: made[name] for name in ("steps", "loss", "parts", "features")},
+            **{name: made[name] for name in ("steps", "setbacks", "loss", "parts", "features")},
             "e_warp": None,
             "input_e_warp": None,
             "codec": look.seconds["codec"],
