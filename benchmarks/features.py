@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -36,34 +37,24 @@ def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     rank = x.ndim - 2
     plan = BACKBONES[backbone].plan.until(LAYERS)
     generator = torch.Generator().manual_seed(0)
-    blocks: list[list[list[tuple[Tensor, Tensor]]]] = []
-    channels = x.shape[1]
-    for widths in plan.widths:
-        block = []
-        for index, width in enumerate(widths, 1):
-            few = plan.ranks.get(f"conv{len(blocks) + 1}_{index}")
-            kernels = [(width, 3)] if few is None else [(few, 3), (width, 1)]
-            convolutions = []
-            for out, taps in kernels:
-                shape = (out, channels, *[taps] * rank)
-                weight = torch.randn(shape, generator=generator)
-                weight = weight * (2 / (taps**rank * channels)) ** 0.5
-                weight = precision.layout(weight.to(precision.dtype))
-                convolutions.append((weight, torch.zeros(out, dtype=precision.dtype)))
-                channels = out
-            block.append(convolutions)
-        blocks.append(block)
+    convolutions: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for name, parts in plan.parts(x.shape[1]).items():
+        convolutions[name] = []
+        for part in parts:
+            shape = (part.channels, part.inputs, *[part.taps] * rank)
+            weight = torch.randn(shape, generator=generator) * (2 / math.prod(shape[1:])) ** 0.5
+            offset = torch.zeros(part.channels, dtype=precision.dtype)
+            convolutions[name].append((precision.layout(weight.to(precision.dtype)), offset))
 
     def run() -> None:
         leaf = x.clone().requires_grad_()
         h = precision.layout(leaf.to(precision.dtype))
-        for number, block in enumerate(blocks):
-            if number:
+        for name, several in convolutions.items():
+            if name.endswith("_1") and name != "conv1_1":
                 h = _POOL[rank](h, 2)
-            for convolutions in block:
-                for weight, bias in convolutions:
-                    h = _CONV[rank](h, weight, bias, padding=weight.shape[2] // 2)
-                h = F.relu(h)
+            for weight, bias in several:
+                h = _CONV[rank](h, weight, bias, padding=weight.shape[2] // 2)
+            h = F.relu(h)
         torch.autograd.grad(h.sum(), leaf)
 
     return run

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from convnd.backbones import (
     VGG16,
     VGG19,
     ModuleBackbone,
+    Precision,
     VGGPlan,
     change_in_channels,
     change_rank,
@@ -196,16 +198,23 @@ def test_taps_are_linear_maps_of_the_features(generator: torch.Generator) -> Non
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_a_convolution_of_low_rank_is_two(ndim: int, generator: torch.Generator) -> None:
-    """Oracle: one convolution whose kernels are the products of both, in plain torch."""
-    plan = VGGPlan(widths=((4,), (6,)), ranks={"conv2_1": 2})
+@pytest.mark.parametrize("inner", [3, 4])
+def test_a_convolution_of_low_rank_is_one(
+    ndim: int, inner: int, generator: torch.Generator
+) -> None:
+    """Oracle: one convolution whose kernels are the products of its parts, in plain torch."""
+    plan = VGGPlan(widths=((4,), (6,)), ranks={"conv2_1": (inner, 2)})
     net = VGG(plan, spatial_dims=ndim, generator=generator).double()
     few = net.get_parameter("convolutions.conv2_1.weight")
     many = net.get_parameter("expansions.conv2_1.weight")
-    assert few.shape == (2, 4, *[3] * ndim)
+    assert few.shape == (2, inner, *[3] * ndim)
     assert "convolutions.conv2_1.bias" not in net.state_dict()
+    assert ("projections.conv2_1.weight" in net.state_dict()) == (inner < 4)
     offset = net.get_parameter("expansions.conv2_1.bias").normal_(generator=generator)
     kernel = torch.einsum("or...,rc...->oc...", many, few)
+    if inner < 4:
+        first = net.get_parameter("projections.conv2_1.weight").flatten(1)
+        kernel = torch.einsum("oi...,ic->oc...", kernel, first)
     x = torch.rand(1, 3, *[8] * ndim, generator=generator).double().requires_grad_()
     found = net(x, ["pool1", "conv2_1", "relu2_1"])
     conv = (F.conv1d, F.conv2d, F.conv3d)[ndim - 1]
@@ -220,6 +229,37 @@ def test_a_convolution_of_low_rank_is_two(ndim: int, generator: torch.Generator)
         return net(x, ["relu2_1"])["relu2_1"].square().sum()
 
     assert torch.autograd.gradcheck(value, x, fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_changed_between_two_calls_count(
+    dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    """What was made of the old ones is not used again: changed in place, replaced, converted."""
+    plan = VGGPlan(widths=((8,), (8,)))
+    net = VGG(plan, generator=generator)
+    Precision(dtype).apply(net)
+    x = torch.rand(1, 3, 8, 8, generator=generator)
+    weight, bias = (
+        net.get_parameter(f"convolutions.conv2_1.{part}") for part in ("weight", "bias")
+    )
+
+    def check() -> None:
+        found = net(x, ["pool1", "conv2_1"])
+        expected = F.conv2d(found["pool1"], weight, bias, padding=1)
+        torch.testing.assert_close(found["conv2_1"], expected, rtol=1e-2, atol=1e-2)
+
+    check()
+    weight.mul_(-2)
+    check()
+    bias.add_(3)
+    check()
+    weight.data = weight.data.flip(0)
+    check()
+    net.load_state_dict({k: torch.full_like(v, 0.1) for k, v in net.state_dict().items()})
+    check()
+    copied = copy.deepcopy(net)
+    torch.testing.assert_close(copied(x, ["conv2_1"])["conv2_1"], net(x, ["conv2_1"])["conv2_1"])
 
 
 def test_any_module_is_a_backbone() -> None:

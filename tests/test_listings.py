@@ -28,7 +28,7 @@ def test_listings_tell_what_a_backbone_holds(run: Run, name: str, dim: int) -> N
     held = {
         each: sum(p.numel() for p in part.parameters()) for each, part in net.convolutions.items()
     }
-    for each, part in net.expansions.items():
+    for each, part in [*net.expansions.items(), *net.projections.items()]:
         held[each] += sum(p.numel() for p in part.parameters())
     held |= {each: part.weight.numel() for each, part in net.taps.items()}
     told = {row: rows[row]["parameters"] for row in rows if rows[row]["parameters"]}

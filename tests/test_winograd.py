@@ -10,7 +10,7 @@ from scipy.ndimage import correlate
 from torch import Tensor, nn
 
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
-from convnd.backbones.frozen import frozen_conv, frozen_max_pool
+from convnd.backbones.frozen import FrozenWeights, frozen_conv, frozen_max_pool
 from convnd.errors import ShapeError
 from convnd.nn import winograd_conv_nd, winograd_pays
 
@@ -92,7 +92,7 @@ def test_frozen_layers_give_torchs_gradient(
     seed = torch.randn(plain.shape, generator=generator).double()
     (wanted,) = torch.autograd.grad(plain, x, seed)
     for by_pool in (False, True):
-        h = frozen_conv(x, weight, bias, relu=True, keep=keep, gate=not by_pool)
+        h = frozen_conv(x, FrozenWeights(weight, bias), relu=True, keep=keep, gate=not by_pool)
         y = frozen_max_pool(h, [2] * ndim, rectified=by_pool)
         torch.testing.assert_close(y, plain)
         (found,) = torch.autograd.grad(y, x, seed)
@@ -146,7 +146,7 @@ def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
     weight = torch.randn(128, 128, 3, 3, generator=generator)
     x = torch.randn(1, 128, 16, 16, generator=generator).requires_grad_()
     h = x * 1
-    total = sum(frozen_conv(h, weight, None, fast=True).sum() for _ in range(2))
+    total = sum(frozen_conv(h, FrozenWeights(weight), fast=True).sum() for _ in range(2))
     with torch.profiler.profile() as profile:
         torch.autograd.grad(total, x)
     adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]

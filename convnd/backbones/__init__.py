@@ -68,12 +68,14 @@ _COMPACT = VGGPlan(
     widths=((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,)),
     taps={"relu1_1": 32, "relu2_1": 96},
     ranks={
-        "conv1_2": 16,
-        **dict.fromkeys(("conv2_1", "conv2_2"), 40),
-        "conv3_1": 64,
-        **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), 56),
-        **dict.fromkeys(("conv4_1", "conv4_2", "conv4_3", "conv4_4"), 120),
-        "conv5_1": 208,
+        "conv1_2": (32, 16),
+        "conv2_1": (48, 40),
+        "conv2_2": (96, 40),
+        "conv3_1": (96, 64),
+        **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), (256, 56)),
+        "conv4_1": (256, 120),
+        **dict.fromkeys(("conv4_2", "conv4_3", "conv4_4"), (512, 120)),
+        "conv5_1": (512, 208),
     },
 )
 
@@ -146,13 +148,14 @@ def load(
     state = source.state()
     # Copies, since a tensor of the file holds on to the memory of all of it.
     kept = {"mean": state["mean"].clone()}
-    for name in plan.convolutions:
-        kept[f"{name}.weight"] = change_rank(state[f"{name}.weight"], spatial_dims, inflation)
-        last = f"expand.{name}" if name in plan.ranks else name
-        kept[f"{last}.bias"] = state[f"{last}.bias"].clone()
-    for name in [f"tap.{each}" for each in plan.taps] + [f"expand.{each}" for each in plan.ranks]:
-        matrix = state[f"{name}.weight"]  # (C', C), acts on each position alone
-        kept[f"{name}.weight"] = matrix.view(*matrix.shape, *[1] * spatial_dims)
+    for name, parts in plan.parts(state["mean"].numel()).items():
+        for part in parts:
+            key = name if part.kind == "conv" else f"{part.kind}.{name}"
+            kept[f"{key}.weight"] = _of_rank(state[f"{key}.weight"], spatial_dims, inflation)
+            if part is parts[-1]:
+                kept[f"{key}.bias"] = state[f"{key}.bias"].clone()
+    for tap in plan.taps:
+        kept[f"tap.{tap}.weight"] = _of_rank(state[f"tap.{tap}.weight"], spatial_dims, inflation)
     kept = change_in_channels(kept, "conv1_1", in_channels)
     with torch.device("meta"):  # no random start that would be thrown away
         net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)
@@ -160,9 +163,15 @@ def load(
     return net.eval()
 
 
+def _of_rank(weight: Tensor, spatial_dims: int, inflation: str) -> Tensor:
+    if weight.ndim == 2:  # (C', C), acts on each position alone
+        return weight.clone().view(*weight.shape, *[1] * spatial_dims)
+    return change_rank(weight, spatial_dims, inflation)
+
+
 def _state_name(key: str) -> str:
     if key == "mean":
         return key
     kind, _, rest = key.partition(".")
-    kinds = {"tap": "taps", "expand": "expansions"}
+    kinds = {"tap": "taps", "project": "projections", "expand": "expansions"}
     return f"{kinds[kind]}.{rest}" if kind in kinds else f"convolutions.{key}"

@@ -8,59 +8,114 @@ bytes that automatic differentiation keeps for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnd.nn import conv_nd, max_pool_nd, winograd_conv_nd, winograd_pays
+from convnd.nn import FixedConv, max_pool_nd, winograd_conv_nd, winograd_pays
 
-__all__ = ["frozen_conv", "frozen_max_pool"]
+__all__ = ["FrozenWeights", "frozen_conv", "frozen_max_pool"]
+
+
+class FrozenWeights:
+    """The weights of a convolution with odd taps and zero padding that keeps the extent.
+
+    What forward and backward pass read is made of them once, see `convnd.nn.FixedConv`.
+
+    Args:
+        weight: ``(O, C, *K)``, odd taps; neither is to be changed afterwards.
+        bias: ``(O,)``.
+        dtype: number format of the result; None is that of ``weight``. From weights in float32 to
+            bfloat16, the products have 16 bits: what a first layer sees of a faint texture on
+            bright ground is differences between samples, which would not survive being rounded
+            to 8.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.dtype = weight.dtype if dtype is None else dtype
+        self._without: dict[tuple[int, ...], FrozenWeights] = {}
+
+    def without(self, axes: tuple[int, ...]) -> FrozenWeights:
+        """The same for data without these axes, which have one tap."""
+        if axes not in self._without:
+            weight = self.weight.squeeze([axis + 2 for axis in axes])
+            self._without[axes] = FrozenWeights(weight, self.bias, self.dtype)
+        return self._without[axes]
+
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """``(B, C, *S)`` to ``(B, O, *S)``."""
+        x = x.to(self.weight.dtype)
+        if self.dtype != self.weight.dtype:
+            high, low = _halves(torch.cat([x, torch.ones_like(x[:, :1])], 1), self.dtype)
+            x = torch.cat([high, low, high], 1)
+        return self._ahead(x, relu=relu)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """``(B, O, *S)`` to ``(B, C, *S)``."""
+        return self._back(gradient)
+
+    @cached_property
+    def taps(self) -> Tensor:
+        """The weights in the number format of the result."""
+        return self.weight.to(self.dtype)
+
+    @cached_property
+    def _ahead(self) -> FixedConv:
+        if self.dtype == self.weight.dtype:
+            return FixedConv(self.weight, self.bias)
+        # With each number as a rounded one and the rest, also rounded, the channels hold
+        # x_h w_h + x_l w_h + x_h w_l, and a channel of ones holds the bias.
+        bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+        around = [taps // 2 for taps in reversed(self.weight.shape[2:]) for _ in range(2)]
+        center = F.pad(bias.view(-1, *[1] * (self.weight.ndim - 1)), around)
+        high, low = _halves(torch.cat([self.weight, center], 1), self.dtype)
+        return FixedConv(torch.cat([high, high, low], 1))
+
+    @cached_property
+    def _back(self) -> FixedConv:
+        return FixedConv(self.taps.transpose(0, 1).flip(tuple(range(2, self.weight.ndim))))
 
 
 def frozen_conv(
     x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    weights: FrozenWeights,
     *,
     relu: bool = False,
     keep: bool = False,
     gate: bool = True,
     fast: bool = False,
-    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Convolution with odd taps and zero padding that keeps the extent, then ReLU if asked for.
 
     Args:
         x: ``(B, C, *S)``.
-        weight: ``(O, C, *K)``, odd taps.
-        bias: ``(O,)``.
+        weights: what it is convolved with.
         relu: end with ``max(0, y)``.
         keep: the result is kept by somebody else anyway, so nothing is gained by keeping signs.
         gate: whether the gradient is stopped where ReLU gave 0; False where what follows does.
         fast: float32 on a CPU may use `convnd.nn.winograd_conv_nd` where it pays.
-        dtype: number format of the result; None is that of ``weight``. From weights in float32 to
-            bfloat16, the products have 16 bits: what a first layer sees of a faint texture on
-            bright ground is differences between samples, which would not survive being rounded
-            to 8.
 
     Returns:
         ``(B, O, *S)``, differentiable once with respect to ``x``.
 
     >>> x = torch.tensor([[[1.0, -2.0, 3.0]]], requires_grad=True)
-    >>> frozen_conv(x, torch.ones(1, 1, 3), None, relu=True)
+    >>> frozen_conv(x, FrozenWeights(torch.ones(1, 1, 3)), relu=True)
     tensor([[[0., 2., 1.]]], grad_fn=<_ConvBackward>)
     """
     # An axis of one sample and one tap is no axis.
-    single = [axis for axis in range(2, x.ndim) if x.shape[axis] == weight.shape[axis] == 1]
-    single = single[: x.ndim - 3]
-    x, weight = x.squeeze(single), weight.squeeze(single)
-    result: Tensor = _Conv.apply(  # type: ignore[no-untyped-call]
-        x, weight, bias, relu, keep, gate, fast, dtype
-    )
+    sizes = zip(x.shape[2:], weights.weight.shape[2:], strict=True)
+    single = [axis for axis, pair in enumerate(sizes) if pair == (1, 1)][: x.ndim - 3]
+    x = x.squeeze([axis + 2 for axis in single])
+    weights = weights.without(tuple(single)) if single else weights
+    result: Tensor = _Conv.apply(x, weights, relu, keep, gate, fast)  # type: ignore[no-untyped-call]
     for axis in single:
-        result = result.unsqueeze(axis)
+        result = result.unsqueeze(axis + 2)
     return result
 
 
@@ -90,47 +145,35 @@ class _Conv(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
+        weights: FrozenWeights,
         relu: bool,
         keep: bool,
         gate: bool,
         fast: bool,
-        dtype: torch.dtype | None,
     ) -> Tensor:
-        fast = fast and _pays(x, weight)
-        ctx.fast, ctx.dtype = fast, x.dtype
-        dtype = weight.dtype if dtype is None else dtype
-        taps = weight.to(dtype)
+        fast = fast and _pays(x, weights.weight)
+        ctx.fast, ctx.dtype, ctx.weights = fast, x.dtype, weights
         if fast:
-            y = winograd_conv_nd(x, weight, bias, relu=relu)
+            y = winograd_conv_nd(x, weights.weight, weights.bias, relu=relu)
         else:
-            x = x.to(weight.dtype)
-            if dtype != weight.dtype:
-                x, weight, bias = _split(x, weight, bias, dtype)
-            y = conv_nd(x, weight, bias, padding=_padding(weight))
-            if relu:
-                y.relu_()
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(taps, *((y if keep else _signs(y),) if relu and gate else ()))
+            y = weights.forward(x, relu=relu)
+        if ctx.needs_input_grad[0] and relu and gate:
+            ctx.save_for_backward(y if keep else _signs(y))
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, *kept = ctx.saved_tensors
-        gate = kept[0] if kept else None
+        gate = ctx.saved_tensors[0] if ctx.saved_tensors else None
         if gate is not None and gate.dtype != torch.bool:
             gradient, gate = torch.ops.aten.threshold_backward(gradient, gate, 0), None
         if ctx.fast:
-            back = winograd_conv_nd(gradient, weight, adjoint=True, gate=gate)
+            back = winograd_conv_nd(gradient, ctx.weights.taps, adjoint=True, gate=gate)
         else:
             if gate is not None:
                 gradient = _gated(gradient, gate)
-            axes = tuple(range(2, weight.ndim))
-            flipped = weight.transpose(0, 1).flip(axes)
-            back = conv_nd(gradient, flipped, padding=_padding(weight)).to(ctx.dtype)
-        return back, None, None, None, None, None, None, None
+            back = ctx.weights.backward(gradient).to(ctx.dtype)
+        return back, None, None, None, None, None
 
 
 def _signs(y: Tensor) -> Tensor:
@@ -152,29 +195,10 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _split(
-    x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Operands whose convolution in ``dtype`` has nearly the precision of those given.
-
-    With each number as a rounded one and the rest, also rounded, the channels hold
-    :math:`x_h w_h + x_l w_h + x_h w_l`, and a channel of ones holds the bias.
-    """
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
-    center = F.pad(bias.view(-1, *[1] * (weight.ndim - 1)), _around(weight))
-    x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-    weight = torch.cat([weight, center], 1)
-    x_high, w_high = x.to(dtype), weight.to(dtype)
-    x_low, w_low = (x - x_high).to(dtype), (weight - w_high).to(dtype)
-    return torch.cat([x_high, x_low, x_high], 1), torch.cat([w_high, w_high, w_low], 1), None
-
-
-def _around(weight: Tensor) -> list[int]:
-    return [taps // 2 for taps in reversed(weight.shape[2:]) for _ in range(2)]
-
-
-def _padding(weight: Tensor) -> list[int]:
-    return [taps // 2 for taps in weight.shape[2:]]
+def _halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``x`` as the sum of two numbers in a coarser format."""
+    high = x.to(dtype)
+    return high, (x - high).to(dtype)
 
 
 class _MaxPool(torch.autograd.Function):

@@ -5,34 +5,54 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import NamedTuple
 
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd.shapes import Layer, ReceptiveField
 
-__all__ = ["VGG16", "VGG19", "VGGPlan"]
+__all__ = ["VGG16", "VGG19", "Part", "VGGPlan"]
+
+
+class Part(NamedTuple):
+    """One weight of a convolution.
+
+    Attributes:
+        kind: ``"conv"`` for the one that looks around; before it stands ``"project"`` and behind
+            it ``"expand"``, if it is of low rank.
+        channels: of its output.
+        inputs: channels of its input.
+        taps: along each axis.
+    """
+
+    kind: str
+    channels: int
+    inputs: int
+    taps: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class VGGPlan:
     """Widths of the 3-wide convolutions of a VGG network, block by block.
 
-    A convolution of low rank ends with a 1-wide one that leads from its few channels to all of
-    them, and only then comes the ReLU: what a convolution of VGG-19 says of pictures has far fewer
-    dimensions than channels (Zhang et al., 2015, "Accelerating Very Deep Convolutional Networks").
+    A convolution of low rank has few channels before and behind its 3-wide part: 1-wide ones lead
+    to the first and from the last, and only then comes the ReLU. What a convolution of VGG-19 says
+    of pictures, and what it looks at, has far fewer dimensions than there are channels (Zhang et
+    al., 2015, "Accelerating Very Deep Convolutional Networks"; both sides as in the Tucker-2
+    decomposition of Kim et al., 2016, "Compression of Deep Convolutional Neural Networks").
 
     Args:
         widths: for each block the output channels of its convolutions; blocks are joined by
             pooling over 2 samples.
         taps: for each tapped layer the channels of a 1-wide linear map on its features, applied
             only where they are asked for.
-        ranks: for each convolution of low rank the channels of its 3-wide part.
+        ranks: for each convolution of low rank the channels that its 3-wide part reads and gives.
+            Where the first are as many as come in, no 1-wide one stands before it.
     """
 
     widths: tuple[tuple[int, ...], ...]
-    taps: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    ranks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    taps: Mapping[str, int] = field(default_factory=dict)
+    ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def convolutions(self) -> tuple[str, ...]:
@@ -115,19 +135,36 @@ class VGGPlan:
         >>> VGG19.parameters(2, 3)["conv1_1"]
         1792
         """
-        stack, channels = self.stack(spatial_dims), in_channels
         found: dict[str, int] = {}
-        for name in self.layers:
-            if name in self.taps:
-                found[name] = channels * self.taps[name]
-            elif name.startswith("conv"):
-                width = stack[name].channels or channels
-                rank = self.ranks.get(name)
-                if rank is None:
-                    found[name] = stack[name].parameters(channels)
-                else:
-                    found[name] = channels * 3**spatial_dims * rank + (rank + 1) * width
-                channels = width
+        for name, parts in self.parts(in_channels).items():
+            last = parts[-1]
+            weights = sum(each.channels * each.inputs * each.taps**spatial_dims for each in parts)
+            found[name] = weights + last.channels
+            tap = name.replace("conv", "relu")
+            if tap in self.taps:
+                found[tap] = last.channels * self.taps[tap]
+        return found
+
+    def parts(self, in_channels: int) -> dict[str, tuple[Part, ...]]:
+        """What every convolution is made of; only the last part has offsets.
+
+        >>> plan = VGGPlan(widths=((8,), (8,)), ranks={"conv2_1": (4, 2)})
+        >>> [tuple(part) for part in plan.parts(3)["conv2_1"]]
+        [('project', 4, 8, 1), ('conv', 2, 4, 3), ('expand', 8, 2, 1)]
+        """
+        found: dict[str, tuple[Part, ...]] = {}
+        inputs = in_channels
+        widths = itertools.chain(*self.widths)
+        for name, width in zip(self.convolutions, widths, strict=True):
+            if name in self.ranks:
+                inner, rank = self.ranks[name]
+                parts = [Part("conv", rank, inner, 3), Part("expand", width, rank, 1)]
+                if inner < inputs:
+                    parts.insert(0, Part("project", inner, inputs, 1))
+            else:
+                parts = [Part("conv", width, inputs, 3)]
+            found[name] = tuple(parts)
+            inputs = width
         return found
 
     def until(self, layers: Sequence[str]) -> VGGPlan:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
-from convnd.backbones.frozen import frozen_conv, frozen_max_pool
+from convnd.backbones.frozen import FrozenWeights, frozen_conv, frozen_max_pool
 from convnd.backbones.plan import VGGPlan
 from convnd.errors import ShapeError, UsageError
 from convnd.nn import avg_pool_nd, conv_nd
@@ -71,28 +72,27 @@ class VGG(Backbone):
         self.layers = plan.layers
         self.pooling = pooling
         self.register_buffer("mean", torch.zeros(in_channels))
-        widths = dict(zip(plan.convolutions, itertools.chain(*plan.widths), strict=True))
-        inputs = (in_channels, *widths.values())
-        self.convolutions = nn.ModuleDict(
-            {
-                name: _Convolution(
-                    (plan.ranks.get(name, width), channels, *[3] * spatial_dims),
-                    generator,
-                    bias=name not in plan.ranks,
-                )
-                for (name, width), channels in zip(widths.items(), inputs, strict=False)
-            }
-        )
-        self.expansions = nn.ModuleDict(
-            {
-                name: _Convolution((widths[name], rank, *[1] * spatial_dims), generator)
-                for name, rank in plan.ranks.items()
-            }
-        )
+        parts = plan.parts(in_channels)
+        kinds: dict[str, nn.ModuleDict] = {
+            kind: nn.ModuleDict(
+                {
+                    name: _Convolution(
+                        (part.channels, part.inputs, *[part.taps] * spatial_dims),
+                        generator,
+                        bias=part is several[-1],
+                    )
+                    for name, several in parts.items()
+                    for part in several
+                    if part.kind == kind
+                }
+            )
+            for kind in ("project", "conv", "expand")
+        }
+        self.projections, self.convolutions, self.expansions = kinds.values()
         self.taps = nn.ModuleDict(
             {
                 layer: _Convolution(
-                    (width, widths[layer.replace("relu", "conv")], *[1] * spatial_dims),
+                    (width, parts[layer.replace("relu", "conv")][-1].channels, *[1] * spatial_dims),
                     generator,
                     bias=False,
                 )
@@ -128,13 +128,13 @@ class VGG(Backbone):
             by_pool = (
                 fused and pool and not trained and rectified not in layers and self.pooling == "max"
             )
-            last, over = self.convolutions[name], constant
-            if name in self.expansions:
-                h = last(h, constant, gate=False, fast=self.fast, dtype=self.dtype)
-                last, over = self.expansions[name], ()
+            several = (self.projections, self.convolutions, self.expansions)
+            *before, last = [each[name] for each in several if name in each]
+            for part in before:
+                h = part(h, constant, fast=self.fast, dtype=self.dtype)
             h = last(
                 h,
-                over,
+                constant,
                 relu=fused,
                 keep=rectified in layers and rectified not in tapped,
                 gate=not by_pool,
@@ -220,6 +220,7 @@ class _Convolution(nn.Module):
         weight = torch.empty(shape).normal_(0, deviation, generator=generator)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(torch.zeros(shape[0]), requires_grad=False) if bias else None
+        self._made: dict[Any, tuple[Any, list[Tensor], FrozenWeights]] = {}
 
     def forward(
         self,
@@ -232,13 +233,33 @@ class _Convolution(nn.Module):
         fast: bool = False,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        weight: Tensor = self.weight
-        for axis in constant:
-            weight = weight.sum(axis + 2, keepdim=True)
-        if weight.requires_grad:
+        if self.weight.requires_grad:
+            weight = self._over(constant)
             padding = [width // 2 for width in weight.shape[2:]]
             h = conv_nd(h.to(weight.dtype), weight, self.bias, padding=padding)
             return F.relu(h) if relu else h
-        return frozen_conv(
-            h, weight, self.bias, relu=relu, keep=keep, gate=gate, fast=fast, dtype=dtype
-        )
+        weights = self._frozen(constant, dtype)
+        return frozen_conv(h, weights, relu=relu, keep=keep, gate=gate, fast=fast)
+
+    def _over(self, constant: tuple[int, ...]) -> Tensor:
+        weight: Tensor = self.weight
+        for axis in constant:
+            weight = weight.sum(axis + 2, keepdim=True)
+        return weight
+
+    def _frozen(self, constant: tuple[int, ...], dtype: torch.dtype | None) -> FrozenWeights:
+        """What is made of the weights, once; anew when they were replaced or changed."""
+        now = [
+            (each.data_ptr(), each.dtype, 0 if each.is_inference() else each._version)
+            for each in self.parameters()
+        ]
+        key = constant, dtype
+        if key not in self._made or self._made[key][0] != now:
+            # The old memory is held on to, so that no new weights can lie at its address.
+            held = [each.detach() for each in self.parameters()]
+            weights = FrozenWeights(self._over(constant).detach(), self.bias, dtype)
+            self._made[key] = now, held, weights
+        return self._made[key][2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": {}}

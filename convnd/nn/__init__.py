@@ -6,6 +6,7 @@ so that one weight tensor, one ``state_dict`` and one set of arguments serve all
 """
 
 from convnd.nn.conv import ConvNd, conv_nd
+from convnd.nn.fixed import FixedConv
 from convnd.nn.norm import InstanceNormNd
 from convnd.nn.pad import PADDING_MODES, PadNd, pad_nd
 from convnd.nn.pool import AvgPoolNd, MaxPoolNd, avg_pool_nd, max_pool_nd
@@ -19,6 +20,7 @@ __all__ = [
     "AvgPoolNd",
     "ConvNd",
     "ConvTransposeNd",
+    "FixedConv",
     "InstanceNormNd",
     "MaxPoolNd",
     "PadNd",

@@ -1,0 +1,65 @@
+"""Convolutions whose weights are laid out once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from convnd.nn import FixedConv
+
+CONVS = (F.conv1d, F.conv2d, F.conv3d)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("taps", [1, 3, 5])
+@pytest.mark.parametrize("relu", [False, True])
+def test_values_are_those_of_torch(
+    ndim: int, taps: int, relu: bool, dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    weight = torch.randn(24, 20, *[taps] * ndim, generator=generator).to(dtype)
+    bias = torch.randn(24, generator=generator).to(dtype)
+    conv = FixedConv(weight, bias)
+    for size in ([9, 1, 4], [5, 8, 7], [1, 1, 1]):  # the first call must not bind the others
+        x = torch.randn(2, 20, *size[:ndim], generator=generator).to(dtype)
+        expected = CONVS[ndim - 1](x.double(), weight.double(), bias.double(), padding=taps // 2)
+        expected = expected.clamp(min=0) if relu else expected
+        found = conv(x, relu=relu)
+        assert found.dtype == dtype
+        # A bfloat16 result is rounded to 8 bits, its sum is not.
+        exact = {"rtol": 2**-8, "atol": 1e-2} if dtype == torch.bfloat16 else {}
+        near = exact or {"rtol": 1e-4, "atol": 1e-4}
+        torch.testing.assert_close(found.double(), expected, **near)
+
+
+def test_without_bias_and_of_another_type(generator: torch.Generator) -> None:
+    weight = torch.randn(4, 3, 3, 3, generator=generator)
+    x = torch.randn(1, 3, 6, 5, generator=generator)
+    torch.testing.assert_close(FixedConv(weight)(x), F.conv2d(x, weight, padding=1))
+    with pytest.raises(RuntimeError, match="type"):
+        FixedConv(weight)(x.double())
+
+
+@pytest.mark.filterwarnings("ignore:TF32")  # of torch's, whatever one switches
+def test_torchs_switch_is_heeded(
+    monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    weight = torch.randn(4, 3, 3, 3, generator=generator)
+    x = torch.randn(1, 3, 6, 5, generator=generator)
+    conv, called = FixedConv(weight), []
+    expected = conv(x)
+    monkeypatch.setattr("convnd.nn.fixed.conv_nd", lambda *a, **k: called.append(1) or expected)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert conv(x) is expected
+    conv(x)
+    assert len(called) == 1
+
+
+def test_many_axes_and_an_empty_batch(generator: torch.Generator) -> None:
+    weight = torch.randn(2, 1, 3, 3, 3, 3, generator=generator)
+    x = torch.zeros(1, 1, 4, 4, 4, 4)
+    x[0, 0, 1, 2, 1, 2] = 1  # an impulse gives the kernel, reversed
+    found = FixedConv(weight)(x)[0, :, 0:3, 1:4, 0:3, 1:4]
+    torch.testing.assert_close(found, weight[:, 0].flip((1, 2, 3, 4)))
+    assert FixedConv(torch.zeros(2, 3, 3))(torch.zeros(0, 3, 7)).shape == (0, 2, 7)
