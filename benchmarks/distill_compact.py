@@ -4,9 +4,10 @@ The student has VGG-19's plan up to conv5_1. Blocks 1 and 2 are narrower; behind
 style transfer looks at sits a *tap*: a linear 1x1 map W without bias that turns the student's
 features into the teacher's, so that Gram matrices and content differences of tapped features are
 those of VGG-19. Shipped is the triangular factor of W = QR, which keeps all inner products and is
-smaller. Blocks 3 to 5 have VGG-19's own channels. All convolutions but the first are of low rank,
-for what they say of pictures has far fewer dimensions than channels: a 3-wide convolution to few
-channels and a 1-wide one to all of them before the ReLU (Zhang et al., 2015).
+smaller. Blocks 3 to 5 have VGG-19's own channels. All convolutions but the first are of low rank
+on both sides (Zhang et al., 2015; Kim et al., 2016): what they look at and what they say of pictures
+has far fewer dimensions than channels. A 1-wide convolution leads to few channels, a 3-wide one
+from them to few others, and a 1-wide one to all of them before the ReLU.
 
 Stages, all seeded::
 
@@ -63,7 +64,7 @@ from distill_networks import (
 from distill_optimiser import WhitenedAdam
 from distill_pictures import MEAN, Pictures, as_input, list_photos, read
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 STYLE_WEIGHT = 30.0
 
@@ -156,34 +157,74 @@ def initialise(
 def fit(layer: Layer, x: Tensor, y: Tensor) -> None:
     """Least squares, with negative targets wherever that is all the ReLU lets through.
 
-    Of low rank are the predictions that vary most (reduced-rank regression), as Zhang et al.
-    (2015, "Accelerating Very Deep Convolutional Networks") have it.
-
     Args:
         layer: is filled.
         x: neighbourhoods, see `patches`.
         y: what they should become before the ReLU.
     """
-    factor, target, basis = factorise(x, 1e-3), y, torch.zeros(())
+    if isinstance(layer, LowRank):
+        rank = layer.reduce.out_channels
+        if layer.project is not None:
+            x = project(layer.project, x, regress(x, y, rank)[0])
+        weight, basis, offset = regress(x, y, rank)
+        layer.expand.load_state_dict({"weight": basis[..., None, None], "bias": offset})
+        layer.reduce.load_state_dict({"weight": weight.T.reshape(layer.reduce.weight.shape)})
+    else:
+        weight, basis, offset = regress(x, y, layer.out_channels)
+        kernel = basis @ weight.T
+        layer.load_state_dict({"weight": kernel.reshape(layer.weight.shape), "bias": offset})
+
+
+def regress(x: Tensor, y: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduced-rank regression through a ReLU: ``relu(y)`` from ``relu(x[:, :-1] @ a @ b.T + c)``.
+
+    Kept of the predictions is what varies most, as Zhang et al. (2015, "Accelerating Very Deep
+    Convolutional Networks") have it.
+
+    Returns:
+        a, b with orthonormal columns, and c.
+    """
+    factor, target, basis = factorise(x, 1e-3), y, torch.eye(y.shape[1])
     for _ in range(8):
         weight = torch.cholesky_solve((x.T @ target).double(), factor).float()
         found = x @ weight
-        if isinstance(layer, LowRank):
+        offset = weight[-1]
+        if rank < y.shape[1]:
             middle = found.mean(0)
             found -= middle
-            rank = layer.reduce.out_channels
             basis = torch.linalg.eigh((found.T @ found).double())[1][:, -rank:].float()
             offset = target.mean(0)
             found = found @ basis @ basis.T + offset
             offset = offset + (weight[-1] - middle) @ basis @ basis.T
         target = torch.where(y > 0, y, found.clamp_max_(0))
-    if isinstance(layer, LowRank):
-        weight = weight @ basis
-        layer.expand.load_state_dict({"weight": basis[..., None, None], "bias": offset})
-        layer.reduce.load_state_dict({"weight": weight[:-1].T.reshape(layer.reduce.weight.shape)})
-    else:
-        kernel = weight[:-1].T.reshape(layer.weight.shape)
-        layer.load_state_dict({"weight": kernel, "bias": weight[-1]})
+    return weight[:-1] @ basis, basis, offset
+
+
+def project(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Find the combinations of channels from which ``x[:, :-1] @ weight`` follows best.
+
+    Those are leading singular vectors of the weights (of channels, by taps and outputs) times the
+    root of the channels' second moments.
+
+    Args:
+        layer: 1-wide, is filled.
+        x: neighbourhoods, see `patches`.
+        weight: what will be made of them.
+
+    Returns:
+        Neighbourhoods of the combinations.
+    """
+    channels = layer.in_channels
+    middles = x[:, 4:-1:9]
+    values, vectors = torch.linalg.eigh((middles.T @ middles).double() / len(x))
+    values = values.clamp_min(1e-6 * float(values.mean())).sqrt()
+    root, inverse = (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+    found = root @ weight.view(channels, -1).double()
+    combined = torch.linalg.svd(found, full_matrices=False)[0][:, : layer.out_channels]
+    basis = torch.linalg.qr(inverse @ combined)[0].float()
+    layer.weight.copy_(basis.T[..., None, None])
+    out = torch.einsum("pct,cd->pdt", x[:, :-1].view(len(x), channels, 9), basis)
+    return torch.cat([out.flatten(1), x[:, -1:]], 1)
 
 
 # ---------------------------------------------------------------- training
@@ -385,7 +426,7 @@ def export(args: argparse.Namespace) -> None:
     tensors: dict[str, Tensor] = {}
     for layer, conv, _ in student.net.steps():
         for name, part in parts(layer, conv):
-            weight = part.weight.flatten(1) if name.startswith("expand") else part.weight
+            weight = part.weight.flatten(1) if not name.startswith("conv") else part.weight
             tensors[f"{name}.weight"], tensors[f"{name}.scale"] = quantise(weight.contiguous())
             if part.bias is not None:
                 tensors[f"{name}.bias"] = part.bias.clone()

@@ -15,14 +15,17 @@ from torch import Tensor, nn
 # Widths of the convolutions of each block, up to conv5_1.
 TEACHER = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,))
 STUDENT = ((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,))
-# Channels between the 3-wide and the 1-wide part of a convolution of low rank.
+# A convolution of low rank: 1-wide to the first number of channels, unless it reads so many anyway,
+# 3-wide from there to the second, 1-wide from there to all.
 RANKS = {
-    "conv1_2": 16,
-    **dict.fromkeys(("conv2_1", "conv2_2"), 40),
-    "conv3_1": 64,
-    **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), 56),
-    **dict.fromkeys(("conv4_1", "conv4_2", "conv4_3", "conv4_4"), 120),
-    "conv5_1": 208,
+    "conv1_2": (32, 16),
+    "conv2_1": (48, 40),
+    "conv2_2": (48, 48),
+    "conv3_1": (48, 80),
+    **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), (96, 64)),
+    "conv4_1": (96, 144),
+    **dict.fromkeys(("conv4_2", "conv4_3", "conv4_4"), (160, 144)),
+    "conv5_1": (192, 224),
 }
 TAPS = ("relu1_1", "relu2_1")  # the layers asked for that are narrower than the teacher's
 CONTENT = "relu4_2"
@@ -33,16 +36,25 @@ Net = Callable[[Tensor], Features]
 
 
 class LowRank(nn.Module):
-    """A 3-wide convolution to a few channels, and a 1-wide one from them to all."""
+    """A convolution with few channels before and behind its 3-wide part.
 
-    def __init__(self, channels: int, width: int, rank: int) -> None:
+    Args:
+        channels: of the input.
+        width: channels of the output.
+        ranks: channels before and behind the 3-wide part.
+    """
+
+    def __init__(self, channels: int, width: int, ranks: tuple[int, int]) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, rank, 3, padding=1, bias=False)
+        inner, rank = ranks
+        self.project = nn.Conv2d(channels, inner, 1, bias=False) if inner < channels else None
+        self.reduce = nn.Conv2d(inner, rank, 3, padding=1, bias=False)
         self.expand = nn.Conv2d(rank, width, 1)
         self.out_channels = width
 
     def forward(self, x: Tensor) -> Tensor:
         """Before the ReLU."""
+        x = x if self.project is None else self.project(x)
         y: Tensor = self.expand(self.reduce(x))
         return y
 
@@ -53,7 +65,8 @@ Layer = nn.Conv2d | LowRank
 def parts(name: str, layer: Layer) -> list[tuple[str, nn.Conv2d]]:
     """The convolutions that a layer is made of, under their names in the exported file."""
     if isinstance(layer, LowRank):
-        return [(name, layer.reduce), (f"expand.{name}", layer.expand)]
+        first = [] if layer.project is None else [(f"project.{name}", layer.project)]
+        return [*first, (name, layer.reduce), (f"expand.{name}", layer.expand)]
     return [(name, layer)]
 
 
@@ -67,7 +80,7 @@ class Vgg(nn.Module):
     half_precision = False
 
     def __init__(
-        self, blocks: Sequence[Sequence[int]], ranks: Mapping[str, int] | None = None
+        self, blocks: Sequence[Sequence[int]], ranks: Mapping[str, tuple[int, int]] | None = None
     ) -> None:
         super().__init__()
         ranks = {} if ranks is None else ranks

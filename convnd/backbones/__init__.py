@@ -70,12 +70,12 @@ _COMPACT = VGGPlan(
     ranks={
         "conv1_2": (32, 16),
         "conv2_1": (48, 40),
-        "conv2_2": (96, 40),
-        "conv3_1": (96, 64),
-        **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), (256, 56)),
-        "conv4_1": (256, 120),
-        **dict.fromkeys(("conv4_2", "conv4_3", "conv4_4"), (512, 120)),
-        "conv5_1": (512, 208),
+        "conv2_2": (48, 48),
+        "conv3_1": (48, 80),
+        **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), (96, 64)),
+        "conv4_1": (96, 144),
+        **dict.fromkeys(("conv4_2", "conv4_3", "conv4_4"), (160, 144)),
+        "conv5_1": (192, 224),
     },
 )
 

@@ -98,8 +98,8 @@ WEIGHTS.add(
     Entry(
         origin=Shipped(
             stem="compact2d",
-            sha256="92fda79ab9089df177e9e8f4ed1120411605889df578986c7956862d4c6a65d9",
-            size=3_866_104,
+            sha256="e8c1ad9d9f34b98794244077f98754aa2b6b4d46aecaf9487a9b6940ce6bc8c6",
+            size=2_376_888,
         ),
         convert=read_tensors,
         stem="compact2d",
