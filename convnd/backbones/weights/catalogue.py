@@ -98,8 +98,8 @@ WEIGHTS.add(
     Entry(
         origin=Shipped(
             stem="compact2d",
-            sha256="e8c1ad9d9f34b98794244077f98754aa2b6b4d46aecaf9487a9b6940ce6bc8c6",
-            size=2_376_888,
+            sha256="f3d142f63d185c048e19d8402d5a452b30a3ffe93bf6d9ee6413625677f231a1",
+            size=2_376_864,
         ),
         convert=read_tensors,
         stem="compact2d",
