@@ -6,8 +6,8 @@ features into the teacher's, so that Gram matrices and content differences of ta
 those of VGG-19. Shipped is the triangular factor of W = QR, which keeps all inner products and is
 smaller. Blocks 3 to 5 have VGG-19's own channels. All convolutions but the first are of low rank
 on both sides (Zhang et al., 2015; Kim et al., 2016): what they look at and what they say of
-pictures has far fewer dimensions than channels. A 1-wide convolution leads to few channels, a 3-wide one
-from them to few others, and a 1-wide one to all of them before the ReLU.
+pictures has far fewer dimensions than channels. A 1-wide convolution leads to few channels, a
+3-wide one from them to few others, and a 1-wide one to all of them before the ReLU.
 
 Stages, all seeded::
 
