@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from convnd import io
 from convnd.errors import (
-    DependencyError,
     InputFileError,
     NumericalError,
     OutputExistsError,
@@ -27,7 +26,7 @@ from convnd.errors import (
 )
 from convnd.grid import Grid
 from convnd.io import clip as clips
-from convnd.io import video, video_write
+from convnd.io import video
 
 TIMES = [0, 1001, 2002, 5005, 6006, 9009]  # of 30000 a second, with frames left out
 
@@ -400,26 +399,3 @@ def test_a_clip_as_one_grid(tmp_path: Path) -> None:
     assert io.read(tmp_path / "b.mp4").shape == (6, 48, 64)
     with pytest.raises(InputFileError, match="expected at most 10,000 pixels"):
         io.read(tmp_path / "a.mp4", max_pixels=10000)
-
-
-def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = make(tmp_path / "a.mp4", [0, 1001])
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
-    with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[video\]"'):
-        io.open_clip(path)
-    with pytest.raises(DependencyError, match="video: expected the package av"):
-        video_write.pyav()
-
-
-def test_a_header_that_asks_for_all_memory_is_the_files_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Found by `benchmarks/fuzz.py`: it counted as too little memory, exit code 4."""
-    (tmp_path / "a.mp4").write_bytes(b"0000ftyp")
-
-    def greedy(*_: object, **__: object) -> None:
-        raise av.error.MemoryError(12, "Cannot allocate memory")
-
-    monkeypatch.setattr(av, "open", greedy)
-    with pytest.raises(InputFileError, match="asks for more than there is"):
-        io.open_clip(tmp_path / "a.mp4")

@@ -1,4 +1,4 @@
-"""Clips in files: MP4, MOV, Matroska, WebM, AVI and animated GIF, decoded with PyAV.
+"""Clips in files: MP4, MOV, Matroska, WebM, AVI and animated GIF, decoded in a child.
 
 Times are the file's own, exactly. The display matrix is applied, so that frames stand upright.
 What 8-bit results cannot hold is refused: HDR (PQ, HLG, deep BT.2020) and transparency.
@@ -7,27 +7,21 @@ What 8-bit results cannot hold is refused: HDR (PQ, HLG, deep BT.2020) and trans
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.atomic import reason
+from convnd.io.child import conversation
 from convnd.io.clip import CLIP_SUFFIXES, ClipFrame, ClipInfo, ColorTags
 from convnd.io.formats import Format, check_file, check_positions, decoding
 from convnd.io.record import parse
-from convnd.io.signal import optional
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
     from convnd.grid import Grid
 
-__all__ = ["EXACT", "FORMATS", "MAX_FRAME", "MAX_PIXELS", "VideoClip", "matrix_code", "pyav"]
+__all__ = ["FORMATS", "MAX_FRAME", "MAX_PIXELS", "VideoClip"]
 
 MAX_FRAME = 2**25
 """Largest number of pixels of a frame: 8K."""
@@ -35,90 +29,31 @@ MAX_FRAME = 2**25
 MAX_PIXELS = 2**28
 """Largest number of pixels of a whole clip that is read into one grid: 3 GiB as float32."""
 
-_PQ, _HLG, _BT2020 = 16, 18, 9
-_UNSAID = 2
-_CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,12})?)", re.ASCII)
-EXACT = 2 | 0x2000 | 0x40000
-"""Bilinear, chroma for every pixel, accurate rounding: without these flags the scaler's shortcuts
-darken every picture by more than one code each way."""
-_MPEG, _JPEG = 1, 2  # limited and full range
-# Codes of ISO/IEC 23091-4 to those of the scaler.
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-
-
-def pyav() -> Any:
-    """The package that decodes and encodes, made to keep its remarks to itself.
-
-    Raises:
-        DependencyError: it is not installed.
-    """
-    av = optional("av", "video", extra="video")
-    av.logging.set_level(None)
-    return av
-
-
-def matrix_code(tags: ColorTags, height: int) -> int:
-    """The scaler's code of a clip's matrix; where it is not said, what players take.
-
-    >>> matrix_code(ColorTags(matrix=6), 1080), matrix_code(ColorTags(), 1080)
-    (5, 1)
-    """
-    return _MATRICES.get(tags.matrix, 1 if height >= 720 else 5)
-
 
 class VideoClip:
-    """A clip in a file, see `convnd.io.clip.Clip`.
+    """A clip in a file, see `convnd.io.clip.Clip`; each reading of it has a child of its own.
 
     Args:
         path: an existing file.
+        patience: seconds that the child may give no frame; None for `convnd.io.child.PATIENCE`.
+        command: of the child; None for `convnd.io.child.COMMAND`.
 
     Raises:
         InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
-            with transparency.
+            with transparency; or the decoder hangs, dies, or wants more memory than it is given.
         DependencyError: PyAV is missing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, patience: float | None = None, command: Sequence[str] | None = None
+    ) -> None:
         check_file(path)
-        self._av = pyav()
         self._path = path
+        self._how: dict[str, Any] = {"patience": patience, "command": command}
         self.damage = ""
-        with self._open() as (container, stream):
-            self._check_stream(stream)
-            self.info = ClipInfo(path=path, size=(1, 1), time_base=Fraction(stream.time_base))
-            first = next(self._decoded(container, stream, None), None)
-            if first is None:
-                raise InputFileError(
-                    f"read {path}: expected at least one frame, got "
-                    f"{self.damage or 'none'}; save it again"
-                )
-            _, pixels, turned, range_ = first
-            aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-            context = stream.codec_context
-            others = {each.type for each in container.streams} - {"video", "audio", "data"}
-            remarks = [f"left out of the result: {kind} streams" for kind in sorted(others)]
-            if container.streams.video[0] is not stream or len(container.streams.video) > 1:
-                remarks.append("several video streams: the first is taken")
-            self.info = ClipInfo(
-                path=path,
-                size=(pixels.shape[0], pixels.shape[1]),
-                time_base=Fraction(stream.time_base),
-                start=stream.start_time or 0,
-                rate=stream.average_rate or stream.guessed_rate,
-                frames=stream.frames or None,
-                aspect=1 / aspect if turned % 2 else aspect,
-                colors=ColorTags(
-                    full_range={_MPEG: False, _JPEG: True}.get(range_),
-                    primaries=int(context.color_primaries),
-                    transfer=int(context.color_trc),
-                    matrix=int(context.colorspace),
-                ),
-                audio=tuple(
-                    each.codec_context.codec.canonical_name for each in container.streams.audio
-                ),
-                remarks=tuple(remarks),
-            )
-        self.damage = ""
+        self.info = ClipInfo(path=path, size=(1, 1), time_base=Fraction(1))
+        with self._asking(what="describe") as told:
+            self.info = _info(path, next(told)[0])
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
@@ -127,18 +62,16 @@ class VideoClip:
         import torch
 
         self.damage = ""
-        with self._open() as (container, stream):
-            base = self.info.time_base
-            first = stream.start_time or 0
-            if start > 0:
-                container.seek(first + int(start / base), stream=stream, backward=True)
-            taken = 0
-            whole = start <= 0 and end is None
-            for pts, pixels, _, _ in self._decoded(container, stream, end, whole=whole):
-                after = (pts - first) * base
-                if after < start:
+        asked = {"start": str(start), "end": None if end is None else str(end)}
+        taken = 0
+        with self._asking(what="frames", **asked) as told:
+            for each, pixels in told:
+                if each["kind"] == "end":
+                    self.damage = str(each["damage"])
+                if pixels is None:
                     continue
                 if pixels.shape[:2] != self.info.size:
+                    after = (each["pts"] - self.info.start) * self.info.time_base
                     raise InputFileError(
                         f"read {self._path}: expected frames of {_times(self.info.size)} as the "
                         f"first, got {_times(pixels.shape)} at {float(after):.3f} s; split it there"
@@ -146,147 +79,37 @@ class VideoClip:
                 if taken % every == 0:
                     white = 255.0 if pixels.itemsize == 1 else 65535.0
                     planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
-                    yield ClipFrame(pts, planes.contiguous().div_(white))
+                    yield ClipFrame(int(each["pts"]), planes.contiguous().div_(white))
                 taken += 1
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[tuple[Any, Any]]:
+    def _asking(self, **asked: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
             decoding(self._path, "a clip"),
-            self._too_much(),
-            self._av.open(str(self._path)) as container,
+            conversation(self._path, asked, max_frame=MAX_FRAME, **self._how) as told,
         ):
-            stream = container.streams.best("video")
-            if stream is None:
-                raise InputFileError(
-                    f"read {self._path}: expected a video stream, got "
-                    f"{', '.join(each.type for each in container.streams) or 'none'}; "
-                    "give another file"
-                )
-            stream.thread_type = "AUTO"
-            yield container, stream
+            yield told
 
-    @contextlib.contextmanager
-    def _too_much(self) -> Iterator[None]:
-        """FFmpeg says that memory is out where a header asks for more than it ever gives."""
-        try:
-            yield
-        except self._av.error.MemoryError as error:
-            raise InputFileError(
-                f"read {self._path}: expected a clip that can be held in memory, got one that "
-                "asks for more than there is; it is damaged, or save it smaller"
-            ) from error
 
-    def _check_stream(self, stream: Any) -> None:
-        context = stream.codec_context
-        check_positions(self._path, (context.height, context.width), MAX_FRAME)
-        depth = max((each.bits for each in context.format.components), default=8)
-        if int(context.color_trc) in (_PQ, _HLG) or (
-            depth > 8 and int(context.color_primaries) == _BT2020
-        ):
-            name = {_PQ: "HDR (PQ)", _HLG: "HDR (HLG)"}.get(int(context.color_trc), "BT.2020")
-            raise InputFileError(
-                f"read {self._path}: expected a clip in standard dynamic range, got {name} of "
-                f"{depth} bits; convert it to BT.709 first"
-            )
-        if stream.metadata.get("alpha_mode") == "1":
-            raise self._transparent()
-
-    def _decoded(
-        self, container: Any, stream: Any, end: Fraction | None, *, whole: bool = False
-    ) -> Iterator[tuple[int, NDArray[Any], int, int]]:
-        """Time, upright pixels, quarter turns and range of each good frame before ``end``.
-
-        ``whole`` compares what came with what the file says it has.
-        """
-        import numpy as np
-
-        lost, count = 0, 0
-        first = stream.start_time or 0
-        before: int | None = None
-        length = 0
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._av.error.FFmpegError as error:
-                self.damage = f"the file ends early ('{reason(error)}')"
-                break
-            if packet is None:
-                break
-            if packet.is_corrupt:
-                lost += 1
-                continue
-            try:
-                found = packet.decode()
-            except self._av.error.FFmpegError:
-                lost += 1
-                continue
-            for frame in found:
-                if (
-                    frame.is_corrupt
-                    or frame.pts is None
-                    or (before is not None and frame.pts <= before)
-                ):
-                    lost += 1
-                    continue
-                if end is not None and (frame.pts - first) * stream.time_base >= end:
-                    return
-                before, length = frame.pts, frame.duration or 0
-                count += 1
-                turns = self._quarter_turns(frame)
-                pixels = np.ascontiguousarray(np.rot90(self._pixels(frame), turns))
-                yield frame.pts, pixels, turns, int(frame.color_range)
-        if lost:
-            self.damage = f"{lost} damaged frames were left out"
-        elif whole and not self.damage and before is not None:
-            missing = stream.frames - count
-            told = _told_end(container, stream)
-            shown = (before + length - first) * stream.time_base
-            if missing > 0 and not first:
-                self.damage = f"{missing} of {stream.frames} frames are missing"
-            elif told is not None and shown + Fraction(3, 2) / (stream.average_rate or 25) < told:
-                self.damage = f"the file ends at {float(shown):.2f} s of {float(told):.2f} s"
-
-    def _pixels(self, frame: Any) -> NDArray[Any]:
-        check_positions(self._path, (frame.height, frame.width), MAX_FRAME)
-        parts = frame.format.components
-        deep = max(each.bits for each in parts) > 8
-        # The scaler would convert between transfer curves and primaries, too, if it knew them.
-        tags = ColorTags(matrix=int(frame.colorspace))
-        frame.color_primaries, frame.color_trc = _UNSAID, _UNSAID
-        options: dict[str, Any] = {"dst_color_range": _JPEG, "interpolation": EXACT}
-        if not frame.format.is_rgb:
-            options |= {
-                "src_colorspace": matrix_code(tags, frame.height),
-                "src_color_range": int(frame.color_range) or _MPEG,
-            }
-        alpha = frame.format.name == "pal8" or any(each.is_alpha for each in parts)
-        if alpha:
-            pixels = frame.reformat(format="rgba64le" if deep else "rgba", **options).to_ndarray()
-            if pixels[..., 3].min() < (65535 if deep else 255):
-                raise self._transparent()
-            kept: NDArray[Any] = pixels[..., :3]
-            return kept
-        found: NDArray[Any] = frame.reformat(
-            format="rgb48le" if deep else "rgb24", **options
-        ).to_ndarray()
-        return found
-
-    def _quarter_turns(self, frame: Any) -> int:
-        turned = int(frame.rotation)
-        if turned % 90:
-            raise InputFileError(
-                f"read {self._path}: expected frames turned by a multiple of 90 degrees, got "
-                f"{turned}; turn it upright first"
-            )
-        return turned // 90 % 4
-
-    def _transparent(self) -> InputFileError:
-        return InputFileError(
-            f"read {self._path}: expected opaque frames, got transparency; put it on a background "
-            "first"
-        )
+def _info(path: Path, told: Mapping[str, Any]) -> ClipInfo:
+    height, width = told["size"]
+    return ClipInfo(
+        path=path,
+        size=(height, width),
+        time_base=Fraction(told["time_base"]),
+        start=told["start"],
+        rate=None if told["rate"] is None else Fraction(told["rate"]),
+        frames=told["frames"],
+        aspect=Fraction(told["aspect"]),
+        colors=ColorTags(
+            full_range=told["full_range"],
+            primaries=told["primaries"],
+            transfer=told["transfer"],
+            matrix=told["matrix"],
+        ),
+        audio=tuple(told["audio"]),
+        remarks=tuple(told["remarks"]),
+    )
 
 
 def read_clip(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -333,28 +156,13 @@ def _write_clip(path: Path, grid: Grid, *, record: Mapping[str, str], quality: i
     encode(path, info, frames, crf=crf, record=record)
 
 
-def _told_end(container: Any, stream: Any) -> Fraction | None:
-    """Seconds of pictures that the file says it has."""
-    if stream.duration:
-        return Fraction(stream.duration * stream.time_base)
-    # No exponents: a fraction of 1e99999999 would be worked out.
-    told = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
-    if told is not None:
-        hours, minutes, seconds = (Fraction(part) for part in told.groups())
-        return hours * 3600 + minutes * 60 + seconds
-    if container.duration and len(container.streams) == 1:
-        return Fraction(container.duration, 1_000_000)
-    return None
-
-
 def _times(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
 def _clip_record(path: Path) -> dict[str, str]:
-    with pyav().open(str(path)) as container:
-        told = {key.lower(): value for key, value in container.metadata.items()}
-    return parse(told.get("comment", ""))
+    with conversation(path, {"what": "comment"}, max_frame=MAX_FRAME) as told:
+        return parse(str(next(told)[0]["text"]))
 
 
 FORMATS = (

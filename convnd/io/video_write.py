@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import NumericalError, OutputFileError, UsageError
 from convnd.io.atomic import atomic_path, check_target, reason
 from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
+from convnd.io.decoder import EXACT, matrix_code, pyav
 from convnd.io.record import check_beside, drop_beside, write_beside
-from convnd.io.video import EXACT, matrix_code, pyav
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,178 @@
+"""A decoder in a process of its own: what hangs, crashes or is greedy there ends in one line here.
+
+Frames come through a pipe, one by one: the child is at most about one frame ahead. Messages are
+JSON with their length before them; pixels follow as they are. Nothing of what comes is believed:
+a child that has been taken over by a file can send what it likes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import signal
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import DependencyError, InputFileError, ResourceError
+from convnd.io.atomic import reason
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["COMMAND", "PATIENCE", "conversation"]
+
+PATIENCE = 60.0
+"""Seconds that a child may show no sign of life while somebody waits for it."""
+
+COMMAND = (
+    sys.executable,
+    "-I",  # nothing of the folder that people happen to be in is imported
+    "-c",
+    "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.decoder import main; main()",
+)
+"""The child, whose arguments are where this process finds its packages."""
+
+_LONGEST = 2**20
+_SLICE = 0.5
+_ERRORS = {each.__name__: each for each in (InputFileError, ResourceError, DependencyError)}
+
+
+@contextlib.contextmanager
+def conversation(
+    path: Path,
+    asked: Mapping[str, Any],
+    *,
+    max_frame: int,
+    patience: float | None = None,
+    command: Sequence[str] | None = None,
+) -> Iterator[Iterator[tuple[dict[str, Any], NDArray[Any] | None]]]:
+    """What a child answers to a request; it is gone when the block ends.
+
+    Args:
+        path: the clip.
+        asked: the request, see `convnd.io.decoder.main`.
+        max_frame: largest number of pixels of a frame.
+        patience: seconds; None for `PATIENCE`.
+        command: of the child; None for `COMMAND`.
+
+    Yields:
+        Its messages, those of frames with their pixels ``(H, W, 3)``.
+
+    Raises:
+        InputFileError: the child refused the file, hung, died, or talked nonsense.
+        ResourceError: it says that memory is out.
+        DependencyError: PyAV is missing.
+    """
+    patience = PATIENCE if patience is None else patience
+    whole = {**asked, "path": str(path), "max_frame": max_frame, "patience": max(1, int(patience))}
+    where = [each for each in sys.path if each]
+    try:
+        child = subprocess.Popen(
+            [*(COMMAND if command is None else command), *where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            process_group=0,  # Ctrl-C is ours to understand
+        )
+    except OSError as error:
+        raise ResourceError(
+            f"read {path}: expected to start a process that decodes it, got '{reason(error)}'; "
+            "close other programs"
+        ) from error
+    try:
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died at once, as will be seen
+            child.stdin.write(json.dumps(whole).encode() + b"\n")
+            child.stdin.flush()
+        yield _messages(child, path, max_frame, patience)
+    finally:
+        child.kill()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        child.wait()
+
+
+def _messages(
+    child: subprocess.Popen[bytes], path: Path, max_frame: int, patience: float
+) -> Iterator[tuple[dict[str, Any], NDArray[Any] | None]]:
+    import numpy as np
+
+    while True:
+        (length,) = struct.unpack(">I", _take(child, path, bytearray(4), patience))
+        if length > _LONGEST:
+            raise _nonsense(path)
+        try:
+            told = json.loads(bytes(_take(child, path, bytearray(length), patience)))
+            kind = told["kind"]
+            if kind == "error":
+                raise _ERRORS[told["name"]](str(told["text"]))
+            if kind != "frame":
+                yield told, None
+                if kind != "alive":
+                    return
+                continue
+            height, width = (int(each) for each in told["size"])
+            if min(height, width) < 1 or height * width > max_frame:
+                raise _nonsense(path)
+            pixels = np.empty((height, width, 3), np.uint16 if told["deep"] else np.uint8)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, InputFileError):
+                raise
+            raise _nonsense(path) from error
+        _take(child, path, memoryview(pixels.data).cast("B"), patience)
+        yield told, pixels
+
+
+def _take(
+    child: subprocess.Popen[bytes], path: Path, into: bytearray | memoryview, patience: float
+) -> bytearray | memoryview:
+    """Fill ``into``; time counts only while it is waited for, and not while a job is suspended."""
+    pipe: Any = child.stdout
+    view, filled, waited = memoryview(into), 0, 0.0
+    poll = select.poll() if hasattr(select, "poll") else None  # Windows waits without an end
+    if poll is not None:
+        poll.register(pipe, select.POLLIN)
+    while filled < len(view):
+        if poll is not None and not poll.poll(1000 * _SLICE):
+            waited += _SLICE
+            if waited >= patience:
+                raise InputFileError(
+                    f"read {path}: expected a frame within {patience:g} s, got none; the file is "
+                    "damaged, or its codec is too slow for this machine"
+                )
+            continue
+        count = pipe.readinto(view[filled:])
+        if not count:
+            raise _died(child, path)
+        filled += count
+        waited = 0.0
+    return into
+
+
+def _died(child: subprocess.Popen[bytes], path: Path) -> InputFileError:
+    code = child.wait()
+    if code < 0:
+        names = {each.value: each.name for each in signal.Signals}
+        name = names.get(-code, str(-code))
+        got = "one that computes without an end" if name == "SIGXCPU" else f"its end by {name}"
+    else:
+        got = f"one that ended with code {code}"
+    return InputFileError(
+        f"read {path}: expected a decoder that survives the file, got {got}; the file is damaged, "
+        "or save it smaller"
+    )
+
+
+def _nonsense(path: Path) -> InputFileError:
+    return InputFileError(
+        f"read {path}: expected a decoder that keeps to its protocol, got other bytes; the file is "
+        "damaged"
+    )

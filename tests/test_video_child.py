@@ -1,0 +1,125 @@
+"""A decoder that hangs, dies or is greedy ends in one line, and leaves no process behind.
+
+It really does: the child is started with a program that does so before, or while, it decodes.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from convnd.errors import DependencyError, InputFileError
+from convnd.io import decoder
+from convnd.io.video import VideoClip
+
+START = "import sys, time; sys.path[:] = sys.argv[1:]; from convnd.io import decoder as d\n"
+AFTER_ONE = """
+true = d.Decoder.frames
+def frames(*given):
+    yield next(true(*given))
+    {}
+d.Decoder.frames = frames
+"""
+
+
+def child(bad: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-c", f"{START}{bad}\nd.main()")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for at in range(5):
+            pixels = np.random.default_rng(at).integers(0, 255, (240, 320, 3), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode(None))
+    return tmp_path / "a.mp4"
+
+
+CASES = {
+    "time.sleep(99)": "expected a frame within 1 s",
+    "while True: pass": "expected a frame within 1 s",
+    "import ctypes; ctypes.string_at(0)": "its end by SIGSEGV",
+    "import os; os.abort()": "its end by SIGABRT",
+    "import os; os._exit(0)": "ended with code 0",
+    "x = [bytearray(2**26) for _ in iter(int, 1)]": "asks for more than there is",
+    "given[0]._path.with_name('leak').write_bytes(b'x')": "ended with code 1",  # nor may it write
+    "sys.stdout.buffer.write(b'x' * 99); sys.stdout.buffer.flush()": "keeps to its protocol",
+    "d._say(sys.stdout.buffer, 'frame', pts=0, size=[9**9, 9], deep=0)": "keeps to its protocol",
+}
+
+
+@pytest.mark.parametrize("bad", CASES)
+def test_a_decoder_gone_wrong_is_one_line(path: Path, bad: str) -> None:
+    clip = VideoClip(path, patience=1, command=child(AFTER_ONE.format(bad)))
+    frames = clip.frames()
+    next(frames)
+    with pytest.raises(InputFileError, match=CASES[bad]) as refused:
+        list(frames)
+    assert str(refused.value).isprintable()
+    assert not psutil.Process().children()
+
+
+def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None:
+    bad = "d._THREADS = 0\ndef describe(self):\n  while True: pass\nd.Decoder.describe = describe"
+    with pytest.raises(InputFileError, match="computes without an end"):
+        VideoClip(path, patience=30, command=child(bad))
+
+
+def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:
+    alone = [pixels for _, pixels in decoder.Decoder(path, 2**25).frames(decoder.Fraction(0), None)]
+    frames = VideoClip(path).frames()
+    for frame, pixels in zip(frames, alone, strict=True):
+        assert pixels is not None
+        assert torch.equal((frame.values[0] * 255).round().byte(),
+                           torch.from_numpy(pixels).permute(2, 0, 1))  # fmt: skip
+
+
+def test_one_who_stops_early_leaves_no_child(path: Path) -> None:
+    frames = VideoClip(path).frames()
+    next(frames)
+    assert len(psutil.Process().children()) == 1
+    frames.close()
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_parent_that_is_killed_leaves_no_child(path: Path, number: signal.Signals) -> None:
+    busy = child("def describe(self):\n  while True: pass\nd.Decoder.describe = describe")
+    code = (f"from pathlib import Path; from convnd.io.video import VideoClip\n"
+            f"VideoClip(Path({str(path)!r}), command={busy!r})")  # fmt: skip
+    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    found: list[psutil.Process] = []
+    while not found and time.monotonic() < deadline:
+        found = psutil.Process(parent.pid).children()
+        time.sleep(0.05)
+    while found[0].cpu_times().user < 0.4:  # it is at its endless loop, or nearly
+        time.sleep(0.05)
+    parent.send_signal(number)
+    parent.wait(20)
+    _, alive = psutil.wait_procs(found, timeout=10)
+    assert not alive
+
+
+def test_without_the_package(path: Path) -> None:
+    with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[video\]"'):
+        VideoClip(path, command=child("sys.modules['av'] = None"))
+
+
+def test_a_header_that_asks_for_all_memory_is_the_files_fault(path: Path) -> None:
+    """Found by `benchmarks/fuzz.py`: it counted as too little memory, exit code 4."""
+    bad = "import av\ndef greedy(*_, **__): raise av.error.MemoryError(12, 'no')\nav.open = greedy"
+    with pytest.raises(InputFileError, match="asks for more than there is"):
+        VideoClip(path, command=child(bad))
