@@ -17,10 +17,11 @@ _LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 class FixedConv:
     """Convolution with odd taps and zero padding that keeps the extent, called many times.
 
-    On a CPU oneDNN reads weights in blocks and in an order of its own, which depends on the size of
-    the input; torch brings them into it at each call, which for many channels and few positions
-    takes as long as the convolution. Here that is done once for each run of inputs of one size, and
-    ReLU becomes part of the convolution. The values are those of `convnd.nn.conv_nd`.
+    On a CPU, in bfloat16, oneDNN reads weights in blocks and in an order of its own, which depends
+    on the size of the input; torch brings them into it at each call, which for many channels and
+    few positions takes as long as the convolution. Here that is done once for each run of inputs of
+    one size, and ReLU becomes part of the convolution. The values are those of
+    `convnd.nn.conv_nd`.
 
     Args:
         weight: ``(O, C, *K)``, odd taps; must not be changed afterwards.
@@ -43,7 +44,7 @@ class FixedConv:
             x: the input.
             relu: end with ``max(0, y)``.
         """
-        if not self._packable or x.dtype != self.weight.dtype or not x.numel():
+        if not self._packable or x.dtype != self.weight.dtype or not x.numel() or not _fits(x):
             y: Tensor = conv_nd(x, self.weight, self.bias, padding=self._padding)
             return y.relu_() if relu else y
         flat = x.ndim == 3
@@ -62,15 +63,20 @@ class FixedConv:
 
     @property
     def _packable(self) -> bool:
-        weight = self.weight
+        # Float32 stays with torch, whose choice of kernels its users can compare with.
         return (
-            weight.device.type == "cpu"
-            and weight.dtype in (torch.float32, torch.bfloat16)
-            and _packer(max(2, weight.ndim - 2)) is not None
+            self.weight.device.type == "cpu"
+            and self.weight.dtype == torch.bfloat16
+            and _packer(max(2, self.weight.ndim - 2)) is not None
             and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
             and torch._C._get_mkldnn_enabled()
-            and (weight.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+            and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
+
+
+def _fits(x: Tensor) -> bool:
+    """Whether channels are innermost; rows of one axis are cheap to bring into that order."""
+    return x.ndim == 3 or x.is_contiguous(memory_format=_LAYOUTS[x.ndim - 2])
 
 
 def _packer(ndim: int) -> Any:
