@@ -126,7 +126,8 @@ def transfers(group: Group, folder: Path) -> None:
             optimizer=optimizer, smoothness=0.1, style_layers=("relu1_1", "relu3_1"),
             content_layers=("relu3_1",),
         )  # fmt: skip
-        generator = torch.Generator().manual_seed(1)
+        # Numbers for which no ReLU lies so near its kink that rounding decides.
+        generator = torch.Generator().manual_seed(2)
         content, style = torch.rand(2, 1, 1, *size, generator=generator)
         transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
         name = f"{len(size)}-{optimizer}"
@@ -143,7 +144,8 @@ def transfers(group: Group, folder: Path) -> None:
             assert several.size == values.shape[2:]
         assert len(alone["losses"]) == len(together)
         # In float32 the second step of L-BFGS overshoots to where the loss knows five digits.
-        assert abs(together[-1].loss / float(alone["losses"][-1]) - 1) < 1e-5, name
+        change = together[-1].loss / float(alone["losses"][-1]) - 1
+        assert abs(change) < 1e-5, (name, change)
         end = alone[f"values{number}"]
         # The same processes go on bit by bit; another number of them to the same result.
         for count in (group.size, group.size - 1, 1):

@@ -184,7 +184,9 @@ def test_interrupted_work_goes_on_to_the_same_clip(tmp_path: Path) -> None:
 def test_command(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "film.mp4")
     code, out, err = run("stylize-video", "film.mp4", "cells", "--report", "r.html", *FAST)
-    assert (code, err) == (0, "")
+    assert code == 0
+    # A first step on so small a picture may be too long, which is told and put right.
+    assert all("taken back" in line for line in err.splitlines())
     assert out.startswith("film_stylized.mp4  64x48, 4 frames, E_warp ")
     assert "s per frame" in out
     before, after = (list(io.open_clip(n).frames()) for n in ("film.mp4", "film_stylized.mp4"))
