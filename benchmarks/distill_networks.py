@@ -12,22 +12,13 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-# Widths of the convolutions of each block, up to conv5_1.
-TEACHER = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,))
-STUDENT = ((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,))
-# A convolution of low rank: 1-wide to the first number of channels, unless it reads so many anyway,
-# 3-wide from there to the second, 1-wide from there to all.
-RANKS = {
-    "conv1_2": (32, 16),
-    "conv2_1": (48, 40),
-    "conv2_2": (48, 48),
-    "conv3_1": (48, 80),
-    **dict.fromkeys(("conv3_2", "conv3_3", "conv3_4"), (96, 64)),
-    "conv4_1": (96, 144),
-    **dict.fromkeys(("conv4_2", "conv4_3", "conv4_4"), (160, 144)),
-    "conv5_1": (192, 224),
-}
-TAPS = ("relu1_1", "relu2_1")  # the layers asked for that are narrower than the teacher's
+from convnd.backbones import BACKBONES, VGG19
+
+# The student is what the package loads under that name.
+_COMPACT = BACKBONES["compact"].plan
+TEACHER, STUDENT = VGG19.until(["relu5_1"]).widths, _COMPACT.widths
+RANKS = _COMPACT.ranks
+TAPS = tuple(_COMPACT.taps)  # the layers asked for that are narrower than the teacher's
 CONTENT = "relu4_2"
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 LAYERS = (*STYLE[:-1], CONTENT, STYLE[-1])
