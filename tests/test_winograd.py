@@ -92,7 +92,9 @@ def test_frozen_layers_give_torchs_gradient(
     seed = torch.randn(plain.shape, generator=generator).double()
     (wanted,) = torch.autograd.grad(plain, x, seed)
     for by_pool in (False, True):
-        h = frozen_conv(x, FrozenWeights(weight, bias), relu=True, keep=keep, gate=not by_pool)
+        h, _ = frozen_conv(
+            x, FrozenWeights(weight, bias), relu=True, keep=keep, gate=not by_pool, own=True
+        )
         y = frozen_max_pool(h, [2] * ndim, rectified=by_pool)
         torch.testing.assert_close(y, plain)
         (found,) = torch.autograd.grad(y, x, seed)
@@ -146,11 +148,42 @@ def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
     weight = torch.randn(128, 128, 3, 3, generator=generator)
     x = torch.randn(1, 128, 16, 16, generator=generator).requires_grad_()
     h = x * 1
-    total = sum(frozen_conv(h, FrozenWeights(weight), fast=True).sum() for _ in range(2))
+    total = sum(frozen_conv(h, FrozenWeights(weight), fast=True)[0].sum() for _ in range(2))
     with torch.profiler.profile() as profile:
         torch.autograd.grad(total, x)
     adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]
     assert adds == ["aten::add_"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layers", [["relu1_1", "relu1_2"], ["conv1_1", "relu1_1", "pool1"]])
+def test_gradients_of_features_are_left_as_they_were(
+    layers: list[str], dtype: torch.dtype, generator: torch.Generator
+) -> None:
+    """Gradients are added up in place, but in no memory that is somebody else's."""
+    plan = VGGPlan(widths=((16, 16), (16,)), ranks={"conv1_2": (8, 8)})
+    net = Precision(dtype, channels_last=True).apply(VGG(plan, generator=generator))
+    x = torch.rand(1, 3, 8, 8, generator=generator).requires_grad_()
+    features = net(x, layers)
+    seeds = [
+        torch.randn(each.shape, generator=generator).to(dtype).to(memory_format=layout)
+        for each, layout in zip(
+            features.values(), [torch.contiguous_format, torch.channels_last] * 2, strict=False
+        )
+    ]
+    given = [seed.clone() for seed in seeds]
+    made = [
+        torch.autograd.grad(list(features.values()), x, seeds, retain_graph=True)[0]
+        for _ in range(2)
+    ]
+    assert torch.equal(*made)
+    assert all(map(torch.equal, seeds, given))
+    parts = [
+        torch.autograd.grad(each, x, seed, retain_graph=True)[0]
+        for each, seed in zip(features.values(), seeds, strict=True)
+    ]
+    near = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(made[0], torch.stack(parts).sum(0), **near)
 
 
 def test_weights_that_are_trained_get_gradients(generator: torch.Generator) -> None:

@@ -90,8 +90,12 @@ def frozen_conv(
     keep: bool = False,
     gate: bool = True,
     fast: bool = False,
-) -> Tensor:
+    own: bool = False,
+) -> tuple[Tensor, Tensor]:
     """Convolution with odd taps and zero padding that keeps the extent, then ReLU if asked for.
+
+    The result comes twice, for what follows in the network and for who asked for the features, so
+    that their two gradients are added up and gated here, in the memory of the first.
 
     Args:
         x: ``(B, C, *S)``.
@@ -100,12 +104,14 @@ def frozen_conv(
         keep: the result is kept by somebody else anyway, so nothing is gained by keeping signs.
         gate: whether the gradient is stopped where ReLU gave 0; False where what follows does.
         fast: float32 on a CPU may use `convnd.nn.winograd_conv_nd` where it pays.
+        own: nothing but one `frozen_conv` or `frozen_max_pool` reads the first result, so that its
+            gradient is nobody else's and may be written to.
 
     Returns:
-        ``(B, O, *S)``, differentiable once with respect to ``x``.
+        ``(B, O, *S)`` twice, differentiable once with respect to ``x``.
 
     >>> x = torch.tensor([[[1.0, -2.0, 3.0]]], requires_grad=True)
-    >>> frozen_conv(x, FrozenWeights(torch.ones(1, 1, 3)), relu=True)
+    >>> frozen_conv(x, FrozenWeights(torch.ones(1, 1, 3)), relu=True)[0]
     tensor([[[0., 2., 1.]]], grad_fn=<_ConvBackward>)
     """
     # An axis of one sample and one tap is no axis.
@@ -113,10 +119,11 @@ def frozen_conv(
     single = [axis for axis, pair in enumerate(sizes) if pair == (1, 1)][: x.ndim - 3]
     x = x.squeeze([axis + 2 for axis in single])
     weights = weights.without(tuple(single)) if single else weights
-    result: Tensor = _Conv.apply(x, weights, relu, keep, gate, fast)  # type: ignore[no-untyped-call]
+    both = _Conv.apply(x, weights, relu, keep, gate, fast, own)  # type: ignore[no-untyped-call]
     for axis in single:
-        result = result.unsqueeze(axis + 2)
-    return result
+        both = tuple(each.unsqueeze(axis + 2) for each in both)
+    first, second = both
+    return first, second
 
 
 def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, rectified: bool = False) -> Tensor:
@@ -150,30 +157,38 @@ class _Conv(torch.autograd.Function):
         keep: bool,
         gate: bool,
         fast: bool,
-    ) -> Tensor:
+        own: bool,
+    ) -> tuple[Tensor, Tensor]:
         fast = fast and _pays(x, weights.weight)
-        ctx.fast, ctx.dtype, ctx.weights = fast, x.dtype, weights
+        ctx.fast, ctx.dtype, ctx.weights, ctx.own = fast, x.dtype, weights, own
+        ctx.set_materialize_grads(False)
         if fast:
             y = winograd_conv_nd(x, weights.weight, weights.bias, relu=relu)
         else:
             y = weights.forward(x, relu=relu)
         if ctx.needs_input_grad[0] and relu and gate:
             ctx.save_for_backward(y if keep else _signs(y))
-        return y
+        return y, y.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, inner: Tensor | None, outer: Tensor | None) -> tuple[Any, ...]:
         gate = ctx.saved_tensors[0] if ctx.saved_tensors else None
-        if gate is not None and gate.dtype != torch.bool:
-            gradient, gate = torch.ops.aten.threshold_backward(gradient, gate, 0), None
+        own = ctx.own and inner is not None
+        gradient = outer if inner is None else inner
+        if gradient is None:
+            return (None,) * 7
+        if inner is not None and outer is not None:
+            gradient = inner.add_(outer) if own else inner + outer
+        if gate is not None and not (ctx.fast and gate.dtype == torch.bool):
+            # In the layout of the features, whatever that of a gradient from outside is.
+            into = gradient if own else torch.empty_like(gate, dtype=gradient.dtype)
+            gradient, gate = _gated(gradient, gate, into), None
         if ctx.fast:
             back = winograd_conv_nd(gradient, ctx.weights.taps, adjoint=True, gate=gate)
         else:
-            if gate is not None:
-                gradient = _gated(gradient, gate)
             back = ctx.weights.backward(gradient).to(ctx.dtype)
-        return back, None, None, None, None, None
+        return back, None, None, None, None, None, None
 
 
 def _signs(y: Tensor) -> Tensor:
@@ -181,9 +196,13 @@ def _signs(y: Tensor) -> Tensor:
     return y.to(torch.bool)
 
 
-def _gated(gradient: Tensor, signs: Tensor) -> Tensor:
-    """The gradient where there is a sign; products with truth values are slow, of one kind not."""
-    return gradient * signs.view(torch.int8).to(gradient.dtype)
+def _gated(gradient: Tensor, kept: Tensor, into: Tensor) -> Tensor:
+    """The gradient where what was kept, values or signs, is not 0."""
+    if kept.dtype == torch.bool:
+        # Products with truth values are slow, of one kind not.
+        return torch.mul(gradient, kept.view(torch.int8).to(gradient.dtype), out=into)
+    torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=into)
+    return into
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -216,7 +235,7 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         places, *gate = ctx.saved_tensors
         if gate:
-            gradient = _gated(gradient, gate[0])
+            gradient = _gated(gradient, gate[0], torch.empty_like(gate[0], dtype=gradient.dtype))
         _, backward = _POOLS[len(ctx.kernel)]
         # Of the input only shape and layout are looked at: memory that nobody writes to is free.
         layout = _LAYOUTS[len(ctx.kernel)]

@@ -131,8 +131,8 @@ class VGG(Backbone):
             several = (self.projections, self.convolutions, self.expansions)
             *before, last = [each[name] for each in several if name in each]
             for part in before:
-                h = part(h, constant, fast=self.fast, dtype=self.dtype)
-            h = last(
+                h, _ = part(h, constant, fast=self.fast, dtype=self.dtype, own=True)
+            h, seen = last(
                 h,
                 constant,
                 relu=fused,
@@ -140,11 +140,14 @@ class VGG(Backbone):
                 gate=not by_pool,
                 fast=self.fast,
                 dtype=self.dtype,
+                own=fused and self.spatial_dims < 4 and not (pool and self.pooling != "max"),
             )
-            features[name] = h
+            features[name] = seen
             if relu:
-                h = h if fused else F.relu(h)
-                features[rectified] = self.taps[rectified](h, ()) if rectified in tapped else h
+                h, seen = (h, seen) if fused else (rest := F.relu(h), rest)
+                features[rectified] = seen
+                if rectified in tapped:
+                    features[rectified], _ = self.taps[rectified](seen, ())
             if pool:
                 h = features[behind] = self._pool(h, behind, constant, rectified=by_pool)
             for unread in [each for each in features if each not in layers]:
@@ -232,14 +235,16 @@ class _Convolution(nn.Module):
         gate: bool = True,
         fast: bool = False,
         dtype: torch.dtype | None = None,
-    ) -> Tensor:
+        own: bool = False,
+    ) -> tuple[Tensor, Tensor]:
         if self.weight.requires_grad:
             weight = self._over(constant)
             padding = [width // 2 for width in weight.shape[2:]]
             h = conv_nd(h.to(weight.dtype), weight, self.bias, padding=padding)
-            return F.relu(h) if relu else h
+            h = F.relu(h) if relu else h
+            return h, h
         weights = self._frozen(constant, dtype)
-        return frozen_conv(h, weights, relu=relu, keep=keep, gate=gate, fast=fast)
+        return frozen_conv(h, weights, relu=relu, keep=keep, gate=gate, fast=fast, own=own)
 
     def _over(self, constant: tuple[int, ...]) -> Tensor:
         weight: Tensor = self.weight
