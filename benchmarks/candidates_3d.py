@@ -10,8 +10,7 @@ the content's own that is left. ``style`` is the mean over the three planes.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from convnd import io
-from convnd.backbones import VGG, Backbone, load
+from convnd.backbones import Backbone, Planes, load
 from convnd.errors import InputFileError
 from convnd.stats import gram_matrix
 
@@ -49,36 +48,9 @@ class Pair:
     spacing: tuple[float, float, float]
 
 
-class Slices(Backbone):
-    """The compact network on the slices across each axis; an axis is part of a layer's name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = load("compact", spatial_dims=2, in_channels=1)
-        self.spatial_dims, self.in_channels = 3, 1
-        self.layers = tuple(f"{name}@{axis}" for name in self.net.layers for axis in range(3))
-        self.fields = {}
-
-    def forward(
-        self,
-        x: Tensor,
-        layers: Sequence[str],
-        *,
-        untapped: Collection[str] = (),  # noqa: ARG002 - `Backbone.tap` is None
-    ) -> dict[str, Tensor]:
-        """Features ``(1, C, n, *S_l)`` of the ``n`` slices, for one item of a batch."""
-        found = {}
-        for axis in range(3):
-            names = [name.partition("@")[0] for name in layers if name.endswith(f"@{axis}")]
-            slices = x[0].movedim(1 + axis, 0)
-            for name, features in self.net(slices, names).items():
-                found[f"{name}@{axis}"] = features.movedim(0, 1)[None]
-        return {name: found[name] for name in layers}
-
-
 def more() -> dict[str, Network]:
     """Candidates that this rank alone has; the first is what the others are held to."""
-    return {"compact, slices of three axes": Slices}
+    return {"compact, planes": lambda: Planes(load("compact", in_channels=1), spatial_dims=3)}
 
 
 def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
@@ -137,17 +109,11 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
         scales=1,
         content_weight=weight,
         precision="float32",
+        inflation="planes" if isinstance(network, Planes) else "mean",
     )
     work = StyleTransfer(options, spatial_dims=3, in_channels=1)
-    if isinstance(network, Slices):
-        names = {
-            key: tuple(f"{name}@{axis}" for name in getattr(options, key) for axis in range(3))
-            for key in ("style_layers", "content_layers")
-        }
-        work.options = dataclasses.replace(options, **names)  # type: ignore[arg-type]
     work.backbone = network
-    if isinstance(network, VGG):
-        work.precision.apply(network)
+    work.precision.apply(network)
     for progress in work.run(content, [style], spacing=pair.spacing, same_grid=True):
         result = progress.values
     made = result[0, 0].numpy() * (high - low) + low

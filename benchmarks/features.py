@@ -3,7 +3,8 @@
 Bare: the same convolutions with ReLU and max-pooling in plain torch, in our precision and
 memory layout, weights frozen, gradient to the input. Ours: `convnd.backbones.load` and the default
 style layers as a transfer asks for them, those of the style before their taps, in the same
-precision. By default both are float32 with direct convolutions, so that the overhead is not hidden
+precision. Gradients come in dense, as those of a Gram matrix do. By default both are float32 with
+direct convolutions, so that the overhead is not hidden
 by faster ones; ``--precision auto`` times what people get. All in one process in turns.
 
     python benchmarks/features.py --repeats 7 --json features.json
@@ -55,8 +56,11 @@ def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
             for weight, bias in several:
                 h = _CONV[rank](h, weight, bias, padding=weight.shape[2] // 2)
             h = F.relu(h)
-        torch.autograd.grad(h.sum(), leaf)
+        if not seeds:
+            seeds.append(torch.ones_like(h))
+        torch.autograd.grad(h, leaf, seeds[0])
 
+    seeds: list[Tensor] = []
     return run
 
 
@@ -68,9 +72,11 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     def run() -> None:
         leaf = x.clone().requires_grad_()
         features = net(precision.layout(leaf), LAYERS, untapped=STYLE_LAYERS)
-        total = torch.stack([each.sum(dtype=torch.float32) for each in features.values()]).sum()
-        torch.autograd.grad(total, leaf)
+        if not seeds:
+            seeds.update({name: torch.ones_like(each) for name, each in features.items()})
+        torch.autograd.grad(list(features.values()), leaf, [seeds[name] for name in features])
 
+    seeds: dict[str, Tensor] = {}
     return run
 
 

@@ -1,7 +1,7 @@
 """Networks whose features the losses compare, in any number of spatial axes.
 
 `load` builds one by name; `BACKBONES` is the table of names. `from_module` makes one out of any
-network.
+network, `Planes` one of more axes out of one of fewer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
 from convnd.backbones.module import ModuleBackbone, from_module
 from convnd.backbones.plan import VGG16, VGG19, VGGPlan
+from convnd.backbones.planes import Planes
 from convnd.backbones.precision import Precision, choose_device, choose_precision
 from convnd.backbones.probe import probe_field
 from convnd.backbones.vgg import VGG
@@ -30,6 +31,7 @@ __all__ = [
     "VGG19",
     "Backbone",
     "ModuleBackbone",
+    "Planes",
     "Precision",
     "Source",
     "VGGPlan",

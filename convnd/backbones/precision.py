@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from convnd.backbones.module import ModuleBackbone
+from convnd.backbones.planes import Planes
 from convnd.backbones.vgg import VGG
 from convnd.errors import ResourceError, UsageError
 
@@ -49,6 +50,9 @@ class Precision:
         Buffers keep their format, but for modules of users, whose layers expect one for both.
         The first convolution of a `VGG` has float32 at least, see `convnd.backbones.VGG.dtype`.
         """
+        if isinstance(module, Planes):
+            self.apply(module.net)
+            return module
         first = next(iter(module.convolutions.values())) if isinstance(module, VGG) else None
         exact = () if first is None else tuple(map(id, first.parameters()))
         for parameter in module.parameters():

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.nn import empty_channels_last
 from convnd.stats.base import Sums
 
 __all__ = ["GramStatistic", "gram_matrix"]
@@ -73,10 +72,16 @@ class GramStatistic:
 
 def _rows(features: Tensor) -> Tensor:
     # Positions as rows: a view when channels are innermost, and a transposed view otherwise.
-    moved = features.movedim(1, -1)  # (B, *S, C)
+    moved = features.permute(_in_memory(features))
     if moved.is_contiguous():
         return moved.flatten(1, -2)  # (B, N, C)
     return features.flatten(2).mT  # (B, N, C)
+
+
+def _in_memory(features: Tensor) -> list[int]:
+    """Axes with channels last, and positions in the order in which they lie: any will do."""
+    strides = features.stride()
+    return [0, *sorted(range(2, features.ndim), key=lambda axis: -strides[axis]), 1]
 
 
 class _Gram(torch.autograd.Function):
@@ -104,9 +109,9 @@ class _Gram(torch.autograd.Function):
         features: Tensor = ctx.saved_tensors[0]
         (gradient,) = gradients
         symmetric = (gradient + gradient.mT).to(features.dtype)
-        moved = features.movedim(1, -1)  # (B, *S, C)
+        order = _in_memory(features)
+        moved = features.permute(order)
         if moved.is_contiguous():
-            back = empty_channels_last(features, features.shape[1])
-            torch.matmul(moved.flatten(1, -2), symmetric, out=back.movedim(1, -1).flatten(1, -2))
-            return back
+            back = moved.flatten(1, -2) @ symmetric
+            return back.view(moved.shape).permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)

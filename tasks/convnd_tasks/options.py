@@ -54,7 +54,8 @@ class StyleOptions:
             style is brought to as many samples as the result.
         colors: one of `COLORS`; images only.
         pooling: "max" as trained, or "avg".
-        inflation: how the network's kernels gain axes, see `convnd.backbones.change_rank`.
+        inflation: how a network for pictures sees more axes: "planes" (`convnd.backbones.Planes`,
+            which "auto" is), or how kernels gain axes, see `convnd.backbones.change_rank`.
         size: samples along the longest axis of the result; 0 is the content's own size.
         scales: sizes to work at from coarse to fine, each twice the one before.
         steps: of all scales together.
@@ -133,8 +134,13 @@ class StyleOptions:
     )
     pooling: Annotated[str, Flag(help="max or avg.", panel=LOSS)] = "max"
     inflation: Annotated[
-        str, Flag(help="How kernels gain axes: mean, centre or acs.", panel=LOSS)
-    ] = "mean"
+        str,
+        Flag(
+            help="How a network for pictures sees more axes: planes, the default (as it is, on the "
+            "slices across every axis), or with kernels that gain axes: mean, centre, acs.",
+            panel=LOSS,
+        ),
+    ] = "auto"
     size: Annotated[
         int,
         Flag(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.backbones import BACKBONES
+from convnd.backbones import BACKBONES, INFLATIONS
 from convnd.errors import UsageError
 from convnd.losses import check_normalization
 from convnd.nn import resize_nd
@@ -33,6 +33,7 @@ from convnd.optimize import (
     refine,
     spread_steps,
 )
+from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
@@ -104,7 +105,7 @@ def check_names(options: StyleOptions) -> None:
     """Refuse names that no table holds, before anything is read or loaded.
 
     Raises:
-        UnknownNameError: no such backbone, layer, statistic, optimizer or normalization.
+        UnknownNameError: no such backbone, layer, inflation, statistic, optimizer or normalization.
         UsageError: a module of the user's is to have its pooling or rank changed.
     """
     if not is_own(options.backbone):
@@ -114,6 +115,8 @@ def check_names(options: StyleOptions) -> None:
             "--backbone: expected one of the shipped networks with --pooling and --inflation, got "
             f"{options.backbone}, which is run as it is; leave them out"
         )
+    if options.inflation not in (*INFLATIONS, "planes", "auto"):
+        raise unknown_name("inflation", options.inflation, ["auto", "planes", *INFLATIONS])
     for name in (options.statistic, *options.facts):
         STATISTICS[name]
     OPTIMIZERS[options.optimizer]
@@ -139,7 +142,9 @@ class StyleTransfer(TransferObjective):
         super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels)
         # Samples along an axis for one position in the deepest layer, where that is known.
         fields = [
-            self.backbone.fields[name] for name in options.layers if name in self.backbone.fields
+            self.backbone.fields[name]
+            for name in self.options.layers
+            if name in self.backbone.fields
         ]
         self._needed = max((max(map(int, field.stride)) for field in fields), default=1)
 

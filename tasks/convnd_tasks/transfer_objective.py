@@ -5,13 +5,21 @@ Targets are computed whole, in tiles, or by several processes; the objective doe
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from convnd.backbones import Backbone, choose_device, choose_precision, load
+from convnd.backbones import (
+    INFLATIONS,
+    Backbone,
+    Planes,
+    choose_device,
+    choose_precision,
+    load,
+)
 from convnd.losses import (
     INPUT,
     ContentLoss,
@@ -69,6 +77,8 @@ class TransferObjective:
         self.options = options
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)
+        if isinstance(self.backbone, Planes):
+            self.options = _on_planes(options, self.backbone)
         self.backbone.to(self.device)
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
@@ -83,14 +93,17 @@ class TransferObjective:
             )
             # Not every layer of others works in bfloat16.
             return network, "float32" if options.precision == "auto" else options.precision
+        planes = spatial_dims > 2 and options.inflation in ("auto", "planes")
         shipped = load(
             options.backbone,
-            spatial_dims=spatial_dims,
+            spatial_dims=2 if planes else spatial_dims,
             in_channels=in_channels,
             layers=options.layers,
             pooling=options.pooling,
-            inflation=options.inflation,
+            inflation=options.inflation if options.inflation in INFLATIONS else "mean",
         )
+        if planes:
+            return Planes(shipped, spatial_dims=spatial_dims), options.precision
         return shipped, options.precision
 
     def objective(
@@ -283,6 +296,18 @@ class TransferObjective:
             return found
 
         return features
+
+
+def _on_planes(options: StyleOptions, network: Planes) -> StyleOptions:
+    """The options with layers, and their weights, for every choice of planes."""
+    return dataclasses.replace(
+        options,
+        content_layers=network.expand(options.content_layers),
+        style_layers=network.expand(options.style_layers),
+        style_layer_weights=tuple(
+            weight for weight in options.style_layer_weights for _ in network.choices
+        ),
+    )
 
 
 def _fact_sums(name: str, style: Tensor) -> Sums:

@@ -85,8 +85,8 @@ class VideoOptions(StyleOptions):
     inflation: Annotated[
         str,
         Flag(
-            help="How kernels see time: mean (over frames), centre (not at all) or acs (some of "
-            "them lie across it: movement).",
+            help="How the network sees time: planes (slices along it, too), or kernels: mean (over "
+            "frames), centre (not at all) or acs (some of them lie across it: movement).",
             panel=BLOCK,
         ),
     ] = "mean"

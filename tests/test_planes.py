@@ -1,0 +1,124 @@
+"""A network for few axes on the planes of data of more axes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd.backbones import VGG, Planes, Precision, VGGPlan
+from convnd.errors import UnknownNameError, UsageError
+from convnd.losses import ContentLoss, Objective, StyleLoss, Term
+from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
+from convnd.stats import GramStatistic, gram_matrix
+
+PLAN = VGGPlan(widths=((6, 5), (7,)), taps={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
+ASKED = ["relu1_1", "pool1", "relu2_1"]
+
+
+def network(n: int, generator: torch.Generator, channels: int = 2) -> VGG:
+    return VGG(PLAN, spatial_dims=n, in_channels=channels, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("n", "size"), [(1, (6, 9)), (2, (5, 8, 7)), (1, (4, 5, 6)), (2, (4,) * 4)]
+)
+def test_each_plane_is_seen_alone(
+    n: int, size: tuple[int, ...], generator: torch.Generator
+) -> None:
+    net = network(n, generator)
+    planes = Planes(net, spatial_dims=len(size))
+    x = torch.rand(2, 2, *size, generator=generator)
+    found = planes(x, planes.expand(ASKED), untapped=["relu1_1@" + "01"[:n]])
+    for axes in itertools.combinations(range(len(size)), n):
+        others = [axis for axis in range(len(size)) if axis not in axes]
+        choice = "".join(map(str, axes))
+        for at in itertools.product(*(range(size[axis]) for axis in others)):
+            cut = tuple(
+                at[others.index(axis)] if axis in others else slice(None)
+                for axis in range(len(size))
+            )
+            untapped = ["relu1_1"] if choice == "01"[:n] else []
+            wanted = net(x[(..., *cut)], ASKED, untapped=untapped)
+            for name in ASKED:
+                torch.testing.assert_close(found[f"{name}@{choice}"][(..., *cut)], wanted[name])
+
+
+def test_fields_are_where_gradients_are(generator: torch.Generator) -> None:
+    planes = Planes(network(2, generator), spatial_dims=3).double()
+    x = torch.rand(1, 2, 9, 11, 10, generator=generator).double().requires_grad_()
+    for name in planes.expand(["relu2_1"]):
+        features = planes(x, [name])[name]
+        middle = [extent // 2 for extent in features.shape[2:]]
+        (slope,) = torch.autograd.grad(features[(0, slice(None), *middle)].square().sum(), x)
+        seen = planes.fields[name].region(middle, x.shape[2:])
+        inside = torch.zeros_like(slope, dtype=torch.bool)
+        inside[(..., *seen)] = True
+        assert not slope[~inside].any()
+        for axis in range(3):  # and not larger than need be
+            near = slope.abs().sum([each for each in range(5) if each != axis + 2]).nonzero()
+            assert (int(near.min()), int(near.max()) + 1) == (seen[axis].start, seen[axis].stop)
+
+
+def test_tiles_give_the_whole(generator: torch.Generator) -> None:
+    planes = Planes(network(2, generator), spatial_dims=3).double()
+    x = torch.rand(1, 2, 17, 13, 19, generator=generator).double()
+    style = torch.rand(1, 2, 12, 12, 12, generator=generator).double()
+    layers = planes.expand(["relu1_1", "relu2_1"])
+    wanted = planes(style, layers)
+    kept = planes(x.flip(2), layers[:3])
+    terms = [Term(n, 1.0, StyleLoss(GramStatistic().sums(f), layer=n)) for n, f in wanted.items()]
+    terms += [Term(f"content {n}", 0.5, ContentLoss(f, layer=n)) for n, f in kept.items()]
+    objective = Objective(planes, terms, precision=Precision(torch.float64))
+    whole = evaluate_whole(objective, x)
+    tiled = TiledEvaluation(Tiler(tile=8))(objective, x)
+    assert abs(float(whole.loss - tiled.loss)) < 1e-10 * float(whole.loss)
+    assert float((whole.gradient - tiled.gradient).norm()) < 1e-10 * float(whole.gradient.norm())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gram_of_any_order_of_positions(dtype: torch.dtype, generator: torch.Generator) -> None:
+    lying = torch.randn(2, 3, 4, 5, 6, generator=generator).to(dtype)
+    for order in itertools.permutations(range(1, 5)):
+        features = lying.permute(0, *order).detach().requires_grad_()
+        rows = features.double().flatten(2)
+        wanted = rows @ rows.mT
+        found = gram_matrix(features)
+        near = (
+            {"rtol": 1e-4, "atol": 1e-3} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.5}
+        )
+        torch.testing.assert_close(found.double(), wanted, **near)
+        seed = torch.randn(found.shape, generator=generator).double()
+        (slope,) = torch.autograd.grad(found, features, seed.to(found.dtype))
+        expected = ((seed + seed.mT) @ rows).view(features.shape)
+        torch.testing.assert_close(slope.double(), expected, **near)
+
+
+def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
+    options = StyleOptions(
+        backbone="compact",
+        content_layers=("relu2_1",),
+        style_layers=("relu1_1", "relu2_1"),
+        style_layer_weights=(1.0, 3.0),
+        steps=3,
+        scales=1,
+    )
+    transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
+    assert isinstance(transfer.backbone, Planes)
+    assert transfer.options.style_layer_weights == (1.0,) * 3 + (3.0,) * 3
+    content, style = torch.rand(2, 1, 1, 12, 14, 10, generator=generator)
+    *_, last = transfer.run(content, [style])
+    first, *_ = transfer.run(content, [style])
+    assert last.loss < 0.8 * first.loss
+
+
+def test_wrong_use(generator: torch.Generator) -> None:
+    net = network(2, generator)
+    with pytest.raises(UsageError, match="2 < spatial_dims"):
+        Planes(net, spatial_dims=2)
+    planes = Precision(torch.float32).apply(Planes(net, spatial_dims=3))
+    with pytest.raises(UnknownNameError, match="relu1_1"):
+        planes(torch.zeros(1, 2, 4, 4, 4), ["relu1_1"])
