@@ -19,7 +19,7 @@ QUICK = StyleOptions(
 
 
 def transferred(options: StyleOptions, size: tuple[int, ...], said: list[str]) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(4)
     content, style = torch.rand(2, 1, 1, *size, generator=generator)
     transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
     *_, last = transfer.run(content, [style], say=said.append)

@@ -24,8 +24,7 @@ class Planes(Backbone):
     axes that its planes lie along: ``relu3_1@01``, ``relu3_1@02``, ``relu3_1@12``. Along the other
     axes every sample has a plane, so nothing is strided or pooled there.
 
-    A length-1 axis does change something: planes along it are seen, too, as fields that are
-    constant there.
+    A length-1 axis changes nothing where layers are chosen with the size of the data, see `expand`.
 
     Args:
         net: for ``n`` axes, used as it is.
@@ -64,13 +63,29 @@ class Planes(Backbone):
             for choice, axes in self.choices.items()
         }
 
-    def expand(self, names: Sequence[str]) -> tuple[str, ...]:
+    def expand(self, names: Sequence[str], size: Sequence[int] | None = None) -> tuple[str, ...]:
         """Layers of ``net`` as those of all planes.
 
         Args:
             names: out of its layers.
+            size: extent of the data; planes along an axis of one sample are then left out where
+                others show more, and of those that show the same, all but the first.
+
+        >>> from convnd.backbones import VGG, VGG19
+        >>> net = Planes(VGG(VGG19.until(["relu1_1"]), in_channels=1), spatial_dims=3)
+        >>> net.expand(["relu1_1"], (1, 8, 8)), net.expand(["relu1_1"], (1, 1, 8))
+        (('relu1_1@12',), ('relu1_1@02',))
         """
-        return tuple(f"{name}@{choice}" for name in names for choice in self.choices)
+        choices = list(self.choices)
+        if size is not None:
+            shown = {
+                choice: frozenset(axis for axis in axes if size[axis] > 1)
+                for choice, axes in self.choices.items()
+            }
+            most = max(map(len, shown.values()))
+            first = {seen: choice for choice, seen in reversed(shown.items()) if len(seen) == most}
+            choices = [choice for choice in choices if choice in first.values()]
+        return tuple(f"{name}@{choice}" for name in names for choice in choices)
 
     def forward(
         self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()

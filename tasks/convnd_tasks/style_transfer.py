@@ -197,6 +197,8 @@ class StyleTransfer(TransferObjective):
             if content is None:
                 raise UsageError("texture: expected a size, got neither size nor content; give one")
             size = tuple(content.shape[2:])
+        self.look_at(size)
+        options = self.options
         for values in (content, start, *styles):
             if values is not None:
                 self.backbone.check(values, ())

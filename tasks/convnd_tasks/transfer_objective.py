@@ -77,8 +77,8 @@ class TransferObjective:
         self.options = options
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)
-        if isinstance(self.backbone, Planes):
-            self.options = _on_planes(options, self.backbone)
+        self._given = options
+        self.look_at(None)
         self.backbone.to(self.device)
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
@@ -106,6 +106,11 @@ class TransferObjective:
             return Planes(shipped, spatial_dims=spatial_dims), options.precision
         return shipped, options.precision
 
+    def look_at(self, size: Sequence[int] | None) -> None:
+        """Name the layers for results of a size; None is any without length-1 axes."""
+        if isinstance(self.backbone, Planes):
+            self.options = _on_planes(self._given, self.backbone, size)
+
     def objective(
         self,
         content: Tensor | None,
@@ -130,6 +135,8 @@ class TransferObjective:
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
             also: further terms.
         """
+        if content is not None:
+            self.look_at(content.shape[2:])
         options = self.options
         tiler = Tiler() if tiler is None else tiler
         terms: list[Term] = []
@@ -298,14 +305,16 @@ class TransferObjective:
         return features
 
 
-def _on_planes(options: StyleOptions, network: Planes) -> StyleOptions:
+def _on_planes(options: StyleOptions, network: Planes, size: Sequence[int] | None) -> StyleOptions:
     """The options with layers, and their weights, for every choice of planes."""
     return dataclasses.replace(
         options,
-        content_layers=network.expand(options.content_layers),
-        style_layers=network.expand(options.style_layers),
+        content_layers=network.expand(options.content_layers, size),
+        style_layers=network.expand(options.style_layers, size),
         style_layer_weights=tuple(
-            weight for weight in options.style_layer_weights for _ in network.choices
+            weight
+            for weight in options.style_layer_weights
+            for _ in network.expand(options.style_layers[:1], size)
         ),
     )
 

@@ -132,6 +132,7 @@ class BlockTransfer:
         extent = (options.window + 2 * _MARGIN, *size)
         transfer = self.transfer
         self._tell = self._tell if say is None else say
+        transfer.look_at(extent)
         self._budget = Budget(transfer.options, transfer.backbone, transfer.device, 1, say)
         self._budget.check(extent, [self._style_at(s, size, size).shape[2:] for s in self.styles])
         total = count_frames(clip, part)
