@@ -229,7 +229,7 @@ def _draw(
     """The pictures of a layer, and its section of the page."""
     units = [unit for name, unit in found.best if name == layer]
     span = "x".join(map(str, found.fields[layer].span))
-    quiet = [unit for unit in units if not found.best[layer, unit].entries]
+    quiet = [unit for unit in units if not found.best[layer, unit]]
     hits = [hit for unit in units for hit in found.hits(layer, unit)]
     text = f"Each unit sees {span} samples."
     if quiet:
