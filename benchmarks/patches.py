@@ -1,8 +1,8 @@
 """Throughput of the search for patches against the bare forward pass of the same layers.
 
 The search runs small inputs together. The forward pass is timed both ways: an input at a time, and
-in the same batches. Time is the processor's, of all threads: decoding ahead counts, and work of others
-on the machine does not.
+in the same batches. Time is the processor's, of all threads: decoding ahead counts, and work of
+others on the machine does not.
 """
 
 from __future__ import annotations

@@ -35,13 +35,15 @@ from convnd_tasks.patches.records import PatchFiles, write_tables
 from convnd_tasks.patches.saliency import METHODS, explain
 from convnd_tasks.patches.search import DISTINCT, Found, Patch, cut_patches, find_patches
 from convnd_tasks.patches.sheet import sheet
-from convnd_tasks.patches.thumbnails import thumbnail, tile_side
+from convnd_tasks.patches.thumbnails import legend, thumbnail, tile_side
 from convnd_tasks.patches.units import fields_of, parse_units
 from convnd_tasks.report import Report, check_report
 from convnd_tasks.summary import note_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from convnd_tasks.patches.thumbnails import Lattice
 
     Tiles = dict[tuple[str, int], dict[int, NDArray[np.uint8]]]
 
@@ -142,7 +144,7 @@ def run(
                 f"patches: expected inputs that can be read, got {found.inputs} that cannot, the "
                 f"first: {first}"
             )
-        tiles, causes = _cut(network, found, inputs, options, folder, outcome)
+        tiles, causes, lattices = _cut(network, found, inputs, options, folder, outcome)
         page = Report(
             "What the units look for",
             lead=f"{options.backbone} on {found.inputs} input{'' if found.inputs == 1 else 's'}, "
@@ -150,7 +152,7 @@ def run(
             "that excite it most, strongest first; pale blue is beyond the border of an input.",
         )
         for layer in options.layers:
-            _draw(layer, found, tiles, causes, options, folder, page)
+            _draw(layer, found, tiles, causes, lattices.get(layer, set()), options, folder, page)
             views.add(network, layer, units[layer], extra, options, folder, page)
         if found.failed:
             page.section("Inputs left out")
@@ -170,20 +172,23 @@ def _cut(
     options: PatchOptions,
     folder: Path,
     outcome: Outcome,
-) -> tuple[Tiles, Tiles]:
+) -> tuple[Tiles, Tiles, dict[str, set[Lattice]]]:
     """Write the patches, and keep a small picture of each, and of what in it excited the unit."""
     tiles: Tiles = {}
     causes: Tiles = {}
+    lattices: dict[str, set[Lattice]] = {}
     with PatchFiles(folder) as files:
         for patch in cut_patches(found, inputs, size=options.size, scale=options.scale):
             files.add(patch)
             outcome.patches += 1
+            grid = patch.grid
+            lattices.setdefault(patch.hit.layer, set()).add((grid.spacing, grid.units, grid.axes))
             key, rank = (patch.hit.layer, patch.hit.unit), patch.hit.rank
             tiles.setdefault(key, {})[rank] = _tile(patch, patch.shown, found)
             if options.explain:
                 cause = views.relative(_cause(network, patch, options.explain))
                 causes.setdefault(key, {})[rank] = _tile(patch, cause, found)
-    return tiles, causes
+    return tiles, causes, lattices
 
 
 def _tile(patch: Patch, values: torch.Tensor, found: Found) -> NDArray[np.uint8]:
@@ -222,16 +227,17 @@ def _draw(
     found: Found,
     tiles: Tiles,
     causes: Tiles,
+    lattices: set[Lattice],
     options: PatchOptions,
     folder: Path,
     page: Report,
 ) -> None:
     """The pictures of a layer, and its section of the page."""
     units = [unit for name, unit in found.best if name == layer]
-    span = "x".join(map(str, found.fields[layer].span))
+    seen = legend(found.fields[layer].span, lattices)
     quiet = [unit for unit in units if not found.best[layer, unit]]
     hits = [hit for unit in units for hit in found.hits(layer, unit)]
-    text = f"Each unit sees {span} samples."
+    text = f"Each unit sees {seen}."
     if quiet:
         text += f" Never active: {', '.join(map(str, quiet))}."
     cropped = sum(hit.cropped for hit in hits)
@@ -252,6 +258,7 @@ def _draw(
                 for unit in units
             },
             top=options.top,
+            title=f"{layer}: each unit sees {seen}",
         )
         views.save(folder / f"{layer}{note}.png", picture, page, caption)
     strongest = [hit for hit in hits if hit.rank == 1]

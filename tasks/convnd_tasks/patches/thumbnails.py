@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["BEYOND", "colored", "is_clip", "thumbnail", "tile_side"]
+    Lattice = tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]
+    """Spacing, units and names of axes."""
+
+__all__ = ["BEYOND", "colored", "is_clip", "legend", "thumbnail", "tile_side"]
 
 BEYOND = (200, 216, 236)
 """Pale blue, which no grey is: what lies beyond the border of an input."""
@@ -36,6 +39,34 @@ def is_clip(axes: Sequence[str]) -> bool:
     (True, False)
     """
     return len(axes) == 3 and axes[0] in ("t", "time", "frame")
+
+
+def legend(span: Sequence[int], lattices: Collection[Lattice]) -> str:
+    """What a unit sees, in samples and, where all inputs agree, in their units; how it is drawn.
+
+    Args:
+        span: samples along each axis.
+        lattices: of the inputs that patches are of.
+
+    >>> legend([90], {((1 / 360,), ("s",), ("t",))})
+    '90 samples (0.25 s), each trace by its own range'
+    """
+    text = "x".join(map(str, span)) + " samples"
+    extents = {
+        "x".join(f"{n * step:.3g}" for n, step in zip(span, spacing, strict=True)) + f" {units[0]}"
+        for spacing, units, _ in lattices
+        if len(set(units)) == 1 and units[0] != "px"
+    }
+    if len(extents) == 1:
+        text += f" ({extents.pop()})"
+    axes = next((names for _, _, names in lattices), ())
+    if len(span) == 1:
+        text += ", each trace by its own range"
+    elif is_clip(axes):
+        text += f", {_STILLS} frames of each"
+    elif len(axes) == 3:
+        text += f", of each the planes across {', '.join(axes[:0:-1])} and {axes[0]}"
+    return text
 
 
 def thumbnail(
