@@ -64,7 +64,9 @@ class Leaders:
         self._values = np.zeros(0, np.float32)
         self._names: Integers = np.zeros(0, np.intp)
         self._places: Integers = np.zeros(0, np.intp)
-        self._limits = np.zeros(units, np.float32)  # what a value must reach to have a chance
+        self._kept = np.zeros(
+            (count, units), np.float32
+        )  # the same values, 0 where there are fewer
 
     def offer(self, names: Sequence[str], maps: Tensor) -> None:
         """Take in the strongest of a batch ``(B, units, *S)``, a name for each of its fields."""
@@ -72,30 +74,30 @@ class Leaders:
         tops = _block_maxima(flat).cpu().numpy()
         strongest = tops.max(2)
         strongest = np.where(np.isnan(strongest), 0, strongest)  # beside no other field's chances
-        # Channels of one input count as one there, so they cannot stand for as many inputs.
-        if len(names) > self._count and not self._once:
-            # What is weaker than the best of so many fields has no chance.
-            best = np.partition(strongest, -self._count, 0)[-self._count]
-            np.maximum(self._limits, best, out=self._limits)
-        fields, units = np.nonzero((strongest >= self._limits) & (strongest > 0))
+        limits = self._kept[-1]  # what a value must reach to have a chance
+        if not self._once:  # there a new one may take the place of a kept one of the same input
+            # The strongest of each field will be among the best, or others that are stronger.
+            both = np.concatenate([self._kept, strongest])
+            limits = np.partition(both, -self._count, 0)[-self._count]
+        fields, units = np.nonzero((strongest >= limits) & (strongest > 0))
         if not len(fields):
             return
         rows, values, places = _peaks(
             flat.flatten(0, 1),
             tops.reshape(-1, tops.shape[2]),
-            fields * len(self._limits) + units,
-            self._limits[units],
+            fields * strongest.shape[1] + units,
+            limits[units],
             1 if self._once else self._count,
             self._apart,
             tuple(maps.shape[2:]),
         )
         self._sizes.update(dict.fromkeys(names, tuple(maps.shape[2:])))
-        fields, units = np.divmod(rows, len(self._limits))
+        fields, units = np.divmod(rows, strongest.shape[1])
         self._merge(names, fields, units, values, places)
 
     def entries(self) -> list[list[Entry]]:
         """What is kept, of each unit in turn, the strongest first."""
-        found: list[list[Entry]] = [[] for _ in self._limits]
+        found: list[list[Entry]] = [[] for _ in self._kept[0]]
         sizes = np.array([self._sizes[name] for name in self.names])
         positions: list[list[int]] = []
         rest = self._places
@@ -130,15 +132,15 @@ class Leaders:
             titles = np.unique([title(name) for name in known], return_inverse=True)[1]
             pairs = units[order] * len(known) + titles[fields[order]]
             order = order[np.sort(np.unique(pairs, return_index=True)[1])]
-        starts = np.searchsorted(units[order], np.arange(len(self._limits)))
-        order = order[np.arange(len(order)) - starts[units[order]] < self._count]
+        starts = np.searchsorted(units[order], np.arange(self._kept.shape[1]))
+        ranks = np.arange(len(order)) - starts[units[order]]
+        order, ranks = order[ranks < self._count], ranks[ranks < self._count]
         used, self._names = np.unique(fields[order], return_inverse=True)
         self.names = known[used].tolist()
         self._sizes = {name: self._sizes[name] for name in self.names}
         self._units, self._values, self._places = units[order], values[order], places[order]
-        last = np.searchsorted(self._units, np.arange(len(self._limits)), "right") - 1
-        full = np.bincount(self._units, minlength=len(self._limits)) == self._count
-        self._limits[full] = self._values[last[full]]
+        self._kept[:] = 0
+        self._kept[ranks, self._units] = self._values
 
 
 def _block_maxima(flat: Tensor) -> Tensor:
