@@ -187,11 +187,13 @@ def _cut(
             tiles.setdefault(key, {})[rank] = _tile(patch, patch.shown, found)
             if options.explain:
                 cause = views.relative(_cause(network, patch, options.explain))
-                causes.setdefault(key, {})[rank] = _tile(patch, cause, found)
+                causes.setdefault(key, {})[rank] = _tile(patch, cause, found, zero=0.5)
     return tiles, causes, lattices
 
 
-def _tile(patch: Patch, values: torch.Tensor, found: Found) -> NDArray[np.uint8]:
+def _tile(
+    patch: Patch, values: torch.Tensor, found: Found, zero: float | None = None
+) -> NDArray[np.uint8]:
     return thumbnail(
         values,
         tile_side(found.fields[patch.hit.layer].span),
@@ -199,6 +201,7 @@ def _tile(patch: Patch, values: torch.Tensor, found: Found) -> NDArray[np.uint8]
         region=patch.hit.region,
         axes=patch.grid.axes,
         spacing=patch.grid.spacing,
+        zero=zero,
     )
 
 
@@ -244,9 +247,15 @@ def _draw(
     if cropped:
         text += f" {cropped} of {len(hits)} patches reach beyond the border of their input."
     page.section(layer, text)
+    nothing = "the grey line" if len(found.fields[layer].span) == 1 else "middle grey"
     for note, kind, caption in (
         ("", tiles, f"The {options.top} patches that excite each unit most."),
-        (f"_{options.explain}", causes, f"What in these patches excited it ({options.explain})."),
+        (
+            f"_{options.explain}",
+            causes,
+            f"What in these patches excited it ({options.explain}): {nothing} is nothing; it would "
+            "be excited more by more of what is above or brighter.",
+        ),
     ):
         if kind is causes and not options.explain:
             continue
@@ -258,7 +267,7 @@ def _draw(
                 for unit in units
             },
             top=options.top,
-            title=f"{layer}: each unit sees {seen}",
+            title=f"{layer}{note.replace('_', ', ')}: each unit sees {seen}",
         )
         views.save(folder / f"{layer}{note}.png", picture, page, caption)
     strongest = [hit for hit in hits if hit.rank == 1]

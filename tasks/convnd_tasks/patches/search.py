@@ -219,11 +219,11 @@ def find_patches(
             except (ConvndError, RuntimeError) as error:
                 if isinstance(error, UsageError) and not isinstance(error, ShapeError):
                     raise
+                reason = " ".join(str(error).split()).partition("; ")[0][:160]
                 for name in dict.fromkeys(map(title, each.names)):
                     found.failed[name] = InputFileError(
-                        f"{name}: expected an input that reaches {layers[-1]}, got "
-                        f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower "
-                        "layers"
+                        f"{name}: expected an input that reaches {layers[-1]}, got '{reason}'; use "
+                        "a larger one or shallower layers"
                     )
         for item, shape in each.looked:
             if isinstance(shape, ConvndError):

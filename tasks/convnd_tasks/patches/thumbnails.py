@@ -20,6 +20,7 @@ BEYOND = (200, 216, 236)
 """Pale blue, which no grey is: what lies beyond the border of an input."""
 
 _INK = (0, 114, 178)
+_FAINT = (176, 182, 189)
 _STILLS = 4
 
 
@@ -77,6 +78,7 @@ def thumbnail(
     region: Sequence[slice],
     axes: Sequence[str],
     spacing: Sequence[float],
+    zero: float | None = None,
 ) -> NDArray[np.uint8]:
     """A patch as a picture, placed where it lies in what the unit sees.
 
@@ -91,6 +93,7 @@ def thumbnail(
         axes: names of the axes of the input.
         spacing: distance between samples along each axis, so that planes keep their shape;
             those of thick slices are drawn no narrower than half as wide as high.
+        zero: a value whose height is marked beside traces by a grey line, or None.
 
     Returns:
         ``(side, width, 3)``.
@@ -103,7 +106,7 @@ def thumbnail(
     whole[(slice(None), *inner)] = values[0].detach().cpu().float().numpy()
     rank = whole.ndim - 1
     if rank == 1:
-        return _trace(whole, side)
+        return _trace(whole, side, zero)
     if rank == 2:
         return _plane(whole, side, spacing)
     if rank == 3 and is_clip(axes):
@@ -147,7 +150,7 @@ def _plane(
     return np.asarray(canvas)
 
 
-def _trace(signal: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+def _trace(signal: NDArray[np.float32], side: int, zero: float | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw
 
     fine = 3  # drawn larger and shrunk, which smooths the line
@@ -155,13 +158,17 @@ def _trace(signal: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
     canvas = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
     finite = signal[np.isfinite(signal)]
-    low, high = float(finite.min()), float(finite.max())
+    marks = [] if zero is None else [zero]
+    low, high = min(float(finite.min()), *marks, np.inf), max(float(finite.max()), *marks, -np.inf)
     middle, half = (low + high) / 2, max((high - low) / 2, 0.02)
     count = signal.shape[1]
     step = width / count
     beyond = np.isnan(signal[0])
     for start, stop in _runs(beyond):
         draw.rectangle((start * step, 0, stop * step, height), fill=BEYOND)
+    for mark in marks:
+        level = height * (0.5 - 0.42 * (mark - middle) / half)
+        draw.line((0, level, width, level), fill=_FAINT, width=fine)
     for row in signal:
         for start, stop in _runs(~np.isnan(row)):
             points = [
