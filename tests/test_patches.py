@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from convnd_tasks.arrays import value_range
 from convnd_tasks.patches import (
     Input,
     cut_patches,
@@ -374,6 +375,15 @@ def test_cut_volume_lies_where_it_lay(tmp_path: Path) -> None:
     np.testing.assert_allclose(back.affine[:3, :3], image.affine[:3, :3], atol=1e-5)
     with pytest.raises(ShapeError, match=r"crop: expected a region inside of \(8, 9, 7\)"):
         io.crop(io.read(tmp_path / "scan.nii"), (slice(2, 9), slice(0, 1), slice(0, 1)))
+
+
+def test_values_are_scaled_by_the_percentiles_of_what_is_finite() -> None:
+    rng = np.random.default_rng(4)
+    for count in (2, 3, 7, 100, 200, 201, 256, 5000):
+        values = rng.normal(0, 10.0 ** rng.integers(-4, 4), count + 1).astype(np.float32)
+        values[0] = np.nan
+        low, high = np.percentile(values[1:], [0.5, 99.5]).tolist()
+        assert value_range(torch.from_numpy(values)) == (low, high)
 
 
 def test_names_and_numbers_that_are_wrong() -> None:

@@ -113,8 +113,8 @@ def add(
             path.write_bytes(figure)
         page.figure(
             figure,
-            "Which channels are active together, in one order for all three. After a transfer the "
-            "matrix should look like the style's.",
+            "Which channels are active together, in one order for all three. Seen at the size "
+            "of the transfer (--size), the matrix should look like the style's after it.",
             width=900,
         )
         page.table(["", "distance from the style's"], gram_rows(features))
