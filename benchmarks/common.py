@@ -41,17 +41,19 @@ def machine() -> dict[str, object]:
 
 
 def alternate(
-    candidates: Mapping[str, Callable[[], object]], repeats: int
+    candidates: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each candidate, taken in turns after one warm-up each."""
+    """Seconds of each candidate by a clock, taken in turns after one warm-up each."""
     for run in candidates.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, run in candidates.items():
-            began = time.perf_counter()
+            began = clock()
             run()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return seconds
 
 

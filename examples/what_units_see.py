@@ -13,11 +13,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from functools import partial
+from typing import Any
 
 import numpy as np
 from convnd_tasks.patches import Input, cut_patches, find_patches, load_network
 from convnd_tasks.patches.sheet import sheet
-from convnd_tasks.patches.thumbnails import thumbnail, tile_side
+from convnd_tasks.patches.thumbnails import legend, thumbnail, tile_side
 from PIL import Image
 
 from convnd import Grid, io
@@ -27,17 +28,22 @@ LAYERS = {1: ("relu2_1", "relu4_1"), 2: ("relu2_1", "relu4_1"), 3: ("relu2_1", "
 UNITS = range(12)
 
 
-def opened(path: str, millimetres: float = 2.5) -> Grid:
-    """A file; scans at one distance between samples along all axes, which kernels expect."""
+STEP = {1: 1 / 360, 3: 2.5}
+"""Seconds or millimetres between samples that recordings and scans are brought to: kernels expect
+one distance along all axes, and patches of one extent can be compared."""
+
+
+def opened(path: str) -> Grid:
+    """A file; other than a photograph at a common distance between samples."""
     grid = io.read(path)
-    if grid.ndim < 3:
+    if grid.ndim not in STEP:
         return grid
+    wanted = STEP[grid.ndim]
     size = [
-        max(1, round(n * step / millimetres))
-        for n, step in zip(grid.shape, grid.spacing, strict=True)
+        max(1, round(n * step / wanted)) for n, step in zip(grid.shape, grid.spacing, strict=True)
     ]
     values = resize_nd(grid.values, size, mode="linear", antialias=True)
-    return dataclasses.replace(grid, values=values, spacing=(millimetres,) * 3)
+    return dataclasses.replace(grid, values=values, spacing=(wanted,) * grid.ndim)
 
 
 def main(rank: int, paths: list[str]) -> None:
@@ -49,12 +55,15 @@ def main(rank: int, paths: list[str]) -> None:
     for name, reason in found.failed.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     tiles: dict[str, dict[str, list[np.ndarray]]] = {
-        layer: {f"{layer} unit {unit}": [] for unit in UNITS} for layer in layers
+        layer: {f"unit {unit}": [] for unit in UNITS} for layer in layers
     }
+    lattices: dict[str, set[Any]] = {layer: set() for layer in layers}
     for patch in sorted(cut_patches(found, inputs), key=lambda patch: patch.hit.rank):
         hit = patch.hit
+        grid = patch.grid
+        lattices[hit.layer].add((grid.spacing, grid.units, grid.axes))
         side = tile_side(found.fields[hit.layer].span)
-        tiles[hit.layer][f"{hit.layer} unit {hit.unit}"].append(
+        tiles[hit.layer][f"unit {hit.unit}"].append(
             thumbnail(
                 patch.shown,
                 side,
@@ -64,7 +73,13 @@ def main(rank: int, paths: list[str]) -> None:
                 spacing=patch.grid.spacing,
             )
         )
-    sheets = [sheet(rows) for rows in tiles.values()]
+    sheets = [
+        sheet(
+            rows,
+            title=f"{layer}: each unit sees {legend(found.fields[layer].span, lattices[layer])}",
+        )
+        for layer, rows in tiles.items()
+    ]
     width = max(each.shape[1] for each in sheets)
     white = [((0, 0), (0, width - each.shape[1]), (0, 0)) for each in sheets]
     pixels = [np.pad(*each, constant_values=255) for each in zip(sheets, white, strict=True)]

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from convnd_tasks.arrays import value_range
 from convnd_tasks.patches import (
     Input,
     cut_patches,
@@ -26,7 +27,7 @@ from convnd_tasks.patches import (
 from torch import nn
 
 from convnd import Grid, io
-from convnd.backbones import ModuleBackbone
+from convnd.backbones import VGG, ModuleBackbone
 from convnd.errors import InputFileError, ShapeError, UnknownNameError, UsageError
 from convnd.nn import ConvNd, MaxPoolNd
 from convnd.shapes import Layer, ReceptiveField
@@ -121,6 +122,78 @@ def test_what_is_cut_is_where_the_gradient_is_not_zero(ndim: int) -> None:
         assert hit.cropped == any(w.start < 0 or w.stop > 19 for w in hit.window)
 
 
+def _low_rank(ndim: int, seed: int = 0) -> VGG:
+    """The compact network, whose convolutions project to few channels, with weights above zero."""
+    network = load_network("compact", ["relu2_1"], spatial_dims=ndim, in_channels=1)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            drawn = torch.rand(parameter.shape, generator=generator) + 0.5
+            parameter.data.copy_(drawn / parameter[0].numel())
+    return network
+
+
+@pytest.mark.parametrize("ndim", RANKS)
+def test_what_is_cut_is_all_that_changes_a_unit_of_low_rank(ndim: int) -> None:
+    network = _low_rank(ndim)
+    generator = torch.Generator().manual_seed(3)
+    size = [14] * ndim
+    values = torch.rand(1, 1, *size, generator=generator)
+    inputs = [Input("a", lambda: Grid(values=values))]
+    found = find_patches(network, inputs, {"relu2_1": [0]}, distinct="all", top=90, scale=False)
+    places = list(itertools.product(*map(range, size)))
+    tried = random.Random(1).sample(places, min(100, len(places)))
+    raised = values.repeat(len(tried), *[1] * (ndim + 1))
+    for row, place in enumerate(tried):
+        raised[(row, 0, *place)] += 1000  # a new maximum for every pooling that sees it
+    with torch.inference_mode():
+        before, after = (network(x, ["relu2_1"])["relu2_1"][:, 0] for x in (values, raised))
+    hits = found.hits("relu2_1", 0)
+    assert any(hit.cropped for hit in hits)
+    for hit in hits:
+        at = (slice(None), *hit.position)
+        changed = (after[at] - before[at]).abs() > 1e-2
+        inside = [
+            all(part.start <= i < part.stop for i, part in zip(place, hit.region, strict=True))
+            for place in tried
+        ]
+        assert changed.tolist() == inside
+
+
+@pytest.mark.parametrize("ndim", RANKS)
+def test_order_and_batch_do_not_matter_at_low_rank(ndim: int) -> None:
+    size = {1: 90, 2: 20, 3: 10}[ndim]
+    network = load_network("compact", ["relu3_1"], spatial_dims=ndim, in_channels=1)
+    rng = np.random.default_rng(2)
+    values = {f"n{i:02d}": rng.random([size] * ndim).astype(np.float32) for i in range(12)}
+    results = []
+    for seed, batch in ((0, 1), (1, 5), (2, 0)):
+        inputs = _named(values)
+        random.Random(seed).shuffle(inputs)
+        found = find_patches(network, inputs, {"relu3_1": range(8)}, batch=batch, scale=False)
+        results.append(list(found.all_hits()))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert (one.unit, one.input, one.position) == (two.unit, two.input, two.position)
+            assert one.value == pytest.approx(two.value, rel=1e-4)
+
+
+def test_one_overflow_costs_no_other_input_its_place() -> None:
+    class Overflow(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(x > 50, torch.nan, x)
+
+    network = own_network(nn.Sequential(nn.Conv1d(1, 1, 1), Overflow()), ["1"])
+    values = {f"n{i}": np.full(3, i + 1, np.float32) for i in range(4)}
+    conv = next(m for m in network.modules() if isinstance(m, nn.Conv1d))
+    conv.weight.data.fill_(1)
+    conv.bias.data.zero_()
+    values["over"] = np.full(3, 99, np.float32)
+    for batch in (1, 5):
+        found = find_patches(network, _named(values), {"1": [0]}, top=1, scale=False, batch=batch)
+        assert [hit.input for hit in found.hits("1", 0)] == ["n3"]
+
+
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_probed_fields_are_those_of_the_geometry(ndim: int) -> None:
     stack = [
@@ -212,7 +285,7 @@ def test_memory_holds_positions_only() -> None:
     found = find_patches(network, inputs, {"1": []}, top=3, scale=False, batch=50)
     assert found.inputs == 3000
     assert opened == list(range(3000))
-    assert sum(len(best.entries) for best in found.best.values()) == 9
+    assert sum(map(len, found.best.values())) == 9
     assert len(found.shapes) <= 9
 
 
@@ -302,6 +375,15 @@ def test_cut_volume_lies_where_it_lay(tmp_path: Path) -> None:
     np.testing.assert_allclose(back.affine[:3, :3], image.affine[:3, :3], atol=1e-5)
     with pytest.raises(ShapeError, match=r"crop: expected a region inside of \(8, 9, 7\)"):
         io.crop(io.read(tmp_path / "scan.nii"), (slice(2, 9), slice(0, 1), slice(0, 1)))
+
+
+def test_values_are_scaled_by_the_percentiles_of_what_is_finite() -> None:
+    rng = np.random.default_rng(4)
+    for count in (2, 3, 7, 100, 200, 201, 256, 5000):
+        values = rng.normal(0, 10.0 ** rng.integers(-4, 4), count + 1).astype(np.float32)
+        values[0] = np.nan
+        low, high = np.percentile(values[1:], [0.5, 99.5]).tolist()
+        assert value_range(torch.from_numpy(values)) == (low, high)
 
 
 def test_names_and_numbers_that_are_wrong() -> None:

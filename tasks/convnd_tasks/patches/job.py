@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +18,13 @@ from convnd.errors import (
     ConvndError,
     InputFileError,
     OutputExistsError,
-    OutputFileError,
     ShapeError,
 )
-from convnd.io.atomic import room_errors, undisturbed
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.patches import views
+from convnd_tasks.patches.folder import new_folder
 from convnd_tasks.patches.inputs import gather
 from convnd_tasks.patches.networks import load_network
 from convnd_tasks.patches.options import PatchOptions
@@ -35,13 +33,15 @@ from convnd_tasks.patches.records import PatchFiles, write_tables
 from convnd_tasks.patches.saliency import METHODS, explain
 from convnd_tasks.patches.search import DISTINCT, Found, Patch, cut_patches, find_patches
 from convnd_tasks.patches.sheet import sheet
-from convnd_tasks.patches.thumbnails import thumbnail, tile_side
+from convnd_tasks.patches.thumbnails import legend, thumbnail, tile_side
 from convnd_tasks.patches.units import fields_of, parse_units
 from convnd_tasks.report import Report, check_report
 from convnd_tasks.summary import note_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from convnd_tasks.patches.thumbnails import Lattice
 
     Tiles = dict[tuple[str, int], dict[int, NDArray[np.uint8]]]
 
@@ -117,7 +117,7 @@ def run(
         for layer, width in _widths(network, options.layers).items()
     }
     extra = views.resolve(options, dim)
-    with _folder(output) as folder:
+    with new_folder(output) as folder:
         outcome = Outcome()
         with _bar(len(inputs), enabled=progress) as advance:
             found = find_patches(
@@ -142,7 +142,7 @@ def run(
                 f"patches: expected inputs that can be read, got {found.inputs} that cannot, the "
                 f"first: {first}"
             )
-        tiles, causes = _cut(network, found, inputs, options, folder, outcome)
+        tiles, causes, lattices = _cut(network, found, inputs, options, folder, outcome)
         page = Report(
             "What the units look for",
             lead=f"{options.backbone} on {found.inputs} input{'' if found.inputs == 1 else 's'}, "
@@ -150,7 +150,7 @@ def run(
             "that excite it most, strongest first; pale blue is beyond the border of an input.",
         )
         for layer in options.layers:
-            _draw(layer, found, tiles, causes, options, folder, page)
+            _draw(layer, found, tiles, causes, lattices.get(layer, set()), options, folder, page)
             views.add(network, layer, units[layer], extra, options, folder, page)
         if found.failed:
             page.section("Inputs left out")
@@ -170,23 +170,28 @@ def _cut(
     options: PatchOptions,
     folder: Path,
     outcome: Outcome,
-) -> tuple[Tiles, Tiles]:
+) -> tuple[Tiles, Tiles, dict[str, set[Lattice]]]:
     """Write the patches, and keep a small picture of each, and of what in it excited the unit."""
     tiles: Tiles = {}
     causes: Tiles = {}
+    lattices: dict[str, set[Lattice]] = {}
     with PatchFiles(folder) as files:
         for patch in cut_patches(found, inputs, size=options.size, scale=options.scale):
             files.add(patch)
             outcome.patches += 1
+            grid = patch.grid
+            lattices.setdefault(patch.hit.layer, set()).add((grid.spacing, grid.units, grid.axes))
             key, rank = (patch.hit.layer, patch.hit.unit), patch.hit.rank
             tiles.setdefault(key, {})[rank] = _tile(patch, patch.shown, found)
             if options.explain:
                 cause = views.relative(_cause(network, patch, options.explain))
-                causes.setdefault(key, {})[rank] = _tile(patch, cause, found)
-    return tiles, causes
+                causes.setdefault(key, {})[rank] = _tile(patch, cause, found, zero=0.5)
+    return tiles, causes, lattices
 
 
-def _tile(patch: Patch, values: torch.Tensor, found: Found) -> NDArray[np.uint8]:
+def _tile(
+    patch: Patch, values: torch.Tensor, found: Found, zero: float | None = None
+) -> NDArray[np.uint8]:
     return thumbnail(
         values,
         tile_side(found.fields[patch.hit.layer].span),
@@ -194,6 +199,7 @@ def _tile(patch: Patch, values: torch.Tensor, found: Found) -> NDArray[np.uint8]
         region=patch.hit.region,
         axes=patch.grid.axes,
         spacing=patch.grid.spacing,
+        zero=zero,
     )
 
 
@@ -222,25 +228,32 @@ def _draw(
     found: Found,
     tiles: Tiles,
     causes: Tiles,
+    lattices: set[Lattice],
     options: PatchOptions,
     folder: Path,
     page: Report,
 ) -> None:
     """The pictures of a layer, and its section of the page."""
     units = [unit for name, unit in found.best if name == layer]
-    span = "x".join(map(str, found.fields[layer].span))
-    quiet = [unit for unit in units if not found.best[layer, unit].entries]
+    seen = legend(found.fields[layer].span, lattices)
+    quiet = [unit for unit in units if not found.best[layer, unit]]
     hits = [hit for unit in units for hit in found.hits(layer, unit)]
-    text = f"Each unit sees {span} samples."
+    text = f"Each unit sees {seen}."
     if quiet:
         text += f" Never active: {', '.join(map(str, quiet))}."
     cropped = sum(hit.cropped for hit in hits)
     if cropped:
         text += f" {cropped} of {len(hits)} patches reach beyond the border of their input."
     page.section(layer, text)
+    nothing = "the grey line" if len(found.fields[layer].span) == 1 else "middle grey"
     for note, kind, caption in (
         ("", tiles, f"The {options.top} patches that excite each unit most."),
-        (f"_{options.explain}", causes, f"What in these patches excited it ({options.explain})."),
+        (
+            f"_{options.explain}",
+            causes,
+            f"What in these patches excited it ({options.explain}): {nothing} is nothing; it would "
+            "be excited more by more of what is above or brighter.",
+        ),
     ):
         if kind is causes and not options.explain:
             continue
@@ -252,6 +265,7 @@ def _draw(
                 for unit in units
             },
             top=options.top,
+            title=f"{layer}{note.replace('_', ', ')}: each unit sees {seen}",
         )
         views.save(folder / f"{layer}{note}.png", picture, page, caption)
     strongest = [hit for hit in hits if hit.rank == 1]
@@ -312,40 +326,6 @@ def _widths(network: Backbone, layers: Sequence[str]) -> dict[str, int]:
                 "check the network"
             )
     return widths
-
-
-@contextlib.contextmanager
-def _folder(output: Path) -> Iterator[Path]:
-    """A new folder beside ``output``; its files move there when the block ends well."""
-    target = Path(os.path.realpath(output))
-    made = target.with_name(f".convnd-{os.urandom(6).hex()}")
-    try:
-        try:
-            with undisturbed():
-                made.mkdir()
-        except OSError as error:
-            raise OutputFileError(
-                f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
-                "choose another with --output"
-            ) from error
-        with room_errors(output):
-            yield made
-        try:
-            if not target.exists():
-                made.rename(target)
-                return
-            for path in sorted(each for each in made.rglob("*") if each.is_file()):
-                place = target / path.relative_to(made)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
-        except OSError as error:
-            raise OutputFileError(
-                f"write {output}: expected a folder that takes the results, got "
-                f"{error.strerror}; choose another with --output"
-            ) from error
-    finally:
-        with undisturbed():
-            shutil.rmtree(made, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -15,14 +15,13 @@ from convnd.grid import Grid
 from convnd.nn import resize_nd
 from convnd_tasks.ahead import ahead
 from convnd_tasks.arrays import value_range
+from convnd_tasks.patches.top import CHANNEL
 
-__all__ = ["CHANNEL", "Batch", "Input", "opened", "read_ahead", "read_fields", "scaled"]
+__all__ = ["Batch", "Input", "opened", "read_ahead", "read_fields", "scaled"]
 
 Read = tuple[tuple[int, ...], list[tuple[str, Tensor]]]
 
 _TOGETHER = 1 << 14
-
-CHANNEL = "\x00"  # between the name of an input and its channel, in the order of ties
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def scaled(grid: Grid, scale: bool) -> Tensor:
         return torch.nan_to_num(values)
     low, high = value_range(values)
     middle = (low + high) / 2
-    values = torch.where(torch.isfinite(values), values, middle)
+    values = torch.nan_to_num(values, nan=middle, posinf=middle, neginf=middle)
     return (values - low) / (high - low)
 
 

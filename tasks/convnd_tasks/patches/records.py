@@ -49,8 +49,8 @@ def write_tables(folder: Path, found: Found, options: dict[str, object]) -> None
         "receptive_fields": {name: _field(field) for name, field in found.fields.items()},
         "never_active": [
             {"layer": layer, "unit": unit}
-            for (layer, unit), best in found.best.items()
-            if not best.entries
+            for (layer, unit), entries in found.best.items()
+            if not entries
         ],
         "patches": [hit_record(hit) for hit in hits],
     }

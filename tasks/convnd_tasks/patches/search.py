@@ -15,8 +15,8 @@ from convnd.errors import ConvndError, InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
 from convnd.shapes import ReceptiveField
-from convnd_tasks.patches.reading import CHANNEL, Input, opened, read_ahead, read_fields, scaled
-from convnd_tasks.patches.top import Best, Entry, order, peaks
+from convnd_tasks.patches.reading import Input, opened, read_ahead, read_fields, scaled
+from convnd_tasks.patches.top import CHANNEL, Entry, Leaders, title
 from convnd_tasks.patches.units import check_units, fields_of
 
 __all__ = [
@@ -93,18 +93,20 @@ class Found:
         fields: receptive field of each layer.
         inputs: how many inputs were looked at.
         failed: inputs that were not, with the reason.
+        best: of each layer and unit the strongest values, with name of the field and position.
+        shapes: of the inputs that these are of.
     """
 
     fields: Mapping[str, ReceptiveField]
     inputs: int = 0
     failed: dict[str, ConvndError] = field(default_factory=dict)
-    best: dict[tuple[str, int], Best] = field(default_factory=dict)
+    best: dict[tuple[str, int], list[Entry]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def hits(self, layer: str, unit: int) -> list[Hit]:
         """The strongest of a unit; fewer than asked for where fewer are above zero."""
         hits = []
-        for rank, (value, key, position) in enumerate(self.best[layer, unit].entries, 1):
+        for rank, (value, key, position) in enumerate(self.best[layer, unit], 1):
             name, _, channel = key.partition(CHANNEL)
             size = self.shapes[name]
             hits.append(
@@ -132,11 +134,6 @@ class Found:
         """Every hit, by layer, unit and rank."""
         for layer, unit in self.best:
             yield from self.hits(layer, unit)
-
-    def _trim(self) -> None:
-        """Forget sizes of inputs that nothing kept comes from: memory stays bounded."""
-        kept = {_title(key) for best in self.best.values() for _, key, _ in best.entries}
-        self.shapes = {name: size for name, size in self.shapes.items() if name in kept}
 
 
 def find_patches(
@@ -199,6 +196,7 @@ def find_patches(
     network = network.to(device)
     found = Found(known)
     chosen: dict[str, list[int]] = {}
+    leaders: dict[str, Leaders] = {}
     trimmed = 0
     for each in read_ahead(inputs, lambda item: read_fields(item, network, size, scale), batch):
         if each.values is not None:
@@ -207,25 +205,25 @@ def find_patches(
                     features = network(each.values.to(device), layers)
                     for layer in layers:
                         if layer not in chosen:
-                            chosen[layer] = check_units(
-                                layer, units[layer], features[layer].shape[1]
+                            width = features[layer].shape[1]
+                            chosen[layer] = check_units(layer, units[layer], width)
+                            leaders[layer] = Leaders(
+                                len(chosen[layer]),
+                                top,
+                                apart=_apart(known[layer], distinct),
+                                once=distinct == "input",
                             )
-                        own = [
-                            found.best.setdefault((layer, unit), Best(top))
-                            for unit in chosen[layer]
-                        ]
-                        maps = _of_units(features[layer], chosen[layer])
-                        _collect(own, each.names, maps, _apart(known[layer], distinct), distinct)
+                        leaders[layer].offer(each.names, _of_units(features[layer], chosen[layer]))
             except InputFileError:
                 raise
             except (ConvndError, RuntimeError) as error:
                 if isinstance(error, UsageError) and not isinstance(error, ShapeError):
                     raise
-                for name in dict.fromkeys(map(_title, each.names)):
+                reason = " ".join(str(error).split()).partition("; ")[0][:160]
+                for name in dict.fromkeys(map(title, each.names)):
                     found.failed[name] = InputFileError(
-                        f"{name}: expected an input that reaches {layers[-1]}, got "
-                        f"'{' '.join(str(error).split())[:160]}'; use a larger one or shallower "
-                        "layers"
+                        f"{name}: expected an input that reaches {layers[-1]}, got '{reason}'; use "
+                        "a larger one or shallower layers"
                     )
         for item, shape in each.looked:
             if isinstance(shape, ConvndError):
@@ -236,12 +234,13 @@ def find_patches(
             if watch is not None:
                 watch(item)
         if found.inputs - trimmed >= _TRIM:
-            found._trim()
+            _trim(found.shapes, leaders.values())
             trimmed = found.inputs
-    found._trim()
+    _trim(found.shapes, leaders.values())
     for layer in layers:
-        for unit in chosen.get(layer, units[layer]):
-            found.best.setdefault((layer, unit), Best(top))
+        own = leaders[layer].entries() if layer in leaders else [[] for _ in units[layer]]
+        for unit, entries in zip(chosen.get(layer, units[layer]), own, strict=True):
+            found.best[layer, unit] = entries
     return found
 
 
@@ -297,35 +296,8 @@ def _of_units(features: Tensor, units: Sequence[int]) -> Tensor:
     return features[:, list(units)]
 
 
-def _title(name: str) -> str:
-    return name.partition(CHANNEL)[0]
-
-
-def _collect(
-    best: Sequence[Best], names: Sequence[str], maps: Tensor, apart: Sequence[int], distinct: str
-) -> None:
-    """Take in the strongest of a batch ``(B, len(best), *S)``."""
-    top = best[0].count
-    maps = maps.float()
-    least = maps.new_tensor([each.threshold for each in best])
-    # Channels of one input count as one there, so they cannot stand for as many inputs.
-    if len(names) > top and distinct != "input":
-        # What is weaker than the best of so many inputs has no chance: no map to look through.
-        least = torch.maximum(least, maps.flatten(2).amax(2).topk(top, dim=0).values[-1])
-    found = peaks(
-        maps.flatten(0, 1), 1 if distinct == "input" else top, apart, least.tolist() * len(names)
-    )
-    for unit, each in enumerate(best):
-        entries = [
-            (value, name, position)
-            for name, places in zip(names, found[unit :: len(best)], strict=True)
-            for value, position in places
-        ]
-        if distinct == "input":
-            strongest: dict[str, Entry] = {}
-            for entry in sorted([*each.entries, *entries], key=order):
-                strongest.setdefault(_title(entry[1]), entry)
-            each.entries = []
-            entries = list(strongest.values())
-        if entries:
-            each.offer(entries)
+def _trim(shapes: dict[str, tuple[int, ...]], leaders: Iterable[Leaders]) -> None:
+    """Forget sizes of inputs that nothing kept comes from: memory stays bounded."""
+    kept = {title(name) for each in leaders for name in each.names}
+    for name in shapes.keys() - kept:
+        del shapes[name]

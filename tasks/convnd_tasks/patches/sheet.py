@@ -20,7 +20,7 @@ _PANEL = (176, 182, 189)
 
 
 def sheet(
-    tiles: Mapping[str, Sequence[NDArray[np.uint8] | None]], *, top: int = 9
+    tiles: Mapping[str, Sequence[NDArray[np.uint8] | None]], *, top: int = 9, title: str = ""
 ) -> NDArray[np.uint8]:
     """Arrange tiles as in figure 2 of Zeiler and Fergus (2013).
 
@@ -28,6 +28,7 @@ def sheet(
         tiles: for each label its pictures, strongest first; None, or none at
             all, leaves a place empty.
         top: places for each.
+        title: stands above all of them.
 
     Returns:
         ``(H, W, 3)``, 8-bit.
@@ -42,29 +43,38 @@ def sheet(
     # Planes of scans of another spacing are of another width.
     high = max((shape[0] for shape in shapes), default=32)
     wide = max((shape[1] for shape in shapes), default=32)
+    # Rows of planes and frames need a wider gap between patches than there is within them.
+    gap = 2 * _GAP if wide > 2 * high else _GAP
     columns = math.ceil(math.sqrt(top))
     rows = math.ceil(top / columns)
-    block = columns * (wide + _GAP) + _GAP, rows * (high + _GAP) + _GAP + _LABEL
+    block = columns * (wide + gap) + gap, rows * (high + gap) + gap + _LABEL
     cell = max(block[0], 34) + _SPACE, block[1] + _SPACE
     across = max(1, min(len(tiles), (_WIDEST - 2 * _MARGIN) // cell[0]))
     # About three units wide for two high.
     across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
     down = math.ceil(len(tiles) / across)
     across = max(1, math.ceil(len(tiles) / max(1, down)))  # no row nearly empty
-    size = across * cell[0] - _SPACE + 2 * _MARGIN, down * cell[1] - _SPACE + 2 * _MARGIN
-    canvas = Image.new("RGB", (max(1, size[0]), max(1, size[1])), (255, 255, 255))
-    draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(12)
+    head = _LABEL + _GAP if title else 0
+    size = (
+        max(across * cell[0] - _SPACE, math.ceil(font.getlength(title)), 1) + 2 * _MARGIN,
+        max(down * cell[1] - _SPACE, 1) + head + 2 * _MARGIN,
+    )
+    canvas = Image.new("RGB", size, (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_MARGIN, _MARGIN - _GAP), title, fill=(28, 33, 39), font=font)
     for number, (label, row) in enumerate(tiles.items()):
         left = _MARGIN + number % across * cell[0]
-        upper = _MARGIN + number // across * cell[1]
+        upper = _MARGIN + head + number // across * cell[1]
+        if not any(tile is not None for tile in row):
+            label += ": none"
         draw.text((left, upper), label, fill=(70, 78, 88), font=font)
         upper += _LABEL
         panel = (left, upper, left + block[0] - 1, upper + block[1] - _LABEL - 1)
         draw.rectangle(panel, fill=_PANEL)
         for place in range(rows * columns):
-            x = left + _GAP + place % columns * (wide + _GAP)
-            y = upper + _GAP + place // columns * (high + _GAP)
+            x = left + gap + place % columns * (wide + gap)
+            y = upper + gap + place // columns * (high + gap)
             tile = row[place] if place < min(len(row), top) else None
             if tile is None:
                 draw.rectangle((x, y, x + wide - 1, y + high - 1), fill=(232, 235, 238))

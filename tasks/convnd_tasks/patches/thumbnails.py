@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["BEYOND", "colored", "is_clip", "thumbnail", "tile_side"]
+    Lattice = tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]
+    """Spacing, units and names of axes."""
+
+__all__ = ["BEYOND", "colored", "is_clip", "legend", "thumbnail", "tile_side"]
 
 BEYOND = (200, 216, 236)
 """Pale blue, which no grey is: what lies beyond the border of an input."""
 
 _INK = (0, 114, 178)
+_FAINT = (176, 182, 189)
 _STILLS = 4
 
 
@@ -38,6 +42,34 @@ def is_clip(axes: Sequence[str]) -> bool:
     return len(axes) == 3 and axes[0] in ("t", "time", "frame")
 
 
+def legend(span: Sequence[int], lattices: Collection[Lattice]) -> str:
+    """What a unit sees, in samples and, where all inputs agree, in their units; how it is drawn.
+
+    Args:
+        span: samples along each axis.
+        lattices: of the inputs that patches are of.
+
+    >>> legend([90], {((1 / 360,), ("s",), ("t",))})
+    '90 samples (0.25 s), each trace by its own range'
+    """
+    text = "x".join(map(str, span)) + " samples"
+    extents = {
+        "x".join(f"{n * step:.3g}" for n, step in zip(span, spacing, strict=True)) + f" {units[0]}"
+        for spacing, units, _ in lattices
+        if len(set(units)) == 1 and units[0] != "px"
+    }
+    if len(extents) == 1:
+        text += f" ({extents.pop()})"
+    axes = next((names for _, _, names in lattices), ())
+    if len(span) == 1:
+        text += ", each trace by its own range"
+    elif is_clip(axes):
+        text += f", {_STILLS} frames of each"
+    elif len(axes) == 3:
+        text += f", of each the planes across {', '.join(axes[:0:-1])} and {axes[0]}"
+    return text
+
+
 def thumbnail(
     values: Tensor,
     side: int,
@@ -46,6 +78,7 @@ def thumbnail(
     region: Sequence[slice],
     axes: Sequence[str],
     spacing: Sequence[float],
+    zero: float | None = None,
 ) -> NDArray[np.uint8]:
     """A patch as a picture, placed where it lies in what the unit sees.
 
@@ -60,6 +93,7 @@ def thumbnail(
         axes: names of the axes of the input.
         spacing: distance between samples along each axis, so that planes keep their shape;
             those of thick slices are drawn no narrower than half as wide as high.
+        zero: a value whose height is marked beside traces by a grey line, or None.
 
     Returns:
         ``(side, width, 3)``.
@@ -72,7 +106,7 @@ def thumbnail(
     whole[(slice(None), *inner)] = values[0].detach().cpu().float().numpy()
     rank = whole.ndim - 1
     if rank == 1:
-        return _trace(whole, side)
+        return _trace(whole, side, zero)
     if rank == 2:
         return _plane(whole, side, spacing)
     if rank == 3 and is_clip(axes):
@@ -116,7 +150,7 @@ def _plane(
     return np.asarray(canvas)
 
 
-def _trace(signal: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+def _trace(signal: NDArray[np.float32], side: int, zero: float | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw
 
     fine = 3  # drawn larger and shrunk, which smooths the line
@@ -124,13 +158,17 @@ def _trace(signal: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
     canvas = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
     finite = signal[np.isfinite(signal)]
-    low, high = float(finite.min()), float(finite.max())
+    marks = [] if zero is None else [zero]
+    low, high = min(float(finite.min()), *marks, np.inf), max(float(finite.max()), *marks, -np.inf)
     middle, half = (low + high) / 2, max((high - low) / 2, 0.02)
     count = signal.shape[1]
     step = width / count
     beyond = np.isnan(signal[0])
     for start, stop in _runs(beyond):
         draw.rectangle((start * step, 0, stop * step, height), fill=BEYOND)
+    for mark in marks:
+        level = height * (0.5 - 0.42 * (mark - middle) / half)
+        draw.line((0, level, width, level), fill=_FAINT, width=fine)
     for row in signal:
         for start, stop in _runs(~np.isnan(row)):
             points = [

@@ -101,7 +101,8 @@ def add(
             folder / f"{layer}_channels.png",
             _mapped(network, layer, units, extra.mapped, options),
             page,
-            f"Where each unit is active in {extra.mapped.name}; black is not at all.",
+            f"Where each unit is active in {extra.mapped.name}, each by its own largest; "
+            f"{'the grey line' if network.spatial_dims == 1 else 'black'} is not at all.",
         )
     if extra.gram:
         features = {
@@ -112,8 +113,8 @@ def add(
             path.write_bytes(figure)
         page.figure(
             figure,
-            "Which channels are active together, in one order for all three. After a transfer the "
-            "matrix should look like the style's.",
+            "Which channels are active together, in one order for all three. Seen at the size "
+            "of the transfer (--size), the matrix should look like the style's after it.",
             width=900,
         )
         page.table(["", "distance from the style's"], gram_rows(features))
@@ -152,8 +153,9 @@ def _mapped(
     maps = channel_maps(network, x, layer, units)
     tiles: dict[str, list[NDArray[np.uint8] | None]] = {name: [_whole(x.cpu(), axes)]}
     for unit, activity in zip(units, maps, strict=True):
-        shown = activity / activity.max().clamp_min(1e-12)
-        tiles[f"unit {unit}"] = [_whole(shown[None, None], axes)]
+        most = activity.max()
+        label = f"unit {unit}" if most > 0 else f"unit {unit}: none"
+        tiles[label] = [_whole((activity / most.clamp_min(1e-12))[None, None], axes, zero=0.0)]
     return sheet(tiles, top=1)
 
 
@@ -171,7 +173,7 @@ def _first(item: Input, network: Backbone, options: PatchOptions) -> tuple[str, 
     return Path(item.name).name, parts[0][1].to(device)
 
 
-def _whole(values: Tensor, axes: Sequence[str]) -> NDArray[np.uint8]:
+def _whole(values: Tensor, axes: Sequence[str], zero: float | None = None) -> NDArray[np.uint8]:
     size = tuple(values.shape[2:])
     return thumbnail(
         values,
@@ -180,6 +182,7 @@ def _whole(values: Tensor, axes: Sequence[str]) -> NDArray[np.uint8]:
         region=[slice(0, extent) for extent in size],
         axes=axes,
         spacing=[1.0] * len(size),
+        zero=zero,
     )
 
 
