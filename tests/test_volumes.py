@@ -19,7 +19,7 @@ from convnd_tasks.volumes import stylize_scan
 from PIL import Image
 
 import convnd.io
-from convnd.backbones import VGG, VGG19, Precision
+from convnd.backbones import VGG, VGG19, Precision, VGGPlan
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.optimize import HISTORY, Group
@@ -146,6 +146,9 @@ def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     array = ("--spacing", "1,1,1.5", "--no-montage", *QUICK)
     assert run("stylize-volume", "a.npy", "--style", "p.png", *array)[0] == 0
     assert nib.load(tmp_path / "a_stylized.nii.gz").header.get_zooms() == (1, 1, 1.5)
+    np.save(tmp_path / "s.npy", hounsfield(rng, noise=60))
+    code, _, err = run("stylize-volume", "a.npy", "--style", "s.npy", *array, "-o", "n.nii")
+    assert code == 0, err
     code, _, err = run("stylize-volume", "b.nrrd", *QUICK, "--no-montage", "-o", "c.mha")
     assert code == 0
     assert "no style given, using the built-in one: sharp" in err
@@ -294,6 +297,33 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
     cut = evaluate()
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
     torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-9)
+
+
+def test_sums_before_a_tap_are_those_behind_it(monkeypatch, generator):
+    plan = VGGPlan(widths=((8, 8), (12,)), taps={"relu1_1": 6, "relu2_1": 5})
+    net = VGG(plan, spatial_dims=2, in_channels=1, generator=generator)
+    content, x = torch.rand(2, 1, 1, 3, 20, 24, generator=generator)
+    views = square_pixels((3, 20, 24), (5.0, 1.0, 1.0))
+    styles = [[torch.rand(3, 1, *view.size, generator=generator)] for view in views]
+    look = Look(
+        style_layers=("relu1_1", "relu2_1"),
+        content_layer=None,
+        style_weight=3.0,
+        content_weight=1.0,
+        fine=1.2,
+        tissues=((0.0, 0.5),),
+    )
+
+    def evaluate():
+        precision = Precision(torch.float32)
+        made = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
+        return SliceObjective(net, look, content, **made).evaluate(x)
+
+    before = evaluate()
+    monkeypatch.setattr(VGG, "tap", lambda *_: None)  # features come behind their taps then
+    behind = evaluate()
+    assert before.loss == pytest.approx(behind.loss, rel=1e-4)
+    torch.testing.assert_close(before.gradient, behind.gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):

@@ -53,7 +53,11 @@ class FrozenWeights:
         x = x.to(self.weight.dtype)
         if self.dtype != self.weight.dtype:
             high, low = _halves(torch.cat([x, torch.ones_like(x[:, :1])], 1), self.dtype)
+            last = _LAYOUTS.get(x.ndim - 2)
+            # Of one channel any order is both, and joined it would be the slow one.
+            inner = last is not None and x.is_contiguous(memory_format=last)
             x = torch.cat([high, low, high], 1)
+            x = x.contiguous(memory_format=last) if inner and last is not None else x
         return self._ahead(x, relu=relu)
 
     def backward(self, gradient: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class ScanJob:
         volumes.check_scan(content, self.scan)
         if not self.styles:
             typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
-        styles = [_open_style(name, self.options.seed) for name in names]
+        styles = [_open_style(name, self.options.seed, self.spacing) for name in names]
         region = None if self.mask is None else open_volume(self.mask, self.spacing)
         if self.dtype == "input":
             io.as_stored(content)  # or the error, before any work
@@ -281,7 +281,7 @@ def open_volume(name: str, spacing: tuple[float, ...] = ()) -> Grid:
     return grid
 
 
-def _open_style(name: str, seed: int) -> Grid:
+def _open_style(name: str, seed: int, spacing: tuple[float, ...]) -> Grid:
     from convnd import io
     from convnd_tasks import samples
 
@@ -291,7 +291,8 @@ def _open_style(name: str, seed: int) -> Grid:
         return samples.style(name, spatial_dims=rank, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
-    return open_volume(name)
+    # Of arrays that come together; a file of another kind has its own.
+    return open_volume(name, spacing if name.lower().endswith((".npy", ".npz")) else ())
 
 
 def _stem(name: str) -> str:

@@ -25,7 +25,15 @@ from convnd.errors import UsageError
 from convnd.losses import StyleLoss
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, Group, add_sums
-from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums, blend
+from convnd.stats import (
+    STATISTICS,
+    AutocorrelationStatistic,
+    Mappable,
+    Statistic,
+    Sums,
+    TappedStatistic,
+    blend,
+)
 from convnd_tasks.volume_grain import SHORTEST, Grain, View
 
 __all__ = ["Look", "SliceObjective"]
@@ -116,7 +124,7 @@ class SliceObjective:
         self.net, self.look, self.content = net, look, content
         self.views = tuple(views)
         self.precision = precision
-        self._statistic = STATISTICS[look.statistic]
+        self._statistics = self._untap(STATISTICS[look.statistic])
         self._grains = [Grain(view.pixel, look.fine, look.tissues, look.flat) for view in views]
         self._styles: list[dict[str, StyleLoss]] = []
         self._energies: list[float] = []
@@ -306,21 +314,21 @@ class SliceObjective:
         """Sums of each layer in each tissue, a position counting as far as it is of the tissue."""
         found = {}
         for fact in self.look.facts:
-            statistic = self._fact(number, fact)
-            assert statistic is not None
+            order = self._fact(number, fact)
+            assert order is not None
             for tissue, share in enumerate(tissues or [torch.ones_like(seen)]):
-                each = statistic.sums(seen, share=share)
+                each = order.sums(seen, share=share)
                 total = each.total.sum(0, keepdim=True)  # over slices
                 found[f"{fact}/{tissue if tissues else ''}"] = Sums(total, each.count)
         for name in self.look.style_layers:
-            here = features[name]
+            here, statistic = features[name], self._statistics[name]
             for tissue, share in enumerate(tissues):
                 small = resize_nd(share, here.shape[2:], mode="area")
-                sums = self._statistic.sums(_stacked(here * small.sqrt().to(here.dtype)))
+                sums = statistic.sums(_stacked(here * small.sqrt().to(here.dtype)))
                 # Never 0: a slab may have none of it.
                 found[f"{name}/{tissue}"] = Sums(sums.total, float(small.sum()))  # type: ignore[arg-type]
             if not tissues:
-                found[f"{name}/"] = self._statistic.sums(_stacked(here))
+                found[f"{name}/"] = statistic.sums(_stacked(here))
         return found
 
     def _ratio(self, name: str) -> float:
@@ -375,8 +383,25 @@ class SliceObjective:
         return float(self.net.mean.mean()) + 0.5 * seen
 
     def _features(self, slices: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        features: dict[str, Tensor] = self.net(self.precision.layout(slices), layers)
+        untapped = [
+            name
+            for name, each in self._statistics.items()
+            if isinstance(each, TappedStatistic) and name in layers
+        ]
+        features: dict[str, Tensor] = self.net(
+            self.precision.layout(slices), layers, untapped=untapped
+        )
         return features
+
+    def _untap(self, statistic: Statistic) -> dict[str, Statistic]:
+        """That of each style layer; of features before their tap where they can be."""
+        found = dict.fromkeys(self.look.style_layers, statistic)
+        if isinstance(statistic, Mappable):
+            for name in found:
+                tap = None if name == self.look.content_layer else self.net.tap(name)
+                if tap is not None:
+                    found[name] = TappedStatistic(statistic, tap)
+        return found
 
 
 def _stacked(features: Tensor) -> Tensor:
