@@ -25,7 +25,7 @@ STARTS = ("content", "style", "random")
 
 
 DEFAULTS: Mapping[int, Mapping[str, Any]] = {
-    1: {"backbone": "compact", "facts": ("spectrum",), "precision": "float32"},
+    1: {"backbone": "compact", "facts": ("spectrum",)},
 }
 """Where a number of spatial axes differs from the defaults of `StyleOptions`."""
 
