@@ -12,6 +12,7 @@ from convnd.losses.base import (
     within,
 )
 from convnd.losses.content import ContentLoss, ContentSource
+from convnd.losses.events import EventLoss, mean_event
 from convnd.losses.objective import Objective
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
 from convnd.losses.style import StyleLoss
@@ -22,6 +23,7 @@ __all__ = [
     "NORMALIZATIONS",
     "ContentLoss",
     "ContentSource",
+    "EventLoss",
     "Loss",
     "Objective",
     "StyleLoss",
@@ -31,6 +33,7 @@ __all__ = [
     "Window",
     "beginning",
     "check_normalization",
+    "mean_event",
     "own_extent",
     "total_variation",
     "within",
