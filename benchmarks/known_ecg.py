@@ -8,8 +8,9 @@
 
 A is the 12-lead recording that pydicom carries (lead II, V2, V5, brought to 360 Hz); B is MIT-BIH
 record 208 (``scipy/misc/ecg.dat`` in the wheel of scipy 1.11.4), for (a) with noise added that is
-made here. Beside ours run two baselines: noise with B's spectrum added to A, and the same network
-with random weights. Needs the extra ``signals``.
+made here. Beside ours run a further term that is bound to A's R peaks (`BEATS` its weight), and two
+baselines: noise with B's spectrum added to A, and the same network with random weights. Needs the
+extra ``signals``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,16 @@ from convnd_tasks.options import StyleOptions
 from convnd_tasks.signals import prepare
 from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
+from torch import Tensor
 
 from convnd.backbones import Backbone, load
 from convnd.grid import Grid
 from convnd.io.signal import describe
+from convnd.losses import EventLoss, Objective, Term, mean_event
 
 RATE = 360.0
+BEATS = 0.3
+BEAT = (0.25, 0.45)  # s before and after an R peak
 Array = NDArray[np.float64]
 
 
@@ -114,13 +119,45 @@ def grid(values: Array, lead: str) -> Grid:
     return describe(made, units=("mV",))
 
 
+class WithBeats(StyleTransfer):
+    """A transfer whose mean beat around A's R peaks shall be that of B around B's."""
+
+    peaks: tuple[Array, Array]  # of A and of B, in samples at `RATE`
+    extent: int  # of A
+
+    def objective(
+        self, content: Tensor | None, styles: Sequence[Tensor], *given: Any, **more: Any
+    ) -> Objective:
+        """See `convnd_tasks.transfer_objective.TransferObjective`."""
+        assert content is not None
+        ratio = content.shape[2] / self.extent
+        before, width = (round(each * RATE * ratio) for each in (BEAT[0], sum(BEAT)))
+
+        def places(peaks: Array, extent: int) -> Tensor:
+            found = torch.from_numpy(np.rint(peaks * ratio).astype(np.int64)) - before
+            return found[(found >= 0) & (found + width <= extent)][:, None]
+
+        target = mean_event(styles[0], places(self.peaks[1], styles[0].shape[2]), [width])
+        here = places(self.peaks[0], content.shape[2])
+        loss = EventLoss(target, here, size=content.shape[2:])
+        return super().objective(content, styles, *given, also=[Term("beats", BEATS, loss)], **more)
+
+
 def transfer(
-    content: Array, style: Array, options: StyleOptions, *, network: Backbone | None = None
+    content: Array,
+    style: Array,
+    options: StyleOptions,
+    *,
+    network: Backbone | None = None,
+    peaks: tuple[Array, Array] | None = None,
 ) -> Array:
-    """Ours, or the same with another network."""
+    """Ours, the same with another network, or with the term of beats."""
     inputs = Inputs(content=grid(content, "II"), styles=[grid(style, "II")], names=("A", "B"))
     ready = prepare(inputs, options)
-    work = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    kind = StyleTransfer if peaks is None else WithBeats
+    work = kind(options, spatial_dims=1, in_channels=1)
+    if isinstance(work, WithBeats) and peaks is not None:
+        work.peaks, work.extent = peaks, len(content)
     if network is not None:
         work.backbone = network
     for progress in work.run(
@@ -188,6 +225,10 @@ def main() -> None:
                 made[-1] = (name, time.monotonic() - began, made[-1][2])
             if not asked.no_baselines:
                 options = StyleOptions.for_dim(1, size=0)
+                # B's peaks are known from before the noise: those of a style may be annotated.
+                peaks = tuple(r_peaks(values, RATE).astype(float) for values in (content, plain))
+                result = transfer(content, style, options, peaks=(peaks[0], peaks[1]))
+                made.append(("with beats", 0, result))
                 network = random_weights(load("compact", spatial_dims=1, in_channels=1), 0)
                 result = transfer(content, style, options, network=network)
                 made.append(("random weights", 0, result))

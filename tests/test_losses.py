@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from convnd.losses import (
     INPUT,
     NORMALIZATIONS,
     ContentLoss,
+    EventLoss,
     Objective,
     StyleLoss,
     TemporalLoss,
@@ -225,3 +227,29 @@ def test_temporal_loss_by_hand() -> None:
         TemporalLoss(target, mask[..., :2])
     with pytest.raises(ShapeError, match=r"expected values \(1, 2, 3\) as the target's"):
         loss.sums(x[..., :2])
+
+
+@pytest.mark.parametrize(
+    ("size", "width"), [((40,), (7,)), ((12, 15), (4, 3)), ((6, 7, 8), (2, 3, 4))]
+)
+def test_events_are_the_mean_over_their_windows(
+    size: tuple[int, ...], width: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    x, target = rng.normal(size=(2, 1, *size)), rng.normal(size=(2, 1, *width))
+    places = np.stack([rng.integers(0, n - w + 1, 9) for n, w in zip(size, width, strict=True)], 1)
+    windows = [
+        x[(..., *(slice(a, a + w) for a, w in zip(place, width, strict=True)))] for place in places
+    ]
+    axes = tuple(range(2, 2 + len(size)))
+    mean, aim = (each - each.mean(axes, keepdims=True) for each in (np.mean(windows, 0), target))
+    loss = EventLoss(torch.tensor(target), torch.tensor(places), size=size)
+    whole = loss.sums(torch.tensor(x))
+    assert loss.value(whole).item() == pytest.approx(np.sum((mean - aim) ** 2) / np.sum(aim**2))
+    cut = size[0] // 2
+    rest = [slice(0, None)] * (len(size) - 1)
+    parts = loss.sums(torch.tensor(x[:, :, :cut]), [slice(0, cut), *rest])
+    parts = parts + loss.sums(torch.tensor(x[:, :, cut:]), [slice(cut, None), *rest])
+    torch.testing.assert_close(parts.total, whole.total)
+    assert parts.count == whole.count
+    with pytest.raises(ShapeError, match="EventLoss: expected windows"):
+        EventLoss(torch.tensor(target), torch.tensor([size]), size=size)

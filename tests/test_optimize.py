@@ -211,3 +211,27 @@ def test_refining_the_content_gives_the_content(ndim: int, generator: torch.Gene
     fine = torch.rand(1, 1, *[16] * ndim, generator=generator)
     torch.testing.assert_close(refine(coarse, fine.shape[2:], (coarse, fine)), fine)
     assert refine(coarse, fine.shape[2:]).shape == fine.shape
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_stiff_walk_ends_at_its_best(
+    optimizer: str, make_objective: MakeObjective, generator: torch.Generator
+) -> None:
+    """Logarithms of powers: the weaker, the more sensitive; full steps go far uphill."""
+    objective, _ = make_objective(1)
+    goal = torch.logspace(0, -1.5, 12, dtype=torch.float64).view(1, 1, 12)
+
+    def evaluate(_: object, x: torch.Tensor) -> Evaluation:
+        y = x.double().requires_grad_()
+        loss = (torch.log1p(y**2 * 1e8) - torch.log1p(goal**2 * 1e8)).square().sum()
+        (gradient,) = torch.autograd.grad(loss, y)
+        return Evaluation(loss.item(), {}, gradient.to(x.dtype))
+
+    start = goal.float() * (1 + torch.rand(1, 1, 12, generator=generator))
+    steps = list(minimize(objective, start, steps=60, optimizer=optimizer, evaluate=evaluate))
+    losses = [step.loss for step in steps]
+    assert losses[-1] == min(losses)
+    assert evaluate(None, steps[-1].values).loss == losses[-1]
+    if optimizer == "lbfgs":
+        assert any(after > before for before, after in itertools.pairwise(losses))
+        assert losses[-1] < 0.01 * losses[0]

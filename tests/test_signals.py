@@ -158,12 +158,14 @@ def test_autocorrelation_is_the_mean_product_of_pairs(rng, shape):
     np.testing.assert_allclose(found, np.stack(rows, 1), atol=1e-5)
 
 
-def test_autocorrelation_adds_up_over_tiles_that_look_further(rng):
+@pytest.mark.parametrize("taper", [0, 1, 5])
+def test_autocorrelation_adds_up_over_tiles_that_look_further(rng, taper):
     x = torch.tensor(rng.normal(size=(1, 2, 60, 40)))
-    statistic = AutocorrelationStatistic(lags=7)
+    statistic = AutocorrelationStatistic(lags=7, taper=taper)
+    see = 7 + taper
     whole = statistic.sums(x)
     parts = [
-        statistic.sums(x[:, :, a : a + 20 + 7, b : b + 25 + 7], (20, min(25, 40 - b)))
+        statistic.sums(x[:, :, a : a + 20 + see, b : b + 25 + see], (20, min(25, 40 - b)), (a, b))
         for a in (0, 20, 40)
         for b in (0, 25)
     ]
@@ -172,6 +174,32 @@ def test_autocorrelation_adds_up_over_tiles_that_look_further(rng):
         total = total + part
     assert total.count == whole.count
     torch.testing.assert_close(total.total, whole.total, rtol=1e-10, atol=1e-9)
+
+
+def test_pairs_count_less_at_the_ends(rng):
+    x = rng.normal(size=50)
+    statistic = AutocorrelationStatistic(lags=4, taper=10)
+    rise = (1 - np.cos(np.pi * (np.arange(10) + 0.5) / 10)) / 2
+    count = np.ones(50)
+    count[:10], count[40:] = rise, rise[::-1]
+    expected = []
+    for lag in range(5):
+        both = count[: 50 - lag] * count[lag:]
+        expected.append(np.sum(both * x[: 50 - lag] * x[lag:]) / both.sum() - x.mean() ** 2)
+    found = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0]
+    np.testing.assert_allclose(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ends_do_not_hide_what_is_faint(seed):
+    """White noise 40 dB below what lies beside it, and a mean that is not 0."""
+    rng = np.random.default_rng(seed)
+    taps = scipy.signal.firwin(401, 0.5, window=("kaiser", 9))
+    x = 0.3 * np.convolve(rng.normal(size=4000), taps, "valid") + 0.5
+    x += 0.003 * rng.normal(size=3600)
+    statistic = SpectrumStatistic()
+    found = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0].numpy()
+    np.testing.assert_allclose(found[170:], np.log10(1 + 0.003**2 / 1e-8), atol=0.35)
 
 
 def test_the_spectrum_is_that_of_welch_for_smooth_noise(rng):

@@ -256,7 +256,7 @@ def test_unknown_fields_are_refused(generator: torch.Generator) -> None:
     TiledEvaluation(Tiler())(objective, x)
 
 
-@pytest.mark.parametrize(("size", "tile", "pieces"), [((900,), 160, 6), ((300, 20), 16, 30)])
+@pytest.mark.parametrize(("size", "tile", "pieces"), [((1500,), 160, 10), ((300, 20), 16, 30)])
 @pytest.mark.parametrize("statistic", ["autocorrelation", "spectrum"])
 def test_statistics_that_look_further_than_their_tile(
     statistic: str, size: tuple[int, ...], tile: int, pieces: int, generator: torch.Generator
@@ -280,13 +280,17 @@ def test_features_that_look_further_than_their_tile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Last tiles of one position or none in the deep layer, in the target and in the result."""
-    monkeypatch.setattr(STATISTICS[statistic], "lags", 3)  # or every tile would see everything
-    monkeypatch.setattr(STATISTICS[statistic], "overlap", 3)
+    # Of few lags, or every tile would see everything.
+    monkeypatch.setattr(STATISTICS[statistic], "lags", 3)
+    taper = 0 if statistic == "autocorrelation" else 2
+    monkeypatch.setattr(STATISTICS[statistic], "taper", taper)
+    overlap = 3 + taper
+    monkeypatch.setattr(STATISTICS[statistic], "overlap", overlap)
     plan = VGG19.until(LAYERS)
     narrow = type(plan)(widths=tuple(tuple(2 for _ in block) for block in plan.widths))
     net = VGG(narrow, spatial_dims=len(size), in_channels=1, generator=generator).double()
     x, style = torch.rand((2, 1, 1, *size), generator=generator, dtype=torch.float64)
-    tiling = Tiler(tile=tile).tiling(net, LAYERS, size, dict.fromkeys(LAYERS, 3))
+    tiling = Tiler(tile=tile).tiling(net, LAYERS, size, dict.fromkeys(LAYERS, overlap))
     with torch.no_grad():
         whole = {
             name: STATISTICS[statistic].sums(each) for name, each in net(style, LAYERS).items()

@@ -36,6 +36,7 @@ __all__ = ["FORMATS", "read_wfdb"]
 
 _ANNOTATOR = "atr"
 _MOST = {"16": 2**15 - 1, "32": 2**31 - 1}
+_GAP = -(2**31)  # while samples are 32 bits
 _DEFINITIONS = (
     ("r", rb"## time resolution: \d+(\.\d*)?"),
     ("b", b"## annotation type definitions"),
@@ -191,16 +192,19 @@ def _write_wfdb(
 
     wfdb = optional("wfdb", f"write {path.name}")
     signal = signal_of(grid)
-    values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
-    channels = values.shape[1]
+    values = grid.values[0].detach().cpu().numpy()  # (C, T)
+    channels = len(values)
     steps = signal.steps if len(signal.steps) == channels else _steps(values)
     zeros = signal.zeros if len(signal.zeros) == channels else (0,) * channels
-    with np.errstate(invalid="ignore"):
-        digital = np.rint(values / np.array(steps)) + np.array(zeros)
-    most = float(np.nanmax(np.abs(digital)))
+    whole = np.empty(values.shape, np.int32)
+    most = 0.0
+    for row, lead, step, zero in zip(whole, values, steps, zeros, strict=True):  # 24 hours are long
+        digital = np.rint(lead.astype(np.float64) / step) + zero
+        good = np.isfinite(digital)
+        most = max(most, float(np.abs(digital[good]).max(initial=0)))
+        row[:] = np.where(good, np.clip(digital, -_MOST["32"], _MOST["32"]), _GAP)
     kind = next((kind for kind, limit in _MOST.items() if most <= limit), "32")
-    limit = _MOST[kind]
-    whole = np.where(np.isfinite(digital), np.clip(digital, -limit, limit), -limit - 1)
+    whole[whole == _GAP] = -_MOST[kind] - 1
     comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
     # Headers are ASCII.
     comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in record.items()]
@@ -215,7 +219,7 @@ def _write_wfdb(
             fs=int(rate) if rate == int(rate) else rate,
             units=[unit or "NU" for unit in value_units(grid)],
             sig_name=list(grid.channels),
-            d_signal=whole.astype(np.int64),
+            d_signal=whole.T,
             fmt=[kind] * channels,
             adc_gain=[1 / step for step in steps],
             baseline=list(zeros),
@@ -231,7 +235,7 @@ def _steps(values: Any) -> tuple[float, ...]:
     """Digital steps for values that never had any: fine, and the largest value fits 32 bits."""
     import numpy as np
 
-    most = np.nanmax(np.abs(values), axis=0)
+    most = np.nanmax(np.abs(values), axis=1)
     return tuple(max(_FINEST, float(each) / 2**30) for each in most)
 
 

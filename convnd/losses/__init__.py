@@ -6,11 +6,13 @@ from convnd.losses.base import (
     Loss,
     Term,
     Window,
+    beginning,
     check_normalization,
     own_extent,
     within,
 )
 from convnd.losses.content import ContentLoss, ContentSource
+from convnd.losses.events import EventLoss, mean_event
 from convnd.losses.objective import Objective
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
 from convnd.losses.style import StyleLoss
@@ -21,6 +23,7 @@ __all__ = [
     "NORMALIZATIONS",
     "ContentLoss",
     "ContentSource",
+    "EventLoss",
     "Loss",
     "Objective",
     "StyleLoss",
@@ -28,7 +31,9 @@ __all__ = [
     "Term",
     "TotalVariationLoss",
     "Window",
+    "beginning",
     "check_normalization",
+    "mean_event",
     "own_extent",
     "total_variation",
     "within",

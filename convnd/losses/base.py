@@ -18,6 +18,7 @@ __all__ = [
     "Loss",
     "Term",
     "Window",
+    "beginning",
     "check_normalization",
     "own_extent",
     "within",
@@ -60,6 +61,18 @@ def own_extent(features: Tensor, window: Window | None) -> tuple[int, ...]:
         have if part.stop is None else min(have, part.stop - part.start)
         for have, part in zip(extent, window, strict=True)
     )
+
+
+def beginning(features: Tensor, window: Window | None) -> tuple[int, ...]:
+    """Where a tile's own positions begin in their layer; the arguments are those of `own_extent`.
+
+    >>> import torch
+    >>> beginning(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(0, None)))
+    (4, 0)
+    """
+    if window is None:
+        return (0,) * (features.ndim - 2)
+    return tuple(part.start or 0 for part in window)
 
 
 class Loss(Protocol):

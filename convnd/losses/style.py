@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
-from convnd.losses.base import Window, check_normalization, own_extent
+from convnd.losses.base import Window, beginning, check_normalization, own_extent
 from convnd.stats import (
     STATISTICS,
     Statistic,
@@ -94,8 +94,9 @@ class StyleLoss:
         return adds_up(self.statistic)
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """The statistic's sums; where the tile lies does not matter, how far it reaches may."""
-        return tile_sums(self.statistic, features, own_extent(features, window))
+        """The statistic's sums; most forget where the tile lies and how far it reaches."""
+        own, at = own_extent(features, window), beginning(features, window)
+        return tile_sums(self.statistic, features, own, at)
 
     def value(self, sums: Sums) -> Tensor:
         """The loss, a scalar.

@@ -17,7 +17,8 @@ Add = Callable[[Tensor], Tensor]
 class LBFGS(torch.optim.Optimizer):
     """Limited-memory BFGS, one update a step and no line search (Nocedal, 1980).
 
-    The same numbers, bit by bit, as ``torch.optim.LBFGS`` with ``max_iter=1`` and tolerances of 0.
+    The same numbers, bit by bit, as ``torch.optim.LBFGS`` with ``max_iter=1`` and tolerances of 0,
+    as long as there is no `retreat`.
     That one reads its vectors whole; here they keep the shape of the iterate, which may be a part
     of something larger, and every scalar product goes through ``add``.
 
@@ -55,20 +56,55 @@ class LBFGS(torch.optim.Optimizer):
             direction = gradient.neg()
             length = min(1.0, 1.0 / absolute) * length
         else:
-            change = gradient.sub(state["gradient"])
-            move = state["direction"].mul(state["length"])
-            product = self._dot(change, move)
-            if product > 1e-10:
-                for name in ("changes", "moves", "inverses"):
-                    del state[name][: max(0, len(state[name]) + 1 - self._history)]
-                state["changes"].append(change)
-                state["moves"].append(move)
-                state["inverses"].append(1.0 / product)
-                state["curvature"] = product / self._dot(change, change)
+            self._learn(state, gradient)
             direction = self._direction(state, gradient)
+        state.update(retreats=0)
+        self._move(x, state, gradient, direction, length)
+
+    @torch.no_grad()
+    def retreat(self, values: Tensor, gradient: Tensor) -> None:
+        """Instead of `step` where the last move went uphill: move from where the walk was better.
+
+        The iterate's own gradient is not lost: it tells of the curvature that made the move too
+        long. The new one is half as long, once more for every retreat in a row.
+
+        Args:
+            values: of the iterate to go back to.
+            gradient: there.
+        """
+        (group,) = self.param_groups
+        (x,) = group["params"]
+        state = self.state[x]
+        if state:
+            self._learn(state, x.grad)
+        x.copy_(values)
+        if not state:
+            x.grad = gradient.clone()
+            self.step()
+            return
+        state["retreats"] += 1
+        length = group["lr"] * 0.5 ** state["retreats"]
+        self._move(x, state, gradient, self._direction(state, gradient), length)
+
+    def _move(
+        self, x: Tensor, state: dict[str, Any], gradient: Tensor, direction: Tensor, length: Any
+    ) -> None:
         state.update(direction=direction, length=length, gradient=gradient.clone())
         if not self._dot(gradient, direction) > 0:
             x.add_(direction, alpha=float(length))
+
+    def _learn(self, state: dict[str, Any], gradient: Tensor) -> None:
+        """Remember the last move and how it changed the gradient, where that is of use."""
+        change = gradient.sub(state["gradient"])
+        move = state["direction"].mul(state["length"])
+        product = self._dot(change, move)
+        if product > 1e-10:
+            for name in ("changes", "moves", "inverses"):
+                del state[name][: max(0, len(state[name]) + 1 - self._history)]
+            state["changes"].append(change)
+            state["moves"].append(move)
+            state["inverses"].append(1.0 / product)
+            state["curvature"] = product / self._dot(change, change)
 
     def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
         """The inverse Hessian as far as it is known, times the gradient, downhill."""

@@ -93,12 +93,14 @@ def minimize(
     add: Add = _alone,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Walk downhill from ``start``, yielding every evaluated iterate.
+    """Walk downhill from ``start``, yielding every evaluated iterate, and the best one at the end.
 
-    Each step costs one evaluation, and one more each time it is retaken: a step that is not
-    finite or far above the best is taken back, and the walk goes on from the best iterate at half
-    the rate, with a fresh memory. When that has not helped eight times in a row, features are
-    computed in float32 where they were not, at the rate of the best, and eight more are tried.
+    A step of L-BFGS that went uphill is yielded as well; the next one starts at the best again
+    (`LBFGS.retreat`). Each step costs one evaluation, and one more each time it is retaken: a step
+    that is not finite or far above the best is taken back, and the walk goes on from the best
+    iterate at half the rate, with a fresh memory. When that has not helped eight times in a row,
+    features are computed in float32 where they were not, at the rate of the best, and eight more
+    are tried.
 
     Args:
         objective: what to make small.
@@ -199,12 +201,17 @@ def minimize(
                 first = step.loss
             if best is None or step.loss <= best.loss:
                 best, downhill = step, gradient
+            if index == steps and best.loss < step.loss:
+                step = replace(step, loss=best.loss, parts=best.parts, values=best.values)
             yield step
             if index == steps:
                 return
             index += 1
         x.grad = gradient.clone()  # optimisers may write into it
-        descend.step()
+        if isinstance(descend, LBFGS) and step.loss > best.loss:
+            descend.retreat(best.values, downhill)
+        else:
+            descend.step()
 
 
 class _Trouble:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses import INPUT, Objective, Window, own_extent, within
+from convnd.losses import INPUT, Objective, Window, beginning, own_extent, within
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
 from convnd.optimize.tiler import WHOLE, Tiler, crops, inside
 from convnd.shapes import Tile, Tiling
@@ -237,7 +237,12 @@ def tiled_sums(
     with torch.no_grad():
         for tile, found in crops(features, x, tiling if tiles is None else tiles):
             each = [
-                tile_sums(statistic, found[name], own_extent(found[name], tile.windows[name]))
+                tile_sums(
+                    statistic,
+                    found[name],
+                    own_extent(found[name], tile.windows[name]),
+                    beginning(found[name], tile.windows[name]),
+                )
                 for name, statistic in statistics.items()
             ]
             totals = _add(totals, each)

@@ -78,12 +78,18 @@ class OverlapStatistic(Statistic, Protocol):
 
     overlap: int
 
-    def sums(self, features: Tensor, own: Sequence[int] | None = None) -> Sums:
+    def sums(
+        self,
+        features: Tensor,
+        own: Sequence[int] | None = None,
+        at: Sequence[int] | None = None,
+    ) -> Sums:
         """Sums over a tile.
 
         Args:
             features: ``(B, C, *S)``.
             own: extent of the tile's own positions; those behind are only looked at. None: all.
+            at: where the tile begins in the whole field; None is its start.
         """
         ...
 
@@ -103,12 +109,14 @@ def overlap_of(statistic: Statistic) -> int:
 
     >>> from convnd.stats import STATISTICS
     >>> overlap_of(STATISTICS["gram"]), overlap_of(STATISTICS["spectrum"])
-    (0, 256)
+    (0, 384)
     """
     return getattr(statistic, "overlap", 0)
 
 
-def tile_sums(statistic: Statistic, features: Tensor, own: Sequence[int]) -> Sums:
+def tile_sums(
+    statistic: Statistic, features: Tensor, own: Sequence[int], at: Sequence[int]
+) -> Sums:
     """The part of a field's sums that a tile adds.
 
     Args:
@@ -116,9 +124,10 @@ def tile_sums(statistic: Statistic, features: Tensor, own: Sequence[int]) -> Sum
         features: ``(B, C, *S)``, with `overlap_of` more behind the tile's own along each axis
             where the field has them.
         own: extent of the tile's own positions.
+        at: where they begin in the field.
     """
     if overlap_of(statistic):
-        return cast("OverlapStatistic", statistic).sums(features, own)
+        return cast("OverlapStatistic", statistic).sums(features, own, at)
     return statistic.sums(features)
 
 

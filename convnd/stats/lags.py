@@ -33,6 +33,8 @@ class AutocorrelationStatistic:
         lags: largest lag in samples.
         every_axis: keep axes along which there are no pairs, their autocovariances 0; for shares,
             which may lie along one axis here and along another in the style.
+        taper: positions at both ends of an axis over which pairs come to count; none where there
+            are shares.
 
     >>> x = torch.tensor([[[1.0, -1.0] * 8]])
     >>> statistic = AutocorrelationStatistic(lags=2)
@@ -40,10 +42,11 @@ class AutocorrelationStatistic:
     [1.0, -1.0, 1.0]
     """
 
-    def __init__(self, lags: int = LAGS, *, every_axis: bool = False) -> None:
+    def __init__(self, lags: int = LAGS, *, every_axis: bool = False, taper: int = 0) -> None:
         self.lags = lags
         self.every_axis = every_axis
-        self.overlap = lags
+        self.taper = taper
+        self.overlap = lags + taper
         # It adds up over tiles that look `overlap` positions further, and over no others.
         self.additive = False
 
@@ -51,6 +54,7 @@ class AutocorrelationStatistic:
         self,
         features: Tensor,
         own: Sequence[int] | None = None,
+        at: Sequence[int] | None = None,
         *,
         share: Tensor | None = None,
     ) -> Sums:
@@ -59,6 +63,7 @@ class AutocorrelationStatistic:
         Args:
             features: ``(B, C, *S)``.
             own: extent of the tile's own positions; those behind are only looked at. None: all.
+            at: where the tile begins in the whole field; None is its start.
             share: ``(B, 1, *S)``, how much a position counts, in ``[0, 1]``; a pair counts by the
                 product of its two. None: all alike.
 
@@ -73,20 +78,30 @@ class AutocorrelationStatistic:
         extents = tuple(whole.shape[2:]) if own is None else tuple(own)
         mine = _first(whole, extents)
         rows = [mine.flatten(2).sum(2)[:, None]]
-        for axis in range(len(extents)):
+        for axis, extent in enumerate(extents):
             # Along this axis a pair may reach behind the tile, along the others not.
             reach = list(extents)
-            reach[axis] = min(whole.shape[axis + 2], extents[axis] + self.lags)
-            others = _first(whole, reach)
-            rows.append(self._products(mine.movedim(axis + 2, -1), others.movedim(axis + 2, -1)))
+            reach[axis] = min(whole.shape[axis + 2], extent + self.overlap)
+            seen = _first(whole, reach).movedim(axis + 2, -1)
+            weight = self._weight(reach[axis], extent, 0 if at is None else at[axis]).to(whole)
+            seen = seen[..., : len(weight)] * weight
+            rows.append(self._products(seen[..., :extent], seen))
             across = math.prod(extents[:axis]) * math.prod(extents[axis + 1 :])
-            pairs = [
-                across * max(0, min(extents[axis], reach[axis] - lag))
-                for lag in range(self.lags + 1)
-            ]
-            count = torch.tensor(pairs, dtype=exact, device=whole.device)
-            rows.append(count[None, :, None].expand(len(whole), -1, whole.shape[1]))
+            pairs = across * self._products(weight[None, None, :extent], weight[None, None])
+            rows.append(pairs.expand(len(whole), -1, whole.shape[1]))
         return Sums(torch.cat(rows, 1), math.prod(extents))
+
+    def _weight(self, seen: int, own: int, at: int) -> Tensor:
+        """How much positions count that a tile has or looks at; of a pair, the product of both.
+
+        An end of the field that is not in sight is further off than pairs reach.
+        """
+        position = torch.arange(min(seen, own + self.lags), dtype=torch.float64)
+        if not self.taper:
+            return torch.ones_like(position)
+        nearest = torch.minimum(position + at, seen - 1 - position)
+        part = ((nearest + 0.5) / self.taper).clamp(max=1)
+        return 0.5 - 0.5 * torch.cos(math.pi * part)
 
     def sums_in_blocks(self, features: Tensor, positions: int = 2**18) -> Sums:
         """`sums` block by block along the longest axis: the same numbers, bounded memory.
@@ -110,8 +125,10 @@ class AutocorrelationStatistic:
         for start in range(0, extents[axis], step):
             own = list(extents)
             own[axis] = min(step, extents[axis] - start)
+            at = [0] * len(extents)
+            at[axis] = start
             reach = min(step + self.overlap, extents[axis] - start)
-            part = self.sums(features.narrow(axis + 2, start, reach), own)
+            part = self.sums(features.narrow(axis + 2, start, reach), own, at)
             found = part if found is None else found + part
         assert found is not None
         return found
@@ -194,11 +211,20 @@ class SpectrumStatistic(AutocorrelationStatistic):
     and leaves rhythm to the content. Logarithms let noise count beside waves a thousand times as
     strong; :math:`\varepsilon` is 1e-8, far below the noise of recorders where values span about 1.
 
+    Pairs come to count smoothly at the ends of an axis. Where all count alike, ends leak into
+    frequencies of little power with either sign, and an iterate hides noise behind its own ends.
+
     >>> statistic = SpectrumStatistic(lags=8)
     >>> tone = torch.sin(torch.arange(64) * torch.pi / 4)[None, None]  # a quarter of Nyquist
     >>> statistic.summary(statistic.sums(tone)).flatten().argmax().item()
     2
     """
+
+    def __init__(
+        self, lags: int = LAGS, *, every_axis: bool = False, taper: int | None = None
+    ) -> None:
+        taper = lags // 2 if taper is None else taper
+        super().__init__(lags, every_axis=every_axis, taper=taper)
 
     def summary(self, sums: Sums) -> Tensor:
         """Decades above the floor ``(B, A (lags + 1), C)``."""

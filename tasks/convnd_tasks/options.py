@@ -25,7 +25,7 @@ STARTS = ("content", "style", "random")
 
 
 DEFAULTS: Mapping[int, Mapping[str, Any]] = {
-    1: {"backbone": "compact", "facts": ("spectrum",), "precision": "float32"},
+    1: {"backbone": "compact", "facts": ("spectrum",)},
     3: {"backbone": "compact"},  # on the planes of three axes VGG-19 takes minutes
 }
 """Where a number of spatial axes differs from the defaults of `StyleOptions`."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "figure", "lines_of"]
 
+_BEFORE = 0.8  # s of paper before the traces, for the calibration pulse and names
+_PULSE = (0.2, 1.0)  # s, mV
 _INCH = 25.4  # mm
 _SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: how electrocardiograms are printed
 _LONGEST = 10.0  # s on one sheet
@@ -66,7 +68,7 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
         for lead in result.channels[:_LEADS]
     ]
     seconds = max(_seconds(result), 1e-9)
-    width = (min(_LONGEST, seconds) * _SPEED if paper else 200.0) / _INCH
+    width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
     heights = [_height(lines) if paper else 30.0 * len(lines) for _, lines in rows]
     tall = sum(heights) / _INCH
     margins = (0.75, 0.35, 0.6, 0.55)  # left, right, top, bottom, in inches
@@ -174,15 +176,18 @@ def _traces(
         axes.plot(times[inside], (part - middle + base)[inside], color=_COLORS[role], linewidth=0.7)
         axes.annotate(
             role,
-            (0.004, base),
-            xycoords=axes.get_yaxis_transform(),
+            (0, base),
             textcoords="offset points",
-            xytext=(0, 7),  # above the line, not on it
+            # Before the line on paper, else above it.
+            xytext=(-2, 0) if paper else (2, 7),
+            ha="right" if paper else "left",
+            va="center",
             fontsize=6,
             color=_COLORS[role],
         )
         top = base - low - gap / 2
-    axes.set_xlim(0, min(_LONGEST, end))
+    before = _BEFORE if paper else 0.0
+    axes.set_xlim(-before, min(_LONGEST, end))
     axes.set_ylim(0, room)
     axes.set_ylabel(lead, rotation=0, ha="right", va="center", fontsize=10)
     axes.set_yticks([])
@@ -190,8 +195,18 @@ def _traces(
         axes.set_facecolor(_PAPER)
         for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
             mv = step * _SPEED / _GAIN
-            axes.vlines(np.arange(0, end + step, step), 0, room, color, linewidth=thick, zorder=0)
-            axes.hlines(np.arange(0, room + mv, mv), 0, end, color, linewidth=thick, zorder=0)
+            at = np.arange(-round(before / step), math.ceil(end / step) + 1) * step
+            axes.vlines(at, 0, room, color, linewidth=thick, zorder=0)
+            at = np.arange(0, room + mv, mv)
+            axes.hlines(at, -before, end, color, linewidth=thick, zorder=0)
+        foot = (room - _PULSE[1]) / 2
+        axes.step(
+            -before + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
+            foot + np.array([0, _PULSE[1], 0, 0]),
+            color="black",
+            linewidth=0.7,
+            where="post",
+        )
     axes.tick_params(labelsize=7, labelbottom=last)
     if last:
         axes.set_xlabel("s" if paper else "time", fontsize=8)
