@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +18,13 @@ from convnd.errors import (
     ConvndError,
     InputFileError,
     OutputExistsError,
-    OutputFileError,
     ShapeError,
 )
-from convnd.io.atomic import room_errors, undisturbed
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.patches import views
+from convnd_tasks.patches.folder import new_folder
 from convnd_tasks.patches.inputs import gather
 from convnd_tasks.patches.networks import load_network
 from convnd_tasks.patches.options import PatchOptions
@@ -117,7 +115,7 @@ def run(
         for layer, width in _widths(network, options.layers).items()
     }
     extra = views.resolve(options, dim)
-    with _folder(output) as folder:
+    with new_folder(output) as folder:
         outcome = Outcome()
         with _bar(len(inputs), enabled=progress) as advance:
             found = find_patches(
@@ -312,40 +310,6 @@ def _widths(network: Backbone, layers: Sequence[str]) -> dict[str, int]:
                 "check the network"
             )
     return widths
-
-
-@contextlib.contextmanager
-def _folder(output: Path) -> Iterator[Path]:
-    """A new folder beside ``output``; its files move there when the block ends well."""
-    target = Path(os.path.realpath(output))
-    made = target.with_name(f".convnd-{os.urandom(6).hex()}")
-    try:
-        try:
-            with undisturbed():
-                made.mkdir()
-        except OSError as error:
-            raise OutputFileError(
-                f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
-                "choose another with --output"
-            ) from error
-        with room_errors(output):
-            yield made
-        try:
-            if not target.exists():
-                made.rename(target)
-                return
-            for path in sorted(each for each in made.rglob("*") if each.is_file()):
-                place = target / path.relative_to(made)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
-        except OSError as error:
-            raise OutputFileError(
-                f"write {output}: expected a folder that takes the results, got "
-                f"{error.strerror}; choose another with --output"
-            ) from error
-    finally:
-        with undisturbed():
-            shutil.rmtree(made, ignore_errors=True)
 
 
 @contextlib.contextmanager
