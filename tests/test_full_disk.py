@@ -128,6 +128,16 @@ def test_a_quota_that_is_one_byte_short(suffix: str, tmp_path: Path) -> None:
         _refused(tmp_path, suffix)
 
 
+def _marked(suffix: str, text: str) -> Grid:
+    """A grid with an annotation, where the format has them, or with none."""
+    grid = _grid(suffix)
+    if suffix != ".hea":
+        return grid.with_values(grid.values + len(text))
+    marks = (Annotation(seconds=1.0, text=text),) if text else ()
+    signal = Signal(units=("mV", "mV"), annotations=marks)
+    return dataclasses.replace(grid, values=grid.values + len(text), header={"signal": signal})
+
+
 def _several(suffix: str) -> bool:
     """Whether a result is several files, a record beside it included."""
     found = find_format(f"a{suffix}")
@@ -147,7 +157,8 @@ def test_two_writers_of_one_file(
     for folder in (other, ours):
         folder.mkdir()
     target = ours / f"a{suffix}"
-    mine, theirs = _grid(suffix), _grid(suffix)
+    # Of a WFDB record, ours alone has a file for annotations, which nobody has made before.
+    mine, theirs = _marked(suffix, "a"), _grid(suffix)
     theirs = theirs.with_values(theirs.values.flip(2))
     io.write(other / target.name, theirs)
     true = getattr(owner, name)
@@ -168,16 +179,6 @@ def test_two_writers_of_one_file(
             io.write(target, mine)
     left = {each.name: each.read_bytes() for each in ours.iterdir()}
     assert left == {each.name: each.read_bytes() for each in other.iterdir()}
-
-
-def _marked(suffix: str, text: str) -> Grid:
-    """A grid with an annotation, where the format has them, or with none."""
-    grid = _grid(suffix)
-    if suffix != ".hea":
-        return grid.with_values(grid.values + len(text))
-    marks = (Annotation(seconds=1.0, text=text),) if text else ()
-    signal = Signal(units=("mV", "mV"), annotations=marks)
-    return dataclasses.replace(grid, values=grid.values + len(text), header={"signal": signal})
 
 
 @pytest.mark.parametrize(
