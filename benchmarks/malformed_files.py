@@ -26,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,9 @@ SERIES = "series"
 USUAL = (".png", ".nii", ".dcm", SERIES)
 SOURCES = {".py", ".pyi", ".pyc", ".rst", ".md", ".txt", ".m", ".ini"}
 GZIP = b"\x1f\x8b"
+
+Found = tuple[NDArray[Any], float]
+"""Values, and how far ours may be from them."""
 
 
 def main() -> None:
@@ -196,6 +200,7 @@ def resident() -> float:
 
 def compare(path: Path, grid: Grid) -> str:
     """Whether a grid holds what the package that owns the format finds in the file."""
+    theirs: Callable[[Path, Grid], Found]
     if path.is_dir():
         theirs = pydicom_slice
     elif path.suffix in (".nii", ".gz"):
@@ -219,9 +224,6 @@ def compare(path: Path, grid: Grid) -> str:
     return "same" if same.all() else f"differs: at {(~same).mean():.2%}"
 
 
-Found = tuple[NDArray[Any], float]
-
-
 def pillow(path: Path, grid: Grid) -> Found:
     """``(3, H, W)`` in ``[0, 1]``; Pillow has no colour of more than 8 bits."""
     from PIL import Image, ImageOps
@@ -242,10 +244,11 @@ def nibabel(path: Path, _: Grid) -> Found:
     """``(C, I, J, K)``; rounding of float32 is granted."""
     import nibabel as nib
 
-    voxels = np.asarray(nib.load(path).get_fdata(), np.float64)
+    found: Any = nib.loadsave.load(path)
+    voxels = np.asarray(found.get_fdata(), np.float64)
     voxels = voxels.reshape(*voxels.shape[:3], *[1] * (3 - voxels.ndim), -1)
-    found = np.moveaxis(voxels, -1, 0)
-    return found, float(1e-6 * np.nanmax(np.abs(found), initial=0))
+    expected = np.moveaxis(voxels, -1, 0)
+    return expected, float(1e-6 * np.nanmax(np.abs(expected), initial=0))
 
 
 def pydicom_slice(path: Path, _: Grid) -> Found:
