@@ -368,6 +368,9 @@ LIES: dict[str, Callable[[], bytes]] = {
     "deep.csv": lambda: b"a,b\n" + b"[" * 100_000 + b",1\n",
     "binary.csv": lambda: bytes(range(256)) * 20,
     "escape.csv": lambda: b"a,b\n\x1b[2J\x1b]0;x\x07,1\n1,2\n",
+    "bare.mha": lambda: _MHA.format("False", "3 4 5", "LOCAL").replace(" = 3", "", 1).encode()
+    + bytes(120),
+    "garbage.csv": lambda: np.random.default_rng(1).bytes(8_000_000),
     "quote.csv": lambda: b'a,b\n"1,2\n3,4\n',
     "wide.csv": lambda: b"1," * 200_000 + b"1\n2\n",
     "line.csv": lambda: b'"' + b"1" * 200_000 + b'",2\n3,4\n',

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import stat
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,8 +23,9 @@ from PIL import Image
 from convnd import io
 from convnd.errors import OutputExistsError, OutputFileError
 from convnd.grid import Grid
-from convnd.io import atomic
+from convnd.io import atomic, formats
 from convnd.io.formats import find_format
+from convnd.io.signal import Annotation, Signal
 from convnd.io.video_write import CODECS
 from convnd.optimize import save_checkpoint
 
@@ -123,27 +128,47 @@ def test_a_quota_that_is_one_byte_short(suffix: str, tmp_path: Path) -> None:
         _refused(tmp_path, suffix)
 
 
+def _marked(suffix: str, text: str) -> Grid:
+    """A grid with an annotation, where the format has them, or with none."""
+    grid = _grid(suffix)
+    if suffix != ".hea":
+        return grid.with_values(grid.values + len(text))
+    marks = (Annotation(seconds=1.0, text=text),) if text else ()
+    signal = Signal(units=("mV", "mV"), annotations=marks)
+    return dataclasses.replace(grid, values=grid.values + len(text), header={"signal": signal})
+
+
+def _several(suffix: str) -> bool:
+    """Whether a result is several files, a record beside it included."""
+    found = find_format(f"a{suffix}")
+    assert found is not None
+    return bool(found.companions) or found.record is None
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("suffix", [each for each in WRITERS if each in GRIDS])
 def test_two_writers_of_one_file(
     suffix: str, overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another one comes first when all of ours is on the disk and has no name yet."""
+    # Results of several files wait for their turn; the others are synced last.
+    owner, name = (formats, "turn") if _several(suffix) else (atomic, "_sync")
     other, ours = tmp_path / "other", tmp_path / "ours"
     for folder in (other, ours):
         folder.mkdir()
     target = ours / f"a{suffix}"
-    mine, theirs = _grid(suffix), _grid(suffix)
+    # Of a WFDB record, ours alone has a file for annotations, which nobody has made before.
+    mine, theirs = _marked(suffix, "a"), _grid(suffix)
     theirs = theirs.with_values(theirs.values.flip(2))
     io.write(other / target.name, theirs)
-    true = atomic._sync
+    true = getattr(owner, name)
 
-    def late(path: Path) -> None:
-        monkeypatch.setattr(atomic, "_sync", true)
+    def late(path: Path) -> Any:
+        monkeypatch.setattr(owner, name, true)
         io.write(target, theirs)
-        true(path)
+        return true(path)
 
-    monkeypatch.setattr(atomic, "_sync", late)
+    monkeypatch.setattr(owner, name, late)
     if overwrite:
         io.write(target, mine, overwrite=True)
         for each in other.iterdir():
@@ -154,6 +179,49 @@ def test_two_writers_of_one_file(
             io.write(target, mine)
     left = {each.name: each.read_bytes() for each in ours.iterdir()}
     assert left == {each.name: each.read_bytes() for each in other.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "texts"),
+    [(".hea", pair) for pair in (("a", "abc"), ("", "abc"), ("a", ""))]
+    + [(each, ("a", "abc")) for each in GRIDS if _several(each) and each != ".hea"],
+)
+def test_no_mix_of_two_writers_stays(
+    suffix: str, texts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one begins when the first of our files has its place and the second has not."""
+    target = tmp_path / f"a{suffix}"
+    jobs = [
+        partial(io.write, overwrite=True, grid=_marked(suffix, text), record={"convnd:mark": text})
+        for text in (*texts, "older still")
+    ]
+    jobs[2](target)
+    other = threading.Thread(target=jobs[1], args=(target,))
+    true = atomic._take_place
+
+    def place(*given: Any, **named: Any) -> None:
+        true(*given, **named)
+        if threading.current_thread() is threading.main_thread() and other.ident is None:
+            other.start()
+            other.join(0.3)
+
+    monkeypatch.setattr(atomic, "_take_place", place)
+    jobs[0](target)
+    other.join()
+    left = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    (tmp_path / "alone").mkdir()
+    jobs[1](tmp_path / "alone" / target.name)
+    assert left == {each.name: each.read_bytes() for each in (tmp_path / "alone").iterdir()}
+
+
+def test_one_who_never_ends_his_turn_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_PATIENCE", 0.1)
+    with atomic.turn(tmp_path), pytest.raises(OutputFileError, match="got one held for 0.1 s"):
+        io.write(tmp_path / "a.csv", _grid(".csv"))
+    assert not list(tmp_path.iterdir())
+    io.write(tmp_path / "a.csv", _grid(".csv"))
 
 
 FAST = ["--backbone", "compact", "--steps", "1", "--scales", "1", "-q"]

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,25 @@ SECONDS = 20  # no case takes one; a hang shall fail and not wait
 MEBIBYTES = 96
 SUFFIXES = list(convnd.io.suffixes())
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+# A decoder that tells, before each message, how much more memory it has held since its imports.
+REPORTING = r"""
+import re, sys
+told = open(sys.argv[1], "w")
+sys.path[:] = sys.argv[2:]
+import numpy
+from convnd.io import decoder
+decoder.pyav()
+def held():
+    return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
+before, true = held(), decoder._say
+def say(*given, **named):
+    print(held() - before, file=told, flush=True)
+    true(*given, **named)
+decoder._say = say
+decoder.main()
+"""
 
 
 class Hang(BaseException):
@@ -89,6 +109,26 @@ def error_is_one_line(message: str) -> bool:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _decoders(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[int]]:
+    """Decoders of clips, in processes of their own, have the same bound; KiB that they took."""
+    if not STATUS.exists():
+        yield []
+        return
+    pipe = tmp_path_factory.mktemp("told") / "pipe"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    command = (sys.executable, "-I", "-c", REPORTING, str(pipe))
+    monkeypatch.setattr("convnd.io.child.COMMAND", command)
+    taken: list[int] = []
+    yield taken
+    with os.fdopen(handle, "rb") as told:
+        taken += map(int, told.read().split())
+    assert max(taken, default=0) < 1024 * MEBIBYTES
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -54,6 +54,7 @@ SCRIPTS = {
         ],
     ],
     "benchmarks/soak.py": ["--jobs", "1"],
+    "benchmarks/malformed_files.py": ["broken", "--json", "out.json"],
     "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
     "benchmarks/train_ranks.py": [
         *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
@@ -71,6 +72,8 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
 
     io.write(tmp_path / "photo.png", samples.content(spatial_dims=2, size=64))
     io.write(tmp_path / "painting.png", samples.style("cells", spatial_dims=2, size=64))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes((tmp_path / "photo.png").read_bytes()[:-9])
     done = subprocess.run(
         [sys.executable, ROOT / script, *SCRIPTS[script]],
         cwd=tmp_path,
@@ -83,6 +86,24 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
     assert done.stdout
     for report in tmp_path.glob("*.json"):
         assert json.loads(report.read_text())["machine"]["cpu"]
+
+
+@pytest.mark.parametrize("reader", ["a.nii", "a.mp4"])
+def test_fuzzing_finds_nothing_in_a_few_turns(reader: str, tmp_path: Path) -> None:
+    """Coverage guides it: at least one input is kept for the lines that it reached."""
+    pytest.importorskip("atheris")
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/fuzz.py", reader, "--runs", "150"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Done 150 runs" in done.stderr
+    assert "NEW" in done.stderr
+    assert not list((tmp_path / "findings").iterdir())
 
 
 # What other scripts import.

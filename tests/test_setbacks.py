@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from convnd_tasks.patches import own_network
+from convnd_tasks.patches.optimal import UnfinishedError, maximise
 from PIL import Image
 from torch import Tensor, nn
 
 import convnd.io
-from convnd.backbones import Precision, from_module
+from convnd.backbones import VGG, Backbone, Precision, from_module
 from convnd.errors import NumericalError
 from convnd.losses import ContentLoss, Objective, Term
 from convnd.optimize import (
@@ -168,8 +171,9 @@ TASKS = {
     "signal": ["stylize", "a.csv", "a.csv", "--rate", "100"],
     "volume": ["stylize-volume", "a.nii", "--style", "a.nii", "--no-montage"],
     "clip": ["stylize-video", "frames", "waves", "--size", "64", "--no-pictures"],
+    "block": ["stylize-video", "frames", "waves", "--mode", "block", "--size", "64"],
 }
-OUTPUTS = {"picture": "o.png", "signal": "o.csv", "volume": "o.nii", "clip": "o"}
+OUTPUTS = {"picture": "o.png", "signal": "o.csv", "volume": "o.nii", "clip": "o", "block": "o"}
 FAST = ["--backbone", "compact", "--scales", "1"]
 
 
@@ -197,7 +201,7 @@ def test_a_setback_is_told_once_and_recorded(
     assert code == 0, err
     assert err.count("taken back") == 1, err
     assert "loss nan at step 1, taken back; going on from step 0 at 0.25 of the step" in err
-    if task != "clip":
+    if task not in ("clip", "block"):
         assert "3 steps (2 taken back)" in out
     record = convnd.io.read_record(tmp_path / OUTPUTS[task])
     assert record["convnd:steps_taken_back"] == "2"
@@ -233,3 +237,95 @@ def test_frames_before_the_bad_one_are_kept(run: Run, spoiler: Spoiler, tmp_path
     code, _, err = run(*arguments, "--resume")
     assert code == 0, err
     assert "1 frames are there from the run before" in err
+
+
+def wobbly(wrong: Callable[[int], bool]) -> tuple[Backbone, list[Tensor]]:
+    """A network with one unit whose features are NaN in chosen evaluations; and what it is given.
+
+    Evaluations count from 1; those without a gradient, which only look, are none.
+    """
+    given: list[Tensor] = []
+
+    class Wobbly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blur = nn.Conv1d(1, 1, 3, bias=False)
+            nn.init.ones_(self.blur.weight)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.blur(x)
+            if not x.requires_grad:
+                return found
+            given.append(x.detach().clone())
+            return found * (math.nan if wrong(len(given)) else 1.0)
+
+    return own_network(nn.Sequential(Wobbly()), ["0"]), given
+
+
+def optimal(network: Backbone, said: list[str], **more: Any) -> Tensor:
+    return maximise(network, "0", [0], size=[16], jitter=0, blur=0.0, say=said.append, **more)
+
+
+def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
+    said: list[str] = []
+    network, given = wobbly(lambda call: call in (3, 4))
+    found = optimal(network, said, steps=6)
+    assert len(given) == 6 + 2
+    assert bool(found.isfinite().all())
+    # From the second one on: a whole step, a half, a quarter; sigmoids are nearly straight here.
+    moves = [(given[at] - given[1]).abs().mean().item() for at in (2, 3, 4)]
+    assert moves[1] / moves[0] == pytest.approx(0.5, rel=0.1)
+    assert moves[2] / moves[0] == pytest.approx(0.25, rel=0.1)
+    assert said == [
+        "optimal inputs of 0: numbers that are not finite at step 2, taken back; going on at 0.25 "
+        "of the step"
+    ]
+
+
+def test_the_last_good_optimal_input_is_offered() -> None:
+    said: list[str] = []
+    network, given = wobbly(lambda call: call > 3)
+    with pytest.raises(UnfinishedError, match="at step 3 after 8 smaller steps") as stopped:
+        optimal(network, said, steps=6)
+    assert len(given) == 3 + 9
+    assert stopped.value.found is not None
+    torch.testing.assert_close(stopped.value.found, given[2])
+    network, given = wobbly(lambda _: True)
+    with pytest.raises(UnfinishedError, match="at step 0 after 0 smaller steps") as stopped:
+        optimal(network, said, steps=6)
+    assert len(given) == 1
+    assert stopped.value.found is None
+    assert not said
+
+
+@pytest.mark.usefixtures("inputs")
+def test_patches_found_before_are_offered_with_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    true, calls, good = VGG.forward, [0], range(5, 6)
+
+    def forward(net: VGG, x: Tensor, layers: Sequence[str], **more: Any) -> dict[str, Tensor]:
+        calls[0] += x.requires_grad
+        factor = math.nan if x.requires_grad and calls[0] in good else 1.0
+        return {name: value * factor for name, value in true(net, x, layers, **more).items()}
+
+    monkeypatch.setattr(VGG, "forward", forward)
+    command = ["patches", "a.png", "--layer", "relu1_1,relu2_1", "--units", "0-1", "--optimal"]
+    command += ["--steps", "3", "-q"]
+    code, out, err = run(*command, "-o", "o")
+    assert code == 0, err
+    # The second layer's second evaluation; the first layer took three.
+    assert err == (
+        "optimal inputs of relu2_1: numbers that are not finite at step 1, taken back; going on at "
+        "0.5 of the step\n"
+    )
+    assert json.loads((tmp_path / "o" / "patches.json").read_text())["remarks"] == [err.strip()]
+    calls[0], good = 0, range(5, 99)
+    code, out, err = run(*command, "-o", "p")
+    assert (code, out) == (5, ""), err
+    kept = tmp_path / "p-last-good"
+    assert err.endswith(f"; the last good result is in {kept.name}\n")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "p").exists()
+    made = {path.name for path in kept.iterdir()}
+    assert made == {path.name for path in (tmp_path / "o").iterdir()}

@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -22,11 +23,14 @@ __all__ = [
     "free_path",
     "reason",
     "room_errors",
+    "taken",
+    "turn",
     "undisturbed",
 ]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK = 4096
+_PATIENCE = 60.0  # seconds for another writer to put its files in place
 _LONGEST = 200  # some libraries quote the file
 
 
@@ -170,6 +174,60 @@ def check_room(path: Path) -> None:
 
 
 @contextlib.contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """One at a time among those who put results of several files into a folder.
+
+    It is a lock of the system's on the folder itself: nothing is left of it, however its holder
+    ends. Where there is none (Windows, some network file systems), nobody waits.
+
+    Raises:
+        OutputFileError: another one has held it for a minute.
+    """
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    began = time.monotonic()
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() - began > _PATIENCE:
+                    raise OutputFileError(
+                        f"write {folder}: expected a folder that others write into for a moment, "
+                        f"got one held for {_PATIENCE:g} s; end the other process"
+                    ) from None
+                time.sleep(0.02)
+            except OSError:  # a file system without locks
+                return handle
+            else:
+                return handle
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def taken(path: Path) -> OutputExistsError:
+    """What to say of a name that was free before the work, and is not after it."""
+    return OutputExistsError(
+        f"write {path}: expected a new file, got one made meanwhile by someone else; "
+        "choose another name, or replace it (--overwrite)"
+    )
+
+
+@contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """SIGINT and SIGTERM wait until the block ends: it makes a file and remembers to remove it.
 
@@ -237,10 +295,7 @@ def _take_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
-        raise OutputExistsError(
-            f"write {target}: expected a new file, got one made meanwhile by someone else; "
-            "choose another name, or replace it (--overwrite)"
-        ) from None
+        raise taken(target) from None
     except OSError:  # a file system without hard links
         temporary.replace(target)
 

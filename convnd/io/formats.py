@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from convnd.errors import (
     ShapeError,
     UsageError,
 )
-from convnd.io.atomic import atomic_path, check_room, check_target, reason
+from convnd.io.atomic import atomic_path, check_room, check_target, reason, taken, turn
 from convnd.io.record import check_beside, drop_beside, read_beside, write_beside
 from convnd.registry import Registry
 
@@ -287,28 +287,48 @@ def write(
     if aside:
         check_beside(Path(path))
     if not entry.companions:
-        with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
-            writer(temporary, grid, record=kept, quality=quality)
-        if aside:
-            write_beside(Path(path), kept)
-        elif entry.record is None:
-            drop_beside(Path(path))
+        with contextlib.ExitStack() as stack:
+            with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
+                writer(temporary, grid, record=kept, quality=quality)
+                if entry.record is None:  # or the record of one would lie beside another's result
+                    stack.enter_context(turn(Path(path).parent))
+            if aside:
+                write_beside(Path(path), kept)
+            elif entry.record is None:
+                drop_beside(Path(path))
         return
     check_output(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / Path(path).name
         with _encoding(path):
             writer(made, grid, record=kept, quality=quality)
             for each in Path(folder).iterdir():
                 check_room(each)
-        # All are filled before any takes its place; the last to be opened is the first to do so,
-        # and the file itself comes last, so that it never names what is not there.
-        for file in (made, *map(made.with_suffix, entry.companions)):
-            if file.is_file():
-                target = Path(path).with_name(file.name)
-                temporary = stack.enter_context(atomic_path(target, overwrite=overwrite))
-                with _encoding(path):
-                    shutil.copyfile(file, temporary)
+        _place_all(made, Path(path), entry.companions, overwrite=overwrite)
+
+
+def _place_all(made: Path, path: Path, companions: Sequence[str], *, overwrite: bool) -> None:
+    """Copy a file with its companions to where they belong: all of them or none.
+
+    Companions of a replaced file that the new one does not have go with it.
+    """
+    whole = {path.with_name(each.name): each
+             for each in (made, *map(made.with_suffix, companions))}  # fmt: skip
+    with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
+            # All are filled before any takes its place; the last to be opened is the first to do
+            # so, and the file itself comes last, so that it never names what is not there.
+            for target, file in whole.items():
+                if file.is_file():
+                    temporary = stack.enter_context(atomic_path(target, overwrite=overwrite))
+                    with _encoding(path):
+                        shutil.copyfile(file, temporary)
+            held.enter_context(turn(path.parent))
+            if not overwrite and any(target.exists() for target in whole):
+                raise taken(path)
+        for target, file in whole.items():
+            if not file.is_file():
+                target.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -151,6 +151,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
     """The header's fields, lower case, and where the data begin."""
     with path.open("rb") as file:
         start = file.read(_LARGEST_HEADER)
+    bare = False
     metaimage = not start.startswith(b"NRRD")
     fields: dict[str, str] = {}
     place = 0
@@ -165,9 +166,15 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
         place = end + 1
         if not metaimage and not line:
             return fields, place
-        key, _, value = line.partition("=" if metaimage else ":")
+        key, mark, value = line.partition("=" if metaimage else ":")
+        bare = bare or (metaimage and line != "" and not mark)
         fields[key.strip().lower()] = value.strip()
         if metaimage and key.strip() == "ElementDataFile":
+            if bare:  # ITK would not come back, or abort
+                raise InputFileError(
+                    f"read {path}: expected a header of lines with '=', got one without; "
+                    "check the file"
+                )
             return fields, place
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "read_table"]
 
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_START = 2**16
 _SEPARATORS = ("\t", ";", ",")
 _TIME = {"t", "time", "times", "seconds", "second", "sec", "timestamp", "datetime", "date"}
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -66,8 +68,13 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
 
     with decoding(path, "a table of numbers"):
+        with path.open("rb") as file:
+            head = file.read(_START)
+        # Bytes of anything would become rows of cells, which take many times as much memory.
+        if b"\0" in head and head[:2] not in _UTF16:
+            raise InputFileError(f"read {path}: expected text, got other bytes; check the file")
         raw = path.read_bytes()
-        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        if raw[:2] in _UTF16:
             text = raw.decode("utf-16")
         else:
             try:

@@ -78,7 +78,10 @@ def patches(
         pictures=[str(path) for path in outcome.pictures],
         report=None if report is None else str(report),
         failed=[{"error": str(error)} for error in outcome.failed],
+        remarks=outcome.remarks,
     )
+    for remark in outcome.remarks:
+        typer.echo(remark, err=True)
     for error in outcome.failed:
         typer.echo(f"convnd: {error}", err=True)
     for path in outcome.pictures:

@@ -1,4 +1,4 @@
-"""The folder of results, which appears when all in it is done."""
+"""A folder of results that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convnd.errors import OutputFileError
-from convnd.io.atomic import room_errors, undisturbed
+from convnd.io.atomic import room_errors, turn, undisturbed
 
 __all__ = ["new_folder"]
 
@@ -34,10 +34,11 @@ def new_folder(output: Path) -> Iterator[Path]:
             if not target.exists():
                 made.rename(target)
                 return
-            for path in sorted(each for each in made.rglob("*") if each.is_file()):
-                place = target / path.relative_to(made)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
+            with turn(target):
+                for path in sorted(each for each in made.rglob("*") if each.is_file()):
+                    place = target / path.relative_to(made)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(place)
         except OSError as error:
             raise OutputFileError(
                 f"write {output}: expected a folder that takes the results, got "

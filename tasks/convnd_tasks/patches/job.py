@@ -17,12 +17,14 @@ from convnd.backbones import Backbone, Precision, choose_device
 from convnd.errors import (
     ConvndError,
     InputFileError,
+    NumericalError,
     OutputExistsError,
     ShapeError,
 )
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
 from convnd_tasks.deterministic import make_deterministic
+from convnd_tasks.keeping import keep_last_good
 from convnd_tasks.patches import views
 from convnd_tasks.patches.folder import new_folder
 from convnd_tasks.patches.inputs import gather
@@ -59,12 +61,14 @@ class Outcome:
         patches: cut.
         pictures: files, in their final place.
         failed: why inputs were left out.
+        remarks: steps that were taken back, a line for each layer.
     """
 
     inputs: int = 0
     patches: int = 0
     pictures: list[Path] = field(default_factory=list)
     failed: list[ConvndError] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def run(
@@ -89,6 +93,8 @@ def run(
         progress: draw a bar on stderr.
 
     Raises:
+        NumericalError: an optimal input left the finite numbers; the message names a folder with
+            what there was before.
         ConvndError: nothing can be read at all, a name or number is wrong, or the results cannot
             be written; nothing is left then.
     """
@@ -149,13 +155,28 @@ def run(
             f"{dim} spatial {'axis' if dim == 1 else 'axes'}. For each unit the patches "
             "that excite it most, strongest first; pale blue is beyond the border of an input.",
         )
-        for layer in options.layers:
-            _draw(layer, found, tiles, causes, lattices.get(layer, set()), options, folder, page)
-            views.add(network, layer, units[layer], extra, options, folder, page)
+        try:
+            for layer in options.layers:
+                _draw(
+                    layer, found, tiles, causes, lattices.get(layer, set()), options, folder, page
+                )
+                views.add(
+                    network,
+                    layer,
+                    units[layer],
+                    extra,
+                    options,
+                    folder,
+                    page,
+                    say=outcome.remarks.append,
+                )
+        except NumericalError as error:
+            write_tables(folder, found, options.record(), outcome.remarks)
+            raise keep_last_good(error, output, folder.rename) from error
         if found.failed:
             page.section("Inputs left out")
             page.table(["input", "why"], [[n, str(e)] for n, e in found.failed.items()])
-        write_tables(folder, found, options.record())
+        write_tables(folder, found, options.record(), outcome.remarks)
         pictures = sorted(path.name for path in folder.glob("*.png"))
         if report is not None:
             page.write(report, overwrite=overwrite)

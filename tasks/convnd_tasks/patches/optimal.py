@@ -12,13 +12,27 @@ from convnd.backbones import Backbone
 from convnd.errors import NumericalError, UsageError
 from convnd_tasks.patches.units import fields_of
 
-__all__ = ["maximise"]
+__all__ = ["UnfinishedError", "maximise"]
 
+_RETRIES = 8  # as many as `convnd.optimize.minimize` takes
 _CONTRAST = 1.2  # largest deviation before the sigmoid: few samples end at 0 or 1
 
 # Square root of the mean covariance of R, G and B in scikit-image's astronaut, chelsea, coffee and
 # rocket, divided by its largest entry: colours of photographs mostly vary together.
 _COLOURS = ((1.0, 0.517, 0.317), (0.517, 0.779, 0.579), (0.317, 0.579, 0.857))
+
+
+class UnfinishedError(NumericalError):
+    """The ascent left the finite numbers again and again.
+
+    Args:
+        text: the message.
+        found: inputs of the last good step, as `maximise` returns them; None if there was none.
+    """
+
+    def __init__(self, text: str, found: Tensor | None) -> None:
+        super().__init__(text)
+        self.found = found
 
 
 def maximise(
@@ -34,6 +48,7 @@ def maximise(
     learning_rate: float = 0.05,
     seed: int = 0,
     watch: Callable[[int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Tensor:
     r"""Inputs that excite units as much as an input of natural spectrum can.
 
@@ -43,7 +58,8 @@ def maximise(
     to ``[0, 1]`` at no more than an ordinary contrast. Each step looks at it moved by a few
     samples (jitter); now and then its finest detail is damped (blur, less and less). After Olah,
     Mordvintsev and Schubert, "Feature visualization" (Distill 2017), and Yosinski et al. (2015)
-    for the blur; any number of axes.
+    for the blur; any number of axes. A step after which features or gradient are not finite is
+    taken back, and retried at half the rate, eight times in a row at most.
 
     Args:
         network: takes values in about ``[0, 1]``.
@@ -58,6 +74,7 @@ def maximise(
         learning_rate: of Adam.
         seed: of start and jitter.
         watch: is told the step.
+        say: is told in a line when steps were taken back for the first time.
 
     Returns:
         ``(len(units), C, *size)`` in ``[0, 1]``, on the CPU.
@@ -65,7 +82,8 @@ def maximise(
     Raises:
         UnknownNameError: no such layer.
         UsageError: an option is out of range, or there is no such unit.
-        NumericalError: the network's features, or their gradient, are not finite.
+        UnfinishedError: a `NumericalError`: the network's features, or their gradient, are not
+            finite at the start, or again and again after smaller steps.
     """
     if objective not in ("channel", "position") or steps < 1 or jitter < 0 or blur < 0:
         raise UsageError(
@@ -103,7 +121,10 @@ def maximise(
     optimizer = torch.optim.Adam([z], lr=learning_rate)
     rows = torch.arange(len(units), device=device)
     chosen = torch.tensor(list(units), device=device)
-    for step in range(steps):
+    good: tuple[Tensor, Tensor] | None = None  # the last spectrum that went well, its gradient
+    step = failures = 0
+    rate, told = learning_rate, say is None
+    while True:
         shifts = torch.randint(-jitter, jitter + 1, (rank,), generator=generator).tolist()
         x = torch.roll(values(z), shifts, axes)
         features = network(x, [layer])[layer]
@@ -121,21 +142,38 @@ def maximise(
         optimizer.zero_grad()
         # Each unit by its own scale: Adam alone would do that, were it not for shared rounding.
         (-score.sum()).backward()
+        assert z.grad is not None
+        if bool(score.isfinite().all() and z.grad.isfinite().all()):
+            if failures and not told and say is not None:
+                told = True
+                say(
+                    f"optimal inputs of {layer}: numbers that are not finite at step {step}, taken "
+                    f"back; going on at {rate / learning_rate:.3g} of the step"
+                )
+            good, failures, step = (z.detach().clone(), z.grad.clone()), 0, step + 1
+        elif good is None or failures == _RETRIES:
+            raise UnfinishedError(
+                f"maximise: expected finite features in {layer} and a finite gradient, got others "
+                f"at step {step} after {failures} smaller steps; choose another layer",
+                None if good is None else values(good[0]).detach().cpu(),
+            )
+        else:
+            failures, rate = failures + 1, rate / 2
+            z = good[0].clone().requires_grad_()
+            z.grad = good[1].clone()
+            optimizer = torch.optim.Adam([z], lr=rate)
         optimizer.step()
-        sigma = blur * (1 - step / steps)
-        if sigma > 0 and step % 4 == 3:
+        sigma = blur * (1 - (step - 1) / steps)
+        if sigma > 0 and (step - 1) % 4 == 3:
             damping = torch.exp(-2 * (math.pi * sigma * frequency) ** 2 / 4).to(device)
             with torch.no_grad():
                 z *= damping[..., None]
+        if failures:
+            continue
         if watch is not None:
-            watch(step + 1)
-    found = values(z).detach().cpu()
-    if not bool(found.isfinite().all()):
-        raise NumericalError(
-            f"maximise: expected finite features in {layer} and a finite gradient, got others; "
-            "choose another layer"
-        )
-    return found
+            watch(step)
+        if step == steps:
+            return values(z).detach().cpu()
 
 
 def _frequencies(size: Sequence[int]) -> Tensor:

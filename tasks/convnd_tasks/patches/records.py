@@ -38,12 +38,15 @@ def hit_record(hit: Hit) -> dict[str, Any]:
     }
 
 
-def write_tables(folder: Path, found: Found, options: dict[str, object]) -> None:
+def write_tables(
+    folder: Path, found: Found, options: dict[str, object], remarks: Sequence[str] = ()
+) -> None:
     """Write ``patches.json`` and ``patches.csv`` into a folder."""
     hits = list(found.all_hits())
     record = {
         "made_with": f"convnd {__version__}",
         "options": options,
+        "remarks": list(remarks),
         "inputs": found.inputs,
         "failed": {name: str(error) for name, error in found.failed.items()},
         "receptive_fields": {name: _field(field) for name, field in found.fields.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from convnd.io.atomic import atomic_path
 from convnd_tasks import plots
 from convnd_tasks.patches.grams import gram_figure, gram_rows
 from convnd_tasks.patches.inputs import gather
-from convnd_tasks.patches.optimal import maximise
+from convnd_tasks.patches.optimal import UnfinishedError, maximise
 from convnd_tasks.patches.options import PatchOptions
 from convnd_tasks.patches.reading import Input, read_fields
 from convnd_tasks.patches.saliency import channel_maps
@@ -87,15 +87,25 @@ def add(
     options: PatchOptions,
     folder: Path,
     page: Report,
+    *,
+    say: Callable[[str], None],
 ) -> None:
-    """Draw the views of a layer that were asked for, into the folder and onto the page."""
+    """Draw the views of a layer that were asked for, into the folder and onto the page.
+
+    Raises:
+        NumericalError: an optimal input left the finite numbers; what there was before is drawn.
+    """
     if options.optimal:
-        save(
-            folder / f"{layer}_optimal.png",
-            _optimal(network, layer, units, options),
-            page,
-            f"The unit's own optimal input, found by gradient ascent ({options.steps} steps).",
-        )
+        tiles, stopped = _optimal(network, layer, units, options, say)
+        if tiles:
+            save(
+                folder / f"{layer}_optimal.png",
+                sheet(tiles, top=1),
+                page,
+                f"The unit's own optimal input, found by gradient ascent ({options.steps} steps).",
+            )
+        if stopped is not None:
+            raise stopped
     if extra.mapped is not None:
         save(
             folder / f"{layer}_channels.png",
@@ -134,15 +144,26 @@ def relative(values: Tensor) -> Tensor:
 
 
 def _optimal(
-    network: Backbone, layer: str, units: Sequence[int], options: PatchOptions
-) -> NDArray[np.uint8]:
+    network: Backbone,
+    layer: str,
+    units: Sequence[int],
+    options: PatchOptions,
+    say: Callable[[str], None],
+) -> tuple[dict[str, list[NDArray[np.uint8] | None]], UnfinishedError | None]:
+    """Pictures of as many units as it worked for, and what ended it before the last."""
     tiles: dict[str, list[NDArray[np.uint8] | None]] = {}
     for start in range(0, len(units), _TOGETHER):
-        chosen = units[start : start + _TOGETHER]
-        made = maximise(network, layer, chosen, steps=options.steps, seed=options.seed)
-        for unit, values in zip(chosen, made, strict=True):
+        chosen, stopped = units[start : start + _TOGETHER], None
+        made: Iterable[Tensor]
+        try:
+            made = maximise(network, layer, chosen, steps=options.steps, seed=options.seed, say=say)
+        except UnfinishedError as error:
+            made, stopped = () if error.found is None else error.found, error
+        for unit, values in zip(chosen, made, strict=False):
             tiles[f"unit {unit}"] = [_whole(values[None], ())]
-    return sheet(tiles, top=1)
+        if stopped is not None:
+            return tiles, stopped
+    return tiles, None
 
 
 def _mapped(

@@ -1,0 +1,93 @@
+"""What it costs that clips are decoded in a child: processor time for its start and for each frame.
+
+python benchmarks/decoder_child.py clip.mp4
+
+Both ways decode the same frames in turn; times are user and system, of this process and its
+children. Without a clip, one of noise is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import common
+import torch
+
+from convnd import io
+from convnd.io.decoder import Decoder
+from convnd.io.video import MAX_FRAME, VideoClip
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("clip", nargs="?", type=Path)
+    parser.add_argument("--frames", type=int, default=50, help="of the clip of noise")
+    parser.add_argument("--starts", type=int, default=10, help="how often each way is tried")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = args.clip or noise(Path(folder, "noise.mp4"), args.frames)
+        clip = VideoClip(path)
+        count = here(path)
+        starts, ways = [], []
+        for _ in range(args.starts):
+            starts.append(processor_time(lambda: VideoClip(path)))
+            alone = processor_time(lambda: here(path))
+            ways.append((processor_time(lambda: sum(1 for _ in clip.frames())), alone))
+    start = statistics.median(starts)
+    child, alone = (statistics.median(way) for way in zip(*ways, strict=True))
+    each = (child - start - alone) / count
+    print(
+        f"{count} frames of {clip.info.size[1]}x{clip.info.size[0]}: {1000 * start:.0f} ms to "
+        f"start a child and describe the clip; {1000 * child / count:.2f} ms a frame with it, "
+        f"{1000 * alone / count:.2f} ms in this process, {1000 * each:+.2f} ms without the start"
+    )
+    if args.json is not None:
+        figures = {"frames": count, "size": clip.info.size, "start": start, "child": child}
+        report = {"machine": common.machine(), **figures, "alone": alone}
+        args.json.write_text(json.dumps(report, indent=1))
+
+
+def here(path: Path) -> int:
+    """Decode all frames in this process, to floats as the other way does; how many there are."""
+    decoder, count = Decoder(path, MAX_FRAME), 0
+    decoder.describe()
+    for _, pixels in decoder.frames(Fraction(0), None):
+        assert pixels is not None
+        planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
+        planes.contiguous().div_(255 if pixels.itemsize == 1 else 65535)
+        count += 1
+    return count
+
+
+def processor_time(work: Callable[[], object]) -> float:
+    """Seconds of processor that it takes, children that have ended included."""
+
+    def spent() -> float:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(each.ru_utime + each.ru_stime for each in used)
+
+    before = spent()
+    work()
+    return spent() - before
+
+
+def noise(path: Path, frames: int) -> Path:
+    """A clip that does not compress."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(1, 3, 240, 320, generator=generator)
+    info = io.ClipInfo(path=path, size=(240, 320), time_base=Fraction(1, 25), rate=Fraction(25))
+    io.write_clip(path, info, (io.ClipFrame(n, pixels.roll(7 * n, 3)) for n in range(frames)))
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""Files that other packages keep to test their own readers, through ours: broken ones, and whole.
+
+for name in pillow nibabel pydicom; do pip download --no-deps --no-binary :all: $name; done
+for each in *.tar.gz; do tar xf "$each"; done
+python benchmarks/malformed_files.py pillow-*/Tests nibabel-*/nibabel pydicom-*/src/pydicom/data
+
+Each file is read under its own suffix if that is one of ours, and, whatever it is, as a picture, as
+NIfTI, as a DICOM waveform and as a folder with one DICOM slice: a process of its own for each, with
+limits on time and memory. It has to end in a grid or in an `InputFileError`, which the command line
+turns into exit code 3, with nothing printed and nothing written. What is read is compared with
+what Pillow, nibabel and pydicom themselves make of the file. Anything else ends the run with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+from numpy.typing import NDArray
+
+import convnd.io
+from convnd.errors import InputFileError
+from convnd.grid import Grid
+from convnd.io.quiet import silent_stderr
+
+SECONDS = 20
+MEBIBYTES = 96
+"""What reading may take beside its result."""
+PER_VALUE = 40
+"""Bytes for each value that is read: float32, 8-byte ones on the way, copies, a mask."""
+CEILING = 2**32
+"""Bytes of address space beside what is held; reached only by what goes wrong."""
+SERIES = "series"
+USUAL = (".png", ".nii", ".dcm", SERIES)
+SOURCES = {".py", ".pyi", ".pyc", ".rst", ".md", ".txt", ".m", ".ini"}
+GZIP = b"\x1f\x8b"
+
+Found = tuple[NDArray[Any], float]
+"""Values, and how far ours may be from them."""
+
+
+def main() -> None:
+    """Read them all and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--readers", nargs="+", default=USUAL, help="beside a file's own")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    load_libraries()
+    rows: list[dict[str, Any]] = []
+    began = time.monotonic()
+    for folder in args.folders:
+        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+            if file.suffix.lower() in SOURCES:
+                continue
+            rows += [
+                {"folder": str(folder), "file": str(file), "reader": reader, **apart(file, reader)}
+                for reader in readers_of(file, args.readers)
+            ]
+    report(rows)
+    seconds = max((row["seconds"] for row in rows), default=0)
+    most = max((row["mebibytes"] for row in rows), default=0)
+    files = len({row["file"] for row in rows})
+    print(
+        f"{len(rows)} readings of {files} files in {time.monotonic() - began:.0f} s; at most "
+        f"{seconds:.1f} s and {most:.0f} MiB"
+    )
+    if args.json is not None:
+        args.json.write_text(json.dumps({"machine": common.machine(), "rows": rows}, indent=1))
+    sys.exit(any(row["end"] not in ("read", "refused") for row in rows))
+
+
+def load_libraries() -> None:
+    """Once, before processes are forked: each has them, and what they take is not counted."""
+    for name in ("PIL.Image", "nibabel", "pydicom", "pydicom.pixels", "cv2", "SimpleITK", "wfdb"):
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            __import__(name)
+    from PIL import Image
+
+    Image.init()
+    with tempfile.TemporaryDirectory() as folder:
+        Image.new("RGB", (8, 8)).save(Path(folder, "a.png"))
+        convnd.io.read(Path(folder, "a.png"))
+
+
+def readers_of(file: Path, usual: list[str]) -> list[str]:
+    """Suffixes to read a file under, and ``series`` for a folder with it alone."""
+    lowered = file.name.lower()
+    own = [each for each in convnd.io.suffixes() if lowered.endswith(each)]
+    with file.open("rb") as stream:
+        packed = stream.read(2) == GZIP
+    wanted = [f"{each}.gz" if each == ".nii" and packed else each for each in usual]
+    return list(dict.fromkeys([*sorted(own, key=len)[-1:], *wanted]))
+
+
+def apart(file: Path, reader: str) -> dict[str, Any]:
+    """How a reading ends, in a process that is killed if it takes too long."""
+    with tempfile.TemporaryDirectory(prefix="convnd-malformed-") as work:
+        if reader == SERIES:
+            path = Path(work, SERIES)
+            path.mkdir()
+            shutil.copyfile(file, path / "1.dcm")
+        else:
+            path = Path(work, f"a{reader}")
+            shutil.copyfile(file, path)
+        before = sorted(Path(work).rglob("*"))
+        told, tell = os.pipe()
+        printed_to = Path(work).with_suffix(".printed")
+        began = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            inside(path, printed_to, tell)
+        os.close(tell)
+        text, late = b"", False
+        while not late:
+            late = not select.select([told], [], [], SECONDS)[0]
+            part = b"" if late else os.read(told, 2**16)
+            text += part
+            if not part:
+                break
+        os.close(told)
+        if late:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        seconds = time.monotonic() - began
+        printed = printed_to.read_text(errors="replace")[:2000]
+        printed_to.unlink()
+        left = sorted(Path(work).rglob("*")) != before
+    found = {"end": "crashed", "why": f"status {status}", "mebibytes": 0.0, "compared": ""}
+    if late:
+        found["end"] = "hung"
+    elif text:
+        found = json.loads(text)
+    if found["end"] in ("read", "refused") and (printed or left):
+        found |= {"end": "printed" if printed else "wrote", "why": printed or "a file"}
+    return {**found, "seconds": seconds}
+
+
+def inside(path: Path, printed_to: Path, tell: int) -> None:
+    """Read it in this process, say how that ended, and end."""
+    import resource
+
+    found: dict[str, Any] = {"why": "", "compared": ""}
+    try:
+        os.chdir(path.parent)
+        said = os.open(printed_to, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (held + CEILING, held + CEILING))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        Path("/proc/self/clear_refs").write_text("5")
+        before, size = resident(), 0
+        try:
+            grid = convnd.io.read(path)
+            size = grid.values.numel()
+            found["end"] = "read"
+        except InputFileError as error:
+            message = str(error)
+            found |= {"end": "refused", "why": message}
+            if not message.startswith("read ") or not message.isprintable() or len(message) > 700:
+                found["end"] = "not one line"
+        except BaseException as error:  # whatever it is, it is told
+            found |= {"end": type(error).__name__, "why": str(error)[:300]}
+        found["mebibytes"] = resident() - before
+        if found["end"] in ("read", "refused"):
+            if found["mebibytes"] > MEBIBYTES + PER_VALUE * size / 2**20:
+                found["end"] = "memory"
+            elif found["end"] == "read":
+                with silent_stderr():
+                    found["compared"] = compare(path, grid)
+        os.write(tell, json.dumps(found).encode())
+    finally:
+        os._exit(0)
+
+
+def resident() -> float:
+    """Largest resident memory of this process since it was last cleared, in MiB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def compare(path: Path, grid: Grid) -> str:
+    """Whether a grid holds what the package that owns the format finds in the file."""
+    theirs: Callable[[Path, Grid], Found]
+    if path.is_dir():
+        theirs = pydicom_slice
+    elif path.suffix in (".nii", ".gz"):
+        theirs = nibabel
+    elif grid.axes == ("y", "x"):
+        theirs = pillow
+    else:
+        return ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected, slack = theirs(path, grid)
+    except BaseException as error:  # libraries raise anything
+        return f"theirs failed: {type(error).__name__}: {str(error)[:100]}"
+    ours = grid.values[0].double().numpy()
+    if ours.shape != expected.shape:
+        return f"differs: {ours.shape} against {expected.shape}"
+    with np.errstate(invalid="ignore"):
+        same = (ours == expected) | (np.abs(ours - expected) <= slack)
+    same |= np.isnan(ours) & np.isnan(expected)
+    return "same" if same.all() else f"differs: at {(~same).mean():.2%}"
+
+
+def pillow(path: Path, grid: Grid) -> Found:
+    """``(3, H, W)`` in ``[0, 1]``; Pillow has no colour of more than 8 bits."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        deep = grid.header["depth"] != 8
+        if deep and upright.mode not in ("I;16", "I;16B", "I;16L", "F"):
+            raise ValueError("no colour of more than 8 bits")
+        if deep:
+            codes = np.asarray(upright, np.float64) / (1 if upright.mode == "F" else 65535)
+            return np.broadcast_to(codes, (3, *codes.shape)), 1e-6
+        pixels = np.asarray(upright.convert("RGBA"), np.float64)[..., :3]
+        return pixels.transpose(2, 0, 1) / 255, 1e-6
+
+
+def nibabel(path: Path, _: Grid) -> Found:
+    """``(C, I, J, K)``; rounding of float32 is granted."""
+    import nibabel as nib
+
+    found: Any = nib.loadsave.load(path)
+    voxels = np.asarray(found.get_fdata(), np.float64)
+    voxels = voxels.reshape(*voxels.shape[:3], *[1] * (3 - voxels.ndim), -1)
+    expected = np.moveaxis(voxels, -1, 0)
+    return expected, float(1e-6 * np.nanmax(np.abs(expected), initial=0))
+
+
+def pydicom_slice(path: Path, _: Grid) -> Found:
+    """``(1, columns, rows, 1)`` after slope and intercept."""
+    import pydicom
+
+    data = pydicom.dcmread(path / "1.dcm")
+    slope = float(data.get("RescaleSlope", 1) or 1)
+    found = data.pixel_array * slope + float(data.get("RescaleIntercept", 0) or 0)
+    return found.T[None, ..., None].astype(np.float64), 1e-3
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """The table, what is not held, and where ours and theirs differ."""
+    for folder in dict.fromkeys(row["folder"] for row in rows):
+        for reader in dict.fromkeys(row["reader"] for row in rows if row["folder"] == folder):
+            ends: Counter[str] = Counter()
+            for row in rows:
+                if (row["folder"], row["reader"]) == (folder, reader):
+                    ends[row["end"]] += 1
+                    ends[row["compared"].partition(":")[0]] += row["compared"] != ""
+            counts = ", ".join(f"{count} {end}" for end, count in ends.items() if count)
+            print(f"{folder} as {reader}: {counts}")
+    for row in rows:
+        if row["end"] not in ("read", "refused") or row["compared"] not in ("", "same"):
+            print(f"{row['file']} as {row['reader']}: {row['end']} {row['why']} {row['compared']}")
+
+
+if __name__ == "__main__":
+    main()
