@@ -19,6 +19,7 @@ import typer
 
 from convnd import __version__
 from convnd.errors import ConvndError, DependencyError, Stopped, UsageError
+from convnd.pages import keep_pages
 
 __all__ = ["app", "main"]
 
@@ -95,6 +96,7 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, Stopped.by)
     signal.signal(signal.SIGTERM, Stopped.by)
+    keep_pages()
     several = _several()
     try:
         if several:

@@ -1,0 +1,45 @@
+"""Memory that the command line keeps between evaluations."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+_FAULTS = """
+import resource, sys
+import numpy as np
+from convnd.pages import keep_pages
+if sys.argv[1] == "keep":
+    keep_pages()
+def work():
+    arrays = [np.ones(15 << 17) for _ in range(10)]  # 15 MiB each
+work(); work(); work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str, **environment: str) -> int:
+    """Pages that one more round of the same allocations asks for anew."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", _FAULTS, how],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of the GNU C library")
+def test_pages_are_kept_unless_the_environment_says_otherwise() -> None:
+    plain = faults("plain")
+    if plain < 1000:
+        pytest.skip("this C library keeps them anyway")
+    assert faults("keep") < plain / 10
+    assert faults("keep", MALLOC_ARENA_MAX="4") > plain / 2
