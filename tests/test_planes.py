@@ -115,6 +115,19 @@ def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
     assert last.loss < 0.8 * first.loss
 
 
+def test_bfloat16_is_near_float32(generator: torch.Generator) -> None:
+    content, style, x = torch.rand(3, 1, 1, 16, 18, 20, generator=generator)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        options = StyleOptions(backbone="compact", scales=1, precision=precision)
+        transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
+        found.append(evaluate_whole(transfer.objective(content, [style], [1.0] * 3), x))
+    exact, rough = found
+    assert rough.loss == pytest.approx(exact.loss, rel=0.03)
+    assert torch.cosine_similarity(rough.gradient.flatten(), exact.gradient.flatten(), 0) > 0.98
+    assert not torch.equal(rough.gradient, exact.gradient)
+
+
 def test_wrong_use(generator: torch.Generator) -> None:
     net = network(2, generator)
     with pytest.raises(UsageError, match="2 < spatial_dims"):

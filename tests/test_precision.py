@@ -12,7 +12,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 from convnd.backbones import Precision, choose_precision
 from convnd.optimize import evaluate_whole
 
-OPTIONS = StyleOptions(backbone="compact", steps=2, scales=1, precision="float32")
+OPTIONS = StyleOptions(backbone="compact", steps=2, scales=1, precision="float32", inflation="mean")
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
