@@ -77,9 +77,8 @@ def _about(record: dict[str, Any]) -> list[str]:
     dim = record["spatial_dims"]
     last = layers[-1]["receptive_field"]
     return [
-        f"  rank        any number of spatial axes; learnt at {record['learnt_at_rank']}, and used so "
-        "on the",
-        "              planes along every two axes of more, unless --inflation is another",
+        f"  rank        any number of spatial axes; learnt at {record['learnt_at_rank']}",
+        "              more axes: as it is on the planes along every two, or see --inflation",
         f"  layers      {len(layers)}, {layers[0]['layer']} to {layers[-1]['layer']}: "
         f"{layers[0]['channels']} to {layers[-1]['channels']} channels, stride to "
         f"{last['stride'][0]}, receptive field to {last['span'][0]}",
