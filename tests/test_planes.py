@@ -135,3 +135,10 @@ def test_wrong_use(generator: torch.Generator) -> None:
     planes = Precision(torch.float32).apply(Planes(net, spatial_dims=3))
     with pytest.raises(UnknownNameError, match="relu1_1"):
         planes(torch.zeros(1, 2, 4, 4, 4), ["relu1_1"])
+    for ndim in (2, 3):
+        with pytest.raises(UsageError, match="got 'plane'"):
+            StyleTransfer(
+                StyleOptions(backbone="compact", inflation="plane"),
+                spatial_dims=ndim,
+                in_channels=1,
+            )

@@ -64,6 +64,18 @@ SCRIPTS = {
 }
 
 
+def started(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A script of the repository, run to its end in a folder, on one thread."""
+    return subprocess.run(
+        [sys.executable, ROOT / script, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("script", list(SCRIPTS))
 def test_script_runs(script: str, tmp_path: Path) -> None:
     from convnd_tasks import samples
@@ -74,14 +86,7 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
     io.write(tmp_path / "painting.png", samples.style("cells", spatial_dims=2, size=64))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes((tmp_path / "photo.png").read_bytes()[:-9])
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *SCRIPTS[script]],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    done = started(script, *SCRIPTS[script], folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
     for report in tmp_path.glob("*.json"):
@@ -92,14 +97,7 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
 def test_fuzzing_finds_nothing_in_a_few_turns(reader: str, tmp_path: Path) -> None:
     """Coverage guides it: at least one input is kept for the lines that it reached."""
     pytest.importorskip("atheris")
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks/fuzz.py", reader, "--runs", "150"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    done = started("benchmarks/fuzz.py", reader, "--runs", "150", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Done 150 runs" in done.stderr
     assert "NEW" in done.stderr

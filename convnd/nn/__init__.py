@@ -12,7 +12,7 @@ from convnd.nn.pad import PADDING_MODES, PadNd, pad_nd
 from convnd.nn.pool import AvgPoolNd, MaxPoolNd, avg_pool_nd, max_pool_nd
 from convnd.nn.resize import RESIZE_MODES, resize_nd
 from convnd.nn.transpose import ConvTransposeNd, conv_transpose_nd
-from convnd.nn.winograd import empty_channels_last, winograd_conv_nd, winograd_pays
+from convnd.nn.winograd import winograd_conv_nd, winograd_pays
 
 __all__ = [
     "PADDING_MODES",
@@ -27,7 +27,6 @@ __all__ = [
     "avg_pool_nd",
     "conv_nd",
     "conv_transpose_nd",
-    "empty_channels_last",
     "max_pool_nd",
     "pad_nd",
     "resize_nd",

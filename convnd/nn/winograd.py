@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError
 
-__all__ = ["empty_channels_last", "winograd_conv_nd", "winograd_pays"]
+__all__ = ["winograd_conv_nd", "winograd_pays"]
 
 # F(4, 3) of Winograd (1980), as given for networks by Lavin and Gray (2016), section 4.3: from 6
 # samples and 3 taps to 4 outputs by 6 products instead of 12, with points 0, ±1, ±2 and infinity.
@@ -114,14 +114,14 @@ def winograd_conv_nd(
     blocks = _Blocks(full[1:], axes, taps, bias, relu)
     rows = x.movedim(1, -1).reshape(*full, channels)
     gates = None if gate is None else gate.movedim(1, -1).reshape(*full, channels)
-    out = empty_channels_last(x, taps.shape[-1])
+    out = _empty_channels_last(x, taps.shape[-1])
     target = out.movedim(1, -1).view(*full, -1)
     for item in range(x.shape[0]):
         blocks.run(rows[item], None if gates is None else gates[item], target[item])
     return out
 
 
-def empty_channels_last(like: Tensor, channels: int) -> Tensor:
+def _empty_channels_last(like: Tensor, channels: int) -> Tensor:
     """Fresh memory ``(B, channels, *S)`` with channels innermost; not a view of anything.
 
     Automatic differentiation adds gradients in place where they are no views.

@@ -6,11 +6,12 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convnd.errors import ConvndError, UsageError
+from convnd_tasks.display import Display
 from convnd_tasks.flags import (
     LOOK,
     OUT,
@@ -31,13 +32,10 @@ from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
 from convnd_tasks.summary import Summary, summarised
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from convnd_tasks.job import Job, Outcome
     from convnd_tasks.plan import Plan
-    from convnd_tasks.style_transfer import Progress
 
-__all__ = ["Display", "stylize"]
+__all__ = ["stylize"]
 
 
 @summarised("stylize")
@@ -424,57 +422,6 @@ def _work(
         if group.rank == 0:
             typer.echo(f"convnd: {failed} of {count} failed", err=True)
         raise typer.Exit(1)
-
-
-class Display:
-    """The progress bar on stderr; silent when nobody watches."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._bar: Bar | None = None
-        if enabled:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-                console=Console(stderr=True),
-                transient=True,
-                speed_estimate_period=60,
-            )
-            self._task = self._bar.add_task("loading", total=1, note="")
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, progress: Progress) -> None:
-        """Draw one step."""
-        if self._bar is not None:
-            extent = "x".join(str(each) for each in reversed(progress.values.shape[2:]))
-            self._bar.update(
-                self._task,
-                description=extent,
-                completed=progress.done,
-                note=f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}",
-            )
-
-    def tell(self, line: str) -> None:
-        """Print a line above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
-        else:
-            typer.echo(line, err=True)
 
 
 def _say(outcome: Outcome, summary: Summary) -> None:

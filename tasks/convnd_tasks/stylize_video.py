@@ -176,10 +176,10 @@ def work(
     """
     from convnd import io
     from convnd_tasks import samples
+    from convnd_tasks.display import Display
     from convnd_tasks.plan import open_input
     from convnd_tasks.report import check_report
     from convnd_tasks.samples import clips
-    from convnd_tasks.stylize import Display
     from convnd_tasks.video_job import VideoInputs
     from convnd_tasks.video_keeping import FrameStore
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import (
-    INFLATIONS,
     Backbone,
     Planes,
     choose_device,
@@ -93,14 +92,15 @@ class TransferObjective:
             )
             # Not every layer of others works in bfloat16.
             return network, "float32" if options.precision == "auto" else options.precision
-        planes = spatial_dims > 2 and options.inflation in ("auto", "planes")
+        as_it_is = options.inflation in ("auto", "planes")
+        planes = spatial_dims > 2 and as_it_is
         shipped = load(
             options.backbone,
             spatial_dims=2 if planes else spatial_dims,
             in_channels=in_channels,
             layers=options.layers,
             pooling=options.pooling,
-            inflation=options.inflation if options.inflation in INFLATIONS else "mean",
+            inflation="mean" if as_it_is else options.inflation,
         )
         if planes:
             return Planes(shipped, spatial_dims=spatial_dims), options.precision

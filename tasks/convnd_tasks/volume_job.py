@@ -93,10 +93,10 @@ class ScanJob:
         from convnd import io
         from convnd.optimize import Group
         from convnd_tasks import samples, volumes
+        from convnd_tasks.display import Display
         from convnd_tasks.keeping import keep_last_good
         from convnd_tasks.record import figures, is_made, say_made
         from convnd_tasks.report import check_report
-        from convnd_tasks.stylize import Display
         from convnd_tasks.weights import ensure
 
         began = time.monotonic()
