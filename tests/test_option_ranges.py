@@ -48,6 +48,31 @@ def test_numbers_out_of_range_are_usage_errors(options, name, value):
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "lowest", "highest"),
+    [
+        ("stylize", "--steps=nan", "0", "1e+07"),
+        ("stylize", "--size=1e9", "0", "1.04858e+06"),
+        ("stylize", "--learning-rate=fast", "1e-12", "1e+12"),
+        ("stylize", "--rate=nan", "1e-06", "1e+09"),
+        ("stylize", "--quality=0", "1", "100"),
+        ("stylize-video", "--every=two", "1", "1e+06"),
+        ("stylize-video", "--window=1.5", "16", "4096"),
+        ("patches", "--top=", "1", "10000"),
+        ("backbones", "--channels=0", "1", "1e+06"),
+        ("trace", "--dim=2.5", "1", "16"),
+    ],
+)
+def test_what_is_no_number_is_told_the_range(run, tmp_path, command, option, lowest, highest):
+    arguments = {"trace": ["14x1", "conv:5:16"], "patches": ["waves"], "backbones": []}
+    code, out, err = run(command, *arguments.get(command, ["a.png"]), option)
+    told = " ".join(err.replace("│", " ").split())
+    assert (code, out) == (2, "")
+    assert option.partition("=")[0] in told
+    assert f"number from {lowest} to {highest}, got {option.partition('=')[2]!r}" in told
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("command", "option"),
     [
         ("trace", "--dim=17"),

@@ -18,6 +18,7 @@ import typer
 
 from convnd.errors import UsageError
 from convnd.shapes import is_count
+from convnd_tasks.ranges import Range, numeric, ranges_of, reader
 
 __all__ = [
     "DETERMINISTIC",
@@ -61,10 +62,11 @@ WORK, LOSS, LOOK, RUN, OUT = (
 # What several commands have in common, beside their options.
 Dim = Annotated[
     int | None,
-    typer.Option(
+    numeric(
+        int,
+        1,
+        16,
         "--dim",
-        min=1,
-        max=16,
         help="Number of spatial axes: 1 signals, 2 images, 3 volumes and clips. "
         "Inferred from the files when left out.",
         show_default=False,
@@ -72,7 +74,10 @@ Dim = Annotated[
 ]
 Rate = Annotated[
     float | None,
-    typer.Option(
+    numeric(
+        float,
+        1e-6,
+        1e9,
         help="Samples per second of signals whose files do not say it.",
         rich_help_panel=WORK,
         show_default=False,
@@ -181,6 +186,7 @@ def with_flags(
     """
     found = flags_of(options, without=without)
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    ranges = ranges_of(options)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
@@ -190,7 +196,7 @@ def with_flags(
             if name not in ("given", "summary")
         ]
         flags = [
-            _parameter(name, kind, flag, defaults[name], others or {})
+            _parameter(name, kind, flag, defaults[name], others or {}, ranges.get(name))
             for name, (kind, flag) in found.items()
         ]
 
@@ -269,7 +275,12 @@ _KINDS = {1: "signals", 2: "images", 3: "volumes"}
 
 
 def _parameter(
-    name: str, kind: Any, flag: Flag, default: Any, others: Mapping[int, Mapping[str, Any]]
+    name: str,
+    kind: Any,
+    flag: Flag,
+    default: Any,
+    others: Mapping[int, Mapping[str, Any]],
+    allowed: Range | None,
 ) -> inspect.Parameter:
     typed, shown = kind, default
     if get_origin(kind) is tuple:
@@ -284,10 +295,11 @@ def _parameter(
     ]
     if elsewhere:
         text = f"{text} Default: {', '.join([_text(default), *elsewhere])}."
+    read = {"metavar": flag.metavar} if allowed is None else reader(kind, allowed)
     option = typer.Option(
         *flag.names,
+        **read,
         help=text,
-        metavar=flag.metavar,
         rich_help_panel=flag.panel,
         show_default=flag.shown and not elsewhere and shown not in (None, ""),
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.trace import aligned, field_record
 
@@ -19,9 +20,9 @@ def backbones(
     ] = None,
     dim: Annotated[
         int,
-        typer.Option("--dim", min=1, max=16, help="Spatial axes that parameters are counted for."),
+        numeric(int, 1, 16, "--dim", help="Spatial axes that parameters are counted for."),
     ] = 2,
-    channels: Annotated[int, typer.Option(min=1, max=1_000_000, help="Of the data.")] = 3,
+    channels: Annotated[int, numeric(int, 1, 1_000_000, help="Of the data.")] = 3,
     *,
     summary: Summary,
 ) -> None:

@@ -13,6 +13,7 @@ from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd.shapes import is_count
 from convnd_tasks.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
+from convnd_tasks.ranges import SEED, STEPS, WEIGHT, Range, check_ranges
 
 __all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
 
@@ -79,11 +80,15 @@ class StyleOptions:
     convnd.errors.UsageError: style_weight: expected 0 <= style_weight <= 1e+12, got -1; correct it
     """
 
-    style_weight: Annotated[float, Flag(help="Beta: how much the style counts.", panel=LOOK)] = 30.0
+    style_weight: Annotated[
+        float, Flag(help="Beta: how much the style counts.", panel=LOOK), WEIGHT
+    ] = 30.0
     content_weight: Annotated[
-        float, Flag(help="Alpha: how much the content counts.", panel=LOOK)
+        float, Flag(help="Alpha: how much the content counts.", panel=LOOK), WEIGHT
     ] = 1.0
-    style_scale: Annotated[float, Flag(help="Larger: larger brush strokes.", panel=LOOK)] = 1.0
+    style_scale: Annotated[
+        float, Flag(help="Larger: larger brush strokes.", panel=LOOK), Range(0.05, 20)
+    ] = 1.0
     blend: Annotated[
         tuple[float, ...],
         Flag(help="Weight of each style; all alike when left out.", panel=LOOK, metavar="W,W,..."),
@@ -95,7 +100,7 @@ class StyleOptions:
             panel=LOOK,
         ),
     ] = "style"
-    smoothness: Annotated[float, Flag(help="Weight of total variation.", panel=LOOK)] = 0.0
+    smoothness: Annotated[float, Flag(help="Weight of total variation.", panel=LOOK), WEIGHT] = 0.0
     backbone: Annotated[
         str,
         Flag(
@@ -129,7 +134,9 @@ class StyleOptions:
             metavar="F,F,...",
         ),
     ] = ()
-    fact_weight: Annotated[float, Flag(help="How much each of them counts.", panel=LOSS)] = 30.0
+    fact_weight: Annotated[
+        float, Flag(help="How much each of them counts.", panel=LOSS), WEIGHT
+    ] = 30.0
     normalization: Annotated[str, Flag(help="balanced, notes, gatys or mean.", panel=LOSS)] = (
         "balanced"
     )
@@ -149,15 +156,18 @@ class StyleOptions:
             "own.",
             panel=WORK,
         ),
+        Range(0, 1 << 20),
     ] = 512
-    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK)] = 100
-    scales: Annotated[int, Flag(help="Sizes from coarse to fine.", panel=WORK)] = 3
+    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK), STEPS] = 100
+    scales: Annotated[int, Flag(help="Sizes from coarse to fine.", panel=WORK), Range(1, 16)] = 3
     optimizer: Annotated[str, Flag(help="lbfgs, adam or gradient-descent.", panel=WORK)] = "lbfgs"
     learning_rate: Annotated[
-        float | None, Flag(help="Of the optimizer; its own when left out.", panel=WORK)
+        float | None,
+        Flag(help="Of the optimizer; its own when left out.", panel=WORK),
+        Range(1e-12, 1e12),
     ] = None
     start: Annotated[str, Flag(help=f"{', '.join(STARTS)}, or a file.", panel=WORK)] = "content"
-    seed: Annotated[int, Flag(help="Of everything random.", panel=WORK)] = 0
+    seed: Annotated[int, Flag(help="Of everything random.", panel=WORK), SEED] = 0
     precision: Annotated[
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=RUN)
     ] = "auto"
@@ -178,23 +188,7 @@ class StyleOptions:
     ] = "auto"
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("content_weight", 0, 1e12),
-            ("style_weight", 0, 1e12),
-            ("smoothness", 0, 1e12),
-            ("fact_weight", 0, 1e12),
-            ("style_scale", 0.05, 20),
-            ("size", 0, 1 << 20),
-            ("scales", 1, 16),
-            ("steps", 0, 10_000_000),
-            ("seed", 0, 2**63 - 1),
-            ("learning_rate", 1e-12, 1e12),
-        ):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
-                raise UsageError(
-                    f"{name}: expected {low:g} <= {name} <= {high:g}, got {value:g}; correct it"
-                )
+        check_ranges(self)
         for name, choices in (("colors", COLORS), ("start", STARTS)):
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), list(choices))

@@ -29,6 +29,7 @@ from convnd_tasks.flags import (
     with_flags,
 )
 from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
+from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
 
 if TYPE_CHECKING:
@@ -64,13 +65,14 @@ def stylize(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     quality: Annotated[
-        int, typer.Option(min=1, max=100, help="Of JPEG and WebP results.", rich_help_panel=OUT)
+        int, numeric(int, 1, 100, help="Of JPEG and WebP results.", rich_help_panel=OUT)
     ] = 95,
     save_every: Annotated[
         int,
-        typer.Option(
-            min=0,
-            max=10_000_000,
+        numeric(
+            int,
+            0,
+            10_000_000,
             help="Also write a numbered picture every so many steps.",
             rich_help_panel=OUT,
             show_default=False,
@@ -96,9 +98,10 @@ def stylize(
     ] = False,
     checkpoint_every: Annotated[
         int,
-        typer.Option(
-            min=0,
-            max=10_000_000,
+        numeric(
+            int,
+            0,
+            10_000_000,
             help="Keep a checkpoint beside the result every so many steps, and when stopped.",
             rich_help_panel=RUN,
             show_default=False,

@@ -12,6 +12,7 @@ import typer
 
 from convnd.errors import ConvndError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
+from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 
@@ -53,9 +54,10 @@ def stylize_video(
     overwrite: Overwrite = False,
     crf: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            max=63,
+        numeric(
+            int,
+            0,
+            63,
             help="Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
             rich_help_panel=OUT,
             show_default=False,
@@ -86,7 +88,7 @@ def stylize_video(
     ] = None,
     every: Annotated[
         int,
-        typer.Option(min=1, max=1_000_000, help="Only every Nth frame.", rich_help_panel=_PART),
+        numeric(int, 1, 1_000_000, help="Only every Nth frame.", rich_help_panel=_PART),
     ] = 1,
     rate: Annotated[
         str | None,

@@ -10,6 +10,7 @@ import typer
 
 from convnd.shapes import ReceptiveField, Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
+from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
 
 __all__ = ["aligned", "as_record", "as_table", "field_record", "trace"]
@@ -34,7 +35,7 @@ def trace(
     ],
     dim: Annotated[
         int | None,
-        typer.Option("--dim", min=1, max=16, help="Spatial axes; follows from SHAPE if left out."),
+        numeric(int, 1, 16, "--dim", help="Spatial axes; follows from SHAPE if left out."),
     ] = None,
     *,
     summary: Summary,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from convnd.registry import unknown_name
 from convnd_tasks.flags import LOOK, LOSS, WORK, Flag
 from convnd_tasks.kind import SMALLEST
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.ranges import SEED, STEPS, WEIGHT, Range, check_range
 
 BLOCK = "Blocks of frames (--mode block)"
 """Heading of the help."""
@@ -55,10 +55,12 @@ class VideoOptions(StyleOptions):
 
     backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=LOSS)] = "compact"
     size: Annotated[
-        int, Flag(help="Longest side at most, in pixels; 0: the clip's own.", panel=WORK)
+        int,
+        Flag(help="Longest side at most, in pixels; 0: the clip's own.", panel=WORK),
+        Range(0, 1 << 20),
     ] = 512
-    steps: Annotated[int, Flag(help="Of a frame that begins a scene.", panel=WORK)] = 80
-    seed: Annotated[int, Flag(help="Of everything random.", panel=WORK)] = 0
+    steps: Annotated[int, Flag(help="Of a frame that begins a scene.", panel=WORK), STEPS] = 80
+    seed: Annotated[int, Flag(help="Of everything random.", panel=WORK), SEED] = 0
     mode: Annotated[
         str,
         Flag(
@@ -68,9 +70,9 @@ class VideoOptions(StyleOptions):
         ),
     ] = "flow"
     temporal_weight: Annotated[
-        float, Flag(help="How much frames are held to earlier ones.", panel=LOOK)
+        float, Flag(help="How much frames are held to earlier ones.", panel=LOOK), WEIGHT
     ] = 60.0
-    window: Annotated[int, Flag(help="Frames of a block.", panel=BLOCK)] = 16
+    window: Annotated[int, Flag(help="Frames of a block.", panel=BLOCK), Range(SMALLEST, 4096)] = 16
     overlap: Annotated[
         int, Flag(help="Frames of it that are those of the block before, faded over.", panel=BLOCK)
     ] = 8
@@ -90,7 +92,7 @@ class VideoOptions(StyleOptions):
             panel=BLOCK,
         ),
     ] = "mean"
-    passes: Annotated[int, Flag(help="2: once more, backwards.", panel=WORK)] = 1
+    passes: Annotated[int, Flag(help="2: once more, backwards.", panel=WORK), Range(1, 2)] = 1
     references: Annotated[
         tuple[int, ...],
         Flag(
@@ -102,32 +104,22 @@ class VideoOptions(StyleOptions):
     frame_steps: Annotated[
         int,
         Flag(help="Of a later frame, at most: it ends when it has come to rest.", panel=WORK),
+        Range(1, 10_000_000),
     ] = 40
     settle_over: Annotated[
         int,
         Flag(help="Steps looked back to see whether a later frame has come to rest.", panel=WORK),
+        Range(1, 10_000_000),
     ] = 4
     settle_tolerance: Annotated[
         float,
         Flag(help="It has when the loss falls by less than this share over them.", panel=WORK),
+        Range(0, 1),
     ] = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, low, high in (
-            ("temporal_weight", 0, 1e12),
-            ("passes", 1, 2),
-            ("frame_steps", 1, 10_000_000),
-            ("settle_over", 1, 10_000_000),
-            ("settle_tolerance", 0, 1),
-            ("window", SMALLEST, 4096),
-            ("overlap", 1, max(1, self.window // 2)),
-        ):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise UsageError(
-                    f"{name}: expected {low:g} <= {name} <= {high:g}, got {value:g}; correct it"
-                )
+        check_range("overlap", self.overlap, Range(1, max(1, self.window // 2)))
         if self.colors != StyleOptions.colors:
             raise UsageError(
                 f"colors: expected {StyleOptions.colors} for clips, got {self.colors}; leave it out"

@@ -11,6 +11,7 @@ from typing import Annotated
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd_tasks.flags import DETERMINISTIC, LOOK, WORK, Flag
+from convnd_tasks.ranges import SEED, STEPS, WEIGHT, Range, check_ranges
 
 __all__ = ["FACTS", "LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
 
@@ -71,7 +72,9 @@ class VolumeOptions:
             panel=LOOK,
         ),
     ] = "auto"
-    strength: Annotated[float, Flag(help="0 is the scan, 1 the result.", panel=LOOK)] = 1.0
+    strength: Annotated[
+        float, Flag(help="0 is the scan, 1 the result.", panel=LOOK), Range(0, 1)
+    ] = 1.0
     look: Annotated[
         str,
         Flag(
@@ -82,14 +85,18 @@ class VolumeOptions:
     style_weight: Annotated[
         float | None,
         Flag(help="How much the style counts; the look's own when left out.", panel=LOOK),
+        WEIGHT,
     ] = None
-    content_weight: float = 1.0
-    style_scale: Annotated[float, Flag(help="Larger: larger patterns.", panel=LOOK)] = 1.0
-    fine: float = 3.5
-    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK)] = 40
+    content_weight: Annotated[float, WEIGHT] = 1.0
+    style_scale: Annotated[
+        float, Flag(help="Larger: larger patterns.", panel=LOOK), Range(0.05, 20)
+    ] = 1.0
+    fine: Annotated[float, Range(0.01, 100)] = 3.5
+    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK), STEPS] = 40
     scales: Annotated[
         int,
         Flag(help="Sizes from coarse to fine; more than 1 for large patterns.", panel=WORK),
+        Range(1, 16),
     ] = 1
     optimizer: Annotated[
         str, Flag(help="auto (by size), lbfgs, adam or gradient-descent.", panel=WORK)
@@ -108,7 +115,7 @@ class VolumeOptions:
             metavar="F,F,...",
         ),
     ] = ("autocorrelation",)
-    seed: Annotated[int, Flag(help="Of built-in samples.", panel=WORK)] = 0
+    seed: Annotated[int, Flag(help="Of built-in samples.", panel=WORK), SEED] = 0
     precision: Annotated[
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=WORK)
     ] = "auto"
@@ -116,21 +123,7 @@ class VolumeOptions:
     deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("style_weight", 0, 1e12),
-            ("content_weight", 0, 1e12),
-            ("style_scale", 0.05, 20),
-            ("fine", 0.01, 100),
-            ("strength", 0, 1),
-            ("steps", 0, 10_000_000),
-            ("scales", 1, 16),
-            ("seed", 0, 2**63 - 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
-                raise UsageError(
-                    f"{name}: expected {low:g} <= {name} <= {high:g}, got {value:g}; correct it"
-                )
+        check_ranges(self)
         if self.look not in LOOKS:
             raise unknown_name("look", self.look, list(LOOKS))
         for name in self.facts:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from convnd.errors import UsageError
 from convnd_tasks.flags import DETERMINISTIC, RUN, Flag
+from convnd_tasks.ranges import SEED, Range, check_ranges
 
 __all__ = ["MORE", "WHAT", "PatchOptions"]
 
@@ -51,7 +52,7 @@ class PatchOptions:
         ),
     ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
     units: Annotated[str, Flag(help="0-15, 3,7,20, random:16 or all.", panel=WHAT)] = "0-15"
-    top: Annotated[int, Flag(help="Patches for each unit.", panel=WHAT)] = 9
+    top: Annotated[int, Flag(help="Patches for each unit.", panel=WHAT), Range(1, 10_000)] = 9
     distinct: Annotated[
         str,
         Flag(
@@ -72,6 +73,7 @@ class PatchOptions:
             help="Bring inputs to so many samples along the longest axis; 0: their own.",
             panel=WHAT,
         ),
+        Range(0, 1 << 20),
     ] = 0
     scale: Annotated[
         bool,
@@ -85,7 +87,9 @@ class PatchOptions:
         bool,
         Flag(help="Also each unit's own optimal input.", panel=MORE, names=("--optimal",)),
     ] = False
-    steps: Annotated[int, Flag(help="Of the optimal inputs.", panel=MORE)] = 128
+    steps: Annotated[int, Flag(help="Of the optimal inputs.", panel=MORE), Range(1, 10_000_000)] = (
+        128
+    )
     explain: Annotated[
         str,
         Flag(
@@ -104,26 +108,16 @@ class PatchOptions:
             help="Inputs of one size to run together; 0: small ones, as many as are quick so.",
             panel=RUN,
         ),
+        Range(0, 100_000),
     ] = 0
-    seed: Annotated[int, Flag(help="Of everything random.", panel=RUN)] = 0
+    seed: Annotated[int, Flag(help="Of everything random.", panel=RUN), SEED] = 0
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise UsageError("--layer: expected at least one layer, got none; name one")
-        for name, low, high in (
-            ("top", 1, 10_000),
-            ("size", 0, 1 << 20),
-            ("steps", 1, 10_000_000),
-            ("batch", 0, 100_000),
-            ("seed", 0, 2**63 - 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UsageError(
-                    f"--{name}: expected {low} <= {name} <= {high:g}, got {value}; correct it"
-                )
+        check_ranges(self)
 
     def record(self) -> dict[str, object]:
         """Every option as plain data."""
