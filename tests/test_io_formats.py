@@ -20,7 +20,8 @@ from convnd.errors import (
 )
 from convnd.grid import Grid
 from convnd.io import formats
-from convnd.io.formats import Format, check_positions, decoding, register
+from convnd.io.formats import Format, register
+from convnd.io.reading import check_positions, decoding
 
 GRIDS = {
     1: Grid(values=torch.rand(1, 2, 9)),

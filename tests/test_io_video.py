@@ -6,7 +6,7 @@ Clips are made with PyAV's own encoder here, and looked at with its demuxer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from convnd.errors import (
 from convnd.grid import Grid
 from convnd.io import clip as clips
 from convnd.io import video
+from convnd.io.clip import ClipFrame
 
 TIMES = [0, 1001, 2002, 5005, 6006, 9009]  # of 30000 a second, with frames left out
 
@@ -390,6 +391,45 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
     (folder / "again-9.png").write_bytes((folder / "shot-9.png").read_bytes())
     with pytest.raises(InputFileError, match="expected one picture for each number"):
         io.open_clip(folder)
+
+
+def frame(grey: float) -> ClipFrame:
+    return ClipFrame(0, torch.full((1, 3, 4, 4), grey))
+
+
+def greys(folder: Path) -> list[float]:
+    """Of all pictures of a folder; an error if anything else is in it."""
+    return [io.read(path).values.mean().item() for path in sorted(folder.iterdir())]
+
+
+def test_pictures_are_replaced_all_or_none(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    io.write_sequence(out, [frame(0.0)] * 3)
+
+    def ends_early() -> Iterator[ClipFrame]:
+        yield frame(1.0)
+        raise InputFileError("the clip ends early")
+
+    with pytest.raises(InputFileError, match="ends early"):
+        io.write_sequence(out, ends_early(), overwrite=True)
+    assert greys(out) == [0, 0, 0]
+
+    def another_writer() -> Iterator[ClipFrame]:
+        yield frame(1.0)
+        io.write_sequence(out, [frame(0.2)] * 4, overwrite=True)
+        yield frame(1.0)
+
+    io.write_sequence(out, another_writer(), overwrite=True)
+    assert greys(out) == [1, 1, *[pytest.approx(0.2)] * 2]
+
+    def taken_meanwhile() -> Iterator[ClipFrame]:
+        (tmp_path / "new" / "mine.txt").write_text("mine")
+        yield frame(1.0)
+
+    (tmp_path / "new").mkdir()
+    with pytest.raises(OutputExistsError, match="made meanwhile by someone else"):
+        io.write_sequence(tmp_path / "new", taken_meanwhile())
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["mine.txt"]
 
 
 def test_a_clip_as_one_grid(tmp_path: Path) -> None:

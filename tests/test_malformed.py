@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from PIL import Image
 
 import convnd.io
 from convnd.errors import InputFileError
+from convnd.io import dicom, formats
 
 SECONDS = 20  # no case takes one; a hang shall fail and not wait
 MEBIBYTES = 96
@@ -61,13 +62,16 @@ def _resident(kind: str) -> int:
 
 
 @contextlib.contextmanager
-def bounded(mebibytes: int = MEBIBYTES) -> Iterator[None]:
-    """Time and memory are bounded, nothing is warned of, and the folder keeps its content."""
+def bounded(mebibytes: int = MEBIBYTES, *, gone: Collection[Path] = ()) -> Iterator[None]:
+    """Time and memory are bounded, nothing is warned of, and the folder keeps its content.
+
+    Files that are ``gone`` afterwards are those that the test itself takes away.
+    """
 
     def ring(*_: Any) -> None:
         raise Hang
 
-    before = sorted(Path.cwd().rglob("*"))
+    before = sorted(set(Path.cwd().rglob("*")) - set(gone))
     measured = RESET.exists()
     if measured:
         RESET.write_text("5")  # the peak begins anew
@@ -212,6 +216,34 @@ def test_what_may_not_be_read_is_refused(folder, suffix, monkeypatch):
 
         monkeypatch.setattr(Path, "open", refuse)
     assert "permission denied" in (refusal(path) or "")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WHOLE)
+def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
+    """Right after they were looked at; a connection that is lost says so in other words."""
+    path = folder / name
+    WHOLE[name](path, np.random.default_rng(9))
+    convnd.io.read(path)  # what is imported at the first reading is no fault of the file
+    parts = {path, *(folder / part for part in PARTS.get(name, ()))} - {folder / "series"}
+    # Of a series, between headers and voxels.
+    place, looked = (
+        ("convnd.io.dicom.check_positions", dicom.check_positions)
+        if path.is_dir()
+        else ("convnd.io.formats.check_file", formats.check_file)
+    )
+
+    def look(*given: Any) -> None:
+        looked(*given)
+        for part in parts:
+            part.unlink()
+
+    monkeypatch.setattr(place, look)
+    with bounded(gone=parts), pytest.raises(InputFileError) as refused:
+        convnd.io.read(path)
+    assert error_is_one_line(str(refused.value))
+    assert re.search("stays while it is read|existing file", str(refused.value))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -104,6 +104,15 @@ def test_fuzzing_finds_nothing_in_a_few_turns(reader: str, tmp_path: Path) -> No
     assert not list((tmp_path / "findings").iterdir())
 
 
+def test_fuzzing_every_reader_finds_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    done = started("benchmarks/fuzz.py", "--runs", "150", folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    held, _, count = done.stdout.splitlines()[-1].split()[:3]
+    assert held == count
+    assert done.stdout.count("Done 150 runs") == int(count) > 20
+
+
 # What other scripts import.
 MODULES = {
     "candidates_1d",

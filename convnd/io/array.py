@@ -18,7 +18,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.grid import Grid
-from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.formats import Format
+from convnd.io.reading import check_positions, decoding
 from convnd.io.record import parse
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from convnd.errors import ConvndError, InputFileError
 from convnd.io.atomic import reason
 from convnd.io.clip import ColorTags
-from convnd.io.formats import check_positions, decoding
+from convnd.io.reading import check_positions, decoding
 from convnd.io.signal import optional
 
 if TYPE_CHECKING:

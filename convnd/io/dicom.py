@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import DependencyError, InputFileError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps
-from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.formats import Format
 from convnd.io.quiet import quiet
+from convnd.io.reading import check_positions, decoding
 from convnd.io.stored import Stored
 
 if TYPE_CHECKING:

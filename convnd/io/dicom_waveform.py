@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.dicom import dataset
-from convnd.io.formats import Format, decoding
+from convnd.io.formats import Format
 from convnd.io.quiet import quiet
+from convnd.io.reading import decoding
 from convnd.io.signal import MAX_SAMPLES, Signal, optional, signal_grid
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError
-from convnd.io.formats import Format, decoding
+from convnd.io.formats import Format
 from convnd.io.quiet import quiet
+from convnd.io.reading import decoding
 from convnd.io.signal import (
     MAX_SAMPLES,
     Annotation,

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from convnd.errors import (
     ConvndError,
-    DependencyError,
     InputFileError,
     OutputFileError,
     ResourceError,
@@ -24,6 +22,7 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.io.atomic import atomic_path, check_room, check_target, reason, taken, turn
+from convnd.io.reading import check_file, decoding
 from convnd.io.record import check_beside, drop_beside, read_beside, write_beside
 from convnd.registry import Registry
 
@@ -35,10 +34,7 @@ __all__ = [
     "Format",
     "Reader",
     "Writer",
-    "check_file",
     "check_output",
-    "check_positions",
-    "decoding",
     "find_format",
     "is_written",
     "read",
@@ -332,56 +328,6 @@ def _place_all(made: Path, path: Path, companions: Sequence[str], *, overwrite: 
 
 
 @contextlib.contextmanager
-def decoding(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a library raises on a file's bytes into our one-line errors.
-
-    Args:
-        path: the file, for the message.
-        what: what it should have been, with its article ("a picture").
-
-    Raises:
-        InputFileError: the library raised anything at all: on damaged bytes, decoders raise
-            errors of any class (``SyntaxError``, ``struct.error``, ``KeyError``, …).
-        ResourceError: the library raised ``MemoryError``.
-    """
-    try:
-        yield
-    except (InputFileError, ResourceError, DependencyError):
-        raise
-    except MemoryError as error:
-        raise ResourceError(
-            f"read {path}: expected memory for the whole of {what}, got none; "
-            "free some or make the file smaller"
-        ) from error
-    except Exception as error:
-        raise InputFileError(
-            f"read {path}: expected {what}, got a damaged or unsupported file "
-            f"('{reason(error)}'); save it again"
-        ) from error
-
-
-def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
-    """Refuse a grid for its size before anything is decoded.
-
-    Raises:
-        InputFileError: it has no positions, or more than ``limit``.
-    """
-    size = " × ".join(str(extent) for extent in shape)
-    count = 1
-    for extent in shape:
-        count *= extent
-    if min(shape, default=1) < 1:
-        raise InputFileError(
-            f"read {path}: expected at least one sample along every axis, got {size}; save it again"
-        )
-    if count > limit:
-        raise InputFileError(
-            f"read {path}: expected at most {limit:,} pixels, got {size} = {count:,}; "
-            "make it smaller or raise max_pixels"
-        )
-
-
-@contextlib.contextmanager
 def _encoding(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
@@ -417,40 +363,3 @@ def _writable(path: str | os.PathLike[str]) -> tuple[Format, Writer]:
             f"got {Path(path).name!r}; choose one of these"
         )
     return entry, entry.write
-
-
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Refuse what is no ordinary file with something in it, before a library opens it.
-
-    Raises:
-        InputFileError: missing, empty, a folder, a device, or not to be read.
-    """
-    name = f"read {path}"
-    try:
-        status = Path(path).stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputFileError(f"{name}: expected a file, got a folder; name a file in it")
-        if not stat.S_ISREG(status.st_mode):
-            # Opening a pipe could wait for ever, reading a device never end.
-            raise InputFileError(
-                f"{name}: expected an ordinary file, got a device or pipe; save to a file first"
-            )
-        if status.st_size == 0:
-            raise InputFileError(f"{name}: expected content, got an empty file; save it again")
-        with Path(path).open("rb"):
-            pass
-    except InputFileError:
-        raise
-    except FileNotFoundError as error:
-        raise InputFileError(
-            f"{name}: expected an existing file, got none; check the spelling"
-        ) from error
-    except PermissionError as error:
-        raise InputFileError(
-            f"{name}: expected a file that may be read, got 'permission denied'; "
-            "change its permissions"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputFileError(
-            f"{name}: expected a file that can be opened, got '{reason(error)}'; check the path"
-        ) from error

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
-from convnd.io.formats import Format, decoding
+from convnd.io.formats import Format
 from convnd.io.image_decode import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, picture_record
+from convnd.io.reading import decoding
 
 if TYPE_CHECKING:
     import PIL.Image

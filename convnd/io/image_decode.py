@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.formats import check_positions, decoding
 from convnd.io.quiet import silent_stderr
+from convnd.io.reading import check_positions, decoding
 from convnd.io.record import ours, parse
 
 if TYPE_CHECKING:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import DependencyError, InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
-from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.formats import Format
 from convnd.io.quiet import silent_stderr
+from convnd.io.reading import check_positions, decoding
 from convnd.io.record import parse
 from convnd.io.stored import Stored, stored_voxels
 

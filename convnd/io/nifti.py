@@ -27,8 +27,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine, rescaled
-from convnd.io.formats import Format, check_positions, decoding
+from convnd.io.formats import Format
 from convnd.io.quiet import quiet
+from convnd.io.reading import check_positions, decoding
 from convnd.io.record import ours, parse
 from convnd.io.stored import Stored, stored_voxels
 

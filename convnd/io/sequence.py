@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
-from convnd.io.atomic import check_target, reason
+from convnd.io.atomic import check_target, reason, taken, turn
 from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
 from convnd.io.formats import find_format, read, write
 from convnd.io.video import MAX_FRAME
@@ -115,11 +115,10 @@ def write_sequence(
     overwrite: bool = False,
     record: Mapping[str, str] | None = None,
 ) -> int:
-    """Write frames as PNG files into a folder, which appears when all are there.
+    """Write frames as PNG files into a folder, where they appear when all of them are made.
 
     Args:
-        folder: new or empty; with ``overwrite`` files in it that have the same names are replaced,
-            one by one.
+        folder: new or empty; with ``overwrite`` files in it that have the same names are replaced.
         frames: keep their names, with ``.png``; those without are numbered from 1.
         overwrite: whether the folder may hold something.
         record: see `convnd.io.write`.
@@ -134,15 +133,19 @@ def write_sequence(
     from convnd.grid import Grid
 
     check_sequence_output(folder, overwrite=overwrite)
-    into = folder if folder.exists() else folder.with_name(f".convnd-{os.urandom(6).hex()}")
+    there = folder.exists()
+    # On the same file system: in the folder itself where there is one, which may be a mount.
+    into = (folder / "x" if there else folder).with_name(f".convnd-{os.urandom(6).hex()}")
     count = 0
     try:
-        into.mkdir(exist_ok=True)
+        into.mkdir()
         for count, frame in enumerate(frames, 1):
             name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
             grid = Grid(values=frame.values.clamp(0, 1), axes=("y", "x"), channels=("R", "G", "B"))
-            write(into / name, grid, overwrite=overwrite, record=record)
-        if into != folder:
+            write(into / name, grid, record=record)
+        if there:
+            _take_places(into, folder, overwrite=overwrite)
+        else:
             into.rename(folder)
     except OSError as error:
         if isinstance(error, OutputFileError | OutputExistsError | InputFileError):
@@ -152,9 +155,17 @@ def write_sequence(
             "choose another"
         ) from error
     finally:
-        if into != folder:
-            shutil.rmtree(into, ignore_errors=True)
+        shutil.rmtree(into, ignore_errors=True)
     return count
+
+
+def _take_places(made: Path, folder: Path, *, overwrite: bool) -> None:
+    """Move all pictures up into a folder, one writer after the other."""
+    with turn(folder):
+        if not overwrite and any(each != made for each in folder.iterdir()):
+            raise taken(folder)
+        for each in sorted(made.iterdir()):
+            each.replace(folder / each.name)
 
 
 def check_sequence_output(folder: Path, *, overwrite: bool = False) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.formats import Format, decoding
+from convnd.io.formats import Format
+from convnd.io.reading import decoding
 from convnd.io.signal import MAX_SAMPLES, Signal, signal_grid, signal_of, value_units
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.child import conversation
 from convnd.io.clip import CLIP_SUFFIXES, ClipFrame, ClipInfo, ColorTags
-from convnd.io.formats import Format, check_file, check_positions, decoding
+from convnd.io.formats import Format
+from convnd.io.reading import check_file, check_positions, decoding
 from convnd.io.record import parse
 
 if TYPE_CHECKING:

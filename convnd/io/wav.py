@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError
-from convnd.io.formats import Format, decoding
+from convnd.io.formats import Format
+from convnd.io.reading import decoding
 from convnd.io.record import parse
 from convnd.io.signal import MAX_SAMPLES, Signal, sampling_rate, signal_grid, signal_of
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.formats import Format, check_file, decoding
+from convnd.io.formats import Format
 from convnd.io.quiet import quiet
+from convnd.io.reading import check_file, decoding
 from convnd.io.record import ours
 from convnd.io.signal import (
     MAX_SAMPLES,
