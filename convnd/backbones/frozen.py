@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.nn import FixedConv, max_pool_nd, winograd_conv_nd, winograd_pays
+from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
 
 __all__ = ["FrozenWeights", "frozen_conv", "frozen_max_pool"]
 
@@ -53,11 +54,10 @@ class FrozenWeights:
         x = x.to(self.weight.dtype)
         if self.dtype != self.weight.dtype:
             high, low = _halves(torch.cat([x, torch.ones_like(x[:, :1])], 1), self.dtype)
-            last = _LAYOUTS.get(x.ndim - 2)
             # Of one channel any order is both, and joined it would be the slow one.
-            inner = last is not None and x.is_contiguous(memory_format=last)
+            inner = is_channels_last(x)
             x = torch.cat([high, low, high], 1)
-            x = x.contiguous(memory_format=last) if inner and last is not None else x
+            x = channels_last(x) if inner else x
         return self._ahead(x, relu=relu)
 
     def backward(self, gradient: Tensor) -> Tensor:
@@ -242,11 +242,9 @@ class _MaxPool(torch.autograd.Function):
             gradient = _gated(gradient, gate[0], torch.empty_like(gate[0], dtype=gradient.dtype))
         _, backward = _POOLS[len(ctx.kernel)]
         # Of the input only shape and layout are looked at: memory that nobody writes to is free.
-        layout = _LAYOUTS[len(ctx.kernel)]
-        if places.is_contiguous(memory_format=layout):
-            gradient = gradient.contiguous(memory_format=layout)
-        else:
-            layout = torch.contiguous_format
+        layout = torch.contiguous_format
+        if is_channels_last(places):
+            gradient, layout = channels_last(gradient), CHANNELS_LAST[len(ctx.kernel)]
         x = torch.empty(
             ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
         )
@@ -255,7 +253,6 @@ class _MaxPool(torch.autograd.Function):
         return back, None, None
 
 
-_LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 _POOLS: dict[int, tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Tensor]]] = {
     2: (
         torch.ops.aten.max_pool2d_with_indices,

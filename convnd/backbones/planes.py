@@ -6,11 +6,11 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 
-import torch
 from torch import Tensor
 
 from convnd.backbones.base import Backbone
 from convnd.errors import UsageError
+from convnd.nn.layout import channels_last, is_channels_last
 from convnd.shapes import ReceptiveField
 
 __all__ = ["Planes"]
@@ -159,6 +159,4 @@ def _spread(field: ReceptiveField, axes: Sequence[int], ndim: int) -> ReceptiveF
 
 def _like(planes: Tensor, x: Tensor) -> Tensor:
     """Planes in the memory layout of the data that they come from."""
-    if planes.ndim == 4 and x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d):
-        return planes.contiguous(memory_format=torch.channels_last)
-    return planes.contiguous()
+    return channels_last(planes) if is_channels_last(x) else planes.contiguous()

@@ -11,13 +11,12 @@ from convnd.backbones.module import ModuleBackbone
 from convnd.backbones.planes import Planes
 from convnd.backbones.vgg import VGG
 from convnd.errors import ResourceError, UsageError
+from convnd.nn.layout import channels_last
 
 __all__ = ["DEVICES", "PRECISIONS", "Precision", "choose_device", "choose_precision"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
-
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,7 @@ class Precision:
 
     def layout(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` ``(B, C, *S)`` in this memory layout; the number format is left alone."""
-        if self.channels_last and x.ndim in _CHANNELS_LAST:
-            return x.contiguous(memory_format=_CHANNELS_LAST[x.ndim])
-        return x.contiguous()
+        return channels_last(x) if self.channels_last else x.contiguous()
 
 
 def choose_device(name: str = "auto") -> torch.device:

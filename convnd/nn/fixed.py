@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from convnd.nn.conv import conv_nd
+from convnd.nn.layout import channels_last, is_channels_last
 
 __all__ = ["FixedConv"]
-
-_LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 class FixedConv:
@@ -48,7 +47,7 @@ class FixedConv:
             y: Tensor = conv_nd(x, self.weight, self.bias, padding=self._padding)
             return y.relu_() if relu else y
         flat = x.ndim == 3
-        x = (x.unsqueeze(2) if flat else x).contiguous(memory_format=_LAYOUTS[max(2, x.ndim - 2)])
+        x = channels_last(x.unsqueeze(2) if flat else x)
         ones, padding = [1] * (x.ndim - 2), [0] * flat + self._padding
         # Weights in an order that does not fit are reordered at each call, and slowly.
         now = x.shape, torch.get_num_threads()
@@ -76,7 +75,7 @@ class FixedConv:
 
 def _fits(x: Tensor) -> bool:
     """Whether channels are innermost; rows of one axis are cheap to bring into that order."""
-    return x.ndim == 3 or x.is_contiguous(memory_format=_LAYOUTS[x.ndim - 2])
+    return x.ndim == 3 or is_channels_last(x)
 
 
 def _packer(ndim: int) -> Any:

@@ -1,0 +1,34 @@
+"""The memory layout that convolutions and Gram products read fastest: channels innermost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["CHANNELS_LAST", "channels_last", "is_channels_last"]
+
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Torch's names of it, by the number of spatial axes; there are none for other numbers."""
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """``(B, C, *S)`` in that layout, with other numbers of axes contiguous as torch has it.
+
+    >>> channels_last(torch.zeros(1, 3, 4, 5)).stride()
+    (60, 1, 15, 3)
+    >>> channels_last(torch.zeros(1, 3, 4)).stride()
+    (12, 4, 1)
+    """
+    layout = CHANNELS_LAST.get(x.ndim - 2, torch.contiguous_format)
+    return x.contiguous(memory_format=layout)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether ``(B, C, *S)`` has that layout.
+
+    >>> pictures = torch.zeros(1, 3, 4, 5)
+    >>> is_channels_last(pictures), is_channels_last(channels_last(pictures))
+    (False, True)
+    """
+    layout = CHANNELS_LAST.get(x.ndim - 2)
+    return layout is not None and x.is_contiguous(memory_format=layout)
