@@ -6,20 +6,22 @@ python benchmarks/fuzz.py --runs 2000                 # every reader, each in a 
 
 The seeds are the whole files and lying headers of `tests/malformed.py`. What ends otherwise than in
 a grid or an `InputFileError`, takes longer than 20 s or more than 2 GiB is kept in ``--findings``
-and ends the run with 1. Clips, which `convnd.io.read` has decoded in a child, are decoded here in
-this process, where their lines are seen; their frames have at most a million pixels, since the
-limit on memory that the child sets itself is missing.
+and ends the run with 1. Clips, NRRD and MetaImage, which `convnd.io.read` has decoded in a child,
+are decoded here in this process, where their lines are seen; frames have at most a million pixels,
+since the limit on memory that the child sets itself is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -69,8 +71,10 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
     with atheris.instrument_imports(include=["convnd.io"], enable_loader_override=False):
         import convnd.io
         from convnd.errors import InputFileError
+        from convnd.io import itk
         from convnd.io.clip import CLIP_SUFFIXES
         from convnd.io.decoder import Decoder
+        from convnd.io.itk_decode import answers
     from malformed import LIES, PARTS, WHOLE
 
     def decode(path: Path) -> None:
@@ -78,6 +82,13 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
         clip.describe()
         for _ in clip.frames(Fraction(0), None):
             pass
+
+    @contextlib.contextmanager
+    def talk_to_self(path: Path, asked: dict[str, Any], **_: Any) -> Iterator[Iterator[Any]]:
+        found = answers(path, asked, lambda _: None)
+        yield ((json.loads(json.dumps(told)), array) for _, told, array in found)
+
+    itk.conversation = talk_to_self  # type: ignore[attr-defined]
 
     findings.mkdir(exist_ok=True)
     findings = findings.absolute()

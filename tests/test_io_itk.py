@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 
 import convnd.io
 from convnd.errors import InputFileError, ShapeError
@@ -129,3 +131,38 @@ def test_all_missing_and_several_channels_are_refused(tmp_path):
 
     with pytest.raises(ShapeError, match="expected 1 channel for NRRD and MHA, got 2"):
         convnd.io.write(tmp_path / "b.nrrd", Grid(values=torch.ones(1, 2, 2, 2, 2)))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_records_of_every_character_come_back(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    record = {"Software": "convnd 1", "convnd:styles": 'a "b" \\n \\ ü.nii and = : more'}
+    grid = Grid(values=torch.rand(1, 1, 3, 4, 5), spacing=(1.0, 2.0, 3.0), units=("mm",) * 3)
+    convnd.io.write(path, grid, record=record)
+    assert convnd.io.read_record(path) == record
+    assert json.loads(sitk.ReadImage(str(path)).GetMetaData("convnd")) == record
+
+
+BAD = {
+    "while True: pass": "answer of its decoder within 1 s",
+    "import ctypes; ctypes.string_at(0)": "its end by SIGSEGV",
+    "yield 'array', {}, np.zeros((2, 2), 'f4')": "three axes of voxels",
+    "yield 'array', {}, np.zeros((2, 2, 2), 'f8')": "keeps to its protocol",
+    "yield 'array', {}, np.zeros((200, 200, 200), 'f4')": "keeps to its protocol",
+    "yield 'array', {'spacing': [1, 1, 'x']}, np.zeros((2, 2, 2), 'f4')": "damaged or unsupported",
+    "yield 'end', {}, None": "three axes of voxels",
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_what_goes_wrong_in_itk_ends_in_one_line(tmp_path, rng, monkeypatch, bad):
+    path = tmp_path / "a.nrrd"
+    sitk.WriteImage(picture(rng), str(path))
+    start = "import sys; sys.path[:] = sys.argv[1:]; import numpy as np\n"
+    start += "from convnd.io import answer, itk_decode\n"
+    code = f"{start}def bad(*_):\n    {bad}\n    yield\nitk_decode.answers = bad\nanswer.main()"
+    monkeypatch.setattr("convnd.io.child.COMMAND", (sys.executable, "-I", "-c", code))
+    monkeypatch.setattr("convnd.io.itk.PATIENCE", 1.0)
+    with pytest.raises(InputFileError, match=BAD[bad]) as refused:
+        convnd.io.read(path, max_pixels=1000)
+    assert str(refused.value).isprintable()

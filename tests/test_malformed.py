@@ -38,16 +38,17 @@ import re, sys
 told = open(sys.argv[1], "w")
 sys.path[:] = sys.argv[2:]
 import numpy
-from convnd.io import decoder
+from convnd.io import answer, decoder, itk_decode
 decoder.pyav()
+itk_decode.simple_itk()
 def held():
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
-before, true = held(), decoder._say
+before, true = held(), answer._say
 def say(*given, **named):
     print(held() - before, file=told, flush=True)
     true(*given, **named)
-decoder._say = say
-decoder.main()
+answer._say = say
+answer.main()
 """
 
 

@@ -21,7 +21,7 @@ from convnd.errors import DependencyError, InputFileError
 from convnd.io import decoder
 from convnd.io.video import VideoClip
 
-START = "import sys, time; sys.path[:] = sys.argv[1:]; from convnd.io import decoder as d\n"
+START = "import sys, time; sys.path[:] = sys.argv[1:]; from convnd.io import answer, decoder as d\n"
 AFTER_ONE = """
 true = d.Decoder.frames
 def frames(*given):
@@ -32,7 +32,7 @@ d.Decoder.frames = frames
 
 
 def child(bad: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-c", f"{START}{bad}\nd.main()")
+    return (sys.executable, "-I", "-c", f"{START}{bad}\nanswer.main()")
 
 
 @pytest.fixture
@@ -50,19 +50,21 @@ def path(tmp_path: Path) -> Path:
 def decoders() -> list[psutil.Process]:
     """Children of this process that decode; other tests may have left other ones."""
     found = psutil.Process().children()
-    return [each for each in found if "convnd.io.decoder" in " ".join(each.cmdline())]
+    return [each for each in found if "convnd.io" in " ".join(each.cmdline())]
 
 
 CASES = {
-    "time.sleep(99)": "expected a frame within 1 s",
-    "while True: pass": "expected a frame within 1 s",
+    "time.sleep(99)": "expected an answer of its decoder within 1 s",
+    "while True: pass": "expected an answer of its decoder within 1 s",
     "import ctypes; ctypes.string_at(0)": "its end by SIGSEGV",
     "import os; os.abort()": "its end by SIGABRT",
     "import os; os._exit(0)": "ended with code 0",
     "x = [bytearray(2**26) for _ in range(40)]": "asks for more than there is",
     "given[0]._path.with_name('leak').write_bytes(b'x')": "ended with code 1",  # nor may it write
     "sys.stdout.buffer.write(b'x' * 99); sys.stdout.buffer.flush()": "keeps to its protocol",
-    "d._say(sys.stdout.buffer, 'frame', pts=0, size=[9**9, 9], deep=0)": "keeps to its protocol",
+    "answer._say(sys.stdout.buffer, 'array', pts=0, shape=[9**9, 9, 3], dtype='uint8')": "protocol",
+    "answer._say(sys.stdout.buffer, 'array', pts=0, shape=[2, 2, 3], dtype='object')": "protocol",
+    "yield 1, given[0]._av.VideoFrame(320, 240).to_ndarray()": "frames of three colours",
 }
 
 
@@ -80,7 +82,7 @@ def test_a_decoder_gone_wrong_is_one_line(path: Path, bad: str) -> None:
 
 
 def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None:
-    bad = "d._THREADS = 0\ndef describe(self):\n  while True: pass\nd.Decoder.describe = describe"
+    bad = "answer._THREADS = 0\ndef describe(_):\n  while True: pass\nd.Decoder.describe = describe"
     with pytest.raises(InputFileError, match="computes without an end"):
         VideoClip(path, patience=30, command=child(bad))
 

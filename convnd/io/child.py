@@ -1,14 +1,15 @@
 """A decoder in a process of its own: what hangs, crashes or is greedy there ends in one line here.
 
-Frames come through a pipe, one by one: the child is at most about one frame ahead. Messages are
-JSON with their length before them; pixels follow as they are. Nothing of what comes is believed:
-a child that has been taken over by a file can send what it likes.
+Arrays come through a pipe, one by one: the child is at most about one frame of a clip ahead.
+Messages are JSON with their length before them; arrays follow as they are. Nothing of what comes
+is believed: a child that has been taken over by a file can send what it likes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import select
 import signal
 import struct
@@ -33,11 +34,12 @@ COMMAND = (
     sys.executable,
     "-I",  # nothing of the folder that people happen to be in is imported
     "-c",
-    "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.decoder import main; main()",
+    "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.answer import main; main()",
 )
 """The child, whose arguments are where this process finds its packages."""
 
-_LONGEST = 2**20
+_LONGEST = 2**24
+_DTYPES = ("uint8", "uint16", "float32")
 _SLICE = 0.5
 _ERRORS = {each.__name__: each for each in (InputFileError, ResourceError, DependencyError)}
 
@@ -47,29 +49,29 @@ def conversation(
     path: Path,
     asked: Mapping[str, Any],
     *,
-    max_frame: int,
+    max_values: int,
     patience: float | None = None,
     command: Sequence[str] | None = None,
 ) -> Iterator[Iterator[tuple[dict[str, Any], NDArray[Any] | None]]]:
     """What a child answers to a request; it is gone when the block ends.
 
     Args:
-        path: the clip.
-        asked: the request, see `convnd.io.decoder.main`.
-        max_frame: largest number of pixels of a frame.
+        path: the file.
+        asked: the request, see `convnd.io.answer.main`.
+        max_values: largest number of values of an array.
         patience: seconds; None for `PATIENCE`.
         command: of the child; None for `COMMAND`.
 
     Yields:
-        Its messages, those of frames with their pixels ``(H, W, 3)``.
+        Its messages, some with an array.
 
     Raises:
         InputFileError: the child refused the file, hung, died, or talked nonsense.
         ResourceError: it says that memory is out.
-        DependencyError: PyAV is missing.
+        DependencyError: the decoder's package is missing.
     """
     patience = PATIENCE if patience is None else patience
-    whole = {**asked, "path": str(path), "max_frame": max_frame, "patience": max(1, int(patience))}
+    whole = {**asked, "path": str(path), "patience": max(1, int(patience))}
     where = [each for each in sys.path if each]
     try:
         child = subprocess.Popen(
@@ -90,7 +92,7 @@ def conversation(
         with contextlib.suppress(BrokenPipeError):  # it died at once, as will be seen
             child.stdin.write(json.dumps(whole).encode() + b"\n")
             child.stdin.flush()
-        yield _messages(child, path, max_frame, patience)
+        yield _messages(child, path, max_values, patience)
     finally:
         child.kill()
         for pipe in (child.stdin, child.stdout):
@@ -101,7 +103,7 @@ def conversation(
 
 
 def _messages(
-    child: subprocess.Popen[bytes], path: Path, max_frame: int, patience: float
+    child: subprocess.Popen[bytes], path: Path, max_values: int, patience: float
 ) -> Iterator[tuple[dict[str, Any], NDArray[Any] | None]]:
     import numpy as np
 
@@ -114,21 +116,26 @@ def _messages(
             kind = told["kind"]
             if kind == "error":
                 raise _ERRORS[told["name"]](str(told["text"]))
-            if kind != "frame":
+            if kind != "array":
                 yield told, None
                 if kind != "alive":
                     return
                 continue
-            height, width = (int(each) for each in told["size"])
-            if min(height, width) < 1 or height * width > max_frame:
+            shape = tuple(int(each) for each in told["shape"])
+            if (
+                not 0 < len(shape) <= 4
+                or min(shape) < 1
+                or math.prod(shape) > max_values
+                or told["dtype"] not in _DTYPES
+            ):
                 raise _nonsense(path)
-            pixels = np.empty((height, width, 3), np.uint16 if told["deep"] else np.uint8)
+            array = np.empty(shape, told["dtype"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, InputFileError):
                 raise
             raise _nonsense(path) from error
-        _take(child, path, memoryview(pixels.data).cast("B"), patience)
-        yield told, pixels
+        _take(child, path, memoryview(array.data).cast("B"), patience)
+        yield told, array
 
 
 def _take(
@@ -145,8 +152,8 @@ def _take(
             waited += _SLICE
             if waited >= patience:
                 raise InputFileError(
-                    f"read {path}: expected a frame within {patience:g} s, got none; the file is "
-                    "damaged, or its codec is too slow for this machine"
+                    f"read {path}: expected an answer of its decoder within {patience:.0f} s, got "
+                    "none; the file is damaged, or too much for this machine"
                 )
             continue
         count = pipe.readinto(view[filled:])

@@ -1,24 +1,18 @@
 """What decodes a clip with PyAV: it runs in a process of its own, see `convnd.io.child`.
 
-FFmpeg is a million lines of C that are given files from anywhere. In here a hang, a crash or a
-greedy header ends a child, and the caller is told so in one line.
+FFmpeg is a million lines of C that are given files from anywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
-import signal
-import struct
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from convnd.errors import ConvndError, InputFileError
+from convnd.errors import InputFileError
 from convnd.io.atomic import reason
 from convnd.io.clip import ColorTags
 from convnd.io.reading import check_positions, decoding
@@ -27,7 +21,7 @@ from convnd.io.signal import optional
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["EXACT", "Decoder", "main", "matrix_code", "pyav"]
+__all__ = ["EXACT", "Decoder", "answers", "matrix_code", "pyav"]
 
 _PQ, _HLG, _BT2020 = 16, 18, 9
 _UNSAID = 2
@@ -35,7 +29,8 @@ _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,12})?)", re.ASCII)
 EXACT = 2 | 0x2000 | 0x40000
 """Bilinear, chroma for every pixel, accurate rounding: without these flags the scaler's shortcuts
 darken every picture by more than one code each way."""
-_THREADS = 16  # as many as FFmpeg starts at most
+PER_PIXEL = 128
+"""Bytes for each pixel of a frame: 16 frames to look back to, some in each thread, deep ones."""
 _MPEG, _JPEG = 1, 2  # limited and full range
 # Codes of ISO/IEC 23091-4 to those of the scaler.
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
@@ -67,7 +62,7 @@ class Decoder:
     Args:
         path: an existing file.
         max_frame: largest number of pixels of a frame.
-        grant: is called with the number of pixels of a frame, for which memory will be needed.
+        grant: is called with the bytes that decoding will need.
 
     Raises:
         DependencyError: PyAV is missing.
@@ -171,7 +166,7 @@ class Decoder:
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context
         check_positions(self._path, (context.height, context.width), self._max_frame)
-        self._grant(context.height * context.width)
+        self._grant(PER_PIXEL * context.height * context.width)
         depth = max((each.bits for each in context.format.components), default=8)
         if int(context.color_trc) in (_PQ, _HLG) or (
             depth > 8 and int(context.color_primaries) == _BT2020
@@ -306,94 +301,17 @@ def _times(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-MEMORY = 2**30
-"""Bytes that decoding may take beside its frames."""
-PER_PIXEL = 128
-"""Bytes for each pixel of a frame: 16 frames to look back to, some in each thread, deep ones."""
-
-
-def _cap(kind: str, wanted: int) -> None:
-    """Lower a limit of the system's, where it has it."""
-    with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
-        import resource
-
-        number = getattr(resource, kind)
-        _, hard = resource.getrlimit(number)
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(number, (soft, hard))
-
-
-def _cap_memory(pixels: int) -> None:
-    """Memory for frames of so many pixels, and `MEMORY`, beside what is held now."""
-    try:
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        held = 2**30
-    _cap("RLIMIT_AS", held + MEMORY + PER_PIXEL * pixels)
-
-
-def _cap_work(seconds: int) -> None:
-    """So many seconds of computing from now on, and the system ends this process."""
-    times = os.times()
-    _cap("RLIMIT_CPU", int(times.user + times.system) + seconds + 1)
-
-
-def _end_with_parent() -> None:
-    """The system ends this process when the other end of its stdin is closed, however that came.
-
-    No line of Python is needed for it, and none of a decoder's that never comes back.
-    """
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import fcntl
-        import select
-
-        signal.signal(signal.SIGIO, signal.SIG_DFL)
-        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
-        poll = select.poll()
-        poll.register(0, 0)
-        if poll.poll(0):  # it was closed before
-            os._exit(1)
-
-
-def _say(out: BinaryIO, kind: str, **told: Any) -> None:
-    text = json.dumps({"kind": kind, **told}).encode()
-    out.write(struct.pack(">I", len(text)) + text)
-    out.flush()
-
-
-def main(out: BinaryIO | None = None) -> None:
-    """Answer the request on stdin, then end.
-
-    Args:
-        out: where to; None is stdout.
-    """
-    out = sys.stdout.buffer if out is None else out
-    asked: Mapping[str, Any] = json.loads(sys.stdin.buffer.readline())
-    _end_with_parent()
-    try:
-        path, patience = Path(asked["path"]), int(asked["patience"])
-        decoder = Decoder(path, asked["max_frame"], _cap_memory)
-        _cap("RLIMIT_CORE", 0)
-        _cap("RLIMIT_FSIZE", 0)  # it has nothing to write
-        _cap_memory(0)
-        _cap_work(patience * _THREADS)
-        if asked["what"] == "describe":
-            _say(out, "info", **decoder.describe())
-        elif asked["what"] == "comment":
-            _say(out, "comment", text=decoder.comment())
-        else:
-            end = None if asked["end"] is None else Fraction(asked["end"])
-            for pts, pixels in decoder.frames(Fraction(asked["start"]), end):
-                _cap_work(patience * _THREADS)
-                if pixels is None:
-                    _say(out, "alive")
-                    continue
-                _say(out, "frame", pts=pts, size=pixels.shape[:2], deep=pixels.itemsize == 2)
-                out.write(pixels.data)
-                out.flush()
-            _say(out, "end", damage=decoder.damage)
-    except ConvndError as error:
-        _say(out, "error", name=type(error).__name__, text=str(error))
-    except MemoryError:
-        _say(out, "error", name="InputFileError", text=_greedy(Path(asked["path"])))
+def answers(
+    path: Path, asked: Mapping[str, Any], grant: Callable[[int], None]
+) -> Iterator[tuple[str, dict[str, Any], NDArray[Any] | None]]:
+    """What `convnd.io.answer` is to say: of a clip, what it is, its comment, or its frames."""
+    decoder = Decoder(path, int(asked["max_frame"]), grant)
+    if asked["what"] == "describe":
+        yield "info", decoder.describe(), None
+    elif asked["what"] == "comment":
+        yield "comment", {"text": decoder.comment()}, None
+    else:
+        end = None if asked["end"] is None else Fraction(asked["end"])
+        for pts, pixels in decoder.frames(Fraction(asked["start"]), end):
+            yield ("alive" if pixels is None else "array"), {"pts": pts}, pixels
+        yield "end", {"damage": decoder.damage}, None

@@ -71,6 +71,11 @@ class VideoClip:
                     self.damage = str(each["damage"])
                 if pixels is None:
                     continue
+                if pixels.shape[2:] != (3,):
+                    raise InputFileError(
+                        f"read {self._path}: expected frames of three colours, got others; the "
+                        "file is damaged"
+                    )
                 if pixels.shape[:2] != self.info.size:
                     after = (each["pts"] - self.info.start) * self.info.time_base
                     raise InputFileError(
@@ -87,9 +92,16 @@ class VideoClip:
     def _asking(self, **asked: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
             decoding(self._path, "a clip"),
-            conversation(self._path, asked, max_frame=MAX_FRAME, **self._how) as told,
+            _talk(self._path, asked, **self._how) as told,
         ):
             yield told
+
+
+def _talk(
+    path: Path, asked: Mapping[str, Any], **how: Any
+) -> contextlib.AbstractContextManager[Iterator[tuple[dict[str, Any], Any]]]:
+    whole = {"decoder": "decoder", "max_frame": MAX_FRAME, **asked}
+    return conversation(path, whole, max_values=3 * MAX_FRAME, **how)
 
 
 def _info(path: Path, told: Mapping[str, Any]) -> ClipInfo:
@@ -162,7 +174,7 @@ def _times(size: tuple[int, ...]) -> str:
 
 
 def _clip_record(path: Path) -> dict[str, str]:
-    with conversation(path, {"what": "comment"}, max_frame=MAX_FRAME) as told:
+    with _talk(path, {"what": "comment"}) as told:
         return parse(str(next(told)[0]["text"]))
 
 
