@@ -88,7 +88,7 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
         found = answers(path, asked, lambda _: None)
         yield ((json.loads(json.dumps(told)), array) for _, told, array in found)
 
-    itk.conversation = talk_to_self  # type: ignore[attr-defined]
+    itk.conversation = talk_to_self  # type: ignore[assignment, attr-defined]
 
     findings.mkdir(exist_ok=True)
     findings = findings.absolute()
