@@ -38,10 +38,23 @@ def _root(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
     ] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=2**40,
+            metavar="N",
+            help="Pixels, voxels or samples that an input may have, of a clip a frame, instead of "
+            "each format's own limit (or CONVND_MAX_PIXELS).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Neural style transfer and convolution for signals, images, volumes and clips."""
     if offline:
         os.environ["CONVND_OFFLINE"] = "1"
+    if max_pixels is not None:
+        os.environ["CONVND_MAX_PIXELS"] = str(max_pixels)
 
 
 def app() -> typer.Typer:

@@ -39,9 +39,10 @@ def generator() -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache folder for the run, and none of the user's; a test may not switch others off."""
+    """One cache folder for the run, and none of the user's settings; a test's stay its own."""
     monkeypatch.setenv("CONVND_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("CONVND_OFFLINE", "")
+    monkeypatch.setenv("CONVND_MAX_PIXELS", "")
 
 
 @pytest.fixture

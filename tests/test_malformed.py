@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
+import signal as signals
 import sys
 import warnings
 from collections.abc import Collection, Iterator
@@ -24,7 +24,7 @@ from PIL import Image
 
 import convnd.io
 from convnd.errors import InputFileError
-from convnd.io import dicom, formats
+from convnd.io import array, dicom, formats, image, itk, nifti, signal, video
 
 SECONDS = 20  # no case takes one; a hang shall fail and not wait
 MEBIBYTES = 96
@@ -77,15 +77,15 @@ def bounded(mebibytes: int = MEBIBYTES, *, gone: Collection[Path] = ()) -> Itera
     if measured:
         RESET.write_text("5")  # the peak begins anew
         resident = _resident("VmRSS")
-    handler = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    handler = signals.signal(signals.SIGALRM, ring)
+    signals.alarm(SECONDS)
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, handler)
+        signals.alarm(0)
+        signals.signal(signals.SIGALRM, handler)
     assert [str(each.message) for each in warned] == []
     assert sorted(Path.cwd().rglob("*")) == before
     if measured:
@@ -217,6 +217,36 @@ def test_what_may_not_be_read_is_refused(folder, suffix, monkeypatch):
 
         monkeypatch.setattr(Path, "open", refuse)
     assert "permission denied" in (refusal(path) or "")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WHOLE)
+def test_how_large_inputs_may_be_is_peoples_own_choice(folder, monkeypatch, name):
+    WHOLE[name](folder / name, np.random.default_rng(9))
+    monkeypatch.setenv("CONVND_MAX_PIXELS", "5")
+    message = refusal(folder / name)
+    assert message is not None
+    assert re.search("at most 5 (pixels|samples), got .*--max-pixels N", message)
+    monkeypatch.setenv("CONVND_MAX_PIXELS", "1000000")
+    for each in (image, nifti, dicom, itk, array, signal, video):
+        for limit in ("MAX_PIXELS", "MAX_VOXELS", "MAX_VALUES", "MAX_SAMPLES", "MAX_FRAME"):
+            if hasattr(each, limit):
+                monkeypatch.setattr(each, limit, 5)
+    assert refusal(folder / name) is None
+    monkeypatch.setenv("CONVND_MAX_PIXELS", "")
+    assert refusal(folder / name) is not None
+
+
+@pytest.mark.parametrize("wrong", ["x", "0", "-3", "1.5"])
+def test_limits_that_are_none_are_usage_errors(run, monkeypatch, tmp_path, wrong):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setenv("CONVND_MAX_PIXELS", wrong)
+    assert run("stylize", "a.png", "waves")[0] == 2
+    monkeypatch.setenv("CONVND_MAX_PIXELS", "")
+    code, _, err = run("--max-pixels", wrong, "stylize", "a.png", "waves")
+    assert (code, "--max-pixels" in err) == (2, True)
+    code, _, err = run("--max-pixels", 63, "stylize", "a.png", "waves")
+    assert (code, err.count("at most 63 pixels, got 8 × 8 = 64")) == (3, 1)
 
 
 @pytest.mark.filterwarnings("ignore")

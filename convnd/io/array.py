@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.formats import Format
-from convnd.io.reading import check_positions, decoding
+from convnd.io.reading import check_positions, decoding, most
 from convnd.io.record import parse
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     with decoding(path, "a NumPy array"), path.open("rb") as file:
         held = path.stat().st_size
-        return _grid(path, _load(path, file, held, _limit(max_pixels)))
+        return _grid(path, _load(path, file, held, most(max_pixels, MAX_VALUES)))
 
 
 def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -83,7 +83,7 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         def load(name: str, kinds: str) -> NDArray[Any]:
             held = archive.getinfo(entries[name]).file_size
             with archive.open(entries[name]) as file:
-                return _load(path, file, held, _limit(max_pixels), kinds=kinds)
+                return _load(path, file, held, most(max_pixels, MAX_VALUES), kinds=kinds)
 
         values = load(candidates[0], "biuf")
         described: dict[str, Any] = {
@@ -143,10 +143,6 @@ def _grid(path: Path, array: NDArray[Any], **described: Any) -> Grid:
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
     header = {"dtype": array.dtype.name if floating else "float32"}
     return Grid(values=values, header=header, **described)
-
-
-def _limit(max_pixels: int | None) -> int:
-    return MAX_VALUES if max_pixels is None else max_pixels
 
 
 def _array(grid: Grid) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from convnd.grid import Grid
 from convnd.io.affine import flip_lps
 from convnd.io.formats import Format
 from convnd.io.quiet import quiet
-from convnd.io.reading import check_positions, decoding
+from convnd.io.reading import check_positions, decoding, most
 from convnd.io.stored import Stored
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
         slices = _slices(path, _headers(path))
         first = slices[0][1]
         shape = (int(first.Columns), int(first.Rows), len(slices))
-        check_positions(path, shape, MAX_VOXELS if max_pixels is None else max_pixels)
+        check_positions(path, shape, most(max_pixels, MAX_VOXELS))
         affine, spacing = _geometry(path, [header for _, header in slices])
         volume = np.empty(shape, np.float32)
         scalings = set()

@@ -16,7 +16,7 @@ from convnd.io.dicom import dataset
 from convnd.io.formats import Format
 from convnd.io.quiet import quiet
 from convnd.io.reading import decoding
-from convnd.io.signal import MAX_SAMPLES, Signal, optional, signal_grid
+from convnd.io.signal import Signal, check_samples, optional, signal_grid
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -50,11 +50,7 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
         index = max(range(len(groups)), key=lambda k: int(groups[k].NumberOfWaveformSamples))
         group = groups[index]
         count = int(group.NumberOfWaveformSamples) * int(group.NumberOfWaveformChannels)
-        if count > (max_pixels or MAX_SAMPLES):
-            raise InputFileError(
-                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
-                f"{count:,}; split it"
-            )
+        check_samples(path, count, max_pixels)
         channels = list(group.ChannelDefinitionSequence)
         signal = Signal(
             units=tuple(_unit(channel) for channel in channels),

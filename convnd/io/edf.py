@@ -20,9 +20,9 @@ from convnd.io.formats import Format
 from convnd.io.quiet import quiet
 from convnd.io.reading import decoding
 from convnd.io.signal import (
-    MAX_SAMPLES,
     Annotation,
     Signal,
+    check_samples,
     optional,
     sampling_rate,
     signal_grid,
@@ -62,11 +62,7 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
             counts = [int(count) for count in file.getNSamples()]
             if not counts or min(counts) < 1:
                 raise InputFileError(f"read {path}: expected signals, got none; check the file")
-            if sum(counts) > (max_pixels or MAX_SAMPLES):
-                raise InputFileError(
-                    f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
-                    f"{sum(counts):,}; split it"
-                )
+            check_samples(path, sum(counts), max_pixels)
             headers = file.getSignalHeaders()
             often = Counter(counts)
             chosen = max(often, key=lambda count: (often[count], count))

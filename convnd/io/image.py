@@ -27,7 +27,7 @@ from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.formats import Format
 from convnd.io.image_decode import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, picture_record
-from convnd.io.reading import decoding
+from convnd.io.reading import decoding, most
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -61,7 +61,7 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     import torch
 
-    decoded = decode(path, MAX_PIXELS if max_pixels is None else max_pixels)
+    decoded = decode(path, most(max_pixels, MAX_PIXELS))
     with decoding(path, "a picture"):
         depth = 8 * decoded.pixels.itemsize
         planes = torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None]

@@ -23,7 +23,7 @@ from convnd.io.child import PATIENCE, conversation
 from convnd.io.formats import Format
 from convnd.io.itk_decode import RECORD, simple_itk
 from convnd.io.itk_header import check_geometry, header
-from convnd.io.reading import decoding
+from convnd.io.reading import decoding, most
 from convnd.io.record import parse
 from convnd.io.stored import Stored, stored_voxels
 
@@ -56,12 +56,12 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
     import torch
 
-    most = MAX_VOXELS if max_pixels is None else max_pixels
+    limit = most(max_pixels, MAX_VOXELS)
     with decoding(path, "a NRRD or MetaImage volume"):
         patience = PATIENCE + path.stat().st_size / _SLOWEST
         spacing = check_geometry(path)
-        asked = {"decoder": "itk_decode", "max_voxels": most}
-        with conversation(path, asked, max_values=most, patience=patience) as said:
+        asked = {"decoder": "itk_decode", "max_voxels": limit}
+        with conversation(path, asked, max_values=limit, patience=patience) as said:
             told, volume = next(said)
         if volume is None or volume.ndim != 3:
             raise InputFileError(

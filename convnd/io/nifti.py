@@ -29,7 +29,7 @@ from convnd.grid import Grid
 from convnd.io.affine import grid_affine, rescaled
 from convnd.io.formats import Format
 from convnd.io.quiet import quiet
-from convnd.io.reading import check_positions, decoding
+from convnd.io.reading import check_positions, decoding, most
 from convnd.io.record import ours, parse
 from convnd.io.stored import Stored, stored_voxels
 
@@ -77,9 +77,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
             compressed = file.read(2) == _GZIP
             file.seek(0)
             stream = gzip.GzipFile(fileobj=file) if compressed else file
-            header, content = _read_checked(
-                path, stream, compressed, MAX_VOXELS if max_pixels is None else max_pixels
-            )
+            header, content = _read_checked(path, stream, compressed, most(max_pixels, MAX_VOXELS))
         spacing = _spacing(path, header)
         _check_affine(path, header)
         volume = _voxels(header, content)

@@ -9,10 +9,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from convnd.errors import DependencyError, InputFileError, ResourceError
+from convnd.errors import DependencyError, InputFileError, ResourceError, UsageError
 from convnd.io.atomic import reason
+from convnd.shapes import is_count
 
-__all__ = ["check_file", "check_positions", "decoding"]
+__all__ = ["MORE", "check_file", "check_positions", "decoding", "most"]
+
+MORE = "allow more (convnd --max-pixels N, or max_pixels in Python)"
+"""Remedy where a limit on size was met."""
 
 # What the system says of a file that was there a moment ago; that of a file's bytes is other.
 _LOST = {
@@ -96,6 +100,22 @@ def decoding(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
+def most(asked: int | None, usual: int) -> int:
+    """How many positions a file may have: what is asked for, ``CONVND_MAX_PIXELS``, or the usual.
+
+    Raises:
+        UsageError: the variable of the environment is no number above 0.
+    """
+    if asked is not None:
+        return asked
+    said = os.environ.get("CONVND_MAX_PIXELS", "")
+    if said and not (is_count(said) and int(said) > 0):
+        raise UsageError(
+            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {said!r}; correct it"
+        )
+    return int(said) if said else usual
+
+
 def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
     """Refuse a grid for its size before anything is decoded.
 
@@ -113,5 +133,5 @@ def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
     if count > limit:
         raise InputFileError(
             f"read {path}: expected at most {limit:,} pixels, got {size} = {count:,}; "
-            "make it smaller or raise max_pixels"
+            f"make it smaller, or {MORE}"
         )

@@ -13,6 +13,7 @@ from convnd.errors import InputFileError, OutputExistsError, OutputFileError
 from convnd.io.atomic import check_target, reason, taken, turn
 from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
 from convnd.io.formats import find_format, read, write
+from convnd.io.reading import most
 from convnd.io.video import MAX_FRAME
 
 __all__ = ["FolderClip", "check_sequence_output", "numbered", "write_sequence"]
@@ -67,7 +68,7 @@ class FolderClip:
                 f"read {folder}: expected pictures whose names end in a number, as "
                 "frame-0001.png, got none; give another folder"
             )
-        first = read(self._files[0], max_pixels=MAX_FRAME)
+        first = read(self._files[0], max_pixels=most(None, MAX_FRAME))
         self.info = ClipInfo(
             path=folder,
             size=(first.shape[0], first.shape[1]),
@@ -90,7 +91,7 @@ class FolderClip:
         for number in wanted[::every]:
             path = self._files[number]
             try:
-                grid = read(path, max_pixels=MAX_FRAME)
+                grid = read(path, max_pixels=most(None, MAX_FRAME))
             except InputFileError:
                 lost += 1
                 self.damage = f"{lost} damaged frames were left out"

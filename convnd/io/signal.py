@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import DependencyError, InputFileError
 from convnd.grid import Grid
 from convnd.io.quiet import quiet
+from convnd.io.reading import MORE, most
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,7 @@ __all__ = [
     "MAX_SAMPLES",
     "Annotation",
     "Signal",
+    "check_samples",
     "describe",
     "optional",
     "sampling_rate",
@@ -108,6 +110,24 @@ def sampling_rate(grid: Grid) -> float:
     return float(round(rate)) if math.isclose(rate, round(rate), rel_tol=1e-9) else rate
 
 
+def check_samples(path: Path, count: int, asked: int | None) -> None:
+    """Refuse a recording for its size.
+
+    Args:
+        path: for messages.
+        count: samples over all channels.
+        asked: how many there may be; None for the usual limit, see `convnd.io.reading.most`.
+
+    Raises:
+        InputFileError: there are more.
+    """
+    limit = most(asked, MAX_SAMPLES)
+    if count > limit:
+        raise InputFileError(
+            f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, or {MORE}"
+        )
+
+
 def signal_grid(
     path: Path, samples: NDArray[Any], rate: float | None, names: Sequence[str], signal: Signal
 ) -> Grid:
@@ -121,17 +141,13 @@ def signal_grid(
         signal: what else is known.
 
     Raises:
-        InputFileError: no samples, too many, a rate that is none, a channel without a number.
+        InputFileError: no samples, a rate that is none, a channel without a number.
     """
     import numpy as np
     import torch
 
     if samples.ndim != 2 or 0 in samples.shape:
         raise InputFileError(f"read {path}: expected samples, got none; check how it was made")
-    if samples.size > MAX_SAMPLES:
-        raise InputFileError(
-            f"read {path}: expected at most {MAX_SAMPLES:,} samples, got {samples.size:,}; split it"
-        )
     if rate is not None and not 0 < rate < math.inf:
         raise InputFileError(
             f"read {path}: expected a positive finite sampling rate, got {rate:g}; correct the "

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.formats import Format
 from convnd.io.reading import decoding
-from convnd.io.signal import MAX_SAMPLES, Signal, signal_grid, signal_of, value_units
+from convnd.io.signal import Signal, check_samples, signal_grid, signal_of, value_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,11 +104,7 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
                     f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
                     f"{number}; correct it"
                 )
-        if width * len(rows) > (max_pixels or MAX_SAMPLES):
-            raise InputFileError(
-                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
-                f"{width * len(rows):,}; split it"
-            )
+        check_samples(path, width * len(rows), max_pixels)
         names: list[tuple[str, str | None]] = [
             (match[1], match[2]) for cell in header if (match := _NAME.match(cell)) is not None
         ]

@@ -16,7 +16,7 @@ from convnd.errors import InputFileError
 from convnd.io.child import conversation
 from convnd.io.clip import CLIP_SUFFIXES, ClipFrame, ClipInfo, ColorTags
 from convnd.io.formats import Format
-from convnd.io.reading import check_file, check_positions, decoding
+from convnd.io.reading import check_file, check_positions, decoding, most
 from convnd.io.record import parse
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ class VideoClip:
 def _talk(
     path: Path, asked: Mapping[str, Any], **how: Any
 ) -> contextlib.AbstractContextManager[Iterator[tuple[dict[str, Any], Any]]]:
-    whole = {"decoder": "decoder", "max_frame": MAX_FRAME, **asked}
-    return conversation(path, whole, max_values=3 * MAX_FRAME, **how)
+    largest = most(None, MAX_FRAME)
+    whole = {"decoder": "decoder", "max_frame": largest, **asked}
+    return conversation(path, whole, max_values=3 * largest, **how)
 
 
 def _info(path: Path, told: Mapping[str, Any]) -> ClipInfo:
@@ -143,7 +144,7 @@ def read_clip(path: Path, *, max_pixels: int | None = None) -> Grid:
     from convnd.grid import Grid
 
     clip = VideoClip(path)
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    limit = most(max_pixels, MAX_PIXELS)
     kept: list[Any] = []
     for frame in clip.frames():
         check_positions(path, (len(kept) + 1, *clip.info.size), limit)

@@ -16,7 +16,7 @@ from convnd.errors import InputFileError, NumericalError
 from convnd.io.formats import Format
 from convnd.io.reading import decoding
 from convnd.io.record import parse
-from convnd.io.signal import MAX_SAMPLES, Signal, sampling_rate, signal_grid, signal_of
+from convnd.io.signal import Signal, check_samples, sampling_rate, signal_grid, signal_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,11 +67,7 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
                 f"read {path}: expected whole blocks of {channels} channels, got {len(data)} "
                 "bytes; the file is damaged"
             )
-        if len(data) // (bits // 8) > (max_pixels or MAX_SAMPLES):
-            raise InputFileError(
-                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got more; "
-                "split it"
-            )
+        check_samples(path, len(data) // (bits // 8), max_pixels)
         samples = _decoded(data, kind, bits).reshape(-1, channels).T
         names = _NAMES.get(channels, tuple(str(index) for index in range(channels)))
         signal = Signal(extra={"kind": kind, "bits": bits}, format="WAV")

@@ -20,9 +20,9 @@ from convnd.io.quiet import quiet
 from convnd.io.reading import check_file, decoding
 from convnd.io.record import ours
 from convnd.io.signal import (
-    MAX_SAMPLES,
     Annotation,
     Signal,
+    check_samples,
     optional,
     sampling_rate,
     signal_grid,
@@ -71,11 +71,7 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             raise InputFileError(
                 f"read {path}: expected signals, got a header that names none; check the record"
             )
-        if header.n_sig * header.sig_len > (max_pixels or MAX_SAMPLES):
-            raise InputFileError(
-                f"read {path}: expected at most {max_pixels or MAX_SAMPLES:,} samples, got "
-                f"{header.n_sig * header.sig_len:,}; split it"
-            )
+        check_samples(path, header.n_sig * header.sig_len, max_pixels)
         files = header.seg_name if hasattr(header, "seg_name") else header.file_name
         for file in dict.fromkeys(files or ()):
             if file == "~":
