@@ -24,13 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine, random_weights
+from common import Network, Try, machine, random_weights
 from train_ranks import trained
 
-from convnd.backbones import VGG, Backbone, load
-
-Network = Callable[[], Backbone]
-Try = dict[str, float]
+from convnd.backbones import VGG, load
 
 
 def converted(how: str, spatial_dims: int) -> VGG:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import known_ecg
 import numpy as np
-from candidates import Network, Try
+from common import Network, Try
 from convnd_tasks.options import StyleOptions
 from known_ecg import RATE, Array
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from candidates import Network, Try
-from common import STYLE_LAYERS
+from common import STYLE_LAYERS, Network, Try
 from convnd_tasks.arrays import value_range
 from convnd_tasks.noise import noise_spectrum, spectrum_distance
 from convnd_tasks.options import StyleOptions

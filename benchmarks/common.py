@@ -15,12 +15,16 @@ from convnd_tasks import samples
 from torch import Tensor
 
 from convnd import io
-from convnd.backbones import VGG, load
+from convnd.backbones import VGG, Backbone, load
 from convnd.nn import resize_nd
 from convnd.stats import gram_matrix
 
 CONTENT_LAYER = "relu4_2"
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+Network = Callable[[], Backbone]
+Try = dict[str, float]
+"""Candidates of `candidates.py`, made when they are wanted, and figures of a transfer with one."""
 
 
 def machine() -> dict[str, object]:

@@ -21,7 +21,8 @@ from convnd.io import (
 )
 from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.atomic import beside, free_path
-from convnd.io.clip import CLIP_SUFFIXES, Clip, ClipFrame, ClipInfo, ColorTags, is_clip, open_clip
+from convnd.io.clip import CLIP_SUFFIXES, Clip, ClipFrame, ClipInfo, ColorTags, is_clip
+from convnd.io.clip_open import open_clip
 from convnd.io.crop import crop
 from convnd.io.formats import (
     Format,

@@ -1,6 +1,6 @@
 """What a clip is: frames that come one by one, each with its exact time.
 
-Clips are not held in memory. `open_clip` gives a `Clip`, whose frames are decoded as they are
+Clips are not held in memory. `convnd.io.open_clip` gives a `Clip`, whose frames are decoded as they are
 asked for, from a file (`convnd.io.video`) or a folder of numbered pictures
 (`convnd.io.sequence`); `convnd.io.video_write` writes one back. A frame is ``(1, 3, H, W)`` in R,
 G, B, float32 in ``[0, 1]``, upright, in the gamma-encoded space of the file.
@@ -15,15 +15,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from convnd.errors import InputFileError, UsageError
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CLIP_SUFFIXES", "Clip", "ClipFrame", "ClipInfo", "ColorTags", "is_clip", "open_clip"]
+__all__ = ["CLIP_SUFFIXES", "Clip", "ClipFrame", "ClipInfo", "ColorTags", "is_clip"]
 
 CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-"""Of files that `open_clip` reads; `convnd.io.video_write.CODECS` says which are written."""
+"""Of files that `convnd.io.open_clip` reads; `convnd.io.video_write.CODECS` says which are written."""
 
 SRGB_TRANSFER = 13
 """The transfer function of ordinary pictures, as ISO/IEC 23091-4 numbers them."""
@@ -124,35 +122,3 @@ def is_clip(path: str | os.PathLike[str]) -> bool:
     (True, False)
     """
     return Path(path).suffix.lower() in CLIP_SUFFIXES or Path(path).is_dir()
-
-
-def open_clip(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> Clip:
-    """A clip out of a file, or out of a folder of numbered pictures.
-
-    Args:
-        path: the file or folder.
-        rate: frames per second of a folder, whose pictures do not say it; None is 25.
-
-    Raises:
-        InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
-            with transparency.
-        UsageError: a rate for a file, which knows its own.
-        DependencyError: the package that decodes is missing.
-    """
-    from convnd.io.sequence import FolderClip
-    from convnd.io.video import VideoClip
-
-    found = Path(path)
-    if found.is_dir():
-        return FolderClip(found, rate=Fraction(25) if rate is None else rate)
-    if found.suffix.lower() not in CLIP_SUFFIXES:
-        raise InputFileError(
-            f"read {path}: expected a clip ({', '.join(CLIP_SUFFIXES)}) or a folder of numbered "
-            f"pictures, got {found.name!r}; convert the file"
-        )
-    if rate is not None:
-        raise UsageError(
-            f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
-            "out"
-        )
-    return VideoClip(found)

@@ -1,0 +1,43 @@
+"""A clip by its name: a file, or a folder of numbered pictures."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from convnd.errors import InputFileError, UsageError
+from convnd.io.clip import CLIP_SUFFIXES, Clip
+from convnd.io.sequence import FolderClip
+from convnd.io.video import VideoClip
+
+__all__ = ["open_clip"]
+
+
+def open_clip(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> Clip:
+    """A clip out of a file, or out of a folder of numbered pictures.
+
+    Args:
+        path: the file or folder.
+        rate: frames per second of a folder, whose pictures do not say it; None is 25.
+
+    Raises:
+        InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
+            with transparency.
+        UsageError: a rate for a file, which knows its own.
+        DependencyError: the package that decodes is missing.
+    """
+    found = Path(path)
+    if found.is_dir():
+        return FolderClip(found, rate=Fraction(25) if rate is None else rate)
+    if found.suffix.lower() not in CLIP_SUFFIXES:
+        raise InputFileError(
+            f"read {path}: expected a clip ({', '.join(CLIP_SUFFIXES)}) or a folder of numbered "
+            f"pictures, got {found.name!r}; convert the file"
+        )
+    if rate is not None:
+        raise UsageError(
+            f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
+            "out"
+        )
+    return VideoClip(found)
