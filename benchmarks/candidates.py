@@ -27,7 +27,7 @@ import numpy as np
 from common import Network, Try, machine, random_weights
 from train_ranks import trained
 
-from convnd.backbones import VGG, load
+from convnd.backbones import VGG, Backbone, load
 
 
 def converted(how: str, spatial_dims: int) -> VGG:

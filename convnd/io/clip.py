@@ -1,7 +1,7 @@
 """What a clip is: frames that come one by one, each with its exact time.
 
-Clips are not held in memory. `convnd.io.open_clip` gives a `Clip`, whose frames are decoded as they are
-asked for, from a file (`convnd.io.video`) or a folder of numbered pictures
+Clips are not held in memory. `convnd.io.open_clip` gives a `Clip`, whose frames are decoded as they
+are asked for, from a file (`convnd.io.video`) or a folder of numbered pictures
 (`convnd.io.sequence`); `convnd.io.video_write` writes one back. A frame is ``(1, 3, H, W)`` in R,
 G, B, float32 in ``[0, 1]``, upright, in the gamma-encoded space of the file.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CLIP_SUFFIXES", "Clip", "ClipFrame", "ClipInfo", "ColorTags", "is_clip"]
 
 CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-"""Of files that `convnd.io.open_clip` reads; `convnd.io.video_write.CODECS` says which are written."""
+"""Of files that are read as clips; `convnd.io.video_write.CODECS` says which are written."""
 
 SRGB_TRANSFER = 13
 """The transfer function of ordinary pictures, as ISO/IEC 23091-4 numbers them."""
