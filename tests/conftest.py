@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -25,6 +26,12 @@ from convnd.stats import STATISTICS
 
 # The tensors are small: a second thread would mostly wait for the first.
 torch.set_num_threads(1)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All of the tests on all cores, as far as memory goes; a few of them in this process."""
+    everything = config.args == config.getini("testpaths")
+    return min(os.cpu_count() or 1, 4) if everything else 0
 
 
 @pytest.fixture

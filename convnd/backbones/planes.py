@@ -33,6 +33,7 @@ class Planes(Backbone):
     Raises:
         UsageError: another number of axes.
 
+    >>> import torch
     >>> from convnd.backbones import VGG, VGG19
     >>> net = Planes(VGG(VGG19.until(["relu2_1"]), in_channels=1), spatial_dims=3)
     >>> features = net(torch.zeros(1, 1, 6, 8, 10), net.expand(["relu2_1"]))
