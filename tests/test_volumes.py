@@ -13,8 +13,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from convnd_tasks.volume_grain import Grain, square_pixels
-from convnd_tasks.volume_objective import Look, SliceObjective
+from convnd_tasks.volume_objective import SliceObjective
 from convnd_tasks.volume_options import VolumeOptions, parse_window
+from convnd_tasks.volume_sight import Look
 from convnd_tasks.volumes import stylize_scan
 from PIL import Image
 
@@ -293,7 +294,7 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
 
     whole = evaluate()
     monkeypatch.setattr(volume_objective, "_ONE_PASS", 0)
-    monkeypatch.setattr(volume_objective, "_POSITIONS", 1100)
+    monkeypatch.setattr(volume_objective, "POSITIONS", 1100)
     cut = evaluate()
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
     torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-9)
