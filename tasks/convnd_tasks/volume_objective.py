@@ -166,7 +166,7 @@ class SliceObjective:
         found = []
         for window in self._slabs(view):
             tissues = sight.tissues(view.slices(self.content, window))
-            if not tissues:
+            if tissues is None:
                 return 1.0
             found.append(resize_nd(grain.stride(tissues), plane, mode="nearest"))
         stride = torch.cat(found)[:, 0].movedim(0, view.axis)[None, None]

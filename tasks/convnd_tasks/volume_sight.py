@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,35 +156,35 @@ class Sight:
             slices: ``(n, 1, H, W)`` of the iterate.
             before: the same ones of the content.
         """
-        look = self.look
+        layer = self.look.content_layer
         with torch.no_grad():
             target = self._kept(before)
-            tissues = self.tissues(before)
-        seen = self._seen(slices, tissues)
-        features = self.eye.features(self._shown(seen), look.layers)
-        found = {
-            name: sums
-            for name, sums in self._style_terms(seen, features, tissues).items()
-            if name in self.styles
-        }
-        here = features.get(look.content_layer or "")
-        kept = self.grain.blurred(slices) if here is None else here
+            tissues = None if layer is not None else self.grain.tissues(target)
+        blurred = None if layer is not None else self.grain.blurred(slices)
+        terms, features = self._style_terms(slices, blurred, tissues, self.look.layers)
+        found = {name: sums for name, sums in terms.items() if name in self.styles}
+        kept = features[layer] if layer is not None else blurred
+        assert kept is not None
         difference = (kept - target).flatten().float()
         found["content"] = Sums(difference.dot(difference), 1)
         return found
 
-    def tissues(self, slices: Tensor) -> list[Tensor]:
-        """Share of each tissue in each pixel; none where there is only one."""
-        return [] if self.look.content_layer is not None else self.grain.tissues(slices)
+    def tissues(self, slices: Tensor) -> Tensor | None:
+        """Number of each pixel's tissue; None where there is only one."""
+        if self.look.content_layer is not None:
+            return None
+        return self.grain.tissues(self.grain.blurred(slices))
 
     def _style_sums(self, pictures: Tensor) -> dict[str, Sums]:
         count = max(1, POSITIONS // math.prod(pictures.shape[2:]))
         found: dict[str, Sums] = {}
         for part in torch.split(pictures, count):
-            tissues = self.tissues(part)
-            seen = self._seen(part, tissues)
-            features = self.eye.features(self._shown(seen), self.look.style_layers)
-            for name, sums in self._style_terms(seen, features, tissues).items():
+            blurred = tissues = None
+            if self.look.content_layer is None:
+                blurred = self.grain.blurred(part)
+                tissues = self.grain.tissues(blurred)
+            terms, _ = self._style_terms(part, blurred, tissues, self.look.style_layers)
+            for name, sums in terms.items():
                 found[name] = found[name] + sums if name in found else sums
         enough = _LEAST * pictures.numel()
         return {
@@ -194,35 +195,50 @@ class Sight:
         }
 
     def _style_terms(
-        self, seen: Tensor, features: dict[str, Tensor], tissues: Sequence[Tensor]
-    ) -> dict[str, Sums]:
-        """Sums of each layer in each tissue, a position counting as far as it is of the tissue."""
+        self,
+        slices: Tensor,
+        blurred: Tensor | None,
+        tissues: Tensor | None,
+        layers: Sequence[str],
+    ) -> tuple[dict[str, Sums], dict[str, Tensor]]:
+        """Sums of each layer in each tissue, and the features of all layers."""
+        # What the network gets: values, or grain, which lies around its own grey.
+        seen = slices if blurred is None else self.grain.seen(slices, blurred, tissues)
+        shown = seen if blurred is None else float(self.eye.net.mean.mean()) + 0.5 * seen
+        features = self.eye.features(shown, layers)
+        many = 0 if tissues is None else self._many
         found = {}
         for fact, order in self._facts.items():
-            for tissue, share in enumerate(tissues or [torch.ones_like(seen)]):
+            for tissue in range(max(1, many)):
+                share = (
+                    torch.ones_like(seen) if tissues is None else (tissues == tissue).to(seen.dtype)
+                )
                 each = order.sums(seen, share=share)
                 total = each.total.sum(0, keepdim=True)  # over slices
-                found[f"{fact}/{tissue if tissues else ''}"] = Sums(total, each.count)
+                found[f"{fact}/{tissue if many else ''}"] = Sums(total, each.count)
         for name in self.look.style_layers:
             here, statistic = features[name], self.eye.statistics[name]
-            for tissue, share in enumerate(tissues):
-                small = resize_nd(share, here.shape[2:], mode="area")
-                sums = statistic.sums(_stacked(here * small.sqrt().to(here.dtype)))
-                # Never 0: a slab may have none of it.
-                found[f"{name}/{tissue}"] = Sums(sums.total, float(small.sum()))  # type: ignore[arg-type]
-            if not tissues:
+            if tissues is None:
                 found[f"{name}/"] = statistic.sums(_stacked(here))
-        return found
+                continue
+            for tissue, part in enumerate(by_tissue(here, tissues, many)):
+                found[f"{name}/{tissue}"] = statistic.sums(part)
+        return found, features
+
+    @property
+    def _many(self) -> int:
+        return len(self.look.tissues) + 1
 
     def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
         """Terms of tissues that the content has enough of."""
-        counts: list[float] = []
-        pixels = 0
-        for slices in slabs:
-            shares = [float(share.sum()) for share in self.tissues(slices)]
-            counts = [a + b for a, b in zip(counts, shares, strict=True)] if counts else shares
-            pixels += slices.numel()
-        kept = [str(n) for n, count in enumerate(counts) if count >= _LEAST * pixels] or [""]
+        kept = [""]
+        if self.look.content_layer is None and self.look.tissues:
+            counts = torch.zeros(self._many, dtype=torch.int64)
+            for slices in slabs:
+                numbers = self.tissues(slices)
+                assert numbers is not None
+                counts += torch.bincount(numbers.flatten().int(), minlength=self._many).cpu()
+            kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
         names = (*self.look.style_layers, *self.look.facts)
         return [f"{name}/{tissue}" for name in names for tissue in kept]
 
@@ -231,17 +247,6 @@ class Sight:
         if layer is None:
             return self.grain.blurred(slices)
         return self.eye.features(slices, [layer])[layer]
-
-    def _seen(self, slices: Tensor, tissues: Sequence[Tensor]) -> Tensor:
-        if self.look.content_layer is not None:
-            return slices
-        return self.grain.seen(slices, tissues)
-
-    def _shown(self, seen: Tensor) -> Tensor:
-        """What the network gets: grain lies around its own grey."""
-        if self.look.content_layer is not None:
-            return seen
-        return float(self.eye.net.mean.mean()) + 0.5 * seen
 
 
 def _layer(name: str) -> str:
@@ -252,3 +257,48 @@ def _layer(name: str) -> str:
 def _stacked(features: Tensor) -> Tensor:
     # Slices as a first spatial axis of one field, so that sums run over all of them.
     return features.movedim(1, 0)[None]  # (1, C, n, H, W)
+
+
+def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
+    """The positions of each tissue, so that a statistic looks at each of them once.
+
+    Args:
+        features: ``(n, C, h, w)``, of a layer.
+        tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
+            of its pixels.
+        many: how many there are.
+
+    Returns:
+        ``(1, C, N)`` for each tissue.
+
+    >>> features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+    >>> tissues = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
+    >>> [part.tolist() for part in by_tissue(features, tissues, 2)]
+    [[[[1.0, 4.0]]], [[[2.0, 3.0]]]]
+    """
+    if tissues.shape[2:] != features.shape[2:]:
+        shares = [
+            resize_nd((tissues == number).float(), features.shape[2:], mode="area")
+            for number in range(many)
+        ]
+        tissues = torch.stack(shares).argmax(0)
+    numbers = tissues.flatten()
+    places = [(numbers == number).nonzero()[:, 0] for number in range(many)]
+    rows = _Ordered.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(places))  # type: ignore[no-untyped-call]
+    return [part.mT[None] for part in rows.split([len(each) for each in places])]
+
+
+class _Ordered(torch.autograd.Function):
+    """Rows in another order; the gradient only needs the way back, no sums."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
+        return gradients[0].index_select(0, back), None
