@@ -60,7 +60,7 @@ SCRIPTS = {
         *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
         *("--steps", "1", "--batch", "2", "--extent", "32"),
     ],
-    "benchmarks/known_answer_volumes.py": ["--size", "48", "--steps", "1"],
+    "benchmarks/known_answer_volumes.py": ["--size", "96", "--steps", "1"],
 }
 
 

@@ -13,8 +13,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from convnd_tasks.volume_grain import Grain, square_pixels
-from convnd_tasks.volume_objective import Look, SliceObjective
+from convnd_tasks.volume_objective import SliceObjective
 from convnd_tasks.volume_options import VolumeOptions, parse_window
+from convnd_tasks.volume_sight import Look
 from convnd_tasks.volumes import stylize_scan
 from PIL import Image
 
@@ -293,7 +294,7 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
 
     whole = evaluate()
     monkeypatch.setattr(volume_objective, "_ONE_PASS", 0)
-    monkeypatch.setattr(volume_objective, "_POSITIONS", 1100)
+    monkeypatch.setattr(volume_objective, "POSITIONS", 1100)
     cut = evaluate()
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
     torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-9)
@@ -370,10 +371,15 @@ def test_noise_is_measured_in_each_tissue_beside_its_edges(rng):
     slices = torch.from_numpy(np.concatenate([lower, upper])).float()[None, None]
     grain = Grain(1.0, 2.0, [(0.25, 0.35), (0.65, 0.75)], flat=0.02)
     grain.measure([slices])
-    low, high, rest = grain.tissues(slices)
-    assert min(float(low[0, 0, :50].mean()), float(high[0, 0, 70:].mean())) > 0.9
-    assert rest[0, 0, 60, 50] == 1  # the border is of neither
-    stride = grain.stride([low, high, rest])
+    tissues = grain.tissues(grain.blurred(slices))
+    assert tissues is not None
+    shares = [
+        float((part == n).float().mean())
+        for n, part in ((0, tissues[..., :50, :]), (1, tissues[..., 70:, :]))
+    ]
+    assert min(shares) > 0.9
+    assert tissues[0, 0, 60, 50] == 2  # the border is of neither
+    stride = grain.stride(tissues)
     assert float(stride[0, 0, 5, 5]) == pytest.approx(0.002, rel=0.1)
     assert float(stride[0, 0, 110, 50]) == pytest.approx(0.01, rel=0.1)
     assert float(stride.max()) <= 0.0105

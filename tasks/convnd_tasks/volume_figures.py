@@ -42,9 +42,6 @@ def montage(scan: Grid, style: Grid, result: Grid, losses: Sequence[float]) -> b
 
     low, high = value_range(scan.values)
     unit = "HU" if low < -500 or scan.channels == ("HU",) else "value"
-    figure = Figure(figsize=(13, 9.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid: Any = figure.add_gridspec(4, 4, height_ratios=(1, 1, 1, 0.45))
     before, after = _turned(scan), _turned(result)
     change = after[0] - before[0]
     finite = np.abs(change[np.isfinite(change)])
@@ -53,9 +50,16 @@ def montage(scan: Grid, style: Grid, result: Grid, losses: Sequence[float]) -> b
     columns: list[tuple[str, Any]] = [("scan", before), ("style", None), ("result", after)]
     if style.ndim == 3:
         columns[1] = ("style", _turned(style))
+    # Rows as high as their slices are, so that thin ones leave no gaps.
+    heights = [
+        min(1.4, max(_height(each[0], each[1], row) for _, each in columns if each))
+        for row in range(3)
+    ]
+    figure = Figure(figsize=(12, 3 * sum(heights) + 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid: Any = figure.add_gridspec(5, 4, height_ratios=(*heights, 0.05, 0.45))
     grey: Any = None
     coloured: Any = None
-    axes_grey, axes_coloured = [], []
     for row, plane in enumerate(_PLANES):
         for column, (title, entry) in enumerate([*columns, ("result − scan", (change, before[1]))]):
             axes: Any = figure.add_subplot(grid[row, column])
@@ -84,7 +88,6 @@ def montage(scan: Grid, style: Grid, result: Grid, losses: Sequence[float]) -> b
                     aspect=aspect,
                     interpolation="nearest",
                 )
-                axes_coloured.append(axes)
             else:
                 own = (low, high)
                 if column == 1:
@@ -99,10 +102,13 @@ def montage(scan: Grid, style: Grid, result: Grid, losses: Sequence[float]) -> b
                     interpolation="nearest",
                 )
                 grey = shown if column == 0 else grey
-                axes_grey.append(axes)
-    figure.colorbar(grey, ax=axes_grey, label=unit, location="left", shrink=0.6)
-    figure.colorbar(coloured, ax=axes_coloured, label=f"change in {unit}", shrink=0.6)
-    curve: Any = figure.add_subplot(grid[3, :])
+    for shown, place, label in (
+        (grey, grid[3, :3], unit),
+        (coloured, grid[3, 3], f"change in {unit}"),
+    ):
+        bar = figure.add_subplot(place)
+        figure.colorbar(shown, cax=bar, label=label, orientation="horizontal")
+    curve: Any = figure.add_subplot(grid[4, :])
     curve.plot(range(len(losses)), losses, color="black", linewidth=1.2)
     curve.set_yscale("log" if min(losses) > 0 else "linear")
     curve.set_xlabel("step")
@@ -121,6 +127,16 @@ def _turned(scan: Grid) -> tuple[Any, tuple[float, ...]]:
     values = scan.values[0, 0].detach().cpu().numpy().transpose([axis for axis, _ in order])
     values = np.flip(values, tuple(n for n, (_, against) in enumerate(order) if against))
     return values, tuple(scan.spacing[axis] for axis, _ in order)
+
+
+def _height(values: Any, spacing: Sequence[float], axis: int) -> float:
+    """Of a plane across this axis, over its width."""
+    high, wide = (
+        n * step
+        for each, (n, step) in enumerate(zip(values.shape, spacing, strict=True))
+        if each != axis
+    )
+    return float(high / wide)
 
 
 def _slice(values: Any, spacing: Sequence[float], axis: int) -> tuple[Any, float]:

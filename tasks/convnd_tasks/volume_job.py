@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -116,7 +117,7 @@ class ScanJob:
         volumes.check_scan(content, self.scan)
         if not self.styles:
             typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
-        styles = [_open_style(name, self.options.seed, self.spacing) for name in names]
+        styles = [_open_style(name, self.options.seed, content, self.spacing) for name in names]
         region = None if self.mask is None else open_volume(self.mask, self.spacing)
         if self.dtype == "input":
             io.as_stored(content)  # or the error, before any work
@@ -281,14 +282,19 @@ def open_volume(name: str, spacing: tuple[float, ...] = ()) -> Grid:
     return grid
 
 
-def _open_style(name: str, seed: int, spacing: tuple[float, ...]) -> Grid:
+def _open_style(name: str, seed: int, scan: Grid, spacing: tuple[float, ...]) -> Grid:
     from convnd import io
     from convnd_tasks import samples
+    from convnd_tasks.samples import phantom
 
     path = Path(name)
     if not path.suffix and not path.exists():
         rank = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
-        return samples.style(name, spatial_dims=rank, seed=seed)
+        size = None
+        if name in phantom.STYLES:
+            steps = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
+            size = phantom.size_like(steps[::-1], math.prod(scan.shape))
+        return samples.style(name, spatial_dims=rank, size=size, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
     # Of arrays that come together; a file of another kind has its own.

@@ -22,9 +22,10 @@ from convnd_tasks.samples.sample import Maker, Sample, as_grid
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["CONTENTS", "FIELD_OF_VIEW", "STYLES"]
+__all__ = ["CONTENTS", "FIELD_OF_VIEW", "STYLES", "size_like"]
 
 FIELD_OF_VIEW = (380.0, 380.0, 280.0)  # mm
+_FEWEST, _MOST = 96 * 96 * 64, 2**23  # voxels of a phantom made for a scan: 1 GiB and 5 s for these
 _CENTRE = (190.0, 200.0, 0.0)  # where x = y = 0 lies in it; z starts at its lower end
 
 _Point: TypeAlias = tuple[float, float, float]
@@ -60,6 +61,26 @@ _STANDARD = _Kernel(boost=0.0, sigma=9.0, peak=0.16)
 _SHARP = _Kernel(boost=1.6, sigma=55.0, peak=0.42)
 _SOFT = _Kernel(boost=-0.9, sigma=6.0, peak=0.08)
 _LOW_DOSE = _Kernel(boost=0.0, sigma=48.0, peak=0.14)
+
+
+def size_like(spacing: Sequence[float], voxels: int) -> tuple[int, ...]:
+    """Extent of a phantom for a scan: with voxels of its size, or of its proportions if too many.
+
+    A kernel is known by noise of about a millimetre; coarser voxels would not show it.
+
+    Args:
+        spacing: of the scan in mm, towards right, front and head.
+        voxels: how many the scan has; sixteen times as many are enough.
+
+    >>> size_like((0.75, 0.75, 5.0), 512 * 512 * 60), size_like((1.5, 1.5, 2.0), 20**3)
+    ((423, 423, 47), (102, 102, 56))
+    """
+    size = [
+        min(512.0, max(32.0, field / step))
+        for field, step in zip(FIELD_OF_VIEW, spacing, strict=True)
+    ]
+    factor = (min(_MOST, max(_FEWEST, 16 * voxels)) / math.prod(size)) ** (1 / 3)
+    return tuple(max(16, round(extent * min(1.0, factor))) for extent in size)
 
 
 class _Volume:

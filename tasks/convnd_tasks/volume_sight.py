@@ -1,0 +1,304 @@
+"""What is seen of the slices across one axis of a volume, and how it is compared with the style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import VGG, Precision
+from convnd.losses import StyleLoss
+from convnd.nn import resize_nd
+from convnd.stats import (
+    STATISTICS,
+    AutocorrelationStatistic,
+    Mappable,
+    Statistic,
+    Sums,
+    TappedStatistic,
+    blend,
+)
+from convnd_tasks.volume_grain import Grain, View
+
+__all__ = ["POSITIONS", "Eye", "Look", "Sight"]
+
+POSITIONS = 2**19
+"""Of a slab that is looked at at once: about 400 MiB in the compact network."""
+
+_REACH = 2  # sigmas of the blur that facts of the grain look far: no further does it correlate
+_LEAST = 0.005  # share of a tissue below which it has no term
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What the network sees and what is kept.
+
+    Args:
+        style_layers: layers whose statistics are style.
+        content_layer: layer whose features are content; None keeps the blurred values instead.
+        style_weight: of all style terms together.
+        content_weight: of all content terms together.
+        fine: sigma in mm that tells grain from anatomy; only without a content layer.
+        tissues: lowest and highest blurred value of each tissue; the rest is one more; likewise.
+        flat: see `convnd_tasks.volume_grain.Grain`; likewise.
+        statistic: one of `convnd.stats.STATISTICS`.
+        facts: names of `AutocorrelationStatistic`'s kind, of the grain itself; likewise.
+    """
+
+    style_layers: tuple[str, ...]
+    content_layer: str | None
+    style_weight: float
+    content_weight: float
+    fine: float
+    tissues: tuple[tuple[float, float], ...] = ()
+    flat: float = math.inf
+    statistic: str = "gram"
+    facts: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that is asked for."""
+        kept = () if self.content_layer is None else (self.content_layer,)
+        return (*self.style_layers, *kept)
+
+
+class Eye:
+    """The network, and the statistic of each of its layers, which all views share.
+
+    Args:
+        net: of two axes and one channel.
+        look: what it sees.
+        precision: number format of the features.
+    """
+
+    def __init__(self, net: VGG, look: Look, precision: Precision) -> None:
+        self.net, self.precision = net, precision
+        statistic = STATISTICS[look.statistic]
+        self.statistics: dict[str, Statistic] = dict.fromkeys(look.style_layers, statistic)
+        if isinstance(statistic, Mappable):
+            for name in self.statistics:
+                tap = None if name == look.content_layer else net.tap(name)
+                if tap is not None:
+                    self.statistics[name] = TappedStatistic(statistic, tap)
+
+    def features(self, slices: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Of ``(n, 1, H, W)``, before their taps where the statistics are."""
+        untapped = [
+            name
+            for name, each in self.statistics.items()
+            if isinstance(each, TappedStatistic) and name in layers
+        ]
+        features: dict[str, Tensor] = self.net(
+            self.precision.layout(slices), layers, untapped=untapped
+        )
+        return features
+
+    def share(self, layer: str) -> float:
+        """Positions of a layer over pixels."""
+        return 1 / math.prod(map(int, self.net.fields[layer].stride))
+
+
+class Sight:
+    """One view: its grain, and the targets of its terms.
+
+    Args:
+        eye: what looks.
+        look: what it sees.
+        view: the slices.
+        pictures: of each style, ``(n, 1, H, W)``.
+        weights: one for each style.
+        content: slabs of the content's slices, ``(n, 1, H, W)`` each.
+    """
+
+    def __init__(
+        self,
+        eye: Eye,
+        look: Look,
+        view: View,
+        *,
+        pictures: Sequence[Tensor],
+        weights: Sequence[float],
+        content: Iterable[Tensor],
+    ) -> None:
+        self.eye, self.look, self.view = eye, look, view
+        self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
+        lags = math.ceil(_REACH * self.grain.sigma)
+        self._facts: dict[str, AutocorrelationStatistic] = {}
+        for name in look.facts:
+            kind = STATISTICS[name]
+            assert isinstance(kind, AutocorrelationStatistic)
+            self._facts[name] = type(kind)(lags=lags, every_axis=True)
+        if look.content_layer is None:
+            self.grain.measure(pictures)
+        parts = [self._style_sums(each) for each in pictures]
+        slabs = list(content)
+        present = set.intersection(*map(set, parts)) & set(self._content_names(slabs))
+        self.styles = {
+            name: StyleLoss(
+                blend([sums[name] for sums in parts], weights),
+                layer=name,
+                statistic=self._facts.get(_layer(name), look.statistic),
+            )
+            for name in parts[0]
+            if name in present
+        }
+        energy = sum(float(self._kept(slab).square().sum()) for slab in slabs)
+        self.energy = energy if energy > 0 else 1.0
+
+    def sums(self, slices: Tensor, before: Tensor) -> dict[str, Sums]:
+        """Sums of every term that adds up over slices.
+
+        Args:
+            slices: ``(n, 1, H, W)`` of the iterate.
+            before: the same ones of the content.
+        """
+        layer = self.look.content_layer
+        with torch.no_grad():
+            target = self._kept(before)
+            tissues = None if layer is not None else self.grain.tissues(target)
+        blurred = None if layer is not None else self.grain.blurred(slices)
+        terms, features = self._style_terms(slices, blurred, tissues, self.look.layers)
+        found = {name: sums for name, sums in terms.items() if name in self.styles}
+        kept = features[layer] if layer is not None else blurred
+        assert kept is not None
+        difference = (kept - target).flatten().float()
+        found["content"] = Sums(difference.dot(difference), 1)
+        return found
+
+    def tissues(self, slices: Tensor) -> Tensor | None:
+        """Number of each pixel's tissue; None where there is only one."""
+        if self.look.content_layer is not None:
+            return None
+        return self.grain.tissues(self.grain.blurred(slices))
+
+    def _style_sums(self, pictures: Tensor) -> dict[str, Sums]:
+        count = max(1, POSITIONS // math.prod(pictures.shape[2:]))
+        found: dict[str, Sums] = {}
+        for part in torch.split(pictures, count):
+            blurred = tissues = None
+            if self.look.content_layer is None:
+                blurred = self.grain.blurred(part)
+                tissues = self.grain.tissues(blurred)
+            terms, _ = self._style_terms(part, blurred, tissues, self.look.style_layers)
+            for name, sums in terms.items():
+                found[name] = found[name] + sums if name in found else sums
+        enough = _LEAST * pictures.numel()
+        return {
+            name: sums
+            for name, sums in found.items()
+            if sums.count
+            >= enough * (1.0 if _layer(name) in self._facts else self.eye.share(_layer(name)))
+        }
+
+    def _style_terms(
+        self,
+        slices: Tensor,
+        blurred: Tensor | None,
+        tissues: Tensor | None,
+        layers: Sequence[str],
+    ) -> tuple[dict[str, Sums], dict[str, Tensor]]:
+        """Sums of each layer in each tissue, and the features of all layers."""
+        # What the network gets: values, or grain, which lies around its own grey.
+        seen = slices if blurred is None else self.grain.seen(slices, blurred, tissues)
+        shown = seen if blurred is None else float(self.eye.net.mean.mean()) + 0.5 * seen
+        features = self.eye.features(shown, layers)
+        many = 0 if tissues is None else self._many
+        found = {}
+        for fact, order in self._facts.items():
+            for tissue in range(max(1, many)):
+                share = (
+                    torch.ones_like(seen) if tissues is None else (tissues == tissue).to(seen.dtype)
+                )
+                each = order.sums(seen, share=share)
+                total = each.total.sum(0, keepdim=True)  # over slices
+                found[f"{fact}/{tissue if many else ''}"] = Sums(total, each.count)
+        for name in self.look.style_layers:
+            here, statistic = features[name], self.eye.statistics[name]
+            if tissues is None:
+                found[f"{name}/"] = statistic.sums(_stacked(here))
+                continue
+            for tissue, part in enumerate(by_tissue(here, tissues, many)):
+                found[f"{name}/{tissue}"] = statistic.sums(part)
+        return found, features
+
+    @property
+    def _many(self) -> int:
+        return len(self.look.tissues) + 1
+
+    def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
+        """Terms of tissues that the content has enough of."""
+        kept = [""]
+        if self.look.content_layer is None and self.look.tissues:
+            counts = torch.zeros(self._many, dtype=torch.int64)
+            for slices in slabs:
+                numbers = self.tissues(slices)
+                assert numbers is not None
+                counts += torch.bincount(numbers.flatten().int(), minlength=self._many).cpu()
+            kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
+        names = (*self.look.style_layers, *self.look.facts)
+        return [f"{name}/{tissue}" for name in names for tissue in kept]
+
+    def _kept(self, slices: Tensor) -> Tensor:
+        layer = self.look.content_layer
+        if layer is None:
+            return self.grain.blurred(slices)
+        return self.eye.features(slices, [layer])[layer]
+
+
+def _layer(name: str) -> str:
+    """Of a term: layer or fact, behind which the tissue stands."""
+    return name.partition("/")[0]
+
+
+def _stacked(features: Tensor) -> Tensor:
+    # Slices as a first spatial axis of one field, so that sums run over all of them.
+    return features.movedim(1, 0)[None]  # (1, C, n, H, W)
+
+
+def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
+    """The positions of each tissue, so that a statistic looks at each of them once.
+
+    Args:
+        features: ``(n, C, h, w)``, of a layer.
+        tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
+            of its pixels.
+        many: how many there are.
+
+    Returns:
+        ``(1, C, N)`` for each tissue.
+
+    >>> features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+    >>> tissues = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
+    >>> [part.tolist() for part in by_tissue(features, tissues, 2)]
+    [[[[1.0, 4.0]]], [[[2.0, 3.0]]]]
+    """
+    if tissues.shape[2:] != features.shape[2:]:
+        shares = [
+            resize_nd((tissues == number).float(), features.shape[2:], mode="area")
+            for number in range(many)
+        ]
+        tissues = torch.stack(shares).argmax(0)
+    numbers = tissues.flatten()
+    places = [(numbers == number).nonzero()[:, 0] for number in range(many)]
+    rows = _Ordered.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(places))  # type: ignore[no-untyped-call]
+    return [part.mT[None] for part in rows.split([len(each) for each in places])]
+
+
+class _Ordered(torch.autograd.Function):
+    """Rows in another order; the gradient only needs the way back, no sums."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (order,) = ctx.saved_tensors
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
+        return gradients[0].index_select(0, back), None

@@ -1,0 +1,314 @@
+"""The work on a volume: network, targets and window made ready, then one frame after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from convnd import io
+from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
+from convnd_tasks.arrays import same_units, value_range
+from convnd_tasks.deterministic import make_deterministic
+from convnd_tasks.keeping import Stopping
+from convnd_tasks.summary import note_work
+from convnd_tasks.volume_options import VolumeOptions, parse_window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.backbones import VGG
+    from convnd.grid import Grid
+    from convnd.losses import Objective
+    from convnd.optimize import Evaluation
+    from convnd_tasks.style_transfer import Progress
+    from convnd_tasks.volume_grain import View
+    from convnd_tasks.volume_objective import SliceObjective
+
+__all__ = ["Worker"]
+
+_LOG = logging.getLogger(__name__)
+
+# Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
+_TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
+_PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0)
+_LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
+
+
+class Worker:
+    """Network, targets and window, made ready once for all frames."""
+
+    def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
+        from convnd.backbones import BACKBONES, choose_device, choose_precision, load
+        from convnd.optimize import OPTIMIZERS
+        from convnd.stats import STATISTICS
+
+        if not getattr(STATISTICS[options.statistic], "additive", False):
+            raise UsageError(
+                "--statistic: expected one that adds up over slices, such as gram, moments or "
+                f"covariance, got {options.statistic}; choose one of these"
+            )
+        make_deterministic(options.deterministic)
+        self.options = options
+        self.setbacks = 0
+        self.scan, self.styles = scan, styles
+        self.order = io.anatomical_axes(scan)
+        self.spacing = tuple(scan.spacing[axis] for axis, _ in self.order)
+        shape = tuple(scan.shape[axis] for axis, _ in self.order)
+        window = parse_window(options.window)
+        self.low, self.high = value_range(scan.values) if window is None else window
+        if window is not None and not bool(
+            ((scan.values >= self.low) & (scan.values <= self.high)).any()
+        ):
+            raise InputFileError(
+                f"scan: expected values in the window {self.low:g} … {self.high:g}, got none; "
+                "use --window auto"
+            )
+        look = options.look
+        if look == "auto":
+            look = "paint" if any(style.ndim == 2 for style in styles) else "texture"
+        layers, content_layer, style_weight = _TEXTURE if look == "texture" else _PAINT
+        self.look_name = look
+        self.layers = options.style_layers or layers
+        self.content_layer = content_layer
+        self.style_weight = style_weight if options.style_weight is None else options.style_weight
+        wanted = (*self.layers, *([content_layer] if content_layer else []))
+        BACKBONES[options.backbone].plan.until(wanted)
+        self.device = choose_device(options.device)
+        self.precision = choose_precision(self.device, options.precision)
+        name = options.optimizer
+        if name == "auto":
+            name = "lbfgs" if math.prod(shape) <= _LBFGS_VOXELS else "adam"
+        OPTIMIZERS[name]
+        self.optimizer = name
+        self._check_memory(math.prod(shape))
+        self.net: VGG = load(options.backbone, spatial_dims=2, in_channels=1, layers=wanted).to(
+            self.device
+        )
+        self.precision.apply(self.net)
+        note_work(_LOG, options.backbone, self.device, self.precision)
+        own = [not self._comparable(style) for style in styles]
+        self.ranges = [
+            value_range(style.values) if apart or look == "paint" else (self.low, self.high)
+            for style, apart in zip(styles, own, strict=True)
+        ]
+        from convnd_tasks.noise import TISSUES
+
+        # Only where values are HU; 1000 below water is air.
+        hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
+        self.tissues = tuple(
+            (
+                (TISSUES[name][0] - self.low) / (self.high - self.low),
+                (TISSUES[name][1] - self.low) / (self.high - self.low),
+            )
+            for name in (TISSUES if hounsfield else ())
+        )
+        why = "chosen by size" if options.optimizer == "auto" else "as asked for"
+        self.remarks = [
+            f"window {self.low:g} to {self.high:g}"
+            + (" (auto)" if window is None else "")
+            + "; what lies outside stays as it is",
+            f"look: {look}"
+            + (
+                ""
+                if not any(own) or look == "paint"
+                else "; the style's units are others, so its own range is taken for the window"
+            ),
+            f"optimizer: {name} ({why}: {math.prod(shape):,} voxels)",
+        ]
+
+    def run(
+        self,
+        before: Tensor,
+        frame: int,
+        watch: Callable[[Progress], None] | None,
+        stopping: Stopping,
+    ) -> tuple[Tensor, list[float], BaseException | None]:
+        """Change in the scan's units ``(1, 1, *S)`` of one frame, and the losses."""
+        from typing import Any, cast
+
+        import torch
+
+        from convnd.errors import Stopped
+        from convnd.nn import resize_nd
+        from convnd.optimize import minimize, pyramid_sizes, refine, spread_steps
+        from convnd_tasks.style_transfer import Progress
+
+        span = self.high - self.low
+        filled = torch.nan_to_num(before, nan=self.low, posinf=self.high, neginf=self.low)
+        work = ((filled - self.low) / span).clamp(0, 1)
+        content = self._turned(work).to(self.device)
+        shape = tuple(content.shape[2:])
+        sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.options.steps)))
+        counts = spread_steps(self.options.steps, len(sizes))
+        losses: list[float] = []
+        stopped: BaseException | None = None
+        best: Tensor = content
+        coarse: Tensor | None = None
+        passed = 0
+        frames = self.scan.values.shape[1]
+        for scale, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+            fine = resize_nd(content, size, mode="linear", antialias=True)
+            start = fine if coarse is None else refine(best, size, (coarse, fine))
+            objective = self._objective(fine, size, shape)
+            stride = objective.stride()
+
+            def evaluate(_: Objective, way: Tensor) -> Evaluation:
+                found = objective.evaluate(start + way * stride)  # noqa: B023 - used up in the loop
+                return dataclasses.replace(found, gradient=found.gradient * stride)  # noqa: B023
+
+            lowest, setbacks = math.inf, 0
+            try:
+                for step in minimize(
+                    cast("Any", objective),  # which it only hands on to the evaluator
+                    torch.zeros_like(start),
+                    steps=count,
+                    optimizer=self.optimizer,
+                    evaluate=evaluate,
+                ):
+                    losses.append(step.loss)
+                    self.remarks += [step.note] if step.note else []
+                    setbacks = step.setbacks
+                    now = start + step.values * stride
+                    if step.loss <= lowest:
+                        lowest, best = step.loss, now
+                    if watch is not None:
+                        done = (passed + step.index) / max(1, sum(counts))
+                        watch(
+                            Progress(
+                                step=frame * sum(counts) + passed + step.index,
+                                steps=frames * sum(counts),
+                                scale=scale + 1,
+                                scales=len(sizes),
+                                done=(frame + done) / frames,
+                                loss=step.loss,
+                                parts=step.parts,
+                                values=now,
+                            )
+                        )
+                    stopping.after_step()
+            except (KeyboardInterrupt, Stopped, NumericalError) as error:
+                if not losses and frame == 0:
+                    raise
+                stopped = error
+            self.setbacks += setbacks
+            passed += count
+            coarse = fine
+            if stopped is not None:
+                break
+        if tuple(best.shape[2:]) != shape:
+            best = resize_nd(best, shape, mode="cubic")
+        return self._turned_back((best - content).cpu()) * span, losses, stopped
+
+    def _objective(
+        self, content: Tensor, size: Sequence[int], whole: Sequence[int]
+    ) -> SliceObjective:
+        from convnd.optimize import Group
+        from convnd_tasks.noise import FLAT
+        from convnd_tasks.volume_grain import square_pixels
+        from convnd_tasks.volume_objective import SliceObjective
+        from convnd_tasks.volume_sight import Look
+
+        spacing = [
+            step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
+        ]
+        views = square_pixels(size, spacing)
+        if not views:
+            raise InputFileError(
+                "scan: expected slices of at least 16 x 16 square pixels along some axis, got "
+                f"{' x '.join(map(str, whole))} at {' x '.join(f'{s:g}' for s in spacing)} mm; "
+                "use a larger volume"
+            )
+        pictures = [[self._pictures(n, view) for n in range(len(self.styles))] for view in views]
+        look = Look(
+            style_layers=self.layers,
+            content_layer=self.content_layer,
+            style_weight=self.style_weight,
+            content_weight=self.options.content_weight,
+            fine=self.options.fine,
+            tissues=self.tissues,
+            flat=FLAT / (self.high - self.low) if self.tissues else math.inf,
+            statistic=self.options.statistic,
+            facts=self.options.facts if self.look_name == "texture" else (),
+        )
+        return SliceObjective(
+            self.net,
+            look,
+            content,
+            views=views,
+            styles=pictures,
+            weights=[1.0] * len(self.styles),
+            precision=self.precision,
+            group=Group.current(),
+        )
+
+    def _pictures(self, number: int, view: View) -> Tensor:
+        """A style's slices across the view's axis, at its pixel size ``(n, 1, H, W)``."""
+        from convnd.nn import resize_nd
+        from convnd_tasks.volume_grain import square_pixels
+
+        style = self.styles[number]
+        low, high = self.ranges[number]
+        values = style.values
+        if style.ndim == 2:
+            if values.shape[1] == 3:
+                luma = values.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+                values = (values * luma).sum(1, keepdim=True)
+                low, high = 0.0, 1.0
+            factor = self.options.style_scale * max(view.size) / max(style.shape)
+            slices = ((values - low) / (high - low)).clamp(0, 1)
+        else:
+            order = io.anatomical_axes(style)
+            values = ((values[:, :1] - low) / (high - low)).clamp(0, 1)
+            values = values.permute(0, 1, *(2 + axis for axis, _ in order))
+            values = values.flip([2 + n for n, (_, against) in enumerate(order) if against])
+            views = square_pixels(values.shape[2:], [style.spacing[axis] for axis, _ in order])
+            if not views:
+                raise InputFileError(
+                    "style: expected slices of at least 16 x 16 square pixels along some axis, "
+                    f"got {' x '.join(map(str, style.shape))}; use a larger volume"
+                )
+            # Across an axis where the style is too thin, its best slices stand in.
+            same = next((each for each in views if each.axis == view.axis), views[0])
+            slices = same.slices(values)
+            factor = self.options.style_scale * same.pixel / view.pixel
+        size = [max(16, round(extent * factor)) for extent in slices.shape[2:]]
+        return resize_nd(slices.to(self.device), size, mode="linear", antialias=True)
+
+    def _comparable(self, style: Grid) -> bool:
+        if style.ndim == 2:
+            return False
+        return same_units(value_range(style.values), (self.low, self.high))
+
+    def _turned(self, values: Tensor) -> Tensor:
+        """Axes of the file to head, front, right."""
+        turned = values.permute(0, 1, *(2 + axis for axis, _ in self.order))
+        return turned.flip([2 + n for n, (_, back) in enumerate(self.order) if back]).contiguous()
+
+    def _turned_back(self, values: Tensor) -> Tensor:
+        flipped = values.flip([2 + n for n, (_, back) in enumerate(self.order) if back])
+        places = [2 + [axis for axis, _ in self.order].index(each) for each in range(3)]
+        return flipped.permute(0, 1, *places).contiguous()
+
+    def _check_memory(self, voxels: int) -> None:
+        import psutil
+
+        from convnd.optimize import HISTORY, Group
+
+        if self.device.type != "cpu":
+            return
+        pairs = 8 * HISTORY if self.optimizer == "lbfgs" else 12
+        # Some copies of the volume come and go: scan, work, stride, iterate, best, gradient, …
+        needed = voxels * (pairs + 4 * 16) + 2**30
+        here = Group.current().here  # each of them holds all of the volume
+        free = psutil.virtual_memory().available // here
+        _LOG.info("about %.1f GiB of %.1f GiB that are free", needed / 2**30, free / 2**30)
+        if needed > free:
+            each = f" for each of {here} processes" if here > 1 else ""
+            raise ResourceError(
+                f"volume: expected at most {free / 2**30:.1f} GiB, which is free{each}, got a job "
+                f"of about {needed / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, "
+                f"{'fewer processes, ' if here > 1 else ''}or crop the scan"
+            )
