@@ -133,13 +133,18 @@ class StyleTransfer(TransferObjective):
         options: see `StyleOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
+        steady: axes at the front that are never made coarser, as the frames of a clip. A style of
+            one sample along them says nothing of what happens there.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
     """
 
-    def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+    def __init__(
+        self, options: StyleOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+    ) -> None:
         super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels)
+        self.steady = steady
         # Samples along an axis for one position in the deepest layer, where that is known.
         fields = [
             self.backbone.fields[name]
@@ -203,7 +208,8 @@ class StyleTransfer(TransferObjective):
             if values is not None:
                 self.backbone.check(values, ())
         scales = min(options.scales, max(1, options.steps))
-        sizes = pyramid_sizes(size, scales, shortest=self._needed)
+        frames, plane = size[: self.steady], size[self.steady :]
+        sizes = [(*frames, *s) for s in pyramid_sizes(plane, scales, shortest=self._needed)]
         counts = spread_steps(options.steps, len(sizes))
         grid = tuple(size) if same_grid else None
         budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say, group)
@@ -286,12 +292,12 @@ class StyleTransfer(TransferObjective):
     def _style_extent(
         self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None
     ) -> list[int]:
-        whole = style.shape[2:] if grid is None else grid
-        ratio = self.options.style_scale * _mean_extent(extent) / _mean_extent(whole)
-        return [
-            each if each == 1 else max(self._needed, round(each * ratio))
-            for each in style.shape[2:]
-        ]
+        own, first = style.shape[2:], self.steady
+        whole = own if grid is None or (first and own[0] == 1) else grid
+        ratio = self.options.style_scale
+        ratio *= _mean_extent(extent[first:]) / _mean_extent(whole[first:])
+        resized = (each if each == 1 else max(self._needed, round(each * ratio)) for each in own)
+        return [*own[:first], *list(resized)[first:]]
 
     def style_at(
         self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None = None
