@@ -17,7 +17,7 @@ from torch import Tensor
 
 from convnd.backbones import BACKBONES, INFLATIONS
 from convnd.errors import UsageError
-from convnd.losses import check_normalization
+from convnd.losses import Objective, check_normalization
 from convnd.nn import resize_nd
 from convnd.optimize import (
     OPTIMIZERS,
@@ -251,15 +251,8 @@ class StyleTransfer(TransferObjective):
             if shards is not None and tiler is not None:
                 evaluate = ShardedEvaluation(tiler, shards)
                 iterate = iterate if walked is not None else shards.part(iterate)
-            for step in minimize(
-                objective,
-                iterate,
-                steps=count,
-                optimizer=options.optimizer,
-                learning_rate=options.learning_rate,
-                evaluate=evaluate,
-                add=group.sum,
-                resume=walked,
+            for step in self.walk(
+                objective, iterate, evaluate=evaluate, steps=count, add=group.sum, resume=walked
             ):
                 if step.note and say is not None:
                     say(step.note)
@@ -283,6 +276,19 @@ class StyleTransfer(TransferObjective):
             passed += count
             setbacks += step.setbacks
             coarse = fine
+
+    def walk(
+        self, objective: Objective, start: Tensor, *, evaluate: Evaluate, **more: Any
+    ) -> Iterator[Step]:
+        """The steps at one size, see `convnd.optimize.minimize`."""
+        return minimize(
+            objective,
+            start,
+            optimizer=self.options.optimizer,
+            learning_rate=self.options.learning_rate,
+            evaluate=evaluate,
+            **more,
+        )
 
     def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
         if tuple(values.shape[2:]) == tuple(extent):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convnd.errors import ConvndError, Stopped, UsageError
+from convnd.errors import ConvndError, InputFileError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["clip_style", "open_video", "stylize_video", "work"]
 
 _PART = "Which frames"
+_GO_ON = "; the same command with --resume goes on"
 _DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
+_BLOCK_DEMO = (16, 64, 96)  # what a moving texture needs at least
 
 
 @summarised("stylize-video")
@@ -183,8 +185,9 @@ def work(
     from convnd_tasks.video_job import VideoInputs
     from convnd_tasks.video_keeping import FrameStore
 
-    clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate)
     options = job.options
+    demo = _BLOCK_DEMO if options.mode == "block" else _DEMO
+    clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate, demo)
     if options.texture and len(files) > 1:
         raise UsageError(
             f"--texture: expected one clip, got {len(files)} files; the clip alone is the style"
@@ -206,7 +209,7 @@ def work(
         styles=[clip_style(clip, options)]
         if options.texture
         else [
-            clip_style(open_video(name), options)
+            clip_style(open_video(name, demo=demo), options)
             if options.mode == "block" and io.is_clip(name)
             else open_input(name, 2, role="style", seed=options.seed)
             for name in names
@@ -228,11 +231,10 @@ def work(
         if not store.finished:
             store.close()
         elif not isinstance(error, UsageError):
-            typer.echo(
-                f"{store.finished} finished frames are kept in {store.folder}; the same command "
-                "with --resume goes on",
-                err=True,
-            )
+            # The same input would fail at the same frame.
+            more = "" if isinstance(error, InputFileError) else _GO_ON
+            kept = f"{store.finished} finished frames are kept in {store.folder}"
+            typer.echo(kept + more, err=True)
         raise
     _write_pictures(drawn, outcome, overwrite=overwrite or resume)
     if report is not None:
@@ -258,12 +260,13 @@ def work(
         raise typer.Exit(1)
 
 
-def open_video(name: str, rate: Fraction | None = None) -> Clip:
+def open_video(name: str, rate: Fraction | None = None, demo: tuple[int, int, int] = _DEMO) -> Clip:
     """A clip out of a file or folder, or the built-in film when there is no such file.
 
     Args:
         name: path, or name of the sample.
         rate: frames per second of a folder.
+        demo: frames, height and width of the sample.
 
     Raises:
         InputFileError: see `convnd.io.open_clip`.
@@ -272,7 +275,7 @@ def open_video(name: str, rate: Fraction | None = None) -> Clip:
     from convnd_tasks.samples import clips
 
     if name in clips.CONTENTS and not Path(name).exists():
-        return clips.FilmClip(_DEMO)
+        return clips.FilmClip(demo)
     return io.open_clip(name, rate=rate)
 
 

@@ -25,10 +25,11 @@ from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
 from convnd_tasks.ahead import ahead
-from convnd_tasks.flow import warping_error
+from convnd_tasks.flow import Motion, motion, warping_error
 from convnd_tasks.images import match_colors
 from convnd_tasks.kind import SMALLEST
-from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
+from convnd_tasks.style_transfer import Progress, check_names
+from convnd_tasks.video_along import AlongMotion, BlockStyleTransfer
 from convnd_tasks.video_input import (
     Look,
     Part,
@@ -103,7 +104,7 @@ class BlockTransfer:
         check_names(options)
         self.options = options
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
-        self.transfer = StyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+        self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
         self._tell: Callable[[str], None] = lambda _: None
 
     def run(
@@ -135,9 +136,8 @@ class BlockTransfer:
             kept = self._kept(window, count, store)
             if kept is None:
                 began = time.perf_counter()
-                content = torch.stack([look.content for look in window], 2)
                 report = reporter(watch, window[0].number + shared, total, 1)
-                step = self._work(content, report)
+                step = self._work([look.content for look in window], report)
                 made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 record = {
@@ -175,16 +175,19 @@ class BlockTransfer:
             return None
         return [store.load(*place) for place in places], store.records[places[-1]]
 
-    def _work(self, content: Tensor, report: Callable[[Step], None]) -> Step:
-        """Stylise one window ``(1, 3, T', H, W)``, mirrored at its ends to the length of all."""
+    def _work(self, contents: Sequence[Tensor], report: Callable[[Step], None]) -> Step:
+        """Stylise one window of frames, mirrored at its ends to the length of all."""
         options = self.options
-        extent = (options.window + 2 * _MARGIN, *content.shape[3:])
+        extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
+        places = _mirrored(len(contents), extent[0])
         start = None
         if options.texture:
             start = _clouds((1, 3, *extent), self.styles[0], options.seed)
+        if all(style.shape[2] == 1 for style in self.styles):
+            self.transfer.along = self._motion(contents, places)
         return walked(
             self.transfer.run(
-                None if options.texture else content[:, :, _mirrored(content.shape[2], extent[0])],
+                None if options.texture else torch.stack([contents[at] for at in places], 2),
                 self.styles,
                 size=extent,
                 start=start,
@@ -193,6 +196,21 @@ class BlockTransfer:
             ),
             report,
         )
+
+    def _motion(self, contents: Sequence[Tensor], places: Sequence[int]) -> AlongMotion:
+        """Of the frames of a window in the order of ``places``, which are neighbours."""
+        pairs = itertools.pairwise(contents)
+        known = [motion(first, second) for first, second in pairs]
+        still = torch.zeros(2, *contents[0].shape[2:])
+        found = []
+        for one, other in itertools.pairwise(places):
+            if one == other:
+                found.append(Motion(still, still))
+            elif one < other:
+                found.append(known[one])
+            else:
+                found.append(Motion(known[other].backward, known[other].forward))
+        return AlongMotion.between(found, self.options.fading)
 
 
 def _finish(
