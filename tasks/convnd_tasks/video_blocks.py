@@ -180,11 +180,13 @@ class BlockTransfer:
         options = self.options
         extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
         places = _mirrored(len(contents), extent[0])
-        start = None
-        if options.texture:
-            start = _clouds((1, 3, *extent), self.styles[0], options.seed)
-        if all(style.shape[2] == 1 for style in self.styles):
-            self.transfer.along = self._motion(contents, places)
+        start, along = None, None
+        # A clip as style brings a movement of its own, other than that of the content.
+        if options.texture or all(style.shape[2] == 1 for style in self.styles):
+            along = self._motion(contents, places)
+        if options.texture and along is not None:
+            start = _clouds((1, 3, *extent), self.styles[0], along, options.seed)
+        self.transfer.along = along
         return walked(
             self.transfer.run(
                 None if options.texture else torch.stack([contents[at] for at in places], 2),
@@ -271,7 +273,7 @@ def _mirrored(count: int, length: int) -> list[int]:
     return [at if at < count else period - at for at in turns]
 
 
-def _clouds(shape: Sequence[int], style: Tensor, seed: int) -> Tensor:
+def _clouds(shape: Sequence[int], style: Tensor, along: AlongMotion, seed: int) -> Tensor:
     """Smooth noise in the colours of a style, to begin a texture with.
 
     Kernels that were learnt on pictures hardly see what changes from frame to frame, and would
@@ -279,4 +281,4 @@ def _clouds(shape: Sequence[int], style: Tensor, seed: int) -> Tensor:
     """
     small = [max(2, n // 4) for n in shape[2:]]
     noise = torch.randn((*shape[:2], *small), generator=torch.Generator().manual_seed(seed))
-    return match_colors(resize_nd(noise, shape[2:], mode="linear"), style)
+    return match_colors(along(resize_nd(noise, shape[2:], mode="linear")), style)
