@@ -18,10 +18,14 @@ from torch import Tensor
 from convnd.losses import Objective
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluate, Evaluation, Step
-from convnd_tasks.flow import Motion, warp
+from convnd_tasks.flow import Motion, reliable, warp
 from convnd_tasks.style_transfer import StyleTransfer
 
 __all__ = ["AlongMotion", "BlockStyleTransfer"]
+
+_SHORT = 5.0
+"""Frames, counted with their fading, from which on a line of motion changes as fast as any. What is
+seen in fewer, as at borders, is not smoothed by the mean: at the same rate it became specks."""
 
 
 class AlongMotion:
@@ -37,6 +41,9 @@ class AlongMotion:
             those from each but the last to the next.
         masks: of both, where they can be relied on ``(1, 1, H, W)``.
         fading: ``a``, from 0 (each frame by itself) to 1 (all count alike).
+
+    Attributes:
+        share: ``(1, 1, T, H, W)``, how fast each position may change.
     """
 
     def __init__(
@@ -47,15 +54,19 @@ class AlongMotion:
     ) -> None:
         self._flows, self._masks, self._fading = flows, masks, fading
         ones = torch.ones_like(masks[0][0]) if masks[0] else torch.ones(1, 1, 1, 1)
-        count = 1 + len(flows[0])
-        self._count = self._summed(ones[:, :, None].expand(-1, -1, count, -1, -1))
+        frames = 1 + len(flows[0])
+        self._count = self._summed(ones[:, :, None].expand(-1, -1, frames, -1, -1))
+        self.share = (self._count / _SHORT).clamp(max=1)
 
     @classmethod
     def between(cls, motions: Sequence[Motion], fading: float) -> AlongMotion:
         """Of frames with these motions from each to the next."""
         return cls(
             ([each.backward for each in motions], [each.forward for each in motions]),
-            ([each.seen_before for each in motions], [each.seen_after for each in motions]),
+            (
+                [reliable(each.backward, each.forward, borders=True) for each in motions],
+                [reliable(each.forward, each.backward, borders=True) for each in motions],
+            ),
             fading,
         )
 
@@ -116,10 +127,10 @@ class BlockStyleTransfer(StyleTransfer):
         def inside(objective: Objective, z: Tensor) -> Evaluation:
             z = z.detach().requires_grad_()
             with torch.enable_grad():
-                x = start + along(z)
+                x = start + along.share * along(z)
             found = evaluate(objective, x.detach())
             (gradient,) = torch.autograd.grad(x, z, found.gradient)
             return dataclasses.replace(found, gradient=gradient.contiguous())
 
         for step in super().walk(objective, torch.zeros_like(start), evaluate=inside, **options):
-            yield dataclasses.replace(step, values=start + along(step.values))
+            yield dataclasses.replace(step, values=start + along.share * along(step.values))
