@@ -47,6 +47,20 @@ def test_the_mean_by_hand() -> None:
     torch.testing.assert_close(alone, values)
 
 
+def test_known_frames_are_moved_on(generator: torch.Generator) -> None:
+    wide = torch.rand(1, 3, 16, 40, generator=generator)
+    frames = torch.stack([wide[..., 2 * (5 - t) : 2 * (5 - t) + 24] for t in range(5)], 2)
+    values, otherwise = frames.clone(), torch.full_like(frames, 9.0)
+    values[:, :, 2:] = 7.0
+    along = AlongMotion.between(_pan(5, 16, 24, 2), 0.5)
+    found = along.filled(values, [True, True, False, False, False], otherwise)
+    torch.testing.assert_close(found[:, :, :2], frames[:, :, :2])
+    for t in (2, 3, 4):  # what has come in at the left since is not known
+        new = 2 * (t - 1)
+        torch.testing.assert_close(found[:, :, t, :, new:], frames[:, :, t, :, new:])
+        assert (found[:, :, t, :, :new] == 9.0).all()
+
+
 def test_a_smaller_size_has_the_same_lines() -> None:
     small = AlongMotion.between(_pan(3, 32, 48, 4), 0.5).at((16, 24), torch.device("cpu"))
     values = torch.zeros(1, 1, 3, 16, 24)

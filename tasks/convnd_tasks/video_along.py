@@ -93,6 +93,19 @@ class AlongMotion:
         """``A z`` of ``(1, C, T, H, W)``."""
         return self._summed(values) / self._count
 
+    def filled(self, values: Tensor, known: Sequence[bool], otherwise: Tensor) -> Tensor:
+        """Frames that are known, moved on to those that are not.
+
+        Args:
+            values: ``(1, C, T, H, W)``.
+            known: which of the frames are.
+            otherwise: values of positions that no line of motion leads to from a known frame.
+        """
+        given = torch.tensor(known, dtype=values.dtype).view(1, 1, -1, 1, 1)
+        weight = self._summed(given * torch.ones_like(values[:, :1]))
+        mean = self._summed(given * values) / weight.clamp(min=1e-12)
+        return torch.where(given > 0, values, torch.where(weight > 1e-6, mean, otherwise))
+
     def _summed(self, values: Tensor) -> Tensor:
         frames = values.unbind(2)
         earlier, later = [frames[0]], [frames[-1]]

@@ -137,7 +137,8 @@ class BlockTransfer:
             if kept is None:
                 began = time.perf_counter()
                 report = reporter(watch, window[0].number + shared, total, 1)
-                step = self._work([look.content for look in window], report)
+                earlier = [values for _, values, _ in waiting]
+                step = self._work([look.content for look in window], earlier, report)
                 made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 record = {
@@ -175,21 +176,36 @@ class BlockTransfer:
             return None
         return [store.load(*place) for place in places], store.records[places[-1]]
 
-    def _work(self, contents: Sequence[Tensor], report: Callable[[Step], None]) -> Step:
-        """Stylise one window of frames, mirrored at its ends to the length of all."""
+    def _work(
+        self,
+        contents: Sequence[Tensor],
+        earlier: Sequence[Tensor],
+        report: Callable[[Step], None],
+    ) -> Step:
+        """Stylise one window of frames, mirrored at its ends to the length of all.
+
+        It begins with the results of its first frames in the window before, moved on to those
+        behind, so that the two agree where they are faded.
+        """
         options = self.options
         extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
         places = _mirrored(len(contents), extent[0])
-        start, along = None, None
-        # A clip as style brings a movement of its own, other than that of the content.
-        if options.texture or all(style.shape[2] == 1 for style in self.styles):
-            along = self._motion(contents, places)
-        if options.texture and along is not None:
+        content = torch.stack([contents[at] for at in places], 2)
+        along = self._motion(contents, places)
+        start = content
+        if options.texture:
             start = _clouds((1, 3, *extent), self.styles[0], along, options.seed)
-        self.transfer.along = along
+        if earlier:
+            known = [at < len(earlier) for at in places]
+            done = [earlier[at] if at < len(earlier) else contents[at] for at in places]
+            otherwise = start if options.texture else match_colors(start, earlier[-1])
+            start = along.filled(torch.stack(done, 2), known, otherwise)
+        # A clip as style brings a movement of its own, other than that of the content.
+        still = all(style.shape[2] == 1 for style in self.styles)
+        self.transfer.along = along if still or options.texture else None
         return walked(
             self.transfer.run(
-                None if options.texture else torch.stack([contents[at] for at in places], 2),
+                None if options.texture else content,
                 self.styles,
                 size=extent,
                 start=start,
