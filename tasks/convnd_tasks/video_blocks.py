@@ -184,8 +184,8 @@ class BlockTransfer:
     ) -> Step:
         """Stylise one window of frames, mirrored at its ends to the length of all.
 
-        It begins with the results of its first frames in the window before, moved on to those
-        behind, so that the two agree where they are faded.
+        A texture begins with what the window before has made of its first frames, moved on to
+        those behind, so that the two agree where they are faded. With a content they agree anyway.
         """
         options = self.options
         extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
@@ -194,12 +194,11 @@ class BlockTransfer:
         along = self._motion(contents, places)
         start = content
         if options.texture:
-            start = _clouds((1, 3, *extent), self.styles[0], along, options.seed)
-        if earlier:
+            start = _clouds(content.shape, self.styles[0], along, options.seed)
+        if options.texture and earlier:
             known = [at < len(earlier) for at in places]
             done = [earlier[at] if at < len(earlier) else contents[at] for at in places]
-            otherwise = start if options.texture else match_colors(start, earlier[-1])
-            start = along.filled(torch.stack(done, 2), known, otherwise)
+            start = along.filled(torch.stack(done, 2), known, start)
         # A clip as style brings a movement of its own, other than that of the content.
         still = all(style.shape[2] == 1 for style in self.styles)
         self.transfer.along = along if still or options.texture else None
