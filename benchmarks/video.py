@@ -1,14 +1,15 @@
 """Flicker of clips at equal style energy, and seconds per frame with their shares.
 
-The clip is stylised with motion; then each frame by itself, stopped as soon as its style energy is
-that which the frame has with motion. E_warp (Lai et al., 2018) is of the lossless frames, along the
-flow of the input. Style and content energies are those of the original VGG-19 as well, which made
-neither.
+The clip is stylised with motion; then each frame by itself, until its style energy is nearest to
+that which the frame has with motion, for which it may take many more steps. E_warp (Lai et al.,
+2018) is of the lossless frames, along the flow of the input. Style and content energies are those
+of the original VGG-19 as well, which made neither.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any
 from common import Judge, machine, picture
 from convnd_tasks.flow import motion, warping_error
 from convnd_tasks.samples.clips import FilmClip
+from convnd_tasks.style_transfer import StyleTransfer
 from convnd_tasks.video_input import Part
 from convnd_tasks.video_job import mean_of
 from convnd_tasks.video_keeping import FrameStore, rounded
@@ -36,9 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", help="a file; left out: the built-in film")
     parser.add_argument("--style", default="waves", help="a file or the name of a sample")
+    parser.add_argument("--start", type=Fraction, default=Fraction(0), help="seconds")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--steps", type=int, default=VideoOptions.steps)
+    parser.add_argument("--most", type=int, default=600, help="steps of an independent frame")
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--backbone", default=VideoOptions.backbone)
     parser.add_argument("--json", type=Path)
@@ -49,7 +53,7 @@ def main() -> None:
     else:
         clip = io.open_clip(args.clip)
     frame = 1 / (clip.info.rate or Fraction(25))
-    part = Part(end=frame * (args.frames - Fraction(1, 2)))
+    part = Part(start=args.start, end=args.start + frame * (args.frames - Fraction(1, 2)))
     style = picture(args.style, 512, role="style")
     options = VideoOptions(
         backbone=args.backbone, size=args.size, steps=args.steps, passes=args.passes
@@ -58,18 +62,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = FrameStore(Path(folder) / "clip")
         store.open("benchmark", resume=False)
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         done = list(transfer.run(clip, store, part))
         if args.passes > 1:
             done = list(transfer.run_back(store, len(done)))[::-1]
-        seconds = time.perf_counter() - began
-    alone = [_alone(transfer, each, options.style_weight) for each in done]
+        seconds, worked = time.perf_counter() - began, time.process_time() - worked
+        began = time.perf_counter()
+        io.write_clip(
+            Path(folder) / "clip.mp4",
+            dataclasses.replace(clip.info, audio=()),
+            (io.ClipFrame(each.record["pts"], each.values) for each in done),
+        )
+        encoding = (time.perf_counter() - began) / len(done)
+    single = StyleTransfer(
+        dataclasses.replace(options, steps=args.most), spatial_dims=2, in_channels=3
+    )
+    alone = [_alone(single, transfer.styles, each) for each in done]
     records = [each.record for each in done]
     contents = [each.content for each in done]
     steps = [record["steps"] for record in records]
-    result = {
+    result: dict[str, Any] = {
         "machine": machine(),
-        "options": {**vars(args), "json": None, "frames": len(done)},
+        "options": {
+            **vars(args),
+            "start": float(args.start),
+            "json": None,
+            "frames": len(done),
+            "size": list(contents[0].shape[2:]),
+        },
         "flow": {
             **_figures(contents, [each.values for each in done], style),
             "style_of_own_backbone": statistics.mean(map(_style, records)) / options.style_weight,
@@ -78,12 +98,19 @@ def main() -> None:
         },
         "independent": {
             **_figures(contents, [values for values, _, _ in alone], style),
-            "style_of_own_backbone": statistics.mean(energy for _, energy, _ in alone),
+            "style_of_own_backbone": statistics.mean(energy for _, energy, _ in alone)
+            / options.style_weight,
             "steps": statistics.mean(steps for _, _, steps in alone),
         },
         "input_e_warp": mean_of(records, "input_e_warp"),
         "seconds_per_frame": seconds / len(done),
-        "seconds_of_later_frames": _shares(records[1:] or records),
+        "processor_seconds_per_frame": worked / len(done),
+        "seconds_of_later_frames": _shares(records[1:] or records, encoding),
+    }
+    result["independent_to_flow"] = {
+        key: value / result["flow"][key]
+        for key, value in result["independent"].items()
+        if key in result["flow"]
     }
     print(json.dumps(result, indent=1))
     if args.json:
@@ -91,15 +118,21 @@ def main() -> None:
 
 
 def _alone(
-    transfer: VideoTransfer, done: Finished, style_weight: float
+    transfer: StyleTransfer, styles: Sequence[Tensor], done: Finished
 ) -> tuple[Tensor, float, int]:
-    """A frame by itself, with the style energy of the frame that motion has made."""
+    """A frame by itself, with the style energy nearest to that of the frame made with motion."""
     wanted = _style(done.record)
-    for progress in transfer.transfer.run(done.content, transfer.styles):
-        values, reached, steps = progress.values, progress.parts["style"], progress.step
-        if progress.scale == progress.scales and reached <= wanted:
+    nearest: tuple[Tensor, float, int] | None = None
+    for progress in transfer.run(done.content, styles):
+        if progress.scale < progress.scales:
+            continue
+        reached = progress.parts["style"]
+        if nearest is None or abs(reached - wanted) < abs(nearest[1] - wanted):
+            nearest = rounded(progress.values), reached, progress.step
+        if reached <= wanted:
             break
-    return rounded(values), reached / style_weight, steps
+    assert nearest is not None
+    return nearest
 
 
 def _figures(
@@ -137,9 +170,10 @@ def _style(record: Mapping[str, Any]) -> float:
     return float(record["parts"]["style"])
 
 
-def _shares(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds of a frame by what they went into; flow and codec run beside the features."""
-    found = {key: mean_of(records, key) for key in ("features", "flow", "codec")}
+def _shares(records: Sequence[Mapping[str, Any]], encoding: float) -> dict[str, float]:
+    """Seconds of a frame by what they went into; flow and decoding run beside the features."""
+    found = {key: mean_of(records, key) for key in ("features", "flow")}
+    found |= {"decoding": mean_of(records, "codec"), "encoding": encoding}
     total = sum(found.values())
     return {**found, **{f"share_{key}": value / total for key, value in found.items()}}
 

@@ -118,11 +118,12 @@ def test_order_of_frames_is_style_with_acs_only() -> None:
 
 
 def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
-    quick = ("--mode", "block", "--size", "48", "--steps", "1", "--scales", "1")
-    code, out, err = run("stylize-video", *quick, "--backbone", "compact", "-q", "-o", "o.mp4")
-    assert code == 0, err
-    assert "12 frames" in out
-    assert (tmp_path / "o.mp4").is_file()
+    quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
+    for more in ((), ("--texture",)):
+        code, out, err = run("stylize-video", *quick, *more, "-o", "o.mp4", "--overwrite")
+        assert code == 0, err
+        assert out.startswith("o.mp4  32x22, 16 frames")
+        assert (tmp_path / "o.mp4").is_file()
 
 
 def test_errors(run: Run, tmp_path: Path) -> None:

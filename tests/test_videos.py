@@ -246,7 +246,7 @@ def test_damage_is_said_and_the_rest_done(run: Run, tmp_path: Path) -> None:
     code, out, err = run("stylize-video", "shots", "cells", "-o", "a.mp4", *FAST)
     assert code == 1
     assert "3 frames" in out
-    assert err == "convnd: shots: 1 damaged frames were left out; the others are done\n"
+    assert err == "convnd: shots: 1 damaged frame was left out; the others are done\n"
     times = [
         frame.pts * io.open_clip("a.mp4").info.time_base for frame in io.open_clip("a.mp4").frames()
     ]

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CLIP_SUFFIXES", "Clip", "ClipFrame", "ClipInfo", "ColorTags", "is_clip"]
+__all__ = [
+    "CLIP_SUFFIXES",
+    "Clip",
+    "ClipFrame",
+    "ClipInfo",
+    "ColorTags",
+    "is_clip",
+    "left_out",
+]
 
 CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 """Of files that are read as clips; `convnd.io.video_write.CODECS` says which are written."""
@@ -113,6 +121,15 @@ class Clip(Protocol):
             InputFileError: a frame cannot be used: of another size, HDR, or with transparency.
         """
         ...
+
+
+def left_out(count: int) -> str:
+    """How `Clip.damage` says that frames were damaged.
+
+    >>> left_out(1), left_out(2)
+    ('1 damaged frame was left out', '2 damaged frames were left out')
+    """
+    return f"{count} damaged frame{' was' if count == 1 else 's were'} left out"
 
 
 def is_clip(path: str | os.PathLike[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.atomic import reason
-from convnd.io.clip import ColorTags
+from convnd.io.clip import ColorTags, left_out
 from convnd.io.reading import check_positions, decoding
 from convnd.io.signal import optional
 
@@ -225,7 +225,7 @@ class Decoder:
                 pixels = np.ascontiguousarray(np.rot90(self._pixels(frame), turns))
                 yield frame.pts, pixels, turns, int(frame.color_range)
         if lost:
-            self.damage = f"{lost} damaged frames were left out"
+            self.damage = left_out(lost)
         elif whole and not self.damage and before is not None:
             missing = stream.frames - count
             told = _told_end(container, stream)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
 from convnd.io.atomic import check_target, reason, taken, turn
-from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
+from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags, left_out
 from convnd.io.formats import find_format, read, write
 from convnd.io.reading import most
 from convnd.io.video import MAX_FRAME
@@ -94,7 +94,7 @@ class FolderClip:
                 grid = read(path, max_pixels=most(None, MAX_FRAME))
             except InputFileError:
                 lost += 1
-                self.damage = f"{lost} damaged frames were left out"
+                self.damage = left_out(lost)
                 continue
             if grid.shape != self.info.size:
                 raise InputFileError(

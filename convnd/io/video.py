@@ -7,6 +7,7 @@ What 8-bit results cannot hold is refused: HDR (PQ, HLG, deep BT.2020) and trans
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -78,9 +79,11 @@ class VideoClip:
                     )
                 if pixels.shape[:2] != self.info.size:
                     after = (each["pts"] - self.info.start) * self.info.time_base
+                    until = math.floor(after * 1000) / 1000  # not that frame itself
                     raise InputFileError(
                         f"read {self._path}: expected frames of {_times(self.info.size)} as the "
-                        f"first, got {_times(pixels.shape)} at {float(after):.3f} s; split it there"
+                        f"first, got {_times(pixels.shape)} at {until:.3f} s; end there "
+                        f"(--end {until:.3f}), or split it"
                     )
                 if taken % every == 0:
                     white = 255.0 if pixels.itemsize == 1 else 65535.0

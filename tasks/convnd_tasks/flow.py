@@ -134,7 +134,7 @@ def warp(values: Tensor, flow: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-def reliable(flow: Tensor, back: Tensor) -> Tensor:
+def reliable(flow: Tensor, back: Tensor, *, borders: bool = False) -> Tensor:
     r"""Where a flow can be relied on, by the rules of Ruder et al. (2016), section 5.1.
 
     With the flow ``w`` at a pixel and the flow back ``ŵ`` where it leads, a pixel is not reliable
@@ -147,6 +147,7 @@ def reliable(flow: Tensor, back: Tensor) -> Tensor:
     Args:
         flow: ``(2, H, W)``.
         back: the flow of the other frame, ``(2, H, W)``.
+        borders: whether the last rule is left out.
 
     Returns:
         ``(1, 1, H, W)``, 1 is reliable.
@@ -157,9 +158,11 @@ def reliable(flow: Tensor, back: Tensor) -> Tensor:
     returned = warp(back[None], flow)[0]
     length = flow.square().sum(0)
     covered = (flow + returned).square().sum(0) >= 0.01 * (length + returned.square().sum(0)) + 0.5
-    down, right = torch.gradient(flow, dim=(1, 2))
-    border = down.square().sum(0) + right.square().sum(0) > 0.01 * length + 0.002
-    return (inside & ~covered & ~border).to(flow.dtype)[None, None]
+    found = inside & ~covered
+    if not borders:
+        down, right = torch.gradient(flow, dim=(1, 2))
+        found &= down.square().sum(0) + right.square().sum(0) <= 0.01 * length + 0.002
+    return found.to(flow.dtype)[None, None]
 
 
 def histogram_distance(one: Tensor, other: Tensor) -> float:

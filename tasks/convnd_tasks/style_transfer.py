@@ -17,7 +17,7 @@ from torch import Tensor
 
 from convnd.backbones import BACKBONES, INFLATIONS
 from convnd.errors import UsageError
-from convnd.losses import check_normalization
+from convnd.losses import Objective, check_normalization
 from convnd.nn import resize_nd
 from convnd.optimize import (
     OPTIMIZERS,
@@ -133,13 +133,18 @@ class StyleTransfer(TransferObjective):
         options: see `StyleOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
+        steady: axes at the front that are never made coarser, as the frames of a clip. A style of
+            one sample along them says nothing of what happens there.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
     """
 
-    def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+    def __init__(
+        self, options: StyleOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+    ) -> None:
         super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels)
+        self.steady = steady
         # Samples along an axis for one position in the deepest layer, where that is known.
         fields = [
             self.backbone.fields[name]
@@ -203,7 +208,8 @@ class StyleTransfer(TransferObjective):
             if values is not None:
                 self.backbone.check(values, ())
         scales = min(options.scales, max(1, options.steps))
-        sizes = pyramid_sizes(size, scales, shortest=self._needed)
+        frames, plane = size[: self.steady], size[self.steady :]
+        sizes = [(*frames, *s) for s in pyramid_sizes(plane, scales, shortest=self._needed)]
         counts = spread_steps(options.steps, len(sizes))
         grid = tuple(size) if same_grid else None
         budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say, group)
@@ -245,15 +251,8 @@ class StyleTransfer(TransferObjective):
             if shards is not None and tiler is not None:
                 evaluate = ShardedEvaluation(tiler, shards)
                 iterate = iterate if walked is not None else shards.part(iterate)
-            for step in minimize(
-                objective,
-                iterate,
-                steps=count,
-                optimizer=options.optimizer,
-                learning_rate=options.learning_rate,
-                evaluate=evaluate,
-                add=group.sum,
-                resume=walked,
+            for step in self.walk(
+                objective, iterate, evaluate=evaluate, steps=count, add=group.sum, resume=walked
             ):
                 if step.note and say is not None:
                     say(step.note)
@@ -278,6 +277,19 @@ class StyleTransfer(TransferObjective):
             setbacks += step.setbacks
             coarse = fine
 
+    def walk(
+        self, objective: Objective, start: Tensor, *, evaluate: Evaluate, **more: Any
+    ) -> Iterator[Step]:
+        """The steps at one size, see `convnd.optimize.minimize`."""
+        return minimize(
+            objective,
+            start,
+            optimizer=self.options.optimizer,
+            learning_rate=self.options.learning_rate,
+            evaluate=evaluate,
+            **more,
+        )
+
     def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
         if tuple(values.shape[2:]) == tuple(extent):
             return values.to(self.device)
@@ -286,12 +298,12 @@ class StyleTransfer(TransferObjective):
     def _style_extent(
         self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None
     ) -> list[int]:
-        whole = style.shape[2:] if grid is None else grid
-        ratio = self.options.style_scale * _mean_extent(extent) / _mean_extent(whole)
-        return [
-            each if each == 1 else max(self._needed, round(each * ratio))
-            for each in style.shape[2:]
-        ]
+        own, first = style.shape[2:], self.steady
+        whole = own if grid is None or (first and own[0] == 1) else grid
+        ratio = self.options.style_scale
+        ratio *= _mean_extent(extent[first:]) / _mean_extent(whole[first:])
+        resized = (each if each == 1 else max(self._needed, round(each * ratio)) for each in own)
+        return [*own[:first], *list(resized)[first:]]
 
     def style_at(
         self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None = None

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convnd.errors import ConvndError, Stopped, UsageError
+from convnd.errors import ConvndError, InputFileError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
-    from convnd.grid import Grid
-    from convnd.io import Clip
     from convnd_tasks.video_job import VideoJob, VideoOutcome
 
-__all__ = ["clip_style", "open_video", "stylize_video", "work"]
+__all__ = ["stylize_video", "work"]
 
 _PART = "Which frames"
-_DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
+_GO_ON = "; the same command with --resume goes on"
 
 
 @summarised("stylize-video")
@@ -182,11 +180,21 @@ def work(
     from convnd_tasks.plan import open_input
     from convnd_tasks.report import check_report
     from convnd_tasks.samples import clips
+    from convnd_tasks.video_files import (
+        BLOCK_DEMO,
+        DEMO,
+        clip_style,
+        default_output,
+        drawn_beside,
+        open_video,
+        write_pictures,
+    )
     from convnd_tasks.video_job import VideoInputs
     from convnd_tasks.video_keeping import FrameStore
 
-    clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate)
     options = job.options
+    demo = BLOCK_DEMO if options.mode == "block" else DEMO
+    clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate, demo)
     if options.texture and len(files) > 1:
         raise UsageError(
             f"--texture: expected one clip, got {len(files)} files; the clip alone is the style"
@@ -196,9 +204,9 @@ def work(
         names = [str(clip.info.path)]
     elif len(files) == 1:
         typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
-    target = output or _default(clip, demo=not files, resume=resume)
+    target = output or default_output(clip, demo=not files, resume=resume)
     job.check(clip.info, target, overwrite=overwrite, resume=resume)
-    drawn = _drawn(target) if pictures else {}
+    drawn = drawn_beside(target) if pictures else {}
     for path in drawn.values():
         io.check_output(path, overwrite=overwrite or resume)
     if report is not None:
@@ -208,7 +216,7 @@ def work(
         styles=[clip_style(clip, options)]
         if options.texture
         else [
-            clip_style(open_video(name), options)
+            clip_style(open_video(name, demo=demo), options)
             if options.mode == "block" and io.is_clip(name)
             else open_input(name, 2, role="style", seed=options.seed)
             for name in names
@@ -230,13 +238,12 @@ def work(
         if not store.finished:
             store.close()
         elif not isinstance(error, UsageError):
-            typer.echo(
-                f"{store.finished} finished frames are kept in {store.folder}; the same command "
-                "with --resume goes on",
-                err=True,
-            )
+            # The same input would fail at the same frame.
+            more = "" if isinstance(error, InputFileError) else _GO_ON
+            kept = f"{store.finished} finished frames are kept in {store.folder}"
+            typer.echo(kept + more, err=True)
         raise
-    _write_pictures(drawn, outcome, overwrite=overwrite or resume)
+    write_pictures(drawn, outcome, overwrite=overwrite or resume)
     if report is not None:
         from convnd_tasks import video_report
 
@@ -258,67 +265,6 @@ def work(
         summary.append("failed", {"input": str(clip.info.path), "error": outcome.damage})
         typer.echo(f"convnd: {clip.info.path}: {outcome.damage}; the others are done", err=True)
         raise typer.Exit(1)
-
-
-def open_video(name: str, rate: Fraction | None = None) -> Clip:
-    """A clip out of a file or folder, or the built-in film when there is no such file.
-
-    Args:
-        name: path, or name of the sample.
-        rate: frames per second of a folder.
-
-    Raises:
-        InputFileError: see `convnd.io.open_clip`.
-    """
-    from convnd import io
-    from convnd_tasks.samples import clips
-
-    if name in clips.CONTENTS and not Path(name).exists():
-        return clips.FilmClip(_DEMO)
-    return io.open_clip(name, rate=rate)
-
-
-def clip_style(clip: Clip, options: VideoOptions) -> Grid:
-    """A clip whose movement is style as well, see `convnd_tasks.video_blocks.moving_style`."""
-    from convnd.grid import Grid
-    from convnd_tasks.video_blocks import moving_style
-
-    return Grid(values=moving_style(clip, options.size), axes=("t", "y", "x"))
-
-
-def _default(clip: Clip, *, demo: bool, resume: bool) -> Path:
-    from convnd import io
-    from convnd.io.video_write import CODECS
-
-    if demo:
-        # The demo must work a second time, and must not replace the first clip.
-        target = Path("stylized.mp4")
-        return target if resume else io.free_path(target)
-    path = clip.info.path.resolve()
-    if path.is_dir():
-        return Path(f"{path.name}_stylized")
-    suffix = path.suffix.lower()
-    return Path(f"{path.stem}_stylized{suffix if suffix in CODECS else '.mp4'}")
-
-
-def _drawn(target: Path) -> dict[str, Path]:
-    stem = target.stem if target.suffix else target.name
-    return {name: target.with_name(f"{stem}-{name}.png") for name in ("sheet", "slit", "frames")}
-
-
-def _write_pictures(drawn: dict[str, Path], outcome: VideoOutcome, *, overwrite: bool) -> None:
-    from convnd.io.atomic import atomic_path
-    from convnd_tasks.video_figures import course
-
-    for name, path in drawn.items():
-        if name == "sheet":
-            data = outcome.gallery.sheet()
-        elif name == "slit":
-            data = outcome.gallery.slit_scan()
-        else:
-            data = course(outcome.records)
-        with atomic_path(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(data)
 
 
 def _say(outcome: VideoOutcome) -> None:

@@ -74,6 +74,7 @@ class TransferObjective:
     def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
         make_deterministic(options.deterministic)
         self.options = options
+        self.steady = 0
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)
         self._given = options
@@ -179,17 +180,17 @@ class TransferObjective:
         options = self.options
         weights = options.blend or (1.0,) * len(styles)
         taps = self._taps()
-        shares = options.style_layer_weights or (1.0,) * len(options.style_layers)
+        shares = self._shares(styles)
         terms: list[Term] = []
         if options.style_weight > 0:
             with torch.no_grad():
                 targets = self._style_targets(
-                    styles, weights, Tiler() if tiler is None else tiler, group
+                    styles, weights, list(shares), Tiler() if tiler is None else tiler, group
                 )
             terms += [
                 Term(
                     "style",
-                    options.style_weight * share / sum(shares),
+                    options.style_weight * share / sum(shares.values()),
                     StyleLoss(
                         targets[name],
                         layer=name,
@@ -198,11 +199,22 @@ class TransferObjective:
                         tap=taps.get(name),
                     ),
                 )
-                for name, share in zip(options.style_layers, shares, strict=True)
+                for name, share in shares.items()
             ]
         if options.fact_weight > 0:
             terms += self._facts(styles, weights)
         return terms
+
+    def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
+        """The style's layers, and how much each of them counts."""
+        options = self.options
+        weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
+        shares = dict(zip(options.style_layers, weights, strict=True))
+        if isinstance(self.backbone, Planes) and self.steady and styles[0].shape[2] == 1:
+            # Repeated over frames, a picture would forbid all movement.
+            seen = self.backbone.expand(self._given.style_layers, styles[0].shape[2:])
+            shares = {name: share for name, share in shares.items() if name in seen}
+        return shares
 
     def _content_targets(
         self, content: Tensor, tiler: Tiler, keep: bool, shards: Shards | None
@@ -240,10 +252,10 @@ class TransferObjective:
         self,
         styles: Sequence[Tensor],
         weights: Sequence[float],
+        layers: Sequence[str],
         tiler: Tiler,
         group: Group | None,
     ) -> dict[str, Sums]:
-        layers = self.options.style_layers
         taps = self._taps()
         statistic = STATISTICS[self.options.statistic]
         overlaps = dict.fromkeys(layers, overlap_of(statistic))

@@ -14,10 +14,8 @@ with features of networks Tesfaldet et al., 2018, who use a second network for t
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,21 +23,13 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd.optimize import (
-    Step,
-    TiledEvaluation,
-    evaluate_whole,
-    minimize,
-    pyramid_sizes,
-    refine,
-    spread_steps,
-)
+from convnd.optimize import Step
 from convnd_tasks.ahead import ahead
-from convnd_tasks.flow import warping_error
+from convnd_tasks.flow import Motion, motion, warping_error
 from convnd_tasks.images import match_colors
 from convnd_tasks.kind import SMALLEST
-from convnd_tasks.memory import Budget
-from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
+from convnd_tasks.style_transfer import Progress, check_names
+from convnd_tasks.video_along import AlongMotion, BlockStyleTransfer
 from convnd_tasks.video_input import (
     Look,
     Part,
@@ -47,6 +37,7 @@ from convnd_tasks.video_input import (
     even_fit,
     looks,
     reporter,
+    walked,
     working_size,
 )
 from convnd_tasks.video_keeping import FrameStore, rounded
@@ -112,8 +103,8 @@ class BlockTransfer:
     def __init__(self, options: VideoOptions, styles: Sequence[Tensor]) -> None:
         check_names(options)
         self.options = options
-        self.styles = styles
-        self.transfer = StyleTransfer(options, spatial_dims=3, in_channels=3)
+        self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
+        self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
         self._tell: Callable[[str], None] = lambda _: None
 
     def run(
@@ -129,12 +120,7 @@ class BlockTransfer:
         options = self.options
         part = Part() if part is None else part
         size = working_size(clip, options.size)
-        extent = (options.window + 2 * _MARGIN, *size)
-        transfer = self.transfer
         self._tell = self._tell if say is None else say
-        transfer.look_at(extent)
-        self._budget = Budget(transfer.options, transfer.backbone, transfer.device, 1, say)
-        self._budget.check(extent, [self._style_at(s, size, size).shape[2:] for s in self.styles])
         total = count_frames(clip, part)
         before: Finished | None = None
         waiting: list[tuple[Look, Tensor, dict[str, Any]]] = []
@@ -150,9 +136,9 @@ class BlockTransfer:
             kept = self._kept(window, count, store)
             if kept is None:
                 began = time.perf_counter()
-                content = torch.stack([look.content for look in window], 2)
                 report = reporter(watch, window[0].number + shared, total, 1)
-                step = self._work(content, report)
+                earlier = [values for _, values, _ in waiting]
+                step = self._work([look.content for look in window], earlier, report)
                 made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 record = {
@@ -190,66 +176,58 @@ class BlockTransfer:
             return None
         return [store.load(*place) for place in places], store.records[places[-1]]
 
-    def _work(self, content: Tensor, report: Callable[[Step], None]) -> Step:
-        """Stylise one window ``(1, 3, T', H, W)``, mirrored at its ends to the length of all."""
-        options, transfer = self.options, self.transfer
-        frames, *size = (options.window + 2 * _MARGIN, *content.shape[3:])
-        content = content[:, :, _mirrored(content.shape[2], frames)]
-        sizes = pyramid_sizes(size, min(options.scales, max(1, options.steps)), shortest=SMALLEST)
-        generator = torch.Generator().manual_seed(options.seed)
-        iterate: Tensor | None = None
-        coarse: Tensor | None = None
-        passed, setbacks = 0, 0
-        last: Step | None = None
-        for plane, count in zip(sizes, spread_steps(options.steps, len(sizes)), strict=True):
-            extent = (frames, *plane)
-            fine = _in_space(content, plane).to(transfer.device)
-            if iterate is None:
-                iterate = fine
-                if options.texture:
-                    iterate = _clouds(
-                        fine.shape, self._style_at(self.styles[0], plane, size), generator
-                    )
-                    iterate = iterate.to(transfer.device)
-            elif options.texture or coarse is None:
-                iterate = refine(iterate, extent)
-            else:
-                iterate = refine(iterate, extent, (coarse, fine))
-            tiler = self._budget.tiler(extent)
-            styles = [self._style_at(style, plane, size) for style in self.styles]
-            objective = transfer.objective(
-                None if options.texture else fine,
-                [style.to(transfer.device) for style in styles],
-                [1.0] * 3,
-                tiler=tiler,
-                keep=self._budget.keeps_content(extent),
-            )
-            for step in minimize(
-                objective,
-                iterate,
-                steps=count,
-                optimizer=options.optimizer,
-                learning_rate=options.learning_rate,
-                evaluate=evaluate_whole if tiler is None else TiledEvaluation(tiler),
-            ):
-                if step.note:
-                    self._tell(step.note)
-                last = replace(step, index=passed + step.index, setbacks=setbacks + step.setbacks)
-                report(last)
-                iterate = step.values
-            assert last is not None
-            passed, setbacks = passed + count, last.setbacks
-            coarse = fine
-        assert last is not None
-        return last
+    def _work(
+        self,
+        contents: Sequence[Tensor],
+        earlier: Sequence[Tensor],
+        report: Callable[[Step], None],
+    ) -> Step:
+        """Stylise one window of frames, mirrored at its ends to the length of all.
 
-    def _style_at(self, style: Tensor, plane: Sequence[int], size: Sequence[int]) -> Tensor:
-        """A style ``(1, 3, T, H, W)`` for results of ``plane``, where ``size`` is the finest."""
-        ratio = self.options.style_scale * math.sqrt(math.prod(plane) / math.prod(size))
-        if style.ndim == 4:
-            style = style[:, :, None]
-            ratio *= math.sqrt(math.prod(size) / math.prod(style.shape[3:]))
-        return _in_space(style, [max(SMALLEST, round(n * ratio)) for n in style.shape[3:]])
+        A texture begins with what the window before has made of its first frames, moved on to
+        those behind, so that the two agree where they are faded. With a content they agree anyway.
+        """
+        options = self.options
+        extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
+        places = _mirrored(len(contents), extent[0])
+        content = torch.stack([contents[at] for at in places], 2)
+        along = self._motion(contents, places)
+        start = content
+        if options.texture:
+            start = _clouds(content.shape, self.styles[0], along, options.seed)
+        if options.texture and earlier:
+            known = [at < len(earlier) for at in places]
+            done = [earlier[at] if at < len(earlier) else contents[at] for at in places]
+            start = along.filled(torch.stack(done, 2), known, start)
+        # A clip as style brings a movement of its own, other than that of the content.
+        still = all(style.shape[2] == 1 for style in self.styles)
+        self.transfer.along = along if still or options.texture else None
+        return walked(
+            self.transfer.run(
+                None if options.texture else content,
+                self.styles,
+                size=extent,
+                start=start,
+                same_grid=True,
+                say=self._tell,
+            ),
+            report,
+        )
+
+    def _motion(self, contents: Sequence[Tensor], places: Sequence[int]) -> AlongMotion:
+        """Of the frames of a window in the order of ``places``, which are neighbours."""
+        pairs = itertools.pairwise(contents)
+        known = [motion(first, second) for first, second in pairs]
+        still = torch.zeros(2, *contents[0].shape[2:])
+        found = []
+        for one, other in itertools.pairwise(places):
+            if one == other:
+                found.append(Motion(still, still))
+            elif one < other:
+                found.append(known[one])
+            else:
+                found.append(Motion(known[other].backward, known[other].forward))
+        return AlongMotion.between(found, self.options.fading)
 
 
 def _finish(
@@ -310,20 +288,12 @@ def _mirrored(count: int, length: int) -> list[int]:
     return [at if at < count else period - at for at in turns]
 
 
-def _clouds(shape: Sequence[int], style: Tensor, generator: torch.Generator) -> Tensor:
+def _clouds(shape: Sequence[int], style: Tensor, along: AlongMotion, seed: int) -> Tensor:
     """Smooth noise in the colours of a style, to begin a texture with.
 
     Kernels that were learnt on pictures hardly see what changes from frame to frame, and would
     leave white noise there as it is.
     """
     small = [max(2, n // 4) for n in shape[2:]]
-    noise = torch.randn((*shape[:2], *small), generator=generator)
-    return match_colors(resize_nd(noise, shape[2:], mode="linear"), style.cpu())
-
-
-def _in_space(values: Tensor, plane: Sequence[int]) -> Tensor:
-    """Values ``(1, C, T, H, W)`` with other heights and widths of frames."""
-    extent = (values.shape[2], *plane)
-    if tuple(values.shape[2:]) == extent:
-        return values
-    return resize_nd(values, extent, mode="linear", antialias=True)
+    noise = torch.randn((*shape[:2], *small), generator=torch.Generator().manual_seed(seed))
+    return match_colors(along(resize_nd(noise, shape[2:], mode="linear")), style)

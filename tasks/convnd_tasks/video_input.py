@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -23,7 +23,16 @@ from convnd_tasks.video_options import VideoOptions
 if TYPE_CHECKING:
     from convnd.io import Clip
 
-__all__ = ["Look", "Part", "count_frames", "even_fit", "looks", "reporter", "working_size"]
+__all__ = [
+    "Look",
+    "Part",
+    "count_frames",
+    "even_fit",
+    "looks",
+    "reporter",
+    "walked",
+    "working_size",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +157,16 @@ def count_frames(clip: Clip, part: Part) -> int | None:
         first = min(last, int(part.start * info.rate))
         last = last if part.end is None else min(last, int(part.end * info.rate) + 1)
     return max(1, -(-(last - first) // part.every))
+
+
+def walked(steps: Iterable[Progress], report: Callable[[Step], None]) -> Step:
+    """The last of the steps of an ordinary transfer, each of them told."""
+    last: Step | None = None
+    for each in steps:
+        last = Step(each.step, each.loss, each.parts, each.values, dict, each.setbacks)
+        report(last)
+    assert last is not None
+    return last
 
 
 def reporter(

@@ -34,8 +34,11 @@ class VideoOptions(StyleOptions):
     Args:
         mode: one of `MODES`.
         temporal_weight: how much a frame is held to the warped results of earlier ones.
-        window: frames of a block; ``"block"`` only, as the next two.
+        window: frames of a block; ``"block"`` only, as the next three.
         overlap: of them, how many are those of the block before.
+        fading: how much the next frame counts where frames change together along the motion, see
+            `convnd_tasks.video_along.AlongMotion`; with pictures as style only, since clips bring
+            a movement of their own.
         texture: there is no content: the clip is the style, of which a moving texture is made as
             long and large as it.
         passes: 2 goes over the clip a second time, backwards.
@@ -76,6 +79,14 @@ class VideoOptions(StyleOptions):
     overlap: Annotated[
         int, Flag(help="Frames of it that are those of the block before, faded over.", panel=BLOCK)
     ] = 8
+    fading: Annotated[
+        float,
+        Flag(
+            help="How much a frame changes with its neighbours, along the motion; 0: by itself.",
+            panel=BLOCK,
+        ),
+        Range(0, 1),
+    ] = 0.9
     texture: Annotated[
         bool,
         Flag(
@@ -87,11 +98,11 @@ class VideoOptions(StyleOptions):
     inflation: Annotated[
         str,
         Flag(
-            help="How the network sees time: planes (slices along it, too), or kernels: mean (over "
-            "frames), centre (not at all) or acs (some of them lie across it: movement).",
+            help="How the network sees time: planes, the default (slices along it, too), or with "
+            "kernels: mean (over frames), centre (not at all) or acs (some lie across it).",
             panel=BLOCK,
         ),
-    ] = "mean"
+    ] = "auto"
     passes: Annotated[int, Flag(help="2: once more, backwards.", panel=WORK), Range(1, 2)] = 1
     references: Annotated[
         tuple[int, ...],
@@ -132,7 +143,7 @@ class VideoOptions(StyleOptions):
                 "use --mode flow"
             )
         if self.mode != "block":
-            for name in ("window", "overlap", "texture", "inflation"):
+            for name in ("window", "overlap", "fading", "texture", "inflation"):
                 if getattr(self, name) != getattr(VideoOptions, name):
                     raise UsageError(
                         f"{name}: expected --mode block, where time is an axis, got --mode "

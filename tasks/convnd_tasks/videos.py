@@ -24,7 +24,15 @@ from convnd_tasks.flow import Motion, motion, warp, warping_error
 from convnd_tasks.images import match_colors
 from convnd_tasks.memory import Budget
 from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
-from convnd_tasks.video_input import Look, Part, count_frames, looks, reporter, working_size
+from convnd_tasks.video_input import (
+    Look,
+    Part,
+    count_frames,
+    looks,
+    reporter,
+    walked,
+    working_size,
+)
 from convnd_tasks.video_keeping import FrameStore, rounded
 from convnd_tasks.video_options import VideoOptions
 
@@ -240,11 +248,7 @@ class VideoTransfer:
 
     def _begin(self, content: Tensor, report: Callable[[Step], None]) -> _Walk:
         """A frame by itself: an ordinary transfer, coarse to fine."""
-        last: Step | None = None
-        for each in self.transfer.run(content, self.styles, say=self._tell):
-            last = Step(each.step, each.loss, each.parts, each.values, dict, each.setbacks)
-            report(last)
-        assert last is not None
+        last = walked(self.transfer.run(content, self.styles, say=self._tell), report)
         return _Walk(
             values=rounded(last.values),
             steps=last.index,

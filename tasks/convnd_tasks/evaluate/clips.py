@@ -37,7 +37,7 @@ def measure_files(content: str, result: str, styles: Sequence[str]) -> list[Meas
         InputFileError: a file cannot be read.
     """
     from convnd_tasks.plan import open_input
-    from convnd_tasks.stylize_video import open_video
+    from convnd_tasks.video_files import open_video
 
     pictures = [open_input(name, 2, role="style", seed=0) for name in styles]
     return measure_clips(open_video(content), open_video(result), pictures)

@@ -1,0 +1,112 @@
+"""Frames of a block change together along motion that is known exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from convnd_tasks import samples
+from convnd_tasks.flow import Motion
+from convnd_tasks.style_transfer import StyleTransfer
+from convnd_tasks.video_along import AlongMotion, BlockStyleTransfer
+from convnd_tasks.video_options import VideoOptions
+
+
+def _pan(frames: int, height: int, width: int, speed: int) -> list[Motion]:
+    """All goes to the right, ``speed`` pixels a frame."""
+    forward = torch.zeros(2, height, width)
+    forward[1] = speed
+    return [Motion(forward, -forward) for _ in range(frames - 1)]
+
+
+@pytest.mark.parametrize("fading", [0.0, 0.5, 1.0])
+def test_what_moves_with_the_flow_is_left_as_it_is(
+    fading: float, generator: torch.Generator
+) -> None:
+    wide = torch.rand(1, 3, 16, 40, generator=generator)
+    frames = torch.stack([wide[..., 2 * (5 - t) : 2 * (5 - t) + 24] for t in range(5)], 2)
+    found = AlongMotion.between(_pan(5, 16, 24, 2), fading)(frames)
+    torch.testing.assert_close(found, frames)
+
+
+def test_the_mean_by_hand() -> None:
+    # Only the pixel that frame 1 has at column 8 is lit: it was at 6 before, and is at 10 after.
+    values = torch.zeros(1, 1, 3, 16, 24)
+    values[:, :, 1, 5, 8] = 1.0
+    found = AlongMotion.between(_pan(3, 16, 24, 2), 0.5)(values)
+    lit = {
+        (t, x): value
+        for t, y, x in found[0, 0].nonzero().tolist()
+        if y == 5
+        for value in [round(found[0, 0, t, y, x].item(), 6)]
+    }
+    first, middle = 0.5 / (1 + 0.5 + 0.25), 1 / (1 + 0.5 + 0.5)
+    assert lit == {(0, 6): round(first, 6), (1, 8): middle, (2, 10): round(first, 6)}
+    # Where nothing can be relied on, each frame is by itself.
+    away = torch.full((2, 16, 24), 99.0)
+    alone = AlongMotion.between([Motion(away, away)] * 2, 0.5)(values)
+    torch.testing.assert_close(alone, values)
+
+
+def test_known_frames_are_moved_on(generator: torch.Generator) -> None:
+    wide = torch.rand(1, 3, 16, 40, generator=generator)
+    frames = torch.stack([wide[..., 2 * (5 - t) : 2 * (5 - t) + 24] for t in range(5)], 2)
+    values, otherwise = frames.clone(), torch.full_like(frames, 9.0)
+    values[:, :, 2:] = 7.0
+    along = AlongMotion.between(_pan(5, 16, 24, 2), 0.5)
+    found = along.filled(values, [True, True, False, False, False], otherwise)
+    torch.testing.assert_close(found[:, :, :2], frames[:, :, :2])
+    for t in (2, 3, 4):  # what has come in at the left since is not known
+        new = 2 * (t - 1)
+        torch.testing.assert_close(found[:, :, t, :, new:], frames[:, :, t, :, new:])
+        assert (found[:, :, t, :, :new] == 9.0).all()
+
+
+def test_a_smaller_size_has_the_same_lines() -> None:
+    small = AlongMotion.between(_pan(3, 32, 48, 4), 0.5).at((16, 24), torch.device("cpu"))
+    values = torch.zeros(1, 1, 3, 16, 24)
+    values[:, :, 1, 5, 8] = 1.0
+    assert [(t, x) for t, _, x in small(values)[0, 0].nonzero().tolist()] == [
+        (0, 6),
+        (1, 8),
+        (2, 10),
+    ]
+
+
+def test_blocks_do_not_flicker(generator: torch.Generator) -> None:
+    style = samples.style("cells", spatial_dims=2, size=32).values[:, :, None]
+    wide = torch.rand(1, 3, 24, 48, generator=generator)
+    content = torch.stack([wide[..., 2 * (5 - t) : 2 * (5 - t) + 32] for t in range(6)], 2)
+    options = VideoOptions(
+        mode="block",
+        steps=10,
+        scales=1,
+        style_layers=("relu1_1", "relu2_1"),
+        content_layers=("relu2_1",),
+    )
+    transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+    error, left = {}, {}
+    for name, along in (("free", None), ("along", AlongMotion.between(_pan(6, 24, 32, 2), 0.9))):
+        transfer.along = along
+        first, *_, last = transfer.run(content, [style], same_grid=True)
+        x = last.values
+        error[name] = float((x[:, :, 1:, :, 2:] - x[:, :, :-1, :, :-2]).square().mean())
+        left[name] = last.parts["style"] / first.parts["style"]
+    assert error["along"] < 0.3 * error["free"]
+    assert left["along"] < 0.5
+
+
+def test_a_picture_says_nothing_of_time() -> None:
+    options = VideoOptions(mode="block", style_layers=("relu1_1",), content_layers=("relu1_1",))
+    picture, clip = torch.rand(1, 3, 1, 16, 16), torch.rand(1, 3, 16, 16, 16)
+    steady = StyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+    found = {
+        name: [term.loss.layer for term in steady.style_terms([style])]
+        for name, style in (("picture", picture), ("clip", clip))
+    }
+    assert found == {
+        "picture": ["relu1_1@12"],
+        "clip": ["relu1_1@01", "relu1_1@02", "relu1_1@12"],
+    }
+    assert sum(term.weight for term in steady.style_terms([picture])) == options.style_weight
+    assert steady._style_extent(clip, (20, 32, 32), (20, 64, 64)) == [16, 8, 8]
+    assert steady._style_extent(picture, (20, 32, 32), (20, 64, 64)) == [1, 32, 32]
