@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,10 @@ class Job:
             raise UsageError(
                 f"--colors: expected pictures for {options.colors}, got {dim} spatial axes; "
                 "leave it out"
+            )
+        if options.beat_weight and dim != 1:
+            raise UsageError(
+                f"--beat-weight: expected signals, got {dim} spatial axes; leave it out"
             )
         self.options = options
         self.dim = dim
@@ -191,6 +196,7 @@ class Job:
                     spacing=prepared.spacing,
                     start=prepared.start,
                     same_grid=prepared.same_grid,
+                    beats=prepared.beats,
                     say=tell,
                     resume=state,
                     group=self.group,
@@ -227,6 +233,8 @@ class Job:
                 "a smaller --size or --backbone compact, or --memory to be more careful with it"
             ) from error
         assert last is not None
+        # What only a checkpoint needs is as large as ten results or more: gone before one is made.
+        last = progress = dataclasses.replace(last, state=dict)
         grid = self._write(output, prepared, last, made_from, overwrite, stopped)
         if stopped is None:
             keeping.close()

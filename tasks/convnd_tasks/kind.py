@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
+    from convnd_tasks.beats import Beats
     from convnd_tasks.options import StyleOptions
 
 __all__ = ["SMALLEST", "Inputs", "Prepare", "Prepared"]
@@ -59,6 +60,7 @@ class Prepared:
         same_grid: styles are sampled as the result is, see
             `convnd_tasks.style_transfer.StyleTransfer.run`.
         remarks: what was done to the inputs that people should know, a line each.
+        beats: R peaks and the mean beat that is to be there, where that was asked for.
     """
 
     content: Tensor | None
@@ -69,6 +71,7 @@ class Prepared:
     spacing: tuple[float, ...] | None = None
     same_grid: bool = False
     remarks: tuple[str, ...] = ()
+    beats: Beats | None = None
 
 
 class Prepare(Protocol):

@@ -27,6 +27,9 @@ _SHARE = 0.85
 _COPIES = {"lbfgs": 12 + 2 * HISTORY, "adam": 12, "gradient-descent": 9}
 """Tensors as large as the iterate: content, iterates, gradients, and the optimiser's."""
 
+_KEPT_PAGES = 512 * 2**20
+"""What the allocator holds between blocks that are too small to be given back; measured."""
+
 Say = Callable[[str], None]
 
 
@@ -164,16 +167,30 @@ class Budget:
                 stride = map(int, self.backbone.fields[name].stride)
                 extent = [max(1, each // step) for each, step in zip(crop, stride, strict=True)]
                 found += channels * footprint_of(statistic, extent)
-        return found * self.batch
+        facts = [footprint_of(STATISTICS[name], crop) for name in self.options.facts]
+        found += self.backbone.in_channels * sum(facts)
+        if self.backbone.spatial_dims > 1:
+            return found * self.batch
+        # Along one axis deep layers hold as much as shallow ones, and the peak is where losses are:
+        # a gradient for every layer, and the content's differences three times in float32.
+        found += self.backbone.held(crop, [name for name in layers if name != INPUT])
+        if self.options.content_weight:
+            content = self.backbone.held(crop, self.options.content_layers)
+            found += 12 * content // self._width
+        return found * self.batch + min(found * self.batch, _KEPT_PAGES)
+
+    @property
+    def _width(self) -> int:
+        """Bytes of a number of the features; the first layer's weights may be wider."""
+        return min((each.element_size() for each in self.backbone.parameters()), default=4)
 
     def _costly(self) -> dict[str, int]:
         """Channels of each layer where the sums themselves take memory that counts."""
         one = [1] * self.backbone.spatial_dims
         if not footprint_of(STATISTICS[self.options.statistic], one):
             return {}
-        width = next((each.element_size() for each in self.backbone.parameters()), 4)
         return {
-            name: self.backbone.held(one, [name]) // width
+            name: self.backbone.held(one, [name]) // self._width
             for name in self.options.style_layers
             if name in self.backbone.fields
         }

@@ -50,6 +50,8 @@ class StyleOptions:
             features, see `convnd.stats.STATISTICS`; the "stylised facts" of time series. They
             are compared per position, or relative to the style's own with ``"balanced"``.
         fact_weight: how much each of them counts.
+        beat_weight: how much the style's mean beat counts at the content's R peaks, see
+            `convnd_tasks.beats`; electrocardiograms only. 0: not at all.
         normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
         blend: one weight for each style; empty is all alike.
         style_scale: size of the style's patterns relative to how they are in its file, when the
@@ -137,6 +139,15 @@ class StyleOptions:
     fact_weight: Annotated[
         float, Flag(help="How much each of them counts.", panel=LOSS), WEIGHT
     ] = 30.0
+    beat_weight: Annotated[
+        float,
+        Flag(
+            help="ECGs: how much the style's mean beat counts at the content's R peaks; 3 brings "
+            "its morphology over, 0 leaves it out.",
+            panel=LOSS,
+        ),
+        WEIGHT,
+    ] = 0.0
     normalization: Annotated[str, Flag(help="balanced, notes, gatys or mean.", panel=LOSS)] = (
         "balanced"
     )

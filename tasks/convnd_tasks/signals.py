@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, UsageError
 from convnd.io.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.arrays import value_range
+from convnd_tasks.beats import find_beats
 from convnd_tasks.kind import SMALLEST, Inputs, Prepared
 from convnd_tasks.leads import derive, independent, lead_key, per_millivolt, resample
 
@@ -36,9 +37,10 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
 
     Args:
         inputs: grids ``(1, C, T)``.
-        options: reads ``size``.
+        options: reads ``size``, ``beat_weight`` and ``blend``.
 
     Raises:
+        UsageError: beats are asked for of a texture, or where the sampling rate is not known.
         InputFileError: too short, a lead without values or constant, leads or sampling rates that
             do not fit.
     """
@@ -106,9 +108,23 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
 
     # What to start with is an earlier result, so it is in the content's units and place.
     start = None if inputs.start is None else enter(matched("start", inputs.start)[0] - middle)
+    entered = None if inputs.content is None else enter(filled - middle)
+    references = [enter(around) for around, _ in styles]
+    beats = None
+    if options.beat_weight > 0:
+        if entered is None or template.units != ("s",):
+            raise UsageError(
+                "--beat-weight: expected a content with a sampling rate, got "
+                f"{'none' if entered is None else 'one without'}; add it, or leave this out"
+            )
+        beats, remark = find_beats(
+            entered, references, names, sampling_rate(template), weights=options.blend
+        )
+        remarks.append(remark)
     return Prepared(
-        content=None if inputs.content is None else enter(filled - middle),
-        styles=[enter(around) for around, _ in styles],
+        content=entered,
+        styles=references,
+        beats=beats,
         start=start,
         size=size,
         restore=restore,

@@ -35,6 +35,7 @@ from convnd.optimize import (
 )
 from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
+from convnd_tasks.beats import Beats
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own
@@ -162,6 +163,7 @@ class StyleTransfer(TransferObjective):
         spacing: Sequence[float] | None = None,
         start: Tensor | None = None,
         same_grid: bool = False,
+        beats: Beats | None = None,
         say: Callable[[str], None] | None = None,
         resume: Mapping[str, Any] | None = None,
         group: Group | None = None,
@@ -177,6 +179,8 @@ class StyleTransfer(TransferObjective):
             start: the iterate to start with, instead of what the options name.
             same_grid: styles are sampled as the result is (in time, or in millimetres), and keep
                 to that at every size, however many samples they have.
+            beats: of an electrocardiogram, what is to be at its R peaks; features are then
+                compared with its styles.
             resume: `Progress.state` of an earlier run with the same arguments.
             group: the processes that do this together, each with the same arguments; None is this
                 one alone.
@@ -213,7 +217,8 @@ class StyleTransfer(TransferObjective):
         counts = spread_steps(options.steps, len(sizes))
         grid = tuple(size) if same_grid else None
         budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say, group)
-        budget.check(sizes[-1], [self._style_extent(style, sizes[-1], grid) for style in styles])
+        seen = styles if beats is None else beats.styles
+        budget.check(sizes[-1], [self._style_extent(style, sizes[-1], grid) for style in seen])
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -226,7 +231,7 @@ class StyleTransfer(TransferObjective):
                 passed += count
                 continue
             fine = None if content is None else self._resized(content, extent)
-            references = [self.style_at(style, extent, grid) for style in styles]
+            references = self._styles_at(styles, extent, grid)
             walked = None
             if resume is not None:  # the walk brings its iterate with it
                 walked, setbacks, resume = resume["walk"], resume["setbacks"], None
@@ -244,7 +249,14 @@ class StyleTransfer(TransferObjective):
             keep = budget.keeps_content(extent)
             shards = Shards(extent, group) if group.size > 1 else None
             objective = self.objective(
-                fine, references, stretched, tiler=tiler, keep=keep, shards=shards
+                fine,
+                references if beats is None else self._styles_at(seen, extent, grid),
+                stretched,
+                facts=references,
+                tiler=tiler,
+                keep=keep,
+                shards=shards,
+                also=() if beats is None else [beats.term(extent[0], options.beat_weight)],
             )
             del references
             evaluate: Evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)
@@ -316,6 +328,11 @@ class StyleTransfer(TransferObjective):
             grid: the result's own extent, where styles are sampled as it is (see `run`).
         """
         return self._resized(style, self._style_extent(style, extent, grid))
+
+    def _styles_at(
+        self, styles: Sequence[Tensor], extent: Sequence[int], grid: Sequence[int] | None
+    ) -> list[Tensor]:
+        return [self.style_at(style, extent, grid) for style in styles]
 
     def _start(
         self,

@@ -122,6 +122,7 @@ class TransferObjective:
         keep: bool = True,
         shards: Shards | None = None,
         style_terms: Sequence[Term] | None = None,
+        facts: Sequence[Tensor] | None = None,
         also: Sequence[Term] = (),
     ) -> Objective:
         """The objective at one size, its targets computed.
@@ -134,6 +135,7 @@ class TransferObjective:
             keep: whether the content's features are kept, and not made again for every tile.
             shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
+            facts: what facts of values are taken of, one for each style; None is the styles.
             also: further terms.
         """
         if content is not None:
@@ -153,7 +155,12 @@ class TransferObjective:
                     for name in options.content_layers
                 ]
         terms += (
-            self.style_terms(styles, tiler=tiler, group=None if shards is None else shards.group)
+            self.style_terms(
+                styles,
+                tiler=tiler,
+                group=None if shards is None else shards.group,
+                facts=facts,
+            )
             if style_terms is None
             else style_terms
         )
@@ -169,6 +176,7 @@ class TransferObjective:
         *,
         tiler: Tiler | None = None,
         group: Group | None = None,
+        facts: Sequence[Tensor] | None = None,
     ) -> list[Term]:
         """The terms that know the styles alone; they serve any number of contents of one size.
 
@@ -176,6 +184,7 @@ class TransferObjective:
             styles: ``(1, C, *S_i)`` each, at the size of their use, see `style_at`.
             tiler: see `objective`.
             group: the processes that share the work; None is this one alone.
+            facts: see `objective`.
         """
         options = self.options
         weights = options.blend or (1.0,) * len(styles)
@@ -202,7 +211,7 @@ class TransferObjective:
                 for name, share in shares.items()
             ]
         if options.fact_weight > 0:
-            terms += self._facts(styles, weights)
+            terms += self._facts(styles if facts is None else facts, weights)
         return terms
 
     def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:

@@ -20,7 +20,7 @@ __all__ = ["MODES", "NOT_OF_CLIPS", "VideoOptions"]
 MODES = ("flow", "block", "independent")
 """How frames are held together: by motion, as one block, or not at all (to compare with)."""
 
-NOT_OF_CLIPS = ("colors", "start")
+NOT_OF_CLIPS = ("beat_weight", "colors", "start")
 """Fields that clips cannot have, or where the name means something else on the command line."""
 
 

@@ -1,0 +1,122 @@
+"""Beats: another recording's morphology at the content's R peaks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks.beats import Beats, find_beats, retimed
+from convnd_tasks.evaluate.signals import beat_correlation, match_peaks, r_peaks
+from convnd_tasks.kind import Inputs
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.signals import prepare
+from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd.errors import InputFileError, UsageError
+from convnd.grid import Grid
+from convnd.io.signal import describe
+
+RATE = 200.0
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def wave(peaks, seconds, *, t_wave, width, rng):
+    """R peaks of a width, and a T wave behind each, in mV."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    found = 0.01 * rng.normal(size=len(t))
+    for peak in peaks:
+        found += np.exp(-(((t - peak) / width) ** 2))
+        found += t_wave * np.exp(-(((t - peak - 0.25) / 0.05) ** 2))
+    return found
+
+
+def grid(values):
+    values = torch.as_tensor(np.asarray(values, np.float32))[None, None]
+    made = Grid(values=values, channels=("II",), spacing=(1 / RATE,), units=("s",), axes=("t",))
+    return describe(made, units=("mV",))
+
+
+def test_retimed_beats_keep_what_is_around_r_peaks(rng):
+    values = torch.tensor(rng.normal(size=(2, 1, 1000)).astype("f"))
+    peaks, intervals = np.array([120, 320, 540, 800]), np.array([150, 400])
+    found, at = retimed(values, peaks, intervals, RATE)
+    assert at.tolist() == [120, 270, 670, 820]
+    assert found.shape[2] == 820 + 200
+    for old, new, after in ((120, 120, 80), (320, 270, 80), (540, 670, 80)):
+        assert torch.equal(found[..., new : new + after], values[..., old : old + after])
+    for old, new in ((320, 270), (540, 670), (800, 820)):
+        assert torch.equal(found[..., new - 40 : new], values[..., old - 40 : old])
+    # Nothing comes in that was not there but by fading.
+    assert found.abs().max() <= values.abs().max()
+
+
+def test_noise_between_beats_stays_noise_of_its_strength(rng):
+    values = torch.tensor(rng.normal(size=(1, 1, 4000)).astype("f"))
+    peaks = np.arange(200, 4000, 200)
+    for interval in (120, 350):
+        found, at = retimed(values, peaks, np.array([interval]), RATE)
+        assert found[..., at[0] : at[-1]].std() == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize("gap", [1, 2, 7])
+def test_intervals_of_a_few_samples(gap):
+    values = torch.arange(40.0)[None, None]
+    found, at = retimed(values, np.array([5, 5 + gap, 30]), np.array([3, 50]), RATE)
+    assert torch.isfinite(found).all()
+    assert found.shape[2] == at[-1] + 10
+
+
+def test_the_term_is_bound_to_the_peaks_at_every_size():
+    target = torch.tensor([[[0.0, 0.0, 4.0, 4.0, 0.0, 0.0, 0.0, 0.0]]])
+    beats = Beats(torch.tensor([10, 30, 39]), 40, target, 3, ())
+    term = beats.term(40, 2.0)
+    values = torch.zeros(1, 1, 40)
+    for first in (7, 27):  # the last one is not whole
+        values[..., first + 2 : first + 4] = 4
+    assert (term.weight, term.loss.value(term.loss.sums(values)).item()) == (2.0, 0)
+    assert beats.term(20, 1.0).loss.target.shape == (1, 1, 4)
+    with pytest.raises(InputFileError, match="expected a whole beat in the content, got none"):
+        Beats(torch.tensor([1]), 40, target, 3, ()).term(40, 1.0)
+
+
+def test_morphology_comes_over_and_rhythm_stays(rng):
+    pytest.importorskip("neurokit2")
+    own = np.array([0.6, 1.5, 2.5, 3.4, 4.4, 5.3, 6.3, 7.2])
+    content = wave(own, 8, t_wave=0.1, width=0.015, rng=rng)
+    style = wave(np.arange(0.5, 11.8, 0.6), 12, t_wave=0.5, width=0.04, rng=rng)
+    found = {}
+    for weight in (0.0, 3.0):
+        options = StyleOptions.for_dim(1, size=0, steps=20, scales=1, beat_weight=weight)
+        inputs = Inputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
+        ready = prepare(inputs, options)
+        *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(
+            ready.content, ready.styles, same_grid=True, beats=ready.beats
+        )
+        result = ready.restore(last.values).values[0, 0].double().numpy()
+        found[weight] = beat_correlation(result, style, RATE)
+        assert match_peaks(own, r_peaks(result, RATE) / RATE, 0.05)[0] > (0.98 if weight else 0)
+    assert ready.remarks[-1].startswith("R peaks by lead II: 8 in the content, 19 in the style")
+    before = beat_correlation(content, style, RATE)
+    assert found[3.0] > 0.97 > before
+    assert found[3.0] > found[0.0]
+
+
+def test_what_has_no_beats_is_refused(rng):
+    pytest.importorskip("neurokit2")
+    flat = torch.linspace(0, 1, 1000).view(1, 1, -1)
+    good = torch.tensor(wave([1.0, 2.0, 3.0], 5, t_wave=0.2, width=0.02, rng=rng)).view(1, 1, -1)
+    with pytest.raises(InputFileError, match=r"content: expected at least 2 R peaks in lead V1"):
+        find_beats(flat, [good], ["V1"], RATE)
+    with pytest.raises(InputFileError, match=r"style: expected at least 2 R peaks in lead II, got"):
+        find_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE)
+
+
+def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
+    np.save(tmp_path / "a.npy", rng.normal(size=500))
+    code, _, err = run("stylize", "a.npy", "a.npy", "--dim", "1", "--beat-weight", "3")
+    assert (code, "--beat-weight: expected a content with a sampling rate" in err) == (2, True)
+    code, _, err = run("stylize", "--dim", "2", "--beat-weight", "3")
+    assert (code, "--beat-weight: expected signals, got 2" in err) == (2, True)
+    options = StyleOptions.for_dim(1, size=0, beat_weight=3)
+    with pytest.raises(UsageError, match="--beat-weight: expected a content.*got none"):
+        prepare(Inputs(content=None, styles=[grid(rng.normal(size=500))], names=("B",)), options)
