@@ -101,13 +101,14 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
 def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
     """Processor time and memory against size, a line for each way of cutting."""
     figure, (panels,) = new_figure(9, 3.5, columns=2)
-    for axes, key in zip(panels, ("cpu_us_per_position", "peak_mib"), strict=True):
+    kinds = {"cpu_us_per_position": "µs of processor per position", "peak_mib": "peak MiB"}
+    for axes, (key, label) in zip(panels, kinds.items(), strict=True):
         for kind in dict.fromkeys((row["tile"], row["processes"]) for row in rows):
             chosen = [row for row in rows if (row["tile"], row["processes"]) == kind]
-            label = f"tile {kind[0]}, {kind[1]} process{'es' * (kind[1] > 1)}"
+            name = f"tile {kind[0]}, {kind[1]} process{'es' * (kind[1] > 1)}"
             axes.loglog(*zip(*[(row["size"], row[key]) for row in chosen], strict=True), "o-")
-            axes.lines[-1].set_label(label)
-        axes.set(xlabel="samples along an axis", ylabel=key.replace("_", " "))
+            axes.lines[-1].set_label(name)
+        axes.set(xlabel="samples along an axis", ylabel=label)
         axes.legend()
     Path(path).write_bytes(encode(figure))
 

@@ -104,6 +104,14 @@ class Backbone(nn.Module):
         """
         return None
 
+    def apart(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
+        """The layers in groups that have nothing on their way in common.
+
+        Each group may as well be computed by itself, with less memory and, in tiles, with less
+        halo.
+        """
+        return [tuple(layers)]
+
     def check(self, x: Tensor, layers: Sequence[str]) -> None:
         """Refuse an input or layer names that do not fit this backbone.
 

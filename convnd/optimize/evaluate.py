@@ -32,6 +32,19 @@ class Evaluation:
     parts: Mapping[str, float]
     gradient: Tensor
 
+    def plus(self, other: Evaluation, *, gradient: bool = True) -> Evaluation:
+        """Of two sums of terms together.
+
+        Args:
+            other: at the same iterate.
+            gradient: add its gradient, too, in the memory of this one.
+        """
+        parts = dict(self.parts)
+        for name, part in other.parts.items():
+            parts[name] = parts.get(name, 0.0) + part
+        both = self.gradient.add_(other.gradient) if gradient else self.gradient
+        return Evaluation(self.loss + other.loss, parts, both)
+
 
 Evaluate = Callable[[Objective, Tensor], Evaluation]
 

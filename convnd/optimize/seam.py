@@ -109,6 +109,5 @@ class Halves:
             _, shares = self.front.value(totals)
             found = evaluation(self.front, shares[:-1].sum(), shares, gradient, x)
         parts = {name: part for name, part in found.parts.items() if name != seam.layer}
-        for name, part in deep.parts.items():
-            parts[name] = parts.get(name, 0.0) + part
-        return Evaluation(found.loss + deep.loss, parts, found.gradient)
+        # The deep part's gradient is of something else, and in this one already.
+        return Evaluation(found.loss, parts, found.gradient).plus(deep, gradient=False)

@@ -49,6 +49,11 @@ class TiledEvaluation:
                 return halves(x, tiling)
             if len(tiling) == 1:
                 return evaluate_whole(objective, x)
+            if len(several := _apart(objective)) > 1:
+                found = self(several[0], x)
+                for each in several[1:]:
+                    found = found.plus(self(each, x))
+                return found
             tiles = list(tiling)
             before = forward(objective, x, tiles)
             steepness = slopes(objective, before.totals)
@@ -63,3 +68,15 @@ class TiledEvaluation:
         if halves is not None:
             layers = (*halves.front.layers, INPUT)
         return self.tiler.attempt(work, objective.backbone, layers, size, objective.overlaps)
+
+
+def _apart(objective: Objective) -> list[Objective]:
+    """The objective as a sum of some whose networks have nothing in common."""
+    groups = objective.backbone.apart(objective.layers)
+    if len(groups) < 2:
+        return [objective]
+    terms = [[each for each in objective.terms if each.loss.layer in group] for group in groups]
+    terms[0] += [each for each in objective.terms if each.loss.layer == INPUT]
+    return [
+        Objective(objective.backbone, each, precision=objective.precision) for each in terms if each
+    ]

@@ -121,8 +121,7 @@ class Budget:
     def _cut(self, extent: Sequence[int]) -> _Cut | None:
         """Where to cut the network; None where it does not take tiles, or is left in one."""
         layers, room = self.options.layers, self.free - self._fixed(extent)
-        small = self._tile is None or self._tile >= max(extent)
-        if small and self._crop(extent, layers) <= room:
+        if self._whole(extent):
             return None
         # What is made again for every tile is made from the content itself.
         if self.group.size > 1 or not self.keeps_content(extent):
@@ -136,6 +135,12 @@ class Budget:
             return None
         front = (*(each for each in layers if each not in rest.layers), name)
         return _Cut(front, rest, joint)
+
+    def _whole(self, extent: Sequence[int]) -> bool:
+        """Whether all of it is worked on in one piece."""
+        large = self._tile is None or self._tile >= max(extent)
+        room = self.free - self._fixed(extent)
+        return large and self._crop(extent, self.options.layers) <= room and self.group.size == 1
 
     def keeps_content(self, extent: Sequence[int]) -> bool:
         """Whether the content's features are kept, and not made again for every tile."""
@@ -191,7 +196,24 @@ class Budget:
         tiler = self.tiler(extent)
         if tiler is None:
             return "one piece", self._fixed(extent) + self._crop(extent, self.options.layers), 1.0
-        cut, overlaps = self._cut(extent), self._overlaps()
+        overlaps = self._overlaps()
+        groups = self.backbone.apart(self.options.layers)
+        if len(groups) > 1 and not self._whole(extent):
+            tilings = [
+                tiler.tiling(self.backbone, (*each, INPUT), extent, overlaps) for each in groups
+            ]
+            crops = [
+                self._crop(tiling.largest, each)
+                for tiling, each in zip(tilings, groups, strict=True)
+            ]
+            counts = ", ".join(str(len(tiling)) for tiling in tilings)
+            excess = sum(tiling.excess for tiling in tilings) / len(tilings)
+            return (
+                f"{counts} tiles of {len(groups)} kinds",
+                self._fixed(extent) + max(crops),
+                excess,
+            )
+        cut = self._cut(extent)
         front = self.options.layers if cut is None else cut.layers
         tiling = tiler.tiling(self.backbone, (*front, INPUT), extent, overlaps)
         needed = self._crop(tiling.largest, front)
