@@ -247,10 +247,10 @@ def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
 
 def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int]:
     """Strides of everything on the way, where it is known: a layer may refine again."""
-    deepest = max((backbone.layers.index(name) for name in layers), default=-1)
-    known = [
-        backbone.fields[name] for name in backbone.layers[: deepest + 1] if name in backbone.fields
-    ]
+    known = []
+    for way in backbone.apart(backbone.layers):
+        deepest = max((way.index(name) for name in layers if name in way), default=-1)
+        known += [backbone.fields[name] for name in way[: deepest + 1] if name in backbone.fields]
     return [
         math.lcm(*(field.stride[axis].as_integer_ratio()[0] for field in known))
         for axis in range(ndim)

@@ -97,8 +97,8 @@ class Budget:
             return None
         budget = self.free - self._fixed(extent)
         cut = self._cut(extent)
-        if cut is not None:
-            budget -= cut.joint
+        if cut is not None:  # before the deep part no gradient is there, and behind it no features
+            budget -= cut.joint // 2
 
         def told(tiling: Tiling) -> None:
             self.say(
@@ -113,7 +113,7 @@ class Budget:
 
         def fits_behind(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
             assert cut is not None
-            return self._crop(crop, layers, cut.rest) <= budget
+            return self._crop(crop, layers, cut.rest) + cut.joint // 2 <= budget
 
         deep = None if cut is None else Tiler(fits=fits_behind, told=told)
         return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size, deep=deep)
@@ -131,7 +131,7 @@ class Budget:
             return None
         name, rest = found
         joint = 2 * self.batch * self.backbone.held(extent, [name])
-        if joint > room // 2:
+        if joint > room * 3 // 4:  # a halo of a third is worth small tiles
             return None
         front = (*(each for each in layers if each not in rest.layers), name)
         return _Cut(front, rest, joint)
@@ -223,7 +223,8 @@ class Budget:
             steps = self.backbone.fields[front[-1]].stride
             size = [max(1, n // int(step)) for n, step in zip(extent, steps, strict=True)]
             behind = tiler.deep.tiling(cut.rest, (*deep, INPUT), size, overlaps)
-            needed = cut.joint + max(needed, self._crop(behind.largest, deep, cut.rest))
+            last = self._crop(behind.largest, deep, cut.rest)
+            needed = max(cut.joint // 2 + needed, cut.joint + last)
             words += f" up to {front[-1]}, {len(behind)} behind it"
         return words, needed + self._fixed(extent), tiling.excess
 
