@@ -7,6 +7,10 @@ precision. Gradients come in dense, as those of a Gram matrix do. By default bot
 direct convolutions, so that the overhead is not hidden
 by faster ones; ``--precision auto`` times what people get. All in one process in turns.
 
+``--step`` times a whole step of a default transfer instead: features, Gram matrices, losses, the
+gradient, what L-BFGS does. Volumes are then seen as planes across three axes, as by default, and
+so are the bare convolutions. ``--clock process`` counts the seconds of all threads together.
+
     python benchmarks/features.py --repeats 7 --json features.json
 """
 
@@ -16,14 +20,18 @@ import argparse
 import json
 import math
 import statistics
+import time
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from common import CONTENT_LAYER, STYLE_LAYERS, alternate, machine, median_ratio
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
 from convnd.backbones import BACKBONES, Precision, choose_precision, load
+from convnd.optimize import minimize
 
 EXTENTS = {1: 50_000, 2: 512, 3: 64}
 """Samples along each axis, where nothing else is asked for."""
@@ -80,13 +88,46 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     return run
 
 
-def measure(
-    backbone: str, rank: int, extent: int, precision: Precision, repeats: int
-) -> dict[str, object]:
+def step(backbone: str, x: Tensor, precision: str) -> Callable[[], None]:
+    """A step of the default objective, without facts about the values themselves."""
+    rank = x.ndim - 2
+    options = StyleOptions(backbone=backbone, precision=precision)
+    transfer = StyleTransfer(options, spatial_dims=rank, in_channels=x.shape[1])
+    walk = minimize(
+        transfer.objective(x, [x.flip(2)], [1.0] * rank), torch.rand_like(x), steps=10**9
+    )
+
+    def run() -> None:
+        next(walk)
+
+    return run
+
+
+def bare_planes(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
+    """The convolutions for pictures on the slices across all three axes of a cube."""
+    run = bare(backbone, x[0].transpose(0, 1).contiguous(), precision)
+
+    def thrice() -> None:
+        for _ in range(3):
+            run()
+
+    return thrice
+
+
+def measure(backbone: str, rank: int, extent: int, args: argparse.Namespace) -> dict[str, object]:
     """One row: medians, and the median of the ratios turn by turn."""
     x = torch.rand(1, 3 if rank == 2 else 1, *[extent] * rank)
-    made = {"bare": bare(backbone, x, precision), "ours": ours(backbone, x, precision)}
-    seconds = alternate(made, repeats)
+    precision = choose_precision(torch.device("cpu"), args.precision)
+    if args.step:
+        basis = bare_planes if rank == 3 else bare
+        made = {
+            "bare": basis(backbone, x, precision),
+            "ours": step(backbone, x, args.precision),
+        }
+    else:
+        made = {"bare": bare(backbone, x, precision), "ours": ours(backbone, x, precision)}
+    clocks = {"wall": time.perf_counter, "process": time.process_time}
+    seconds = alternate(made, args.repeats, clocks[args.clock])
     return {
         "backbone": backbone,
         "rank": rank,
@@ -105,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--extent", type=int, help="along each axis, instead of the usual ones")
     parser.add_argument("--precision", default="float32", help="float32, bfloat16 or auto")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--step", action="store_true", help="whole steps of a transfer")
+    parser.add_argument("--clock", default="wall", choices=["wall", "process"])
     parser.add_argument("--json")
     args = parser.parse_args(arguments)
     precision = choose_precision(torch.device("cpu"), args.precision)
@@ -115,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for rank in args.ranks:
         for backbone in args.backbones:
             extent = args.extent or EXTENTS[rank]
-            row = measure(backbone, rank, extent, precision, args.repeats)
+            row = measure(backbone, rank, extent, args)
             rows.append(row)
             size = "x".join([str(extent)] * rank)
             print(

@@ -4,7 +4,8 @@
 
 For every pair the energies that are left, in the space of VGG-19 (`common.Judge`), with features in
 bfloat16 over those with features in float32; and, for scale, how much they move when the float32
-run starts from a content with noise of a quarter of a grey level.
+run starts from a content with a little noise: by default a quarter of a grey level, and
+``--noise 1e-6`` tells what is left to chance by the optimiser alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=StyleOptions.steps)
     parser.add_argument("--backbone", default=StyleOptions.backbone)
+    parser.add_argument("--noise", type=float, default=1 / (4 * 255), help="deviation, of [0, 1]")
     parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -40,7 +42,7 @@ def main() -> None:
     for names in args.pair or PAIRS:
         content = picture(names[0], args.size, role="content")
         style = picture(names[1], args.size, role="style")
-        noise = torch.randn(content.shape, generator=generator) / (4 * 255)
+        noise = torch.randn(content.shape, generator=generator) * args.noise
         judge = Judge(content, style)
         found = [
             judge(stylise(options, values, style)[0])
@@ -64,8 +66,9 @@ def main() -> None:
     print(json.dumps({name: round(value, 4) for name, value in summary.items()}))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        report = {"machine": machine(), "size": args.size, "steps": args.steps, "rows": rows}
-        (args.out / "precision.json").write_text(json.dumps({**report, **summary}, indent=2))
+        report = {"machine": machine(), "size": args.size, "steps": args.steps, "noise": args.noise}
+        report |= {"rows": rows, **summary}
+        (args.out / "precision.json").write_text(json.dumps(report, indent=2))
 
 
 def _worst(ratios: Iterable[float]) -> float:

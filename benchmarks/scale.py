@@ -1,9 +1,11 @@
 """Memory and time of an evaluation against the size of its input, whole and in tiles.
 
 Every row is a process of its own: an objective with content, style and smoothness on noise, and
-one evaluation after a warm-up that fills caches. Time is per position of the input.
+the best of ``--repeats`` evaluations. Time is per position of the input; seconds of the processor,
+user and system, beside those of the clock.
 
-    python benchmarks/scale.py --dim 2 --sizes 512 1024 2048 --tile 512 off --json scale.json
+    python benchmarks/scale.py --dim 2 --sizes 512 1024 2048 --tile 512 off --json scale.json \
+        --plot scale.png
 
 With ``--processes 1 2 4`` each row is also done by so many processes of one thread each, which
 share it: peak memory is then that of the largest of them.
@@ -19,11 +21,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from common import machine, peak_mib
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.optimize import (
@@ -34,6 +40,7 @@ from convnd.optimize import (
     TiledEvaluation,
     evaluate_whole,
 )
+from convnd.pages import keep_pages
 
 
 def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]:
@@ -41,7 +48,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     options = StyleOptions(
         backbone=args.backbone,
         precision=args.precision,
-        optimizer="adam",
+        optimizer=args.optimizer,
         smoothness=0.1,
         size=0,
         tile=tile,
@@ -70,24 +77,40 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     if shards is not None and tiler is not None:
         evaluate = ShardedEvaluation(tiler, shards)
         iterate = shards.part(content)
-    seconds = []
+    seconds, work = [], []
     for _ in range(args.repeats):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         evaluate(objective, iterate)
         seconds.append(time.perf_counter() - began)
+        work.append(time.process_time() - used)
     row: dict[str, object] = {
         "size": size,
         "tile": tile,
         "seconds": round(min(seconds), 3),
         "us_per_position": round(min(seconds) / math.prod(extent) * 1e6, 4),
+        "cpu_us_per_position": round(min(work) / math.prod(extent) * 1e6, 4),
         "peak_mib": group.largest(round(peak_mib())),
         "processes": group.size,
         "threads": torch.get_num_threads(),
     }
-    if tiler is not None:
-        tiling = tiler.tiling(transfer.backbone, options.layers, extent)
-        row |= {"tiles": len(tiling), "own": tiling.tile, "excess": round(tiling.excess, 2)}
+    words, _, excess = budget.division(extent)
+    row |= {"tiles": words, "excess": round(excess, 2)}
     return row
+
+
+def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
+    """Processor time and memory against size, a line for each way of cutting."""
+    figure, (panels,) = new_figure(9, 3.5, columns=2)
+    kinds = {"cpu_us_per_position": "µs of processor per position", "peak_mib": "peak MiB"}
+    for axes, (key, label) in zip(panels, kinds.items(), strict=True):
+        for kind in dict.fromkeys((row["tile"], row["processes"]) for row in rows):
+            chosen = [row for row in rows if (row["tile"], row["processes"]) == kind]
+            name = f"tile {kind[0]}, {kind[1]} process{'es' * (kind[1] > 1)}"
+            axes.loglog(*zip(*[(row["size"], row[key]) for row in chosen], strict=True), "o-")
+            axes.lines[-1].set_label(name)
+        axes.set(xlabel="samples along an axis", ylabel=label)
+        axes.legend()
+    Path(path).write_bytes(encode(figure))
 
 
 def main() -> None:
@@ -101,10 +124,13 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--processes", type=int, nargs="+", default=[1])
+    parser.add_argument("--optimizer", default="adam", help="whose share of memory is kept free")
     parser.add_argument("--json")
+    parser.add_argument("--plot", help="a PNG; needs matplotlib")
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
+        keep_pages()  # as the command line does
         if "RANK" in os.environ:
             Group.join()
         row = measure(args, int(args.row[0]), args.row[1])
@@ -124,8 +150,10 @@ def main() -> None:
         rows.append(json.loads(done.stdout))
         print(json.dumps(rows[-1]), flush=True)
     if args.json:
-        with open(args.json, "w") as file:  # noqa: PTH123
-            json.dump({"machine": machine(), "options": vars(args), "rows": rows}, file, indent=2)
+        report = {"machine": machine(), "options": vars(args), "rows": rows}
+        Path(args.json).write_text(json.dumps(report, indent=2))
+    if args.plot:
+        plot(rows, args.plot)
 
 
 if __name__ == "__main__":

@@ -88,13 +88,18 @@ def test_memory_decides_on_tiles() -> None:
     budget.free = whole + budget._fixed((2048, 2048))
     budget.check((2048, 2048), [])
     assert not said
-    budget.free -= 1
+    budget.free -= 1  # only deep layers by themselves
+    budget.check((2048, 2048), [])
+    assert "one piece up to pool3, 1 behind it" in said.pop()
+    budget.free -= whole // 2
     budget.check((2048, 2048), [])
     assert "tiles of" in said[0]
     assert "GiB" in said[0]
     tiler = budget.tiler((2048, 2048))
     assert tiler is not None
-    tiling = tiler.tiling(transfer.backbone, layers, (2048, 2048))
+    cut = budget._cut((2048, 2048))
+    assert cut is not None
+    tiling = tiler.tiling(transfer.backbone, cut.layers, (2048, 2048))
     assert 1 < len(tiling) <= 4
     assert transfer.backbone.footprint(tiling.largest, layers) < whole
     budget.free = budget._iterates((2048, 2048)) + 1

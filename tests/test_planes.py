@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.backbones import VGG, Planes, Precision, VGGPlan
 from convnd.errors import UnknownNameError, UsageError
-from convnd.losses import ContentLoss, Objective, StyleLoss, Term
+from convnd.losses import INPUT, ContentLoss, Objective, StyleLoss, Term
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
 from convnd.stats import GramStatistic, gram_matrix
 
@@ -77,6 +78,19 @@ def test_tiles_give_the_whole(generator: torch.Generator) -> None:
     tiled = TiledEvaluation(Tiler(tile=8))(objective, x)
     assert abs(float(whole.loss - tiled.loss)) < 1e-10 * float(whole.loss)
     assert float((whole.gradient - tiled.gradient).norm()) < 1e-10 * float(whole.gradient.norm())
+
+
+def test_tiles_along_planes_have_no_halo(generator: torch.Generator) -> None:
+    planes = Planes(network(2, generator), spatial_dims=3)
+    size = (17, 13, 19)
+    groups = planes.apart(planes.expand(["relu1_1", "relu2_1"]))
+    assert [len(group) for group in groups] == [2, 2, 2]
+    for group, across in zip(groups, (2, 1, 0), strict=True):
+        slice_ = [extent if axis != across else 1 for axis, extent in enumerate(size)]
+        tiler = Tiler(fits=lambda crop, _, most=math.prod(slice_): math.prod(crop) <= most)
+        tiling = tiler.tiling(planes, (*group, INPUT), size)
+        assert tiling.excess == 1
+        assert [*tiling.largest] == slice_
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -85,6 +85,33 @@ class Backbone(nn.Module):
         """
         return 0
 
+    def cut(
+        self,
+        layers: Sequence[str],  # noqa: ARG002
+        size: Sequence[int],  # noqa: ARG002
+    ) -> tuple[str, Backbone] | None:
+        """The network in two: a layer, and what comes behind it as a network of its own.
+
+        The latter reads the features of that layer and gives those of deeper ones under their
+        names, with fields counted in positions of that layer. It shares the weights.
+
+        Args:
+            layers: what is asked for, some of it behind the cut.
+            size: extent of the input along each axis.
+
+        Returns:
+            None where the network cannot be cut, or not with profit.
+        """
+        return None
+
+    def apart(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
+        """The layers in groups that have nothing on their way in common.
+
+        Each group may as well be computed by itself, with less memory and, in tiles, with less
+        halo.
+        """
+        return [tuple(layers)]
+
     def check(self, x: Tensor, layers: Sequence[str]) -> None:
         """Refuse an input or layer names that do not fit this backbone.
 

@@ -115,16 +115,21 @@ class VGGPlan:
             if not name.startswith("relu")
         }
 
-    def fields(self, spatial_dims: int) -> dict[str, ReceptiveField]:
+    def fields(self, spatial_dims: int, behind: str = "") -> dict[str, ReceptiveField]:
         """Receptive field and stride of every layer.
 
-        >>> VGG19.fields(2)["pool1"].stride
-        (2, 2)
+        Args:
+            spatial_dims: number of spatial axes.
+            behind: a layer to count from; only those behind it are told.
+
+        >>> VGG19.fields(2)["pool1"].stride, VGG19.fields(2, "pool1")["pool2"].stride
+        ((2, 2), (2, 2))
         """
         stack = self.stack(spatial_dims)
         seen = ReceptiveField.identity(spatial_dims)
         fields = {}
-        for name in self.layers:
+        first = self.layers.index(behind) + 1 if behind else 0
+        for name in self.layers[first:]:
             seen = seen.after(stack[name]) if name in stack else seen
             fields[name] = seen
         return fields

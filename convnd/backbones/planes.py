@@ -112,6 +112,19 @@ class Planes(Backbone):
         """See `Backbone.tap`."""
         return self.net.tap(_base(layer))
 
+    def apart(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
+        """See `Backbone.apart`: planes along different axes.
+
+        >>> from convnd.backbones import VGG, VGG19
+        >>> net = Planes(VGG(VGG19.until(["relu1_1"]), in_channels=1), spatial_dims=3)
+        >>> net.apart(["conv1_1@01", "relu1_1@02", "relu1_1@01"])
+        [('conv1_1@01', 'relu1_1@01'), ('relu1_1@02',)]
+        """
+        groups = [
+            tuple(name for name in layers if name.endswith(f"@{choice}")) for choice in self.choices
+        ]
+        return [group for group in groups if group]
+
     def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.footprint`."""
         return self._over_planes(self.net.footprint, size, layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Collection, Sequence
@@ -100,6 +101,8 @@ class VGG(Backbone):
             }
         )
         self.fields = plan.fields(spatial_dims)
+        self._behind = ""
+        self._constant: tuple[int, ...] = ()
 
     def forward(
         self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
@@ -108,14 +111,19 @@ class VGG(Backbone):
         self.check(x, layers)
         if not layers:
             return {}
-        constant = tuple(axis for axis, extent in enumerate(x.shape[2:]) if extent == 1)
-        h = x - self.mean.view(-1, *[1] * self.spatial_dims)
+        if self._behind:
+            constant, h = self._constant, x
+        else:
+            constant = _constant(x.shape[2:])
+            h = x - self.mean.view(-1, *[1] * self.spatial_dims)
         features: dict[str, Tensor] = {}
         trained = next(self.convolutions.parameters()).requires_grad
         place = {name: index for index, name in enumerate(self.layers)}
         deepest = max(place[name] for name in layers)
         tapped = set(self.taps).difference(untapped)
         for name in self.plan.convolutions:
+            if name not in place:  # before the cut
+                continue
             if place[name] > deepest:
                 break
             rectified = name.replace("conv", "relu")
@@ -161,6 +169,33 @@ class VGG(Backbone):
         matrix = self.taps[layer].get_parameter("weight").flatten(1)
         return matrix.detach()
 
+    def cut(self, layers: Sequence[str], size: Sequence[int]) -> tuple[str, VGG] | None:
+        """See `Backbone.cut`: the deepest pooling with at most half of the halo before it.
+
+        >>> from convnd.backbones import VGG19
+        >>> net = VGG(VGG19.until(["relu5_1"]))
+        >>> name, rest = net.cut(["relu1_1", "relu5_1"], (64, 64))
+        >>> h = net(torch.zeros(1, 3, 64, 64), [name])[name]
+        >>> name, rest(h, ["relu5_1"])["relu5_1"].shape
+        ('pool3', torch.Size([1, 512, 4, 4]))
+        """
+        deepest = max((self.layers.index(name) for name in layers), default=0)
+        spans = [max(self.fields[name].span) for name in self.layers[: deepest + 1]]
+        names = [
+            name
+            for name, span in zip(self.layers, spans[:-1], strict=False)
+            if name.startswith("pool") and 2 * span <= spans[-1]
+        ]
+        if not names:
+            return None
+        name = names[-1]
+        rest = copy.copy(self)
+        rest._behind, rest._constant = name, _constant(size)
+        rest.in_channels = self.plan.channels[name]
+        rest.layers = self.layers[self.layers.index(name) + 1 :]
+        rest.fields = self.plan.fields(self.spatial_dims, name)
+        return name, rest
+
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the features, which is that of the deepest weights."""
@@ -176,13 +211,15 @@ class VGG(Backbone):
         deepest = max((self.layers.index(name) for name in layers), default=-1)
         kept, largest = 0, 0
         channels = 0
-        widths = iter(itertools.chain(*self.plan.widths))
+        widths = dict(zip(self.plan.convolutions, itertools.chain(*self.plan.widths), strict=True))
         for name in self.layers[: deepest + 1]:
             positions = self._positions(size, name)
             if name.startswith("conv"):
-                channels = next(widths)
+                channels = widths[name]
                 largest = max(largest, positions * channels * width)
-            each = width if name in layers else {"relu": 1, "pool": 9}.get(name[:4], 0)
+            each = 9 if name.startswith("pool") else 1 if name.startswith("relu") else 0
+            if name in layers:
+                each = width + 9 * name.startswith("pool")
             kept += positions * channels * each
         return kept + 3 * largest
 
@@ -210,6 +247,11 @@ class VGG(Backbone):
         if self.pooling == "max":
             return frozen_max_pool(h, kernel, rectified=rectified)
         return avg_pool_nd(h, kernel)
+
+
+def _constant(size: Sequence[int]) -> tuple[int, ...]:
+    """Axes along which an input is a field that does not change."""
+    return tuple(axis for axis, extent in enumerate(size) if extent == 1)
 
 
 class _Convolution(nn.Module):

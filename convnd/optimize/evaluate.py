@@ -32,6 +32,19 @@ class Evaluation:
     parts: Mapping[str, float]
     gradient: Tensor
 
+    def plus(self, other: Evaluation, *, gradient: bool = True) -> Evaluation:
+        """Of two sums of terms together.
+
+        Args:
+            other: at the same iterate.
+            gradient: add its gradient, too, in the memory of this one.
+        """
+        parts = dict(self.parts)
+        for name, part in other.parts.items():
+            parts[name] = parts.get(name, 0.0) + part
+        both = self.gradient.add_(other.gradient) if gradient else self.gradient
+        return Evaluation(self.loss + other.loss, parts, both)
+
 
 Evaluate = Callable[[Objective, Tensor], Evaluation]
 
@@ -50,10 +63,12 @@ def evaluate_whole(objective: Objective, x: Tensor) -> Evaluation:
     with torch.enable_grad():
         loss, shares = objective.value(objective.sums(objective.features(x)))
         (gradient,) = torch.autograd.grad(loss, x)
-    return evaluation(objective, loss, shares, gradient)
+    return evaluation(objective, loss, shares, gradient, x)
 
 
-def evaluation(objective: Objective, loss: Tensor, shares: Tensor, gradient: Tensor) -> Evaluation:
+def evaluation(
+    objective: Objective, loss: Tensor, shares: Tensor, gradient: Tensor, x: Tensor
+) -> Evaluation:
     """What `Objective.value` gave, as numbers.
 
     Args:
@@ -61,10 +76,13 @@ def evaluation(objective: Objective, loss: Tensor, shares: Tensor, gradient: Ten
         loss: scalar.
         shares: one for each term.
         gradient: ``(B, C, *S)``.
+        x: the iterate, whose layout in memory the gradient is to have.
     """
     total, *values = torch.cat([loss.detach().reshape(1), shares]).tolist()  # one transfer
     parts: dict[str, float] = {}
     for term, value in zip(objective.terms, values, strict=True):
         parts[term.name] = parts.get(term.name, 0.0) + value
     # Optimisers read the gradient as a flat vector, in the order of the iterate.
-    return Evaluation(total, parts, gradient.contiguous())
+    if gradient.stride() != x.stride():
+        gradient = torch.empty_like(x).copy_(gradient)
+    return Evaluation(total, parts, gradient)

@@ -207,11 +207,13 @@ def minimize(
             if index == steps:
                 return
             index += 1
-        x.grad = gradient.clone()  # optimisers may write into it
+        x.grad = gradient  # none of the optimisers writes into it
         if isinstance(descend, LBFGS) and step.loss > best.loss:
             descend.retreat(best.values, downhill)
         else:
             descend.step()
+        x.grad = None  # large, and not needed while the next one is made
+        del gradient
 
 
 class _Trouble:

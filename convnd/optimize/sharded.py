@@ -16,15 +16,9 @@ from torch import Tensor
 from convnd.losses import INPUT, Objective, Window
 from convnd.optimize.evaluate import Evaluation, evaluation
 from convnd.optimize.group import Group
+from convnd.optimize.passes import Forward, backward, forward, slopes
 from convnd.optimize.shards import Box, Shards
-from convnd.optimize.tiled import (
-    Forward,
-    RecomputedContent,
-    backward,
-    forward,
-    slopes,
-    tiled_sums,
-)
+from convnd.optimize.targets import RecomputedContent, tiled_sums
 from convnd.optimize.tiler import Tiler
 from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums
@@ -87,7 +81,7 @@ class ShardedEvaluation:
             loss, *rest = group.agreed(torch.stack([loss, *shares]))
             shares = torch.stack(rest)
         part = shards.give(gradient, boxes)
-        return evaluation(objective, loss, shares, part)
+        return evaluation(objective, loss, shares, part, x)
 
 
 class ShardedContent(RecomputedContent):

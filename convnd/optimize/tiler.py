@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from convnd.backbones import Backbone, ModuleBackbone
 from convnd.errors import ResourceError, UsageError, out_of_memory
-from convnd.losses import INPUT, within
+from convnd.losses import INPUT, Window, within
 from convnd.nn import PadNd
 from convnd.shapes import ReceptiveField, Tile, Tiling
 
-__all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "out_of_memory"]
+__all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "out_of_memory", "placed"]
 
 Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Whether a crop of an extent can be worked on up to some layers."""
@@ -36,6 +36,8 @@ class Tiler:
         told: is told of new, smaller tiles when memory ran out.
         workers: how many share the work: there are as many tiles along the longest axis, as far
             as strides allow.
+        deep: cuts what the network sees behind a layer where it can be cut itself, see
+            `convnd.optimize.seam`; None leaves it in one.
 
     Attributes:
         shrunk: how many times memory ran out.
@@ -51,6 +53,7 @@ class Tiler:
         fits: Fits | None = None,
         told: Callable[[Tiling], None] | None = None,
         workers: int = 1,
+        deep: Tiler | None = None,
     ) -> None:
         if tile is not None and tile < 1:
             raise UsageError(f"tile: expected at least 1 sample, got {tile}; correct it")
@@ -58,6 +61,7 @@ class Tiler:
         self._fits = fits
         self._told = told
         self._workers = workers
+        self.deep = deep
         self.shrunk = 0
         self._limit: int | None = None  # samples of a crop, after memory ran out
         self._made: dict[object, Tiling] = {}
@@ -216,6 +220,26 @@ def inside(tile: Tile, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: each[within(tile.inside[name])] for name, each in features.items()}
 
 
+def placed(values: Tensor, window: Window, whole: Tensor | None) -> Tensor:
+    """A layer with a window of it filled in.
+
+    Args:
+        values: ``(B, C, *S')``.
+        window: where they belong; the first one that comes has to be the last one of the layer.
+        whole: what others were filled in before; None makes it.
+    """
+    if whole is None:
+        extent = [part.start + each for part, each in zip(window, values.shape[2:], strict=True)]
+        # With channels innermost where they are.
+        order = torch.contiguous_format
+        if values.stride(1) == 1:
+            order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(values.ndim, order)
+        size = (*values.shape[:2], *extent)
+        whole = torch.empty(size, dtype=values.dtype, device=values.device, memory_format=order)
+    whole[within(window)] = values
+    return whole
+
+
 def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
     fields = {name: ReceptiveField.identity(len(whole.size)) for name in (*layers, INPUT)}
     return Tiling.cut(whole.size, max(whole.size), fields)
@@ -223,10 +247,10 @@ def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
 
 def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int]:
     """Strides of everything on the way, where it is known: a layer may refine again."""
-    deepest = max((backbone.layers.index(name) for name in layers), default=-1)
-    known = [
-        backbone.fields[name] for name in backbone.layers[: deepest + 1] if name in backbone.fields
-    ]
+    known = []
+    for way in backbone.apart(backbone.layers):
+        deepest = max((way.index(name) for name in layers if name in way), default=-1)
+        known += [backbone.fields[name] for name in way[: deepest + 1] if name in backbone.fields]
     return [
         math.lcm(*(field.stride[axis].as_integer_ratio()[0] for field in known))
         for axis in range(ndim)

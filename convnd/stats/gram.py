@@ -71,11 +71,11 @@ class GramStatistic:
 
 
 def _rows(features: Tensor) -> Tensor:
-    # Positions as rows: a view when channels are innermost, and a transposed view otherwise.
-    moved = features.permute(_in_memory(features))
-    if moved.is_contiguous():
-        return moved.flatten(1, -2)  # (B, N, C)
-    return features.flatten(2).mT  # (B, N, C)
+    # Positions as rows (B, N, C): a view when channels are innermost, a copy row by row when this
+    # is a window of such features, and a transposed view otherwise.
+    if features.stride(1) == 1:
+        return features.permute(_in_memory(features)).flatten(1, -2)
+    return features.flatten(2).mT
 
 
 def _in_memory(features: Tensor) -> list[int]:
@@ -109,9 +109,9 @@ class _Gram(torch.autograd.Function):
         features: Tensor = ctx.saved_tensors[0]
         (gradient,) = gradients
         symmetric = (gradient + gradient.mT).to(features.dtype)
-        order = _in_memory(features)
-        moved = features.permute(order)
-        if moved.is_contiguous():
-            back = moved.flatten(1, -2) @ symmetric
-            return back.view(moved.shape).permute([order.index(axis) for axis in range(len(order))])
+        if features.stride(1) == 1:
+            order = _in_memory(features)
+            moved = features.permute(order)
+            back = (moved.flatten(1, -2) @ symmetric).view(moved.shape)
+            return back.permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import psutil
 import torch
@@ -24,13 +25,23 @@ _LOG = logging.getLogger(__name__)
 _SHARE = 0.85
 """Of the memory that is free, what is used; others live there too."""
 
-_COPIES = {"lbfgs": 12 + 2 * HISTORY, "adam": 12, "gradient-descent": 9}
-"""Tensors as large as the iterate: content, iterates, gradients, and the optimiser's."""
+_COPIES = {"lbfgs": 12 + 2 * HISTORY, "adam": 9, "gradient-descent": 7}
+"""Tensors as large as the iterate during an evaluation: content, iterates, gradients, and the
+optimiser's."""
 
 _KEPT_PAGES = 512 * 2**20
 """What the allocator holds between blocks that are too small to be given back; measured."""
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where the network is cut in two, see `convnd.optimize.seam`."""
+
+    layers: tuple[str, ...]  # up to the cut, and it
+    rest: Backbone
+    joint: int  # bytes of the features at the cut and of their gradient
 
 
 class Budget:
@@ -88,6 +99,9 @@ class Budget:
                 )
             return None
         budget = self.free - self._fixed(extent)
+        cut = self._cut(extent)
+        if cut is not None:  # before the deep part no gradient is there, and behind it no features
+            budget -= cut.joint // 2
 
         def told(tiling: Tiling) -> None:
             self.say(
@@ -100,7 +114,36 @@ class Budget:
         def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
             return budget > 0 and self._crop(crop, layers) * times <= budget
 
-        return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size)
+        def fits_behind(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
+            assert cut is not None
+            return self._crop(crop, layers, cut.rest) + cut.joint // 2 <= budget
+
+        deep = None if cut is None else Tiler(fits=fits_behind, told=told)
+        return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size, deep=deep)
+
+    def _cut(self, extent: Sequence[int]) -> _Cut | None:
+        """Where to cut the network; None where it does not take tiles, or is left in one."""
+        layers, room = self.options.layers, self.free - self._fixed(extent)
+        if self._whole(extent):
+            return None
+        # What is made again for every tile is made from the content itself.
+        if self.group.size > 1 or not self.keeps_content(extent):
+            return None
+        found = self.backbone.cut(layers, extent)
+        if found is None:
+            return None
+        name, rest = found
+        joint = 2 * self.batch * self.backbone.held(extent, [name])
+        if joint > room * 3 // 4:  # a halo of a third is worth small tiles
+            return None
+        front = (*(each for each in layers if each not in rest.layers), name)
+        return _Cut(front, rest, joint)
+
+    def _whole(self, extent: Sequence[int]) -> bool:
+        """Whether all of it is worked on in one piece."""
+        large = self._tile is None or self._tile >= max(extent)
+        room = self.free - self._fixed(extent)
+        return large and self._crop(extent, self.options.layers) <= room and self.group.size == 1
 
     def keeps_content(self, extent: Sequence[int]) -> bool:
         """Whether the content's features are kept, and not made again for every tile."""
@@ -125,24 +168,14 @@ class Budget:
                 needed = max(needed, forwards)
             remedy = "use --tile auto, a smaller --size or --style-scale, or --backbone compact"
         else:
-            tiler = self.tiler(extent)
-            assert tiler is not None
-            overlaps = self._overlaps()
-            tiling = tiler.tiling(self.backbone, (*layers, INPUT), extent, overlaps)
-            needed = self._fixed(extent) + self._crop(tiling.largest, layers)
-            cut = (
-                f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
-            )
+            cut, needed, excess = self.division(extent)
             remedy = "use a smaller --size, --backbone compact" + (
                 ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
             )
             if overlap_of(STATISTICS[self.options.statistic]):  # each tile sees far more than it
                 remedy += ", or --statistic gram"
-            if needed <= self.free and len(tiling) > 1:
-                self.say(
-                    f"{len(tiling)} tiles of {_times(tiling.tile)}, {tiling.excess:.2f} times the "
-                    f"work of one piece, about {_gib(needed)}"
-                )
+            if needed <= self.free and cut != "one piece":
+                self.say(f"{cut}, {excess:.2f} times the work of one piece, about {_gib(needed)}")
         _LOG.info(
             "%s in %s, about %s of %s",
             *(_times(extent), cut, _gib(needed), _gib(self.free)),
@@ -154,17 +187,64 @@ class Budget:
                 f"about {_gib(needed)} at {_times(extent)}; {remedy}"
             )
 
+    def division(self, extent: Sequence[int]) -> tuple[str, int, float]:
+        """What tiles a size is worked on in, in words; the bytes of all, and the halo's share.
+
+        Args:
+            extent: of the result.
+
+        Returns:
+            The last is samples in all crops over samples of the whole.
+        """
+        tiler = self.tiler(extent)
+        if tiler is None:
+            return "one piece", self._fixed(extent) + self._crop(extent, self.options.layers), 1.0
+        overlaps = self._overlaps()
+        groups = self.backbone.apart(self.options.layers)
+        if len(groups) > 1 and not self._whole(extent):
+            tilings = [
+                tiler.tiling(self.backbone, (*each, INPUT), extent, overlaps) for each in groups
+            ]
+            crops = [
+                self._crop(tiling.largest, each)
+                for tiling, each in zip(tilings, groups, strict=True)
+            ]
+            counts = ", ".join(str(len(tiling)) for tiling in tilings)
+            excess = sum(tiling.excess for tiling in tilings) / len(tilings)
+            return (
+                f"{counts} tiles of {len(groups)} kinds",
+                self._fixed(extent) + max(crops),
+                excess,
+            )
+        cut = self._cut(extent)
+        front = self.options.layers if cut is None else cut.layers
+        tiling = tiler.tiling(self.backbone, (*front, INPUT), extent, overlaps)
+        needed = self._crop(tiling.largest, front)
+        words = f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
+        if cut is not None and tiler.deep is not None:
+            deep = [name for name in self.options.layers if name in cut.rest.layers]
+            steps = self.backbone.fields[front[-1]].stride
+            size = [max(1, n // int(step)) for n, step in zip(extent, steps, strict=True)]
+            behind = tiler.deep.tiling(cut.rest, (*deep, INPUT), size, overlaps)
+            last = self._crop(behind.largest, deep, cut.rest)
+            needed = max(cut.joint // 2 + needed, cut.joint + last)
+            words += f" up to {front[-1]}, {len(behind)} behind it"
+        return words, needed + self._fixed(extent), tiling.excess
+
     @property
     def _tile(self) -> int | None:
         return None if self.options.tile in ("auto", "off") else int(self.options.tile)
 
-    def _crop(self, crop: Sequence[int], layers: Sequence[str]) -> int:
+    def _crop(
+        self, crop: Sequence[int], layers: Sequence[str], backbone: Backbone | None = None
+    ) -> int:
         """What a crop takes, forwards and back."""
+        backbone = self.backbone if backbone is None else backbone
         statistic = STATISTICS[self.options.statistic]
-        found = self.backbone.footprint(crop, layers)
+        found = backbone.footprint(crop, layers)
         for name, channels in self._summed.items():
             if name in layers:
-                stride = map(int, self.backbone.fields[name].stride)
+                stride = map(int, backbone.fields[name].stride)
                 extent = [max(1, each // step) for each, step in zip(crop, stride, strict=True)]
                 found += channels * footprint_of(statistic, extent)
         facts = [footprint_of(STATISTICS[name], crop) for name in self.options.facts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -272,15 +273,22 @@ class TransferObjective:
             name: TappedStatistic(statistic, taps[name]) if name in taps else statistic
             for name in layers
         }
-        features = self._features(layers, untapped=taps)
 
         def sums(style: Tensor) -> dict[str, Sums]:
-            def work(tiling: Tiling) -> dict[str, Sums]:
-                if group is not None:
-                    return sharded_sums(features, style, tiling, statistics, group)
-                return tiled_sums(features, style, tiling, statistics)
+            found: dict[str, Sums] = {}
+            for names in self.backbone.apart(layers):
+                chosen = {name: statistics[name] for name in names}
+                features = self._features(names, untapped=[*taps])
 
-            return tiler.attempt(work, self.backbone, layers, style.shape[2:], overlaps)
+                def work(
+                    tiling: Tiling, chosen: Any = chosen, features: Any = features
+                ) -> dict[str, Sums]:
+                    if group is not None:
+                        return sharded_sums(features, style, tiling, chosen, group)
+                    return tiled_sums(features, style, tiling, chosen)
+
+                found |= tiler.attempt(work, self.backbone, names, style.shape[2:], overlaps)
+            return found
 
         each = [sums(style) for style in styles]
         return {name: blend([found[name] for found in each], weights) for name in layers}
