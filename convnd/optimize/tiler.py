@@ -13,6 +13,7 @@ from convnd.backbones import Backbone, ModuleBackbone
 from convnd.errors import ResourceError, UsageError, out_of_memory
 from convnd.losses import INPUT, Window, within
 from convnd.nn import PadNd
+from convnd.nn.layout import CHANNELS_LAST
 from convnd.shapes import ReceptiveField, Tile, Tiling
 
 __all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "out_of_memory", "placed"]
@@ -230,10 +231,9 @@ def placed(values: Tensor, window: Window, whole: Tensor | None) -> Tensor:
     """
     if whole is None:
         extent = [part.start + each for part, each in zip(window, values.shape[2:], strict=True)]
-        # With channels innermost where they are.
         order = torch.contiguous_format
-        if values.stride(1) == 1:
-            order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(values.ndim, order)
+        if values.stride(1) == 1:  # channels are innermost
+            order = CHANNELS_LAST.get(values.ndim - 2, order)
         size = (*values.shape[:2], *extent)
         whole = torch.empty(size, dtype=values.dtype, device=values.device, memory_format=order)
     whole[within(window)] = values
