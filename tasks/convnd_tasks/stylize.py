@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.display import Display
+from convnd_tasks.carry_out import carry_out, check_paper, check_report_of, drawing_of
 from convnd_tasks.flags import (
     LOOK,
     OUT,
@@ -33,7 +32,6 @@ from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
 
 if TYPE_CHECKING:
-    from convnd_tasks.job import Job, Outcome
     from convnd_tasks.plan import Plan
 
 __all__ = ["stylize"]
@@ -166,7 +164,7 @@ def stylize(
                 "stylize: expected a scan with none of --save-every, --checkpoint-every, --resume, "
                 "--rate and --start FILE, got one of them; leave it out"
             )
-        _check_paper(plan, paper)
+        check_paper(plan, paper)
         _scans(
             plan,
             given,
@@ -188,8 +186,8 @@ def stylize(
     from convnd_tasks.record import check_skipping
 
     check_skipping(skip_existing=skip_existing, metadata=metadata)
-    drawing = _drawing(plan, paper, demo=not files)
-    _check_report(plan, report)
+    drawing = drawing_of(plan, paper, demo=not files)
+    check_report_of(plan, report)
     job = Job(
         options,
         plan.dim,
@@ -198,7 +196,7 @@ def stylize(
         group=None if plan.batch else Group.current(),
     )
     ensure(options.backbone, quiet=quiet)
-    _work(
+    carry_out(
         plan,
         job,
         overwrite=overwrite,
@@ -294,159 +292,3 @@ def _scans(
     if failed:
         typer.echo(f"convnd: {failed} of {len(jobs)} failed", err=True)
         raise typer.Exit(1)
-
-
-def _check_paper(plan: Plan, paper: Path | None) -> None:
-    if paper is not None and (plan.dim != 1 or plan.batch):
-        raise UsageError(
-            "--paper: expected one signal, got "
-            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out"
-        )
-
-
-def _drawing(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
-    """Where the picture of a signal goes, a place that can be written to; None for no picture.
-
-    Whether it may replace one is found out with the result, like for a report.
-    """
-    from importlib.util import find_spec
-
-    from convnd import io
-
-    _check_paper(plan, paper)
-    if paper is not None and paper.suffix.lower() != ".png":
-        raise UsageError(f"--paper: expected a name ending in .png, got {paper.name!r}; change it")
-    if paper is None and demo and plan.dim == 1 and find_spec("matplotlib") is not None:
-        paper = io.free_path(plan.outputs[0].with_suffix(".png"))
-    if paper is not None:
-        io.check_output(paper, overwrite=True)
-    return paper
-
-
-def _check_report(plan: Plan, report: Path | None) -> None:
-    """Find out, before any work, that the report can be made."""
-    if report is None:
-        return
-    from convnd.io.signal import optional
-    from convnd_tasks.report import check_report
-
-    if plan.dim != 1 or plan.batch:
-        raise UsageError(
-            "--report: expected one signal, got "
-            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out, or use "
-            "stylize-volume or stylize-video"
-        )
-    check_report(report, overwrite=True)
-    optional("matplotlib.figure", "report")
-
-
-def _work(
-    plan: Plan,
-    job: Job,
-    *,
-    overwrite: bool,
-    save_every: int,
-    checkpoint_every: int,
-    resume: bool,
-    skip_existing: bool,
-    quiet: bool,
-    rate: float | None = None,
-    drawing: Path | None = None,
-    report: Path | None = None,
-    summary: Summary,
-) -> None:
-    from convnd.optimize import Group
-    from convnd_tasks.record import say_made
-
-    failed = 0
-    group = Group.current()
-    if plan.batch and group.size > 1:  # each does files of its own, and says so
-        plan = plan.shard(group.rank + 1, group.size)
-        summary.speak()
-    may_be_there = overwrite or resume or skip_existing
-    beside = [each for each in (drawing, report) if each is not None]
-    jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
-    for number, (content, target) in enumerate(jobs):
-        if plan.remark and number == 0 and group.rank == 0:
-            typer.echo(plan.remark, err=True)
-        try:
-            with Display(enabled=not quiet and sys.stderr.isatty()) as display:
-                inputs = content()
-                outcome = job.run(
-                    inputs,
-                    target,
-                    overwrite=overwrite,
-                    save_every=save_every,
-                    checkpoint_every=checkpoint_every,
-                    resume=resume,
-                    skip_existing=skip_existing,
-                    beside=beside,
-                    watch=display.show,
-                    tell=display.tell,
-                )
-        except ConvndError as error:
-            if not plan.batch or isinstance(error, UsageError):
-                raise
-            failed += 1
-            summary.append("failed", {"output": str(target), "error": str(error)})
-            typer.echo(f"convnd: {error}", err=True)
-            continue
-        if outcome is None:
-            summary.append("skipped", {"output": str(target)})
-            say_made(target, beside)
-            continue
-        _say(outcome, summary)
-        if drawing is not None and outcome.grid is not None:
-            from convnd_tasks.paper import draw
-
-            draw(drawing, inputs, outcome.grid, overwrite=outcome.overwrite)
-            summary.add(paper=str(drawing))
-            typer.echo(f"{drawing}  on ECG paper")
-        if report is not None and outcome.grid is not None:
-            from convnd_tasks import signal_report
-
-            signal_report.write(
-                report,
-                inputs,
-                outcome.grid,
-                outcome.losses,
-                job.options.record(),
-                remarks=outcome.remarks,
-                overwrite=outcome.overwrite,
-            )
-            summary.add(report=str(report))
-            typer.echo(str(report))
-        if outcome.stopped is not None:
-            raise outcome.stopped
-    count = len(plan.outputs)
-    if plan.batch:  # together: whoever leaves early would take the others along
-        failed, count = group.totals(failed, count)
-    if failed:
-        if group.rank == 0:
-            typer.echo(f"convnd: {failed} of {count} failed", err=True)
-        raise typer.Exit(1)
-
-
-def _say(outcome: Outcome, summary: Summary) -> None:
-    if outcome.grid is None:
-        return
-    summary.append(
-        "results",
-        {
-            "output": str(outcome.path),
-            "shape": list(outcome.grid.shape),
-            "steps": outcome.steps,
-            "steps_taken_back": outcome.setbacks,
-            "loss": outcome.loss,
-            "seconds": round(outcome.seconds, 3),
-            "stopped_early": outcome.stopped is not None,
-            "remarks": list(outcome.remarks),
-        },
-    )
-    extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
-    stopped = "" if outcome.stopped is None else "stopped early, kept: "
-    back = f" ({outcome.setbacks} taken back)" if outcome.setbacks else ""
-    typer.echo(
-        f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps{back}, loss {outcome.loss:.4g}, "
-        f"{outcome.seconds:.1f} s"
-    )
