@@ -9,10 +9,12 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+import torch
 
 from convnd import io
-from convnd.errors import DependencyError, InputFileError, NumericalError, OutputExistsError
-from convnd.io.signal import sampling_rate, signal_of, value_units
+from convnd.errors import DependencyError, InputFileError, OutputExistsError, UsageError
+from convnd.grid import Grid
+from convnd.io.signal import Annotation, describe, sampling_rate, signal_of, value_units
 
 wfdb = pytest.importorskip("wfdb")
 pyedflib = pytest.importorskip("pyedflib")
@@ -154,7 +156,7 @@ def test_a_truncated_edf(tmp_path, samples):
 def test_edf_knows_no_gaps(tmp_path, samples):
     grid = io.read(edf(tmp_path / "a.edf", samples))
     grid.values[0, 0, 3] = math.nan
-    with pytest.raises(NumericalError, match="knows no gaps"):
+    with pytest.raises(UsageError, match="knows none"):
         io.write(tmp_path / "b.edf", grid)
     assert not (tmp_path / "b.edf").exists()
 
@@ -283,3 +285,25 @@ def test_a_missing_package_is_named_with_its_install_command(record, monkeypatch
     monkeypatch.setitem(sys.modules, "wfdb", None)
     with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[signals\]"'):
         io.read(record)
+
+
+def test_npz_keeps_what_is_known_of_a_signal(tmp_path):
+    start = datetime(2021, 3, 4, 5, 6, 7)
+    marks = (Annotation(0.5, "N"), Annotation(1.0, "noise, arm", 2.5))
+    made = Grid(
+        values=torch.rand(1, 2, 30),
+        spacing=(0.01,),
+        units=("s",),
+        axes=("t",),
+        channels=("I", "II"),
+    )
+    io.write(tmp_path / "a.npz", describe(made, units=("mV", "uV"), start=start, annotations=marks))
+    found = signal_of(io.read(tmp_path / "a.npz"))
+    assert (found.units, found.start, found.annotations) == (("mV", "uV"), start, marks)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"units": []}', '{"units": 1, "start": 2}'])
+def test_npz_whose_signal_is_none(tmp_path, text):
+    np.savez(tmp_path / "a.npz", values=np.zeros((1, 9)), signal=np.array(text))
+    with pytest.raises(InputFileError, match="a.npz: expected an .npz archive"):
+        io.read(tmp_path / "a.npz")

@@ -352,3 +352,18 @@ def test_bad_files_exit_3_in_one_line_and_leave_nothing(tmp_path, run, text, mes
     assert (code, err.count("\n")) == (3, 1)
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".wav"])
+def test_gaps_that_a_format_cannot_hold_are_found_out_before_any_work(
+    tmp_path, run, suffix, monkeypatch
+):
+    if suffix == ".edf":
+        pytest.importorskip("pyedflib")
+    values = ecg().values.clone()
+    values[0, 1, 700:705] = math.nan
+    io.write(tmp_path / "a.csv", ecg(values=values))
+    monkeypatch.setattr("convnd_tasks.style_transfer.StyleTransfer.run", None)
+    code, _, err = run("stylize", "a.csv", "ambulatory", "-o", f"b{suffix}", "--size", "200")
+    assert (code, "knows none, got some; choose another output" in err) == (2, True), err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -2,13 +2,15 @@
 
 An array of shape ``(C, *S)`` becomes values ``(1, C, *S)``; an array of one axis is one channel.
 ``.npz`` holds it as ``values`` (or alone, under any name), and may add ``spacing``, ``units``,
-``axes`` and ``channels``, which `Grid` describes. Values keep their own units, NaN gaps included,
+``axes`` and ``channels``, which `Grid` describes, and ``signal``: as JSON, the units of a signal's
+values, its start and its annotations. Values keep their own units, NaN gaps included,
 and pass through float32; floating-point arrays are written back in the type they came in.
 Pickles are never opened.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -21,6 +23,7 @@ from convnd.grid import Grid
 from convnd.io.formats import Format
 from convnd.io.reading import check_positions, decoding, most
 from convnd.io.record import parse
+from convnd.io.signal import as_text, from_text, signal_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +73,7 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
 
     with decoding(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         entries = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
-        extras = {"spacing", *_LABELS, "record"}
+        extras = {"spacing", *_LABELS, "record", "signal"}
         candidates = [name for name in entries if name == "values"] or [
             name for name in entries if name not in extras
         ]
@@ -93,7 +96,11 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         }
         if "spacing" in entries:
             described["spacing"] = tuple(float(step) for step in load("spacing", "iuf"))
-        return _grid(path, values, **described)
+        grid = _grid(path, values, **described)
+        if "signal" not in entries:
+            return grid
+        known = from_text(str(load("signal", "U")))
+        return dataclasses.replace(grid, header={**grid.header, "signal": known})
 
 
 def _load(
@@ -182,6 +189,9 @@ def _write_npz(
 
     entries: dict[str, Any] = {"values": _array(grid), "spacing": np.array(grid.spacing)}
     entries |= {name: np.array(getattr(grid, name)) for name in _LABELS}
+    signal = signal_of(grid)
+    if signal.units or signal.start or signal.annotations:
+        entries["signal"] = np.array(as_text(signal))
     if record:
         entries["record"] = np.array(json.dumps(dict(record)))
     with path.open("wb") as file:

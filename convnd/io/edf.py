@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, NumericalError
+from convnd.errors import InputFileError, UsageError
 from convnd.io.formats import Format
 from convnd.io.quiet import quiet
 from convnd.io.reading import decoding
@@ -153,9 +153,9 @@ def _write_edf(
     known = dict(signal.extra) if signal.format == "EDF" else {}
     values = grid.values[0].detach().cpu().double().numpy()
     if not np.isfinite(values).all():
-        raise NumericalError(
-            "write: expected finite samples for EDF, which knows no gaps, got some; choose .csv, "
-            ".npz or .hea"
+        raise UsageError(
+            "write: expected a recording without gaps for EDF, which knows none, got some; choose "
+            "another output, .hea, .csv or .npz"
         )
     bits = _BITS[path.suffix.lower()]
     count, rate = values.shape[1], sampling_rate(grid)

@@ -230,16 +230,19 @@ def rehearse(path: str | os.PathLike[str], grid: Grid) -> None:
 
     Args:
         path: the output to be; nothing appears there.
-        grid: of the result's kind; its values do not matter.
+        grid: of the result's kind; of its values only counts whether there are gaps (NaN).
 
     Raises:
         ConvndError: see `write`.
     """
-    corner = grid.values
+    corner, gaps = grid.values, bool(grid.values.isnan().any())
     for axis in range(2, corner.ndim):
         corner = corner.narrow(axis, 0, min(2, corner.shape[axis]))
+    corner = corner.nan_to_num()
+    if gaps and corner.shape[-1] > 1:
+        corner[..., -1] = float("nan")
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / Path(path).name, dataclasses.replace(grid, values=corner.nan_to_num()))
+        write(Path(folder) / Path(path).name, dataclasses.replace(grid, values=corner))
 
 
 def write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ __all__ = [
     "MAX_SAMPLES",
     "Annotation",
     "Signal",
+    "as_text",
     "check_samples",
     "describe",
+    "from_text",
     "optional",
     "sampling_rate",
     "signal_grid",
@@ -84,6 +87,44 @@ def signal_of(grid: Grid) -> Signal:
     """
     found = grid.header.get("signal")
     return found if isinstance(found, Signal) else Signal()
+
+
+def as_text(signal: Signal) -> str:
+    """Units, start and annotations as JSON, for formats that have a place for text.
+
+    >>> from_text(as_text(Signal(units=("mV",), annotations=(Annotation(0.5, "N"),)))).units
+    ('mV',)
+    """
+    return json.dumps(
+        {
+            "units": signal.units,
+            "start": None if signal.start is None else signal.start.isoformat(),
+            "annotations": [
+                (each.seconds, each.text, each.duration) for each in signal.annotations
+            ],
+        }
+    )
+
+
+def from_text(text: str) -> Signal:
+    """What `as_text` says.
+
+    Raises:
+        ValueError: it says nothing of the kind.
+    """
+    try:
+        found = json.loads(text)
+        start = found["start"]
+        return Signal(
+            units=tuple(str(unit) for unit in found["units"]),
+            start=None if start is None else datetime.fromisoformat(start),
+            annotations=tuple(
+                Annotation(float(seconds), str(words), float(duration))
+                for seconds, words, duration in found["annotations"]
+            ),
+        )
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not what is known of a signal: {text[:40]}") from error
 
 
 def value_units(grid: Grid) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, NumericalError
+from convnd.errors import InputFileError, UsageError
 from convnd.io.formats import Format
 from convnd.io.reading import decoding
 from convnd.io.record import parse
@@ -119,8 +119,9 @@ def _write_wav(
     kind, bits = int(extra.get("kind", _FLOAT)), int(extra.get("bits", 32))
     values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
     if not np.isfinite(values).all():
-        raise NumericalError(
-            "write: expected finite samples for WAV, got gaps; choose .npz or .csv"
+        raise UsageError(
+            "write: expected a recording without gaps for WAV, which knows none, got some; choose "
+            "another output, .hea, .csv or .npz"
         )
     data = _encoded(values, kind, bits)
     channels, width = values.shape[1], bits // 8

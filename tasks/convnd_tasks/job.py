@@ -177,7 +177,7 @@ class Job:
                 tell(remark)
         values = prepared.styles[0]
         io.rehearse(
-            output, prepared.restore(values.new_zeros((*values.shape[:2], *[1] * self.dim)))
+            output, prepared.restore(values.new_zeros((*values.shape[:2], *[2] * self.dim)))
         )
         if self.keep_record and not made_from:
             made_from = self.parameters(inputs)

@@ -117,7 +117,8 @@ def _known(value: float | None) -> float | None:
 def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     """Content, style and result of one lead (II, or the first) over time and frequency, as PNG.
 
-    Hann windows of half a second, overlapping by three quarters; without time, of 128 samples.
+    Hann windows of half a second but at most 512 samples (sounds), overlapping by three quarters;
+    without time, of 128 samples.
 
     Args:
         content: ``(1, C, T)``, or None.
@@ -143,7 +144,7 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
             continue
         at = np.arange(len(part))
         part = np.interp(at, at[good], part[good])
-        length = min(len(part), max(16, round(rate / 2) if timed else 128))
+        length = min(len(part), max(16, min(512, round(rate / 2)) if timed else 128))
         frequencies, times, power = signal.spectrogram(
             part, rate, window="hann", nperseg=length, noverlap=length * 3 // 4, detrend="constant"
         )

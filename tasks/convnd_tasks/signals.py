@@ -45,8 +45,8 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
             do not fit.
     """
     import torch
+    import torch.nn.functional as F
 
-    from convnd.nn import resize_nd
     from convnd_tasks.style_transfer import fit
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
@@ -100,9 +100,8 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
             leads = (leads / step[:, None]).round() * step[:, None]
         leads = derive(leads, template.channels)
         if bool(gaps.any()):
-            here = gaps.float()
-            same = leads.shape[2:] == here.shape[2:]
-            here = here if same else resize_nd(here, leads.shape[2:], mode="nearest")
+            # Shrunk, a gap stays one, however short it is.
+            here = F.adaptive_max_pool1d(gaps.float(), leads.shape[2])
             leads = leads.masked_fill(here > 0, float("nan"))
         return template.with_values(leads)
 
