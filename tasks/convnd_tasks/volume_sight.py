@@ -24,7 +24,7 @@ from convnd.stats import (
 )
 from convnd_tasks.volume_grain import Grain, View
 
-__all__ = ["POSITIONS", "Eye", "Look", "Sight"]
+__all__ = ["POSITIONS", "Eye", "Look", "Sight", "by_tissue"]
 
 POSITIONS = 2**19
 """Of a slab that is looked at at once: about 400 MiB in the compact network."""
@@ -45,6 +45,7 @@ class Look:
         fine: sigma in mm that tells grain from anatomy; only without a content layer.
         tissues: lowest and highest blurred value of each tissue; the rest is one more; likewise.
         flat: see `convnd_tasks.volume_grain.Grain`; likewise.
+        air: likewise.
         statistic: one of `convnd.stats.STATISTICS`.
         facts: names of `AutocorrelationStatistic`'s kind, of the grain itself; likewise.
     """
@@ -56,6 +57,7 @@ class Look:
     fine: float
     tissues: tuple[tuple[float, float], ...] = ()
     flat: float = math.inf
+    air: float = -math.inf
     statistic: str = "gram"
     facts: tuple[str, ...] = ()
 
@@ -125,7 +127,7 @@ class Sight:
         content: Iterable[Tensor],
     ) -> None:
         self.eye, self.look, self.view = eye, look, view
-        self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
+        self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat, look.air)
         lags = math.ceil(_REACH * self.grain.sigma)
         self._facts: dict[str, AutocorrelationStatistic] = {}
         for name in look.facts:
@@ -233,12 +235,12 @@ class Sight:
         """Terms of tissues that the content has enough of."""
         kept = [""]
         if self.look.content_layer is None and self.look.tissues:
-            counts = torch.zeros(self._many, dtype=torch.int64)
+            counts = torch.zeros(self._many + 1, dtype=torch.int64)
             for slices in slabs:
                 numbers = self.tissues(slices)
                 assert numbers is not None
-                counts += torch.bincount(numbers.flatten().int(), minlength=self._many).cpu()
-            kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
+                counts += torch.bincount(numbers.flatten().int(), minlength=len(counts)).cpu()
+            kept = [str(n) for n, share in enumerate(counts[:-1] / counts.sum()) if share >= _LEAST]
         names = (*self.look.style_layers, *self.look.facts)
         return [f"{name}/{tissue}" for name in names for tissue in kept]
 
@@ -266,7 +268,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
         features: ``(n, C, h, w)``, of a layer.
         tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
             of its pixels.
-        many: how many there are.
+        many: how many there are; pixels of a higher number are left out.
 
     Returns:
         ``(1, C, N)`` for each tissue.
@@ -279,7 +281,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
     if tissues.shape[2:] != features.shape[2:]:
         shares = [
             resize_nd((tissues == number).float(), features.shape[2:], mode="area")
-            for number in range(many)
+            for number in range(many + 1)
         ]
         tissues = torch.stack(shares).argmax(0)
     numbers = tissues.flatten()
@@ -289,16 +291,20 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
 
 
 class _Ordered(torch.autograd.Function):
-    """Rows in another order; the gradient only needs the way back, no sums."""
+    """Some of the rows in another order; no row twice, so the gradient needs no sums."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
         ctx.save_for_backward(order)
+        ctx.count = len(rows)
         return rows.index_select(0, order)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
-        back = torch.empty_like(order)
+        (gradient,) = gradients
+        if len(order) < ctx.count:  # a row of zeros for all that were left out
+            gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
+        back = order.new_full((ctx.count,), len(order))
         back[order] = torch.arange(len(order), device=order.device)
-        return gradients[0].index_select(0, back), None
+        return gradient.index_select(0, back), None
