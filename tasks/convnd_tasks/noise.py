@@ -16,20 +16,9 @@ from convnd.errors import InputFileError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "AIR",
-    "FLAT",
-    "TISSUES",
-    "Spectrum",
-    "band_matched",
-    "noise_spectrum",
-    "spectrum_distance",
-]
+__all__ = ["FLAT", "TISSUES", "Spectrum", "band_matched", "noise_spectrum", "spectrum_distance"]
 
-AIR = -980.0
-"""HU below which a smoothed voxel is of no tissue."""
-
-TISSUES = {"soft": (-150.0, 200.0), "lung": (AIR, -700.0)}
+TISSUES = {"soft": (-150.0, 200.0), "lung": (-980.0, -700.0)}
 """HU between which a region counts as this tissue, once smoothed."""
 
 FLAT = 100.0

@@ -3,8 +3,8 @@ r"""What of a slice is grain, and of which tissue.
 The network of the *texture* look sees the grain alone, :math:`\tanh((x - G_\sigma x) / (3 s))`:
 what a Gaussian leaves, in units of the noise ``s`` of its tissue in the style, edges bent down to
 no more than a few times that. Tissues are told by the blurred values where these are flat; slopes
-and everything else are one more tissue. The noise of soft tissue is a few HU, that of lungs three
-times as much and edges hundreds: in one statistic edges would be all there is.
+and everything else are the rest. The noise of soft tissue is a few HU, that of lungs three times as
+much and edges hundreds: in one statistic edges would be all there is.
 """
 
 from __future__ import annotations
@@ -87,8 +87,6 @@ class Grain:
         fine: sigma in mm that tells grain from anatomy.
         tissues: lowest and highest blurred value of each; none is one tissue for all.
         flat: change of the blurred values over one sigma up to which a pixel is of a tissue.
-        air: blurred values below this are air where they are flat, and of no tissue: how much air
-            surrounds a patient is not to become how edges look.
 
     >>> grain = Grain(1.0, 2.0, [(0.4, 0.6)], 0.1)
     >>> slices = torch.full((1, 1, 16, 16), 0.5)
@@ -102,11 +100,10 @@ class Grain:
         fine: float,
         tissues: Sequence[tuple[float, float]] = (),
         flat: float = math.inf,
-        air: float = -math.inf,
     ) -> None:
         self.sigma = max(1.0, fine / pixel)
         self._ranges = tuple(tissues)
-        self._flat, self._air = flat, air
+        self._flat = flat
         self._deviations: tuple[float, ...] = ()
 
     def measure(self, pictures: Sequence[Tensor]) -> None:
@@ -132,7 +129,7 @@ class Grain:
         return _blur(slices, self.sigma)
 
     def tissues(self, blurred: Tensor) -> Tensor | None:
-        """Number of each pixel's tissue, the rest last, air behind it; None where all are one.
+        """Number of each pixel's tissue, the rest last; None where all are one.
 
         Args:
             blurred: slices as `blurred` gives them.
@@ -144,7 +141,6 @@ class Grain:
         found = torch.full_like(blurred, len(self._ranges), dtype=torch.uint8)
         for number, (low, high) in enumerate(self._ranges):
             found[(blurred >= low) & (blurred <= high) & flat] = number
-        found[(blurred < self._air) & flat] = len(self._ranges) + 1
         return found
 
     def seen(self, slices: Tensor, blurred: Tensor, tissues: Tensor | None) -> Tensor:
@@ -163,7 +159,7 @@ class Grain:
 
     @staticmethod
     def _scale(deviations: Sequence[float], tissues: Tensor | None) -> Tensor:
-        table = torch.tensor((*deviations, deviations[-1]))  # air is not looked at
+        table = torch.tensor(deviations)
         table = table if tissues is None else table.to(tissues.device)
         return table[0] if tissues is None else table[tissues.int()]
 

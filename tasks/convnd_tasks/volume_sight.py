@@ -45,7 +45,6 @@ class Look:
         fine: sigma in mm that tells grain from anatomy; only without a content layer.
         tissues: lowest and highest blurred value of each tissue; the rest is one more; likewise.
         flat: see `convnd_tasks.volume_grain.Grain`; likewise.
-        air: likewise.
         statistic: one of `convnd.stats.STATISTICS`.
         facts: names of `AutocorrelationStatistic`'s kind, of the grain itself; likewise.
     """
@@ -57,7 +56,6 @@ class Look:
     fine: float
     tissues: tuple[tuple[float, float], ...] = ()
     flat: float = math.inf
-    air: float = -math.inf
     statistic: str = "gram"
     facts: tuple[str, ...] = ()
 
@@ -127,7 +125,7 @@ class Sight:
         content: Iterable[Tensor],
     ) -> None:
         self.eye, self.look, self.view = eye, look, view
-        self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat, look.air)
+        self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
         lags = math.ceil(_REACH * self.grain.sigma)
         self._facts: dict[str, AutocorrelationStatistic] = {}
         for name in look.facts:
@@ -136,9 +134,15 @@ class Sight:
             self._facts[name] = type(kind)(lags=lags, every_axis=True)
         if look.content_layer is None:
             self.grain.measure(pictures)
+        self._many = len(look.tissues) + 1
         parts = [self._style_sums(each) for each in pictures]
         slabs = list(content)
         present = set.intersection(*map(set, parts)) & set(self._content_names(slabs))
+        rest = f"/{len(look.tissues)}"
+        if any(not name.endswith(rest) for name in present):
+            # Edges, bone and air are anatomy: how much of them a style has is no way to look.
+            present = {name for name in present if not name.endswith(rest)}
+            self._many -= min(1, len(look.tissues))
         self.styles = {
             name: StyleLoss(
                 blend([sums[name] for sums in parts], weights),
@@ -227,20 +231,16 @@ class Sight:
                 found[f"{name}/{tissue}"] = statistic.sums(part)
         return found, features
 
-    @property
-    def _many(self) -> int:
-        return len(self.look.tissues) + 1
-
     def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
         """Terms of tissues that the content has enough of."""
         kept = [""]
         if self.look.content_layer is None and self.look.tissues:
-            counts = torch.zeros(self._many + 1, dtype=torch.int64)
+            counts = torch.zeros(self._many, dtype=torch.int64)
             for slices in slabs:
                 numbers = self.tissues(slices)
                 assert numbers is not None
                 counts += torch.bincount(numbers.flatten().int(), minlength=len(counts)).cpu()
-            kept = [str(n) for n, share in enumerate(counts[:-1] / counts.sum()) if share >= _LEAST]
+            kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
         names = (*self.look.style_layers, *self.look.facts)
         return [f"{name}/{tissue}" for name in names for tissue in kept]
 
@@ -268,7 +268,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
         features: ``(n, C, h, w)``, of a layer.
         tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
             of its pixels.
-        many: how many there are; pixels of a higher number are left out.
+        many: how many there are; pixels of others are left out.
 
     Returns:
         ``(1, C, N)`` for each tissue.

@@ -91,7 +91,7 @@ class Worker:
         self.precision.apply(self.net)
         note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
-        from convnd_tasks.noise import AIR, TISSUES
+        from convnd_tasks.noise import TISSUES
 
         # Only where values are HU; 1000 below water is air.
         hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
@@ -105,7 +105,6 @@ class Worker:
             (self._inner(TISSUES[name][0]), self._inner(TISSUES[name][1]))
             for name in (TISSUES if hounsfield else ())
         )
-        self.air = self._inner(AIR)
         why = "chosen by size" if options.optimizer == "auto" else "as asked for"
         self.remarks = [
             f"window {self.low:g} to {self.high:g}"
@@ -234,7 +233,6 @@ class Worker:
             content_weight=self.options.content_weight,
             fine=self.options.fine,
             tissues=self.tissues,
-            air=self.air,
             flat=FLAT / (self.high - self.low) if self.tissues else math.inf,
             statistic=self.options.statistic,
             facts=self.options.facts if self.look_name == "texture" else (),
