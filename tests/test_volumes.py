@@ -16,7 +16,7 @@ from convnd_tasks import samples
 from convnd_tasks.volume_grain import Grain, square_pixels
 from convnd_tasks.volume_objective import SliceObjective
 from convnd_tasks.volume_options import VolumeOptions, parse_window
-from convnd_tasks.volume_sight import Look, by_tissue
+from convnd_tasks.volume_sight import Eye, Look, Sight, by_tissue
 from convnd_tasks.volumes import stylize_scan
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -154,6 +154,7 @@ def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     assert code == 0, err
     code, _, err = run("stylize-volume", "b.nrrd", *QUICK, "--no-montage", "-o", "c.mha")
     assert code == 0
+    assert "window -1200 to 800 (auto)" in err  # percentiles would cut the noise of lungs
     assert "no style given, using the built-in one: sharp" in err
     written = sitk.ReadImage(str(tmp_path / "c.mha"))
     assert written.GetOrigin() == sitk.ReadImage(str(scan)).GetOrigin()
@@ -451,3 +452,31 @@ def test_built_in_scans_have_voxels_like_the_scans(run, tmp_path, rng, monkeypat
     assert x == pytest.approx(y, rel=0.02)
     assert z / x == pytest.approx(5, rel=0.05)
     assert x < 3  # its own has 4 mm
+
+
+@pytest.mark.parametrize(("darker", "kept"), [(0.0, {"0", "1"}), (0.25, {"2"})])
+def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, kept):
+    """How many edges a style has, and how much air, is its anatomy."""
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    values = torch.full((1, 1, 4, 40, 48), 0.2)
+    values[..., 24:] = 0.8
+    values += 0.01 * torch.randn(values.shape, generator=generator)
+    (view,) = square_pixels((4, 40, 48), (5.0, 1.0, 1.0))
+    look = Look(
+        style_layers=("relu1_1",),
+        content_layer=None,
+        style_weight=3.0,
+        content_weight=1.0,
+        fine=1.2,
+        tissues=((0.1, 0.3), (0.7, 0.9)),
+        flat=0.1,
+    )
+    sight = Sight(
+        Eye(net, look, Precision(torch.float32)),
+        look,
+        view,
+        pictures=[view.slices(values - darker)],
+        weights=[1.0],
+        content=[view.slices(values)],
+    )
+    assert {name.partition("/")[2] for name in sight.styles} == kept
