@@ -20,8 +20,10 @@ AXIAL = (1, 0, 0, 0, 1, 0)
 OBLIQUE = (0.8, 0.6, 0, 0, 0, -1)
 
 
-def make(folder, rng, *, count=4, orientation=AXIAL, between=5.0, drift=0.0, **fields):
-    """A series of ``count`` slices of 6 × 5 pixels, its files named in another order."""
+def make(
+    folder, rng, *, count=4, shape=(6, 5), orientation=AXIAL, between=5.0, drift=0.0, **fields
+):
+    """A series of ``count`` slices, its files named in another order."""
     folder.mkdir(exist_ok=True)
     series = generate_uid()
     normal = np.cross(orientation[:3], orientation[3:])
@@ -34,7 +36,7 @@ def make(folder, rng, *, count=4, orientation=AXIAL, between=5.0, drift=0.0, **f
         each.SOPClassUID, each.SOPInstanceUID = CTImageStorage, generate_uid()
         each.SeriesInstanceUID, each.StudyInstanceUID = series, generate_uid()
         each.Modality, each.InstanceNumber = "CT", number + 1
-        each.Rows, each.Columns, each.SamplesPerPixel = 6, 5, 1
+        each.Rows, each.Columns, each.SamplesPerPixel = *shape, 1
         each.PhotometricInterpretation = "MONOCHROME2"
         each.BitsAllocated = each.BitsStored = 16
         each.HighBit, each.PixelRepresentation = 15, 0
@@ -43,10 +45,10 @@ def make(folder, rng, *, count=4, orientation=AXIAL, between=5.0, drift=0.0, **f
         each.ImagePositionPatient = [*map(float, np.add(position, [drift * number, 0, 0]))]
         each.ImageOrientationPatient = list(orientation)
         each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
-        each.PixelData = rng.integers(0, 3000, (6, 5), dtype=np.uint16).tobytes()
+        each.PixelData = rng.integers(0, 3000, shape, dtype=np.uint16).tobytes()
         for name, value in fields.items():
             setattr(each, name, value)
-        each.save_as(folder / f"{(number * 7) % 10}.dcm", enforce_file_format=True)
+        each.save_as(folder / f"{(number * 7) % 20}.dcm", enforce_file_format=True)
     return folder
 
 
@@ -126,3 +128,26 @@ def test_missing_slices_mixed_series_and_empty_folders(tmp_path, rng):
     make(tmp_path / "u", rng)
     with pytest.raises(InputFileError, match="at most 9 pixels"):
         convnd.io.read(tmp_path / "u", max_pixels=9)
+
+
+def test_a_stylised_series_lies_where_others_see_the_series(run, tmp_path, rng):
+    folder = make(tmp_path / "series", rng, count=4, shape=(24, 20), orientation=OBLIQUE)
+    options = ("--steps", 1, "--style", folder, "--look", "texture", "-q", "--no-montage")
+    code, out, err = run("stylize-volume", folder, *options)
+    assert (code, out.split()[0]) == (0, "series_stylized.nii.gz"), err
+    one, two = by_itk(folder), sitk.ReadImage(str(tmp_path / "series_stylized.nii.gz"))
+    # Of the same voxels the file may list another corner first.
+    corners = [
+        np.array(np.meshgrid(*[(0, n - 1) for n in each.GetSize()])).reshape(3, -1).T
+        for each in (one, two)
+    ]
+    places = [
+        np.array(
+            sorted(
+                np.round(each.TransformIndexToPhysicalPoint(list(map(int, at))), 3).tolist()
+                for at in some
+            )
+        )
+        for each, some in zip((one, two), corners, strict=True)
+    ]
+    np.testing.assert_allclose(*places, atol=2e-3)

@@ -12,12 +12,14 @@ import psutil
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from convnd_tasks import samples
 from convnd_tasks.volume_grain import Grain, square_pixels
 from convnd_tasks.volume_objective import SliceObjective
 from convnd_tasks.volume_options import VolumeOptions, parse_window
-from convnd_tasks.volume_sight import Look
+from convnd_tasks.volume_sight import Eye, Look, Sight, by_tissue
 from convnd_tasks.volumes import stylize_scan
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 import convnd.io
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
@@ -152,6 +154,7 @@ def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     assert code == 0, err
     code, _, err = run("stylize-volume", "b.nrrd", *QUICK, "--no-montage", "-o", "c.mha")
     assert code == 0
+    assert "window -1200 to 800 (auto)" in err  # percentiles would cut the noise of lungs
     assert "no style given, using the built-in one: sharp" in err
     written = sitk.ReadImage(str(tmp_path / "c.mha"))
     assert written.GetOrigin() == sitk.ReadImage(str(scan)).GetOrigin()
@@ -383,3 +386,97 @@ def test_noise_is_measured_in_each_tissue_beside_its_edges(rng):
     assert float(stride[0, 0, 5, 5]) == pytest.approx(0.002, rel=0.1)
     assert float(stride[0, 0, 110, 50]) == pytest.approx(0.01, rel=0.1)
     assert float(stride.max()) <= 0.0105
+
+
+def test_sums_of_a_tissue_and_their_gradient_are_those_of_its_positions(generator):
+    features = torch.rand(3, 4, 10, 12, generator=generator, dtype=torch.float64)
+    features.requires_grad_()
+    fine = torch.randint(0, 4, (3, 1, 10, 12), generator=generator)  # 3 is left out
+    weights = torch.rand(3, 4, 4, generator=generator, dtype=torch.float64)
+    parts = by_tissue(features, fine, 3)
+    got = sum((w * (part[0] @ part[0].mT)).sum() for w, part in zip(weights, parts, strict=True))
+    masks = [(fine == n).double() for n in range(3)]
+    flat = [(features * mask).movedim(1, 0).flatten(1) for mask in masks]
+    expected = sum((w * (each @ each.mT)).sum() for w, each in zip(weights, flat, strict=True))
+    torch.testing.assert_close(got, expected)
+    one, two = (torch.autograd.grad(each, features)[0] for each in (got, expected))
+    torch.testing.assert_close(one, two)
+    # Of four pixels, three say of which tissue a position is.
+    coarse = torch.tensor([[1, 1, 0, 2], [1, 0, 0, 0]]).view(1, 1, 2, 4)
+    sizes = [part.shape[2] for part in by_tissue(torch.ones(1, 1, 1, 2), coarse, 3)]
+    assert sizes == [1, 1, 0]
+
+
+def test_smoothing_is_a_gaussian_with_its_ends_repeated(rng):
+    values = rng.normal(size=(2, 1, 30, 17))
+    expected = gaussian_filter(values, (0, 0, 1.7, 1.7), mode="nearest", truncate=3.5)
+    got = Grain(1.0, 1.7).blurred(torch.from_numpy(values))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_scan_of_thick_slices_is_seen_where_its_grain_is(rng, monkeypatch):
+    """Through slices of 5 mm there is no grain to see; what is that coarse is anatomy."""
+    from convnd_tasks import volume_objective
+
+    seen = []
+    make = SliceObjective.__init__
+
+    def note(self, *args, views, **others):
+        seen.append([(view.axis, view.pixel) for view in views])
+        make(self, *args, views=views, **others)
+
+    monkeypatch.setattr(volume_objective.SliceObjective, "__init__", note)
+    values = torch.from_numpy(hounsfield(rng, (64, 64, 17)).astype(np.float32))[None, None]
+    for thick in (5.0, 2.0):
+        grid = Grid(values=values, spacing=(0.9, 0.9, thick), units=("mm",) * 3)
+        stylize_scan(grid, [grid], VolumeOptions(steps=0))
+    # Axis 0 of the work runs to the head, the file's last.
+    assert seen == [[(0, 0.9)], [(0, 0.9), (1, 2.0), (2, 2.0)]]
+
+
+def test_built_in_scans_have_voxels_like_the_scans(run, tmp_path, rng, monkeypatch):
+    made = []
+    style = samples.style
+
+    def note(name, **options):
+        made.append(style(name, **options))
+        return made[-1]
+
+    monkeypatch.setattr(samples, "style", note)
+    # Of the file's axes the second runs to the head, and is coarse.
+    affine = np.array([[-0.8, 0, 0, 0], [0, 0, 0.8, 0], [0, 4.0, 0, 0], [0, 0, 0, 1.0]])
+    data = hounsfield(rng, (48, 16, 48))
+    save(tmp_path / "fine.nii", data.astype(np.int16), affine)
+    assert run("stylize-volume", "fine.nii", "--steps", 0, "-q", "--no-montage")[0] == 0
+    x, y, z = made[0].spacing
+    assert x == pytest.approx(y, rel=0.02)
+    assert z / x == pytest.approx(5, rel=0.05)
+    assert x < 3  # its own has 4 mm
+
+
+@pytest.mark.parametrize(("darker", "kept"), [(0.0, {"0", "1"}), (0.25, {"2"})])
+def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, kept):
+    """How many edges a style has, and how much air, is its anatomy."""
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    values = torch.full((1, 1, 4, 40, 48), 0.2)
+    values[..., 24:] = 0.8
+    values += 0.01 * torch.randn(values.shape, generator=generator)
+    (view,) = square_pixels((4, 40, 48), (5.0, 1.0, 1.0))
+    look = Look(
+        style_layers=("relu1_1",),
+        content_layer=None,
+        style_weight=3.0,
+        content_weight=1.0,
+        fine=1.2,
+        tissues=((0.1, 0.3), (0.7, 0.9)),
+        flat=0.1,
+    )
+    sight = Sight(
+        Eye(net, look, Precision(torch.float32)),
+        look,
+        view,
+        pictures=[view.slices(values - darker)],
+        weights=[1.0],
+        content=[view.slices(values)],
+    )
+    assert {name.partition("/")[2] for name in sight.styles} == kept

@@ -21,7 +21,7 @@ __all__ = ["FLAT", "TISSUES", "Spectrum", "band_matched", "noise_spectrum", "spe
 TISSUES = {"soft": (-150.0, 200.0), "lung": (-980.0, -700.0)}
 """HU between which a region counts as this tissue, once smoothed."""
 
-FLAT = 100.0
+FLAT = 70.0
 """HU that smoothed values may change by over one sigma where a voxel counts as of a tissue."""
 
 _REGION = 14.0  # mm along each side of a region

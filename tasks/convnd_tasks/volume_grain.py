@@ -3,8 +3,8 @@ r"""What of a slice is grain, and of which tissue.
 The network of the *texture* look sees the grain alone, :math:`\tanh((x - G_\sigma x) / (3 s))`:
 what a Gaussian leaves, in units of the noise ``s`` of its tissue in the style, edges bent down to
 no more than a few times that. Tissues are told by the blurred values where these are flat; slopes
-and everything else are one more tissue. The noise of soft tissue is a few HU, that of lungs three
-times as much and edges hundreds: in one statistic edges would be all there is.
+and everything else are the rest. The noise of soft tissue is a few HU, that of lungs three times as
+much and edges hundreds: in one statistic edges would be all there is.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Grain:
         return _blur(slices, self.sigma)
 
     def tissues(self, blurred: Tensor) -> Tensor | None:
-        """Number of each pixel's tissue, the rest last; None where there is only one.
+        """Number of each pixel's tissue, the rest last; None where all are one.
 
         Args:
             blurred: slices as `blurred` gives them.
@@ -159,7 +159,8 @@ class Grain:
 
     @staticmethod
     def _scale(deviations: Sequence[float], tissues: Tensor | None) -> Tensor:
-        table = torch.tensor(deviations, device=None if tissues is None else tissues.device)
+        table = torch.tensor(deviations)
+        table = table if tissues is None else table.to(tissues.device)
         return table[0] if tissues is None else table[tissues.int()]
 
 

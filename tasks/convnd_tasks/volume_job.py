@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from convnd_tasks.summary import Summary
     from convnd_tasks.volumes import VolumeResult
 
-__all__ = ["ScanJob", "open_volume"]
+__all__ = ["ScanJob", "built_in_scan", "open_volume"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +282,23 @@ def open_volume(name: str, spacing: tuple[float, ...] = ()) -> Grid:
     return grid
 
 
+def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
+    """A style of the built-in chest, with voxels like a scan's.
+
+    Args:
+        name: one of `convnd_tasks.samples.phantom.STYLES`.
+        seed: which patient.
+        scan: what is to have this style.
+    """
+    from convnd import io
+    from convnd_tasks import samples
+    from convnd_tasks.samples import phantom
+
+    steps = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
+    size = phantom.size_like(steps[::-1], math.prod(scan.shape))
+    return samples.style(name, spatial_dims=3, size=size, seed=seed)
+
+
 def _open_style(name: str, seed: int, scan: Grid, spacing: tuple[float, ...]) -> Grid:
     from convnd import io
     from convnd_tasks import samples
@@ -290,11 +307,9 @@ def _open_style(name: str, seed: int, scan: Grid, spacing: tuple[float, ...]) ->
     path = Path(name)
     if not path.suffix and not path.exists():
         rank = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
-        size = None
         if name in phantom.STYLES:
-            steps = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
-            size = phantom.size_like(steps[::-1], math.prod(scan.shape))
-        return samples.style(name, spatial_dims=rank, size=size, seed=seed)
+            return built_in_scan(name, seed, scan)
+        return samples.style(name, spatial_dims=rank, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
     # Of arrays that come together; a file of another kind has its own.

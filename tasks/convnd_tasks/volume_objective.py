@@ -4,11 +4,12 @@ A network for pictures looks at every slice; statistics are summed over the slic
 each axis has its own (after Gutierrez et al. 2020, "On demand solid texture synthesis"). Slices
 enter in millimetres: where a pixel is longer than wide, as in a slice across thick slices, the fine
 axis is averaged down until pixels are square. A 5 mm step is thus never taken for one of 0.6 mm.
+Grain is looked for only where pixels are fine enough to show it (`--fine`).
 
 Two looks. *Texture*: the network sees the grain alone (`convnd_tasks.volume_grain`), without the
 blurred part, which holds the anatomy and is held to the content's; each tissue has statistics of
-its own. *Paint*: the network sees the values, and content is features of a deeper layer, as for
-pictures.
+its own, and edges have none. *Paint*: the network sees the values, and content is features of a
+deeper layer, as for pictures.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ class VolumeOptions:
         content_weight: alpha of the notes.
         style_scale: size of the style's patterns relative to what they are in millimetres.
         fine: millimetres; what is finer is grain, the rest is anatomy (a Gaussian's sigma).
-        window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are.
+        window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are. auto is
+            -1200 to 800 where the grain of a CT is taken on, and most values of the scan elsewhere.
         strength: 0 is the scan, 1 the result.
         steps: evaluations after the first, of all scales together.
         scales: sizes from coarse to fine; more than 1 for large patterns.

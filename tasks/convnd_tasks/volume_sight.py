@@ -24,7 +24,7 @@ from convnd.stats import (
 )
 from convnd_tasks.volume_grain import Grain, View
 
-__all__ = ["POSITIONS", "Eye", "Look", "Sight"]
+__all__ = ["POSITIONS", "Eye", "Look", "Sight", "by_tissue"]
 
 POSITIONS = 2**19
 """Of a slab that is looked at at once: about 400 MiB in the compact network."""
@@ -134,9 +134,15 @@ class Sight:
             self._facts[name] = type(kind)(lags=lags, every_axis=True)
         if look.content_layer is None:
             self.grain.measure(pictures)
+        self._many = len(look.tissues) + 1
         parts = [self._style_sums(each) for each in pictures]
         slabs = list(content)
         present = set.intersection(*map(set, parts)) & set(self._content_names(slabs))
+        rest = f"/{len(look.tissues)}"
+        if any(not name.endswith(rest) for name in present):
+            # Edges, bone and air are anatomy: how much of them a style has is no way to look.
+            present = {name for name in present if not name.endswith(rest)}
+            self._many -= min(1, len(look.tissues))
         self.styles = {
             name: StyleLoss(
                 blend([sums[name] for sums in parts], weights),
@@ -225,10 +231,6 @@ class Sight:
                 found[f"{name}/{tissue}"] = statistic.sums(part)
         return found, features
 
-    @property
-    def _many(self) -> int:
-        return len(self.look.tissues) + 1
-
     def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
         """Terms of tissues that the content has enough of."""
         kept = [""]
@@ -237,7 +239,7 @@ class Sight:
             for slices in slabs:
                 numbers = self.tissues(slices)
                 assert numbers is not None
-                counts += torch.bincount(numbers.flatten().int(), minlength=self._many).cpu()
+                counts += torch.bincount(numbers.flatten().int(), minlength=len(counts)).cpu()
             kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
         names = (*self.look.style_layers, *self.look.facts)
         return [f"{name}/{tissue}" for name in names for tissue in kept]
@@ -266,7 +268,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
         features: ``(n, C, h, w)``, of a layer.
         tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
             of its pixels.
-        many: how many there are.
+        many: how many there are; pixels of others are left out.
 
     Returns:
         ``(1, C, N)`` for each tissue.
@@ -279,7 +281,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
     if tissues.shape[2:] != features.shape[2:]:
         shares = [
             resize_nd((tissues == number).float(), features.shape[2:], mode="area")
-            for number in range(many)
+            for number in range(many + 1)
         ]
         tissues = torch.stack(shares).argmax(0)
     numbers = tissues.flatten()
@@ -289,16 +291,20 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
 
 
 class _Ordered(torch.autograd.Function):
-    """Rows in another order; the gradient only needs the way back, no sums."""
+    """Some of the rows in another order; no row twice, so the gradient needs no sums."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
         ctx.save_for_backward(order)
+        ctx.count = len(rows)
         return rows.index_select(0, order)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
-        back = torch.empty_like(order)
+        (gradient,) = gradients
+        if len(order) < ctx.count:  # a row of zeros for all that were left out
+            gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
+        back = order.new_full((ctx.count,), len(order))
         back[order] = torch.arange(len(order), device=order.device)
-        return gradients[0].index_select(0, back), None
+        return gradient.index_select(0, back), None

@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 # Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
 _TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
 _PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0)
+_HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut that of the lungs
 _LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
 
 
@@ -90,19 +91,18 @@ class Worker:
         self.precision.apply(self.net)
         note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
-        self.ranges = [
-            value_range(style.values) if apart or look == "paint" else (self.low, self.high)
-            for style, apart in zip(styles, own, strict=True)
-        ]
         from convnd_tasks.noise import TISSUES
 
         # Only where values are HU; 1000 below water is air.
         hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
+        if hounsfield and window is None:
+            self.low, self.high = _HOUNSFIELD
+        self.ranges = [
+            value_range(style.values) if apart or look == "paint" else (self.low, self.high)
+            for style, apart in zip(styles, own, strict=True)
+        ]
         self.tissues = tuple(
-            (
-                (TISSUES[name][0] - self.low) / (self.high - self.low),
-                (TISSUES[name][1] - self.low) / (self.high - self.low),
-            )
+            (self._inner(TISSUES[name][0]), self._inner(TISSUES[name][1]))
             for name in (TISSUES if hounsfield else ())
         )
         why = "chosen by size" if options.optimizer == "auto" else "as asked for"
@@ -215,6 +215,10 @@ class Worker:
             step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
         ]
         views = square_pixels(size, spacing)
+        if self.look_name == "texture":
+            # Coarser pixels show no grain, but anatomy in its place.
+            grainy = [view for view in views if view.pixel <= self.options.fine]
+            views = grainy or [view for view in views if view.pixel == views[0].pixel]
         if not views:
             raise InputFileError(
                 "scan: expected slices of at least 16 x 16 square pixels along some axis, got "
@@ -281,6 +285,10 @@ class Worker:
         if style.ndim == 2:
             return False
         return same_units(value_range(style.values), (self.low, self.high))
+
+    def _inner(self, value: float) -> float:
+        """A value of the scan as the work sees it."""
+        return (value - self.low) / (self.high - self.low)
 
     def _turned(self, values: Tensor) -> Tensor:
         """Axes of the file to head, front, right."""
