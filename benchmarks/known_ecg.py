@@ -35,9 +35,9 @@ from convnd_tasks.evaluate.signals import (
     r_peaks,
 )
 from convnd_tasks.kind import Inputs
-from convnd_tasks.leads import resample
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals import prepare
+from convnd_tasks.signals.leads import resample
+from convnd_tasks.signals.prepare import prepare
 from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
 

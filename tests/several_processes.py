@@ -25,8 +25,8 @@ from convnd_tasks.keeping import Keeping, Stopping
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import Progress, StyleTransfer
-from convnd_tasks.volume_options import VolumeOptions
-from convnd_tasks.volumes import stylize_scan
+from convnd_tasks.volumes.options import VolumeOptions
+from convnd_tasks.volumes.scan import stylize_scan
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.beats import Beats, find_beats, retimed
 from convnd_tasks.evaluate.signals import beat_correlation, match_peaks, r_peaks
 from convnd_tasks.kind import Inputs
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals import prepare
+from convnd_tasks.signals.beats import Beats, find_beats, retimed
+from convnd_tasks.signals.prepare import prepare
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import InputFileError, UsageError

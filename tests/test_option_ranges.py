@@ -12,8 +12,8 @@ import pytest
 from convnd_tasks.flags import flags_of
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.patches.options import PatchOptions
-from convnd_tasks.video_options import VideoOptions
-from convnd_tasks.volume_options import VolumeOptions
+from convnd_tasks.videos.options import VideoOptions
+from convnd_tasks.volumes.options import VolumeOptions
 
 from convnd.errors import UsageError
 

@@ -15,9 +15,9 @@ from convnd_tasks.flags import flags_of, numbers, parse_shard, whole_numbers
 from convnd_tasks.options import StyleOptions, parse_memory
 from convnd_tasks.patches.options import PatchOptions
 from convnd_tasks.patches.units import parse_units
-from convnd_tasks.stylize_video import _seconds
-from convnd_tasks.video_options import VideoOptions
-from convnd_tasks.volume_options import VolumeOptions, parse_window
+from convnd_tasks.videos.command import _seconds
+from convnd_tasks.videos.options import VideoOptions
+from convnd_tasks.volumes.options import VolumeOptions, parse_window
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import PARTS, WHOLE

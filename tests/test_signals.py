@@ -12,10 +12,10 @@ import torch
 from convnd_tasks import samples
 from convnd_tasks.evaluate.signals import match_peaks, mean_beat, measure_all, psd_distance
 from convnd_tasks.kind import Inputs
-from convnd_tasks.leads import derive, identity_error, independent, resample
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.plan import with_rate
-from convnd_tasks.signals import match_leads, prepare
+from convnd_tasks.signals.leads import derive, identity_error, independent, resample
+from convnd_tasks.signals.prepare import match_leads, prepare
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError

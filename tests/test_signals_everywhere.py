@@ -45,16 +45,16 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "signal, reading": (SIGNAL, "convnd.io.table:_cells", set()),
     "signal, drawing": (
         SIGNAL,
-        "convnd_tasks.signal_report:write",
+        "convnd_tasks.signals.report:write",
         {"a_stylized.csv", "a_stylized.csv.json"},
     ),
-    "volume, slices": (VOLUME, "convnd_tasks.volume_objective:SliceObjective._sums", set()),
-    "volume, drawing": (VOLUME, "convnd_tasks.volume_figures:montage", {"a_stylized.nii.gz"}),
+    "volume, slices": (VOLUME, "convnd_tasks.volumes.objective:SliceObjective._sums", set()),
+    "volume, drawing": (VOLUME, "convnd_tasks.volumes.figures:montage", {"a_stylized.nii.gz"}),
     "volume, writing": (VOLUME, f"{WRITTEN}@2", set()),
-    "clip, decoding": (CLIP, "convnd_tasks.videos:looks", set()),
-    "clip, flow": (CLIP, "convnd_tasks.video_input:motion", {"o.mp4.frames"}),
+    "clip, decoding": (CLIP, "convnd_tasks.videos.frames:looks", set()),
+    "clip, flow": (CLIP, "convnd_tasks.videos.input:motion", {"o.mp4.frames"}),
     "clip, encoding": (CLIP, "convnd.io.video_write:_codes", {"o.mp4.frames"}),
-    "clip file, decoding": (FILM, "convnd_tasks.videos:looks", set()),
+    "clip file, decoding": (FILM, "convnd_tasks.videos.frames:looks", set()),
     "clip file, its child": (["evaluate", "a.mp4", "a.mp4"], "convnd.io.child:_take@9", set()),
     "block, step": (
         [*CLIP, "--mode", "block"],
@@ -87,7 +87,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
 def server() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     modules = [place.partition(":")[0] for _, place, _ in PHASES.values()]
-    names = ("stylize_video", "video_job", "stylize_volume", "rerun", "signal_report")
+    names = ("videos.command", "videos.job", "volumes.command", "rerun", "signals.report")
     context.set_forkserver_preload(
         ["stopped", "convnd.cli", "matplotlib.figure", *modules]
         + [f"convnd_tasks.{name}" for name in names]

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from convnd_tasks import samples, videos
+from convnd_tasks import samples
 from convnd_tasks.ahead import ahead
-from convnd_tasks.flow import Motion
 from convnd_tasks.samples.clips import FilmClip
 from convnd_tasks.style_transfer import Progress, StyleTransfer
-from convnd_tasks.video_job import VideoInputs, VideoJob, mean_of
-from convnd_tasks.video_keeping import FrameStore
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.videos import frames as videos
+from convnd_tasks.videos.flow import Motion
+from convnd_tasks.videos.job import VideoInputs, VideoJob, mean_of
+from convnd_tasks.videos.keeping import FrameStore
+from convnd_tasks.videos.options import VideoOptions
 from PIL import Image
 
 from convnd import io

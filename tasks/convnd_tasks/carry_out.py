@@ -155,13 +155,13 @@ def carry_out(
             continue
         _say(outcome, summary)
         if drawing is not None and outcome.grid is not None:
-            from convnd_tasks.paper import draw
+            from convnd_tasks.signals.paper import draw
 
             draw(drawing, inputs, outcome.grid, overwrite=outcome.overwrite)
             summary.add(paper=str(drawing))
             typer.echo(f"{drawing}  on ECG paper")
         if report is not None and outcome.grid is not None:
-            from convnd_tasks import signal_report
+            from convnd_tasks.signals import report as signal_report
 
             signal_report.write(
                 report,

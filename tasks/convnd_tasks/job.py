@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
 from convnd.io.atomic import check_target
-from convnd_tasks import arrays, images, signals
+from convnd_tasks import arrays, images
 from convnd_tasks.keeping import Keeping, keep_last_good
 from convnd_tasks.kind import Inputs, Prepared
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.record import INPUT, figures, is_made, parameters
+from convnd_tasks.signals import prepare as signals
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

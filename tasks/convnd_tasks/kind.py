@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.beats import Beats
     from convnd_tasks.options import StyleOptions
+    from convnd_tasks.signals.beats import Beats
 
 __all__ = ["SMALLEST", "Inputs", "Prepare", "Prepared"]
 

@@ -51,7 +51,7 @@ class StyleOptions:
             are compared per position, or relative to the style's own with ``"balanced"``.
         fact_weight: how much each of them counts.
         beat_weight: how much the style's mean beat counts at the content's R peaks, see
-            `convnd_tasks.beats`; electrocardiograms only. 0: not at all.
+            `convnd_tasks.signals.beats`; electrocardiograms only. 0: not at all.
         normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
         blend: one weight for each style; empty is all alike.
         style_scale: size of the style's patterns relative to how they are in its file, when the

@@ -13,8 +13,8 @@ from convnd.errors import InputFileError, UsageError
 from convnd_tasks.flags import OUT, Overwrite, Quiet, flags_of, option_name
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.summary import Summary, summarised
-from convnd_tasks.video_options import VideoOptions
-from convnd_tasks.volume_options import VolumeOptions
+from convnd_tasks.videos.options import VideoOptions
+from convnd_tasks.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

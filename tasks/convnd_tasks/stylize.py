@@ -225,9 +225,9 @@ def _film(
 ) -> None:
     """A clip, as ``convnd stylize-video`` does it."""
     from convnd.optimize import Group
-    from convnd_tasks.stylize_video import work
-    from convnd_tasks.video_job import VideoJob
-    from convnd_tasks.video_options import VideoOptions
+    from convnd_tasks.videos.command import work
+    from convnd_tasks.videos.job import VideoJob
+    from convnd_tasks.videos.options import VideoOptions
     from convnd_tasks.weights import ensure
 
     if Group.current().size > 1:
@@ -249,8 +249,8 @@ def _scans(
     **common: Any,
 ) -> None:
     """Scans, as ``convnd stylize-volume`` does them; several processes share each of them."""
-    from convnd_tasks.volume_job import ScanJob
-    from convnd_tasks.volume_options import VolumeOptions
+    from convnd_tasks.volumes.job import ScanJob
+    from convnd_tasks.volumes.options import VolumeOptions
 
     known = {each.name for each in dataclasses.fields(VolumeOptions)}
     other = [option_name(name) for name in given if name not in known]

@@ -1,8 +1,8 @@
 """Clips: flicker against the input's own motion, style and content energy frame by frame.
 
-Frames come one by one. E_warp is that of `convnd_tasks.flow.warping_error`: flow and mask from the
-input, at the size of the result. Energies are relative to the target's own, in the space of the
-compact backbone.
+Frames come one by one. E_warp is that of `convnd_tasks.videos.flow.warping_error`: flow and mask
+from the input, at the size of the result. Energies are relative to the target's own, in the space
+of the compact backbone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.ahead import ahead
 from convnd_tasks.evaluate.measure import Measure
-from convnd_tasks.flow import is_cut, motion, warping_error
 from convnd_tasks.style_transfer import StyleTransfer
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.videos.flow import is_cut, motion, warping_error
+from convnd_tasks.videos.options import VideoOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -37,7 +37,7 @@ def measure_files(content: str, result: str, styles: Sequence[str]) -> list[Meas
         InputFileError: a file cannot be read.
     """
     from convnd_tasks.plan import open_input
-    from convnd_tasks.video_files import open_video
+    from convnd_tasks.videos.files import open_video
 
     pictures = [open_input(name, 2, role="style", seed=0) for name in styles]
     return measure_clips(open_video(content), open_video(result), pictures)

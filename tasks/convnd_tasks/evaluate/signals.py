@@ -16,7 +16,7 @@ from convnd.errors import InputFileError
 from convnd.io.quiet import quiet
 from convnd.io.signal import optional, sampling_rate
 from convnd_tasks.evaluate.measure import Measure
-from convnd_tasks.leads import identity_error, lead_key, per_millivolt
+from convnd_tasks.signals.leads import identity_error, lead_key, per_millivolt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -334,10 +334,10 @@ def amplitude_distance(
 
 
 def at_rate(signal: NDArray[np.float64], rate: float, wanted: float) -> NDArray[np.float64]:
-    """The signal at another sampling rate, by `convnd_tasks.leads.resample`."""
+    """The signal at another sampling rate, by `convnd_tasks.signals.leads.resample`."""
     import torch
 
-    from convnd_tasks.leads import resample
+    from convnd_tasks.signals.leads import resample
 
     if rate == wanted:
         return signal

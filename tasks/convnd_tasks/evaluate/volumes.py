@@ -40,7 +40,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         ) from error
     import numpy as np
 
-    from convnd_tasks import volume_measures as measures
+    from convnd_tasks.volumes import measures
 
     if content.shape != result.shape:
         raise InputFileError(
@@ -111,8 +111,8 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 def _against_style(
     before: Any, after: Any, spacing: tuple[float, ...], style: Any, style_spacing: Any
 ) -> list[Measure]:
-    from convnd_tasks.noise import TISSUES, noise_spectrum, spectrum_distance
-    from convnd_tasks.volume_measures import concordance, first_order, texture
+    from convnd_tasks.volumes.measures import concordance, first_order, texture
+    from convnd_tasks.volumes.noise import TISSUES, noise_spectrum, spectrum_distance
 
     found = []
     for tissue in TISSUES:

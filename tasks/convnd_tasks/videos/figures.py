@@ -82,7 +82,7 @@ def course(records: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes:
     """The loss, the warping error and the seconds of every frame, as PNG or SVG.
 
     Args:
-        records: of finished frames in their order, see `convnd_tasks.videos.Finished`.
+        records: of finished frames in their order, see `convnd_tasks.videos.frames.Finished`.
         kind: ``"png"`` or ``"svg"``.
     """
     figure, axes = new_figure(7, 5.4, rows=3)

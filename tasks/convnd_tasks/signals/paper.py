@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.io.atomic import atomic_path
 from convnd.io.signal import optional, sampling_rate, value_units
 from convnd_tasks.kind import Inputs
-from convnd_tasks.leads import lead_key, per_millivolt
+from convnd_tasks.signals.leads import lead_key, per_millivolt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

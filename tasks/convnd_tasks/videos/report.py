@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd_tasks.report import Report
-from convnd_tasks.video_figures import course
-from convnd_tasks.video_job import mean_of
+from convnd_tasks.videos.figures import course
+from convnd_tasks.videos.job import mean_of
 
 if TYPE_CHECKING:
     from convnd.io import ClipInfo
-    from convnd_tasks.video_job import VideoOutcome
-    from convnd_tasks.video_options import VideoOptions
+    from convnd_tasks.videos.job import VideoOutcome
+    from convnd_tasks.videos.options import VideoOptions
 
 __all__ = ["write"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.io import Clip
-    from convnd_tasks.video_job import VideoOutcome
-    from convnd_tasks.video_options import VideoOptions
+    from convnd_tasks.videos.job import VideoOutcome
+    from convnd_tasks.videos.options import VideoOptions
 
 __all__ = [
     "BLOCK_DEMO",
@@ -47,9 +47,9 @@ def open_video(name: str, rate: Fraction | None = None, demo: tuple[int, int, in
 
 
 def clip_style(clip: Clip, options: VideoOptions) -> Grid:
-    """A clip whose movement is style as well, see `convnd_tasks.video_blocks.moving_style`."""
+    """A clip whose movement is style as well, see `convnd_tasks.videos.blocks.moving_style`."""
     from convnd.grid import Grid
-    from convnd_tasks.video_blocks import moving_style
+    from convnd_tasks.videos.blocks import moving_style
 
     return Grid(values=moving_style(clip, options.size), axes=("t", "y", "x"))
 
@@ -79,7 +79,7 @@ def drawn_beside(target: Path) -> dict[str, Path]:
 def write_pictures(drawn: Mapping[str, Path], outcome: VideoOutcome, *, overwrite: bool) -> None:
     """Draw and write them, see `drawn_beside`."""
     from convnd.io.atomic import atomic_path
-    from convnd_tasks.video_figures import course
+    from convnd_tasks.videos.figures import course
 
     for name, path in drawn.items():
         if name == "sheet":

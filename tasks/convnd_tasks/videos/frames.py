@@ -20,11 +20,11 @@ from torch import Tensor
 from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, minimize, settled
 from convnd_tasks.ahead import ahead
-from convnd_tasks.flow import Motion, motion, warp, warping_error
 from convnd_tasks.images import match_colors
 from convnd_tasks.memory import Budget
 from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
-from convnd_tasks.video_input import (
+from convnd_tasks.videos.flow import Motion, motion, warp, warping_error
+from convnd_tasks.videos.input import (
     Look,
     Part,
     count_frames,
@@ -33,8 +33,8 @@ from convnd_tasks.video_input import (
     walked,
     working_size,
 )
-from convnd_tasks.video_keeping import FrameStore, rounded
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.videos.keeping import FrameStore, rounded
+from convnd_tasks.videos.options import VideoOptions
 
 if TYPE_CHECKING:
     from convnd.io import Clip

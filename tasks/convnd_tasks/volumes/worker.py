@@ -14,7 +14,7 @@ from convnd_tasks.arrays import same_units, value_range
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.keeping import Stopping
 from convnd_tasks.summary import note_work
-from convnd_tasks.volume_options import VolumeOptions, parse_window
+from convnd_tasks.volumes.options import VolumeOptions, parse_window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from convnd.losses import Objective
     from convnd.optimize import Evaluation
     from convnd_tasks.style_transfer import Progress
-    from convnd_tasks.volume_grain import View
-    from convnd_tasks.volume_objective import SliceObjective
+    from convnd_tasks.volumes.grain import View
+    from convnd_tasks.volumes.objective import SliceObjective
 
 __all__ = ["Worker"]
 
@@ -91,7 +91,7 @@ class Worker:
         self.precision.apply(self.net)
         note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
-        from convnd_tasks.noise import TISSUES
+        from convnd_tasks.volumes.noise import TISSUES
 
         # Only where values are HU; 1000 below water is air.
         hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
@@ -206,10 +206,10 @@ class Worker:
         self, content: Tensor, size: Sequence[int], whole: Sequence[int]
     ) -> SliceObjective:
         from convnd.optimize import Group
-        from convnd_tasks.noise import FLAT
-        from convnd_tasks.volume_grain import square_pixels
-        from convnd_tasks.volume_objective import SliceObjective
-        from convnd_tasks.volume_sight import Look
+        from convnd_tasks.volumes.grain import square_pixels
+        from convnd_tasks.volumes.noise import FLAT
+        from convnd_tasks.volumes.objective import SliceObjective
+        from convnd_tasks.volumes.sight import Look
 
         spacing = [
             step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
@@ -251,7 +251,7 @@ class Worker:
     def _pictures(self, number: int, view: View) -> Tensor:
         """A style's slices across the view's axis, at its pixel size ``(n, 1, H, W)``."""
         from convnd.nn import resize_nd
-        from convnd_tasks.volume_grain import square_pixels
+        from convnd_tasks.volumes.grain import square_pixels
 
         style = self.styles[number]
         low, high = self.ranges[number]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, UsageError
 from convnd_tasks.keeping import Stopping
-from convnd_tasks.volume_options import VolumeOptions
+from convnd_tasks.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ def stylize_scan(
     import torch
 
     from convnd.optimize import Group
-    from convnd_tasks.volume_worker import Worker
+    from convnd_tasks.volumes.worker import Worker
 
     check_scan(scan, "scan")
     for style in styles:

@@ -14,11 +14,11 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
-from convnd_tasks.flow import Motion, is_cut, motion
 from convnd_tasks.kind import SMALLEST
 from convnd_tasks.style_transfer import Progress
-from convnd_tasks.video_keeping import FrameStore, rounded
-from convnd_tasks.video_options import VideoOptions
+from convnd_tasks.videos.flow import Motion, is_cut, motion
+from convnd_tasks.videos.keeping import FrameStore, rounded
+from convnd_tasks.videos.options import VideoOptions
 
 if TYPE_CHECKING:
     from convnd.io import Clip

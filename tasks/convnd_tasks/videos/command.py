@@ -1,4 +1,4 @@
-"""``convnd stylize-video``: a thin shell around `convnd_tasks.video_job`."""
+"""``convnd stylize-video``: a thin shell around `convnd_tasks.videos.job`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from convnd.errors import ConvndError, InputFileError, Stopped, UsageError
 from convnd_tasks.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.ranges import numeric
 from convnd_tasks.summary import Summary, summarised
-from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
+from convnd_tasks.videos.options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
-    from convnd_tasks.video_job import VideoJob, VideoOutcome
+    from convnd_tasks.videos.job import VideoJob, VideoOutcome
 
 __all__ = ["stylize_video", "work"]
 
@@ -113,8 +113,8 @@ def stylize_video(
 
     convnd stylize-video clip.mp4 painting.jpg
     """
-    from convnd_tasks.video_input import Part
-    from convnd_tasks.video_job import VideoJob
+    from convnd_tasks.videos.input import Part
+    from convnd_tasks.videos.job import VideoJob
     from convnd_tasks.weights import ensure
 
     options = VideoOptions(**given)
@@ -172,7 +172,7 @@ def work(
         rate: frames per second of a folder.
 
     Raises:
-        ConvndError: see `convnd_tasks.video_job.VideoJob.run`.
+        ConvndError: see `convnd_tasks.videos.job.VideoJob.run`.
     """
     from convnd import io
     from convnd_tasks import samples
@@ -180,7 +180,7 @@ def work(
     from convnd_tasks.plan import open_input
     from convnd_tasks.report import check_report
     from convnd_tasks.samples import clips
-    from convnd_tasks.video_files import (
+    from convnd_tasks.videos.files import (
         BLOCK_DEMO,
         DEMO,
         clip_style,
@@ -189,8 +189,8 @@ def work(
         open_video,
         write_pictures,
     )
-    from convnd_tasks.video_job import VideoInputs
-    from convnd_tasks.video_keeping import FrameStore
+    from convnd_tasks.videos.job import VideoInputs
+    from convnd_tasks.videos.keeping import FrameStore
 
     options = job.options
     demo = BLOCK_DEMO if options.mode == "block" else DEMO
@@ -245,7 +245,7 @@ def work(
         raise
     write_pictures(drawn, outcome, overwrite=overwrite or resume)
     if report is not None:
-        from convnd_tasks import video_report
+        from convnd_tasks.videos import report as video_report
 
         video_report.write(
             report,
@@ -268,7 +268,7 @@ def work(
 
 
 def _say(outcome: VideoOutcome) -> None:
-    from convnd_tasks.video_job import mean_of
+    from convnd_tasks.videos.job import mean_of
 
     records = outcome.records
     count = len(records)
@@ -283,7 +283,7 @@ def _say(outcome: VideoOutcome) -> None:
 
 
 def _figures(outcome: VideoOutcome) -> dict[str, Any]:
-    from convnd_tasks.video_job import mean_of
+    from convnd_tasks.videos.job import mean_of
 
     records = outcome.records
     return {

@@ -25,12 +25,13 @@ from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
 from convnd_tasks.ahead import ahead
-from convnd_tasks.flow import Motion, motion, warping_error
 from convnd_tasks.images import match_colors
 from convnd_tasks.kind import SMALLEST
 from convnd_tasks.style_transfer import Progress, check_names
-from convnd_tasks.video_along import AlongMotion, BlockStyleTransfer
-from convnd_tasks.video_input import (
+from convnd_tasks.videos.along import AlongMotion, BlockStyleTransfer
+from convnd_tasks.videos.flow import Motion, motion, warping_error
+from convnd_tasks.videos.frames import Finished
+from convnd_tasks.videos.input import (
     Look,
     Part,
     count_frames,
@@ -40,9 +41,8 @@ from convnd_tasks.video_input import (
     walked,
     working_size,
 )
-from convnd_tasks.video_keeping import FrameStore, rounded
-from convnd_tasks.video_options import VideoOptions
-from convnd_tasks.videos import Finished
+from convnd_tasks.videos.keeping import FrameStore, rounded
+from convnd_tasks.videos.options import VideoOptions
 
 if TYPE_CHECKING:
     from convnd.io import Clip
@@ -116,7 +116,7 @@ class BlockTransfer:
         watch: Callable[[Progress], None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> Iterator[Finished]:
-        """Stylise, window after window; see `convnd_tasks.videos.VideoTransfer.run`."""
+        """Stylise, window after window; see `convnd_tasks.videos.frames.VideoTransfer.run`."""
         options = self.options
         part = Part() if part is None else part
         size = working_size(clip, options.size)

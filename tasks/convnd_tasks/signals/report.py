@@ -11,9 +11,9 @@ from convnd.errors import DependencyError, InputFileError
 from convnd.io.signal import sampling_rate, value_units
 from convnd_tasks import plots
 from convnd_tasks.evaluate.signals import measure_all
-from convnd_tasks.leads import lead_key, per_millivolt
-from convnd_tasks.paper import figure, lines_of
 from convnd_tasks.report import Report
+from convnd_tasks.signals.leads import lead_key, per_millivolt
+from convnd_tasks.signals.paper import figure, lines_of
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

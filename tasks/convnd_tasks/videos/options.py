@@ -37,7 +37,7 @@ class VideoOptions(StyleOptions):
         window: frames of a block; ``"block"`` only, as the next three.
         overlap: of them, how many are those of the block before.
         fading: how much the next frame counts where frames change together along the motion, see
-            `convnd_tasks.video_along.AlongMotion`; with pictures as style only, since clips bring
+            `convnd_tasks.videos.along.AlongMotion`; with pictures as style only, since clips bring
             a movement of their own.
         texture: there is no content: the clip is the style, of which a moving texture is made as
             long and large as it.

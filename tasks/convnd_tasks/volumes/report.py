@@ -12,8 +12,8 @@ from convnd_tasks.report import Report
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd_tasks.volume_options import VolumeOptions
-    from convnd_tasks.volumes import VolumeResult
+    from convnd_tasks.volumes.options import VolumeOptions
+    from convnd_tasks.volumes.scan import VolumeResult
 
 __all__ = ["write"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from convnd.errors import InputFileError, NumericalError, UsageError
-from convnd_tasks.volume_options import VolumeOptions
+from convnd_tasks.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.summary import Summary
-    from convnd_tasks.volumes import VolumeResult
+    from convnd_tasks.volumes.scan import VolumeResult
 
 __all__ = ["ScanJob", "built_in_scan", "open_volume"]
 
@@ -87,17 +87,18 @@ class ScanJob:
             alone: no scan of several.
 
         Raises:
-            ConvndError: see `convnd_tasks.volumes.stylize_scan` and `convnd.io`; before anything is
-                written.
+            ConvndError: see `convnd_tasks.volumes.scan.stylize_scan` and `convnd.io`; before
+                anything is written.
             NumericalError: the last good result is kept, in a file that the message names.
         """
         from convnd import io
         from convnd.optimize import Group
-        from convnd_tasks import samples, volumes
+        from convnd_tasks import samples
         from convnd_tasks.display import Display
         from convnd_tasks.keeping import keep_last_good
         from convnd_tasks.record import figures, is_made, say_made
         from convnd_tasks.report import check_report
+        from convnd_tasks.volumes import scan as volumes
         from convnd_tasks.weights import ensure
 
         began = time.monotonic()
@@ -166,14 +167,14 @@ class ScanJob:
 
         if self.picture is None and self.report is None:
             return
-        from convnd_tasks import volume_figures
+        from convnd_tasks.volumes import figures as volume_figures
 
         figure = volume_figures.montage(content, styles[0], grid, result.losses)
         if self.picture is not None:
             with atomic_path(self.picture, overwrite=self.overwrite) as temporary:
                 temporary.write_bytes(figure)
         if self.report is not None:
-            from convnd_tasks import volume_report
+            from convnd_tasks.volumes import report as volume_report
 
             volume_report.write(
                 self.report,

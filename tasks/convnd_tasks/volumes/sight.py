@@ -22,7 +22,7 @@ from convnd.stats import (
     TappedStatistic,
     blend,
 )
-from convnd_tasks.volume_grain import Grain, View
+from convnd_tasks.volumes.grain import Grain, View
 
 __all__ = ["POSITIONS", "Eye", "Look", "Sight", "by_tissue"]
 
@@ -44,7 +44,7 @@ class Look:
         content_weight: of all content terms together.
         fine: sigma in mm that tells grain from anatomy; only without a content layer.
         tissues: lowest and highest blurred value of each tissue; the rest is one more; likewise.
-        flat: see `convnd_tasks.volume_grain.Grain`; likewise.
+        flat: see `convnd_tasks.volumes.grain.Grain`; likewise.
         statistic: one of `convnd.stats.STATISTICS`.
         facts: names of `AutocorrelationStatistic`'s kind, of the grain itself; likewise.
     """

@@ -1,4 +1,4 @@
-"""``convnd stylize-volume``: a thin shell around `convnd_tasks.volume_job`."""
+"""``convnd stylize-volume``: a thin shell around `convnd_tasks.volumes.job`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from convnd_tasks.flags import (
     with_flags,
 )
 from convnd_tasks.summary import Summary, summarised
-from convnd_tasks.volume_options import VolumeOptions
+from convnd_tasks.volumes.options import VolumeOptions
 
 __all__ = ["stylize_volume"]
 
@@ -99,7 +99,7 @@ def stylize_volume(
 
     convnd stylize-volume scan.nii --style other.nii.gz
     """
-    from convnd_tasks.volume_job import ScanJob
+    from convnd_tasks.volumes.job import ScanJob
 
     ScanJob(
         options=VolumeOptions(**given),

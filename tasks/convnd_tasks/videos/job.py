@@ -14,12 +14,12 @@ from convnd import __version__, io
 from convnd.errors import ResourceError, UsageError
 from convnd_tasks.keeping import FREE
 from convnd_tasks.record import parameters
-from convnd_tasks.video_blocks import BlockTransfer
-from convnd_tasks.video_figures import Gallery
-from convnd_tasks.video_input import Part, even_fit
-from convnd_tasks.video_keeping import FrameStore
-from convnd_tasks.video_options import NOT_OF_CLIPS, VideoOptions
-from convnd_tasks.videos import VideoTransfer
+from convnd_tasks.videos.blocks import BlockTransfer
+from convnd_tasks.videos.figures import Gallery
+from convnd_tasks.videos.frames import VideoTransfer
+from convnd_tasks.videos.input import Part, even_fit
+from convnd_tasks.videos.keeping import FrameStore
+from convnd_tasks.videos.options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -45,7 +45,7 @@ class VideoOutcome:
     Args:
         path: the result.
         size: height and width of its frames.
-        records: of every frame, see `convnd_tasks.videos.Finished`.
+        records: of every frame, see `convnd_tasks.videos.frames.Finished`.
         seconds: from the first frame to the written clip.
         encoding: seconds of them that the codec took.
         fresh: frames that were not kept from an earlier run.
@@ -129,8 +129,8 @@ class VideoJob:
             tell: is told in a line what else there is to know.
 
         Raises:
-            ConvndError: see `check` and `convnd_tasks.videos.VideoTransfer`. Finished frames are
-                kept; `resume` goes on from them.
+            ConvndError: see `check` and `convnd_tasks.videos.frames.VideoTransfer`. Finished
+                frames are kept; `resume` goes on from them.
         """
         from convnd.optimize import out_of_memory
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.leads import lead_key
+from convnd_tasks.signals.leads import lead_key
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ enter in millimetres: where a pixel is longer than wide, as in a slice across th
 axis is averaged down until pixels are square. A 5 mm step is thus never taken for one of 0.6 mm.
 Grain is looked for only where pixels are fine enough to show it (`--fine`).
 
-Two looks. *Texture*: the network sees the grain alone (`convnd_tasks.volume_grain`), without the
+Two looks. *Texture*: the network sees the grain alone (`convnd_tasks.volumes.grain`), without the
 blurred part, which holds the anatomy and is held to the content's; each tissue has statistics of
 its own, and edges have none. *Paint*: the network sees the values, and content is features of a
 deeper layer, as for pictures.
@@ -25,8 +25,8 @@ from convnd.errors import UsageError
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, Group, add_sums
 from convnd.stats import Sums
-from convnd_tasks.volume_grain import SHORTEST, View
-from convnd_tasks.volume_sight import POSITIONS, Eye, Look, Sight
+from convnd_tasks.volumes.grain import SHORTEST, View
+from convnd_tasks.volumes.sight import POSITIONS, Eye, Look, Sight
 
 __all__ = ["SliceObjective"]
 

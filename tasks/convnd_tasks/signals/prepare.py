@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from convnd.errors import InputFileError, UsageError
 from convnd.io.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.arrays import value_range
-from convnd_tasks.beats import find_beats
 from convnd_tasks.kind import SMALLEST, Inputs, Prepared
-from convnd_tasks.leads import derive, independent, lead_key, per_millivolt, resample
+from convnd_tasks.signals.beats import find_beats
+from convnd_tasks.signals.leads import derive, independent, lead_key, per_millivolt, resample
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,8 +18,8 @@ from torch import Tensor
 from convnd.losses import Objective
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluate, Evaluation, Step
-from convnd_tasks.flow import Motion, reliable, warp
 from convnd_tasks.style_transfer import StyleTransfer
+from convnd_tasks.videos.flow import Motion, reliable, warp
 
 __all__ = ["AlongMotion", "BlockStyleTransfer"]
 

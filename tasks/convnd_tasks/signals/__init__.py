@@ -1,0 +1,1 @@
+"""Recordings of one axis: what differs about them in a style transfer, and ECG paper."""
