@@ -20,7 +20,16 @@ from convnd.errors import InputFileError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CLIP_SUFFIXES", "Clip", "ClipFrame", "ClipInfo", "ColorTags", "is_clip", "left_out", "open_clip"]
+__all__ = [
+    "CLIP_SUFFIXES",
+    "Clip",
+    "ClipFrame",
+    "ClipInfo",
+    "ColorTags",
+    "is_clip",
+    "left_out",
+    "open_clip",
+]
 
 CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 """Of files that `open_clip` reads; `convnd.io.video_write.CODECS` says which are written."""

@@ -138,7 +138,7 @@ class BlockTransfer:
                 began = time.perf_counter()
                 report = reporter(watch, window[0].number + shared, total, 1)
                 earlier = [values for _, values, _ in waiting]
-                step = self._work([look.content for look in window], earlier, report)
+                step = self._work(window, earlier, report)
                 made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 record = {
@@ -178,7 +178,7 @@ class BlockTransfer:
 
     def _work(
         self,
-        contents: Sequence[Tensor],
+        window: Sequence[Look],
         earlier: Sequence[Tensor],
         report: Callable[[Step], None],
     ) -> Step:
@@ -188,10 +188,11 @@ class BlockTransfer:
         those behind, so that the two agree where they are faded. With a content they agree anyway.
         """
         options = self.options
+        contents = [look.content for look in window]
         extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
         places = _mirrored(len(contents), extent[0])
         content = torch.stack([contents[at] for at in places], 2)
-        along = self._motion(contents, places)
+        along = self._motion(window, places)
         start = content
         if options.texture:
             start = _clouds(content.shape, self.styles[0], along, options.seed)
@@ -214,11 +215,13 @@ class BlockTransfer:
             report,
         )
 
-    def _motion(self, contents: Sequence[Tensor], places: Sequence[int]) -> AlongMotion:
+    def _motion(self, window: Sequence[Look], places: Sequence[int]) -> AlongMotion:
         """Of the frames of a window in the order of ``places``, which are neighbours."""
-        pairs = itertools.pairwise(contents)
-        known = [motion(first, second) for first, second in pairs]
-        still = torch.zeros(2, *contents[0].shape[2:])
+        known = [  # frames that an earlier run has kept come without
+            look.motions[1] if look.motions else motion(before.content, look.content)
+            for before, look in itertools.pairwise(window)
+        ]
+        still = torch.zeros(2, *window[0].content.shape[2:])
         found = []
         for one, other in itertools.pairwise(places):
             if one == other:
