@@ -13,6 +13,7 @@ with features of networks Tesfaldet et al., 2018, who use a second network for t
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -103,6 +104,9 @@ class BlockTransfer:
     def __init__(self, options: VideoOptions, styles: Sequence[Tensor]) -> None:
         check_names(options)
         self.options = options
+        if options.texture and options.inflation == "auto":
+            # The flow brings the movement; planes along time left noise in single frames.
+            options = dataclasses.replace(options, inflation="centre")
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
         self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
         self._tell: Callable[[str], None] = lambda _: None

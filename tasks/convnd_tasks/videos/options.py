@@ -98,8 +98,9 @@ class VideoOptions(StyleOptions):
     inflation: Annotated[
         str,
         Flag(
-            help="How the network sees time: planes, the default (slices along it, too), or with "
-            "kernels: mean (over frames), centre (not at all) or acs (some lie across it).",
+            help="How the network sees time: planes (slices along it, too), or with kernels: mean "
+            "(over frames), centre (not at all) or acs (some lie across it). Default: planes, and "
+            "centre with --texture.",
             panel=BLOCK,
         ),
     ] = "auto"
