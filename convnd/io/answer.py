@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convnd.errors import ConvndError
+from convnd.io.reading import greedy
 
 __all__ = ["MEMORY", "main"]
 
@@ -57,11 +58,7 @@ def main(out: BinaryIO | None = None) -> None:
     except ConvndError as error:
         _say(out, "error", name=type(error).__name__, text=str(error))
     except MemoryError:
-        text = (
-            f"read {path}: expected a file that can be held in memory, got one that asks for more "
-            "than there is; it is damaged, or save it smaller"
-        )
-        _say(out, "error", name="InputFileError", text=text)
+        _say(out, "error", name="InputFileError", text=str(greedy(path)))
 
 
 def _say(out: BinaryIO, kind: str, **told: Any) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.atomic import reason
 from convnd.io.clip import ColorTags, left_out
-from convnd.io.reading import check_positions, decoding
+from convnd.io.reading import check_positions, decoding, greedy
 from convnd.io.signal import optional
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Decoder:
         try:
             yield
         except MemoryError as error:
-            raise InputFileError(_greedy(self._path)) from error
+            raise greedy(self._path) from error
 
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context
@@ -274,13 +274,6 @@ class Decoder:
             f"read {self._path}: expected opaque frames, got transparency; put it on a background "
             "first"
         )
-
-
-def _greedy(path: Path) -> str:
-    return (
-        f"read {path}: expected a clip that can be held in memory, got one that asks for more than "
-        "there is; it is damaged, or save it smaller"
-    )
 
 
 def _told_end(container: Any, stream: Any) -> Fraction | None:

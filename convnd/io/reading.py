@@ -13,7 +13,7 @@ from convnd.errors import DependencyError, InputFileError, ResourceError, UsageE
 from convnd.io.atomic import reason
 from convnd.shapes import is_count
 
-__all__ = ["MORE", "check_file", "check_positions", "decoding", "most"]
+__all__ = ["MORE", "check_file", "check_positions", "decoding", "greedy", "most"]
 
 MORE = "allow more (convnd --max-pixels N, or max_pixels in Python)"
 """Remedy where a limit on size was met."""
@@ -98,6 +98,14 @@ def decoding(path: Path, what: str) -> Iterator[None]:
             f"read {path}: expected {what}, got a damaged or unsupported file "
             f"('{reason(error)}'); save it again"
         ) from error
+
+
+def greedy(path: Path) -> InputFileError:
+    """The error for a file that asks for more memory than its decoder is given."""
+    return InputFileError(
+        f"read {path}: expected a file that can be held in memory, got one that asks for more than "
+        "there is; it is damaged, or save it smaller"
+    )
 
 
 def most(asked: int | None, usual: int) -> int:

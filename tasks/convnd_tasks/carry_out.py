@@ -25,11 +25,8 @@ def check_paper(plan: Plan, paper: Path | None) -> None:
     Raises:
         UsageError: likewise.
     """
-    if paper is not None and (plan.dim != 1 or plan.batch):
-        raise UsageError(
-            "--paper: expected one signal, got "
-            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out"
-        )
+    if paper is not None:
+        _check_one_signal(plan, "--paper", "leave it out")
 
 
 def drawing_of(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
@@ -68,14 +65,15 @@ def check_report_of(plan: Plan, report: Path | None) -> None:
     from convnd.io.signal import optional
     from convnd_tasks.report import check_report
 
-    if plan.dim != 1 or plan.batch:
-        raise UsageError(
-            "--report: expected one signal, got "
-            f"{'a folder' if plan.dim == 1 else f'{plan.dim} spatial axes'}; leave it out, or use "
-            "stylize-volume or stylize-video"
-        )
+    _check_one_signal(plan, "--report", "leave it out, or use stylize-volume or stylize-video")
     check_report(report, overwrite=True)
     optional("matplotlib.figure", "report")
+
+
+def _check_one_signal(plan: Plan, option: str, remedy: str) -> None:
+    if plan.dim != 1 or plan.batch:
+        got = "a folder" if plan.dim == 1 else f"{plan.dim} spatial axes"
+        raise UsageError(f"{option}: expected one signal, got {got}; {remedy}")
 
 
 def carry_out(

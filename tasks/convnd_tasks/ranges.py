@@ -104,13 +104,10 @@ def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]
 
     def parse(text: str) -> float:
         try:
-            value = convert(text)
+            value: float | None = convert(text)
         except ValueError:
-            value = math.nan
-            wrong = True
-        else:
-            wrong = strict and value not in allowed
-        if wrong:
+            value = None
+        if value is None or (strict and value not in allowed):
             raise typer.BadParameter(
                 f"expected {what} from {allowed.low:g} to {allowed.high:g}, got {text!r}"
             )
