@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from convnd_tasks import samples
+from convnd_tasks.volumes import memory
 from convnd_tasks.volumes.grain import Grain, square_pixels
 from convnd_tasks.volumes.objective import SliceObjective
 from convnd_tasks.volumes.options import VolumeOptions, parse_window
@@ -25,7 +26,7 @@ import convnd.io
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
 from convnd.errors import UsageError
 from convnd.grid import Grid
-from convnd.optimize import HISTORY, Group
+from convnd.optimize import Group
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--steps", "2", "-q")
@@ -203,8 +204,8 @@ def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path
     code, _, err = run(*command, "--statistic", "spectrum")
     assert (code, "expected one that adds up over slices, such as gram" in err) == (2, True)
     # Each of several processes on a machine holds all of the volume.
-    voxels = 20 * 18 * 17
-    needed = voxels * (8 * HISTORY + 64) + 2**30
+    needed = 2**24  # more than L-BFGS takes
+    monkeypatch.setattr(memory, "needed", lambda *_: needed)
     free = psutil.virtual_memory()._replace(available=3 * needed - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     monkeypatch.setattr(Group, "here", 3)
@@ -296,7 +297,7 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
         return objective.evaluate(x)
 
     whole = evaluate()
-    monkeypatch.setattr(volume_objective, "_ONE_PASS", 0)
+    monkeypatch.setattr(volume_objective, "ONE_PASS", 0)
     monkeypatch.setattr(volume_objective, "POSITIONS", 1100)
     cut = evaluate()
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)

@@ -79,7 +79,7 @@ class LBFGS(torch.optim.Optimizer):
             self._learn(state, x.grad)
         x.copy_(values)
         if not state:
-            x.grad = gradient.clone()
+            x.grad = gradient
             self.step()
             return
         state["retreats"] += 1
@@ -89,14 +89,14 @@ class LBFGS(torch.optim.Optimizer):
     def _move(
         self, x: Tensor, state: dict[str, Any], gradient: Tensor, direction: Tensor, length: Any
     ) -> None:
-        state.update(direction=direction, length=length, gradient=gradient.clone())
+        state.update(direction=direction, length=length, gradient=gradient)
         if not self._dot(gradient, direction) > 0:
             x.add_(direction, alpha=float(length))
 
     def _learn(self, state: dict[str, Any], gradient: Tensor) -> None:
         """Remember the last move and how it changed the gradient, where that is of use."""
-        change = gradient.sub(state["gradient"])
-        move = state["direction"].mul(state["length"])
+        change = gradient.sub(state.pop("gradient"))
+        move = state.pop("direction").mul_(state["length"])
         product = self._dot(change, move)
         if product > 1e-10:
             for name in ("changes", "moves", "inverses"):

@@ -24,6 +24,7 @@ Make = Callable[[Tensor, float, Add], torch.optim.Optimizer]
 # steps without a line search do rise now and then, and near zero everything is many times more.
 _DIVERGED = 10.0
 _RETRIES = 8
+_FUSED = ("cpu", "cuda", "mps")
 
 HISTORY = 20
 """Pairs of gradient and step that L-BFGS remembers; 100 cost 600 MiB at 512²."""
@@ -34,7 +35,8 @@ def _lbfgs(x: Tensor, rate: float, add: Add) -> torch.optim.Optimizer:
 
 
 def _adam(x: Tensor, rate: float, _: Add) -> torch.optim.Optimizer:
-    return torch.optim.Adam([x], lr=rate, betas=(0.9, 0.99))
+    # Fused, it needs no memory beside its state.
+    return torch.optim.Adam([x], lr=rate, betas=(0.9, 0.99), fused=x.device.type in _FUSED)
 
 
 def _gradient_descent(x: Tensor, rate: float, _: Add) -> torch.optim.Optimizer:
@@ -49,12 +51,16 @@ def _alone(number: Tensor) -> Tensor:
 class _Optimizer:
     make: Make
     rate: float
+    copies: int
+    """Tensors as large as the iterate that a walk holds during an evaluation; counted."""
 
 
 OPTIMIZERS: Registry[_Optimizer] = Registry("optimizer")
-OPTIMIZERS.add("lbfgs", _Optimizer(_lbfgs, 1.0))
-OPTIMIZERS.add("adam", _Optimizer(_adam, 0.02))  # of values that span about 1
-OPTIMIZERS.add("gradient-descent", _Optimizer(_gradient_descent, 1.0))  # G := G - rate · dJ/dG
+# All have the iterate, the one before, the best and the gradient; L-BFGS the gradient before, a
+# direction and its pairs, Adam two moments.
+OPTIMIZERS.add("lbfgs", _Optimizer(_lbfgs, 1.0, 6 + 2 * HISTORY))
+OPTIMIZERS.add("adam", _Optimizer(_adam, 0.02, 6))  # of values that span about 1
+OPTIMIZERS.add("gradient-descent", _Optimizer(_gradient_descent, 1.0, 4))  # G := G - rate · dJ/dG
 
 
 @dataclass(frozen=True)
@@ -66,20 +72,20 @@ class Step:
         loss: the objective at `values`.
         parts: weighted share of each term by name.
         values: the iterate ``(1, C, *S)``; later steps do not change it.
-        state: all that the walk needs to go on from here, for `minimize`; to be asked for before
-            the next step is.
         setbacks: steps of this walk that were taken back so far.
         note: a line for people, where the walk was set back for the first time before this step,
             or began to compute in float32; else "".
+        state: all that the walk needs to go on from here, for `minimize`; to be asked for before
+            the next step is. It holds on to the optimiser's memory.
     """
 
     index: int
     loss: float
     parts: Mapping[str, float]
     values: Tensor
-    state: Callable[[], dict[str, Any]] = field(repr=False, compare=False)
     setbacks: int = 0
     note: str = ""
+    state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
 
 
 def minimize(
@@ -96,9 +102,10 @@ def minimize(
     """Walk downhill from ``start``, yielding every evaluated iterate, and the best one at the end.
 
     A step of L-BFGS that went uphill is yielded as well; the next one starts at the best again
-    (`LBFGS.retreat`). Each step costs one evaluation, and one more each time it is retaken: a step
-    that is not finite or far above the best is taken back, and the walk goes on from the best
-    iterate at half the rate, with a fresh memory. When that has not helped eight times in a row,
+    (`LBFGS.retreat`). Each step costs one evaluation, and one more each time it is retaken (two
+    where the gradient at the best is not kept, as by all but L-BFGS): a step that is not finite or
+    far above the best is taken back, and the walk goes on from the best iterate at half the rate,
+    with a fresh memory. When that has not helped eight times in a row,
     features are computed in float32 where they were not, at the rate of the best, and eight more
     are tried.
 
@@ -138,10 +145,12 @@ def minimize(
         raise UsageError(
             f"minimize: expected a positive finite learning rate, got {rate}; correct it"
         )
-    x = start.detach().clone(memory_format=torch.contiguous_format)
+    x = start.detach().contiguous()
+    device = x.device
+    del start  # it may be as large as all else here, and the caller's only copy
     descend = chosen.make(x, rate, add)
     best: Step | None = None
-    downhill = x  # the gradient at the best
+    downhill: Tensor | None = None  # the gradient at the best, for those that go back often
     first = math.inf
     trouble = _Trouble(rate)
     index = 0
@@ -163,57 +172,70 @@ def minimize(
     while True:
         if resume is not None:
             step, best = (
-                Step(**_moved(resume[name], start.device), state=state, setbacks=resume["setbacks"])
+                Step(**_moved(resume[name], device), setbacks=resume["setbacks"])
                 for name in ("now", "best")
             )
-            x, index, first = step.values.clone(), step.index, resume["first"]
+            x, index, first = step.values.detach(), step.index, resume["first"]
             exact = resume["exact"] and objective.exact()
             trouble = _Trouble(resume["rate"], resume["setbacks"], exact=exact)
-            gradient = resume["gradient"].to(start.device)
-            downhill = resume["downhill"].to(start.device)
+            gradient = resume["gradient"].to(device)
+            downhill = None if resume["downhill"] is None else resume["downhill"].to(device)
             descend = chosen.make(x, trouble.rate, add)
             descend.load_state_dict(resume["optimizer"])
             resume = None
-            yield step
+            yield replace(step, state=state)
             if index == steps:
                 return
             index += 1
         elif _diverged((found := evaluate(objective, x)).loss, found.gradient, best, first, add):
-            if trouble.back_off(objective, index, found.loss, started=best is not None):
-                if best is None:
-                    continue
+            if best is None:
+                trouble.back_off(objective, index, found.loss, started=False)
+                continue
+            loss, x = found.loss, best.values.detach()
+            del found
+            while trouble.back_off(objective, index, loss, started=True) or downhill is None:
                 # The best as it is in float32, which may be another thing.
-                found = evaluate(objective, best.values)
-                if _diverged(found.loss, found.gradient, None, first, add):
-                    raise trouble.given_up(index, found.loss)
-                best = replace(best, loss=found.loss, parts=found.parts)
-                downhill = found.gradient
-            assert best is not None
-            x = best.values.clone()
-            descend = chosen.make(x, trouble.rate, add)
+                found = evaluate(objective, x)
+                loss, downhill = found.loss, found.gradient
+                if not _diverged(loss, downhill, None, first, add):
+                    best = replace(best, loss=loss, parts=found.parts)
+                    break
+                if trouble.exact:
+                    raise trouble.given_up(index, loss)
+                downhill = None
             gradient = downhill
+            descend = chosen.make(x, trouble.rate, add)
         else:
             came_from = index if best is None else best.index
             note = trouble.over(came_from)
-            step = Step(index, found.loss, found.parts, x.clone(), state, trouble.setbacks, note)
+            values = x.detach()  # the same memory, which the iterate leaves before it moves
+            step = Step(index, found.loss, found.parts, values, trouble.setbacks, note)
             gradient = found.gradient
+            del found, values
             if best is None:
                 first = step.loss
             if best is None or step.loss <= best.loss:
                 best, downhill = step, gradient
             if index == steps and best.loss < step.loss:
                 step = replace(step, loss=best.loss, parts=best.parts, values=best.values)
-            yield step
+            # The state knows the step, so this one must not know the state: what is so large may
+            # not wait for a collector of cycles.
+            yield replace(step, state=state)
             if index == steps:
                 return
             index += 1
+        x.data = x.data.clone()  # what it was belongs to the step
         x.grad = gradient  # none of the optimisers writes into it
         if isinstance(descend, LBFGS) and step.loss > best.loss:
+            assert downhill is not None
             descend.retreat(best.values, downhill)
         else:
             descend.step()
-        x.grad = None  # large, and not needed while the next one is made
+        # Large, and not needed while the next one is made.
+        x.grad = None
         del gradient
+        if not isinstance(descend, LBFGS):
+            downhill = None
 
 
 class _Trouble:

@@ -216,7 +216,7 @@ class Job:
         except (KeyboardInterrupt, Stopped) as error:
             if last is None:
                 raise
-            stopped = error
+            stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
         except NumericalError as error:
             if last is None:
                 raise

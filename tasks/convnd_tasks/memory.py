@@ -9,27 +9,24 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch import Tensor
 
 from convnd.backbones import Backbone
 from convnd.errors import ResourceError, UsageError
 from convnd.losses import INPUT
-from convnd.optimize import HISTORY, Group, Tiler
+from convnd.optimize import OPTIMIZERS, Group, Tiler
 from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, footprint_of, overlap_of
 from convnd_tasks.options import StyleOptions, parse_memory
 
-__all__ = ["Budget"]
+__all__ = ["KEPT_PAGES", "Budget"]
 
 _LOG = logging.getLogger(__name__)
 
 _SHARE = 0.85
 """Of the memory that is free, what is used; others live there too."""
 
-_COPIES = {"lbfgs": 12 + 2 * HISTORY, "adam": 9, "gradient-descent": 7}
-"""Tensors as large as the iterate during an evaluation: content, iterates, gradients, and the
-optimiser's."""
-
-_KEPT_PAGES = 512 * 2**20
+KEPT_PAGES = 512 * 2**20
 """What the allocator holds between blocks that are too small to be given back; measured."""
 
 Say = Callable[[str], None]
@@ -53,6 +50,7 @@ class Budget:
         device: where it runs.
         batch: fields that are worked on together.
         group: the processes that share the work, each with memory of its own.
+        content: what is counted at other sizes only, since here it is in memory.
         say: is told in a line when an input is cut, or memory runs out.
 
     Raises:
@@ -67,8 +65,11 @@ class Budget:
         batch: int,
         say: Say | None = None,
         group: Group | None = None,
+        content: Tensor | None = None,
     ) -> None:
         self.group = Group() if group is None else group
+        self._device = device
+        self._there = None if content is None else (content.device, tuple(content.shape[2:]))
         self.options = options
         self.backbone = backbone
         self.batch = batch
@@ -257,7 +258,7 @@ class Budget:
         if self.options.content_weight:
             content = self.backbone.held(crop, self.options.content_layers)
             found += 12 * content // self._width
-        return found * self.batch + min(found * self.batch, _KEPT_PAGES)
+        return found * self.batch + min(found * self.batch, KEPT_PAGES)
 
     @property
     def _width(self) -> int:
@@ -287,12 +288,14 @@ class Budget:
         return self._iterates(extent) + kept
 
     def _iterates(self, extent: Sequence[int]) -> int:
-        copies = _COPIES.get(self.options.optimizer, _COPIES["lbfgs"])
+        copies = OPTIMIZERS[self.options.optimizer].copies
+        copies += len(self.backbone.apart(self.options.layers)) > 1  # a gradient of each kind
         field = 4 * self.batch * self.backbone.in_channels * math.prod(extent)
-        if self.group.size == 1:
-            return field * copies
         # The content is whole everywhere; the rest is shared out.
-        return field + field * (copies - 1) // self.group.size
+        content = field * (self._there not in (None, (self._device, tuple(extent))))
+        if self.group.size > 1:
+            copies += 2  # what tiles see and its gradient, beside one's own
+        return content + field * copies // self.group.size
 
     def _content(self, extent: Sequence[int]) -> int:
         if not self.options.content_weight:

@@ -216,7 +216,9 @@ class StyleTransfer(TransferObjective):
         sizes = [(*frames, *s) for s in pyramid_sizes(plane, scales, shortest=self._needed)]
         counts = spread_steps(options.steps, len(sizes))
         grid = tuple(size) if same_grid else None
-        budget = Budget(options, self.backbone, self.device, styles[0].shape[0], say, group)
+        budget = Budget(
+            options, self.backbone, self.device, styles[0].shape[0], say, group, content
+        )
         seen = styles if beats is None else beats.styles
         budget.check(sizes[-1], [self._style_extent(style, sizes[-1], grid) for style in seen])
         costs = [math.prod(extent) for extent in sizes]
@@ -242,6 +244,7 @@ class StyleTransfer(TransferObjective):
                 iterate = refine(iterate, extent)
             else:
                 iterate = refine(iterate, extent, (coarse, fine))
+            coarse = None
             stretched = [
                 step * whole / part for step, whole, part in zip(spacing, size, extent, strict=True)
             ]
@@ -288,6 +291,7 @@ class StyleTransfer(TransferObjective):
             passed += count
             setbacks += step.setbacks
             coarse = fine
+            del objective, evaluate, step  # all that was kept at this size
 
     def walk(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluate, **more: Any

@@ -28,9 +28,9 @@ from convnd.stats import Sums
 from convnd_tasks.volumes.grain import SHORTEST, View
 from convnd_tasks.volumes.sight import POSITIONS, Eye, Look, Sight
 
-__all__ = ["SliceObjective"]
+__all__ = ["ONE_PASS", "SliceObjective"]
 
-_ONE_PASS = 2**21  # positions of all views up to which nothing is computed twice
+ONE_PASS = 2**21  # positions of all views up to which nothing is computed twice
 
 
 class SliceObjective:
@@ -110,7 +110,7 @@ class SliceObjective:
         ]
         views = [sight.view for sight in self._sights]
         positions = sum(math.prod(view.size) * x.shape[2 + view.axis] for view in views)
-        if self.group.size == 1 and positions <= _ONE_PASS:
+        if self.group.size == 1 and positions <= ONE_PASS:
             leaf = x.detach().requires_grad_()
             with torch.enable_grad():
                 total, parts = self._value(

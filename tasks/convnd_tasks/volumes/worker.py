@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from convnd import io
-from convnd.errors import InputFileError, NumericalError, ResourceError, UsageError
+from convnd.errors import InputFileError, NumericalError, UsageError
 from convnd_tasks.arrays import same_units, value_range
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.keeping import Stopping
@@ -22,10 +21,13 @@ if TYPE_CHECKING:
     from convnd.backbones import VGG
     from convnd.grid import Grid
     from convnd.losses import Objective
-    from convnd.optimize import Evaluation
+    from convnd.optimize import Evaluation, Step
     from convnd_tasks.style_transfer import Progress
     from convnd_tasks.volumes.grain import View
     from convnd_tasks.volumes.objective import SliceObjective
+
+    At = Callable[[Tensor], Tensor]
+    """From the optimiser's variables to values."""
 
 __all__ = ["Worker"]
 
@@ -35,7 +37,6 @@ _LOG = logging.getLogger(__name__)
 _TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
 _PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0)
 _HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut that of the lungs
-_LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
 
 
 class Worker:
@@ -43,8 +44,8 @@ class Worker:
 
     def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
         from convnd.backbones import BACKBONES, choose_device, choose_precision, load
-        from convnd.optimize import OPTIMIZERS
         from convnd.stats import STATISTICS
+        from convnd_tasks.volumes.memory import choose_optimizer
 
         if not getattr(STATISTICS[options.statistic], "additive", False):
             raise UsageError(
@@ -79,16 +80,13 @@ class Worker:
         BACKBONES[options.backbone].plan.until(wanted)
         self.device = choose_device(options.device)
         self.precision = choose_precision(self.device, options.precision)
-        name = options.optimizer
-        if name == "auto":
-            name = "lbfgs" if math.prod(shape) <= _LBFGS_VOXELS else "adam"
-        OPTIMIZERS[name]
-        self.optimizer = name
-        self._check_memory(math.prod(shape))
         self.net: VGG = load(options.backbone, spatial_dims=2, in_channels=1, layers=wanted).to(
             self.device
         )
         self.precision.apply(self.net)
+        self.optimizer, why = choose_optimizer(
+            options.optimizer, self.net, wanted, shape, self.spacing, self.device
+        )
         note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
         from convnd_tasks.volumes.noise import TISSUES
@@ -105,7 +103,6 @@ class Worker:
             (self._inner(TISSUES[name][0]), self._inner(TISSUES[name][1]))
             for name in (TISSUES if hounsfield else ())
         )
-        why = "chosen by size" if options.optimizer == "auto" else "as asked for"
         self.remarks = [
             f"window {self.low:g} to {self.high:g}"
             + (" (auto)" if window is None else "")
@@ -116,7 +113,7 @@ class Worker:
                 if not any(own) or look == "paint"
                 else "; the style's units are others, so its own range is taken for the window"
             ),
-            f"optimizer: {name} ({why}: {math.prod(shape):,} voxels)",
+            f"optimizer: {self.optimizer} ({why}: {math.prod(shape):,} voxels)",
         ]
 
     def run(
@@ -127,80 +124,106 @@ class Worker:
         stopping: Stopping,
     ) -> tuple[Tensor, list[float], BaseException | None]:
         """Change in the scan's units ``(1, 1, *S)`` of one frame, and the losses."""
-        from typing import Any, cast
-
-        import torch
-
-        from convnd.errors import Stopped
         from convnd.nn import resize_nd
-        from convnd.optimize import minimize, pyramid_sizes, refine, spread_steps
+        from convnd.optimize import pyramid_sizes, refine, spread_steps
         from convnd_tasks.style_transfer import Progress
 
         span = self.high - self.low
-        filled = torch.nan_to_num(before, nan=self.low, posinf=self.high, neginf=self.low)
-        work = ((filled - self.low) / span).clamp(0, 1)
-        content = self._turned(work).to(self.device)
+        content = self._entered(before)
         shape = tuple(content.shape[2:])
         sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.options.steps)))
         counts = spread_steps(self.options.steps, len(sizes))
         losses: list[float] = []
         stopped: BaseException | None = None
-        best: Tensor = content
+        best: Tensor | None = None
         coarse: Tensor | None = None
-        passed = 0
         frames = self.scan.values.shape[1]
         for scale, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-            fine = resize_nd(content, size, mode="linear", antialias=True)
-            start = fine if coarse is None else refine(best, size, (coarse, fine))
-            objective = self._objective(fine, size, shape)
-            stride = objective.stride()
+            passed = sum(counts[:scale])
 
-            def evaluate(_: Objective, way: Tensor) -> Evaluation:
-                found = objective.evaluate(start + way * stride)  # noqa: B023 - used up in the loop
-                return dataclasses.replace(found, gradient=found.gradient * stride)  # noqa: B023
-
-            lowest, setbacks = math.inf, 0
-            try:
-                for step in minimize(
-                    cast("Any", objective),  # which it only hands on to the evaluator
-                    torch.zeros_like(start),
-                    steps=count,
-                    optimizer=self.optimizer,
-                    evaluate=evaluate,
-                ):
-                    losses.append(step.loss)
-                    self.remarks += [step.note] if step.note else []
-                    setbacks = step.setbacks
-                    now = start + step.values * stride
-                    if step.loss <= lowest:
-                        lowest, best = step.loss, now
-                    if watch is not None:
-                        done = (passed + step.index) / max(1, sum(counts))
-                        watch(
-                            Progress(
-                                step=frame * sum(counts) + passed + step.index,
-                                steps=frames * sum(counts),
-                                scale=scale + 1,
-                                scales=len(sizes),
-                                done=(frame + done) / frames,
-                                loss=step.loss,
-                                parts=step.parts,
-                                values=now,
-                            )
+            def told(step: Step, at: At, passed: int = passed, scale: int = scale) -> None:
+                losses.append(step.loss)
+                self.remarks += [step.note] if step.note else []
+                if watch is not None:
+                    done = (passed + step.index) / max(1, sum(counts))
+                    watch(
+                        Progress(
+                            step=frame * sum(counts) + passed + step.index,
+                            steps=frames * sum(counts),
+                            scale=scale + 1,
+                            scales=len(sizes),
+                            done=(frame + done) / frames,
+                            loss=step.loss,
+                            parts=step.parts,
+                            values=at(step.values),
                         )
-                    stopping.after_step()
-            except (KeyboardInterrupt, Stopped, NumericalError) as error:
-                if not losses and frame == 0:
-                    raise
-                stopped = error
-            self.setbacks += setbacks
-            passed += count
+                    )
+                stopping.after_step()
+
+            fine = resize_nd(content, size, mode="linear", antialias=True)
+            start = fine if best is None or coarse is None else refine(best, size, (coarse, fine))
+            best, stopped = self._walk(self._objective(fine, size, shape), start, count, told)
+            if stopped is not None and not losses and frame == 0:
+                raise stopped
             coarse = fine
+            del start
             if stopped is not None:
                 break
+        assert best is not None
         if tuple(best.shape[2:]) != shape:
             best = resize_nd(best, shape, mode="cubic")
-        return self._turned_back((best - content).cpu()) * span, losses, stopped
+        change = (best - content).mul_(span).cpu()
+        del best, content, fine, coarse
+        return self._turned_back(change), losses, stopped
+
+    def _walk(
+        self, objective: SliceObjective, start: Tensor, steps: int, told: Callable[[Step, At], None]
+    ) -> tuple[Tensor, BaseException | None]:
+        """The best on the way downhill, and what ended it before its last step."""
+        from typing import Any, cast
+
+        import torch
+
+        from convnd.errors import Stopped
+        from convnd.optimize import minimize
+
+        stride = objective.stride()
+
+        def at(way: Tensor) -> Tensor:
+            return way.mul(stride).add_(start)
+
+        def evaluate(_: Objective, way: Tensor) -> Evaluation:
+            found = objective.evaluate(at(way))
+            found.gradient.mul_(stride)
+            return found
+
+        lowest, setbacks = math.inf, 0
+        best: Tensor | None = None
+        stopped: BaseException | None = None
+        try:
+            for step in minimize(
+                cast("Any", objective),  # which it only hands on to the evaluator
+                torch.zeros_like(start),
+                steps=steps,
+                optimizer=self.optimizer,
+                evaluate=evaluate,
+            ):
+                setbacks = step.setbacks
+                if step.loss <= lowest:
+                    lowest, best = step.loss, step.values
+                told(step, at)
+        except (KeyboardInterrupt, Stopped, NumericalError) as error:
+            stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
+        self.setbacks += setbacks
+        return start if best is None else at(best), stopped
+
+    def _entered(self, values: Tensor) -> Tensor:
+        """A frame ``(1, 1, *S)`` of the scan as the work sees it, head first."""
+        import torch
+
+        filled = torch.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
+        filled.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
+        return self._turned(filled).to(self.device)
 
     def _objective(
         self, content: Tensor, size: Sequence[int], whole: Sequence[int]
@@ -299,24 +322,3 @@ class Worker:
         flipped = values.flip([2 + n for n, (_, back) in enumerate(self.order) if back])
         places = [2 + [axis for axis, _ in self.order].index(each) for each in range(3)]
         return flipped.permute(0, 1, *places).contiguous()
-
-    def _check_memory(self, voxels: int) -> None:
-        import psutil
-
-        from convnd.optimize import HISTORY, Group
-
-        if self.device.type != "cpu":
-            return
-        pairs = 8 * HISTORY if self.optimizer == "lbfgs" else 12
-        # Some copies of the volume come and go: scan, work, stride, iterate, best, gradient, …
-        needed = voxels * (pairs + 4 * 16) + 2**30
-        here = Group.current().here  # each of them holds all of the volume
-        free = psutil.virtual_memory().available // here
-        _LOG.info("about %.1f GiB of %.1f GiB that are free", needed / 2**30, free / 2**30)
-        if needed > free:
-            each = f" for each of {here} processes" if here > 1 else ""
-            raise ResourceError(
-                f"volume: expected at most {free / 2**30:.1f} GiB, which is free{each}, got a job "
-                f"of about {needed / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, "
-                f"{'fewer processes, ' if here > 1 else ''}or crop the scan"
-            )

@@ -1,0 +1,95 @@
+"""How much memory a volume takes, and the optimizer that there is room for."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import psutil
+
+from convnd.errors import ResourceError
+from convnd.optimize import OPTIMIZERS, Group
+from convnd_tasks.memory import KEPT_PAGES
+from convnd_tasks.volumes.grain import square_pixels
+from convnd_tasks.volumes.objective import ONE_PASS
+from convnd_tasks.volumes.sight import POSITIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from convnd.backbones import VGG
+
+__all__ = ["choose_optimizer", "needed"]
+
+_LOG = logging.getLogger(__name__)
+
+_LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
+_OWN = 3  # volumes beside the walk's: what the scan is like to the network, strides, and values
+
+
+def choose_optimizer(
+    name: str,
+    net: VGG,
+    layers: Sequence[str],
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    device: torch.device,
+) -> tuple[str, str]:
+    """The optimizer, and why it is this one.
+
+    Args:
+        name: what was asked for; "auto" is L-BFGS up to 2^25 voxels where there is room for it,
+            and Adam elsewhere.
+        net: of two axes, in the precision that it is to have.
+        layers: of it.
+        shape: of the scan.
+        spacing: mm along each axis.
+        device: where the network runs.
+
+    Raises:
+        UnknownNameError: no such optimizer.
+        ResourceError: there is too little memory.
+    """
+    voxels = math.prod(shape)
+    group = Group.current()
+    here = group.here  # each of them holds all of the volume
+    # The same one for all.
+    free = -group.largest(-(psutil.virtual_memory().available // here))
+    found, why = name, "as asked for"
+    if name == "auto":
+        found, why = "lbfgs", "chosen by size"
+        if voxels > _LBFGS_VOXELS:
+            found = "adam"
+        elif device.type == "cpu" and needed(net, layers, shape, spacing, found) > free:
+            found, why = "adam", "chosen by memory"
+    OPTIMIZERS[found]
+    if device.type != "cpu":
+        return found, why
+    size = needed(net, layers, shape, spacing, found)
+    _LOG.info("about %.1f GiB of %.1f GiB that are free", size / 2**30, free / 2**30)
+    if size > free:
+        each = f" for each of {here} processes" if here > 1 else ""
+        raise ResourceError(
+            f"volume: expected at most {free / 2**30:.1f} GiB, which is free{each}, got a job "
+            f"of about {size / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, "
+            f"{'fewer processes, ' if here > 1 else ''}or crop the scan"
+        )
+    return found, why
+
+
+def needed(
+    net: VGG,
+    layers: Sequence[str],
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    optimizer: str,
+) -> int:
+    """Bytes that a scan takes, beside what is read in; arguments as for `choose_optimizer`."""
+    views = square_pixels(shape, spacing)
+    positions = sum(math.prod(view.size) * shape[view.axis] for view in views)
+    side = math.ceil(math.sqrt(positions if positions <= ONE_PASS else POSITIONS))
+    slab = net.footprint((side, side), layers)
+    fields = OPTIMIZERS[optimizer].copies + _OWN
+    return 4 * math.prod(shape) * fields + slab + min(slab, KEPT_PAGES)

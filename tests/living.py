@@ -1,0 +1,48 @@
+"""How many bytes of tensors are alive, counted one by one."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["Living"]
+
+
+class Living(TorchDispatchMode):
+    """Sees every tensor that is made while it is entered; what an operation has inside it does not.
+
+    Attributes:
+        now: bytes alive.
+        peak: most of them at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        found = operation(*arguments, **(options or {}))
+        for each in tree_leaves(found):
+            if isinstance(each, torch.Tensor) and each.layout == torch.strided:
+                self._note(each.untyped_storage())
+        return found
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = id(storage), storage.nbytes()
+        if key in self._known and self._known[key]() is storage:
+            return
+
+        def gone(_: object) -> None:
+            self.now -= size
+            del self._known[key]
+
+        self._known[key] = weakref.ref(storage, gone)
+        self.now += size
+        self.peak = max(self.peak, self.now)

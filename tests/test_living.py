@@ -1,0 +1,140 @@
+"""What is alive while a transfer evaluates, against what is planned: tensors, not pages."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from convnd_tasks import style_transfer
+from convnd_tasks.memory import Budget
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+from convnd_tasks.volumes import memory as volume_memory
+from convnd_tasks.volumes.options import VolumeOptions
+from convnd_tasks.volumes.scan import stylize_scan
+from convnd_tasks.volumes.worker import Worker
+from living import Living
+
+from convnd.grid import Grid
+from convnd.optimize import OPTIMIZERS, Evaluation, minimize
+
+STEPS = 50  # more than L-BFGS remembers
+
+
+class Bowl:
+    """Stands for an evaluation without a network; notes what is alive when the gradient is there.
+
+    Every third loss is a little higher, so that the best is not always the last.
+    """
+
+    def __init__(self, *_: object) -> None:
+        self.calls = 0
+        self.most = 0
+
+    def __call__(self, _: object, x: torch.Tensor) -> Evaluation:
+        self.calls += 1
+        steep = torch.linspace(0.001, 0.3, x.numel()).view(x.shape)
+        gradient = steep.mul_(x).sub_(1)
+        self.most = max(self.most, living().now)
+        loss = 1 + 1 / self.calls + 0.5 * (self.calls % 3 == 2)
+        return Evaluation(loss, {}, gradient)
+
+
+COUNT: list[Living] = []
+
+
+def living() -> Living:
+    return COUNT[-1]
+
+
+@pytest.fixture(autouse=True)
+def counted() -> Iterator[None]:
+    """No collector of cycles helps."""
+    gc.collect()
+    gc.disable()
+    with Living() as count:
+        COUNT.append(count)
+        yield
+        COUNT.pop()
+    gc.enable()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_walk_holds_what_its_optimizer_says(optimizer: str) -> None:
+    start = torch.zeros(1, 1, 2**16)
+    before, field = living().now, 4 * start.numel()
+    bowl: Any = Bowl()
+    for _ in minimize(bowl, start, steps=STEPS, optimizer=optimizer, evaluate=bowl):
+        pass
+    assert bowl.calls == STEPS + 1
+    assert (bowl.most - before) / field == pytest.approx(OPTIMIZERS[optimizer].copies, abs=0.1)
+    del _
+    assert living().now - before < field
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("size", [(2**15,), (32, 32, 32)])
+def test_a_transfer_holds_what_is_planned(
+    size: tuple[int, ...], optimizer: str, scales: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bowl = Bowl()
+    monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
+    options = StyleOptions(
+        backbone="compact",
+        inflation="mean",
+        optimizer=optimizer,
+        content_weight=0.0,
+        style_layers=("relu1_1",),
+        style_layer_weights=(),
+        facts=(),
+        steps=STEPS * scales,
+        scales=scales,
+        size=0,
+    )
+    transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
+    content, style = torch.rand(1, 1, *size), torch.rand(1, 1, *[32] * len(size))
+    budget = Budget(options, transfer.backbone, torch.device("cpu"), 1, content=content)
+    before = living().now
+    for _ in transfer.run(content, [style]):
+        pass
+    assert bowl.most - before == pytest.approx(budget._iterates(size), rel=0.1)
+    del _
+    assert living().now - before < content.nbytes
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, noise = (80, 80, 80), torch.Generator().manual_seed(0)
+    bowl = Bowl()
+
+    class Still:
+        def evaluate(self, x: torch.Tensor) -> Evaluation:
+            return bowl(None, x)
+
+        def stride(self) -> torch.Tensor:
+            return torch.ones(1, 1, *size)
+
+    monkeypatch.setattr(Worker, "_objective", lambda *_: Still())
+    scan, style = (
+        Grid(
+            values=40 + 60 * torch.randn(1, 1, *size, generator=noise),
+            units=("mm",) * 3,
+            spacing=(1.0, 1.0, 1.0),
+        )
+        for _ in range(2)
+    )
+    before = living().now
+    found = stylize_scan(
+        scan,
+        [style],
+        VolumeOptions(steps=STEPS, optimizer=optimizer, scales=1, deterministic=False),
+    )
+    fields = OPTIMIZERS[optimizer].copies + volume_memory._OWN
+    assert bowl.most - before == pytest.approx(4 * math.prod(size) * fields, rel=0.1)
+    assert found.steps == STEPS
+    assert living().now - before < 3 * scan.values.nbytes
