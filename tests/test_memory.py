@@ -85,7 +85,7 @@ def test_memory_decides_on_tiles() -> None:
     whole = transfer.backbone.footprint((2048, 2048), layers)
     said: list[str] = []
     budget = Budget(QUICK, transfer.backbone, device, 1, said.append)
-    budget.free = whole + budget._fixed((2048, 2048))
+    budget.free = budget._crop((2048, 2048), layers) + budget._fixed((2048, 2048))
     budget.check((2048, 2048), [])
     assert not said
     budget.free -= 1  # only deep layers by themselves

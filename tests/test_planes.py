@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -156,3 +157,27 @@ def test_wrong_use(generator: torch.Generator) -> None:
                 spatial_dims=ndim,
                 in_channels=1,
             )
+
+
+def test_the_content_of_planes_is_cut_without_halo(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (32, 32, 32)
+    options = StyleOptions(backbone="compact", precision="float32", size=0)
+    transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
+    content = torch.rand(1, 1, *size, generator=generator)
+    seen: list[tuple[int, ...]] = []
+    forward = Planes.forward
+
+    def noted(net: Planes, x: torch.Tensor, *more: Any, **named: Any) -> dict[str, torch.Tensor]:
+        seen.append(tuple(x.shape[2:]))
+        return forward(net, x, *more, **named)
+
+    whole = transfer.objective(content, [], [1.0] * 3, style_terms=[])
+    monkeypatch.setattr(Planes, "forward", noted)
+    tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= 16 * 32 * 32)
+    tiled = transfer.objective(content, [], [1.0] * 3, tiler=tiler, style_terms=[])
+    assert sorted(seen) == sorted([(16, 32, 32), (32, 16, 32), (32, 32, 16)] * 2)
+    assert evaluate_whole(tiled, content * 0.9).loss == pytest.approx(
+        evaluate_whole(whole, content * 0.9).loss, rel=1e-5
+    )

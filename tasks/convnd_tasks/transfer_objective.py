@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -232,11 +233,11 @@ class TransferObjective:
         layers = self.options.content_layers
         size = content.shape[2:]
 
-        def kept(tiling: Tiling) -> Mapping[str, Tensor]:
+        def kept(tiling: Tiling, names: Sequence[str]) -> Mapping[str, Tensor]:
             if len(tiling) == 1:
-                return self._features(layers)(content)
+                return self._features(names)(content)
             # Beside the tiles, on the CPU.
-            return tiled_features(self._features(layers), content.cpu(), tiling, layers)
+            return tiled_features(self._features(names), content.cpu(), tiling, names)
 
         def again(name: str) -> ContentSource:
             def work(tiling: Tiling) -> ContentSource:
@@ -255,7 +256,10 @@ class TransferObjective:
             return tiler.attempt(work, self.backbone, [name], size)
 
         if keep and shards is None:
-            return tiler.attempt(kept, self.backbone, layers, size)
+            found: dict[str, Tensor | ContentSource] = {}
+            for names in self.backbone.apart(layers):  # tiles without each other's halo
+                found |= tiler.attempt(partial(kept, names=names), self.backbone, names, size)
+            return found
         return {name: again(name) for name in layers}
 
     def _style_targets(
