@@ -21,10 +21,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from common import machine, peak_mib
 from convnd_tasks.memory import Budget
@@ -39,6 +40,8 @@ from convnd.optimize import (
     Shards,
     TiledEvaluation,
     evaluate_whole,
+    targets,
+    tiled,
 )
 from convnd.pages import keep_pages
 
@@ -62,8 +65,14 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     style = torch.rand((1, channels, *[min(size, 256)] * args.dim), generator=generator)
     group = Group.current()
     shards = Shards(extent, group) if group.size > 1 else None
-    budget = Budget(options, transfer.backbone, transfer.device, 1, group=group)
+    transfer.look_at(extent)
+    options = transfer.options
+    budget = Budget(options, transfer.backbone, transfer.device, 1, group=group, content=content)
+    taken = psutil.Process().memory_info().rss
     tiler = budget.tiler(extent)
+    if args.only:
+        for module, name in ((tiled, "forward"), (tiled, "backward"), (targets, "crops")):
+            setattr(module, name, _first(getattr(module, name), args.only))
     objective = transfer.objective(
         content,
         [style],
@@ -80,7 +89,14 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     seconds, work = [], []
     for _ in range(args.repeats):
         began, used = time.perf_counter(), time.process_time()
-        evaluate(objective, iterate)
+        if args.step:
+            walk = transfer.walk(
+                objective, iterate, evaluate=evaluate, steps=1, spill=budget.spill(extent)
+            )
+            for step in walk:
+                print(f"step {step.index}, {peak_mib():.0f} MiB at most", file=sys.stderr)
+        else:
+            evaluate(objective, iterate)
         seconds.append(time.perf_counter() - began)
         work.append(time.process_time() - used)
     row: dict[str, object] = {
@@ -93,9 +109,15 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         "processes": group.size,
         "threads": torch.get_num_threads(),
     }
-    words, _, excess = budget.division(extent)
-    row |= {"tiles": words, "excess": round(excess, 2)}
+    words, needed, excess = budget.division(extent)
+    planned = round((taken + needed) / 2**20)  # with the optimiser's share, which is not taken here
+    row |= {"tiles": words, "excess": round(excess, 2), "planned_mib": planned}
     return row
+
+
+def _first(a_pass: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """A pass over the first tiles only."""
+    return lambda what, x, tiles, *more: a_pass(what, x, [*tiles][:count], *more)
 
 
 def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
@@ -125,6 +147,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--processes", type=int, nargs="+", default=[1])
     parser.add_argument("--optimizer", default="adam", help="whose share of memory is kept free")
+    parser.add_argument("--step", action="store_true", help="two evaluations and a step between")
+    parser.add_argument("--only", type=int, help="so many tiles: for memory, where time is short")
     parser.add_argument("--json")
     parser.add_argument("--plot", help="a PNG; needs matplotlib")
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help=argparse.SUPPRESS)

@@ -35,6 +35,8 @@ class Living(TorchDispatchMode):
         return found
 
     def _note(self, storage: torch.UntypedStorage) -> None:
+        if storage.filename is not None:  # in a file
+            return
         key, size = id(storage), storage.nbytes()
         if key in self._known and self._known[key]() is storage:
             return

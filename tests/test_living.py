@@ -20,7 +20,7 @@ from convnd_tasks.volumes.worker import Worker
 from living import Living
 
 from convnd.grid import Grid
-from convnd.optimize import OPTIMIZERS, Evaluation, minimize
+from convnd.optimize import OPTIMIZERS, Evaluation, Spill, minimize
 
 STEPS = 50  # more than L-BFGS remembers
 
@@ -74,6 +74,16 @@ def test_a_walk_holds_what_its_optimizer_says(optimizer: str) -> None:
     assert (bowl.most - before) / field == pytest.approx(OPTIMIZERS[optimizer].copies, abs=0.1)
     del _
     assert living().now - before < field
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gradient-descent"])
+def test_what_is_spilled_is_not_alive(optimizer: str) -> None:
+    start = torch.zeros(1, 1, 2**16)
+    before, field = living().now, 4 * start.numel()
+    bowl: Any = Bowl()
+    for _ in minimize(bowl, start, steps=5, optimizer=optimizer, evaluate=bowl, spill=Spill()):
+        pass
+    assert (bowl.most - before) / field == pytest.approx(2, abs=0.1)
 
 
 @pytest.mark.parametrize("scales", [1, 2])

@@ -7,6 +7,7 @@ from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, minimize, settle
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
 from convnd.optimize.sharded import ShardedContent, ShardedEvaluation, add_sums, sharded_sums
 from convnd.optimize.shards import Shards
+from convnd.optimize.spill import Spill
 from convnd.optimize.targets import RecomputedContent, tiled_features, tiled_sums
 from convnd.optimize.tiled import TiledEvaluation
 from convnd.optimize.tiler import Fits, Tiler, out_of_memory
@@ -22,6 +23,7 @@ __all__ = [
     "ShardedContent",
     "ShardedEvaluation",
     "Shards",
+    "Spill",
     "Step",
     "TiledEvaluation",
     "Tiler",

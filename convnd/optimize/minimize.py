@@ -10,36 +10,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.errors import NumericalError, UsageError
+from convnd.errors import UsageError
 from convnd.losses import Objective
+from convnd.optimize.adam import Adam
 from convnd.optimize.evaluate import Evaluate, evaluate_whole
 from convnd.optimize.lbfgs import LBFGS, Add
+from convnd.optimize.spill import Spill
+from convnd.optimize.trouble import Trouble
 from convnd.registry import Registry
 
 __all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize", "settled"]
 
-Make = Callable[[Tensor, float, Add], torch.optim.Optimizer]
+Make = Callable[[Tensor, float, Add, Spill], torch.optim.Optimizer]
 
 # A step counts as diverged when it is this many times above the best, and above the start as well:
 # steps without a line search do rise now and then, and near zero everything is many times more.
 _DIVERGED = 10.0
-_RETRIES = 8
-_FUSED = ("cpu", "cuda", "mps")
 
 HISTORY = 20
 """Pairs of gradient and step that L-BFGS remembers; 100 cost 600 MiB at 512²."""
 
 
-def _lbfgs(x: Tensor, rate: float, add: Add) -> torch.optim.Optimizer:
+def _lbfgs(x: Tensor, rate: float, add: Add, _: Spill) -> torch.optim.Optimizer:
     return LBFGS(x, rate, history=HISTORY, add=add)
 
 
-def _adam(x: Tensor, rate: float, _: Add) -> torch.optim.Optimizer:
-    # Fused, it needs no memory beside its state.
-    return torch.optim.Adam([x], lr=rate, betas=(0.9, 0.99), fused=x.device.type in _FUSED)
+def _adam(x: Tensor, rate: float, _: Add, spill: Spill) -> torch.optim.Optimizer:
+    return Adam(x, rate, spill=spill)
 
 
-def _gradient_descent(x: Tensor, rate: float, _: Add) -> torch.optim.Optimizer:
+def _gradient_descent(x: Tensor, rate: float, _: Add, __: Spill) -> torch.optim.Optimizer:
     return torch.optim.SGD([x], lr=rate)
 
 
@@ -97,6 +97,7 @@ def minimize(
     learning_rate: float | None = None,
     evaluate: Evaluate = evaluate_whole,
     add: Add = _alone,
+    spill: Spill | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Walk downhill from ``start``, yielding every evaluated iterate, and the best one at the end.
@@ -119,6 +120,8 @@ def minimize(
         add: where ``start`` is this process's part of an iterate, and ``evaluate`` gives the same
             loss to all processes and this part of the gradient to this one: adds numbers up over
             all of them, see `convnd.optimize.Group`.
+        spill: where the values of steps and the moments of Adam are kept; None is in memory. The
+            iterates are the same ones.
         resume: `Step.state` of an earlier walk with the same arguments; it goes on from that step,
             which is yielded again, on a CPU bit by bit as if it had never stopped.
 
@@ -145,14 +148,20 @@ def minimize(
         raise UsageError(
             f"minimize: expected a positive finite learning rate, got {rate}; correct it"
         )
-    x = start.detach().contiguous()
+    spill = Spill.none() if spill is None else spill
+
+    def apart(values: Tensor) -> Tensor:
+        """An iterate that may be moved in its own memory; else it leaves a step's before it is."""
+        return values.clone() if spill else values.detach()
+
+    x = apart(start.detach().contiguous())
     device = x.device
     del start  # it may be as large as all else here, and the caller's only copy
-    descend = chosen.make(x, rate, add)
+    descend = chosen.make(x, rate, add, spill)
     best: Step | None = None
     downhill: Tensor | None = None  # the gradient at the best, for those that go back often
     first = math.inf
-    trouble = _Trouble(rate)
+    trouble = Trouble(rate)
     index = 0
 
     def state() -> dict[str, Any]:
@@ -175,12 +184,15 @@ def minimize(
                 Step(**_moved(resume[name], device), setbacks=resume["setbacks"])
                 for name in ("now", "best")
             )
-            x, index, first = step.values.detach(), step.index, resume["first"]
+            x, index, first = apart(step.values), step.index, resume["first"]
+            same = best.values.equal(step.values)
+            step = replace(step, values=spill.kept(step.values))
+            best = replace(best, values=step.values if same else spill.kept(best.values))
             exact = resume["exact"] and objective.exact()
-            trouble = _Trouble(resume["rate"], resume["setbacks"], exact=exact)
+            trouble = Trouble(resume["rate"], resume["setbacks"], exact=exact)
             gradient = resume["gradient"].to(device)
             downhill = None if resume["downhill"] is None else resume["downhill"].to(device)
-            descend = chosen.make(x, trouble.rate, add)
+            descend = chosen.make(x, trouble.rate, add, spill)
             descend.load_state_dict(resume["optimizer"])
             resume = None
             yield replace(step, state=state)
@@ -191,7 +203,7 @@ def minimize(
             if best is None:
                 trouble.back_off(objective, index, found.loss, started=False)
                 continue
-            loss, x = found.loss, best.values.detach()
+            loss, x = found.loss, apart(best.values)
             del found
             while trouble.back_off(objective, index, loss, started=True) or downhill is None:
                 # The best as it is in float32, which may be another thing.
@@ -204,11 +216,11 @@ def minimize(
                     raise trouble.given_up(index, loss)
                 downhill = None
             gradient = downhill
-            descend = chosen.make(x, trouble.rate, add)
+            descend = chosen.make(x, trouble.rate, add, spill)
         else:
             came_from = index if best is None else best.index
             note = trouble.over(came_from)
-            values = x.detach()  # the same memory, which the iterate leaves before it moves
+            values = spill.kept(x) if spill else x.detach()
             step = Step(index, found.loss, found.parts, values, trouble.setbacks, note)
             gradient = found.gradient
             del found, values
@@ -224,7 +236,8 @@ def minimize(
             if index == steps:
                 return
             index += 1
-        x.data = x.data.clone()  # what it was belongs to the step
+        if not spill:
+            x.data = x.data.clone()  # what it was belongs to the step
         x.grad = gradient  # none of the optimisers writes into it
         if isinstance(descend, LBFGS) and step.loss > best.loss:
             assert downhill is not None
@@ -236,58 +249,6 @@ def minimize(
         del gradient
         if not isinstance(descend, LBFGS):
             downhill = None
-
-
-class _Trouble:
-    """What is done about steps that go wrong, a bounded number of times; and what is said of it."""
-
-    def __init__(self, rate: float, setbacks: int = 0, *, exact: bool = False) -> None:
-        self.rate = self._first = self._good = rate
-        self.setbacks = setbacks
-        self.exact = exact
-        self._failures = 0
-        self._what = ""
-        self._told = (setbacks > 0, exact)
-
-    def back_off(self, objective: Objective, index: int, loss: float, *, started: bool) -> bool:
-        """Half the rate, or float32; whether it is the latter.
-
-        Raises:
-            NumericalError: both have been tried.
-        """
-        if not self._failures:
-            self._what = f"loss {loss:.4g} at step {index}"
-        if not started or self._failures == _RETRIES:
-            if self.exact or not objective.exact():
-                raise self.given_up(index, loss)
-            self.exact, self._failures, self.rate = True, 0, self._good
-        else:
-            self._failures += 1
-            self.rate /= 2
-        self.setbacks += 1
-        return self._failures == 0
-
-    def over(self, since: int) -> str:
-        """A step went well; the line for people, if they have not been told yet."""
-        self._failures, self._good = 0, self.rate
-        told, self._told = self._told, (self.setbacks > 0, self.exact)
-        if self._told == told:
-            return ""
-        size = self.rate / self._first
-        smaller = f" at {size:.3g} of the step" if size < 1 else ""
-        wider = ", features in plain float32" if self.exact else ""
-        return f"{self._what}, taken back; going on from step {since}{smaller}{wider}"
-
-    def given_up(self, index: int, loss: float) -> NumericalError:
-        """The end of it."""
-        tried = [f"{self.setbacks} steps taken back"] if self.setbacks else []
-        tried += ["features in plain float32"] if self.exact else []
-        after = f" after {' and '.join(tried)}" if tried else ""
-        return NumericalError(
-            f"minimize: expected a finite loss that falls, got {loss:g} at step {index}{after}; "
-            "use a smaller learning rate or style weight, or check the input for values that are "
-            "not finite"
-        )
 
 
 def settled(losses: Sequence[float], *, over: int, tolerance: float) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from convnd.backbones import Backbone
 from convnd.errors import ResourceError, UsageError
 from convnd.losses import INPUT
-from convnd.optimize import OPTIMIZERS, Group, Tiler
+from convnd.optimize import OPTIMIZERS, Group, Spill, Tiler
 from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, footprint_of, overlap_of
 from convnd_tasks.options import StyleOptions, parse_memory
@@ -27,7 +27,8 @@ _SHARE = 0.85
 """Of the memory that is free, what is used; others live there too."""
 
 KEPT_PAGES = 512 * 2**20
-"""What the allocator holds between blocks that are too small to be given back; measured."""
+"""What the allocator holds between blocks that are too small to be given back: measured along one
+axis, half as much over more."""
 
 Say = Callable[[str], None]
 
@@ -146,6 +147,16 @@ class Budget:
         room = self.free - self._fixed(extent)
         return large and self._crop(extent, self.options.layers) <= room and self.group.size == 1
 
+    def spill(self, extent: Sequence[int]) -> Spill:
+        """Where what is looked at once a step is kept: on the disk, where it is half of it all."""
+        return Spill() if self._spills(extent) else Spill.none()
+
+    def _spills(self, extent: Sequence[int]) -> bool:
+        alone = self.group.size == 1 and self._device.type == "cpu"
+        if not alone or self.options.optimizer != "adam" or self.options.tile == "off":
+            return False
+        return self._field(extent) * OPTIMIZERS["adam"].copies > self.free // 2
+
     def keeps_content(self, extent: Sequence[int]) -> bool:
         """Whether the content's features are kept, and not made again for every tile."""
         return self._content(extent) <= (self.free - self._iterates(extent)) // 2
@@ -177,6 +188,8 @@ class Budget:
                 remedy += ", or --statistic gram"
             if needed <= self.free and cut != "one piece":
                 self.say(f"{cut}, {excess:.2f} times the work of one piece, about {_gib(needed)}")
+            if needed <= self.free and self._spills(extent):
+                self.say("what Adam remembers is kept in files, in TMPDIR or /var/tmp")
         _LOG.info(
             "%s in %s, about %s of %s",
             *(_times(extent), cut, _gib(needed), _gib(self.free)),
@@ -251,7 +264,7 @@ class Budget:
         facts = [footprint_of(STATISTICS[name], crop) for name in self.options.facts]
         found += self.backbone.in_channels * sum(facts)
         if self.backbone.spatial_dims > 1:
-            return found * self.batch
+            return found * self.batch + min(found * self.batch, KEPT_PAGES) // 2
         # Along one axis deep layers hold as much as shallow ones, and the peak is where losses are:
         # a gradient for every layer, and the content's differences three times in float32.
         found += self.backbone.held(crop, [name for name in layers if name != INPUT])
@@ -290,12 +303,18 @@ class Budget:
     def _iterates(self, extent: Sequence[int]) -> int:
         copies = OPTIMIZERS[self.options.optimizer].copies
         copies += len(self.backbone.apart(self.options.layers)) > 1  # a gradient of each kind
-        field = 4 * self.batch * self.backbone.in_channels * math.prod(extent)
+        if self._spills(extent):
+            copies -= 4  # the iterate before, the best and both moments
+        field = self._field(extent)
         # The content is whole everywhere; the rest is shared out.
         content = field * (self._there not in (None, (self._device, tuple(extent))))
         if self.group.size > 1:
             copies += 2  # what tiles see and its gradient, beside one's own
         return content + field * copies // self.group.size
+
+    def _field(self, extent: Sequence[int]) -> int:
+        """Bytes of an iterate."""
+        return 4 * self.batch * self.backbone.in_channels * math.prod(extent)
 
     def _content(self, extent: Sequence[int]) -> int:
         if not self.options.content_weight:

@@ -267,7 +267,13 @@ class StyleTransfer(TransferObjective):
                 evaluate = ShardedEvaluation(tiler, shards)
                 iterate = iterate if walked is not None else shards.part(iterate)
             for step in self.walk(
-                objective, iterate, evaluate=evaluate, steps=count, add=group.sum, resume=walked
+                objective,
+                iterate,
+                evaluate=evaluate,
+                steps=count,
+                add=group.sum,
+                spill=budget.spill(extent),
+                resume=walked,
             ):
                 if step.note and say is not None:
                     say(step.note)

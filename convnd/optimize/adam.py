@@ -1,0 +1,73 @@
+"""Adam, slab by slab, so that nothing is as large as the iterate but its two moments."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.optimize.spill import Spill
+
+__all__ = ["Adam"]
+
+_SLAB = 2**22
+"""Values that are moved at once: three times 16 MiB come and go."""
+
+
+class Adam(torch.optim.Optimizer):
+    """Adaptive moments (Kingma and Ba, 2015).
+
+    The same numbers, bit by bit, as ``torch.optim.Adam`` of one tensor.
+
+    Args:
+        x: the iterate, contiguous; its gradient is read from ``x.grad``.
+        lr: length of a step, in each value about that much.
+        betas: how slowly the two moments forget.
+        spill: where the moments are; None is in memory.
+
+    >>> x = torch.tensor([3.0, 1.0])
+    >>> descend = Adam(x, 0.5)
+    >>> x.grad = torch.tensor([2.0, -8.0])
+    >>> descend.step()
+    >>> x
+    tensor([2.5000, 1.5000])
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.99),
+        spill: Spill | None = None,
+    ) -> None:
+        super().__init__([x], {"lr": lr, "betas": betas})
+        self._spill = Spill.none() if spill is None else spill
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+        """Move the iterate once along its gradient as it is."""
+        (group,) = self.param_groups
+        (x,) = group["params"]
+        state, (slow, slower) = self.state[x], group["betas"]
+        if not state:
+            state.update(count=0, first=self._spill.zeros(x), second=self._spill.zeros(x))
+        state["count"] += 1
+        length = group["lr"] / (1 - slow ** state["count"])
+        scale = math.sqrt(1 - slower ** state["count"])
+        whole = (x, x.grad, state["first"], state["second"])
+        for values, gradient, first, second in zip(
+            *(each.view(-1).split(_SLAB) for each in whole), strict=True
+        ):
+            first.lerp_(gradient, 1 - slow)
+            second.mul_(slower).addcmul_(gradient, gradient, value=1 - slower)
+            values.addcdiv_(first, second.sqrt().div_(scale).add_(1e-8), value=-length)
+            self._spill.let_go(first, second)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As of any optimizer; the moments go where they belong."""
+        super().load_state_dict(state_dict)
+        for state in self.state.values():
+            state.update({name: self._spill.kept(state[name]) for name in ("first", "second")})

@@ -1,0 +1,99 @@
+"""Adam, and what of a walk lies in files: the same bits as anywhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from convnd_tasks.memory import Budget
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd.errors import ResourceError
+from convnd.optimize import Evaluation, Spill, load_checkpoint, minimize, save_checkpoint
+from convnd.optimize.adam import _SLAB, Adam
+
+
+@pytest.mark.parametrize("spilled", [False, True])
+def test_adam_is_torchs_to_the_last_bit(spilled: bool, generator: torch.Generator) -> None:
+    x = torch.randn(_SLAB + 3, generator=generator)
+    y = x.clone()
+    ours = Adam(x, 0.02, spill=Spill() if spilled else None)
+    theirs = torch.optim.Adam([y], lr=0.02, betas=(0.9, 0.99), foreach=False)
+    for _ in range(3):
+        x.grad = torch.randn(x.shape, generator=generator)
+        y.grad = x.grad
+        ours.step()
+        theirs.step()
+    assert x.equal(y)
+
+
+def rough(_: object, x: torch.Tensor) -> Evaluation:
+    """Rises now and then."""
+    steep = torch.linspace(1, 40, x.numel()).view(x.shape)
+    return Evaluation(float((steep * (x - 1).square()).sum()), {}, 2 * steep * (x - 1))
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "gradient-descent"])
+def test_a_spilled_walk_is_the_same_one(optimizer: str, tmp_path: Path, make_objective) -> None:
+    objective, start = make_objective(1)[0], torch.zeros(1, 1, 50)
+    more = {"steps": 30, "optimizer": optimizer, "learning_rate": 0.02, "evaluate": rough}
+    expected = [step.values for step in minimize(objective, start, **more)]
+    found = list(minimize(objective, start, spill=Spill(tmp_path), **more))
+    assert all(step.values.equal(each) for step, each in zip(found, expected, strict=True))
+    assert not start.any()
+    assert not list(tmp_path.iterdir())  # files without a name
+    for step in minimize(objective, start, spill=Spill(), **more):
+        if step.index == 11:
+            save_checkpoint(tmp_path / "c", step.state(), "mark")
+            break
+    for spill in (None, Spill()):
+        state = load_checkpoint(tmp_path / "c", "mark")
+        rest = list(minimize(objective, start, resume=state, spill=spill, **more))
+        assert [step.index for step in rest] == list(range(11, 31))
+        assert all(step.values.equal(each) for step, each in zip(rest, expected[11:], strict=True))
+
+
+def test_only_files_lose_their_pages() -> None:
+    spill = Spill()
+    memory, file = torch.ones(2**20), spill.kept(torch.ones(2**22))
+    file.sum()
+    before = psutil.Process().memory_info().rss
+    spill.let_go(memory, file)
+    assert before - psutil.Process().memory_info().rss > 0.9 * file.nbytes
+    assert bool((memory == 1).all())
+    assert bool((file == 1).all())
+
+
+def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ResourceError, match="GiB of disk in .*, got No space left .* set TMPDIR"):
+        Spill().zeros(torch.zeros(4))
+
+
+def test_memory_decides_on_files(rng: np.random.Generator) -> None:
+    options = StyleOptions(backbone="compact", optimizer="adam", size=0, scales=1, steps=3)
+    content, style = torch.from_numpy(rng.random((2, 1, 1, 3000), np.float32))
+    said: list[str] = []
+    found = []
+    for share in (1, 20):
+        transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+        budget = Budget(options, transfer.backbone, torch.device("cpu"), 1)
+        budget.free = 6 * 4 * 3000 * share
+        assert bool(budget.spill((3000,))) == (share == 1)
+        lbfgs = dataclasses.replace(options, optimizer="lbfgs")
+        assert not Budget(lbfgs, transfer.backbone, torch.device("cpu"), 1).spill((3000,))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Budget, "_spills", lambda *_, share=share: share == 1)
+            *_, last = transfer.run(content, [style], say=said.append)
+        found.append(last.values)
+    assert found[0].equal(found[1])
+    assert said == ["what Adam remembers is kept in files, in TMPDIR or /var/tmp"]
