@@ -2,10 +2,11 @@
 
     python benchmarks/precision.py --size 256 --out results/
 
-For every pair the energies that are left, in the space of VGG-19 (`common.Judge`), with features in
-bfloat16 over those with features in float32; and, for scale, how much they move when the float32
-run starts from a content with a little noise: by default a quarter of a grey level, and
-``--noise 1e-6`` tells what is left to chance by the optimiser alone.
+For every pair the energies that are left with features in bfloat16 over those with features in
+float32: the objective's own parts, evaluated in float32, and those in the space of VGG-19
+(`common.Judge`), which the run with another network has not made small. For scale, how much they
+move when the float32 run starts from a content with a little noise: by default a quarter of a grey
+level, and ``--noise 1e-6`` tells what is left to chance by the optimiser alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import torch
 from backbones import PAIRS, stylise
 from common import Judge, machine, picture
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+
+from convnd.optimize import evaluate_whole
 
 
 def main() -> None:
@@ -44,23 +48,26 @@ def main() -> None:
         style = picture(names[1], args.size, role="style")
         noise = torch.randn(content.shape, generator=generator) * args.noise
         judge = Judge(content, style)
-        found = [
-            judge(stylise(options, values, style)[0])
+        transfer = StyleTransfer(exact, spatial_dims=2, in_channels=3)
+        objective = transfer.objective(content, [style], [1.0, 1.0])
+
+        def left(result: torch.Tensor) -> dict[str, float]:
+            own = evaluate_whole(objective, result).parts  # noqa: B023 - called at once
+            named = zip(("style_vgg19", "content_vgg19"), judge(result), strict=True)  # noqa: B023
+            return {"style": own["style"], "content": own["content"], **dict(named)}
+
+        same, other, noisy = (
+            left(stylise(options, values, style)[0])
             for options, values in ((exact, content), (rough, content), (exact, content + noise))
-        ]
-        (style_32, content_32), (style_16, content_16), (style_n, content_n) = found
-        row = {
-            "style": style_16 / style_32,
-            "content": content_16 / content_32,
-            "style_with_noise": style_n / style_32,
-            "content_with_noise": content_n / content_32,
-        }
+        )
+        row = {name: other[name] / same[name] for name in same}
+        row |= {f"{name}_with_noise": noisy[name] / same[name] for name in same}
         title = " x ".join(Path(name).stem for name in names)
         rows[title] = row
         print(title, json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
     summary = {
         f"{name}_{kind}": choose(row[name] for row in rows.values())
-        for name in ("style", "content", "style_with_noise", "content_with_noise")
+        for name in row
         for kind, choose in (("median", statistics.median), ("worst", _worst))
     }
     print(json.dumps({name: round(value, 4) for name, value in summary.items()}))

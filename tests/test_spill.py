@@ -17,6 +17,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 from convnd.errors import ResourceError
 from convnd.optimize import Evaluation, Spill, load_checkpoint, minimize, save_checkpoint
 from convnd.optimize.adam import _SLAB, Adam
+from convnd.optimize.spill import let_go
 
 
 @pytest.mark.parametrize("spilled", [False, True])
@@ -64,7 +65,7 @@ def test_only_files_lose_their_pages() -> None:
     memory, file = torch.ones(2**20), spill.kept(torch.ones(2**22))
     file.sum()
     before = psutil.Process().memory_info().rss
-    spill.let_go(memory, file)
+    let_go(memory, file)
     assert before - psutil.Process().memory_info().rss > 0.9 * file.nbytes
     assert bool((memory == 1).all())
     assert bool((file == 1).all())

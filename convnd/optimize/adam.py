@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.optimize.spill import Spill
+from convnd.optimize.spill import Spill, let_go
 
 __all__ = ["Adam"]
 
@@ -64,7 +64,7 @@ class Adam(torch.optim.Optimizer):
             first.lerp_(gradient, 1 - slow)
             second.mul_(slower).addcmul_(gradient, gradient, value=1 - slower)
             values.addcdiv_(first, second.sqrt().div_(scale).add_(1e-8), value=-length)
-            self._spill.let_go(first, second)
+            let_go(first, second)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As of any optimizer; the moments go where they belong."""

@@ -25,6 +25,7 @@ from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import atomic_path
 from convnd.optimize.group import Group
 from convnd.optimize.shards import Box, Shards
+from convnd.optimize.spill import let_go
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
@@ -72,6 +73,7 @@ def save_checkpoint(
                 values = values.new_empty(piece.shape)
                 shards.group.swap({}, {piece.owner: values})
             file.write(_bytes(values))
+            let_go(values)
 
 
 def load_checkpoint(path: str | os.PathLike[str], mark: str, group: Group | None = None) -> Any:

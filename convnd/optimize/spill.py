@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convnd.errors import ResourceError
 
-__all__ = ["Spill"]
+__all__ = ["Spill", "let_go"]
 
 _PIECE = 2**22  # values that are copied at once
 
@@ -31,7 +31,7 @@ class Spill:
 
     >>> spill = Spill()
     >>> values = spill.kept(torch.arange(4.0))
-    >>> spill.let_go(values)
+    >>> let_go(values)
     >>> values
     tensor([0., 1., 2., 3.])
     """
@@ -88,21 +88,22 @@ class Spill:
         pieces = (torch.split(each.reshape(-1), _PIECE) for each in (found, values))
         for to, piece in zip(*pieces, strict=True):
             to.copy_(piece)
-            self.let_go(to)
+            let_go(to)
         return found
 
-    def let_go(self, *tensors: Tensor) -> None:
-        """Give the pages of tensors in files back; what is in them stays.
 
-        Args:
-            tensors: of this one, or contiguous parts of them; those in memory are left alone.
-        """
-        if not self._active or sys.platform != "linux":
-            return
-        for each in tensors:
-            if each.untyped_storage().filename is None:  # of such memory it would be lost
-                continue
-            first = each.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-            size = each.data_ptr() + each.nbytes - first
-            where = ctypes.c_void_p(first), ctypes.c_size_t(size)
-            ctypes.CDLL(None).madvise(*where, mmap.MADV_DONTNEED)
+def let_go(*tensors: Tensor) -> None:
+    """Give the pages of tensors in files back; what is in them stays.
+
+    Args:
+        tensors: of a `Spill`, or contiguous parts of them; those in memory are left alone.
+    """
+    if sys.platform != "linux":
+        return
+    for each in tensors:
+        if each.untyped_storage().filename is None:  # of such memory it would be lost
+            continue
+        first = each.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        size = each.data_ptr() + each.nbytes - first
+        where = ctypes.c_void_p(first), ctypes.c_size_t(size)
+        ctypes.CDLL(None).madvise(*where, mmap.MADV_DONTNEED)
