@@ -198,6 +198,7 @@ class Job:
                     start=prepared.start,
                     same_grid=prepared.same_grid,
                     beats=prepared.beats,
+                    band=prepared.band,
                     say=tell,
                     resume=state,
                     group=self.group,

@@ -45,6 +45,8 @@ from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
     Mappable,
+    SpectrumStatistic,
+    Statistic,
     Sums,
     TappedStatistic,
     blend,
@@ -124,6 +126,7 @@ class TransferObjective:
         shards: Shards | None = None,
         style_terms: Sequence[Term] | None = None,
         facts: Sequence[Tensor] | None = None,
+        band: float = 1.0,
         also: Sequence[Term] = (),
     ) -> Objective:
         """The objective at one size, its targets computed.
@@ -137,6 +140,7 @@ class TransferObjective:
             shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
             facts: what facts of values are taken of, one for each style; None is the styles.
+            band: share of the frequencies, from 0, that the styles know of.
             also: further terms.
         """
         if content is not None:
@@ -161,6 +165,7 @@ class TransferObjective:
                 tiler=tiler,
                 group=None if shards is None else shards.group,
                 facts=facts,
+                band=band,
             )
             if style_terms is None
             else style_terms
@@ -178,6 +183,7 @@ class TransferObjective:
         tiler: Tiler | None = None,
         group: Group | None = None,
         facts: Sequence[Tensor] | None = None,
+        band: float = 1.0,
     ) -> list[Term]:
         """The terms that know the styles alone; they serve any number of contents of one size.
 
@@ -186,6 +192,7 @@ class TransferObjective:
             tiler: see `objective`.
             group: the processes that share the work; None is this one alone.
             facts: see `objective`.
+            band: likewise.
         """
         options = self.options
         weights = options.blend or (1.0,) * len(styles)
@@ -212,7 +219,7 @@ class TransferObjective:
                 for name, share in shares.items()
             ]
         if options.fact_weight > 0:
-            terms += self._facts(styles if facts is None else facts, weights)
+            terms += self._facts(styles if facts is None else facts, weights, band)
         return terms
 
     def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
@@ -304,22 +311,25 @@ class TransferObjective:
         }
         return {name: tap for name, tap in found.items() if tap is not None}
 
-    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float]) -> list[Term]:
+    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float], band: float) -> list[Term]:
         """Terms on the values themselves, one for each statistic asked for."""
         options = self.options
+        statistics: dict[str, Statistic] = {name: STATISTICS[name] for name in options.facts}
+        if "spectrum" in statistics and band < 1:
+            statistics["spectrum"] = SpectrumStatistic(highest=band)
         balanced = "mean" if options.normalization == "mean" else "balanced"
         return [
             Term(
                 name,
                 options.fact_weight,
                 StyleLoss(
-                    blend([_fact_sums(name, style) for style in styles], weights),
+                    blend([_fact_sums(statistic, style) for style in styles], weights),
                     layer=INPUT,
-                    statistic=name,
+                    statistic=statistic,
                     normalization=balanced,
                 ),
             )
-            for name in options.facts
+            for name, statistic in statistics.items()
         ]
 
     def _features(
@@ -348,8 +358,7 @@ def _on_planes(options: StyleOptions, network: Planes, size: Sequence[int] | Non
     )
 
 
-def _fact_sums(name: str, style: Tensor) -> Sums:
-    statistic = STATISTICS[name]
+def _fact_sums(statistic: Statistic, style: Tensor) -> Sums:
     if isinstance(statistic, AutocorrelationStatistic):
         return statistic.sums_in_blocks(style)
     return statistic.sums(style)
