@@ -264,6 +264,7 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
+        forgets=("channels of other rates",),
         record=_wfdb_record,
     ),
 )
