@@ -107,4 +107,5 @@ def test_a_format_keeps_what_came_from_it(tmp_path, run):
     )
     assert quietly(run, "a.csv", "a.csv", "-o", "b.csv") == ""
     np.save(tmp_path / "a.npy", np.sin(np.arange(99.0)))
-    assert quietly(run, "a.npy", "a.npy", "-o", "b.npy", "--rate", "100") == ""
+    rated = ("--dim", "1", "--rate", "100")
+    assert quietly(run, "a.npy", "a.npy", "-o", "b.npy", *rated) == ""
