@@ -260,7 +260,9 @@ class StyleOptions:
         'relu4_2'
         """
         return {
-            name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            name: ",".join(map(str, value))
+            if isinstance(value, tuple)
+            else str("auto" if value is None else value)
             for name, value in dataclasses.asdict(self).items()
         }
 
