@@ -68,12 +68,14 @@ class Beats:
         from convnd.losses import EventLoss, Term
 
         first, target = self._at(extent)
+        first = _whole(first, target, extent)
         return Term("beats", self.weight, EventLoss(target, first[:, None], size=[extent]))
 
     def put(self, values: Tensor) -> Tensor:
         """Values whose mean beat is the target's: something to start from.
 
-        What their own mean beat lacks is added at every R peak, faded at both ends.
+        What their own mean beat lacks is added at every R peak, faded at both ends; to beats that
+        the recording cuts as well, which the term does not see.
 
         Args:
             values: ``(B, C, T)``.
@@ -85,9 +87,11 @@ class Beats:
 
         from convnd.losses import mean_event
 
-        first, target = self._at(values.shape[2])
+        extent = values.shape[2]
+        first, target = self._at(extent)
         width = target.shape[2]
-        lacks = target - mean_event(values, first[:, None], [width]).to(target)
+        mean = mean_event(values, _whole(first, target, extent)[:, None], [width])
+        lacks = target - mean.to(target)
         edge = torch.linspace(0, torch.pi, max(2, width // 6))
         fade = torch.ones(width)
         fade[: len(edge)] = (1 - edge.cos()) / 2
@@ -95,7 +99,8 @@ class Beats:
         lacks = (lacks - lacks.median(2, keepdim=True).values) * fade
         found = values.clone()
         for start in first.tolist():
-            found[..., start : start + width] += lacks.to(found)
+            begin, end = max(start, 0), min(start + width, extent)
+            found[..., begin:end] += lacks[..., begin - start : end - start].to(found)
         return found
 
     def _at(self, extent: int) -> tuple[Tensor, Tensor]:
@@ -108,13 +113,18 @@ class Beats:
         width = max(2, round(self.target.shape[2] * ratio))
         # Edges of samples, and with them those of windows, are where they were at every size.
         first = ((self.peaks - self.before) * ratio).round().to(torch.int64)
-        first = first[(first >= 0) & (first + width <= extent)]
-        if not len(first):
-            raise InputFileError(
-                f"beats: expected a whole beat in the content, got none in {extent} samples; use "
-                "a longer recording or --beat-weight 0"
-            )
         return first, resize_nd(self.target, [width], mode="linear", antialias=True)
+
+
+def _whole(first: Tensor, target: Tensor, extent: int) -> Tensor:
+    """Of the windows those that lie in the field."""
+    found = first[(first >= 0) & (first + target.shape[2] <= extent)]
+    if not len(found):
+        raise InputFileError(
+            f"beats: expected a whole beat in the content, got none in {extent} samples; use a "
+            "longer recording or --beat-weight 0"
+        )
+    return found
 
 
 def find_beats(
