@@ -42,7 +42,8 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     so noise of 0.05 mV in the style is noise of 0.05 mV in the result. Where units are not known
     to agree, each has its own scale. Styles are brought to the content's sampling rate. Gaps
     (NaN) of the content are bridged and come back; of a style the longest stretch without gaps
-    counts.
+    counts. Where values were digital, independent leads lie on their recorder's steps again, so
+    that in a file derived leads are off by half of their own step at most.
 
     Args:
         inputs: grids ``(1, C, T)``.
