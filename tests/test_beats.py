@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.evaluate.signals import beat_correlation, match_peaks, r_peaks
 from convnd_tasks.kind import Inputs
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.signals.beats import Beats, find_beats, retimed
+from convnd_tasks.signals.peaks import r_peaks
 from convnd_tasks.signals.prepare import prepare
+from convnd_tasks.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.style_transfer import StyleTransfer
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io.signal import describe
+from convnd.nn import resize_nd
 
 RATE = 200.0
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -68,24 +73,51 @@ def test_intervals_of_a_few_samples(gap):
 
 def test_the_term_is_bound_to_the_peaks_at_every_size():
     target = torch.tensor([[[0.0, 0.0, 4.0, 4.0, 0.0, 0.0, 0.0, 0.0]]])
-    beats = Beats(torch.tensor([10, 30, 39]), 40, target, 3, ())
-    term = beats.term(40, 2.0)
+    beats = Beats(torch.tensor([10, 30, 39]), 40, target, 3, (), 2.0)
+    term = beats.term(40)
     values = torch.zeros(1, 1, 40)
     for first in (7, 27):  # the last one is not whole
         values[..., first + 2 : first + 4] = 4
     assert (term.weight, term.loss.value(term.loss.sums(values)).item()) == (2.0, 0)
-    assert beats.term(20, 1.0).loss.target.shape == (1, 1, 4)
+    assert beats.term(20).loss.target.shape == (1, 1, 4)
     with pytest.raises(InputFileError, match="expected a whole beat in the content, got none"):
-        Beats(torch.tensor([1]), 40, target, 3, ()).term(40, 1.0)
+        Beats(torch.tensor([1]), 40, target, 3, (), 1.0).term(40)
+
+
+def test_what_to_start_from_has_the_mean_beat_and_the_rest_is_left(rng):
+    target = torch.zeros(1, 1, 24)
+    target[..., 10:14] = 4
+    beats = Beats(torch.tensor([20, 60, 99]), 100, target, 12, (), 3.0)
+    values = torch.tensor(rng.normal(size=(1, 1, 100)).astype("f")) * 0.01
+    values[..., 18:22] -= 3  # another QRS than is wanted
+    values[..., 58:62] -= 3
+    loss = beats.term(100).loss
+    found = beats.put(values)
+    assert loss.value(loss.sums(values)).item() > 2
+    assert loss.value(loss.sums(found)).item() < 0.01
+    assert torch.equal(found[..., 32:48], values[..., 32:48])
+    assert torch.equal(found[..., 72:87], values[..., 72:87])
+    assert found[..., 97:].mean() > 2  # the last one is not whole
+
+
+def test_beats_are_at_the_same_place_at_every_size():
+    """Shrunk with the values, a target fits where it was, but for a sample."""
+    t = torch.arange(512.0)
+    values = ((t / 7).sin() + (t / 11).cos())[None, None]
+    beats = Beats(torch.tensor([226]), 512, values[..., 203:283].clone(), 23, (), 1.0)
+    for extent in (512, 256, 128):
+        smaller = resize_nd(values, [extent], mode="linear", antialias=True)
+        loss = beats.term(extent).loss
+        assert loss.value(loss.sums(smaller)).item() < 0.05
 
 
 def test_morphology_comes_over_and_rhythm_stays(rng):
-    pytest.importorskip("neurokit2")
+    pytest.importorskip("scipy")
     own = np.array([0.6, 1.5, 2.5, 3.4, 4.4, 5.3, 6.3, 7.2])
     content = wave(own, 8, t_wave=0.1, width=0.015, rng=rng)
     style = wave(np.arange(0.5, 11.8, 0.6), 12, t_wave=0.5, width=0.04, rng=rng)
     found = {}
-    for weight in (0.0, 3.0):
+    for weight in (0.0, None):
         options = StyleOptions.for_dim(1, size=0, steps=20, scales=1, beat_weight=weight)
         inputs = Inputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
         ready = prepare(inputs, options)
@@ -93,28 +125,73 @@ def test_morphology_comes_over_and_rhythm_stays(rng):
             ready.content, ready.styles, same_grid=True, beats=ready.beats
         )
         result = ready.restore(last.values).values[0, 0].double().numpy()
-        found[weight] = beat_correlation(result, style, RATE)
-        assert match_peaks(own, r_peaks(result, RATE) / RATE, 0.05)[0] > (0.98 if weight else 0)
+        found[weight] = beat_correlation(mean_beat(result, RATE), mean_beat(style, RATE))
+        assert match_peaks(own, r_peaks(result, RATE) / RATE, 0.05)[0] > (
+            0 if weight == 0 else 0.98
+        )
     assert ready.remarks[-1].startswith("R peaks by lead II: 8 in the content, 19 in the style")
-    before = beat_correlation(content, style, RATE)
-    assert found[3.0] > 0.97 > before
-    assert found[3.0] > found[0.0]
+    before = beat_correlation(mean_beat(content, RATE), mean_beat(style, RATE))
+    assert found[None] > 0.97 > before
+    assert found[None] > found[0.0]
+
+
+def test_beats_come_by_themselves_where_both_have_them(rng):
+    pytest.importorskip("scipy")
+    ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
+    hiss = grid(0.1 * rng.normal(size=2000))
+
+    def found(content, style, **options):
+        inputs = Inputs(content=content, styles=[style], names=("A", "B"))
+        ready = prepare(inputs, StyleOptions.for_dim(1, size=0, **options))
+        return ready.beats, "".join(ready.remarks)
+
+    beats, told = found(ecg, ecg)
+    assert (beats.weight, len(beats.peaks)) == (3.0, 12)
+    assert told.startswith("R peaks by lead II: 12 in the content, 12 in the style")
+    assert found(ecg, ecg, beat_weight=0) == (None, "")
+    assert found(ecg, ecg, beat_weight=7)[0].weight == 7
+    lonely = "no beats in lead II of the style: its statistics alone count"
+    assert found(ecg, hiss) == (None, lonely)
+    assert found(hiss, ecg) == (None, "")
+    # Sounds, and what nobody called a voltage.
+    plain = dataclasses.replace(describe(ecg, units=("",)), channels=("left",))
+    assert found(plain, plain) == (None, "")
+    assert found(plain, plain, beat_weight=3)[0] is not None
+    silent = dataclasses.replace(ecg, spacing=(1.0,), units=("px",))
+    assert found(silent, silent) == (None, "")
+
+
+def test_without_scipy_beats_are_left_out_and_it_is_said(rng, monkeypatch):
+    ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
+    monkeypatch.setitem(sys.modules, "scipy.signal", None)
+    inputs = Inputs(content=ecg, styles=[ecg], names=("A", "B"))
+    ready = prepare(inputs, StyleOptions.for_dim(1, size=0))
+    assert ready.beats is None
+    assert ready.remarks[0].startswith("beats are left out: R peaks: expected the package scipy")
+    with pytest.raises(DependencyError, match="package scipy"):
+        prepare(inputs, StyleOptions.for_dim(1, size=0, beat_weight=3))
 
 
 def test_what_has_no_beats_is_refused(rng):
-    pytest.importorskip("neurokit2")
+    pytest.importorskip("scipy")
     flat = torch.linspace(0, 1, 1000).view(1, 1, -1)
     good = torch.tensor(wave([1.0, 2.0, 3.0], 5, t_wave=0.2, width=0.02, rng=rng)).view(1, 1, -1)
     with pytest.raises(InputFileError, match=r"content: expected at least 2 R peaks in lead V1"):
-        find_beats(flat, [good], ["V1"], RATE)
+        find_beats(flat, [good], ["V1"], RATE, weight=3)
     with pytest.raises(InputFileError, match=r"style: expected at least 2 R peaks in lead II, got"):
-        find_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE)
+        find_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE, weight=3)
 
 
 def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
     np.save(tmp_path / "a.npy", rng.normal(size=500))
     code, _, err = run("stylize", "a.npy", "a.npy", "--dim", "1", "--beat-weight", "3")
     assert (code, "--beat-weight: expected a content with a sampling rate" in err) == (2, True)
+    code, _, err = run("stylize", "a.npy", "a.npy", "--dim", "1", "--beat-weight", "some")
+    assert (code, "expected auto or a number from 0 to" in " ".join(err.split())) == (2, True)
+    code, _, err = run(
+        "stylize", "a.npy", "a.npy", "--dim", "1", "--beat-weight", "auto", "--steps", "0"
+    )
+    assert (code, err) == (0, "")
     code, _, err = run("stylize", "--dim", "2", "--beat-weight", "3")
     assert (code, "--beat-weight: expected signals, got 2" in err) == (2, True)
     options = StyleOptions.for_dim(1, size=0, beat_weight=3)

@@ -108,6 +108,13 @@ def test_a_header_that_names_a_missing_file(record):
         io.read(record)
 
 
+@pytest.mark.parametrize("rate", ["0", "nan", "-3", "fast"])
+def test_a_header_with_a_rate_that_is_none(record, rate):
+    record.write_text(record.read_text().replace("rec 2 200", f"rec 2 {rate}", 1))
+    with pytest.raises(InputFileError, match=f"positive finite sampling rate, got {rate}; correct"):
+        io.read(record)
+
+
 @pytest.mark.parametrize("suffix", [".edf", ".bdf"])
 def test_edf_comes_back_with_all_it_knows(tmp_path, samples, suffix):
     kind = pyedflib.FILETYPE_EDFPLUS if suffix == ".edf" else pyedflib.FILETYPE_BDFPLUS

@@ -24,6 +24,7 @@ from convnd.io.atomic import beside, free_path
 from convnd.io.clip import CLIP_SUFFIXES, Clip, ClipFrame, ClipInfo, ColorTags, is_clip
 from convnd.io.clip_open import open_clip
 from convnd.io.crop import crop
+from convnd.io.forgotten import forgotten
 from convnd.io.formats import (
     Format,
     check_output,
@@ -56,6 +57,7 @@ __all__ = [
     "check_sequence_output",
     "crop",
     "digest",
+    "forgotten",
     "free_path",
     "grid_affine",
     "is_clip",

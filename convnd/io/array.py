@@ -210,13 +210,29 @@ def _npz_record(path: Path) -> dict[str, str]:
 
 
 FORMATS = (
-    Format(name="npy", suffixes=(".npy",), spatial_dims=None, read=read_npy, write=_write_npy),
+    Format(
+        name="npy",
+        suffixes=(".npy",),
+        spatial_dims=None,
+        read=read_npy,
+        write=_write_npy,
+        forgets=(
+            "sampling rate",
+            "names of leads",
+            "units",
+            "start time",
+            "annotations",
+            "gain and baseline",
+            "channels of other rates",
+        ),
+    ),
     Format(
         name="npz",
         suffixes=(".npz",),
         spatial_dims=None,
         read=read_npz,
         write=_write_npz,
+        forgets=("gain and baseline", "channels of other rates"),
         record=_npz_record,
     ),
 )

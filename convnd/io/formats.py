@@ -78,6 +78,7 @@ class Format:
         companions: suffixes of further files that the writer may put beside its own, under the
             same stem; the file itself is named as the result will be.
         folder: whether it is a folder of files; there can be one such format.
+        forgets: what of a signal it has no place for, see `convnd.io.forgotten`.
         record: reads back the record that ``write`` has kept in the file; None where the format
             has no place for one, so that it lies beside.
     """
@@ -89,6 +90,7 @@ class Format:
     write: Writer | None
     companions: tuple[str, ...] = ()
     folder: bool = False
+    forgets: tuple[str, ...] = ()
     record: Callable[[Path], Mapping[str, str]] | None = None
 
 

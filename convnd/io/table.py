@@ -339,5 +339,6 @@ FORMATS = (
         spatial_dims=1,
         read=read_table,
         write=_write_table,
+        forgets=("start time", "annotations", "gain and baseline", "channels of other rates"),
     ),
 )

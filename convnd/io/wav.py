@@ -173,6 +173,14 @@ FORMATS = (
         spatial_dims=1,
         read=read_wav,
         write=_write_wav,
+        forgets=(
+            "names of leads",
+            "units",
+            "start time",
+            "annotations",
+            "gain and baseline",
+            "channels of other rates",
+        ),
         record=_wav_record,
     ),
 )

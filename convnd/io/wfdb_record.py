@@ -133,6 +133,11 @@ def _check_text(path: Path) -> None:
             f"read {path}: expected a header of as many lines as it says, got {len(lines)}; "
             "the file is damaged"
         )
+    if words[2:3] and re.match(rb"\.?\d", words[2]) is None:
+        raise InputFileError(
+            f"read {path}: expected a positive finite sampling rate, got "
+            f"{words[2][:20].decode('ascii', 'replace')}; correct the header"
+        )
 
 
 def _check_beside(path: Path, wanted: str) -> Path:
@@ -264,6 +269,7 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
+        forgets=("channels of other rates",),
         record=_wfdb_record,
     ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from convnd.errors import UsageError
 from convnd.stats.base import Sums
 
 __all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
@@ -214,6 +215,19 @@ class SpectrumStatistic(AutocorrelationStatistic):
     Pairs come to count smoothly at the ends of an axis. Where all count alike, ends leak into
     frequencies of little power with either sign, and an iterate hides noise behind its own ends.
 
+    What was recorded at a slower rate and resampled says nothing above its own Nyquist frequency,
+    rather than that there is silence. Two fields are compared up to the lower of the two
+    (`highest`), and the frequencies above are in no summary.
+
+    Args:
+        lags: largest lag in samples.
+        every_axis: see `AutocorrelationStatistic`.
+        taper: likewise; None is half of the lags.
+        highest: of the frequencies in the summary, as a share of Nyquist, in ``(0, 1]``.
+
+    Raises:
+        UsageError: ``highest`` lies elsewhere.
+
     >>> statistic = SpectrumStatistic(lags=8)
     >>> tone = torch.sin(torch.arange(64) * torch.pi / 4)[None, None]  # a quarter of Nyquist
     >>> statistic.summary(statistic.sums(tone)).flatten().argmax().item()
@@ -221,13 +235,23 @@ class SpectrumStatistic(AutocorrelationStatistic):
     """
 
     def __init__(
-        self, lags: int = LAGS, *, every_axis: bool = False, taper: int | None = None
+        self,
+        lags: int = LAGS,
+        *,
+        every_axis: bool = False,
+        taper: int | None = None,
+        highest: float = 1.0,
     ) -> None:
+        if not 0 < highest <= 1:
+            raise UsageError(
+                f"SpectrumStatistic: expected 0 < highest <= 1, got {highest:g}; correct it"
+            )
         taper = lags // 2 if taper is None else taper
         super().__init__(lags, every_axis=every_axis, taper=taper)
+        self.count = math.floor(highest * lags) + 1
 
     def summary(self, sums: Sums) -> Tensor:
-        """Decades above the floor ``(B, A (lags + 1), C)``."""
+        """Decades above the floor ``(B, A (lags + 1), C)``, or up to `highest` of each axis."""
         covariances = self._covariances(sums)
         lag = torch.arange(self.lags + 1, dtype=covariances.dtype, device=covariances.device)
         part = lag / (self.lags + 1)
@@ -235,7 +259,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
             part <= 0.5, 1 - 6 * part**2 * (1 - part), 2 * (1 - part).clamp_min(0) ** 3
         )
         both = torch.where(lag > 0, 2.0, 1.0) * window  # negative lags are the same
-        turns = torch.cos(torch.pi / self.lags * lag[:, None] * lag)  # (frequency, lag)
+        turns = torch.cos(torch.pi / self.lags * lag[: self.count, None] * lag)  # (frequency, lag)
         power = torch.einsum("fl,balc->bafc", turns * both, covariances)
         decades: Tensor = torch.log1p(power.clamp_min(0) / _FLOOR) / math.log(10)
         return decades.flatten(1, 2)

@@ -295,7 +295,9 @@ def _parameter(
     ]
     if elsewhere:
         text = f"{text} Default: {', '.join([_text(default), *elsewhere])}."
-    read = {"metavar": flag.metavar} if allowed is None else reader(kind, allowed)
+    read = {} if allowed is None else reader(kind, allowed)
+    if allowed is None or flag.metavar is not None:
+        read["metavar"] = flag.metavar
     option = typer.Option(
         *flag.names,
         **read,

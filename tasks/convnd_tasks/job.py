@@ -173,6 +173,14 @@ class Job:
             for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
                 io.check_output(taken, overwrite=overwrite, record=self.keep_record)
         prepared = self.prepare(inputs)
+        lost = list(
+            io.forgotten(output, inputs.styles[0] if inputs.content is None else inputs.content)
+        )
+        if inputs.typed and "sampling rate" in lost:  # it was not known by a file either
+            lost.remove("sampling rate")
+        if lost:
+            remark = f"{output.name} has no place for: {', '.join(lost)}"
+            prepared = dataclasses.replace(prepared, remarks=(*prepared.remarks, remark))
         if tell is not None:
             for remark in prepared.remarks:
                 tell(remark)
@@ -198,6 +206,7 @@ class Job:
                     start=prepared.start,
                     same_grid=prepared.same_grid,
                     beats=prepared.beats,
+                    band=prepared.band,
                     say=tell,
                     resume=state,
                     group=self.group,

@@ -60,7 +60,8 @@ class Prepared:
         same_grid: styles are sampled as the result is, see
             `convnd_tasks.style_transfer.StyleTransfer.run`.
         remarks: what was done to the inputs that people should know, a line each.
-        beats: R peaks and the mean beat that is to be there, where that was asked for.
+        beats: R peaks and the mean beat that is to be there, where there are some.
+        band: share of the result's frequencies that the styles know of, see `StyleTransfer.run`.
     """
 
     content: Tensor | None
@@ -72,6 +73,7 @@ class Prepared:
     same_grid: bool = False
     remarks: tuple[str, ...] = ()
     beats: Beats | None = None
+    band: float = 1.0
 
 
 class Prepare(Protocol):

@@ -51,7 +51,8 @@ class StyleOptions:
             are compared per position, or relative to the style's own with ``"balanced"``.
         fact_weight: how much each of them counts.
         beat_weight: how much the style's mean beat counts at the content's R peaks, see
-            `convnd_tasks.signals.beats`; electrocardiograms only. 0: not at all.
+            `convnd_tasks.signals.beats`. 0: not at all; None: as much as serves
+            electrocardiograms, where content and styles are some, else not at all.
         normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
         blend: one weight for each style; empty is all alike.
         style_scale: size of the style's patterns relative to how they are in its file, when the
@@ -140,14 +141,15 @@ class StyleOptions:
         float, Flag(help="How much each of them counts.", panel=LOSS), WEIGHT
     ] = 30.0
     beat_weight: Annotated[
-        float,
+        float | None,
         Flag(
-            help="ECGs: how much the style's mean beat counts at the content's R peaks; 3 brings "
-            "its morphology over, 0 leaves it out.",
+            help="ECGs: how much the style's mean beat counts at the content's R peaks, in whose "
+            "rhythm the style is seen; auto: 3 where both have beats; 0 leaves it out.",
             panel=LOSS,
+            metavar="auto|N",
         ),
         WEIGHT,
-    ] = 0.0
+    ] = None
     normalization: Annotated[str, Flag(help="balanced, notes, gatys or mean.", panel=LOSS)] = (
         "balanced"
     )
@@ -258,7 +260,9 @@ class StyleOptions:
         'relu4_2'
         """
         return {
-            name: ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            name: ",".join(map(str, value))
+            if isinstance(value, tuple)
+            else str("auto" if value is None else value)
             for name, value in dataclasses.asdict(self).items()
         }
 

@@ -94,15 +94,18 @@ def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]
     """What ``typer.Option`` is to be told for a number to be read.
 
     Args:
-        kind: of the field, None among its types left out.
+        kind: of the field; where None is among its types, "auto" may be typed for it.
         allowed: its range.
         strict: numbers outside of it are refused here, and not left to `check_ranges`.
     """
     (plain,) = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    auto = NoneType in get_args(kind)
     convert: Callable[[str], float] = int if plain is int else float
-    what = "a whole number" if plain is int else "a number"
+    what = ("auto or " if auto else "") + ("a whole number" if plain is int else "a number")
 
-    def parse(text: str) -> float:
+    def parse(text: str) -> float | None:
+        if auto and text == "auto":
+            return None
         try:
             value: float | None = convert(text)
         except ValueError:

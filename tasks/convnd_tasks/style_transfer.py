@@ -164,6 +164,7 @@ class StyleTransfer(TransferObjective):
         start: Tensor | None = None,
         same_grid: bool = False,
         beats: Beats | None = None,
+        band: float = 1.0,
         say: Callable[[str], None] | None = None,
         resume: Mapping[str, Any] | None = None,
         group: Group | None = None,
@@ -181,6 +182,7 @@ class StyleTransfer(TransferObjective):
                 to that at every size, however many samples they have.
             beats: of an electrocardiogram, what is to be at its R peaks; features are then
                 compared with its styles.
+            band: share of the result's frequencies, from 0 to its Nyquist, that the styles know of.
             resume: `Progress.state` of an earlier run with the same arguments.
             group: the processes that do this together, each with the same arguments; None is this
                 one alone.
@@ -240,6 +242,8 @@ class StyleTransfer(TransferObjective):
                 iterate = walked["now"]["values"].to(self.device)
             elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
+                if beats is not None and start is None and options.start == "content":
+                    iterate = beats.put(iterate)
             elif fine is None or coarse is None:
                 iterate = refine(iterate, extent)
             else:
@@ -256,10 +260,11 @@ class StyleTransfer(TransferObjective):
                 references if beats is None else self._styles_at(seen, extent, grid),
                 stretched,
                 facts=references,
+                band=min(1.0, band * size[0] / extent[0]),
                 tiler=tiler,
                 keep=keep,
                 shards=shards,
-                also=() if beats is None else [beats.term(extent[0], options.beat_weight)],
+                also=() if beats is None else [beats.term(extent[0])],
             )
             del references
             evaluate: Evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)

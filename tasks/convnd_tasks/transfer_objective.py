@@ -46,6 +46,8 @@ from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
     Mappable,
+    SpectrumStatistic,
+    Statistic,
     Sums,
     TappedStatistic,
     blend,
@@ -125,6 +127,7 @@ class TransferObjective:
         shards: Shards | None = None,
         style_terms: Sequence[Term] | None = None,
         facts: Sequence[Tensor] | None = None,
+        band: float = 1.0,
         also: Sequence[Term] = (),
     ) -> Objective:
         """The objective at one size, its targets computed.
@@ -138,6 +141,7 @@ class TransferObjective:
             shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
             facts: what facts of values are taken of, one for each style; None is the styles.
+            band: share of the frequencies, from 0, that the styles know of.
             also: further terms.
         """
         if content is not None:
@@ -162,6 +166,7 @@ class TransferObjective:
                 tiler=tiler,
                 group=None if shards is None else shards.group,
                 facts=facts,
+                band=band,
             )
             if style_terms is None
             else style_terms
@@ -179,6 +184,7 @@ class TransferObjective:
         tiler: Tiler | None = None,
         group: Group | None = None,
         facts: Sequence[Tensor] | None = None,
+        band: float = 1.0,
     ) -> list[Term]:
         """The terms that know the styles alone; they serve any number of contents of one size.
 
@@ -187,6 +193,7 @@ class TransferObjective:
             tiler: see `objective`.
             group: the processes that share the work; None is this one alone.
             facts: see `objective`.
+            band: likewise.
         """
         options = self.options
         weights = options.blend or (1.0,) * len(styles)
@@ -213,7 +220,7 @@ class TransferObjective:
                 for name, share in shares.items()
             ]
         if options.fact_weight > 0:
-            terms += self._facts(styles if facts is None else facts, weights)
+            terms += self._facts(styles if facts is None else facts, weights, band)
         return terms
 
     def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
@@ -308,22 +315,25 @@ class TransferObjective:
         }
         return {name: tap for name, tap in found.items() if tap is not None}
 
-    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float]) -> list[Term]:
+    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float], band: float) -> list[Term]:
         """Terms on the values themselves, one for each statistic asked for."""
         options = self.options
+        statistics: dict[str, Statistic] = {name: STATISTICS[name] for name in options.facts}
+        if "spectrum" in statistics and band < 1:
+            statistics["spectrum"] = SpectrumStatistic(highest=band)
         balanced = "mean" if options.normalization == "mean" else "balanced"
         return [
             Term(
                 name,
                 options.fact_weight,
                 StyleLoss(
-                    blend([_fact_sums(name, style) for style in styles], weights),
+                    blend([_fact_sums(statistic, style) for style in styles], weights),
                     layer=INPUT,
-                    statistic=name,
+                    statistic=statistic,
                     normalization=balanced,
                 ),
             )
-            for name in options.facts
+            for name, statistic in statistics.items()
         ]
 
     def _features(
@@ -352,8 +362,7 @@ def _on_planes(options: StyleOptions, network: Planes, size: Sequence[int] | Non
     )
 
 
-def _fact_sums(name: str, style: Tensor) -> Sums:
-    statistic = STATISTICS[name]
+def _fact_sums(statistic: Statistic, style: Tensor) -> Sums:
     if isinstance(statistic, AutocorrelationStatistic):
         return statistic.sums_in_blocks(style)
     return statistic.sums(style)

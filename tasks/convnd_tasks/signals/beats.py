@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.signals.leads import lead_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +23,10 @@ if TYPE_CHECKING:
 
     from convnd.losses import Term
 
-__all__ = ["Beats", "find_beats", "retimed"]
+__all__ = ["WEIGHT", "Beats", "find_beats", "retimed"]
+
+WEIGHT = 3.0
+"""How much beats count where nothing else is asked for."""
 
 BEFORE, AFTER = 0.25, 0.45
 """Seconds around an R peak that are its beat."""
@@ -44,6 +46,7 @@ class Beats:
         target: the mean beat ``(B, C, W)`` at that size.
         before: samples of it before the R peak.
         styles: in the content's rhythm ``(B, C, T_i)`` each.
+        weight: how much the term counts.
     """
 
     peaks: Tensor
@@ -51,33 +54,77 @@ class Beats:
     target: Tensor
     before: int
     styles: Sequence[Tensor]
+    weight: float
 
-    def term(self, extent: int, weight: float) -> Term:
+    def term(self, extent: int) -> Term:
         """The term of an objective at a size.
 
         Args:
             extent: samples of the iterate.
-            weight: how much it counts.
 
         Raises:
             InputFileError: no beat lies in the recording as a whole.
         """
+        from convnd.losses import EventLoss, Term
+
+        first, target = self._at(extent)
+        first = _whole(first, target, extent)
+        return Term("beats", self.weight, EventLoss(target, first[:, None], size=[extent]))
+
+    def put(self, values: Tensor) -> Tensor:
+        """Values whose mean beat is the target's: something to start from.
+
+        What their own mean beat lacks is added at every R peak, faded at both ends; to beats that
+        the recording cuts as well, which the term does not see.
+
+        Args:
+            values: ``(B, C, T)``.
+
+        Raises:
+            InputFileError: as `term`.
+        """
         import torch
 
-        from convnd.losses import EventLoss, Term
+        from convnd.losses import mean_event
+
+        extent = values.shape[2]
+        first, target = self._at(extent)
+        width = target.shape[2]
+        mean = mean_event(values, _whole(first, target, extent)[:, None], [width])
+        lacks = target - mean.to(target)
+        edge = torch.linspace(0, torch.pi, max(2, width // 6))
+        fade = torch.ones(width)
+        fade[: len(edge)] = (1 - edge.cos()) / 2
+        fade[-len(edge) :] = (1 + edge.cos()) / 2
+        lacks = (lacks - lacks.median(2, keepdim=True).values) * fade
+        found = values.clone()
+        for start in first.tolist():
+            begin, end = max(start, 0), min(start + width, extent)
+            found[..., begin:end] += lacks[..., begin - start : end - start].to(found)
+        return found
+
+    def _at(self, extent: int) -> tuple[Tensor, Tensor]:
+        """Where windows begin ``(E,)``, and the mean beat ``(B, C, W)``, at a size."""
+        import torch
+
         from convnd.nn import resize_nd
 
         ratio = extent / self.size
         width = max(2, round(self.target.shape[2] * ratio))
-        first = (self.peaks * ratio).round().to(torch.int64) - round(self.before * ratio)
-        first = first[(first >= 0) & (first + width <= extent)]
-        if not len(first):
-            raise InputFileError(
-                f"beats: expected a whole beat in the content, got none in {extent} samples; use "
-                "a longer recording or --beat-weight 0"
-            )
-        target = resize_nd(self.target, [width], mode="linear", antialias=True)
-        return Term("beats", weight, EventLoss(target, first[:, None], size=[extent]))
+        # Edges of samples, and with them those of windows, are where they were at every size.
+        first = ((self.peaks - self.before) * ratio).round().to(torch.int64)
+        return first, resize_nd(self.target, [width], mode="linear", antialias=True)
+
+
+def _whole(first: Tensor, target: Tensor, extent: int) -> Tensor:
+    """Of the windows those that lie in the field."""
+    found = first[(first >= 0) & (first + target.shape[2] <= extent)]
+    if not len(found):
+        raise InputFileError(
+            f"beats: expected a whole beat in the content, got none in {extent} samples; use a "
+            "longer recording or --beat-weight 0"
+        )
+    return found
 
 
 def find_beats(
@@ -87,10 +134,11 @@ def find_beats(
     rate: float,
     *,
     weights: Sequence[float] = (),
-) -> tuple[Beats, str]:
+    weight: float | None = None,
+) -> tuple[Beats | None, str]:
     """The content's R peaks, the styles in its rhythm, and their mean beat.
 
-    R peaks are those of one lead (II, or the first) for all leads, by neurokit2.
+    R peaks are those of one lead (II, or the first) for all leads, see `r_peaks`.
 
     Args:
         content: ``(K, 1, T)``.
@@ -98,26 +146,30 @@ def find_beats(
         names: of the ``K`` leads.
         rate: samples per second.
         weights: how much each style's beat counts; empty is all alike.
+        weight: how much the term counts; None is `WEIGHT`, where there are beats, see `are_beats`.
 
     Returns:
-        Beats, and a line for people.
+        Beats, or None where there are none, and a line for people, or "".
 
     Raises:
-        InputFileError: less than two R peaks in one of them.
-        DependencyError: neurokit2 is missing.
+        InputFileError: less than two R peaks in one of them, and a weight is given.
+        DependencyError: scipy is missing.
     """
     import numpy as np
     import torch
 
     from convnd.losses import mean_event
-    from convnd_tasks.evaluate.signals import r_peaks
+    from convnd_tasks.signals.peaks import r_peaks
+    from convnd_tasks.signals.rhythm import are_beats, rhythm_lead
 
-    keys = [lead_key(name) for name in names]
-    lead = keys.index("ii") if "ii" in keys else 0
+    lead = rhythm_lead(names)
     before, width = round(BEFORE * rate), round((BEFORE + AFTER) * rate)
 
-    def peaks(role: str, values: Tensor) -> NDArray[np.int64]:
-        found = np.unique(r_peaks(values[lead, 0].double().numpy(), rate))
+    def peaks(role: str, values: Tensor) -> NDArray[np.int64] | None:
+        samples = values[lead, 0].double().numpy()
+        found = r_peaks(samples, rate)
+        if weight is None:
+            return found if are_beats(samples, found, rate) else None
         if len(found) < 2:
             raise InputFileError(
                 f"{role}: expected at least 2 R peaks in lead {names[lead]}, got {len(found)}; "
@@ -126,10 +178,14 @@ def find_beats(
         return found
 
     own = peaks("content", content)
+    if own is None:
+        return None, ""
     changed, events = [], []
     counts = [str(len(own))]
     for style in styles:
         theirs = peaks("style", style)
+        if theirs is None:
+            return None, f"no beats in lead {names[lead]} of the style: its statistics alone count"
         counts.append(str(len(theirs)))
         values, at = retimed(style, theirs, np.diff(own), rate)
         first = torch.from_numpy(at) - before
@@ -142,7 +198,14 @@ def find_beats(
         events.append(mean_event(values, first[:, None], [width]))
     shares = weights or (1.0,) * len(events)
     target = torch.stack([each * share for each, share in zip(events, shares, strict=True)]).sum(0)
-    beats = Beats(torch.from_numpy(own), content.shape[2], target / sum(shares), before, changed)
+    beats = Beats(
+        torch.from_numpy(own),
+        content.shape[2],
+        target / sum(shares),
+        before,
+        changed,
+        WEIGHT if weight is None else weight,
+    )
     remark = (
         f"R peaks by lead {names[lead]}: {counts[0]} in the content, {', '.join(counts[1:])} in "
         "the style, which is given the content's rhythm"

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING
 from convnd.io.signal import optional, value_units
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from convnd.grid import Grid
 
 __all__ = [
     "DERIVED",
+    "at_rate",
     "derive",
+    "filled",
+    "has_beats",
     "identity_error",
     "independent",
     "lead_key",
@@ -25,6 +30,9 @@ __all__ = [
 ]
 
 _PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
+
+_LEADS = {"i", "ii", "iii", "avr", "avl", "avf", "mli", "mlii", "mliii"}
+_LEADS |= {f"{kind}{number}" for kind in ("v", "mcl", "mv") for number in range(1, 7)}
 
 # Einthoven (III = II - I) and Goldberger, in terms of I and II.
 DERIVED: Mapping[str, tuple[float, float]] = {
@@ -113,6 +121,21 @@ def per_millivolt(grid: Grid) -> list[float] | None:
     return None if None in found else [each for each in found if each is not None]
 
 
+def has_beats(grid: Grid) -> bool:
+    """Whether a signal may be an electrocardiogram: voltages in time, or leads named like one's.
+
+    >>> import torch
+    >>> from convnd.grid import Grid
+    >>> lead = Grid(values=torch.zeros(1, 1, 9), spacing=(0.01,), units=("s",), channels=("II",))
+    >>> has_beats(lead), has_beats(Grid(values=torch.zeros(1, 1, 9)))
+    (True, False)
+    """
+    named = any(
+        lead_key(name) in _LEADS or re.search("ecg|ekg", name.lower()) for name in grid.channels
+    )
+    return grid.units == ("s",) and (named or per_millivolt(grid) is not None)
+
+
 def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
     """The signal at another sampling rate, with what aliases taken out first.
 
@@ -137,3 +160,23 @@ def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
         values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     )
     return torch.from_numpy(found).to(values.dtype)
+
+
+def at_rate(signal: NDArray[np.float64], rate: float, wanted: float) -> NDArray[np.float64]:
+    """The signal at another sampling rate, by `resample`."""
+    import torch
+
+    if rate == wanted:
+        return signal
+    return resample(torch.from_numpy(filled(signal))[None, None], rate, wanted)[0, 0].numpy()
+
+
+def filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gaps bridged by straight lines; zeros where there is nothing else."""
+    import numpy as np
+
+    good = np.isfinite(values)
+    if good.all() or not good.any():
+        return np.nan_to_num(values)
+    at = np.arange(len(values))
+    return np.interp(at, at[good], values[good])

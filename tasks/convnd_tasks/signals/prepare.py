@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.io.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.arrays import value_range
 from convnd_tasks.kind import SMALLEST, Inputs, Prepared
-from convnd_tasks.signals.beats import find_beats
-from convnd_tasks.signals.leads import derive, independent, lead_key, per_millivolt, resample
+from convnd_tasks.signals.beats import Beats, find_beats
+from convnd_tasks.signals.leads import (
+    derive,
+    has_beats,
+    independent,
+    lead_key,
+    per_millivolt,
+    resample,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
 
 __all__ = ["match_leads", "prepare"]
+
+_PASSED = 0.9  # of the frequencies below Nyquist that resampling leaves as they are
 
 
 def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
@@ -33,7 +42,8 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     so noise of 0.05 mV in the style is noise of 0.05 mV in the result. Where units are not known
     to agree, each has its own scale. Styles are brought to the content's sampling rate. Gaps
     (NaN) of the content are bridged and come back; of a style the longest stretch without gaps
-    counts.
+    counts. Where values were digital, independent leads lie on their recorder's steps again, so
+    that in a file derived leads are off by half of their own step at most.
 
     Args:
         inputs: grids ``(1, C, T)``.
@@ -110,20 +120,14 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     entered = None if inputs.content is None else enter(filled - middle)
     references = [enter(around) for around, _ in styles]
     beats = None
-    if options.beat_weight > 0:
-        if entered is None or template.units != ("s",):
-            raise UsageError(
-                "--beat-weight: expected a content with a sampling rate, got "
-                f"{'none' if entered is None else 'one without'}; add it, or leave this out"
-            )
-        beats, remark = find_beats(
-            entered, references, names, sampling_rate(template), weights=options.blend
-        )
-        remarks.append(remark)
+    if options.beat_weight != 0:
+        beats, remark = _beats(inputs, options, names, entered, references)
+        remarks += [remark] if remark else []
     return Prepared(
         content=entered,
         styles=references,
         beats=beats,
+        band=_band(template, inputs.styles, size[0]),
         start=start,
         size=size,
         restore=restore,
@@ -131,6 +135,40 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
         same_grid=True,
         remarks=tuple(dict.fromkeys(remarks)),
     )
+
+
+def _beats(
+    inputs: Inputs,
+    options: StyleOptions,
+    names: Sequence[str],
+    content: Tensor | None,
+    styles: Sequence[Tensor],
+) -> tuple[Beats | None, str]:
+    """Beats where they are asked for, or where there are some; and a line for people, or ""."""
+    weight, template = options.beat_weight, inputs.content
+    timed = template is not None and template.units == ("s",)
+    if weight is not None and not timed:
+        raise UsageError(
+            "--beat-weight: expected a content with a sampling rate, got "
+            f"{'none' if template is None else 'one without'}; add it, or leave this out"
+        )
+    if content is None or template is None or not timed:
+        return None, ""
+    if weight is None and not all(has_beats(each) for each in (template, *inputs.styles)):
+        return None, ""
+    try:
+        return find_beats(
+            content,
+            styles,
+            names,
+            sampling_rate(template),
+            weights=options.blend,
+            weight=weight,
+        )
+    except DependencyError as error:
+        if weight is not None:
+            raise
+        return None, f"beats are left out: {error}"
 
 
 def match_leads(role: str, names: Sequence[str], grid: Grid) -> list[int]:
@@ -244,6 +282,16 @@ def _same_rate(role: str, values: Tensor, grid: Grid, template: Grid, remarks: l
             f"{found.shape[2]}; use a longer recording"
         )
     return found
+
+
+def _band(template: Grid, styles: Sequence[Grid], count: int) -> float:
+    """The share of the result's frequencies that the slowest style has."""
+    if template.units != ("s",):
+        return 1.0
+    rate = sampling_rate(template) * count / template.shape[0]
+    slowest = min(sampling_rate(style) for style in styles)
+    # A little less: filters that resample, and those of recorders, take the last of it.
+    return 1.0 if slowest >= rate else _PASSED * slowest / rate
 
 
 def _factors(

@@ -1,0 +1,139 @@
+"""R peaks, against neurokit2 and against the beats that were put in; and what is no rhythm."""
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks import samples
+from convnd_tasks.evaluate.signals import measure_all
+from convnd_tasks.signals.leads import at_rate, has_beats
+from convnd_tasks.signals.peaks import r_peaks
+from convnd_tasks.signals.rhythm import are_beats, match_peaks
+
+from convnd import io
+from convnd.grid import Grid
+from convnd.io.signal import describe
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+scipy = pytest.importorskip("scipy")
+
+
+@pytest.fixture(scope="module")
+def leads():
+    """Leads of pydicom's recording at 500 Hz, in mV; they beat together."""
+    data = pytest.importorskip("pydicom.data")
+    grid = io.read(data.get_testdata_file("waveform_ecg.dcm", download=False))
+    values = grid.values[0].double().numpy() / 1000
+    return {name: at_rate(row, 1000, 500) for name, row in zip(grid.channels, values, strict=True)}
+
+
+def noisy(values, rng):
+    """With muscle noise and wander."""
+    t = np.arange(len(values)) / 500
+    return values + 0.05 * rng.normal(size=len(t)) + 0.12 * np.sin(2 * np.pi * 0.3 * t)
+
+
+def grid(values, *, names=("II",), rate=500.0, unit="mV"):
+    values = torch.as_tensor(np.atleast_2d(values).astype("f"))[None]
+    made = Grid(values=values, channels=names, spacing=(1 / rate,), units=("s",), axes=("t",))
+    return describe(made, units=(unit,) * len(names))
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_peaks_are_those_of_neurokit(leads, rng, clean):
+    """Their implementation of the same method; it knows no blocks and takes 50 times as long."""
+    neurokit = pytest.importorskip("neurokit2", "0.2.12")
+    for name in ("II", "aVL", "V2"):
+        values = leads[name] if clean else noisy(leads[name], rng)
+        theirs = neurokit.ecg_findpeaks(values, sampling_rate=500, method="khamis2016")
+        mine = r_peaks(values, 500)
+        assert len(mine) == 10
+        np.testing.assert_allclose(mine, theirs["ECG_R_Peaks"], atol=2)
+
+
+@pytest.mark.parametrize("rate", [125, 360, 1000.5])
+def test_all_leads_beat_together_in_noise_too_and_at_every_rate(leads, rng, rate):
+    expected = r_peaks(leads["II"], 500) / 500
+    for name, values in leads.items():
+        for signal in (values, noisy(values, rng)):
+            found = r_peaks(at_rate(signal, 500, rate), rate) / rate
+            assert match_peaks(expected, found, 0.05)[0] == 1, name
+
+
+def test_long_recordings_go_block_by_block(leads, monkeypatch):
+    values = np.tile(leads["V2"], 6)
+    whole = r_peaks(values, 500)
+    assert len(whole) == 60
+    monkeypatch.setattr("convnd_tasks.signals.peaks._BLOCK", 13.3)
+    parts = r_peaks(values, 500)
+    assert len(parts) == 60
+    np.testing.assert_allclose(parts, whole, atol=5)
+
+
+def test_gaps_are_bridged(leads):
+    values = leads["II"].copy()
+    before = r_peaks(values, 500)
+    values[before[4] + 150 : before[4] + 250] = np.nan
+    np.testing.assert_allclose(r_peaks(values, 500), before, atol=5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(0), np.ones(5000), np.full(5000, np.nan), np.linspace(0, 9, 5000), np.zeros(300)],
+    ids=["nothing", "constant", "gaps", "straight", "short"],
+)
+def test_what_has_no_peaks(values):
+    assert len(r_peaks(values, 500)) == 0
+
+
+def test_what_are_beats(leads, rng):
+    t = np.arange(10_000) / 500
+    frequencies = np.fft.rfftfreq(10_000, 1 / 500)
+
+    def shaped(shape):
+        return np.fft.irfft(np.fft.rfft(rng.normal(size=10_000)) * shape, 10_000)
+
+    brain = shaped(1 / np.maximum(frequencies, 0.5)) + 3 * shaped(abs(frequencies - 10) < 1.5)
+    muscle = shaped(frequencies > 20) * (1 + 0.9 * np.sin(t))
+    for values in (rng.normal(size=10_000), np.cumsum(rng.normal(size=10_000)), brain, muscle):
+        peaks = r_peaks(values, 500)
+        assert len(peaks) > 3
+        assert not are_beats(values, peaks, 500)
+    for name, values in leads.items():
+        for signal in (values, noisy(values, rng)):
+            assert are_beats(signal, r_peaks(signal, 500), 500), name
+    assert not are_beats(leads["II"], r_peaks(leads["II"], 500)[:2], 500)
+
+
+def test_voltages_or_leads_of_that_name_may_have_beats():
+    values = np.arange(99.0)
+    assert has_beats(grid(values, names=("x",), unit="uV"))
+    assert has_beats(grid(values, names=("MLII",), unit=""))
+    assert has_beats(grid(values, names=("my ECG",), unit=""))
+    assert not has_beats(grid(values, names=("left",), unit=""))
+    assert not has_beats(Grid(values=torch.zeros(1, 1, 9), channels=("II",)))
+
+
+def measured(content, style):
+    return {each.name for each in measure_all(content, content, [style])}
+
+
+def test_rhythm_is_measured_where_there_is_one(leads, rng):
+    beats = {"r_peak_f1", "rr_error", "beat_correlation", "beat_distance"}
+    rest = {"psd_distance", "autocorrelation_distance", "amplitude_distance"}
+    ecg, hiss = grid(leads["II"]), grid(rng.normal(size=5000))
+    sound = grid(np.stack([leads["II"]] * 2), names=("left", "right"), rate=8000.0, unit="")
+    assert measured(ecg, ecg) == beats | rest
+    assert measured(ecg, hiss) == {"r_peak_f1", "rr_error"} | rest
+    assert measured(hiss, ecg) == rest
+    assert measured(sound, sound) == rest
+    lost = {each.name: each.value for each in measure_all(ecg, hiss, [ecg])}
+    assert lost["r_peak_f1"] < 0.8  # a result has to have a rhythm
+
+
+def test_beats_of_all_leads_are_where_those_of_lead_ii_are(leads):
+    """A lead that shows nothing has a mean beat all the same."""
+    names = ("V1", "II")
+    content = grid(np.stack([leads["V1"], leads["II"]]), names=names)
+    style = samples.style("ambulatory", spatial_dims=1)
+    found = {each.name: each for each in measure_all(content, content, [style])}
+    assert set(found["beat_correlation"].parts) == set(names)

@@ -1,0 +1,111 @@
+"""Signals from file to file: leads by name, digital steps, and what a format has no place for."""
+
+import dataclasses
+from datetime import datetime
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks import samples
+from convnd_tasks.kind import Inputs
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.signals.leads import identity_error
+from convnd_tasks.signals.prepare import prepare
+
+from convnd import io
+from convnd.io.signal import Annotation, describe, signal_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+LIMBS = ("I", "II", "III", "aVR", "aVL", "aVF")
+
+
+def ecg(seed=0, size=1000):
+    return samples.content("ecg", spatial_dims=1, size=size, seed=seed)
+
+
+def picked(grid, names):
+    """Some leads of a recording, in this order."""
+    rows = [grid.channels.index(name) for name in names]
+    made = dataclasses.replace(grid, values=grid.values[:, rows], channels=tuple(names))
+    return describe(made, units=("mV",) * len(rows))
+
+
+def quietly(run, *args, steps=0):
+    """A few steps, without beats; what is told."""
+    code, _, err = run("stylize", *args, "--steps", steps, "--scales", "1", "--beat-weight", "0")
+    assert code == 0, err
+    return err
+
+
+def test_leads_of_two_files_are_matched_by_name_whatever_their_order(tmp_path, run):
+    names, other = ("II", "V1", "V5"), ("V5", "II", "V1")
+    io.write(tmp_path / "content.csv", picked(ecg(), names))
+    io.write(tmp_path / "same.csv", picked(ecg(seed=1), names))
+    permuted = picked(ecg(seed=1), other)
+    io.write(tmp_path / "permuted.csv", permuted)
+    io.write(tmp_path / "wrong.csv", dataclasses.replace(permuted, channels=names))
+    found = {}
+    for style in ("same", "permuted", "wrong"):
+        quietly(run, "content.csv", f"{style}.csv", "-o", f"{style}_out.csv", steps=1)
+        found[style] = io.read(tmp_path / f"{style}_out.csv")
+        assert found[style].channels == names
+    assert torch.equal(found["same"].values, found["permuted"].values)
+    assert not torch.equal(found["same"].values, found["wrong"].values)
+
+
+@pytest.mark.parametrize("steps", [(5.0,) * 6, (20.0,) * 6, (5.0, 20.0, 10.0, 5.0, 40.0, 5.0)])
+def test_identities_in_a_file_of_coarse_steps(tmp_path, rng, steps):
+    """Half a step of the derived lead at most; III is exact where all steps are alike."""
+    pytest.importorskip("wfdb")
+    content = describe(
+        picked(ecg(), LIMBS), steps=tuple(each / 1000 for each in steps), zeros=(0,) * 6
+    )
+    inputs = Inputs(content=content, styles=[picked(ecg(seed=1), LIMBS)], names=("a", "b"))
+    prepared = prepare(inputs, StyleOptions.for_dim(1, size=0))
+    noise = torch.as_tensor(0.1 * rng.normal(size=prepared.content.shape).astype("f"))
+    result = prepared.restore(prepared.content + noise)
+    assert identity_error(result) < 1e-6
+    io.write(tmp_path / "a.hea", result)
+    found = io.read(tmp_path / "a.hea")
+    assert signal_of(found).steps == pytest.approx(signal_of(content).steps)
+    assert identity_error(found) < max(steps[2:]) / 2000 + 1e-6
+    for index, factors in ((2, (-1.0, 1.0)), (5, (-0.5, 1.0))):
+        one, two, derived = found.values[0, [0, 1, index]].double()
+        error = (derived - factors[0] * one - factors[1] * two).abs().max().item()
+        exact = index == 2 and len(set(steps)) == 1
+        assert error < (1e-6 if exact else steps[index] / 2000 + 1e-6)
+
+
+def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path, run):
+    pytest.importorskip("wfdb")
+    content = describe(
+        picked(ecg(), ("I", "V1")),
+        start=datetime(2020, 2, 3, 4, 5, 6),
+        annotations=(Annotation(0.5, "N"),),
+        steps=(0.005, 0.005),
+        zeros=(0, 0),
+    )
+    io.write(tmp_path / "a.hea", content)
+    told = {
+        suffix: quietly(run, "a.hea", "ambulatory", "-o", f"b{suffix}").splitlines()
+        for suffix in (".csv", ".hea", ".npz", ".wav", ".npy")
+    }
+    common = "start time, annotations, gain and baseline"
+    assert told == {
+        ".csv": [f"b.csv has no place for: {common}"],
+        ".hea": [],
+        ".npz": ["b.npz has no place for: gain and baseline"],
+        ".wav": [f"b.wav has no place for: names of leads, units, {common}"],
+        ".npy": [f"b.npy has no place for: sampling rate, names of leads, units, {common}"],
+    }
+
+
+def test_a_format_keeps_what_came_from_it(tmp_path, run):
+    (tmp_path / "a.csv").write_text(
+        "time,ECG (mV)\n"
+        + "".join(f"2020-01-01T00:00:{k / 10:06.3f},{np.sin(k)}\n" for k in range(99))
+    )
+    assert quietly(run, "a.csv", "a.csv", "-o", "b.csv") == ""
+    np.save(tmp_path / "a.npy", np.sin(np.arange(99.0)))
+    rated = ("--dim", "1", "--rate", "100")
+    assert quietly(run, "a.npy", "a.npy", "-o", "b.npy", *rated) == ""
