@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("scan", nargs="?")
     parser.add_argument("--box", default="", help="I:I,J:J,K:K of the scan")
     parser.add_argument("--blur", type=float, default=1.0, help="sigma in mm")
-    parser.add_argument("--steps", type=int, default=VolumeOptions.steps)
+    parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--style-weight", type=float)
     parser.add_argument("--statistic", default=VolumeOptions.statistic)
     parser.add_argument("--window", default="-200,2000")

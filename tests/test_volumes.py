@@ -373,7 +373,7 @@ def test_noise_is_measured_in_each_tissue_beside_its_edges(rng):
     upper = 0.7 + 0.01 * rng.normal(size=(60, 100))
     lower[30, 40] += 0.3  # a vessel
     slices = torch.from_numpy(np.concatenate([lower, upper])).float()[None, None]
-    grain = Grain(1.0, 2.0, [(0.25, 0.35), (0.65, 0.75)], flat=0.02)
+    grain = Grain(1.0, 2.0, [(0.25, 0.35), (0.65, 0.75)], flat=[0.02])
     grain.measure([slices])
     tissues = grain.tissues(grain.blurred(slices))
     assert tissues is not None
@@ -470,7 +470,7 @@ def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, k
         content_weight=1.0,
         fine=1.2,
         tissues=((0.1, 0.3), (0.7, 0.9)),
-        flat=0.1,
+        flat=(0.1,),
     )
     sight = Sight(
         Eye(net, look, Precision(torch.float32)),

@@ -4,13 +4,14 @@ The network of the *texture* look sees the grain alone, :math:`\tanh((x - G_\sig
 what a Gaussian leaves, in units of the noise ``s`` of its tissue in the style, edges bent down to
 no more than a few times that. Tissues are told by the blurred values where these are flat; slopes
 and everything else are the rest. The noise of soft tissue is a few HU, that of lungs three times as
-much and edges hundreds: in one statistic edges would be all there is.
+much and edges hundreds: in one statistic edges would be all there is. Of a tissue, what is flat and
+what slopes a little are classes apart for the same reason: there is more structure in the latter.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from convnd.nn import resize_nd
 
-__all__ = ["Grain", "View", "square_pixels"]
+__all__ = ["Grain", "View", "blur", "square_pixels"]
 
 _LOOKS_SAME = 1.05  # ratio of pixel sides that counts as square
 SHORTEST = 16
@@ -86,9 +87,10 @@ class Grain:
         pixel: side of a pixel in mm.
         fine: sigma in mm that tells grain from anatomy.
         tissues: lowest and highest blurred value of each; none is one tissue for all.
-        flat: change of the blurred values over one sigma up to which a pixel is of a tissue.
+        flat: rising changes of the blurred values over one sigma: up to the last of them a pixel is
+            of a tissue, and each is the end of a class of it.
 
-    >>> grain = Grain(1.0, 2.0, [(0.4, 0.6)], 0.1)
+    >>> grain = Grain(1.0, 2.0, [(0.4, 0.6)], [0.1])
     >>> slices = torch.full((1, 1, 16, 16), 0.5)
     >>> grain.tissues(grain.blurred(slices)).unique().tolist()
     [0]
@@ -99,17 +101,24 @@ class Grain:
         pixel: float,
         fine: float,
         tissues: Sequence[tuple[float, float]] = (),
-        flat: float = math.inf,
+        flat: Sequence[float] = (math.inf,),
     ) -> None:
+        self.pixel = pixel
         self.sigma = max(1.0, fine / pixel)
         self._ranges = tuple(tissues)
-        self._flat = flat
+        self._flat = tuple(flat)
+        self.classes = len(self._flat)
+        self.many = len(self._ranges) * self.classes
         self._deviations: tuple[float, ...] = ()
 
     def measure(self, pictures: Sequence[Tensor]) -> None:
-        """Learn the deviation of each tissue's grain from styles ``(n, 1, H, W)``.
+        """Learn the deviation of the grain in each class from styles ``(n, 1, H, W)``."""
+        self._deviations = self.deviations(pictures)
 
-        Of a tissue by the median of absolute values, which knows nothing of the few edges that it
+    def deviations(self, pictures: Iterable[Tensor]) -> tuple[float, ...]:
+        """Of the grain in each class, the rest last.
+
+        Of a tissue's by the median of absolute values, which knows nothing of the few edges that it
         holds; of the rest, which is edges and air, by the mean of squares.
         """
         grain, tissues = [], []
@@ -119,29 +128,35 @@ class Grain:
             grain.append((each - blurred).abs().flatten())
             tissues.append(torch.zeros_like(each) if numbers is None else numbers)
         values, places = torch.cat(grain), torch.cat([each.flatten() for each in tissues])
-        *named, rest = [values[places == number] for number in range(len(self._ranges) + 1)]
+        *named, rest = [values[places == number] for number in range(self.many + 1)]
         found = [_MEDIAN * float(part.median()) if part.numel() else 0.0 for part in named]
         found.append(float(rest.square().mean().sqrt()) if rest.numel() else 0.0)
-        self._deviations = tuple(max(each, _SMALLEST) for each in found)
+        return tuple(max(each, _SMALLEST) for each in found)
 
     def blurred(self, slices: Tensor) -> Tensor:
         """A Gaussian over both axes of ``(n, 1, H, W)``, edges repeated."""
-        return _blur(slices, self.sigma)
+        return blur(slices, self.sigma)
 
     def tissues(self, blurred: Tensor) -> Tensor | None:
-        """Number of each pixel's tissue, the rest last; None where all are one.
+        """Number of each pixel's class, tissue by tissue, the rest last; None where all are one.
 
         Args:
             blurred: slices as `blurred` gives them.
         """
         if not self._ranges:
             return None
-        across, down = torch.gradient(blurred, dim=(2, 3))
-        flat = self.sigma * torch.hypot(across, down) <= self._flat
-        found = torch.full_like(blurred, len(self._ranges), dtype=torch.uint8)
+        slope = self.slope(blurred)
+        kind = sum((slope > limit).to(torch.uint8) for limit in self._flat)
+        assert isinstance(kind, Tensor)
+        found = torch.full_like(kind, self.many)
         for number, (low, high) in enumerate(self._ranges):
-            found[(blurred >= low) & (blurred <= high) & flat] = number
+            inside = (blurred >= low) & (blurred <= high) & (kind < self.classes)
+            found = torch.where(inside, number * self.classes + kind, found)
         return found
+
+    def slope(self, blurred: Tensor) -> Tensor:
+        """Change of the blurred values over one sigma."""
+        return self.sigma * torch.hypot(*torch.gradient(blurred, dim=(2, 3)))
 
     def seen(self, slices: Tensor, blurred: Tensor, tissues: Tensor | None) -> Tensor:
         """The grain in units of its tissue's own, bent into ``[-1, 1]``."""
@@ -155,7 +170,7 @@ class Grain:
         """
         *named, rest = self._deviations
         scale = self._scale((*named, min(rest, max(named))), tissues)
-        return _blur(scale.log(), 2.0).exp()
+        return blur(scale.log(), 2.0).exp()
 
     @staticmethod
     def _scale(deviations: Sequence[float], tissues: Tensor | None) -> Tensor:
@@ -164,7 +179,8 @@ class Grain:
         return table[0] if tissues is None else table[tissues.int()]
 
 
-def _blur(slices: Tensor, sigma: float) -> Tensor:
+def blur(slices: Tensor, sigma: float) -> Tensor:
+    """A Gaussian over both axes of ``(n, 1, H, W)``, sigma in pixels, edges repeated."""
     # As products of matrices: a convolution of one channel takes five times as long.
     rows, columns = (_smoothing(extent, sigma).to(slices) for extent in slices.shape[2:])
     return rows @ (slices @ columns.mT)

@@ -21,8 +21,9 @@ __all__ = ["FLAT", "TISSUES", "Spectrum", "band_matched", "noise_spectrum", "spe
 TISSUES = {"soft": (-150.0, 200.0), "lung": (-980.0, -700.0)}
 """HU between which a region counts as this tissue, once smoothed."""
 
-FLAT = 70.0
-"""HU that smoothed values may change by over one sigma where a voxel counts as of a tissue."""
+FLAT = (15.0, 70.0)
+"""HU that smoothed values may change by over one sigma where a voxel counts as of a tissue: up to
+the first it is flat, up to the second it slopes."""
 
 _REGION = 14.0  # mm along each side of a region
 _SMOOTH = 2.0  # mm, sigma of what tells tissue from noise

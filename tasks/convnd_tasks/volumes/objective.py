@@ -25,6 +25,7 @@ from convnd.errors import UsageError
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, Group, add_sums
 from convnd.stats import Sums
+from convnd_tasks.volumes.beginning import LackingNoise
 from convnd_tasks.volumes.grain import SHORTEST, View
 from convnd_tasks.volumes.sight import POSITIONS, Eye, Look, Sight
 
@@ -91,6 +92,16 @@ class SliceObjective:
                 )
                 for view, pictures in zip(views, styles, strict=True)
             ]
+            self._lacking = (
+                LackingNoise.between(
+                    self._sights[0].grain,
+                    [views[0].slices(content, window) for window in self._slabs(views[0])],
+                    styles[0],
+                    weights,
+                )
+                if look.tissues
+                else None
+            )
 
     def exact(self) -> bool:
         """As `convnd.losses.Objective.exact`."""
@@ -151,6 +162,23 @@ class SliceObjective:
             gradient[(slice(None), slice(None), *index)] += slope
         total = self.group.agreed(total.detach())  # so that all decide alike
         return Evaluation(float(total), parts, self.group.sum(gradient))
+
+    def beginning(self, seed: int) -> Tensor:
+        """Where to begin ``(1, 1, *S)``: the content, and the noise that its tissues lack.
+
+        Args:
+            seed: of the noise, which is drawn in the slices of the finest pixels.
+        """
+        if self._lacking is None:
+            return self.content
+        view, generator = self._sights[0].view, torch.Generator().manual_seed(seed)
+        start = self.content.clone()
+        for window in self._slabs(view):
+            slices = view.slices(self.content, window)
+            noise = self._lacking.drawn(slices, generator)
+            there = start[0, 0].movedim(view.axis, 0)[window]
+            there += resize_nd(noise, there.shape[1:], mode="nearest")[:, 0]
+        return start
 
     def stride(self) -> Tensor | float:
         """How far a step of the optimizer is to go in each voxel, relative to the mean.

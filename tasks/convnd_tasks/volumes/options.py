@@ -49,7 +49,8 @@ class VolumeOptions:
         window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are. auto is
             -1200 to 800 where the grain of a CT is taken on, and most values of the scan elsewhere.
         strength: 0 is the scan, 1 the result.
-        steps: evaluations after the first, of all scales together.
+        steps: evaluations after the first, of all scales together; None takes the look's own, 20
+            for texture, which begins near its end, and 40 for paint.
         scales: sizes from coarse to fine; more than 1 for large patterns.
         optimizer: "auto" (by size), or one of `convnd.optimize.OPTIMIZERS`.
         seed: of samples and everything random.
@@ -93,7 +94,9 @@ class VolumeOptions:
         float, Flag(help="Larger: larger patterns.", panel=LOOK), Range(0.05, 20)
     ] = 1.0
     fine: Annotated[float, Range(0.01, 100)] = 3.5
-    steps: Annotated[int, Flag(help="Over all scales.", panel=WORK), STEPS] = 40
+    steps: Annotated[
+        int | None, Flag(help="Over all scales; the look's own when left out.", panel=WORK), STEPS
+    ] = None
     scales: Annotated[
         int,
         Flag(help="Sizes from coarse to fine; more than 1 for large patterns.", panel=WORK),

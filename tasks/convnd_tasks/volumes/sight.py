@@ -55,7 +55,7 @@ class Look:
     content_weight: float
     fine: float
     tissues: tuple[tuple[float, float], ...] = ()
-    flat: float = math.inf
+    flat: tuple[float, ...] = (math.inf,)
     statistic: str = "gram"
     facts: tuple[str, ...] = ()
 
@@ -134,11 +134,11 @@ class Sight:
             self._facts[name] = type(kind)(lags=lags, every_axis=True)
         if look.content_layer is None:
             self.grain.measure(pictures)
-        self._many = len(look.tissues) + 1
+        self._many = self.grain.many + 1
         parts = [self._style_sums(each) for each in pictures]
         slabs = list(content)
         present = set.intersection(*map(set, parts)) & set(self._content_names(slabs))
-        rest = f"/{len(look.tissues)}"
+        rest = f"/{self.grain.many}"
         if any(not name.endswith(rest) for name in present):
             # Edges, bone and air are anatomy: how much of them a style has is no way to look.
             present = {name for name in present if not name.endswith(rest)}

@@ -34,8 +34,8 @@ __all__ = ["Worker"]
 _LOG = logging.getLogger(__name__)
 
 # Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
-_TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0)
-_PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0)
+_TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0, 20)
+_PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0, 40)
 _HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut that of the lungs
 
 
@@ -71,10 +71,11 @@ class Worker:
         look = options.look
         if look == "auto":
             look = "paint" if any(style.ndim == 2 for style in styles) else "texture"
-        layers, content_layer, style_weight = _TEXTURE if look == "texture" else _PAINT
+        layers, content_layer, style_weight, steps = _TEXTURE if look == "texture" else _PAINT
         self.look_name = look
         self.layers = options.style_layers or layers
         self.content_layer = content_layer
+        self.steps = steps if options.steps is None else options.steps
         self.style_weight = style_weight if options.style_weight is None else options.style_weight
         wanted = (*self.layers, *([content_layer] if content_layer else []))
         BACKBONES[options.backbone].plan.until(wanted)
@@ -131,8 +132,8 @@ class Worker:
         span = self.high - self.low
         content = self._entered(before)
         shape = tuple(content.shape[2:])
-        sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.options.steps)))
-        counts = spread_steps(self.options.steps, len(sizes))
+        sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.steps)))
+        counts = spread_steps(self.steps, len(sizes))
         losses: list[float] = []
         stopped: BaseException | None = None
         best: Tensor | None = None
@@ -161,8 +162,12 @@ class Worker:
                 stopping.after_step()
 
             fine = resize_nd(content, size, mode="linear", antialias=True)
-            start = fine if best is None or coarse is None else refine(best, size, (coarse, fine))
-            best, stopped = self._walk(self._objective(fine, size, shape), start, count, told)
+            objective = self._objective(fine, size, shape)
+            if best is None or coarse is None:
+                start = objective.beginning(self.options.seed)
+            else:
+                start = refine(best, size, (coarse, fine))
+            best, stopped = self._walk(objective, start, count, told)
             if stopped is not None and not losses and frame == 0:
                 raise stopped
             coarse = fine
@@ -256,7 +261,7 @@ class Worker:
             content_weight=self.options.content_weight,
             fine=self.options.fine,
             tissues=self.tissues,
-            flat=FLAT / (self.high - self.low) if self.tissues else math.inf,
+            flat=tuple(each / (self.high - self.low) for each in FLAT),
             statistic=self.options.statistic,
             facts=self.options.facts if self.look_name == "texture" else (),
         )
