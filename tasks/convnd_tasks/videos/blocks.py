@@ -7,10 +7,11 @@ the statistics of a window are sums, and frames that were free made up for those
 new scene begins a new window.
 
 The network sees frame by frame, unless it is to see time as well (``inflation``). A picture as
-style is a field of one frame, constant in time. A clip as style brings its movement with it: part of the
-change goes along its flow, place by place, on what the content shows. With planes along time, what
-its features do there is style, too: a dynamic texture (Doretto et al., 2003; with features of
-networks Tesfaldet et al., 2018, who use a second one for the flow). That alone gave noise, not movement.
+style is a field of one frame, constant in time. A clip as style brings its movement with it: part
+of the change goes along its flow, place by place, on what the content shows. With planes along
+time, what its features do there is style, too: a dynamic texture (Doretto et al., 2003; with
+features of networks Tesfaldet et al., 2018, who use a second one for the flow). That alone gave
+noise, not movement.
 """
 
 from __future__ import annotations
