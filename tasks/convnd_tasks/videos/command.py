@@ -214,8 +214,13 @@ def work(
         check_report(report, overwrite=overwrite or resume)
 
     def style(name: str) -> Grid:
-        if options.mode != "block" or not io.is_clip(name):
+        if not io.is_clip(name):
             return open_input(name, 2, role="style", seed=options.seed)
+        if options.mode != "block":
+            raise UsageError(
+                f"style: expected a picture with --mode {options.mode}, got the clip {name}; add "
+                "--mode block, where its movement is style, too"
+            )
         moving = open_video(name, demo=demo)
         grid = clip_style(moving, options)
         if moving.damage:
