@@ -249,16 +249,28 @@ def test_refused(tmp_path: Path) -> None:
     for message, path in cases.items():
         with pytest.raises(InputFileError, match=message):
             list(io.open_clip(path).frames())
-    opaque = make(
-        tmp_path / "opaque.mkv",
-        [0, 1001],
-        codec="ffv1",
-        pix_fmt="bgra",
-        audio="",
-        frames=[np.full((48, 64, 4), 255, np.uint8)] * 2,
-        kind="rgba",
-    )
-    assert len(list(io.open_clip(opaque).frames())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("a.mkv", "ffv1", "bgra"),
+        ("a.mov", "qtrle", "argb"),
+        ("b.mov", "png", "rgba"),
+        ("c.mov", "prores_ks", "yuva444p10le"),  # whose 1023 is opaque
+    ],
+)
+def test_transparency_is_refused_where_there_is_any(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str
+) -> None:
+    frames = [np.full((48, 64, 4), 255, np.uint8) for _ in range(3)]
+    how: dict[str, Any] = {"codec": codec, "pix_fmt": pix_fmt, "audio": "", "kind": "rgba"}
+    path = make(tmp_path / name, [0, 1001, 2002], frames=frames, **how)
+    assert len(list(io.open_clip(path).frames())) == 3
+    frames[2][20:30, 20:30, 3] = 240  # not yet in the first frame, which is looked at beforehand
+    path = make(tmp_path / name, [0, 1001, 2002], frames=frames, **how)
+    with pytest.raises(InputFileError, match="expected opaque frames, got transparency"):
+        list(io.open_clip(path).frames())
 
 
 def test_bad_files(tmp_path: Path) -> None:
@@ -296,6 +308,10 @@ def test_damage_in_the_middle_leaves_the_good_frames(tmp_path: Path) -> None:
     times = [frame.pts for frame in clip.frames()]
     assert 15 <= len(times) < 20
     assert "left out" in clip.damage or "missing" in clip.damage
+    with pytest.raises(
+        InputFileError, match="expected a whole clip, got a damaged one: .*missing|left out"
+    ):
+        io.read(path)
     cut = tmp_path / "cut.mkv"
     whole = make(tmp_path / "b.mkv", [1000 * at for at in range(20)], audio="").read_bytes()
     cut.write_bytes(whole[: len(whole) * 3 // 4])

@@ -10,6 +10,9 @@ from convnd_tasks.videos.along import AlongMotion, BlockStyleTransfer
 from convnd_tasks.videos.flow import Motion
 from convnd_tasks.videos.options import VideoOptions
 
+from convnd.losses import Objective, TemporalLoss, Term
+from convnd.optimize import evaluate_whole
+
 
 def _pan(frames: int, height: int, width: int, speed: int) -> list[Motion]:
     """All goes to the right, ``speed`` pixels a frame."""
@@ -85,8 +88,8 @@ def test_blocks_do_not_flicker(generator: torch.Generator) -> None:
     )
     transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
     error, left = {}, {}
-    for name, along in (("free", None), ("along", AlongMotion.between(_pan(6, 24, 32, 2), 0.9))):
-        transfer.along = along
+    for name, fading in (("free", 0.0), ("along", 0.9)):
+        transfer.lines = [(1.0, AlongMotion.between(_pan(6, 24, 32, 2), fading))]
         first, *_, last = transfer.run(content, [style], same_grid=True)
         x = last.values
         error[name] = float((x[:, :, 1:, :, 2:] - x[:, :, :-1, :, :-2]).square().mean())
@@ -95,18 +98,57 @@ def test_blocks_do_not_flicker(generator: torch.Generator) -> None:
     assert left["along"] < 0.5
 
 
-def test_a_picture_says_nothing_of_time() -> None:
+def test_part_of_the_change_moves_on_as_a_style_does(generator: torch.Generator) -> None:
+    # Asked for is a picture that stays, and on it one that goes two pixels to the right.
+    still = _pan(6, 24, 32, 0)
+    carried = [each.then(_pan(2, 24, 32, 2)[0]) for each in still]
+    start = torch.rand(1, 3, 1, 24, 32, generator=generator).expand(-1, -1, 6, -1, -1)
+    wide = torch.rand(1, 3, 24, 48, generator=generator)
+    goes = torch.stack([wide[..., 2 * (5 - t) : 2 * (5 - t) + 32] for t in range(6)], 2)
+    stays = torch.rand(1, 3, 1, 24, 32, generator=generator)
+    loss = TemporalLoss(start + goes + stays, torch.ones(1, 1, 6, 24, 32))
     options = VideoOptions(mode="block", style_layers=("relu1_1",), content_layers=("relu1_1",))
+    transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+    objective = Objective(transfer.backbone, [Term("asked for", 1.0, loss)])
+    left = []
+    for lines in ((still,), (carried,), (still, carried)):
+        transfer.lines = [(0.5, AlongMotion.between(each, 1.0)) for each in lines]
+        first, *_, last = transfer.walk(objective, start, evaluate=evaluate_whole, steps=30)
+        left.append(last.loss / first.loss)
+    assert left[2] < 0.1 * min(left[:2]), left
+
+
+def test_movement_upon_movement() -> None:
+    # Two to the right, and from there one down where the other is found.
+    first, second = _pan(2, 16, 24, 2)[0], Motion(torch.zeros(2, 16, 24), torch.zeros(2, 16, 24))
+    second.forward[0, :, 8], second.backward[0, :, 8] = 1.0, -1.0
+    both = first.then(second)
+    assert both.forward[:, 5, 6].tolist() == [1, 2]
+    assert both.forward[:, 5, 8].tolist() == [0, 2]
+    assert both.backward[:, 6, 8].tolist() == [-1, -2]
+    assert both.over((32, 24), 3.0).forward[:, 12, 6].tolist() == [3, 6]
+
+
+def test_time_is_looked_at_where_planes_are_asked_for() -> None:
     picture, clip = torch.rand(1, 3, 1, 16, 16), torch.rand(1, 3, 16, 16, 16)
-    steady = StyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
-    found = {
-        name: [term.loss.layer for term in steady.style_terms([style])]
-        for name, style in (("picture", picture), ("clip", clip))
-    }
-    assert found == {
-        "picture": ["relu1_1@12"],
-        "clip": ["relu1_1@01", "relu1_1@02", "relu1_1@12"],
-    }
-    assert sum(term.weight for term in steady.style_terms([picture])) == options.style_weight
+    found = {}
+    for inflation in ("auto", "planes"):
+        options = VideoOptions(
+            mode="block",
+            inflation=inflation,
+            style_layers=("relu1_1",),
+            content_layers=("relu1_1",),
+        )
+        steady = StyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+        for name, style in (("picture", picture), ("clip", clip)):
+            objective = steady.objective(clip, [style], [1.0] * 3)
+            found[inflation, name] = [(term.name, term.loss.layer[-2:]) for term in objective.terms]
+        assert sum(term.weight for term in steady.style_terms([picture])) == options.style_weight
+    frames = [("content", "12"), ("style", "12")]
+    assert found.pop(("planes", "clip")) == [
+        ("content", "12"),
+        *(("style", at) for at in ("01", "02", "12")),
+    ]
+    assert all(each == frames for each in found.values())
     assert steady._style_extent(clip, (20, 32, 32), (20, 64, 64)) == [16, 8, 8]
     assert steady._style_extent(picture, (20, 32, 32), (20, 64, 64)) == [1, 32, 32]

@@ -84,12 +84,12 @@ def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
 def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
     clip = FilmClip((16, 16, 24))
     losses = []
-    for steps in (1, 8):
+    for steps in (1, 16):
         options = VideoOptions(
             steps=steps,
             scales=1,
             texture=True,
-            inflation="acs",
+            inflation="planes",
             facts=(),
             **SMALL,  # type: ignore[arg-type]
         )
@@ -126,6 +126,16 @@ def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
         assert (tmp_path / "o.mp4").is_file()
 
 
+def test_damage_of_a_moving_style_is_told(run: Run, tmp_path: Path) -> None:
+    film = FilmClip((18, 32, 48))
+    io.write_sequence(tmp_path / "shots", film.frames())
+    (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")
+    quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
+    code, _, told = run("stylize-video", "clip", "shots", *quick, "-o", "o.mp4", "--no-pictures")
+    assert code == 0, told
+    assert told == "shots: 1 damaged frame was left out; the others are style\n"
+
+
 def test_errors(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="style: expected a clip of at least 16 frames"):
         moving_style(FilmClip((4, 24, 32)), 32)
@@ -140,6 +150,7 @@ def test_errors(run: Run, tmp_path: Path) -> None:
     for arguments, message in (
         (["a.mp4", "waves", "--mode", "block", "--texture"], "--texture: expected one clip, got 2"),
         (["a.mp4", "a.mp4", "--mode", "block"], "style: expected a clip of at least 16 frames"),
+        (["a.mp4", "a.mp4"], "style: expected a picture with --mode flow, got the clip a.mp4; add"),
     ):
         code, _, told = run("stylize-video", *arguments, "-q")
         assert code in (2, 3)

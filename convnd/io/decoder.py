@@ -251,7 +251,8 @@ class Decoder:
         alpha = frame.format.name == "pal8" or any(each.is_alpha for each in parts)
         if alpha:
             pixels = frame.reformat(format="rgba64le" if deep else "rgba", **options).to_ndarray()
-            if pixels[..., 3].min() < (65535 if deep else 255):
+            # The scaler fills 10 or 12 bits up with zeros.
+            if pixels[..., 3].min() < (65280 if deep else 255):
                 raise self._transparent()
             kept: NDArray[Any] = pixels[..., :3]
             return kept

@@ -140,7 +140,8 @@ def read_clip(path: Path, *, max_pixels: int | None = None) -> Grid:
         Values ``(1, 3, T, H, W)``; the spacing along time is that of the average rate.
 
     Raises:
-        InputFileError: see `VideoClip`; or the clip is too long.
+        InputFileError: see `VideoClip`; or the clip is too long, or frames of it are missing, which
+            a grid of even times has no place for.
     """
     import torch
 
@@ -152,6 +153,11 @@ def read_clip(path: Path, *, max_pixels: int | None = None) -> Grid:
     for frame in clip.frames():
         check_positions(path, (len(kept) + 1, *clip.info.size), limit)
         kept.append(frame.values[0])
+    if clip.damage:
+        raise InputFileError(
+            f"read {path}: expected a whole clip, got a damaged one: {clip.damage}; "
+            "convnd.io.open_clip gives the good frames"
+        )
     return Grid(
         values=torch.stack(kept, 1)[None],
         spacing=(float(1 / (clip.info.rate or 25)), 1.0, 1.0),

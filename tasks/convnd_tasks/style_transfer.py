@@ -144,8 +144,7 @@ class StyleTransfer(TransferObjective):
     def __init__(
         self, options: StyleOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
     ) -> None:
-        super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels)
-        self.steady = steady
+        super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels, steady=steady)
         # Samples along an axis for one position in the deepest layer, where that is known.
         fields = [
             self.backbone.fields[name]

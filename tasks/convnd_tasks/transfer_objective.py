@@ -70,15 +70,18 @@ class TransferObjective:
         options: see `StyleOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
+        steady: axes at the front that are time, see `look_at`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
     """
 
-    def __init__(self, options: StyleOptions, *, spatial_dims: int, in_channels: int) -> None:
+    def __init__(
+        self, options: StyleOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+    ) -> None:
         make_deterministic(options.deterministic)
         self.options = options
-        self.steady = 0
+        self.steady = steady
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)
         self._given = options
@@ -112,9 +115,19 @@ class TransferObjective:
         return shipped, options.precision
 
     def look_at(self, size: Sequence[int] | None) -> None:
-        """Name the layers for results of a size; None is any without length-1 axes."""
-        if isinstance(self.backbone, Planes):
-            self.options = _on_planes(self._given, self.backbone, size)
+        """Name the layers for results of a size; None is any without length-1 axes.
+
+        A content says what is in a frame, not how that moves: on planes along time it would hold
+        back a style that does. A style is looked at there where planes are asked for by name.
+        """
+        if not isinstance(self.backbone, Planes):
+            return
+        size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
+        frame = (1,) * self.steady + size[self.steady :]
+        named = self._given.inflation == "planes"
+        self.options = _on_planes(
+            self._given, self.backbone, content=frame, style=size if named else frame
+        )
 
     def objective(
         self,
@@ -348,16 +361,18 @@ class TransferObjective:
         return features
 
 
-def _on_planes(options: StyleOptions, network: Planes, size: Sequence[int] | None) -> StyleOptions:
-    """The options with layers, and their weights, for every choice of planes."""
+def _on_planes(
+    options: StyleOptions, network: Planes, *, content: Sequence[int], style: Sequence[int]
+) -> StyleOptions:
+    """The options with layers, and their weights, for every choice of planes in these extents."""
     return dataclasses.replace(
         options,
-        content_layers=network.expand(options.content_layers, size),
-        style_layers=network.expand(options.style_layers, size),
+        content_layers=network.expand(options.content_layers, content),
+        style_layers=network.expand(options.style_layers, style),
         style_layer_weights=tuple(
             weight
             for weight in options.style_layer_weights
-            for _ in network.expand(options.style_layers[:1], size)
+            for _ in network.expand(options.style_layers[:1], style)
         ),
     )
 

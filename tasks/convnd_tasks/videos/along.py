@@ -2,8 +2,9 @@
 
 A block is optimised in other variables than its values: ``x = c + A z`` with the start ``c`` and
 ``A`` a mean over frames along the lines of motion, so that what is done to one frame is done to
-those around it, where the flow can be relied on. The objective stays as it is, and so does the way
-it is evaluated; its gradient in ``z`` is ``Aᵀ`` times that in ``x``.
+those around it, where the flow can be relied on. A clip as style brings lines of its own, along
+which a second part of the change moves on. The objective stays as it is, and so does the way it is
+evaluated; its gradient in ``z`` is ``Aᵀ`` times that in ``x``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ __all__ = ["AlongMotion", "BlockStyleTransfer"]
 _SHORT = 5.0
 """Frames, counted with their fading, from which on a line of motion changes as fast as any. What is
 seen in fewer, as at borders, is not smoothed by the mean: at the same rate it became specks."""
+
+
+_FIRST = 1 / 25600
+"""What the first step changes on the average, about: L-BFGS begins with a gradient of length 1 in
+all, spread over the values. Less is lost in 16 bits, and what it learns of the curvature wrong."""
 
 
 class AlongMotion:
@@ -123,27 +129,35 @@ class BlockStyleTransfer(StyleTransfer):
     """Style transfer of frames as one block; see `StyleTransfer`.
 
     Attributes:
-        along: of the present block; None lets frames change freely.
+        lines: along which the frames of the present block change together, and how much each kind
+            of lines counts: ``x = c + Σ w A z``, with a ``z`` of its own for each.
     """
 
-    along: AlongMotion | None = None
+    lines: Sequence[tuple[float, AlongMotion]] = ()
 
     def walk(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluate, **options: Any
     ) -> Iterator[Step]:
         """See `StyleTransfer.walk`."""
-        if self.along is None:
-            yield from super().walk(objective, start, evaluate=evaluate, **options)
-            return
-        along = self.along.at(start.shape[3:], start.device)
+        plane, device = start.shape[3:], start.device
+        lines = [(weight, along.at(plane, device)) for weight, along in self.lines]
+
+        scale = _FIRST * start.numel()
+
+        def frames(z: Tensor) -> Tensor:
+            x = start
+            for (weight, along), each in zip(lines, torch.split(z, 1), strict=True):
+                x = x + scale * weight * along.share * along(each)
+            return x
 
         def inside(objective: Objective, z: Tensor) -> Evaluation:
             z = z.detach().requires_grad_()
             with torch.enable_grad():
-                x = start + along.share * along(z)
+                x = frames(z)
             found = evaluate(objective, x.detach())
             (gradient,) = torch.autograd.grad(x, z, found.gradient)
             return dataclasses.replace(found, gradient=gradient.contiguous())
 
-        for step in super().walk(objective, torch.zeros_like(start), evaluate=inside, **options):
-            yield dataclasses.replace(step, values=start + along.share * along(step.values))
+        still = torch.zeros_like(start).repeat(len(lines), 1, 1, 1, 1)
+        for step in super().walk(objective, still, evaluate=inside, **options):
+            yield dataclasses.replace(step, values=frames(step.values))

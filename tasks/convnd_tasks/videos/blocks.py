@@ -6,14 +6,16 @@ the one to the other. (Holding the later one to the earlier one by a term of its
 the statistics of a window are sums, and frames that were free made up for those that were held.) A
 new scene begins a new window.
 
-A picture as style is a field of one frame, constant in time. A clip as style brings its movement
-with it: the statistics of its features in space and time, a dynamic texture (Doretto et al., 2003;
-with features of networks Tesfaldet et al., 2018, who use a second network for the flow instead).
+The network sees frame by frame, unless it is to see time as well (``inflation``). A picture as
+style is a field of one frame, constant in time. A clip as style brings its movement with it: part
+of the change goes along its flow, place by place, on what the content shows. With planes along
+time, what its features do there is style, too: a dynamic texture (Doretto et al., 2003; with
+features of networks Tesfaldet et al., 2018, who use a second one for the flow). That alone gave
+noise, not movement.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +28,6 @@ from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
 from convnd_tasks.ahead import ahead
-from convnd_tasks.images import match_colors
 from convnd_tasks.kind import SMALLEST
 from convnd_tasks.style_transfer import Progress, check_names
 from convnd_tasks.videos.along import AlongMotion, BlockStyleTransfer
@@ -54,8 +55,8 @@ _STYLE_FRAMES = 48
 """Frames of a clip whose movement is style; what is still is no better known from more."""
 
 _MARGIN = 2
-"""Frames before and behind a window that are worked on and thrown away: where the network meets
-its zero padding, it sees little, and frames would stay as they began."""
+"""Frames before and behind a window that are worked on and thrown away, where the network looks
+along time: beside its zero padding it sees little, and frames would stay as they began."""
 
 _BLOCK_ONLY = 0
 """Turn of the store for what the next window shares, before it is faded."""
@@ -104,11 +105,11 @@ class BlockTransfer:
     def __init__(self, options: VideoOptions, styles: Sequence[Tensor]) -> None:
         check_names(options)
         self.options = options
-        if options.texture and options.inflation == "auto":
-            # The flow brings the movement; planes along time left noise in single frames.
-            options = dataclasses.replace(options, inflation="centre")
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
         self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+        self._margin = 0 if options.inflation == "auto" else _MARGIN
+        moving = next((list(each.unbind(2)) for each in self.styles if each.shape[2] > 1), [])
+        self._movement = [motion(*pair) for pair in itertools.pairwise(moving)]
         self._tell: Callable[[str], None] = lambda _: None
 
     def run(
@@ -143,7 +144,7 @@ class BlockTransfer:
                 report = reporter(watch, window[0].number + shared, total, 1)
                 earlier = [values for _, values, _ in waiting]
                 step = self._work(window, earlier, report)
-                made = list(rounded(step.values)[:, :, _MARGIN:].unbind(2))[: len(window)]
+                made = list(rounded(step.values)[:, :, self._margin :].unbind(2))[: len(window)]
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 record = {
                     "steps": step.index,
@@ -186,32 +187,31 @@ class BlockTransfer:
         earlier: Sequence[Tensor],
         report: Callable[[Step], None],
     ) -> Step:
-        """Stylise one window of frames, mirrored at its ends to the length of all.
+        """Stylise one window of frames.
 
         A texture begins with what the window before has made of its first frames, moved on to
         those behind, so that the two agree where they are faded. With a content they agree anyway.
         """
         options = self.options
         contents = [look.content for look in window]
-        extent = (options.window + 2 * _MARGIN, *contents[0].shape[2:])
-        places = _mirrored(len(contents), extent[0])
+        places = list(range(len(contents)))
+        if self._margin:
+            places = _mirrored(len(contents), options.window + 2 * _MARGIN)
         content = torch.stack([contents[at] for at in places], 2)
-        along = self._motion(window, places)
+        self.transfer.lines = self._lines(window, places)
         start = content
         if options.texture:
+            _, along = self.transfer.lines[0]
             start = _clouds(content.shape, self.styles[0], along, options.seed)
-        if options.texture and earlier:
-            known = [at < len(earlier) for at in places]
-            done = [earlier[at] if at < len(earlier) else contents[at] for at in places]
-            start = along.filled(torch.stack(done, 2), known, start)
-        # A clip as style brings a movement of its own, other than that of the content.
-        still = all(style.shape[2] == 1 for style in self.styles)
-        self.transfer.along = along if still or options.texture else None
+            if earlier:
+                known = [at < len(earlier) for at in places]
+                done = [earlier[at] if at < len(earlier) else contents[at] for at in places]
+                start = along.filled(torch.stack(done, 2), known, start)
         return walked(
             self.transfer.run(
                 None if options.texture else content,
                 self.styles,
-                size=extent,
+                size=content.shape[2:],
                 start=start,
                 same_grid=True,
                 say=self._tell,
@@ -219,22 +219,34 @@ class BlockTransfer:
             report,
         )
 
-    def _motion(self, window: Sequence[Look], places: Sequence[int]) -> AlongMotion:
-        """Of the frames of a window in the order of ``places``, which are neighbours."""
+    def _lines(
+        self, window: Sequence[Look], places: Sequence[int]
+    ) -> list[tuple[float, AlongMotion]]:
+        """Of frames in the order of ``places``, which are neighbours, see `BlockStyleTransfer`.
+
+        A clip as style moves on what the content shows, wherever that goes, and begins anew at its
+        end.
+        """
+        options = self.options
         known = [  # frames that an earlier run has kept come without
             look.motions[1] if look.motions else motion(before.content, look.content)
             for before, look in itertools.pairwise(window)
         ]
-        still = torch.zeros(2, *window[0].content.shape[2:])
-        found = []
-        for one, other in itertools.pairwise(places):
-            if one == other:
-                found.append(Motion(still, still))
-            elif one < other:
-                found.append(known[one])
-            else:
-                found.append(Motion(known[other].backward, known[other].forward))
-        return AlongMotion.between(found, self.options.fading)
+        lines = [(1.0, known)]
+        plane = window[0].content.shape[2:]
+        if self._movement and not options.texture:
+            turns = [self._movement[look.number % len(self._movement)] for look in window[:-1]]
+            carried = [
+                each.then(turn.over(plane, options.style_scale))
+                for each, turn in zip(known, turns, strict=True)
+            ]
+            lines = [(1 - options.movement, known), (options.movement, carried)]
+        still = torch.zeros(2, *plane)
+        return [
+            (weight, AlongMotion.between(_in_order(motions, places, still), options.fading))
+            for weight, motions in lines
+            if weight
+        ]
 
 
 def _finish(
@@ -295,12 +307,29 @@ def _mirrored(count: int, length: int) -> list[int]:
     return [at if at < count else period - at for at in turns]
 
 
+def _in_order(known: Sequence[Motion], places: Sequence[int], still: Tensor) -> list[Motion]:
+    """Motions from each frame to the next, of frames in the order of ``places``."""
+
+    def between(one: int, other: int) -> Motion:
+        if one == other:  # a single frame
+            return Motion(still, still)
+        if one < other:
+            return known[one]
+        return Motion(known[other].backward, known[other].forward)
+
+    return [between(one, other) for one, other in itertools.pairwise(places)]
+
+
 def _clouds(shape: Sequence[int], style: Tensor, along: AlongMotion, seed: int) -> Tensor:
     """Smooth noise in the colours of a style, to begin a texture with.
 
     Kernels that were learnt on pictures hardly see what changes from frame to frame, and would
-    leave white noise there as it is.
+    leave white noise there as it is. The noise takes the style's own pixels, from dark to light:
+    what is seen in few frames, as at borders, stays nearly as it begins.
     """
     small = [max(2, n // 4) for n in shape[2:]]
-    noise = torch.randn((*shape[:2], *small), generator=torch.Generator().manual_seed(seed))
-    return match_colors(along(resize_nd(noise, shape[2:], mode="linear")), style)
+    noise = torch.randn((1, 1, *small), generator=torch.Generator().manual_seed(seed))
+    ranks = along(resize_nd(noise, shape[2:], mode="linear")).flatten().argsort().argsort()
+    pixels = style[0].flatten(1)
+    pixels = pixels[:, pixels.sum(0).argsort()]
+    return pixels[:, ranks * pixels.shape[1] // len(ranks)].view(1, -1, *shape[2:])

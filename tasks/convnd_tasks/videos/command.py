@@ -17,6 +17,7 @@ from convnd_tasks.summary import Summary, summarised
 from convnd_tasks.videos.options import NOT_OF_CLIPS, VideoOptions
 
 if TYPE_CHECKING:
+    from convnd.grid import Grid
     from convnd_tasks.videos.job import VideoJob, VideoOutcome
 
 __all__ = ["stylize_video", "work"]
@@ -211,16 +212,24 @@ def work(
         io.check_output(path, overwrite=overwrite or resume)
     if report is not None:
         check_report(report, overwrite=overwrite or resume)
+
+    def style(name: str) -> Grid:
+        if not io.is_clip(name):
+            return open_input(name, 2, role="style", seed=options.seed)
+        if options.mode != "block":
+            raise UsageError(
+                f"style: expected a picture with --mode {options.mode}, got the clip {name}; add "
+                "--mode block, where its movement is style, too"
+            )
+        moving = open_video(name, demo=demo)
+        grid = clip_style(moving, options)
+        if moving.damage:
+            typer.echo(f"{name}: {moving.damage}; the others are style", err=True)
+        return grid
+
     inputs = VideoInputs(
         clip=clip,
-        styles=[clip_style(clip, options)]
-        if options.texture
-        else [
-            clip_style(open_video(name, demo=demo), options)
-            if options.mode == "block" and io.is_clip(name)
-            else open_input(name, 2, role="style", seed=options.seed)
-            for name in names
-        ],
+        styles=[clip_style(clip, options)] if options.texture else [style(name) for name in names],
         names=[clip.info.path.name, *names],
     )
     store = FrameStore(target)

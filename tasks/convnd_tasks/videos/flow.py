@@ -7,12 +7,14 @@ dense inverse search of Kroeger et al. (2016) comes from OpenCV; the rest is her
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
+from convnd.nn import resize_nd
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +63,21 @@ class Motion:
     def seen_after(self) -> Tensor:
         """Mask of the first frame: where its flow to the second can be relied on."""
         return reliable(self.forward, self.backward)
+
+    def over(self, plane: Sequence[int], speed: float = 1.0) -> Motion:
+        """The same spread over frames of another size; pixels a frame stay as many, times speed."""
+
+        def spread(flow: Tensor) -> Tensor:
+            return speed * resize_nd(flow[None], plane, mode="linear", antialias=True)[0]
+
+        return Motion(spread(self.forward), spread(self.backward))
+
+    def then(self, other: Motion) -> Motion:
+        """What goes along with this, and from there as ``other`` says."""
+        return Motion(
+            self.forward + warp(other.forward[None], self.forward)[0],
+            other.backward + warp(self.backward[None], other.backward)[0],
+        )
 
 
 def motion(first: Tensor, second: Tensor) -> Motion:

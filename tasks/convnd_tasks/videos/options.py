@@ -37,8 +37,9 @@ class VideoOptions(StyleOptions):
         window: frames of a block; ``"block"`` only, as the next three.
         overlap: of them, how many are those of the block before.
         fading: how much the next frame counts where frames change together along the motion, see
-            `convnd_tasks.videos.along.AlongMotion`; with pictures as style only, since clips bring
-            a movement of their own.
+            `convnd_tasks.videos.along.AlongMotion`.
+        movement: how much of the change moves as a clip does that is given as style; the rest goes
+            with what the content shows.
         texture: there is no content: the clip is the style, of which a moving texture is made as
             long and large as it.
         passes: 2 goes over the clip a second time, backwards.
@@ -87,6 +88,14 @@ class VideoOptions(StyleOptions):
         ),
         Range(0, 1),
     ] = 0.9
+    movement: Annotated[
+        float,
+        Flag(
+            help="How much of the change moves as a clip does that is given as style; 0: nothing.",
+            panel=BLOCK,
+        ),
+        Range(0, 1),
+    ] = 0.6
     texture: Annotated[
         bool,
         Flag(
@@ -99,8 +108,8 @@ class VideoOptions(StyleOptions):
         str,
         Flag(
             help="How the network sees time: planes (slices along it, too), or with kernels: mean "
-            "(over frames), centre (not at all) or acs (some lie across it). Default: planes, and "
-            "centre with --texture.",
+            "(over frames), centre (while pooling) or acs (some lie across it). Default: not at "
+            "all; each frame is a picture.",
             panel=BLOCK,
         ),
     ] = "auto"
@@ -144,7 +153,7 @@ class VideoOptions(StyleOptions):
                 "use --mode flow"
             )
         if self.mode != "block":
-            for name in ("window", "overlap", "fading", "texture", "inflation"):
+            for name in ("window", "overlap", "fading", "movement", "texture", "inflation"):
                 if getattr(self, name) != getattr(VideoOptions, name):
                     raise UsageError(
                         f"{name}: expected --mode block, where time is an axis, got --mode "
