@@ -126,6 +126,9 @@ def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.Monk
         def evaluate(self, x: torch.Tensor) -> Evaluation:
             return bowl(None, x)
 
+        def beginning(self, _: int) -> torch.Tensor:
+            return torch.rand(1, 1, *size)
+
         def stride(self) -> torch.Tensor:
             return torch.ones(1, 1, *size)
 

@@ -358,7 +358,8 @@ def test_stylize_with_a_network_of_ones_own(
     command += ["--content-layers", "4", "--size", {1: 300, 2: 40, 3: 32}[ndim], "--scales", 1]
     code, out, err = run(*command, "--style-layers", "1,4")
     assert code == 0
-    assert all("taken back" in line for line in err.splitlines())  # its features grow fast
+    # Its features grow fast, and the built-in recordings have beats.
+    assert all("taken back" in line or "R peaks" in line for line in err.splitlines())
     assert "3 steps" in out
     code, _, err = run(*command, "--style-layers", "relu1_1")
     assert code == 2

@@ -1,6 +1,6 @@
 r"""What of a slice is grain, and of which tissue.
 
-The network of the *texture* look sees the grain alone, :math:`\tanh((x - G_\sigma x) / (3 s))`:
+The network of the *texture* look sees the grain alone, :math:`\tanh((x - G_\sigma x) / (6 s))`:
 what a Gaussian leaves, in units of the noise ``s`` of its tissue in the style, edges bent down to
 no more than a few times that. Tissues are told by the blurred values where these are flat; slopes
 and everything else are the rest. The noise of soft tissue is a few HU, that of lungs three times as
@@ -26,7 +26,7 @@ _LOOKS_SAME = 1.05  # ratio of pixel sides that counts as square
 SHORTEST = 16
 """Pixels along the shorter side of a slice, at least."""
 
-_BEND = 3.0  # deviations at which edges begin to be bent
+_BEND = 6.0  # deviations at which edges begin to be bent
 _MEDIAN = 1.4826  # deviation of Gaussian noise over the median of its absolute values
 _SMALLEST = 1e-5
 

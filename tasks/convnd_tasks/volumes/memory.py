@@ -26,7 +26,7 @@ __all__ = ["choose_optimizer", "needed"]
 _LOG = logging.getLogger(__name__)
 
 _LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
-_OWN = 3  # volumes beside the walk's: what the scan is like to the network, strides, and values
+_OWN = 4  # volumes beside the walk's: the scan as the network sees it, start, strides, and values
 
 
 def choose_optimizer(
