@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.volumes.beginning import LackingNoise
-from convnd_tasks.volumes.grain import Grain
+from convnd_tasks.volumes.grain import Grain, square_pixels
+from convnd_tasks.volumes.sight import Eye, Look, Sight
 from scipy import ndimage
+
+from convnd.backbones import VGG, VGG19, Precision
 
 SOFT, LUNG = (0.4, 0.6), (0.1, 0.3)
 
@@ -101,3 +104,27 @@ def test_a_class_of_a_tissue_has_the_noise_that_it_lacks(rng):
     _, noise = drawn(content, [style - 0.05 + slope], by=grain(flat=(0.002, 0.05)))
     assert float(noise[..., 10:38].std()) == pytest.approx(0.004, rel=0.15)
     assert float(noise[..., 70:120].std()) == pytest.approx(0.02, rel=0.15)
+
+
+@pytest.mark.parametrize(("vessels", "kept"), [(False, {"0", "1"}), (True, {"0"})])
+def test_sloping_places_are_style_where_noise_makes_them_alike(rng, vessels, kept):
+    slope = torch.cat([torch.zeros(96), torch.arange(96) * 0.002])
+    style, content = (slices(rng, 0.01, level=0.4, n=4, size=192) + slope for _ in range(2))
+    if vessels:
+        content[..., ::12, 102::12] += 0.1
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1)
+    (view,) = square_pixels((4, 192, 192), (5.0, 0.7, 0.7))
+    look = Look(
+        style_layers=("relu1_1",),
+        content_layer=None,
+        style_weight=1.0,
+        content_weight=1.0,
+        fine=2.8,
+        tissues=((0.2, 0.8),),
+        flat=(0.003, 0.05),
+    )
+    eye = Eye(net, look, Precision(torch.float32))
+    sight = Sight(eye, look, view, pictures=[style], weights=[1.0], content=[content])
+    assert {name.partition("/")[2] for name in sight.styles} == {"0", "1"}
+    sight.leave_out_structure(sight.sums(content, content))
+    assert {name.partition("/")[2] for name in sight.styles} == kept

@@ -166,6 +166,9 @@ class SliceObjective:
     def beginning(self, seed: int) -> Tensor:
         """Where to begin ``(1, 1, *S)``: the content, and the noise that its tissues lack.
 
+        Places that slope are no style from then on where noise does not make them alike: they
+        differ by structure, which would be drawn into the noise.
+
         Args:
             seed: of the noise, which is drawn in the slices of the finest pixels.
         """
@@ -178,6 +181,11 @@ class SliceObjective:
             noise = self._lacking.drawn(slices, generator)
             there = start[0, 0].movedim(view.axis, 0)[window]
             there += resize_nd(noise, there.shape[1:], mode="nearest")[:, 0]
+        with torch.no_grad():
+            for number, sight in enumerate(self._sights):
+                windows = self._slabs(sight.view)
+                (sums,) = self._add([(0, self._sums(number, start, each)) for each in windows])
+                sight.leave_out_structure(sums)
         return start
 
     def stride(self) -> Tensor | float:

@@ -49,7 +49,7 @@ class VolumeOptions:
         window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are. auto is
             -1200 to 800 where the grain of a CT is taken on, and most values of the scan elsewhere.
         strength: 0 is the scan, 1 the result.
-        steps: evaluations after the first, of all scales together; None takes the look's own, 20
+        steps: evaluations after the first, of all scales together; None takes the look's own, 15
             for texture, which begins near its end, and 40 for paint.
         scales: sizes from coarse to fine; more than 1 for large patterns.
         optimizer: "auto" (by size), or one of `convnd.optimize.OPTIMIZERS`.
