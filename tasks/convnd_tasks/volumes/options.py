@@ -119,7 +119,7 @@ class VolumeOptions:
             metavar="F,F,...",
         ),
     ] = ("autocorrelation",)
-    seed: Annotated[int, Flag(help="Of built-in samples.", panel=WORK), SEED] = 0
+    seed: Annotated[int, Flag(help="Of built-in samples and drawn noise.", panel=WORK), SEED] = 0
     precision: Annotated[
         str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=WORK)
     ] = "auto"
