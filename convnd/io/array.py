@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.grid import Grid
-from convnd.io.formats import Format
+from convnd.io.formats import OF_LEADS, Format
 from convnd.io.reading import check_positions, decoding, most
 from convnd.io.record import parse
 from convnd.io.signal import as_text, from_text, signal_of
@@ -216,15 +216,7 @@ FORMATS = (
         spatial_dims=None,
         read=read_npy,
         write=_write_npy,
-        forgets=(
-            "sampling rate",
-            "names of leads",
-            "units",
-            "start time",
-            "annotations",
-            "gain and baseline",
-            "channels of other rates",
-        ),
+        forgets=("sampling rate", *OF_LEADS),
     ),
     Format(
         name="npz",

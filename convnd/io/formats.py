@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
+    "OF_LEADS",
     "Format",
     "Reader",
     "Writer",
@@ -63,6 +64,17 @@ class Writer(Protocol):
         self, path: Path, grid: Grid, *, record: Mapping[str, str], quality: int | None
     ) -> None:
         """Write ``grid``; what the format has no place for is left out."""
+
+
+OF_LEADS = (
+    "names of leads",
+    "units",
+    "start time",
+    "annotations",
+    "gain and baseline",
+    "channels of other rates",
+)
+"""What a recording knows beside its values and its sampling rate, see `convnd.io.forgotten`."""
 
 
 @dataclass(frozen=True, kw_only=True)

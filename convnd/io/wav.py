@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, UsageError
-from convnd.io.formats import Format
+from convnd.io.formats import OF_LEADS, Format
 from convnd.io.reading import decoding
 from convnd.io.record import parse
 from convnd.io.signal import Signal, check_samples, sampling_rate, signal_grid, signal_of
@@ -173,14 +173,7 @@ FORMATS = (
         spatial_dims=1,
         read=read_wav,
         write=_write_wav,
-        forgets=(
-            "names of leads",
-            "units",
-            "start time",
-            "annotations",
-            "gain and baseline",
-            "channels of other rates",
-        ),
+        forgets=OF_LEADS,
         record=_wav_record,
     ),
 )

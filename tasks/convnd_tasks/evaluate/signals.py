@@ -64,7 +64,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
     Raises:
         InputFileError: a grid has no sampling rate, or the leads do not fit.
-        DependencyError: scipy is missing.
+        DependencyError: neurokit2 or scipy is missing.
     """
     for role, grid in (("content", content), ("result", result), *(("style", s) for s in styles)):
         if grid.units != ("s",):

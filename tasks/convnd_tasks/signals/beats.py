@@ -153,7 +153,7 @@ def find_beats(
 
     Raises:
         InputFileError: less than two R peaks in one of them, and a weight is given.
-        DependencyError: scipy is missing.
+        DependencyError: neurokit2 or scipy is missing.
     """
     import numpy as np
     import torch
