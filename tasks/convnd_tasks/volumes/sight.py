@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,8 +171,9 @@ class Sight:
             target = self._kept(before)
             tissues = None if layer is not None else self.grain.tissues(target)
         blurred = None if layer is not None else self.grain.blurred(slices)
-        terms, features = self._style_terms(slices, blurred, tissues, self.look.layers)
-        found = {name: sums for name, sums in terms.items() if name in self.styles}
+        found, features = self._style_terms(
+            slices, blurred, tissues, self.look.layers, wanted=self.styles
+        )
         kept = features[layer] if layer is not None else blurred
         assert kept is not None
         difference = (kept - target).flatten().float()
@@ -227,8 +228,10 @@ class Sight:
         blurred: Tensor | None,
         tissues: Tensor | None,
         layers: Sequence[str],
+        *,
+        wanted: Container[str] | None = None,
     ) -> tuple[dict[str, Sums], dict[str, Tensor]]:
-        """Sums of each layer in each tissue, and the features of all layers."""
+        """Sums of each layer in each tissue, or of those that are wanted; and all features."""
         # What the network gets: values, or grain, which lies around its own grey.
         seen = slices if blurred is None else self.grain.seen(slices, blurred, tissues)
         shown = seen if blurred is None else float(self.eye.net.mean.mean()) + 0.5 * seen
@@ -237,19 +240,23 @@ class Sight:
         found = {}
         for fact, order in self._facts.items():
             for tissue in range(max(1, many)):
+                term = f"{fact}/{tissue if many else ''}"
+                if wanted is not None and term not in wanted:
+                    continue
                 share = (
                     torch.ones_like(seen) if tissues is None else (tissues == tissue).to(seen.dtype)
                 )
                 each = order.sums(seen, share=share)
                 total = each.total.sum(0, keepdim=True)  # over slices
-                found[f"{fact}/{tissue if many else ''}"] = Sums(total, each.count)
+                found[term] = Sums(total, each.count)
         for name in self.look.style_layers:
             here, statistic = features[name], self.eye.statistics[name]
             if tissues is None:
                 found[f"{name}/"] = statistic.sums(_stacked(here))
                 continue
             for tissue, part in enumerate(by_tissue(here, tissues, many)):
-                found[f"{name}/{tissue}"] = statistic.sums(part)
+                if wanted is None or f"{name}/{tissue}" in wanted:
+                    found[f"{name}/{tissue}"] = statistic.sums(part)
         return found, features
 
     def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
