@@ -10,7 +10,8 @@ from scipy.ndimage import correlate
 from torch import Tensor, nn
 
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
-from convnd.backbones.frozen import FrozenWeights, frozen_conv, frozen_max_pool
+from convnd.backbones.frozen import FrozenWeights, frozen_conv
+from convnd.backbones.frozen_pool import frozen_max_pool
 from convnd.errors import ShapeError
 from convnd.nn import winograd_conv_nd, winograd_pays
 

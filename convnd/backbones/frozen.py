@@ -7,7 +7,6 @@ bytes that automatic differentiation keeps for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnd.nn import FixedConv, max_pool_nd, winograd_conv_nd, winograd_pays
-from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
+from convnd.backbones.frozen_pool import gated, signs
+from convnd.nn import FixedConv, winograd_conv_nd, winograd_pays
+from convnd.nn.layout import channels_last, is_channels_last
 
-__all__ = ["FrozenWeights", "frozen_conv", "frozen_max_pool"]
+__all__ = ["FrozenWeights", "frozen_conv"]
 
 
 class FrozenWeights:
@@ -130,27 +130,6 @@ def frozen_conv(
     return first, second
 
 
-def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, rectified: bool = False) -> Tensor:
-    """`convnd.nn.max_pool_nd` that keeps the places of the maxima, and not its input.
-
-    Args:
-        x: ``(B, C, *S)``.
-        kernel: samples along each axis of a window, which is also its step.
-        rectified: ``x`` is the output of `frozen_conv` with ``relu`` and ``gate=False``: a
-            maximum of 0 passes no gradient on.
-
-    >>> frozen_max_pool(torch.tensor([[[1.0, 2.0, 4.0, 3.0]]]), [2])
-    tensor([[[2., 4.]]])
-    """
-    if len(kernel) == 1:
-        return frozen_max_pool(x.unsqueeze(2), [1, *kernel], rectified=rectified).squeeze(2)
-    if len(kernel) not in _POOLS:
-        y = max_pool_nd(x, kernel)
-        return F.relu(y) if rectified else y
-    result: Tensor = _MaxPool.apply(x, tuple(kernel), rectified)  # type: ignore[no-untyped-call]
-    return result
-
-
 class _Conv(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -171,7 +150,7 @@ class _Conv(torch.autograd.Function):
         else:
             y = weights.forward(x, relu=relu)
         if ctx.needs_input_grad[0] and relu and gate:
-            ctx.save_for_backward(y if keep else _signs(y))
+            ctx.save_for_backward(y if keep else signs(y))
         return y, y.detach()
 
     @staticmethod
@@ -187,26 +166,12 @@ class _Conv(torch.autograd.Function):
         if gate is not None and not (ctx.fast and gate.dtype == torch.bool):
             # In the layout of the features, whatever that of a gradient from outside is.
             into = gradient if own else torch.empty_like(gate, dtype=gradient.dtype)
-            gradient, gate = _gated(gradient, gate, into), None
+            gradient, gate = gated(gradient, gate, into), None
         if ctx.fast:
             back = winograd_conv_nd(gradient, ctx.weights.taps, adjoint=True, gate=gate)
         else:
             back = ctx.weights.backward(gradient).to(ctx.dtype)
         return back, None, None, None, None, None, None
-
-
-def _signs(y: Tensor) -> Tensor:
-    """Where ``y``, nowhere negative, is not 0; a cast is five times as fast as a comparison."""
-    return y.to(torch.bool)
-
-
-def _gated(gradient: Tensor, kept: Tensor, into: Tensor) -> Tensor:
-    """The gradient where what was kept, values or signs, is not 0."""
-    if kept.dtype == torch.bool:
-        # Products with truth values are slow, of one kind not.
-        return torch.mul(gradient, kept.view(torch.int8).to(gradient.dtype), out=into)
-    torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=into)
-    return into
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
@@ -222,44 +187,3 @@ def _halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """``x`` as the sum of two numbers in a coarser format."""
     high = x.to(dtype)
     return high, (x - high).to(dtype)
-
-
-class _MaxPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: tuple[int, ...], rectified: bool) -> Tensor:
-        forward, _ = _POOLS[len(kernel)]
-        y, places = forward(x, kernel)
-        ctx.kernel, ctx.shape = kernel, x.shape
-        if x.requires_grad:
-            ctx.save_for_backward(places, *((_signs(y),) if rectified else ()))
-        return y
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        places, *gate = ctx.saved_tensors
-        if gate:
-            gradient = _gated(gradient, gate[0], torch.empty_like(gate[0], dtype=gradient.dtype))
-        _, backward = _POOLS[len(ctx.kernel)]
-        # Of the input only shape and layout are looked at: memory that nobody writes to is free.
-        layout = torch.contiguous_format
-        if is_channels_last(places):
-            gradient, layout = channels_last(gradient), CHANNELS_LAST[len(ctx.kernel)]
-        x = torch.empty(
-            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=layout
-        )
-        ones, zeros = [1] * len(ctx.kernel), [0] * len(ctx.kernel)
-        back = backward(gradient, x, ctx.kernel, ctx.kernel, zeros, ones, False, places)
-        return back, None, None
-
-
-_POOLS: dict[int, tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Tensor]]] = {
-    2: (
-        torch.ops.aten.max_pool2d_with_indices,
-        torch.ops.aten.max_pool2d_with_indices_backward,
-    ),
-    3: (
-        torch.ops.aten.max_pool3d_with_indices,
-        torch.ops.aten.max_pool3d_with_indices_backward,
-    ),
-}

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
-from convnd.backbones.frozen import FrozenWeights, frozen_conv, frozen_max_pool
+from convnd.backbones.frozen import FrozenWeights, frozen_conv
+from convnd.backbones.frozen_pool import frozen_max_pool
 from convnd.backbones.plan import VGGPlan
 from convnd.errors import ShapeError, UsageError
 from convnd.nn import avg_pool_nd, conv_nd
@@ -205,21 +206,24 @@ class VGG(Backbone):
     def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.footprint`."""
         # For the way back are kept: features that are asked for, one byte for each other ReLU's
-        # sign, and for each pooling the places of its maxima. Beside them live, for a moment,
-        # a layer's input, its output, and a third one where gradients meet.
+        # sign, and for each pooling the places of its maxima in two, with the signs of the ReLU
+        # before it. Beside them live, for a moment, a layer's input, its output, and a third one
+        # where gradients meet.
         width = self.dtype.itemsize
         deepest = max((self.layers.index(name) for name in layers), default=-1)
         kept, largest = 0, 0
         channels = 0
         widths = dict(zip(self.plan.convolutions, itertools.chain(*self.plan.widths), strict=True))
-        for name in self.layers[: deepest + 1]:
+        for name, behind in itertools.pairwise((*self.layers[: deepest + 1], "")):
             positions = self._positions(size, name)
             if name.startswith("conv"):
                 channels = widths[name]
                 largest = max(largest, positions * channels * width)
-            each = 9 if name.startswith("pool") else 1 if name.startswith("relu") else 0
+            each = 3 if name.startswith("pool") else 1 if name.startswith("relu") else 0
+            if behind.startswith("pool") and self.pooling == "max":
+                each = 0
             if name in layers:
-                each = width + 9 * name.startswith("pool")
+                each = width + 3 * name.startswith("pool")
             kept += positions * channels * each
         return kept + 3 * largest
 
