@@ -109,9 +109,9 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         "processes": group.size,
         "threads": torch.get_num_threads(),
     }
-    words, needed, excess = budget.division(extent)
+    words, needed, times = budget.division(extent)
     planned = round((taken + needed) / 2**20)  # with the optimiser's share, which is not taken here
-    row |= {"tiles": words, "excess": round(excess, 2), "planned_mib": planned}
+    row |= {"tiles": words, "work": round(times, 2), "planned_mib": planned}
     return row
 
 

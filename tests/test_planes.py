@@ -15,6 +15,7 @@ from convnd.backbones import VGG, Planes, Precision, VGGPlan
 from convnd.errors import UnknownNameError, UsageError
 from convnd.losses import INPUT, ContentLoss, Objective, StyleLoss, Term
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
+from convnd.optimize import tiler as tiler_module
 from convnd.stats import GramStatistic, gram_matrix
 
 PLAN = VGGPlan(widths=((6, 5), (7,)), taps={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
@@ -92,6 +93,25 @@ def test_tiles_along_planes_have_no_halo(generator: torch.Generator) -> None:
         tiling = tiler.tiling(planes, (*group, INPUT), size)
         assert tiling.excess == 1
         assert [*tiling.largest] == slice_
+
+
+def test_slabs_are_cut_for_the_cache_where_all_is_kept(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiler_module, "_HANDY", 500)
+    planes = Planes(network(2, generator), spatial_dims=3)
+    size = (17, 13, 19)
+    for group, across in zip(planes.apart(planes.expand(["relu1_1"])), (2, 1, 0), strict=True):
+        for rest, some in ((None, False), (lambda *_: math.inf, True)):
+            tiling = Tiler(rest=rest).tiling(planes, (*group, INPUT), size)
+            assert (len(tiling) > 1) == some
+            assert tiling.excess == 1
+        cut = [part != whole for part, whole in zip(tiling.largest, size, strict=True)]
+        assert [axis for axis, each in enumerate(cut) if each] == [across]
+        assert math.prod(tiling.largest) <= 500
+        # Sums that look further would see a halo.
+        whole = Tiler(rest=rest).tiling(planes, (*group, INPUT), size, {group[0]: 1})
+        assert len(whole) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

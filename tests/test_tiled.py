@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from convnd.optimize import (
     tiled_features,
     tiled_sums,
 )
+from convnd.optimize.passes import backward, forward, slopes
 from convnd.shapes import Layer, ReceptiveField, Tiling
 from convnd.stats import STATISTICS, Sums
 
@@ -379,6 +381,58 @@ def test_content_recomputed_tile_by_tile(mode: str, generator: torch.Generator) 
         found = TiledEvaluation(tiler)(objective, x)
         torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-9, atol=1e-14)
         assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+
+
+class Counted(VGG):
+    """Crops that features are computed of."""
+
+    crops = 0
+
+    def forward(self, *arguments: Any, **named: Any) -> dict[str, Tensor]:
+        self.crops += 1
+        return super().forward(*arguments, **named)
+
+
+@pytest.mark.parametrize(("size", "tile"), [((130,), 32), ((37, 45), 16), ((21, 18, 17), 8)])
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_is_kept_of_the_first_pass_is_not_computed_again(
+    size: tuple[int, ...], tile: int, cut: bool, generator: torch.Generator
+) -> None:
+    plan = VGG19.until(LAYERS)
+    narrow = type(plan)(widths=tuple(tuple(4 for _ in block) for block in plan.widths))
+    net = Counted(narrow, spatial_dims=len(size), in_channels=2, generator=generator)
+    objective, x = objective_for(net, LAYERS, size, generator)
+    deep = Tiler() if cut else None
+    tiling = Tiler(tile=tile, deep=deep).tiling(net, objective.layers, size, objective.overlaps)
+    found = []
+    for room in (0.0, 1.0, *(2.0**power for power in range(13, 24)), math.inf):
+        tiler = Tiler(tile=tile, rest=lambda *_, room=room: room, deep=deep)
+        assert_equal(objective, x, tiler, 1e-10)
+        net.crops = 0
+        evaluated = TiledEvaluation(tiler)(objective, x)
+        found.append((net.crops, evaluated))
+    counts = [count for count, _ in found]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] - counts[1] == 1  # the first is kept before it is known how large one is
+    assert any(counts[1] > count > counts[-1] for count in counts)
+    for _, each in found[1:]:
+        assert each.loss == found[0][1].loss
+        assert each.gradient.equal(found[0][1].gradient)
+    if not cut:
+        assert counts[-1] == len(tiling)
+
+
+def test_tiles_that_are_kept_are_let_go(generator: torch.Generator) -> None:
+    plan = VGG19.until(LAYERS)
+    net = VGG(plan, spatial_dims=2, in_channels=2, generator=generator)
+    objective, x = objective_for(net, LAYERS, (37, 45), generator)
+    tiles = list(Tiler(tile=16).tiling(net, (*LAYERS, INPUT), (37, 45), objective.overlaps))
+    before = forward(objective, x, tiles, room=math.inf)
+    leaves = [weakref.ref(kept.leaf) for kept in before.kept]
+    assert len(leaves) == len(tiles)
+    backward(objective, x, tiles, before, slopes(objective, before.totals))
+    assert not before.kept
+    assert not any(leaf() is not None for leaf in leaves)
 
 
 def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -> None:

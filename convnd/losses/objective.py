@@ -93,6 +93,7 @@ class Objective:
         windows: Mapping[str, Window] | None = None,
         *,
         slopes: bool = False,
+        known: Sequence[Sums] | None = None,
     ) -> list[Sums]:
         """The additive part of every term.
 
@@ -102,9 +103,13 @@ class Objective:
             windows: where the tile's own lie in each layer; None is all of it.
             slopes: only what the derivative of `value` depends on is wanted: of a linear loss,
                 that is the count, and its total is left at 0.
+            known: what this gave for ``slopes``, so that only the totals left out are missing.
         """
         found = []
-        for term in self.terms:
+        for number, term in enumerate(self.terms):
+            if known is not None and not term.loss.linear:
+                found.append(known[number])
+                continue
             layer, overlap = term.loss.layer, term.loss.overlap
             values, window = features[layer], None if windows is None else windows[layer]
             if window is not None and overlap < self.overlaps[layer]:

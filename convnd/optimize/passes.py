@@ -6,16 +6,20 @@ An objective is :math:`L = \Phi(\sum_{tiles} s(tile))`, so
 
 A first pass adds up the statistics and needs no memory for gradients; with :math:`\nabla\Phi`
 fixed, a second one takes each tile's part of the gradient. Galerne et al. ("Scaling painting style
-transfer", 2024) do so for VGG and Gram matrices in two axes.
+transfer", 2024) do so for VGG and Gram matrices in two axes. Where there is room for it, the first
+pass keeps what the way back needs of the first tiles, and the second computes the others only.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from convnd.errors import UsageError
 from convnd.losses import Objective, within
@@ -29,23 +33,61 @@ See = Callable[[Tile, Mapping[str, Tensor]], None]
 
 
 @dataclass(frozen=True)
+class _Kept:
+    """A tile: its crop, its features, and its sums, but those that are linear.
+
+    These have to wait: what they are compared with may be known only after the first pass. They do
+    so where nothing is kept, too, since the order of a graph decides on the last digits.
+    """
+
+    leaf: Tensor
+    features: Mapping[str, Tensor]
+    sums: Sequence[Sums]
+
+
+@dataclass(frozen=True)
 class Forward:
     """What a first pass over tiles leaves behind.
 
     Args:
-        totals: sums of every term; of a linear one only the count when there are several tiles.
-        leaf: the crop of a single tile, and `sums` with the graph that leads to it: nothing is
-            computed twice where one graph holds it all.
-        sums: likewise.
+        totals: sums of every term; of a linear one only the count.
+        kept: the first tiles, as many as there was room for; `backward` takes them out.
     """
 
     totals: Sequence[Sums]
-    leaf: Tensor | None = None
-    sums: Sequence[Sums] = ()
+    kept: deque[_Kept] = field(default_factory=deque)
+
+
+class _Held:
+    """Bytes that graphs hold on to.
+
+    Args:
+        known: a tensor that is there anyway.
+    """
+
+    def __init__(self, known: Tensor) -> None:
+        self.bytes = 0
+        self._seen = {known.untyped_storage().data_ptr()}
+
+    def counted(self) -> saved_tensors_hooks:
+        """A context in which what is built counts."""
+        return saved_tensors_hooks(self._count, lambda tensor: tensor)
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor.detach()  # an output would hold on to the graph that holds on to it
 
 
 def forward(
-    objective: Objective, x: Tensor, tiles: Sequence[Tile], see: See | None = None
+    objective: Objective,
+    x: Tensor,
+    tiles: Sequence[Tile],
+    see: See | None = None,
+    *,
+    room: float = 0,
 ) -> Forward:
     """The first pass: sums over the tiles' own positions.
 
@@ -54,26 +96,39 @@ def forward(
         x: ``(B, C, *S)``; what tiles are cut out of.
         tiles: at least one.
         see: is shown every tile with the features of its own positions.
+        room: bytes for what the way back needs of the first tiles, beside the work on one more;
+            any at all are taken to be enough for one.
 
     Raises:
         UsageError: a term is not additive.
     """
     _check_additive(objective)
     x = x.detach()
-    if len(tiles) == 1 and see is None:
-        leaf = x[within(tiles[0].crop)].requires_grad_()
-        with torch.enable_grad():
-            sums = objective.sums(inside(tiles[0], objective.features(leaf)), tiles[0].windows)
-        return Forward(added(None, [each.detached() for each in sums]), leaf, sums)
     totals: list[Sums] | None = None
-    with torch.no_grad():
-        for tile in tiles:
-            found = inside(tile, objective.features(x[within(tile.crop)]))
-            if see is not None:
-                see(tile, found)
-            totals = added(totals, objective.sums(found, tile.windows, slopes=True))
+    kept: deque[_Kept] = deque()
+    held, largest = _Held(x), 0
+    for tile in tiles:
+        before = held.bytes
+        if before + largest > room:
+            room = 0  # only the first ones, in their order
+        with torch.set_grad_enabled(room > 0), held.counted() if room > 0 else nullcontext():
+            found = _keep(objective, x, tile)
+        if see is not None:
+            see(tile, {name: features.detach() for name, features in found.features.items()})
+        totals = added(totals, [each.detached() for each in found.sums])
+        if room > 0:
+            kept.append(found)
+            largest = max(largest, held.bytes - before)
+        del found
     assert totals is not None
-    return Forward(totals)
+    return Forward(totals, kept)
+
+
+def _keep(objective: Objective, x: Tensor, tile: Tile) -> _Kept:
+    """A tile's features and sums, with the graph that leads to them where one is built."""
+    leaf = x[within(tile.crop)].requires_grad_(torch.is_grad_enabled())
+    features = inside(tile, objective.features(leaf))
+    return _Kept(leaf, features, objective.sums(features, tile.windows, slopes=True))
 
 
 def slopes(objective: Objective, totals: Sequence[Sums]) -> tuple[Tensor, ...]:
@@ -97,18 +152,18 @@ def backward(
         objective: as for `forward`, like ``x`` and ``tiles``.
         x: ``(B, C, *S)``.
         tiles: the same.
-        before: what `forward` left.
+        before: what `forward` left, whose tiles are let go of one by one.
         steepness: see `slopes`.
     """
     x = x.detach()
     gradient = torch.zeros_like(x)
     totals: list[Sums] | None = None
     for tile in tiles:
-        leaf, sums = before.leaf, before.sums
         with torch.enable_grad():
-            if leaf is None:
-                leaf = x[within(tile.crop)].requires_grad_()
-                sums = objective.sums(inside(tile, objective.features(leaf)), tile.windows)
+            kept = before.kept.popleft() if before.kept else _keep(objective, x, tile)
+            leaf = kept.leaf
+            sums = objective.sums(kept.features, tile.windows, known=kept.sums)
+            del kept
             share = torch.stack(
                 [(each.total * slope).sum() for each, slope in zip(sums, steepness, strict=True)]
             ).sum()

@@ -78,12 +78,14 @@ class Halves:
             evaluate,
         )
 
-    def __call__(self, x: Tensor, tiling: Tiling) -> Evaluation:
+    def __call__(self, x: Tensor, tiling: Tiling, *, room: float = 0) -> Evaluation:
         """Loss and gradient of ``x``.
 
         Args:
             x: ``(B, C, *S)``.
             tiling: of ``x``, for the layers of ``front``.
+            room: see `convnd.optimize.passes.forward`; it is taken while the deep part is worked
+                on.
 
         Raises:
             UsageError: see `convnd.optimize.TiledEvaluation`, like the other.
@@ -98,7 +100,7 @@ class Halves:
             h = placed(found[seam.layer], tile.windows[seam.layer], h)
 
         tiles = [*tiling][::-1]  # the last one tells where the layer ends
-        before = forward(self.front, x, tiles, see)
+        before = forward(self.front, x, tiles, see, room=room)
         assert h is not None
         deep = self._evaluate(self.deep, h)
         h = None

@@ -64,7 +64,10 @@ class ShardedEvaluation:
         boxes = _boxes(tiling, shards)
         tiles = _moved(_tiles(tiling, shards), boxes[group.rank])
         seen = shards.fetch(x, boxes)
-        before = group.attempt(lambda: forward(objective, seen, tiles) if tiles else Forward([]))
+        room = self.tiler.room(tiling, (*objective.layers, INPUT))
+        before = group.attempt(
+            lambda: forward(objective, seen, tiles, room=room) if tiles else Forward([])
+        )
         totals = add_sums(group, before.totals, x.device, len(objective.terms))
         steepness = slopes(objective, totals)
         gradient, found = group.attempt(

@@ -42,20 +42,21 @@ class TiledEvaluation:
             UsageError: several tiles are needed, but a term is not additive, or see `Tiler`.
             ResourceError: there is too little memory even for the smallest tiles.
         """
+        if len(several := _apart(objective)) > 1:
+            found = self(several[0], x)
+            for each in several[1:]:
+                found = found.plus(self(each, x))
+            return found
         layers: tuple[str, ...] = (*objective.layers, INPUT)
 
         def work(tiling: Tiling) -> Evaluation:
+            room = self.tiler.room(tiling, layers)
             if halves is not None:
-                return halves(x, tiling)
+                return halves(x, tiling, room=room)
             if len(tiling) == 1:
                 return evaluate_whole(objective, x)
-            if len(several := _apart(objective)) > 1:
-                found = self(several[0], x)
-                for each in several[1:]:
-                    found = found.plus(self(each, x))
-                return found
             tiles = list(tiling)
-            before = forward(objective, x, tiles)
+            before = forward(objective, x, tiles, room=room)
             steepness = slopes(objective, before.totals)
             gradient, totals = backward(objective, x, tiles, before, steepness)
             with torch.no_grad():
@@ -75,8 +76,9 @@ def _apart(objective: Objective) -> list[Objective]:
     groups = objective.backbone.apart(objective.layers)
     if len(groups) < 2:
         return [objective]
-    terms = [[each for each in objective.terms if each.loss.layer in group] for group in groups]
-    terms[0] += [each for each in objective.terms if each.loss.layer == INPUT]
+    # The input is a kind of its own: what it needs is no halo of a network's.
     return [
-        Objective(objective.backbone, each, precision=objective.precision) for each in terms if each
+        Objective(objective.backbone, terms, precision=objective.precision)
+        for group in (*groups, (INPUT,))
+        if (terms := [each for each in objective.terms if each.loss.layer in group])
     ]

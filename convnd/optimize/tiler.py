@@ -21,7 +21,12 @@ __all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "out_of_memory", "placed
 Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Whether a crop of an extent can be worked on up to some layers."""
 
+Room = Callable[[tuple[int, ...], Sequence[str]], float]
+"""Bytes that are left beside the work on a crop of an extent up to some layers."""
+
 T = TypeVar("T")
+
+_HANDY = 2**18  # positions of a crop whose features stay in a cache, where cuts cost nothing
 
 WHOLE = "leave tiles out (--tile off), which takes one process"
 """Remedy where an input cannot be cut."""
@@ -34,6 +39,7 @@ class Tiler:
         tile: samples of a tile's own along each axis; None chooses the tiles with the least halo
             among those that ``fits`` accepts.
         fits: see `Fits`; None accepts everything, so that nothing is cut before memory runs out.
+        rest: see `Room`; None is nothing.
         told: is told of new, smaller tiles when memory ran out.
         workers: how many share the work: there are as many tiles along the longest axis, as far
             as strides allow.
@@ -52,6 +58,7 @@ class Tiler:
         *,
         tile: int | None = None,
         fits: Fits | None = None,
+        rest: Room | None = None,
         told: Callable[[Tiling], None] | None = None,
         workers: int = 1,
         deep: Tiler | None = None,
@@ -60,6 +67,7 @@ class Tiler:
             raise UsageError(f"tile: expected at least 1 sample, got {tile}; correct it")
         self._tile = tile
         self._fits = fits
+        self._rest = rest
         self._told = told
         self._workers = workers
         self.deep = deep
@@ -91,6 +99,18 @@ class Tiler:
         if key not in self._made:
             self._made[key] = self._make(backbone, layers, size, overlaps or {})
         return self._made[key]
+
+    def room(self, tiling: Tiling, layers: Sequence[str]) -> float:
+        """Bytes for what a first pass may keep for the second, beside the work on a tile.
+
+        Args:
+            tiling: as `tiling` gave it.
+            layers: the layers asked for.
+        """
+        if self._rest is None or self.shrunk:  # what was planned did not hold
+            return 0.0
+        named = [name for name in layers if name != INPUT]
+        return max(0.0, self._rest(tiling.largest, named))
 
     def attempt(
         self,
@@ -152,7 +172,8 @@ class Tiler:
             return self._fits is None or self._fits(crop, named)
 
         large = self._tile is None or self._tile >= max(size)
-        if large and self._workers == 1 and fits(tuple(size)):
+        one = large and self._workers == 1 and fits(tuple(size))
+        if unknown and one:
             return _whole(whole, layers)
         if unknown:
             raise UsageError(
@@ -171,7 +192,12 @@ class Tiler:
             "align": align,
             "pieces": pieces,
         }
-        if self._tile is not None:
+        slabs = self._slabs(size, fields, more)
+        if slabs is not None and fits(slabs.largest):
+            tiling = slabs
+        elif one:
+            return _whole(whole, layers)
+        elif self._tile is not None:
             tile = [self._tile] * len(size)
             while True:
                 tiling = Tiling.cut(size, tile, fields, **more)
@@ -184,6 +210,26 @@ class Tiler:
         if len(tiling) > 1:
             self._check(backbone, named)
         return tiling
+
+    def _slabs(
+        self,
+        size: Sequence[int],
+        fields: Mapping[str, ReceptiveField],
+        more: Mapping[str, Any],
+    ) -> Tiling | None:
+        """Tiles without any halo, small enough for a cache, where there is room to keep some."""
+        alone = [
+            axis
+            for axis, extent in enumerate(size)
+            if extent > 1 and all(field.size[axis] == 1 for field in fields.values())
+        ]
+        halo = any(more["overlaps"].get(name) for name in fields) and len(fields) > 1
+        if self._tile is not None or self._rest is None or halo or not alone:
+            return None
+        tile = list(size)
+        tile[alone[0]] = max(1, _HANDY * size[alone[0]] // math.prod(size))
+        found = Tiling.cut(size, tile, fields, **more)
+        return found if len(found) > 1 else None
 
     def _check(self, backbone: Backbone, layers: Sequence[str]) -> None:
         """Refuse a network whose features tiles would change."""

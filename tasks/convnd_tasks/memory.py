@@ -26,6 +26,12 @@ _LOG = logging.getLogger(__name__)
 _SHARE = 0.85
 """Of the memory that is free, what is used; others live there too."""
 
+_SURE = 0.95
+"""Of what seems to be left, what is taken for more speed only."""
+
+_WORTH_SAYING = 1.05
+"""Times the work of one piece."""
+
 KEPT_PAGES = 512 * 2**20
 """What the allocator holds between blocks that are too small to be given back: measured along one
 axis, half as much over more."""
@@ -120,8 +126,26 @@ class Budget:
             assert cut is not None
             return self._crop(crop, layers, cut.rest) + cut.joint // 2 <= budget
 
+        def rest(crop: tuple[int, ...], layers: Sequence[str]) -> float:
+            beside = self._crop(crop, layers) * times
+            left = budget - beside
+            if cut is not None and deep is not None:  # which is worked on meanwhile
+                left = min(left, budget - cut.joint // 2 - self._behind(extent, cut, deep)[1])
+            # The first one is kept before it is measured; and what is estimated is not all of it.
+            return _SURE * left if left >= beside else 0
+
         deep = None if cut is None else Tiler(fits=fits_behind, told=told)
-        return Tiler(tile=self._tile, fits=fits, told=told, workers=self.group.size, deep=deep)
+        return Tiler(
+            tile=self._tile, fits=fits, rest=rest, told=told, workers=self.group.size, deep=deep
+        )
+
+    def _behind(self, extent: Sequence[int], cut: _Cut, deep: Tiler) -> tuple[int, int]:
+        """Tiles behind the cut, and what one of them takes."""
+        layers = [name for name in self.options.layers if name in cut.rest.layers]
+        steps = self.backbone.fields[cut.layers[-1]].stride
+        size = [max(1, n // int(step)) for n, step in zip(extent, steps, strict=True)]
+        tiling = deep.tiling(cut.rest, (*layers, INPUT), size, self._overlaps())
+        return len(tiling), self._crop(tiling.largest, layers, cut.rest)
 
     def _cut(self, extent: Sequence[int]) -> _Cut | None:
         """Where to cut the network; None where it does not take tiles, or is left in one."""
@@ -180,14 +204,14 @@ class Budget:
                 needed = max(needed, forwards)
             remedy = "use --tile auto, a smaller --size or --style-scale, or --backbone compact"
         else:
-            cut, needed, excess = self.division(extent)
+            cut, needed, work = self.division(extent)
             remedy = "use a smaller --size, --backbone compact" + (
                 ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
             )
             if overlap_of(STATISTICS[self.options.statistic]):  # each tile sees far more than it
                 remedy += ", or --statistic gram"
-            if needed <= self.free and cut != "one piece":
-                self.say(f"{cut}, {excess:.2f} times the work of one piece, about {_gib(needed)}")
+            if needed <= self.free and work > _WORTH_SAYING:
+                self.say(f"{cut}, {work:.2f} times the work of one piece, about {_gib(needed)}")
             if needed <= self.free and self._spills(extent):
                 self.say("what Adam remembers is kept in files, in TMPDIR or /var/tmp")
         _LOG.info(
@@ -202,48 +226,51 @@ class Budget:
             )
 
     def division(self, extent: Sequence[int]) -> tuple[str, int, float]:
-        """What tiles a size is worked on in, in words; the bytes of all, and the halo's share.
+        """How a size is worked on: tiles in words, bytes of all, and the work.
 
         Args:
             extent: of the result.
 
         Returns:
-            The last is samples in all crops over samples of the whole.
+            The last is what is computed over what one piece would compute: halos, and forwards
+            what is not kept for the way back.
         """
         tiler = self.tiler(extent)
+        layers, fixed = self.options.layers, self._fixed(extent)
         if tiler is None:
-            return "one piece", self._fixed(extent) + self._crop(extent, self.options.layers), 1.0
+            return "one piece", fixed + self._crop(extent, layers), 1.0
         overlaps = self._overlaps()
-        groups = self.backbone.apart(self.options.layers)
-        if len(groups) > 1 and not self._whole(extent):
-            tilings = [
-                tiler.tiling(self.backbone, (*each, INPUT), extent, overlaps) for each in groups
-            ]
-            crops = [
-                self._crop(tiling.largest, each)
-                for tiling, each in zip(tilings, groups, strict=True)
-            ]
-            counts = ", ".join(str(len(tiling)) for tiling in tilings)
-            excess = sum(tiling.excess for tiling in tilings) / len(tilings)
-            return (
-                f"{counts} tiles of {len(groups)} kinds",
-                self._fixed(extent) + max(crops),
-                excess,
-            )
+        groups = self.backbone.apart(layers)
+        if len(groups) > 1:
+            counts, needs, works = [], [], []
+            for each in groups:
+                own = {name: overlaps.get(name, 0) for name in each}
+                tiling = tiler.tiling(self.backbone, (*each, INPUT), extent, own)
+                kept, work = self._kept(tiler, tiling, each)
+                counts.append(str(len(tiling)))
+                needs.append(self._crop(tiling.largest, each) + kept)
+                works.append(work)
+            tiles = f"{', '.join(counts)} tiles of {len(groups)} kinds"
+            return tiles, fixed + max(needs), sum(works) / len(works)
         cut = self._cut(extent)
-        front = self.options.layers if cut is None else cut.layers
+        front = layers if cut is None else cut.layers
         tiling = tiler.tiling(self.backbone, (*front, INPUT), extent, overlaps)
+        kept, work = self._kept(tiler, tiling, front)
         needed = self._crop(tiling.largest, front)
         words = f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
         if cut is not None and tiler.deep is not None:
-            deep = [name for name in self.options.layers if name in cut.rest.layers]
-            steps = self.backbone.fields[front[-1]].stride
-            size = [max(1, n // int(step)) for n, step in zip(extent, steps, strict=True)]
-            behind = tiler.deep.tiling(cut.rest, (*deep, INPUT), size, overlaps)
-            last = self._crop(behind.largest, deep, cut.rest)
-            needed = max(cut.joint // 2 + needed, cut.joint + last)
-            words += f" up to {front[-1]}, {len(behind)} behind it"
-        return words, needed + self._fixed(extent), tiling.excess
+            count, behind = self._behind(extent, cut, tiler.deep)
+            needed = max(cut.joint // 2 + needed, cut.joint + behind)
+            words += f" up to {front[-1]}, {count} behind it"
+        return words, fixed + needed + kept, work
+
+    def _kept(self, tiler: Tiler, tiling: Tiling, layers: Sequence[str]) -> tuple[int, float]:
+        """Bytes that are kept between the passes, at most, and the work as `division` says it."""
+        if len(tiling) == 1:
+            return 0, 1.0
+        all_of_it = len(tiling) * self._crop(tiling.largest, layers)
+        kept = min(int(tiler.room(tiling, layers)), all_of_it)
+        return kept, tiling.excess * (1.5 - 0.5 * kept / all_of_it)
 
     @property
     def _tile(self) -> int | None:
