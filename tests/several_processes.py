@@ -30,7 +30,7 @@ from convnd_tasks.volumes.scan import stylize_scan
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from convnd.backbones import VGG, VGG19, Precision
+from convnd.backbones import VGG, VGG19, Planes, Precision
 from convnd.errors import Stopped, out_of_memory
 from convnd.grid import Grid
 from convnd.losses import ContentLoss, Objective, StyleLoss, TemporalLoss, Term, TotalVariationLoss
@@ -44,6 +44,7 @@ from convnd.optimize import (
     load_checkpoint,
     sharded_sums,
 )
+from convnd.optimize import tiler as tiler_module
 from convnd.stats import STATISTICS
 
 Found = dict[str, Tensor]
@@ -108,14 +109,40 @@ def evaluations(group: Group, folder: Path) -> None:
         whole = Objective(net, [*terms, Term("content", 1.0, wanted)], precision=precision)
         shared = Objective(net, [*terms, Term("content", 1.0, found)], precision=precision)
         expected = evaluate_whole(whole, x)
-        for _ in range(2):  # the second time with what is kept
-            got = ShardedEvaluation(tiler, shards)(shared, shards.part(x))
+        deep = Tiler(tile=tile and tile // 2, workers=group.size)
+        cut = Tiler(tile=tile, workers=group.size, deep=deep, rest=lambda *_: 10_000.0)
+        for each in (tiler, tiler, cut):  # the second time with what is kept
+            got = ShardedEvaluation(each, shards)(shared, shards.part(x))
             assert abs(got.loss / expected.loss - 1) < 1e-12
             assert got.parts.keys() == expected.parts.keys()
             assert all(abs(got.parts[n] / expected.parts[n] - 1) < 1e-10 for n in got.parts)
             part = shards.part(expected.gradient)
             assert (got.gradient - part).abs().max() <= 1e-11 * expected.gradient.abs().max()
         assert shards.whole(shards.part(x)).equal(x)
+
+
+def planes(group: Group, folder: Path) -> None:
+    """Kinds of planes one after the other, each shared out along the axis that it does not see."""
+    generator = torch.Generator().manual_seed(1)
+    narrow = type(VGG19)(widths=((4, 4), (4,)))
+    net = VGG(narrow, spatial_dims=2, in_channels=1, generator=generator)
+    backbone = Planes(net, spatial_dims=3).double()
+    x, style = torch.rand(2, 1, 1, 9, 14, 11, generator=generator, dtype=torch.float64)
+    layers = backbone.expand(["relu1_1", "relu2_1"])
+    targets = {name: STATISTICS["gram"].sums(f) for name, f in backbone(style, layers).items()}
+    terms = [Term("style", 1.0, StyleLoss(targets[name], layer=name)) for name in layers]
+    terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0, 1.0, 1.0])))
+    objective = Objective(backbone, terms, precision=Precision(torch.float64))
+    expected, shards = evaluate_whole(objective, x), Shards(x.shape[2:], group)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiler_module, "_HANDY", 300)
+        tiler = Tiler(workers=group.size, rest=lambda *_: 1e5)
+        for kind in backbone.apart(layers):
+            assert tiler.tiling(backbone, kind, x.shape[2:]).excess == 1
+        got = ShardedEvaluation(tiler, shards)(objective, shards.part(x))
+    assert abs(got.loss / expected.loss - 1) < 1e-12
+    part = shards.part(expected.gradient)
+    assert (got.gradient - part).abs().max() <= 1e-11 * expected.gradient.abs().max()
 
 
 def transfers(group: Group, folder: Path) -> None:
@@ -293,7 +320,7 @@ def volumes(group: Group, folder: Path) -> None:
     assert steps == [0, 1]
 
 
-CASES = (evaluations, transfers, memory, scarce, signals, volumes)
+CASES = (evaluations, transfers, planes, memory, scarce, signals, volumes)
 
 
 def work(rank: int, size: int, port: int, folder: Path) -> None:

@@ -14,19 +14,18 @@ So the deep part comes back as one more linear term of the shallow one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from convnd.losses import Objective, Term, Window, within
+from convnd.losses import INPUT, Objective, Term, Window, within
 from convnd.optimize.evaluate import Evaluate, Evaluation, evaluation
-from convnd.optimize.passes import backward, forward, slopes
 from convnd.optimize.tiler import placed
-from convnd.shapes import Tile, Tiling
+from convnd.shapes import Tile
 from convnd.stats import Sums
 
-__all__ = ["Halves"]
+__all__ = ["Halves", "apart"]
 
 
 class _Seam:
@@ -39,10 +38,20 @@ class _Seam:
     def __init__(self, layer: str) -> None:
         self.layer = layer
         self.gradient: Tensor | None = None
+        self.origin: Sequence[int] | None = None
+
+    def moved(self, window: Window) -> Window:
+        """A window of the layer in what is kept of it."""
+        if self.origin is None:
+            return window
+        return [
+            slice(part.start - first, None if part.stop is None else part.stop - first)
+            for part, first in zip(window, self.origin, strict=True)
+        ]
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         assert self.gradient is not None
-        gradient = self.gradient if window is None else self.gradient[within(window)]
+        gradient = self.gradient if window is None else self.gradient[within(self.moved(window))]
         return Sums((features * gradient).sum(), math.prod(features.shape[2:]))
 
     def value(self, sums: Sums) -> Tensor:
@@ -52,18 +61,23 @@ class _Seam:
 class Halves:
     """An objective whose network is cut.
 
+    In the first pass over tiles, last one first, `see` is shown their features; then `turn`
+    evaluates the deep part, and in the second pass ``front`` has the gradient of both.
+
     Args:
         front: the terms before the cut, and one that joins the two; its network ends at the cut.
         deep: the terms behind it, over the features at the cut.
-        evaluate: evaluates ``deep``.
     """
 
-    def __init__(self, front: Objective, deep: Objective, evaluate: Evaluate) -> None:
+    def __init__(self, front: Objective, deep: Objective) -> None:
         self.front, self.deep = front, deep
-        self._evaluate = evaluate
+        seam = front.terms[-1].loss
+        assert isinstance(seam, _Seam)
+        self._seam = seam
+        self._h: Tensor | None = None
 
     @classmethod
-    def of(cls, objective: Objective, size: Sequence[int], evaluate: Evaluate) -> Halves | None:
+    def of(cls, objective: Objective, size: Sequence[int]) -> Halves | None:
         """The two parts for an input of ``size``; None where the network cannot be cut."""
         cut = objective.backbone.cut(objective.layers, size)
         if cut is None:
@@ -75,41 +89,72 @@ class Halves:
         return cls(
             Objective(objective.backbone, [*before, joint], precision=objective.precision),
             Objective(rest, behind, precision=objective.precision),
-            evaluate,
         )
 
-    def __call__(self, x: Tensor, tiling: Tiling, *, room: float = 0) -> Evaluation:
-        """Loss and gradient of ``x``.
+    @property
+    def layer(self) -> str:
+        """Where the cut is."""
+        return self._seam.layer
+
+    def begin(self, origin: Sequence[int] | None = None) -> None:
+        """Forget what was seen.
 
         Args:
-            x: ``(B, C, *S)``.
-            tiling: of ``x``, for the layers of ``front``.
-            room: see `convnd.optimize.passes.forward`; it is taken while the deep part is worked
-                on.
-
-        Raises:
-            UsageError: see `convnd.optimize.TiledEvaluation`, like the other.
-            ResourceError: there is too little memory for the deep part.
+            origin: where in the layer the tiles that come begin; None is at its start.
         """
-        seam = self.front.terms[-1].loss
-        assert isinstance(seam, _Seam)
-        h: Tensor | None = None
+        self._h, self._seam.gradient, self._seam.origin = None, None, origin
 
-        def see(tile: Tile, found: Mapping[str, Tensor]) -> None:
-            nonlocal h
-            h = placed(found[seam.layer], tile.windows[seam.layer], h)
+    def see(self, tile: Tile, found: Mapping[str, Tensor]) -> None:
+        """See a tile's features at the cut; the last tile, which tells where they end, first."""
+        window = self._seam.moved(tile.windows[self.layer])
+        self._h = placed(found[self.layer], window, self._h)
 
-        tiles = [*tiling][::-1]  # the last one tells where the layer ends
-        before = forward(self.front, x, tiles, see, room=room)
+    def turn(self, evaluate: Evaluate) -> Evaluation:
+        """Evaluate the deep part at what was seen of all tiles.
+
+        Args:
+            evaluate: of ``deep``.
+        """
+        h, self._h = self._h, None
         assert h is not None
-        deep = self._evaluate(self.deep, h)
-        h = None
-        seam.gradient = deep.gradient
-        gradient, totals = backward(self.front, x, tiles, before, slopes(self.front, before.totals))
-        seam.gradient = None
+        found = evaluate(self.deep, h)
+        self._seam.gradient = found.gradient
+        return found
+
+    def evaluation(
+        self,
+        totals: Sequence[Sums],
+        gradient: Tensor,
+        deep: Evaluation,
+        x: Tensor,
+        agreed: Callable[[Tensor], Tensor] = lambda shares: shares,
+    ) -> Evaluation:
+        """Both parts together.
+
+        Args:
+            totals: of ``front``.
+            gradient: of both.
+            deep: what `turn` gave.
+            x: the iterate.
+            agreed: makes numbers those of all processes.
+        """
+        self._seam.gradient = None
         with torch.no_grad():
-            _, shares = self.front.value(totals)
+            shares = agreed(self.front.value(totals)[1])
             found = evaluation(self.front, shares[:-1].sum(), shares, gradient, x)
-        parts = {name: part for name, part in found.parts.items() if name != seam.layer}
+        parts = {name: part for name, part in found.parts.items() if name != self.layer}
         # The deep part's gradient is of something else, and in this one already.
         return Evaluation(found.loss, parts, found.gradient).plus(deep, gradient=False)
+
+
+def apart(objective: Objective) -> list[Objective]:
+    """The objective as a sum of some whose networks have nothing in common."""
+    groups = objective.backbone.apart(objective.layers)
+    if len(groups) < 2:
+        return [objective]
+    # The input is a kind of its own: what it needs is no halo of a network's.
+    return [
+        Objective(objective.backbone, terms, precision=objective.precision)
+        for group in (*groups, (INPUT,))
+        if (terms := [each for each in objective.terms if each.loss.layer in group])
+    ]

@@ -7,6 +7,7 @@ adds up their sums over all processes, and gives the gradient back to the owners
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from convnd.losses import INPUT, Objective, Window
 from convnd.optimize.evaluate import Evaluation, evaluation
 from convnd.optimize.group import Group
 from convnd.optimize.passes import Forward, backward, forward, slopes
+from convnd.optimize.seam import Halves, apart
 from convnd.optimize.shards import Box, Shards
 from convnd.optimize.targets import RecomputedContent, tiled_sums
 from convnd.optimize.tiler import Tiler
@@ -50,24 +52,50 @@ class ShardedEvaluation:
             UsageError: a term is not additive, or see `Tiler`.
             ResourceError: there is too little memory, or a process is lost.
         """
-        layers = (*objective.layers, INPUT)
+        if len(several := apart(objective)) > 1:
+            found = self(several[0], x)
+            for each in several[1:]:
+                found = found.plus(self(each, x))
+            return found
+        halves = self._halves(objective)
+        front = objective if halves is None else halves.front
         return self.tiler.attempt(
-            lambda tiling: self._evaluate(objective, x, tiling),
-            objective.backbone,
-            layers,
+            lambda tiling: self._evaluate(front, x, tiling, halves),
+            front.backbone,
+            (*front.layers, INPUT),
             self.shards.size,
-            objective.overlaps,
+            front.overlaps,
         )
 
-    def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
+    def _halves(self, objective: Objective) -> Halves | None:
+        """The two parts, where every process has a tile of the first."""
+        shards = self.shards
+        halves = None if self.tiler.deep is None else Halves.of(objective, shards.size)
+        if halves is None:
+            return None
+        front = halves.front
+        layers = (*front.layers, INPUT)
+        tiling = self.tiler.tiling(front.backbone, layers, shards.size, front.overlaps)
+        axis = _axis(tiling)
+        return halves if tiling.axes[axis].count >= shards.group.size else None
+
+    def _evaluate(
+        self, objective: Objective, x: Tensor, tiling: Tiling, halves: Halves | None
+    ) -> Evaluation:
         shards, group = self.shards, self.shards.group
         boxes = _boxes(tiling, shards)
-        tiles = _moved(_tiles(tiling, shards), boxes[group.rank])
+        tiles = _moved(_tiles(tiling, group), boxes[group.rank])[::-1]
         seen = shards.fetch(x, boxes)
-        room = self.tiler.room(tiling, (*objective.layers, INPUT))
+        room = self.tiler.room(tiling, objective.layers)
+        see, joint = None, None
+        if halves is not None:
+            joint = _Joint(halves.layer, tiling, group, self.tiler.deep)
+            halves.begin(joint.origin)
+            see = halves.see
         before = group.attempt(
-            lambda: forward(objective, seen, tiles, room=room) if tiles else Forward([])
+            lambda: forward(objective, seen, tiles, see, room=room) if tiles else Forward([])
         )
+        deep = None if halves is None or joint is None else halves.turn(joint)
         totals = add_sums(group, before.totals, x.device, len(objective.terms))
         steepness = slopes(objective, totals)
         gradient, found = group.attempt(
@@ -78,13 +106,52 @@ class ShardedEvaluation:
             )
         )
         totals = add_sums(group, found, x.device, len(objective.terms))
+        part = shards.give(gradient, boxes)
+        if halves is not None and deep is not None:
+            return halves.evaluation(totals, part, deep, x, agreed=group.agreed)
         with torch.no_grad():
             loss, shares = objective.value(totals)
             # Everybody's decisions are the same ones, whatever the last digit.
             loss, *rest = group.agreed(torch.stack([loss, *shares]))
-            shares = torch.stack(rest)
-        part = shards.give(gradient, boxes)
-        return evaluation(objective, loss, shares, part, x)
+        return evaluation(objective, loss, torch.stack(rest), part, x)
+
+
+class _Joint:
+    """An `Evaluate` of the features at a cut, of which each process has what its tiles see.
+
+    Args:
+        layer: at the cut.
+        tiling: of the part before it.
+        group: the processes.
+        deep: cuts the part behind it.
+    """
+
+    def __init__(self, layer: str, tiling: Tiling, group: Group, deep: Tiler | None) -> None:
+        assert deep is not None
+        self._group, self._deep = group, deep
+        self._axis = _axis(tiling)
+        # Where the tiles of each process begin; the last one's end is known when it was seen.
+        firsts = [
+            next(tiling.tiles(self._axis, _share(tiling, number, group))).windows[layer]
+            for number in range(group.size)
+        ]
+        self._starts = [window[self._axis].start for window in firsts]
+        self.origin = [
+            self._starts[group.rank] if axis == self._axis else 0
+            for axis in range(len(tiling.size))
+        ]
+
+    def __call__(self, objective: Objective, h: Tensor) -> Evaluation:
+        """Loss, and gradient of what this process has of ``h`` ``(B, C, *S)``."""
+        group = self._group
+        ends = [first + extent for first, extent in zip(self.origin, h.shape[2:], strict=True)]
+        size = [group.largest(end) for end in ends]
+        shards = Shards(size, group)
+        bounds = itertools.pairwise([*self._starts, size[self._axis]])
+        boxes = [shards.slab(self._axis, start, stop) for start, stop in bounds]
+        part = shards.give(h, boxes)  # they do not overlap
+        found = ShardedEvaluation(self._deep, shards)(objective, part)
+        return dataclasses.replace(found, gradient=shards.fetch(found.gradient, boxes))
 
 
 class ShardedContent(RecomputedContent):
@@ -115,7 +182,7 @@ class ShardedContent(RecomputedContent):
         group = shards.group
         group.attempt(
             lambda: super(ShardedContent, self).__init__(
-                features, content, tiling, layer, tiles=_tiles(tiling, shards)
+                features, content, tiling, layer, tiles=_tiles(tiling, group)
             )
         )
         self.energy = float(group.sum(torch.tensor(self.energy, dtype=torch.float64)))
@@ -146,8 +213,7 @@ def sharded_sums(
     group: Group,
 ) -> dict[str, Sums]:
     """`tiled_sums` of a whole field that every process has, each doing its share of the tiles."""
-    shards = Shards(x.shape[2:], group)
-    tiles = _tiles(tiling, shards)
+    tiles = _tiles(tiling, group)
     found = group.attempt(
         lambda: tiled_sums(features, x, tiling, statistics, tiles=tiles) if tiles else {}
     )
@@ -188,17 +254,25 @@ def add_sums(group: Group, sums: Sequence[Sums], device: torch.device, count: in
     ]
 
 
-def _tiles(tiling: Tiling, shards: Shards) -> list[Tile]:
+def _axis(tiling: Tiling) -> int:
+    """The axis along which tiles are shared out: that of the most of them."""
+    return max(range(len(tiling.axes)), key=lambda axis: tiling.axes[axis].count)
+
+
+def _share(tiling: Tiling, number: int, group: Group) -> range:
+    return tiling.share(_axis(tiling), number, group.size)
+
+
+def _tiles(tiling: Tiling, group: Group) -> list[Tile]:
     """The tiles of this process."""
-    mine = tiling.share(shards.axis, shards.group.rank, shards.group.size)
-    return list(tiling.tiles(shards.axis, mine))
+    return list(tiling.tiles(_axis(tiling), _share(tiling, group.rank, group)))
 
 
 def _boxes(tiling: Tiling, shards: Shards) -> list[Box]:
     """What the tiles of each process see."""
-    count = shards.group.size
-    shares = [tiling.share(shards.axis, number, count) for number in range(count)]
-    return [shards.slab(shards.axis, *tiling.reach(shards.axis, share)) for share in shares]
+    axis = _axis(tiling)
+    shares = [_share(tiling, number, shards.group) for number in range(shards.group.size)]
+    return [shards.slab(axis, *tiling.reach(axis, share)) for share in shares]
 
 
 def _moved(tiles: Sequence[Tile], origin: Box) -> list[Tile]:

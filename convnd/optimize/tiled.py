@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from convnd.losses import INPUT, Objective
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
 from convnd.optimize.passes import backward, forward, slopes
-from convnd.optimize.seam import Halves
+from convnd.optimize.seam import Halves, apart
 from convnd.optimize.tiler import Tiler
 from convnd.shapes import Tiling
 
@@ -42,43 +44,38 @@ class TiledEvaluation:
             UsageError: several tiles are needed, but a term is not additive, or see `Tiler`.
             ResourceError: there is too little memory even for the smallest tiles.
         """
-        if len(several := _apart(objective)) > 1:
+        if len(several := apart(objective)) > 1:
             found = self(several[0], x)
             for each in several[1:]:
                 found = found.plus(self(each, x))
             return found
-        layers: tuple[str, ...] = (*objective.layers, INPUT)
-
-        def work(tiling: Tiling) -> Evaluation:
-            room = self.tiler.room(tiling, layers)
-            if halves is not None:
-                return halves(x, tiling, room=room)
-            if len(tiling) == 1:
-                return evaluate_whole(objective, x)
-            tiles = list(tiling)
-            before = forward(objective, x, tiles, room=room)
-            steepness = slopes(objective, before.totals)
-            gradient, totals = backward(objective, x, tiles, before, steepness)
-            with torch.no_grad():
-                return evaluation(objective, *objective.value(totals), gradient, x)
-
         size = x.shape[2:]
-        halves = None
-        if self.tiler.deep is not None:
-            halves = Halves.of(objective, size, TiledEvaluation(self.tiler.deep))
+        halves = None if self.tiler.deep is None else Halves.of(objective, size)
         if halves is not None:
-            layers = (*halves.front.layers, INPUT)
-        return self.tiler.attempt(work, objective.backbone, layers, size, objective.overlaps)
+            return self._attempt(lambda tiling: self._in_halves(halves, x, tiling), halves.front, x)
+        return self._attempt(lambda tiling: self._at_once(objective, x, tiling), objective, x)
 
+    def _attempt(
+        self, work: Callable[[Tiling], Evaluation], objective: Objective, x: Tensor
+    ) -> Evaluation:
+        layers = (*objective.layers, INPUT)
+        return self.tiler.attempt(work, objective.backbone, layers, x.shape[2:], objective.overlaps)
 
-def _apart(objective: Objective) -> list[Objective]:
-    """The objective as a sum of some whose networks have nothing in common."""
-    groups = objective.backbone.apart(objective.layers)
-    if len(groups) < 2:
-        return [objective]
-    # The input is a kind of its own: what it needs is no halo of a network's.
-    return [
-        Objective(objective.backbone, terms, precision=objective.precision)
-        for group in (*groups, (INPUT,))
-        if (terms := [each for each in objective.terms if each.loss.layer in group])
-    ]
+    def _at_once(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
+        if len(tiling) == 1:
+            return evaluate_whole(objective, x)
+        tiles, room = list(tiling), self.tiler.room(tiling, objective.layers)
+        before = forward(objective, x, tiles, room=room)
+        steepness = slopes(objective, before.totals)
+        gradient, totals = backward(objective, x, tiles, before, steepness)
+        with torch.no_grad():
+            return evaluation(objective, *objective.value(totals), gradient, x)
+
+    def _in_halves(self, halves: Halves, x: Tensor, tiling: Tiling) -> Evaluation:
+        assert self.tiler.deep is not None
+        front, tiles = halves.front, [*tiling][::-1]
+        halves.begin()
+        before = forward(front, x, tiles, halves.see, room=self.tiler.room(tiling, front.layers))
+        deep = halves.turn(TiledEvaluation(self.tiler.deep))
+        gradient, totals = backward(front, x, tiles, before, slopes(front, before.totals))
+        return halves.evaluation(totals, gradient, deep, x)

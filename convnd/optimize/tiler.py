@@ -41,8 +41,8 @@ class Tiler:
         fits: see `Fits`; None accepts everything, so that nothing is cut before memory runs out.
         rest: see `Room`; None is nothing.
         told: is told of new, smaller tiles when memory ran out.
-        workers: how many share the work: there are as many tiles along the longest axis, as far
-            as strides allow.
+        workers: how many share the work: there are as many tiles along an axis without a halo, or
+            else along the longest one, as far as strides allow.
         deep: cuts what the network sees behind a layer where it can be cut itself, see
             `convnd.optimize.seam`; None leaves it in one.
 
@@ -184,15 +184,18 @@ class Tiler:
         fields[INPUT] = ReceptiveField.identity(len(size))
         least = _least(backbone)
         align = _alignment(backbone, named, len(size))
+        alone = _alone(size, fields)
         pieces = [1] * len(size)
-        pieces[max(range(len(size)), key=size.__getitem__)] = self._workers
+        pieces[alone if alone is not None and size[alone] >= self._workers else _longest(size)] = (
+            self._workers
+        )
         more: dict[str, Any] = {
             "overlaps": overlaps,
             "least": least,
             "align": align,
             "pieces": pieces,
         }
-        slabs = self._slabs(size, fields, more)
+        slabs = self._slabs(size, fields, alone, more)
         if slabs is not None and fits(slabs.largest):
             tiling = slabs
         elif one:
@@ -215,19 +218,16 @@ class Tiler:
         self,
         size: Sequence[int],
         fields: Mapping[str, ReceptiveField],
+        alone: int | None,
         more: Mapping[str, Any],
     ) -> Tiling | None:
         """Tiles without any halo, small enough for a cache, where there is room to keep some."""
-        alone = [
-            axis
-            for axis, extent in enumerate(size)
-            if extent > 1 and all(field.size[axis] == 1 for field in fields.values())
-        ]
         halo = any(more["overlaps"].get(name) for name in fields) and len(fields) > 1
-        if self._tile is not None or self._rest is None or halo or not alone:
+        if self._tile is not None or self._rest is None or halo or alone is None:
             return None
-        tile = list(size)
-        tile[alone[0]] = max(1, _HANDY * size[alone[0]] // math.prod(size))
+        # Tiles are rounded down to whole steps, and the others are to stay whole.
+        tile = [extent + step - 1 for extent, step in zip(size, more["align"], strict=True)]
+        tile[alone] = max(1, _HANDY * size[alone] // math.prod(size))
         found = Tiling.cut(size, tile, fields, **more)
         return found if len(found) > 1 else None
 
@@ -284,6 +284,18 @@ def placed(values: Tensor, window: Window, whole: Tensor | None) -> Tensor:
         whole = torch.empty(size, dtype=values.dtype, device=values.device, memory_format=order)
     whole[within(window)] = values
     return whole
+
+
+def _longest(size: Sequence[int]) -> int:
+    return max(range(len(size)), key=size.__getitem__)
+
+
+def _alone(size: Sequence[int], fields: Mapping[str, ReceptiveField]) -> int | None:
+    """The first axis along which nothing but a sample itself is seen, if there is one."""
+    for axis, extent in enumerate(size):
+        if extent > 1 and all(field.size[axis] == 1 for field in fields.values()):
+            return axis
+    return None
 
 
 def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:

@@ -134,10 +134,9 @@ class Budget:
             # The first one is kept before it is measured; and what is estimated is not all of it.
             return _SURE * left if left >= beside else 0
 
-        deep = None if cut is None else Tiler(fits=fits_behind, told=told)
-        return Tiler(
-            tile=self._tile, fits=fits, rest=rest, told=told, workers=self.group.size, deep=deep
-        )
+        workers = self.group.size
+        deep = None if cut is None else Tiler(fits=fits_behind, told=told, workers=workers)
+        return Tiler(tile=self._tile, fits=fits, rest=rest, told=told, workers=workers, deep=deep)
 
     def _behind(self, extent: Sequence[int], cut: _Cut, deep: Tiler) -> tuple[int, int]:
         """Tiles behind the cut, and what one of them takes."""
@@ -153,13 +152,15 @@ class Budget:
         if self._whole(extent):
             return None
         # What is made again for every tile is made from the content itself.
-        if self.group.size > 1 or not self.keeps_content(extent):
+        if not self.keeps_content(extent):
             return None
         found = self.backbone.cut(layers, extent)
         if found is None:
             return None
         name, rest = found
         joint = 2 * self.batch * self.backbone.held(extent, [name])
+        if self.group.size > 1:  # each has what its tiles see, and what it owns
+            joint = 2 * joint // self.group.size
         if joint > room * 3 // 4:  # a halo of a third is worth small tiles
             return None
         front = (*(each for each in layers if each not in rest.layers), name)
