@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from convnd_tasks import samples
+from convnd_tasks.plots import encode, new_figure
 from torch import Tensor
 
 from convnd import io
@@ -74,6 +75,41 @@ def peak_mib() -> float:
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def draw_ratios(
+    rows: Mapping[str, Mapping[str, float]], path: str | Path, *, target: float | None = None
+) -> None:
+    """A PNG of ratios, a bar each; needs matplotlib.
+
+    Args:
+        rows: for every case the ratio of each kind.
+        path: of the file.
+        target: where a dashed line is drawn beside that at 1.
+    """
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    thick = 0.8 / len(kinds)
+    figure, axes = new_figure(7, 1 + 0.3 * len(rows) * max(1.0, len(kinds) / 2))
+    axis = axes[0, 0]
+    for number, kind in enumerate(kinds):
+        places = [place + number * thick for place in range(len(rows))]
+        axis.barh(places, [row.get(kind, 0.0) for row in rows.values()], thick, label=kind)
+    axis.set_yticks([place + 0.4 - thick / 2 for place in range(len(rows))], list(rows))
+    axis.invert_yaxis()
+    axis.axvline(1, color="#555555", linewidth=0.8)
+    if target is not None:
+        axis.axvline(target, color="#555555", linewidth=0.8, linestyle="--")
+        axis.annotate(
+            f"target {target:g}",
+            (target, 1),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+        )
+    axis.set_xlabel("ratio")
+    if len(kinds) > 1:
+        figure.legend(loc="outside right upper")
+    Path(path).write_bytes(encode(figure))
 
 
 def random_weights(net: VGG, seed: int) -> VGG:

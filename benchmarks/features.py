@@ -22,10 +22,18 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import CONTENT_LAYER, STYLE_LAYERS, alternate, machine, median_ratio
+from common import (
+    CONTENT_LAYER,
+    STYLE_LAYERS,
+    alternate,
+    draw_ratios,
+    machine,
+    median_ratio,
+)
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
@@ -114,7 +122,7 @@ def bare_planes(backbone: str, x: Tensor, precision: Precision) -> Callable[[], 
     return thrice
 
 
-def measure(backbone: str, rank: int, extent: int, args: argparse.Namespace) -> dict[str, object]:
+def measure(backbone: str, rank: int, extent: int, args: argparse.Namespace) -> dict[str, Any]:
     """One row: medians, and the median of the ratios turn by turn."""
     x = torch.rand(1, 3 if rank == 2 else 1, *[extent] * rank)
     precision = choose_precision(torch.device("cpu"), args.precision)
@@ -149,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--step", action="store_true", help="whole steps of a transfer")
     parser.add_argument("--clock", default="wall", choices=["wall", "process"])
     parser.add_argument("--json")
+    parser.add_argument("--plot", help="a PNG of the ratios")
     args = parser.parse_args(arguments)
     precision = choose_precision(torch.device("cpu"), args.precision)
     about = {**machine(), "precision": str(precision), "repeats": args.repeats}
@@ -168,6 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.json:
         with open(args.json, "w") as file:  # noqa: PTH123
             json.dump({"machine": about, "rows": rows}, file, indent=2)
+    if args.plot:
+        ratios = {
+            f"{row['backbone']} {'x'.join(map(str, row['size']))}": {"to bare": row["of_bare"]}
+            for row in rows
+        }
+        draw_ratios(ratios, args.plot, target=1.2 if args.step else 1.25)
 
 
 if __name__ == "__main__":

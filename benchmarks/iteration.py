@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from common import alternate, machine, median_ratio, peak_mib, picture
+from common import alternate, draw_ratios, machine, median_ratio, peak_mib, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json")
+    parser.add_argument("--plot", help="a PNG of the ratios")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
@@ -123,6 +124,13 @@ def main() -> None:
     if args.json:
         with open(args.json, "w") as file:  # noqa: PTH123
             json.dump(result, file, indent=2)
+    if args.plot:
+        kinds = {"to the baseline": "of_baseline", "to the roofline": "of_roofline"}
+        ratios = {
+            name: {kind: float(row[key]) for kind, key in kinds.items()}
+            for name, row in rows.items()
+        }
+        draw_ratios(ratios, args.plot, target=0.45)
 
 
 if __name__ == "__main__":

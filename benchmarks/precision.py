@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from backbones import PAIRS, stylise
-from common import Judge, machine, picture
+from common import Judge, draw_ratios, machine, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
@@ -76,6 +76,7 @@ def main() -> None:
         report = {"machine": machine(), "size": args.size, "steps": args.steps, "noise": args.noise}
         report |= {"rows": rows, **summary}
         (args.out / "precision.json").write_text(json.dumps(report, indent=2))
+        draw_ratios(rows, args.out / "precision.png")
 
 
 def _worst(ratios: Iterable[float]) -> float:

@@ -269,7 +269,7 @@ class Budget:
         """Bytes that are kept between the passes, at most, and the work as `division` says it."""
         if len(tiling) == 1:
             return 0, 1.0
-        all_of_it = len(tiling) * self._crop(tiling.largest, layers)
+        all_of_it = len(tiling) * self.batch * self.backbone.footprint(tiling.largest, layers)
         kept = min(int(tiler.room(tiling, layers)), all_of_it)
         return kept, tiling.excess * (1.5 - 0.5 * kept / all_of_it)
 
