@@ -41,7 +41,7 @@ def ecg(**changes):
 
 
 def ready(content, *styles):
-    return prepare(Inputs(content=content, styles=styles, names=("c", "s")), OPTIONS)
+    return prepare(Inputs(content=content, styles=styles, names=("c", *"s" * len(styles))), OPTIONS)
 
 
 def test_untouched_values_come_back():
@@ -91,7 +91,7 @@ def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng):
     t = np.arange(4000) / 1000
     style = grid([np.sin(2 * np.pi * 10 * t) + np.sin(2 * np.pi * 330 * t)], rate=1000)
     prepared = ready(grid(rng.normal(size=(1, 1000)), rate=250), style)
-    assert prepared.remarks == ("style resampled from 1000 to 250 Hz",)
+    assert prepared.remarks == ("style s resampled from 1000 to 250 Hz",)
     assert prepared.styles[0].shape[2] == 1000
     frequencies, power = scipy.signal.periodogram(prepared.styles[0][0, 0].numpy(), 250)
     # 330 Hz would have come back as 80 Hz.

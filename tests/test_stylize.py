@@ -239,7 +239,7 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     code, _, err = run("stylize", "b.npy", "a.npz", "--dim", "1", *arguments)
     assert (code, err) == (
         0,
-        "style has gaps: using its longest whole stretch, 196 samples\n",
+        "style a.npz has gaps: using its longest whole stretch, 196 samples\n",
     )
 
 
@@ -257,7 +257,7 @@ BAD = {
     "missing file": (3, ["gone.png", "painting.png"], "gone.png"),
     "missing style": (3, ["photo.png", "gone.png"], "gone.png"),
     "text named jpg": (3, ["text.jpg", "painting.png"], "text.jpg"),
-    "one pixel": (3, ["dot.png", "painting.png"], "content: expected a picture of at least 16x16"),
+    "one pixel": (3, ["dot.png", "painting.png"], "content dot.png: expected a picture of"),
     "too wide": (3, ["wide.png", "painting.png"], "result: expected at least 16 pixels along"),
     "declares too much": (3, ["huge.png", "painting.png"], "huge.png"),
     "a folder as style": (3, ["photo.png", "empty"], "empty"),

@@ -306,7 +306,7 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
-        forgets=("channels of other rates",),
+        forgets=("channels of other rates", "durations of annotations"),
         record=_wfdb_record,
     ),
 )
