@@ -117,6 +117,21 @@ def test_what_a_slower_style_knows_nothing_of_is_not_asked_for(rng):
         assert least <= loss.value(loss.sums(loud)).item() <= most
 
 
+def test_above_a_slower_style_the_content_stays(rng):
+    content = grid(rng.normal(size=(2, 2000)), names=("I", "II"))
+    prepared = ready(content, grid(rng.normal(size=(1, 1000)), rate=250.0))
+    noise = torch.from_numpy(rng.normal(size=(2, 1, 2000))).float()
+    changed = prepared.restore(prepared.content + noise).values[0] - content.values[0]
+    power = np.abs(np.fft.rfft(changed[:, 50:-50].numpy() * np.hanning(1900))) ** 2
+    hertz = np.fft.rfftfreq(1900, 1 / 500)
+    assert power[:, hertz > 140].mean() < 1e-4 * power[:, hertz < 100].mean()
+    # Gaps, a texture and a size of its own have nothing to stay.
+    alone = prepare(Inputs(content=None, styles=[content], names=("s",)), OPTIONS)
+    assert torch.isfinite(alone.restore(noise).values).all()
+    fewer = prepared.restore(noise[..., :1000]).values
+    assert fewer.shape == (1, 2, 1000)
+
+
 def test_spectra_are_compared_up_to_the_slower_rate(rng):
     fast = grid(rng.normal(size=(1, 5000)))
     slow = grid(resample(fast.values.double(), 500, 250)[0].numpy(), rate=250.0)

@@ -13,6 +13,7 @@ from convnd_tasks.signals.beats import Beats, find_beats
 from convnd_tasks.signals.leads import (
     derive,
     has_beats,
+    held_by,
     independent,
     lead_key,
     per_millivolt,
@@ -42,8 +43,9 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     so noise of 0.05 mV in the style is noise of 0.05 mV in the result. Where units are not known
     to agree, each has its own scale. Styles are brought to the content's sampling rate. Gaps
     (NaN) of the content are bridged and come back; of a style the longest stretch without gaps
-    counts. Where values were digital, independent leads lie on their recorder's steps again, so
-    that in a file derived leads are off by half of their own step at most.
+    counts. Of frequencies that a slower style does not have, the content's stay as they are.
+    Where values were digital, independent leads lie on their recorder's steps again, so that in a
+    file derived leads are off by half of their own step at most.
 
     Args:
         inputs: grids ``(1, C, T)``.
@@ -105,7 +107,12 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     digital = signal_of(template)
     steps = digital.steps if len(digital.steps) == len(template.channels) else ()
 
+    band = _band(template, inputs.styles, size[0])
+
     def restore(values: Tensor) -> Grid:
+        if band < 1 and entered is not None and values.shape[2] == entered.shape[2]:
+            slowest = min(sampling_rate(style) for style in inputs.styles)
+            values = entered + held_by(values - entered, sampling_rate(template), slowest)
         leads = (values.movedim(0, 1) - 0.5) * scale + middle
         if steps:  # on the recorder's own steps the derived leads are exact sums as well
             step = torch.tensor([steps[index] for index in independent(template.channels)])
@@ -129,7 +136,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
         content=entered,
         styles=references,
         beats=beats,
-        band=_band(template, inputs.styles, size[0]),
+        band=band,
         start=start,
         size=size,
         restore=restore,
