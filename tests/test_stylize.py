@@ -376,6 +376,24 @@ def test_help_does_not_wait_for_torch() -> None:
     assert "painting" in done.stdout
 
 
+def test_no_work_waits_for_torchs_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from convnd.backbones import load\n"
+        "from convnd.optimize import OPTIMIZERS\n"
+        "from convnd_tasks.options import StyleOptions\n"
+        "from convnd_tasks.patches.optimal import maximise\n"
+        "from convnd_tasks.style_transfer import StyleTransfer\n"
+        "x = torch.rand(1, 1, 64)\n"
+        "for optimizer in OPTIMIZERS:\n"
+        "    options = StyleOptions.for_dim(1, steps=1, optimizer=optimizer)\n"
+        "    list(StyleTransfer(options, spatial_dims=1, in_channels=1).run(x, [x]))\n"
+        "maximise(load('compact', spatial_dims=1, in_channels=1), 'relu1_1', [0], steps=1)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_listings(run: Run) -> None:
     code, out, _ = run("backbones")
     assert code == 0
