@@ -15,6 +15,7 @@ from convnd_tasks.kind import Inputs
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.plan import with_rate
 from convnd_tasks.signals.leads import derive, identity_error, independent, resample
+from convnd_tasks.signals.paper import figure
 from convnd_tasks.signals.prepare import match_leads, prepare
 from convnd_tasks.signals.rhythm import match_peaks, mean_beat
 from convnd_tasks.style_transfer import StyleTransfer
@@ -358,6 +359,19 @@ def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
     assert not torch.equal(one.values, two.values)
     assert identity_error(two) < 1e-3
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("units", "seen", "labels"),
+    [(("px",), 900, ("sample", "cycles per sample")), (("s",), 10, ("s", "Hz"))],
+)
+def test_a_picture_shows_samples_where_time_is_not_known(rng, units, seen, labels):
+    pytest.importorskip("matplotlib")
+    values = torch.from_numpy(rng.normal(size=(1, 1, 900))).float()
+    signal = Grid(values=values, units=units, spacing=(1.0,), axes=("t",), channels=("0",))
+    traces, spectra = figure(signal, signal, signal).axes
+    assert [len(line.get_xdata()) for line in traces.get_lines()] == [seen] * 3
+    assert (traces.get_xlabel(), spectra.get_xlabel()) == labels
 
 
 @pytest.mark.filterwarnings("ignore")
