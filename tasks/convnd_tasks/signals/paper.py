@@ -241,7 +241,7 @@ def _spectra(
     timed = result.units == ("s",)
     for role, (values, rate) in lines:
         finite = values[np.isfinite(values)]
-        length = min(len(finite), _WINDOW, max(16, round(2 * rate)) if timed else _WINDOW)
+        length = min(len(finite), _WINDOW, max(16, round(2 * rate)) if timed else _WINDOW // 4)
         if length < 16:
             continue
         window = np.hanning(length)
