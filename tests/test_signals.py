@@ -361,6 +361,13 @@ def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_nothing_to_measure_is_said(tmp_path, run, rng):
+    np.savez(tmp_path / "a.npz", values=rng.normal(size=(1, 300)), spacing=[0.004], units=["s"])
+    code, out, err = run("evaluate", "a.npz", "a.npz", "--dim", "1")
+    assert (code, out) == (0, "")
+    assert err == "nothing to measure without beats or a style; add --style\n"
+
+
 @pytest.mark.parametrize(
     ("units", "seen", "labels"),
     [(("px",), 900, ("sample", "cycles per sample")), (("s",), 10, ("s", "Hz"))],
