@@ -13,11 +13,12 @@ __all__ = ["apart"]
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
+_MOST = 8  # processes, for the memory that each takes
 _work: Callable[[Any], Any]  # of a child
 
 
 def apart(work: Callable[[Given], Found], parts: Sequence[Given]) -> list[Found]:
-    """``work`` of each part, in as many processes as torch has threads.
+    """``work`` of each part, in as many processes as torch has threads, eight at most.
 
     The processes are forked, so that ``work`` sees what is here; each has one thread of torch's, as
     those of a ``DataLoader`` have. Other systems than Linux, and a single part, do without. However
@@ -32,7 +33,7 @@ def apart(work: Callable[[Given], Found], parts: Sequence[Given]) -> list[Found]
     """
     import torch
 
-    workers = min(len(parts), torch.get_num_threads())
+    workers = min(len(parts), torch.get_num_threads(), _MOST)
     if workers < 2 or sys.platform != "linux":
         return [work(part) for part in parts]
     with get_context("fork").Pool(workers, _begin, (work,)) as pool:
