@@ -150,7 +150,7 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
     assert told.startswith("R peaks by lead II: 12 in the content, 12 in the style")
     assert found(ecg, ecg, beat_weight=0) == (None, "")
     assert found(ecg, ecg, beat_weight=7)[0].weight == 7
-    lonely = "no beats in lead II of the style: its statistics alone count"
+    lonely = "no beats in lead II of style B: its statistics alone count"
     assert found(ecg, hiss) == (None, lonely)
     assert found(hiss, ecg) == (None, "")
     # Sounds, and what nobody called a voltage.

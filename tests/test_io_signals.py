@@ -14,6 +14,7 @@ import torch
 from convnd import io
 from convnd.errors import DependencyError, InputFileError, OutputExistsError, UsageError
 from convnd.grid import Grid
+from convnd.io import wfdb_record
 from convnd.io.signal import Annotation, describe, sampling_rate, signal_of, value_units
 
 wfdb = pytest.importorskip("wfdb")
@@ -80,6 +81,36 @@ def test_a_wfdb_record_comes_back_with_all_it_knows(record, samples, tmp_path):
     assert (marks.sample.tolist(), marks.symbol, marks.aux_note) == (
         [100, 350], ["N", "V"], ["", "(AFIB"],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("largest", [20_000, 2_000_000])  # of 16 bits, and of 32
+def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(largest, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(wfdb_record, "_BLOCK", 100)
+    digital = rng.integers(-largest, largest, (1001, 3))
+    values = torch.from_numpy(digital.T / 200.0)[None].float()
+    values[0, 1, 40:60] = float("nan")
+    kind = "16" if largest < 2**15 else "32"
+    digital[40:60, 1] = -(2 ** (int(kind) - 1))
+    leads = Grid(values=values, spacing=(0.004,), units=("s",), channels=("I", "II", "V1"))
+    leads = describe(leads, units=("mV",) * 3, steps=(0.005,) * 3, zeros=(0,) * 3)
+    io.write(tmp_path / "ours.hea", leads, record=None)
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    wfdb.wrsamp(
+        "ours",
+        fs=250,
+        units=["mV"] * 3,
+        sig_name=["I", "II", "V1"],
+        d_signal=digital,
+        fmt=[kind] * 3,
+        adc_gain=[200.0] * 3,
+        baseline=[0] * 3,
+        write_dir=str(folder),
+    )
+    assert (tmp_path / "ours.dat").read_bytes() == (folder / "ours.dat").read_bytes()
+    lines = (tmp_path / "ours.hea").read_text().splitlines()
+    assert lines == (folder / "ours.hea").read_text().splitlines()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["ours.dat", "ours.hea", "theirs"]
 
 
 def test_gaps_survive_in_wfdb(tmp_path, samples):

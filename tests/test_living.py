@@ -12,6 +12,7 @@ import torch
 from convnd_tasks import style_transfer
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.signals.beats import Beats
 from convnd_tasks.style_transfer import StyleTransfer
 from convnd_tasks.volumes import memory as volume_memory
 from convnd_tasks.volumes.options import VolumeOptions
@@ -115,6 +116,33 @@ def test_a_transfer_holds_what_is_planned(
     assert bowl.most - before == pytest.approx(budget._iterates(size), rel=0.1)
     del _
     assert living().now - before < content.nbytes
+
+
+def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bowl = Bowl()
+    monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
+    monkeypatch.setattr(Budget, "_spills", lambda *_: True)
+    options = StyleOptions(
+        backbone="compact",
+        optimizer="adam",
+        content_weight=0.0,
+        style_layers=("relu1_1",),
+        style_layer_weights=(),
+        facts=(),
+        steps=1,
+        scales=1,
+        size=0,
+    )
+    transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    content, style = torch.rand(1, 1, 2**16), torch.rand(1, 1, 256)
+    peaks = torch.arange(100, 2**16, 500)
+    beats = Beats(peaks, 2**16, torch.rand(1, 1, 100), 50, [style], 3.0)
+    before = living().now
+    for _ in transfer.run(content, [style], beats=beats):
+        pass
+    assert bowl.most - before < 2.1 * content.nbytes  # iterate and gradient
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

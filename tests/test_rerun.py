@@ -271,7 +271,7 @@ def test_pictures_and_reports_come_and_go_with_their_result(run, tmp_path, input
     before = [path.read_bytes() for path in paths]
     code, out, err = run(*command)
     assert code == 0, err
-    assert out.splitlines()[1:] == ["p.png  on ECG paper", "r.html"]
+    assert out.splitlines()[1:] == ["p.png  traces and spectra", "r.html"]
     assert all(path.read_bytes() != data for path, data in zip(paths, before, strict=True))
     code, out, err = run(*command)
     assert (code, out) == (0, "r.hea  is there, made with the same parameters\n")

@@ -56,6 +56,10 @@ def test_long_recordings_go_block_by_block(leads, monkeypatch):
     parts = r_peaks(values, 500)
     assert len(parts) == 30
     np.testing.assert_allclose(parts, whole, atol=5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if threads == 1 else 1)  # in processes, or without
+    np.testing.assert_array_equal(r_peaks(values, 500), parts)
+    torch.set_num_threads(threads)
 
 
 def test_gaps_are_bridged(leads):

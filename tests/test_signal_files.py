@@ -109,3 +109,50 @@ def test_a_format_keeps_what_came_from_it(tmp_path, run):
     np.save(tmp_path / "a.npy", np.sin(np.arange(99.0)))
     rated = ("--dim", "1", "--rate", "100")
     assert quietly(run, "a.npy", "a.npy", "-o", "b.npy", *rated) == ""
+
+
+BAD = {
+    "constant": (lambda x: x.mul(0).add(0.5), "expected a lead V1 that changes, got only 0.5"),
+    "gaps only": (lambda x: x.mul(float("nan")), "expected values in lead V1, got none but gaps"),
+    "short": (lambda x: x[..., :9], "expected at least 16 samples, got 9"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD))
+@pytest.mark.parametrize("role", ["content", "style"])
+def test_what_is_wrong_with_a_recording_is_said_with_its_name(role, case, tmp_path, run):
+    change, message = BAD[case]
+    good = picked(ecg(), ("II", "V1"))
+    io.write(tmp_path / "good.npz", good)
+    values = good.values.clone()
+    values[:, 1] = change(values[:, 1]) if case != "short" else values[:, 1]
+    bad = dataclasses.replace(good, values=change(values) if case == "short" else values)
+    io.write(tmp_path / "bad.npz", bad)
+    files = ("bad.npz", "good.npz") if role == "content" else ("good.npz", "bad.npz")
+    code, out, err = run("stylize", "--dim", "1", *files, "-o", "out.npz", "--steps", "1")
+    assert (code, out) == (3, "")
+    assert err.startswith(f"convnd: {role} bad.npz: {message}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_the_record_tells_what_weight_beats_had(tmp_path, run):
+    io.write(tmp_path / "a.npz", picked(ecg(size=3000), ("II",)))
+    few = ("--dim", "1", "--steps", "0", "--scales", "1")
+    for name, more, used in (("b", (), "3"), ("c", ("--beat-weight", "7"), "7")):
+        assert run("stylize", "a.npz", "a.npz", "-o", f"{name}.npz", *few, *more)[0] == 0
+        assert io.read_record(tmp_path / f"{name}.npz")["convnd:beat_weight_used"] == used
+    quietly(run, "a.npz", "a.npz", "-o", "d.npz", "--dim", "1")
+    assert io.read_record(tmp_path / "d.npz")["convnd:beat_weight_used"] == "0"
+    code, out, _ = run("rerun", "b.npz", "-o", "again.npz")
+    assert code == 0, out
+    assert io.read_record(tmp_path / "again.npz")["convnd:beat_weight_used"] == "3"
+
+
+def test_wfdb_has_no_place_for_how_long_a_mark_lasts(tmp_path):
+    pytest.importorskip("wfdb")
+    marks = (Annotation(0.5, "noise", duration=0.2), Annotation(0.7, "beat"))
+    leads = describe(picked(ecg(), ("II",)), annotations=marks, start=datetime(2020, 2, 3))
+    assert io.forgotten("a.hea", leads) == ("durations of annotations",)
+    leads = describe(leads, annotations=marks[1:])
+    assert io.forgotten("a.hea", leads) == ()

@@ -15,6 +15,7 @@ from convnd_tasks.kind import Inputs
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.plan import with_rate
 from convnd_tasks.signals.leads import derive, identity_error, independent, resample
+from convnd_tasks.signals.paper import figure
 from convnd_tasks.signals.prepare import match_leads, prepare
 from convnd_tasks.signals.rhythm import match_peaks, mean_beat
 from convnd_tasks.style_transfer import StyleTransfer
@@ -41,7 +42,7 @@ def ecg(**changes):
 
 
 def ready(content, *styles):
-    return prepare(Inputs(content=content, styles=styles, names=("c", "s")), OPTIONS)
+    return prepare(Inputs(content=content, styles=styles, names=("c", *"s" * len(styles))), OPTIONS)
 
 
 def test_untouched_values_come_back():
@@ -91,7 +92,7 @@ def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng):
     t = np.arange(4000) / 1000
     style = grid([np.sin(2 * np.pi * 10 * t) + np.sin(2 * np.pi * 330 * t)], rate=1000)
     prepared = ready(grid(rng.normal(size=(1, 1000)), rate=250), style)
-    assert prepared.remarks == ("style resampled from 1000 to 250 Hz",)
+    assert prepared.remarks == ("style s resampled from 1000 to 250 Hz",)
     assert prepared.styles[0].shape[2] == 1000
     frequencies, power = scipy.signal.periodogram(prepared.styles[0][0, 0].numpy(), 250)
     # 330 Hz would have come back as 80 Hz.
@@ -115,6 +116,21 @@ def test_what_a_slower_style_knows_nothing_of_is_not_asked_for(rng):
     loud = prepared.styles[0] + 0.1 * torch.cos(torch.arange(2000) * torch.pi * 0.8)
     for loss, most, least in ((whole, 9, 0.01), (part, 1e-4, 0)):
         assert least <= loss.value(loss.sums(loud)).item() <= most
+
+
+def test_above_a_slower_style_the_content_stays(rng):
+    content = grid(rng.normal(size=(2, 2000)), names=("I", "II"))
+    prepared = ready(content, grid(rng.normal(size=(1, 1000)), rate=250.0))
+    noise = torch.from_numpy(rng.normal(size=(2, 1, 2000))).float()
+    changed = prepared.restore(prepared.content + noise).values[0] - content.values[0]
+    power = np.abs(np.fft.rfft(changed[:, 50:-50].numpy() * np.hanning(1900))) ** 2
+    hertz = np.fft.rfftfreq(1900, 1 / 500)
+    assert power[:, hertz > 140].mean() < 1e-4 * power[:, hertz < 100].mean()
+    # Gaps, a texture and a size of its own have nothing to stay.
+    alone = prepare(Inputs(content=None, styles=[content], names=("s",)), OPTIONS)
+    assert torch.isfinite(alone.restore(noise).values).all()
+    fewer = prepared.restore(noise[..., :1000]).values
+    assert fewer.shape == (1, 2, 1000)
 
 
 def test_spectra_are_compared_up_to_the_slower_rate(rng):
@@ -343,6 +359,26 @@ def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
     assert not torch.equal(one.values, two.values)
     assert identity_error(two) < 1e-3
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_nothing_to_measure_is_said(tmp_path, run, rng):
+    np.savez(tmp_path / "a.npz", values=rng.normal(size=(1, 300)), spacing=[0.004], units=["s"])
+    code, out, err = run("evaluate", "a.npz", "a.npz", "--dim", "1")
+    assert (code, out) == (0, "")
+    assert err == "nothing to measure without beats or a style; add --style\n"
+
+
+@pytest.mark.parametrize(
+    ("units", "seen", "labels"),
+    [(("px",), 900, ("sample", "cycles per sample")), (("s",), 10, ("s", "Hz"))],
+)
+def test_a_picture_shows_samples_where_time_is_not_known(rng, units, seen, labels):
+    pytest.importorskip("matplotlib")
+    values = torch.from_numpy(rng.normal(size=(1, 1, 900))).float()
+    signal = Grid(values=values, units=units, spacing=(1.0,), axes=("t",), channels=("0",))
+    traces, spectra = figure(signal, signal, signal).axes
+    assert [len(line.get_xdata()) for line in traces.get_lines()] == [seen] * 3
+    assert (traces.get_xlabel(), spectra.get_xlabel()) == labels
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -239,7 +239,7 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     code, _, err = run("stylize", "b.npy", "a.npz", "--dim", "1", *arguments)
     assert (code, err) == (
         0,
-        "style has gaps: using its longest whole stretch, 196 samples\n",
+        "style a.npz has gaps: using its longest whole stretch, 196 samples\n",
     )
 
 
@@ -257,7 +257,7 @@ BAD = {
     "missing file": (3, ["gone.png", "painting.png"], "gone.png"),
     "missing style": (3, ["photo.png", "gone.png"], "gone.png"),
     "text named jpg": (3, ["text.jpg", "painting.png"], "text.jpg"),
-    "one pixel": (3, ["dot.png", "painting.png"], "content: expected a picture of at least 16x16"),
+    "one pixel": (3, ["dot.png", "painting.png"], "content dot.png: expected a picture of"),
     "too wide": (3, ["wide.png", "painting.png"], "result: expected at least 16 pixels along"),
     "declares too much": (3, ["huge.png", "painting.png"], "huge.png"),
     "a folder as style": (3, ["photo.png", "empty"], "empty"),
@@ -374,6 +374,24 @@ def test_help_does_not_wait_for_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "painting" in done.stdout
+
+
+def test_no_work_waits_for_torchs_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from convnd.backbones import load\n"
+        "from convnd.optimize import OPTIMIZERS\n"
+        "from convnd_tasks.options import StyleOptions\n"
+        "from convnd_tasks.patches.optimal import maximise\n"
+        "from convnd_tasks.style_transfer import StyleTransfer\n"
+        "x = torch.rand(1, 1, 64)\n"
+        "for optimizer in OPTIMIZERS:\n"
+        "    options = StyleOptions.for_dim(1, steps=1, optimizer=optimizer)\n"
+        "    list(StyleTransfer(options, spatial_dims=1, in_channels=1).run(x, [x]))\n"
+        "maximise(load('compact', spatial_dims=1, in_channels=1), 'relu1_1', [0], steps=1)\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_listings(run: Run) -> None:

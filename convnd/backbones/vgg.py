@@ -265,8 +265,9 @@ class _Convolution(nn.Module):
         self, shape: tuple[int, ...], generator: torch.Generator | None, bias: bool = True
     ) -> None:
         super().__init__()
-        deviation = (2 / math.prod(shape[1:])) ** 0.5
-        weight = torch.empty(shape).normal_(0, deviation, generator=generator)
+        weight = torch.empty(shape)
+        if not weight.is_meta:  # of numbers that are not there torch imports its compiler, 2 s
+            weight.normal_(0, (2 / math.prod(shape[1:])) ** 0.5, generator=generator)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(torch.zeros(shape[0]), requires_grad=False) if bias else None
         self._made: dict[Any, tuple[Any, list[Tensor], FrozenWeights]] = {}

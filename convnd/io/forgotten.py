@@ -22,6 +22,9 @@ _KNOWS: Mapping[str, Callable[[Grid], bool]] = {
     "units": lambda grid: any(signal_of(grid).units),
     "start time": lambda grid: signal_of(grid).start is not None,
     "annotations": lambda grid: bool(signal_of(grid).annotations),
+    "durations of annotations": lambda grid: any(
+        each.duration for each in signal_of(grid).annotations
+    ),
     "gain and baseline": lambda grid: bool(signal_of(grid).steps),
     "channels of other rates": lambda grid: bool(signal_of(grid).extra.get("others")),
 }

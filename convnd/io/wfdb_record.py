@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,16 @@ from convnd.io.signal import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from convnd.grid import Grid
 
 __all__ = ["FORMATS", "read_wfdb"]
 
 _ANNOTATOR = "atr"
 _MOST = {"16": 2**15 - 1, "32": 2**31 - 1}
-_GAP = -(2**31)  # while samples are 32 bits
+_BLOCK = 2**20  # values that are written at once
 _DEFINITIONS = (
     ("r", rb"## time resolution: \d+(\.\d*)?"),
     ("b", b"## annotation type definitions"),
@@ -195,18 +199,19 @@ def _write_wfdb(
     wfdb = optional("wfdb", f"write {path.name}")
     signal = signal_of(grid)
     values = grid.values[0].detach().cpu().numpy()  # (C, T)
-    channels = len(values)
+    channels, length = values.shape
     steps = signal.steps if len(signal.steps) == channels else _steps(values)
     zeros = signal.zeros if len(signal.zeros) == channels else (0,) * channels
-    whole = np.empty(values.shape, np.int32)
-    most = 0.0
-    for row, lead, step, zero in zip(whole, values, steps, zeros, strict=True):  # 24 hours are long
-        digital = np.rint(lead.astype(np.float64) / step) + zero
-        good = np.isfinite(digital)
-        most = max(most, float(np.abs(digital[good]).max(initial=0)))
-        row[:] = np.where(good, np.clip(digital, -_MOST["32"], _MOST["32"]), _GAP)
+    block = max(1, _BLOCK // channels)
+
+    def blocks() -> Iterator[NDArray[np.float64]]:
+        """Digital values ``(T', C)``, gaps as NaN."""
+        for start in range(0, length, block):
+            part = values[:, start : start + block].T.astype(np.float64)
+            yield np.rint(part / steps) + zeros
+
+    most = max(float(np.abs(each[np.isfinite(each)]).max(initial=0)) for each in blocks())
     kind = next((kind for kind, limit in _MOST.items() if most <= limit), "32")
-    whole[whole == _GAP] = -_MOST[kind] - 1
     comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
     # Headers are ASCII.
     comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in record.items()]
@@ -216,21 +221,53 @@ def _write_wfdb(
         times = {"base_time": signal.extra.get("time")}
     rate = sampling_rate(grid)
     with quiet():
-        wfdb.wrsamp(
-            path.stem,
+        _write_blocks(
+            wfdb,
+            path,
+            (_digital(each, _MOST[kind]) for each in blocks()),
             fs=int(rate) if rate == int(rate) else rate,
             units=[unit or "NU" for unit in value_units(grid)],
             sig_name=list(grid.channels),
-            d_signal=whole.T,
             fmt=[kind] * channels,
             adc_gain=[1 / step for step in steps],
             baseline=list(zeros),
             comments=comments,
-            write_dir=str(path.parent),
             **times,
         )
         if signal.annotations:
             _write_annotations(wfdb, path, signal, rate)
+
+
+def _digital(values: NDArray[np.float64], most: int) -> NDArray[np.int32]:
+    """Whole numbers of a block, with WFDB's own for gaps."""
+    import numpy as np
+
+    good = np.isfinite(values)
+    return np.where(good, np.clip(values, -most, most), -most - 1).astype(np.int32)
+
+
+def _write_blocks(
+    wfdb: Any, path: Path, blocks: Iterable[NDArray[np.int32]], **header: Any
+) -> None:
+    """What `wfdb.wrsamp` writes, which takes sixty bytes for a value: block after block."""
+    whole: Any = None
+    length = 0
+    sums = [0] * len(header["fmt"])
+    with (
+        path.with_suffix(".dat").open("wb") as file,
+        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+    ):
+        for block in blocks:
+            part = wfdb.Record(record_name=path.stem, d_signal=block, **header)
+            part.set_d_features()
+            part.set_defaults()
+            part.wr_dats(expanded=False, write_dir=folder)
+            file.write(Path(folder, f"{path.stem}.dat").read_bytes())
+            length += len(block)
+            sums = [one + other for one, other in zip(sums, part.checksum, strict=True)]
+            whole = part if whole is None else whole
+    whole.sig_len, whole.checksum = length, [each % 2**16 for each in sums]
+    whole.wrheader(write_dir=str(path.parent), expanded=False)
 
 
 def _steps(values: Any) -> tuple[float, ...]:
@@ -269,7 +306,7 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
-        forgets=("channels of other rates",),
+        forgets=("channels of other rates", "durations of annotations"),
         record=_wfdb_record,
     ),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
@@ -110,14 +113,30 @@ class StyleLoss:
                 f"StyleLoss: expected a statistic {tuple(self.target.shape)} of {self.layer} as "
                 f"the style's, got {tuple(summary.shape)}; bring both to the same channels"
             )
-        difference = (summary - self.target).flatten()
-        squared = difference.dot(difference)
+        squared: Tensor = _SquaredDistance.apply(summary, self.target)  # type: ignore[no-untyped-call]
         if self.normalization == "balanced":
             return squared / self._energy
         if self.normalization == "mean":
-            return squared / difference.numel()
+            return squared / summary.numel()
         channels = self.target.shape[1]
         # D is a sum over positions, the difference here a mean: the square brings P² back.
         if self.normalization == "notes":
             return squared * sums.count / (2 * channels)
         return squared / (4 * channels**2)
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """Of a statistic to a constant; its way back makes one matrix, where torch's makes three."""
+
+    @staticmethod
+    def forward(ctx: Any, summary: Tensor, target: Tensor) -> Tensor:
+        difference = summary - target
+        ctx.save_for_backward(difference)
+        flat = difference.flatten()
+        return flat.dot(flat)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return difference * (2 * gradient), None

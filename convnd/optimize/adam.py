@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnd.optimize.descent import Descent
 from convnd.optimize.spill import Spill, let_go
 
 __all__ = ["Adam"]
@@ -16,7 +17,7 @@ _SLAB = 2**22
 """Values that are moved at once: three times 16 MiB come and go."""
 
 
-class Adam(torch.optim.Optimizer):
+class Adam(Descent):
     """Adaptive moments (Kingma and Ba, 2015).
 
     The same numbers, bit by bit, as ``torch.optim.Adam`` of one tensor.
@@ -43,20 +44,20 @@ class Adam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         spill: Spill | None = None,
     ) -> None:
-        super().__init__([x], {"lr": lr, "betas": betas})
+        super().__init__(x, lr)
+        self._betas = betas
         self._spill = Spill.none() if spill is None else spill
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self) -> None:
         """Move the iterate once along its gradient as it is."""
-        (group,) = self.param_groups
-        (x,) = group["params"]
-        state, (slow, slower) = self.state[x], group["betas"]
+        x, state, (slow, slower) = self.x, self.state, self._betas
         if not state:
             state.update(count=0, first=self._spill.zeros(x), second=self._spill.zeros(x))
         state["count"] += 1
-        length = group["lr"] / (1 - slow ** state["count"])
+        length = self.lr / (1 - slow ** state["count"])
         scale = math.sqrt(1 - slower ** state["count"])
+        assert x.grad is not None
         whole = (x, x.grad, state["first"], state["second"])
         for values, gradient, first, second in zip(
             *(each.view(-1).split(_SLAB) for each in whole), strict=True
@@ -66,8 +67,9 @@ class Adam(torch.optim.Optimizer):
             values.addcdiv_(first, second.sqrt().div_(scale).add_(1e-8), value=-length)
             let_go(first, second)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As of any optimizer; the moments go where they belong."""
-        super().load_state_dict(state_dict)
-        for state in self.state.values():
-            state.update({name: self._spill.kept(state[name]) for name in ("first", "second")})
+    def load(self, state: dict[str, Any]) -> None:
+        """See `Descent.load`; the moments go where they belong."""
+        super().load(state)
+        for name in ("first", "second"):
+            if name in self.state:
+                self.state[name] = self._spill.kept(self.state[name])

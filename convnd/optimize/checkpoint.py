@@ -29,7 +29,7 @@ from convnd.optimize.spill import let_go
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = "convnd checkpoint 4"
+_FORMAT = "convnd checkpoint 5"
 
 _TYPES = {
     torch.float64: "F64",

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnd.optimize.descent import Descent
+
 __all__ = ["LBFGS", "Add"]
 
 Add = Callable[[Tensor], Tensor]
 """Adds numbers up over the processes that share a field."""
 
 
-class LBFGS(torch.optim.Optimizer):
+class LBFGS(Descent):
     """Limited-memory BFGS, one update a step and no line search (Nocedal, 1980).
 
     The same numbers, bit by bit, as ``torch.optim.LBFGS`` with ``max_iter=1`` and tolerances of 0,
@@ -32,22 +34,22 @@ class LBFGS(torch.optim.Optimizer):
     >>> descend = LBFGS(x, 1.0, history=5, add=lambda number: number)
     >>> for _ in range(20):
     ...     x.grad = torch.stack([2 * x[0], 20 * x[1]])
-    ...     _ = descend.step()
+    ...     descend.step()
     >>> bool(x.abs().max() < 1e-6)
     True
     """
 
     def __init__(self, x: Tensor, lr: float, *, history: int, add: Add) -> None:
-        super().__init__([x], {"lr": lr})
+        super().__init__(x, lr)
         self._history = history
         self._add = add
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self) -> None:
         """Move the iterate once along its gradient as it is."""
-        (group,) = self.param_groups
-        (x,) = group["params"]
-        state, gradient, length = self.state[x], x.grad, group["lr"]
+        x, state, gradient = self.x, self.state, self.x.grad
+        length: Any = self.lr
+        assert gradient is not None
         absolute = self._add(gradient.abs().sum())
         if absolute == 0:
             return
@@ -72,10 +74,9 @@ class LBFGS(torch.optim.Optimizer):
             values: of the iterate to go back to.
             gradient: there.
         """
-        (group,) = self.param_groups
-        (x,) = group["params"]
-        state = self.state[x]
+        x, state = self.x, self.state
         if state:
+            assert x.grad is not None
             self._learn(state, x.grad)
         x.copy_(values)
         if not state:
@@ -83,7 +84,7 @@ class LBFGS(torch.optim.Optimizer):
             self.step()
             return
         state["retreats"] += 1
-        length = group["lr"] * 0.5 ** state["retreats"]
+        length = self.lr * 0.5 ** state["retreats"]
         self._move(x, state, gradient, self._direction(state, gradient), length)
 
     def _move(

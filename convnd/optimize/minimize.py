@@ -13,6 +13,7 @@ from torch import Tensor
 from convnd.errors import UsageError
 from convnd.losses import Objective
 from convnd.optimize.adam import Adam
+from convnd.optimize.descent import Descent, GradientDescent
 from convnd.optimize.evaluate import Evaluate, evaluate_whole
 from convnd.optimize.lbfgs import LBFGS, Add
 from convnd.optimize.spill import Spill
@@ -21,7 +22,7 @@ from convnd.registry import Registry
 
 __all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize", "settled"]
 
-Make = Callable[[Tensor, float, Add, Spill], torch.optim.Optimizer]
+Make = Callable[[Tensor, float, Add, Spill], Descent]
 
 # A step counts as diverged when it is this many times above the best, and above the start as well:
 # steps without a line search do rise now and then, and near zero everything is many times more.
@@ -31,16 +32,16 @@ HISTORY = 20
 """Pairs of gradient and step that L-BFGS remembers; 100 cost 600 MiB at 512²."""
 
 
-def _lbfgs(x: Tensor, rate: float, add: Add, _: Spill) -> torch.optim.Optimizer:
+def _lbfgs(x: Tensor, rate: float, add: Add, _: Spill) -> Descent:
     return LBFGS(x, rate, history=HISTORY, add=add)
 
 
-def _adam(x: Tensor, rate: float, _: Add, spill: Spill) -> torch.optim.Optimizer:
+def _adam(x: Tensor, rate: float, _: Add, spill: Spill) -> Descent:
     return Adam(x, rate, spill=spill)
 
 
-def _gradient_descent(x: Tensor, rate: float, _: Add, __: Spill) -> torch.optim.Optimizer:
-    return torch.optim.SGD([x], lr=rate)
+def _gradient_descent(x: Tensor, rate: float, _: Add, __: Spill) -> Descent:
+    return GradientDescent(x, rate)
 
 
 def _alone(number: Tensor) -> Tensor:
@@ -175,7 +176,7 @@ def minimize(
             "rate": trouble.rate,
             "setbacks": trouble.setbacks,
             "exact": trouble.exact,
-            "optimizer": descend.state_dict(),
+            "optimizer": descend.state,
         }
 
     while True:
@@ -193,7 +194,7 @@ def minimize(
             gradient = resume["gradient"].to(device)
             downhill = None if resume["downhill"] is None else resume["downhill"].to(device)
             descend = chosen.make(x, trouble.rate, add, spill)
-            descend.load_state_dict(resume["optimizer"])
+            descend.load(resume["optimizer"])
             resume = None
             yield replace(step, state=state)
             if index == steps:

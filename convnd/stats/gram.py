@@ -108,7 +108,8 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         features: Tensor = ctx.saved_tensors[0]
         (gradient,) = gradients
-        symmetric = (gradient + gradient.mT).to(features.dtype)
+        half = gradient.to(features.dtype)  # symmetric itself but for rounding, nearly always
+        symmetric = half + half.mT
         if features.stride(1) == 1:
             order = _in_memory(features)
             moved = features.permute(order)

@@ -41,24 +41,28 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]
     size = fit(template.shape, options.size)
-    extents = [(role, grid.shape) for role, grid in inputs.named()] + [("result", size)]
-    for role, extent in extents:
+    given = inputs.named()
+    extents = [*((label, grid.shape) for _, grid, label in given), ("result", size)]
+    for label, extent in extents:
         short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
         if any(each < SMALLEST for each in short):
             raise InputFileError(
-                f"{role}: expected at least {SMALLEST} samples along each axis, got "
+                f"{label}: expected at least {SMALLEST} samples along each axis, got "
                 f"{'x'.join(map(str, extent))}; use more"
             )
-    for role, grid in inputs.named():
+    for role, grid, label in given:
         allowed = (1, channels) if role == "style" else (channels,)
         if grid.values.shape[1] not in allowed:
             raise InputFileError(
-                f"{role}: expected {' or '.join(map(str, allowed))} channels, got "
+                f"{label}: expected {' or '.join(map(str, allowed))} channels, got "
                 f"{grid.values.shape[1]}; select channels"
             )
-        if role != "content" and not bool(torch.isfinite(grid.values).all()):
+        finite = torch.isfinite(grid.values)
+        if not bool(finite.any()):
+            raise InputFileError(f"{label}: expected some finite values, got none; check the file")
+        if role != "content" and not bool(finite.all()):
             raise InputFileError(
-                f"{role}: expected finite values, got some that are not; fill or cut the gaps"
+                f"{label}: expected finite values, got some that are not; fill or cut the gaps"
             )
 
     def scaled(values: Tensor, low: float, high: float) -> Tensor:

@@ -157,7 +157,7 @@ def carry_out(
 
             draw(drawing, inputs, outcome.grid, overwrite=outcome.overwrite)
             summary.add(paper=str(drawing))
-            typer.echo(f"{drawing}  on ECG paper")
+            typer.echo(f"{drawing}  traces and spectra")
         if report is not None and outcome.grid is not None:
             from convnd_tasks.signals import report as signal_report
 

@@ -31,10 +31,10 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     """
     from convnd_tasks.style_transfer import fit
 
-    for role, grid in inputs.named():
+    for _, grid, label in inputs.named():
         if min(grid.shape) < SMALLEST:
             raise InputFileError(
-                f"{role}: expected a picture of at least {SMALLEST}x{SMALLEST} pixels, got "
+                f"{label}: expected a picture of at least {SMALLEST}x{SMALLEST} pixels, got "
                 f"{grid.shape[1]}x{grid.shape[0]}; use a larger one"
             )
     content = inputs.content

@@ -111,7 +111,7 @@ class Job:
         Raises:
             InputFileError: the data cannot be stylised.
         """
-        pictures = all(grid.channels == ("R", "G", "B") for _, grid in inputs.named())
+        pictures = all(grid.channels == ("R", "G", "B") for _, grid, _ in inputs.named())
         if self.dim == 2 and pictures:
             return images.prepare(inputs, self.options)
         if self.dim == 1:
@@ -280,6 +280,9 @@ class Job:
             values = resize_nd(values, prepared.size, mode="cubic")
         grid = prepared.restore(values)
         went = figures(progress.step, progress.loss, stopped, progress.setbacks)
+        if self.dim == 1:  # of "auto" the record says otherwise not what became
+            weight = 0.0 if prepared.beats is None else prepared.beats.weight
+            went["convnd:beat_weight_used"] = f"{weight:g}"
         io.write(
             path,
             grid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,10 +13,24 @@ if TYPE_CHECKING:
     from convnd_tasks.options import StyleOptions
     from convnd_tasks.signals.beats import Beats
 
-__all__ = ["SMALLEST", "Inputs", "Prepare", "Prepared"]
+__all__ = ["SMALLEST", "Inputs", "Named", "Prepare", "Prepared"]
 
 SMALLEST = 16
 """Samples along an axis below which the deepest default layer sees less than one."""
+
+
+class Named(NamedTuple):
+    """A grid among others.
+
+    Args:
+        role: ``"content"``, ``"style"`` or ``"start"``.
+        grid: it.
+        label: role and name, for messages.
+    """
+
+    role: str
+    grid: Grid
+    label: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +51,17 @@ class Inputs:
     start: Grid | None = None
     typed: Sequence[str] = ()
 
-    def named(self) -> list[tuple[str, Grid]]:
-        """Every grid with its role."""
-        found = [("content", self.content), ("start", self.start)]
-        return [
-            *((role, grid) for role, grid in found if grid is not None),
+    def named(self) -> list[Named]:
+        """Every grid with its role, in the order of their names."""
+        found = [
+            ("content", self.content),
             *(("style", style) for style in self.styles),
+            ("start", self.start),
+        ]
+        there = [(role, grid) for role, grid in found if grid is not None]
+        return [
+            Named(role, grid, f"{role} {name}")
+            for (role, grid), name in zip(there, self.names, strict=True)
         ]
 
 

@@ -112,5 +112,5 @@ def loss_curve(
     axis.set_ylabel(ylabel)
     axis.grid(axis="y", alpha=0.25, linewidth=0.5)
     if len(losses) > 1:
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # where no curve is
     return encode(figure, "svg")

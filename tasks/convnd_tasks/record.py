@@ -43,6 +43,7 @@ FIGURES = (
     "convnd:steps_taken_back",
     "convnd:loss",
     "convnd:e_warp",
+    "convnd:beat_weight_used",
     "convnd:stopped",
 )
 """Entries that tell how it went and not what was asked for."""

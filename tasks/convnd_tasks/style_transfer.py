@@ -270,9 +270,11 @@ class StyleTransfer(TransferObjective):
             if shards is not None and tiler is not None:
                 evaluate = ShardedEvaluation(tiler, shards)
                 iterate = iterate if walked is not None else shards.part(iterate)
+            handed = [iterate]  # to the walk alone, which leaves it with its first step
+            iterate = None
             for step in self.walk(
                 objective,
-                iterate,
+                handed.pop(),
                 evaluate=evaluate,
                 steps=count,
                 add=group.sum,
@@ -296,6 +298,7 @@ class StyleTransfer(TransferObjective):
                     shards=shards,
                 )
                 iterate = step.values
+            assert iterate is not None
             if shards is not None and scale + 1 < len(sizes):
                 iterate = shards.whole(iterate)  # much smaller than what comes next
             passed += count

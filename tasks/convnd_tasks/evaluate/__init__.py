@@ -75,6 +75,10 @@ def _table(measures: Sequence[Measure]) -> None:
     """One row each; the figure of the untouched content beside that of the result."""
     import math
 
+    if not measures:
+        typer.echo("nothing to measure without beats or a style; add --style", err=True)
+        return
+
     def figure(value: float | None) -> str:
         if value is None:
             return ""

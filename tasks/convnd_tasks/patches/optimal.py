@@ -10,11 +10,13 @@ from torch import Tensor
 
 from convnd.backbones import Backbone
 from convnd.errors import NumericalError, UsageError
+from convnd.optimize.adam import Adam
 from convnd_tasks.patches.units import fields_of
 
 __all__ = ["UnfinishedError", "maximise"]
 
 _RETRIES = 8  # as many as `convnd.optimize.minimize` takes
+_BETAS = (0.9, 0.999)
 _CONTRAST = 1.2  # largest deviation before the sigmoid: few samples end at 0 or 1
 
 # Square root of the mean covariance of R, G and B in scikit-image's astronaut, chelsea, coffee and
@@ -118,7 +120,7 @@ def maximise(
         contrast = x.flatten(1).std(1, correction=0).clamp_min(_CONTRAST)
         return torch.sigmoid(x * (_CONTRAST / contrast).view(-1, *[1] * (rank + 1)))
 
-    optimizer = torch.optim.Adam([z], lr=learning_rate)
+    optimizer = Adam(z, learning_rate, betas=_BETAS)
     rows = torch.arange(len(units), device=device)
     chosen = torch.tensor(list(units), device=device)
     good: tuple[Tensor, Tensor] | None = None  # the last spectrum that went well, its gradient
@@ -139,7 +141,7 @@ def maximise(
             score = maps[(slice(None), *middle)]
         else:
             score = maps.flatten(1).mean(1)
-        optimizer.zero_grad()
+        z.grad = None
         # Each unit by its own scale: Adam alone would do that, were it not for shared rounding.
         (-score.sum()).backward()
         assert z.grad is not None
@@ -161,7 +163,7 @@ def maximise(
             failures, rate = failures + 1, rate / 2
             z = good[0].clone().requires_grad_()
             z.grad = good[1].clone()
-            optimizer = torch.optim.Adam([z], lr=rate)
+            optimizer = Adam(z, rate, betas=_BETAS)
         optimizer.step()
         sigma = blur * (1 - (step - 1) / steps)
         if sigma > 0 and (step - 1) % 4 == 3:

@@ -135,6 +135,7 @@ def find_beats(
     *,
     weights: Sequence[float] = (),
     weight: float | None = None,
+    labels: Sequence[str] = (),
 ) -> tuple[Beats | None, str]:
     """The content's R peaks, the styles in its rhythm, and their mean beat.
 
@@ -147,6 +148,7 @@ def find_beats(
         rate: samples per second.
         weights: how much each style's beat counts; empty is all alike.
         weight: how much the term counts; None is `WEIGHT`, where there are beats, see `are_beats`.
+        labels: of content and styles, for messages; empty is their roles.
 
     Returns:
         Beats, or None where there are none, and a line for people, or "".
@@ -165,34 +167,37 @@ def find_beats(
     lead = rhythm_lead(names)
     before, width = round(BEFORE * rate), round((BEFORE + AFTER) * rate)
 
-    def peaks(role: str, values: Tensor) -> NDArray[np.int64] | None:
+    label, *others = labels or ("content", *["style"] * len(styles))
+
+    def peaks(label: str, values: Tensor) -> NDArray[np.int64] | None:
         samples = values[lead, 0].double().numpy()
         found = r_peaks(samples, rate)
         if weight is None:
             return found if are_beats(samples, found, rate) else None
         if len(found) < 2:
             raise InputFileError(
-                f"{role}: expected at least 2 R peaks in lead {names[lead]}, got {len(found)}; "
+                f"{label}: expected at least 2 R peaks in lead {names[lead]}, got {len(found)}; "
                 "use another recording, or --beat-weight 0"
             )
         return found
 
-    own = peaks("content", content)
+    own = peaks(label, content)
     if own is None:
         return None, ""
     changed, events = [], []
     counts = [str(len(own))]
-    for style in styles:
-        theirs = peaks("style", style)
+    for other, style in zip(others, styles, strict=False):
+        theirs = peaks(other, style)
         if theirs is None:
-            return None, f"no beats in lead {names[lead]} of the style: its statistics alone count"
+            return None, f"no beats in lead {names[lead]} of {other}: its statistics alone count"
         counts.append(str(len(theirs)))
         values, at = retimed(style, theirs, np.diff(own), rate)
         first = torch.from_numpy(at) - before
         first = first[(first >= 0) & (first + width <= values.shape[2])]
         if not len(first):
             raise InputFileError(
-                "style: expected a whole beat, got none; use a longer recording, or --beat-weight 0"
+                f"{other}: expected a whole beat, got none; use a longer recording, or "
+                "--beat-weight 0"
             )
         changed.append(values)
         events.append(mean_event(values, first[:, None], [width]))

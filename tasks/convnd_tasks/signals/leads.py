@@ -22,6 +22,7 @@ __all__ = [
     "derive",
     "filled",
     "has_beats",
+    "held_by",
     "identity_error",
     "independent",
     "lead_key",
@@ -160,6 +161,26 @@ def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
         values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     )
     return torch.from_numpy(found).to(values.dtype)
+
+
+def held_by(values: Tensor, rate: float, wanted: float) -> Tensor:
+    """What of a signal a lower sampling rate can hold, at its own rate; lead by lead.
+
+    Args:
+        values: ``(B, C, T)``, without gaps.
+        rate: samples per second.
+        wanted: the lower rate.
+
+    Raises:
+        DependencyError: scipy is missing.
+    """
+    import torch
+
+    found = [
+        resample(resample(each[None], rate, wanted), wanted, rate)[..., : values.shape[2]]
+        for each in values
+    ]
+    return torch.cat(found)
 
 
 def at_rate(signal: NDArray[np.float64], rate: float, wanted: float) -> NDArray[np.float64]:

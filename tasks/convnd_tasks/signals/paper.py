@@ -23,7 +23,9 @@ _PULSE = (0.2, 1.0)  # s, mV
 _INCH = 25.4  # mm
 _SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: how electrocardiograms are printed
 _LONGEST = 10.0  # s on one sheet
+_MOST = 5000  # samples on one sheet, where time is not known
 _LEADS = 12  # on one sheet
+_WINDOW = 1024  # samples of a spectrum at most: of sounds, two seconds are too fine to be seen
 _LIGHT, _HEAVY, _PAPER = "#f6d3d3", "#e8a3a3", "#fffafa"
 _COLORS = {"content": "#555555", "style": "#1f5fa8", "result": "#111111"}
 
@@ -50,7 +52,8 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     """A matplotlib figure: content, style and result of each lead, and their spectra beside.
 
     Voltages in time stand on ECG paper, 25 mm/s and 10 mm/mV, at true scale when printed at
-    the size of the figure; other values on plain grids. The first 10 s and 12 leads.
+    the size of the figure; other values on plain grids. The first 10 s (5,000 samples where time
+    is not known) and 12 leads.
 
     Args:
         content: ``(1, C, T)``, or None.
@@ -62,14 +65,18 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     """
     made = optional("matplotlib.figure", "paper")
     optional("matplotlib.backends.backend_agg", "paper")
-    paper = result.units == ("s",) and per_millivolt(result) is not None
+    timed = result.units == ("s",)
+    paper = timed and per_millivolt(result) is not None
     rows = [
         (lead, [(role, values) for role, values in lines_of(lead, content, style, result)])
         for lead in result.channels[:_LEADS]
     ]
     seconds = max(_seconds(result), 1e-9)
     width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
-    heights = [_height(lines) if paper else 30.0 * len(lines) for _, lines in rows]
+    shown = [
+        [(role, (_part(*line, timed=timed), line[1])) for role, line in lines] for _, lines in rows
+    ]
+    heights = [_height(lines) if paper else 30.0 * len(lines) for lines in shown]
     tall = sum(heights) / _INCH
     margins = (0.75, 0.35, 0.6, 0.55)  # left, right, top, bottom, in inches
     psd = 3.2
@@ -80,7 +87,15 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
         at -= height / _INCH
         tile = (margins[0] / total[0], at / total[1], width / total[0], height / _INCH / total[1])
         axes = drawn.add_axes(tile)
-        _traces(axes, lead, lines, height, paper=paper, last=number == len(rows) - 1)
+        _traces(
+            axes,
+            lead,
+            shown[number],
+            height,
+            paper=paper,
+            timed=timed,
+            last=number == len(rows) - 1,
+        )
         left = margins[0] + width + 0.75
         beside = (
             left / total[0],
@@ -124,15 +139,15 @@ def _seconds(grid: Grid) -> float:
     return grid.shape[0] * grid.spacing[0]
 
 
-def _part(values: NDArray[Any], rate: float) -> NDArray[Any]:
-    return values[: max(2, round(_LONGEST * rate))]
+def _part(values: NDArray[Any], rate: float, *, timed: bool) -> NDArray[Any]:
+    return values[: max(2, round(_LONGEST * rate)) if timed else _MOST]
 
 
 def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
     """Median, and how far below and above it a trace goes."""
     import numpy as np
 
-    values = _part(*line)
+    values, _ = line
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 0.5, 0.5
@@ -153,6 +168,7 @@ def _traces(
     height: float,
     *,
     paper: bool,
+    timed: bool,
     last: bool,
 ) -> None:
     import numpy as np
@@ -168,26 +184,26 @@ def _traces(
     top = room
     end = 0.0
     for (role, (values, rate)), (middle, low, high) in zip(lines, reaches, strict=True):
-        part = _part(values, rate)
-        times = np.arange(len(part)) / rate
+        times = np.arange(len(values)) / rate
         end = end if role == "style" and end else max(end, times[-1] + 1 / rate)
         base = top - gap / 2 - high
         inside = times <= (end or times[-1])
-        axes.plot(times[inside], (part - middle + base)[inside], color=_COLORS[role], linewidth=0.7)
+        axes.plot(
+            times[inside], (values - middle + base)[inside], color=_COLORS[role], linewidth=0.7
+        )
         axes.annotate(
             role,
             (0, base),
             textcoords="offset points",
-            # Before the line on paper, else above it.
-            xytext=(-2, 0) if paper else (2, 7),
-            ha="right" if paper else "left",
+            xytext=(-2, 0),
+            ha="right",
             va="center",
             fontsize=6,
             color=_COLORS[role],
         )
         top = base - low - gap / 2
-    before = _BEFORE if paper else 0.0
-    axes.set_xlim(-before, min(_LONGEST, end))
+    before = _BEFORE if paper else _BEFORE / _LONGEST * end
+    axes.set_xlim(-before, end)
     axes.set_ylim(0, room)
     axes.set_ylabel(lead, rotation=0, ha="right", va="center", fontsize=10)
     axes.set_yticks([])
@@ -209,7 +225,7 @@ def _traces(
         )
     axes.tick_params(labelsize=7, labelbottom=last)
     if last:
-        axes.set_xlabel("s" if paper else "time", fontsize=8)
+        axes.set_xlabel("s" if timed else "sample", fontsize=8)
 
 
 def _spectra(
@@ -222,9 +238,10 @@ def _spectra(
 ) -> None:
     import numpy as np
 
+    timed = result.units == ("s",)
     for role, (values, rate) in lines:
         finite = values[np.isfinite(values)]
-        length = min(len(finite), max(16, round(2 * rate)))
+        length = min(len(finite), _WINDOW, max(16, round(2 * rate)) if timed else _WINDOW // 4)
         if length < 16:
             continue
         window = np.hanning(length)
@@ -249,9 +266,9 @@ def _spectra(
     axes.tick_params(labelsize=7, labelbottom=last)
     unit = next(iter(dict.fromkeys(value_units(result))), "")
     unit = "mV" if per_millivolt(result) is not None else unit or "units"
-    axes.set_ylabel(f"dB ({unit}²/Hz)", fontsize=7)
+    axes.set_ylabel(f"dB ({unit}²/Hz)" if timed else f"dB ({unit}²)", fontsize=7)
     if first:
         axes.legend(fontsize=7, frameon=False, loc="upper right")
         axes.set_title("power spectrum", fontsize=9)
     if last:
-        axes.set_xlabel("Hz", fontsize=8)
+        axes.set_xlabel("Hz" if timed else "cycles per sample", fontsize=8)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from convnd.io.quiet import quiet
 from convnd.io.signal import optional
+from convnd_tasks.apart import apart
 from convnd_tasks.signals.leads import at_rate, filled
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["r_peaks"]
 
 _METHOD = "khamis2016"
 _RATE = 500  # Hz, which its smoothing is meant for
-_BLOCK, _MARGIN = 3600.0, 10.0  # s looked at in one piece, and seen beside it
+_BLOCK, _MARGIN = 900.0, 10.0  # s looked at in one piece, and seen beside it
 _SHORTEST = 2.0  # s
 _FLAT = 1e-6  # of the largest value: what float32 leaves of a straight line
 
@@ -32,7 +33,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
 
     The UNSW detector (Khamis et al., 2016, "QRS Detection Algorithm for Telehealth
     Electrocardiogram Recordings") as in neurokit2, which takes about 20 ms for a second of signal;
-    hour by hour, in bounded memory.
+    a quarter of an hour at a time, in bounded memory, and on all cores.
 
     Args:
         signal: ``(T,)``; gaps are bridged.
@@ -47,16 +48,19 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
     import numpy as np
 
     block, margin = round(_BLOCK * rate), round(_MARGIN * rate)
-    found = [np.zeros(0, np.int64)]
-    for start in range(0, len(signal), block):
+
+    def within(start: int) -> NDArray[np.int64]:
         first = max(0, start - margin)
         piece = filled(signal[first : start + block + margin])
         if len(piece) < _SHORTEST * rate or _is_straight(piece):
-            continue
+            return np.zeros(0, np.int64)
         peaks = _found(at_rate(piece, rate, _RATE)) * (rate / _RATE)
         at = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
-        found.append(at[(at >= start) & (at < start + block)])
-    result: NDArray[np.int64] = np.unique(np.concatenate(found))
+        found: NDArray[np.int64] = at[(at >= start) & (at < start + block)]
+        return found
+
+    each = apart(within, range(0, len(signal), block))
+    result: NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, np.int64), *each]))
     return result
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.io.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.arrays import value_range
-from convnd_tasks.kind import SMALLEST, Inputs, Prepared
+from convnd_tasks.kind import SMALLEST, Inputs, Named, Prepared
 from convnd_tasks.signals.beats import Beats, find_beats
 from convnd_tasks.signals.leads import (
     derive,
     has_beats,
+    held_by,
     independent,
     lead_key,
     per_millivolt,
@@ -42,8 +43,9 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     so noise of 0.05 mV in the style is noise of 0.05 mV in the result. Where units are not known
     to agree, each has its own scale. Styles are brought to the content's sampling rate. Gaps
     (NaN) of the content are bridged and come back; of a style the longest stretch without gaps
-    counts. Where values were digital, independent leads lie on their recorder's steps again, so
-    that in a file derived leads are off by half of their own step at most.
+    counts. Of frequencies that a slower style does not have, the content's stay as they are.
+    Where values were digital, independent leads lie on their recorder's steps again, so that in a
+    file derived leads are off by half of their own step at most.
 
     Args:
         inputs: grids ``(1, C, T)``.
@@ -63,30 +65,32 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     names = [template.channels[index] for index in independent(template.channels)]
     remarks: list[str] = []
     size = fit(template.shape, options.size)
-    for role, grid in inputs.named():
+    given = inputs.named()
+    for role, grid, label in given:
         if grid.shape[0] < SMALLEST or size[0] < SMALLEST:
             raise InputFileError(
-                f"{role}: expected at least {SMALLEST} samples, got "
+                f"{label}: expected at least {SMALLEST} samples, got "
                 f"{min(grid.shape[0], size[0])}; use a longer recording"
             )
-        _check_leads(role, grid, changes=role != "start")
+        _check_leads(label, grid, changes=role != "start")
     content = template.values[:, independent(template.channels)]  # (1, K, T)
     gaps = ~torch.isfinite(template.values)
     filled = _bridged(content)
     middle = filled.median(2, keepdim=True).values
     spread = _spread(content)  # (K,)
 
-    def matched(role: str, grid: Grid) -> tuple[Tensor, bool]:
+    def matched(other: Named) -> tuple[Tensor, bool]:
         """Another recording's leads ``(1, K, T')``, and whether their units are the content's."""
-        rows = match_leads(role, names, grid)
-        values = _cut(role, grid, rows, remarks)[:, rows]
-        values = _same_rate(role, values, grid, template, remarks)
+        _, grid, label = other
+        rows = match_leads(label, names, grid)
+        values = _cut(label, grid, rows, remarks)[:, rows]
+        values = _same_rate(label, values, grid, template, remarks)
         factors = _factors(template, names, grid, rows)
         return (values if factors is None else values * factors[:, None]), factors is not None
 
-    def follow(role: str, grid: Grid) -> tuple[Tensor, Tensor]:
+    def follow(other: Named) -> tuple[Tensor, Tensor]:
         """Another recording's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
-        values, known = matched(role, grid)
+        values, known = matched(other)
         around = values - values.median(2, keepdim=True).values
         own = _spread(around)
         if not known:
@@ -94,7 +98,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
             own = spread
         return around, own
 
-    styles = [follow("style", style) for style in inputs.styles]
+    styles = [follow(each) for each in given if each.role == "style"]
     scale = torch.stack([spread, *(own for _, own in styles)]).amax(0)[:, None]  # (K, 1)
 
     def enter(around: Tensor) -> Tensor:
@@ -103,7 +107,12 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     digital = signal_of(template)
     steps = digital.steps if len(digital.steps) == len(template.channels) else ()
 
+    band = _band(template, inputs.styles, size[0])
+
     def restore(values: Tensor) -> Grid:
+        if band < 1 and entered is not None and values.shape[2] == entered.shape[2]:
+            slowest = min(sampling_rate(style) for style in inputs.styles)
+            values = entered + held_by(values - entered, sampling_rate(template), slowest)
         leads = (values.movedim(0, 1) - 0.5) * scale + middle
         if steps:  # on the recorder's own steps the derived leads are exact sums as well
             step = torch.tensor([steps[index] for index in independent(template.channels)])
@@ -116,7 +125,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
         return template.with_values(leads)
 
     # What to start with is an earlier result, so it is in the content's units and place.
-    start = None if inputs.start is None else enter(matched("start", inputs.start)[0] - middle)
+    start = None if inputs.start is None else enter(matched(given[-1])[0] - middle)
     entered = None if inputs.content is None else enter(filled - middle)
     references = [enter(around) for around, _ in styles]
     beats = None
@@ -127,7 +136,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
         content=entered,
         styles=references,
         beats=beats,
-        band=_band(template, inputs.styles, size[0]),
+        band=band,
         start=start,
         size=size,
         restore=restore,
@@ -164,6 +173,7 @@ def _beats(
             sampling_rate(template),
             weights=options.blend,
             weight=weight,
+            labels=[label for *_, label in inputs.named()],
         )
     except DependencyError as error:
         if weight is not None:
@@ -171,13 +181,13 @@ def _beats(
         return None, f"beats are left out: {error}"
 
 
-def match_leads(role: str, names: Sequence[str], grid: Grid) -> list[int]:
+def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
     """For each lead the channel of another recording that stands for it.
 
     By name where the other has it; a recording of one lead stands for all.
 
     Args:
-        role: ``"style"``, for the message.
+        label: of the other recording, for the message.
         names: of the leads wanted.
         grid: the other recording.
 
@@ -196,24 +206,24 @@ def match_leads(role: str, names: Sequence[str], grid: Grid) -> list[int]:
         return list(range(len(keys)))
     if missing:
         raise InputFileError(
-            f"{role}: expected leads {', '.join(names)}, or a single one for all, got "
+            f"{label}: expected leads {', '.join(names)}, or a single one for all, got "
             f"{', '.join(grid.channels)} without {', '.join(missing)}; rename or select leads"
         )
     return [keys.index(lead_key(name)) for name in names]
 
 
-def _check_leads(role: str, grid: Grid, *, changes: bool) -> None:
+def _check_leads(label: str, grid: Grid, *, changes: bool) -> None:
     import torch
 
     for name, lead in zip(grid.channels, grid.values[0], strict=True):
         finite = lead[torch.isfinite(lead)]
         if finite.numel() == 0:
             raise InputFileError(
-                f"{role}: expected values in lead {name}, got none but gaps; remove that lead"
+                f"{label}: expected values in lead {name}, got none but gaps; remove that lead"
             )
         if changes and bool((finite == finite[0]).all()):
             raise InputFileError(
-                f"{role}: expected a lead {name} that changes, got only {finite[0].item():g}; "
+                f"{label}: expected a lead {name} that changes, got only {finite[0].item():g}; "
                 "remove that lead"
             )
 
@@ -242,7 +252,7 @@ def _bridged(values: Tensor) -> Tensor:
     return found
 
 
-def _cut(role: str, grid: Grid, rows: Sequence[int], remarks: list[str]) -> Tensor:
+def _cut(label: str, grid: Grid, rows: Sequence[int], remarks: list[str]) -> Tensor:
     """The longest stretch without gaps in the leads that are used."""
     import numpy as np
     import torch
@@ -255,30 +265,32 @@ def _cut(role: str, grid: Grid, rows: Sequence[int], remarks: list[str]) -> Tens
     first, last = max(zip(edges[::2], edges[1::2], strict=True), key=lambda part: part[1] - part[0])
     if last - first < SMALLEST:
         raise InputFileError(
-            f"{role}: expected a stretch of {SMALLEST} samples without gaps, got {last - first}; "
+            f"{label}: expected a stretch of {SMALLEST} samples without gaps, got {last - first}; "
             "use another recording"
         )
-    remarks.append(f"{role} has gaps: using its longest whole stretch, {last - first} samples")
+    remarks.append(f"{label} has gaps: using its longest whole stretch, {last - first} samples")
     return values[..., int(first) : int(last)]
 
 
-def _same_rate(role: str, values: Tensor, grid: Grid, template: Grid, remarks: list[str]) -> Tensor:
+def _same_rate(
+    label: str, values: Tensor, grid: Grid, template: Grid, remarks: list[str]
+) -> Tensor:
     timed = [each.units == ("s",) for each in (grid, template)]
     if not any(timed):
         return values
     if not all(timed):
         raise InputFileError(
-            f"{role}: expected a sampling rate for both content and {role}, or for neither, got "
+            f"{label}: expected a sampling rate for both it and the content, or for neither, got "
             "one; add --rate"
         )
     rate, wanted = sampling_rate(grid), sampling_rate(template)
     if abs(rate - wanted) <= 1e-6 * wanted:
         return values
-    remarks.append(f"{role} resampled from {rate:g} to {wanted:g} Hz")
+    remarks.append(f"{label} resampled from {rate:g} to {wanted:g} Hz")
     found = resample(values, rate, wanted)
     if found.shape[2] < SMALLEST:
         raise InputFileError(
-            f"{role}: expected at least {SMALLEST} samples at {wanted:g} Hz, got "
+            f"{label}: expected at least {SMALLEST} samples at {wanted:g} Hz, got "
             f"{found.shape[2]}; use a longer recording"
         )
     return found

@@ -85,7 +85,10 @@ def write(
                 ", ".join(grid.channels),
                 ", ".join(dict.fromkeys(value_units(grid))),
             ]
-            for role, grid in [*inputs.named(), ("result", result)]
+            for role, grid in [
+                *((role, grid) for role, grid, _ in inputs.named()),
+                ("result", result),
+            ]
         ],
     )
     page.section("How it was made", "\n\n".join(remarks))

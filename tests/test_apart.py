@@ -1,0 +1,67 @@
+"""Parts of a work in processes of their own: all of them, in order, and none left behind."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+import torch
+from convnd_tasks.apart import apart
+
+from convnd.errors import InputFileError
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="one process there")
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_parts_come_back_in_order_from_other_processes():
+    torch.rand(10**6).sum()  # threads of the parent's are there
+    shift = torch.arange(3.0)
+
+    def work(part):
+        time.sleep(0.05 * (5 - part))
+        return part, os.getpid(), (torch.ones(10**6).sum() + shift[part % 3]).item()
+
+    found = apart(work, range(5))
+    assert [part for part, *_ in found] == [0, 1, 2, 3, 4]
+    assert 1 < len({process for _, process, _ in found} - {os.getpid()}) <= 3
+    assert [total - 10**6 for *_, total in found] == [0, 1, 2, 0, 1]
+
+
+def test_one_thread_is_one_process():
+    torch.set_num_threads(1)
+    assert set(apart(lambda _: os.getpid(), range(3))) == {os.getpid()}
+
+
+def test_an_error_of_a_part_is_raised():
+    def work(part):
+        raise InputFileError(f"part: expected none, got {part}; leave it out")
+
+    with pytest.raises(InputFileError, match=r"part: expected none, got [01]; leave it out"):
+        apart(work, [0, 1])
+
+
+def test_who_is_stopped_takes_the_processes_along():
+    class EnoughError(Exception):
+        pass
+
+    def ring(*_):
+        raise EnoughError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(EnoughError):
+            apart(lambda _: time.sleep(60), range(4))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not [each for each in psutil.Process().children() if each.status() != "zombie"]
