@@ -16,7 +16,8 @@ import torch
 from convnd_tasks import samples
 from convnd_tasks.ahead import ahead
 from convnd_tasks.samples.clips import FilmClip
-from convnd_tasks.style_transfer import Progress, StyleTransfer
+from convnd_tasks.style_transfer import Progress
+from convnd_tasks.targets import Targets
 from convnd_tasks.videos import frames as videos
 from convnd_tasks.videos.flow import Motion
 from convnd_tasks.videos.job import VideoInputs, VideoJob, mean_of
@@ -122,13 +123,13 @@ def test_a_cut_begins_anew(tmp_path: Path) -> None:
 
 def test_style_targets_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    true = StyleTransfer._style_targets
+    true = Targets.style
 
-    def counted(self: StyleTransfer, *arguments: Any) -> Any:
+    def counted(self: Targets, *arguments: Any, **named: Any) -> Any:
         calls.append(1)
-        return true(self, *arguments)
+        return true(self, *arguments, **named)
 
-    monkeypatch.setattr(StyleTransfer, "_style_targets", counted)
+    monkeypatch.setattr(Targets, "style", counted)
     finished(tmp_path, film(5), **QUICK)
     assert len(calls) == 2  # the first frame's own, and one for all others
 

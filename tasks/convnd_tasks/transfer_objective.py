@@ -1,15 +1,13 @@
 """What a style transfer minimises: a network made ready, and the objectives built with it.
 
-Targets are computed whole, in tiles, or by several processes; the objective does not know which.
+How its targets are computed, whole or in tiles or by several processes, it leaves to `Targets`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,24 +22,13 @@ from convnd.backbones import (
 from convnd.losses import (
     INPUT,
     ContentLoss,
-    ContentSource,
     Objective,
     StyleLoss,
     Term,
     TotalVariationLoss,
     total_variation,
 )
-from convnd.optimize import (
-    Group,
-    RecomputedContent,
-    ShardedContent,
-    Shards,
-    Tiler,
-    sharded_sums,
-    tiled_features,
-    tiled_sums,
-)
-from convnd.shapes import Tiling
+from convnd.optimize import Group, Shards, Tiler
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
@@ -51,12 +38,12 @@ from convnd.stats import (
     Sums,
     TappedStatistic,
     blend,
-    overlap_of,
 )
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 from convnd_tasks.summary import note_work
+from convnd_tasks.targets import Targets
 
 __all__ = ["TransferObjective"]
 
@@ -89,6 +76,7 @@ class TransferObjective:
         self.backbone.to(self.device)
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
+        self._targets = Targets(self.backbone, self.precision, self.device)
         note_work(_LOG, options.backbone, self.device, self.precision)
 
     def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
@@ -164,7 +152,8 @@ class TransferObjective:
         terms: list[Term] = []
         with torch.no_grad():
             if content is not None and options.content_weight > 0:
-                found = self._content_targets(content, tiler, keep, shards)
+                layers = options.content_layers
+                found = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
                 terms += [
                     Term(
                         "content",
@@ -215,9 +204,17 @@ class TransferObjective:
         terms: list[Term] = []
         if options.style_weight > 0:
             with torch.no_grad():
-                targets = self._style_targets(
-                    styles, weights, list(shares), Tiler() if tiler is None else tiler, group
-                )
+                statistic = STATISTICS[options.statistic]
+                statistics = {
+                    name: TappedStatistic(statistic, taps[name]) if name in taps else statistic
+                    for name in shares
+                }
+                tiler = Tiler() if tiler is None else tiler
+                found = [
+                    self._targets.style(style, statistics, tiler, untapped=[*taps], group=group)
+                    for style in styles
+                ]
+                targets = {name: blend([each[name] for each in found], weights) for name in shares}
             terms += [
                 Term(
                     "style",
@@ -246,76 +243,6 @@ class TransferObjective:
             seen = self.backbone.expand(self._given.style_layers, styles[0].shape[2:])
             shares = {name: share for name, share in shares.items() if name in seen}
         return shares
-
-    def _content_targets(
-        self, content: Tensor, tiler: Tiler, keep: bool, shards: Shards | None
-    ) -> Mapping[str, Tensor | ContentSource]:
-        layers = self.options.content_layers
-        size = content.shape[2:]
-
-        def kept(tiling: Tiling, names: Sequence[str]) -> Mapping[str, Tensor]:
-            if len(tiling) == 1:
-                return self._features(names)(content)
-            # Beside the tiles, on the CPU.
-            return tiled_features(self._features(names), content.cpu(), tiling, names)
-
-        def again(name: str) -> ContentSource:
-            def work(tiling: Tiling) -> ContentSource:
-                if shards is not None:
-                    return ShardedContent(
-                        self._features([name]),
-                        content,
-                        tiling,
-                        name,
-                        shards=shards,
-                        tiler=tiler,
-                        keep=keep,
-                    )
-                return RecomputedContent(self._features([name]), content, tiling, name)
-
-            return tiler.attempt(work, self.backbone, [name], size)
-
-        if keep and shards is None:
-            found: dict[str, Tensor | ContentSource] = {}
-            for names in self.backbone.apart(layers):  # tiles without each other's halo
-                found |= tiler.attempt(partial(kept, names=names), self.backbone, names, size)
-            return found
-        return {name: again(name) for name in layers}
-
-    def _style_targets(
-        self,
-        styles: Sequence[Tensor],
-        weights: Sequence[float],
-        layers: Sequence[str],
-        tiler: Tiler,
-        group: Group | None,
-    ) -> dict[str, Sums]:
-        taps = self._taps()
-        statistic = STATISTICS[self.options.statistic]
-        overlaps = dict.fromkeys(layers, overlap_of(statistic))
-        statistics = {
-            name: TappedStatistic(statistic, taps[name]) if name in taps else statistic
-            for name in layers
-        }
-
-        def sums(style: Tensor) -> dict[str, Sums]:
-            found: dict[str, Sums] = {}
-            for names in self.backbone.apart(layers):
-                chosen = {name: statistics[name] for name in names}
-                features = self._features(names, untapped=[*taps])
-
-                def work(
-                    tiling: Tiling, chosen: Any = chosen, features: Any = features
-                ) -> dict[str, Sums]:
-                    if group is not None:
-                        return sharded_sums(features, style, tiling, chosen, group)
-                    return tiled_sums(features, style, tiling, chosen)
-
-                found |= tiler.attempt(work, self.backbone, names, style.shape[2:], overlaps)
-            return found
-
-        each = [sums(style) for style in styles]
-        return {name: blend([found[name] for found in each], weights) for name in layers}
 
     def _taps(self) -> dict[str, Tensor]:
         """Taps of the style's layers that its statistic can do without, see `Backbone.tap`."""
@@ -348,17 +275,6 @@ class TransferObjective:
             )
             for name, statistic in statistics.items()
         ]
-
-    def _features(
-        self, layers: Sequence[str], *, untapped: Collection[str] = ()
-    ) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        def features(values: Tensor) -> Mapping[str, Tensor]:
-            found: dict[str, Tensor] = self.backbone(
-                self.precision.layout(values.to(self.device)), layers, untapped=untapped
-            )
-            return found
-
-        return features
 
 
 def _on_planes(
