@@ -18,7 +18,8 @@ from convnd_tasks.volumes.grain import Grain, square_pixels
 from convnd_tasks.volumes.objective import SliceObjective
 from convnd_tasks.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.volumes.scan import stylize_scan
-from convnd_tasks.volumes.sight import Eye, Look, Sight, by_tissue
+from convnd_tasks.volumes.sight import Eye, Look, Sight
+from convnd_tasks.volumes.tissues import by_tissue
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
