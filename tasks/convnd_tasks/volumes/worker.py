@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from convnd import io
 from convnd.errors import InputFileError, NumericalError, UsageError
 from convnd_tasks.arrays import same_units, value_range
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.keeping import Stopping
 from convnd_tasks.summary import note_work
 from convnd_tasks.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.volumes.orientation import Orientation
+from convnd_tasks.volumes.style import SlicedStyle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from convnd.losses import Objective
     from convnd.optimize import Evaluation, Step
     from convnd_tasks.style_transfer import Progress
-    from convnd_tasks.volumes.grain import View
     from convnd_tasks.volumes.objective import SliceObjective
 
     At = Callable[[Tensor], Tensor]
@@ -55,10 +55,8 @@ class Worker:
         make_deterministic(options.deterministic)
         self.options = options
         self.setbacks = 0
-        self.scan, self.styles = scan, styles
-        self.order = io.anatomical_axes(scan)
-        self.spacing = tuple(scan.spacing[axis] for axis, _ in self.order)
-        shape = tuple(scan.shape[axis] for axis, _ in self.order)
+        self.scan = scan
+        self.axes = Orientation(scan)
         window = parse_window(options.window)
         self.low, self.high = value_range(scan.values) if window is None else window
         if window is not None and not bool(
@@ -86,7 +84,7 @@ class Worker:
         )
         self.precision.apply(self.net)
         self.optimizer, why = choose_optimizer(
-            options.optimizer, self.net, wanted, shape, self.spacing, self.device
+            options.optimizer, self.net, wanted, self.axes.shape, self.axes.spacing, self.device
         )
         note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
@@ -96,8 +94,12 @@ class Worker:
         hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
         if hounsfield and window is None:
             self.low, self.high = _HOUNSFIELD
-        self.ranges = [
-            value_range(style.values) if apart or look == "paint" else (self.low, self.high)
+        self.styles = [
+            SlicedStyle(
+                style,
+                *(value_range(style.values) if apart or look == "paint" else (self.low, self.high)),
+                scale=options.style_scale,
+            )
             for style, apart in zip(styles, own, strict=True)
         ]
         self.tissues = tuple(
@@ -114,7 +116,7 @@ class Worker:
                 if not any(own) or look == "paint"
                 else "; the style's units are others, so its own range is taken for the window"
             ),
-            f"optimizer: {self.optimizer} ({why}: {math.prod(shape):,} voxels)",
+            f"optimizer: {self.optimizer} ({why}: {math.prod(self.axes.shape):,} voxels)",
         ]
 
     def run(
@@ -179,7 +181,7 @@ class Worker:
             best = resize_nd(best, shape, mode="cubic")
         change = (best - content).mul_(span).cpu()
         del best, content, fine, coarse
-        return self._turned_back(change), losses, stopped
+        return self.axes.turned_back(change), losses, stopped
 
     def _walk(
         self, objective: SliceObjective, start: Tensor, steps: int, told: Callable[[Step, At], None]
@@ -228,7 +230,7 @@ class Worker:
 
         filled = torch.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
         filled.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
-        return self._turned(filled).to(self.device)
+        return self.axes.turned(filled).contiguous().to(self.device)
 
     def _objective(
         self, content: Tensor, size: Sequence[int], whole: Sequence[int]
@@ -240,7 +242,8 @@ class Worker:
         from convnd_tasks.volumes.sight import Look
 
         spacing = [
-            step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
+            step * full / part
+            for step, full, part in zip(self.axes.spacing, whole, size, strict=True)
         ]
         views = square_pixels(size, spacing)
         if self.look_name == "texture":
@@ -253,7 +256,7 @@ class Worker:
                 f"{' x '.join(map(str, whole))} at {' x '.join(f'{s:g}' for s in spacing)} mm; "
                 "use a larger volume"
             )
-        pictures = [[self._pictures(n, view) for n in range(len(self.styles))] for view in views]
+        pictures = [[style.slices(view, self.device) for style in self.styles] for view in views]
         look = Look(
             style_layers=self.layers,
             content_layer=self.content_layer,
@@ -276,39 +279,6 @@ class Worker:
             group=Group.current(),
         )
 
-    def _pictures(self, number: int, view: View) -> Tensor:
-        """A style's slices across the view's axis, at its pixel size ``(n, 1, H, W)``."""
-        from convnd.nn import resize_nd
-        from convnd_tasks.volumes.grain import square_pixels
-
-        style = self.styles[number]
-        low, high = self.ranges[number]
-        values = style.values
-        if style.ndim == 2:
-            if values.shape[1] == 3:
-                luma = values.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-                values = (values * luma).sum(1, keepdim=True)
-                low, high = 0.0, 1.0
-            factor = self.options.style_scale * max(view.size) / max(style.shape)
-            slices = ((values - low) / (high - low)).clamp(0, 1)
-        else:
-            order = io.anatomical_axes(style)
-            values = ((values[:, :1] - low) / (high - low)).clamp(0, 1)
-            values = values.permute(0, 1, *(2 + axis for axis, _ in order))
-            values = values.flip([2 + n for n, (_, against) in enumerate(order) if against])
-            views = square_pixels(values.shape[2:], [style.spacing[axis] for axis, _ in order])
-            if not views:
-                raise InputFileError(
-                    "style: expected slices of at least 16 x 16 square pixels along some axis, "
-                    f"got {' x '.join(map(str, style.shape))}; use a larger volume"
-                )
-            # Across an axis where the style is too thin, its best slices stand in.
-            same = next((each for each in views if each.axis == view.axis), views[0])
-            slices = same.slices(values)
-            factor = self.options.style_scale * same.pixel / view.pixel
-        size = [max(16, round(extent * factor)) for extent in slices.shape[2:]]
-        return resize_nd(slices.to(self.device), size, mode="linear", antialias=True)
-
     def _comparable(self, style: Grid) -> bool:
         if style.ndim == 2:
             return False
@@ -317,13 +287,3 @@ class Worker:
     def _inner(self, value: float) -> float:
         """A value of the scan as the work sees it."""
         return (value - self.low) / (self.high - self.low)
-
-    def _turned(self, values: Tensor) -> Tensor:
-        """Axes of the file to head, front, right."""
-        turned = values.permute(0, 1, *(2 + axis for axis, _ in self.order))
-        return turned.flip([2 + n for n, (_, back) in enumerate(self.order) if back]).contiguous()
-
-    def _turned_back(self, values: Tensor) -> Tensor:
-        flipped = values.flip([2 + n for n, (_, back) in enumerate(self.order) if back])
-        places = [2 + [axis for axis, _ in self.order].index(each) for each in range(3)]
-        return flipped.permute(0, 1, *places).contiguous()
