@@ -41,6 +41,9 @@ class ScanJob:
         quiet: no progress bar.
         mask: path of a volume that is 0 where nothing is to change.
         spacing: mm along three axes, for arrays.
+        checkpoint_every: keep a checkpoint beside the output every so many steps, and when a
+            signal stops the work, which then waits for its step to end; 0 is never.
+        resume: go on from the checkpoint, if there is one; what comes out may then be replaced.
 
     Raises:
         UsageError: another ``dtype``, or skipping what no record is kept of.
@@ -59,6 +62,8 @@ class ScanJob:
     quiet: bool = False
     mask: str | None = None
     spacing: tuple[float, ...] = ()
+    checkpoint_every: int = 0
+    resume: bool = False
 
     def __post_init__(self) -> None:
         from convnd_tasks.record import check_skipping
@@ -94,7 +99,7 @@ class ScanJob:
         from convnd.optimize import Group
         from convnd_tasks import samples
         from convnd_tasks.display import Display
-        from convnd_tasks.keeping import keep_last_good
+        from convnd_tasks.keeping import Keeping, keep_last_good
         from convnd_tasks.record import figures, is_made, say_made
         from convnd_tasks.report import check_report
         from convnd_tasks.volumes import scan as volumes
@@ -104,15 +109,18 @@ class ScanJob:
         target, picture = self.target, self.picture
         names = list(self.styles) or [samples.styles(3)[0]]
         made_from = self._parameters(names) if self.metadata else {}
-        if self.skip_existing and is_made(target, made_from, overwrite=self.overwrite):
+        keeping = Keeping(target, self.checkpoint_every, Group.current())
+        # What was stopped has a checkpoint beside it, and is gone on with rather than refused.
+        overwrite = self.overwrite or (self.resume and keeping.path.exists())
+        if self.skip_existing and is_made(target, made_from, overwrite=overwrite):
             summary.append("skipped", {"output": str(target)})
             say_made(target, [each for each in (picture, self.report) if each is not None])
             return
-        io.check_output(target, overwrite=self.overwrite, record=self.metadata)
+        io.check_output(target, overwrite=overwrite, record=self.metadata)
         if picture is not None:
-            io.check_output(picture, overwrite=self.overwrite)
+            io.check_output(picture, overwrite=overwrite)
         if self.report is not None:
-            check_report(self.report, overwrite=self.overwrite)
+            check_report(self.report, overwrite=overwrite)
         content = open_volume(self.scan, self.spacing)
         volumes.check_scan(content, self.scan)
         if not self.styles:
@@ -122,10 +130,19 @@ class ScanJob:
         if self.dtype == "input":
             io.as_stored(content)  # or the error, before any work
         io.rehearse(target, content)
+        state = keeping.open(
+            self.options, volumes.depends_on(content, styles, region), resume=self.resume
+        )
         ensure(self.options.backbone, quiet=self.quiet)
         with Display(enabled=not self.quiet and sys.stderr.isatty()) as display:
             result = volumes.stylize_scan(
-                content, styles, self.options, mask=region, watch=display.show
+                content,
+                styles,
+                self.options,
+                mask=region,
+                watch=display.show,
+                keeping=keeping,
+                resume=state,
             )
         if Group.current().rank != 0:  # every process has the result, and the first writes it
             if result.stopped is not None:
@@ -147,8 +164,10 @@ class ScanJob:
             raise keep_last_good(
                 result.stopped, target, lambda path: io.write(path, grid, record=record)
             ) from result.stopped
-        io.write(target, grid, overwrite=self.overwrite, record=record)
-        self._illustrate(names, content, styles, grid, result)
+        io.write(target, grid, overwrite=overwrite, record=record)
+        self._illustrate(names, content, styles, grid, result, overwrite=overwrite)
+        if result.stopped is None:
+            keeping.close()
         self._say(summary, grid, result, seconds=time.monotonic() - began, alone=alone)
         if result.stopped is not None:
             raise result.stopped
@@ -160,6 +179,8 @@ class ScanJob:
         styles: Sequence[Grid],
         grid: Grid,
         result: VolumeResult,
+        *,
+        overwrite: bool,
     ) -> None:
         """The montage and the report."""
         from convnd.io.atomic import atomic_path
@@ -170,7 +191,7 @@ class ScanJob:
 
         figure = volume_figures.montage(content, styles[0], grid, result.losses)
         if self.picture is not None:
-            with atomic_path(self.picture, overwrite=self.overwrite) as temporary:
+            with atomic_path(self.picture, overwrite=overwrite) as temporary:
                 temporary.write_bytes(figure)
         if self.report is not None:
             from convnd_tasks.volumes import report as volume_report
@@ -185,7 +206,7 @@ class ScanJob:
                 scan=self.scan,
                 style_names=names,
                 figure=figure,
-                overwrite=self.overwrite,
+                overwrite=overwrite,
             )
 
     def _say(

@@ -163,6 +163,15 @@ class SliceObjective:
         total = self.group.agreed(total.detach())  # so that all decide alike
         return Evaluation(float(total), parts, self.group.sum(gradient))
 
+    def terms(self) -> list[list[str]]:
+        """Names of the style terms of each view."""
+        return [list(sight.styles) for sight in self._sights]
+
+    def leave_only(self, terms: Sequence[Sequence[str]]) -> None:
+        """Give up all style terms of each view but these."""
+        for sight, names in zip(self._sights, terms, strict=True):
+            sight.styles = {name: sight.styles[name] for name in names}
+
     def beginning(self, seed: int) -> Tensor:
         """Where to begin ``(1, 1, *S)``: the content, and the noise that its tissues lack.
 

@@ -33,7 +33,7 @@ class Orientation:
         self._flips = [2 + n for n, (_, against) in enumerate(self._order) if against]
 
     def turned(self, values: Tensor, box: Box | None = None) -> Tensor:
-        """Values ``(B, C, *S)`` of the file towards head, front and right.
+        """A copy of values ``(B, C, *S)`` of the file towards head, front and right.
 
         Args:
             values: as they lie in the file.

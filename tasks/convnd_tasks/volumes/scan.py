@@ -8,13 +8,14 @@ what it was, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, UsageError
-from convnd_tasks.keeping import Stopping
+from convnd_tasks.keeping import Keeping
 from convnd_tasks.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["VolumeResult", "check_scan", "stylize_scan"]
+__all__ = ["VolumeResult", "check_scan", "depends_on", "stylize_scan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,8 @@ def stylize_scan(
     *,
     mask: Grid | None = None,
     watch: Callable[[Progress], None] | None = None,
+    keeping: Keeping | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> VolumeResult:
     """Give a scan the style of others; each frame of a series by itself.
 
@@ -92,6 +95,8 @@ def stylize_scan(
         mask: of the scan's shape; where it is 0 nothing changes, where it is 1 all of the change
             is taken.
         watch: is told of every step.
+        keeping: keeps checkpoints and stops the work; None keeps none.
+        resume: the state of a checkpoint to go on from, made with the same arguments.
 
     Raises:
         InputFileError: scan, style or mask cannot be used (see `check_scan`), or do not fit.
@@ -102,6 +107,7 @@ def stylize_scan(
     import torch
 
     from convnd.optimize import Group
+    from convnd_tasks.volumes.walk import Course
     from convnd_tasks.volumes.worker import Worker
 
     check_scan(scan, "scan")
@@ -109,22 +115,22 @@ def stylize_scan(
         _check_style(style)
     weight = _mask_weight(scan, mask)
     worker = Worker(scan, styles, options)
-    stopping = Stopping(Group.current())
-    frames, losses, taken = [], [], 0
+    keeping = Keeping(Path("volume"), 0, Group.current()) if keeping is None else keeping
+    course = Course() if resume is None else Course(**resume)
     stopped: BaseException | None = None
-    with stopping.signals():
-        for frame in range(scan.values.shape[1]):
-            before = scan.values[:, frame : frame + 1]
-            if stopped is not None:
-                frames.append(before)
-                continue
-            change, found, stopped = worker.run(before, frame, watch, stopping)
-            inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
-            change = torch.where(inside, change * weight * options.strength, 0.0)
-            # Where nothing is added, nothing is rounded either.
-            frames.append(torch.where(change == 0, before, before + change))
-            losses += found
-            taken += max(0, len(found) - 1)
+    with keeping.stopping.signals():
+        while stopped is None and len(course.done) < scan.values.shape[1]:
+            stopped = worker.run(course, keeping, watch)
+    frames = []
+    for before in torch.split(scan.values, 1, 1):
+        if not course.done:
+            frames.append(before)
+            continue
+        change = worker.axes.turned_back(course.done.pop(0))
+        inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
+        change = torch.where(inside, change * weight * options.strength, 0.0)
+        # Where nothing is added, nothing is rounded either.
+        frames.append(torch.where(change == 0, before, before + change))
     values = torch.cat(frames, 1)
     if not bool(torch.isfinite(values[torch.isfinite(scan.values)]).all()):
         raise NumericalError(
@@ -133,12 +139,25 @@ def stylize_scan(
         )
     return VolumeResult(
         grid=scan.with_values(values),
-        losses=losses,
-        steps=taken,
-        setbacks=worker.setbacks,
-        remarks=worker.remarks,
+        losses=course.losses,
+        steps=course.steps,
+        setbacks=course.setbacks,
+        remarks=[*worker.remarks, *course.notes],
         stopped=stopped,
     )
+
+
+def depends_on(scan: Grid, styles: Sequence[Grid], mask: Grid | None) -> list[object]:
+    """What of the inputs a result depends on, for `convnd_tasks.keeping.Keeping.open`."""
+    grids = [scan, *styles, *([] if mask is None else [mask])]
+    axes = [io.anatomical_axes(each) for each in grids if each.ndim == 3]
+    return [
+        "volume",
+        len(styles),
+        axes,
+        *(each.spacing for each in grids),
+        *(each.values for each in grids),
+    ]
 
 
 def _check_style(style: Grid) -> None:

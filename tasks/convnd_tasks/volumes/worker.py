@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from convnd.errors import InputFileError, NumericalError, UsageError
+from convnd.errors import InputFileError, UsageError
 from convnd_tasks.arrays import same_units, value_range
 from convnd_tasks.deterministic import make_deterministic
-from convnd_tasks.keeping import Stopping
 from convnd_tasks.summary import note_work
 from convnd_tasks.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.volumes.orientation import Orientation
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
     from convnd.backbones import VGG
     from convnd.grid import Grid
-    from convnd.losses import Objective
-    from convnd.optimize import Evaluation, Step
+    from convnd.optimize import Step
+    from convnd_tasks.keeping import Keeping
     from convnd_tasks.style_transfer import Progress
     from convnd_tasks.volumes.objective import SliceObjective
-
-    At = Callable[[Tensor], Tensor]
-    """From the optimiser's variables to values."""
+    from convnd_tasks.volumes.walk import At, Course
 
 __all__ = ["Worker"]
 
@@ -40,10 +38,17 @@ _HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut th
 
 
 class Worker:
-    """Network, targets and window, made ready once for all frames."""
+    """Network, targets and window, made ready once for all frames.
+
+    Args:
+        scan: values ``(1, T, *S)``.
+        styles: volumes or pictures.
+        options: see `VolumeOptions`.
+    """
 
     def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
         from convnd.backbones import BACKBONES, choose_device, choose_precision, load
+        from convnd.optimize import Group
         from convnd.stats import STATISTICS
         from convnd_tasks.volumes.memory import choose_optimizer
 
@@ -54,7 +59,7 @@ class Worker:
             )
         make_deterministic(options.deterministic)
         self.options = options
-        self.setbacks = 0
+        self.group = Group()
         self.scan = scan
         self.axes = Orientation(scan)
         window = parse_window(options.window)
@@ -120,127 +125,108 @@ class Worker:
         ]
 
     def run(
-        self,
-        before: Tensor,
-        frame: int,
-        watch: Callable[[Progress], None] | None,
-        stopping: Stopping,
-    ) -> tuple[Tensor, list[float], BaseException | None]:
-        """Change in the scan's units ``(1, 1, *S)`` of one frame, and the losses."""
-        from convnd.nn import resize_nd
-        from convnd.optimize import pyramid_sizes, refine, spread_steps
-        from convnd_tasks.style_transfer import Progress
+        self, course: Course, keeping: Keeping, watch: Callable[[Progress], None] | None
+    ) -> BaseException | None:
+        """The frame that a course has come to, whose change joins those that are done.
 
-        span = self.high - self.low
-        content = self._entered(before)
-        shape = tuple(content.shape[2:])
+        Args:
+            course: goes on, in place.
+            keeping: keeps it, and stops the work.
+            watch: is told of every step.
+
+        Returns:
+            What ended the frame before its last step, or None.
+        """
+        from convnd.nn import resize_nd
+        from convnd.optimize import Shards, pyramid_sizes, refine, spread_steps
+        from convnd_tasks.style_transfer import Progress
+        from convnd_tasks.volumes.walk import walk
+
+        shape = self.axes.shape
         sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.steps)))
         counts = spread_steps(self.steps, len(sizes))
-        losses: list[float] = []
-        stopped: BaseException | None = None
+        frame, frames = len(course.done), self.scan.values.shape[1]
+        full = Shards(shape, self.group)
         best: Tensor | None = None
-        coarse: Tensor | None = None
-        frames = self.scan.values.shape[1]
-        for scale, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-            passed = sum(counts[:scale])
+        stopped: BaseException | None = None
+        reached = 0
+        for scale in range(course.scale, len(sizes)):
+            size, shards = sizes[scale], Shards(sizes[scale], self.group)
 
-            def told(step: Step, at: At, passed: int = passed, scale: int = scale) -> None:
-                losses.append(step.loss)
-                self.remarks += [step.note] if step.note else []
+            def told(step: Step, at: At, scale: int = scale, shards: Shards = shards) -> None:
+                nonlocal reached
+                reached = sum(counts[:scale]) + step.index
+                course.losses.append(step.loss)
+                course.notes += [step.note] if step.note else []
+                progress = Progress(
+                    step=frame * sum(counts) + reached,
+                    steps=frames * sum(counts),
+                    scale=scale + 1,
+                    scales=len(sizes),
+                    done=(frame + reached / max(1, sum(counts))) / frames,
+                    loss=step.loss,
+                    parts=step.parts,
+                    values=at(step.values),
+                    setbacks=course.setbacks + step.setbacks,
+                    state=partial(course.state, step),
+                    shards=shards,
+                    beside=[full],
+                )
                 if watch is not None:
-                    done = (passed + step.index) / max(1, sum(counts))
-                    watch(
-                        Progress(
-                            step=frame * sum(counts) + passed + step.index,
-                            steps=frames * sum(counts),
-                            scale=scale + 1,
-                            scales=len(sizes),
-                            done=(frame + done) / frames,
-                            loss=step.loss,
-                            parts=step.parts,
-                            values=at(step.values),
-                        )
-                    )
-                stopping.after_step()
+                    watch(progress)
+                keeping.after(progress)
 
-            fine = resize_nd(content, size, mode="linear", antialias=True)
-            objective = self._objective(fine, size, shape)
-            if best is None or coarse is None:
-                start = objective.beginning(self.options.seed)
+            content = self._content(frame, size)
+            objective = self._objective(content, size)
+            resumed = course.resumed()
+            if resumed is not None:
+                objective.leave_only(course.terms)
+            elif best is None:
+                course.start = objective.beginning(self.options.seed)
             else:
-                start = refine(best, size, (coarse, fine))
-            best, stopped = self._walk(objective, start, count, told)
-            if stopped is not None and not losses and frame == 0:
+                coarse = self._content(frame, tuple(best.shape[2:]))
+                course.start = refine(best, size, (coarse, content))
+                del coarse
+            assert course.start is not None
+            course.scale, course.terms = scale, objective.terms()
+            best, setbacks, stopped = walk(
+                objective,
+                course.start,
+                steps=counts[scale],
+                optimizer=self.optimizer,
+                told=told,
+                resume=resumed,
+            )
+            course.setbacks += setbacks
+            if stopped is not None and not course.losses:
                 raise stopped
-            coarse = fine
-            del start
             if stopped is not None:
                 break
         assert best is not None
         if tuple(best.shape[2:]) != shape:
-            best = resize_nd(best, shape, mode="cubic")
-        change = (best - content).mul_(span).cpu()
-        del best, content, fine, coarse
-        return self.axes.turned_back(change), losses, stopped
+            best, content = resize_nd(best, shape, mode="cubic"), self._content(frame, shape)
+        course.done.append((best - content).mul_(self.high - self.low).cpu())
+        course.scale, course.start = 0, None
+        course.steps += reached
+        return stopped
 
-    def _walk(
-        self, objective: SliceObjective, start: Tensor, steps: int, told: Callable[[Step, At], None]
-    ) -> tuple[Tensor, BaseException | None]:
-        """The best on the way downhill, and what ended it before its last step."""
-        from typing import Any, cast
+    def _content(self, frame: int, size: Sequence[int]) -> Tensor:
+        """A frame ``(1, 1, *size)`` of the scan as the work sees it, head first."""
+        from convnd.nn import resize_nd
 
-        import torch
+        values = self.axes.turned(self.scan.values[:, frame : frame + 1]).contiguous()
+        values = values.nan_to_num_(nan=self.low, posinf=self.high, neginf=self.low)
+        values = values.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
+        return resize_nd(values.to(self.device), size, mode="linear", antialias=True)
 
-        from convnd.errors import Stopped
-        from convnd.optimize import minimize
-
-        stride = objective.stride()
-
-        def at(way: Tensor) -> Tensor:
-            return way.mul(stride).add_(start)
-
-        def evaluate(_: Objective, way: Tensor) -> Evaluation:
-            found = objective.evaluate(at(way))
-            found.gradient.mul_(stride)
-            return found
-
-        lowest, setbacks = math.inf, 0
-        best: Tensor | None = None
-        stopped: BaseException | None = None
-        try:
-            for step in minimize(
-                cast("Any", objective),  # which it only hands on to the evaluator
-                torch.zeros_like(start),
-                steps=steps,
-                optimizer=self.optimizer,
-                evaluate=evaluate,
-            ):
-                setbacks = step.setbacks
-                if step.loss <= lowest:
-                    lowest, best = step.loss, step.values
-                told(step, at)
-        except (KeyboardInterrupt, Stopped, NumericalError) as error:
-            stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
-        self.setbacks += setbacks
-        return start if best is None else at(best), stopped
-
-    def _entered(self, values: Tensor) -> Tensor:
-        """A frame ``(1, 1, *S)`` of the scan as the work sees it, head first."""
-        import torch
-
-        filled = torch.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
-        filled.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
-        return self.axes.turned(filled).contiguous().to(self.device)
-
-    def _objective(
-        self, content: Tensor, size: Sequence[int], whole: Sequence[int]
-    ) -> SliceObjective:
+    def _objective(self, content: Tensor, size: Sequence[int]) -> SliceObjective:
         from convnd.optimize import Group
         from convnd_tasks.volumes.grain import square_pixels
         from convnd_tasks.volumes.noise import FLAT
         from convnd_tasks.volumes.objective import SliceObjective
         from convnd_tasks.volumes.sight import Look
 
+        whole = self.axes.shape
         spacing = [
             step * full / part
             for step, full, part in zip(self.axes.spacing, whole, size, strict=True)
