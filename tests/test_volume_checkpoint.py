@@ -19,8 +19,8 @@ from convnd_tasks.volumes.sight import Sight
 from convnd import cli
 
 Run = Callable[..., tuple[int, str, str]]
-# Two frames, two sizes, one step at each.
-COMMAND = ("stylize-volume", "a.nii", "--style", "b.nii", "--steps", "2", "--scales", "2",
+# Two frames, two sizes, two steps and one.
+COMMAND = ("stylize-volume", "a.nii", "--style", "b.nii", "--steps", "3", "--scales", "2",
            "--style-layers", "relu1_1", "--facts", "none", "-q", "--no-montage")  # fmt: skip
 KEEP = ("--checkpoint-every", "1", "--resume", "-o", "out.nii")
 
@@ -70,7 +70,7 @@ def test_killed_or_stopped_it_goes_on_to_the_same_bytes(
     assert sum(left) > 0  # which has to be so after a stop as well
     whole, kept = (tmp_path / "whole.nii").read_bytes(), tmp_path / "out.nii.checkpoint"
     fork = multiprocessing.get_context("fork")
-    for at in ((0, 1), (1, 2)):  # the first frame, coarse and fine
+    for at in ((0, 1), (2, 2)):  # the first frame, coarse and fine
         child = fork.Process(target=killed, args=(at,))
         child.start()
         child.join()
@@ -81,14 +81,14 @@ def test_killed_or_stopped_it_goes_on_to_the_same_bytes(
 
     def stop(self: Keeping, progress: Progress) -> None:
         seen.append((progress.step, progress.scale))
-        if progress.step == 3:
+        if progress.step == 4:
             signal.raise_signal(signal.SIGTERM)
         after(self, progress)
 
     monkeypatch.setattr(Keeping, "after", stop)
     code, out, _ = run(*COMMAND, *KEEP)
     assert (code, out.startswith("stopped early, kept: out.nii")) == (143, True)
-    assert seen == [(1, 2), (2, 2), (2, 1), (3, 1)]
+    assert seen == [(2, 2), (3, 2), (3, 1), (4, 1)]
     monkeypatch.setattr(Keeping, "after", after)
     before = kept.read_bytes()
     for other in (("--seed", "1"), ("--style", "a.nii"), ("--mask", "mask.nii")):
@@ -99,6 +99,6 @@ def test_killed_or_stopped_it_goes_on_to_the_same_bytes(
     assert kept.read_bytes() == before
     assert run(*COMMAND, "-o", "out.nii")[0] == 2  # for it is there
     code, out, err = run(*COMMAND, *KEEP)
-    assert (code, "4 steps" in out) == (0, True), err
+    assert (code, "6 steps" in out) == (0, True), err
     assert (tmp_path / "out.nii").read_bytes() == whole
     assert not kept.exists()
