@@ -144,13 +144,13 @@ class ScanJob:
                 keeping=keeping,
                 resume=state,
             )
-        if Group.current().rank != 0:  # every process has the result, and the first writes it
+        grid = result.grid
+        if grid is None:  # the first process has it, and writes it
             if result.stopped is not None:
                 raise result.stopped
             return
         for remark in result.remarks:
             typer.echo(remark, err=True)
-        grid = result.grid
         if self.dtype == "input":
             grid, error, clipped = io.as_stored(grid)
             typer.echo(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ class VolumeResult:
     """What became of a scan.
 
     Args:
-        grid: the scan with other values.
+        grid: the scan with other values; None in a process that leaves this to the first.
         losses: the objective at every step, frame after frame.
         steps: taken, of all frames.
         setbacks: steps that were taken back, see `convnd.optimize.minimize`.
@@ -40,7 +41,7 @@ class VolumeResult:
         stopped: what ended it before its last step, or None: a signal, or a NumericalError.
     """
 
-    grid: Grid
+    grid: Grid | None
     losses: Sequence[float]
     steps: int
     setbacks: int = 0
@@ -88,6 +89,9 @@ def stylize_scan(
 ) -> VolumeResult:
     """Give a scan the style of others; each frame of a series by itself.
 
+    The processes of a group (`convnd.optimize.Group`) share each frame, all of them with the same
+    arguments.
+
     Args:
         scan: values ``(1, T, I, J, K)``, spacing in mm.
         styles: volumes, or pictures of two axes; each counts alike.
@@ -106,7 +110,7 @@ def stylize_scan(
     """
     import torch
 
-    from convnd.optimize import Group
+    from convnd.optimize import Group, Shards
     from convnd_tasks.volumes.walk import Course
     from convnd_tasks.volumes.worker import Worker
 
@@ -115,30 +119,29 @@ def stylize_scan(
         _check_style(style)
     weight = _mask_weight(scan, mask)
     worker = Worker(scan, styles, options)
-    keeping = Keeping(Path("volume"), 0, Group.current()) if keeping is None else keeping
+    group = Group.current()
+    keeping = Keeping(Path("volume"), 0, group) if keeping is None else keeping
     course = Course() if resume is None else Course(**resume)
     stopped: BaseException | None = None
     with keeping.stopping.signals():
         while stopped is None and len(course.done) < scan.values.shape[1]:
             stopped = worker.run(course, keeping, watch)
-    frames = []
-    for before in torch.split(scan.values, 1, 1):
-        if not course.done:
-            frames.append(before)
-            continue
-        change = worker.axes.turned_back(course.done.pop(0))
-        inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
-        change = torch.where(inside, change * weight * options.strength, 0.0)
-        # Where nothing is added, nothing is rounded either.
-        frames.append(torch.where(change == 0, before, before + change))
-    values = torch.cat(frames, 1)
-    if not bool(torch.isfinite(values[torch.isfinite(scan.values)]).all()):
-        raise NumericalError(
-            "volume: expected finite values, got some that are not; use fewer steps or a smaller "
-            "style weight"
-        )
+        shards = Shards(worker.axes.shape, group)
+        changes = (shards.collected(course.done.pop(0)) for _ in range(len(course.done)))
+        values = [
+            before if change is None else worker.changed(before, change, weight)
+            for before, change in zip_longest(torch.split(scan.values, 1, 1), changes)
+        ]
+    grid = None
+    if group.rank == 0:
+        grid = scan.with_values(torch.cat(values, 1))
+        if not bool(torch.isfinite(grid.values[torch.isfinite(scan.values)]).all()):
+            raise NumericalError(
+                "volume: expected finite values, got some that are not; use fewer steps or a "
+                "smaller style weight"
+            )
     return VolumeResult(
-        grid=scan.with_values(values),
+        grid=grid,
         losses=course.losses,
         steps=course.steps,
         setbacks=course.setbacks,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convnd.backbones import VGG, Precision
 from convnd.losses import StyleLoss
+from convnd.optimize import Group
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
@@ -115,6 +116,7 @@ class Sight:
         pictures: of each style, ``(n, 1, H, W)``.
         weights: one for each style.
         content: slabs of the content's slices, ``(n, 1, H, W)`` each.
+        group: processes that have a share of these slices each; None is this one alone.
     """
 
     def __init__(
@@ -126,7 +128,10 @@ class Sight:
         pictures: Sequence[Tensor],
         weights: Sequence[float],
         content: Iterable[Tensor],
+        group: Group | None = None,
     ) -> None:
+        group = Group() if group is None else group
+        self._processes = group.size
         self.eye, self.look, self.view = eye, look, view
         self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
         lags = math.ceil(_REACH * self.grain.sigma)
@@ -140,7 +145,7 @@ class Sight:
         self._many = self.grain.many + 1
         parts = [self._style_sums(each) for each in pictures]
         slabs = list(content)
-        present = set.intersection(*map(set, parts)) & set(self._content_names(slabs))
+        present = set.intersection(*map(set, parts)) & set(self._content_names(slabs, group))
         rest = f"/{self.grain.many}"
         if any(not name.endswith(rest) for name in present):
             # Edges, bone and air are anatomy: how much of them a style has is no way to look.
@@ -155,7 +160,8 @@ class Sight:
             for name in parts[0]
             if name in present
         }
-        energy = sum(float(self._kept(slab).square().sum()) for slab in slabs)
+        own = sum(float(self._kept(slab).square().sum()) for slab in slabs)
+        energy = float(group.sum(torch.tensor(own, dtype=torch.float64)))
         self.energy = energy if energy > 0 else 1.0
 
     def sums(self, slices: Tensor, before: Tensor) -> dict[str, Sums]:
@@ -203,7 +209,7 @@ class Sight:
         return self.grain.tissues(self.grain.blurred(slices))
 
     def _style_sums(self, pictures: Tensor) -> dict[str, Sums]:
-        count = max(1, POSITIONS // math.prod(pictures.shape[2:]))
+        count = max(1, POSITIONS // self._processes // math.prod(pictures.shape[2:]))
         found: dict[str, Sums] = {}
         for part in torch.split(pictures, count):
             blurred = tissues = None
@@ -258,7 +264,7 @@ class Sight:
                     found[f"{name}/{tissue}"] = statistic.sums(part)
         return found, features
 
-    def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
+    def _content_names(self, slabs: Sequence[Tensor], group: Group) -> list[str]:
         """Terms of tissues that the content has enough of."""
         kept = [""]
         if self.look.content_layer is None and self.look.tissues:
@@ -267,6 +273,7 @@ class Sight:
                 numbers = self.tissues(slices)
                 assert numbers is not None
                 counts += torch.bincount(numbers.flatten().int(), minlength=len(counts)).cpu()
+            counts = group.sum(counts)
             kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
         names = (*self.look.style_layers, *self.look.facts)
         return [f"{name}/{tissue}" for name in names for tissue in kept]

@@ -31,9 +31,11 @@ class Course:
 
     Args:
         scale: number of the size, from 0 (coarse), that the frame behind those done is worked at.
-        start: where the walk at this size began ``(1, 1, *S)``; None before it has.
+        start: where the walk at this size began ``(1, 1, *S)``, this process's part; None before
+            it has.
         terms: names of the style terms of this walk, view by view.
-        done: change of each frame that is done, in the scan's units, towards head, front and right.
+        done: change of each frame that is done, in the scan's units, towards head, front and right;
+            this process's part.
         losses: at every step of all frames.
         steps: taken in those that are done.
         setbacks: steps that were taken back in walks that are over.
@@ -75,7 +77,7 @@ def walk(
 
     Args:
         objective: of this size.
-        start: ``(1, 1, *S)``.
+        start: ``(1, 1, *S)``, this process's part.
         steps: to take.
         optimizer: one of `convnd.optimize.OPTIMIZERS`.
         told: is told of every step; what it raises to stop the work ends the walk.
@@ -105,6 +107,7 @@ def walk(
         steps=steps,
         optimizer=optimizer,
         evaluate=evaluate,
+        add=objective.group.sum,
         resume=resume,
     )
     del resume

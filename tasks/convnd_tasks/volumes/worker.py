@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from convnd.backbones import VGG
     from convnd.grid import Grid
-    from convnd.optimize import Step
+    from convnd.optimize import Shards, Step
+    from convnd.optimize.shards import Box
     from convnd_tasks.keeping import Keeping
     from convnd_tasks.style_transfer import Progress
     from convnd_tasks.volumes.objective import SliceObjective
@@ -59,7 +60,7 @@ class Worker:
             )
         make_deterministic(options.deterministic)
         self.options = options
-        self.group = Group()
+        self.group = Group.current()
         self.scan = scan
         self.axes = Orientation(scan)
         window = parse_window(options.window)
@@ -176,17 +177,18 @@ class Worker:
                     watch(progress)
                 keeping.after(progress)
 
-            content = self._content(frame, size)
-            objective = self._objective(content, size)
+            content = self._content(frame, size, shards.owned[self.group.rank])
+            objective = self._objective(content, shards)
             resumed = course.resumed()
             if resumed is not None:
                 objective.leave_only(course.terms)
             elif best is None:
                 course.start = objective.beginning(self.options.seed)
             else:
-                coarse = self._content(frame, tuple(best.shape[2:]))
-                course.start = refine(best, size, (coarse, content))
-                del coarse
+                before = Shards(sizes[scale - 1], self.group)
+                contents = self._content(frame, before.size), self._content(frame, size)
+                course.start = shards.part(refine(before.whole(best), size, contents))
+                del contents
             assert course.start is not None
             course.scale, course.terms = scale, objective.terms()
             best, setbacks, stopped = walk(
@@ -203,24 +205,45 @@ class Worker:
             if stopped is not None:
                 break
         assert best is not None
-        if tuple(best.shape[2:]) != shape:
-            best, content = resize_nd(best, shape, mode="cubic"), self._content(frame, shape)
+        if size != shape:
+            best = full.part(resize_nd(shards.whole(best), shape, mode="cubic"))
+            content = self._content(frame, shape, full.owned[self.group.rank])
         course.done.append((best - content).mul_(self.high - self.low).cpu())
         course.scale, course.start = 0, None
         course.steps += reached
         return stopped
 
-    def _content(self, frame: int, size: Sequence[int]) -> Tensor:
-        """A frame ``(1, 1, *size)`` of the scan as the work sees it, head first."""
+    def changed(self, before: Tensor, change: Tensor, weight: Tensor | float) -> Tensor:
+        """A frame of the scan after its change.
+
+        Args:
+            before: ``(1, 1, *S)``.
+            change: as a course has it, whole.
+            weight: of a mask.
+        """
+        import torch
+
+        change = self.axes.turned_back(change)
+        inside = torch.isfinite(before) & (before >= self.low) & (before <= self.high)
+        change = torch.where(inside, change * weight * self.options.strength, 0.0)
+        # Where nothing is added, nothing is rounded either.
+        return torch.where(change == 0, before, before + change)
+
+    def _content(self, frame: int, size: Sequence[int], box: Box | None = None) -> Tensor:
+        """A frame ``(1, 1, *size)`` of the scan as the work sees it, head first; or a box of it."""
         from convnd.nn import resize_nd
 
-        values = self.axes.turned(self.scan.values[:, frame : frame + 1]).contiguous()
+        if tuple(size) != self.axes.shape:
+            whole = resize_nd(self._content(frame, self.axes.shape), size, mode="linear")
+            if box is None:
+                return whole
+            rows, columns, depths = (slice(start, stop) for start, stop in box)
+            return whole[:, :, rows, columns, depths].contiguous()
+        values = self.axes.turned(self.scan.values[:, frame : frame + 1], box).contiguous()
         values = values.nan_to_num_(nan=self.low, posinf=self.high, neginf=self.low)
-        values = values.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
-        return resize_nd(values.to(self.device), size, mode="linear", antialias=True)
+        return values.sub_(self.low).div_(self.high - self.low).clamp_(0, 1).to(self.device)
 
-    def _objective(self, content: Tensor, size: Sequence[int]) -> SliceObjective:
-        from convnd.optimize import Group
+    def _objective(self, content: Tensor, shards: Shards) -> SliceObjective:
         from convnd_tasks.volumes.grain import square_pixels
         from convnd_tasks.volumes.noise import FLAT
         from convnd_tasks.volumes.objective import SliceObjective
@@ -229,9 +252,9 @@ class Worker:
         whole = self.axes.shape
         spacing = [
             step * full / part
-            for step, full, part in zip(self.axes.spacing, whole, size, strict=True)
+            for step, full, part in zip(self.axes.spacing, whole, shards.size, strict=True)
         ]
-        views = square_pixels(size, spacing)
+        views = square_pixels(shards.size, spacing)
         if self.look_name == "texture":
             # Coarser pixels show no grain, but anatomy in its place.
             grainy = [view for view in views if view.pixel <= self.options.fine]
@@ -242,7 +265,6 @@ class Worker:
                 f"{' x '.join(map(str, whole))} at {' x '.join(f'{s:g}' for s in spacing)} mm; "
                 "use a larger volume"
             )
-        pictures = [[style.slices(view, self.device) for style in self.styles] for view in views]
         look = Look(
             style_layers=self.layers,
             content_layer=self.content_layer,
@@ -259,10 +281,10 @@ class Worker:
             look,
             content,
             views=views,
-            styles=pictures,
+            styles=([each.slices(view, self.device) for each in self.styles] for view in views),
             weights=[1.0] * len(self.styles),
             precision=self.precision,
-            group=Group.current(),
+            shards=shards,
         )
 
     def _comparable(self, style: Grid) -> bool:
