@@ -84,6 +84,7 @@ def main() -> None:
     began = time.perf_counter()
     result = volumes.stylize_scan(content, [style], options)
     seconds = time.perf_counter() - began
+    assert result.grid is not None
     rows["style transfer"] = _array(result.grid)
     for name, values in rows.items():
         print(json.dumps({"what": name, **_judge(values, content, style, original)}))

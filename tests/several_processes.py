@@ -25,8 +25,11 @@ from convnd_tasks.keeping import Keeping, Stopping
 from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import Progress, StyleTransfer
+from convnd_tasks.volumes.grain import square_pixels
+from convnd_tasks.volumes.objective import SliceObjective
 from convnd_tasks.volumes.options import VolumeOptions
-from convnd_tasks.volumes.scan import stylize_scan
+from convnd_tasks.volumes.scan import VolumeResult, stylize_scan
+from convnd_tasks.volumes.sight import Look
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -284,43 +287,95 @@ def signals(group: Group, folder: Path) -> None:
     assert caught.value.args == (signal.SIGTERM,)
 
 
+def slices(group: Group, folder: Path) -> None:
+    """Loss and gradient of a volume whose slices and values are shared out."""
+    generator = torch.Generator().manual_seed(3)
+    size, spacing = (22, 21, 24), (2.0, 2.0, 2.6)
+    narrow = type(VGG19)(widths=((4, 4), (4,)))
+    net = VGG(narrow, spatial_dims=2, in_channels=1, generator=generator).double()
+    precision = Precision(torch.float64)
+    two = torch.where(torch.arange(24) < 12, 0.25, 0.6)  # tissues
+    content, x = two + torch.rand(2, 1, 1, *size, generator=generator).double() * 0.02
+    views = square_pixels(size, spacing)
+    styles = [
+        [two[: view.size[1]] + 0.2 * torch.rand(9, 1, *view.size, generator=generator).double()]
+        for view in views
+    ]
+    for layer in (None, "relu2_1"):
+        look = Look(
+            style_layers=("relu1_1", "relu2_1"), content_layer=layer, style_weight=3.0,
+            content_weight=1.0, fine=2.4, tissues=((0.1, 0.4), (0.45, 0.9)),
+        )  # fmt: skip
+        common = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
+        shards = Shards(size, group)
+        one = SliceObjective(net, look, content, **common)
+        several = SliceObjective(net, look, shards.part(content), shards=shards, **common)
+        assert several.terms() == one.terms()
+        expected, found = one.evaluate(x), several.evaluate(shards.part(x))
+        assert abs(found.loss / expected.loss - 1) < 1e-6
+        part = shards.part(expected.gradient)
+        assert (found.gradient - part).norm() <= 1e-5 * expected.gradient.norm()
+        if layer is None:
+            stride, own = one.stride(), several.stride()
+            assert isinstance(stride, Tensor)
+            assert (own - shards.part(stride)).abs().max() < 1e-5
+            start, own = one.beginning(5), several.beginning(5)
+            assert (start - content).abs().max() > 1e-3
+            assert (own - shards.part(start)).abs().max() < 1e-5
+            assert several.terms() == one.terms()
+
+
+def scan_of(noise: float, seed: int) -> Grid:
+    """Two frames of soft tissue beside lung, in HU."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.where(torch.arange(40) < 22, 40.0, -850.0).view(1, 1, -1, 1, 1)
+    values = values + noise * torch.randn((1, 2, 40, 18, 20), generator=generator)
+    return Grid(values=values, spacing=(2.0, 2.0, 2.0), units=("mm",) * 3)
+
+
 def volumes(group: Group, folder: Path) -> None:
-    """The slices of a volume, shared out."""
-    generator = torch.Generator().manual_seed(1)
-    scan, style = (
-        Grid(
-            values=torch.rand((1, 1, 26, 22, 20), generator=generator),
-            spacing=(1.0, 1.0, 1.0),
-            units=("mm",) * 3,
-        )
-        for _ in range(2)
+    """Scans shared out, and going on with another number of processes."""
+    scan, style = scan_of(5, 1), scan_of(20, 2)
+    options = VolumeOptions(
+        steps=2, precision="float32", style_layers=("relu1_1",), facts=(), optimizer="adam"
     )
-    options = VolumeOptions(steps=2, precision="float32")
 
     def alone(_: Path) -> Found:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Group, "current", Group)
             found = stylize_scan(scan, [style], options)
+        assert found.grid is not None
         return {"losses": torch.tensor(found.losses), "values": found.grid.values}
 
     one = once(group, folder / "volume", alone)
-    several = stylize_scan(scan, [style], options)
-    assert several.losses == pytest.approx(one["losses"].tolist(), rel=1e-5)
-    difference = several.grid.values - one["values"]
-    assert difference.norm() / one["values"].norm() < 1e-5
+
+    def check(several: VolumeResult) -> None:
+        assert several.losses == pytest.approx(one["losses"].tolist(), rel=1e-5)
+        assert (several.grid is None) == (group.rank != 0)
+        if several.grid is not None:
+            difference = several.grid.values - one["values"]
+            assert difference.norm() / one["values"].norm() < 1e-5
+
+    check(stylize_scan(scan, [style], options))
     steps = []
 
     def stop(progress: Progress) -> None:  # the last process is told so while it works
         steps.append(progress.step)
-        if group.rank == group.size - 1 and progress.step == 1:
+        if group.rank == group.size - 1 and progress.step == 3:
             signal.raise_signal(signal.SIGTERM)
 
-    stopped = stylize_scan(scan, [style], options, watch=stop)
+    keeping = Keeping(folder / f"scan-{group.size}", 1, group)
+    stopped = stylize_scan(scan, [style], options, watch=stop, keeping=keeping)
     assert isinstance(stopped.stopped, Stopped)
-    assert steps == [0, 1]
+    assert steps == [0, 1, 2, 2, 3]
+    for count in (group.size, group.size - 1):  # in the second frame; the first comes from there
+        kept = folder / f"scan-{count}.checkpoint"
+        if kept.exists():
+            state = load_checkpoint(kept, "", group)
+            check(stylize_scan(scan, [style], options, resume=state))
 
 
-CASES = (evaluations, transfers, planes, memory, scarce, signals, volumes)
+CASES = (evaluations, transfers, slices, volumes, planes, memory, scarce, signals)
 
 
 def work(rank: int, size: int, port: int, folder: Path) -> None:
@@ -328,7 +383,7 @@ def work(rank: int, size: int, port: int, folder: Path) -> None:
         RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     group = Group.join()
-    for case in CASES if size < 4 else CASES[:2]:
+    for case in CASES if size < 4 else CASES[:4]:
         case(group, folder)
     Group.leave()
 

@@ -18,7 +18,8 @@ from convnd_tasks.volumes.grain import Grain, square_pixels
 from convnd_tasks.volumes.objective import SliceObjective
 from convnd_tasks.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.volumes.scan import stylize_scan
-from convnd_tasks.volumes.sight import Eye, Look, Sight, by_tissue
+from convnd_tasks.volumes.sight import Eye, Look, Sight
+from convnd_tasks.volumes.tissues import by_tissue
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -203,9 +204,9 @@ def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path
     assert (code, "report: expected a name ending in .html" in err) == (2, True)
     code, _, err = run(*command, "--statistic", "spectrum")
     assert (code, "expected one that adds up over slices, such as gram" in err) == (2, True)
-    # Each of several processes on a machine holds all of the volume.
+    # Several processes on a machine share its memory.
     needed = 2**24  # more than L-BFGS takes
-    monkeypatch.setattr(memory, "needed", lambda *_: needed)
+    monkeypatch.setattr(memory, "needed", lambda *_, **__: needed)
     free = psutil.virtual_memory()._replace(available=3 * needed - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     monkeypatch.setattr(Group, "here", 3)
@@ -481,3 +482,20 @@ def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, k
         content=[view.slices(values)],
     )
     assert {name.partition("/")[2] for name in sight.styles} == kept
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_the_plan_of_each_process_falls_with_their_number(optimizer):
+    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1)
+    plans = [
+        memory.needed(net, ["relu1_1"], (512, 512, 512), (1.0,) * 3, optimizer, processes=count)
+        for count in (1, 2, 3, 4)
+    ]
+    fields = {"lbfgs": 50, "adam": 10}[optimizer]
+    whole = 4 * 512**3
+    assert plans[0] - fields * whole < 2**31  # a slab of slices
+    assert all(
+        plan - (fields + 5) * whole / count < 2**31 / count + 60 * 4 * 512**2
+        for count, plan in enumerate(plans[1:], 2)
+    )
+    assert plans == sorted(plans, reverse=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ _TYPES = {
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], state: object, mark: str, shards: Shards | None = None
+    path: str | os.PathLike[str], state: object, mark: str, *shards: Shards
 ) -> None:
     """Write a state; an older checkpoint stays valid until the new one is on the disk.
 
@@ -51,8 +51,8 @@ def save_checkpoint(
         path: replaced when it exists.
         state: tensors, numbers, strings and None in dicts and lists, nested.
         mark: `fingerprint` of what the work depends on.
-        shards: of the fields in ``state`` that several processes share; all of them have to call
-            this, and process 0 writes.
+        shards: of the fields in ``state`` that several processes share, one for each size; all of
+            them have to call this, and process 0 writes.
 
     Raises:
         OutputFileError: see `convnd.io.atomic.atomic_path`.
@@ -60,18 +60,19 @@ def save_checkpoint(
     tensors: list[Tensor] = []
     plan = json.dumps(_packed(state, tensors, shards))
     pieces = list(_pieces(tensors, shards))
-    if shards is not None and shards.group.rank != 0:
+    group = shards[0].group if shards else Group()
+    if group.rank != 0:
         for piece in pieces:
-            if piece.owner == shards.group.rank:
-                shards.group.swap({0: tensors[piece.number].contiguous()}, {})
+            if piece.owner == group.rank:
+                group.swap({0: tensors[piece.number].contiguous()}, {})
         return
     with atomic_path(path, overwrite=True) as name, name.open("wb") as file:
         _write_header(file, pieces, {"format": _FORMAT, "mark": mark, "state": plan})
         for piece in pieces:
             values = tensors[piece.number]
-            if shards is not None and piece.owner != 0:
+            if piece.owner != 0:
                 values = values.new_empty(piece.shape)
-                shards.group.swap({}, {piece.owner: values})
+                group.swap({}, {piece.owner: values})
             file.write(_bytes(values))
             let_go(values)
 
@@ -142,18 +143,21 @@ class _Piece:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def _pieces(tensors: list[Tensor], shards: Shards | None) -> Iterator[_Piece]:
+def _pieces(tensors: list[Tensor], shards: Sequence[Shards]) -> Iterator[_Piece]:
     for number, values in enumerate(tensors):
-        if shards is not None and _is_shared(values, shards):
-            for owner, box in enumerate(shards.owned):
+        sharing = _sharing(values, shards)
+        if sharing is not None:
+            for owner, box in enumerate(sharing.owned):
                 shape = (*values.shape[:2], *(stop - start for start, stop in box))
                 yield _Piece(number, owner, f"{number}.{owner}", shape, values.dtype)
         else:
             yield _Piece(number, 0, str(number), tuple(values.shape), values.dtype)
 
 
-def _is_shared(values: Tensor, shards: Shards) -> bool:
-    return values.ndim == 2 + len(shards.size) and shards.is_part(values)
+def _sharing(values: Tensor, shards: Sequence[Shards]) -> Shards | None:
+    """Those that a tensor is a part of; None where each process has one of its own."""
+    fits = (each for each in shards if values.ndim == 2 + len(each.size) and each.is_part(values))
+    return next(fits, None)
 
 
 def _write_header(file: BinaryIO, pieces: list[_Piece], metadata: dict[str, str]) -> None:
@@ -178,13 +182,14 @@ def _bytes(values: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _packed(value: object, tensors: list[Tensor], shards: Shards | None) -> object:
+def _packed(value: object, tensors: list[Tensor], shards: Sequence[Shards]) -> object:
     """The same with tensors taken out, as JSON can hold it; dicts keep keys of any kind."""
     if isinstance(value, Tensor):
         tensors.append(value.detach())
         name = str(len(tensors) - 1)
-        if shards is not None and _is_shared(value, shards):
-            return {"tensor": name, "size": shards.size, "boxes": shards.owned}
+        sharing = _sharing(value, shards)
+        if sharing is not None:
+            return {"tensor": name, "size": sharing.size, "boxes": sharing.owned}
         return {"tensor": name}
     if isinstance(value, dict):
         return {"dict": [[key, _packed(each, tensors, shards)] for key, each in value.items()]}

@@ -111,6 +111,22 @@ class Group:
             dist.all_reduce(total)
         return total.to(values.device)
 
+    def joined(self, values: Tensor) -> tuple[Tensor, int]:
+        """The numbers of all processes in one row, and where those of this one begin.
+
+        Args:
+            values: ``(n,)``, of any length.
+        """
+        if self.size == 1:
+            return values, 0
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(values)
+        lengths = self.sum(lengths)
+        first = int(lengths[: self.rank].sum())
+        row = values.new_zeros(int(lengths.sum()))
+        row[first : first + len(values)] = values
+        return self.sum(row), first
+
     def totals(self, *numbers: int) -> list[int]:
         """Each number summed over all processes."""
         return [int(each) for each in self.sum(torch.tensor(numbers)).tolist()]

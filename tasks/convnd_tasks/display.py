@@ -49,7 +49,7 @@ class Display:
     def show(self, progress: Progress) -> None:
         """Draw one step."""
         if self._bar is not None:
-            extent = "x".join(str(each) for each in reversed(progress.values.shape[2:]))
+            extent = "x".join(str(each) for each in reversed(progress.size))
             self._bar.update(
                 self._task,
                 description=extent,

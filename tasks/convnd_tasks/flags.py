@@ -27,6 +27,7 @@ __all__ = [
     "OUT",
     "RUN",
     "WORK",
+    "CheckpointEvery",
     "Dim",
     "Flag",
     "Json",
@@ -35,6 +36,7 @@ __all__ = [
     "Quiet",
     "Rate",
     "Report",
+    "Resume",
     "Shard",
     "SkipExisting",
     "Verbose",
@@ -105,6 +107,26 @@ Metadata = Annotated[
 Report = Annotated[
     Path | None,
     typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
+]
+CheckpointEvery = Annotated[
+    int,
+    numeric(
+        int,
+        0,
+        10_000_000,
+        help="Keep a checkpoint beside the result every so many steps, and when stopped.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on from the checkpoint; without one, start anew. With --skip-existing, also "
+        "with a folder.",
+        rich_help_panel=RUN,
+    ),
 ]
 Shard = Annotated[
     str,

@@ -184,13 +184,14 @@ class Job:
         if tell is not None:
             for remark in prepared.remarks:
                 tell(remark)
-        values = prepared.styles[0]
-        io.rehearse(
-            output, prepared.restore(values.new_zeros((*values.shape[:2], *[2] * self.dim)))
-        )
+        like = prepared.styles[0]
+        io.rehearse(output, prepared.restore(like.new_zeros((*like.shape[:2], *[2] * self.dim))))
         if self.keep_record and not made_from:
             made_from = self.parameters(inputs)
-        state = keeping.open(self.options, self.dim, prepared, resume=resume)
+        values = [prepared.content, prepared.start, *prepared.styles]
+        state = keeping.open(
+            self.options, [self.dim, prepared.size, prepared.spacing, *values], resume=resume
+        )
         transfer = self.transfer(prepared.styles[0].shape[1])
         last: Progress | None = None
         saved = 0

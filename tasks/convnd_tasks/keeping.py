@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convnd import __version__, io
 from convnd.errors import NumericalError, Stopped
 
 if TYPE_CHECKING:
     from convnd.optimize import Group
-    from convnd_tasks.kind import Prepared
-    from convnd_tasks.options import StyleOptions
     from convnd_tasks.style_transfer import Progress
 
 __all__ = ["FREE", "Keeping", "Stopping", "keep_last_good"]
@@ -97,6 +95,14 @@ def keep_last_good(
     return NumericalError(f"{error}; the last good result is in {path}")
 
 
+class Recorded(Protocol):
+    """Options that can be told as text."""
+
+    def record(self) -> dict[str, str]:
+        """Every option by name."""
+        ...
+
+
 class Keeping:
     """The checkpoint beside an output.
 
@@ -114,9 +120,14 @@ class Keeping:
         self._mark = ""
 
     def open(
-        self, options: StyleOptions, dim: int, prepared: Prepared, *, resume: bool
+        self, options: Recorded, inputs: Iterable[object], *, resume: bool
     ) -> dict[str, Any] | None:
         """The state to go on from, if that is asked for and there is one.
+
+        Args:
+            options: of the job.
+            inputs: what else comes out depends on, see `convnd.optimize.fingerprint`.
+            resume: whether it is asked for.
 
         Raises:
             UsageError: the checkpoint is of other inputs or options.
@@ -127,8 +138,7 @@ class Keeping:
         if not (resume or self.every):
             return None
         kept = {name: value for name, value in options.record().items() if name not in FREE}
-        values = [prepared.content, prepared.start, *prepared.styles]
-        self._mark = fingerprint([__version__, dim, kept, prepared.size, prepared.spacing, *values])
+        self._mark = fingerprint([__version__, kept, *inputs])
         if not (resume and self.path.exists()):
             return None
         state: dict[str, Any] = load_checkpoint(self.path, self._mark, self.group)
@@ -147,7 +157,7 @@ class Keeping:
         if self.every and (asked or progress.step % self.every == 0):
             # Marked as shared by one process too, so that several can go on from it.
             shards = progress.shards or Shards(progress.size, Group())
-            save_checkpoint(self.path, progress.state(), self._mark, shards)
+            save_checkpoint(self.path, progress.state(), self._mark, shards, *progress.beside)
         if asked:
             raise Stopped(asked)
 

@@ -62,6 +62,7 @@ class Progress:
         state: all that a transfer needs to go on from here; to be asked for before the next
             step is.
         shards: who has which part; None where one process has it all.
+        beside: likewise of other fields in the state, of other sizes.
     """
 
     step: int
@@ -75,6 +76,7 @@ class Progress:
     setbacks: int = 0
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
     shards: Shards | None = field(default=None, repr=False, compare=False)
+    beside: Sequence[Shards] = field(default=(), repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -14,13 +14,14 @@ from convnd_tasks.carry_out import carry_out, check_paper, check_report_of, draw
 from convnd_tasks.flags import (
     LOOK,
     OUT,
-    RUN,
+    CheckpointEvery,
     Dim,
     Metadata,
     Overwrite,
     Quiet,
     Rate,
     Report,
+    Resume,
     Shard,
     SkipExisting,
     option_name,
@@ -94,26 +95,8 @@ def stylize(
         bool,
         typer.Option("--texture", help="No content: every file is a style.", rich_help_panel=LOOK),
     ] = False,
-    checkpoint_every: Annotated[
-        int,
-        numeric(
-            int,
-            0,
-            10_000_000,
-            help="Keep a checkpoint beside the result every so many steps, and when stopped.",
-            rich_help_panel=RUN,
-            show_default=False,
-        ),
-    ] = 0,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on from the checkpoint; without one, start anew. With --skip-existing, also "
-            "with a folder.",
-            rich_help_panel=RUN,
-        ),
-    ] = False,
+    checkpoint_every: CheckpointEvery = 0,
+    resume: Resume = False,
     shard: Shard = "",
     *,
     given: dict[str, Any],
@@ -159,10 +142,10 @@ def stylize(
     if part is not None:
         plan = plan.shard(*part)
     if plan.scans:
-        if save_every or checkpoint_every or resume or rate is not None or start_file is not None:
+        if save_every or rate is not None or start_file is not None:
             raise UsageError(
-                "stylize: expected a scan with none of --save-every, --checkpoint-every, --resume, "
-                "--rate and --start FILE, got one of them; leave it out"
+                "stylize: expected a scan with none of --save-every, --rate and --start FILE, got "
+                "one of them; leave it out"
             )
         check_paper(plan, paper)
         _scans(
@@ -171,6 +154,8 @@ def stylize(
             report=report,
             overwrite=overwrite,
             skip_existing=skip_existing,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
             metadata=metadata,
             quiet=quiet,
             summary=summary,

@@ -46,7 +46,7 @@ def evaluate(
     from convnd_tasks.evaluate.measure import as_json, evaluator_for
     from convnd_tasks.plan import infer_dim, is_film, open_input, suffixed
     from convnd_tasks.samples import phantom
-    from convnd_tasks.volumes.job import built_in_scan
+    from convnd_tasks.volumes.inputs import built_in_scan
 
     def show(measures: Sequence[Measure]) -> None:
         summary.add(measures=as_json(measures))

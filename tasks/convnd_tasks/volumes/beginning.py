@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convnd.optimize import Group
 from convnd_tasks.volumes.grain import Grain, blur
 
 __all__ = ["LackingNoise"]
@@ -53,6 +54,7 @@ class LackingNoise:
         content: Sequence[Tensor],
         styles: Sequence[Tensor],
         weights: Sequence[float],
+        group: Group | None = None,
     ) -> LackingNoise:
         """As told by slices.
 
@@ -61,10 +63,13 @@ class LackingNoise:
             content: slabs of slices ``(n, 1, H, W)``.
             styles: slices ``(n, 1, H, W)`` of each.
             weights: one for each style.
+            group: processes that have a share of the content's slices each, in their order; None
+                is this one alone.
         """
+        group = Group() if group is None else group
         side = min(max(round(_SIDE / grain.pixel), _PIXELS[0]), _PIXELS[1])
-        has = _spectra(grain, content, side)
-        wanted = [_spectra(grain, [each], side) for each in styles]
+        has = _spectra(grain, content, side, group)
+        wanted = [_spectra(grain, [each], side, Group()) for each in styles]
         kernels: list[Tensor | None] = []
         for number, power in enumerate(has):
             mean, total = torch.zeros(side, side), 0.0
@@ -80,7 +85,7 @@ class LackingNoise:
             energy = float(kernel.square().sum())
             kernels.append(kernel / math.sqrt(energy) if energy > 0 else None)
         there = [grain.deviations([each]) for each in styles]
-        pairs = zip(grain.deviations(content), *there, strict=True)
+        pairs = zip(grain.deviations(content, group), *there, strict=True)
         share = [weight / sum(weights) for weight in weights]
         deviations = tuple(
             math.sqrt(max(0.0, sum(w * d**2 for w, d in zip(share, others, strict=True)) - own**2))
@@ -88,8 +93,17 @@ class LackingNoise:
         )
         return cls(grain, tuple(kernels), deviations)
 
-    def drawn(self, slices: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise for the places of ``(n, 1, H, W)``; none where there is no tissue."""
+    def drawn(
+        self, slices: Tensor, generator: torch.Generator, *, before: int = 0, behind: int = 0
+    ) -> Tensor:
+        """Noise for the places of ``(n, 1, H, W)``; none where there is no tissue.
+
+        Args:
+            slices: of the content.
+            generator: draws it.
+            before: how many slices before these are drawn for as well; another process has them.
+            behind: likewise.
+        """
         tissues = self.grain.tissues(self.grain.blurred(slices))
         noise = torch.zeros_like(slices)
         for number, kernel in enumerate(self.kernels):
@@ -100,13 +114,17 @@ class LackingNoise:
             for each in range(number * classes, (number + 1) * classes):
                 scale[tissues == each] = self.deviations[each]
             extents = (extent + len(kernel) - 1 for extent in slices.shape[2:])
-            white = torch.randn((len(slices), 1, *extents), generator=generator).to(slices.device)
+            count = before + len(slices) + behind
+            white = torch.randn((count, 1, *extents), generator=generator)
+            if not len(slices):
+                continue
+            white = white[before : before + len(slices)].to(slices)
             shaped = torch.nn.functional.conv2d(white, kernel[None, None])
             noise += blur(scale, _BORDER) * shaped
         return noise
 
 
-def _spectra(grain: Grain, slabs: Sequence[Tensor], side: int) -> list[Tensor | None]:
+def _spectra(grain: Grain, slabs: Sequence[Tensor], side: int, group: Group) -> list[Tensor | None]:
     """Power of the grain ``(side, side)`` in flat regions of each tissue, as `torch.fft.fft2`'s."""
     count = grain.many // grain.classes
     found: list[list[Tensor]] = [[] for _ in range(count)]
@@ -130,11 +148,19 @@ def _spectra(grain: Grain, slabs: Sequence[Tensor], side: int) -> list[Tensor | 
     taper = torch.outer(taper, taper)
     spectra: list[Tensor | None] = []
     for each, level in zip(found, slopes, strict=True):
-        many = sum(map(len, each))
+        if not each:
+            spectra.append(None)
+            continue
+        own = torch.cat(level)
+        everywhere, first = group.joined(own)
+        many = len(everywhere)
         if many < _FEWEST:
             spectra.append(None)
             continue
-        flat = torch.cat(level).argsort(stable=True)[: max(_FEWEST, many // 2)]
-        parts = torch.cat(each)[flat]
-        spectra.append(torch.fft.fft2(parts * taper.to(parts)).abs().square().mean(0))
+        flat = everywhere.argsort(stable=True)[: max(_FEWEST, many // 2)]
+        parts = torch.cat(each)[flat[(flat >= first) & (flat < first + len(own))] - first]
+        power = parts.new_zeros(side, side)
+        if len(parts):  # torch has no transform of nothing
+            power = torch.fft.fft2(parts * taper.to(parts)).abs().square().sum(0)
+        spectra.append(group.sum(power) / len(flat))
     return spectra

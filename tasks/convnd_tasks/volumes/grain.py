@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from convnd.nn import resize_nd
+from convnd.optimize import Group
 
 __all__ = ["Grain", "View", "blur", "square_pixels"]
 
@@ -115,8 +116,14 @@ class Grain:
         """Learn the deviation of the grain in each class from styles ``(n, 1, H, W)``."""
         self._deviations = self.deviations(pictures)
 
-    def deviations(self, pictures: Iterable[Tensor]) -> tuple[float, ...]:
+    def deviations(
+        self, pictures: Iterable[Tensor], group: Group | None = None
+    ) -> tuple[float, ...]:
         """Of the grain in each class, the rest last.
+
+        Args:
+            pictures: slices ``(n, 1, H, W)``.
+            group: processes that have a share of them each; None is this one alone.
 
         Of a tissue's by the median of absolute values, which knows nothing of the few edges that it
         holds; of the rest, which is edges and air, by the mean of squares.
@@ -129,8 +136,11 @@ class Grain:
             tissues.append(torch.zeros_like(each) if numbers is None else numbers)
         values, places = torch.cat(grain), torch.cat([each.flatten() for each in tissues])
         *named, rest = [values[places == number] for number in range(self.many + 1)]
-        found = [_MEDIAN * float(part.median()) if part.numel() else 0.0 for part in named]
-        found.append(float(rest.square().mean().sqrt()) if rest.numel() else 0.0)
+        group = Group() if group is None else group
+        found = [_MEDIAN * _median(part, group) for part in named]
+        (count,) = group.totals(rest.numel())
+        squares = group.sum(rest.square().sum()) / max(1, count)
+        found.append(float(squares.sqrt()))
         return tuple(max(each, _SMALLEST) for each in found)
 
     def blurred(self, slices: Tensor) -> Tensor:
@@ -184,6 +194,22 @@ def blur(slices: Tensor, sigma: float) -> Tensor:
     # As products of matrices: a convolution of one channel takes five times as long.
     rows, columns = (_smoothing(extent, sigma).to(slices) for extent in slices.shape[2:])
     return rows @ (slices @ columns.mT)
+
+
+def _median(values: Tensor, group: Group) -> float:
+    """The lower median of numbers of at least 0 that processes have a share of each; 0 of none."""
+    (count,) = group.totals(values.numel())
+    if not count:
+        return 0.0
+    if group.size == 1:
+        return float(values.median())
+    bits = values.float().view(torch.int32)  # which have the order of the numbers
+    low, high = 0, 2**31 - 1
+    while low < high:
+        middle = (low + high) // 2
+        (below,) = group.totals(int((bits <= middle).sum()))
+        low, high = (low, middle) if below > (count - 1) // 2 else (middle + 1, high)
+    return float(torch.tensor(low, dtype=torch.int32).view(torch.float32))
 
 
 @lru_cache(maxsize=16)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from convnd.errors import InputFileError, NumericalError, UsageError
+from convnd.errors import NumericalError, UsageError
+from convnd_tasks.volumes.inputs import open_style, open_volume, stem
 from convnd_tasks.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from convnd_tasks.summary import Summary
     from convnd_tasks.volumes.scan import VolumeResult
 
-__all__ = ["ScanJob", "built_in_scan", "open_volume"]
+__all__ = ["ScanJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,9 @@ class ScanJob:
         quiet: no progress bar.
         mask: path of a volume that is 0 where nothing is to change.
         spacing: mm along three axes, for arrays.
+        checkpoint_every: keep a checkpoint beside the output every so many steps, and when a
+            signal stops the work, which then waits for its step to end; 0 is never.
+        resume: go on from the checkpoint, if there is one; what comes out may then be replaced.
 
     Raises:
         UsageError: another ``dtype``, or skipping what no record is kept of.
@@ -60,6 +62,8 @@ class ScanJob:
     quiet: bool = False
     mask: str | None = None
     spacing: tuple[float, ...] = ()
+    checkpoint_every: int = 0
+    resume: bool = False
 
     def __post_init__(self) -> None:
         from convnd_tasks.record import check_skipping
@@ -71,13 +75,13 @@ class ScanJob:
     @property
     def target(self) -> Path:
         """Where the result goes."""
-        return self.output or Path(f"{_stem(self.scan)}_stylized.nii.gz")
+        return self.output or Path(f"{stem(self.scan)}_stylized.nii.gz")
 
     @property
     def picture(self) -> Path | None:
         """Where the montage goes; None for none."""
         target = self.target
-        return target.with_name(f"{_stem(target.name)}.png") if self.montage else None
+        return target.with_name(f"{stem(target.name)}.png") if self.montage else None
 
     def run(self, summary: Summary, *, alone: bool = True) -> None:
         """Transfer, write, and say what was done.
@@ -95,7 +99,7 @@ class ScanJob:
         from convnd.optimize import Group
         from convnd_tasks import samples
         from convnd_tasks.display import Display
-        from convnd_tasks.keeping import keep_last_good
+        from convnd_tasks.keeping import Keeping, keep_last_good
         from convnd_tasks.record import figures, is_made, say_made
         from convnd_tasks.report import check_report
         from convnd_tasks.volumes import scan as volumes
@@ -105,36 +109,48 @@ class ScanJob:
         target, picture = self.target, self.picture
         names = list(self.styles) or [samples.styles(3)[0]]
         made_from = self._parameters(names) if self.metadata else {}
-        if self.skip_existing and is_made(target, made_from, overwrite=self.overwrite):
+        keeping = Keeping(target, self.checkpoint_every, Group.current())
+        # What was stopped has a checkpoint beside it, and is gone on with rather than refused.
+        overwrite = self.overwrite or (self.resume and keeping.path.exists())
+        if self.skip_existing and is_made(target, made_from, overwrite=overwrite):
             summary.append("skipped", {"output": str(target)})
             say_made(target, [each for each in (picture, self.report) if each is not None])
             return
-        io.check_output(target, overwrite=self.overwrite, record=self.metadata)
+        io.check_output(target, overwrite=overwrite, record=self.metadata)
         if picture is not None:
-            io.check_output(picture, overwrite=self.overwrite)
+            io.check_output(picture, overwrite=overwrite)
         if self.report is not None:
-            check_report(self.report, overwrite=self.overwrite)
+            check_report(self.report, overwrite=overwrite)
         content = open_volume(self.scan, self.spacing)
         volumes.check_scan(content, self.scan)
         if not self.styles:
             typer.echo(f"no style given, using the built-in one: {names[0]}", err=True)
-        styles = [_open_style(name, self.options.seed, content, self.spacing) for name in names]
+        styles = [open_style(name, self.options.seed, content, self.spacing) for name in names]
         region = None if self.mask is None else open_volume(self.mask, self.spacing)
         if self.dtype == "input":
             io.as_stored(content)  # or the error, before any work
         io.rehearse(target, content)
+        state = keeping.open(
+            self.options, volumes.depends_on(content, styles, region), resume=self.resume
+        )
         ensure(self.options.backbone, quiet=self.quiet)
         with Display(enabled=not self.quiet and sys.stderr.isatty()) as display:
             result = volumes.stylize_scan(
-                content, styles, self.options, mask=region, watch=display.show
+                content,
+                styles,
+                self.options,
+                mask=region,
+                watch=display.show,
+                keeping=keeping,
+                resume=state,
             )
-        if Group.current().rank != 0:  # every process has the result, and the first writes it
+        grid = result.grid
+        if grid is None:  # the first process has it, and writes it
             if result.stopped is not None:
                 raise result.stopped
             return
         for remark in result.remarks:
             typer.echo(remark, err=True)
-        grid = result.grid
         if self.dtype == "input":
             grid, error, clipped = io.as_stored(grid)
             typer.echo(
@@ -148,8 +164,10 @@ class ScanJob:
             raise keep_last_good(
                 result.stopped, target, lambda path: io.write(path, grid, record=record)
             ) from result.stopped
-        io.write(target, grid, overwrite=self.overwrite, record=record)
-        self._illustrate(names, content, styles, grid, result)
+        io.write(target, grid, overwrite=overwrite, record=record)
+        self._illustrate(names, content, styles, grid, result, overwrite=overwrite)
+        if result.stopped is None:
+            keeping.close()
         self._say(summary, grid, result, seconds=time.monotonic() - began, alone=alone)
         if result.stopped is not None:
             raise result.stopped
@@ -161,6 +179,8 @@ class ScanJob:
         styles: Sequence[Grid],
         grid: Grid,
         result: VolumeResult,
+        *,
+        overwrite: bool,
     ) -> None:
         """The montage and the report."""
         from convnd.io.atomic import atomic_path
@@ -171,7 +191,7 @@ class ScanJob:
 
         figure = volume_figures.montage(content, styles[0], grid, result.losses)
         if self.picture is not None:
-            with atomic_path(self.picture, overwrite=self.overwrite) as temporary:
+            with atomic_path(self.picture, overwrite=overwrite) as temporary:
                 temporary.write_bytes(figure)
         if self.report is not None:
             from convnd_tasks.volumes import report as volume_report
@@ -186,7 +206,7 @@ class ScanJob:
                 scan=self.scan,
                 style_names=names,
                 figure=figure,
-                overwrite=self.overwrite,
+                overwrite=overwrite,
             )
 
     def _say(
@@ -238,89 +258,3 @@ class ScanJob:
             order=[INPUT % 0],
             processes=Group.current().size,
         )
-
-
-def open_volume(name: str, spacing: tuple[float, ...] = ()) -> Grid:
-    """A volume from any file or folder that holds one.
-
-    Args:
-        name: the path.
-        spacing: mm along three axes, for arrays; empty is the file's own.
-
-    Raises:
-        InputFileError: it cannot be read, or holds another number of axes.
-        UsageError: an array without a spacing, or a spacing for a file that has its own.
-    """
-    from convnd import io
-
-    grid = io.read(name)
-    array = name.lower().endswith((".npy", ".npz"))
-    if spacing and not array:
-        raise UsageError(
-            f"--spacing: expected an array (.npy, .npz), got {name}, which has its own; leave it "
-            "out"
-        )
-    if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
-        grid = type(grid)(values=grid.values[:, None], header=grid.header)
-    if array and grid.ndim == 3:
-        if not spacing and grid.units != ("mm",) * 3:
-            raise UsageError(
-                f"--spacing: expected millimetres along three axes for {name}, got none; for "
-                "example --spacing 0.6,0.6,5"
-            )
-        if spacing:
-            if len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing):
-                raise UsageError(
-                    "--spacing: expected three numbers above 0, got "
-                    f"{', '.join(f'{step:g}' for step in spacing)}; for example 0.6,0.6,5"
-                )
-            grid = dataclasses.replace(grid, spacing=spacing, units=("mm",) * 3)
-    if grid.ndim != 3:
-        raise InputFileError(
-            f"{name}: expected a volume of three axes, got {grid.ndim}; use convnd stylize "
-            f"--dim {grid.ndim}"
-        )
-    return grid
-
-
-def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
-    """A style of the built-in chest, with voxels like a scan's.
-
-    Args:
-        name: one of `convnd_tasks.samples.phantom.STYLES`.
-        seed: which patient.
-        scan: what is to have this style.
-    """
-    from convnd import io
-    from convnd_tasks import samples
-    from convnd_tasks.samples import phantom
-
-    steps = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
-    size = phantom.size_like(steps[::-1], math.prod(scan.shape))
-    return samples.style(name, spatial_dims=3, size=size, seed=seed)
-
-
-def _open_style(name: str, seed: int, scan: Grid, spacing: tuple[float, ...]) -> Grid:
-    from convnd import io
-    from convnd_tasks import samples
-    from convnd_tasks.samples import phantom
-
-    path = Path(name)
-    if not path.suffix and not path.exists():
-        rank = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
-        if name in phantom.STYLES:
-            return built_in_scan(name, seed, scan)
-        return samples.style(name, spatial_dims=rank, seed=seed)
-    if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
-        return io.read(path)
-    # Of arrays that come together; a file of another kind has its own.
-    return open_volume(name, spacing if name.lower().endswith((".npy", ".npz")) else ())
-
-
-def _stem(name: str) -> str:
-    from convnd import io
-
-    text = Path(name).resolve().name if Path(name).is_dir() else Path(name).name
-    endings = sorted(io.suffixes(), key=len, reverse=True)
-    ending = next((end for end in endings if text.lower().endswith(end)), "")
-    return text[: len(text) - len(ending)]

@@ -27,6 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 _LBFGS_VOXELS = 2**25  # its pairs take 160 bytes a voxel: 5 GiB
 _OWN = 4  # volumes beside the walk's: the scan as the network sees it, start, strides, and values
+_SHARED = (
+    5  # and of several processes: slices of iterate and scan, their gradient, and its way back
+)
 
 
 def choose_optimizer(
@@ -54,7 +57,11 @@ def choose_optimizer(
     """
     voxels = math.prod(shape)
     group = Group.current()
-    here = group.here  # each of them holds all of the volume
+    here = group.here
+
+    def needs(optimizer: str) -> int:
+        return needed(net, layers, shape, spacing, optimizer, processes=group.size)
+
     # The same one for all.
     free = -group.largest(-(psutil.virtual_memory().available // here))
     found, why = name, "as asked for"
@@ -62,12 +69,12 @@ def choose_optimizer(
         found, why = "lbfgs", "chosen by size"
         if voxels > _LBFGS_VOXELS:
             found = "adam"
-        elif device.type == "cpu" and needed(net, layers, shape, spacing, found) > free:
+        elif device.type == "cpu" and needs(found) > free:
             found, why = "adam", "chosen by memory"
     OPTIMIZERS[found]
     if device.type != "cpu":
         return found, why
-    size = needed(net, layers, shape, spacing, found)
+    size = needs(found)
     _LOG.info("about %.1f GiB of %.1f GiB that are free", size / 2**30, free / 2**30)
     if size > free:
         each = f" for each of {here} processes" if here > 1 else ""
@@ -85,11 +92,24 @@ def needed(
     shape: Sequence[int],
     spacing: Sequence[float],
     optimizer: str,
+    *,
+    processes: int = 1,
 ) -> int:
-    """Bytes that a scan takes, beside what is read in; arguments as for `choose_optimizer`."""
+    """Bytes that a scan takes in each of the processes that share it, beside what is read in.
+
+    Args:
+        net: see `choose_optimizer`, like the next three.
+        layers: of it.
+        shape: of the scan.
+        spacing: mm along each axis.
+        optimizer: one of `convnd.optimize.OPTIMIZERS`.
+        processes: how many there are.
+    """
     views = square_pixels(shape, spacing)
     positions = sum(math.prod(view.size) * shape[view.axis] for view in views)
-    side = math.ceil(math.sqrt(positions if positions <= ONE_PASS else POSITIONS))
+    at_once = POSITIONS // processes
+    side = math.ceil(math.sqrt(positions if processes == 1 and positions <= ONE_PASS else at_once))
     slab = net.footprint((side, side), layers)
-    fields = OPTIMIZERS[optimizer].copies + _OWN
-    return 4 * math.prod(shape) * fields + slab + min(slab, KEPT_PAGES)
+    fields = OPTIMIZERS[optimizer].copies + _OWN + (_SHARED if processes > 1 else 0)
+    part = math.ceil(max(shape) / processes) * math.prod(shape) // max(shape)
+    return 4 * part * fields + slab + min(slab, KEPT_PAGES)

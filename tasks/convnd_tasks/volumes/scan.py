@@ -8,13 +8,15 @@ what it was, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, UsageError
-from convnd_tasks.keeping import Stopping
+from convnd_tasks.keeping import Keeping
 from convnd_tasks.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.style_transfer import Progress
 
-__all__ = ["VolumeResult", "check_scan", "stylize_scan"]
+__all__ = ["VolumeResult", "check_scan", "depends_on", "stylize_scan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class VolumeResult:
     """What became of a scan.
 
     Args:
-        grid: the scan with other values.
+        grid: the scan with other values; None in a process that leaves this to the first.
         losses: the objective at every step, frame after frame.
         steps: taken, of all frames.
         setbacks: steps that were taken back, see `convnd.optimize.minimize`.
@@ -39,7 +41,7 @@ class VolumeResult:
         stopped: what ended it before its last step, or None: a signal, or a NumericalError.
     """
 
-    grid: Grid
+    grid: Grid | None
     losses: Sequence[float]
     steps: int
     setbacks: int = 0
@@ -82,8 +84,13 @@ def stylize_scan(
     *,
     mask: Grid | None = None,
     watch: Callable[[Progress], None] | None = None,
+    keeping: Keeping | None = None,
+    resume: Mapping[str, Any] | None = None,
 ) -> VolumeResult:
     """Give a scan the style of others; each frame of a series by itself.
+
+    The processes of a group (`convnd.optimize.Group`) share each frame, all of them with the same
+    arguments.
 
     Args:
         scan: values ``(1, T, I, J, K)``, spacing in mm.
@@ -92,6 +99,8 @@ def stylize_scan(
         mask: of the scan's shape; where it is 0 nothing changes, where it is 1 all of the change
             is taken.
         watch: is told of every step.
+        keeping: keeps checkpoints and stops the work; None keeps none.
+        resume: the state of a checkpoint to go on from, made with the same arguments.
 
     Raises:
         InputFileError: scan, style or mask cannot be used (see `check_scan`), or do not fit.
@@ -101,7 +110,8 @@ def stylize_scan(
     """
     import torch
 
-    from convnd.optimize import Group
+    from convnd.optimize import Group, Shards
+    from convnd_tasks.volumes.walk import Course
     from convnd_tasks.volumes.worker import Worker
 
     check_scan(scan, "scan")
@@ -109,36 +119,48 @@ def stylize_scan(
         _check_style(style)
     weight = _mask_weight(scan, mask)
     worker = Worker(scan, styles, options)
-    stopping = Stopping(Group.current())
-    frames, losses, taken = [], [], 0
+    group = Group.current()
+    keeping = Keeping(Path("volume"), 0, group) if keeping is None else keeping
+    course = Course() if resume is None else Course(**resume)
     stopped: BaseException | None = None
-    with stopping.signals():
-        for frame in range(scan.values.shape[1]):
-            before = scan.values[:, frame : frame + 1]
-            if stopped is not None:
-                frames.append(before)
-                continue
-            change, found, stopped = worker.run(before, frame, watch, stopping)
-            inside = torch.isfinite(before) & (before >= worker.low) & (before <= worker.high)
-            change = torch.where(inside, change * weight * options.strength, 0.0)
-            # Where nothing is added, nothing is rounded either.
-            frames.append(torch.where(change == 0, before, before + change))
-            losses += found
-            taken += max(0, len(found) - 1)
-    values = torch.cat(frames, 1)
-    if not bool(torch.isfinite(values[torch.isfinite(scan.values)]).all()):
-        raise NumericalError(
-            "volume: expected finite values, got some that are not; use fewer steps or a smaller "
-            "style weight"
-        )
+    with keeping.stopping.signals():
+        while stopped is None and len(course.done) < scan.values.shape[1]:
+            stopped = worker.run(course, keeping, watch)
+        shards = Shards(worker.axes.shape, group)
+        changes = (shards.collected(course.done.pop(0)) for _ in range(len(course.done)))
+        values = [
+            before if change is None else worker.changed(before, change, weight)
+            for before, change in zip_longest(torch.split(scan.values, 1, 1), changes)
+        ]
+    grid = None
+    if group.rank == 0:
+        grid = scan.with_values(torch.cat(values, 1))
+        if not bool(torch.isfinite(grid.values[torch.isfinite(scan.values)]).all()):
+            raise NumericalError(
+                "volume: expected finite values, got some that are not; use fewer steps or a "
+                "smaller style weight"
+            )
     return VolumeResult(
-        grid=scan.with_values(values),
-        losses=losses,
-        steps=taken,
-        setbacks=worker.setbacks,
-        remarks=worker.remarks,
+        grid=grid,
+        losses=course.losses,
+        steps=course.steps,
+        setbacks=course.setbacks,
+        remarks=[*worker.remarks, *course.notes],
         stopped=stopped,
     )
+
+
+def depends_on(scan: Grid, styles: Sequence[Grid], mask: Grid | None) -> list[object]:
+    """What of the inputs a result depends on, for `convnd_tasks.keeping.Keeping.open`."""
+    grids = [scan, *styles, *([] if mask is None else [mask])]
+    axes = [io.anatomical_axes(each) for each in grids if each.ndim == 3]
+    return [
+        "volume",
+        len(styles),
+        axes,
+        *(each.spacing for each in grids),
+        *(each.values for each in grids),
+    ]
 
 
 def _check_style(style: Grid) -> None:

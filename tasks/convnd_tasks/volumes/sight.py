@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from convnd.backbones import VGG, Precision
 from convnd.losses import StyleLoss
-from convnd.nn import resize_nd
+from convnd.optimize import Group
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
@@ -23,8 +22,9 @@ from convnd.stats import (
     blend,
 )
 from convnd_tasks.volumes.grain import Grain, View
+from convnd_tasks.volumes.tissues import by_tissue
 
-__all__ = ["POSITIONS", "Eye", "Look", "Sight", "by_tissue"]
+__all__ = ["POSITIONS", "Eye", "Look", "Sight"]
 
 POSITIONS = 2**19
 """Of a slab that is looked at at once: about 400 MiB in the compact network."""
@@ -116,6 +116,7 @@ class Sight:
         pictures: of each style, ``(n, 1, H, W)``.
         weights: one for each style.
         content: slabs of the content's slices, ``(n, 1, H, W)`` each.
+        group: processes that have a share of these slices each; None is this one alone.
     """
 
     def __init__(
@@ -127,7 +128,10 @@ class Sight:
         pictures: Sequence[Tensor],
         weights: Sequence[float],
         content: Iterable[Tensor],
+        group: Group | None = None,
     ) -> None:
+        group = Group() if group is None else group
+        self._processes = group.size
         self.eye, self.look, self.view = eye, look, view
         self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
         lags = math.ceil(_REACH * self.grain.sigma)
@@ -141,7 +145,7 @@ class Sight:
         self._many = self.grain.many + 1
         parts = [self._style_sums(each) for each in pictures]
         slabs = list(content)
-        present = set.intersection(*map(set, parts)) & set(self._content_names(slabs))
+        present = set.intersection(*map(set, parts)) & set(self._content_names(slabs, group))
         rest = f"/{self.grain.many}"
         if any(not name.endswith(rest) for name in present):
             # Edges, bone and air are anatomy: how much of them a style has is no way to look.
@@ -156,7 +160,8 @@ class Sight:
             for name in parts[0]
             if name in present
         }
-        energy = sum(float(self._kept(slab).square().sum()) for slab in slabs)
+        own = sum(float(self._kept(slab).square().sum()) for slab in slabs)
+        energy = float(group.sum(torch.tensor(own, dtype=torch.float64)))
         self.energy = energy if energy > 0 else 1.0
 
     def sums(self, slices: Tensor, before: Tensor) -> dict[str, Sums]:
@@ -204,7 +209,7 @@ class Sight:
         return self.grain.tissues(self.grain.blurred(slices))
 
     def _style_sums(self, pictures: Tensor) -> dict[str, Sums]:
-        count = max(1, POSITIONS // math.prod(pictures.shape[2:]))
+        count = max(1, POSITIONS // self._processes // math.prod(pictures.shape[2:]))
         found: dict[str, Sums] = {}
         for part in torch.split(pictures, count):
             blurred = tissues = None
@@ -259,7 +264,7 @@ class Sight:
                     found[f"{name}/{tissue}"] = statistic.sums(part)
         return found, features
 
-    def _content_names(self, slabs: Sequence[Tensor]) -> list[str]:
+    def _content_names(self, slabs: Sequence[Tensor], group: Group) -> list[str]:
         """Terms of tissues that the content has enough of."""
         kept = [""]
         if self.look.content_layer is None and self.look.tissues:
@@ -268,6 +273,7 @@ class Sight:
                 numbers = self.tissues(slices)
                 assert numbers is not None
                 counts += torch.bincount(numbers.flatten().int(), minlength=len(counts)).cpu()
+            counts = group.sum(counts)
             kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
         names = (*self.look.style_layers, *self.look.facts)
         return [f"{name}/{tissue}" for name in names for tissue in kept]
@@ -292,52 +298,3 @@ def _class(name: str) -> int:
 def _stacked(features: Tensor) -> Tensor:
     # Slices as a first spatial axis of one field, so that sums run over all of them.
     return features.movedim(1, 0)[None]  # (1, C, n, H, W)
-
-
-def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
-    """The positions of each tissue, so that a statistic looks at each of them once.
-
-    Args:
-        features: ``(n, C, h, w)``, of a layer.
-        tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
-            of its pixels.
-        many: how many there are; pixels of others are left out.
-
-    Returns:
-        ``(1, C, N)`` for each tissue.
-
-    >>> features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
-    >>> tissues = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
-    >>> [part.tolist() for part in by_tissue(features, tissues, 2)]
-    [[[[1.0, 4.0]]], [[[2.0, 3.0]]]]
-    """
-    if tissues.shape[2:] != features.shape[2:]:
-        shares = [
-            resize_nd((tissues == number).float(), features.shape[2:], mode="area")
-            for number in range(many + 1)
-        ]
-        tissues = torch.stack(shares).argmax(0)
-    numbers = tissues.flatten()
-    places = [(numbers == number).nonzero()[:, 0] for number in range(many)]
-    rows = _Ordered.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(places))  # type: ignore[no-untyped-call]
-    return [part.mT[None] for part in rows.split([len(each) for each in places])]
-
-
-class _Ordered(torch.autograd.Function):
-    """Some of the rows in another order; no row twice, so the gradient needs no sums."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        ctx.count = len(rows)
-        return rows.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (order,) = ctx.saved_tensors
-        (gradient,) = gradients
-        if len(order) < ctx.count:  # a row of zeros for all that were left out
-            gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
-        back = order.new_full((ctx.count,), len(order))
-        back[order] = torch.arange(len(order), device=order.device)
-        return gradient.index_select(0, back), None

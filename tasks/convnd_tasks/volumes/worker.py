@@ -5,29 +5,28 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from convnd import io
-from convnd.errors import InputFileError, NumericalError, UsageError
+from convnd.errors import InputFileError, UsageError
 from convnd_tasks.arrays import same_units, value_range
 from convnd_tasks.deterministic import make_deterministic
-from convnd_tasks.keeping import Stopping
 from convnd_tasks.summary import note_work
 from convnd_tasks.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.volumes.orientation import Orientation
+from convnd_tasks.volumes.style import SlicedStyle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.backbones import VGG
     from convnd.grid import Grid
-    from convnd.losses import Objective
-    from convnd.optimize import Evaluation, Step
+    from convnd.optimize import Shards, Step
+    from convnd.optimize.shards import Box
+    from convnd_tasks.keeping import Keeping
     from convnd_tasks.style_transfer import Progress
-    from convnd_tasks.volumes.grain import View
     from convnd_tasks.volumes.objective import SliceObjective
-
-    At = Callable[[Tensor], Tensor]
-    """From the optimiser's variables to values."""
+    from convnd_tasks.volumes.walk import At, Course
 
 __all__ = ["Worker"]
 
@@ -40,10 +39,17 @@ _HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut th
 
 
 class Worker:
-    """Network, targets and window, made ready once for all frames."""
+    """Network, targets and window, made ready once for all frames.
+
+    Args:
+        scan: values ``(1, T, *S)``.
+        styles: volumes or pictures.
+        options: see `VolumeOptions`.
+    """
 
     def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
         from convnd.backbones import BACKBONES, choose_device, choose_precision, load
+        from convnd.optimize import Group
         from convnd.stats import STATISTICS
         from convnd_tasks.volumes.memory import choose_optimizer
 
@@ -54,11 +60,9 @@ class Worker:
             )
         make_deterministic(options.deterministic)
         self.options = options
-        self.setbacks = 0
-        self.scan, self.styles = scan, styles
-        self.order = io.anatomical_axes(scan)
-        self.spacing = tuple(scan.spacing[axis] for axis, _ in self.order)
-        shape = tuple(scan.shape[axis] for axis, _ in self.order)
+        self.group = Group.current()
+        self.scan = scan
+        self.axes = Orientation(scan)
         window = parse_window(options.window)
         self.low, self.high = value_range(scan.values) if window is None else window
         if window is not None and not bool(
@@ -86,7 +90,7 @@ class Worker:
         )
         self.precision.apply(self.net)
         self.optimizer, why = choose_optimizer(
-            options.optimizer, self.net, wanted, shape, self.spacing, self.device
+            options.optimizer, self.net, wanted, self.axes.shape, self.axes.spacing, self.device
         )
         note_work(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
@@ -96,8 +100,12 @@ class Worker:
         hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
         if hounsfield and window is None:
             self.low, self.high = _HOUNSFIELD
-        self.ranges = [
-            value_range(style.values) if apart or look == "paint" else (self.low, self.high)
+        self.styles = [
+            SlicedStyle(
+                style,
+                *(value_range(style.values) if apart or look == "paint" else (self.low, self.high)),
+                scale=options.style_scale,
+            )
             for style, apart in zip(styles, own, strict=True)
         ]
         self.tissues = tuple(
@@ -114,135 +122,139 @@ class Worker:
                 if not any(own) or look == "paint"
                 else "; the style's units are others, so its own range is taken for the window"
             ),
-            f"optimizer: {self.optimizer} ({why}: {math.prod(shape):,} voxels)",
+            f"optimizer: {self.optimizer} ({why}: {math.prod(self.axes.shape):,} voxels)",
         ]
 
     def run(
-        self,
-        before: Tensor,
-        frame: int,
-        watch: Callable[[Progress], None] | None,
-        stopping: Stopping,
-    ) -> tuple[Tensor, list[float], BaseException | None]:
-        """Change in the scan's units ``(1, 1, *S)`` of one frame, and the losses."""
-        from convnd.nn import resize_nd
-        from convnd.optimize import pyramid_sizes, refine, spread_steps
-        from convnd_tasks.style_transfer import Progress
+        self, course: Course, keeping: Keeping, watch: Callable[[Progress], None] | None
+    ) -> BaseException | None:
+        """The frame that a course has come to, whose change joins those that are done.
 
-        span = self.high - self.low
-        content = self._entered(before)
-        shape = tuple(content.shape[2:])
+        Args:
+            course: goes on, in place.
+            keeping: keeps it, and stops the work.
+            watch: is told of every step.
+
+        Returns:
+            What ended the frame before its last step, or None.
+        """
+        from convnd.nn import resize_nd
+        from convnd.optimize import Shards, pyramid_sizes, refine, spread_steps
+        from convnd_tasks.style_transfer import Progress
+        from convnd_tasks.volumes.walk import walk
+
+        shape = self.axes.shape
         sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.steps)))
         counts = spread_steps(self.steps, len(sizes))
-        losses: list[float] = []
-        stopped: BaseException | None = None
+        frame, frames = len(course.done), self.scan.values.shape[1]
+        full = Shards(shape, self.group)
         best: Tensor | None = None
-        coarse: Tensor | None = None
-        frames = self.scan.values.shape[1]
-        for scale, (size, count) in enumerate(zip(sizes, counts, strict=True)):
-            passed = sum(counts[:scale])
+        stopped: BaseException | None = None
+        reached = 0
+        for scale in range(course.scale, len(sizes)):
+            size, shards = sizes[scale], Shards(sizes[scale], self.group)
 
-            def told(step: Step, at: At, passed: int = passed, scale: int = scale) -> None:
-                losses.append(step.loss)
-                self.remarks += [step.note] if step.note else []
+            def told(step: Step, at: At, scale: int = scale, shards: Shards = shards) -> None:
+                nonlocal reached
+                reached = sum(counts[:scale]) + step.index
+                course.losses.append(step.loss)
+                course.notes += [step.note] if step.note else []
+                progress = Progress(
+                    step=frame * sum(counts) + reached,
+                    steps=frames * sum(counts),
+                    scale=scale + 1,
+                    scales=len(sizes),
+                    done=(frame + reached / max(1, sum(counts))) / frames,
+                    loss=step.loss,
+                    parts=step.parts,
+                    values=at(step.values),
+                    setbacks=course.setbacks + step.setbacks,
+                    state=partial(course.state, step),
+                    shards=shards,
+                    beside=[full],
+                )
                 if watch is not None:
-                    done = (passed + step.index) / max(1, sum(counts))
-                    watch(
-                        Progress(
-                            step=frame * sum(counts) + passed + step.index,
-                            steps=frames * sum(counts),
-                            scale=scale + 1,
-                            scales=len(sizes),
-                            done=(frame + done) / frames,
-                            loss=step.loss,
-                            parts=step.parts,
-                            values=at(step.values),
-                        )
-                    )
-                stopping.after_step()
+                    watch(progress)
+                keeping.after(progress)
 
-            fine = resize_nd(content, size, mode="linear", antialias=True)
-            objective = self._objective(fine, size, shape)
-            if best is None or coarse is None:
-                start = objective.beginning(self.options.seed)
+            content = self._content(frame, size, shards.owned[self.group.rank])
+            objective = self._objective(content, shards)
+            resumed = course.resumed()
+            if resumed is not None:
+                objective.leave_only(course.terms)
+            elif best is None:
+                course.start = objective.beginning(self.options.seed)
             else:
-                start = refine(best, size, (coarse, fine))
-            best, stopped = self._walk(objective, start, count, told)
-            if stopped is not None and not losses and frame == 0:
+                before = Shards(sizes[scale - 1], self.group)
+                contents = self._content(frame, before.size), self._content(frame, size)
+                course.start = shards.part(refine(before.whole(best), size, contents))
+                del contents
+            assert course.start is not None
+            course.scale, course.terms = scale, objective.terms()
+            best, setbacks, stopped = walk(
+                objective,
+                course.start,
+                steps=counts[scale],
+                optimizer=self.optimizer,
+                told=told,
+                resume=resumed,
+            )
+            course.setbacks += setbacks
+            if stopped is not None and not course.losses:
                 raise stopped
-            coarse = fine
-            del start
             if stopped is not None:
                 break
         assert best is not None
-        if tuple(best.shape[2:]) != shape:
-            best = resize_nd(best, shape, mode="cubic")
-        change = (best - content).mul_(span).cpu()
-        del best, content, fine, coarse
-        return self._turned_back(change), losses, stopped
+        if size != shape:
+            best = full.part(resize_nd(shards.whole(best), shape, mode="cubic"))
+            content = self._content(frame, shape, full.owned[self.group.rank])
+        course.done.append((best - content).mul_(self.high - self.low).cpu())
+        course.scale, course.start = 0, None
+        course.steps += reached
+        return stopped
 
-    def _walk(
-        self, objective: SliceObjective, start: Tensor, steps: int, told: Callable[[Step, At], None]
-    ) -> tuple[Tensor, BaseException | None]:
-        """The best on the way downhill, and what ended it before its last step."""
-        from typing import Any, cast
+    def changed(self, before: Tensor, change: Tensor, weight: Tensor | float) -> Tensor:
+        """A frame of the scan after its change.
 
+        Args:
+            before: ``(1, 1, *S)``.
+            change: as a course has it, whole.
+            weight: of a mask.
+        """
         import torch
 
-        from convnd.errors import Stopped
-        from convnd.optimize import minimize
+        change = self.axes.turned_back(change)
+        inside = torch.isfinite(before) & (before >= self.low) & (before <= self.high)
+        change = torch.where(inside, change * weight * self.options.strength, 0.0)
+        # Where nothing is added, nothing is rounded either.
+        return torch.where(change == 0, before, before + change)
 
-        stride = objective.stride()
+    def _content(self, frame: int, size: Sequence[int], box: Box | None = None) -> Tensor:
+        """A frame ``(1, 1, *size)`` of the scan as the work sees it, head first; or a box of it."""
+        from convnd.nn import resize_nd
 
-        def at(way: Tensor) -> Tensor:
-            return way.mul(stride).add_(start)
+        if tuple(size) != self.axes.shape:
+            whole = resize_nd(self._content(frame, self.axes.shape), size, mode="linear")
+            if box is None:
+                return whole
+            rows, columns, depths = (slice(start, stop) for start, stop in box)
+            return whole[:, :, rows, columns, depths].contiguous()
+        values = self.axes.turned(self.scan.values[:, frame : frame + 1], box).contiguous()
+        values = values.nan_to_num_(nan=self.low, posinf=self.high, neginf=self.low)
+        return values.sub_(self.low).div_(self.high - self.low).clamp_(0, 1).to(self.device)
 
-        def evaluate(_: Objective, way: Tensor) -> Evaluation:
-            found = objective.evaluate(at(way))
-            found.gradient.mul_(stride)
-            return found
-
-        lowest, setbacks = math.inf, 0
-        best: Tensor | None = None
-        stopped: BaseException | None = None
-        try:
-            for step in minimize(
-                cast("Any", objective),  # which it only hands on to the evaluator
-                torch.zeros_like(start),
-                steps=steps,
-                optimizer=self.optimizer,
-                evaluate=evaluate,
-            ):
-                setbacks = step.setbacks
-                if step.loss <= lowest:
-                    lowest, best = step.loss, step.values
-                told(step, at)
-        except (KeyboardInterrupt, Stopped, NumericalError) as error:
-            stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
-        self.setbacks += setbacks
-        return start if best is None else at(best), stopped
-
-    def _entered(self, values: Tensor) -> Tensor:
-        """A frame ``(1, 1, *S)`` of the scan as the work sees it, head first."""
-        import torch
-
-        filled = torch.nan_to_num(values, nan=self.low, posinf=self.high, neginf=self.low)
-        filled.sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
-        return self._turned(filled).to(self.device)
-
-    def _objective(
-        self, content: Tensor, size: Sequence[int], whole: Sequence[int]
-    ) -> SliceObjective:
-        from convnd.optimize import Group
+    def _objective(self, content: Tensor, shards: Shards) -> SliceObjective:
         from convnd_tasks.volumes.grain import square_pixels
         from convnd_tasks.volumes.noise import FLAT
         from convnd_tasks.volumes.objective import SliceObjective
         from convnd_tasks.volumes.sight import Look
 
+        whole = self.axes.shape
         spacing = [
-            step * full / part for step, full, part in zip(self.spacing, whole, size, strict=True)
+            step * full / part
+            for step, full, part in zip(self.axes.spacing, whole, shards.size, strict=True)
         ]
-        views = square_pixels(size, spacing)
+        views = square_pixels(shards.size, spacing)
         if self.look_name == "texture":
             # Coarser pixels show no grain, but anatomy in its place.
             grainy = [view for view in views if view.pixel <= self.options.fine]
@@ -253,7 +265,6 @@ class Worker:
                 f"{' x '.join(map(str, whole))} at {' x '.join(f'{s:g}' for s in spacing)} mm; "
                 "use a larger volume"
             )
-        pictures = [[self._pictures(n, view) for n in range(len(self.styles))] for view in views]
         look = Look(
             style_layers=self.layers,
             content_layer=self.content_layer,
@@ -270,44 +281,11 @@ class Worker:
             look,
             content,
             views=views,
-            styles=pictures,
+            styles=([each.slices(view, self.device) for each in self.styles] for view in views),
             weights=[1.0] * len(self.styles),
             precision=self.precision,
-            group=Group.current(),
+            shards=shards,
         )
-
-    def _pictures(self, number: int, view: View) -> Tensor:
-        """A style's slices across the view's axis, at its pixel size ``(n, 1, H, W)``."""
-        from convnd.nn import resize_nd
-        from convnd_tasks.volumes.grain import square_pixels
-
-        style = self.styles[number]
-        low, high = self.ranges[number]
-        values = style.values
-        if style.ndim == 2:
-            if values.shape[1] == 3:
-                luma = values.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-                values = (values * luma).sum(1, keepdim=True)
-                low, high = 0.0, 1.0
-            factor = self.options.style_scale * max(view.size) / max(style.shape)
-            slices = ((values - low) / (high - low)).clamp(0, 1)
-        else:
-            order = io.anatomical_axes(style)
-            values = ((values[:, :1] - low) / (high - low)).clamp(0, 1)
-            values = values.permute(0, 1, *(2 + axis for axis, _ in order))
-            values = values.flip([2 + n for n, (_, against) in enumerate(order) if against])
-            views = square_pixels(values.shape[2:], [style.spacing[axis] for axis, _ in order])
-            if not views:
-                raise InputFileError(
-                    "style: expected slices of at least 16 x 16 square pixels along some axis, "
-                    f"got {' x '.join(map(str, style.shape))}; use a larger volume"
-                )
-            # Across an axis where the style is too thin, its best slices stand in.
-            same = next((each for each in views if each.axis == view.axis), views[0])
-            slices = same.slices(values)
-            factor = self.options.style_scale * same.pixel / view.pixel
-        size = [max(16, round(extent * factor)) for extent in slices.shape[2:]]
-        return resize_nd(slices.to(self.device), size, mode="linear", antialias=True)
 
     def _comparable(self, style: Grid) -> bool:
         if style.ndim == 2:
@@ -317,13 +295,3 @@ class Worker:
     def _inner(self, value: float) -> float:
         """A value of the scan as the work sees it."""
         return (value - self.low) / (self.high - self.low)
-
-    def _turned(self, values: Tensor) -> Tensor:
-        """Axes of the file to head, front, right."""
-        turned = values.permute(0, 1, *(2 + axis for axis, _ in self.order))
-        return turned.flip([2 + n for n, (_, back) in enumerate(self.order) if back]).contiguous()
-
-    def _turned_back(self, values: Tensor) -> Tensor:
-        flipped = values.flip([2 + n for n, (_, back) in enumerate(self.order) if back])
-        places = [2 + [axis for axis, _ in self.order].index(each) for each in range(3)]
-        return flipped.permute(0, 1, *places).contiguous()
