@@ -12,18 +12,30 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import convnd.io
 
 ROOT = Path(__file__).parent
-COMMAND = (
-    sys.executable, "-m", "convnd", "stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0",
-    "--backbone", "compact", "--precision", "float32", "--scales", "1", "--facts", "none",
-    "-o", "out.npy", "--checkpoint-every", "1", "--resume",
-)  # fmt: skip
+KEEP = ("--checkpoint-every", "1", "--resume", "--steps", "100000")
+# What is worked on, the command, and what it makes.
+JOBS = {
+    "signal": (
+        (2000,),
+        ("stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0", "--backbone", "compact",
+         "--precision", "float32", "--scales", "1", "--facts", "none", *KEEP, "-o", "out.npy"),
+        "out.npy",
+    ),
+    "scan": (
+        (24, 22, 20),
+        ("stylize-volume", "a.npy", "--style", "b.npy", "--spacing", "2,2,2", "--optimizer", "adam",
+         "--style-layers", "relu1_1", "--facts", "none", "--no-montage", *KEEP, "-o", "out.nii"),
+        "out.nii",
+    ),
+}  # fmt: skip
 
 
-def start(folder: Path, count: int, *more: str) -> list[subprocess.Popen[str]]:
+def start(folder: Path, count: int, command: tuple[str, ...]) -> list[subprocess.Popen[str]]:
     """What torchrun does, without its own report."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -31,7 +43,7 @@ def start(folder: Path, count: int, *more: str) -> list[subprocess.Popen[str]]:
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
         subprocess.Popen(
-            [*COMMAND, *more], cwd=folder, text=True,
+            [sys.executable, "-m", "convnd", *command], cwd=folder, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **common, "RANK": str(rank)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
@@ -52,13 +64,16 @@ def test_groups_of_two_three_and_four_equal_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", JOBS)
+def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(
+    job: str, tmp_path: Path
+) -> None:
+    size, command, output = JOBS[job]
     rng = np.random.default_rng(0)
     for name in "ab":
-        np.save(tmp_path / f"{name}.npy", rng.normal(size=2000).astype(np.float32))
-    steps = ("--steps", "100000")
-    first, second = start(tmp_path, 2, *steps)
-    kept = tmp_path / "out.npy.checkpoint"
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=size).astype(np.float32))
+    first, second = start(tmp_path, 2, command)
+    kept = tmp_path / f"{output}.checkpoint"
     began = time.monotonic()
     while not kept.exists() and first.poll() is None and time.monotonic() - began < 120:
         time.sleep(0.05)
@@ -73,7 +88,7 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy", kept.name]
     # Three go on where two were; a signal to one of them stops all at one step.
     before = kept.stat().st_mtime_ns
-    several = start(tmp_path, 3, *steps)
+    several = start(tmp_path, 3, command)
     began = time.monotonic()
     while kept.stat().st_mtime_ns == before and time.monotonic() - began < 120:
         time.sleep(0.05)
@@ -82,8 +97,8 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(tmp_path
     assert [each.returncode for each in several] == [143] * 3, outputs
     # Libraries may warn in lines of their own.
     assert [bool(out) or "convnd:" in err for out, err in outputs] == [True, False, False]
-    assert outputs[0][0].startswith("stopped early, kept: out.npy")
-    assert np.isfinite(np.load(tmp_path / "out.npy")).all()
-    record = convnd.io.read_record(tmp_path / "out.npy")
+    assert outputs[0][0].startswith(f"stopped early, kept: {output}")
+    assert convnd.io.read(tmp_path / output).values.isfinite().all()
+    record = convnd.io.read_record(tmp_path / output)
     assert json.loads(record["convnd:versions"])["processes"] == "3"
     assert kept.exists()
