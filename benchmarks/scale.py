@@ -117,7 +117,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
 
 def _first(a_pass: Callable[..., Any], count: int) -> Callable[..., Any]:
     """A pass over the first tiles only."""
-    return lambda what, x, tiles, *more: a_pass(what, x, [*tiles][:count], *more)
+    return lambda what, x, tiles, *more, **also: a_pass(what, x, [*tiles][:count], *more, **also)
 
 
 def plot(rows: Sequence[dict[str, Any]], path: str) -> None:

@@ -409,6 +409,19 @@ def test_sums_of_a_tissue_and_their_gradient_are_those_of_its_positions(generato
     assert sizes == [1, 1, 0]
 
 
+def test_a_tissue_too_scattered_for_a_deep_layer_is_no_term_of_it():
+    """It has pixels enough, but is nowhere most of what a position sees."""
+
+    def two(noise: float, seed: int) -> Grid:
+        generator = torch.Generator().manual_seed(seed)
+        values = torch.where(torch.arange(20) < 10, -850.0, 40.0).view(1, 1, -1, 1, 1)
+        values = values + noise * torch.randn((1, 1, 20, 40, 40), generator=generator)
+        return Grid(values=values, spacing=(1.0,) * 3, units=("mm",) * 3)
+
+    found = stylize_scan(two(10, 1), [two(30, 2)], VolumeOptions(steps=1, precision="float32"))
+    assert np.isfinite(found.losses).all()
+
+
 def test_smoothing_is_a_gaussian_with_its_ends_repeated(rng):
     values = rng.normal(size=(2, 1, 30, 17))
     expected = gaussian_filter(values, (0, 0, 1.7, 1.7), mode="nearest", truncate=3.5)

@@ -22,7 +22,7 @@ from convnd.stats import (
     blend,
 )
 from convnd_tasks.volumes.grain import Grain, View
-from convnd_tasks.volumes.tissues import by_tissue
+from convnd_tasks.volumes.tissues import at_positions, by_tissue
 
 __all__ = ["POSITIONS", "Eye", "Look", "Sight"]
 
@@ -101,9 +101,13 @@ class Eye:
         )
         return features
 
+    def stride(self, layer: str) -> int:
+        """Pixels from one position of a layer to the next, along either axis."""
+        return int(self.net.fields[layer].stride[0])
+
     def share(self, layer: str) -> float:
         """Positions of a layer over pixels."""
-        return 1 / math.prod(map(int, self.net.fields[layer].stride))
+        return 1 / self.stride(layer) ** 2
 
 
 class Sight:
@@ -265,18 +269,30 @@ class Sight:
         return found, features
 
     def _content_names(self, slabs: Sequence[Tensor], group: Group) -> list[str]:
-        """Terms of tissues that the content has enough of."""
-        kept = [""]
-        if self.look.content_layer is None and self.look.tissues:
-            counts = torch.zeros(self._many, dtype=torch.int64)
-            for slices in slabs:
-                numbers = self.tissues(slices)
-                assert numbers is not None
-                counts += torch.bincount(numbers.flatten().int(), minlength=len(counts)).cpu()
-            counts = group.sum(counts)
-            kept = [str(n) for n, share in enumerate(counts / counts.sum()) if share >= _LEAST]
+        """Terms of tissues that the content has enough of, and shows in their layer at all."""
         names = (*self.look.style_layers, *self.look.facts)
-        return [f"{name}/{tissue}" for name in names for tissue in kept]
+        if self.look.content_layer is not None or not self.look.tissues:
+            return [f"{name}/" for name in names]
+        pixels = dict.fromkeys(self.look.facts, 1)
+        strides = {name: self.eye.stride(name) for name in self.look.style_layers} | pixels
+        counts = {
+            step: torch.zeros(self._many + 1, dtype=torch.int64) for step in (1, *strides.values())
+        }
+        for slices in slabs:
+            numbers = self.tissues(slices)
+            assert numbers is not None
+            for step, count in counts.items():
+                size = [extent // step for extent in numbers.shape[2:]]
+                here = at_positions(numbers, size, self._many).flatten().int()
+                count += torch.bincount(here, minlength=len(count)).cpu()
+        counts = {step: group.sum(count) for step, count in counts.items()}
+        shares = counts[1] / counts[1].sum()
+        return [
+            f"{name}/{tissue}"
+            for name in names
+            for tissue in range(self._many)
+            if shares[tissue] >= _LEAST and counts[strides[name]][tissue] > 0
+        ]
 
     def _kept(self, slices: Tensor) -> Tensor:
         layer = self.look.content_layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,26 @@ from torch import Tensor
 
 from convnd.nn import resize_nd
 
-__all__ = ["by_tissue"]
+__all__ = ["at_positions", "by_tissue"]
+
+
+def at_positions(tissues: Tensor, size: Sequence[int], many: int) -> Tensor:
+    """The tissue of each position of a layer: that which has most of its pixels.
+
+    Args:
+        tissues: ``(n, 1, H, W)``, number of each pixel's.
+        size: of the layer, ``(h, w)``.
+        many: how many there are; numbers from there on count as one more.
+
+    Returns:
+        ``(n, 1, h, w)``.
+    """
+    if tuple(tissues.shape[2:]) == tuple(size):
+        return tissues
+    shares = [
+        resize_nd((tissues == number).float(), size, mode="area") for number in range(many + 1)
+    ]
+    return torch.stack(shares).argmax(0)
 
 
 def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
@@ -17,8 +37,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
 
     Args:
         features: ``(n, C, h, w)``, of a layer.
-        tissues: ``(n, 1, H, W)``, number of each pixel's; a position is of the one that has most
-            of its pixels.
+        tissues: see `at_positions`.
         many: how many there are; pixels of others are left out.
 
     Returns:
@@ -29,13 +48,7 @@ def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
     >>> [part.tolist() for part in by_tissue(features, tissues, 2)]
     [[[[1.0, 4.0]]], [[[2.0, 3.0]]]]
     """
-    if tissues.shape[2:] != features.shape[2:]:
-        shares = [
-            resize_nd((tissues == number).float(), features.shape[2:], mode="area")
-            for number in range(many + 1)
-        ]
-        tissues = torch.stack(shares).argmax(0)
-    numbers = tissues.flatten()
+    numbers = at_positions(tissues, features.shape[2:], many).flatten()
     places = [(numbers == number).nonzero()[:, 0] for number in range(many)]
     rows = _Ordered.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(places))  # type: ignore[no-untyped-call]
     return [part.mT[None] for part in rows.split([len(each) for each in places])]
