@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convnd.backbones import VGG, Precision
 from convnd.losses import StyleLoss
-from convnd.optimize import Group
+from convnd.optimize import Group, add_sums
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
@@ -135,7 +135,7 @@ class Sight:
         group: Group | None = None,
     ) -> None:
         group = Group() if group is None else group
-        self._processes = group.size
+        self._group = group
         self.eye, self.look, self.view = eye, look, view
         self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
         lags = math.ceil(_REACH * self.grain.sigma)
@@ -213,9 +213,11 @@ class Sight:
         return self.grain.tissues(self.grain.blurred(slices))
 
     def _style_sums(self, pictures: Tensor) -> dict[str, Sums]:
-        count = max(1, POSITIONS // self._processes // math.prod(pictures.shape[2:]))
+        """Of all pictures, which processes share out."""
+        group = self._group
+        count = max(1, POSITIONS // group.size // math.prod(pictures.shape[2:]))
         found: dict[str, Sums] = {}
-        for part in torch.split(pictures, count):
+        for part in torch.split(pictures, count)[group.rank :: group.size]:
             blurred = tissues = None
             if self.look.content_layer is None:
                 blurred = self.grain.blurred(part)
@@ -223,6 +225,12 @@ class Sight:
             terms, _ = self._style_terms(part, blurred, tissues, self.look.style_layers)
             for name, sums in terms.items():
                 found[name] = found[name] + sums if name in found else sums
+        if group.size > 1:
+            names = self._names()  # there may be no picture for this one
+            own = [found[name] for name in names] if found else []
+            totals = add_sums(group, own, pictures.device, len(names))
+            narrow = (Sums(each.total.float(), each.count) for each in totals)
+            found = dict(zip(names, narrow, strict=True))
         enough = _LEAST * pictures.numel()
         return {
             name: sums
@@ -230,6 +238,14 @@ class Sight:
             if sums.count
             >= enough * (1.0 if _layer(name) in self._facts else self.eye.share(_layer(name)))
         }
+
+    def _names(self) -> list[str]:
+        """Terms of all tissues, as `_style_terms` has them."""
+        one = self.look.content_layer is not None or not self.look.tissues
+        numbers = [""] if one else list(map(str, range(self._many)))
+        facts = [f"{name}/{number}" for name in self._facts for number in numbers]
+        layers = [f"{name}/{number}" for name in self.look.style_layers for number in numbers]
+        return [*facts, *layers]
 
     def _style_terms(
         self,
