@@ -21,7 +21,7 @@ from convnd_tasks.volumes.worker import Worker
 from living import Living
 
 from convnd.grid import Grid
-from convnd.optimize import OPTIMIZERS, Evaluation, Spill, minimize
+from convnd.optimize import OPTIMIZERS, Evaluation, Group, Spill, minimize
 
 STEPS = 50  # more than L-BFGS remembers
 
@@ -151,6 +151,8 @@ def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.Monk
     bowl = Bowl()
 
     class Still:
+        group = Group()
+
         def evaluate(self, x: torch.Tensor) -> Evaluation:
             return bowl(None, x)
 
@@ -159,6 +161,9 @@ def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.Monk
 
         def stride(self) -> torch.Tensor:
             return torch.ones(1, 1, *size)
+
+        def terms(self) -> list[list[str]]:
+            return []
 
     monkeypatch.setattr(Worker, "_objective", lambda *_: Still())
     scan, style = (
