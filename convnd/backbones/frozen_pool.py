@@ -138,8 +138,9 @@ Piece = tuple[slice, ...]
 def _pieces(x: Tensor, kernel: Sequence[int]) -> Iterator[tuple[Piece, Piece]]:
     """Parts of ``x`` that lie together in memory, and the same of what is pooled from it."""
     items, values = x.shape[0], max(1, x[:1].numel())
-    if values <= _PIECE:
-        step = _PIECE // values
+    most = _PIECE if x.device.type == "cpu" else items * values
+    if values <= most:
+        step = most // values
         for start in range(0, items, step):
             part = (slice(start, start + step),)
             yield part, part
@@ -148,7 +149,7 @@ def _pieces(x: Tensor, kernel: Sequence[int]) -> Iterator[tuple[Piece, Piece]]:
     axis = next((n for n in range(2, x.ndim) if x.shape[n] > 1), 2) if is_channels_last(x) else 1
     window = 1 if axis == 1 else kernel[axis - 2]
     pooled = x.shape[axis] // window
-    step = max(1, pooled * _PIECE // values)
+    step = max(1, pooled * most // values)
     for item, start in itertools.product(range(items), range(0, pooled, step)):
         lead = (slice(item, item + 1), *[slice(None)] * (axis - 1))
         stop = min(start + step, pooled)
