@@ -25,7 +25,7 @@ from convnd.optimize.tiler import placed
 from convnd.shapes import Tile
 from convnd.stats import Sums
 
-__all__ = ["Halves", "apart"]
+__all__ = ["Halves", "apart", "in_turn"]
 
 
 class _Seam:
@@ -158,3 +158,18 @@ def apart(objective: Objective) -> list[Objective]:
         for group in (*groups, (INPUT,))
         if (terms := [each for each in objective.terms if each.loss.layer in group])
     ]
+
+
+def in_turn(evaluate: Evaluate, objectives: Sequence[Objective], x: Tensor) -> Evaluation:
+    """The sum of objectives, evaluated one after the other.
+
+    Args:
+        evaluate: of each.
+        objectives: at least one, as `apart` gives them.
+        x: the iterate.
+    """
+    first, *others = objectives
+    found = evaluate(first, x)
+    for each in others:
+        found = found.plus(evaluate(each, x))
+    return found

@@ -18,7 +18,7 @@ from convnd.losses import INPUT, Objective, Window
 from convnd.optimize.evaluate import Evaluation, evaluation
 from convnd.optimize.group import Group
 from convnd.optimize.passes import Forward, backward, forward, slopes
-from convnd.optimize.seam import Halves, apart
+from convnd.optimize.seam import Halves, apart, in_turn
 from convnd.optimize.shards import Box, Shards
 from convnd.optimize.targets import RecomputedContent, tiled_sums
 from convnd.optimize.tiler import Tiler
@@ -53,10 +53,7 @@ class ShardedEvaluation:
             ResourceError: there is too little memory, or a process is lost.
         """
         if len(several := apart(objective)) > 1:
-            found = self(several[0], x)
-            for each in several[1:]:
-                found = found.plus(self(each, x))
-            return found
+            return in_turn(self, several, x)
         halves = self._halves(objective)
         front = objective if halves is None else halves.front
         return self.tiler.attempt(

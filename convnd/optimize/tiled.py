@@ -10,7 +10,7 @@ from torch import Tensor
 from convnd.losses import INPUT, Objective
 from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
 from convnd.optimize.passes import backward, forward, slopes
-from convnd.optimize.seam import Halves, apart
+from convnd.optimize.seam import Halves, apart, in_turn
 from convnd.optimize.tiler import Tiler
 from convnd.shapes import Tiling
 
@@ -45,10 +45,7 @@ class TiledEvaluation:
             ResourceError: there is too little memory even for the smallest tiles.
         """
         if len(several := apart(objective)) > 1:
-            found = self(several[0], x)
-            for each in several[1:]:
-                found = found.plus(self(each, x))
-            return found
+            return in_turn(self, several, x)
         size = x.shape[2:]
         halves = None if self.tiler.deep is None else Halves.of(objective, size)
         if halves is not None:
