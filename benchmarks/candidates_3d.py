@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from common import STYLE_LAYERS, Network, Try
-from convnd_tasks.arrays import value_range
+from convnd_tasks.modalities.arrays import value_range
+from convnd_tasks.modalities.volumes.noise import noise_spectrum, spectrum_distance
+from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
-from convnd_tasks.volumes.measures import anatomy_error
-from convnd_tasks.volumes.noise import noise_spectrum, spectrum_distance
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor

@@ -20,8 +20,8 @@ from functools import partial
 
 import neurokit2
 import numpy as np
-from convnd_tasks.signals.leads import at_rate
-from convnd_tasks.signals.rhythm import match_peaks
+from convnd_tasks.modalities.signals.leads import at_rate
+from convnd_tasks.modalities.signals.rhythm import match_peaks
 from known_ecg import RATE, Array, clean_rhythm, noise
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")

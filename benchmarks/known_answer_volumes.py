@@ -26,10 +26,15 @@ import numpy as np
 import torch
 from common import machine, peak_mib
 from convnd_tasks import samples
-from convnd_tasks.volumes import scan as volumes
-from convnd_tasks.volumes.measures import anatomy_error, edge_sharpness
-from convnd_tasks.volumes.noise import TISSUES, band_matched, noise_spectrum, spectrum_distance
-from convnd_tasks.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes import scan as volumes
+from convnd_tasks.modalities.volumes.noise import (
+    TISSUES,
+    band_matched,
+    noise_spectrum,
+    spectrum_distance,
+)
+from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
+from convnd_tasks.modalities.volumes.options import VolumeOptions
 
 from convnd import io
 from convnd.errors import InputFileError

@@ -26,17 +26,17 @@ from typing import Any
 import numpy as np
 import torch
 from common import random_weights
-from convnd_tasks.evaluate.signals import (
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.signals.codec import prepare
+from convnd_tasks.modalities.signals.leads import resample
+from convnd_tasks.modalities.signals.metrics import (
     amplitude_distance,
     autocorrelation_distance,
     psd_distance,
 )
-from convnd_tasks.kind import Inputs
+from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals.leads import resample
-from convnd_tasks.signals.peaks import r_peaks
-from convnd_tasks.signals.prepare import prepare
-from convnd_tasks.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
 

@@ -15,9 +15,9 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from convnd_tasks.kind import Inputs
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals.prepare import prepare
 from convnd_tasks.style_transfer import StyleTransfer
 from known_ecg import clean_rhythm, grid, other_recording
 

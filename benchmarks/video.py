@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from common import Judge, machine, picture
+from convnd_tasks.modalities.video.flow import motion, warping_error
+from convnd_tasks.modalities.video.frames import Finished, VideoTransfer
+from convnd_tasks.modalities.video.input import Part
+from convnd_tasks.modalities.video.job import mean_of
+from convnd_tasks.modalities.video.keeping import FrameStore, rounded
+from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
 from convnd_tasks.style_transfer import StyleTransfer
-from convnd_tasks.videos.flow import motion, warping_error
-from convnd_tasks.videos.frames import Finished, VideoTransfer
-from convnd_tasks.videos.input import Part
-from convnd_tasks.videos.job import mean_of
-from convnd_tasks.videos.keeping import FrameStore, rounded
-from convnd_tasks.videos.options import VideoOptions
 from torch import Tensor
 
 from convnd import io

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from convnd_tasks.images import prepare
-from convnd_tasks.kind import Inputs
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.images.codec import prepare
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 

@@ -21,15 +21,15 @@ import pytest
 import torch
 import torch._dynamo  # which Adam loads at its first step: here once for all processes
 from convnd_tasks import memory as memory_module
-from convnd_tasks.keeping import Keeping, Stopping
 from convnd_tasks.memory import Budget
+from convnd_tasks.modalities.volumes.grain import square_pixels
+from convnd_tasks.modalities.volumes.objective import SliceObjective
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.scan import VolumeResult, stylize_scan
+from convnd_tasks.modalities.volumes.sight import Look
 from convnd_tasks.options import StyleOptions
+from convnd_tasks.pipeline.checkpoints import Keeping, Stopping
 from convnd_tasks.style_transfer import Progress, StyleTransfer
-from convnd_tasks.volumes.grain import square_pixels
-from convnd_tasks.volumes.objective import SliceObjective
-from convnd_tasks.volumes.options import VolumeOptions
-from convnd_tasks.volumes.scan import VolumeResult, stylize_scan
-from convnd_tasks.volumes.sight import Look
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

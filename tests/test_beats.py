@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.kind import Inputs
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.signals.beats import Beats, find_beats, retimed
+from convnd_tasks.modalities.signals.codec import prepare
+from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals.beats import Beats, find_beats, retimed
-from convnd_tasks.signals.peaks import r_peaks
-from convnd_tasks.signals.prepare import prepare
-from convnd_tasks.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import DependencyError, InputFileError, UsageError

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.volumes.beginning import LackingNoise
-from convnd_tasks.volumes.grain import Grain, square_pixels
-from convnd_tasks.volumes.sight import Eye, Look, Sight
+from convnd_tasks.modalities.volumes.beginning import LackingNoise
+from convnd_tasks.modalities.volumes.grain import Grain, square_pixels
+from convnd_tasks.modalities.volumes.sight import Eye, Look, Sight
 from scipy import ndimage
 
 from convnd.backbones import VGG, VGG19, Precision

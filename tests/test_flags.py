@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 import typer
-from convnd_tasks.flags import Flag, Overwrite, with_flags
+from convnd_tasks.pipeline.flags import Flag, Overwrite, with_flags
 from typer.testing import CliRunner
 
 from convnd.errors import UsageError

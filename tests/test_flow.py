@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from convnd_tasks.modalities.video import flow as flows
 from convnd_tasks.samples.clips import film
-from convnd_tasks.videos import flow as flows
 
 from convnd.errors import ShapeError
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from convnd_tasks import style_transfer
 from convnd_tasks.memory import Budget
+from convnd_tasks.modalities.signals.beats import Beats
+from convnd_tasks.modalities.volumes import memory as volume_memory
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.scan import stylize_scan
+from convnd_tasks.modalities.volumes.worker import Worker
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals.beats import Beats
 from convnd_tasks.style_transfer import StyleTransfer
-from convnd_tasks.volumes import memory as volume_memory
-from convnd_tasks.volumes.options import VolumeOptions
-from convnd_tasks.volumes.scan import stylize_scan
-from convnd_tasks.volumes.worker import Worker
 from living import Living
 
 from convnd.grid import Grid

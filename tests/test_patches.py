@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.arrays import value_range
+from convnd_tasks.modalities.arrays import value_range
 from convnd_tasks.patches import (
     Input,
     cut_patches,

@@ -14,7 +14,7 @@ import numpy as np
 import pyedflib
 import pytest
 import torch
-from convnd_tasks.record import is_made
+from convnd_tasks.pipeline.provenance import is_made
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
 

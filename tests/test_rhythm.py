@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.evaluate.signals import measure_all
-from convnd_tasks.signals.leads import at_rate, has_beats
-from convnd_tasks.signals.peaks import r_peaks
-from convnd_tasks.signals.rhythm import are_beats, match_peaks
+from convnd_tasks.modalities.signals.leads import at_rate, has_beats
+from convnd_tasks.modalities.signals.metrics import measure_all
+from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.rhythm import are_beats, match_peaks
 
 from convnd import io
 from convnd.grid import Grid
@@ -52,7 +52,7 @@ def test_long_recordings_go_block_by_block(leads, monkeypatch):
     values = np.tile(leads["V2"], 3)
     whole = r_peaks(values, 500)
     assert len(whole) == 30
-    monkeypatch.setattr("convnd_tasks.signals.peaks._BLOCK", 13.3)
+    monkeypatch.setattr("convnd_tasks.modalities.signals.peaks._BLOCK", 13.3)
     parts = r_peaks(values, 500)
     assert len(parts) == 30
     np.testing.assert_allclose(parts, whole, atol=5)

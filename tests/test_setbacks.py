@@ -148,7 +148,7 @@ class Spoiler:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wrong: Callable[[int], bool] = lambda _: False
         self.calls = 0
-        from convnd_tasks.volumes.objective import SliceObjective
+        from convnd_tasks.modalities.volumes.objective import SliceObjective
 
         for owner, name in ((Objective, "value"), (SliceObjective, "_value")):
             monkeypatch.setattr(owner, name, self._spoilt(getattr(owner, name)))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.kind import Inputs
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.signals.codec import prepare
+from convnd_tasks.modalities.signals.leads import identity_error
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.signals.leads import identity_error
-from convnd_tasks.signals.prepare import prepare
 
 from convnd import io
 from convnd.io.signal import Annotation, describe, signal_of

@@ -10,14 +10,14 @@ import scipy.signal
 import scipy.stats
 import torch
 from convnd_tasks import samples
-from convnd_tasks.evaluate.signals import measure_all, psd_distance
-from convnd_tasks.kind import Inputs
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.signals.codec import match_leads, prepare
+from convnd_tasks.modalities.signals.ecg_plot import figure
+from convnd_tasks.modalities.signals.leads import derive, identity_error, independent, resample
+from convnd_tasks.modalities.signals.metrics import measure_all, psd_distance
+from convnd_tasks.modalities.signals.rhythm import match_peaks, mean_beat
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.plan import with_rate
-from convnd_tasks.signals.leads import derive, identity_error, independent, resample
-from convnd_tasks.signals.paper import figure
-from convnd_tasks.signals.prepare import match_leads, prepare
-from convnd_tasks.signals.rhythm import match_peaks, mean_beat
+from convnd_tasks.pipeline.resolve import with_rate
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd import io

@@ -32,7 +32,7 @@ PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optima
 READ, WRITTEN = "convnd.io.formats:read", "convnd.io.atomic:_sync"
 PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     # What may be there afterwards besides the inputs: work that was promised to be kept.
-    "picture, reading": (PICTURE, "convnd_tasks.plan:open_input", set()),
+    "picture, reading": (PICTURE, "convnd_tasks.pipeline.resolve:open_input", set()),
     "picture, weights": (PICTURE, "convnd_tasks.transfer_objective:load", set()),
     "picture, targets": (PICTURE, "convnd.losses.style:StyleLoss.__init__", set()),
     "picture, first step": (PICTURE, "convnd.losses.objective:Objective.value", set()),
@@ -45,16 +45,24 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "signal, reading": (SIGNAL, "convnd.io.table:_cells", set()),
     "signal, drawing": (
         SIGNAL,
-        "convnd_tasks.signals.report:write",
+        "convnd_tasks.modalities.signals.report:write",
         {"a_stylized.csv", "a_stylized.csv.json"},
     ),
-    "volume, slices": (VOLUME, "convnd_tasks.volumes.objective:SliceObjective._sums", set()),
-    "volume, drawing": (VOLUME, "convnd_tasks.volumes.figures:montage", {"a_stylized.nii.gz"}),
+    "volume, slices": (
+        VOLUME,
+        "convnd_tasks.modalities.volumes.objective:SliceObjective._sums",
+        set(),
+    ),
+    "volume, drawing": (
+        VOLUME,
+        "convnd_tasks.modalities.volumes.figures:montage",
+        {"a_stylized.nii.gz"},
+    ),
     "volume, writing": (VOLUME, f"{WRITTEN}@2", set()),
-    "clip, decoding": (CLIP, "convnd_tasks.videos.frames:looks", set()),
-    "clip, flow": (CLIP, "convnd_tasks.videos.input:motion", {"o.mp4.frames"}),
+    "clip, decoding": (CLIP, "convnd_tasks.modalities.video.frames:looks", set()),
+    "clip, flow": (CLIP, "convnd_tasks.modalities.video.input:motion", {"o.mp4.frames"}),
     "clip, encoding": (CLIP, "convnd.io.video_write:_codes", {"o.mp4.frames"}),
-    "clip file, decoding": (FILM, "convnd_tasks.videos.frames:looks", set()),
+    "clip file, decoding": (FILM, "convnd_tasks.modalities.video.frames:looks", set()),
     "clip file, its child": (["evaluate", "a.mp4", "a.mp4"], "convnd.io.child:_take@9", set()),
     "block, step": (
         [*CLIP, "--mode", "block"],
@@ -72,7 +80,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "patches, writing": (PATCHES, f"{WRITTEN}@2", set()),
     "evaluate": (
         ["evaluate", "a.csv", "a.csv"],
-        "convnd_tasks.evaluate.measure:evaluator_for",
+        "convnd_tasks.modalities.metrics:evaluator_for",
         set(),
     ),
     "trace": (["trace", "14x1", "conv:5:2"], "convnd_tasks.trace:as_table", set()),

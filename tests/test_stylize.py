@@ -117,7 +117,7 @@ def test_luminance_only_keeps_the_chroma(run: Run, pair: tuple[Path, Path], tmp_
 
 def test_matched_colors_are_the_contents(tmp_path: Path) -> None:
     import torch
-    from convnd_tasks.images import match_colors
+    from convnd_tasks.modalities.images.codec import match_colors
 
     generator = torch.Generator().manual_seed(0)
     style = torch.rand(1, 3, 40, 40, generator=generator) * 0.2

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from convnd_tasks.summary import Summary
+from convnd_tasks.pipeline.output import Summary
 from PIL import Image
 
 Run = Callable[..., tuple[int, str, str]]

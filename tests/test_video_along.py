@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from convnd_tasks import samples
+from convnd_tasks.modalities.video.along import AlongMotion, BlockStyleTransfer
+from convnd_tasks.modalities.video.flow import Motion
+from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.style_transfer import StyleTransfer
-from convnd_tasks.videos.along import AlongMotion, BlockStyleTransfer
-from convnd_tasks.videos.flow import Motion
-from convnd_tasks.videos.options import VideoOptions
 
 from convnd.losses import Objective, TemporalLoss, Term
 from convnd.optimize import evaluate_whole

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from convnd_tasks import samples
+from convnd_tasks.modalities.video.blocks import BlockTransfer, _windows, moving_style
+from convnd_tasks.modalities.video.input import Look
+from convnd_tasks.modalities.video.keeping import FrameStore
+from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
-from convnd_tasks.videos.blocks import BlockTransfer, _windows, moving_style
-from convnd_tasks.videos.input import Look
-from convnd_tasks.videos.keeping import FrameStore
-from convnd_tasks.videos.options import VideoOptions
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError

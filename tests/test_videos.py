@@ -15,14 +15,14 @@ import pytest
 import torch
 from convnd_tasks import samples
 from convnd_tasks.ahead import ahead
+from convnd_tasks.modalities.video import frames as videos
+from convnd_tasks.modalities.video.flow import Motion
+from convnd_tasks.modalities.video.job import VideoInputs, VideoJob, mean_of
+from convnd_tasks.modalities.video.keeping import FrameStore
+from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
 from convnd_tasks.style_transfer import Progress
 from convnd_tasks.targets import Targets
-from convnd_tasks.videos import frames as videos
-from convnd_tasks.videos.flow import Motion
-from convnd_tasks.videos.job import VideoInputs, VideoJob, mean_of
-from convnd_tasks.videos.keeping import FrameStore
-from convnd_tasks.videos.options import VideoOptions
 from PIL import Image
 
 from convnd import io

@@ -12,9 +12,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from convnd_tasks.keeping import Keeping
+from convnd_tasks.modalities.volumes.sight import Sight
+from convnd_tasks.pipeline.checkpoints import Keeping
 from convnd_tasks.style_transfer import Progress
-from convnd_tasks.volumes.sight import Sight
 
 from convnd import cli
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.evaluate import volumes
-from convnd_tasks.volumes import measures as ours
-from convnd_tasks.volumes.noise import band_matched, noise_spectrum, spectrum_distance
+from convnd_tasks.modalities.volumes import metrics as volumes
+from convnd_tasks.modalities.volumes import noise_spectra as ours
+from convnd_tasks.modalities.volumes.noise import band_matched, noise_spectrum, spectrum_distance
 from skimage.feature import graycomatrix, graycoprops
 from skimage.metrics import structural_similarity as theirs
 

@@ -13,13 +13,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from convnd_tasks import samples
-from convnd_tasks.volumes import memory
-from convnd_tasks.volumes.grain import Grain, square_pixels
-from convnd_tasks.volumes.objective import SliceObjective
-from convnd_tasks.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.volumes.scan import stylize_scan
-from convnd_tasks.volumes.sight import Eye, Look, Sight
-from convnd_tasks.volumes.tissues import by_tissue
+from convnd_tasks.modalities.volumes import memory
+from convnd_tasks.modalities.volumes.grain import Grain, square_pixels
+from convnd_tasks.modalities.volumes.objective import SliceObjective
+from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.modalities.volumes.scan import stylize_scan
+from convnd_tasks.modalities.volumes.sight import Eye, Look, Sight
+from convnd_tasks.modalities.volumes.tissues import by_tissue
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -269,7 +269,7 @@ def test_slices_enter_in_millimetres():
 
 @pytest.mark.parametrize("content_layer", [None, "relu2_1"])
 def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
-    from convnd_tasks.volumes import objective as volume_objective
+    from convnd_tasks.modalities.volumes import objective as volume_objective
 
     net = VGG(VGG19.until(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
     net = net.double()
@@ -431,7 +431,7 @@ def test_smoothing_is_a_gaussian_with_its_ends_repeated(rng):
 
 def test_a_scan_of_thick_slices_is_seen_where_its_grain_is(rng, monkeypatch):
     """Through slices of 5 mm there is no grain to see; what is that coarse is anatomy."""
-    from convnd_tasks.volumes import objective as volume_objective
+    from convnd_tasks.modalities.volumes import objective as volume_objective
 
     seen = []
     make = SliceObjective.__init__

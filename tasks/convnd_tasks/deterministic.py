@@ -17,7 +17,7 @@ def make_deterministic(asked: bool) -> None:
     """Leave torch only algorithms that give the same bits each time; for the rest of the process.
 
     The number of threads is fixed to what it is (sums are split among them, and MKL would choose
-    anew for every product); records tell it, see `convnd_tasks.record.versions`.
+    anew for every product); records tell it, see `convnd_tasks.pipeline.provenance.versions`.
 
     Args:
         asked: False changes nothing: the process may belong to somebody who has chosen.

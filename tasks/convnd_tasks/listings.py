@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from convnd_tasks.ranges import numeric
-from convnd_tasks.summary import Summary, summarised
+from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.ranges import numeric
 from convnd_tasks.trace import aligned, field_record
 
 __all__ = ["backbones", "samples"]

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Self
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd.shapes import is_count
-from convnd_tasks.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
-from convnd_tasks.ranges import SEED, STEPS, WEIGHT, Range, check_ranges
+from convnd_tasks.pipeline.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
+from convnd_tasks.pipeline.ranges import SEED, STEPS, WEIGHT, Range, check_ranges
 
 __all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
 
@@ -51,7 +51,7 @@ class StyleOptions:
             are compared per position, or relative to the style's own with ``"balanced"``.
         fact_weight: how much each of them counts.
         beat_weight: how much the style's mean beat counts at the content's R peaks, see
-            `convnd_tasks.signals.beats`. 0: not at all; None: as much as serves
+            `convnd_tasks.modalities.signals.beats`. 0: not at all; None: as much as serves
             electrocardiograms, where content and styles are some, else not at all.
         normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
         blend: one weight for each style; empty is all alike.

@@ -10,8 +10,8 @@ import typer
 
 from convnd.shapes import ReceptiveField, Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
-from convnd_tasks.ranges import numeric
-from convnd_tasks.summary import Summary, summarised
+from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.ranges import numeric
 
 __all__ = ["aligned", "as_record", "as_table", "field_record", "trace"]
 

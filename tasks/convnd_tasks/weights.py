@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from convnd_tasks.summary import Summary, summarised
+from convnd_tasks.pipeline.output import Summary, summarised
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from convnd_tasks.flags import OUT, Dim, Overwrite, Quiet, with_flags
 from convnd_tasks.patches.options import MORE, PatchOptions
-from convnd_tasks.summary import Summary, summarised
+from convnd_tasks.pipeline.flags import OUT, Dim, Overwrite, Quiet, with_flags
+from convnd_tasks.pipeline.output import Summary, summarised
 
 __all__ = ["patches"]
 

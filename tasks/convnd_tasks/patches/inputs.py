@@ -11,7 +11,7 @@ from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks import samples
 from convnd_tasks.patches.reading import Input
-from convnd_tasks.plan import infer_dim
+from convnd_tasks.pipeline.resolve import infer_dim
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -24,7 +24,6 @@ from convnd.errors import (
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
 from convnd_tasks.deterministic import make_deterministic
-from convnd_tasks.keeping import keep_last_good
 from convnd_tasks.patches import views
 from convnd_tasks.patches.folder import new_folder
 from convnd_tasks.patches.inputs import gather
@@ -37,8 +36,9 @@ from convnd_tasks.patches.search import DISTINCT, Found, Patch, cut_patches, fin
 from convnd_tasks.patches.sheet import sheet
 from convnd_tasks.patches.thumbnails import legend, thumbnail, tile_side
 from convnd_tasks.patches.units import fields_of, parse_units
+from convnd_tasks.pipeline.checkpoints import keep_last_good
+from convnd_tasks.pipeline.output import note_work
 from convnd_tasks.report import Report, check_report
-from convnd_tasks.summary import note_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

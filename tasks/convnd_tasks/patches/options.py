@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd_tasks.flags import DETERMINISTIC, RUN, Flag
-from convnd_tasks.ranges import SEED, Range, check_ranges
+from convnd_tasks.pipeline.flags import DETERMINISTIC, RUN, Flag
+from convnd_tasks.pipeline.ranges import SEED, Range, check_ranges
 
 __all__ = ["MORE", "WHAT", "PatchOptions"]
 

@@ -14,7 +14,7 @@ from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
 from convnd_tasks.ahead import ahead
-from convnd_tasks.arrays import value_range
+from convnd_tasks.modalities.arrays import value_range
 from convnd_tasks.patches.top import CHANNEL
 
 __all__ = ["Batch", "Input", "opened", "read_ahead", "read_fields", "scaled"]

@@ -1,0 +1,278 @@
+"""Beats: the morphology of one electrocardiogram in the rhythm of another.
+
+Statistics forget where things are, and with that whose rhythm it is: a style that beats twice as
+often asks for twice as many beats, and what the content has no place for comes to lie between its
+own. So features are compared with a style in the content's rhythm (`retimed`), and a term
+(`Beats.term`) asks for its mean beat at the content's R peaks. Facts such as the spectrum stay
+those of the style as it is: what is put between beats that lie further apart has not all its noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convnd.errors import InputFileError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from convnd.losses import Term
+
+__all__ = ["WEIGHT", "Beats", "find_beats", "retimed"]
+
+WEIGHT = 3.0
+"""How much beats count where nothing else is asked for."""
+
+BEFORE, AFTER = 0.25, 0.45
+"""Seconds around an R peak that are its beat."""
+
+_KEPT = (0.4, 0.25)  # s behind one R peak and before the next that no rhythm changes
+_MOST = (12, 6)  # twentieths of an interval, so that there is something between
+_FADE = 0.1  # s
+
+
+@dataclass(frozen=True)
+class Beats:
+    """Where beats are in the result, and what they are to be like.
+
+    Args:
+        peaks: samples of the R peaks ``(E,)``, in a field of ``size``.
+        size: samples of the result at its full size.
+        target: the mean beat ``(B, C, W)`` at that size.
+        before: samples of it before the R peak.
+        styles: in the content's rhythm ``(B, C, T_i)`` each.
+        weight: how much the term counts.
+    """
+
+    peaks: Tensor
+    size: int
+    target: Tensor
+    before: int
+    styles: Sequence[Tensor]
+    weight: float
+
+    def term(self, extent: int) -> Term:
+        """The term of an objective at a size.
+
+        Args:
+            extent: samples of the iterate.
+
+        Raises:
+            InputFileError: no beat lies in the recording as a whole.
+        """
+        from convnd.losses import EventLoss, Term
+
+        first, target = self._at(extent)
+        first = _whole(first, target, extent)
+        return Term("beats", self.weight, EventLoss(target, first[:, None], size=[extent]))
+
+    def put(self, values: Tensor) -> Tensor:
+        """Values whose mean beat is the target's: something to start from.
+
+        What their own mean beat lacks is added at every R peak, faded at both ends; to beats that
+        the recording cuts as well, which the term does not see.
+
+        Args:
+            values: ``(B, C, T)``.
+
+        Raises:
+            InputFileError: as `term`.
+        """
+        import torch
+
+        from convnd.losses import mean_event
+
+        extent = values.shape[2]
+        first, target = self._at(extent)
+        width = target.shape[2]
+        mean = mean_event(values, _whole(first, target, extent)[:, None], [width])
+        lacks = target - mean.to(target)
+        edge = torch.linspace(0, torch.pi, max(2, width // 6))
+        fade = torch.ones(width)
+        fade[: len(edge)] = (1 - edge.cos()) / 2
+        fade[-len(edge) :] = (1 + edge.cos()) / 2
+        lacks = (lacks - lacks.median(2, keepdim=True).values) * fade
+        found = values.clone()
+        for start in first.tolist():
+            begin, end = max(start, 0), min(start + width, extent)
+            found[..., begin:end] += lacks[..., begin - start : end - start].to(found)
+        return found
+
+    def _at(self, extent: int) -> tuple[Tensor, Tensor]:
+        """Where windows begin ``(E,)``, and the mean beat ``(B, C, W)``, at a size."""
+        import torch
+
+        from convnd.nn import resize_nd
+
+        ratio = extent / self.size
+        width = max(2, round(self.target.shape[2] * ratio))
+        # Edges of samples, and with them those of windows, are where they were at every size.
+        first = ((self.peaks - self.before) * ratio).round().to(torch.int64)
+        return first, resize_nd(self.target, [width], mode="linear", antialias=True)
+
+
+def _whole(first: Tensor, target: Tensor, extent: int) -> Tensor:
+    """Of the windows those that lie in the field."""
+    found = first[(first >= 0) & (first + target.shape[2] <= extent)]
+    if not len(found):
+        raise InputFileError(
+            f"beats: expected a whole beat in the content, got none in {extent} samples; use a "
+            "longer recording or --beat-weight 0"
+        )
+    return found
+
+
+def find_beats(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    names: Sequence[str],
+    rate: float,
+    *,
+    weights: Sequence[float] = (),
+    weight: float | None = None,
+    labels: Sequence[str] = (),
+) -> tuple[Beats | None, str]:
+    """The content's R peaks, the styles in its rhythm, and their mean beat.
+
+    R peaks are those of one lead (II, or the first) for all leads, see `r_peaks`.
+
+    Args:
+        content: ``(K, 1, T)``.
+        styles: ``(K, 1, T_i)`` each, at the same sampling rate.
+        names: of the ``K`` leads.
+        rate: samples per second.
+        weights: how much each style's beat counts; empty is all alike.
+        weight: how much the term counts; None is `WEIGHT`, where there are beats, see `are_beats`.
+        labels: of content and styles, for messages; empty is their roles.
+
+    Returns:
+        Beats, or None where there are none, and a line for people, or "".
+
+    Raises:
+        InputFileError: less than two R peaks in one of them, and a weight is given.
+        DependencyError: neurokit2 or scipy is missing.
+    """
+    import numpy as np
+    import torch
+
+    from convnd.losses import mean_event
+    from convnd_tasks.modalities.signals.peaks import r_peaks
+    from convnd_tasks.modalities.signals.rhythm import are_beats, rhythm_lead
+
+    lead = rhythm_lead(names)
+    before, width = round(BEFORE * rate), round((BEFORE + AFTER) * rate)
+
+    label, *others = labels or ("content", *["style"] * len(styles))
+
+    def peaks(label: str, values: Tensor) -> NDArray[np.int64] | None:
+        samples = values[lead, 0].double().numpy()
+        found = r_peaks(samples, rate)
+        if weight is None:
+            return found if are_beats(samples, found, rate) else None
+        if len(found) < 2:
+            raise InputFileError(
+                f"{label}: expected at least 2 R peaks in lead {names[lead]}, got {len(found)}; "
+                "use another recording, or --beat-weight 0"
+            )
+        return found
+
+    own = peaks(label, content)
+    if own is None:
+        return None, ""
+    changed, events = [], []
+    counts = [str(len(own))]
+    for other, style in zip(others, styles, strict=False):
+        theirs = peaks(other, style)
+        if theirs is None:
+            return None, f"no beats in lead {names[lead]} of {other}: its statistics alone count"
+        counts.append(str(len(theirs)))
+        values, at = retimed(style, theirs, np.diff(own), rate)
+        first = torch.from_numpy(at) - before
+        first = first[(first >= 0) & (first + width <= values.shape[2])]
+        if not len(first):
+            raise InputFileError(
+                f"{other}: expected a whole beat, got none; use a longer recording, or "
+                "--beat-weight 0"
+            )
+        changed.append(values)
+        events.append(mean_event(values, first[:, None], [width]))
+    shares = weights or (1.0,) * len(events)
+    target = torch.stack([each * share for each, share in zip(events, shares, strict=True)]).sum(0)
+    beats = Beats(
+        torch.from_numpy(own),
+        content.shape[2],
+        target / sum(shares),
+        before,
+        changed,
+        WEIGHT if weight is None else weight,
+    )
+    remark = (
+        f"R peaks by lead {names[lead]}: {counts[0]} in the content, {', '.join(counts[1:])} in "
+        "the style, which is given the content's rhythm"
+    )
+    return beats, remark
+
+
+def retimed(
+    values: Tensor, peaks: NDArray[np.int64], intervals: NDArray[np.int64], rate: float
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """A recording with its own beats, one after the other, at other intervals.
+
+    What lies around the R peaks stays. Between them samples are left out, or go back and forth
+    from both sides, so that noise keeps its spectrum; the two sides are faded into each other.
+
+    Args:
+        values: ``(B, C, T)``.
+        peaks: samples of its R peaks, rising, at least two.
+        intervals: samples from each R peak to the next, used over and over.
+        rate: samples per second.
+
+    Returns:
+        The values, and where their R peaks are then.
+
+    >>> import numpy as np, torch
+    >>> slow = torch.arange(12.0)[None, None]
+    >>> found, at = retimed(slow, np.array([2, 6, 10]), np.array([2]), rate=4)
+    >>> at.tolist(), found[0, 0].tolist()
+    ([2, 4, 6], [0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0])
+    """
+    import numpy as np
+    import torch
+
+    samples = values.numpy()
+    parts = [samples[..., : peaks[0]]]
+    at = [int(peaks[0])]
+    for number, (first, last) in enumerate(itertools.pairwise(peaks)):
+        length = int(intervals[number % len(intervals)])
+        parts.append(_of_length(samples[..., first:last], length, rate))
+        at.append(at[-1] + length)
+    parts.append(samples[..., peaks[-1] :])
+    return torch.from_numpy(np.concatenate(parts, -1)), np.array(at, np.int64)
+
+
+def _of_length(beat: NDArray[np.float32], length: int, rate: float) -> NDArray[np.float32]:
+    """What lies between two R peaks, so many samples of it."""
+    import numpy as np
+
+    have = beat.shape[-1]
+    head, tail = (
+        min(round(each * rate), have * part // 20, length * part // 20)
+        for each, part in zip(_KEPT, _MOST, strict=True)
+    )
+    middle = beat[..., head : have - tail]
+    extent = middle.shape[-1]
+    at = np.arange(length - head - tail)
+    # Forwards from the left and backwards from the right, turned round at the other end.
+    period = max(1, 2 * extent - 2)
+    there = at % period
+    left = np.minimum(there, period - there) % extent
+    back = at[::-1] % period
+    right = (extent - 1 - np.minimum(back, period - back)) % extent
+    fade = np.clip((at - (len(at) - 1) / 2) / max(1.0, _FADE * rate) + 0.5, 0, 1)
+    between = (middle[..., left] * (1 - fade) + middle[..., right] * fade).astype(beat.dtype)
+    return np.concatenate([beat[..., :head], between, beat[..., have - tail :]], -1)

@@ -1,0 +1,274 @@
+"""Signals to look at: ECG paper for each lead, and their spectra."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.io.atomic import atomic_path
+from convnd.io.signal import optional, sampling_rate, value_units
+from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convnd.grid import Grid
+
+__all__ = ["draw", "figure", "lines_of"]
+
+_BEFORE = 0.8  # s of paper before the traces, for the calibration pulse and names
+_PULSE = (0.2, 1.0)  # s, mV
+_INCH = 25.4  # mm
+_SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: how electrocardiograms are printed
+_LONGEST = 10.0  # s on one sheet
+_MOST = 5000  # samples on one sheet, where time is not known
+_LEADS = 12  # on one sheet
+_WINDOW = 1024  # samples of a spectrum at most: of sounds, two seconds are too fine to be seen
+_LIGHT, _HEAVY, _PAPER = "#f6d3d3", "#e8a3a3", "#fffafa"
+_COLORS = {"content": "#555555", "style": "#1f5fa8", "result": "#111111"}
+
+
+def draw(path: Path, inputs: Inputs, result: Grid, *, overwrite: bool = False) -> None:
+    """Write the picture that `figure` makes as a PNG of 150 dots per inch.
+
+    Args:
+        path: the PNG.
+        inputs: content and styles.
+        result: what came out.
+        overwrite: replace an existing picture.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+        OutputExistsError: the picture is there and ``overwrite`` is not set.
+    """
+    drawn = figure(inputs.content, inputs.styles[0], result)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        drawn.savefig(temporary, format="png", dpi=150)
+
+
+def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
+    """A matplotlib figure: content, style and result of each lead, and their spectra beside.
+
+    Voltages in time stand on ECG paper, 25 mm/s and 10 mm/mV, at true scale when printed at
+    the size of the figure; other values on plain grids. The first 10 s (5,000 samples where time
+    is not known) and 12 leads.
+
+    Args:
+        content: ``(1, C, T)``, or None.
+        style: any leads; by name, or a single one for all.
+        result: ``(1, C, T)``.
+
+    Raises:
+        DependencyError: matplotlib is missing.
+    """
+    made = optional("matplotlib.figure", "paper")
+    optional("matplotlib.backends.backend_agg", "paper")
+    timed = result.units == ("s",)
+    paper = timed and per_millivolt(result) is not None
+    rows = [
+        (lead, [(role, values) for role, values in lines_of(lead, content, style, result)])
+        for lead in result.channels[:_LEADS]
+    ]
+    seconds = max(_seconds(result), 1e-9)
+    width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
+    shown = [
+        [(role, (_part(*line, timed=timed), line[1])) for role, line in lines] for _, lines in rows
+    ]
+    heights = [_height(lines) if paper else 30.0 * len(lines) for lines in shown]
+    tall = sum(heights) / _INCH
+    margins = (0.75, 0.35, 0.6, 0.55)  # left, right, top, bottom, in inches
+    psd = 3.2
+    total = (margins[0] + width + 0.75 + psd + margins[1], margins[2] + tall + margins[3])
+    drawn = made.Figure(figsize=total, facecolor="white")
+    at = margins[3] + tall
+    for number, ((lead, lines), height) in enumerate(zip(rows, heights, strict=True)):
+        at -= height / _INCH
+        tile = (margins[0] / total[0], at / total[1], width / total[0], height / _INCH / total[1])
+        axes = drawn.add_axes(tile)
+        _traces(
+            axes,
+            lead,
+            shown[number],
+            height,
+            paper=paper,
+            timed=timed,
+            last=number == len(rows) - 1,
+        )
+        left = margins[0] + width + 0.75
+        beside = (
+            left / total[0],
+            (at + 0.12) / total[1],
+            psd / total[0],
+            (height / _INCH - 0.24) / total[1],
+        )
+        _spectra(
+            drawn.add_axes(beside), lines, result, last=number == len(rows) - 1, first=number == 0
+        )
+    scale = "25 mm/s, 10 mm/mV" if paper else ""
+    title = f"{', '.join(role for role, _ in rows[0][1])}, from the top{' · ' if scale else ''}"
+    drawn.text(margins[0] / total[0], 1 - 0.3 / total[1], title + scale, fontsize=10, va="center")
+    return drawn
+
+
+def lines_of(
+    lead: str, content: Grid | None, style: Grid, result: Grid
+) -> list[tuple[str, tuple[NDArray[Any], float]]]:
+    """Role, values (mV where they are voltages) and sampling rate of what stands for a lead."""
+    found = []
+    for role, grid in (("content", content), ("style", style), ("result", result)):
+        if grid is None:
+            continue
+        keys = [lead_key(name) for name in grid.channels]
+        if lead_key(lead) in keys:
+            index = keys.index(lead_key(lead))
+        elif len(keys) == 1:
+            index = 0
+        else:
+            continue
+        values = grid.values[0, index].detach().cpu().double().numpy()
+        scale = per_millivolt(grid)
+        found.append(
+            (role, (values if scale is None else values / scale[index], sampling_rate(grid)))
+        )
+    return found
+
+
+def _seconds(grid: Grid) -> float:
+    return grid.shape[0] * grid.spacing[0]
+
+
+def _part(values: NDArray[Any], rate: float, *, timed: bool) -> NDArray[Any]:
+    return values[: max(2, round(_LONGEST * rate)) if timed else _MOST]
+
+
+def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
+    """Median, and how far below and above it a trace goes."""
+    import numpy as np
+
+    values, _ = line
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 0.5, 0.5
+    middle = float(np.median(finite))
+    return middle, middle - float(finite.min()), float(finite.max()) - middle
+
+
+def _height(lines: list[tuple[str, tuple[NDArray[Any], float]]]) -> float:
+    """Millimetres of paper for the traces of a lead, whole large squares."""
+    need = sum(sum(_reach(line)[1:]) * _GAIN + 4 for _, line in lines)
+    return float(min(max(math.ceil(need / 5) * 5, 20), 150))
+
+
+def _traces(
+    axes: Any,
+    lead: str,
+    lines: list[tuple[str, tuple[NDArray[Any], float]]],
+    height: float,
+    *,
+    paper: bool,
+    timed: bool,
+    last: bool,
+) -> None:
+    import numpy as np
+
+    reaches = [_reach(line) for _, line in lines]
+    need = sum(low + high for _, low, high in reaches)
+    if paper:
+        room = height / _GAIN  # mV
+        gap = (room - need) / len(lines)
+    else:
+        room = need * 1.15 or 1.0
+        gap = (room - need) / len(lines)
+    top = room
+    end = 0.0
+    for (role, (values, rate)), (middle, low, high) in zip(lines, reaches, strict=True):
+        times = np.arange(len(values)) / rate
+        end = end if role == "style" and end else max(end, times[-1] + 1 / rate)
+        base = top - gap / 2 - high
+        inside = times <= (end or times[-1])
+        axes.plot(
+            times[inside], (values - middle + base)[inside], color=_COLORS[role], linewidth=0.7
+        )
+        axes.annotate(
+            role,
+            (0, base),
+            textcoords="offset points",
+            xytext=(-2, 0),
+            ha="right",
+            va="center",
+            fontsize=6,
+            color=_COLORS[role],
+        )
+        top = base - low - gap / 2
+    before = _BEFORE if paper else _BEFORE / _LONGEST * end
+    axes.set_xlim(-before, end)
+    axes.set_ylim(0, room)
+    axes.set_ylabel(lead, rotation=0, ha="right", va="center", fontsize=10)
+    axes.set_yticks([])
+    if paper:
+        axes.set_facecolor(_PAPER)
+        for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
+            mv = step * _SPEED / _GAIN
+            at = np.arange(-round(before / step), math.ceil(end / step) + 1) * step
+            axes.vlines(at, 0, room, color, linewidth=thick, zorder=0)
+            at = np.arange(0, room + mv, mv)
+            axes.hlines(at, -before, end, color, linewidth=thick, zorder=0)
+        foot = (room - _PULSE[1]) / 2
+        axes.step(
+            -before + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
+            foot + np.array([0, _PULSE[1], 0, 0]),
+            color="black",
+            linewidth=0.7,
+            where="post",
+        )
+    axes.tick_params(labelsize=7, labelbottom=last)
+    if last:
+        axes.set_xlabel("s" if timed else "sample", fontsize=8)
+
+
+def _spectra(
+    axes: Any,
+    lines: list[tuple[str, tuple[NDArray[Any], float]]],
+    result: Grid,
+    *,
+    last: bool,
+    first: bool,
+) -> None:
+    import numpy as np
+
+    timed = result.units == ("s",)
+    for role, (values, rate) in lines:
+        finite = values[np.isfinite(values)]
+        length = min(len(finite), _WINDOW, max(16, round(2 * rate)) if timed else _WINDOW // 4)
+        if length < 16:
+            continue
+        window = np.hanning(length)
+        starts = range(0, len(finite) - length + 1, max(1, length // 2))
+        # Welch: half-overlapping segments without their mean, under a Hann window.
+        parts = [finite[s : s + length] for s in starts]
+        power = np.mean(
+            [np.abs(np.fft.rfft((part - part.mean()) * window)) ** 2 for part in parts], axis=0
+        )
+        density = 2 * power / (rate * (window**2).sum())
+        frequencies = np.fft.rfftfreq(length, 1 / rate)
+        axes.plot(
+            frequencies[1:],
+            10 * np.log10(density[1:] + 1e-15),
+            color=_COLORS[role],
+            linewidth=1.2 if role == "result" else 0.8,
+            linestyle="--" if role == "result" else "-",
+            label=role,
+        )
+    axes.set_xlim(0, sampling_rate(result) / 2)
+    axes.grid(color="#dddddd", linewidth=0.4)
+    axes.tick_params(labelsize=7, labelbottom=last)
+    unit = next(iter(dict.fromkeys(value_units(result))), "")
+    unit = "mV" if per_millivolt(result) is not None else unit or "units"
+    axes.set_ylabel(f"dB ({unit}²/Hz)" if timed else f"dB ({unit}²)", fontsize=7)
+    if first:
+        axes.legend(fontsize=7, frameon=False, loc="upper right")
+        axes.set_title("power spectrum", fontsize=9)
+    if last:
+        axes.set_xlabel("Hz" if timed else "cycles per sample", fontsize=8)

@@ -1,0 +1,320 @@
+"""Biosignals: rhythm against the content, spectrum, beats and amplitudes against the style.
+
+R peaks are those of one lead (II, or the first) for all leads, which beat together; everything else
+is averaged over the leads that both have, and kept for each. Rhythm is measured where the content
+is an electrocardiogram, and mean beats where the style is one as well: of sounds, or of values
+whose unit is not known, both are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convnd.errors import InputFileError
+from convnd.io.signal import optional, sampling_rate
+from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.signals.leads import (
+    at_rate,
+    filled,
+    has_beats,
+    identity_error,
+    lead_key,
+    per_millivolt,
+)
+from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.rhythm import (
+    are_beats,
+    beat_correlation,
+    beat_distance,
+    match_peaks,
+    mean_beat,
+    rhythm_lead,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convnd.grid import Grid
+
+__all__ = [
+    "amplitude_distance",
+    "autocorrelation_distance",
+    "measure_all",
+    "psd_distance",
+]
+
+TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
+_PASSED = 0.45  # of a sampling rate: above, filters take away
+_LOWEST = 0.5  # Hz: below is where the patient lies
+
+
+def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
+    """See `convnd_tasks.modalities.metrics.Evaluator`.
+
+    Args:
+        content: ``(1, C, T)`` in seconds.
+        result: ``(1, C, T')``, the same leads.
+        styles: any leads; compared by name, or a single lead with all. The mean over styles.
+
+    Raises:
+        InputFileError: a grid has no sampling rate, or the leads do not fit.
+        DependencyError: neurokit2 or scipy is missing.
+    """
+    for role, grid in (("content", content), ("result", result), *(("style", s) for s in styles)):
+        if grid.units != ("s",):
+            raise InputFileError(
+                f"evaluate: expected a {role} that knows its sampling rate, got one that does "
+                "not; add --rate"
+            )
+    leads = [lead for lead in content.channels if lead in result.channels]
+    if not leads:
+        raise InputFileError(
+            f"evaluate: expected a result with leads of the content "
+            f"({', '.join(content.channels)}), got {', '.join(result.channels)}; "
+            "give files that belong together"
+        )
+    rhythm = _Rhythm.of(content, result, leads)
+    measures = [] if rhythm is None else rhythm.measures()
+    each = [
+        measure for style in styles for measure in _likeness(content, result, style, leads, rhythm)
+    ]
+    for name in dict.fromkeys(measure.name for measure in each):
+        measures.append(_joined([measure for measure in each if measure.name == name]))
+    worst = identity_error(result)
+    if worst is not None:
+        measures.append(
+            Measure(
+                name="lead_identity_error",
+                value=worst * 1000,
+                before=(identity_error(content) or 0.0) * 1000,
+                unit="µV",
+                better="lower",
+                meaning="largest departure from III = II − I, aVR, aVL, aVF",
+            )
+        )
+    return measures
+
+
+@dataclass(frozen=True)
+class _Rhythm:
+    """R peaks in s, by one lead."""
+
+    lead: str
+    content: NDArray[np.float64]
+    result: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, content: Grid, result: Grid, leads: Sequence[str]) -> _Rhythm | None:
+        """None where the content is no electrocardiogram; the result must show that it is one."""
+        lead = leads[rhythm_lead(leads)]
+        own = _peaks(content, lead) if has_beats(content) else None
+        if own is None:
+            return None
+        rate = sampling_rate(result)
+        return cls(lead, own, r_peaks(_lead(result, lead), rate) / rate)
+
+    def measures(self) -> list[Measure]:
+        f1, pairs = match_peaks(self.content, self.result, TOLERANCE)
+        error = float("nan")
+        if len(pairs) > 1:
+            intervals = np.diff(np.array(pairs), axis=0)
+            error = float(np.abs(intervals[:, 0] - intervals[:, 1]).mean() * 1000)
+        return [
+            Measure(
+                name="r_peak_f1",
+                value=f1,
+                better="higher",
+                against="content",
+                meaning=f"R peaks of lead {self.lead} found again within ±50 ms",
+            ),
+            Measure(
+                name="rr_error",
+                value=error,
+                unit="ms",
+                better="lower",
+                against="content",
+                meaning="mean difference of the intervals between matched R peaks",
+            ),
+        ]
+
+
+def _peaks(grid: Grid, lead: str) -> NDArray[np.float64] | None:
+    """R peaks in s, or None where what is found are no beats."""
+    signal, rate = _lead(grid, lead), sampling_rate(grid)
+    found = r_peaks(signal, rate)
+    return found / rate if are_beats(signal, found, rate) else None
+
+
+def _likeness(
+    content: Grid, result: Grid, style: Grid, leads: Sequence[str], rhythm: _Rhythm | None
+) -> list[Measure]:
+    names = {lead_key(name): name for name in style.channels}
+    alone = style.channels[0] if len(style.channels) == 1 else None
+    pairs = {
+        lead: reference
+        for lead in leads
+        if (reference := names.get(lead_key(lead), alone)) is not None
+    }
+    if not pairs:
+        raise InputFileError(
+            f"evaluate: expected a style with leads of the content ({', '.join(leads)}), got "
+            f"{', '.join(style.channels)}; give one that has them, or a single lead"
+        )
+    rate = sampling_rate(result)
+    # What is measured depends on the sampling rate, so all are brought to the result's.
+    signals = {
+        "value": {lead: _lead(result, lead) for lead in pairs},
+        "before": {
+            lead: at_rate(_lead(content, lead), sampling_rate(content), rate) for lead in pairs
+        },
+        "aim": {
+            lead: at_rate(_lead(style, name), sampling_rate(style), rate)
+            for lead, name in pairs.items()
+        },
+    }
+    # Of what lies above a slower style's own Nyquist frequency it says nothing.
+    highest = _PASSED * min(rate, sampling_rate(style))
+    unit = "mV" if per_millivolt(result) is not None else "units"
+    table: list[tuple[str, str, str, str, Mapping[str, Any], Callable[[Any, Any], float]]] = [
+        (
+            "psd_distance", "dB", "lower", f"RMS difference of spectra from 0.5 to {highest:g} Hz",
+            signals, partial(psd_distance, rate=rate, band=(_LOWEST, highest)),
+        ),
+        (
+            "autocorrelation_distance", "", "lower",
+            "RMS difference of autocorrelations up to 1 s",
+            signals, partial(autocorrelation_distance, rate=rate),
+        ),
+        (
+            "amplitude_distance", unit, "lower",
+            "Wasserstein-1 distance of amplitudes around their median", signals, amplitude_distance,
+        ),
+    ]  # fmt: skip
+    theirs = None
+    if rhythm is not None and has_beats(style):
+        theirs = _peaks(style, style.channels[rhythm_lead(style.channels)])
+    if rhythm is not None and theirs is not None:
+        peaks = {"value": rhythm.result, "before": rhythm.content, "aim": theirs}
+        beats = {
+            when: {
+                lead: mean_beat(values, rate, np.rint(peaks[when] * rate).astype(np.int64))
+                for lead, values in each.items()
+            }
+            for when, each in signals.items()
+        }
+        table[1:1] = [
+            (
+                "beat_correlation", "", "higher",
+                "correlation of the mean beats at their R peaks", beats, beat_correlation,
+            ),
+            (
+                "beat_distance", unit, "lower",
+                "RMS difference of the mean beats around their medians", beats, beat_distance,
+            ),
+        ]  # fmt: skip
+    measures = []
+    for name, unit_, better, meaning, of, distance in table:
+        parts = {
+            when: {lead: distance(of[when][lead], of["aim"][lead]) for lead in pairs}
+            for when in ("value", "before")
+        }
+        measures.append(
+            Measure(
+                name=name,
+                value=_mean(parts["value"].values()),
+                before=_mean(parts["before"].values()),
+                unit=unit_,
+                better=better,
+                against="style",
+                meaning=meaning,
+                parts=parts["value"],
+            )
+        )
+    return measures
+
+
+def _joined(same: Sequence[Measure]) -> Measure:
+    """One measure against several styles: the mean over them."""
+    if len(same) == 1:
+        return same[0]
+    leads = {lead for each in same for lead in each.parts}
+    return dataclasses.replace(
+        same[0],
+        value=_mean(each.value for each in same),
+        before=_mean(each.before for each in same if each.before is not None),
+        parts={
+            lead: _mean(each.parts[lead] for each in same if lead in each.parts)
+            for lead in sorted(leads)
+        },
+    )
+
+
+def psd_distance(
+    signal: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    rate: float,
+    band: tuple[float, float] = (_LOWEST, float("inf")),
+) -> float:
+    """RMS difference of Welch spectra in dB.
+
+    Args:
+        signal: ``(T,)``.
+        reference: ``(T',)`` at the same rate.
+        rate: samples per second.
+        band: lowest and highest frequency in Hz.
+    """
+    welch = _package("scipy.signal").welch
+    length = min(len(signal), len(reference), round(2 * rate))
+    spectra = []
+    for values in (signal, reference):
+        frequencies, power = welch(filled(values), rate, nperseg=length)
+        spectra.append(10 * np.log10(power + 1e-12))
+    inside = (frequencies >= band[0]) & (frequencies <= min(band[1], _PASSED * rate))
+    if not inside.any():
+        return float("nan")
+    return float(np.sqrt(np.mean((spectra[0] - spectra[1])[inside] ** 2)))
+
+
+def autocorrelation_distance(
+    signal: NDArray[np.float64], reference: NDArray[np.float64], rate: float
+) -> float:
+    """RMS difference of normalised autocorrelations at lags up to 1 s."""
+    lags = min(round(rate), len(signal) - 1, len(reference) - 1)
+    curves = []
+    for values in (signal, reference):
+        centred = filled(values) - np.nanmean(values)
+        power = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
+        curve = np.fft.irfft(power)[: lags + 1]
+        curves.append(curve / curve[0] if curve[0] > 0 else curve)
+    return float(np.sqrt(np.mean((curves[0] - curves[1]) ** 2)))
+
+
+def amplitude_distance(signal: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Wasserstein-1 distance of the values around their medians, in their unit."""
+    at = np.linspace(0, 1, 1001)
+    one, other = (
+        np.quantile(values[np.isfinite(values)] - np.nanmedian(values), at)
+        for values in (signal, reference)
+    )
+    return float(np.abs(one - other).mean())
+
+
+def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
+    scale = per_millivolt(grid)
+    values = grid.values[0, grid.channels.index(name)].double().numpy()
+    return values if scale is None else values / scale[grid.channels.index(name)]
+
+
+def _mean(values: Any) -> float:
+    finite = [each for each in values if np.isfinite(each)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def _package(name: str) -> Any:
+    return optional(name, "evaluate")

@@ -1,0 +1,139 @@
+"""Pictures of clips: input above result over time, one column over time, and the course of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convnd_tasks.plots import COLORS, encode, encode_pixels, new_figure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["Gallery", "course"]
+
+_SHOWN = 8
+_HEIGHT = 144  # pixels of a frame on the contact sheet
+_GAP = 4
+_WIDEST = 4000  # columns of a slit scan
+
+
+class Gallery:
+    """What the pictures need of a clip, kept small while its frames pass by.
+
+    A slit scan puts the middle column of every frame beside that of the frame before: what moves
+    evenly becomes a slanting line, what flickers a picket fence.
+    """
+
+    def __init__(self) -> None:
+        self._thumbs: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+        self._columns: tuple[dict[int, Any], dict[int, Any]] = ({}, {})
+        self._strides = [1, 1]
+
+    def add_content(self, number: int, values: Tensor) -> None:
+        """A frame of the input ``(1, 3, H, W)``."""
+        self._add(0, number, values)
+
+    def add_result(self, number: int, values: Tensor) -> None:
+        """A frame of the result ``(1, 3, H, W)``."""
+        self._add(1, number, values)
+
+    def sheet(self) -> bytes:
+        """A PNG: frames of the input in the upper row, of the result in the lower."""
+        numbers = sorted(self._thumbs[0].keys() & self._thumbs[1].keys())
+        places = np.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers))).round().astype(int)
+        rows = [
+            [thumbs[numbers[place]] for place in dict.fromkeys(places)] for thumbs in self._thumbs
+        ]
+        return encode_pixels(_stacked([_stacked(row, axis=1) for row in rows], axis=0))
+
+    def slit_scan(self) -> bytes:
+        """A PNG: the middle column over time, of the input above that of the result."""
+        numbers = sorted(self._columns[0].keys() & self._columns[1].keys())[:_WIDEST]
+        wide = max(1, 480 // max(1, len(numbers)))
+        rows = [
+            np.stack([columns[number] for number in numbers], 1).repeat(wide, 1)
+            for columns in self._columns
+        ]
+        return encode_pixels(_stacked(rows, axis=0))
+
+    def _add(self, which: int, number: int, values: Tensor) -> None:
+        from convnd.nn import resize_nd
+
+        pixels = _pixels(values)
+        if len(self._columns[which]) < _WIDEST:
+            self._columns[which][number] = pixels[:, pixels.shape[1] // 2].copy()
+        thumbs = self._thumbs[which]
+        if number % self._strides[which] == 0:
+            height, width = values.shape[2:]
+            size = (_HEIGHT, max(1, round(width * _HEIGHT / height)))
+            small = values if height <= _HEIGHT else resize_nd(values, size, mode="linear")
+            thumbs[number] = _pixels(small)
+        while len(thumbs) > 4 * _SHOWN:  # of a long clip every second, every fourth, ...
+            self._strides[which] *= 2
+            for each in [each for each in thumbs if each % self._strides[which]]:
+                del thumbs[each]
+
+
+def course(records: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes:
+    """The loss, the warping error and the seconds of every frame, as PNG or SVG.
+
+    Args:
+        records: of finished frames in their order, see `Finished`.
+        kind: ``"png"`` or ``"svg"``.
+    """
+    figure, axes = new_figure(7, 5.4, rows=3)
+    numbers = range(len(records))
+    names = list(dict.fromkeys(name for record in records for name in record["parts"]))
+    for name in names:
+        axes[0, 0].plot(numbers, [record["parts"].get(name) for record in records], label=name)
+    axes[0, 0].set_ylabel("loss")
+    for key, label, color in (
+        ("input_e_warp", "input", COLORS[6]),
+        ("e_warp", "result", COLORS[1]),
+    ):
+        values = [_number(record[key]) for record in records]
+        axes[1, 0].plot(numbers, values, label=label, color=color)
+    axes[1, 0].set_ylabel("E_warp")
+    bottom = np.zeros(len(records))
+    for key in ("features", "flow", "codec"):
+        seconds = np.array([record[key] for record in records])
+        axes[2, 0].bar(numbers, seconds, bottom=bottom, width=0.9, label=key)
+        bottom = bottom + seconds
+    axes[2, 0].set_ylabel("seconds")
+    axes[2, 0].set_xlabel("frame")
+    for axis in axes[:, 0]:
+        for number, record in enumerate(records):
+            if record["cut"] and number:
+                axis.axvline(number - 0.5, color="#999999", linewidth=0.8, linestyle=":")
+        axis.set_ylim(bottom=0)
+        axis.set_xlim(-0.6, max(1, len(records)) - 0.4)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(axis="y", alpha=0.25, linewidth=0.5)
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    return encode(figure, kind)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _pixels(values: Tensor) -> NDArray[Any]:
+    codes = values[0].detach().cpu().clamp(0, 1).mul(255).round_().byte()
+    found: NDArray[Any] = codes.permute(1, 2, 0).contiguous().numpy()
+    return found
+
+
+def _stacked(pictures: Sequence[NDArray[Any]], *, axis: int) -> NDArray[Any]:
+    """Pictures beside or above each other with a white gap between."""
+    parts: list[NDArray[Any]] = []
+    for picture in pictures:
+        if parts:
+            shape = list(picture.shape)
+            shape[axis] = _GAP
+            parts.append(np.full(shape, 255, picture.dtype))
+        parts.append(picture)
+    return np.concatenate(parts, axis=axis)

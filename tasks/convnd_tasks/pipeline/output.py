@@ -1,0 +1,216 @@
+"""What every command tells of itself: ``--json`` at its end, ``-v`` on the way.
+
+With ``--json``, stdout has one line, an object, and nothing else: what commands print for people
+goes to stderr meanwhile. It comes when a command fails, too. ``-v`` shows what is logged under
+``convnd`` and ``convnd_tasks``; a log record's ``figures`` go into the object as ``settings``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import typer
+
+from convnd import __version__
+from convnd.errors import ConvndError, Stopped
+from convnd_tasks.deterministic import no_deterministic_way
+from convnd_tasks.pipeline.flags import Json, Verbose
+
+if TYPE_CHECKING:
+    import torch
+
+    from convnd.backbones import Precision
+
+__all__ = ["Summary", "note_work", "summarised"]
+
+
+class Summary:
+    """Gathers what a command has to say to programs.
+
+    Args:
+        command: as it is typed, for example ``"weights list"``.
+        json: print the object at the end.
+        verbose: print what is logged.
+    """
+
+    def __init__(self, command: str, *, json: bool = False, verbose: bool = False) -> None:
+        self.json = json
+        self.verbose = verbose
+        self._entries: dict[str, Any] = {"command": command, "exit_code": 0}
+        self._settings: dict[str, Any] = {}
+        self._out = sys.stdout
+
+    def add(self, **entries: Any) -> None:
+        """Entries of the object, ready for ``json.dumps``."""
+        self._entries |= entries
+
+    def append(self, entry: str, value: Any) -> None:
+        """One more of a list."""
+        self._entries.setdefault(entry, []).append(value)
+
+    def speak(self) -> None:
+        """Let this process of several be heard, which was to be silent."""
+        self._out, sys.stderr = sys.__stdout__ or self._out, sys.__stderr__
+        sys.stdout = sys.stderr if self.json else self._out
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Around the command's work."""
+        self._out = sys.stdout
+        listener = _Listener(self)
+        loggers = [logging.getLogger(name) for name in ("convnd", "convnd_tasks")]
+        levels = [logger.level for logger in loggers]
+        began = time.monotonic()
+        for logger in loggers:
+            logger.addHandler(listener)
+            logger.setLevel(logging.INFO)
+        if self.verbose:
+            typer.echo(f"convnd {__version__}, Python {platform.python_version()}", err=True)
+        if self.json:
+            sys.stdout = sys.stderr
+        try:
+            yield
+        except BaseException as error:
+            self.add(**_failure(error))
+            raise
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.removeHandler(listener)
+                logger.setLevel(level)
+            seconds, peak = time.monotonic() - began, _peak_memory()
+            if self.verbose:
+                memory = "" if peak is None else f", at most {peak / 2**20:.0f} MiB"
+                typer.echo(f"{seconds:.1f} s{memory}", err=True)
+            sys.stdout = self._out
+            if self.json:
+                entries = {**self._entries, **self._shared(seconds, peak)}
+                typer.echo(json.dumps(_plain(entries), ensure_ascii=False, allow_nan=False))
+
+    def _shared(self, seconds: float, peak: int | None) -> dict[str, Any]:
+        return {
+            **({"settings": self._settings} if self._settings else {}),
+            "convnd": __version__,
+            "seconds": round(seconds, 3),
+            "peak_memory": peak,
+        }
+
+    def heard(self, record: logging.LogRecord) -> None:
+        """A line of the log."""
+        self._settings |= getattr(record, "figures", {})
+        if self.verbose:
+            typer.echo(record.getMessage(), err=True)
+
+
+class _Listener(logging.Handler):
+    def __init__(self, summary: Summary) -> None:
+        super().__init__()
+        self.summary = summary
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.summary.heard(record)
+
+
+def summarised(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator for commands: adds ``--json`` and ``-v``, and gives them a `Summary`.
+
+    Args:
+        command: as it is typed.
+    """
+
+    def decorate(work: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(work, include_extras=True)
+        own = [
+            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(work).parameters.items()
+            if name != "summary"
+        ]
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+            for name, kind in (("as_json", Json), ("verbose", Verbose))
+        ]
+
+        def run(*, as_json: bool = False, verbose: bool = False, **typed: Any) -> None:
+            summary = Summary(command, json=as_json, verbose=verbose)
+            with summary.told():
+                try:
+                    work(**typed, summary=summary)
+                except RuntimeError as error:
+                    raise no_deterministic_way(error) or error from error
+
+        parameters = [*own, *shared]
+        run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
+        run.__dict__.update(work.__dict__)
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def note_work(
+    logger: logging.Logger, backbone: str, device: torch.device, precision: Precision
+) -> None:
+    """Log what the work is done with."""
+    import torch
+
+    kind = str(precision.dtype).removeprefix("torch.")
+    fast = " with fast convolutions" if precision.fast else ""
+    threads = torch.get_num_threads()
+    logger.info(
+        "%s on %s in %s%s; torch %s, threads: %d",
+        *(backbone, device, kind, fast, torch.__version__, threads),
+        extra={
+            "figures": {
+                "backbone": backbone,
+                "device": str(device),
+                "precision": kind,
+                "fast_convolutions": precision.fast,
+                "torch": str(torch.__version__),
+                "threads": threads,
+            }
+        },
+    )
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, ConvndError):
+        return {"exit_code": error.exit_code, "error": str(error)}
+    if isinstance(error, Stopped):
+        number = signal.Signals(error.args[0])
+        return {"exit_code": 128 + number, "error": f"stopped by {number.name}"}
+    if isinstance(error, typer.Exit):
+        return {"exit_code": error.exit_code}
+    code = 4 if isinstance(error, MemoryError) else getattr(error, "exit_code", 1)
+    return {"exit_code": code, "error": str(error) or type(error).__name__}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: without NaN and infinities, which are null."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if value is None or isinstance(value, int | str):
+        return value
+    return str(value)
+
+
+def _peak_memory() -> int | None:
+    """Bytes that this process has had at most; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
