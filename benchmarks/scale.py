@@ -28,7 +28,6 @@ from typing import Any
 import psutil
 import torch
 from common import machine, peak_mib
-from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
@@ -44,6 +43,7 @@ from convnd.optimize import (
     tiled,
 )
 from convnd.pages import keep_pages
+from convnd.transfer.memory import Budget
 
 
 def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]:

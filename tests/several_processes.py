@@ -20,8 +20,6 @@ from typing import NoReturn
 import pytest
 import torch
 import torch._dynamo  # which Adam loads at its first step: here once for all processes
-from convnd_tasks import memory as memory_module
-from convnd_tasks.memory import Budget
 from convnd_tasks.modalities.volumes.grain import square_pixels
 from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -49,6 +47,8 @@ from convnd.optimize import (
 )
 from convnd.optimize import tiler as tiler_module
 from convnd.stats import STATISTICS
+from convnd.transfer import memory as memory_module
+from convnd.transfer.memory import Budget
 
 Found = dict[str, Tensor]
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from convnd_tasks import style_transfer
-from convnd_tasks.memory import Budget
 from convnd_tasks.modalities.signals.beats import Beats
 from convnd_tasks.modalities.volumes import memory as volume_memory
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -22,6 +21,7 @@ from living import Living
 
 from convnd.grid import Grid
 from convnd.optimize import OPTIMIZERS, Evaluation, Group, Spill, minimize
+from convnd.transfer.memory import Budget
 
 STEPS = 50  # more than L-BFGS remembers
 

@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
-from convnd_tasks.memory import Budget
-from convnd_tasks.options import StyleOptions, parse_memory
+from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import ResourceError, UsageError
 from convnd.stats import STATISTICS
+from convnd.transfer.byte_size import parse_memory
+from convnd.transfer.memory import Budget
 
 QUICK = StyleOptions(
     backbone="compact", precision="float32", steps=3, scales=2, size=0, smoothness=0.1

@@ -14,7 +14,7 @@ import pytest
 from convnd_tasks.commands.stylize_video import _seconds
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.options import StyleOptions, parse_memory
+from convnd_tasks.options import StyleOptions
 from convnd_tasks.patches.options import PatchOptions
 from convnd_tasks.patches.units import parse_units
 from convnd_tasks.pipeline.flags import flags_of, numbers, parse_shard, whole_numbers
@@ -26,6 +26,7 @@ from test_malformed import refusal
 import convnd.io
 from convnd.errors import UsageError
 from convnd.shapes import parse_layer, parse_shape
+from convnd.transfer.byte_size import parse_memory
 
 # The same cases each time; no time is measured.
 SETTINGS = settings(max_examples=40, derandomize=True, deadline=None, database=None)

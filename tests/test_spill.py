@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from convnd_tasks.memory import Budget
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
@@ -18,6 +17,7 @@ from convnd.errors import ResourceError
 from convnd.optimize import Evaluation, Spill, load_checkpoint, minimize, save_checkpoint
 from convnd.optimize.adam import _SLAB, Adam
 from convnd.optimize.spill import let_go
+from convnd.transfer.memory import Budget
 
 
 @pytest.mark.parametrize("spilled", [False, True])

@@ -356,7 +356,7 @@ def test_a_job_that_does_not_fit_is_refused_before_it_starts(
 ) -> None:
     from types import SimpleNamespace
 
-    from convnd_tasks import memory
+    from convnd.transfer import memory
 
     few = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=1 << 20))
     monkeypatch.setattr(memory, "psutil", few)

@@ -22,7 +22,6 @@ from convnd_tasks.modalities.video.keeping import FrameStore
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
 from convnd_tasks.style_transfer import Progress
-from convnd_tasks.targets import Targets
 from PIL import Image
 
 from convnd import io
@@ -33,6 +32,7 @@ from convnd.errors import (
     UnknownNameError,
     UsageError,
 )
+from convnd.transfer.targets import Targets
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = {"steps": 3, "frame_steps": 3, "scales": 1}

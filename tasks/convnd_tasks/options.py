@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -12,10 +11,11 @@ from typing import Annotated, Any, Self
 from convnd.errors import UsageError
 from convnd.registry import unknown_name
 from convnd.shapes import is_count
+from convnd.transfer.byte_size import parse_memory
 from convnd_tasks.pipeline.flags import DETERMINISTIC, LOOK, LOSS, RUN, WORK, Flag
 from convnd_tasks.pipeline.ranges import SEED, STEPS, WEIGHT, Range, check_ranges
 
-__all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions", "parse_memory"]
+__all__ = ["COLORS", "DEFAULTS", "STARTS", "StyleOptions"]
 
 COLORS = ("style", "luminance", "match")
 """Whose colours the result has: the style's; the content's, by changing luminance only; the
@@ -265,26 +265,3 @@ class StyleOptions:
             else str("auto" if value is None else value)
             for name, value in dataclasses.asdict(self).items()
         }
-
-
-def parse_memory(text: str) -> int | None:
-    """Bytes out of a number and a unit; None for "auto".
-
-    Args:
-        text: "auto", or a number followed by B, KiB, MiB, GiB, TiB, or KB, MB, GB, TB (powers of
-            1000); in upper or lower case.
-
-    Raises:
-        UsageError: anything else.
-
-    >>> parse_memory("1.5GiB"), parse_memory("2 gb"), parse_memory("auto")
-    (1610612736, 2000000000, None)
-    """
-    if text == "auto":
-        return None
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
-    if found is None or not 0 < float(found[1]) < 2**53:
-        raise UsageError(f"memory: expected auto or a size such as 4GiB, got {text!r}; correct it")
-    prefix = found[2] or ""
-    power = " KMGT".index(prefix[0]) if prefix else 0
-    return int(float(found[1]) * (1024 if prefix.endswith("I") else 1000) ** power)

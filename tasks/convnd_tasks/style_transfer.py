@@ -35,7 +35,7 @@ from convnd.optimize import (
 )
 from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
-from convnd_tasks.memory import Budget
+from convnd.transfer.memory import Budget
 from convnd_tasks.modalities.signals.beats import Beats
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own

@@ -39,11 +39,11 @@ from convnd.stats import (
     TappedStatistic,
     blend,
 )
+from convnd.transfer.targets import Targets
 from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
 from convnd_tasks.pipeline.output import note_work
-from convnd_tasks.targets import Targets
 
 __all__ = ["TransferObjective"]
 

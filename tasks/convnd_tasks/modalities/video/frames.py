@@ -19,8 +19,8 @@ from torch import Tensor
 
 from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, minimize, settled
+from convnd.transfer.memory import Budget
 from convnd_tasks.ahead import ahead
-from convnd_tasks.memory import Budget
 from convnd_tasks.modalities.images.codec import match_colors
 from convnd_tasks.modalities.video.flow import Motion, motion, warp, warping_error
 from convnd_tasks.modalities.video.input import (

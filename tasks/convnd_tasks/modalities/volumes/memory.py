@@ -11,7 +11,7 @@ import psutil
 
 from convnd.errors import ResourceError
 from convnd.optimize import OPTIMIZERS, Group
-from convnd_tasks.memory import KEPT_PAGES
+from convnd.transfer.memory import KEPT_PAGES
 from convnd_tasks.modalities.volumes.grain import square_pixels
 from convnd_tasks.modalities.volumes.objective import ONE_PASS
 from convnd_tasks.modalities.volumes.sight import POSITIONS

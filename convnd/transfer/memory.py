@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import psutil
 import torch
@@ -17,9 +18,9 @@ from convnd.losses import INPUT
 from convnd.optimize import OPTIMIZERS, Group, Spill, Tiler
 from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, footprint_of, overlap_of
-from convnd_tasks.options import StyleOptions, parse_memory
+from convnd.transfer.byte_size import parse_memory
 
-__all__ = ["KEPT_PAGES", "Budget"]
+__all__ = ["KEPT_PAGES", "Budget", "MemoryOptions"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,6 +38,41 @@ KEPT_PAGES = 512 * 2**20
 axis, half as much over more."""
 
 Say = Callable[[str], None]
+
+
+class MemoryOptions(Protocol):
+    """The options that decide how much memory a transfer takes.
+
+    Attributes:
+        tile: "auto", "off", or samples of a tile along each axis.
+        memory: what may be used, see `convnd.transfer.byte_size.parse_memory`.
+        optimizer: one of `convnd.optimize.OPTIMIZERS`.
+        statistic: one of `convnd.stats.STATISTICS`, taken of the style layers' features.
+        facts: statistics of the values themselves.
+        content_weight: 0 means that the content's features are not computed.
+        content_layers: layers whose features are compared.
+        style_layers: layers whose statistics are compared.
+        layers: both.
+    """
+
+    @property
+    def tile(self) -> str: ...  # noqa: D102
+    @property
+    def memory(self) -> str: ...  # noqa: D102
+    @property
+    def optimizer(self) -> str: ...  # noqa: D102
+    @property
+    def statistic(self) -> str: ...  # noqa: D102
+    @property
+    def facts(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def content_weight(self) -> float: ...  # noqa: D102
+    @property
+    def content_layers(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def style_layers(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def layers(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -66,7 +102,7 @@ class Budget:
 
     def __init__(
         self,
-        options: StyleOptions,
+        options: MemoryOptions,
         backbone: Backbone,
         device: torch.device,
         batch: int,

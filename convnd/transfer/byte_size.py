@@ -1,0 +1,35 @@
+"""Amounts of memory as people write them."""
+
+from __future__ import annotations
+
+import re
+
+from convnd.errors import UsageError
+
+__all__ = ["parse_memory"]
+
+
+def parse_memory(text: str) -> int | None:
+    """Parse an amount of memory.
+
+    Args:
+        text: "auto", or a number followed by B, KiB, MiB, GiB, TiB, or KB, MB, GB, TB (powers of
+            1000); upper or lower case.
+
+    Returns:
+        Bytes; None for "auto".
+
+    Raises:
+        UsageError: anything else.
+
+    >>> parse_memory("1.5GiB"), parse_memory("2 gb"), parse_memory("auto")
+    (1610612736, 2000000000, None)
+    """
+    if text == "auto":
+        return None
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
+    if match is None or not 0 < float(match[1]) < 2**53:
+        raise UsageError(f"memory: expected auto or a size such as 4GiB, got {text!r}; correct it")
+    prefix = match[2] or ""
+    power = " KMGT".index(prefix[0]) if prefix else 0
+    return int(float(match[1]) * (1024 if prefix.endswith("I") else 1000) ** power)
