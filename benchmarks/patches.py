@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from common import alternate, machine, median_ratio
 from convnd_tasks import samples
-from convnd_tasks.patches import Input, find_patches, load_network
-from convnd_tasks.patches.reading import read_ahead, read_fields
+from convnd_tasks.inspect import Input, find_patches, load_network
+from convnd_tasks.inspect.reading import read_ahead, read_fields
 
 from convnd import Grid
 

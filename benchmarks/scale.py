@@ -29,7 +29,7 @@ import psutil
 import torch
 from common import machine, peak_mib
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.plots import encode, new_figure
+from convnd_tasks.pipeline.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.optimize import (

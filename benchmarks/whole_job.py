@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from common import Judge, machine, picture
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.plots import encode, new_figure
+from convnd_tasks.pipeline.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
 from PIL import Image
 from safetensors.torch import load_file, save_file

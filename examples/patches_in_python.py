@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from convnd_tasks.patches import Input, cut_patches, find_patches, load_network
+from convnd_tasks.inspect import Input, cut_patches, find_patches, load_network
 
 from convnd import io
 

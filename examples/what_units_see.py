@@ -16,9 +16,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from convnd_tasks.patches import Input, cut_patches, find_patches, load_network
-from convnd_tasks.patches.sheet import sheet
-from convnd_tasks.patches.thumbnails import legend, thumbnail, tile_side
+from convnd_tasks.inspect import Input, cut_patches, find_patches, load_network
+from convnd_tasks.inspect.sheet import sheet
+from convnd_tasks.inspect.thumbnails import legend, thumbnail, tile_side
 from PIL import Image
 
 from convnd import Grid, io

@@ -9,10 +9,10 @@ import math
 from typing import Any, get_args
 
 import pytest
+from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.patches.options import PatchOptions
 from convnd_tasks.pipeline.flags import flags_of
 
 from convnd.errors import UsageError

@@ -12,11 +12,11 @@ from typing import Any, get_args, get_origin
 import numpy as np
 import pytest
 from convnd_tasks.commands.stylize_video import _seconds
+from convnd_tasks.inspect.options import PatchOptions
+from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.patches.options import PatchOptions
-from convnd_tasks.patches.units import parse_units
 from convnd_tasks.pipeline.flags import flags_of, numbers, parse_shard, whole_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st

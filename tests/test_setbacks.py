@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.patches import own_network
-from convnd_tasks.patches.optimal import UnfinishedError, maximise
+from convnd_tasks.inspect import network_from_module
+from convnd_tasks.inspect.optimal import UnfinishedError, maximise
 from PIL import Image
 from torch import Tensor, nn
 
@@ -260,7 +260,7 @@ def wobbly(wrong: Callable[[int], bool]) -> tuple[Backbone, list[Tensor]]:
             given.append(x.detach().clone())
             return found * (math.nan if wrong(len(given)) else 1.0)
 
-    return own_network(nn.Sequential(Wobbly()), ["0"]), given
+    return network_from_module(nn.Sequential(Wobbly()), ["0"]), given
 
 
 def optimal(network: Backbone, said: list[str], **more: Any) -> Tensor:

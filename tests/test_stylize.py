@@ -382,7 +382,7 @@ def test_no_work_waits_for_torchs_compiler() -> None:
         "from convnd.backbones import load\n"
         "from convnd.optimize import OPTIMIZERS\n"
         "from convnd_tasks.options import StyleOptions\n"
-        "from convnd_tasks.patches.optimal import maximise\n"
+        "from convnd_tasks.inspect.optimal import maximise\n"
         "from convnd_tasks.style_transfer import StyleTransfer\n"
         "x = torch.rand(1, 1, 64)\n"
         "for optimizer in OPTIMIZERS:\n"

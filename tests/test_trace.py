@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import typer
-from convnd_tasks.trace import trace
+from convnd_tasks.commands.trace import trace
 from typer.testing import CliRunner
 
 from convnd.errors import ConvndError, ShapeError, UnknownNameError, UsageError
@@ -108,7 +108,10 @@ def test_bad_pieces_are_refused(arguments: list[str], error: type[Exception], me
 
 
 def test_no_tensor_library_is_imported() -> None:
-    code = "import sys, convnd_tasks.trace; print({'torch', 'numpy', 'rich'} & set(sys.modules))"
+    code = (
+        "import sys, convnd_tasks.commands.trace\n"
+        "print({'torch', 'numpy', 'rich'} & set(sys.modules))"
+    )
     path = ":".join(sys.path)
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.ahead import ahead
 from convnd_tasks.modalities.video import frames as videos
 from convnd_tasks.modalities.video.flow import Motion
 from convnd_tasks.modalities.video.job import VideoInputs, VideoJob, mean_of
 from convnd_tasks.modalities.video.keeping import FrameStore
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.samples.clips import FilmClip
 from convnd_tasks.style_transfer import Progress
 from PIL import Image
@@ -333,11 +333,11 @@ def test_ahead_passes_errors_and_stops_early() -> None:
         finally:
             closed.append(True)
 
-    found = ahead(items)
+    found = prefetch(items)
     assert (next(found), next(found)) == (1, 2)
     with pytest.raises(InputFileError, match="expected b"):
         next(found)
-    endless = ahead(lambda: (item for item in iter(int, 1)))
+    endless = prefetch(lambda: (item for item in iter(int, 1)))
     assert next(endless) == 0
     endless.close()  # type: ignore[attr-defined]
     assert closed == [True]

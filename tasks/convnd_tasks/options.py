@@ -70,7 +70,7 @@ class StyleOptions:
         seed: of everything random.
         precision: "auto" (the fastest here), "float32" (exact) or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
-        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
+        deterministic: the same bytes each time, see `convnd_tasks.pipeline.deterministic`.
         tile: "auto" cuts the work into tiles where memory asks for it, a number makes tiles of so
             many samples along each axis, "off" leaves tiles out. The result is the same.
         memory: what may be used, for example "4GiB"; "auto" is what is free.

@@ -40,9 +40,9 @@ from convnd.stats import (
     blend,
 )
 from convnd.transfer.targets import Targets
-from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.own import is_own, own_backbone
+from convnd_tasks.pipeline.deterministic import make_deterministic
 from convnd_tasks.pipeline.output import note_work
 
 __all__ = ["TransferObjective"]

@@ -57,11 +57,11 @@ def rerun(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    own: Annotated[
+    trust_remote_code: Annotated[
         bool,
         typer.Option(
-            "--own-network",
-            help="Import the network of yours that the record names, which runs its code.",
+            "--trust-remote-code",
+            help="Import your own network that the record names; the import runs its code.",
         ),
     ] = False,
     quiet: Quiet = False,
@@ -80,7 +80,7 @@ def rerun(
 
     record = io.read_record(result)
     line, entries = _recorded(result, record)
-    _check_line(result, line, own=own)
+    _check_line(result, line, trust_remote_code=trust_remote_code)
     for remark in _differences(record):
         summary.append("differences", remark)
         typer.echo(remark, err=True)
@@ -120,7 +120,7 @@ def _recorded(result: Path, record: Mapping[str, str]) -> tuple[list[str], list[
     return line, entries
 
 
-def _check_line(result: Path, line: Sequence[str], *, own: bool) -> None:
+def _check_line(result: Path, line: Sequence[str], *, trust_remote_code: bool) -> None:
     """Refuse what a record of ours cannot say: it came with a file, from anywhere.
 
     Raises:
@@ -142,10 +142,10 @@ def _check_line(result: Path, line: Sequence[str], *, own: bool) -> None:
                 f"rerun: expected options of {line[0]} in the record, got {word[:80]!r} in "
                 f"{result}; the record is damaged or made up"
             )
-        if option == "--backbone" and ":" in value and not own:
+        if option == "--backbone" and ":" in value and not trust_remote_code:
             raise UsageError(
                 f"rerun: expected one of the shipped networks, got {value!r}, whose import runs "
-                "code; allow it if you trust it (--own-network)"
+                "code; allow it if you trust it (--trust-remote-code)"
             )
 
 

@@ -189,8 +189,8 @@ def work(
     from convnd_tasks.modalities.video.job import VideoInputs
     from convnd_tasks.modalities.video.keeping import FrameStore
     from convnd_tasks.pipeline.progress import Display
+    from convnd_tasks.pipeline.report import check_report
     from convnd_tasks.pipeline.resolve import open_input
-    from convnd_tasks.report import check_report
     from convnd_tasks.samples import clips
 
     options = job.options

@@ -183,7 +183,7 @@ DETERMINISTIC = Flag(
     panel=RUN,
     names=("--deterministic",),
 )
-"""Of the field ``deterministic``, see `convnd_tasks.deterministic`."""
+"""Of the field ``deterministic``, see `convnd_tasks.pipeline.deterministic`."""
 
 
 def with_flags(

@@ -22,7 +22,7 @@ import typer
 
 from convnd import __version__
 from convnd.errors import ConvndError, Stopped
-from convnd_tasks.deterministic import no_deterministic_way
+from convnd_tasks.pipeline.deterministic import no_deterministic_way
 from convnd_tasks.pipeline.flags import Json, Verbose
 
 if TYPE_CHECKING:

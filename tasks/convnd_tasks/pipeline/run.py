@@ -63,7 +63,7 @@ def check_report_of(plan: Plan, report: Path | None) -> None:
     if report is None:
         return
     from convnd.io.signal import optional
-    from convnd_tasks.report import check_report
+    from convnd_tasks.pipeline.report import check_report
 
     _check_one_signal(plan, "--report", "leave it out, or use stylize-volume or stylize-video")
     check_report(report, overwrite=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from convnd.io.quiet import quiet
 from convnd.io.signal import optional
-from convnd_tasks.apart import apart
 from convnd_tasks.modalities.signals.leads import at_rate, filled
+from convnd_tasks.pipeline.parallel import parallel_map
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
         found: NDArray[np.int64] = at[(at >= start) & (at < start + block)]
         return found
 
-    each = apart(within, range(0, len(signal), block))
+    each = parallel_map(within, range(0, len(signal), block))
     result: NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, np.int64), *each]))
     return result
 

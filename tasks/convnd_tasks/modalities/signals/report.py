@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError
 from convnd.io.signal import sampling_rate, value_units
-from convnd_tasks import plots
 from convnd_tasks.modalities.signals.ecg_plot import figure, lines_of
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
 from convnd_tasks.modalities.signals.metrics import measure_all
-from convnd_tasks.report import Report
+from convnd_tasks.pipeline import plots
+from convnd_tasks.pipeline.report import Report
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

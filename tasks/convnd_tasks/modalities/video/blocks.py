@@ -27,7 +27,6 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
-from convnd_tasks.ahead import ahead
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.video.along import AlongMotion, BlockStyleTransfer
 from convnd_tasks.modalities.video.flow import Motion, motion, warping_error
@@ -44,6 +43,7 @@ from convnd_tasks.modalities.video.input import (
 )
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.style_transfer import Progress, check_names
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class BlockTransfer:
         total = count_frames(clip, part)
         before: Finished | None = None
         waiting: list[tuple[Look, Tensor, dict[str, Any]]] = []
-        source = ahead(lambda: looks(options, clip, part, size, store))
+        source = prefetch(lambda: looks(options, clip, part, size, store))
         for window, shared in _windows(source, options.window, options.overlap):
             if not shared:
                 for look, values, record in waiting:

@@ -20,7 +20,6 @@ from torch import Tensor
 from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, minimize, settled
 from convnd.transfer.memory import Budget
-from convnd_tasks.ahead import ahead
 from convnd_tasks.modalities.images.codec import match_colors
 from convnd_tasks.modalities.video.flow import Motion, motion, warp, warping_error
 from convnd_tasks.modalities.video.input import (
@@ -34,6 +33,7 @@ from convnd_tasks.modalities.video.input import (
 )
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class VideoTransfer:
         self._prepare(size, say)
         past = _Past()
         total = count_frames(clip, part)
-        for look in ahead(lambda: looks(self.options, clip, part, size, store)):
+        for look in prefetch(lambda: looks(self.options, clip, part, size, store)):
             if look.cut:
                 past = _Past()
             kept = store.records.get((1, look.number))

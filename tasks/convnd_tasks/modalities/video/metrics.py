@@ -16,10 +16,10 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd_tasks.ahead import ahead
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.video.flow import is_cut, motion, warping_error
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.style_transfer import StyleTransfer
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def measure_clips(content: Clip, result: Clip, styles: Sequence[Grid]) -> list[M
     kept: dict[str, float] = {}
     energies: Energies | None = None
     past: tuple[Tensor, Tensor] | None = None
-    for number, (before, after) in enumerate(ahead(lambda: _pairs(content, result))):
+    for number, (before, after) in enumerate(prefetch(lambda: _pairs(content, result))):
         name = str(number)
         if energies is None:
             energies = Energies([each.values for each in styles], tuple(after.shape[2:]))

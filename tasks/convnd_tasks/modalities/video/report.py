@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convnd_tasks.modalities.video.figures import course
 from convnd_tasks.modalities.video.job import mean_of
-from convnd_tasks.report import Report
+from convnd_tasks.pipeline.report import Report
 
 if TYPE_CHECKING:
     from convnd.io import ClipInfo

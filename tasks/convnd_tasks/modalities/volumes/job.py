@@ -102,7 +102,7 @@ class ScanJob:
         from convnd_tasks.pipeline.checkpoints import Keeping, keep_last_good
         from convnd_tasks.pipeline.progress import Display
         from convnd_tasks.pipeline.provenance import figures, is_made, say_made
-        from convnd_tasks.report import check_report
+        from convnd_tasks.pipeline.report import check_report
         from convnd_tasks.weights import ensure
 
         began = time.monotonic()

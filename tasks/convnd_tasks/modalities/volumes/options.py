@@ -56,7 +56,7 @@ class VolumeOptions:
         seed: of samples and everything random.
         precision: "auto", "float32" or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
-        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
+        deterministic: the same bytes each time, see `convnd_tasks.pipeline.deterministic`.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.

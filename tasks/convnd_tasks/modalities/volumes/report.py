@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd_tasks.modalities.volumes.metrics import measure_all
-from convnd_tasks.report import Report
+from convnd_tasks.pipeline.report import Report
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

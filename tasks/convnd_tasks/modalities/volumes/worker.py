@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.deterministic import make_deterministic
 from convnd_tasks.modalities.arrays import same_units, value_range
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.style import SlicedStyle
+from convnd_tasks.pipeline.deterministic import make_deterministic
 from convnd_tasks.pipeline.output import note_work
 
 if TYPE_CHECKING:

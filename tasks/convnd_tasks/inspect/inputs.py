@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks import samples
-from convnd_tasks.patches.reading import Input
+from convnd_tasks.inspect.reading import Input
 from convnd_tasks.pipeline.resolve import infer_dim
 
 if TYPE_CHECKING:

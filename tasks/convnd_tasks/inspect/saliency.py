@@ -59,10 +59,10 @@ def explain(
         UnknownNameError: no such layer or method.
 
     >>> from torch import nn
-    >>> from convnd_tasks.patches import own_network
+    >>> from convnd_tasks.inspect import network_from_module
     >>> net = nn.Sequential(nn.Conv1d(1, 1, 2, bias=False), nn.ReLU())
     >>> _ = net[0].load_state_dict({"weight": torch.tensor([[[-1.0, 1.0]]])})
-    >>> explain(own_network(net, ["1"]), torch.tensor([[[1.0, 2, 4, 4]]]), "1", 0, (1,))
+    >>> explain(network_from_module(net, ["1"]), torch.tensor([[[1.0, 2, 4, 4]]]), "1", 0, (1,))
     tensor([[[ 0., -1.,  1.,  0.]]])
     """
     if method not in METHODS:

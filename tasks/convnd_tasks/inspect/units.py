@@ -26,7 +26,7 @@ def fields_of(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveFi
     if missing:
         raise UsageError(
             f"patches: expected the receptive field of {', '.join(missing)}, got a network that "
-            "does not tell; use convnd_tasks.patches.own_network"
+            "does not tell; use convnd_tasks.inspect.network_from_module"
         )
     return {name: network.fields[name] for name in layers}
 

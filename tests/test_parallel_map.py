@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 import torch
-from convnd_tasks.apart import apart
+from convnd_tasks.pipeline.parallel import parallel_map
 
 from convnd.errors import InputFileError
 
@@ -30,7 +30,7 @@ def test_parts_come_back_in_order_from_other_processes():
         time.sleep(0.05 * (5 - part))
         return part, os.getpid(), (torch.ones(10**6).sum() + shift[part % 3]).item()
 
-    found = apart(work, range(5))
+    found = parallel_map(work, range(5))
     assert [part for part, *_ in found] == [0, 1, 2, 3, 4]
     assert 1 < len({process for _, process, _ in found} - {os.getpid()}) <= 3
     assert [total - 10**6 for *_, total in found] == [0, 1, 2, 0, 1]
@@ -38,7 +38,7 @@ def test_parts_come_back_in_order_from_other_processes():
 
 def test_one_thread_is_one_process():
     torch.set_num_threads(1)
-    assert set(apart(lambda _: os.getpid(), range(3))) == {os.getpid()}
+    assert set(parallel_map(lambda _: os.getpid(), range(3))) == {os.getpid()}
 
 
 def test_an_error_of_a_part_is_raised():
@@ -46,7 +46,7 @@ def test_an_error_of_a_part_is_raised():
         raise InputFileError(f"part: expected none, got {part}; leave it out")
 
     with pytest.raises(InputFileError, match=r"part: expected none, got [01]; leave it out"):
-        apart(work, [0, 1])
+        parallel_map(work, [0, 1])
 
 
 def test_who_is_stopped_takes_the_processes_along():
@@ -60,7 +60,7 @@ def test_who_is_stopped_takes_the_processes_along():
     signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
         with pytest.raises(EnoughError):
-            apart(lambda _: time.sleep(60), range(4))
+            parallel_map(lambda _: time.sleep(60), range(4))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -9,7 +9,7 @@ from torch import nn
 from convnd.backbones import Backbone, ModuleBackbone, from_module, load, probe_field
 from convnd_tasks.own import check_rank, import_network, is_own
 
-__all__ = ["load_network", "own_network", "probe_field"]
+__all__ = ["load_network", "network_from_module", "probe_field"]
 
 
 def load_network(
@@ -36,12 +36,12 @@ def load_network(
         net = load(name, spatial_dims=spatial_dims, in_channels=in_channels, layers=layers)
         net.taps.clear()
         return net
-    network = own_network(import_network(name), layers)
+    network = network_from_module(import_network(name), layers)
     check_rank(network, name, spatial_dims)
     return network
 
 
-def own_network(module: nn.Module, layers: Sequence[str]) -> ModuleBackbone:
+def network_from_module(module: nn.Module, layers: Sequence[str]) -> ModuleBackbone:
     """Any module as a network to look into, see `convnd.backbones.from_module`.
 
     Args:
@@ -53,7 +53,8 @@ def own_network(module: nn.Module, layers: Sequence[str]) -> ModuleBackbone:
         UsageError: it has no convolution, or the field of a layer cannot be told, see
             `convnd.backbones.probe_field`.
 
-    >>> net = own_network(nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2)), ["2"])
+    >>> layers = nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2)
+    >>> net = network_from_module(nn.Sequential(*layers), ["2"])
     >>> net.in_channels, net.fields["2"].size, net.fields["2"].stride
     (3, (6, 6), (2, 2))
     """

@@ -2,7 +2,7 @@
 
 Nothing is loaded from elsewhere and nothing runs: figures are embedded as PNG or SVG images, the
 style sheet is a part of the page and follows the reader's choice of light or dark. All text is
-escaped. Figures come as bytes, from `convnd_tasks.plots` or anywhere else.
+escaped. Figures come as bytes, from `convnd_tasks.pipeline.plots` or anywhere else.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from convnd import __version__, io
 from convnd.io.atomic import atomic_path
-from convnd_tasks.patches.search import Found, Hit, Patch
+from convnd_tasks.inspect.search import Found, Hit, Patch
 
 if TYPE_CHECKING:
     from convnd.shapes import ReceptiveField

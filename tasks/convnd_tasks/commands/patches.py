@@ -1,4 +1,4 @@
-"""``convnd patches``: a thin shell around `convnd_tasks.patches.job`."""
+"""``convnd patches``: a thin shell around `convnd_tasks.inspect.job`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convnd_tasks.patches.options import MORE, PatchOptions
+from convnd_tasks.inspect.options import MORE, PatchOptions
 from convnd_tasks.pipeline.flags import OUT, Dim, Overwrite, Quiet, with_flags
 from convnd_tasks.pipeline.output import Summary, summarised
 
@@ -57,7 +57,7 @@ def patches(
 
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
-    from convnd_tasks.patches.job import run
+    from convnd_tasks.inspect.job import run
     from convnd_tasks.weights import ensure
 
     options = PatchOptions(gram=gram or (), **given)

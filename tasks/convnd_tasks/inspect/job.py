@@ -23,27 +23,27 @@ from convnd.errors import (
 )
 from convnd.nn import pad_nd
 from convnd.registry import unknown_name
-from convnd_tasks.deterministic import make_deterministic
-from convnd_tasks.patches import views
-from convnd_tasks.patches.folder import new_folder
-from convnd_tasks.patches.inputs import gather
-from convnd_tasks.patches.networks import load_network
-from convnd_tasks.patches.options import PatchOptions
-from convnd_tasks.patches.reading import Input
-from convnd_tasks.patches.records import PatchFiles, write_tables
-from convnd_tasks.patches.saliency import METHODS, explain
-from convnd_tasks.patches.search import DISTINCT, Found, Patch, cut_patches, find_patches
-from convnd_tasks.patches.sheet import sheet
-from convnd_tasks.patches.thumbnails import legend, thumbnail, tile_side
-from convnd_tasks.patches.units import fields_of, parse_units
+from convnd_tasks.inspect import views
+from convnd_tasks.inspect.folder import new_folder
+from convnd_tasks.inspect.inputs import gather
+from convnd_tasks.inspect.networks import load_network
+from convnd_tasks.inspect.options import PatchOptions
+from convnd_tasks.inspect.reading import Input
+from convnd_tasks.inspect.records import PatchFiles, write_tables
+from convnd_tasks.inspect.saliency import METHODS, explain
+from convnd_tasks.inspect.search import DISTINCT, Found, Patch, cut_patches, find_patches
+from convnd_tasks.inspect.sheet import sheet
+from convnd_tasks.inspect.thumbnails import legend, thumbnail, tile_side
+from convnd_tasks.inspect.units import fields_of, parse_units
 from convnd_tasks.pipeline.checkpoints import keep_last_good
+from convnd_tasks.pipeline.deterministic import make_deterministic
 from convnd_tasks.pipeline.output import note_work
-from convnd_tasks.report import Report, check_report
+from convnd_tasks.pipeline.report import Report, check_report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from convnd_tasks.patches.thumbnails import Lattice
+    from convnd_tasks.inspect.thumbnails import Lattice
 
     Tiles = dict[tuple[str, int], dict[int, NDArray[np.uint8]]]
 

@@ -13,9 +13,9 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
-from convnd_tasks.ahead import ahead
+from convnd_tasks.inspect.top import CHANNEL
 from convnd_tasks.modalities.arrays import value_range
-from convnd_tasks.patches.top import CHANNEL
+from convnd_tasks.pipeline.prefetch import prefetch
 
 __all__ = ["Batch", "Input", "opened", "read_ahead", "read_fields", "scaled"]
 
@@ -137,4 +137,4 @@ def read_ahead(
             looked.append((item, shape))
         yield ready()
 
-    return ahead(make, depth)
+    return prefetch(make, depth)

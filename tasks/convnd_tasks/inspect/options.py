@@ -22,21 +22,21 @@ class PatchOptions:
 
     Args:
         layers: names of layers.
-        units: as `convnd_tasks.patches.parse_units` reads them, for each layer.
+        units: as `convnd_tasks.inspect.parse_units` reads them, for each layer.
         top: patches for each unit.
-        distinct: one of `convnd_tasks.patches.search.DISTINCT`.
-        backbone: see `convnd_tasks.patches.load_network`.
+        distinct: one of `convnd_tasks.inspect.search.DISTINCT`.
+        backbone: see `convnd_tasks.inspect.load_network`.
         size: samples along the longest axis to bring inputs to; 0 leaves them.
         scale: map values other than colours to about ``[0, 1]``.
         optimal: make optimal inputs too.
         steps: of each of them.
-        explain: one of `convnd_tasks.patches.saliency.METHODS`, or "" for none.
+        explain: one of `convnd_tasks.inspect.saliency.METHODS`, or "" for none.
         channel_maps: name of an input to map channels of, or "".
         gram: content, style and result of a transfer, or nothing.
         batch: inputs of one size to run together; 0: one, or as many as are small together.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
-        deterministic: the same bytes each time, see `convnd_tasks.deterministic`.
+        deterministic: the same bytes each time, see `convnd_tasks.pipeline.deterministic`.
 
     Raises:
         UsageError: no layer, or a number below its range.

@@ -15,21 +15,21 @@ from convnd.backbones import Backbone
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.atomic import atomic_path
-from convnd_tasks import plots
-from convnd_tasks.patches.grams import gram_figure, gram_rows
-from convnd_tasks.patches.inputs import gather
-from convnd_tasks.patches.optimal import UnfinishedError, maximise
-from convnd_tasks.patches.options import PatchOptions
-from convnd_tasks.patches.reading import Input, read_fields
-from convnd_tasks.patches.saliency import channel_maps
-from convnd_tasks.patches.sheet import sheet
-from convnd_tasks.patches.thumbnails import thumbnail
+from convnd_tasks.inspect.grams import gram_figure, gram_rows
+from convnd_tasks.inspect.inputs import gather
+from convnd_tasks.inspect.optimal import UnfinishedError, maximise
+from convnd_tasks.inspect.options import PatchOptions
+from convnd_tasks.inspect.reading import Input, read_fields
+from convnd_tasks.inspect.saliency import channel_maps
+from convnd_tasks.inspect.sheet import sheet
+from convnd_tasks.inspect.thumbnails import thumbnail
+from convnd_tasks.pipeline import plots
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convnd_tasks.report import Report
+    from convnd_tasks.pipeline.report import Report
 
 __all__ = ["Extra", "add", "relative", "resolve", "save"]
 

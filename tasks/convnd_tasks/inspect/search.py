@@ -15,9 +15,9 @@ from convnd.errors import ConvndError, InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
 from convnd.shapes import ReceptiveField
-from convnd_tasks.patches.reading import Input, opened, read_ahead, read_fields, scaled
-from convnd_tasks.patches.top import CHANNEL, Entry, Leaders, title
-from convnd_tasks.patches.units import check_units, fields_of
+from convnd_tasks.inspect.reading import Input, opened, read_ahead, read_fields, scaled
+from convnd_tasks.inspect.top import CHANNEL, Entry, Leaders, title
+from convnd_tasks.inspect.units import check_units, fields_of
 
 __all__ = [
     "DISTINCT",
@@ -159,7 +159,7 @@ def find_patches(
     for other batches).
 
     Args:
-        network: its features are taken as they are; see `convnd_tasks.patches.load_network`.
+        network: its features are taken as they are; see `convnd_tasks.inspect.load_network`.
         inputs: any number, read one after the other. An input with as many channels as the
             network takes goes in whole; for a network of one channel, each channel of the input
             is a field of its own.

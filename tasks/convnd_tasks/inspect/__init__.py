@@ -12,10 +12,10 @@ layer, pick a unit, find the nine patches that maximise its activation.
 >>> import torch
 >>> from torch import nn
 >>> from convnd import Grid
->>> from convnd_tasks.patches import Input, find_patches, own_network
+>>> from convnd_tasks.inspect import Input, find_patches, network_from_module
 >>> edge = nn.Conv1d(1, 1, 2, bias=False)
 >>> _ = edge.load_state_dict({"weight": torch.tensor([[[-1.0, 1.0]]])})
->>> network = own_network(nn.Sequential(edge), ["0"])
+>>> network = network_from_module(nn.Sequential(edge), ["0"])
 >>> signal = Grid(values=torch.tensor([[[0.0, 0.0, 5.0, 5.0, 6.0]]]))
 >>> found = find_patches(network, [Input("a signal", lambda: signal)], {"0": [0]}, scale=False)
 >>> [(hit.value, hit.region) for hit in found.hits("0", 0)]
@@ -28,13 +28,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from convnd_tasks.patches.grams import gram_figure
-    from convnd_tasks.patches.networks import load_network, own_network, probe_field
-    from convnd_tasks.patches.optimal import maximise
-    from convnd_tasks.patches.reading import Input
-    from convnd_tasks.patches.saliency import channel_maps, explain
-    from convnd_tasks.patches.search import Found, Hit, Patch, cut_patches, find_patches
-    from convnd_tasks.patches.units import parse_units
+    from convnd_tasks.inspect.grams import gram_figure
+    from convnd_tasks.inspect.networks import load_network, network_from_module, probe_field
+    from convnd_tasks.inspect.optimal import maximise
+    from convnd_tasks.inspect.reading import Input
+    from convnd_tasks.inspect.saliency import channel_maps, explain
+    from convnd_tasks.inspect.search import Found, Hit, Patch, cut_patches, find_patches
+    from convnd_tasks.inspect.units import parse_units
 
 __all__ = [
     "Found",
@@ -48,7 +48,7 @@ __all__ = [
     "gram_figure",
     "load_network",
     "maximise",
-    "own_network",
+    "network_from_module",
     "parse_units",
     "probe_field",
 ]
@@ -59,7 +59,7 @@ _HOMES = {
     "explain": "saliency",
     "gram_figure": "grams",
     "load_network": "networks",
-    "own_network": "networks",
+    "network_from_module": "networks",
     "probe_field": "networks",
     "maximise": "optimal",
     "parse_units": "units",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-__all__ = ["ahead"]
+__all__ = ["prefetch"]
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ _PATIENCE = 2.0
 """Seconds that one who stops early waits for the item in the making; then it is left alone."""
 
 
-def ahead(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
+def prefetch(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
     """The items of an iterator that runs in a thread of its own, so many items ahead.
 
     What it raises is raised here, where its item would have come. When the caller stops early, the
@@ -26,7 +26,7 @@ def ahead(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
         make: gives the iterator, in that thread.
         depth: items that wait at most.
 
-    >>> list(ahead(lambda: iter(range(4))))
+    >>> list(prefetch(lambda: iter(range(4))))
     [0, 1, 2, 3]
     """
     waiting: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
@@ -59,7 +59,7 @@ def ahead(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
         # had ended: OpenMP's threads wait by spinning unless there are more of them than cores.
         stop.wait()
 
-    thread = threading.Thread(target=work, name="convnd-ahead", daemon=True)
+    thread = threading.Thread(target=work, name="convnd-prefetch", daemon=True)
     thread.start()
     try:
         while True:

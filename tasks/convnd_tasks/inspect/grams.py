@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnd.stats import gram_matrix
-from convnd_tasks import plots
+from convnd_tasks.pipeline import plots
 
 __all__ = ["gram_figure", "gram_rows"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-__all__ = ["apart"]
+__all__ = ["parallel_map"]
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -17,7 +17,7 @@ _MOST = 8  # processes, for the memory that each takes
 _work: Callable[[Any], Any]  # of a child
 
 
-def apart(work: Callable[[Given], Found], parts: Sequence[Given]) -> list[Found]:
+def parallel_map(work: Callable[[Given], Found], parts: Sequence[Given]) -> list[Found]:
     """``work`` of each part, in as many processes as torch has threads, eight at most.
 
     The processes are forked, so that ``work`` sees what is here; each has one thread of torch's, as
@@ -28,7 +28,7 @@ def apart(work: Callable[[Given], Found], parts: Sequence[Given]) -> list[Found]
         work: what it gives, and the parts, are sent through pipes.
         parts: what it is given, one by one.
 
-    >>> apart(lambda part: 2 * part, [1, 2, 3])
+    >>> parallel_map(lambda part: 2 * part, [1, 2, 3])
     [2, 4, 6]
     """
     import torch

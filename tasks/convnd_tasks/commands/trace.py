@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from convnd.shapes import ReceptiveField, Row, parse_layer, parse_shape
+from convnd.shapes import Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
 from convnd_tasks.pipeline.output import Summary, summarised
 from convnd_tasks.pipeline.ranges import numeric
+from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
-__all__ = ["aligned", "as_record", "as_table", "field_record", "trace"]
+__all__ = ["as_record", "as_table", "trace"]
 
 
 @summarised("trace")
@@ -85,7 +86,7 @@ def as_table(rows: Sequence[Row]) -> list[str]:
         channels = row.channels
     parameters, multiply_adds = _totals(rows)
     table.append(("total", "", "", f"{parameters:,}", f"{multiply_adds:,}", "", "", ""))
-    return aligned(table, left=2)
+    return align_columns(table, left=2)
 
 
 def as_record(rows: Sequence[Row]) -> dict[str, object]:
@@ -106,36 +107,10 @@ def as_record(rows: Sequence[Row]) -> dict[str, object]:
                 "channels": row.channels,
                 "parameters": row.parameters,
                 "multiply_adds": row.multiply_adds,
-                "receptive_field": field_record(row.field),
+                "receptive_field": receptive_field_record(row.field),
             }
             for row in rows
         ],
-    }
-
-
-def aligned(table: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """The rows of a table as lines, the first ``left`` columns to the left.
-
-    >>> aligned([("a", "10"), ("bcd", "5")], left=1)
-    ['a    10', 'bcd   5']
-    """
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at < left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in table
-    ]
-
-
-def field_record(field: ReceptiveField) -> dict[str, list[int | str]]:
-    """A receptive field as plain data for JSON."""
-    return {
-        "span": list(field.span),
-        "size": _plain(field.size),
-        "stride": _plain(field.stride),
-        "offset": _plain(field.offset),
     }
 
 
@@ -150,7 +125,3 @@ def _times(values: Iterable[object]) -> str:
 def _brief(values: tuple[int | Fraction, ...]) -> str:
     """One number where all axes have the same."""
     return _times(values[:1] if len(set(values)) == 1 else values)
-
-
-def _plain(values: Iterable[int | Fraction]) -> list[int | str]:
-    return [value if isinstance(value, int) else str(value) for value in values]

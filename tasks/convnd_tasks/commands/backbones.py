@@ -1,4 +1,4 @@
-"""``convnd backbones`` and ``convnd samples``: what there is to choose from."""
+"""``convnd backbones``: list the networks, or the layers of one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import typer
 
 from convnd_tasks.pipeline.output import Summary, summarised
 from convnd_tasks.pipeline.ranges import numeric
-from convnd_tasks.trace import aligned, field_record
+from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
-__all__ = ["backbones", "samples"]
+__all__ = ["backbones"]
 
 
 @summarised("backbones")
@@ -66,7 +66,7 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
                 "layer": layer,
                 "channels": source.plan.channels[layer],
                 "parameters": parameters.get(layer, 0),
-                "receptive_field": field_record(fields[layer]),
+                "receptive_field": receptive_field_record(fields[layer]),
             }
             for layer in source.plan.layers
         ],
@@ -98,21 +98,8 @@ def _layers(record: dict[str, Any]) -> list[str]:
         numbers = row["channels"], field["stride"][0], field["span"][0]
         table.append((row["layer"], *map(str, numbers), f"{row['parameters']:,}"))
     table.append(("total", "", "", "", f"{record['parameters']:,}"))
-    return aligned(table, left=1)
+    return align_columns(table, left=1)
 
 
 def _mib(size: int) -> str:
     return f"{size / (1 << 20):.3g} MiB" if size < 1 << 30 else f"{size / (1 << 30):.3g} GiB"
-
-
-@summarised("samples")
-def samples(*, summary: Summary) -> None:
-    """List the built-in contents and styles."""
-    from convnd_tasks import samples as built_in
-
-    for dim in (1, 2, 3):
-        typer.echo(f"--dim {dim}")
-        typer.echo(f"  contents  {', '.join(built_in.contents(dim))}")
-        typer.echo(f"  styles    {', '.join(built_in.styles(dim))}")
-        lists = {"dim": dim, "contents": built_in.contents(dim), "styles": built_in.styles(dim)}
-        summary.append("samples", lists)

@@ -11,7 +11,7 @@ from torch import Tensor
 from convnd.backbones import Backbone
 from convnd.errors import NumericalError, UsageError
 from convnd.optimize.adam import Adam
-from convnd_tasks.patches.units import fields_of
+from convnd_tasks.inspect.units import fields_of
 
 __all__ = ["UnfinishedError", "maximise"]
 

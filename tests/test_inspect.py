@@ -14,16 +14,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.modalities.arrays import value_range
-from convnd_tasks.patches import (
+from convnd_tasks.inspect import (
     Input,
     cut_patches,
     find_patches,
     load_network,
-    own_network,
+    network_from_module,
     parse_units,
     probe_field,
 )
+from convnd_tasks.modalities.arrays import value_range
 from torch import nn
 
 from convnd import Grid, io
@@ -72,7 +72,7 @@ def _planted(ndim: int) -> tuple[dict[str, np.ndarray], dict[tuple[int, str], tu
 @pytest.mark.parametrize("ndim", RANKS)
 def test_known_filters_find_their_patches(ndim: int) -> None:
     values, places = _planted(ndim)
-    network = own_network(_matched(ndim), ["1"])
+    network = network_from_module(_matched(ndim), ["1"])
     inputs = _named(values)
     found = find_patches(network, inputs, {"1": []}, top=2, distinct="input", scale=False)
     energy = (_templates(ndim) ** 2).reshape(3, -1).sum(1)
@@ -105,7 +105,7 @@ def _positive(ndim: int) -> nn.Sequential:
 @pytest.mark.parametrize("ndim", RANKS)
 def test_what_is_cut_is_where_the_gradient_is_not_zero(ndim: int) -> None:
     net = _positive(ndim)
-    network = own_network(net, ["3"])
+    network = network_from_module(net, ["3"])
     array = np.random.default_rng(3).random([19] * ndim).astype(np.float32) + 0.1
     inputs = _named({"a": array})
     found = find_patches(network, inputs, {"3": [0, 1]}, distinct="all", top=50, scale=False)
@@ -183,7 +183,7 @@ def test_one_overflow_costs_no_other_input_its_place() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.where(x > 50, torch.nan, x)
 
-    network = own_network(nn.Sequential(nn.Conv1d(1, 1, 1), Overflow()), ["1"])
+    network = network_from_module(nn.Sequential(nn.Conv1d(1, 1, 1), Overflow()), ["1"])
     values = {f"n{i}": np.full(3, i + 1, np.float32) for i in range(4)}
     conv = next(m for m in network.modules() if isinstance(m, nn.Conv1d))
     conv.weight.data.fill_(1)
@@ -218,9 +218,9 @@ def test_probed_fields_are_those_of_the_geometry(ndim: int) -> None:
 def test_probing_says_what_it_cannot_tell() -> None:
     whole = nn.Sequential(nn.Conv1d(1, 2, 3), nn.InstanceNorm1d(2))
     with pytest.raises(UsageError, match="layer 1: expected equal windows at equal whole steps"):
-        own_network(whole, ["1"])
+        network_from_module(whole, ["1"])
     with pytest.raises(UsageError, match="expected a module with a convolution, got none"):
-        own_network(nn.Sequential(nn.ReLU()), ["0"])
+        network_from_module(nn.Sequential(nn.ReLU()), ["0"])
 
 
 @pytest.mark.parametrize("distinct", ["apart", "input", "all"])
@@ -228,7 +228,7 @@ def test_order_and_batch_do_not_matter(distinct: str) -> None:
     rng = np.random.default_rng(5)
     # Few whole numbers, so that there are ties everywhere, and sums are exact.
     values = {f"n{i:02d}": rng.integers(0, 2, (9, 9)).astype(np.float32) for i in range(20)}
-    network = own_network(_matched(2), ["1"])
+    network = network_from_module(_matched(2), ["1"])
     results = []
     for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7), (4, 0)):
         inputs = _named(values)
@@ -266,14 +266,14 @@ def _brute(
 def test_as_a_plain_search_finds(distinct: str) -> None:
     rng = np.random.default_rng(8)
     values = {f"n{i}": rng.integers(-2, 3, 40).astype(np.float32) for i in range(4)}
-    network = own_network(_matched(1), ["1"])
+    network = network_from_module(_matched(1), ["1"])
     found = find_patches(network, _named(values), {"1": []}, distinct=distinct, scale=False)
     got = [[(h.input, h.position, h.value) for h in found.hits("1", unit)] for unit in range(3)]
     assert got == _brute(values, distinct, 9)
 
 
 def test_memory_holds_positions_only() -> None:
-    network = own_network(_matched(1), ["1"])
+    network = network_from_module(_matched(1), ["1"])
     opened = []
 
     def make(number: int) -> Grid:
@@ -290,7 +290,7 @@ def test_memory_holds_positions_only() -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
-    network = own_network(_matched(1), ["1"])
+    network = network_from_module(_matched(1), ["1"])
     alive: weakref.WeakSet[Grid] = weakref.WeakSet()
     most = [0]
 
@@ -320,7 +320,7 @@ def test_inputs_that_fail_are_left_out_and_named() -> None:
     def broken() -> Grid:
         raise InputFileError("read x: expected a picture, got noise; save it again")
 
-    network = own_network(_matched(2), ["1"])
+    network = network_from_module(_matched(2), ["1"])
     good = _named({"good": np.eye(5, dtype=np.float32), "small": np.ones((2, 2), np.float32)})
     flat = _named({"flat": np.ones(5, np.float32)})
     found = find_patches(
@@ -350,7 +350,7 @@ def test_compact_shows_its_own_units() -> None:
 
 
 def test_channels_of_a_recording_are_fields_of_their_own() -> None:
-    network = own_network(_matched(1), ["1"])
+    network = network_from_module(_matched(1), ["1"])
     quiet, loud = np.zeros(20, np.float32), np.zeros(20, np.float32)
     loud[5:8] = _templates(1)[0, 0]
     grid = Grid(values=torch.from_numpy(np.stack([quiet, loud]))[None], channels=("I", "II"))
@@ -387,7 +387,7 @@ def test_values_are_scaled_by_the_percentiles_of_what_is_finite() -> None:
 
 
 def test_names_and_numbers_that_are_wrong() -> None:
-    network = own_network(_matched(1), ["1"])
+    network = network_from_module(_matched(1), ["1"])
     inputs = _named({"a": np.ones(9, np.float32)})
     with pytest.raises(UnknownNameError, match="layer: expected one of 1, got 'relu9'"):
         find_patches(network, inputs, {"relu9": []})

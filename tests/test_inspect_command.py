@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.patches import (
+from convnd_tasks.inspect import (
     channel_maps,
     explain,
     gram_figure,
     load_network,
     maximise,
-    own_network,
+    network_from_module,
 )
-from convnd_tasks.patches.grams import gram_rows
-from convnd_tasks.patches.job import run
-from convnd_tasks.patches.options import PatchOptions
+from convnd_tasks.inspect.grams import gram_rows
+from convnd_tasks.inspect.job import run
+from convnd_tasks.inspect.options import PatchOptions
 from PIL import Image
 from torch import nn
 
@@ -207,7 +207,7 @@ def _spots(ndim: int) -> nn.Module:
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_optimal_input_excites_more_than_its_start(ndim: int) -> None:
-    network = own_network(_spots(ndim), ["1"])
+    network = network_from_module(_spots(ndim), ["1"])
     size = [16] * ndim
     best = maximise(network, "1", [0], size=size, steps=60, blur=0.0)
     assert best.shape == (1, 1, *size)
@@ -228,7 +228,7 @@ def test_what_goes_back_through_rectifiers(ndim: int) -> None:
     first.load_state_dict({"weight": torch.tensor([2.0, -3.0, 5.0]).view(3, 1, *ones)})
     second.load_state_dict({"weight": torch.tensor([1.0, 7.0, -0.1]).view(1, 3, *ones)})
     net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
-    network = own_network(net, ["3"])
+    network = network_from_module(net, ["3"])
     x = torch.ones(1, 1, *[4] * ndim)
     at = (2,) * ndim
     expected = {"gradient": 2 - 0.5, "guided": 2.0, "deconvnet": 2.0 - 21.0}
@@ -257,7 +257,7 @@ def test_rectifiers_of_the_backbones_are_met() -> None:
 
 
 def test_channel_maps_are_the_features() -> None:
-    network = own_network(_spots(2), ["1"])
+    network = network_from_module(_spots(2), ["1"])
     x = torch.zeros(1, 1, 9, 9)
     x[0, 0, 4, 6] = 1
     maps = channel_maps(network, x, "1", [0], enlarge=False)
