@@ -16,20 +16,20 @@ SCRIPTS = {
     "examples/any_rank.py": [],
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
-    "benchmarks/iteration.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
-    "benchmarks/features.py": [
+    "benchmarks/performance/step.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
+    "benchmarks/performance/features.py": [
         *["--backbones", "compact", "--extent", "32", "--repeats", "1", "--json", "out.json"],
     ],
-    "benchmarks/scale.py": [
+    "benchmarks/performance/scaling.py": [
         *["--sizes", "80", "--tile", "32", "off", "--backbone", "compact"],
         *["--repeats", "1", "--json", "out.json"],
     ],
-    "benchmarks/backbones.py": [*TINY, "--pair", "town", "cells"],
-    "benchmarks/precision.py": [
+    "benchmarks/performance/compact_backbone.py": [*TINY, "--pair", "town", "cells"],
+    "benchmarks/experiments/precision.py": [
         *["--size", "64", "--steps", "3", "--out", ".", "--backbone", "compact"],
         *["--pair", "town", "cells"],
     ],
-    "benchmarks/patches.py": [
+    "benchmarks/performance/patch_search.py": [
         "--size",
         "48",
         "--inputs",
@@ -39,7 +39,7 @@ SCRIPTS = {
         "--json",
         "out.json",
     ],
-    "benchmarks/video.py": [
+    "benchmarks/performance/video_flicker.py": [
         *[
             "--frames",
             "2",
@@ -53,25 +53,26 @@ SCRIPTS = {
             "out.json",
         ],
     ],
-    "benchmarks/soak.py": ["--jobs", "1"],
-    "benchmarks/malformed_files.py": ["broken", "--json", "out.json"],
-    "benchmarks/whole_job.py": [*TINY, "--their-steps", "1"],
-    "benchmarks/train_ranks.py": [
+    "benchmarks/performance/soak.py": ["--jobs", "1"],
+    "benchmarks/experiments/malformed_files.py": ["broken", "--json", "out.json"],
+    "benchmarks/performance/whole_job.py": [*TINY, "--their-steps", "1"],
+    "benchmarks/training/train_ranks.py": [
         *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
         *("--steps", "1", "--batch", "2", "--extent", "32"),
     ],
-    "benchmarks/known_answer_volumes.py": ["--size", "96", "--steps", "1"],
+    "benchmarks/performance/known_answer_volumes.py": ["--size", "96", "--steps", "1"],
 }
 
 
-def started(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A script of the repository, run to its end in a folder, on one thread."""
+def run_script(script: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a script of the repository in a folder, on one thread."""
+    module = script.removesuffix(".py").replace("/", ".")
     return subprocess.run(
-        [sys.executable, ROOT / script, *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         check=False,
     )
 
@@ -86,7 +87,7 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
     io.write(tmp_path / "painting.png", samples.style("cells", spatial_dims=2, size=64))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes((tmp_path / "photo.png").read_bytes()[:-9])
-    done = started(script, *SCRIPTS[script], folder=tmp_path)
+    done = run_script(script, *SCRIPTS[script], folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
     for report in tmp_path.glob("*.json"):
@@ -97,7 +98,7 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
 def test_fuzzing_finds_nothing_in_a_few_turns(reader: str, tmp_path: Path) -> None:
     """Coverage guides it: at least one input is kept for the lines that it reached."""
     pytest.importorskip("atheris")
-    done = started("benchmarks/fuzz.py", reader, "--runs", "150", folder=tmp_path)
+    done = run_script("benchmarks/experiments/fuzz.py", reader, "--runs", "150", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Done 150 runs" in done.stderr
     assert "NEW" in done.stderr
@@ -106,31 +107,33 @@ def test_fuzzing_finds_nothing_in_a_few_turns(reader: str, tmp_path: Path) -> No
 
 def test_fuzzing_every_reader_finds_nothing(tmp_path: Path) -> None:
     pytest.importorskip("atheris")
-    done = started("benchmarks/fuzz.py", "--runs", "150", folder=tmp_path)
+    done = run_script("benchmarks/experiments/fuzz.py", "--runs", "150", folder=tmp_path)
     assert done.returncode == 0, done.stdout
     held, _, count = done.stdout.splitlines()[-1].split()[:3]
     assert held == count
     assert done.stdout.count("Done 150 runs") == int(count) > 20
 
 
-# What other scripts import.
+# Modules that scripts import; they are not scripts themselves.
 MODULES = {
-    "candidates_1d",
-    "candidates_3d",
+    "__init__",
     "common",
     "distill_networks",
     "distill_optimiser",
     "distill_pictures",
+    "networks_1d",
+    "networks_3d",
     "procedural",
 }
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "script",
+    [path for path in sorted((ROOT / "benchmarks").rglob("*.py")) if path.stem not in MODULES],
+    ids=lambda path: path.stem,
+)
 def test_every_benchmark_explains_itself(script: Path) -> None:
-    if script.stem in MODULES:
-        pytest.skip("a module")
-    done = subprocess.run(
-        [sys.executable, script, "--help"], capture_output=True, text=True, check=False
-    )
+    name = str(script.relative_to(ROOT))
+    done = run_script(name, "--help", folder=ROOT)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout

@@ -131,7 +131,7 @@ def test_without_the_package(path: Path) -> None:
 
 
 def test_a_header_that_asks_for_all_memory_is_the_files_fault(path: Path) -> None:
-    """Found by `benchmarks/fuzz.py`: it counted as too little memory, exit code 4."""
+    """Found by `benchmarks/experiments/fuzz.py`: it counted as too little memory, exit code 4."""
     bad = "import av\ndef greedy(*_, **__): raise av.error.MemoryError(12, 'no')\nav.open = greedy"
     with pytest.raises(InputFileError, match="asks for more than there is"):
         VideoClip(path, command=child(bad))

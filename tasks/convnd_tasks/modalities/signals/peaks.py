@@ -2,8 +2,8 @@
 
 A style brings noise, and beats of another shape: what finds R peaks has to find an inverted QRS as
 well, and not be led by noise. The method was chosen with contents and noise alone, no result in
-sight (``benchmarks/detectors.py``): of those in neurokit2, the one that finds the same beats in
-all of 12 leads, and finds them again in noise.
+sight (``benchmarks/experiments/r_peak_detectors.py``): of those in neurokit2, the one that finds
+the same beats in all of 12 leads, and finds them again in noise.
 """
 
 from __future__ import annotations

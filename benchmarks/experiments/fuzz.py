@@ -1,8 +1,8 @@
 """Fuzz a reader, guided by coverage: bytes are changed, and kept where they reach new lines.
 
 pip install ".[fuzz,test]" -c constraints.txt
-python benchmarks/fuzz.py a.nii --runs 20000          # one reader
-python benchmarks/fuzz.py --runs 2000                 # every reader, each in a process of its own
+python -m benchmarks.experiments.fuzz a.nii --runs 20000   # one reader
+python -m benchmarks.experiments.fuzz --runs 2000          # every reader, one process each
 
 The seeds are the whole files and lying headers of `tests/malformed.py`. What ends otherwise than in
 a grid or an `InputFileError`, takes longer than 20 s or more than 2 GiB is kept in ``--findings``
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 # Readers by a file of theirs; others of `WHOLE` differ in what is inside.
 READERS = (
@@ -50,8 +50,8 @@ def main() -> None:
         fuzz(args.reader, args.runs, args.seed, args.findings)
     failed = []
     for reader in READERS:
-        command = [sys.executable, __file__, reader, f"--runs={args.runs}", f"--seed={args.seed}"]
-        command += [f"--findings={args.findings}"]
+        command = [sys.executable, "-m", "benchmarks.experiments.fuzz", reader]
+        command += [f"--runs={args.runs}", f"--seed={args.seed}", f"--findings={args.findings}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         last = [line for line in done.stderr.splitlines() if "cov:" in line or "Done" in line]
         print(

@@ -1,7 +1,7 @@
 """How long a 4-D convolution takes, against ``conv3d`` calls with as many multiply-adds.
 
-    python benchmarks/conv4d.py
-    python benchmarks/conv4d.py --json --repeats 7
+    python -m benchmarks.performance.conv4d
+    python -m benchmarks.performance.conv4d --json --repeats 7
 
 For a kernel of K taps along the folded axis there are two yardsticks, on tensors that already lie
 ready: K calls of ``conv3d``, one for each tap, without the additions; and one call with K times

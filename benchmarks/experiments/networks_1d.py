@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import known_ecg
 import numpy as np
-from common import Network, Try
 from convnd_tasks.options import StyleOptions
-from known_ecg import RATE, Array
 
+from benchmarks.common import Network, Try
+from benchmarks.performance import known_answer_signals
+from benchmarks.performance.known_answer_signals import RATE, Array
 from convnd.backbones import Backbone
 
 START = 1.0
@@ -42,9 +42,9 @@ def more() -> dict[str, Network]:
 def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
     """Recordings: pydicom's (A) and MIT-BIH 208 (B), each as content, clean and with noise."""
     path = data / "ecg.dat"
-    clean = known_ecg.clean_rhythm()
-    early, late = (known_ecg.other_recording(path, at, 10) for at in (20, 130))
-    noisy = early + known_ecg.noise(len(early), np.random.default_rng(0))
+    clean = known_answer_signals.clean_rhythm()
+    early, late = (known_answer_signals.other_recording(path, at, 10) for at in (20, 130))
+    noisy = early + known_answer_signals.noise(len(early), np.random.default_rng(0))
     for pair in (
         Pair("A-II to noisy B", clean["II"], noisy),
         Pair("A-V5 to B", clean["V5"], early),
@@ -62,8 +62,8 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
     options = StyleOptions.for_dim(
         1, size=0, facts=facts, steps=args.steps, scales=1, content_weight=weight
     )
-    result = known_ecg.transfer(pair.content, pair.style, options, network=network)
-    found = known_ecg.figures(pair.content, pair.style, result)
+    result = known_answer_signals.transfer(pair.content, pair.style, options, network=network)
+    found = known_answer_signals.figures(pair.content, pair.style, result)
     left = {
         "psd": found["psd"] / found["psd_A"],
         "beat": (1 - found["beat"]) / (1 - found["beat_A"]),

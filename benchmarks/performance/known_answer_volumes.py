@@ -7,7 +7,7 @@ noise power spectrum to the style's fall, in soft tissue and in lung; and what h
 smoothed anatomy. Band-energy matching (Gallardo-Estrella et al., 2016) does the same beside it, and
 the untouched slices say what would be perfect.
 
-    python benchmarks/known_answer_volumes.py scan.nrrd --box 60:252,150:342,12:24
+    python -m benchmarks.performance.known_answer_volumes scan.nrrd --box 60:252,150:342,12:24
 
 Without a scan, the built-in chest is used, 0.74 mm in the plane and 5.8 mm across, cropped. The
 style is another patient with the same kernel. The content is the first patient blurred in the
@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import machine, peak_mib
 from convnd_tasks import samples
 from convnd_tasks.modalities.volumes import scan as volumes
 from convnd_tasks.modalities.volumes.noise import (
@@ -36,6 +35,7 @@ from convnd_tasks.modalities.volumes.noise import (
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 
+from benchmarks.common import machine, peak_mib
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.grid import Grid

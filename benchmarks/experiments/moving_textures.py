@@ -1,6 +1,6 @@
 """Two procedural clips to make moving textures of: flames that rise, and eddies that stir.
 
-python benchmarks/moving_textures.py FOLDER
+python -m benchmarks.experiments.moving_textures FOLDER
 convnd stylize-video FOLDER/flames.mp4 --mode block --texture
 """
 

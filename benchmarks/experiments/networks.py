@@ -1,15 +1,15 @@
 """Which network's features serve signals and volumes best, by transfers with a known answer.
 
-    python benchmarks/candidates.py --dim 1 --data FOLDER --trained NAME=FILE ...
-    python benchmarks/candidates.py --dim 3 --data FOLDER --trained NAME=FILE ...
+    python -m benchmarks.experiments.networks --dim 1 --data FOLDER --trained NAME=FILE ...
+    python -m benchmarks.experiments.networks --dim 3 --data FOLDER --trained NAME=FILE ...
 
 Candidates: the compact network for pictures brought to the other rank in every way, the same with
 random weights, its features on slices (3-D), and networks trained by ``train_ranks.py``. All run
 the same job; only the network differs. *Fair* means at equal content: the first candidate runs
 with the weights of the defaults; the content weight of every other is searched until its content
 error, measured without any network, is the same, and every figure is interpolated there between
-the tries. ``candidates_1d.py`` and
-``candidates_3d.py`` say which errors and figures. Prints a table of Markdown; ``--json`` keeps
+the tries. ``networks_1d.py`` and
+``networks_3d.py`` say which errors and figures. Prints a table of Markdown; ``--json`` keeps
 every try.
 """
 
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Network, Try, machine, random_weights
-from train_ranks import trained
 
+from benchmarks.common import Network, Try, machine, random_weights
+from benchmarks.training.train_ranks import trained
 from convnd.backbones import VGG, Backbone, load
 
 
@@ -144,9 +144,9 @@ def main() -> None:
     add("--json", type=Path)
     args = parser.parse_args()
     if args.dim == 1:
-        import candidates_1d as rank
+        from benchmarks.experiments import networks_1d as rank
     else:
-        import candidates_3d as rank  # type: ignore[no-redef]
+        from benchmarks.experiments import networks_3d as rank  # type: ignore[no-redef]
     files = {name: Path(path) for name, _, path in (each.partition("=") for each in args.trained)}
     seeds = [int(seed) for seed in args.seeds.split(",") if seed]
     candidates = {**rank.more(), **all_candidates(args.dim, files, seeds)}

@@ -1,8 +1,8 @@
 """Train a backbone of any rank on procedural fields: one recipe, the rank is a number.
 
-    python benchmarks/train_ranks.py train --dim 1 --work W1 --steps 1500
-    python benchmarks/train_ranks.py train --dim 3 --work W3 --learn slices --steps 600
-    python benchmarks/train_ranks.py export --work W1 --out compact1d.safetensors
+    python -m benchmarks.training.train_ranks train --dim 1 --work W1 --steps 1500
+    python -m benchmarks.training.train_ranks train --dim 3 --work W3 --learn slices --steps 600
+    python -m benchmarks.training.train_ranks export --work W1 --out compact1d.safetensors
 
 Two things to learn, by throw-away heads on the layers that style transfer reads:
 
@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import CONTENT_LAYER, STYLE_LAYERS
-from procedural import FAMILIES, GAIN, PARAMETERS, Example, example
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.common import CONTENT_LAYER, STYLE_LAYERS
+from benchmarks.training.procedural import FAMILIES, GAIN, PARAMETERS, Example, example
 from convnd.backbones import VGG, VGGPlan, load
 from convnd.io.atomic import atomic_path
 from convnd.nn import resize_nd

@@ -5,7 +5,7 @@ and backward to the input, float32, contiguous, frozen weights, plain torch. Roo
 our precision and memory layout. Ours: features, Gram matrices, both losses, gradient, one L-BFGS
 update. All in one process in turns; peak memory each in a process of its own.
 
-    python benchmarks/iteration.py --size 512 --repeats 7 --json iteration.json
+    python -m benchmarks.performance.step --size 512 --repeats 7 --json iteration.json
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from common import alternate, draw_ratios, machine, median_ratio, peak_mib, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
+from benchmarks.common import alternate, draw_ratios, machine, median_ratio, peak_mib, picture
 from convnd.backbones import BACKBONES, Precision, load
 from convnd.optimize import minimize
 
+SCRIPT = "benchmarks.performance.step"
 WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
 
 
@@ -104,7 +105,7 @@ def main() -> None:
     seconds = alternate(made, args.repeats)
     rows = {}
     for name in made:
-        command = [sys.executable, __file__, "--size", str(args.size), "--memory-of", name]
+        command = [sys.executable, "-m", SCRIPT, "--size", str(args.size), "--memory-of", name]
         memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         rows[name] = {
             "median_s": round(statistics.median(seconds[name]), 4),

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from distill_networks import TAPS, Student, parts
 from torch import Tensor
+
+from benchmarks.training.distill_networks import TAPS, Student, parts
 
 
 class WhitenedAdam:

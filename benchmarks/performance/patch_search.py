@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import alternate, machine, median_ratio
 from convnd_tasks import samples
 from convnd_tasks.inspect import Input, find_patches, load_network
 from convnd_tasks.inspect.reading import read_ahead, read_fields
 
+from benchmarks.common import alternate, machine, median_ratio
 from convnd import Grid
 
 SIZES = {1: 5000, 2: 256, 3: 40}

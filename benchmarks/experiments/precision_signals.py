@@ -1,6 +1,6 @@
 """bfloat16 against float32 on signals: what is left of style and content, judged in float32.
 
-    python benchmarks/precision_1d.py --mitbih scipy/misc/ecg.dat
+    python -m benchmarks.experiments.precision_signals --mitbih scipy/misc/ecg.dat
 
 Leads of pydicom's recording in the style of MIT-BIH 208, defaults, in both formats and, for scale,
 in float32 from a content with noise of 1 µV.
@@ -19,8 +19,8 @@ from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
-from known_ecg import clean_rhythm, grid, other_recording
 
+from benchmarks.performance.known_answer_signals import clean_rhythm, grid, other_recording
 from convnd.optimize import evaluate_whole
 
 

@@ -19,7 +19,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from common import Judge, machine, picture
 from convnd_tasks.modalities.video.flow import motion, warping_error
 from convnd_tasks.modalities.video.frames import Finished, VideoTransfer
 from convnd_tasks.modalities.video.input import Part
@@ -30,6 +29,7 @@ from convnd_tasks.samples.clips import FilmClip
 from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
+from benchmarks.common import Judge, machine, picture
 from convnd import io
 
 

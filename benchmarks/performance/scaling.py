@@ -4,8 +4,8 @@ Every row is a process of its own: an objective with content, style and smoothne
 the best of ``--repeats`` evaluations. Time is per position of the input; seconds of the processor,
 user and system, beside those of the clock.
 
-    python benchmarks/scale.py --dim 2 --sizes 512 1024 2048 --tile 512 off --json scale.json \
-        --plot scale.png
+    python -m benchmarks.performance.scaling --dim 2 --sizes 512 1024 2048 --tile 512 off \
+        --json scaling.json --plot scaling.png
 
 With ``--processes 1 2 4`` each row is also done by so many processes of one thread each, which
 share it: peak memory is then that of the largest of them.
@@ -27,11 +27,11 @@ from typing import Any
 
 import psutil
 import torch
-from common import machine, peak_mib
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
 
+from benchmarks.common import machine, peak_mib
 from convnd.optimize import (
     Evaluate,
     Group,
@@ -44,6 +44,8 @@ from convnd.optimize import (
 )
 from convnd.pages import keep_pages
 from convnd.transfer.memory import Budget
+
+SCRIPT = "benchmarks.performance.scaling"
 
 
 def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]:
@@ -168,7 +170,7 @@ def main() -> None:
         start = [sys.executable]
         if args.processes != [1]:  # of one thread each, one process as well
             start += ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
-        command = [*start, *sys.argv, "--row", str(size), tile]
+        command = [*start, "-m", SCRIPT, *sys.argv[1:], "--row", str(size), tile]
         environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if len(start) > 1 else {})}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         rows.append(json.loads(done.stdout))

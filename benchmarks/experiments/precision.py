@@ -1,6 +1,6 @@
 """Is bfloat16 safe? The same pairs stylised in both formats, judged in float32.
 
-    python benchmarks/precision.py --size 256 --out results/
+    python -m benchmarks.experiments.precision --size 256 --out results/
 
 For every pair the energies that are left with features in bfloat16 over those with features in
 float32: the objective's own parts, evaluated in float32, and those in the space of VGG-19
@@ -19,11 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from backbones import PAIRS, stylise
-from common import Judge, draw_ratios, machine, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
+from benchmarks.common import Judge, draw_ratios, machine, picture
+from benchmarks.performance.compact_backbone import PAIRS, stylise
 from convnd.optimize import evaluate_whole
 
 

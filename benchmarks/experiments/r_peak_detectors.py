@@ -5,7 +5,7 @@ noise of `known_ecg`. For each method of neurokit2, over all leads: F1 (±50 ms)
 against those of lead II, and against themselves with noise added (mean and worst lead, its mean
 over draws). The method for style transfer and ``convnd evaluate`` keeps 0.98 in every lead.
 
-    python benchmarks/detectors.py
+    python -m benchmarks.experiments.r_peak_detectors
 
 Needs neurokit2, and the extra ``signals``.
 """
@@ -22,7 +22,8 @@ import neurokit2
 import numpy as np
 from convnd_tasks.modalities.signals.leads import at_rate
 from convnd_tasks.modalities.signals.rhythm import match_peaks
-from known_ecg import RATE, Array, clean_rhythm, noise
+
+from benchmarks.performance.known_answer_signals import RATE, Array, clean_rhythm, noise
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 METHODS = (

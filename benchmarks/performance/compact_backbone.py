@@ -4,7 +4,7 @@ For every pair VGG-19 stylises with the default weights. The other backbone then
 content weight at which its result has the same content energy in VGG-19's space, so that the
 style energies left can be compared.
 
-    python benchmarks/backbones.py --size 256 --steps 150 --out results/
+    python -m benchmarks.performance.compact_backbone --size 256 --steps 150 --out results/
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 import torch
-from common import Judge, machine, picture
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
+from benchmarks.common import Judge, machine, picture
 from convnd import Grid, io
 
 PAIRS = (

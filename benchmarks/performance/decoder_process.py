@@ -1,6 +1,6 @@
 """What it costs that clips are decoded in a child: processor time for its start and for each frame.
 
-python benchmarks/decoder_child.py clip.mp4
+python -m benchmarks.performance.decoder_process clip.mp4
 
 Both ways decode the same frames in turn; times are user and system, of this process and its
 children. Without a clip, one of noise is made.
@@ -17,9 +17,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import common
 import torch
 
+from benchmarks import common
 from convnd import io
 from convnd.io.decoder import Decoder
 from convnd.io.video import MAX_FRAME, VideoClip

@@ -1,6 +1,6 @@
 """Many small jobs of all tasks in one process: memory and open files have to stay where they are.
 
-python benchmarks/soak.py --jobs 200
+python -m benchmarks.performance.soak --jobs 200
 """
 
 from __future__ import annotations

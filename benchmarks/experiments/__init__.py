@@ -1,0 +1,1 @@
+"""How a default was chosen, and searches for faults."""
