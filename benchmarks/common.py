@@ -114,7 +114,7 @@ def draw_ratios(
 
 def random_weights(net: VGG, seed: int) -> VGG:
     """The network with weights drawn anew (He et al., 2015), its taps left out."""
-    plan = dataclasses.replace(net.plan, taps={})
+    plan = dataclasses.replace(net.plan, projections={})
     generator = torch.Generator().manual_seed(seed)
     drawn = VGG(
         plan, spatial_dims=net.spatial_dims, in_channels=net.in_channels, generator=generator

@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from convnd.errors import Stopped
+from convnd.errors import StopSignal
 
 __all__ = ["main"]
 
@@ -18,10 +18,10 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line."""
     try:
-        signal.signal(signal.SIGINT, Stopped.by)
-        signal.signal(signal.SIGTERM, Stopped.by)
+        signal.signal(signal.SIGINT, StopSignal.handler)
+        signal.signal(signal.SIGTERM, StopSignal.handler)
         from convnd.cli import main as run
-    except Stopped as stopped:
+    except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])
         print(f"convnd: stopped by {number.name}", file=sys.stderr)  # noqa: T201
         sys.exit(128 + number)

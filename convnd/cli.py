@@ -18,8 +18,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from convnd import __version__
-from convnd.errors import ConvndError, DependencyError, Stopped, UsageError
-from convnd.pages import keep_pages
+from convnd.errors import ConvndError, DependencyError, StopSignal, UsageError
+from convnd.malloc import tune_malloc
 
 __all__ = ["app", "main"]
 
@@ -107,9 +107,9 @@ def main() -> NoReturn:
     """Run the command line; exits with 0, or the code of what went wrong."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGINT, Stopped.by)
-    signal.signal(signal.SIGTERM, Stopped.by)
-    keep_pages()
+    signal.signal(signal.SIGINT, StopSignal.handler)
+    signal.signal(signal.SIGTERM, StopSignal.handler)
+    tune_malloc()
     several = _several()
     try:
         if several:
@@ -122,7 +122,7 @@ def main() -> NoReturn:
         code = _fail(done, "", wrong, several=True) if wrong else _leave()
     except ConvndError as error:
         code = _fail(error, str(error), error.exit_code, several=several)
-    except Stopped as stopped:
+    except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])
         code = _fail(stopped, f"stopped by {number.name}", 128 + number, several=several)
     except MemoryError as error:

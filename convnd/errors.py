@@ -1,10 +1,10 @@
-"""The one family of errors, each with the exit code of its kind.
+"""The errors that the toolkit raises on purpose, each with the exit code of its kind.
 
-Every message is one line in four parts: the operation, what it expected, what it received, and
-the remedy. Each class is also the matching built-in, so ``except ValueError`` keeps working.
+All of them derive from `ConvndError`, and each is also the matching built-in, so that
+``except ValueError`` keeps working.
 """
 
-from typing import NoReturn
+from typing import NoReturn, overload
 
 __all__ = [
     "ConvndError",
@@ -15,43 +15,82 @@ __all__ = [
     "OutputFileError",
     "ResourceError",
     "ShapeError",
-    "Stopped",
+    "StopSignal",
     "UnknownNameError",
     "UsageError",
-    "out_of_memory",
+    "is_out_of_memory",
 ]
 
 
 class ConvndError(Exception):
-    """Base of all errors that the toolkit raises on purpose.
+    """Base class of all errors that the toolkit raises on purpose.
 
-    >>> ShapeError("conv: expected rank 4, got rank 2").exit_code
-    2
+    Most errors state what an operation expected, what it got, and the remedy. These parts are
+    keyword arguments, stay available as attributes, and make up the message::
+
+        raise ShapeError("conv", expected="x of rank 4", got="rank 2", remedy="add the axes")
+
+    Where a plain sentence says it better, the sentence is the only argument.
+
+    Args:
+        text: the operation, argument or file that the error is about, if ``expected`` is given;
+            else the whole message.
+        expected: what the operation accepts.
+        got: what it received instead.
+        remedy: what the caller can do about it.
+
+    Attributes:
+        operation: ``text`` if ``expected`` was given, else empty.
+        expected: as above; empty for a plain sentence, like the next two.
+        got: as above.
+        remedy: as above.
+        exit_code: exit code of the command line.
+
+    >>> error = ShapeError("conv", expected="rank 4", got="rank 2", remedy="add two axes")
+    >>> print(error)
+    conv: expected rank 4, got rank 2; add two axes
+    >>> error.operation, error.got, error.exit_code
+    ('conv', 'rank 2', 2)
     """
 
     exit_code = 1
 
+    @overload
+    def __init__(self, text: str = "", /) -> None: ...
+
+    @overload
+    def __init__(self, text: str, /, *, expected: str, got: str, remedy: str) -> None: ...
+
+    def __init__(
+        self, text: str = "", /, *, expected: str = "", got: str = "", remedy: str = ""
+    ) -> None:
+        self.operation = text if expected else ""
+        self.expected, self.got, self.remedy = expected, got, remedy
+        if expected:
+            text = f"{text}: expected {expected}, got {got}; {remedy}"
+        super().__init__(text)
+
     def __str__(self) -> str:
-        # OSError would print an errno, KeyError quotes; ours is a sentence. It stays one line, and
-        # moves no cursor, whatever the names of files and what files say are made of.
+        # The built-in bases would add an errno or quotes. File names and file contents may hold
+        # line breaks and control characters; escaping them keeps the message on one line.
         text = str(self.args[0]) if self.args else ""
         if text.isprintable():
             return text
-        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class UsageError(ConvndError, ValueError):
-    """An option or argument is outside what the operation accepts."""
+    """An option or argument is outside of what the operation accepts."""
 
     exit_code = 2
 
 
 class ShapeError(UsageError):
-    """A tensor, or the shape asked for, does not fit the operation."""
+    """A tensor, or a requested shape, does not fit the operation."""
 
 
 class UnknownNameError(UsageError, LookupError):
-    """A name is not in the table that is consulted."""
+    """A name is missing from the table that it was looked up in."""
 
 
 class DependencyError(ConvndError, ImportError):
@@ -61,54 +100,57 @@ class DependencyError(ConvndError, ImportError):
 
 
 class OutputExistsError(ConvndError, FileExistsError):
-    """The output is there already and overwriting it was not asked for."""
+    """The output file exists, and nobody asked to overwrite it."""
 
     exit_code = 2
 
 
 class InputFileError(ConvndError, OSError):
-    """An input file is missing, unreadable, damaged, or not what its name says."""
+    """An input file is missing, unreadable, damaged, or of another format than its name says."""
 
     exit_code = 3
 
 
 class OutputFileError(ConvndError, OSError):
-    """The output cannot be written: folder missing or read-only, disk full."""
+    """The output cannot be written: the folder is missing or read-only, or the disk is full."""
 
     exit_code = 4
 
 
 class ResourceError(ConvndError, MemoryError):
-    """The job needs more memory than there is."""
+    """The job needs more memory than the machine has."""
 
     exit_code = 4
 
 
 class NumericalError(ConvndError, ArithmeticError):
-    """The computation left the finite numbers."""
+    """The computation produced infinite or undefined numbers."""
 
     exit_code = 5
 
 
-class Stopped(BaseException):
-    """A signal asked the command line to stop; ``args[0]`` is its number.
+class StopSignal(BaseException):
+    """A signal asked the command line to stop; ``args[0]`` is the signal's number.
 
-    Not a `KeyboardInterrupt`, which the command-line parser would turn into an exit code of its
-    own.
+    It does not derive from `KeyboardInterrupt`, because the command-line parser would turn that
+    into an exit code of its own.
     """
 
     @classmethod
-    def by(cls, number: int, _frame: object) -> NoReturn:
-        """Raise it: a handler, for `signal.signal`."""
+    def handler(cls, number: int, _frame: object) -> NoReturn:
+        """Raise the exception; a handler for `signal.signal`."""
         raise cls(number)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch has no class of its own for the CPU's."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out.
+
+    Torch has no exception class for that on CPUs, so the message decides.
+    """
     if isinstance(error, ConvndError):
         return False
-    # oneDNN, which computes convolutions on CPUs, says no more than that it cannot.
-    words = ("memory", "could not create a primitive")
+    # oneDNN, which computes convolutions on CPUs, reports a lack of memory in these words.
+    phrases = ("memory", "could not create a primitive")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
     )

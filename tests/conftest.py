@@ -59,7 +59,7 @@ def make_objective(
     """A small objective of every kind of term in float64, and an iterate ``(1, 1, 6, …)``."""
 
     def make(ndim: int) -> tuple[Objective, torch.Tensor]:
-        plan = VGG19.until(["relu2_1"])
+        plan = VGG19.truncate(["relu2_1"])
         net = VGG(plan, spatial_dims=ndim, in_channels=1, generator=generator).double()
         x, content, style = torch.rand(3, 1, 1, *[6] * ndim, generator=generator).double()
         layers = ["relu1_1", "relu2_1"]

@@ -31,8 +31,8 @@ from convnd_tasks.style_transfer import Progress, StyleTransfer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from convnd.backbones import VGG, VGG19, Planes, Precision
-from convnd.errors import Stopped, out_of_memory
+from convnd.backbones import VGG, VGG19, MultiPlanar, Precision
+from convnd.errors import StopSignal, is_out_of_memory
 from convnd.grid import Grid
 from convnd.losses import ContentLoss, Objective, StyleLoss, TemporalLoss, Term, TotalVariationLoss
 from convnd.optimize import (
@@ -129,9 +129,9 @@ def planes(group: Group, folder: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     narrow = type(VGG19)(widths=((4, 4), (4,)))
     net = VGG(narrow, spatial_dims=2, in_channels=1, generator=generator)
-    backbone = Planes(net, spatial_dims=3).double()
+    backbone = MultiPlanar(net, spatial_dims=3).double()
     x, style = torch.rand(2, 1, 1, 9, 14, 11, generator=generator, dtype=torch.float64)
-    layers = backbone.expand(["relu1_1", "relu2_1"])
+    layers = backbone.plane_layers(["relu1_1", "relu2_1"])
     targets = {name: STATISTICS["gram"].sums(f) for name, f in backbone(style, layers).items()}
     terms = [Term("style", 1.0, StyleLoss(targets[name], layer=name)) for name in layers]
     terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0, 1.0, 1.0])))
@@ -140,8 +140,8 @@ def planes(group: Group, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiler_module, "_HANDY", 300)
         tiler = Tiler(workers=group.size, rest=lambda *_: 1e5)
-        for kind in backbone.apart(layers):
-            assert tiler.tiling(backbone, kind, x.shape[2:]).excess == 1
+        for kind in backbone.independent_groups(layers):
+            assert tiler.tiling(backbone, kind, x.shape[2:]).overhead == 1
         got = ShardedEvaluation(tiler, shards)(objective, shards.part(x))
     assert abs(got.loss / expected.loss - 1) < 1e-12
     part = shards.part(expected.gradient)
@@ -224,7 +224,7 @@ def once(group: Group, path: Path, work: Callable[[Path], Found]) -> Found:
 
 def memory(group: Group, folder: Path) -> None:
     """Memory that runs out in one process makes tiles smaller in all."""
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
     shards = Shards((200,), group)
     x = torch.rand(1, 1, 200, generator=torch.Generator().manual_seed(1))
@@ -245,7 +245,7 @@ def memory(group: Group, folder: Path) -> None:
     assert len(told) >= 1
     with pytest.raises(MemoryError) as caught:
         group.attempt(lambda: limited(torch.zeros(1, 1, 99)))
-    assert out_of_memory(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 def scarce(group: Group, folder: Path) -> None:
@@ -258,7 +258,7 @@ def scarce(group: Group, folder: Path) -> None:
             values = values.as_subclass(Scarce)
         with pytest.raises(MemoryError, match="memory ran out in one of the processes"):
             (shards.give if give else shards.fetch)(values, boxes)
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_module, "_free", lambda _: (group.rank + 1) * 2**24)
         budget = Budget(StyleOptions(), net, torch.device("cpu"), 1, group=group)
@@ -282,7 +282,7 @@ def signals(group: Group, folder: Path) -> None:
         if group.rank == 1:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Stopped) as caught:
+        with pytest.raises(StopSignal) as caught:
             stopping.after_step()
     assert caught.value.args == (signal.SIGTERM,)
 
@@ -366,7 +366,7 @@ def volumes(group: Group, folder: Path) -> None:
 
     keeping = Keeping(folder / f"scan-{group.size}", 1, group)
     stopped = stylize_scan(scan, [style], options, watch=stop, keeping=keeping)
-    assert isinstance(stopped.stopped, Stopped)
+    assert isinstance(stopped.stopped, StopSignal)
     assert steps == [0, 1, 2, 2, 3]
     for count in (group.size, group.size - 1):  # in the second frame; the first comes from there
         kept = folder / f"scan-{count}.checkpoint"

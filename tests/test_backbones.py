@@ -132,7 +132,7 @@ def test_receptive_field_is_where_the_gradient_lives(ndim: int) -> None:
     index = (5,) * ndim
     (gradient,) = torch.autograd.grad(features[(0, 0, *index)], x)
     live = gradient[0, 0].nonzero()
-    region = net.fields["relu3_1"].region(index, x.shape[2:])
+    region = net.receptive_fields["relu3_1"].region(index, x.shape[2:])
     for axis, part in enumerate(region):
         assert (part.start, part.stop) == (
             int(live[:, axis].min()),
@@ -161,7 +161,7 @@ def test_the_predicted_footprint_counts_what_is_kept(ndim: int) -> None:
         return sum(held.values())
 
     transient = 3 * 4 * NARROW.widths[0][0] * 32**ndim
-    assert kept() <= net.footprint(x.shape[2:], [DEEPEST]) - transient <= 1.5 * kept()
+    assert kept() <= net.peak_bytes(x.shape[2:], [DEEPEST]) - transient <= 1.5 * kept()
     frozen = kept()
     for parameter in net.parameters():
         parameter.requires_grad_()
@@ -169,7 +169,7 @@ def test_the_predicted_footprint_counts_what_is_kept(ndim: int) -> None:
 
 
 def test_only_what_is_needed_is_computed_and_kept(generator: torch.Generator) -> None:
-    cut = VGG19.until(["relu3_1", "conv1_1"])
+    cut = VGG19.truncate(["relu3_1", "conv1_1"])
     assert cut.widths == ((64, 64), (128, 128), (256,))
     net = VGG(NARROW, generator=generator)
     # 8 samples cannot be pooled four times, and need not be for a shallow layer.
@@ -187,12 +187,12 @@ def test_features_before_and_after_relu_are_both_right(generator: torch.Generato
 
 
 def test_taps_are_linear_maps_of_the_features(generator: torch.Generator) -> None:
-    plan = VGGPlan(widths=((4,), (6,)), taps={"relu2_1": 3})
+    plan = VGGPlan(widths=((4,), (6,)), projections={"relu2_1": 3})
     net = VGG(plan, generator=generator)
     bare = VGG(VGGPlan(widths=plan.widths))
-    bare.load_state_dict({k: v for k, v in net.state_dict().items() if "taps" not in k})
+    bare.load_state_dict({k: v for k, v in net.state_dict().items() if "projections" not in k})
     x = torch.rand(1, 3, 8, 8)
-    tap = net.state_dict()["taps.relu2_1.weight"][:, :, 0, 0]
+    tap = net.state_dict()["projections.relu2_1.weight"][:, :, 0, 0]
     expected = torch.einsum("oc,bchw->bohw", tap, bare(x, ["relu2_1"])["relu2_1"])
     torch.testing.assert_close(net(x, ["relu2_1"])["relu2_1"], expected)
 
@@ -209,11 +209,11 @@ def test_a_convolution_of_low_rank_is_one(
     many = net.get_parameter("expansions.conv2_1.weight")
     assert few.shape == (2, inner, *[3] * ndim)
     assert "convolutions.conv2_1.bias" not in net.state_dict()
-    assert ("projections.conv2_1.weight" in net.state_dict()) == (inner < 4)
+    assert ("reductions.conv2_1.weight" in net.state_dict()) == (inner < 4)
     offset = net.get_parameter("expansions.conv2_1.bias").normal_(generator=generator)
     kernel = torch.einsum("or...,rc...->oc...", many, few)
     if inner < 4:
-        first = net.get_parameter("projections.conv2_1.weight").flatten(1)
+        first = net.get_parameter("reductions.conv2_1.weight").flatten(1)
         kernel = torch.einsum("oi...,ic->oc...", kernel, first)
     x = torch.rand(1, 3, *[8] * ndim, generator=generator).double().requires_grad_()
     found = net(x, ["pool1", "conv2_1", "relu2_1"])
@@ -223,7 +223,7 @@ def test_a_convolution_of_low_rank_is_one(
     torch.testing.assert_close(found["relu2_1"], before.clamp(min=0))
     counted = sum(each.numel() for each in net.parameters())
     assert counted == sum(plan.parameters(ndim, 3).values())
-    assert plan.until(["relu1_1"]).ranks == {}
+    assert plan.truncate(["relu1_1"]).ranks == {}
 
     def value(x: torch.Tensor) -> torch.Tensor:
         return net(x, ["relu2_1"])["relu2_1"].square().sum()

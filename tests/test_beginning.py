@@ -112,7 +112,7 @@ def test_sloping_places_are_style_where_noise_makes_them_alike(rng, vessels, kep
     style, content = (slices(rng, 0.01, level=0.4, n=4, size=192) + slope for _ in range(2))
     if vessels:
         content[..., 102::8] += 0.1
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=2, in_channels=1)
     (view,) = square_pixels((4, 192, 192), (5.0, 0.7, 0.7))
     look = Look(
         style_layers=("relu1_1",),

@@ -32,7 +32,7 @@ PLANES: dict[tuple[int, int], list[tuple[int, ...]]] = {
     (2, 4): [(0, 1), (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)],
     (3, 4): [(0, 1, 2)] * 2 + [(0, 1, 3)] * 2 + [(0, 2, 3)] * 2 + [(1, 2, 3)],
 }
-NARROW = VGGPlan(widths=((7, 6), (8,)), taps={"relu1_2": 4})
+NARROW = VGGPlan(widths=((7, 6), (8,)), projections={"relu1_2": 4})
 
 
 def inflated(net: VGG, spatial_dims: int, how: str) -> VGG:
@@ -120,12 +120,12 @@ def test_a_network_on_a_constant_field_is_the_one_summed_along_it(
         {
             key: value.sum(axis + 2) if key.startswith("conv") and value.ndim > 1 else value
             for key, value in thick.state_dict().items()
-            if not key.startswith("taps")
+            if not key.startswith("projections")
         },
         strict=False,
     )
     for name, tap in net.state_dict().items():  # one wide: nothing to sum
-        if name.startswith("taps"):
+        if name.startswith("projections"):
             summed.state_dict()[name].copy_(tap.view(*tap.shape[:2], *[1] * (rank - 1)))
     x = torch.rand(1, 2, *[4] * (rank - 1), generator=generator).double()
     field = x.unsqueeze(axis + 2).expand(*x.shape[: axis + 2], 12, *x.shape[axis + 2 :])
@@ -139,7 +139,7 @@ def test_a_network_on_a_constant_field_is_the_one_summed_along_it(
 
 
 def test_taps_are_the_same_matrix_at_every_rank(net: VGG) -> None:
-    tap = net.state_dict()["taps.relu1_2.weight"]
+    tap = net.state_dict()["projections.relu1_2.weight"]
     for rank in (1, 2, 3, 4):
         for how in INFLATIONS:
             assert change_rank(tap, rank, how).flatten().tolist() == tap.flatten().tolist()
@@ -193,7 +193,7 @@ def test_tables_of_fields(how: str, rank: int, generator: torch.Generator) -> No
         low, high = int(live[:, axis].min()), int(live[:, axis].max())
         new = how == "centre" and axis < rank - 2
         assert (low, high) == ((6, 7) if new else (3, 10)), axis
-        seen = other.fields["relu2_1"].region(at, x.shape[2:])[axis]
+        seen = other.receptive_fields["relu2_1"].region(at, x.shape[2:])[axis]
         assert seen.start <= low
         assert seen.stop > high
         if not new:

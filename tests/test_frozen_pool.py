@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from convnd.backbones import frozen_pool
+from convnd.backbones.kernels import pooling
 from convnd.nn.layout import channels_last, is_channels_last
 
 PLAIN = {2: F.max_pool2d, 3: F.max_pool3d}
@@ -33,11 +33,11 @@ def test_pieces_have_the_values_and_gradients_of_the_whole(
     generator: torch.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frozen_pool, "_PIECE", piece)
+    monkeypatch.setattr(pooling, "_PIECE", piece)
     x = F.relu(torch.randn(size, generator=generator))
     x = (channels_last(x) if inner else x).requires_grad_()
     wanted = PLAIN[len(kernel)](x, kernel)
-    found = frozen_pool.frozen_max_pool(x, kernel, rectified=True)
+    found = pooling.frozen_max_pool(x, kernel, mask_grad=True)
     torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     assert is_channels_last(found) == is_channels_last(wanted)
     seed = torch.randn(wanted.shape, generator=generator)
@@ -48,7 +48,7 @@ def test_pieces_have_the_values_and_gradients_of_the_whole(
 
 def test_places_of_wide_planes_are_kept_in_more_bytes(generator: torch.Generator) -> None:
     x = torch.rand((1, 1, 4, 40_000), generator=generator, requires_grad=True)
-    found = frozen_pool.frozen_max_pool(x, (2, 2))
+    found = pooling.frozen_max_pool(x, (2, 2))
     (slope,) = torch.autograd.grad(found.sum(), x)
     (expected,) = torch.autograd.grad(F.max_pool2d(x, 2).sum(), x)
     assert slope.equal(expected)

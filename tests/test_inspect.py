@@ -21,7 +21,7 @@ from convnd_tasks.inspect import (
     load_network,
     network_from_module,
     parse_units,
-    probe_field,
+    probe_receptive_field,
 )
 from convnd_tasks.modalities.arrays import value_range
 from torch import nn
@@ -210,9 +210,9 @@ def test_probed_fields_are_those_of_the_geometry(ndim: int) -> None:
         net[0].weight.zero_()  # what a unit is wired to see does not hang on its weights
     expected = ReceptiveField.identity(ndim)
     for layer in stack:
-        expected = expected.after(layer)
+        expected = expected.compose(layer)
     network = ModuleBackbone(net, ["2"], spatial_dims=ndim, in_channels=1)
-    assert probe_field(network, "2") == expected
+    assert probe_receptive_field(network, "2") == expected
 
 
 def test_probing_says_what_it_cannot_tell() -> None:

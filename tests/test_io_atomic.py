@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from convnd.errors import OutputExistsError, OutputFileError, Stopped
+from convnd.errors import OutputExistsError, OutputFileError, StopSignal
 from convnd.io import atomic
 from convnd.io.atomic import atomic_path, check_target
 
@@ -184,12 +184,12 @@ def test_a_signal_at_a_bad_moment_leaves_nothing(
         return found
 
     def stop(number: int, _: object) -> None:
-        raise Stopped(number)
+        raise StopSignal(number)
 
     before = signal.signal(signal.SIGTERM, stop)
     monkeypatch.setattr(atomic, moment, struck)
     try:
-        with pytest.raises(Stopped), atomic.atomic_path(tmp_path / "a", overwrite=False) as path:
+        with pytest.raises(StopSignal), atomic.atomic_path(tmp_path / "a", overwrite=False) as path:
             path.write_text("all of it")
     finally:
         assert signal.signal(signal.SIGTERM, before) is stop

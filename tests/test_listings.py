@@ -28,9 +28,9 @@ def test_listings_tell_what_a_backbone_holds(run: Run, name: str, dim: int) -> N
     held = {
         each: sum(p.numel() for p in part.parameters()) for each, part in net.convolutions.items()
     }
-    for each, part in [*net.expansions.items(), *net.projections.items()]:
+    for each, part in [*net.expansions.items(), *net.reductions.items()]:
         held[each] += sum(p.numel() for p in part.parameters())
-    held |= {each: part.weight.numel() for each, part in net.taps.items()}
+    held |= {each: part.weight.numel() for each, part in net.projections.items()}
     told = {row: rows[row]["parameters"] for row in rows if rows[row]["parameters"]}
     assert held.items() <= told.items()
     assert record["parameters"] == sum(told.values())

@@ -160,13 +160,13 @@ def test_objective_adds_up_from_tiles(make_objective: MakeObjective) -> None:
 def test_products_before_a_tap_are_mapped_instead_of_all_positions(
     ndim: int, statistic: str, generator: torch.Generator
 ) -> None:
-    plan = VGGPlan(widths=((5,), (6,)), taps={"relu1_1": 4, "relu2_1": 7})
+    plan = VGGPlan(widths=((5,), (6,)), projections={"relu1_1": 4, "relu2_1": 7})
     net = VGG(plan, spatial_dims=ndim, in_channels=2, generator=generator).double()
     x, style = torch.rand(2, 1, 2, *[6] * ndim, generator=generator).double()
     target = net(style, ["relu1_1"])["relu1_1"]
     content = Term("content", 1.0, ContentLoss(net(style, ["relu2_1"])["relu2_1"], layer="relu2_1"))
     found = []
-    for tap in (None, net.tap("relu1_1")):
+    for tap in (None, net.projection("relu1_1")):
         sums = STATISTICS[statistic].sums(target)
         loss = StyleLoss(sums, layer="relu1_1", statistic=statistic, tap=tap)
         objective = Objective(
@@ -181,7 +181,7 @@ def test_products_before_a_tap_are_mapped_instead_of_all_positions(
 
 
 def test_errors(generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
     with pytest.raises(UnknownNameError, match="normalization: expected one of balanced, notes"):
         ContentLoss(STYLE, normalization="balance")
     with pytest.raises(UsageError, match="expected the statistic gram with normalization notes"):

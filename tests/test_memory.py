@@ -83,7 +83,7 @@ def test_memory_decides_on_tiles() -> None:
     transfer = StyleTransfer(QUICK, spatial_dims=2, in_channels=3)
     device = torch.device("cpu")
     layers = QUICK.layers
-    whole = transfer.backbone.footprint((2048, 2048), layers)
+    whole = transfer.backbone.peak_bytes((2048, 2048), layers)
     said: list[str] = []
     budget = Budget(QUICK, transfer.backbone, device, 1, said.append)
     budget.free = budget._crop((2048, 2048), layers) + budget._fixed((2048, 2048))
@@ -103,7 +103,7 @@ def test_memory_decides_on_tiles() -> None:
     assert cut is not None
     tiling = tiler.tiling(transfer.backbone, cut.layers, (2048, 2048))
     assert 1 < len(tiling) <= 4
-    assert transfer.backbone.footprint(tiling.largest, layers) < whole
+    assert transfer.backbone.peak_bytes(tiling.largest_crop, layers) < whole
     budget.free = budget._iterates((2048, 2048)) + 1
     with pytest.raises(ResourceError, match="which is free, got a job of about .* adam"):
         budget.check((2048, 2048), [])

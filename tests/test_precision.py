@@ -86,4 +86,4 @@ def test_the_format_follows_the_kind_of_processor(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     chosen = choose_precision(torch.device("cpu"))
-    assert chosen == Precision(dtype, fast=dtype == torch.float32)
+    assert chosen == Precision(dtype, winograd=dtype == torch.float32)

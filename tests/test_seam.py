@@ -13,7 +13,7 @@ from convnd.optimize import Tiler
 
 
 def network(ndim: int, generator: torch.Generator, pooling: str = "max") -> VGG:
-    plan = VGG19.until(LAYERS)
+    plan = VGG19.truncate(LAYERS)
     narrow = dataclasses.replace(plan, widths=tuple((4,) * len(each) for each in plan.widths))
     return VGG(narrow, spatial_dims=ndim, in_channels=2, pooling=pooling, generator=generator)
 
@@ -37,7 +37,7 @@ def test_cut(
 ) -> None:
     layers = LAYERS if 2 not in size else LAYERS[:2]
     net = network(len(size), generator, pooling)
-    assert net.cut(LAYERS, size) is not None
+    assert net.split_at(LAYERS, size) is not None
     objective, x = objective_for(net, layers, size, generator)
     assert_equal(objective, x, Tiler(tile=tile, deep=Tiler(tile=deep)), 1e-10)
 
@@ -53,7 +53,7 @@ def test_the_shipped_network(generator: torch.Generator) -> None:
     """Of low rank and with taps, a layer asked for at the cut itself."""
     layers = ("relu1_1", "relu3_1", "pool3", "relu4_1", "relu5_1")
     net = load("compact", in_channels=2, layers=layers)
-    cut = net.cut(layers, (170, 90))
+    cut = net.split_at(layers, (170, 90))
     assert cut is not None
     assert cut[0] == "pool3"
     objective, x = objective_for(net, layers, (170, 90), generator)
@@ -63,7 +63,7 @@ def test_the_shipped_network(generator: torch.Generator) -> None:
 def test_features_behind_the_cut_are_those_of_the_network(generator: torch.Generator) -> None:
     net = network(2, generator)
     x = torch.rand(1, 2, 30, 50, generator=generator)
-    cut = net.cut(LAYERS, (30, 50))
+    cut = net.split_at(LAYERS, (30, 50))
     assert cut is not None
     name, rest = cut
     behind = [layer for layer in LAYERS if layer in rest.layers]
@@ -71,4 +71,4 @@ def test_features_behind_the_cut_are_those_of_the_network(generator: torch.Gener
     found = rest(net(x, [name])[name], behind)
     for layer, expected in net(x, behind).items():
         assert found[layer].equal(expected)
-    assert net.cut(["relu1_1"], (30, 50)) is None
+    assert net.split_at(["relu1_1"], (30, 50)) is None

@@ -123,7 +123,7 @@ def test_receptive_field_follows_positions_back_through_the_stack() -> None:
         stack = [random_layer(pick, ("conv", "maxpool", "avgpool")) for _ in range(3)]
         field = ReceptiveField.identity(1)
         for layer in stack:
-            field = field.after(layer)
+            field = field.compose(layer)
         for position in (0, 1, 4):
             seen = {position}
             for layer in reversed(stack):
@@ -139,7 +139,7 @@ def test_receptive_field_covers_what_transposed_convolutions_see() -> None:
         stack = [random_layer(pick) for _ in range(3)]
         field = ReceptiveField.identity(1)
         for layer in stack:
-            field = field.after(layer)
+            field = field.compose(layer)
         for position in range(5):
             seen = {position}
             for layer in reversed(stack):
@@ -151,7 +151,7 @@ def test_receptive_field_covers_what_transposed_convolutions_see() -> None:
 
 def test_one_transposed_convolution_is_exact() -> None:
     layer = Layer.build("convtranspose", 1, kernel=4, stride=2, padding=1, channels=1)
-    field = ReceptiveField.identity(1).after(layer)
+    field = ReceptiveField.identity(1).compose(layer)
     assert (field.stride, field.size, field.span) == ((Fraction(1, 2),), (Fraction(5, 2),), (2,))
     for position in range(6):
         assert set(field.window((position,))[0]) == seen_from(layer, position)
@@ -159,7 +159,7 @@ def test_one_transposed_convolution_is_exact() -> None:
 
 def test_region_crops_and_joins_a_block_of_positions() -> None:
     layer = Layer.build("conv", 2, kernel=5, stride=2, padding=2, channels=1)
-    field = ReceptiveField.identity(2).after(layer)
+    field = ReceptiveField.identity(2).compose(layer)
     assert field.offset == (-2, -2)
     assert field.region((0, range(1, 3)), (6, 6)) == (slice(0, 3), slice(0, 6))
     assert field.window((0, range(1, 3))) == (range(-2, 3), range(0, 7))
@@ -295,7 +295,7 @@ def test_ranks_and_channels_must_agree() -> None:
     with pytest.raises(ShapeError, match="expected a size of 2 axes, got"):
         output_size((8,), layer)
     with pytest.raises(ShapeError, match="expected a receptive field of 2 axes, got 1"):
-        ReceptiveField.identity(1).after(layer)
+        ReceptiveField.identity(1).compose(layer)
     field = ReceptiveField.identity(2)
     with pytest.raises(ShapeError, match="expected an index of 2 axes"):
         field.window((1,))

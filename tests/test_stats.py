@@ -10,9 +10,9 @@ from convnd.errors import ShapeError, UnknownNameError, UsageError
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
-    Mappable,
+    LinearlyMappable,
+    ProjectedStatistic,
     Sums,
-    TappedStatistic,
     blend,
     gram_matrix,
 )
@@ -141,12 +141,14 @@ def test_covariance_is_numpys(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(found[:, 3], values.mean((0, 2, 3)))
 
 
-@pytest.mark.parametrize("name", [n for n in STATISTICS if isinstance(STATISTICS[n], Mappable)])
+@pytest.mark.parametrize(
+    "name", [n for n in STATISTICS if isinstance(STATISTICS[n], LinearlyMappable)]
+)
 @pytest.mark.parametrize("ndim", NDIMS)
 def test_sums_follow_a_map_of_the_channels(name: str, ndim: int, rng: np.random.Generator) -> None:
     values, matrix = rng.normal(1, 2, size=(2, 3, *[4] * ndim)), rng.normal(size=(5, 3))
     statistic = STATISTICS[name]
-    found = TappedStatistic(statistic, torch.from_numpy(matrix)).sums(torch.from_numpy(values))
+    found = ProjectedStatistic(statistic, torch.from_numpy(matrix)).sums(torch.from_numpy(values))
     mapped = torch.from_numpy(np.einsum("oc,bc...->bo...", matrix, values))
     torch.testing.assert_close(found.total, statistic.sums(mapped).total)
     assert found.count == 4**ndim
@@ -157,7 +159,7 @@ def test_a_share_leaves_out_pairs(rng: np.random.Generator) -> None:
     x, inside = rng.normal(1, 1, size=(7, 8)), rng.random((7, 8)) < 0.6
     statistic = AutocorrelationStatistic(lags=2)
     sums = statistic.sums(
-        torch.from_numpy(x)[None, None], share=torch.from_numpy(inside * 1.0)[None, None]
+        torch.from_numpy(x)[None, None], weights=torch.from_numpy(inside * 1.0)[None, None]
     )
     expected = []
     for a, m in ((x.T, inside.T), (x, inside)):  # along the first axis, then the second
@@ -171,9 +173,9 @@ def test_a_share_leaves_out_pairs(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("share", [None, torch.eye(9)[4].expand(9, 9)], ids=["whole", "a column"])
 def test_a_blend_of_one_is_that_one(share: torch.Tensor | None, rng: np.random.Generator) -> None:
     """Also where there are fewer pairs than half of the positions; an axis without any stays."""
-    statistic = AutocorrelationStatistic(lags=8, every_axis=True)
+    statistic = AutocorrelationStatistic(lags=8, keep_all_axes=True)
     mask = None if share is None else share[None, None]
-    sums = statistic.sums(torch.from_numpy(rng.normal(size=(1, 1, 9, 9))), share=mask)
+    sums = statistic.sums(torch.from_numpy(rng.normal(size=(1, 1, 9, 9))), weights=mask)
     found = statistic.summary(sums)
     torch.testing.assert_close(statistic.summary(blend([sums], [1])), found)
     assert found.shape == (1, 2 * 9, 1)
@@ -190,7 +192,7 @@ def test_blend_weighs_fields_not_sizes() -> None:
 def test_errors() -> None:
     part = Sums(torch.ones(1), 1)
     with pytest.raises(UsageError, match="expected one that follows a map of the channels"):
-        TappedStatistic(STATISTICS["moments"], torch.ones(1, 1))
+        ProjectedStatistic(STATISTICS["moments"], torch.ones(1, 1))
     with pytest.raises(ShapeError, match=r"gram_matrix: expected features \(B, C, \*S\), got .*2"):
         gram_matrix(torch.ones(2, 2))
     with pytest.raises(ShapeError, match="expected one weight for each of 2 styles, got 1"):

@@ -54,7 +54,11 @@ def test_unknown_attribute() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [getattr(errors, name) for name in errors.__all__ if name not in ("Stopped", "out_of_memory")],
+    [
+        getattr(errors, name)
+        for name in errors.__all__
+        if name not in ("StopSignal", "is_out_of_memory")
+    ],
 )
 def test_every_error_is_of_the_family_and_prints_its_message(kind: type[ConvndError]) -> None:
     error = kind("operation: expected this, got that; do so")

@@ -127,7 +127,7 @@ def test_vgg(
     size: tuple[int, ...], tile: int, pieces: int, pooling: str, generator: torch.Generator
 ) -> None:
     layers = LAYERS if len(size) < 4 else LAYERS[:2]
-    plan = VGG19.until(layers)
+    plan = VGG19.truncate(layers)
     narrow = type(plan)(widths=tuple(tuple(4 for _ in block) for block in plan.widths))
     net = VGG(narrow, spatial_dims=len(size), in_channels=2, pooling=pooling, generator=generator)
     objective, x = objective_for(net, layers, size, generator)
@@ -136,14 +136,16 @@ def test_vgg(
 
 @pytest.mark.parametrize("normalization", ["notes", "gatys", "mean"])
 def test_normalizations(normalization: str, generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=1, in_channels=1, generator=generator)
+    net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=1, in_channels=1, generator=generator)
     objective, x = objective_for(net, LAYERS[:2], (50,), generator, normalization=normalization)
     assert_equal(objective, x, Tiler(tile=10), 1e-10)
 
 
 @pytest.mark.parametrize("size", [(200,), (40, 50), (20, 22, 19)])
 def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=len(size), in_channels=1, generator=generator)
+    net = VGG(
+        VGG19.truncate(["relu2_1"]), spatial_dims=len(size), in_channels=1, generator=generator
+    )
     objective, x = objective_for(net, LAYERS[:2], size, generator, torch.float32)
     assert_equal(objective, x, Tiler(tile=8), 1e-5)
 
@@ -176,14 +178,16 @@ def build(ndim: int, mode: str, kernels: Sequence[int], strides: Sequence[int]) 
     fields = {}
     for index, layer in enumerate(layers):
         if index % 2 == 0:
-            field = field.after(layer)
+            field = field.compose(layer)
         else:
             fields[str(index)] = field
-    field = field.after(Layer.build("maxpool", ndim, kernel=3, stride=2, padding=1))
+    field = field.compose(Layer.build("maxpool", ndim, kernel=3, stride=2, padding=1))
     padded = Layer.build("conv", ndim, kernel=3, dilation=2, padding=2, channels=4)
-    fields[str(len(modules) - 1)] = field.after(padded)
+    fields[str(len(modules) - 1)] = field.compose(padded)
     net = nn.Sequential(*modules)
-    return ModuleBackbone(net, list(fields), spatial_dims=ndim, in_channels=2, fields=fields)
+    return ModuleBackbone(
+        net, list(fields), spatial_dims=ndim, in_channels=2, receptive_fields=fields
+    )
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
@@ -201,8 +205,10 @@ def test_networks_of_users(
 def test_mirrors_reach_further_than_fields(generator: torch.Generator) -> None:
     """Padding on one side only shows samples that lie behind the hull of the field."""
     conv = ConvNd(2, 3, 7, spatial_dims=1, padding=((6, 0),), padding_mode="reflect")
-    fields = {"0": ReceptiveField.identity(1).after(conv.layer)}
-    net = ModuleBackbone(nn.Sequential(conv), ["0"], spatial_dims=1, in_channels=2, fields=fields)
+    fields = {"0": ReceptiveField.identity(1).compose(conv.layer)}
+    net = ModuleBackbone(
+        nn.Sequential(conv), ["0"], spatial_dims=1, in_channels=2, receptive_fields=fields
+    )
     objective, x = objective_for(net, ["0"], (40,), generator)
     assert_equal(objective, x, Tiler(tile=3), 1e-10)
 
@@ -220,14 +226,14 @@ def test_valid_convolutions_and_a_refining_network(generator: torch.Generator) -
     g = torch.Generator().manual_seed(2)
     down = ConvNd(2, 3, 4, spatial_dims=1, stride=2, generator=g)
     up = nn.ConvTranspose1d(3, 3, 4, stride=2)
-    field = ReceptiveField.identity(1).after(down.layer)
-    fine = field.after(Layer.build("convtranspose", 1, kernel=4, stride=2, channels=3))
+    field = ReceptiveField.identity(1).compose(down.layer)
+    fine = field.compose(Layer.build("convtranspose", 1, kernel=4, stride=2, channels=3))
     net = ModuleBackbone(
         nn.Sequential(down, nn.Tanh(), up),
         ["1", "2"],
         spatial_dims=1,
         in_channels=2,
-        fields={"1": field, "2": fine},
+        receptive_fields={"1": field, "2": fine},
     )
     objective, x = objective_for(net, ["1", "2"], (60,), generator)
     assert_equal(objective, x, Tiler(tile=7), 1e-10)
@@ -236,7 +242,7 @@ def test_valid_convolutions_and_a_refining_network(generator: torch.Generator) -
 def test_wrong_fields_and_means_over_positions_are_refused(generator: torch.Generator) -> None:
     conv = ConvNd(2, 3, 5, spatial_dims=1, padding=2)
     field = ReceptiveField.identity(1)
-    right = field.after(conv.layer)
+    right = field.compose(conv.layer)
     for module, claimed in (
         (conv, field),
         (nn.Sequential(conv, nn.InstanceNorm1d(3)), right),
@@ -244,7 +250,9 @@ def test_wrong_fields_and_means_over_positions_are_refused(generator: torch.Gene
         name = "" if module is conv else "1"
         wrapped = nn.Sequential(module) if module is conv else module
         name = "0" if module is conv else "1"
-        net = ModuleBackbone(wrapped, [name], spatial_dims=1, in_channels=2, fields={name: claimed})
+        net = ModuleBackbone(
+            wrapped, [name], spatial_dims=1, in_channels=2, receptive_fields={name: claimed}
+        )
         objective, x = objective_for(net, [name], (60,), generator)
         with pytest.raises(UsageError, match="depend on no more than their receptive field"):
             TiledEvaluation(Tiler(tile=10))(objective, x)
@@ -263,7 +271,9 @@ def test_unknown_fields_are_refused(generator: torch.Generator) -> None:
 def test_statistics_that_look_further_than_their_tile(
     statistic: str, size: tuple[int, ...], tile: int, pieces: int, generator: torch.Generator
 ) -> None:
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=len(size), in_channels=1, generator=generator)
+    net = VGG(
+        VGG19.truncate(["relu1_1"]), spatial_dims=len(size), in_channels=1, generator=generator
+    )
     x, style = torch.rand((2, 2, 1, *size), generator=generator, dtype=torch.float64)
     target = STATISTICS[statistic].sums(style)
     terms = [
@@ -288,7 +298,7 @@ def test_features_that_look_further_than_their_tile(
     monkeypatch.setattr(STATISTICS[statistic], "taper", taper)
     overlap = 3 + taper
     monkeypatch.setattr(STATISTICS[statistic], "overlap", overlap)
-    plan = VGG19.until(LAYERS)
+    plan = VGG19.truncate(LAYERS)
     narrow = type(plan)(widths=tuple(tuple(2 for _ in block) for block in plan.widths))
     net = VGG(narrow, spatial_dims=len(size), in_channels=1, generator=generator).double()
     x, style = torch.rand((2, 1, 1, *size), generator=generator, dtype=torch.float64)
@@ -312,7 +322,7 @@ def test_features_that_look_further_than_their_tile(
 
 
 def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
     loss = Difference(torch.zeros(1, 1, 9), torch.ones(1, 1, 9))
     loss.additive = False
     objective = Objective(net, [Term("median", 1.0, loss)])
@@ -340,7 +350,9 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
 
 
 def test_targets_tile_by_tile(generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu3_1"]), spatial_dims=2, in_channels=1, generator=generator).double()
+    net = VGG(
+        VGG19.truncate(["relu3_1"]), spatial_dims=2, in_channels=1, generator=generator
+    ).double()
     x = torch.rand(1, 1, 50, 43, generator=generator).double()
     tiling = Tiler(tile=16).tiling(net, LAYERS, x.shape[2:])
     assert len(tiling) == 12
@@ -398,7 +410,7 @@ class Counted(VGG):
 def test_what_is_kept_of_the_first_pass_is_not_computed_again(
     size: tuple[int, ...], tile: int, cut: bool, generator: torch.Generator
 ) -> None:
-    plan = VGG19.until(LAYERS)
+    plan = VGG19.truncate(LAYERS)
     narrow = type(plan)(widths=tuple(tuple(4 for _ in block) for block in plan.widths))
     net = Counted(narrow, spatial_dims=len(size), in_channels=2, generator=generator)
     objective, x = objective_for(net, LAYERS, size, generator)
@@ -423,7 +435,7 @@ def test_what_is_kept_of_the_first_pass_is_not_computed_again(
 
 
 def test_tiles_that_are_kept_are_let_go(generator: torch.Generator) -> None:
-    plan = VGG19.until(LAYERS)
+    plan = VGG19.truncate(LAYERS)
     net = VGG(plan, spatial_dims=2, in_channels=2, generator=generator)
     objective, x = objective_for(net, LAYERS, (37, 45), generator)
     tiles = list(Tiler(tile=16).tiling(net, (*LAYERS, INPUT), (37, 45), objective.overlaps))
@@ -436,7 +448,7 @@ def test_tiles_that_are_kept_are_let_go(generator: torch.Generator) -> None:
 
 
 def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
     objective, x = objective_for(net, LAYERS[:2], (40, 40), generator)
     expected = evaluate_whole(objective, x)
     forward = net.forward
@@ -452,7 +464,7 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
     evaluate = TiledEvaluation(Tiler(told=told.append))
     found = evaluate(objective, x)
     torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-9, atol=1e-12)
-    sizes = [math.prod(tiling.largest) for tiling in told]
+    sizes = [math.prod(tiling.largest_crop) for tiling in told]
     assert sizes[0] == 1600
     assert sizes == sorted(sizes, reverse=True)
     evaluate(objective, x)
@@ -474,11 +486,11 @@ def test_chosen_tiles_waste_least_halo(size: tuple[int, ...]) -> None:
     field = ReceptiveField((156,) * len(size), (16,) * len(size), (-70,) * len(size))
     most = {1: 10**6, 2: 1200**2, 3: 320**3, 4: 170**4}[len(size)]
     tiling = Tiling.choose(size, {"deep": field}, lambda crop: math.prod(crop) <= most)
-    assert math.prod(tiling.largest) <= most
+    assert math.prod(tiling.largest_crop) <= most
     for tile in (64, 128, 256, 512, 1024, 4096, 10**6):
         other = Tiling.cut(size, tile, {"deep": field})
-        if math.prod(other.largest) <= most:
-            assert tiling.excess <= other.excess * (1 + 1e-9)
+        if math.prod(other.largest_crop) <= most:
+            assert tiling.overhead <= other.overhead * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("extent", [1, 2, 15, 16, 17, 31, 33, 100])
@@ -496,7 +508,7 @@ def test_every_position_belongs_to_one_tile(extent: int, tile: int) -> None:
         assert 0 <= crop.start < crop.stop <= extent
         assert crop.start % 16 == 0
         for name, count in counts.items():
-            (window,), (inside,) = each.windows[name], each.inside[name]
+            (window,), (inside,) = each.windows[name], each.crop_windows[name]
             own = range(count)[window]
             for position in own:
                 owners[name][position] += 1

@@ -132,7 +132,7 @@ def test_movement_upon_movement() -> None:
 def test_time_is_looked_at_where_planes_are_asked_for() -> None:
     picture, clip = torch.rand(1, 3, 1, 16, 16), torch.rand(1, 3, 16, 16, 16)
     found = {}
-    for inflation in ("auto", "planes"):
+    for inflation in ("auto", "multiplanar"):
         options = VideoOptions(
             mode="block",
             inflation=inflation,
@@ -145,7 +145,7 @@ def test_time_is_looked_at_where_planes_are_asked_for() -> None:
             found[inflation, name] = [(term.name, term.loss.layer[-2:]) for term in objective.terms]
         assert sum(term.weight for term in steady.style_terms([picture])) == options.style_weight
     frames = [("content", "12"), ("style", "12")]
-    assert found.pop(("planes", "clip")) == [
+    assert found.pop(("multiplanar", "clip")) == [
         ("content", "12"),
         *(("style", at) for at in ("01", "02", "12")),
     ]

@@ -89,7 +89,7 @@ def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
             steps=steps,
             scales=1,
             texture=True,
-            inflation="planes",
+            inflation="multiplanar",
             facts=(),
             **SMALL,  # type: ignore[arg-type]
         )

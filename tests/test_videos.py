@@ -28,7 +28,7 @@ from convnd import io
 from convnd.errors import (
     InputFileError,
     OutputExistsError,
-    Stopped,
+    StopSignal,
     UnknownNameError,
     UsageError,
 )
@@ -147,9 +147,9 @@ def test_interrupted_work_goes_on_to_the_same_clip(tmp_path: Path) -> None:
 
     def stop(progress: Progress) -> None:
         if progress.step == 3:
-            raise Stopped(signal.SIGTERM)
+            raise StopSignal(signal.SIGTERM)
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopSignal):
         job.run(inputs, parts, watch=stop)
     assert not parts.exists()
     folder = tmp_path / "parts.mp4.frames"

@@ -271,7 +271,7 @@ def test_slices_enter_in_millimetres():
 def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
     from convnd_tasks.modalities.volumes import objective as volume_objective
 
-    net = VGG(VGG19.until(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
     net = net.double()
     content, x = torch.rand(2, 1, 1, 18, 17, 20, generator=generator).double()
     views = square_pixels((18, 17, 20), (1.0, 1.0, 1.3))
@@ -306,7 +306,7 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
 
 
 def test_sums_before_a_tap_are_those_behind_it(monkeypatch, generator):
-    plan = VGGPlan(widths=((8, 8), (12,)), taps={"relu1_1": 6, "relu2_1": 5})
+    plan = VGGPlan(widths=((8, 8), (12,)), projections={"relu1_1": 6, "relu2_1": 5})
     net = VGG(plan, spatial_dims=2, in_channels=1, generator=generator)
     content, x = torch.rand(2, 1, 1, 3, 20, 24, generator=generator)
     views = square_pixels((3, 20, 24), (5.0, 1.0, 1.0))
@@ -326,7 +326,7 @@ def test_sums_before_a_tap_are_those_behind_it(monkeypatch, generator):
         return SliceObjective(net, look, content, **made).evaluate(x)
 
     before = evaluate()
-    monkeypatch.setattr(VGG, "tap", lambda *_: None)  # features come behind their taps then
+    monkeypatch.setattr(VGG, "projection", lambda *_: None)  # features come behind their taps then
     behind = evaluate()
     assert before.loss == pytest.approx(behind.loss, rel=1e-4)
     torch.testing.assert_close(before.gradient, behind.gradient, rtol=1e-3, atol=1e-6)
@@ -472,7 +472,7 @@ def test_built_in_scans_have_voxels_like_the_scans(run, tmp_path, rng, monkeypat
 @pytest.mark.parametrize(("darker", "kept"), [(0.0, {"0", "1"}), (0.25, {"2"})])
 def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, kept):
     """How many edges a style has, and how much air, is its anatomy."""
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1, generator=generator)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=2, in_channels=1, generator=generator)
     values = torch.full((1, 1, 4, 40, 48), 0.2)
     values[..., 24:] = 0.8
     values += 0.01 * torch.randn(values.shape, generator=generator)
@@ -499,7 +499,7 @@ def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, k
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_the_plan_of_each_process_falls_with_their_number(optimizer):
-    net = VGG(VGG19.until(["relu1_1"]), spatial_dims=2, in_channels=1)
+    net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=2, in_channels=1)
     plans = [
         memory.needed(net, ["relu1_1"], (512, 512, 512), (1.0,) * 3, optimizer, processes=count)
         for count in (1, 2, 3, 4)

@@ -10,10 +10,14 @@ from scipy.ndimage import correlate
 from torch import Tensor, nn
 
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
-from convnd.backbones.frozen import FrozenWeights, frozen_conv
-from convnd.backbones.frozen_pool import frozen_max_pool
+from convnd.backbones.kernels import (
+    FrozenWeights,
+    frozen_conv,
+    frozen_max_pool,
+    winograd_conv_nd,
+    winograd_is_faster,
+)
 from convnd.errors import ShapeError
-from convnd.nn import winograd_conv_nd, winograd_pays
 
 SIZES = [(1,), (4,), (13,), (1500,), (1, 9), (8, 8), (9, 14), (70, 33), (4, 5, 3), (1, 8, 6)]
 CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -57,7 +61,7 @@ def test_its_adjoint_is_the_gradient(size: tuple[int, ...], generator: torch.Gen
     gradient = torch.randn(y.shape, generator=generator)
     gate = torch.rand(y.shape, generator=generator) > 0.5
     (wanted,) = torch.autograd.grad(y, x, gradient.double() * gate)
-    found = winograd_conv_nd(gradient, weight, adjoint=True, gate=gate)
+    found = winograd_conv_nd(gradient, weight, adjoint=True, mask=gate)
     torch.testing.assert_close(
         found.double(), wanted, rtol=0, atol=5e-6 * wanted.abs().max().item()
     )
@@ -77,7 +81,7 @@ def test_more_than_one_block_of_tiles(generator: torch.Generator) -> None:
 def test_what_it_cannot_do_is_refused(x: tuple[int, ...], weight: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"winograd_conv_nd: expected .*; use conv_nd"):
         winograd_conv_nd(torch.zeros(x), torch.zeros(weight))
-    assert not winograd_pays((8, 8, 8, 8), 512, 512)
+    assert not winograd_is_faster((8, 8, 8, 8), 512, 512)
 
 
 @pytest.mark.parametrize("size", [(9,), (8, 6), (4, 6, 5)])
@@ -94,9 +98,14 @@ def test_frozen_layers_give_torchs_gradient(
     (wanted,) = torch.autograd.grad(plain, x, seed)
     for by_pool in (False, True):
         h, _ = frozen_conv(
-            x, FrozenWeights(weight, bias), relu=True, keep=keep, gate=not by_pool, own=True
+            x,
+            FrozenWeights(weight, bias),
+            relu=True,
+            save_output=keep,
+            mask_grad=not by_pool,
+            inplace_grad=True,
         )
-        y = frozen_max_pool(h, [2] * ndim, rectified=by_pool)
+        y = frozen_max_pool(h, [2] * ndim, mask_grad=by_pool)
         torch.testing.assert_close(y, plain)
         (found,) = torch.autograd.grad(y, x, seed)
         torch.testing.assert_close(found, wanted)
@@ -132,7 +141,7 @@ def test_a_fast_backbone_has_the_features_and_gradients_of_plain_torch(
     loss = sum((wanted[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
     (slope,) = torch.autograd.grad(loss, wide)
 
-    fast = Precision(torch.float32, fast=True).apply(net)
+    fast = Precision(torch.float32, winograd=True).apply(net)
     x.requires_grad_()
     found = fast(x, ASKED)
     for name in ASKED:
@@ -149,7 +158,7 @@ def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
     weight = torch.randn(128, 128, 3, 3, generator=generator)
     x = torch.randn(1, 128, 16, 16, generator=generator).requires_grad_()
     h = x * 1
-    total = sum(frozen_conv(h, FrozenWeights(weight), fast=True)[0].sum() for _ in range(2))
+    total = sum(frozen_conv(h, FrozenWeights(weight), winograd=True)[0].sum() for _ in range(2))
     with torch.profiler.profile() as profile:
         torch.autograd.grad(total, x)
     adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]
@@ -188,7 +197,7 @@ def test_gradients_of_features_are_left_as_they_were(
 
 
 def test_weights_that_are_trained_get_gradients(generator: torch.Generator) -> None:
-    net = VGG(VGG19.until(["relu1_2"]), generator=generator)
+    net = VGG(VGG19.truncate(["relu1_2"]), generator=generator)
     for parameter in net.parameters():
         parameter.requires_grad_()
     net(torch.rand(1, 3, 8, 8, generator=generator), ["relu1_2"])["relu1_2"].sum().backward()

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.common import STYLE_LAYERS, Network, Try
 from convnd import io
-from convnd.backbones import Backbone, Planes, load
+from convnd.backbones import Backbone, MultiPlanar, load
 from convnd.errors import InputFileError
 from convnd.stats import gram_matrix
 
@@ -49,7 +49,7 @@ class Pair:
 
 def more() -> dict[str, Network]:
     """Candidates that this rank alone has; the first is what the others are held to."""
-    return {"compact, planes": lambda: Planes(load("compact", in_channels=1), spatial_dims=3)}
+    return {"compact, planes": lambda: MultiPlanar(load("compact", in_channels=1), spatial_dims=3)}
 
 
 def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
@@ -108,7 +108,7 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
         scales=1,
         content_weight=weight,
         precision="float32",
-        inflation="planes" if isinstance(network, Planes) else "mean",
+        inflation="multiplanar" if isinstance(network, MultiPlanar) else "mean",
     )
     work = StyleTransfer(options, spatial_dims=3, in_channels=1)
     work.backbone = network

@@ -52,13 +52,13 @@ LAYERS = [*STYLE_LAYERS, CONTENT_LAYER]
 def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     """The convolutions alone, in plain torch, with weights that stand for any others."""
     rank = x.ndim - 2
-    plan = BACKBONES[backbone].plan.until(LAYERS)
+    plan = BACKBONES[backbone].plan.truncate(LAYERS)
     generator = torch.Generator().manual_seed(0)
     convolutions: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for name, parts in plan.parts(x.shape[1]).items():
         convolutions[name] = []
         for part in parts:
-            shape = (part.channels, part.inputs, *[part.taps] * rank)
+            shape = (part.channels, part.inputs, *[part.kernel] * rank)
             weight = torch.randn(shape, generator=generator) * (2 / math.prod(shape[1:])) ** 0.5
             offset = torch.zeros(part.channels, dtype=precision.dtype)
             convolutions[name].append((precision.layout(weight.to(precision.dtype)), offset))
@@ -87,7 +87,7 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
 
     def run() -> None:
         leaf = x.clone().requires_grad_()
-        features = net(precision.layout(leaf), LAYERS, untapped=STYLE_LAYERS)
+        features = net(precision.layout(leaf), LAYERS, raw=STYLE_LAYERS)
         if not seeds:
             seeds.update({name: torch.ones_like(each) for name, each in features.items()})
         torch.autograd.grad(list(features.values()), leaf, [seeds[name] for name in features])

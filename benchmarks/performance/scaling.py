@@ -32,6 +32,7 @@ from convnd_tasks.pipeline.plots import encode, new_figure
 from convnd_tasks.style_transfer import StyleTransfer
 
 from benchmarks.common import machine, peak_mib
+from convnd.malloc import tune_malloc
 from convnd.optimize import (
     Evaluate,
     Group,
@@ -42,7 +43,6 @@ from convnd.optimize import (
     targets,
     tiled,
 )
-from convnd.pages import keep_pages
 from convnd.transfer.memory import Budget
 
 SCRIPT = "benchmarks.performance.scaling"
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
-        keep_pages()  # as the command line does
+        tune_malloc()  # as the command line does
         if "RANK" in os.environ:
             Group.join()
         row = measure(args, int(args.row[0]), args.row[1])

@@ -16,9 +16,9 @@ from convnd.backbones import BACKBONES, VGG19
 
 # The student is what the package loads under that name.
 _COMPACT = BACKBONES["compact"].plan
-TEACHER, STUDENT = VGG19.until(["relu5_1"]).widths, _COMPACT.widths
+TEACHER, STUDENT = VGG19.truncate(["relu5_1"]).widths, _COMPACT.widths
 RANKS = _COMPACT.ranks
-TAPS = tuple(_COMPACT.taps)  # the layers asked for that are narrower than the teacher's
+TAPS = tuple(_COMPACT.projections)  # the layers asked for that are narrower than the teacher's
 CONTENT = "relu4_2"
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 LAYERS = (*STYLE[:-1], CONTENT, STYLE[-1])

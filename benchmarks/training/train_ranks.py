@@ -69,7 +69,7 @@ class Processes(nn.Module):
         self.heads = nn.ModuleDict(
             {keys[n]: nn.Linear(2 * channels[n], self.outputs) for n in LAYERS}
         )
-        fields = plan.fields(spatial_dims)
+        fields = plan.receptive_fields(spatial_dims)
         self.strides = {name: int(fields[name].stride[0]) for name in DENSE}
         self.drawers = nn.ModuleDict(
             {n: nn.Linear(channels[n], self.strides[n] ** spatial_dims) for n in DENSE}

@@ -1,7 +1,7 @@
 """Networks whose features the losses compare, in any number of spatial axes.
 
 `load` builds one by name; `BACKBONES` is the table of names. `from_module` makes one out of any
-network, `Planes` one of more axes out of one of fewer.
+network, `MultiPlanar` one of more axes out of one of fewer.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from convnd.backbones import weights as _weights
 from convnd.backbones.base import Backbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
 from convnd.backbones.module import ModuleBackbone, from_module
+from convnd.backbones.multiplanar import MultiPlanar
 from convnd.backbones.plan import VGG16, VGG19, VGGPlan
-from convnd.backbones.planes import Planes
 from convnd.backbones.precision import Precision, choose_device, choose_precision
-from convnd.backbones.probe import probe_field
+from convnd.backbones.probe import probe_receptive_field
 from convnd.backbones.vgg import VGG
 from convnd.registry import Registry
 
@@ -31,7 +31,7 @@ __all__ = [
     "VGG19",
     "Backbone",
     "ModuleBackbone",
-    "Planes",
+    "MultiPlanar",
     "Precision",
     "Source",
     "VGGPlan",
@@ -41,7 +41,7 @@ __all__ = [
     "choose_precision",
     "from_module",
     "load",
-    "probe_field",
+    "probe_receptive_field",
 ]
 
 
@@ -68,7 +68,7 @@ class Source:
 # VGG-19's own channels from block 3 on, where positions are few; fewer before that.
 _COMPACT = VGGPlan(
     widths=((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,)),
-    taps={"relu1_1": 32, "relu2_1": 96},
+    projections={"relu1_1": 32, "relu2_1": 96},
     ranks={
         "conv1_2": (32, 16),
         "conv2_1": (48, 40),
@@ -146,7 +146,7 @@ def load(
     (['conv1_1', 'conv1_2', 'conv2_1'], torch.Size([64, 1, 3]))
     """
     source = BACKBONES[backbone]
-    plan = source.plan if layers is None else source.plan.until(layers)
+    plan = source.plan if layers is None else source.plan.truncate(layers)
     state = source.state()
     # Copies, since a tensor of the file holds on to the memory of all of it.
     kept = {"mean": state["mean"].clone()}
@@ -156,7 +156,7 @@ def load(
             kept[f"{key}.weight"] = _of_rank(state[f"{key}.weight"], spatial_dims, inflation)
             if part is parts[-1]:
                 kept[f"{key}.bias"] = state[f"{key}.bias"].clone()
-    for tap in plan.taps:
+    for tap in plan.projections:
         kept[f"tap.{tap}.weight"] = _of_rank(state[f"tap.{tap}.weight"], spatial_dims, inflation)
     kept = change_in_channels(kept, "conv1_1", in_channels)
     with torch.device("meta"):  # no random start that would be thrown away
@@ -175,5 +175,5 @@ def _state_name(key: str) -> str:
     if key == "mean":
         return key
     kind, _, rest = key.partition(".")
-    kinds = {"tap": "taps", "project": "projections", "expand": "expansions"}
+    kinds = {"tap": "projections", "project": "reductions", "expand": "expansions"}
     return f"{kinds[kind]}.{rest}" if kind in kinds else f"convolutions.{key}"

@@ -23,23 +23,23 @@ class Backbone(nn.Module):
         spatial_dims: number of spatial axes ``N`` of the input.
         in_channels: number of channels of the input.
         layers: names of all layers, shallow to deep.
-        fields: for each layer its receptive field and stride; empty where they are not known.
+        receptive_fields: receptive field and stride of each layer; empty where they are unknown.
     """
 
     spatial_dims: int
     in_channels: int
     layers: tuple[str, ...]
-    fields: Mapping[str, ReceptiveField]
+    receptive_fields: Mapping[str, ReceptiveField]
 
     def forward(
-        self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
+        self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:
         """Features of ``layers``; nothing deeper than the deepest of them is computed.
 
         Args:
             x: ``(B, C, *S)``.
             layers: names out of `Backbone.layers`.
-            untapped: those of which the features before their `tap` are wanted.
+            raw: those of which the features before their `projection` are wanted.
 
         Returns:
             For each name ``(B, C_l, *S_l)``.
@@ -50,18 +50,18 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def tap(self, layer: str) -> Tensor | None:  # noqa: ARG002
+    def projection(self, layer: str) -> Tensor | None:  # noqa: ARG002
         """The linear map of channels ``(C', C)`` that the features of a layer end with.
 
         Products of channels are cheaper to map than the features of every position: of
-        untapped features ``a`` with the tap ``W``, the Gram matrix is :math:`W G(a) W^T`.
+        raw features ``a`` with the tap ``W``, the Gram matrix is :math:`W G(a) W^T`.
 
         Returns:
             None where there is none.
         """
         return None
 
-    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
+    def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
         """Bytes that a forward and backward pass to the input needs at its peak, about.
 
         Args:
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         """
         return 0
 
-    def held(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
+    def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
         """Bytes of the features alone.
 
         Args:
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         """
         return 0
 
-    def cut(
+    def split_at(
         self,
         layers: Sequence[str],  # noqa: ARG002
         size: Sequence[int],  # noqa: ARG002
@@ -104,7 +104,7 @@ class Backbone(nn.Module):
         """
         return None
 
-    def apart(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
+    def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
         """The layers in groups that have nothing on their way in common.
 
         Each group may as well be computed by itself, with less memory and, in tiles, with less

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
-from convnd.backbones.probe import find_fields
-from convnd.errors import UsageError, out_of_memory
+from convnd.backbones.probe import find_receptive_fields
+from convnd.errors import UsageError, is_out_of_memory
 from convnd.registry import unknown_name
 from convnd.shapes import ReceptiveField
 
@@ -34,7 +34,7 @@ class ModuleBackbone(Backbone):
         layers: names as `torch.nn.Module.named_modules` gives them.
         spatial_dims: number of spatial axes it takes.
         in_channels: number of channels it takes.
-        fields: receptive fields of the layers, where they are known.
+        receptive_fields: receptive fields of the layers, where they are known.
 
     Raises:
         UnknownNameError: a name is not a submodule.
@@ -53,7 +53,7 @@ class ModuleBackbone(Backbone):
         *,
         spatial_dims: int,
         in_channels: int,
-        fields: Mapping[str, ReceptiveField] | None = None,
+        receptive_fields: Mapping[str, ReceptiveField] | None = None,
     ) -> None:
         super().__init__()
         modules = dict(module.named_modules())
@@ -64,7 +64,7 @@ class ModuleBackbone(Backbone):
         self.layers = tuple(layers)
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
-        self.fields = {} if fields is None else fields
+        self.receptive_fields = {} if receptive_fields is None else receptive_fields
         self._calls: dict[object, Counter[str]] = {}
 
     def forward(
@@ -72,7 +72,7 @@ class ModuleBackbone(Backbone):
         x: Tensor,
         layers: Sequence[str],
         *,
-        untapped: Collection[str] = (),  # noqa: ARG002 - there are no taps
+        raw: Collection[str] = (),  # noqa: ARG002 - there are no taps
     ) -> dict[str, Tensor]:
         """See `Backbone.forward`.
 
@@ -97,7 +97,11 @@ class ModuleBackbone(Backbone):
         except _Enough:
             pass
         except Exception as error:
-            if run.calls or not all(name in run.found for name in layers) or out_of_memory(error):
+            if (
+                run.calls
+                or not all(name in run.found for name in layers)
+                or is_out_of_memory(error)
+            ):
                 raise
         finally:
             for handle in handles:
@@ -165,7 +169,7 @@ def from_module(
     *,
     spatial_dims: int | None = None,
     in_channels: int | None = None,
-    fields: Mapping[str, ReceptiveField] | None = None,
+    receptive_fields: Mapping[str, ReceptiveField] | None = None,
 ) -> ModuleBackbone:
     """A backbone out of any network; what is not told about it is found out.
 
@@ -179,9 +183,9 @@ def from_module(
         spatial_dims: number of spatial axes; left out, that of the first submodule with
             convolution weights.
         in_channels: channels of the input; likewise.
-        fields: receptive fields by layer; left out, they are found by experiment, see
-            `convnd.backbones.probe.probe_field`. A layer without one (it sees the whole input, or
-            windows that are not alike) works, but not in tiles.
+        receptive_fields: receptive fields by layer; if left out, `probe_receptive_field` measures
+            them. A layer without one (it sees the whole input, or windows of different sizes)
+            works, but not in tiles.
 
     Raises:
         UnknownNameError: a name is not a submodule, or it does not run.
@@ -190,8 +194,8 @@ def from_module(
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     >>> backbone = from_module(net, ["2"])
-    >>> backbone.in_channels, backbone.fields["2"].size, backbone.fields["2"].stride
-    (3, (6, 6), (2, 2))
+    >>> backbone.in_channels, backbone.receptive_fields["2"].size
+    (3, (6, 6))
     """
     if spatial_dims is None or in_channels is None:
         rank, channels = _first_convolution(module)
@@ -208,10 +212,14 @@ def from_module(
             f"{type(module).__name__}; build a ModuleBackbone on the module itself"
         ) from error
     network = ModuleBackbone(
-        frozen, layers, spatial_dims=spatial_dims, in_channels=in_channels, fields=fields
+        frozen,
+        layers,
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        receptive_fields=receptive_fields,
     ).eval()
-    if fields is None:
-        network.fields = find_fields(network, layers)
+    if receptive_fields is None:
+        network.receptive_fields = find_receptive_fields(network, layers)
         place = {name: index for index, name in enumerate(network.order)}
         network.layers = tuple(sorted(layers, key=lambda name: place.get(name, len(place))))
     return network

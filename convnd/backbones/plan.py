@@ -22,13 +22,13 @@ class Part(NamedTuple):
             it ``"expand"``, if it is of low rank.
         channels: of its output.
         inputs: channels of its input.
-        taps: along each axis.
+        kernel: along each axis.
     """
 
     kind: str
     channels: int
     inputs: int
-    taps: int
+    kernel: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,14 @@ class VGGPlan:
     Args:
         widths: for each block the output channels of its convolutions; blocks are joined by
             pooling over 2 samples.
-        taps: for each tapped layer the channels of a 1-wide linear map on its features, applied
-            only where they are asked for.
+        projections: for each projected layer the output channels of a 1-wide linear map, which is
+            applied to the features that the caller gets, and not to those of deeper layers.
         ranks: for each convolution of low rank the channels that its 3-wide part reads and gives.
             Where the first are as many as come in, no 1-wide one stands before it.
     """
 
     widths: tuple[tuple[int, ...], ...]
-    taps: Mapping[str, int] = field(default_factory=dict)
+    projections: Mapping[str, int] = field(default_factory=dict)
     ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ class VGGPlan:
         for name in self.layers:
             width = next(widths) if name.startswith("conv") else width
             found[name] = width
-        return {**found, **self.taps}
+        return {**found, **self.projections}
 
     def stack(self, spatial_dims: int) -> dict[str, Layer]:
         """The geometry of every layer that has one of its own: all but the ReLUs.
@@ -115,22 +115,22 @@ class VGGPlan:
             if not name.startswith("relu")
         }
 
-    def fields(self, spatial_dims: int, behind: str = "") -> dict[str, ReceptiveField]:
+    def receptive_fields(self, spatial_dims: int, behind: str = "") -> dict[str, ReceptiveField]:
         """Receptive field and stride of every layer.
 
         Args:
             spatial_dims: number of spatial axes.
             behind: a layer to count from; only those behind it are told.
 
-        >>> VGG19.fields(2)["pool1"].stride, VGG19.fields(2, "pool1")["pool2"].stride
-        ((2, 2), (2, 2))
+        >>> [VGG19.receptive_fields(2, start)["pool2"].stride for start in ("", "pool1")]
+        [(4, 4), (2, 2)]
         """
         stack = self.stack(spatial_dims)
         seen = ReceptiveField.identity(spatial_dims)
         fields = {}
         first = self.layers.index(behind) + 1 if behind else 0
         for name in self.layers[first:]:
-            seen = seen.after(stack[name]) if name in stack else seen
+            seen = seen.compose(stack[name]) if name in stack else seen
             fields[name] = seen
         return fields
 
@@ -143,11 +143,11 @@ class VGGPlan:
         found: dict[str, int] = {}
         for name, parts in self.parts(in_channels).items():
             last = parts[-1]
-            weights = sum(each.channels * each.inputs * each.taps**spatial_dims for each in parts)
+            weights = sum(each.channels * each.inputs * each.kernel**spatial_dims for each in parts)
             found[name] = weights + last.channels
             tap = name.replace("conv", "relu")
-            if tap in self.taps:
-                found[tap] = last.channels * self.taps[tap]
+            if tap in self.projections:
+                found[tap] = last.channels * self.projections[tap]
         return found
 
     def parts(self, in_channels: int) -> dict[str, tuple[Part, ...]]:
@@ -172,14 +172,14 @@ class VGGPlan:
             inputs = width
         return found
 
-    def until(self, layers: Sequence[str]) -> VGGPlan:
+    def truncate(self, layers: Sequence[str]) -> VGGPlan:
         """The same network, cut behind the deepest of ``layers``.
 
         Raises:
             UnknownNameError: a name is not one of `layers`.
             UsageError: there is none.
 
-        >>> VGG19.until(["relu2_1", "relu1_2"]).widths
+        >>> VGG19.truncate(["relu2_1", "relu1_2"]).widths
         ((64, 64), (128,))
         """
         if not layers:
@@ -196,7 +196,9 @@ class VGGPlan:
         kept_layers = self.layers[: deepest + 1]
         return VGGPlan(
             widths=tuple(block for block in widths if block),
-            taps={name: width for name, width in self.taps.items() if name in kept_layers},
+            projections={
+                name: width for name, width in self.projections.items() if name in kept_layers
+            },
             ranks={name: rank for name, rank in self.ranks.items() if name in kept_layers},
         )
 

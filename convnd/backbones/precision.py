@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convnd.backbones.module import ModuleBackbone
-from convnd.backbones.planes import Planes
+from convnd.backbones.multiplanar import MultiPlanar
 from convnd.backbones.vgg import VGG
 from convnd.errors import ResourceError, UsageError
 from convnd.nn.layout import channels_last
@@ -26,22 +26,22 @@ class Precision:
     Args:
         dtype: of weights and features.
         channels_last: keep channels innermost, which convolutions and Gram products read fastest.
-        fast: float32 convolutions on a CPU may be done with fewer multiplications, see
-            `convnd.nn.winograd_conv_nd`; rounding then differs in the sixth digit.
+        winograd: float32 convolutions on a CPU may be done with fewer multiplications, see
+            `convnd.backbones.kernels.winograd_conv_nd`; rounding then differs in the sixth digit.
     """
 
     dtype: torch.dtype = torch.float32
     channels_last: bool = True
-    fast: bool = False
+    winograd: bool = False
 
     def exact(self) -> Precision:
         """The same layout in float32 at least, without shortcuts.
 
         >>> Precision(torch.bfloat16).exact()
-        Precision(dtype=torch.float32, channels_last=True, fast=False)
+        Precision(dtype=torch.float32, channels_last=True, winograd=False)
         """
         dtype = torch.promote_types(self.dtype, torch.float32)
-        return replace(self, dtype=dtype, fast=False)
+        return replace(self, dtype=dtype, winograd=False)
 
     def apply(self, module: nn.Module) -> nn.Module:
         """Cast the parameters of ``module`` in place.
@@ -49,7 +49,7 @@ class Precision:
         Buffers keep their format, but for modules of users, whose layers expect one for both.
         The first convolution of a `VGG` has float32 at least, see `convnd.backbones.VGG.dtype`.
         """
-        if isinstance(module, Planes):
+        if isinstance(module, MultiPlanar):
             self.apply(module.net)
             return module
         first = next(iter(module.convolutions.values())) if isinstance(module, VGG) else None
@@ -59,7 +59,7 @@ class Precision:
             if id(parameter) in exact:
                 dtype = torch.promote_types(dtype, torch.float32)
             values = parameter.data.to(dtype)
-            if self.fast and values.ndim > 2:  # the layout that the fast convolution reads
+            if self.winograd and values.ndim > 2:  # the layout that the fast convolution reads
                 values = values.movedim((1, 0), (-2, -1)).contiguous().movedim((-1, -2), (0, 1))
                 parameter.data = values
             else:
@@ -68,7 +68,7 @@ class Precision:
             if buffer.is_floating_point():
                 buffer.data = buffer.data.to(self.dtype)
         if isinstance(module, VGG):
-            module.fast = self.fast
+            module.winograd = self.winograd
         return module
 
     def layout(self, x: torch.Tensor) -> torch.Tensor:
@@ -118,7 +118,7 @@ def choose_precision(device: torch.device, name: str = "auto") -> Precision:
         UsageError: the name is not one of `PRECISIONS`.
 
     >>> choose_precision(torch.device("cpu"), "float32")
-    Precision(dtype=torch.float32, channels_last=True, fast=False)
+    Precision(dtype=torch.float32, channels_last=True, winograd=False)
     """
     if name not in PRECISIONS:
         raise UsageError(
@@ -126,7 +126,7 @@ def choose_precision(device: torch.device, name: str = "auto") -> Precision:
         )
     if name == "auto":
         name = "bfloat16" if _fast_bfloat16(device) else "float32"
-        return Precision(getattr(torch, name), fast=name == "float32" and device.type == "cpu")
+        return Precision(getattr(torch, name), winograd=name == "float32" and device.type == "cpu")
     return Precision(getattr(torch, name))
 
 

@@ -13,7 +13,7 @@ from convnd.backbones.base import Backbone
 from convnd.errors import ConvndError, ShapeError, UsageError
 from convnd.shapes import ReceptiveField
 
-__all__ = ["find_fields", "probe_field"]
+__all__ = ["find_receptive_fields", "probe_receptive_field"]
 
 _LENGTHS = (16, 32, 64, 128, 256, 512)
 """Of the inputs that networks are tried on."""
@@ -25,7 +25,7 @@ _Window = tuple[int, int, int]
 """Size, stride and offset along an axis."""
 
 
-def probe_field(network: Backbone, layer: str) -> ReceptiveField:
+def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
     """The receptive field of a layer, found by experiment.
 
     A sample that is not a number makes every output that depends on it not a number, whatever the
@@ -46,7 +46,7 @@ def probe_field(network: Backbone, layer: str) -> ReceptiveField:
     >>> from torch import nn
     >>> from convnd.backbones import ModuleBackbone
     >>> net = nn.Sequential(nn.Conv1d(1, 2, 5, padding=2), nn.MaxPool1d(2))
-    >>> probe_field(ModuleBackbone(net, ["1"], spatial_dims=1, in_channels=1), "1")
+    >>> probe_receptive_field(ModuleBackbone(net, ["1"], spatial_dims=1, in_channels=1), "1")
     ReceptiveField(size=(6,), stride=(2,), offset=(-2,))
     """
     field, stuck = _probe(network, layer)
@@ -58,8 +58,8 @@ def probe_field(network: Backbone, layer: str) -> ReceptiveField:
     return field
 
 
-def find_fields(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
-    """The receptive fields of those of ``layers`` that have one, see `probe_field`.
+def find_receptive_fields(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
+    """The receptive fields of those of ``layers`` that have one, see `probe_receptive_field`.
 
     Raises:
         UnknownNameError: no such layer, or it does not run.

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
-from convnd.backbones.frozen import FrozenWeights, frozen_conv
-from convnd.backbones.frozen_pool import frozen_max_pool
+from convnd.backbones.kernels import FrozenWeights, frozen_conv, frozen_max_pool
 from convnd.backbones.plan import VGGPlan
 from convnd.errors import ShapeError, UsageError
 from convnd.nn import avg_pool_nd, conv_nd
@@ -44,15 +43,15 @@ class VGG(Backbone):
         UsageError: ``pooling`` is something else.
 
     >>> from convnd.backbones import VGG19
-    >>> net = VGG(VGG19.until(["relu2_1"]), spatial_dims=3, in_channels=1)
+    >>> net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=3, in_channels=1)
     >>> net(torch.zeros(1, 1, 8, 8, 8), ["relu2_1"])["relu2_1"].shape
     torch.Size([1, 128, 4, 4, 4])
-    >>> net.fields["relu2_1"].size
+    >>> net.receptive_fields["relu2_1"].size
     (10, 10, 10)
     """
 
     mean: Tensor
-    fast: bool = False
+    winograd: bool = False
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class VGG(Backbone):
             kind: nn.ModuleDict(
                 {
                     name: _Convolution(
-                        (part.channels, part.inputs, *[part.taps] * spatial_dims),
+                        (part.channels, part.inputs, *[part.kernel] * spatial_dims),
                         generator,
                         bias=part is several[-1],
                     )
@@ -90,23 +89,23 @@ class VGG(Backbone):
             )
             for kind in ("project", "conv", "expand")
         }
-        self.projections, self.convolutions, self.expansions = kinds.values()
-        self.taps = nn.ModuleDict(
+        self.reductions, self.convolutions, self.expansions = kinds.values()
+        self.projections = nn.ModuleDict(
             {
                 layer: _Convolution(
                     (width, parts[layer.replace("relu", "conv")][-1].channels, *[1] * spatial_dims),
                     generator,
                     bias=False,
                 )
-                for layer, width in plan.taps.items()
+                for layer, width in plan.projections.items()
             }
         )
-        self.fields = plan.fields(spatial_dims)
+        self.receptive_fields = plan.receptive_fields(spatial_dims)
         self._behind = ""
         self._constant: tuple[int, ...] = ()
 
     def forward(
-        self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
+        self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:
         """See `Backbone.forward`."""
         self.check(x, layers)
@@ -121,7 +120,7 @@ class VGG(Backbone):
         trained = next(self.convolutions.parameters()).requires_grad
         place = {name: index for index, name in enumerate(self.layers)}
         deepest = max(place[name] for name in layers)
-        tapped = set(self.taps).difference(untapped)
+        tapped = set(self.projections).difference(raw)
         for name in self.plan.convolutions:
             if name not in place:  # before the cut
                 continue
@@ -137,51 +136,55 @@ class VGG(Backbone):
             by_pool = (
                 fused and pool and not trained and rectified not in layers and self.pooling == "max"
             )
-            several = (self.projections, self.convolutions, self.expansions)
+            several = (self.reductions, self.convolutions, self.expansions)
             *before, last = [each[name] for each in several if name in each]
             for part in before:
-                h, _ = part(h, constant, fast=self.fast, dtype=self.dtype, own=True)
+                h, _ = part(
+                    h, constant, winograd=self.winograd, dtype=self.dtype, inplace_grad=True
+                )
             h, seen = last(
                 h,
                 constant,
                 relu=fused,
-                keep=rectified in layers and rectified not in tapped,
-                gate=not by_pool,
-                fast=self.fast,
+                save_output=rectified in layers and rectified not in tapped,
+                mask_grad=not by_pool,
+                winograd=self.winograd,
                 dtype=self.dtype,
-                own=fused and self.spatial_dims < 4 and not (pool and self.pooling != "max"),
+                inplace_grad=fused
+                and self.spatial_dims < 4
+                and not (pool and self.pooling != "max"),
             )
             features[name] = seen
             if relu:
                 h, seen = (h, seen) if fused else (rest := F.relu(h), rest)
                 features[rectified] = seen
                 if rectified in tapped:
-                    features[rectified], _ = self.taps[rectified](seen, ())
+                    features[rectified], _ = self.projections[rectified](seen, ())
             if pool:
-                h = features[behind] = self._pool(h, behind, constant, rectified=by_pool)
+                h = features[behind] = self._pool(h, behind, constant, mask_grad=by_pool)
             for unread in [each for each in features if each not in layers]:
                 del features[unread]
         return {name: features[name] for name in layers}
 
-    def tap(self, layer: str) -> Tensor | None:
-        """See `Backbone.tap`."""
-        if layer not in self.taps:
+    def projection(self, layer: str) -> Tensor | None:
+        """See `Backbone.projection`."""
+        if layer not in self.projections:
             return None
-        matrix = self.taps[layer].get_parameter("weight").flatten(1)
+        matrix = self.projections[layer].get_parameter("weight").flatten(1)
         return matrix.detach()
 
-    def cut(self, layers: Sequence[str], size: Sequence[int]) -> tuple[str, VGG] | None:
-        """See `Backbone.cut`: the deepest pooling with at most half of the halo before it.
+    def split_at(self, layers: Sequence[str], size: Sequence[int]) -> tuple[str, VGG] | None:
+        """See `Backbone.split_at`: the deepest pooling with at most half of the halo before it.
 
         >>> from convnd.backbones import VGG19
-        >>> net = VGG(VGG19.until(["relu5_1"]))
-        >>> name, rest = net.cut(["relu1_1", "relu5_1"], (64, 64))
+        >>> net = VGG(VGG19.truncate(["relu5_1"]))
+        >>> name, rest = net.split_at(["relu1_1", "relu5_1"], (64, 64))
         >>> h = net(torch.zeros(1, 3, 64, 64), [name])[name]
         >>> name, rest(h, ["relu5_1"])["relu5_1"].shape
         ('pool3', torch.Size([1, 512, 4, 4]))
         """
         deepest = max((self.layers.index(name) for name in layers), default=0)
-        spans = [max(self.fields[name].span) for name in self.layers[: deepest + 1]]
+        spans = [max(self.receptive_fields[name].span) for name in self.layers[: deepest + 1]]
         names = [
             name
             for name, span in zip(self.layers, spans[:-1], strict=False)
@@ -194,7 +197,7 @@ class VGG(Backbone):
         rest._behind, rest._constant = name, _constant(size)
         rest.in_channels = self.plan.channels[name]
         rest.layers = self.layers[self.layers.index(name) + 1 :]
-        rest.fields = self.plan.fields(self.spatial_dims, name)
+        rest.receptive_fields = self.plan.receptive_fields(self.spatial_dims, name)
         return name, rest
 
     @property
@@ -203,8 +206,8 @@ class VGG(Backbone):
         *_, deepest = self.convolutions.parameters()
         return deepest.dtype
 
-    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.footprint`."""
+    def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.peak_bytes`."""
         # For the way back are kept: features that are asked for, one byte for each other ReLU's
         # sign, and for each pooling the places of its maxima in two, with the signs of the ReLU
         # before it. Beside them live, for a moment, a layer's input, its output, and a third one
@@ -227,20 +230,20 @@ class VGG(Backbone):
             kept += positions * channels * each
         return kept + 3 * largest
 
-    def held(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.held`."""
+    def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.activation_bytes`."""
         channels = self.plan.channels
         return sum(
             self.dtype.itemsize * channels[name] * self._positions(size, name) for name in layers
         )
 
     def _positions(self, size: Sequence[int], layer: str) -> int:
-        stride = self.fields[layer].stride
+        stride = self.receptive_fields[layer].stride
         return math.prod(
             max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
         )
 
-    def _pool(self, h: Tensor, name: str, constant: tuple[int, ...], *, rectified: bool) -> Tensor:
+    def _pool(self, h: Tensor, name: str, constant: tuple[int, ...], *, mask_grad: bool) -> Tensor:
         kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]
         if any(extent < width for extent, width in zip(h.shape[2:], kernel, strict=True)):
             raise ShapeError(
@@ -249,7 +252,7 @@ class VGG(Backbone):
                 "before it; use a larger input or shallower layers"
             )
         if self.pooling == "max":
-            return frozen_max_pool(h, kernel, rectified=rectified)
+            return frozen_max_pool(h, kernel, mask_grad=mask_grad)
         return avg_pool_nd(h, kernel)
 
 
@@ -278,11 +281,11 @@ class _Convolution(nn.Module):
         constant: tuple[int, ...],
         *,
         relu: bool = False,
-        keep: bool = False,
-        gate: bool = True,
-        fast: bool = False,
+        save_output: bool = False,
+        mask_grad: bool = True,
+        winograd: bool = False,
         dtype: torch.dtype | None = None,
-        own: bool = False,
+        inplace_grad: bool = False,
     ) -> tuple[Tensor, Tensor]:
         if self.weight.requires_grad:
             weight = self._over(constant)
@@ -291,7 +294,15 @@ class _Convolution(nn.Module):
             h = F.relu(h) if relu else h
             return h, h
         weights = self._frozen(constant, dtype)
-        return frozen_conv(h, weights, relu=relu, keep=keep, gate=gate, fast=fast, own=own)
+        return frozen_conv(
+            h,
+            weights,
+            relu=relu,
+            save_output=save_output,
+            mask_grad=mask_grad,
+            winograd=winograd,
+            inplace_grad=inplace_grad,
+        )
 
     def _over(self, constant: tuple[int, ...]) -> Tensor:
         weight: Tensor = self.weight

@@ -44,15 +44,13 @@ class Objective:
         names = dict.fromkeys(term.loss.layer for term in terms if term.loss.layer != INPUT)
         self.layers = tuple(names)
         # What every term at a layer takes from before its tap need not be mapped at all.
-        self.untapped = tuple(
+        self.raw = tuple(
             name
             for name in self.layers
-            if any(
-                getattr(term.loss, "untapped", False) for term in terms if term.loss.layer == name
-            )
+            if any(getattr(term.loss, "raw", False) for term in terms if term.loss.layer == name)
         )
         for term in terms:
-            if term.loss.layer in self.untapped and not getattr(term.loss, "untapped", False):
+            if term.loss.layer in self.raw and not getattr(term.loss, "raw", False):
                 raise UsageError(
                     f"Objective: expected all terms of {term.loss.layer} before or all behind its "
                     f"tap, got {term.name} behind it; build the others without a tap"
@@ -81,7 +79,7 @@ class Objective:
             x: ``(1, C, *S)``, float32.
         """
         features = (
-            self.backbone(self.precision.layout(x), self.layers, untapped=self.untapped)
+            self.backbone(self.precision.layout(x), self.layers, raw=self.raw)
             if self.layers
             else {}
         )

@@ -11,10 +11,10 @@ from convnd.errors import ShapeError, UsageError
 from convnd.losses.base import Window, beginning, check_normalization, own_extent
 from convnd.stats import (
     STATISTICS,
+    ProjectedStatistic,
     Statistic,
     Sums,
-    TappedStatistic,
-    adds_up,
+    is_additive,
     overlap_of,
     tile_sums,
 )
@@ -49,8 +49,8 @@ class StyleLoss:
         statistic: one of `convnd.stats.STATISTICS`, or one made for the occasion.
         normalization: one of `NORMALIZATIONS`.
         tap: the features come before this linear map ``(C', C)``, see
-            `convnd.backbones.Backbone.tap`, and the target is of what comes behind it; for
-            statistics that are `convnd.stats.Mappable`.
+            `convnd.backbones.Backbone.projection`, and the target is of what comes behind it; for
+            statistics that are `convnd.stats.LinearlyMappable`.
 
     Raises:
         UnknownNameError: no such statistic or normalization.
@@ -73,7 +73,7 @@ class StyleLoss:
         tap: Tensor | None = None,
     ) -> None:
         self.layer = layer
-        self.untapped = tap is not None
+        self.raw = tap is not None
         self.linear = False
         self.normalization = check_normalization(normalization)
         self.statistic: Statistic = (
@@ -81,7 +81,7 @@ class StyleLoss:
         )
         self.overlap = overlap_of(self.statistic)
         if tap is not None:
-            self.statistic = TappedStatistic(self.statistic, tap)
+            self.statistic = ProjectedStatistic(self.statistic, tap)
         if statistic != "gram" and normalization in ("notes", "gatys"):
             raise UsageError(
                 f"StyleLoss: expected the statistic gram with normalization {normalization}, "
@@ -94,7 +94,7 @@ class StyleLoss:
     @property
     def additive(self) -> bool:
         """Whether the statistic adds up over tiles, or does when it looks `overlap` further."""
-        return adds_up(self.statistic)
+        return is_additive(self.statistic)
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """The statistic's sums; most forget where the tile lies and how far it reaches."""

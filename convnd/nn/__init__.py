@@ -6,13 +6,11 @@ so that one weight tensor, one ``state_dict`` and one set of arguments serve all
 """
 
 from convnd.nn.conv import ConvNd, conv_nd
-from convnd.nn.fixed import FixedConv
 from convnd.nn.norm import InstanceNormNd
 from convnd.nn.pad import PADDING_MODES, PadNd, pad_nd
 from convnd.nn.pool import AvgPoolNd, MaxPoolNd, avg_pool_nd, max_pool_nd
 from convnd.nn.resize import RESIZE_MODES, resize_nd
 from convnd.nn.transpose import ConvTransposeNd, conv_transpose_nd
-from convnd.nn.winograd import winograd_conv_nd, winograd_pays
 
 __all__ = [
     "PADDING_MODES",
@@ -20,7 +18,6 @@ __all__ = [
     "AvgPoolNd",
     "ConvNd",
     "ConvTransposeNd",
-    "FixedConv",
     "InstanceNormNd",
     "MaxPoolNd",
     "PadNd",
@@ -30,6 +27,4 @@ __all__ = [
     "max_pool_nd",
     "pad_nd",
     "resize_nd",
-    "winograd_conv_nd",
-    "winograd_pays",
 ]

@@ -10,7 +10,7 @@ from convnd.optimize.shards import Shards
 from convnd.optimize.spill import Spill
 from convnd.optimize.targets import RecomputedContent, tiled_features, tiled_sums
 from convnd.optimize.tiled import TiledEvaluation
-from convnd.optimize.tiler import Fits, Tiler, out_of_memory
+from convnd.optimize.tiler import Fits, Tiler, is_out_of_memory
 
 __all__ = [
     "HISTORY",
@@ -30,9 +30,9 @@ __all__ = [
     "add_sums",
     "evaluate_whole",
     "fingerprint",
+    "is_out_of_memory",
     "load_checkpoint",
     "minimize",
-    "out_of_memory",
     "pyramid_sizes",
     "refine",
     "save_checkpoint",

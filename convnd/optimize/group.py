@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from convnd.errors import ResourceError, out_of_memory
+from convnd.errors import ResourceError, is_out_of_memory
 
 __all__ = ["Group"]
 
@@ -174,7 +174,7 @@ class Group:
         """Do a piece of work that others do as well; all go on, or memory ran out for all.
 
         Raises:
-            MemoryError: it ran out in one of them; see `convnd.errors.out_of_memory`.
+            MemoryError: it ran out in one of them; see `convnd.errors.is_out_of_memory`.
         """
         if self.size == 1:
             return work()
@@ -184,7 +184,7 @@ class Group:
             found = work()
             failed = False
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if self.sum(torch.tensor(float(failed))) > 0:
             raise MemoryError("memory ran out in one of the processes")

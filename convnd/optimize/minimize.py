@@ -134,7 +134,7 @@ def minimize(
 
     >>> from convnd.backbones import VGG, VGG19
     >>> from convnd.losses import Term, TotalVariationLoss
-    >>> net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1)
+    >>> net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     >>> smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
     >>> start = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]])
     >>> *_, last = minimize(smooth, start, steps=20)

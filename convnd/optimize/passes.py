@@ -115,7 +115,7 @@ def forward(
             found = _keep(objective, x, tile)
         if see is not None:
             see(tile, {name: features.detach() for name, features in found.features.items()})
-        totals = added(totals, [each.detached() for each in found.sums])
+        totals = added(totals, [each.detach() for each in found.sums])
         if room > 0:
             kept.append(found)
             largest = max(largest, held.bytes - before)
@@ -169,7 +169,7 @@ def backward(
             ).sum()
             (part,) = torch.autograd.grad(share, leaf)
         gradient[within(tile.crop)] += part
-        totals = added(totals, [each.detached() for each in sums])
+        totals = added(totals, [each.detach() for each in sums])
         del leaf, sums, share, part
     assert totals is not None
     return gradient, totals

@@ -79,7 +79,7 @@ class Halves:
     @classmethod
     def of(cls, objective: Objective, size: Sequence[int]) -> Halves | None:
         """The two parts for an input of ``size``; None where the network cannot be cut."""
-        cut = objective.backbone.cut(objective.layers, size)
+        cut = objective.backbone.split_at(objective.layers, size)
         if cut is None:
             return None
         name, rest = cut
@@ -149,7 +149,7 @@ class Halves:
 
 def apart(objective: Objective) -> list[Objective]:
     """The objective as a sum of some whose networks have nothing in common."""
-    groups = objective.backbone.apart(objective.layers)
+    groups = objective.backbone.independent_groups(objective.layers)
     if len(groups) < 2:
         return [objective]
     # The input is a kind of its own: what it needs is no halo of a network's.

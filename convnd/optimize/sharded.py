@@ -269,7 +269,7 @@ def _boxes(tiling: Tiling, shards: Shards) -> list[Box]:
     """What the tiles of each process see."""
     axis = _axis(tiling)
     shares = [_share(tiling, number, shards.group) for number in range(shards.group.size)]
-    return [shards.slab(axis, *tiling.reach(axis, share)) for share in shares]
+    return [shards.slab(axis, *tiling.crop_bounds(axis, share)) for share in shares]
 
 
 def _moved(tiles: Sequence[Tile], origin: Box) -> list[Tile]:

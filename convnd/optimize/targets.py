@@ -11,7 +11,7 @@ from convnd.losses import Window, beginning, own_extent, within
 from convnd.optimize.passes import added, not_additive
 from convnd.optimize.tiler import crops, inside, placed
 from convnd.shapes import Tile, Tiling
-from convnd.stats import Statistic, Sums, adds_up, tile_sums
+from convnd.stats import Statistic, Sums, is_additive, tile_sums
 
 __all__ = ["RecomputedContent", "tiled_features", "tiled_sums"]
 
@@ -55,7 +55,7 @@ class RecomputedContent:
     def at(self, window: Window | None) -> Tensor:
         """Features in a window of the layer; None is all of it."""
         where = [slice(0, None)] * len(self._tiling.size) if window is None else window
-        crop, place = self._tiling.around(self._layer, where)
+        crop, place = self._tiling.crop_for(self._layer, where)
         with torch.no_grad():
             return self._features(self._content[within(crop)])[self._layer][within(place)]
 
@@ -81,7 +81,7 @@ def tiled_sums(
         UsageError: there are several tiles and the statistic does not add up over them.
     """
     for statistic in statistics.values():
-        if len(tiling) > 1 and not adds_up(statistic):
+        if len(tiling) > 1 and not is_additive(statistic):
             raise not_additive(type(statistic).__name__)
     totals: list[Sums] | None = None
     with torch.no_grad():

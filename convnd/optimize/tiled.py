@@ -27,7 +27,7 @@ class TiledEvaluation:
 
     >>> from convnd.backbones import VGG, VGG19
     >>> from convnd.losses import Term, TotalVariationLoss
-    >>> net = VGG(VGG19.until(["relu1_1"]), spatial_dims=1, in_channels=1)
+    >>> net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     >>> smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
     >>> found = TiledEvaluation(Tiler(tile=2))(smooth, torch.tensor([[[0.0, 1.0, 3.0, 3.0]]]))
     >>> found.loss, found.gradient.tolist()

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from convnd.backbones import Backbone, ModuleBackbone
-from convnd.errors import ResourceError, UsageError, out_of_memory
+from convnd.errors import ResourceError, UsageError, is_out_of_memory
 from convnd.losses import INPUT, Window, within
 from convnd.nn import PadNd
 from convnd.nn.layout import CHANNELS_LAST
 from convnd.shapes import ReceptiveField, Tile, Tiling
 
-__all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "out_of_memory", "placed"]
+__all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "is_out_of_memory", "placed"]
 
 Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Whether a crop of an extent can be worked on up to some layers."""
@@ -110,7 +110,7 @@ class Tiler:
         if self._rest is None or self.shrunk:  # what was planned did not hold
             return 0.0
         named = [name for name in layers if name != INPUT]
-        return max(0.0, self._rest(tiling.largest, named))
+        return max(0.0, self._rest(tiling.largest_crop, named))
 
     def attempt(
         self,
@@ -138,15 +138,15 @@ class Tiler:
             try:
                 return work(tiling)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self._shrink(tiling)  # out here the failed attempt's tensors are gone
 
     def _shrink(self, tiling: Tiling) -> None:
-        largest = math.prod(tiling.largest)
+        largest = math.prod(tiling.largest_crop)
         if self._limit is not None and largest > self._limit:
             raise ResourceError(
-                f"tiles: expected memory for a crop of {_times(tiling.largest)}, the smallest "
+                f"tiles: expected memory for a crop of {_times(tiling.largest_crop)}, the smallest "
                 "that this network allows, got too little; use --backbone compact, or free some"
             )
         self._limit = largest // 2
@@ -163,7 +163,7 @@ class Tiler:
         overlaps: Mapping[str, int],
     ) -> Tiling:
         named = [name for name in layers if name != INPUT]
-        unknown = [name for name in named if name not in backbone.fields]
+        unknown = [name for name in named if name not in backbone.receptive_fields]
         whole = Tiling.cut(size, max(size), {INPUT: ReceptiveField.identity(len(size))})
 
         def fits(crop: tuple[int, ...]) -> bool:
@@ -180,7 +180,7 @@ class Tiler:
                 f"tiles: expected the receptive field of {unknown[0]}, got none from "
                 f"{type(backbone).__name__}; give it its fields, or {WHOLE}"
             )
-        fields = {name: backbone.fields[name] for name in named}
+        fields = {name: backbone.receptive_fields[name] for name in named}
         fields[INPUT] = ReceptiveField.identity(len(size))
         least = _least(backbone)
         align = _alignment(backbone, named, len(size))
@@ -191,12 +191,12 @@ class Tiler:
         )
         more: dict[str, Any] = {
             "overlaps": overlaps,
-            "least": least,
+            "min_crop": least,
             "align": align,
             "pieces": pieces,
         }
         slabs = self._slabs(size, fields, alone, more)
-        if slabs is not None and fits(slabs.largest):
+        if slabs is not None and fits(slabs.largest_crop):
             tiling = slabs
         elif one:
             return _whole(whole, layers)
@@ -205,7 +205,7 @@ class Tiler:
             while True:
                 tiling = Tiling.cut(size, tile, fields, **more)
                 longest = max(range(len(size)), key=tiling.tile.__getitem__)
-                if fits(tiling.largest) or tiling.tile[longest] <= align[longest]:
+                if fits(tiling.largest_crop) or tiling.tile[longest] <= align[longest]:
                     break
                 tile[longest] = max(1, tiling.tile[longest] // 2)
         else:
@@ -264,7 +264,7 @@ def crops(
 
 def inside(tile: Tile, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The features of a crop without its halo."""
-    return {name: each[within(tile.inside[name])] for name, each in features.items()}
+    return {name: each[within(tile.crop_windows[name])] for name, each in features.items()}
 
 
 def placed(values: Tensor, window: Window, whole: Tensor | None) -> Tensor:
@@ -306,9 +306,13 @@ def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
 def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int]:
     """Strides of everything on the way, where it is known: a layer may refine again."""
     known = []
-    for way in backbone.apart(backbone.layers):
+    for way in backbone.independent_groups(backbone.layers):
         deepest = max((way.index(name) for name in layers if name in way), default=-1)
-        known += [backbone.fields[name] for name in way[: deepest + 1] if name in backbone.fields]
+        known += [
+            backbone.receptive_fields[name]
+            for name in way[: deepest + 1]
+            if name in backbone.receptive_fields
+        ]
     return [
         math.lcm(*(field.stride[axis].as_integer_ratio()[0] for field in known))
         for axis in range(ndim)
@@ -325,7 +329,8 @@ def _least(backbone: Backbone) -> list[int]:
         return [0] * backbone.spatial_dims
     mirrors = bool(_padding_modes(backbone) - {"zeros"})
     return [
-        (2 if mirrors else 1) * max(field.span[axis] for field in backbone.fields.values())
+        (2 if mirrors else 1)
+        * max(field.span[axis] for field in backbone.receptive_fields.values())
         for axis in range(backbone.spatial_dims)
     ]
 
@@ -347,7 +352,7 @@ def _padding_modes(backbone: nn.Module) -> set[str]:
 def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
     """Run the network on noise whole and in tiles, and compare."""
     parameter = next(backbone.parameters(), torch.zeros(()))
-    fields = {name: backbone.fields[name] for name in layers}
+    fields = {name: backbone.receptive_fields[name] for name in layers}
     align = _alignment(backbone, layers, backbone.spatial_dims)
     least = _least(backbone)
     span = [
@@ -357,7 +362,7 @@ def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
     size = [max(2, -(-reach // step) * step) for reach, step in zip(span, align, strict=True)]
     tile = list(size)
     tile[axis], size[axis] = -(-span[axis] // align[axis]) * align[axis], 5 * size[axis] + 1
-    tiling = Tiling.cut(size, tile, fields, least=least, align=align)
+    tiling = Tiling.cut(size, tile, fields, min_crop=least, align=align)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand((1, backbone.in_channels, *size), generator=generator).to(parameter)
     tolerance = torch.finfo(parameter.dtype).eps ** 0.5

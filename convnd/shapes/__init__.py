@@ -5,11 +5,11 @@ prints it. Sizes leave out the batch and channel axes; shapes as people type the
 end with the channels.
 """
 
-from convnd.shapes.field import ReceptiveField
 from convnd.shapes.layer import KINDS, Layer, Padding, Pairs, ntuple, output_size, pad_pairs
 from convnd.shapes.notation import is_count, parse_layer, parse_shape
+from convnd.shapes.receptive_field import ReceptiveField
 from convnd.shapes.stack import Row, trace
-from convnd.shapes.tiles import Tile, Tiling
+from convnd.shapes.tiling import Tile, Tiling
 
 __all__ = [
     "KINDS",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from convnd.shapes.field import ReceptiveField
 from convnd.shapes.layer import Layer, ntuple, output_size
+from convnd.shapes.receptive_field import ReceptiveField
 
 __all__ = ["Row", "trace"]
 
@@ -80,7 +80,7 @@ def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[
             channels=channels if layer.channels is None else layer.channels,
             parameters=layer.parameters(channels),
             multiply_adds=places * layer.weight_count(channels),
-            field=(field := field.after(layer)),
+            field=(field := field.compose(layer)),
         )
         channels = row.channels
         rows.append(row)

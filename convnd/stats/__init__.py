@@ -6,24 +6,24 @@
 from __future__ import annotations
 
 from convnd.registry import Registry
+from convnd.stats.autocorrelation import AutocorrelationStatistic, SpectrumStatistic
 from convnd.stats.base import (
     OverlapStatistic,
     Statistic,
     Sums,
-    adds_up,
     blend,
-    footprint_of,
+    is_additive,
     overlap_of,
+    peak_bytes_of,
     tile_sums,
 )
 from convnd.stats.gram import GramStatistic, gram_matrix
-from convnd.stats.lags import AutocorrelationStatistic, SpectrumStatistic
 from convnd.stats.moments import (
     CovarianceStatistic,
     DistributionStatistic,
     MomentStatistic,
 )
-from convnd.stats.tapped import Mappable, TappedStatistic
+from convnd.stats.projected import LinearlyMappable, ProjectedStatistic
 
 __all__ = [
     "STATISTICS",
@@ -31,18 +31,18 @@ __all__ = [
     "CovarianceStatistic",
     "DistributionStatistic",
     "GramStatistic",
-    "Mappable",
+    "LinearlyMappable",
     "MomentStatistic",
     "OverlapStatistic",
+    "ProjectedStatistic",
     "SpectrumStatistic",
     "Statistic",
     "Sums",
-    "TappedStatistic",
-    "adds_up",
     "blend",
-    "footprint_of",
     "gram_matrix",
+    "is_additive",
     "overlap_of",
+    "peak_bytes_of",
     "tile_sums",
 ]
 

@@ -14,10 +14,10 @@ __all__ = [
     "OverlapStatistic",
     "Statistic",
     "Sums",
-    "adds_up",
     "blend",
-    "footprint_of",
+    "is_additive",
     "overlap_of",
+    "peak_bytes_of",
     "tile_sums",
 ]
 
@@ -43,7 +43,7 @@ class Sums:
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.total + other.total, self.count + other.count)
 
-    def detached(self) -> Sums:
+    def detach(self) -> Sums:
         """The same numbers without the graph that leads to them."""
         return Sums(self.total.detach(), self.count)
 
@@ -55,7 +55,7 @@ class Statistic(Protocol):
         additive: whether the sums of a grid are those of its tiles added up; what does not say so
             is evaluated whole only, unless it is an `OverlapStatistic`.
 
-    A method ``footprint(extent)`` tells of one whose work needs memory, see `footprint_of`.
+    A method ``peak_bytes(extent)`` tells of one whose work needs memory, see `peak_bytes_of`.
     """
 
     additive: bool
@@ -81,24 +81,25 @@ class OverlapStatistic(Statistic, Protocol):
     def sums(
         self,
         features: Tensor,
-        own: Sequence[int] | None = None,
-        at: Sequence[int] | None = None,
+        tile_shape: Sequence[int] | None = None,
+        tile_offset: Sequence[int] | None = None,
     ) -> Sums:
         """Sums over a tile.
 
         Args:
             features: ``(B, C, *S)``.
-            own: extent of the tile's own positions; those behind are only looked at. None: all.
-            at: where the tile begins in the whole field; None is its start.
+            tile_shape: extent of the tile along each axis; positions behind it belong to the next
+                tile. None: all of ``features``.
+            tile_offset: first position of the tile in the whole field; None: 0 along each axis.
         """
         ...
 
 
-def adds_up(statistic: Statistic) -> bool:
+def is_additive(statistic: Statistic) -> bool:
     """Whether a statistic may be summed tile by tile, with the `overlap` that it asks for.
 
     >>> from convnd.stats import STATISTICS
-    >>> adds_up(STATISTICS["gram"]), adds_up(STATISTICS["spectrum"])
+    >>> is_additive(STATISTICS["gram"]), is_additive(STATISTICS["spectrum"])
     (True, True)
     """
     return getattr(statistic, "additive", False) or overlap_of(statistic) > 0
@@ -115,23 +116,23 @@ def overlap_of(statistic: Statistic) -> int:
 
 
 def tile_sums(
-    statistic: Statistic, features: Tensor, own: Sequence[int], at: Sequence[int]
+    statistic: Statistic, features: Tensor, tile_shape: Sequence[int], tile_offset: Sequence[int]
 ) -> Sums:
     """The part of a field's sums that a tile adds.
 
     Args:
-        statistic: one that `adds_up`.
+        statistic: one that `is_additive`.
         features: ``(B, C, *S)``, with `overlap_of` more behind the tile's own along each axis
             where the field has them.
-        own: extent of the tile's own positions.
-        at: where they begin in the field.
+        tile_shape: extent of the tile's own positions.
+        tile_offset: where they begin in the field.
     """
     if overlap_of(statistic):
-        return cast("OverlapStatistic", statistic).sums(features, own, at)
+        return cast("OverlapStatistic", statistic).sums(features, tile_shape, tile_offset)
     return statistic.sums(features)
 
 
-def footprint_of(statistic: Statistic, extent: Sequence[int]) -> int:
+def peak_bytes_of(statistic: Statistic, extent: Sequence[int]) -> int:
     """Bytes that the sums of one channel and the way back to it need at their peak, about.
 
     Args:
@@ -142,10 +143,10 @@ def footprint_of(statistic: Statistic, extent: Sequence[int]) -> int:
         0 where the statistic does not tell: it needs little beside the features.
 
     >>> from convnd.stats import STATISTICS
-    >>> footprint_of(STATISTICS["gram"], (64, 64))
+    >>> peak_bytes_of(STATISTICS["gram"], (64, 64))
     0
     """
-    tells = getattr(statistic, "footprint", None)
+    tells = getattr(statistic, "peak_bytes", None)
     return 0 if tells is None else int(tells(extent))
 
 

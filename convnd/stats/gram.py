@@ -60,7 +60,7 @@ class GramStatistic:
         """Sums of products of channels ``(B, C, C)``."""
         return Sums(gram_matrix(features), math.prod(features.shape[2:]))
 
-    def mapped(self, sums: Sums, matrix: Tensor) -> Sums:
+    def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
         r"""Of :math:`W a`: :math:`W G W^T`."""
         matrix = matrix.to(sums.total.dtype)
         return Sums(matrix @ sums.total @ matrix.mT, sums.count)

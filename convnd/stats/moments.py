@@ -55,7 +55,7 @@ class CovarianceStatistic:
         total = torch.cat([gram_matrix(features), values.sum(2, keepdim=True)], 2)
         return Sums(total, math.prod(features.shape[2:]))
 
-    def mapped(self, sums: Sums, matrix: Tensor) -> Sums:
+    def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
         r"""Of :math:`W a`: :math:`W G W^T` and :math:`W \sum a`."""
         matrix = matrix.to(sums.total.dtype)
         products, total = sums.total.tensor_split([-1], 2)
@@ -89,8 +89,8 @@ class DistributionStatistic:
         total = torch.stack([power.sum(2) for power in powers], 1)
         return Sums(total, math.prod(features.shape[2:]))
 
-    def footprint(self, extent: Sequence[int]) -> int:
-        """See `convnd.stats.footprint_of`: six copies in float64."""
+    def peak_bytes(self, extent: Sequence[int]) -> int:
+        """See `convnd.stats.peak_bytes_of`: six copies in float64."""
         return 48 * math.prod(extent)
 
     def summary(self, sums: Sums) -> Tensor:

@@ -17,7 +17,7 @@ from convnd.errors import ResourceError, UsageError
 from convnd.losses import INPUT
 from convnd.optimize import OPTIMIZERS, Group, Spill, Tiler
 from convnd.shapes import Tiling
-from convnd.stats import STATISTICS, footprint_of, overlap_of
+from convnd.stats import STATISTICS, overlap_of, peak_bytes_of
 from convnd.transfer.byte_size import parse_memory
 
 __all__ = ["KEPT_PAGES", "Budget", "MemoryOptions"]
@@ -177,10 +177,10 @@ class Budget:
     def _behind(self, extent: Sequence[int], cut: _Cut, deep: Tiler) -> tuple[int, int]:
         """Tiles behind the cut, and what one of them takes."""
         layers = [name for name in self.options.layers if name in cut.rest.layers]
-        steps = self.backbone.fields[cut.layers[-1]].stride
+        steps = self.backbone.receptive_fields[cut.layers[-1]].stride
         size = [max(1, n // int(step)) for n, step in zip(extent, steps, strict=True)]
         tiling = deep.tiling(cut.rest, (*layers, INPUT), size, self._overlaps())
-        return len(tiling), self._crop(tiling.largest, layers, cut.rest)
+        return len(tiling), self._crop(tiling.largest_crop, layers, cut.rest)
 
     def _cut(self, extent: Sequence[int]) -> _Cut | None:
         """Where to cut the network; None where it does not take tiles, or is left in one."""
@@ -190,7 +190,7 @@ class Budget:
         # What is made again for every tile is made from the content itself.
         if not self.keeps_content(extent):
             return None
-        found = self.backbone.cut(layers, extent)
+        found = self.backbone.split_at(layers, extent)
         if found is None:
             return None
         name, rest = found
@@ -277,7 +277,7 @@ class Budget:
         if tiler is None:
             return "one piece", fixed + self._crop(extent, layers), 1.0
         overlaps = self._overlaps()
-        groups = self.backbone.apart(layers)
+        groups = self.backbone.independent_groups(layers)
         if len(groups) > 1:
             counts, needs, works = [], [], []
             for each in groups:
@@ -285,7 +285,7 @@ class Budget:
                 tiling = tiler.tiling(self.backbone, (*each, INPUT), extent, own)
                 kept, work = self._kept(tiler, tiling, each)
                 counts.append(str(len(tiling)))
-                needs.append(self._crop(tiling.largest, each) + kept)
+                needs.append(self._crop(tiling.largest_crop, each) + kept)
                 works.append(work)
             tiles = f"{', '.join(counts)} tiles of {len(groups)} kinds"
             return tiles, fixed + max(needs), sum(works) / len(works)
@@ -293,7 +293,7 @@ class Budget:
         front = layers if cut is None else cut.layers
         tiling = tiler.tiling(self.backbone, (*front, INPUT), extent, overlaps)
         kept, work = self._kept(tiler, tiling, front)
-        needed = self._crop(tiling.largest, front)
+        needed = self._crop(tiling.largest_crop, front)
         words = f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
         if cut is not None and tiler.deep is not None:
             count, behind = self._behind(extent, cut, tiler.deep)
@@ -305,9 +305,9 @@ class Budget:
         """Bytes that are kept between the passes, at most, and the work as `division` says it."""
         if len(tiling) == 1:
             return 0, 1.0
-        all_of_it = len(tiling) * self.batch * self.backbone.footprint(tiling.largest, layers)
+        all_of_it = len(tiling) * self.batch * self.backbone.peak_bytes(tiling.largest_crop, layers)
         kept = min(int(tiler.room(tiling, layers)), all_of_it)
-        return kept, tiling.excess * (1.5 - 0.5 * kept / all_of_it)
+        return kept, tiling.overhead * (1.5 - 0.5 * kept / all_of_it)
 
     @property
     def _tile(self) -> int | None:
@@ -319,13 +319,13 @@ class Budget:
         """What a crop takes, forwards and back."""
         backbone = self.backbone if backbone is None else backbone
         statistic = STATISTICS[self.options.statistic]
-        found = backbone.footprint(crop, layers)
+        found = backbone.peak_bytes(crop, layers)
         for name, channels in self._summed.items():
             if name in layers:
-                stride = map(int, backbone.fields[name].stride)
+                stride = map(int, backbone.receptive_fields[name].stride)
                 extent = [max(1, each // step) for each, step in zip(crop, stride, strict=True)]
-                found += channels * footprint_of(statistic, extent)
-        facts = [footprint_of(STATISTICS[name], crop) for name in self.options.facts]
+                found += channels * peak_bytes_of(statistic, extent)
+        facts = [peak_bytes_of(STATISTICS[name], crop) for name in self.options.facts]
         found += self.backbone.in_channels * sum(facts)
         if self.backbone.spatial_dims > 1:
             return found * self.batch + min(found * self.batch, KEPT_PAGES) // 2
@@ -345,12 +345,12 @@ class Budget:
     def _costly(self) -> dict[str, int]:
         """Channels of each layer where the sums themselves take memory that counts."""
         one = [1] * self.backbone.spatial_dims
-        if not footprint_of(STATISTICS[self.options.statistic], one):
+        if not peak_bytes_of(STATISTICS[self.options.statistic], one):
             return {}
         return {
             name: self.backbone.held(one, [name]) // self._width
             for name in self.options.style_layers
-            if name in self.backbone.fields
+            if name in self.backbone.receptive_fields
         }
 
     def _overlaps(self) -> dict[str, int]:
@@ -366,7 +366,9 @@ class Budget:
 
     def _iterates(self, extent: Sequence[int]) -> int:
         copies = OPTIMIZERS[self.options.optimizer].copies
-        copies += len(self.backbone.apart(self.options.layers)) > 1  # a gradient of each kind
+        copies += (
+            len(self.backbone.independent_groups(self.options.layers)) > 1
+        )  # a gradient of each kind
         if self._spills(extent):
             copies -= 4  # the iterate before, the best and both moments
         field = self._field(extent)

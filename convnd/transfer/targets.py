@@ -78,7 +78,7 @@ class Targets:
 
         found: dict[str, Tensor | ContentSource] = {}
         if keep and shards is None:
-            for names in self._backbone.apart(layers):
+            for names in self._backbone.independent_groups(layers):
                 found |= tiler.attempt(partial(kept, names=names), self._backbone, names, size)
             return found
         for name in layers:
@@ -91,7 +91,7 @@ class Targets:
         statistics: Mapping[str, Statistic],
         tiler: Tiler,
         *,
-        untapped: Collection[str],
+        raw: Collection[str],
         group: Group | None,
     ) -> dict[str, Sums]:
         """Statistics of a style.
@@ -100,30 +100,30 @@ class Targets:
             style: ``(1, C, *S)``.
             statistics: by layer.
             tiler: cuts it.
-            untapped: layers that are taken from before their taps, see `Backbone.forward`.
+            raw: layers that are taken from before their taps, see `Backbone.forward`.
             group: the processes that share the work; None is this one alone.
         """
         overlaps = {name: overlap_of(statistic) for name, statistic in statistics.items()}
 
         def work(tiling: Tiling, names: Sequence[str]) -> dict[str, Sums]:
-            features = self._features(names, untapped=untapped)
+            features = self._features(names, raw=raw)
             chosen = {name: statistics[name] for name in names}
             if group is not None:
                 return sharded_sums(features, style, tiling, chosen, group)
             return tiled_sums(features, style, tiling, chosen)
 
         found: dict[str, Sums] = {}
-        for names in self._backbone.apart([*statistics]):
+        for names in self._backbone.independent_groups([*statistics]):
             some = partial(work, names=names)
             found |= tiler.attempt(some, self._backbone, names, style.shape[2:], overlaps)
         return found
 
     def _features(
-        self, layers: Sequence[str], *, untapped: Collection[str] = ()
+        self, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> Callable[[Tensor], Mapping[str, Tensor]]:
         def features(values: Tensor) -> Mapping[str, Tensor]:
             found: dict[str, Tensor] = self._backbone(
-                self._precision.layout(values.to(self._device)), layers, untapped=untapped
+                self._precision.layout(values.to(self._device)), layers, raw=raw
             )
             return found
 

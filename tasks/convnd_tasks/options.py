@@ -38,7 +38,7 @@ class StyleOptions:
 
     Args:
         backbone: name of the network, see ``convnd backbones``, or ``package.module:attribute`` of
-            one of yours, see `convnd_tasks.own.import_network`.
+            one of yours, see `convnd_tasks.user_models.import_model`.
         content_layers: layers whose features are kept.
         style_layers: layers whose statistics become the style's.
         style_layer_weights: one for each style layer; empty is all alike. Only ratios matter.
@@ -59,8 +59,9 @@ class StyleOptions:
             style is brought to as many samples as the result.
         colors: one of `COLORS`; images only.
         pooling: "max" as trained, or "avg".
-        inflation: how a network for pictures sees more axes: "planes" (`convnd.backbones.Planes`,
-            which "auto" is), or how kernels gain axes, see `convnd.backbones.change_rank`.
+        inflation: how a network for pictures sees more axes: "multiplanar" (see
+            `convnd.backbones.MultiPlanar`; "auto" means this), or how kernels gain axes, see
+            `convnd.backbones.change_rank`.
         size: samples along the longest axis of the result; 0 is the content's own size.
         scales: sizes to work at from coarse to fine, each twice the one before.
         steps: of all scales together.

@@ -38,8 +38,8 @@ from convnd.stats import STATISTICS
 from convnd.transfer.memory import Budget
 from convnd_tasks.modalities.signals.beats import Beats
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.own import is_own
 from convnd_tasks.transfer_objective import TransferObjective
+from convnd_tasks.user_models import is_user_model
 
 __all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
 
@@ -111,15 +111,15 @@ def check_names(options: StyleOptions) -> None:
         UnknownNameError: no such backbone, layer, inflation, statistic, optimizer or normalization.
         UsageError: a module of the user's is to have its pooling or rank changed.
     """
-    if not is_own(options.backbone):
-        BACKBONES[options.backbone].plan.until(options.layers)
+    if not is_user_model(options.backbone):
+        BACKBONES[options.backbone].plan.truncate(options.layers)
     elif (options.pooling, options.inflation) != (StyleOptions.pooling, StyleOptions.inflation):
         raise UsageError(
             "--backbone: expected one of the shipped networks with --pooling and --inflation, got "
             f"{options.backbone}, which is run as it is; leave them out"
         )
-    if options.inflation not in (*INFLATIONS, "planes", "auto"):
-        raise unknown_name("inflation", options.inflation, ["auto", "planes", *INFLATIONS])
+    if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
+        raise unknown_name("inflation", options.inflation, ["auto", "multiplanar", *INFLATIONS])
     for name in (options.statistic, *options.facts):
         STATISTICS[name]
     OPTIMIZERS[options.optimizer]
@@ -149,9 +149,9 @@ class StyleTransfer(TransferObjective):
         super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels, steady=steady)
         # Samples along an axis for one position in the deepest layer, where that is known.
         fields = [
-            self.backbone.fields[name]
+            self.backbone.receptive_fields[name]
             for name in self.options.layers
-            if name in self.backbone.fields
+            if name in self.backbone.receptive_fields
         ]
         self._needed = max((max(map(int, field.stride)) for field in fields), default=1)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convnd.backbones import (
     Backbone,
-    Planes,
+    MultiPlanar,
     choose_device,
     choose_precision,
     load,
@@ -32,18 +32,18 @@ from convnd.optimize import Group, Shards, Tiler
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
-    Mappable,
+    LinearlyMappable,
+    ProjectedStatistic,
     SpectrumStatistic,
     Statistic,
     Sums,
-    TappedStatistic,
     blend,
 )
 from convnd.transfer.targets import Targets
 from convnd_tasks.options import StyleOptions
-from convnd_tasks.own import is_own, own_backbone
 from convnd_tasks.pipeline.deterministic import make_deterministic
 from convnd_tasks.pipeline.output import note_work
+from convnd_tasks.user_models import is_user_model, load_user_model
 
 __all__ = ["TransferObjective"]
 
@@ -82,13 +82,13 @@ class TransferObjective:
     def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
         """The network, and the precision it is to have."""
         options = self.options
-        if is_own(options.backbone):
-            network = own_backbone(
+        if is_user_model(options.backbone):
+            network = load_user_model(
                 options.backbone, options.layers, spatial_dims=spatial_dims, in_channels=in_channels
             )
             # Not every layer of others works in bfloat16.
             return network, "float32" if options.precision == "auto" else options.precision
-        as_it_is = options.inflation in ("auto", "planes")
+        as_it_is = options.inflation in ("auto", "multiplanar")
         planes = spatial_dims > 2 and as_it_is
         shipped = load(
             options.backbone,
@@ -99,7 +99,7 @@ class TransferObjective:
             inflation="mean" if as_it_is else options.inflation,
         )
         if planes:
-            return Planes(shipped, spatial_dims=spatial_dims), options.precision
+            return MultiPlanar(shipped, spatial_dims=spatial_dims), options.precision
         return shipped, options.precision
 
     def look_at(self, size: Sequence[int] | None) -> None:
@@ -108,11 +108,11 @@ class TransferObjective:
         A content says what is in a frame, not how that moves: on planes along time it would hold
         back a style that does. A style is looked at there where planes are asked for by name.
         """
-        if not isinstance(self.backbone, Planes):
+        if not isinstance(self.backbone, MultiPlanar):
             return
         size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
         frame = (1,) * self.steady + size[self.steady :]
-        named = self._given.inflation == "planes"
+        named = self._given.inflation == "multiplanar"
         self.options = _on_planes(
             self._given, self.backbone, content=frame, style=size if named else frame
         )
@@ -206,12 +206,12 @@ class TransferObjective:
             with torch.no_grad():
                 statistic = STATISTICS[options.statistic]
                 statistics = {
-                    name: TappedStatistic(statistic, taps[name]) if name in taps else statistic
+                    name: ProjectedStatistic(statistic, taps[name]) if name in taps else statistic
                     for name in shares
                 }
                 tiler = Tiler() if tiler is None else tiler
                 found = [
-                    self._targets.style(style, statistics, tiler, untapped=[*taps], group=group)
+                    self._targets.style(style, statistics, tiler, raw=[*taps], group=group)
                     for style in styles
                 ]
                 targets = {name: blend([each[name] for each in found], weights) for name in shares}
@@ -238,20 +238,22 @@ class TransferObjective:
         options = self.options
         weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
         shares = dict(zip(options.style_layers, weights, strict=True))
-        if isinstance(self.backbone, Planes) and self.steady and styles[0].shape[2] == 1:
+        if isinstance(self.backbone, MultiPlanar) and self.steady and styles[0].shape[2] == 1:
             # Repeated over frames, a picture would forbid all movement.
-            seen = self.backbone.expand(self._given.style_layers, styles[0].shape[2:])
+            seen = self.backbone.plane_layers(self._given.style_layers, styles[0].shape[2:])
             shares = {name: share for name, share in shares.items() if name in seen}
         return shares
 
     def _taps(self) -> dict[str, Tensor]:
-        """Taps of the style's layers that its statistic can do without, see `Backbone.tap`."""
+        """Projections of the style's layers that its statistic applies to its sums instead."""
         options = self.options
-        if not isinstance(STATISTICS[options.statistic], Mappable):
+        if not isinstance(STATISTICS[options.statistic], LinearlyMappable):
             return {}
         content = options.content_layers if options.content_weight > 0 else ()
         found = {
-            name: self.backbone.tap(name) for name in options.style_layers if name not in content
+            name: self.backbone.projection(name)
+            for name in options.style_layers
+            if name not in content
         }
         return {name: tap for name, tap in found.items() if tap is not None}
 
@@ -278,17 +280,17 @@ class TransferObjective:
 
 
 def _on_planes(
-    options: StyleOptions, network: Planes, *, content: Sequence[int], style: Sequence[int]
+    options: StyleOptions, network: MultiPlanar, *, content: Sequence[int], style: Sequence[int]
 ) -> StyleOptions:
     """The options with layers, and their weights, for every choice of planes in these extents."""
     return dataclasses.replace(
         options,
-        content_layers=network.expand(options.content_layers, content),
-        style_layers=network.expand(options.style_layers, style),
+        content_layers=network.plane_layers(options.content_layers, content),
+        style_layers=network.plane_layers(options.style_layers, style),
         style_layer_weights=tuple(
             weight
             for weight in options.style_layer_weights
-            for _ in network.expand(options.style_layers[:1], style)
+            for _ in network.plane_layers(options.style_layers[:1], style)
         ),
     )
 

@@ -48,7 +48,7 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
     source = BACKBONES[name]
     known = WEIGHTS[name] if name in WEIGHTS else None  # noqa: SIM401
     parameters = source.plan.parameters(dim, channels)
-    fields = source.plan.fields(dim)
+    fields = source.plan.receptive_fields(dim)
     total = sum(parameters.values())
     return {
         "name": name,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convnd.errors import ConvndError, InputFileError, Stopped, UsageError
+from convnd.errors import ConvndError, InputFileError, StopSignal, UsageError
 from convnd_tasks.modalities.video.options import NOT_OF_CLIPS, VideoOptions
 from convnd_tasks.pipeline.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.pipeline.output import Summary, summarised
@@ -243,7 +243,7 @@ def work(
                 watch=display.show,
                 tell=display.tell,
             )
-    except (KeyboardInterrupt, Stopped, ConvndError) as error:
+    except (KeyboardInterrupt, StopSignal, ConvndError) as error:
         if not store.finished:
             store.close()
         elif not isinstance(error, UsageError):

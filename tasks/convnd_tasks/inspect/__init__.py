@@ -29,7 +29,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convnd_tasks.inspect.grams import gram_figure
-    from convnd_tasks.inspect.networks import load_network, network_from_module, probe_field
+    from convnd_tasks.inspect.networks import (
+        load_network,
+        network_from_module,
+        probe_receptive_field,
+    )
     from convnd_tasks.inspect.optimal import maximise
     from convnd_tasks.inspect.reading import Input
     from convnd_tasks.inspect.saliency import channel_maps, explain
@@ -50,7 +54,7 @@ __all__ = [
     "maximise",
     "network_from_module",
     "parse_units",
-    "probe_field",
+    "probe_receptive_field",
 ]
 
 _HOMES = {
@@ -60,7 +64,7 @@ _HOMES = {
     "gram_figure": "grams",
     "load_network": "networks",
     "network_from_module": "networks",
-    "probe_field": "networks",
+    "probe_receptive_field": "networks",
     "maximise": "optimal",
     "parse_units": "units",
 }

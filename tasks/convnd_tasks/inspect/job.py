@@ -231,7 +231,7 @@ def _cause(network: Backbone, patch: Patch, method: str) -> torch.Tensor:
     """
     hit = patch.hit
     # Strides count from the border of the input, so it begins at a multiple of the layer's.
-    steps = [int(step) for step in network.fields[hit.layer].stride]
+    steps = [int(step) for step in network.receptive_fields[hit.layer].stride]
     first = [part.start // step for part, step in zip(hit.region, steps, strict=True)]
     before = [
         part.start - at * step for part, at, step in zip(hit.region, first, steps, strict=True)

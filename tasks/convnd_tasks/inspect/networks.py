@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from convnd.backbones import Backbone, ModuleBackbone, from_module, load, probe_field
-from convnd_tasks.own import check_rank, import_network, is_own
+from convnd.backbones import Backbone, ModuleBackbone, from_module, load, probe_receptive_field
+from convnd_tasks.user_models import check_rank, import_model, is_user_model
 
-__all__ = ["load_network", "network_from_module", "probe_field"]
+__all__ = ["load_network", "network_from_module", "probe_receptive_field"]
 
 
 def load_network(
@@ -32,11 +32,11 @@ def load_network(
         UnknownNameError: no such backbone or layer.
         UsageError: the module cannot be imported, or takes another rank.
     """
-    if not is_own(name):
+    if not is_user_model(name):
         net = load(name, spatial_dims=spatial_dims, in_channels=in_channels, layers=layers)
-        net.taps.clear()
+        net.projections.clear()
         return net
-    network = network_from_module(import_network(name), layers)
+    network = network_from_module(import_model(name), layers)
     check_rank(network, name, spatial_dims)
     return network
 
@@ -51,15 +51,15 @@ def network_from_module(module: nn.Module, layers: Sequence[str]) -> ModuleBackb
     Raises:
         UnknownNameError: there is no such submodule.
         UsageError: it has no convolution, or the field of a layer cannot be told, see
-            `convnd.backbones.probe_field`.
+            `convnd.backbones.probe_receptive_field`.
 
     >>> layers = nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2)
     >>> net = network_from_module(nn.Sequential(*layers), ["2"])
-    >>> net.in_channels, net.fields["2"].size, net.fields["2"].stride
+    >>> net.in_channels, net.receptive_fields["2"].size, net.receptive_fields["2"].stride
     (3, (6, 6), (2, 2))
     """
     network = from_module(module, layers)
     for name in layers:
-        if name not in network.fields:
-            probe_field(network, name)  # says why there is none
+        if name not in network.receptive_fields:
+            probe_receptive_field(network, name)  # says why there is none
     return network

@@ -22,13 +22,13 @@ def fields_of(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveFi
         UsageError: the network does not know them.
     """
     network.check(torch.zeros(1, network.in_channels, *[1] * network.spatial_dims), layers)
-    missing = [name for name in layers if name not in network.fields]
+    missing = [name for name in layers if name not in network.receptive_fields]
     if missing:
         raise UsageError(
             f"patches: expected the receptive field of {', '.join(missing)}, got a network that "
             "does not tell; use convnd_tasks.inspect.network_from_module"
         )
-    return {name: network.fields[name] for name in layers}
+    return {name: network.receptive_fields[name] for name in layers}
 
 
 def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[int]:

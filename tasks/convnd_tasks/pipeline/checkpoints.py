@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convnd import __version__, io
-from convnd.errors import NumericalError, Stopped
+from convnd.errors import NumericalError, StopSignal
 
 if TYPE_CHECKING:
     from convnd.optimize import Group
@@ -52,7 +52,7 @@ class Stopping:
             if self._asked is None:
                 self._asked = number
             elif self._alone:  # one of several would leave the others in the middle of an exchange
-                raise Stopped(number)
+                raise StopSignal(number)
 
         before = [signal.signal(number, note) for number in numbers]
         try:
@@ -71,10 +71,10 @@ class Stopping:
         """End here, together, if any of the processes was asked to.
 
         Raises:
-            Stopped: a signal asked for it.
+            StopSignal: a signal asked for it.
         """
         if asked := self.asked():
-            raise Stopped(asked)
+            raise StopSignal(asked)
 
 
 def keep_last_good(
@@ -148,7 +148,7 @@ class Keeping:
         """Keep this step when its turn has come, or when the work is to stop.
 
         Raises:
-            Stopped: a signal asked for it; the checkpoint is on the disk.
+            StopSignal: a signal asked for it; the checkpoint is on the disk.
             OutputFileError: the checkpoint cannot be written.
         """
         from convnd.optimize import Group, Shards, save_checkpoint
@@ -159,7 +159,7 @@ class Keeping:
             shards = progress.shards or Shards(progress.size, Group())
             save_checkpoint(self.path, progress.state(), self._mark, shards, *progress.beside)
         if asked:
-            raise Stopped(asked)
+            raise StopSignal(asked)
 
     def close(self) -> None:
         """Remove the checkpoint: the work is done."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import io
-from convnd.errors import NumericalError, ResourceError, Stopped, UsageError
+from convnd.errors import NumericalError, ResourceError, StopSignal, UsageError
 from convnd.io.atomic import check_target
 from convnd_tasks.modalities import arrays
 from convnd_tasks.modalities.base import Inputs, Prepared
@@ -158,7 +158,7 @@ class Job:
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the output first.
         """
-        from convnd.optimize import out_of_memory
+        from convnd.optimize import is_out_of_memory
 
         began = time.monotonic()
         keeping = Keeping(output, checkpoint_every, self.group)
@@ -224,7 +224,7 @@ class Job:
                         numbered = io.beside(output, f"{progress.step:06d}")
                         self._write(numbered, prepared, progress, made_from, overwrite)
                     keeping.after(progress)
-        except (KeyboardInterrupt, Stopped) as error:
+        except (KeyboardInterrupt, StopSignal) as error:
             if last is None:
                 raise
             stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
@@ -238,7 +238,7 @@ class Job:
                 lambda path: self._write(path, prepared, good, made_from, False, cause),
             ) from error
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(
                 f"style transfer: expected enough memory at {prepared.size}, got none left; use "

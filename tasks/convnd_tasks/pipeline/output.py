@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 
 from convnd import __version__
-from convnd.errors import ConvndError, Stopped
+from convnd.errors import ConvndError, StopSignal
 from convnd_tasks.pipeline.deterministic import no_deterministic_way
 from convnd_tasks.pipeline.flags import Json, Verbose
 
@@ -163,7 +163,7 @@ def note_work(
     import torch
 
     kind = str(precision.dtype).removeprefix("torch.")
-    fast = " with fast convolutions" if precision.fast else ""
+    fast = " with fast convolutions" if precision.winograd else ""
     threads = torch.get_num_threads()
     logger.info(
         "%s on %s in %s%s; torch %s, threads: %d",
@@ -173,7 +173,7 @@ def note_work(
                 "backbone": backbone,
                 "device": str(device),
                 "precision": kind,
-                "fast_convolutions": precision.fast,
+                "fast_convolutions": precision.winograd,
                 "torch": str(torch.__version__),
                 "threads": threads,
             }
@@ -184,7 +184,7 @@ def note_work(
 def _failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, ConvndError):
         return {"exit_code": error.exit_code, "error": str(error)}
-    if isinstance(error, Stopped):
+    if isinstance(error, StopSignal):
         number = signal.Signals(error.args[0])
         return {"exit_code": 128 + number, "error": f"stopped by {number.name}"}
     if isinstance(error, typer.Exit):

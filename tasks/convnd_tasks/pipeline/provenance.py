@@ -19,9 +19,9 @@ import typer
 
 from convnd import __version__, io
 from convnd.errors import OutputExistsError, UsageError
-from convnd_tasks.own import import_network, is_own
 from convnd_tasks.pipeline.checkpoints import FREE
 from convnd_tasks.pipeline.flags import arguments_of, option_name
+from convnd_tasks.user_models import import_model, is_user_model
 
 __all__ = [
     "FIGURES",
@@ -131,7 +131,7 @@ def backbone_sha256(name: str) -> str:
     from convnd.backbones import BACKBONES
     from convnd.optimize import fingerprint
 
-    state = import_network(name).state_dict() if is_own(name) else BACKBONES[name].state()
+    state = import_model(name).state_dict() if is_user_model(name) else BACKBONES[name].state()
     return fingerprint(part for pair in sorted(state.items()) for part in pair)
 
 

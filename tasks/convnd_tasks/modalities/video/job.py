@@ -132,7 +132,7 @@ class VideoJob:
             ConvndError: see `check` and `VideoTransfer`. Finished
                 frames are kept; `resume` goes on from them.
         """
-        from convnd.optimize import out_of_memory
+        from convnd.optimize import is_out_of_memory
 
         clip, info = inputs.clip, inputs.clip.info
         self.check(info, output, overwrite=overwrite, resume=resume)
@@ -157,7 +157,7 @@ class VideoJob:
                 for _ in transfer.run_back(store, count, watch=watch):
                     pass
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(
                 "stylize-video: expected enough memory for a frame, got none left; use a smaller "

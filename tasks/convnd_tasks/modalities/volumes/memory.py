@@ -109,7 +109,7 @@ def needed(
     positions = sum(math.prod(view.size) * shape[view.axis] for view in views)
     at_once = POSITIONS // processes
     side = math.ceil(math.sqrt(positions if processes == 1 and positions <= ONE_PASS else at_once))
-    slab = net.footprint((side, side), layers)
+    slab = net.peak_bytes((side, side), layers)
     fields = OPTIMIZERS[optimizer].copies + _OWN + (_SHARED if processes > 1 else 0)
     part = math.ceil(max(shape) / processes) * math.prod(shape) // max(shape)
     return 4 * part * fields + slab + min(slab, KEPT_PAGES)

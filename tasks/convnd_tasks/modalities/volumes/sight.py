@@ -15,10 +15,10 @@ from convnd.optimize import Group, add_sums
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
-    Mappable,
+    LinearlyMappable,
+    ProjectedStatistic,
     Statistic,
     Sums,
-    TappedStatistic,
     blend,
 )
 from convnd_tasks.modalities.volumes.grain import Grain, View
@@ -83,27 +83,25 @@ class Eye:
         self.net, self.precision = net, precision
         statistic = STATISTICS[look.statistic]
         self.statistics: dict[str, Statistic] = dict.fromkeys(look.style_layers, statistic)
-        if isinstance(statistic, Mappable):
+        if isinstance(statistic, LinearlyMappable):
             for name in self.statistics:
-                tap = None if name == look.content_layer else net.tap(name)
+                tap = None if name == look.content_layer else net.projection(name)
                 if tap is not None:
-                    self.statistics[name] = TappedStatistic(statistic, tap)
+                    self.statistics[name] = ProjectedStatistic(statistic, tap)
 
     def features(self, slices: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Of ``(n, 1, H, W)``, before their taps where the statistics are."""
-        untapped = [
+        raw = [
             name
             for name, each in self.statistics.items()
-            if isinstance(each, TappedStatistic) and name in layers
+            if isinstance(each, ProjectedStatistic) and name in layers
         ]
-        features: dict[str, Tensor] = self.net(
-            self.precision.layout(slices), layers, untapped=untapped
-        )
+        features: dict[str, Tensor] = self.net(self.precision.layout(slices), layers, raw=raw)
         return features
 
     def stride(self, layer: str) -> int:
         """Pixels from one position of a layer to the next, along either axis."""
-        return int(self.net.fields[layer].stride[0])
+        return int(self.net.receptive_fields[layer].stride[0])
 
     def share(self, layer: str) -> float:
         """Positions of a layer over pixels."""
@@ -143,7 +141,7 @@ class Sight:
         for name in look.facts:
             kind = STATISTICS[name]
             assert isinstance(kind, AutocorrelationStatistic)
-            self._facts[name] = type(kind)(lags=lags, every_axis=True)
+            self._facts[name] = type(kind)(lags=lags, keep_all_axes=True)
         if look.content_layer is None:
             self.grain.measure(pictures)
         self._many = self.grain.many + 1
@@ -271,7 +269,7 @@ class Sight:
                 share = (
                     torch.ones_like(seen) if tissues is None else (tissues == tissue).to(seen.dtype)
                 )
-                each = order.sums(seen, share=share)
+                each = order.sums(seen, weights=share)
                 total = each.total.sum(0, keepdim=True)  # over slices
                 found[term] = Sums(total, each.count)
         for name in self.look.style_layers:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from convnd.errors import NumericalError, Stopped
+from convnd.errors import NumericalError, StopSignal
 from convnd.optimize import minimize
 
 if TYPE_CHECKING:
@@ -117,6 +117,6 @@ def walk(
             if step.loss <= lowest:
                 lowest, best = step.loss, step.values
             told(step, at)
-    except (KeyboardInterrupt, Stopped, NumericalError) as error:
+    except (KeyboardInterrupt, StopSignal, NumericalError) as error:
         stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
     return start if best is None else at(best), setbacks, stopped

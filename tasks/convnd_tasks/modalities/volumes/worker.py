@@ -83,7 +83,7 @@ class Worker:
         self.steps = steps if options.steps is None else options.steps
         self.style_weight = style_weight if options.style_weight is None else options.style_weight
         wanted = (*self.layers, *([content_layer] if content_layer else []))
-        BACKBONES[options.backbone].plan.until(wanted)
+        BACKBONES[options.backbone].plan.truncate(wanted)
         self.device = choose_device(options.device)
         self.precision = choose_precision(self.device, options.precision)
         self.net: VGG = load(options.backbone, spatial_dims=2, in_channels=1, layers=wanted).to(

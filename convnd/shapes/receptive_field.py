@@ -39,7 +39,7 @@ class ReceptiveField:
 
     >>> field = ReceptiveField.identity(1)
     >>> for _ in range(2):
-    ...     field = field.after(Layer.build("conv", 1, kernel=5, channels=16))
+    ...     field = field.compose(Layer.build("conv", 1, kernel=5, channels=16))
     >>> field.size, field.stride, field.region((3,), (14,))
     ((9,), (1,), (slice(3, 12, None),))
     """
@@ -63,7 +63,7 @@ class ReceptiveField:
         """Largest number of input samples along each axis that one position sees."""
         return tuple(math.floor(size) for size in self.size)
 
-    def after(self, layer: Layer) -> ReceptiveField:
+    def compose(self, layer: Layer) -> ReceptiveField:
         """The field of the positions of ``layer``, whose input positions have this field.
 
         Raises:
@@ -98,7 +98,7 @@ class ReceptiveField:
         Raises:
             ShapeError: another number of axes.
 
-        >>> first = ReceptiveField.identity(2).after(
+        >>> first = ReceptiveField.identity(2).compose(
         ...     Layer.build("conv", 2, kernel=3, padding="same", channels=1)
         ... )
         >>> first.window((0, range(2, 4)))

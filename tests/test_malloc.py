@@ -11,9 +11,9 @@ import pytest
 _FAULTS = """
 import resource, sys
 import numpy as np
-from convnd.pages import keep_pages
+from convnd.malloc import tune_malloc
 if sys.argv[1] == "keep":
-    keep_pages()
+    tune_malloc()
 def work():
     arrays = [np.ones(15 << 17) for _ in range(10)]  # 15 MiB each
 work(); work(); work()

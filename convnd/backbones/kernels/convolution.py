@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnd.backbones.frozen_pool import gated, signs
-from convnd.nn import FixedConv, winograd_conv_nd, winograd_pays
+from convnd.backbones.kernels.pooling import mask_gradient, positive_mask
+from convnd.backbones.kernels.prepacked import PrepackedConv
+from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
 from convnd.nn.layout import channels_last, is_channels_last
 
 __all__ = ["FrozenWeights", "frozen_conv"]
@@ -24,7 +25,7 @@ __all__ = ["FrozenWeights", "frozen_conv"]
 class FrozenWeights:
     """The weights of a convolution with odd taps and zero padding that keeps the extent.
 
-    What forward and backward pass read is made of them once, see `convnd.nn.FixedConv`.
+    What forward and backward pass read is made of them once, see `PrepackedConv`.
 
     Args:
         weight: ``(O, C, *K)``, odd taps; neither is to be changed afterwards.
@@ -58,11 +59,11 @@ class FrozenWeights:
             inner = is_channels_last(x)
             x = torch.cat([high, low, high], 1)
             x = channels_last(x) if inner else x
-        return self._ahead(x, relu=relu)
+        return self._forward_conv(x, relu=relu)
 
     def backward(self, gradient: Tensor) -> Tensor:
         """``(B, O, *S)`` to ``(B, C, *S)``."""
-        return self._back(gradient)
+        return self._backward_conv(gradient)
 
     @cached_property
     def taps(self) -> Tensor:
@@ -70,20 +71,20 @@ class FrozenWeights:
         return self.weight.to(self.dtype)
 
     @cached_property
-    def _ahead(self) -> FixedConv:
+    def _forward_conv(self) -> PrepackedConv:
         if self.dtype == self.weight.dtype:
-            return FixedConv(self.weight, self.bias)
+            return PrepackedConv(self.weight, self.bias)
         # With each number as a rounded one and the rest, also rounded, the channels hold
         # x_h w_h + x_l w_h + x_h w_l, and a channel of ones holds the bias.
         bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
         around = [taps // 2 for taps in reversed(self.weight.shape[2:]) for _ in range(2)]
         center = F.pad(bias.view(-1, *[1] * (self.weight.ndim - 1)), around)
         high, low = _halves(torch.cat([self.weight, center], 1), self.dtype)
-        return FixedConv(torch.cat([high, high, low], 1))
+        return PrepackedConv(torch.cat([high, high, low], 1))
 
     @cached_property
-    def _back(self) -> FixedConv:
-        return FixedConv(self.taps.transpose(0, 1).flip(tuple(range(2, self.weight.ndim))))
+    def _backward_conv(self) -> PrepackedConv:
+        return PrepackedConv(self.taps.transpose(0, 1).flip(tuple(range(2, self.weight.ndim))))
 
 
 def frozen_conv(
@@ -91,10 +92,10 @@ def frozen_conv(
     weights: FrozenWeights,
     *,
     relu: bool = False,
-    keep: bool = False,
-    gate: bool = True,
-    fast: bool = False,
-    own: bool = False,
+    save_output: bool = False,
+    mask_grad: bool = True,
+    winograd: bool = False,
+    inplace_grad: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Convolution with odd taps and zero padding that keeps the extent, then ReLU if asked for.
 
@@ -105,11 +106,12 @@ def frozen_conv(
         x: ``(B, C, *S)``.
         weights: what it is convolved with.
         relu: end with ``max(0, y)``.
-        keep: the result is kept by somebody else anyway, so nothing is gained by keeping signs.
-        gate: whether the gradient is stopped where ReLU gave 0; False where what follows does.
-        fast: float32 on a CPU may use `convnd.nn.winograd_conv_nd` where it pays.
-        own: nothing but one `frozen_conv` or `frozen_max_pool` reads the first result, so that its
-            gradient is nobody else's and may be written to.
+        save_output: save the result for the backward pass instead of its signs, because the caller
+            keeps it in memory anyway.
+        mask_grad: set the gradient to 0 where ReLU gave 0; False if the next layer does that.
+        winograd: float32 on a CPU uses `winograd_conv_nd` where that is faster.
+        inplace_grad: the gradient of the first result may be overwritten, because only one
+            `frozen_conv` or `frozen_max_pool` reads that result.
 
     Returns:
         ``(B, O, *S)`` twice, differentiable once with respect to ``x``.
@@ -123,7 +125,7 @@ def frozen_conv(
     single = [axis for axis, pair in enumerate(sizes) if pair == (1, 1)][: x.ndim - 3]
     x = x.squeeze([axis + 2 for axis in single])
     weights = weights.without(tuple(single)) if single else weights
-    both = _Conv.apply(x, weights, relu, keep, gate, fast, own)  # type: ignore[no-untyped-call]
+    both = _Conv.apply(x, weights, relu, save_output, mask_grad, winograd, inplace_grad)  # type: ignore[no-untyped-call]
     for axis in single:
         both = tuple(each.unsqueeze(axis + 2) for each in both)
     first, second = both
@@ -137,49 +139,50 @@ class _Conv(torch.autograd.Function):
         x: Tensor,
         weights: FrozenWeights,
         relu: bool,
-        keep: bool,
-        gate: bool,
-        fast: bool,
-        own: bool,
+        save_output: bool,
+        mask_grad: bool,
+        winograd: bool,
+        inplace_grad: bool,
     ) -> tuple[Tensor, Tensor]:
-        fast = fast and _pays(x, weights.weight)
-        ctx.fast, ctx.dtype, ctx.weights, ctx.own = fast, x.dtype, weights, own
+        winograd = winograd and _winograd_is_faster(x, weights.weight)
+        ctx.winograd, ctx.dtype, ctx.weights = winograd, x.dtype, weights
+        ctx.inplace_grad = inplace_grad
         ctx.set_materialize_grads(False)
-        if fast:
+        if winograd:
             y = winograd_conv_nd(x, weights.weight, weights.bias, relu=relu)
         else:
             y = weights.forward(x, relu=relu)
-        if ctx.needs_input_grad[0] and relu and gate:
-            ctx.save_for_backward(y if keep else signs(y))
+        if ctx.needs_input_grad[0] and relu and mask_grad:
+            ctx.save_for_backward(y if save_output else positive_mask(y))
         return y, y.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, inner: Tensor | None, outer: Tensor | None) -> tuple[Any, ...]:
         gate = ctx.saved_tensors[0] if ctx.saved_tensors else None
-        own = ctx.own and inner is not None
+        inplace = ctx.inplace_grad and inner is not None
         gradient = outer if inner is None else inner
         if gradient is None:
             return (None,) * 7
         if inner is not None and outer is not None:
-            gradient = inner.add_(outer) if own else inner + outer
-        if gate is not None and not (ctx.fast and gate.dtype == torch.bool):
+            gradient = inner.add_(outer) if inplace else inner + outer
+        if gate is not None and not (ctx.winograd and gate.dtype == torch.bool):
             # In the layout of the features, whatever that of a gradient from outside is.
-            into = gradient if own else torch.empty_like(gate, dtype=gradient.dtype)
-            gradient, gate = gated(gradient, gate, into), None
-        if ctx.fast:
-            back = winograd_conv_nd(gradient, ctx.weights.taps, adjoint=True, gate=gate)
+            into = gradient if inplace else torch.empty_like(gate, dtype=gradient.dtype)
+            gradient, gate = mask_gradient(gradient, gate, into), None
+        if ctx.winograd:
+            back = winograd_conv_nd(gradient, ctx.weights.taps, adjoint=True, mask=gate)
         else:
             back = ctx.weights.backward(gradient).to(ctx.dtype)
         return back, None, None, None, None, None, None
 
 
-def _pays(x: Tensor, weight: Tensor) -> bool:
+def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and set(weight.shape[2:]) == {3}
-        and winograd_pays(tuple(x.shape[2:]), weight.shape[1], weight.shape[0])
+        and winograd_is_faster(tuple(x.shape[2:]), weight.shape[1], weight.shape[0])
     )
 
 

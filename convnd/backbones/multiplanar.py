@@ -13,10 +13,10 @@ from convnd.errors import UsageError
 from convnd.nn.layout import channels_last, is_channels_last
 from convnd.shapes import ReceptiveField
 
-__all__ = ["Planes"]
+__all__ = ["MultiPlanar"]
 
 
-class Planes(Backbone):
+class MultiPlanar(Backbone):
     """A backbone of ``n`` axes on the planes along every choice of ``n`` of ``N`` axes.
 
     A volume is seen as pictures across its three axes, all of its slices (solid textures from
@@ -24,7 +24,7 @@ class Planes(Backbone):
     axes that its planes lie along: ``relu3_1@01``, ``relu3_1@02``, ``relu3_1@12``. Along the other
     axes every sample has a plane, so nothing is strided or pooled there.
 
-    A length-1 axis changes nothing where layers are chosen with the size of the data, see `expand`.
+    A length-1 axis changes nothing if `plane_layers` chooses the layers by the size of the data.
 
     Args:
         net: for ``n`` axes, used as it is.
@@ -35,8 +35,8 @@ class Planes(Backbone):
 
     >>> import torch
     >>> from convnd.backbones import VGG, VGG19
-    >>> net = Planes(VGG(VGG19.until(["relu2_1"]), in_channels=1), spatial_dims=3)
-    >>> features = net(torch.zeros(1, 1, 6, 8, 10), net.expand(["relu2_1"]))
+    >>> net = MultiPlanar(VGG(VGG19.truncate(["relu2_1"]), in_channels=1), spatial_dims=3)
+    >>> features = net(torch.zeros(1, 1, 6, 8, 10), net.plane_layers(["relu2_1"]))
     >>> for name, each in features.items():
     ...     print(name, *each.shape)
     relu2_1@01 1 128 3 4 10
@@ -48,7 +48,7 @@ class Planes(Backbone):
         super().__init__()
         if not net.spatial_dims < spatial_dims <= 10:
             raise UsageError(
-                f"Planes: expected {net.spatial_dims} < spatial_dims <= 10 for a network of "
+                f"MultiPlanar: expected {net.spatial_dims} < spatial_dims <= 10 for a network of "
                 f"{net.spatial_dims} axes, got {spatial_dims}; use the network itself"
             )
         self.net = net
@@ -57,14 +57,16 @@ class Planes(Backbone):
             "".join(map(str, axes)): axes
             for axes in itertools.combinations(range(spatial_dims), net.spatial_dims)
         }
-        self.layers = self.expand(net.layers)
-        self.fields = {
+        self.layers = self.plane_layers(net.layers)
+        self.receptive_fields = {
             f"{name}@{choice}": _spread(field, axes, spatial_dims)
-            for name, field in net.fields.items()
+            for name, field in net.receptive_fields.items()
             for choice, axes in self.choices.items()
         }
 
-    def expand(self, names: Sequence[str], size: Sequence[int] | None = None) -> tuple[str, ...]:
+    def plane_layers(
+        self, names: Sequence[str], size: Sequence[int] | None = None
+    ) -> tuple[str, ...]:
         """Layers of ``net`` as those of all planes.
 
         Args:
@@ -73,8 +75,8 @@ class Planes(Backbone):
                 others show more, and of those that show the same, all but the first.
 
         >>> from convnd.backbones import VGG, VGG19
-        >>> net = Planes(VGG(VGG19.until(["relu1_1"]), in_channels=1), spatial_dims=3)
-        >>> net.expand(["relu1_1"], (1, 8, 8)), net.expand(["relu1_1"], (1, 1, 8))
+        >>> net = MultiPlanar(VGG(VGG19.truncate(["relu1_1"]), in_channels=1), spatial_dims=3)
+        >>> net.plane_layers(["relu1_1"], (1, 8, 8)), net.plane_layers(["relu1_1"], (1, 1, 8))
         (('relu1_1@12',), ('relu1_1@02',))
         """
         choices = list(self.choices)
@@ -89,13 +91,13 @@ class Planes(Backbone):
         return tuple(f"{name}@{choice}" for name in names for choice in choices)
 
     def forward(
-        self, x: Tensor, layers: Sequence[str], *, untapped: Collection[str] = ()
+        self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:
         """See `Backbone.forward`."""
         self.check(x, layers)
         found: dict[str, Tensor] = {}
         for choice, (inner, axes, others) in self._asked(layers).items():
-            bare = {_base(name) for name in untapped if name.endswith(f"@{choice}")}
+            bare = {_base(name) for name in raw if name.endswith(f"@{choice}")}
             order = [2 + axis for axis in others]
             planes = x.permute(0, *order, 1, *(2 + axis for axis in axes))
             lead = planes.shape[: 1 + len(others)]
@@ -104,20 +106,20 @@ class Planes(Backbone):
             for place, axis in enumerate((*others, *axes)):
                 back[2 + axis] = 1 + place + (place >= len(others))
             flat = _like(planes.flatten(0, len(others)), x)
-            for name, features in self.net(flat, inner, untapped=bare).items():
+            for name, features in self.net(flat, inner, raw=bare).items():
                 found[f"{name}@{choice}"] = features.unflatten(0, lead).permute(back)
         return {name: found[name] for name in layers}
 
-    def tap(self, layer: str) -> Tensor | None:
-        """See `Backbone.tap`."""
-        return self.net.tap(_base(layer))
+    def projection(self, layer: str) -> Tensor | None:
+        """See `Backbone.projection`."""
+        return self.net.projection(_base(layer))
 
-    def apart(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
-        """See `Backbone.apart`: planes along different axes.
+    def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
+        """See `Backbone.independent_groups`: planes along different axes.
 
         >>> from convnd.backbones import VGG, VGG19
-        >>> net = Planes(VGG(VGG19.until(["relu1_1"]), in_channels=1), spatial_dims=3)
-        >>> net.apart(["conv1_1@01", "relu1_1@02", "relu1_1@01"])
+        >>> net = MultiPlanar(VGG(VGG19.truncate(["relu1_1"]), in_channels=1), spatial_dims=3)
+        >>> net.independent_groups(["conv1_1@01", "relu1_1@02", "relu1_1@01"])
         [('conv1_1@01', 'relu1_1@01'), ('relu1_1@02',)]
         """
         groups = [
@@ -125,13 +127,13 @@ class Planes(Backbone):
         ]
         return [group for group in groups if group]
 
-    def footprint(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.footprint`."""
-        return self._over_planes(self.net.footprint, size, layers)
+    def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.peak_bytes`."""
+        return self._over_planes(self.net.peak_bytes, size, layers)
 
-    def held(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.held`."""
-        return self._over_planes(self.net.held, size, layers)
+    def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
+        """See `Backbone.activation_bytes`."""
+        return self._over_planes(self.net.activation_bytes, size, layers)
 
     def _over_planes(
         self,

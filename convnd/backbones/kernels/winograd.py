@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError
 
-__all__ = ["winograd_conv_nd", "winograd_pays"]
+__all__ = ["winograd_conv_nd", "winograd_is_faster"]
 
 # F(4, 3) of Winograd (1980), as given for networks by Lavin and Gray (2016), section 4.3: from 6
 # samples and 3 taps to 4 outputs by 6 products instead of 12, with points 0, ±1, ±2 and infinity.
@@ -39,7 +39,7 @@ _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, 
 _BLOCK = 36 * 128 * 256
 
 
-def winograd_pays(size: tuple[int, ...], in_channels: int, out_channels: int) -> bool:
+def winograd_is_faster(size: tuple[int, ...], in_channels: int, out_channels: int) -> bool:
     """Whether `winograd_conv_nd` is likely to be faster than the direct convolution.
 
     The transforms cost as much per channel whatever the number of channels; what they save grows
@@ -50,7 +50,7 @@ def winograd_pays(size: tuple[int, ...], in_channels: int, out_channels: int) ->
         in_channels: channels of the input.
         out_channels: channels of the output.
 
-    >>> winograd_pays((64, 64), 512, 512), winograd_pays((512, 512), 3, 64)
+    >>> winograd_is_faster((64, 64), 512, 512), winograd_is_faster((512, 512), 3, 64)
     (True, False)
     """
     tiles = math.prod(-(-extent // _TILE) for extent in size[-2:])
@@ -66,7 +66,7 @@ def winograd_conv_nd(
     bias: Tensor | None = None,
     *,
     adjoint: bool = False,
-    gate: Tensor | None = None,
+    mask: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
     r"""`conv_nd` with 3 taps and zero padding 1 on every axis, by Winograd's minimal filtering.
@@ -85,7 +85,7 @@ def winograd_conv_nd(
         weight: ``(O, C, *K)`` with taps 3; its fastest layout is ``(*K, C, O)`` in memory.
         bias: ``(O,)``.
         adjoint: apply the transposed map ``(B, O, *S)`` to ``(B, C, *S)``, which is the gradient.
-        gate: boolean, shaped as ``x``; where it is False, ``x`` counts as 0.
+        mask: boolean, shaped as ``x``; where it is False, ``x`` counts as 0.
         relu: end with ``max(0, y)``.
 
     Returns:
@@ -113,7 +113,7 @@ def winograd_conv_nd(
     full = (x.shape[0], *[1] * (3 - ndim), *x.shape[2:])  # (B, D, H, W)
     blocks = _Blocks(full[1:], axes, taps, bias, relu)
     rows = x.movedim(1, -1).reshape(*full, channels)
-    gates = None if gate is None else gate.movedim(1, -1).reshape(*full, channels)
+    gates = None if mask is None else mask.movedim(1, -1).reshape(*full, channels)
     out = _empty_channels_last(x, taps.shape[-1])
     target = out.movedim(1, -1).view(*full, -1)
     for item in range(x.shape[0]):
@@ -187,19 +187,19 @@ class _Blocks:
         self.output = _scratch("output", taps, self.step * _TILE, tiles * outputs)
         self.to_data, self.to_output = _kron(_DATA, axes), _kron(_OUTPUT, axes)
 
-    def run(self, x: Tensor, gate: Tensor | None, out: Tensor) -> None:
-        """One item: ``x`` and ``gate`` ``(D, H, W, C)`` into ``out`` ``(D, H, W, O)``."""
+    def run(self, x: Tensor, mask: Tensor | None, out: Tensor) -> None:
+        """One item: ``x`` and ``mask`` ``(D, H, W, C)`` into ``out`` ``(D, H, W, O)``."""
         for top in range(0, self.height, self.down * self.step):
             for left in range(0, self.width, self.across * _TILE):
-                self._column(x, gate, out, top, left)
+                self._column(x, mask, out, top, left)
 
-    def _column(self, x: Tensor, gate: Tensor | None, out: Tensor, top: int, left: int) -> None:
+    def _column(self, x: Tensor, mask: Tensor | None, out: Tensor, top: int, left: int) -> None:
         half = len(self.taps) // 2  # taps on either side along the depth, 0 or 1
         slots = len(self.data)
         for place in range(-half, self.depth):
             ahead = place + half  # slices behind, here and ahead are kept
             if ahead < self.depth:
-                gated = None if gate is None else gate[ahead]
+                gated = None if mask is None else mask[ahead]
                 self._transform(x[ahead], gated, top, left, self.data[ahead % slots])
             if place < 0:
                 continue
@@ -210,7 +210,7 @@ class _Blocks:
                     self.multiplied.baddbmm_(source, self.taps[half + shift])
             self._finish(out[place], top, left)
 
-    def _transform(self, x: Tensor, gate: Tensor | None, top: int, left: int, data: Tensor) -> None:
+    def _transform(self, x: Tensor, mask: Tensor | None, top: int, left: int, data: Tensor) -> None:
         """The tiles from a corner on of a slice ``(H, W, C)``, with zeros around it."""
         reach, width, channels = self.window.shape
         inside, beyond = [], []
@@ -223,10 +223,10 @@ class _Blocks:
             beyond.append((slice(0, low - first), slice(high - first, length)))
         (rows, here), (columns, along) = inside
         target = self.window[here, along]
-        if gate is None:
+        if mask is None:
             target.copy_(x[rows, columns])
         else:
-            torch.mul(x[rows, columns], gate[rows, columns], out=target)
+            torch.mul(x[rows, columns], mask[rows, columns], out=target)
         for side in beyond[0]:
             self.window[side].zero_()
         for side in beyond[1]:

@@ -10,10 +10,10 @@ from torch import Tensor
 from convnd.nn.conv import conv_nd
 from convnd.nn.layout import channels_last, is_channels_last
 
-__all__ = ["FixedConv"]
+__all__ = ["PrepackedConv"]
 
 
-class FixedConv:
+class PrepackedConv:
     """Convolution with odd taps and zero padding that keeps the extent, called many times.
 
     On a CPU, in bfloat16, oneDNN reads weights in blocks and in an order of its own, which depends
@@ -26,7 +26,7 @@ class FixedConv:
         weight: ``(O, C, *K)``, odd taps; must not be changed afterwards.
         bias: ``(O,)``.
 
-    >>> conv = FixedConv(torch.ones(1, 1, 3))
+    >>> conv = PrepackedConv(torch.ones(1, 1, 3))
     >>> conv(torch.tensor([[[1.0, 2.0, -5.0]]]), relu=True)
     tensor([[[3., 0., 0.]]])
     """

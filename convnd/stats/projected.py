@@ -9,14 +9,14 @@ from torch import Tensor
 from convnd.errors import UsageError
 from convnd.stats.base import Statistic, Sums
 
-__all__ = ["Mappable", "TappedStatistic"]
+__all__ = ["LinearlyMappable", "ProjectedStatistic"]
 
 
 @runtime_checkable
-class Mappable(Protocol):
+class LinearlyMappable(Protocol):
     """A statistic whose sums follow a linear map of the channels."""
 
-    def mapped(self, sums: Sums, matrix: Tensor) -> Sums:
+    def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
         """The sums of ``matrix @ a`` from those of ``a``.
 
         Args:
@@ -26,14 +26,14 @@ class Mappable(Protocol):
         ...
 
 
-class TappedStatistic:
+class ProjectedStatistic:
     r"""A statistic of :math:`W a`, from :math:`a`.
 
     The map of all positions costs ``C' C`` products for each of them and memory for its result;
     that of the sums, for instance :math:`G(W a) = W G(a) W^T`, costs next to nothing.
 
     Args:
-        statistic: one that is `Mappable`.
+        statistic: one that is `LinearlyMappable`.
         matrix: ``W``, ``(C', C)``.
 
     Raises:
@@ -41,25 +41,25 @@ class TappedStatistic:
 
     >>> import torch
     >>> from convnd.stats import STATISTICS
-    >>> tapped = TappedStatistic(STATISTICS["gram"], torch.tensor([[1.0, 1.0]]))
+    >>> tapped = ProjectedStatistic(STATISTICS["gram"], torch.tensor([[1.0, 1.0]]))
     >>> tapped.sums(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])).total  # 1² + 3²
     tensor([[[10.]]])
     """
 
     def __init__(self, statistic: Statistic, matrix: Tensor) -> None:
-        if not isinstance(statistic, Mappable):
+        if not isinstance(statistic, LinearlyMappable):
             raise UsageError(
-                "TappedStatistic: expected one that follows a map of the channels, got "
+                "ProjectedStatistic: expected one that follows a map of the channels, got "
                 f"{type(statistic).__name__}; map the features"
             )
         self._statistic: Statistic = statistic
-        self._mappable: Mappable = statistic
+        self._mappable: LinearlyMappable = statistic
         self._matrix = matrix.detach()
         self.additive = statistic.additive
 
     def sums(self, features: Tensor) -> Sums:
         """Sums of the mapped features."""
-        return self._mappable.mapped(self._statistic.sums(features), self._matrix)
+        return self._mappable.project_sums(self._statistic.sums(features), self._matrix)
 
     def summary(self, sums: Sums) -> Tensor:
         """As the statistic has it."""

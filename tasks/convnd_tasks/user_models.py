@@ -13,25 +13,25 @@ from convnd.backbones import Backbone, ModuleBackbone, from_module
 from convnd.errors import InputFileError, UsageError
 from convnd.registry import unknown_name
 
-__all__ = ["check_rank", "import_network", "is_own", "own_backbone"]
+__all__ = ["check_rank", "import_model", "is_user_model", "load_user_model"]
 
 
-def is_own(name: str) -> bool:
+def is_user_model(name: str) -> bool:
     """Whether a backbone's name is that of a user's module.
 
-    >>> is_own("package.module:net"), is_own("vgg19")
+    >>> is_user_model("package.module:net"), is_user_model("vgg19")
     (True, False)
     """
     return ":" in name
 
 
-def own_backbone(
+def load_user_model(
     name: str, layers: Sequence[str], *, spatial_dims: int, in_channels: int
 ) -> ModuleBackbone:
     """A user's network as the backbone of data, see `convnd.backbones.from_module`.
 
     Args:
-        name: see `import_network`.
+        name: see `import_model`.
         layers: what will be asked for.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data.
@@ -41,7 +41,7 @@ def own_backbone(
         UsageError: it cannot be imported, or takes another rank or number of channels.
         InputFileError: the name is that of something else.
     """
-    network = from_module(import_network(name), list(dict.fromkeys(layers)))
+    network = from_module(import_model(name), list(dict.fromkeys(layers)))
     check_rank(network, name, spatial_dims)
     if network.in_channels != in_channels:
         raise UsageError(
@@ -70,7 +70,7 @@ def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
         )
 
 
-def import_network(name: str) -> nn.Module:
+def import_model(name: str) -> nn.Module:
     """A network out of an importable module; the current folder comes first, as with ``python -m``.
 
     Args:

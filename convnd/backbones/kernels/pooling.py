@@ -14,38 +14,38 @@ from torch import Tensor
 from convnd.nn import max_pool_nd
 from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
 
-__all__ = ["frozen_max_pool", "gated", "signs"]
+__all__ = ["frozen_max_pool", "mask_gradient", "positive_mask"]
 
 _PIECE = 2**21  # values that are pooled at once: torch's places of their maxima fit into a cache
 
 
-def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, rectified: bool = False) -> Tensor:
+def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False) -> Tensor:
     """`convnd.nn.max_pool_nd` that keeps the places of the maxima, and not its input.
 
     Args:
         x: ``(B, C, *S)``.
         kernel: samples along each axis of a window, which is also its step.
-        rectified: ``x`` is the output of `frozen_conv` with ``relu`` and ``gate=False``: a
+        mask_grad: ``x`` is the output of `frozen_conv` with ``relu`` and ``mask_grad=False``: a
             maximum of 0 passes no gradient on.
 
     >>> frozen_max_pool(torch.tensor([[[1.0, 2.0, 4.0, 3.0]]]), [2])
     tensor([[[2., 4.]]])
     """
     if len(kernel) == 1:
-        return frozen_max_pool(x.unsqueeze(2), [1, *kernel], rectified=rectified).squeeze(2)
+        return frozen_max_pool(x.unsqueeze(2), [1, *kernel], mask_grad=mask_grad).squeeze(2)
     if len(kernel) not in _POOLS:
         y = max_pool_nd(x, kernel)
-        return F.relu(y) if rectified else y
-    result: Tensor = _MaxPool.apply(x, tuple(kernel), rectified)  # type: ignore[no-untyped-call]
+        return F.relu(y) if mask_grad else y
+    result: Tensor = _MaxPool.apply(x, tuple(kernel), mask_grad)  # type: ignore[no-untyped-call]
     return result
 
 
-def signs(y: Tensor) -> Tensor:
+def positive_mask(y: Tensor) -> Tensor:
     """Where ``y``, nowhere negative, is not 0; a cast is five times as fast as a comparison."""
     return y.to(torch.bool)
 
 
-def gated(gradient: Tensor, kept: Tensor, into: Tensor) -> Tensor:
+def mask_gradient(gradient: Tensor, kept: Tensor, into: Tensor) -> Tensor:
     """The gradient where what was kept, values or signs, is not 0."""
     if kept.dtype == torch.bool:
         # Products with truth values are slow, of one kind not.
@@ -58,7 +58,7 @@ class _MaxPool(torch.autograd.Function):
     """Torch tells places in the whole plane, in 8 bytes each; kept are those in their windows."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: tuple[int, ...], rectified: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: tuple[int, ...], mask_grad: bool) -> Tensor:
         pool, _ = _POOLS[len(kernel)]
         extents = [extent // step for extent, step in zip(x.shape[2:], kernel, strict=True)]
         size = (*x.shape[:2], *extents)
@@ -76,7 +76,7 @@ class _MaxPool(torch.autograd.Function):
                 places[pooled].copy_(found.sub_(_first(x[whole], part, kernel)))
         ctx.kernel, ctx.shape = kernel, x.shape
         if x.requires_grad:
-            ctx.save_for_backward(places, *((signs(y),) if rectified else ()))
+            ctx.save_for_backward(places, *((positive_mask(y),) if mask_grad else ()))
         return y
 
     @staticmethod
@@ -95,7 +95,7 @@ class _MaxPool(torch.autograd.Function):
         for whole, pooled in _pieces(x, ctx.kernel):
             part = gradient[pooled]
             if gate:
-                part = gated(part, gate[0][pooled], torch.empty_like(part))
+                part = mask_gradient(part, gate[0][pooled], torch.empty_like(part))
             into = x[whole]
             where = places[pooled] + _first(into, part, ctx.kernel)
             back(part, into, ctx.kernel, ctx.kernel, zeros, ones, False, where, grad_input=into)

@@ -11,14 +11,14 @@ import torch
 from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
-from convnd.backbones import VGG, Planes, Precision, VGGPlan
+from convnd.backbones import VGG, MultiPlanar, Precision, VGGPlan
 from convnd.errors import UnknownNameError, UsageError
 from convnd.losses import INPUT, ContentLoss, Objective, StyleLoss, Term
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
 from convnd.optimize import tiler as tiler_module
 from convnd.stats import GramStatistic, gram_matrix
 
-PLAN = VGGPlan(widths=((6, 5), (7,)), taps={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
+PLAN = VGGPlan(widths=((6, 5), (7,)), projections={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
 ASKED = ["relu1_1", "pool1", "relu2_1"]
 
 
@@ -33,9 +33,9 @@ def test_each_plane_is_seen_alone(
     n: int, size: tuple[int, ...], generator: torch.Generator
 ) -> None:
     net = network(n, generator)
-    planes = Planes(net, spatial_dims=len(size))
+    planes = MultiPlanar(net, spatial_dims=len(size))
     x = torch.rand(2, 2, *size, generator=generator)
-    found = planes(x, planes.expand(ASKED), untapped=["relu1_1@" + "01"[:n]])
+    found = planes(x, planes.plane_layers(ASKED), raw=["relu1_1@" + "01"[:n]])
     for axes in itertools.combinations(range(len(size)), n):
         others = [axis for axis in range(len(size)) if axis not in axes]
         choice = "".join(map(str, axes))
@@ -44,20 +44,20 @@ def test_each_plane_is_seen_alone(
                 at[others.index(axis)] if axis in others else slice(None)
                 for axis in range(len(size))
             )
-            untapped = ["relu1_1"] if choice == "01"[:n] else []
-            wanted = net(x[(..., *cut)], ASKED, untapped=untapped)
+            raw = ["relu1_1"] if choice == "01"[:n] else []
+            wanted = net(x[(..., *cut)], ASKED, raw=raw)
             for name in ASKED:
                 torch.testing.assert_close(found[f"{name}@{choice}"][(..., *cut)], wanted[name])
 
 
 def test_fields_are_where_gradients_are(generator: torch.Generator) -> None:
-    planes = Planes(network(2, generator), spatial_dims=3).double()
+    planes = MultiPlanar(network(2, generator), spatial_dims=3).double()
     x = torch.rand(1, 2, 9, 11, 10, generator=generator).double().requires_grad_()
-    for name in planes.expand(["relu2_1"]):
+    for name in planes.plane_layers(["relu2_1"]):
         features = planes(x, [name])[name]
         middle = [extent // 2 for extent in features.shape[2:]]
         (slope,) = torch.autograd.grad(features[(0, slice(None), *middle)].square().sum(), x)
-        seen = planes.fields[name].region(middle, x.shape[2:])
+        seen = planes.receptive_fields[name].region(middle, x.shape[2:])
         inside = torch.zeros_like(slope, dtype=torch.bool)
         inside[(..., *seen)] = True
         assert not slope[~inside].any()
@@ -67,10 +67,10 @@ def test_fields_are_where_gradients_are(generator: torch.Generator) -> None:
 
 
 def test_tiles_give_the_whole(generator: torch.Generator) -> None:
-    planes = Planes(network(2, generator), spatial_dims=3).double()
+    planes = MultiPlanar(network(2, generator), spatial_dims=3).double()
     x = torch.rand(1, 2, 17, 13, 19, generator=generator).double()
     style = torch.rand(1, 2, 12, 12, 12, generator=generator).double()
-    layers = planes.expand(["relu1_1", "relu2_1"])
+    layers = planes.plane_layers(["relu1_1", "relu2_1"])
     wanted = planes(style, layers)
     kept = planes(x.flip(2), layers[:3])
     terms = [Term(n, 1.0, StyleLoss(GramStatistic().sums(f), layer=n)) for n, f in wanted.items()]
@@ -83,32 +83,34 @@ def test_tiles_give_the_whole(generator: torch.Generator) -> None:
 
 
 def test_tiles_along_planes_have_no_halo(generator: torch.Generator) -> None:
-    planes = Planes(network(2, generator), spatial_dims=3)
+    planes = MultiPlanar(network(2, generator), spatial_dims=3)
     size = (17, 13, 19)
-    groups = planes.apart(planes.expand(["relu1_1", "relu2_1"]))
+    groups = planes.independent_groups(planes.plane_layers(["relu1_1", "relu2_1"]))
     assert [len(group) for group in groups] == [2, 2, 2]
     for group, across in zip(groups, (2, 1, 0), strict=True):
         slice_ = [extent if axis != across else 1 for axis, extent in enumerate(size)]
         tiler = Tiler(fits=lambda crop, _, most=math.prod(slice_): math.prod(crop) <= most)
         tiling = tiler.tiling(planes, (*group, INPUT), size)
-        assert tiling.excess == 1
-        assert [*tiling.largest] == slice_
+        assert tiling.overhead == 1
+        assert [*tiling.largest_crop] == slice_
 
 
 def test_slabs_are_cut_for_the_cache_where_all_is_kept(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiler_module, "_HANDY", 500)
-    planes = Planes(network(2, generator), spatial_dims=3)
+    planes = MultiPlanar(network(2, generator), spatial_dims=3)
     size = (17, 13, 19)
-    for group, across in zip(planes.apart(planes.expand(["relu1_1"])), (2, 1, 0), strict=True):
+    for group, across in zip(
+        planes.independent_groups(planes.plane_layers(["relu1_1"])), (2, 1, 0), strict=True
+    ):
         for rest, some in ((None, False), (lambda *_: math.inf, True)):
             tiling = Tiler(rest=rest).tiling(planes, (*group, INPUT), size)
             assert (len(tiling) > 1) == some
-            assert tiling.excess == 1
-        cut = [part != whole for part, whole in zip(tiling.largest, size, strict=True)]
+            assert tiling.overhead == 1
+        cut = [part != whole for part, whole in zip(tiling.largest_crop, size, strict=True)]
         assert [axis for axis, each in enumerate(cut) if each] == [across]
-        assert math.prod(tiling.largest) <= 500
+        assert math.prod(tiling.largest_crop) <= 500
         # Sums that look further would see a halo.
         whole = Tiler(rest=rest).tiling(planes, (*group, INPUT), size, {group[0]: 1})
         assert len(whole) == 1
@@ -142,7 +144,7 @@ def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
         scales=1,
     )
     transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
-    assert isinstance(transfer.backbone, Planes)
+    assert isinstance(transfer.backbone, MultiPlanar)
     assert transfer.options.style_layer_weights == (1.0,) * 3 + (3.0,) * 3
     content, style = torch.rand(2, 1, 1, 12, 14, 10, generator=generator)
     *_, last = transfer.run(content, [style])
@@ -166,8 +168,8 @@ def test_bfloat16_is_near_float32(generator: torch.Generator) -> None:
 def test_wrong_use(generator: torch.Generator) -> None:
     net = network(2, generator)
     with pytest.raises(UsageError, match="2 < spatial_dims"):
-        Planes(net, spatial_dims=2)
-    planes = Precision(torch.float32).apply(Planes(net, spatial_dims=3))
+        MultiPlanar(net, spatial_dims=2)
+    planes = Precision(torch.float32).apply(MultiPlanar(net, spatial_dims=3))
     with pytest.raises(UnknownNameError, match="relu1_1"):
         planes(torch.zeros(1, 2, 4, 4, 4), ["relu1_1"])
     for ndim in (2, 3):
@@ -187,14 +189,16 @@ def test_the_content_of_planes_is_cut_without_halo(
     transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
     content = torch.rand(1, 1, *size, generator=generator)
     seen: list[tuple[int, ...]] = []
-    forward = Planes.forward
+    forward = MultiPlanar.forward
 
-    def noted(net: Planes, x: torch.Tensor, *more: Any, **named: Any) -> dict[str, torch.Tensor]:
+    def noted(
+        net: MultiPlanar, x: torch.Tensor, *more: Any, **named: Any
+    ) -> dict[str, torch.Tensor]:
         seen.append(tuple(x.shape[2:]))
         return forward(net, x, *more, **named)
 
     whole = transfer.objective(content, [], [1.0] * 3, style_terms=[])
-    monkeypatch.setattr(Planes, "forward", noted)
+    monkeypatch.setattr(MultiPlanar, "forward", noted)
     tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= 16 * 32 * 32)
     tiled = transfer.objective(content, [], [1.0] * 3, tiler=tiler, style_terms=[])
     assert sorted(seen) == sorted([(16, 32, 32), (32, 16, 32), (32, 32, 16)] * 2)

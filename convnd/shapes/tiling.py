@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from convnd.errors import ShapeError
-from convnd.shapes.field import ReceptiveField
+from convnd.shapes.receptive_field import ReceptiveField
 
 __all__ = ["Tile", "Tiling"]
 
@@ -24,13 +24,13 @@ class Tile:
         crop: what to cut out of the input: the tile's own samples and the halo around them.
         windows: for each layer the positions that are the tile's own. Those of all tiles together
             are all positions of the layer, each once. A stop of None is the end of the layer.
-        inside: where those positions lie in the features of the crop, with as many more behind
-            them as the layer's overlap says and the layer has.
+        crop_windows: where those positions lie in the features of the crop, followed by as many
+            more as the layer's overlap asks for and the layer has.
     """
 
     crop: Slices
     windows: Mapping[str, Slices]
-    inside: Mapping[str, Slices]
+    crop_windows: Mapping[str, Slices]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Piece:
 
     crop: slice
     windows: Mapping[str, slice]
-    inside: Mapping[str, slice]
+    crop_windows: Mapping[str, slice]
 
     @property
     def extent(self) -> int:
@@ -55,7 +55,7 @@ class _Axis:
     align: int
     fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
     overlaps: Mapping[str, int]
-    least: int
+    min_crop: int
 
     @property
     def count(self) -> int:
@@ -88,7 +88,7 @@ class _Axis:
             inside[name] = slice(begin - before, None if last else more)
         return _Piece(slice(low, high), windows, inside)
 
-    def around(self, name: str, window: slice) -> tuple[slice, slice]:
+    def crop_for(self, name: str, window: slice) -> tuple[slice, slice]:
         """The crop that shows positions of one layer, and where they lie in its features."""
         size, stride, offset = self.fields[name]
         if window.start == 0 and window.stop is None:
@@ -105,8 +105,8 @@ class _Axis:
         return slice(low, high), slice(window.start - before, stop)
 
     def _settled(self, low: int, high: int) -> tuple[int, int]:
-        high = min(self.extent, max(high, low + self.least))
-        low = max(0, min(low, high - self.least))
+        high = min(self.extent, max(high, low + self.min_crop))
+        low = max(0, min(low, high - self.min_crop))
         return low // self.align * self.align, high
 
     def sizes(self) -> tuple[int, int]:
@@ -135,7 +135,7 @@ class Tiling:
 
     >>> conv = ReceptiveField((3,), (1,), (-1,))
     >>> for tile in Tiling.cut((10,), 4, {"conv": conv}):
-    ...     print(tile.crop, tile.windows["conv"], tile.inside["conv"])
+    ...     print(tile.crop, tile.windows["conv"], tile.crop_windows["conv"])
     (slice(0, 5, None),) (slice(0, 4, None),) (slice(0, 4, None),)
     (slice(3, 9, None),) (slice(4, 8, None),) (slice(1, 5, None),)
     (slice(7, 10, None),) (slice(8, None, None),) (slice(1, None, None),)
@@ -151,7 +151,7 @@ class Tiling:
         fields: Mapping[str, ReceptiveField],
         *,
         overlaps: Mapping[str, int] | None = None,
-        least: Sequence[int] | None = None,
+        min_crop: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
     ) -> Tiling:
@@ -163,7 +163,7 @@ class Tiling:
                 rounding down, but at least one multiple.
             fields: the layers that are looked at.
             overlaps: positions behind its own that a tile is to have in a layer as well.
-            least: samples that every crop has along each axis, where the grid has as many. A
+            min_crop: samples that every crop has along each axis, where the grid has as many. A
                 network that pads with its own samples looks further than its fields tell.
             align: whole numbers of samples that cuts are to be multiples of; None takes the
                 strides of ``fields``. A network that coarsens and refines again needs more.
@@ -184,7 +184,7 @@ class Tiling:
                 wanted[axis] = min(wanted[axis], _up(_up(extent, step), pieces[axis]) * step)
         return cls(
             tuple(
-                _axis(axis, extent, max(1, each // step) * step, step, fields, overlaps, least)
+                _axis(axis, extent, max(1, each // step) * step, step, fields, overlaps, min_crop)
                 for axis, (extent, each, step) in enumerate(zip(size, wanted, steps, strict=True))
             )
         )
@@ -197,7 +197,7 @@ class Tiling:
         fits: Callable[[tuple[int, ...]], bool],
         *,
         overlaps: Mapping[str, int] | None = None,
-        least: Sequence[int] | None = None,
+        min_crop: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
     ) -> Tiling:
@@ -208,7 +208,7 @@ class Tiling:
             fields: the layers that are looked at.
             fits: whether a crop of this extent can be worked on.
             overlaps: see `cut`.
-            least: see `cut`.
+            min_crop: see `cut`.
             align: see `cut`.
             pieces: their number along each axis is a multiple of this, as far as strides allow.
 
@@ -217,7 +217,7 @@ class Tiling:
 
         >>> conv = ReceptiveField((3, 3), (1, 1), (-1, -1))
         >>> tiling = Tiling.choose((64, 64), {"conv": conv}, lambda crop: math.prod(crop) < 1200)
-        >>> len(tiling), tiling.largest
+        >>> len(tiling), tiling.largest_crop
         (4, (33, 33))
         """
         steps = _steps(size, fields, align)
@@ -228,7 +228,7 @@ class Tiling:
             # As few units as give the same number of pieces; the last piece is then the fullest.
             lengths = sorted({_up(units, times * count) for count in _counts(_up(units, times))})
             made = [
-                _axis(axis, extent, length * step, step, fields, overlaps, least)
+                _axis(axis, extent, length * step, step, fields, overlaps, min_crop)
                 for length in lengths
             ]
             options.append([(*each.sizes(), each) for each in made])
@@ -244,7 +244,7 @@ class Tiling:
                 return cls(tuple(axis for _, _, axis in axes))
         return cls(tuple(each[0][2] for each in options))
 
-    def around(self, name: str, window: Sequence[slice]) -> tuple[Slices, Slices]:
+    def crop_for(self, name: str, window: Sequence[slice]) -> tuple[Slices, Slices]:
         """What to cut out of the input to have a layer's features in a window of it.
 
         Args:
@@ -254,7 +254,7 @@ class Tiling:
         Returns:
             The crop, and where the positions lie in its features.
         """
-        found = [axis.around(name, each) for axis, each in zip(self.axes, window, strict=True)]
+        found = [axis.crop_for(name, each) for axis, each in zip(self.axes, window, strict=True)]
         return tuple(crop for crop, _ in found), tuple(place for _, place in found)
 
     def share(self, axis: int, number: int, shares: int) -> range:
@@ -274,7 +274,7 @@ class Tiling:
             if index // behind % self.axes[axis].count in pieces:
                 yield self[index]
 
-    def reach(self, axis: int, pieces: range) -> tuple[int, int]:
+    def crop_bounds(self, axis: int, pieces: range) -> tuple[int, int]:
         """Where the crops in some pieces of an axis begin and end along it."""
         crops = [self.axes[axis].piece(at).crop for at in pieces]
         return min((crop.start for crop in crops), default=0), max(
@@ -292,12 +292,12 @@ class Tiling:
         return tuple(min(axis.length, axis.extent) for axis in self.axes)
 
     @property
-    def largest(self) -> tuple[int, ...]:
+    def largest_crop(self) -> tuple[int, ...]:
         """Extent of the largest crop."""
         return tuple(axis.sizes()[0] for axis in self.axes)
 
     @property
-    def excess(self) -> float:
+    def overhead(self) -> float:
         """Samples in all crops together over samples in the grid, about."""
         return math.prod(axis.sizes()[1] / axis.extent for axis in self.axes)
 
@@ -318,7 +318,9 @@ class Tiling:
         return Tile(
             crop=tuple(piece.crop for piece in pieces),
             windows={name: tuple(each.windows[name] for each in pieces) for name in self._names},
-            inside={name: tuple(each.inside[name] for each in pieces) for name in self._names},
+            crop_windows={
+                name: tuple(each.crop_windows[name] for each in pieces) for name in self._names
+            },
         )
 
     @property
@@ -333,7 +335,7 @@ def _axis(
     align: int,
     fields: Mapping[str, ReceptiveField],
     overlaps: Mapping[str, int] | None,
-    least: Sequence[int] | None,
+    min_crop: Sequence[int] | None,
 ) -> _Axis:
     return _Axis(
         extent=extent,
@@ -344,7 +346,7 @@ def _axis(
             for name, each in fields.items()
         },
         overlaps={} if overlaps is None else overlaps,
-        least=0 if least is None else least[axis],
+        min_crop=0 if min_crop is None else min_crop[axis],
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from convnd.backbones import ModuleBackbone, Precision, from_module, probe_field
+from convnd.backbones import ModuleBackbone, Precision, from_module, probe_receptive_field
 from convnd.errors import UnknownNameError, UsageError
 from convnd.nn import ConvNd, MaxPoolNd
 from convnd.shapes import ReceptiveField
@@ -172,7 +172,7 @@ def test_layers_are_sorted_from_shallow_to_deep() -> None:
 
     backbone = from_module(Turned(), ["second", "first"], in_channels=1)
     assert backbone.layers == ("first", "second")
-    assert [backbone.fields[name].size for name in backbone.layers] == [(3,), (5,)]
+    assert [backbone.receptive_fields[name].size for name in backbone.layers] == [(3,), (5,)]
 
 
 @pytest.mark.parametrize("ndim", RANKS)
@@ -183,7 +183,7 @@ def test_rank_channels_and_fields_are_found_out(ndim: int) -> None:
     net = nn.Sequential(conv, nn.Sigmoid(), MaxPoolNd(2, spatial_dims=ndim))
     backbone = from_module(net, ["2"])
     assert (backbone.spatial_dims, backbone.in_channels) == (ndim, 2)
-    field = backbone.fields["2"]
+    field = backbone.receptive_fields["2"]
     with torch.no_grad():
         conv.weight.fill_(0.01)
     size = [16] * ndim
@@ -216,7 +216,7 @@ def test_rank_channels_and_fields_are_found_out(ndim: int) -> None:
 def test_without_a_field_a_layer_still_works(tail: nn.Module) -> None:
     net = nn.Sequential(nn.Conv1d(1, 2, 3), tail).eval()
     backbone = from_module(net, ["0", "1"])
-    assert set(backbone.fields) == {"0"}
+    assert set(backbone.receptive_fields) == {"0"}
     x = torch.rand(1, 1, 16)
     for _ in range(2):
         torch.testing.assert_close(backbone(x, ["1"])["1"], net(x))
@@ -225,15 +225,15 @@ def test_without_a_field_a_layer_still_works(tail: nn.Module) -> None:
 def test_pooling_to_a_number_of_positions_has_no_field() -> None:
     """Though at the first length that is tried its windows are alike."""
     net = nn.Sequential(nn.Conv1d(1, 2, 3, padding=1), nn.AdaptiveAvgPool1d(8))
-    assert from_module(net, ["1"]).fields == {}
+    assert from_module(net, ["1"]).receptive_fields == {}
 
 
 def test_a_field_without_a_convolution() -> None:
     net = nn.Sequential(nn.AvgPool2d((3, 2), (2, 2)), nn.LeakyReLU())
     backbone = from_module(net, ["1"], spatial_dims=2, in_channels=5)
-    assert backbone.fields["1"] == ReceptiveField((3, 2), (2, 2), (0, 0))
+    assert backbone.receptive_fields["1"] == ReceptiveField((3, 2), (2, 2), (0, 0))
     told = {"1": ReceptiveField((9, 9), (2, 2), (0, 0))}
-    given = from_module(net, ["1"], spatial_dims=2, in_channels=5, fields=told)
+    given = from_module(net, ["1"], spatial_dims=2, in_channels=5, receptive_fields=told)
     assert given.fields == told
 
 
@@ -267,7 +267,7 @@ def test_errors() -> None:
         from_module(nn.Sequential(Single(1, 2, 3)), ["0"])
     whole = from_module(nn.Sequential(conv, nn.InstanceNorm1d(2)), ["1"])
     with pytest.raises(UsageError, match="layer 1: expected equal windows .* along axis 0, got"):
-        probe_field(whole, "1")
+        probe_receptive_field(whole, "1")
 
 
 # Of DenseNet-121: 7 taps at step 2, pooling 3 at step 2, then six or twelve times 3 taps.
@@ -289,7 +289,7 @@ def test_densenets_of_monai(ndim: int, layers: Sequence[str]) -> None:
     for name in layers:
         size, stride, offset = DENSE[name]
         expected = ReceptiveField((size,) * ndim, (stride,) * ndim, (offset,) * ndim)
-        assert backbone.fields[name] == expected
+        assert backbone.receptive_fields[name] == expected
     net.eval()
     x = h = torch.rand(1, 1, *[48] * ndim)
     with torch.no_grad():
@@ -310,8 +310,8 @@ def test_resnets_of_monai(ndim: int) -> None:
     backbone = from_module(net, ["layer1"])
     # 7 taps and a pooling over 3, both at step 2, then two convolutions of 3.
     size, stride = 7 + 2 * 2 + 2 * 2 * 4, 4
-    assert backbone.fields["layer1"].size == (size,) * ndim
-    assert backbone.fields["layer1"].stride == (stride,) * ndim
+    assert backbone.receptive_fields["layer1"].size == (size,) * ndim
+    assert backbone.receptive_fields["layer1"].stride == (stride,) * ndim
     net.eval()
     x = torch.rand(1, 2, *[40] * ndim)
     with torch.no_grad():
@@ -334,7 +334,7 @@ def test_pictures_networks_of_others(package: str) -> None:
     except Exception as error:
         pytest.skip(f"{package}: {error}")
     backbone = from_module(net, ["layer1", "layer2"])
-    assert backbone.fields["layer1"] == ReceptiveField((43, 43), (4, 4), (-21, -21))
+    assert backbone.receptive_fields["layer1"] == ReceptiveField((43, 43), (4, 4), (-21, -21))
     x = torch.rand(1, 3, 64, 64)
     net.eval()
     found = backbone(x, ["layer2"])["layer2"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from convnd.nn import FixedConv
+from convnd.backbones.kernels import PrepackedConv
 
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
 
@@ -20,7 +20,7 @@ def test_values_are_those_of_torch(
 ) -> None:
     weight = torch.randn(24, 20, *[taps] * ndim, generator=generator).to(dtype)
     bias = torch.randn(24, generator=generator).to(dtype)
-    conv = FixedConv(weight, bias)
+    conv = PrepackedConv(weight, bias)
     for size in ([9, 1, 4], [5, 8, 7], [1, 1, 1]):  # the first call must not bind the others
         x = torch.randn(2, 20, *size[:ndim], generator=generator).to(dtype)
         if ndim > 1:  # the layout in which features are
@@ -39,9 +39,9 @@ def test_values_are_those_of_torch(
 def test_without_bias_and_of_another_type(generator: torch.Generator) -> None:
     weight = torch.randn(4, 3, 3, 3, generator=generator)
     x = torch.randn(1, 3, 6, 5, generator=generator)
-    torch.testing.assert_close(FixedConv(weight)(x), F.conv2d(x, weight, padding=1))
+    torch.testing.assert_close(PrepackedConv(weight)(x), F.conv2d(x, weight, padding=1))
     with pytest.raises(RuntimeError, match="type"):
-        FixedConv(weight)(x.double())
+        PrepackedConv(weight)(x.double())
 
 
 @pytest.mark.filterwarnings("ignore:TF32")  # of torch's, whatever one switches
@@ -51,9 +51,11 @@ def test_torchs_switch_is_heeded(
     weight = torch.randn(4, 3, 3, 3, generator=generator).bfloat16()
     x = torch.randn(1, 3, 6, 5, generator=generator).bfloat16()
     x = x.contiguous(memory_format=torch.channels_last)
-    conv, called = FixedConv(weight), []
+    conv, called = PrepackedConv(weight), []
     expected = conv(x)
-    monkeypatch.setattr("convnd.nn.fixed.conv_nd", lambda *a, **k: called.append(1) or expected)
+    monkeypatch.setattr(
+        "convnd.backbones.kernels.prepacked.conv_nd", lambda *a, **k: called.append(1) or expected
+    )
     with torch.backends.mkldnn.flags(enabled=False):
         assert conv(x) is expected
     conv(x)
@@ -64,6 +66,6 @@ def test_many_axes_and_an_empty_batch(generator: torch.Generator) -> None:
     weight = torch.randn(2, 1, 3, 3, 3, 3, generator=generator)
     x = torch.zeros(1, 1, 4, 4, 4, 4)
     x[0, 0, 1, 2, 1, 2] = 1  # an impulse gives the kernel, reversed
-    found = FixedConv(weight)(x)[0, :, 0:3, 1:4, 0:3, 1:4]
+    found = PrepackedConv(weight)(x)[0, :, 0:3, 1:4, 0:3, 1:4]
     torch.testing.assert_close(found, weight[:, 0].flip((1, 2, 3, 4)))
-    assert FixedConv(torch.zeros(2, 3, 3))(torch.zeros(0, 3, 7)).shape == (0, 2, 7)
+    assert PrepackedConv(torch.zeros(2, 3, 3))(torch.zeros(0, 3, 7)).shape == (0, 2, 7)

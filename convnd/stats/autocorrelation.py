@@ -32,8 +32,8 @@ class AutocorrelationStatistic:
 
     Args:
         lags: largest lag in samples.
-        every_axis: keep axes along which there are no pairs, their autocovariances 0; for shares,
-            which may lie along one axis here and along another in the style.
+        keep_all_axes: keep axes that hold no pairs, with autocovariances of 0; for weighted
+            positions, which may lie along one axis here and along another in the style.
         taper: positions at both ends of an axis over which pairs come to count; none where there
             are shares.
 
@@ -43,9 +43,9 @@ class AutocorrelationStatistic:
     [1.0, -1.0, 1.0]
     """
 
-    def __init__(self, lags: int = LAGS, *, every_axis: bool = False, taper: int = 0) -> None:
+    def __init__(self, lags: int = LAGS, *, keep_all_axes: bool = False, taper: int = 0) -> None:
         self.lags = lags
-        self.every_axis = every_axis
+        self.keep_all_axes = keep_all_axes
         self.taper = taper
         self.overlap = lags + taper
         # It adds up over tiles that look `overlap` positions further, and over no others.
@@ -54,18 +54,19 @@ class AutocorrelationStatistic:
     def sums(
         self,
         features: Tensor,
-        own: Sequence[int] | None = None,
-        at: Sequence[int] | None = None,
+        tile_shape: Sequence[int] | None = None,
+        tile_offset: Sequence[int] | None = None,
         *,
-        share: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Sums:
         """Sum of values, and for each axis and lag products and their number.
 
         Args:
             features: ``(B, C, *S)``.
-            own: extent of the tile's own positions; those behind are only looked at. None: all.
-            at: where the tile begins in the whole field; None is its start.
-            share: ``(B, 1, *S)``, how much a position counts, in ``[0, 1]``; a pair counts by the
+            tile_shape: extent of the tile along each axis; positions behind it belong to the next
+                tile. None: all of ``features``.
+            tile_offset: first position of the tile in the whole field; None: 0 along each axis.
+            weights: ``(B, 1, *S)``, how much a position counts, in ``[0, 1]``; a pair counts by the
                 product of its two. None: all alike.
 
         Returns:
@@ -74,9 +75,9 @@ class AutocorrelationStatistic:
         # Products about a large mean cancel; half precision and float32 would lose small power.
         exact = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(exact)
-        if share is not None:
-            return self._shared(whole, share.to(exact))
-        extents = tuple(whole.shape[2:]) if own is None else tuple(own)
+        if weights is not None:
+            return self._shared(whole, weights.to(exact))
+        extents = tuple(whole.shape[2:]) if tile_shape is None else tuple(tile_shape)
         mine = _first(whole, extents)
         rows = [mine.flatten(2).sum(2)[:, None]]
         for axis, extent in enumerate(extents):
@@ -84,7 +85,9 @@ class AutocorrelationStatistic:
             reach = list(extents)
             reach[axis] = min(whole.shape[axis + 2], extent + self.overlap)
             seen = _first(whole, reach).movedim(axis + 2, -1)
-            weight = self._weight(reach[axis], extent, 0 if at is None else at[axis]).to(whole)
+            weight = self._weight(
+                reach[axis], extent, 0 if tile_offset is None else tile_offset[axis]
+            ).to(whole)
             seen = seen[..., : len(weight)] * weight
             rows.append(self._products(seen[..., :extent], seen))
             across = math.prod(extents[:axis]) * math.prod(extents[axis + 1 :])
@@ -153,8 +156,8 @@ class AutocorrelationStatistic:
         """Autocovariances ``(B, A (lags + 1), C)`` for ``A`` axes along which there is anything."""
         return self._covariances(sums).flatten(1, 2)
 
-    def footprint(self, extent: Sequence[int]) -> int:
-        """See `convnd.stats.footprint_of`: transforms along each axis, in float64; measured."""
+    def peak_bytes(self, extent: Sequence[int]) -> int:
+        """See `convnd.stats.peak_bytes_of`: transforms along each axis, in float64; measured."""
         longer = sum((each + min(self.lags, each - 1)) / each for each in extent)
         return int(math.prod(extent) * (30 + 40 * longer))
 
@@ -182,7 +185,7 @@ class AutocorrelationStatistic:
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
-        if not self.every_axis:
+        if not self.keep_all_axes:
             # Only the whole tells along which axes there is anything: a tile may end with one
             # position.
             long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
@@ -221,7 +224,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
 
     Args:
         lags: largest lag in samples.
-        every_axis: see `AutocorrelationStatistic`.
+        keep_all_axes: see `AutocorrelationStatistic`.
         taper: likewise; None is half of the lags.
         highest: of the frequencies in the summary, as a share of Nyquist, in ``(0, 1]``.
 
@@ -238,7 +241,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
         self,
         lags: int = LAGS,
         *,
-        every_axis: bool = False,
+        keep_all_axes: bool = False,
         taper: int | None = None,
         highest: float = 1.0,
     ) -> None:
@@ -247,7 +250,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
                 f"SpectrumStatistic: expected 0 < highest <= 1, got {highest:g}; correct it"
             )
         taper = lags // 2 if taper is None else taper
-        super().__init__(lags, every_axis=every_axis, taper=taper)
+        super().__init__(lags, keep_all_axes=keep_all_axes, taper=taper)
         self.count = math.floor(highest * lags) + 1
 
     def summary(self, sums: Sums) -> Tensor:

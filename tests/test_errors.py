@@ -1,0 +1,42 @@
+"""Errors carry what was expected, what arrived and the remedy as data."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from convnd import errors
+from convnd.errors import ConvndError, InputFileError, ShapeError
+
+KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_parts_make_the_message_and_survive_pickling(kind: type[ConvndError]) -> None:
+    error = kind("--dim", expected="1, 2 or 3", got="7", remedy="correct it")
+    for copy in (error, pickle.loads(pickle.dumps(error))):
+        assert str(copy) == "--dim: expected 1, 2 or 3, got 7; correct it"
+        assert (copy.operation, copy.expected) == ("--dim", "1, 2 or 3")
+        assert (copy.got, copy.remedy) == ("7", "correct it")
+        assert copy.args == (str(copy),)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_sentence_has_no_parts(kind: type[ConvndError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("--rate cannot be used with a 3-D scan")))
+    assert str(error) == "--rate cannot be used with a 3-D scan"
+    assert (error.operation, error.expected, error.got, error.remedy) == ("",) * 4
+
+
+def test_control_characters_stay_on_one_line() -> None:
+    error = InputFileError("a\nb.png", expected="a picture", got="\x1b[2J", remedy="name one")
+    assert str(error) == r"a\nb.png: expected a picture, got \x1b[2J; name one"
+    assert error.got == "\x1b[2J"
+
+
+def test_a_built_in_class_catches_it() -> None:
+    with pytest.raises(ValueError, match="rank 4") as caught:
+        raise ShapeError("conv", expected="rank 4", got="rank 2", remedy="add two axes")
+    assert isinstance(caught.value, ConvndError)
+    assert caught.value.got == "rank 2"
