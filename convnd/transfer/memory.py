@@ -194,7 +194,7 @@ class Budget:
         if found is None:
             return None
         name, rest = found
-        joint = 2 * self.batch * self.backbone.held(extent, [name])
+        joint = 2 * self.batch * self.backbone.activation_bytes(extent, [name])
         if self.group.size > 1:  # each has what its tiles see, and what it owns
             joint = 2 * joint // self.group.size
         if joint > room * 3 // 4:  # a halo of a third is worth small tiles
@@ -331,9 +331,9 @@ class Budget:
             return found * self.batch + min(found * self.batch, KEPT_PAGES) // 2
         # Along one axis deep layers hold as much as shallow ones, and the peak is where losses are:
         # a gradient for every layer, and the content's differences three times in float32.
-        found += self.backbone.held(crop, [name for name in layers if name != INPUT])
+        found += self.backbone.activation_bytes(crop, [name for name in layers if name != INPUT])
         if self.options.content_weight:
-            content = self.backbone.held(crop, self.options.content_layers)
+            content = self.backbone.activation_bytes(crop, self.options.content_layers)
             found += 12 * content // self._width
         return found * self.batch + min(found * self.batch, KEPT_PAGES)
 
@@ -348,7 +348,7 @@ class Budget:
         if not peak_bytes_of(STATISTICS[self.options.statistic], one):
             return {}
         return {
-            name: self.backbone.held(one, [name]) // self._width
+            name: self.backbone.activation_bytes(one, [name]) // self._width
             for name in self.options.style_layers
             if name in self.backbone.receptive_fields
         }
@@ -385,7 +385,7 @@ class Budget:
     def _content(self, extent: Sequence[int]) -> int:
         if not self.options.content_weight:
             return 0
-        held = self.batch * self.backbone.held(extent, self.options.content_layers)
+        held = self.batch * self.backbone.activation_bytes(extent, self.options.content_layers)
         return held // self.group.size
 
 
