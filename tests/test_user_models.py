@@ -234,7 +234,7 @@ def test_a_field_without_a_convolution() -> None:
     assert backbone.receptive_fields["1"] == ReceptiveField((3, 2), (2, 2), (0, 0))
     told = {"1": ReceptiveField((9, 9), (2, 2), (0, 0))}
     given = from_module(net, ["1"], spatial_dims=2, in_channels=5, receptive_fields=told)
-    assert given.fields == told
+    assert given.receptive_fields == told
 
 
 def test_errors() -> None:
