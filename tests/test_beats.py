@@ -18,7 +18,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.grid import Grid
-from convnd.io.signal import describe
+from convnd.io.signals.signal import describe
 from convnd.nn import resize_nd
 
 RATE = 200.0

@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_bytes(task: str, run: Run, tmp_path: Path)
         found.append(convnd.io.digest(tmp_path / output))
     assert found[0] == found[1]
     if suffix:
-        assert convnd.io.read_record(tmp_path / output)["convnd:deterministic"] == "True"
+        assert convnd.io.read_provenance(tmp_path / output)["convnd:deterministic"] == "True"
 
 
 def test_another_seed_gives_others(run: Run, tmp_path: Path) -> None:

@@ -23,10 +23,10 @@ from PIL import Image
 from convnd import io
 from convnd.errors import OutputExistsError, OutputFileError
 from convnd.grid import Grid
-from convnd.io import atomic, formats
-from convnd.io.formats import find_format
-from convnd.io.signal import Annotation, Signal
-from convnd.io.video_write import CODECS
+from convnd.io import atomic, registry
+from convnd.io.registry import find_format
+from convnd.io.signals.signal import Annotation, Signal
+from convnd.io.video.writing import CODECS
 from convnd.optimize import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,14 +50,14 @@ def _grid(suffix: str) -> Grid:
 class _Film:
     """A clip of noise, which no codec makes small."""
 
-    info = io.ClipInfo(
+    info = io.VideoInfo(
         path=Path("noise"), size=(240, 240), time_base=Fraction(1, 25), rate=Fraction(25)
     )
 
 
 def _clip(path: Path) -> None:
-    frames = (io.ClipFrame(n, noise(1, 3, 240, 240).roll(7 * n, 3), "") for n in range(12))
-    io.write_clip(
+    frames = (io.VideoFrame(n, noise(1, 3, 240, 240).roll(7 * n, 3), "") for n in range(12))
+    io.write_video(
         path, _Film.info, frames, overwrite=True, crf=0 if path.suffix != ".gif" else None
     )
 
@@ -142,7 +142,7 @@ def _several(suffix: str) -> bool:
     """Whether a result is several files, a record beside it included."""
     found = find_format(f"a{suffix}")
     assert found is not None
-    return bool(found.companions) or found.record is None
+    return bool(found.companions) or found.read_provenance is None
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -152,7 +152,7 @@ def test_two_writers_of_one_file(
 ) -> None:
     """Another one comes first when all of ours is on the disk and has no name yet."""
     # Results of several files wait for their turn; the others are synced last.
-    owner, name = (formats, "turn") if _several(suffix) else (atomic, "_sync")
+    owner, name = (registry, "folder_lock") if _several(suffix) else (atomic, "_sync")
     other, ours = tmp_path / "other", tmp_path / "ours"
     for folder in (other, ours):
         folder.mkdir()
@@ -192,12 +192,14 @@ def test_no_mix_of_two_writers_stays(
     """Another one begins when the first of our files has its place and the second has not."""
     target = tmp_path / f"a{suffix}"
     jobs = [
-        partial(io.write, overwrite=True, grid=_marked(suffix, text), record={"convnd:mark": text})
+        partial(
+            io.write, overwrite=True, grid=_marked(suffix, text), provenance={"convnd:mark": text}
+        )
         for text in (*texts, "older still")
     ]
     jobs[2](target)
     other = threading.Thread(target=jobs[1], args=(target,))
-    true = atomic._take_place
+    true = atomic._move_into_place
 
     def place(*given: Any, **named: Any) -> None:
         true(*given, **named)
@@ -205,7 +207,7 @@ def test_no_mix_of_two_writers_stays(
             other.start()
             other.join(0.3)
 
-    monkeypatch.setattr(atomic, "_take_place", place)
+    monkeypatch.setattr(atomic, "_move_into_place", place)
     jobs[0](target)
     other.join()
     left = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
@@ -217,8 +219,11 @@ def test_no_mix_of_two_writers_stays(
 def test_one_who_never_ends_his_turn_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(atomic, "_PATIENCE", 0.1)
-    with atomic.turn(tmp_path), pytest.raises(OutputFileError, match="got one held for 0.1 s"):
+    monkeypatch.setattr(atomic, "_LOCK_TIMEOUT", 0.1)
+    with (
+        atomic.folder_lock(tmp_path),
+        pytest.raises(OutputFileError, match="got one held for 0.1 s"),
+    ):
         io.write(tmp_path / "a.csv", _grid(".csv"))
     assert not list(tmp_path.iterdir())
     io.write(tmp_path / "a.csv", _grid(".csv"))

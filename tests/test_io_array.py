@@ -60,7 +60,7 @@ def test_npz_describes_its_grid(tmp_path):
         axes=("t",),
         channels=("I", "II"),
     )
-    convnd.io.write(tmp_path / "a.npz", grid, record={"steps": "5"})
+    convnd.io.write(tmp_path / "a.npz", grid, provenance={"steps": "5"})
     with np.load(tmp_path / "a.npz") as stored:
         assert stored["spacing"].tolist() == [0.002]
         assert stored["channels"].tolist() == ["I", "II"]

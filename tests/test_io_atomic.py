@@ -171,7 +171,7 @@ def test_the_longest_name_that_fits_can_be_written(tmp_path):
     assert target.read_text() == "new"
 
 
-@pytest.mark.parametrize("moment", ["_create_beside", "_take_place", "_sync"])
+@pytest.mark.parametrize("moment", ["_create_temporary", "_move_into_place", "_sync"])
 def test_a_signal_at_a_bad_moment_leaves_nothing(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,4 +194,4 @@ def test_a_signal_at_a_bad_moment_leaves_nothing(
     finally:
         assert signal.signal(signal.SIGTERM, before) is stop
     left = [each.name for each in tmp_path.iterdir()]
-    assert left == (["a"] if moment == "_take_place" else [])
+    assert left == (["a"] if moment == "_move_into_place" else [])

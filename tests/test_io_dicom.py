@@ -75,7 +75,7 @@ def test_a_series_is_the_volume_that_others_see(tmp_path, rng, orientation):
     np.testing.assert_allclose(written.GetOrigin(), theirs.GetOrigin(), atol=1e-4)
     np.testing.assert_allclose(written.GetSpacing(), theirs.GetSpacing(), rtol=1e-5)
     assert nib.load(tmp_path / "a.nii.gz").header["sform_code"] == 1
-    rounded, error, clipped = convnd.io.as_stored(grid)
+    rounded, error, clipped = convnd.io.quantize(grid)
     assert (error, clipped) == (0, 0)
     convnd.io.write(tmp_path / "b.nii.gz", rounded)
     assert nib.load(tmp_path / "b.nii.gz").get_data_dtype() == np.int16

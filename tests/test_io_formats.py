@@ -19,9 +19,9 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.grid import Grid
-from convnd.io import formats
-from convnd.io.formats import Format, register
-from convnd.io.reading import check_positions, decoding
+from convnd.io import registry
+from convnd.io.reading import check_positions, translate_errors
+from convnd.io.registry import Format, register
 
 GRIDS = {
     1: Grid(values=torch.rand(1, 2, 9)),
@@ -159,7 +159,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path, monkeypatch, raised, error
         raise raised
 
     entry = Format(name="x", suffixes=(".x",), spatial_dims=None, read=fail, write=fail)
-    monkeypatch.setitem(formats._BY_SUFFIX, ".x", entry)
+    monkeypatch.setitem(registry._BY_SUFFIX, ".x", entry)
     with pytest.raises(error, match=message):
         convnd.io.write(tmp_path / "a.x", GRIDS[2])
     assert list(tmp_path.iterdir()) == []
@@ -176,7 +176,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path, monkeypatch, raised, error
     ],
 )
 def test_whatever_a_decoder_raises_becomes_one_line(raised, error, message):
-    with pytest.raises(error, match=message) as caught, decoding(Path("a"), "a picture"):
+    with pytest.raises(error, match=message) as caught, translate_errors(Path("a"), "a picture"):
         raise raised
     assert "\n" not in str(caught.value)
 
@@ -192,13 +192,13 @@ def test_sizes_are_judged():
 def test_the_longest_suffix_wins(monkeypatch):
     for dims, suffix in ((1, ".x"), (3, ".y.x")):
         entry = Format(name=suffix, suffixes=(suffix,), spatial_dims=dims, read=None, write=None)
-        monkeypatch.setitem(formats._BY_SUFFIX, suffix, entry)
+        monkeypatch.setitem(registry._BY_SUFFIX, suffix, entry)
     assert convnd.io.spatial_dims("a.y.x") == 3
     assert convnd.io.spatial_dims("a.x") == 1
 
 
 def test_formats_are_registered_once(monkeypatch):
-    monkeypatch.setattr(formats, "_BY_SUFFIX", dict(formats._BY_SUFFIX))
+    monkeypatch.setattr(registry, "_BY_SUFFIX", dict(registry._BY_SUFFIX))
     taken = Format(name="y", suffixes=(".png",), spatial_dims=2, read=None, write=None)
     with pytest.raises(UsageError, match="file format y: expected new suffixes, got '.png', which"):
         register(taken)

@@ -435,7 +435,7 @@ def test_png_holds_the_record_and_the_old_text(tmp_path, codes, depth):
     grid = convnd.io.read(tmp_path / "a.png")
     assert grid.shape == (7, 5)  # XMP, too, can say how the camera was held
     grid = Grid(values=grid.values, header={**grid.header, "depth": depth})
-    convnd.io.write(tmp_path / "b.png", grid, record={"steps": "500", "style": "名.jpg"})
+    convnd.io.write(tmp_path / "b.png", grid, provenance={"steps": "500", "style": "名.jpg"})
     with Image.open(tmp_path / "b.png") as image:
         image.load()
         assert image.text == {"Author": "Ümit 名", "steps": "500", "style": "名.jpg"}
@@ -449,7 +449,7 @@ def test_other_formats_hold_the_record_as_user_comment(tmp_path, codes, suffix):
     if suffix not in Image.registered_extensions():
         pytest.skip("Pillow was built without it")
     record = {"steps": "500", "style": "名.jpg"}
-    convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255), record=record)
+    convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255), provenance=record)
     with Image.open(tmp_path / f"a{suffix}") as image:
         image.load()
         comment = image.getexif().get_ifd(0x8769)[0x9286]
@@ -524,7 +524,7 @@ def test_grids_that_a_format_cannot_hold(tmp_path, grid, suffix, error, message)
 
 def test_a_record_too_long_for_exif_is_an_output_error(tmp_path, codes):
     with pytest.raises(OutputFileError, match="expected to encode and store the result, got"):
-        convnd.io.write(tmp_path / "a.jpg", grid_of(codes / 255), record={"a": "x" * 70_000})
+        convnd.io.write(tmp_path / "a.jpg", grid_of(codes / 255), provenance={"a": "x" * 70_000})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,7 +45,7 @@ def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, suffix, pack
     np.testing.assert_array_equal(grid.values[0, 0].numpy(), expected)
     assert grid.spacing == pytest.approx((0.6, 0.7, 5.0))
     for other in (".nii.gz", ".nrrd", ".mha"):
-        convnd.io.write(tmp_path / f"b{other}", grid, record={"steps": "5"})
+        convnd.io.write(tmp_path / f"b{other}", grid, provenance={"steps": "5"})
         back = sitk.ReadImage(str(tmp_path / f"b{other}"))
         same_geometry(back, image)
         np.testing.assert_array_equal(sitk.GetArrayFromImage(back).transpose(), expected)
@@ -56,7 +56,7 @@ def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, suffix, pack
     # nibabel counts towards the right and the front.
     affine = nib.load(tmp_path / "b.nii.gz").affine
     np.testing.assert_allclose(affine[:3, 3], (12, -7.5, 100), atol=1e-4)
-    rounded, _, _ = convnd.io.as_stored(grid.with_values(grid.values + 0.3))
+    rounded, _, _ = convnd.io.quantize(grid.with_values(grid.values + 0.3))
     convnd.io.write(tmp_path / f"c{suffix}", rounded)
     assert sitk.ReadImage(str(tmp_path / f"c{suffix}")).GetPixelID() == sitk.sitkInt16
 
@@ -138,8 +138,8 @@ def test_records_of_every_character_come_back(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     record = {"Software": "convnd 1", "convnd:styles": 'a "b" \\n \\ ü.nii and = : more'}
     grid = Grid(values=torch.rand(1, 1, 3, 4, 5), spacing=(1.0, 2.0, 3.0), units=("mm",) * 3)
-    convnd.io.write(path, grid, record=record)
-    assert convnd.io.read_record(path) == record
+    convnd.io.write(path, grid, provenance=record)
+    assert convnd.io.read_provenance(path) == record
     assert json.loads(sitk.ReadImage(str(path)).GetMetaData("convnd")) == record
 
 
@@ -159,10 +159,10 @@ def test_what_goes_wrong_in_itk_ends_in_one_line(tmp_path, rng, monkeypatch, bad
     path = tmp_path / "a.nrrd"
     sitk.WriteImage(picture(rng), str(path))
     start = "import sys; sys.path[:] = sys.argv[1:]; import numpy as np\n"
-    start += "from convnd.io import answer, itk_decode\n"
-    code = f"{start}def bad(*_):\n    {bad}\n    yield\nitk_decode.answers = bad\nanswer.main()"
-    monkeypatch.setattr("convnd.io.child.COMMAND", (sys.executable, "-I", "-c", code))
-    monkeypatch.setattr("convnd.io.itk.PATIENCE", 1.0)
+    start += "from convnd.io.worker import worker, itk_decoder\n"
+    code = f"{start}def bad(*_):\n    {bad}\n    yield\nitk_decoder.serve = bad\nworker.main()"
+    monkeypatch.setattr("convnd.io.worker.client.COMMAND", (sys.executable, "-I", "-c", code))
+    monkeypatch.setattr("convnd.io.volumes.itk.TIMEOUT", 1.0)
     with pytest.raises(InputFileError, match=BAD[bad]) as refused:
         convnd.io.read(path, max_pixels=1000)
     assert str(refused.value).isprintable()

@@ -72,7 +72,7 @@ def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, kind, dtype,
     assert (grid.units, grid.axes) == (("mm", "mm", "mm"), ("i", "j", "k"))
 
     changed = grid.with_values(grid.values + 0.25)  # integers would lose it
-    convnd.io.write(tmp_path / "b.nii.gz", changed, record={"steps": "5"})
+    convnd.io.write(tmp_path / "b.nii.gz", changed, provenance={"steps": "5"})
     back = nib.load(tmp_path / "b.nii.gz")
     assert type(back) is kind
     assert back.get_data_dtype() == np.float32
@@ -326,7 +326,7 @@ def test_integers_come_back_as_integers(tmp_path, rng, scaling):
     (tmp_path / "a.nii").write_bytes(original.to_bytes())
     grid = convnd.io.read(tmp_path / "a.nii")
     changed = grid.with_values(grid.values + 0.2)
-    rounded, error, clipped = convnd.io.as_stored(changed)
+    rounded, error, clipped = convnd.io.quantize(changed)
     convnd.io.write(tmp_path / "b.nii", rounded)
     back = nib.load(tmp_path / "b.nii")
     assert back.get_data_dtype() == np.int16
@@ -337,7 +337,7 @@ def test_integers_come_back_as_integers(tmp_path, rng, scaling):
     assert clipped == 0
     np.testing.assert_allclose(back.get_fdata(), rounded.values[0, 0].numpy())
     plain = convnd.io.read(tmp_path / "a.nii")
-    convnd.io.write(tmp_path / "c.nii", convnd.io.as_stored(plain)[0])
+    convnd.io.write(tmp_path / "c.nii", convnd.io.quantize(plain)[0])
     np.testing.assert_array_equal(nib.load(tmp_path / "c.nii").get_fdata(), expected - 0.2)
 
 
@@ -346,12 +346,12 @@ def test_rounding_clips_what_the_type_cannot_hold_and_counts_it(tmp_path):
     grid = convnd.io.read(tmp_path / "a.nii")
     values = grid.values.clone()
     values.view(-1)[:3] = torch.tensor([-7.0, 300.0, 1.25])
-    rounded, error, clipped = convnd.io.as_stored(grid.with_values(values))
+    rounded, error, clipped = convnd.io.quantize(grid.with_values(values))
     assert (error, clipped) == (0.25, 2)
     assert rounded.values.view(-1)[:3].tolist() == [0, 255, 1]
     floats = Grid(values=torch.ones(1, 1, 2, 2, 2))
     with pytest.raises(UsageError, match="an input that holds integers"):
-        convnd.io.as_stored(floats)
+        convnd.io.quantize(floats)
 
 
 def test_one_channel_a_file(tmp_path):

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from convnd.io.quiet import quiet, silent_stderr
+from convnd.io.silence import silence_libraries, silence_stderr
 
 
-@pytest.mark.parametrize("context", [quiet, silent_stderr])
+@pytest.mark.parametrize("context", [silence_libraries, silence_stderr])
 def test_who_came_first_may_leave_first(
     context: Callable[[], AbstractContextManager[None]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -21,7 +21,7 @@ def test_who_came_first_may_leave_first(
         with warnings.catch_warnings(record=True) as caught:
             warnings.warn("now", stacklevel=1)
         os.write(2, b"now")
-        return bool(caught) if context is quiet else bool(capfd.readouterr().err)
+        return bool(caught) if context is silence_libraries else bool(capfd.readouterr().err)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -14,8 +14,8 @@ import torch
 from convnd import io
 from convnd.errors import DependencyError, InputFileError, OutputExistsError, UsageError
 from convnd.grid import Grid
-from convnd.io import wfdb_record
-from convnd.io.signal import Annotation, describe, sampling_rate, signal_of, value_units
+from convnd.io.signals import wfdb_record
+from convnd.io.signals.signal import Annotation, describe, sampling_rate, signal_of, value_units
 
 wfdb = pytest.importorskip("wfdb")
 pyedflib = pytest.importorskip("pyedflib")
@@ -71,7 +71,7 @@ def test_a_wfdb_record_comes_back_with_all_it_knows(record, samples, tmp_path):
     assert value_units(grid) == ("mV", "mV")
     assert sampling_rate(grid) == 200
     np.testing.assert_allclose(grid.values[0].numpy(), samples, atol=1e-6)
-    io.write(tmp_path / "out.hea", grid, record={"Software": "convnd"})
+    io.write(tmp_path / "out.hea", grid, provenance={"Software": "convnd"})
     again = wfdb.rdrecord(str(tmp_path / "out"))
     np.testing.assert_allclose(again.p_signal.T, samples, atol=1e-9)
     assert (again.fs, again.adc_gain, again.baseline) == (200, [200, 200], [0, 10])
@@ -93,7 +93,7 @@ def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(largest, tmp_path, r
     digital[40:60, 1] = -(2 ** (int(kind) - 1))
     leads = Grid(values=values, spacing=(0.004,), units=("s",), channels=("I", "II", "V1"))
     leads = describe(leads, units=("mV",) * 3, steps=(0.005,) * 3, zeros=(0,) * 3)
-    io.write(tmp_path / "ours.hea", leads, record=None)
+    io.write(tmp_path / "ours.hea", leads, provenance=None)
     folder = tmp_path / "theirs"
     folder.mkdir()
     wfdb.wrsamp(
@@ -285,7 +285,7 @@ def test_wav_of_every_width_comes_back_bit_by_bit(tmp_path, rng, width):
     grid = io.read(tmp_path / "a.wav")
     assert (grid.channels, sampling_rate(grid)) == (("left", "right"), 8000)
     assert grid.values.abs().max() <= 1
-    io.write(tmp_path / "b.wav", grid, record={"Software": "convnd"})
+    io.write(tmp_path / "b.wav", grid, provenance={"Software": "convnd"})
     with wave.open(str(tmp_path / "b.wav")) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, width, 8000)
         found = file.readframes(300)

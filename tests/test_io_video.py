@@ -25,9 +25,9 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.grid import Grid
-from convnd.io import clip as clips
-from convnd.io import video
-from convnd.io.clip import ClipFrame
+from convnd.io.video import file
+from convnd.io.video import types as clips
+from convnd.io.video.types import VideoFrame
 
 TIMES = [0, 1001, 2002, 5005, 6006, 9009]  # of 30000 a second, with frames left out
 
@@ -94,14 +94,14 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
         ]
 
 
-def copied(source: Path, target: Path, **options: Any) -> list[clips.ClipFrame]:
-    clip = io.open_clip(source)
-    io.write_clip(target, clip.info, clip.frames(), **options)
-    return list(io.open_clip(target).frames())
+def copied(source: Path, target: Path, **options: Any) -> list[clips.VideoFrame]:
+    clip = io.open_video(source)
+    io.write_video(target, clip.info, clip.frames(), **options)
+    return list(io.open_video(target).frames())
 
 
 def test_frames_come_with_their_exact_times(tmp_path: Path) -> None:
-    clip = io.open_clip(make(tmp_path / "a.mp4"))
+    clip = io.open_video(make(tmp_path / "a.mp4"))
     frames = list(clip.frames())
     assert [frame.pts * clip.info.time_base for frame in frames] == [
         Fraction(time, 30000) for time in TIMES
@@ -124,7 +124,7 @@ def test_frames_come_with_their_exact_times(tmp_path: Path) -> None:
 def test_written_clips_keep_times_tags_aspect_and_sound(tmp_path: Path, suffix: str) -> None:
     source, target = make(tmp_path / "a.mp4"), tmp_path / f"b{suffix}"
     frames = copied(source, target)
-    before, after = io.open_clip(source).info, io.open_clip(target).info
+    before, after = io.open_video(source).info, io.open_video(target).info
     exact = suffix == ".mp4"
     # Matroska has no times below 0, where AAC begins: sound and pictures move together.
     heard = packets(target, "audio")[0][0] - packets(source, "audio")[0][0]
@@ -144,7 +144,7 @@ def test_written_clips_keep_times_tags_aspect_and_sound(tmp_path: Path, suffix: 
 def test_colours_survive_many_generations(tmp_path: Path) -> None:
     # The scaler's shortcuts would darken each of them by more than a code.
     source = make(tmp_path / "0.mp4", [0, 1001])
-    first = next(io.open_clip(source).frames()).values
+    first = next(io.open_video(source).frames()).values
     for generation in range(4):
         target = tmp_path / f"{generation + 1}.mp4"
         last = copied(source, target, crf=1)[0].values
@@ -156,7 +156,7 @@ def test_webm_and_gif(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", audio="", aspect=Fraction(1))
     for name, tick in (("b.webm", Fraction(1, 2000)), ("b.gif", Fraction(1, 200))):
         frames = copied(source, tmp_path / name)
-        base = io.open_clip(tmp_path / name).info.time_base
+        base = io.open_video(tmp_path / name).info.time_base
         times = [frame.pts * base for frame in frames]
         assert all(
             abs(time - Fraction(wanted, 30000)) <= tick
@@ -179,7 +179,7 @@ def test_rotation_is_applied(tmp_path: Path, turn: str) -> None:
     a, b, c, d = (each * 65536 for each in TURNS[turn])
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    clip = io.open_clip(path)
+    clip = io.open_video(path)
     values = next(clip.frames()).values[0]
     height, width = clip.info.size
     assert clip.info.aspect == (Fraction(4, 3) if turn == "half" else Fraction(3, 4))
@@ -193,11 +193,11 @@ def test_rotation_is_applied(tmp_path: Path, turn: str) -> None:
 
 def test_part_of_a_clip(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", [1000 * at for at in range(12)])
-    clip = io.open_clip(source)
+    clip = io.open_video(source)
     frames = clip.frames(Fraction(2, 30), Fraction(11, 30), every=2)
     assert [frame.pts for frame in frames] == [2000, 4000, 6000, 8000, 10000]
     part = clip.frames(Fraction(3, 30), Fraction(6, 30))
-    io.write_clip(tmp_path / "b.mp4", clip.info, part, end=Fraction(6, 30))
+    io.write_video(tmp_path / "b.mp4", clip.info, part, end=Fraction(6, 30))
     kept = packets(tmp_path / "b.mp4", "audio")
     assert packets(tmp_path / "b.mp4", "video")[0][0] == 0
     wanted = [
@@ -221,7 +221,7 @@ def test_deep_frames_are_read_in_full(tmp_path: Path) -> None:
         frames=frames,
         kind="rgb48le",
     )
-    values = next(io.open_clip(path).frames()).values
+    values = next(io.open_video(path).frames()).values
     assert (
         values * 65535 - torch.from_numpy(frames[0].astype(np.float32)).permute(2, 0, 1)
     ).abs().max() < 8
@@ -248,7 +248,7 @@ def test_refused(tmp_path: Path) -> None:
     }
     for message, path in cases.items():
         with pytest.raises(InputFileError, match=message):
-            list(io.open_clip(path).frames())
+            list(io.open_video(path).frames())
 
 
 @pytest.mark.parametrize(
@@ -266,11 +266,11 @@ def test_transparency_is_refused_where_there_is_any(
     frames = [np.full((48, 64, 4), 255, np.uint8) for _ in range(3)]
     how: dict[str, Any] = {"codec": codec, "pix_fmt": pix_fmt, "audio": "", "kind": "rgba"}
     path = make(tmp_path / name, [0, 1001, 2002], frames=frames, **how)
-    assert len(list(io.open_clip(path).frames())) == 3
+    assert len(list(io.open_video(path).frames())) == 3
     frames[2][20:30, 20:30, 3] = 240  # not yet in the first frame, which is looked at beforehand
     path = make(tmp_path / name, [0, 1001, 2002], frames=frames, **how)
     with pytest.raises(InputFileError, match="expected opaque frames, got transparency"):
-        list(io.open_clip(path).frames())
+        list(io.open_video(path).frames())
 
 
 def test_bad_files(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_bad_files(tmp_path: Path) -> None:
         ("a.txt", "expected a clip"),
     ):
         with pytest.raises(InputFileError, match=message):
-            io.open_clip(tmp_path / name)
+            io.open_video(tmp_path / name)
 
 
 def test_damage_in_the_middle_leaves_the_good_frames(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_damage_in_the_middle_leaves_the_good_frames(tmp_path: Path) -> None:
     at = data.index(hit)
     data[at : at + len(hit)] = bytes(len(hit))
     path.write_bytes(data)
-    clip = io.open_clip(path)
+    clip = io.open_video(path)
     times = [frame.pts for frame in clip.frames()]
     assert 15 <= len(times) < 20
     assert "left out" in clip.damage or "missing" in clip.damage
@@ -315,7 +315,7 @@ def test_damage_in_the_middle_leaves_the_good_frames(tmp_path: Path) -> None:
     cut = tmp_path / "cut.mkv"
     whole = make(tmp_path / "b.mkv", [1000 * at for at in range(20)], audio="").read_bytes()
     cut.write_bytes(whole[: len(whole) * 3 // 4])
-    clip = io.open_clip(cut)
+    clip = io.open_video(cut)
     assert 0 < len(list(clip.frames())) < 20
     assert clip.damage
 
@@ -335,16 +335,16 @@ def test_sizes_that_change_or_are_absurd(tmp_path: Path, monkeypatch: pytest.Mon
                 packet.stream = stream
                 out.mux(packet)
     with pytest.raises(InputFileError, match="expected frames of 64x48 as the first, got 64x64"):
-        list(io.open_clip(tmp_path / "c.mkv").frames())
-    monkeypatch.setattr(video, "MAX_FRAME", 1000)
+        list(io.open_video(tmp_path / "c.mkv").frames())
+    monkeypatch.setattr(file, "MAX_FRAME", 1000)
     with pytest.raises(InputFileError, match="expected at most 1,000 pixels, got 48 × 64"):
-        io.open_clip(make(tmp_path / "d.mp4", [0, 1001]))
+        io.open_video(make(tmp_path / "d.mp4", [0, 1001]))
 
 
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
-    clip = io.open_clip(make(tmp_path / "a.mp4", aspect=Fraction(1)))
-    wide = io.open_clip(make(tmp_path / "w.mp4", audio=""))
-    check = io.check_clip_output
+    clip = io.open_video(make(tmp_path / "a.mp4", aspect=Fraction(1)))
+    wide = io.open_video(make(tmp_path / "w.mp4", audio=""))
+    check = io.check_video_output
     with pytest.raises(UsageError, match="expected sound that webm holds, got aac; choose .mkv"):
         check(tmp_path / "b.webm", clip.info)
     check(tmp_path / "b.webm", clip.info, audio=False)
@@ -354,24 +354,24 @@ def test_outputs_that_cannot_be(tmp_path: Path) -> None:
         check(tmp_path / "b.avi", clip.info)
     with pytest.raises(OutputExistsError, match="expected a new file"):
         check(tmp_path / "a.mp4", clip.info)
-    frame = io.ClipFrame(0, torch.full((1, 3, 48, 64), float("nan")))
+    frame = io.VideoFrame(0, torch.full((1, 3, 48, 64), float("nan")))
     with pytest.raises(NumericalError, match="expected finite values for a frame"):
-        io.write_clip(tmp_path / "b.mp4", clip.info, [frame])
+        io.write_video(tmp_path / "b.mp4", clip.info, [frame])
 
     def stops() -> Any:
-        yield io.ClipFrame(0, torch.zeros(1, 3, 48, 64))
+        yield io.VideoFrame(0, torch.zeros(1, 3, 48, 64))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        io.write_clip(tmp_path / "b.mp4", clip.info, stops())
+        io.write_video(tmp_path / "b.mp4", clip.info, stops())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "w.mp4"]
 
 
 def test_odd_sizes(tmp_path: Path) -> None:
-    info = io.ClipInfo(path=tmp_path, size=(33, 47), time_base=Fraction(1, 10), rate=Fraction(10))
+    info = io.VideoInfo(path=tmp_path, size=(33, 47), time_base=Fraction(1, 10), rate=Fraction(10))
     values = torch.rand(1, 3, 1, 1).expand(1, 3, 33, 47)
-    io.write_clip(tmp_path / "a.mp4", info, [io.ClipFrame(at, values) for at in range(3)])
-    clip = io.open_clip(tmp_path / "a.mp4")
+    io.write_video(tmp_path / "a.mp4", info, [io.VideoFrame(at, values) for at in range(3)])
+    clip = io.open_video(tmp_path / "a.mp4")
     assert clip.info.size == (33, 47)
     assert (next(clip.frames()).values - values).abs().max() < 0.02
 
@@ -383,7 +383,7 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
         values = torch.from_numpy(picture(number).transpose(2, 0, 1) / 255.0).float()[None]
         io.write(folder / f"shot-{number}.png", Grid(values=values, channels=("R", "G", "B")))
     (folder / "notes.txt").write_text("no picture")
-    clip = io.open_clip(folder, rate=Fraction(24))
+    clip = io.open_video(folder, rate=Fraction(24))
     frames = list(clip.frames())
     assert [frame.name for frame in frames] == ["shot-9.png", "shot-10.png", "shot-100.png"]
     assert [frame.pts * clip.info.time_base for frame in frames] == [
@@ -391,26 +391,26 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
         Fraction(1, 24),
         Fraction(1, 12),
     ]
-    assert io.write_sequence(tmp_path / "out", clip.frames(every=2)) == 2
+    assert io.write_image_sequence(tmp_path / "out", clip.frames(every=2)) == 2
     back = io.read(tmp_path / "out" / "shot-100.png")
     assert torch.equal(back.values, frames[2].values)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "out"]
     with pytest.raises(OutputExistsError, match="expected a new or empty folder"):
-        io.write_sequence(tmp_path / "out", clip.frames())
+        io.write_image_sequence(tmp_path / "out", clip.frames())
     (folder / "shot-10.png").write_bytes(b"damaged")
     assert len(list(clip.frames())) == 2
     assert clip.damage == "1 damaged frame was left out"
     with pytest.raises(InputFileError, match="expected pictures whose names end in a number"):
-        io.open_clip(tmp_path)
+        io.open_video(tmp_path)
     with pytest.raises(UsageError, match="--rate: expected a folder of pictures"):
-        io.open_clip(make(tmp_path / "a.mp4", [0, 1001]), rate=Fraction(25))
+        io.open_video(make(tmp_path / "a.mp4", [0, 1001]), rate=Fraction(25))
     (folder / "again-9.png").write_bytes((folder / "shot-9.png").read_bytes())
     with pytest.raises(InputFileError, match="expected one picture for each number"):
-        io.open_clip(folder)
+        io.open_video(folder)
 
 
-def frame(grey: float) -> ClipFrame:
-    return ClipFrame(0, torch.full((1, 3, 4, 4), grey))
+def frame(grey: float) -> VideoFrame:
+    return VideoFrame(0, torch.full((1, 3, 4, 4), grey))
 
 
 def greys(folder: Path) -> list[float]:
@@ -420,31 +420,31 @@ def greys(folder: Path) -> list[float]:
 
 def test_pictures_are_replaced_all_or_none(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    io.write_sequence(out, [frame(0.0)] * 3)
+    io.write_image_sequence(out, [frame(0.0)] * 3)
 
-    def ends_early() -> Iterator[ClipFrame]:
+    def ends_early() -> Iterator[VideoFrame]:
         yield frame(1.0)
         raise InputFileError("the clip ends early")
 
     with pytest.raises(InputFileError, match="ends early"):
-        io.write_sequence(out, ends_early(), overwrite=True)
+        io.write_image_sequence(out, ends_early(), overwrite=True)
     assert greys(out) == [0, 0, 0]
 
-    def another_writer() -> Iterator[ClipFrame]:
+    def another_writer() -> Iterator[VideoFrame]:
         yield frame(1.0)
-        io.write_sequence(out, [frame(0.2)] * 4, overwrite=True)
+        io.write_image_sequence(out, [frame(0.2)] * 4, overwrite=True)
         yield frame(1.0)
 
-    io.write_sequence(out, another_writer(), overwrite=True)
+    io.write_image_sequence(out, another_writer(), overwrite=True)
     assert greys(out) == [1, 1, *[pytest.approx(0.2)] * 2]
 
-    def taken_meanwhile() -> Iterator[ClipFrame]:
+    def taken_meanwhile() -> Iterator[VideoFrame]:
         (tmp_path / "new" / "mine.txt").write_text("mine")
         yield frame(1.0)
 
     (tmp_path / "new").mkdir()
     with pytest.raises(OutputExistsError, match="made meanwhile by someone else"):
-        io.write_sequence(tmp_path / "new", taken_meanwhile())
+        io.write_image_sequence(tmp_path / "new", taken_meanwhile())
     assert [each.name for each in (tmp_path / "new").iterdir()] == ["mine.txt"]
 
 

@@ -24,7 +24,11 @@ from PIL import Image
 
 import convnd.io
 from convnd.errors import InputFileError
-from convnd.io import array, dicom, formats, image, itk, nifti, signal, video
+from convnd.io import array, registry
+from convnd.io.images import formats
+from convnd.io.signals import signal
+from convnd.io.video import file
+from convnd.io.volumes import dicom, itk, nifti
 
 SECONDS = 20  # no case takes one; a hang shall fail and not wait
 MEBIBYTES = 96
@@ -38,17 +42,17 @@ import re, sys
 told = open(sys.argv[1], "w")
 sys.path[:] = sys.argv[2:]
 import numpy
-from convnd.io import answer, decoder, itk_decode
-decoder.pyav()
-itk_decode.simple_itk()
+from convnd.io.worker import worker, video_decoder, itk_decoder
+video_decoder.pyav()
+itk_decoder.simple_itk()
 def held():
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
-before, true = held(), answer._say
+before, true = held(), worker._send
 def say(*given, **named):
     print(held() - before, file=told, flush=True)
     true(*given, **named)
-answer._say = say
-answer.main()
+worker._send = say
+worker.main()
 """
 
 
@@ -128,7 +132,7 @@ def _decoders(
     os.mkfifo(pipe)
     handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     command = (sys.executable, "-I", "-c", REPORTING, str(pipe))
-    monkeypatch.setattr("convnd.io.child.COMMAND", command)
+    monkeypatch.setattr("convnd.io.worker.client.COMMAND", command)
     taken: list[int] = []
     yield taken
     with os.fdopen(handle, "rb") as told:
@@ -228,7 +232,7 @@ def test_how_large_inputs_may_be_is_peoples_own_choice(folder, monkeypatch, name
     assert message is not None
     assert re.search("at most 5 (pixels|samples), got .*--max-pixels N", message)
     monkeypatch.setenv("CONVND_MAX_PIXELS", "1000000")
-    for each in (image, nifti, dicom, itk, array, signal, video):
+    for each in (formats, nifti, dicom, itk, array, signal, file):
         for limit in ("MAX_PIXELS", "MAX_VOXELS", "MAX_VALUES", "MAX_SAMPLES", "MAX_FRAME"):
             if hasattr(each, limit):
                 monkeypatch.setattr(each, limit, 5)
@@ -259,9 +263,9 @@ def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
     parts = {path, *(folder / part for part in PARTS.get(name, ()))} - {folder / "series"}
     # Of a series, between headers and voxels.
     place, looked = (
-        ("convnd.io.dicom.check_positions", dicom.check_positions)
+        ("convnd.io.volumes.dicom.check_positions", dicom.check_positions)
         if path.is_dir()
-        else ("convnd.io.formats.check_file", formats.check_file)
+        else ("convnd.io.registry.check_file", registry.check_file)
     )
 
     def look(*given: Any) -> None:

@@ -99,6 +99,6 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(
     assert [bool(out) or "convnd:" in err for out, err in outputs] == [True, False, False]
     assert outputs[0][0].startswith(f"stopped early, kept: {output}")
     assert convnd.io.read(tmp_path / output).values.isfinite().all()
-    record = convnd.io.read_record(tmp_path / output)
+    record = convnd.io.read_provenance(tmp_path / output)
     assert json.loads(record["convnd:versions"])["processes"] == "3"
     assert kept.exists()

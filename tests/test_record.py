@@ -13,7 +13,7 @@ from malformed import WHOLE
 import convnd.io
 from convnd.errors import InputFileError, OutputExistsError
 from convnd.grid import Grid
-from convnd.io.formats import FORMATS
+from convnd.io.registry import FORMATS
 
 RECORD = {
     "Software": "convnd 9",
@@ -35,13 +35,13 @@ def grid_for(suffix: str) -> Grid:
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_the_record_comes_back_and_is_not_inherited(tmp_path, suffix):
     first, second, third = (tmp_path / f"{name}{suffix}" for name in "abc")
-    convnd.io.write(first, grid_for(suffix), record=RECORD)
-    assert convnd.io.read_record(first) == RECORD
+    convnd.io.write(first, grid_for(suffix), provenance=RECORD)
+    assert convnd.io.read_provenance(first) == RECORD
     read = convnd.io.read(first)
-    convnd.io.write(second, read, record={"Software": "convnd 10"})
-    assert convnd.io.read_record(second) == {"Software": "convnd 10"}
+    convnd.io.write(second, read, provenance={"Software": "convnd 10"})
+    assert convnd.io.read_provenance(second) == {"Software": "convnd 10"}
     convnd.io.write(third, convnd.io.read(second))
-    assert convnd.io.read_record(third) == {}
+    assert convnd.io.read_provenance(third) == {}
     assert b"convnd" not in third.read_bytes()
 
 
@@ -50,7 +50,7 @@ def test_the_record_comes_back_and_is_not_inherited(tmp_path, suffix):
 def test_the_same_grid_gives_the_same_bytes(tmp_path, suffix):
     for folder in "ab":
         (tmp_path / folder).mkdir()
-        convnd.io.write(tmp_path / folder / f"x{suffix}", grid_for(suffix), record=RECORD)
+        convnd.io.write(tmp_path / folder / f"x{suffix}", grid_for(suffix), provenance=RECORD)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -58,10 +58,10 @@ def test_the_same_grid_gives_the_same_bytes(tmp_path, suffix):
 def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path):
     (tmp_path / "a.csv.json").write_text(json.dumps({"mine": "yes"}))
     with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
-        convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), record=RECORD)
+        convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), provenance=RECORD)
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv.json"]
-    convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), record=RECORD)
-    convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), record=RECORD, overwrite=True)
+    convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), provenance=RECORD)
+    convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), provenance=RECORD, overwrite=True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -84,7 +84,7 @@ def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path):
 @pytest.mark.parametrize("mine", [True, False])
 def test_a_result_without_a_record_leaves_none_of_an_earlier_one(tmp_path, mine):
     side = tmp_path / "a.csv.json"
-    convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), record=RECORD)
+    convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), provenance=RECORD)
     if not mine:
         side.write_text(json.dumps({"mine": "yes"}))
     convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), overwrite=True)
@@ -95,10 +95,10 @@ def test_a_file_in_the_record_s_place_is_found_before_any_work(tmp_path):
     for name in ("a.csv", "a.gif", "a.png"):
         (tmp_path / f"{name}.json").write_text("{}")
     convnd.io.check_output(tmp_path / "a.csv")
-    convnd.io.check_output(tmp_path / "a.png", record=True)  # which holds its record itself
+    convnd.io.check_output(tmp_path / "a.png", provenance=True)  # which holds its record itself
     with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
-        convnd.io.check_output(tmp_path / "a.csv", record=True)
+        convnd.io.check_output(tmp_path / "a.csv", provenance=True)
     WHOLE["a.mp4"](tmp_path / "a.mp4", np.random.default_rng(1))
-    clip = convnd.io.open_clip(tmp_path / "a.mp4")
+    clip = convnd.io.open_video(tmp_path / "a.mp4")
     with pytest.raises(OutputExistsError, match=r"a.gif.json: expected a record of an earlier"):
-        convnd.io.check_clip_output(tmp_path / "a.gif", clip.info, record=True)
+        convnd.io.check_video_output(tmp_path / "a.gif", clip.info, provenance=True)

@@ -75,10 +75,10 @@ def test_a_result_is_made_again(run, tmp_path, inputs, name):
     code, _, err = run(*CASES[name])
     assert code == 0, err
     result = tmp_path / name
-    told = " ".join(convnd.io.read_record(result).values())
+    told = " ".join(convnd.io.read_provenance(result).values())
     assert str(tmp_path) not in told
     assert "inputs/" not in told
-    for entry in json.loads(convnd.io.read_record(result)["convnd:inputs"]):
+    for entry in json.loads(convnd.io.read_provenance(result)["convnd:inputs"]):
         known = [path.name for path in inputs.iterdir()]
         assert (entry["name"] in known) == ("sha256" in entry)
         assert "sha256" not in entry or entry["sha256"] == sha256(inputs / entry["name"])
@@ -110,7 +110,7 @@ def test_inputs_that_are_missing_or_other_are_refused(run, tmp_path, inputs):
 def test_without_metadata_nothing_is_said(run, tmp_path, inputs):
     for name in ("t.tif", "ecg.edf"):
         assert run(*CASES[name], "--no-metadata")[0] == 0
-        assert convnd.io.read_record(tmp_path / name) == {}
+        assert convnd.io.read_provenance(tmp_path / name) == {}
         assert b"convnd" not in (tmp_path / name).read_bytes()
     assert not list(tmp_path.glob("*.json"))
     code, _, err = run("rerun", "t.tif")
@@ -187,7 +187,7 @@ def test_what_does_not_change_a_result_does_not_count(run, tmp_path, inputs):
     assert (code, err) == (0, "")
     assert "made with the same parameters" in out
     result = tmp_path / "photo_stylized.png"
-    record = convnd.io.read_record(result)
+    record = convnd.io.read_provenance(result)
     told = json.loads(record["convnd:versions"])
     assert (told["threads"], told["processes"]) == ("1", "1")
     told["processes"] = "3"
@@ -252,7 +252,7 @@ def test_a_folder_that_was_stopped_goes_on(run, tmp_path, inputs, stops):
     assert "a_stylized.png  is there" in out
     assert "out/b_stylized.png  20x17, 2 steps" in out
     assert not (tmp_path / "out" / "b_stylized.png.checkpoint").exists()
-    assert "convnd:stopped" not in convnd.io.read_record(tmp_path / "out" / "b_stylized.png")
+    assert "convnd:stopped" not in convnd.io.read_provenance(tmp_path / "out" / "b_stylized.png")
 
 
 def test_pictures_and_reports_come_and_go_with_their_result(run, tmp_path, inputs, stops):

@@ -11,7 +11,7 @@ from convnd_tasks.modalities.signals.rhythm import are_beats, match_peaks
 
 from convnd import io
 from convnd.grid import Grid
-from convnd.io.signal import describe
+from convnd.io.signals.signal import describe
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 scipy = pytest.importorskip("scipy")

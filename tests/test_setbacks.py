@@ -204,7 +204,7 @@ def test_a_setback_is_told_once_and_recorded(
     assert "loss nan at step 1, taken back; going on from step 0 at 0.25 of the step" in err
     if task not in ("clip", "block"):
         assert "3 steps (2 taken back)" in out
-    record = convnd.io.read_record(tmp_path / OUTPUTS[task])
+    record = convnd.io.read_provenance(tmp_path / OUTPUTS[task])
     assert record["convnd:steps_taken_back"] == "2"
 
 
@@ -223,7 +223,7 @@ def test_the_last_good_result_is_offered(
     assert not output.exists()
     grid = convnd.io.read(good)
     assert bool(grid.values.isfinite().all())
-    record = convnd.io.read_record(good)
+    record = convnd.io.read_provenance(good)
     assert (record["convnd:stopped"], record["convnd:steps_taken"]) == ("NumericalError", "2")
 
 

@@ -13,7 +13,7 @@ from convnd_tasks.modalities.signals.leads import identity_error
 from convnd_tasks.options import StyleOptions
 
 from convnd import io
-from convnd.io.signal import Annotation, describe, signal_of
+from convnd.io.signals.signal import Annotation, describe, signal_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LIMBS = ("I", "II", "III", "aVR", "aVL", "aVF")
@@ -141,18 +141,18 @@ def test_the_record_tells_what_weight_beats_had(tmp_path, run):
     few = ("--dim", "1", "--steps", "0", "--scales", "1")
     for name, more, used in (("b", (), "3"), ("c", ("--beat-weight", "7"), "7")):
         assert run("stylize", "a.npz", "a.npz", "-o", f"{name}.npz", *few, *more)[0] == 0
-        assert io.read_record(tmp_path / f"{name}.npz")["convnd:beat_weight_used"] == used
+        assert io.read_provenance(tmp_path / f"{name}.npz")["convnd:beat_weight_used"] == used
     quietly(run, "a.npz", "a.npz", "-o", "d.npz", "--dim", "1")
-    assert io.read_record(tmp_path / "d.npz")["convnd:beat_weight_used"] == "0"
+    assert io.read_provenance(tmp_path / "d.npz")["convnd:beat_weight_used"] == "0"
     code, out, _ = run("rerun", "b.npz", "-o", "again.npz")
     assert code == 0, out
-    assert io.read_record(tmp_path / "again.npz")["convnd:beat_weight_used"] == "3"
+    assert io.read_provenance(tmp_path / "again.npz")["convnd:beat_weight_used"] == "3"
 
 
 def test_wfdb_has_no_place_for_how_long_a_mark_lasts(tmp_path):
     pytest.importorskip("wfdb")
     marks = (Annotation(0.5, "noise", duration=0.2), Annotation(0.7, "beat"))
     leads = describe(picked(ecg(), ("II",)), annotations=marks, start=datetime(2020, 2, 3))
-    assert io.forgotten("a.hea", leads) == ("durations of annotations",)
+    assert io.lost_metadata("a.hea", leads) == ("durations of annotations",)
     leads = describe(leads, annotations=marks[1:])
-    assert io.forgotten("a.hea", leads) == ()
+    assert io.lost_metadata("a.hea", leads) == ()

@@ -23,7 +23,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
-from convnd.io.signal import describe
+from convnd.io.signals.signal import describe
 from convnd.stats import STATISTICS, AutocorrelationStatistic, SpectrumStatistic
 
 OPTIONS = StyleOptions.for_dim(1, size=0)

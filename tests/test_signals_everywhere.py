@@ -19,7 +19,7 @@ import stopped
 import torch
 from PIL import Image
 
-from convnd.io import ClipFrame, ClipInfo, write_clip
+from convnd.io import VideoFrame, VideoInfo, write_video
 
 FAST = ["--backbone", "compact", "--steps", "2", "--scales", "1", "-q"]
 PICTURE = ["stylize", "a.png", "waves", *FAST, "--size", "32"]
@@ -29,7 +29,7 @@ CLIP = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "-o", "o.mp4"
 FILM = ["stylize-video", "a.mp4", "waves", *FAST, "--size", "64", "-o", "o.mp4"]
 PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optimal", "-q"]
 
-READ, WRITTEN = "convnd.io.formats:read", "convnd.io.atomic:_sync"
+READ, WRITTEN = "convnd.io.registry:read", "convnd.io.atomic:_sync"
 PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     # What may be there afterwards besides the inputs: work that was promised to be kept.
     "picture, reading": (PICTURE, "convnd_tasks.pipeline.resolve:open_input", set()),
@@ -42,7 +42,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
         {"a_stylized.png"},
     ),
     "picture, writing": (PICTURE, f"{WRITTEN}@2", set()),
-    "signal, reading": (SIGNAL, "convnd.io.table:_cells", set()),
+    "signal, reading": (SIGNAL, "convnd.io.signals.table:_cells", set()),
     "signal, drawing": (
         SIGNAL,
         "convnd_tasks.modalities.signals.report:write",
@@ -61,9 +61,13 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "volume, writing": (VOLUME, f"{WRITTEN}@2", set()),
     "clip, decoding": (CLIP, "convnd_tasks.modalities.video.frames:looks", set()),
     "clip, flow": (CLIP, "convnd_tasks.modalities.video.input:motion", {"o.mp4.frames"}),
-    "clip, encoding": (CLIP, "convnd.io.video_write:_codes", {"o.mp4.frames"}),
+    "clip, encoding": (CLIP, "convnd.io.video.writing:_codes", {"o.mp4.frames"}),
     "clip file, decoding": (FILM, "convnd_tasks.modalities.video.frames:looks", set()),
-    "clip file, its child": (["evaluate", "a.mp4", "a.mp4"], "convnd.io.child:_take@9", set()),
+    "clip file, its child": (
+        ["evaluate", "a.mp4", "a.mp4"],
+        "convnd.io.worker.client:_receive@9",
+        set(),
+    ),
     "block, step": (
         [*CLIP, "--mode", "block"],
         "convnd.losses.objective:Objective.value@2",
@@ -109,9 +113,9 @@ def make_inputs(folder: Path) -> None:
     pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
     for number, name in enumerate(("a.png", "frames/1.png", "frames/2.png")):
         Image.fromarray(np.roll(pixels, number, 1)).save(folder / name)
-    frames = (ClipFrame(n, torch.rand(1, 3, 64, 64)) for n in range(6))
-    info = ClipInfo(path=folder, size=(64, 64), time_base=Fraction(1, 25), rate=Fraction(25))
-    write_clip(folder / "a.mp4", info, frames)
+    frames = (VideoFrame(n, torch.rand(1, 3, 64, 64)) for n in range(6))
+    info = VideoInfo(path=folder, size=(64, 64), time_base=Fraction(1, 25), rate=Fraction(25))
+    write_video(folder / "a.mp4", info, frames)
     scan = rng.normal(size=(18, 17, 16)).astype(np.float32)
     nib.Nifti1Image(scan, np.eye(4)).to_filename(folder / "a.nii")
     rows = "\n".join(f"{value:.6g}" for value in scan.flat)

@@ -128,7 +128,7 @@ def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
 
 def test_damage_of_a_moving_style_is_told(run: Run, tmp_path: Path) -> None:
     film = FilmClip((18, 32, 48))
-    io.write_sequence(tmp_path / "shots", film.frames())
+    io.write_image_sequence(tmp_path / "shots", film.frames())
     (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")
     quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
     code, _, told = run("stylize-video", "clip", "shots", *quick, "-o", "o.mp4", "--no-pictures")
@@ -146,7 +146,7 @@ def test_errors(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="passes: expected 1 without motion, got 2 with --mode bl"):
         VideoOptions(mode="block", passes=2)
     clip = FilmClip((4, 24, 32))
-    io.write_clip(tmp_path / "a.mp4", clip.info, clip.frames())
+    io.write_video(tmp_path / "a.mp4", clip.info, clip.frames())
     for arguments, message in (
         (["a.mp4", "waves", "--mode", "block", "--texture"], "--texture: expected one clip, got 2"),
         (["a.mp4", "a.mp4", "--mode", "block"], "style: expected a clip of at least 16 frames"),

@@ -18,16 +18,19 @@ import pytest
 import torch
 
 from convnd.errors import DependencyError, InputFileError
-from convnd.io import decoder
-from convnd.io.video import VideoClip
+from convnd.io.video.file import VideoFile
+from convnd.io.worker import video_decoder
 
-START = "import sys, time; sys.path[:] = sys.argv[1:]; from convnd.io import answer, decoder as d\n"
+START = (
+    "import sys, time; sys.path[:] = sys.argv[1:]\n"
+    "from convnd.io.worker import worker, video_decoder as d\n"
+)
 AFTER_ONE = """
-true = d.Decoder.frames
+true = d.VideoDecoder.frames
 def frames(*given):
     yield next(true(*given))
     {}
-d.Decoder.frames = frames
+d.VideoDecoder.frames = frames
 """
 
 
@@ -62,8 +65,8 @@ CASES = {
     "x = [bytearray(2**26) for _ in range(40)]": "asks for more than there is",
     "given[0]._path.with_name('leak').write_bytes(b'x')": "ended with code 1",  # nor may it write
     "sys.stdout.buffer.write(b'x' * 99); sys.stdout.buffer.flush()": "keeps to its protocol",
-    "answer._say(sys.stdout.buffer, 'array', pts=0, shape=[9**9, 9, 3], dtype='uint8')": "protocol",
-    "answer._say(sys.stdout.buffer, 'array', pts=0, shape=[2, 2, 3], dtype='object')": "protocol",
+    "worker._send(sys.stdout.buffer, 'array', pts=0, shape=[9**9, 9, 3], dtype='uint8')": "to its",
+    "worker._send(sys.stdout.buffer, 'array', pts=0, shape=[2, 2, 3], dtype='object')": "protocol",
     "yield 1, given[0]._av.VideoFrame(320, 240).to_ndarray()": "frames of three colours",
 }
 
@@ -72,7 +75,7 @@ CASES = {
 def test_a_decoder_gone_wrong_is_one_line(path: Path, bad: str) -> None:
     # To be given memory may take longer than that on a busy machine.
     patience = 30 if "bytearray" in bad else 1
-    clip = VideoClip(path, patience=patience, command=child(AFTER_ONE.format(bad)))
+    clip = VideoFile(path, patience=patience, command=child(AFTER_ONE.format(bad)))
     frames = clip.frames()
     next(frames)
     with pytest.raises(InputFileError, match=CASES[bad]) as refused:
@@ -82,14 +85,19 @@ def test_a_decoder_gone_wrong_is_one_line(path: Path, bad: str) -> None:
 
 
 def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None:
-    bad = "answer._THREADS = 0\ndef describe(_):\n  while True: pass\nd.Decoder.describe = describe"
+    bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\nd.Decoder.describe = describe"
     with pytest.raises(InputFileError, match="computes without an end"):
-        VideoClip(path, patience=30, command=child(bad))
+        VideoFile(path, patience=30, command=child(bad))
 
 
 def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:
-    alone = [pixels for _, pixels in decoder.Decoder(path, 2**25).frames(decoder.Fraction(0), None)]
-    frames = VideoClip(path).frames()
+    alone = [
+        pixels
+        for _, pixels in video_decoder.VideoDecoder(path, 2**25).frames(
+            video_decoder.Fraction(0), None
+        )
+    ]
+    frames = VideoFile(path).frames()
     for frame, pixels in zip(frames, alone, strict=True):
         assert pixels is not None
         assert torch.equal((frame.values[0] * 255).round().byte(),
@@ -97,7 +105,7 @@ def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:
 
 
 def test_one_who_stops_early_leaves_no_child(path: Path) -> None:
-    frames = VideoClip(path).frames()
+    frames = VideoFile(path).frames()
     next(frames)
     assert len(decoders()) == 1
     frames.close()
@@ -127,11 +135,11 @@ def test_a_parent_that_is_killed_leaves_no_child(path: Path, number: signal.Sign
 
 def test_without_the_package(path: Path) -> None:
     with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[video\]"'):
-        VideoClip(path, command=child("sys.modules['av'] = None"))
+        VideoFile(path, command=child("sys.modules['av'] = None"))
 
 
 def test_a_header_that_asks_for_all_memory_is_the_files_fault(path: Path) -> None:
     """Found by `benchmarks/experiments/fuzz.py`: it counted as too little memory, exit code 4."""
     bad = "import av\ndef greedy(*_, **__): raise av.error.MemoryError(12, 'no')\nav.open = greedy"
     with pytest.raises(InputFileError, match="asks for more than there is"):
-        VideoClip(path, command=child(bad))
+        VideoFile(path, command=child(bad))

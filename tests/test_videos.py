@@ -60,7 +60,7 @@ def finished(tmp_path: Path, clip: Any, **options: Any) -> list[videos.Finished]
 
 def make(path: Path, frames: int = 4, clip: Any = None) -> Path:
     clip = film(frames) if clip is None else clip
-    io.write_clip(path, clip.info, clip.frames())
+    io.write_video(path, clip.info, clip.frames())
     return path
 
 
@@ -110,10 +110,10 @@ def test_references_take_the_nearest() -> None:
 
 def test_a_cut_begins_anew(tmp_path: Path) -> None:
     class Cut(FilmClip):
-        def frames(self, *arguments: Any) -> Iterator[io.ClipFrame]:
+        def frames(self, *arguments: Any) -> Iterator[io.VideoFrame]:
             for frame in super().frames(*arguments):
                 values = frame.values if frame.pts < 2 else (1 - frame.values.flip(-1)) ** 2
-                yield io.ClipFrame(frame.pts, values)
+                yield io.VideoFrame(frame.pts, values)
 
     done = finished(tmp_path, Cut((4, 64, 96)), **QUICK)
     assert [each.record["cut"] for each in done] == [True, False, True, False]
@@ -174,7 +174,7 @@ def test_interrupted_work_goes_on_to_the_same_clip(tmp_path: Path) -> None:
     assert outcome.fresh == 2
     assert not folder.exists()
     first, second = (
-        [frame.values for frame in io.open_clip(path).frames()] for path in (whole, parts)
+        [frame.values for frame in io.open_video(path).frames()] for path in (whole, parts)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     (tmp_path / "parts.mp4.frames").mkdir()
@@ -191,7 +191,7 @@ def test_command(run: Run, tmp_path: Path) -> None:
     assert all("taken back" in line for line in err.splitlines())
     assert out.startswith("film_stylized.mp4  64x48, 4 frames, E_warp ")
     assert "s per frame" in out
-    before, after = (list(io.open_clip(n).frames()) for n in ("film.mp4", "film_stylized.mp4"))
+    before, after = (list(io.open_video(n).frames()) for n in ("film.mp4", "film_stylized.mp4"))
     assert [frame.pts for frame in after] == [frame.pts for frame in before]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "film.mp4",
@@ -222,11 +222,11 @@ def test_command(run: Run, tmp_path: Path) -> None:
         run("stylize", "--dim", "3", "film.mp4", "cells", "-o", "b.mkv", "--steps", "2", "-q")[0]
         == 0
     )
-    assert io.open_clip("b.mkv").info.size == (48, 64)
+    assert io.open_video("b.mkv").info.size == (48, 64)
 
 
 def test_part_size_folder_and_gif(run: Run, tmp_path: Path) -> None:
-    io.write_sequence(tmp_path / "shots", film(6, 64, 96).frames())
+    io.write_image_sequence(tmp_path / "shots", film(6, 64, 96).frames())
     code, out, _ = run(
         *["stylize-video", "shots", "cells", "--no-pictures", "--rate", "10", "--size", "64"],
         *["--start", "0.1", "--end", "0.5", "--every", "2", *FAST],
@@ -236,21 +236,22 @@ def test_part_size_folder_and_gif(run: Run, tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "shots_stylized").iterdir())
     assert names == ["frame-000002.png", "frame-000004.png"]
     assert run("stylize-video", "shots", "cells", "-o", "a.gif", "--end", "0.08", *FAST)[0] == 0
-    assert len(list(io.open_clip("a.gif").frames())) == 2
+    assert len(list(io.open_video("a.gif").frames())) == 2
     code, _, err = run("stylize-video", "shots", "cells", "-o", "b", "--start", "9", *FAST)
     assert code == 2
     assert "--start, --end: expected some frames" in err
 
 
 def test_damage_is_said_and_the_rest_done(run: Run, tmp_path: Path) -> None:
-    io.write_sequence(tmp_path / "shots", film(4).frames())
+    io.write_image_sequence(tmp_path / "shots", film(4).frames())
     (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")
     code, out, err = run("stylize-video", "shots", "cells", "-o", "a.mp4", *FAST)
     assert code == 1
     assert "3 frames" in out
     assert err == "convnd: shots: 1 damaged frame was left out; the others are done\n"
     times = [
-        frame.pts * io.open_clip("a.mp4").info.time_base for frame in io.open_clip("a.mp4").frames()
+        frame.pts * io.open_video("a.mp4").info.time_base
+        for frame in io.open_video("a.mp4").frames()
     ]
     assert times == [0, Fraction(1, 25), Fraction(3, 25)]
 
@@ -344,16 +345,16 @@ def test_ahead_passes_errors_and_stops_early() -> None:
 
 
 def test_evaluate(run: Run, tmp_path: Path) -> None:
-    io.write_sequence(tmp_path / "a", film(3).frames())
+    io.write_image_sequence(tmp_path / "a", film(3).frames())
 
     class Noise(FilmClip):
-        def frames(self, *arguments: Any) -> Iterator[io.ClipFrame]:
+        def frames(self, *arguments: Any) -> Iterator[io.VideoFrame]:
             for frame in super().frames(*arguments):
                 rng = torch.Generator().manual_seed(frame.pts)
-                yield io.ClipFrame(frame.pts, torch.rand(frame.values.shape, generator=rng))
+                yield io.VideoFrame(frame.pts, torch.rand(frame.values.shape, generator=rng))
 
     make(tmp_path / "a.mp4", clip=film(3))
-    io.write_clip(tmp_path / "n.mkv", film(3).info, Noise((3, 48, 64)).frames(), crf=1)
+    io.write_video(tmp_path / "n.mkv", film(3).info, Noise((3, 48, 64)).frames(), crf=1)
     code, out, _ = run("evaluate", "a.mp4", "a.mp4", "--style", "cells", "--json")
     same = json.loads(out)["measures"]
     assert code == 0

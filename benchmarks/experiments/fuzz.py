@@ -71,24 +71,24 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
     with atheris.instrument_imports(include=["convnd.io"], enable_loader_override=False):
         import convnd.io
         from convnd.errors import InputFileError
-        from convnd.io import itk
-        from convnd.io.clip import CLIP_SUFFIXES
-        from convnd.io.decoder import Decoder
-        from convnd.io.itk_decode import answers
+        from convnd.io.video.types import VIDEO_SUFFIXES
+        from convnd.io.volumes import itk
+        from convnd.io.worker.itk_decoder import serve
+        from convnd.io.worker.video_decoder import VideoDecoder
     from malformed import LIES, PARTS, WHOLE
 
     def decode(path: Path) -> None:
-        clip = Decoder(path, 2**20)
+        clip = VideoDecoder(path, 2**20)
         clip.describe()
         for _ in clip.frames(Fraction(0), None):
             pass
 
     @contextlib.contextmanager
     def talk_to_self(path: Path, asked: dict[str, Any], **_: Any) -> Iterator[Iterator[Any]]:
-        found = answers(path, asked, lambda _: None)
+        found = serve(path, asked, lambda _: None)
         yield ((json.loads(json.dumps(told)), array) for _, told, array in found)
 
-    itk.conversation = talk_to_self  # type: ignore[assignment, attr-defined]
+    itk.request = talk_to_self  # type: ignore[assignment, attr-defined]
 
     findings.mkdir(exist_ok=True)
     findings = findings.absolute()
@@ -108,7 +108,7 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
     if PARTS.get(reader):
         (seeds / reader).write_bytes((work / reader).read_bytes())
     # A GIF is read as a picture.
-    is_clip = suffix in CLIP_SUFFIXES and suffix != ".gif"
+    is_clip = suffix in VIDEO_SUFFIXES and suffix != ".gif"
     read: Callable[[Path], object] = decode if is_clip else convnd.io.read
     read(work / reader)
 

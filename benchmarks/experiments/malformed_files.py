@@ -38,7 +38,7 @@ import convnd.io
 from benchmarks import common
 from convnd.errors import InputFileError
 from convnd.grid import Grid
-from convnd.io.quiet import silent_stderr
+from convnd.io.silence import silence_stderr
 
 SECONDS = 20
 MEBIBYTES = 96
@@ -185,7 +185,7 @@ def inside(path: Path, printed_to: Path, tell: int) -> None:
             if found["mebibytes"] > MEBIBYTES + PER_VALUE * size / 2**20:
                 found["end"] = "memory"
             elif found["end"] == "read":
-                with silent_stderr():
+                with silence_stderr():
                     found["compared"] = compare(path, grid)
         os.write(tell, json.dumps(found).encode())
     finally:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from convnd.io import ClipFrame, ClipInfo, write_clip
+from convnd.io import VideoFrame, VideoInfo, write_video
 
 Array = NDArray[np.float64]
 EDDIES = ((16, 16, 1), (48, 20, -1), (20, 48, -1), (50, 50, 1))
@@ -33,9 +33,9 @@ def main() -> None:
         frames = make(args.frames, rng)
         path = args.folder / f"{name}.mp4"
         rate = Fraction(25)
-        info = ClipInfo(path=path, size=(64, 64), time_base=1 / rate, rate=rate)
+        info = VideoInfo(path=path, size=(64, 64), time_base=1 / rate, rate=rate)
         tensors = (torch.from_numpy(each.astype(np.float32))[None] for each in frames)
-        write_clip(path, info, (ClipFrame(t, each) for t, each in enumerate(tensors)), crf=8)
+        write_video(path, info, (VideoFrame(t, each) for t, each in enumerate(tensors)), crf=8)
         print(path)
 
 

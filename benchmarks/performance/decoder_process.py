@@ -21,8 +21,8 @@ import torch
 
 from benchmarks import common
 from convnd import io
-from convnd.io.decoder import Decoder
-from convnd.io.video import MAX_FRAME, VideoClip
+from convnd.io.video.file import MAX_FRAME, VideoFile
+from convnd.io.worker.video_decoder import VideoDecoder
 
 
 def main() -> None:
@@ -35,11 +35,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = args.clip or noise(Path(folder, "noise.mp4"), args.frames)
-        clip = VideoClip(path)
+        clip = VideoFile(path)
         count = here(path)
         starts, ways = [], []
         for _ in range(args.starts):
-            starts.append(processor_time(lambda: VideoClip(path)))
+            starts.append(processor_time(lambda: VideoFile(path)))
             alone = processor_time(lambda: here(path))
             ways.append((processor_time(lambda: sum(1 for _ in clip.frames())), alone))
     start = statistics.median(starts)
@@ -58,7 +58,7 @@ def main() -> None:
 
 def here(path: Path) -> int:
     """Decode all frames in this process, to floats as the other way does; how many there are."""
-    decoder, count = Decoder(path, MAX_FRAME), 0
+    decoder, count = VideoDecoder(path, MAX_FRAME), 0
     decoder.describe()
     for _, pixels in decoder.frames(Fraction(0), None):
         assert pixels is not None
@@ -84,8 +84,8 @@ def noise(path: Path, frames: int) -> Path:
     """A clip that does not compress."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(1, 3, 240, 320, generator=generator)
-    info = io.ClipInfo(path=path, size=(240, 320), time_base=Fraction(1, 25), rate=Fraction(25))
-    io.write_clip(path, info, (io.ClipFrame(n, pixels.roll(7 * n, 3)) for n in range(frames)))
+    info = io.VideoInfo(path=path, size=(240, 320), time_base=Fraction(1, 25), rate=Fraction(25))
+    io.write_video(path, info, (io.VideoFrame(n, pixels.roll(7 * n, 3)) for n in range(frames)))
     return path
 
 

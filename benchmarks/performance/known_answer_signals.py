@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from benchmarks.common import random_weights
 from convnd.backbones import Backbone, load
 from convnd.grid import Grid
-from convnd.io.signal import describe
+from convnd.io.signals.signal import describe
 
 RATE = 360.0
 Array = NDArray[np.float64]

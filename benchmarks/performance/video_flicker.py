@@ -47,11 +47,11 @@ def main() -> None:
     parser.add_argument("--backbone", default=VideoOptions.backbone)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    clip: io.Clip
+    clip: io.Video
     if args.clip is None:
         clip = FilmClip((args.frames, 3 * args.size // 8 * 2, args.size))
     else:
-        clip = io.open_clip(args.clip)
+        clip = io.open_video(args.clip)
     frame = 1 / (clip.info.rate or Fraction(25))
     part = Part(start=args.start, end=args.start + frame * (args.frames - Fraction(1, 2)))
     style = picture(args.style, 512, role="style")
@@ -68,10 +68,10 @@ def main() -> None:
             done = list(transfer.run_back(store, len(done)))[::-1]
         seconds, worked = time.perf_counter() - began, time.process_time() - worked
         began = time.perf_counter()
-        io.write_clip(
+        io.write_video(
             Path(folder) / "clip.mp4",
             dataclasses.replace(clip.info, audio=()),
-            (io.ClipFrame(each.record["pts"], each.values) for each in done),
+            (io.VideoFrame(each.record["pts"], each.values) for each in done),
         )
         encoding = (time.perf_counter() - began) / len(done)
     single = StyleTransfer(

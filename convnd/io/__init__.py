@@ -6,85 +6,83 @@ The suffix selects the format; every format is one entry of a table, so that ano
 
 from __future__ import annotations
 
-from convnd.io import (
-    array,
-    dicom,
-    dicom_waveform,
-    edf,
-    image,
-    itk,
-    nifti,
-    table,
-    video,
-    wav,
-    wfdb_record,
-)
 from convnd.io.affine import anatomical_axes, grid_affine
-from convnd.io.atomic import beside, free_path
-from convnd.io.clip import CLIP_SUFFIXES, Clip, ClipFrame, ClipInfo, ColorTags, is_clip
-from convnd.io.clip_open import open_clip
-from convnd.io.crop import crop
-from convnd.io.forgotten import forgotten
-from convnd.io.formats import (
+from convnd.io.array import FORMATS as ARRAY_FORMATS
+from convnd.io.atomic import extend_stem, next_free_path
+from convnd.io.cropping import crop
+from convnd.io.images.formats import FORMATS as IMAGE_FORMATS
+from convnd.io.metadata_loss import lost_metadata
+from convnd.io.provenance import digest
+from convnd.io.quantization import quantize
+from convnd.io.registry import (
     Format,
     check_output,
+    dry_run_write,
     is_written,
     read,
-    read_record,
+    read_provenance,
     register,
-    rehearse,
     spatial_dims,
     suffixes,
     write,
 )
-from convnd.io.record import digest
-from convnd.io.sequence import check_sequence_output, write_sequence
-from convnd.io.stored import as_stored
-from convnd.io.video_write import check_clip_output, write_clip
+from convnd.io.signals.dicom_waveform import FORMATS as WAVEFORM_FORMATS
+from convnd.io.signals.edf import FORMATS as EDF_FORMATS
+from convnd.io.signals.table import FORMATS as TABLE_FORMATS
+from convnd.io.signals.wav import FORMATS as WAV_FORMATS
+from convnd.io.signals.wfdb_record import FORMATS as WFDB_FORMATS
+from convnd.io.video.file import FORMATS as VIDEO_FORMATS
+from convnd.io.video.image_sequence import check_image_sequence_output, write_image_sequence
+from convnd.io.video.opening import open_video
+from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
+from convnd.io.video.writing import check_video_output, write_video
+from convnd.io.volumes.dicom import FORMATS as DICOM_FORMATS
+from convnd.io.volumes.itk import FORMATS as ITK_FORMATS
+from convnd.io.volumes.nifti import FORMATS as NIFTI_FORMATS
 
 __all__ = [
-    "CLIP_SUFFIXES",
-    "Clip",
-    "ClipFrame",
-    "ClipInfo",
+    "VIDEO_SUFFIXES",
     "ColorTags",
     "Format",
+    "Video",
+    "VideoFrame",
+    "VideoInfo",
     "anatomical_axes",
-    "as_stored",
-    "beside",
-    "check_clip_output",
+    "check_image_sequence_output",
     "check_output",
-    "check_sequence_output",
+    "check_video_output",
     "crop",
     "digest",
-    "forgotten",
-    "free_path",
+    "dry_run_write",
+    "extend_stem",
     "grid_affine",
-    "is_clip",
+    "is_video",
     "is_written",
-    "open_clip",
+    "lost_metadata",
+    "next_free_path",
+    "open_video",
+    "quantize",
     "read",
-    "read_record",
+    "read_provenance",
     "register",
-    "rehearse",
     "spatial_dims",
     "suffixes",
     "write",
-    "write_clip",
-    "write_sequence",
+    "write_image_sequence",
+    "write_video",
 ]
 
 for _entry in (
-    *image.FORMATS,
-    *array.FORMATS,
-    *nifti.FORMATS,
-    *itk.FORMATS,
-    *dicom.FORMATS,
-    *table.FORMATS,
-    *wfdb_record.FORMATS,
-    *edf.FORMATS,
-    *wav.FORMATS,
-    *dicom_waveform.FORMATS,
-    *video.FORMATS,
+    *IMAGE_FORMATS,
+    *ARRAY_FORMATS,
+    *NIFTI_FORMATS,
+    *ITK_FORMATS,
+    *DICOM_FORMATS,
+    *TABLE_FORMATS,
+    *WFDB_FORMATS,
+    *EDF_FORMATS,
+    *WAV_FORMATS,
+    *WAVEFORM_FORMATS,
+    *VIDEO_FORMATS,
 ):
     register(_entry)

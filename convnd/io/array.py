@@ -20,10 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.grid import Grid
-from convnd.io.formats import OF_LEADS, Format
-from convnd.io.reading import check_positions, decoding, most
-from convnd.io.record import parse
-from convnd.io.signal import as_text, from_text, signal_of
+from convnd.io.provenance import parse_provenance
+from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.registry import SIGNAL_METADATA, Format
+from convnd.io.signals.signal import from_json, signal_of, to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,9 +49,9 @@ def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: not an array of real numbers, damaged, empty, or too large.
         ResourceError: there is not enough memory for it.
     """
-    with decoding(path, "a NumPy array"), path.open("rb") as file:
+    with translate_errors(path, "a NumPy array"), path.open("rb") as file:
         held = path.stat().st_size
-        return _grid(path, _load(path, file, held, most(max_pixels, MAX_VALUES)))
+        return _grid(path, _load(path, file, held, size_limit(max_pixels, MAX_VALUES)))
 
 
 def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -71,7 +71,7 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     import zipfile
 
-    with decoding(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
+    with translate_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         entries = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
         extras = {"spacing", *_LABELS, "record", "signal"}
         candidates = [name for name in entries if name == "values"] or [
@@ -86,7 +86,7 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         def load(name: str, kinds: str) -> NDArray[Any]:
             held = archive.getinfo(entries[name]).file_size
             with archive.open(entries[name]) as file:
-                return _load(path, file, held, most(max_pixels, MAX_VALUES), kinds=kinds)
+                return _load(path, file, held, size_limit(max_pixels, MAX_VALUES), kinds=kinds)
 
         values = load(candidates[0], "biuf")
         described: dict[str, Any] = {
@@ -99,7 +99,7 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         grid = _grid(path, values, **described)
         if "signal" not in entries:
             return grid
-        known = from_text(str(load("signal", "U")))
+        known = from_json(str(load("signal", "U")))
         return dataclasses.replace(grid, header={**grid.header, "signal": known})
 
 
@@ -169,7 +169,7 @@ def _write_npy(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - no place for text: `write` puts it beside
+    provenance: Mapping[str, str],  # noqa: ARG001 - no place for text: `write` puts it beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -182,7 +182,7 @@ def _write_npz(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],
+    provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -191,14 +191,14 @@ def _write_npz(
     entries |= {name: np.array(getattr(grid, name)) for name in _LABELS}
     signal = signal_of(grid)
     if signal.units or signal.start or signal.annotations:
-        entries["signal"] = np.array(as_text(signal))
-    if record:
-        entries["record"] = np.array(json.dumps(dict(record)))
+        entries["signal"] = np.array(to_json(signal))
+    if provenance:
+        entries["record"] = np.array(json.dumps(dict(provenance)))
     with path.open("wb") as file:
         np.savez_compressed(file, **entries)
 
 
-def _npz_record(path: Path) -> dict[str, str]:
+def _read_provenance(path: Path) -> dict[str, str]:
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
@@ -206,7 +206,7 @@ def _npz_record(path: Path) -> dict[str, str]:
             return {}
         held = archive.getinfo("record.npy").file_size
         with archive.open("record.npy") as file:
-            return parse(str(_load(path, file, held, 1, kinds="U")))
+            return parse_provenance(str(_load(path, file, held, 1, kinds="U")))
 
 
 FORMATS = (
@@ -216,7 +216,7 @@ FORMATS = (
         spatial_dims=None,
         read=read_npy,
         write=_write_npy,
-        forgets=("sampling rate", *OF_LEADS),
+        unsupported_metadata=("sampling rate", *SIGNAL_METADATA),
     ),
     Format(
         name="npz",
@@ -224,7 +224,7 @@ FORMATS = (
         spatial_dims=None,
         read=read_npz,
         write=_write_npz,
-        forgets=("gain and baseline", "channels of other rates"),
-        record=_npz_record,
+        unsupported_metadata=("gain and baseline", "channels of other rates"),
+        read_provenance=_read_provenance,
     ),
 )

@@ -17,21 +17,21 @@ from convnd.errors import ConvndError, OutputExistsError, OutputFileError
 
 __all__ = [
     "atomic_path",
-    "beside",
-    "check_room",
+    "check_disk_space",
     "check_target",
-    "free_path",
-    "reason",
-    "room_errors",
-    "taken",
-    "turn",
-    "undisturbed",
+    "defer_signals",
+    "disk_full_errors",
+    "error_text",
+    "exists_error",
+    "extend_stem",
+    "folder_lock",
+    "next_free_path",
 ]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK = 4096
-_PATIENCE = 60.0  # seconds for another writer to put its files in place
-_LONGEST = 200  # some libraries quote the file
+_LOCK_TIMEOUT = 60.0  # seconds for another writer to put its files in place
+_MAX_TEXT = 200  # some libraries quote the file
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -74,13 +74,13 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
                 f"{name}: expected a new file, got one that exists; "
                 "choose another name, or replace it (--overwrite)"
             )
-        with undisturbed():
-            _create_beside(target).unlink()
+        with defer_signals():
+            _create_temporary(target).unlink()
     except ConvndError:
         raise
     except (OSError, ValueError) as error:
         raise OutputFileError(
-            f"{name}: expected a folder that takes new files, got '{reason(error)}'; "
+            f"{name}: expected a folder that takes new files, got '{error_text(error)}'; "
             "choose another folder"
         ) from error
     return target
@@ -118,18 +118,18 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
     mode = _mode(target)
     temporary: Path | None = None
     try:
-        with undisturbed(), _output_errors(path):
-            temporary = _create_beside(target)
-        with room_errors(path):
+        with defer_signals(), _output_errors(path):
+            temporary = _create_temporary(target)
+        with disk_full_errors(path):
             yield temporary
         with _output_errors(path):
-            check_room(temporary)
+            check_disk_space(temporary)
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
             _sync(temporary)
-            _take_place(temporary, target, overwrite=overwrite)
+            _move_into_place(temporary, target, overwrite=overwrite)
     finally:
-        with undisturbed():
+        with defer_signals():
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
@@ -137,7 +137,7 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
 
 
 @contextlib.contextmanager
-def room_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+def disk_full_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what the system says of a full disk, a quota or a limit into one line.
 
     Raises:
@@ -146,15 +146,15 @@ def room_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, ConvndError) or error.errno not in _FULL:
+        if isinstance(error, ConvndError) or error.errno not in _FULL_ERRNOS:
             raise
         raise OutputFileError(
-            f"write {path}: expected a disk with room for all of it, got '{reason(error)}'; "
+            f"write {path}: expected a disk with room for all of it, got '{error_text(error)}'; "
             "free some, or choose another folder"
         ) from error
 
 
-def check_room(path: Path) -> None:
+def check_disk_space(path: Path) -> None:
     """Prove that a file, as a library has left it, could have become longer; it stays as it is.
 
     Several do not look whether the system has taken their last bytes (numpy's ``tofile``, OpenCV,
@@ -166,15 +166,15 @@ def check_room(path: Path) -> None:
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            taken = file.write(bytes(_BLOCK))
+            written = file.write(bytes(_BLOCK))
         finally:
             file.truncate(size)
-    if taken != _BLOCK:
+    if written != _BLOCK:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager
-def turn(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """One at a time among those who put results of several files into a folder.
 
     It is a lock of the system's on the folder itself: nothing is left of it, however its holder
@@ -204,10 +204,10 @@ def _lock(folder: Path) -> int | None:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() - began > _PATIENCE:
+                if time.monotonic() - began > _LOCK_TIMEOUT:
                     raise OutputFileError(
                         f"write {folder}: expected a folder that others write into for a moment, "
-                        f"got one held for {_PATIENCE:g} s; end the other process"
+                        f"got one held for {_LOCK_TIMEOUT:g} s; end the other process"
                     ) from None
                 time.sleep(0.02)
             except OSError:  # a file system without locks
@@ -219,7 +219,7 @@ def _lock(folder: Path) -> int | None:
         raise
 
 
-def taken(path: Path) -> OutputExistsError:
+def exists_error(path: Path) -> OutputExistsError:
     """What to say of a name that was free before the work, and is not after it."""
     return OutputExistsError(
         f"write {path}: expected a new file, got one made meanwhile by someone else; "
@@ -228,7 +228,7 @@ def taken(path: Path) -> OutputExistsError:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """SIGINT and SIGTERM wait until the block ends: it makes a file and remembers to remove it.
 
     Handlers of Python run in the main thread, between any two of its instructions; blocks of other
@@ -252,11 +252,11 @@ def undisturbed() -> Iterator[None]:
             signal.raise_signal(each)
 
 
-def reason(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What a library or the system has to say, as one line without paths."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = " ".join(text.split()) or type(error).__name__
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+    return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
 
 
 def _mode(path: Path) -> int | None:
@@ -278,7 +278,7 @@ def _check_folder(name: str, folder: Path) -> None:
         )
 
 
-def _create_beside(target: Path) -> Path:
+def _create_temporary(target: Path) -> Path:
     # Not `tempfile`: its files are private (0600), and ours are to get the umask's permissions.
     # The name is short, for that of the target may be as long as the system allows.
     suffixes = "".join(target.suffixes[-2:])[-16:]
@@ -287,7 +287,7 @@ def _create_beside(target: Path) -> Path:
     return path
 
 
-def _take_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
+def _move_into_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
     if overwrite:
         temporary.replace(target)
         return
@@ -295,7 +295,7 @@ def _take_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
-        raise taken(target) from None
+        raise exists_error(target) from None
     except OSError:  # a file system without hard links
         temporary.replace(target)
 
@@ -308,7 +308,7 @@ def _output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputFileError(
-            f"write {path}: expected a disk that takes the file, got '{reason(error)}'; "
+            f"write {path}: expected a disk that takes the file, got '{error_text(error)}'; "
             "choose another folder"
         ) from error
 
@@ -321,10 +321,10 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def beside(path: Path, note: str) -> Path:
+def extend_stem(path: Path, note: str) -> Path:
     """The path with a note between name and suffix; both parts of ``.nii.gz`` are the suffix.
 
-    >>> beside(Path("scan.nii.gz"), "2").name, beside(Path("a.b.png"), "2").name
+    >>> beside(Path("scan.nii.gz"), "2").name, extend_stem(Path("a.b.png"), "2").name
     ('scan-2.nii.gz', 'a.b-2.png')
     """
     count = 2 if path.suffix.lower() == ".gz" else 1
@@ -332,10 +332,10 @@ def beside(path: Path, note: str) -> Path:
     return path.with_name(f"{path.name[: len(path.name) - len(ending)]}-{note}{ending}")
 
 
-def free_path(path: Path) -> Path:
+def next_free_path(path: Path) -> Path:
     """The path itself, or the first of ``name-2``, ``name-3``, … that does not exist."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1
-        candidate = beside(path, str(number))
+        candidate = extend_stem(path, str(number))
     return candidate

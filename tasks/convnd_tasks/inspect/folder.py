@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convnd.errors import OutputFileError
-from convnd.io.atomic import room_errors, turn, undisturbed
+from convnd.io.atomic import defer_signals, disk_full_errors, folder_lock
 
 __all__ = ["new_folder"]
 
@@ -21,20 +21,20 @@ def new_folder(output: Path) -> Iterator[Path]:
     made = target.with_name(f".convnd-{os.urandom(6).hex()}")
     try:
         try:
-            with undisturbed():
+            with defer_signals():
                 made.mkdir()
         except OSError as error:
             raise OutputFileError(
                 f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
                 "choose another with --output"
             ) from error
-        with room_errors(output):
+        with disk_full_errors(output):
             yield made
         try:
             if not target.exists():
                 made.rename(target)
                 return
-            with turn(target):
+            with folder_lock(target):
                 for path in sorted(each for each in made.rglob("*") if each.is_file()):
                     place = target / path.relative_to(made)
                     place.parent.mkdir(parents=True, exist_ok=True)
@@ -45,5 +45,5 @@ def new_folder(output: Path) -> Iterator[Path]:
                 f"{error.strerror}; choose another with --output"
             ) from error
     finally:
-        with undisturbed():
+        with defer_signals():
             shutil.rmtree(made, ignore_errors=True)

@@ -90,7 +90,7 @@ def keep_last_good(
     Returns:
         The error, to be raised, with the file's name in it.
     """
-    path = io.free_path(io.beside(output, "last-good"))
+    path = io.next_free_path(io.extend_stem(output, "last-good"))
     write(path)
     return NumericalError(f"{error}; the last good result is in {path}")
 

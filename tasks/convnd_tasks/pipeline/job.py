@@ -167,15 +167,15 @@ class Job:
         overwrite = overwrite or (resume and keeping.path.exists())
         if skip_existing and is_made(output, made_from, overwrite=overwrite):
             return None
-        io.check_output(output, overwrite=overwrite, record=self.keep_record)
+        io.check_output(output, overwrite=overwrite, provenance=self.keep_record)
         for other in beside:
             check_target(other, overwrite=overwrite)
         if save_every:
-            for taken in sorted(output.parent.glob(io.beside(output, "[0-9]" * 6).name)):
-                io.check_output(taken, overwrite=overwrite, record=self.keep_record)
+            for taken in sorted(output.parent.glob(io.extend_stem(output, "[0-9]" * 6).name)):
+                io.check_output(taken, overwrite=overwrite, provenance=self.keep_record)
         prepared = self.prepare(inputs)
         lost = list(
-            io.forgotten(output, inputs.styles[0] if inputs.content is None else inputs.content)
+            io.lost_metadata(output, inputs.styles[0] if inputs.content is None else inputs.content)
         )
         if inputs.typed and "sampling rate" in lost:  # it was not known by a file either
             lost.remove("sampling rate")
@@ -186,7 +186,9 @@ class Job:
             for remark in prepared.remarks:
                 tell(remark)
         like = prepared.styles[0]
-        io.rehearse(output, prepared.restore(like.new_zeros((*like.shape[:2], *[2] * self.dim))))
+        io.dry_run_write(
+            output, prepared.restore(like.new_zeros((*like.shape[:2], *[2] * self.dim)))
+        )
         if self.keep_record and not made_from:
             made_from = self.parameters(inputs)
         values = [prepared.content, prepared.start, *prepared.styles]
@@ -221,7 +223,7 @@ class Job:
                     # A new scale starts with the step that the one before ended with.
                     if save_every and progress.step % save_every == 0 and progress.step > saved:
                         saved = progress.step
-                        numbered = io.beside(output, f"{progress.step:06d}")
+                        numbered = io.extend_stem(output, f"{progress.step:06d}")
                         self._write(numbered, prepared, progress, made_from, overwrite)
                     keeping.after(progress)
         except (KeyboardInterrupt, StopSignal) as error:
@@ -289,7 +291,7 @@ class Job:
             path,
             grid,
             overwrite=overwrite,
-            record={**made_from, **went} if self.keep_record else None,
+            provenance={**made_from, **went} if self.keep_record else None,
             quality=self.quality,
         )
         return grid

@@ -149,7 +149,7 @@ def is_made(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -
     """
     if not path.exists():
         return False
-    found = io.read_record(path)
+    found = io.read_provenance(path)
     before, now = _asked_for(found), _asked_for(wanted)
     other = sorted(
         name.removeprefix("convnd:")

@@ -160,7 +160,7 @@ def make_plan(
         outputs = tuple(folder / name for name in _result_names(contents, dim))
     elif not files:
         # The demo must work a second time, and must not replace the first picture.
-        outputs = (output or io.free_path(Path(f"stylized{_SUFFIX.get(dim, '.npz')}")),)
+        outputs = (output or io.next_free_path(Path(f"stylized{_SUFFIX.get(dim, '.npz')}")),)
     else:
         outputs = (output or Path(_result_names([contents[0] or styles[0]], dim)[0]),)
     return Plan(
@@ -217,7 +217,7 @@ def is_film(name: str, dim: int | None) -> bool:
     (True, False, True, False)
     """
     suffix = Path(name).suffix.lower()
-    return suffix in io.CLIP_SUFFIXES and (dim == 3 or (dim is None and suffix != ".gif"))
+    return suffix in io.VIDEO_SUFFIXES and (dim == 3 or (dim is None and suffix != ".gif"))
 
 
 def suffixed(names: Sequence[str | None]) -> list[Path]:

@@ -46,7 +46,7 @@ def drawing_of(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
     if paper is not None and paper.suffix.lower() != ".png":
         raise UsageError(f"--paper: expected a name ending in .png, got {paper.name!r}; change it")
     if paper is None and demo and plan.dim == 1 and find_spec("matplotlib") is not None:
-        paper = io.free_path(plan.outputs[0].with_suffix(".png"))
+        paper = io.next_free_path(plan.outputs[0].with_suffix(".png"))
     if paper is not None:
         io.check_output(paper, overwrite=True)
     return paper
@@ -62,12 +62,12 @@ def check_report_of(plan: Plan, report: Path | None) -> None:
     """
     if report is None:
         return
-    from convnd.io.signal import optional
+    from convnd.io.signals.signal import import_optional
     from convnd_tasks.pipeline.report import check_report
 
     _check_one_signal(plan, "--report", "leave it out, or use stylize-volume or stylize-video")
     check_report(report, overwrite=True)
-    optional("matplotlib.figure", "report")
+    import_optional("matplotlib.figure", "report")
 
 
 def _check_one_signal(plan: Plan, option: str, remedy: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from convnd.io.clip import SRGB_TRANSFER
+from convnd.io.video.types import SRGB_TRANSFER
 from convnd_tasks.samples.easel import Easel
 from convnd_tasks.samples.fields import Array
 from convnd_tasks.samples.sample import Sample, as_grid
@@ -22,7 +22,7 @@ from convnd_tasks.samples.scenes import paint_punt, paint_town
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd.io import ClipFrame
+    from convnd.io import VideoFrame
 
 __all__ = ["CONTENTS", "FRAME_RATE", "FilmClip", "film"]
 
@@ -69,7 +69,7 @@ def film(shape: tuple[int, int, int], seed: int) -> tuple[Array, NDArray[np.int6
 
 
 class FilmClip:
-    """The film as a clip, see `convnd.io.Clip`.
+    """The film as a clip, see `convnd.io.Video`.
 
     Args:
         shape: ``(T, H, W)``.
@@ -82,7 +82,7 @@ class FilmClip:
         rate = Fraction(FRAME_RATE)
         self._shape, self._seed = shape, seed
         self.damage = ""
-        self.info = io.ClipInfo(
+        self.info = io.VideoInfo(
             path=Path("clip"),
             size=shape[1:],
             time_base=1 / rate,
@@ -93,8 +93,8 @@ class FilmClip:
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
-    ) -> Iterator[ClipFrame]:
-        """See `convnd.io.Clip.frames`."""
+    ) -> Iterator[VideoFrame]:
+        """See `convnd.io.Video.frames`."""
         import torch
 
         from convnd import io
@@ -107,7 +107,7 @@ class FilmClip:
             if t * base >= start and (end is None or t * base < end)
         ]
         for t in wanted[::every]:
-            yield io.ClipFrame(t, torch.from_numpy(np.ascontiguousarray(frames[None, :, t])))
+            yield io.VideoFrame(t, torch.from_numpy(np.ascontiguousarray(frames[None, :, t])))
 
 
 def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001

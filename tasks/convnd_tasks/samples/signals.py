@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convnd.errors import UsageError
-from convnd.io.signal import describe
+from convnd.io.signals.signal import describe
 from convnd_tasks.samples.fields import Array, Lattice
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
 

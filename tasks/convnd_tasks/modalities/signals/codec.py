@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError, UsageError
-from convnd.io.signal import sampling_rate, signal_of, value_units
+from convnd.io.signals.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.arrays import value_range
 from convnd_tasks.modalities.base import SMALLEST, Inputs, Named, Prepared
 from convnd_tasks.modalities.signals.beats import Beats, find_beats

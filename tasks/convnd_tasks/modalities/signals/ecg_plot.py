@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.io.atomic import atomic_path
-from convnd.io.signal import optional, sampling_rate, value_units
+from convnd.io.signals.signal import import_optional, sampling_rate, value_units
 from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
 
@@ -63,8 +63,8 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     Raises:
         DependencyError: matplotlib is missing.
     """
-    made = optional("matplotlib.figure", "paper")
-    optional("matplotlib.backends.backend_agg", "paper")
+    made = import_optional("matplotlib.figure", "paper")
+    import_optional("matplotlib.backends.backend_agg", "paper")
     timed = result.units == ("s",)
     paper = timed and per_millivolt(result) is not None
     rows = [

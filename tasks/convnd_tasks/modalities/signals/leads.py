@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from convnd.io.signal import optional, value_units
+from convnd.io.signals.signal import import_optional, value_units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,7 +156,7 @@ def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
     ratio = Fraction(wanted / rate).limit_denominator(10_000)
     if ratio == 1 or ratio == 0:
         return values
-    signal = optional("scipy.signal", "resample")
+    signal = import_optional("scipy.signal", "resample")
     found = signal.resample_poly(
         values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     )

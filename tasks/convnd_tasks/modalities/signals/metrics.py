@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convnd.errors import InputFileError
-from convnd.io.signal import optional, sampling_rate
+from convnd.io.signals.signal import import_optional, sampling_rate
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.signals.leads import (
     at_rate,
@@ -317,4 +317,4 @@ def _mean(values: Any) -> float:
 
 
 def _package(name: str) -> Any:
-    return optional(name, "evaluate")
+    return import_optional(name, "evaluate")

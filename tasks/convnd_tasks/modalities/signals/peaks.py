@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convnd.io.quiet import quiet
-from convnd.io.signal import optional
+from convnd.io.signals.signal import import_optional
+from convnd.io.silence import silence_libraries
 from convnd_tasks.modalities.signals.leads import at_rate, filled
 from convnd_tasks.pipeline.parallel import parallel_map
 
@@ -67,7 +67,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
 def _is_straight(signal: NDArray[np.float64]) -> bool:
     import numpy as np
 
-    found = optional("scipy.signal", "R peaks").detrend(signal)
+    found = import_optional("scipy.signal", "R peaks").detrend(signal)
     return bool(np.ptp(found) <= _FLAT * np.abs(signal).max())
 
 
@@ -75,8 +75,8 @@ def _found(signal: NDArray[np.float64]) -> NDArray[np.float64]:
     """R peaks at `_RATE`."""
     import numpy as np
 
-    neurokit = optional("neurokit2", "R peaks")
-    with quiet():
+    neurokit = import_optional("neurokit2", "R peaks")
+    with silence_libraries():
         try:
             found = neurokit.ecg_findpeaks(signal, sampling_rate=_RATE, method=_METHOD)
         except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError
-from convnd.io.signal import sampling_rate, value_units
+from convnd.io.signals.signal import sampling_rate, value_units
 from convnd_tasks.modalities.signals.ecg_plot import figure, lines_of
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
 from convnd_tasks.modalities.signals.metrics import measure_all
@@ -133,9 +133,9 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     """
     import numpy as np
 
-    from convnd.io.signal import optional
+    from convnd.io.signals.signal import import_optional
 
-    signal = optional("scipy.signal", "spectrogram")
+    signal = import_optional("scipy.signal", "spectrogram")
     lead = next((name for name in result.channels if lead_key(name) == "ii"), result.channels[0])
     lines = lines_of(lead, content, style, result)
     timed = result.units == ("s",)

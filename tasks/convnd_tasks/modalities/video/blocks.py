@@ -47,7 +47,7 @@ from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.style_transfer import Progress, check_names
 
 if TYPE_CHECKING:
-    from convnd.io import Clip
+    from convnd.io import Video
 
 __all__ = ["BlockTransfer", "moving_style"]
 
@@ -62,7 +62,7 @@ _BLOCK_ONLY = 0
 """Turn of the store for what the next window shares, before it is faded."""
 
 
-def moving_style(clip: Clip, longest: int) -> Tensor:
+def moving_style(clip: Video, longest: int) -> Tensor:
     """The first frames of a clip as a style.
 
     Args:
@@ -114,7 +114,7 @@ class BlockTransfer:
 
     def run(
         self,
-        clip: Clip,
+        clip: Video,
         store: FrameStore,
         part: Part | None = None,
         *,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd.io import Clip
+    from convnd.io import Video
     from convnd_tasks.modalities.video.job import VideoOutcome
     from convnd_tasks.modalities.video.options import VideoOptions
 
@@ -27,7 +27,7 @@ DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
 BLOCK_DEMO = (16, 64, 96)  # what a moving texture needs at least
 
 
-def open_video(name: str, rate: Fraction | None = None, demo: tuple[int, int, int] = DEMO) -> Clip:
+def open_video(name: str, rate: Fraction | None = None, demo: tuple[int, int, int] = DEMO) -> Video:
     """A clip out of a file or folder, or the built-in film when there is no such file.
 
     Args:
@@ -36,17 +36,17 @@ def open_video(name: str, rate: Fraction | None = None, demo: tuple[int, int, in
         demo: frames, height and width of the sample.
 
     Raises:
-        InputFileError: see `convnd.io.open_clip`.
+        InputFileError: see `convnd.io.open_video`.
     """
     from convnd import io
     from convnd_tasks.samples import clips
 
     if name in clips.CONTENTS and not Path(name).exists():
         return clips.FilmClip(demo)
-    return io.open_clip(name, rate=rate)
+    return io.open_video(name, rate=rate)
 
 
-def clip_style(clip: Clip, options: VideoOptions) -> Grid:
+def clip_style(clip: Video, options: VideoOptions) -> Grid:
     """A clip whose movement is style as well, see `moving_style`."""
     from convnd.grid import Grid
     from convnd_tasks.modalities.video.blocks import moving_style
@@ -54,15 +54,15 @@ def clip_style(clip: Clip, options: VideoOptions) -> Grid:
     return Grid(values=moving_style(clip, options.size), axes=("t", "y", "x"))
 
 
-def default_output(clip: Clip, *, demo: bool, resume: bool) -> Path:
+def default_output(clip: Video, *, demo: bool, resume: bool) -> Path:
     """The result's path where none is named."""
     from convnd import io
-    from convnd.io.video_write import CODECS
+    from convnd.io.video.writing import CODECS
 
     if demo:
         # The demo must work a second time, and must not replace the first clip.
         target = Path("stylized.mp4")
-        return target if resume else io.free_path(target)
+        return target if resume else io.next_free_path(target)
     path = clip.info.path.resolve()
     if path.is_dir():
         return Path(f"{path.name}_stylized")

@@ -37,7 +37,7 @@ from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
 
 if TYPE_CHECKING:
-    from convnd.io import Clip
+    from convnd.io import Video
 
 __all__ = ["Finished", "VideoTransfer"]
 
@@ -110,7 +110,7 @@ class VideoTransfer:
 
     def run(
         self,
-        clip: Clip,
+        clip: Video,
         store: FrameStore,
         part: Part | None = None,
         *,

@@ -21,7 +21,7 @@ from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.style_transfer import Progress
 
 if TYPE_CHECKING:
-    from convnd.io import Clip
+    from convnd.io import Video
 
 __all__ = [
     "Look",
@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Which frames of a clip are wanted, see `convnd.io.Clip.frames`."""
+    """Which frames of a clip are wanted, see `convnd.io.Video.frames`."""
 
     start: Fraction = Fraction(0)
     end: Fraction | None = None
@@ -83,7 +83,7 @@ def even_fit(size: Sequence[int], longest: int) -> tuple[int, int]:
     return height, width
 
 
-def working_size(clip: Clip, longest: int) -> tuple[int, int]:
+def working_size(clip: Video, longest: int) -> tuple[int, int]:
     """`even_fit` of a clip.
 
     Raises:
@@ -99,7 +99,7 @@ def working_size(clip: Clip, longest: int) -> tuple[int, int]:
 
 
 def looks(
-    options: VideoOptions, clip: Clip, part: Part, size: tuple[int, int], store: FrameStore
+    options: VideoOptions, clip: Video, part: Part, size: tuple[int, int], store: FrameStore
 ) -> Iterator[Look]:
     """Frames of the input with their flows.
 
@@ -147,7 +147,7 @@ def looks(
         began = time.perf_counter()
 
 
-def count_frames(clip: Clip, part: Part) -> int | None:
+def count_frames(clip: Video, part: Part) -> int | None:
     """How many frames there will be, about; None where the file does not say."""
     info = clip.info
     if info.frames is None:

@@ -23,7 +23,7 @@ from convnd_tasks.pipeline.provenance import parameters
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd.io import Clip, ClipFrame, ClipInfo
+    from convnd.io import Video, VideoFrame, VideoInfo
     from convnd_tasks.style_transfer import Progress
 
 __all__ = ["VideoInputs", "VideoJob", "VideoOutcome", "mean_of"]
@@ -33,7 +33,7 @@ __all__ = ["VideoInputs", "VideoJob", "VideoOutcome", "mean_of"]
 class VideoInputs:
     """A clip, styles, and what they are called."""
 
-    clip: Clip
+    clip: Video
     styles: Sequence[Grid]
     names: Sequence[str]
 
@@ -74,7 +74,7 @@ class VideoJob:
     Args:
         options: see `VideoOptions`.
         part: which frames.
-        crf: see `convnd.io.write_clip`.
+        crf: see `convnd.io.write_video`.
         audio: copy the sound.
         record: keep options and input names inside the result.
     """
@@ -94,18 +94,18 @@ class VideoJob:
         self.audio = audio
         self.keep_record = record
 
-    def check(self, info: ClipInfo, output: Path, *, overwrite: bool, resume: bool) -> None:
+    def check(self, info: VideoInfo, output: Path, *, overwrite: bool, resume: bool) -> None:
         """Prove, before any work, that the result can be written.
 
         Raises:
-            ConvndError: see `convnd.io.check_clip_output`.
+            ConvndError: see `convnd.io.check_video_output`.
         """
         if output.suffix:
-            io.check_clip_output(
-                output, info, overwrite=overwrite, audio=self.audio, record=self.keep_record
+            io.check_video_output(
+                output, info, overwrite=overwrite, audio=self.audio, provenance=self.keep_record
             )
         else:
-            io.check_sequence_output(output, overwrite=overwrite)
+            io.check_image_sequence_output(output, overwrite=overwrite)
         FrameStore(output).check(resume=resume, overwrite=overwrite)
 
     def run(
@@ -208,7 +208,7 @@ class VideoJob:
     def _write(
         self,
         output: Path,
-        info: ClipInfo,
+        info: VideoInfo,
         store: FrameStore,
         records: Sequence[Mapping[str, Any]],
         made_from: Mapping[str, str],
@@ -216,11 +216,11 @@ class VideoJob:
         *,
         overwrite: bool,
     ) -> None:
-        def frames() -> Iterator[ClipFrame]:
+        def frames() -> Iterator[VideoFrame]:
             for number, record in enumerate(records):
                 values = store.load(self.options.passes, number)
                 gallery.add_result(number, values)
-                yield io.ClipFrame(record["pts"], values, record["name"])
+                yield io.VideoFrame(record["pts"], values, record["name"])
 
         note = None
         if made_from:
@@ -228,10 +228,10 @@ class VideoJob:
             setbacks = sum(record["setbacks"] for record in records)
             note |= {"convnd:steps_taken_back": str(setbacks)} if setbacks else {}
         if not output.suffix:
-            io.write_sequence(output, frames(), overwrite=overwrite, record=note)
+            io.write_image_sequence(output, frames(), overwrite=overwrite, provenance=note)
             return
         rate = None if info.rate is None else info.rate / self.part.every
-        io.write_clip(
+        io.write_video(
             output,
             dataclasses.replace(info, rate=rate),
             frames(),
@@ -239,7 +239,7 @@ class VideoJob:
             crf=self.crf,
             audio=self.audio,
             end=self.part.end,
-            record=note,
+            provenance=note,
         )
 
     def _mark(self, inputs: VideoInputs) -> str:
@@ -271,7 +271,7 @@ def _again(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _content_mark(info: ClipInfo) -> object:
+def _content_mark(info: VideoInfo) -> object:
     """What changes when the input does."""
     if info.path.is_dir():
         return [

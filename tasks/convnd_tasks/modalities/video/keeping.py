@@ -23,7 +23,7 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.grid import Grid
-from convnd.io.atomic import atomic_path, reason
+from convnd.io.atomic import atomic_path, error_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +85,7 @@ class FrameStore:
             if isinstance(error, ConvndError):
                 raise
             raise OutputFileError(
-                f"{self.folder}: expected a folder for finished frames, got '{reason(error)}'; "
+                f"{self.folder}: expected a folder for finished frames, got '{error_text(error)}'; "
                 "choose another output"
             ) from error
 
@@ -109,8 +109,8 @@ class FrameStore:
                 log.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise OutputFileError(
-                f"{self._log}: expected a disk that takes a line, got '{reason(error)}'; free some "
-                "space and go on with --resume"
+                f"{self._log}: expected a disk that takes a line, got '{error_text(error)}'; "
+                "free some space and go on with --resume"
             ) from error
         self.records[turn, number] = entry
 

@@ -24,7 +24,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd.io import Clip
+    from convnd.io import Video
     from convnd.losses import Objective
 
 __all__ = ["Energies", "measure_clips", "measure_files"]
@@ -43,7 +43,7 @@ def measure_files(content: str, result: str, styles: Sequence[str]) -> list[Meas
     return measure_clips(open_video(content), open_video(result), pictures)
 
 
-def measure_clips(content: Clip, result: Clip, styles: Sequence[Grid]) -> list[Measure]:
+def measure_clips(content: Video, result: Video, styles: Sequence[Grid]) -> list[Measure]:
     """Figures for a clip made of another and styles.
 
     Args:
@@ -148,7 +148,7 @@ class Energies:
         return found["style"], found["content"]
 
 
-def _pairs(content: Clip, result: Clip) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(content: Video, result: Video) -> Iterator[tuple[Tensor, Tensor]]:
     befores, afters = content.frames(), result.frames()
     count = 0
     while True:

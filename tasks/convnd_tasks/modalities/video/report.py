@@ -12,7 +12,7 @@ from convnd_tasks.modalities.video.job import mean_of
 from convnd_tasks.pipeline.report import Report
 
 if TYPE_CHECKING:
-    from convnd.io import ClipInfo
+    from convnd.io import VideoInfo
     from convnd_tasks.modalities.video.job import VideoOutcome
     from convnd_tasks.modalities.video.options import VideoOptions
 
@@ -21,7 +21,7 @@ __all__ = ["write"]
 
 def write(
     path: Path,
-    info: ClipInfo,
+    info: VideoInfo,
     outcome: VideoOutcome,
     options: VideoOptions,
     *,

@@ -116,7 +116,7 @@ class ScanJob:
             summary.append("skipped", {"output": str(target)})
             say_made(target, [each for each in (picture, self.report) if each is not None])
             return
-        io.check_output(target, overwrite=overwrite, record=self.metadata)
+        io.check_output(target, overwrite=overwrite, provenance=self.metadata)
         if picture is not None:
             io.check_output(picture, overwrite=overwrite)
         if self.report is not None:
@@ -128,8 +128,8 @@ class ScanJob:
         styles = [open_style(name, self.options.seed, content, self.spacing) for name in names]
         region = None if self.mask is None else open_volume(self.mask, self.spacing)
         if self.dtype == "input":
-            io.as_stored(content)  # or the error, before any work
-        io.rehearse(target, content)
+            io.quantize(content)  # or the error, before any work
+        io.dry_run_write(target, content)
         state = keeping.open(
             self.options, volumes.depends_on(content, styles, region), resume=self.resume
         )
@@ -152,7 +152,7 @@ class ScanJob:
         for remark in result.remarks:
             typer.echo(remark, err=True)
         if self.dtype == "input":
-            grid, error, clipped = io.as_stored(grid)
+            grid, error, clipped = io.quantize(grid)
             typer.echo(
                 f"rounded to the scan's integers: error at most {error:.3g}"
                 + (f"; {clipped} values out of range were clipped" if clipped else ""),
@@ -162,9 +162,9 @@ class ScanJob:
         record = {**made_from, **went} if self.metadata else None
         if isinstance(result.stopped, NumericalError):
             raise keep_last_good(
-                result.stopped, target, lambda path: io.write(path, grid, record=record)
+                result.stopped, target, lambda path: io.write(path, grid, provenance=record)
             ) from result.stopped
-        io.write(target, grid, overwrite=overwrite, record=record)
+        io.write(target, grid, overwrite=overwrite, provenance=record)
         self._illustrate(names, content, styles, grid, result, overwrite=overwrite)
         if result.stopped is None:
             keeping.close()

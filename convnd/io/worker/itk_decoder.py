@@ -1,4 +1,4 @@
-"""What reads NRRD and MetaImage with ITK, in a process of its own: see `convnd.io.child`."""
+"""Decode NRRD and MetaImage with ITK, in a child process (`convnd.io.worker.client`)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, InputFileError
-from convnd.io.itk_header import check_data
-from convnd.io.reading import check_positions, decoding
+from convnd.io.reading import check_positions, translate_errors
+from convnd.io.volumes.itk_header import check_data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["RECORD", "answers", "simple_itk"]
+__all__ = ["PROVENANCE_KEY", "serve", "simple_itk"]
 
-RECORD = "convnd"
+PROVENANCE_KEY = "convnd"
 """The text entry that records are kept in."""
 
-_PER_VOXEL = 24  # as stored, in float32, and on its way
+_BYTES_PER_VOXEL = 24  # as stored, in float32, and on its way
 
 
-def answers(
+def serve(
     path: Path, asked: Mapping[str, Any], grant: Callable[[int], None]
 ) -> Iterator[tuple[str, dict[str, Any], NDArray[Any] | None]]:
-    """What `convnd.io.answer` is to say: voxels ``(I, J, K)``, and what the header says of them.
+    """Yield the voxels ``(I, J, K)`` and what the header says; see `convnd.io.worker.worker`.
 
     Raises:
         InputFileError: damaged, not three axes, not real numbers, larger than the limit or than the
@@ -38,7 +38,7 @@ def answers(
     import numpy as np
 
     sitk = simple_itk()
-    with decoding(path, "a NRRD or MetaImage volume"), _itk_errors(path):
+    with translate_errors(path, "a NRRD or MetaImage volume"), _itk_errors(path):
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.SetImageIO("NrrdImageIO" if path.suffix.lower() == ".nrrd" else "MetaImageIO")
@@ -56,7 +56,7 @@ def answers(
                 f"{reader.GetNumberOfComponents()} components; split it into volumes"
             )
         check_data(path, math.prod(shape) * _bytes(sitk, reader.GetPixelID()))
-        grant(_PER_VOXEL * math.prod(shape))
+        grant(_BYTES_PER_VOXEL * math.prod(shape))
         image = reader.Execute()
         stored = sitk.GetArrayViewFromImage(image)
         with np.errstate(over="raise"):  # float64 beyond float32
@@ -64,10 +64,10 @@ def answers(
         text = {
             key: image.GetMetaData(key)
             for key in image.GetMetaDataKeys()
-            if not key.startswith(("ITK_", "NRRD_")) and key != RECORD
+            if not key.startswith(("ITK_", "NRRD_")) and key != PROVENANCE_KEY
         }
         told = {
-            "stored": stored.dtype.name if stored.dtype.kind in "iu" else None,
+            "integer_dtype": stored.dtype.name if stored.dtype.kind in "iu" else None,
             "directions": image.GetDirection(),
             "spacing": image.GetSpacing(),
             "origin": image.GetOrigin(),

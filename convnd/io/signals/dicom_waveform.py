@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.dicom import dataset
-from convnd.io.formats import Format
-from convnd.io.quiet import quiet
-from convnd.io.reading import decoding
-from convnd.io.signal import Signal, check_samples, optional, signal_grid
+from convnd.io.reading import translate_errors
+from convnd.io.registry import Format
+from convnd.io.signals.signal import Signal, check_samples, import_optional, signal_grid
+from convnd.io.silence import silence_libraries
+from convnd.io.volumes.dicom import read_dataset
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -38,9 +38,9 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: no waveform, damaged, or too large.
         DependencyError: pydicom is missing.
     """
-    optional("pydicom", f"read {path}")
-    with decoding(path, "a DICOM file"), quiet():
-        data = dataset(path)
+    import_optional("pydicom", f"read {path}")
+    with translate_errors(path, "a DICOM file"), silence_libraries():
+        data = read_dataset(path)
         groups = list(data.get("WaveformSequence", ()))
         if not groups:
             raise InputFileError(

@@ -10,16 +10,27 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
-from convnd.io.atomic import check_target, reason, taken, turn
-from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags, left_out
-from convnd.io.formats import find_format, read, write
-from convnd.io.reading import most
-from convnd.io.video import MAX_FRAME
+from convnd.io.atomic import check_target, error_text, exists_error, folder_lock
+from convnd.io.reading import size_limit
+from convnd.io.registry import find_format, read, write
+from convnd.io.video.file import MAX_FRAME
+from convnd.io.video.types import (
+    SRGB_TRANSFER,
+    ColorTags,
+    VideoFrame,
+    VideoInfo,
+    damaged_frames_text,
+)
 
-__all__ = ["FolderClip", "check_sequence_output", "numbered", "write_sequence"]
+__all__ = [
+    "ImageSequence",
+    "check_image_sequence_output",
+    "numbered_images",
+    "write_image_sequence",
+]
 
 
-def numbered(folder: Path) -> list[Path]:
+def numbered_images(folder: Path) -> list[Path]:
     """Pictures of a folder whose names end in a number, in the order of the numbers.
 
     Hidden files and those of other kinds do not count.
@@ -31,7 +42,8 @@ def numbered(folder: Path) -> list[Path]:
         names = sorted(folder.iterdir())
     except OSError as error:
         raise InputFileError(
-            f"read {folder}: expected a folder that can be listed, got '{reason(error)}'; check it"
+            f"read {folder}: expected a folder that can be listed, got '{error_text(error)}'; "
+            "check it"
         ) from error
     found: dict[int, Path] = {}
     for path in names:
@@ -49,8 +61,8 @@ def numbered(folder: Path) -> list[Path]:
     return [found[at] for at in sorted(found)]
 
 
-class FolderClip:
-    """A folder of numbered pictures, see `convnd.io.clip.Clip`.
+class ImageSequence:
+    """A folder of numbered pictures, see `convnd.io.video.types.Video`.
 
     Args:
         folder: with at least one picture whose name ends in a number.
@@ -61,15 +73,15 @@ class FolderClip:
     """
 
     def __init__(self, folder: Path, *, rate: Fraction) -> None:
-        self._files = numbered(folder)
+        self._files = numbered_images(folder)
         self.damage = ""
         if not self._files:
             raise InputFileError(
                 f"read {folder}: expected pictures whose names end in a number, as "
                 "frame-0001.png, got none; give another folder"
             )
-        first = read(self._files[0], max_pixels=most(None, MAX_FRAME))
-        self.info = ClipInfo(
+        first = read(self._files[0], max_pixels=size_limit(None, MAX_FRAME))
+        self.info = VideoInfo(
             path=folder,
             size=(first.shape[0], first.shape[1]),
             time_base=1 / rate,
@@ -80,8 +92,8 @@ class FolderClip:
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
-    ) -> Iterator[ClipFrame]:
-        """See `convnd.io.clip.Clip.frames`; pictures that cannot be read are left out."""
+    ) -> Iterator[VideoFrame]:
+        """See `convnd.io.video.types.Video.frames`; pictures that cannot be read are left out."""
         self.damage = ""
         lost = 0
         times = [number * self.info.time_base for number in range(len(self._files))]
@@ -91,10 +103,10 @@ class FolderClip:
         for number in wanted[::every]:
             path = self._files[number]
             try:
-                grid = read(path, max_pixels=most(None, MAX_FRAME))
+                grid = read(path, max_pixels=size_limit(None, MAX_FRAME))
             except InputFileError:
                 lost += 1
-                self.damage = left_out(lost)
+                self.damage = damaged_frames_text(lost)
                 continue
             if grid.shape != self.info.size:
                 raise InputFileError(
@@ -106,15 +118,15 @@ class FolderClip:
                     f"read {path}: expected opaque frames, got transparency; put it on a "
                     "background first"
                 )
-            yield ClipFrame(number, grid.values, path.name)
+            yield VideoFrame(number, grid.values, path.name)
 
 
-def write_sequence(
+def write_image_sequence(
     folder: Path,
-    frames: Iterable[ClipFrame],
+    frames: Iterable[VideoFrame],
     *,
     overwrite: bool = False,
-    record: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> int:
     """Write frames as PNG files into a folder, where they appear when all of them are made.
 
@@ -122,7 +134,7 @@ def write_sequence(
         folder: new or empty; with ``overwrite`` files in it that have the same names are replaced.
         frames: keep their names, with ``.png``; those without are numbered from 1.
         overwrite: whether the folder may hold something.
-        record: see `convnd.io.write`.
+        provenance: see `convnd.io.write`.
 
     Returns:
         How many were written.
@@ -133,7 +145,7 @@ def write_sequence(
     """
     from convnd.grid import Grid
 
-    check_sequence_output(folder, overwrite=overwrite)
+    check_image_sequence_output(folder, overwrite=overwrite)
     there = folder.exists()
     # On the same file system: in the folder itself where there is one, which may be a mount.
     into = (folder / "x" if there else folder).with_name(f".convnd-{os.urandom(6).hex()}")
@@ -143,16 +155,16 @@ def write_sequence(
         for count, frame in enumerate(frames, 1):
             name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
             grid = Grid(values=frame.values.clamp(0, 1), axes=("y", "x"), channels=("R", "G", "B"))
-            write(into / name, grid, record=record)
+            write(into / name, grid, provenance=provenance)
         if there:
-            _take_places(into, folder, overwrite=overwrite)
+            _move_into_place(into, folder, overwrite=overwrite)
         else:
             into.rename(folder)
     except OSError as error:
         if isinstance(error, OutputFileError | OutputExistsError | InputFileError):
             raise
         raise OutputFileError(
-            f"write {folder}: expected a folder that takes new files, got '{reason(error)}'; "
+            f"write {folder}: expected a folder that takes new files, got '{error_text(error)}'; "
             "choose another"
         ) from error
     finally:
@@ -160,16 +172,16 @@ def write_sequence(
     return count
 
 
-def _take_places(made: Path, folder: Path, *, overwrite: bool) -> None:
+def _move_into_place(made: Path, folder: Path, *, overwrite: bool) -> None:
     """Move all pictures up into a folder, one writer after the other."""
-    with turn(folder):
+    with folder_lock(folder):
         if not overwrite and any(each != made for each in folder.iterdir()):
-            raise taken(folder)
+            raise exists_error(folder)
         for each in sorted(made.iterdir()):
             each.replace(folder / each.name)
 
 
-def check_sequence_output(folder: Path, *, overwrite: bool = False) -> None:
+def check_image_sequence_output(folder: Path, *, overwrite: bool = False) -> None:
     """Prove, before any work, that a folder of pictures can be written here.
 
     Raises:

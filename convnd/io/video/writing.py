@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError, OutputFileError, UsageError
-from convnd.io.atomic import atomic_path, check_target, reason
-from convnd.io.clip import SRGB_TRANSFER, ClipFrame, ClipInfo, ColorTags
-from convnd.io.decoder import EXACT, matrix_code, pyav
-from convnd.io.record import check_beside, drop_beside, write_beside
+from convnd.io.atomic import atomic_path, check_target, error_text
+from convnd.io.provenance import check_sidecar, remove_sidecar, write_sidecar
+from convnd.io.video.types import SRGB_TRANSFER, ColorTags, VideoFrame, VideoInfo
+from convnd.io.worker.video_decoder import SCALER_FLAGS, matrix_code, pyav
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CODECS", "check_clip_output", "encode", "write_clip"]
+__all__ = ["CODECS", "check_video_output", "encode", "write_video"]
 
 CODECS: Mapping[str, tuple[str, str, int | None]] = {
     ".mp4": ("mp4", "libx264", 18),
@@ -45,13 +45,13 @@ _GIF_PALETTE = (
 )
 
 
-def check_clip_output(
+def check_video_output(
     path: Path,
-    info: ClipInfo,
+    info: VideoInfo,
     *,
     overwrite: bool = False,
     audio: bool = True,
-    record: bool = False,
+    provenance: bool = False,
 ) -> None:
     """Prove, before any work, that a clip can be written here.
 
@@ -60,7 +60,7 @@ def check_clip_output(
         info: of the clip that it is made from.
         overwrite: whether an existing file may be replaced.
         audio: whether its sound is to be copied.
-        record: whether a record will be kept with it.
+        provenance: whether a record will be kept with it.
 
     Raises:
         UsageError: no clip is written under its suffix, or its container does not hold the sound
@@ -70,10 +70,10 @@ def check_clip_output(
         OutputFileError: its folder takes no new files.
         DependencyError: PyAV is missing.
     """
-    kind = _kind(path)
+    kind = _container(path)
     check_target(path, overwrite=overwrite)
-    if record and kind == "gif":  # which has no place for one
-        check_beside(path)
+    if provenance and kind == "gif":  # which has no place for one
+        check_sidecar(path)
     if kind == "webm" and info.aspect != 1:  # VP9 has no place for it, nor PyAV the container's
         raise UsageError(
             f"write {path}: expected square pixels for WebM, got {info.aspect}; choose .mp4 or .mkv"
@@ -90,42 +90,44 @@ def check_clip_output(
             )
 
 
-def write_clip(
+def write_video(
     path: Path,
-    info: ClipInfo,
-    frames: Iterable[ClipFrame],
+    info: VideoInfo,
+    frames: Iterable[VideoFrame],
     *,
     overwrite: bool = False,
     crf: int | None = None,
     audio: bool = True,
     end: Fraction | None = None,
-    record: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> int:
     """Write a clip so that its file appears whole or not at all; see `encode`.
 
     Raises:
-        ConvndError: see `check_clip_output` and `encode`; what ``frames`` raises passes unchanged.
+        ConvndError: see `check_video_output` and `encode`; what ``frames`` raises passes unchanged.
     """
-    check_clip_output(path, info, overwrite=overwrite, audio=audio, record=bool(record))
+    check_video_output(path, info, overwrite=overwrite, audio=audio, provenance=bool(provenance))
     with atomic_path(path, overwrite=overwrite) as temporary:
-        count = encode(temporary, info, frames, crf=crf, audio=audio, end=end, record=record)
-    if _kind(path) == "gif":
-        if record:
-            write_beside(path, record)
+        count = encode(
+            temporary, info, frames, crf=crf, audio=audio, end=end, provenance=provenance
+        )
+    if _container(path) == "gif":
+        if provenance:
+            write_sidecar(path, provenance)
         else:
-            drop_beside(path)
+            remove_sidecar(path)
     return count
 
 
 def encode(
     path: Path,
-    info: ClipInfo,
-    frames: Iterable[ClipFrame],
+    info: VideoInfo,
+    frames: Iterable[VideoFrame],
     *,
     crf: int | None = None,
     audio: bool = False,
     end: Fraction | None = None,
-    record: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> int:
     """Encode frames as they come into a file that may exist.
 
@@ -136,7 +138,7 @@ def encode(
         crf: constant rate factor; None takes the codec's own, see `CODECS`.
         audio: copy the sound of ``info.path``.
         end: seconds after the first frame, where the sound is to end; None is its own end.
-        record: how the result was made; kept as the comment of the container.
+        provenance: how the result was made; kept as the comment of the container.
 
     Returns:
         How many frames were written.
@@ -147,7 +149,7 @@ def encode(
         NumericalError: values are not finite.
     """
     av = pyav()
-    kind = _kind(path)
+    kind = _container(path)
     count = 0
     try:
         with contextlib.ExitStack() as stack:
@@ -157,19 +159,19 @@ def encode(
             if kind in ("matroska", "webm"):
                 options["fflags"] = "+bitexact"  # no random number: the same clip, the same bytes
             out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
-            if record:
-                out.metadata["comment"] = json.dumps(dict(record))
-            video: _Video | None = None
-            sound: _Sound | None = None
+            if provenance:
+                out.metadata["comment"] = json.dumps(dict(provenance))
+            video: _VideoStream | None = None
+            sound: _AudioStream | None = None
             origin = 0
             for frame in frames:
                 if video is None:
                     # A part of a clip begins at 0, the whole where it did.
                     origin = frame.pts if frame.pts > info.start or kind == "gif" else 0
-                    video = _Video(av, out, kind, path, info, frame.values, crf)
+                    video = _VideoStream(av, out, kind, path, info, frame.values, crf)
                     if audio and info.audio and kind != "gif":
                         source = stack.enter_context(av.open(str(info.path)))
-                        sound = _Sound(source, out, info, origin, end)
+                        sound = _AudioStream(source, out, info, origin, end)
                 if sound is not None:
                     sound.until(frame.pts * info.time_base)
                 video.add(frame.pts - origin, frame.values)
@@ -181,13 +183,13 @@ def encode(
                 sound.until(None)
     except av.error.FFmpegError as error:
         raise OutputFileError(
-            f"write {path}: expected to encode and store the clip, got '{reason(error)}'; choose "
-            "another folder or format"
+            f"write {path}: expected to encode and store the video, got '{error_text(error)}'; "
+            "choose another folder or format"
         ) from error
     return count
 
 
-class _Video:
+class _VideoStream:
     """The stream of pictures."""
 
     def __init__(
@@ -196,7 +198,7 @@ class _Video:
         out: Any,
         kind: str,
         path: Path,
-        info: ClipInfo,
+        info: VideoInfo,
         first: Tensor,
         crf: int | None,
     ) -> None:
@@ -242,7 +244,7 @@ class _Video:
             picture = picture.reformat(
                 format=self._format,
                 src_color_range=2,
-                interpolation=EXACT,
+                interpolation=SCALER_FLAGS,
                 dst_colorspace=matrix_code(tags, picture.height),
                 dst_color_range=2 if tags.full_range else 1,
             )
@@ -255,11 +257,11 @@ class _Video:
         self._out.mux(self._stream.encode(None))
 
 
-class _Sound:
+class _AudioStream:
     """Audio packets of another container, copied up to a time."""
 
     def __init__(
-        self, source: Any, out: Any, info: ClipInfo, origin: int, end: Fraction | None
+        self, source: Any, out: Any, info: VideoInfo, origin: int, end: Fraction | None
     ) -> None:
         self._streams = {
             each.index: out.add_stream_from_template(each) for each in source.streams.audio
@@ -323,7 +325,7 @@ def _codes(values: Tensor) -> Any:
     return codes.permute(1, 2, 0).contiguous().numpy()
 
 
-def _kind(path: Path) -> str:
+def _container(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in CODECS:
         raise UsageError(

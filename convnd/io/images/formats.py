@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
-from convnd.io.formats import Format
-from convnd.io.image_decode import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, picture_record
-from convnd.io.reading import decoding, most
+from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, image_provenance
+from convnd.io.reading import size_limit, translate_errors
+from convnd.io.registry import Format
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -61,8 +61,8 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     import torch
 
-    decoded = decode(path, most(max_pixels, MAX_PIXELS))
-    with decoding(path, "a picture"):
+    decoded = decode(path, size_limit(max_pixels, MAX_PIXELS))
+    with translate_errors(path, "a picture"):
         depth = 8 * decoded.pixels.itemsize
         planes = torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None]
         planes = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(_WHITE[depth])
@@ -81,7 +81,7 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 def _write_image(
-    kind: str, path: Path, grid: Grid, *, record: Mapping[str, str], quality: int | None
+    kind: str, path: Path, grid: Grid, *, provenance: Mapping[str, str], quality: int | None
 ) -> None:
     """Write a picture with Pillow's encoder ``kind``, or ours where it has none."""
     largest = _LARGEST_SIDE.get(kind, 2**31 - 1)
@@ -96,7 +96,7 @@ def _write_image(
     known = header.get("depth", 8)
     depth = min(known, depths[-1]) if isinstance(known, int) and known in _WHITE else 8
     pixels = _codes(grid, depth, alpha=kind not in _NO_ALPHA)
-    exif = _exif(header.get("exif"), {} if kind == "PNG" else record)
+    exif = _exif(header.get("exif"), {} if kind == "PNG" else provenance)
     if kind == "TIFF":
         _save_tiff(path, pixels, header, exif)
         return
@@ -108,7 +108,7 @@ def _write_image(
         options["exif"] = exif.tobytes()
     lossy = DEFAULT_QUALITY if quality is None else quality
     if kind == "PNG":
-        options["pnginfo"] = _text_chunks(header.get("text"), record)
+        options["pnginfo"] = _text_chunks(header.get("text"), provenance)
     elif kind == "JPEG":
         options |= {"quality": lossy, "subsampling": "4:4:4"}
     elif kind == "WEBP":
@@ -158,7 +158,7 @@ def _image(pixels: NDArray[Any]) -> PIL.Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _exif(kept: object, record: Mapping[str, str]) -> PIL.Image.Exif:
+def _exif(kept: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
     """What was kept of the file's own record, with ours as the user comment, in JSON."""
     from PIL import Image
 
@@ -166,8 +166,8 @@ def _exif(kept: object, record: Mapping[str, str]) -> PIL.Image.Exif:
     if isinstance(kept, bytes) and kept:
         exif.load(kept)
     parts = {tag: exif.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
-    if record:
-        comment = json.dumps(dict(record)).encode("ascii")
+    if provenance:
+        comment = json.dumps(dict(provenance)).encode("ascii")
         parts[EXIF_IFD] = parts[EXIF_IFD] | {USER_COMMENT: b"ASCII\0\0\0" + comment}
     for tag, part in parts.items():
         if part:
@@ -175,12 +175,12 @@ def _exif(kept: object, record: Mapping[str, str]) -> PIL.Image.Exif:
     return exif
 
 
-def _text_chunks(kept: object, record: Mapping[str, str]) -> Any:
+def _text_chunks(kept: object, provenance: Mapping[str, str]) -> Any:
     from PIL import PngImagePlugin
 
     chunks = PngImagePlugin.PngInfo()
     texts = dict(kept) if isinstance(kept, Mapping) else {}
-    for key, text in (texts | dict(record)).items():
+    for key, text in (texts | dict(provenance)).items():
         chunks.add_text(key, text)
     return chunks
 
@@ -262,7 +262,7 @@ def _format(kind: str, *suffixes: str, writes: bool = True) -> Format:
         spatial_dims=2,
         read=read_image,
         write=functools.partial(_write_image, kind) if writes else None,
-        record=None if kind in ("BMP", "GIF") else picture_record,
+        read_provenance=None if kind in ("BMP", "GIF") else image_provenance,
     )
 
 

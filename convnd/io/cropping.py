@@ -42,13 +42,13 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
     if "alpha" in header:
         header["alpha"] = header["alpha"][(..., *region)].clone()
     if "nifti" in header:
-        header["nifti"] = _shifted(header["nifti"], [part.start for part in region])
+        header["nifti"] = _shift_origin(header["nifti"], [part.start for part in region])
     return dataclasses.replace(
         grid, values=grid.values[(slice(None), slice(None), *region)].clone(), header=header
     )
 
 
-def _shifted(header: Any, start: Sequence[int]) -> Any:
+def _shift_origin(header: Any, start: Sequence[int]) -> Any:
     """A copy whose affines give the voxel ``start`` the index 0."""
     import numpy as np
 

@@ -1,9 +1,9 @@
-"""What a clip is: frames that come one by one, each with its exact time.
+"""The interface of a video: frames that come one by one, each with its exact time.
 
-Clips are not held in memory. `convnd.io.open_clip` gives a `Clip`, whose frames are decoded as they
-are asked for, from a file (`convnd.io.video`) or a folder of numbered pictures
-(`convnd.io.sequence`); `convnd.io.video_write` writes one back. A frame is ``(1, 3, H, W)`` in R,
-G, B, float32 in ``[0, 1]``, upright, in the gamma-encoded space of the file.
+A video is never held in memory. `convnd.io.open_video` returns a `Video`, which decodes frames as
+they are asked for, from a file (`convnd.io.video.file`) or a folder of numbered pictures
+(`convnd.io.video.image_sequence`); `convnd.io.video.writing` encodes one. A frame is
+``(1, 3, H, W)`` in R, G, B, float32 in ``[0, 1]``, upright, in the gamma-encoded space of the file.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "CLIP_SUFFIXES",
-    "Clip",
-    "ClipFrame",
-    "ClipInfo",
+    "VIDEO_SUFFIXES",
     "ColorTags",
-    "is_clip",
-    "left_out",
+    "Video",
+    "VideoFrame",
+    "VideoInfo",
+    "damaged_frames_text",
+    "is_video",
 ]
 
-CLIP_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-"""Of files that are read as clips; `convnd.io.video_write.CODECS` says which are written."""
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
+"""Of files that are read as clips; `convnd.io.video.writing.CODECS` says which are written."""
 
 SRGB_TRANSFER = 13
 """The transfer function of ordinary pictures, as ISO/IEC 23091-4 numbers them."""
@@ -53,7 +53,7 @@ class ColorTags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipInfo:
+class VideoInfo:
     """What is known of a clip before its frames are.
 
     Args:
@@ -82,7 +82,7 @@ class ClipInfo:
 
 
 @dataclass(frozen=True)
-class ClipFrame:
+class VideoFrame:
     """One frame.
 
     Args:
@@ -96,20 +96,20 @@ class ClipFrame:
     name: str = ""
 
 
-class Clip(Protocol):
+class Video(Protocol):
     """A clip to read, as often as is wanted.
 
     Attributes:
-        info: see `ClipInfo`.
+        info: see `VideoInfo`.
         damage: what was wrong with the frames that the last reading met; empty if nothing was.
     """
 
-    info: ClipInfo
+    info: VideoInfo
     damage: str
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
-    ) -> Iterator[ClipFrame]:
+    ) -> Iterator[VideoFrame]:
         """Frames in the order of their times.
 
         Args:
@@ -123,19 +123,19 @@ class Clip(Protocol):
         ...
 
 
-def left_out(count: int) -> str:
+def damaged_frames_text(count: int) -> str:
     """How `Clip.damage` says that frames were damaged.
 
-    >>> left_out(1), left_out(2)
+    >>> left_out(1), damaged_frames_text(2)
     ('1 damaged frame was left out', '2 damaged frames were left out')
     """
     return f"{count} damaged frame{' was' if count == 1 else 's were'} left out"
 
 
-def is_clip(path: str | os.PathLike[str]) -> bool:
+def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether a name is that of a clip: by its suffix, or as a folder that is there.
 
-    >>> is_clip("holiday.MP4"), is_clip("photo.jpg")
+    >>> is_clip("holiday.MP4"), is_video("photo.jpg")
     (True, False)
     """
-    return Path(path).suffix.lower() in CLIP_SUFFIXES or Path(path).is_dir()
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES or Path(path).is_dir()

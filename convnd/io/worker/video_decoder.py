@@ -1,4 +1,4 @@
-"""What decodes a clip with PyAV: it runs in a process of its own, see `convnd.io.child`.
+"""What decodes a clip with PyAV: it runs in a process of its own, see `convnd.io.worker.client`.
 
 FFmpeg is a million lines of C that are given files from anywhere.
 """
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.atomic import reason
-from convnd.io.clip import ColorTags, left_out
-from convnd.io.reading import check_positions, decoding, greedy
-from convnd.io.signal import optional
+from convnd.io.atomic import error_text
+from convnd.io.reading import check_positions, too_large_error, translate_errors
+from convnd.io.signals.signal import import_optional
+from convnd.io.video.types import ColorTags, damaged_frames_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["EXACT", "Decoder", "answers", "matrix_code", "pyav"]
+__all__ = ["SCALER_FLAGS", "VideoDecoder", "matrix_code", "pyav", "serve"]
 
 _PQ, _HLG, _BT2020 = 16, 18, 9
 _UNSAID = 2
 _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,12})?)", re.ASCII)
-EXACT = 2 | 0x2000 | 0x40000
+SCALER_FLAGS = 2 | 0x2000 | 0x40000
 """Bilinear, chroma for every pixel, accurate rounding: without these flags the scaler's shortcuts
 darken every picture by more than one code each way."""
-PER_PIXEL = 128
+BYTES_PER_PIXEL = 128
 """Bytes for each pixel of a frame: 16 frames to look back to, some in each thread, deep ones."""
 _MPEG, _JPEG = 1, 2  # limited and full range
 # Codes of ISO/IEC 23091-4 to those of the scaler.
@@ -42,7 +42,7 @@ def pyav() -> Any:
     Raises:
         DependencyError: it is not installed.
     """
-    av = optional("av", "video", extra="video")
+    av = import_optional("av", "video", extra="video")
     av.logging.set_level(None)
     return av
 
@@ -56,7 +56,7 @@ def matrix_code(tags: ColorTags, height: int) -> int:
     return _MATRICES.get(tags.matrix, 1 if height >= 720 else 5)
 
 
-class Decoder:
+class VideoDecoder:
     """A clip in a file.
 
     Args:
@@ -78,7 +78,7 @@ class Decoder:
         self.damage = ""
 
     def describe(self) -> dict[str, Any]:
-        """What `convnd.io.clip.ClipInfo` wants to know, in words of JSON.
+        """What `convnd.io.video.types.VideoInfo` wants to know, in words of JSON.
 
         Raises:
             InputFileError: damaged, without a video stream or frames, too large, HDR, or with
@@ -141,7 +141,7 @@ class Decoder:
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
         with (
-            decoding(self._path, "a clip"),
+            translate_errors(self._path, "a clip"),
             self._too_much(),
             self._av.open(str(self._path)) as container,
         ):
@@ -161,12 +161,12 @@ class Decoder:
         try:
             yield
         except MemoryError as error:
-            raise greedy(self._path) from error
+            raise too_large_error(self._path) from error
 
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context
         check_positions(self._path, (context.height, context.width), self._max_frame)
-        self._grant(PER_PIXEL * context.height * context.width)
+        self._grant(BYTES_PER_PIXEL * context.height * context.width)
         depth = max((each.bits for each in context.format.components), default=8)
         if int(context.color_trc) in (_PQ, _HLG) or (
             depth > 8 and int(context.color_primaries) == _BT2020
@@ -197,7 +197,7 @@ class Decoder:
             try:
                 packet = next(packets, None)
             except self._av.error.FFmpegError as error:
-                self.damage = f"the file ends early ('{reason(error)}')"
+                self.damage = f"the file ends early ('{error_text(error)}')"
                 break
             if packet is None:
                 break
@@ -225,10 +225,10 @@ class Decoder:
                 pixels = np.ascontiguousarray(np.rot90(self._pixels(frame), turns))
                 yield frame.pts, pixels, turns, int(frame.color_range)
         if lost:
-            self.damage = left_out(lost)
+            self.damage = damaged_frames_text(lost)
         elif whole and not self.damage and before is not None:
             missing = stream.frames - count
-            told = _told_end(container, stream)
+            told = _declared_end(container, stream)
             shown = (before + length - first) * stream.time_base
             if missing > 0 and not first:
                 self.damage = f"{missing} of {stream.frames} frames are missing"
@@ -242,7 +242,7 @@ class Decoder:
         # The scaler would convert between transfer curves and primaries, too, if it knew them.
         tags = ColorTags(matrix=int(frame.colorspace))
         frame.color_primaries, frame.color_trc = _UNSAID, _UNSAID
-        options: dict[str, Any] = {"dst_color_range": _JPEG, "interpolation": EXACT}
+        options: dict[str, Any] = {"dst_color_range": _JPEG, "interpolation": SCALER_FLAGS}
         if not frame.format.is_rgb:
             options |= {
                 "src_colorspace": matrix_code(tags, frame.height),
@@ -277,7 +277,7 @@ class Decoder:
         )
 
 
-def _told_end(container: Any, stream: Any) -> Fraction | None:
+def _declared_end(container: Any, stream: Any) -> Fraction | None:
     """Seconds of pictures that the file says it has."""
     if stream.duration:
         return Fraction(stream.duration * stream.time_base)
@@ -291,15 +291,11 @@ def _told_end(container: Any, stream: Any) -> Fraction | None:
     return None
 
 
-def _times(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]}"
-
-
-def answers(
+def serve(
     path: Path, asked: Mapping[str, Any], grant: Callable[[int], None]
 ) -> Iterator[tuple[str, dict[str, Any], NDArray[Any] | None]]:
-    """What `convnd.io.answer` is to say: of a clip, what it is, its comment, or its frames."""
-    decoder = Decoder(path, int(asked["max_frame"]), grant)
+    """Yield a video's description, comment or frames; see `convnd.io.worker.worker`."""
+    decoder = VideoDecoder(path, int(asked["max_frame"]), grant)
     if asked["what"] == "describe":
         yield "info", decoder.describe(), None
     elif asked["what"] == "comment":

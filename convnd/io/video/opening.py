@@ -7,14 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, UsageError
-from convnd.io.clip import CLIP_SUFFIXES, Clip
-from convnd.io.sequence import FolderClip
-from convnd.io.video import VideoClip
+from convnd.io.video.file import VideoFile
+from convnd.io.video.image_sequence import ImageSequence
+from convnd.io.video.types import VIDEO_SUFFIXES, Video
 
-__all__ = ["open_clip"]
+__all__ = ["open_video"]
 
 
-def open_clip(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> Clip:
+def open_video(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> Video:
     """A clip out of a file, or out of a folder of numbered pictures.
 
     Args:
@@ -29,10 +29,10 @@ def open_clip(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> 
     """
     found = Path(path)
     if found.is_dir():
-        return FolderClip(found, rate=Fraction(25) if rate is None else rate)
-    if found.suffix.lower() not in CLIP_SUFFIXES:
+        return ImageSequence(found, rate=Fraction(25) if rate is None else rate)
+    if found.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputFileError(
-            f"read {path}: expected a clip ({', '.join(CLIP_SUFFIXES)}) or a folder of numbered "
+            f"read {path}: expected a video ({', '.join(VIDEO_SUFFIXES)}) or a folder of numbered "
             f"pictures, got {found.name!r}; convert the file"
         )
     if rate is not None:
@@ -40,4 +40,4 @@ def open_clip(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> 
             f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
             "out"
         )
-    return VideoClip(found)
+    return VideoFile(found)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["Stored", "as_stored", "stored_voxels"]
+__all__ = ["IntegerEncoding", "integer_codes", "quantize"]
 
 
 @dataclass(frozen=True)
-class Stored:
+class IntegerEncoding:
     """How a file holds its values: ``value = slope · integer + intercept``.
 
     Args:
@@ -31,11 +31,11 @@ class Stored:
     intercept: float = 0.0
 
 
-def as_stored(grid: Grid) -> tuple[Grid, float, int]:
+def quantize(grid: Grid) -> tuple[Grid, float, int]:
     """The grid with values that its file's integer type holds, to be written as such.
 
     Args:
-        grid: came from a file of integers, whose reader left ``header["stored"]``.
+        grid: came from a file of integers, whose reader left ``header["integer_encoding"]``.
 
     Returns:
         The grid, rounded and marked to be written in that type; the largest rounding error, at
@@ -48,32 +48,32 @@ def as_stored(grid: Grid) -> tuple[Grid, float, int]:
     import numpy as np
     import torch
 
-    stored = grid.header.get("stored")
-    if not isinstance(stored, Stored):
+    encoding = grid.header.get("integer_encoding")
+    if not isinstance(encoding, IntegerEncoding):
         raise UsageError(
             "integer output: expected an input that holds integers, got other numbers; "
             "leave it float32"
         )
     values = grid.values.detach().to("cpu").numpy()
-    limits = np.iinfo(stored.dtype)
-    exact = (values.astype(np.float64) - stored.intercept) / stored.slope
+    limits = np.iinfo(encoding.dtype)
+    exact = (values.astype(np.float64) - encoding.intercept) / encoding.slope
     outside = (exact < limits.min - 0.5) | (exact > limits.max + 0.5)
     codes = np.clip(np.round(exact), limits.min, limits.max)
-    error = np.abs(codes - exact)[~outside].max(initial=0.0) * abs(stored.slope)
-    rounded = torch.from_numpy((codes * stored.slope + stored.intercept).astype(np.float32))
-    header = {**grid.header, "as_stored": True}
+    error = np.abs(codes - exact)[~outside].max(initial=0.0) * abs(encoding.slope)
+    rounded = torch.from_numpy((codes * encoding.slope + encoding.intercept).astype(np.float32))
+    header = {**grid.header, "quantized": True}
     result = dataclasses.replace(grid, values=rounded, header=header)
     return result, float(error), int(outside.sum())
 
 
-def stored_voxels(grid: Grid) -> tuple[NDArray[Any], Stored] | None:
-    """The integers of a grid that `as_stored` has marked ``(C, *S)``; None for any other."""
+def integer_codes(grid: Grid) -> tuple[NDArray[Any], IntegerEncoding] | None:
+    """The integers of a grid that `quantize` has marked ``(C, *S)``; None for any other."""
     import numpy as np
 
-    stored = grid.header.get("stored")
-    if not grid.header.get("as_stored") or not isinstance(stored, Stored):
+    encoding = grid.header.get("integer_encoding")
+    if not grid.header.get("quantized") or not isinstance(encoding, IntegerEncoding):
         return None
     values = grid.values.detach().to("cpu").numpy()[0].astype(np.float64)
-    codes = np.round((values - stored.intercept) / stored.slope)
-    limits = np.iinfo(stored.dtype)
-    return np.clip(codes, limits.min, limits.max).astype(stored.dtype), stored
+    codes = np.round((values - encoding.intercept) / encoding.slope)
+    limits = np.iinfo(encoding.dtype)
+    return np.clip(codes, limits.min, limits.max).astype(encoding.dtype), encoding

@@ -5,7 +5,7 @@ order they are stored, and spacing in millimetres from the header's ``pixdim``. 
 grid of ``T`` channels, one for each frame, and is written back as 4-D. The header comes along
 whole and is written back: affine with its codes, units, description, extensions. Values are
 written as float32, for the integer type of a scanner's file would quantise them, unless
-`convnd.io.as_stored` has rounded them to that type. When the extent or spacing changed, the affine
+`convnd.io.quantize` has rounded them to that type. When the extent or spacing changed, the affine
 follows so that the field of view stays where it was.
 
 Files that load elsewhere but mislead are refused: pixdim that is zero or NaN, an affine that is
@@ -27,11 +27,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine, rescaled
-from convnd.io.formats import Format
-from convnd.io.quiet import quiet
-from convnd.io.reading import check_positions, decoding, most
-from convnd.io.record import ours, parse
-from convnd.io.stored import Stored, stored_voxels
+from convnd.io.provenance import is_provenance, parse_provenance
+from convnd.io.quantization import IntegerEncoding, integer_codes
+from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.registry import Format
+from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
     import gzip
@@ -71,13 +71,15 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
     import torch
 
-    with decoding(path, "a NIfTI volume"), warnings.catch_warnings():
+    with translate_errors(path, "a NIfTI volume"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with path.open("rb") as file:
             compressed = file.read(2) == _GZIP
             file.seek(0)
             stream = gzip.GzipFile(fileobj=file) if compressed else file
-            header, content = _read_checked(path, stream, compressed, most(max_pixels, MAX_VOXELS))
+            header, content = _read_checked(
+                path, stream, compressed, size_limit(max_pixels, MAX_VOXELS)
+            )
         spacing = _spacing(path, header)
         _check_affine(path, header)
         volume = _voxels(header, content)
@@ -88,14 +90,14 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
                 "check how the file was made"
             )
         values = torch.from_numpy(volume)[None]
-        stored = _stored(header)
+        encoding = _integer_encoding(header)
         affine = _best_affine(header, spacing)
         if affine is not None and not np.isfinite(affine).all():
             raise InputFileError(
                 f"read {path}: expected an affine and spacing in finite millimetres, got "
                 f"{spacing}; correct the header"
             )
-        for extension in [each for each in header.extensions if _record_of(each)]:
+        for extension in [each for each in header.extensions if _extension_provenance(each)]:
             header.extensions.remove(extension)
         # The rest of what nibabel would set right when writing, and print.
         header.check_fix(_SILENT, error_level=100)
@@ -107,7 +109,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         header={
             "nifti": header,
             "affine": affine,
-            "stored": stored,
+            "integer_encoding": encoding,
             "non_finite": missing > 0,
         },
     )
@@ -244,14 +246,14 @@ def _voxels(header: Any, content: bytes) -> NDArray[Any]:
     return volume
 
 
-def _stored(header: Any) -> Stored | None:
+def _integer_encoding(header: Any) -> IntegerEncoding | None:
     dtype = header.get_data_dtype()
     if dtype.kind not in "iu":
         return None
     slope, intercept = header.get_slope_inter()
     if slope is None:
-        return Stored(dtype.name)
-    return Stored(dtype.name, float(slope), float(intercept))
+        return IntegerEncoding(dtype.name)
+    return IntegerEncoding(dtype.name, float(slope), float(intercept))
 
 
 def _best_affine(header: Any, spacing: tuple[float, ...]) -> NDArray[Any] | None:
@@ -275,7 +277,7 @@ def _write_nifti(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],
+    provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
     """Write voxels under the header the grid came with, or a plain one."""
@@ -298,20 +300,20 @@ def _write_nifti(
             "lower the step size or check the input"
         )
     header = _header_for(grid)
-    stored = stored_voxels(grid)
-    if stored is not None:
-        volume = stored[0]
+    codes = integer_codes(grid)
+    if codes is not None:
+        volume = codes[0]
         header.set_data_dtype(volume.dtype)
-    if record:
-        comment = json.dumps(dict(record)).encode("ascii")
+    if provenance:
+        comment = json.dumps(dict(provenance)).encode("ascii")
         header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, comment))
     two = isinstance(header, nibabel.Nifti2Header)
     image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(
         np.moveaxis(volume, 0, -1).reshape(header.get_data_shape()), None, header
     )
-    if stored is not None:
-        # After the image was made, which forgets them; the integers are written as they are.
-        image.header.set_slope_inter(stored[1].slope, stored[1].intercept)
+    if codes is not None:
+        # After the image was made, which drops them; the integers are written as they are.
+        image.header.set_slope_inter(codes[1].slope, codes[1].intercept)
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # No name and time: the same volume gives the same bytes.
@@ -321,19 +323,21 @@ def _write_nifti(
             image.to_stream(file)
 
 
-def _record_of(extension: Any) -> dict[str, str]:
+def _extension_provenance(extension: Any) -> dict[str, str]:
     """The record in an extension; nothing if it is the owner's own."""
     content = extension.get_content() if extension.get_code() == _COMMENT else b""
-    found = parse(content.encode() if isinstance(content, str) else content.rstrip(b"\0"))
-    return found if any(ours(*pair) for pair in found.items()) else {}
+    found = parse_provenance(
+        content.encode() if isinstance(content, str) else content.rstrip(b"\0")
+    )
+    return found if any(is_provenance(*pair) for pair in found.items()) else {}
 
 
-def _nifti_record(path: Path) -> dict[str, str]:
+def _read_provenance(path: Path) -> dict[str, str]:
     import nibabel as nib
 
     nibabel: Any = nib
-    with quiet():
-        found = [_record_of(each) for each in nibabel.load(path).header.extensions]
+    with silence_libraries():
+        found = [_extension_provenance(each) for each in nibabel.load(path).header.extensions]
     return next((each for each in found if each), {})
 
 
@@ -385,6 +389,6 @@ FORMATS = (
         spatial_dims=3,
         read=read_nifti,
         write=_write_nifti,
-        record=_nifti_record,
+        read_provenance=_read_provenance,
     ),
 )

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, InputFileError
 from convnd.grid import Grid
-from convnd.io.quiet import quiet
-from convnd.io.reading import MORE, most
+from convnd.io.reading import LIMIT_HINT, size_limit
+from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,14 +24,14 @@ __all__ = [
     "MAX_SAMPLES",
     "Annotation",
     "Signal",
-    "as_text",
     "check_samples",
     "describe",
-    "from_text",
-    "optional",
+    "from_json",
+    "import_optional",
     "sampling_rate",
     "signal_grid",
     "signal_of",
+    "to_json",
     "value_units",
 ]
 
@@ -89,10 +89,10 @@ def signal_of(grid: Grid) -> Signal:
     return found if isinstance(found, Signal) else Signal()
 
 
-def as_text(signal: Signal) -> str:
+def to_json(signal: Signal) -> str:
     """Units, start and annotations as JSON, for formats that have a place for text.
 
-    >>> from_text(as_text(Signal(units=("mV",), annotations=(Annotation(0.5, "N"),)))).units
+    >>> from_json(to_json(Signal(units=("mV",), annotations=(Annotation(0.5, "N"),)))).units
     ('mV',)
     """
     return json.dumps(
@@ -106,8 +106,8 @@ def as_text(signal: Signal) -> str:
     )
 
 
-def from_text(text: str) -> Signal:
-    """What `as_text` says.
+def from_json(text: str) -> Signal:
+    """What `to_json` says.
 
     Raises:
         ValueError: it says nothing of the kind.
@@ -157,15 +157,16 @@ def check_samples(path: Path, count: int, asked: int | None) -> None:
     Args:
         path: for messages.
         count: samples over all channels.
-        asked: how many there may be; None for the usual limit, see `convnd.io.reading.most`.
+        asked: how many there may be; None for the usual limit, see `convnd.io.reading.size_limit`.
 
     Raises:
         InputFileError: there are more.
     """
-    limit = most(asked, MAX_SAMPLES)
+    limit = size_limit(asked, MAX_SAMPLES)
     if count > limit:
         raise InputFileError(
-            f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, or {MORE}"
+            f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, "
+            f"or {LIMIT_HINT}"
         )
 
 
@@ -194,7 +195,7 @@ def signal_grid(
             f"read {path}: expected a positive finite sampling rate, got {rate:g}; correct the "
             "header"
         )
-    names = _distinct(names)
+    names = _unique_names(names)
     for name, row in zip(names, samples, strict=True):
         if not np.isfinite(row).any():
             raise InputFileError(
@@ -206,7 +207,7 @@ def signal_grid(
     return Grid(values=values, channels=tuple(names), header={"signal": signal}, **timed)  # type: ignore[arg-type]
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def _unique_names(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for index, name in enumerate(names):
         base = name.strip() or str(index)
@@ -218,14 +219,14 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def optional(package: str, what: str, extra: str = "signals") -> Any:
+def import_optional(package: str, what: str, extra: str = "signals") -> Any:
     """A package that only some formats need.
 
     Raises:
         DependencyError: it is not installed; the message says how to.
     """
     try:
-        with quiet():
+        with silence_libraries():
             return importlib.import_module(package)
     except ImportError as error:
         raise DependencyError(

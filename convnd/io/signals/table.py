@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.formats import Format
-from convnd.io.reading import decoding
-from convnd.io.signal import Signal, check_samples, signal_grid, signal_of, value_units
+from convnd.io.reading import translate_errors
+from convnd.io.registry import Format
+from convnd.io.signals.signal import Signal, check_samples, signal_grid, signal_of, value_units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     import numpy as np
 
-    with decoding(path, "a table of numbers"):
+    with translate_errors(path, "a table of numbers"):
         with path.open("rb") as file:
             head = file.read(_START)
         # Bytes of anything would become rows of cells, which take many times as much memory.
@@ -280,7 +280,7 @@ def _write_table(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - would confuse other readers: it lies beside
+    provenance: Mapping[str, str],  # noqa: ARG001 - would confuse other readers: it lies beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -339,6 +339,11 @@ FORMATS = (
         spatial_dims=1,
         read=read_table,
         write=_write_table,
-        forgets=("start time", "annotations", "gain and baseline", "channels of other rates"),
+        unsupported_metadata=(
+            "start time",
+            "annotations",
+            "gain and baseline",
+            "channels of other rates",
+        ),
     ),
 )

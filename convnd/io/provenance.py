@@ -1,8 +1,9 @@
 """How a result was made, kept with it: in its own format, or in a file beside it.
 
-A record is text by name. Formats that have a place for text hold it themselves (`Format.record`
-reads it back there); beside the others lies ``<name>.json``. Records that an input brings along do
-not pass into the result: `ours` tells them from the owner's own text.
+A record is text by name. Formats that have a place for text hold it themselves
+(`Format.read_provenance` reads it back there); beside the others lies ``<name>.json``. Records that
+an input brings along do not pass into the result: `is_provenance` tells them from the owner's own
+text.
 """
 
 from __future__ import annotations
@@ -14,33 +15,33 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError
-from convnd.io.atomic import atomic_path, reason
+from convnd.io.atomic import atomic_path, error_text
 
 __all__ = [
-    "check_beside",
+    "check_sidecar",
     "digest",
-    "drop_beside",
-    "ours",
-    "parse",
-    "read_beside",
-    "side_path",
-    "write_beside",
+    "is_provenance",
+    "parse_provenance",
+    "read_sidecar",
+    "remove_sidecar",
+    "sidecar_path",
+    "write_sidecar",
 ]
 
 _PREFIX = "convnd:"
 _LARGEST = 2**20
 
 
-def ours(key: str, value: str) -> bool:
+def is_provenance(key: str, value: str) -> bool:
     """Whether an entry of text is part of a record of ours.
 
-    >>> ours("convnd:steps", "5"), ours("Software", "convnd 1"), ours("Software", "a scanner")
-    (True, True, False)
+    >>> is_provenance("convnd:steps", "5"), is_provenance("Software", "a scanner")
+    (True, False)
     """
     return key.startswith(_PREFIX) or (key == "Software" and value.startswith("convnd "))
 
 
-def parse(text: str | bytes) -> dict[str, str]:
+def parse_provenance(text: str | bytes) -> dict[str, str]:
     """A record out of its JSON; nothing if it is none."""
     try:
         found = json.loads(text) if len(text) <= _LARGEST else None
@@ -53,47 +54,47 @@ def parse(text: str | bytes) -> dict[str, str]:
     return found
 
 
-def side_path(path: Path) -> Path:
+def sidecar_path(path: Path) -> Path:
     """Where the record of a file lies that has no place for it.
 
-    >>> side_path(Path("ecg.csv")).name
+    >>> sidecar_path(Path("ecg.csv")).name
     'ecg.csv.json'
     """
     return path.with_name(f"{path.name}.json")
 
 
-def check_beside(path: Path) -> None:
+def check_sidecar(path: Path) -> None:
     """Refuse to write a record over what is none.
 
     Raises:
         OutputExistsError: there is another file under the record's name.
     """
-    side = side_path(path)
-    if side.exists() and not any(ours(*pair) for pair in read_beside(path).items()):
+    side = sidecar_path(path)
+    if side.exists() and not any(is_provenance(*pair) for pair in read_sidecar(path).items()):
         raise OutputExistsError(
             f"write {side}: expected a record of an earlier result or none, got another file; "
             "choose another name, or leave the record out (--no-metadata)"
         )
 
 
-def write_beside(path: Path, record: Mapping[str, str]) -> None:
-    """Write a record beside a file; see `check_beside`."""
-    check_beside(path)
-    with atomic_path(side_path(path), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(dict(record), indent=1) + "\n", encoding="ascii")
+def write_sidecar(path: Path, provenance: Mapping[str, str]) -> None:
+    """Write a record beside a file; see `check_sidecar`."""
+    check_sidecar(path)
+    with atomic_path(sidecar_path(path), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(dict(provenance), indent=1) + "\n", encoding="ascii")
 
 
-def drop_beside(path: Path) -> None:
+def remove_sidecar(path: Path) -> None:
     """Remove the record of a file that was replaced by one without; what is not ours stays."""
-    if any(ours(*pair) for pair in read_beside(path).items()):
-        side_path(path).unlink(missing_ok=True)
+    if any(is_provenance(*pair) for pair in read_sidecar(path).items()):
+        sidecar_path(path).unlink(missing_ok=True)
 
 
-def read_beside(path: Path) -> dict[str, str]:
+def read_sidecar(path: Path) -> dict[str, str]:
     """The record beside a file; nothing if there is none."""
     try:
-        with side_path(path).open("rb") as file:
-            return parse(file.read(_LARGEST + 1))
+        with sidecar_path(path).open("rb") as file:
+            return parse_provenance(file.read(_LARGEST + 1))
     except OSError:
         return {}
 
@@ -116,7 +117,7 @@ def digest(path: Path, *, named: bool = True) -> str:
         if path.is_dir():
             parts = [each for each in sorted(path.iterdir()) if each.is_file()]
         elif path.suffix.lower() == ".hea":
-            parts = _record_parts(path)
+            parts = _wfdb_files(path)
         else:
             return _sha256(path)
         found = hashlib.sha256()
@@ -128,7 +129,7 @@ def digest(path: Path, *, named: bool = True) -> str:
             found.update(f"{name}\0{hashed}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise InputFileError(
-            f"read {path}: expected a file that can be read to its end, got '{reason(error)}'; "
+            f"read {path}: expected a file that can be read to its end, got '{error_text(error)}'; "
             "check it"
         ) from error
     return found.hexdigest()
@@ -146,7 +147,7 @@ def _unnamed_sha256(header: Path, stem: str) -> str:
     return hashlib.sha256(b"\n".join(line.removeprefix(own) for line in lines)).hexdigest()
 
 
-def _record_parts(path: Path) -> list[Path]:
+def _wfdb_files(path: Path) -> list[Path]:
     found, open_ = [path], [path]
     while open_:
         lines = open_.pop().read_text("utf-8", "replace").splitlines()

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, UsageError
-from convnd.io.formats import Format
-from convnd.io.quiet import quiet
-from convnd.io.reading import decoding
-from convnd.io.signal import (
+from convnd.io.reading import translate_errors
+from convnd.io.registry import Format
+from convnd.io.signals.signal import (
     Annotation,
     Signal,
     check_samples,
-    optional,
+    import_optional,
     sampling_rate,
     signal_grid,
     signal_of,
     value_units,
 )
+from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -55,8 +55,8 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, a data record is cut short, or too large.
         DependencyError: pyedflib is missing.
     """
-    pyedflib = optional("pyedflib", f"read {path}")
-    with decoding(path, "an EDF or BDF file"):
+    pyedflib = import_optional("pyedflib", f"read {path}")
+    with translate_errors(path, "an EDF or BDF file"):
         _check_size(path)
         with pyedflib.EdfReader(str(path)) as file:
             counts = [int(count) for count in file.getNSamples()]
@@ -143,12 +143,12 @@ def _write_edf(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],  # noqa: ARG001 - of 80 characters there: `write` puts it beside
+    provenance: Mapping[str, str],  # noqa: ARG001 - of 80 characters there: `write` puts it beside
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
 
-    pyedflib = optional("pyedflib", f"write {path.name}")
+    pyedflib = import_optional("pyedflib", f"write {path.name}")
     signal = signal_of(grid)
     known = dict(signal.extra) if signal.format == "EDF" else {}
     values = grid.values[0].detach().cpu().double().numpy()
@@ -198,7 +198,7 @@ def _write_edf(
         )
     kind = pyedflib.FILETYPE_EDFPLUS if bits == 16 else pyedflib.FILETYPE_BDFPLUS
     # It warns that a duration was chosen by us.
-    with quiet(), pyedflib.EdfWriter(str(path), len(channels), kind) as file:
+    with silence_libraries(), pyedflib.EdfWriter(str(path), len(channels), kind) as file:
         if known.get("header"):
             file.setHeader(known["header"])
         # Without a start the library would take the present time, and no two files were alike.

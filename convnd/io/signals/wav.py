@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, UsageError
-from convnd.io.formats import OF_LEADS, Format
-from convnd.io.reading import decoding
-from convnd.io.record import parse
-from convnd.io.signal import Signal, check_samples, sampling_rate, signal_grid, signal_of
+from convnd.io.provenance import parse_provenance
+from convnd.io.reading import translate_errors
+from convnd.io.registry import SIGNAL_METADATA, Format
+from convnd.io.signals.signal import Signal, check_samples, sampling_rate, signal_grid, signal_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
     Raises:
         InputFileError: damaged, cut short, compressed, or too large.
     """
-    with decoding(path, "a WAV file"):
+    with translate_errors(path, "a WAV file"):
         content = path.read_bytes()
         if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
             raise InputFileError(
@@ -109,7 +109,7 @@ def _write_wav(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],
+    provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -129,7 +129,7 @@ def _write_wav(
     header = struct.pack(
         "<HHIIHH", kind, channels, rate, rate * channels * width, channels * width, bits
     )
-    comment = json.dumps(dict(record)).encode("ascii") if record else b""
+    comment = json.dumps(dict(provenance)).encode("ascii") if provenance else b""
     chunks = [(b"fmt ", header)]
     if kind == _FLOAT:
         chunks.append((b"fact", struct.pack("<I", len(values))))
@@ -159,11 +159,11 @@ def _encoded(values: NDArray[Any], kind: int, bits: int) -> bytes:
     return whole.astype(f"<i{bits // 8}").tobytes()
 
 
-def _wav_record(path: Path) -> dict[str, str]:
+def _read_provenance(path: Path) -> dict[str, str]:
     listed = dict(_chunks(path, path.read_bytes())).get(b"LIST", b"")
     if listed[:8] != b"INFOICMT":
         return {}
-    return parse(listed[12 : 12 + struct.unpack("<I", listed[8:12])[0]].rstrip(b"\0"))
+    return parse_provenance(listed[12 : 12 + struct.unpack("<I", listed[8:12])[0]].rstrip(b"\0"))
 
 
 FORMATS = (
@@ -173,7 +173,7 @@ FORMATS = (
         spatial_dims=1,
         read=read_wav,
         write=_write_wav,
-        forgets=OF_LEADS,
-        record=_wav_record,
+        unsupported_metadata=SIGNAL_METADATA,
+        read_provenance=_read_provenance,
     ),
 )

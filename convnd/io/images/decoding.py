@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.quiet import silent_stderr
-from convnd.io.reading import check_positions, decoding
-from convnd.io.record import ours, parse
+from convnd.io.provenance import is_provenance, parse_provenance
+from convnd.io.reading import check_positions, translate_errors
+from convnd.io.silence import silence_stderr
 
 if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-__all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "picture_record"]
+__all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "image_provenance"]
 
 # Decoders that the bytes may be handed to: no others, for some start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -74,7 +74,7 @@ def decode(path: Path, max_pixels: int) -> Decoded:
             supported, or of more than ``max_pixels``.
         ResourceError: there is not enough memory for it.
     """
-    with decoding(path, "a picture"), _pillow():
+    with translate_errors(path, "a picture"), _pillow():
         with path.open("rb") as file:
             start = file.read(26)
         if start.startswith(_TIFF_STARTS):
@@ -82,12 +82,12 @@ def decode(path: Path, max_pixels: int) -> Decoded:
         return _decode_other(path, start, max_pixels)
 
 
-def picture_record(path: Path) -> dict[str, str]:
+def image_provenance(path: Path) -> dict[str, str]:
     """The record in a picture's text or user comment; its pixels are not decoded."""
     with _pillow(), _open(path) as image:
         text = {str(key): text for key, text in image.info.items() if isinstance(text, str)}
         comment = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
-    return parse(comment[8:]) if isinstance(comment, bytes) and comment else text
+    return parse_provenance(comment[8:]) if isinstance(comment, bytes) and comment else text
 
 
 def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
@@ -135,7 +135,7 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
         )
     if max(tags.get(_BITS, (1,))) > 8:
         return Decoded(_deep_tiff_pixels(path, tags), header)
-    with _open(path) as image, silent_stderr():
+    with _open(path) as image, silence_stderr():
         image.load()  # applies the orientation itself
         return Decoded(_pixels(path, image, header), header)
 
@@ -215,7 +215,7 @@ def _deep_pixels(path: Path) -> NDArray[Any]:
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        with silent_stderr():
+        with silence_stderr():
             decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
@@ -294,7 +294,7 @@ def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> di
         if isinstance(key, str)
         and isinstance(value, str)
         and not key.startswith(_NOT_TEXT)
-        and not ours(key, value)
+        and not is_provenance(key, value)
     }
     kept = _kept_exif(exif)
     return header | ({"text": text} if text else {}) | ({"exif": kept} if kept else {})

@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.formats import Format
-from convnd.io.quiet import quiet
-from convnd.io.reading import check_file, decoding
-from convnd.io.record import ours
-from convnd.io.signal import (
+from convnd.io.provenance import is_provenance
+from convnd.io.reading import check_file, translate_errors
+from convnd.io.registry import Format
+from convnd.io.signals.signal import (
     Annotation,
     Signal,
     check_samples,
-    optional,
+    import_optional,
     sampling_rate,
     signal_grid,
     signal_of,
     value_units,
 )
+from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,9 +66,9 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, a signal file is missing or cut short, or too large.
         DependencyError: wfdb is missing.
     """
-    wfdb = optional("wfdb", f"read {path}")
+    wfdb = import_optional("wfdb", f"read {path}")
     name = str(path.with_suffix(""))
-    with decoding(path, "a WFDB record"), quiet():
+    with translate_errors(path, "a WFDB record"), silence_libraries():
         _check_text(path)
         header = wfdb.rdheader(name)
         if not header.n_sig or not header.sig_len:
@@ -96,7 +96,9 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             steps=tuple(1 / gain for gain in gains) if gains and min(gains) > 0 else (),
             zeros=tuple(int(zero) for zero in record.baseline or ()),
             extra={
-                "comments": [each for each in record.comments or () if not ours(*_entry(each))],
+                "comments": [
+                    each for each in record.comments or () if not is_provenance(*_entry(each))
+                ],
                 "time": record.base_time,
             },
             format="WFDB",
@@ -114,10 +116,10 @@ def _entry(comment: str) -> tuple[str, str]:
     return key, value
 
 
-def _wfdb_record(path: Path) -> dict[str, str]:
-    wfdb = optional("wfdb", f"read {path}")
+def _read_provenance(path: Path) -> dict[str, str]:
+    wfdb = import_optional("wfdb", f"read {path}")
     _check_text(path)
-    with quiet():
+    with silence_libraries():
         return dict(map(_entry, wfdb.rdheader(str(path.with_suffix(""))).comments or ()))
 
 
@@ -191,12 +193,12 @@ def _write_wfdb(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],
+    provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
 
-    wfdb = optional("wfdb", f"write {path.name}")
+    wfdb = import_optional("wfdb", f"write {path.name}")
     signal = signal_of(grid)
     values = grid.values[0].detach().cpu().numpy()  # (C, T)
     channels, length = values.shape
@@ -214,13 +216,13 @@ def _write_wfdb(
     kind = next((kind for kind, limit in _MOST.items() if most <= limit), "32")
     comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
     # Headers are ASCII.
-    comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in record.items()]
+    comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in provenance.items()]
     if signal.start is not None:
         times = {"base_time": signal.start.time(), "base_date": signal.start.date()}
     else:  # a time of day without a date, which WFDB knows
         times = {"base_time": signal.extra.get("time")}
     rate = sampling_rate(grid)
-    with quiet():
+    with silence_libraries():
         _write_blocks(
             wfdb,
             path,
@@ -306,7 +308,7 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
-        forgets=("channels of other rates", "durations of annotations"),
-        record=_wfdb_record,
+        unsupported_metadata=("channels of other rates", "durations of annotations"),
+        read_provenance=_read_provenance,
     ),
 )

@@ -20,32 +20,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, InputFileError, ResourceError
-from convnd.io.atomic import reason
+from convnd.io.atomic import error_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COMMAND", "PATIENCE", "conversation"]
+__all__ = ["COMMAND", "TIMEOUT", "request"]
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that a child may show no sign of life while somebody waits for it."""
 
 COMMAND = (
     sys.executable,
     "-I",  # nothing of the folder that people happen to be in is imported
     "-c",
-    "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.answer import main; main()",
+    "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.worker.worker import main; main()",
 )
 """The child, whose arguments are where this process finds its packages."""
 
-_LONGEST = 2**24
+_MAX_MESSAGE = 2**24
 _DTYPES = ("uint8", "uint16", "float32")
-_SLICE = 0.5
+_POLL_SECONDS = 0.5
 _ERRORS = {each.__name__: each for each in (InputFileError, ResourceError, DependencyError)}
 
 
 @contextlib.contextmanager
-def conversation(
+def request(
     path: Path,
     asked: Mapping[str, Any],
     *,
@@ -57,9 +57,9 @@ def conversation(
 
     Args:
         path: the file.
-        asked: the request, see `convnd.io.answer.main`.
+        asked: the request, see `convnd.io.worker.worker.main`.
         max_values: largest number of values of an array.
-        patience: seconds; None for `PATIENCE`.
+        patience: seconds; None for `TIMEOUT`.
         command: of the child; None for `COMMAND`.
 
     Yields:
@@ -70,7 +70,7 @@ def conversation(
         ResourceError: it says that memory is out.
         DependencyError: the decoder's package is missing.
     """
-    patience = PATIENCE if patience is None else patience
+    patience = TIMEOUT if patience is None else patience
     whole = {**asked, "path": str(path), "patience": max(1, int(patience))}
     where = [each for each in sys.path if each]
     try:
@@ -84,7 +84,7 @@ def conversation(
         )
     except OSError as error:
         raise ResourceError(
-            f"read {path}: expected to start a process that decodes it, got '{reason(error)}'; "
+            f"read {path}: expected to start a process that decodes it, got '{error_text(error)}'; "
             "close other programs"
         ) from error
     try:
@@ -108,11 +108,11 @@ def _messages(
     import numpy as np
 
     while True:
-        (length,) = struct.unpack(">I", _take(child, path, bytearray(4), patience))
-        if length > _LONGEST:
-            raise _nonsense(path)
+        (length,) = struct.unpack(">I", _receive(child, path, bytearray(4), patience))
+        if length > _MAX_MESSAGE:
+            raise _protocol_error(path)
         try:
-            told = json.loads(bytes(_take(child, path, bytearray(length), patience)))
+            told = json.loads(bytes(_receive(child, path, bytearray(length), patience)))
             kind = told["kind"]
             if kind == "error":
                 raise _ERRORS[told["name"]](str(told["text"]))
@@ -128,17 +128,17 @@ def _messages(
                 or math.prod(shape) > max_values
                 or told["dtype"] not in _DTYPES
             ):
-                raise _nonsense(path)
+                raise _protocol_error(path)
             array = np.empty(shape, told["dtype"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, InputFileError):
                 raise
-            raise _nonsense(path) from error
-        _take(child, path, memoryview(array.data).cast("B"), patience)
+            raise _protocol_error(path) from error
+        _receive(child, path, memoryview(array.data).cast("B"), patience)
         yield told, array
 
 
-def _take(
+def _receive(
     child: subprocess.Popen[bytes], path: Path, into: bytearray | memoryview, patience: float
 ) -> bytearray | memoryview:
     """Fill ``into``; time counts only while it is waited for, and not while a job is suspended."""
@@ -148,8 +148,8 @@ def _take(
     if poll is not None:
         poll.register(pipe, select.POLLIN)
     while filled < len(view):
-        if poll is not None and not poll.poll(1000 * _SLICE):
-            waited += _SLICE
+        if poll is not None and not poll.poll(1000 * _POLL_SECONDS):
+            waited += _POLL_SECONDS
             if waited >= patience:
                 raise InputFileError(
                     f"read {path}: expected an answer of its decoder within {patience:.0f} s, got "
@@ -158,13 +158,13 @@ def _take(
             continue
         count = pipe.readinto(view[filled:])
         if not count:
-            raise _died(child, path)
+            raise _crash_error(child, path)
         filled += count
         waited = 0.0
     return into
 
 
-def _died(child: subprocess.Popen[bytes], path: Path) -> InputFileError:
+def _crash_error(child: subprocess.Popen[bytes], path: Path) -> InputFileError:
     code = child.wait()
     if code < 0:
         names = {each.value: each.name for each in signal.Signals}
@@ -178,7 +178,7 @@ def _died(child: subprocess.Popen[bytes], path: Path) -> InputFileError:
     )
 
 
-def _nonsense(path: Path) -> InputFileError:
+def _protocol_error(path: Path) -> InputFileError:
     return InputFileError(
         f"read {path}: expected a decoder that keeps to its protocol, got other bytes; the file is "
         "damaged"

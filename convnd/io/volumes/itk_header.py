@@ -12,13 +12,13 @@ from pathlib import Path
 
 from convnd.errors import InputFileError
 
-__all__ = ["check_data", "check_geometry", "header"]
+__all__ = ["check_data", "check_geometry", "read_header"]
 
 _LARGEST_HEADER = 2**20
 _BLOCK = 2**20
 
 
-def header(path: Path) -> tuple[dict[str, str], int]:
+def read_header(path: Path) -> tuple[dict[str, str], int]:
     """The header's fields, lower case, and where the data begin.
 
     Raises:
@@ -59,7 +59,7 @@ def check_geometry(path: Path) -> tuple[float, ...] | None:
     Raises:
         InputFileError: zero, negative or not finite.
     """
-    fields, _ = header(path)
+    fields, _ = read_header(path)
     for key in ("elementspacing", "spacings", "elementsize"):
         if key not in fields:
             continue
@@ -95,7 +95,7 @@ def check_data(path: Path, size: int) -> None:
     Raises:
         InputFileError: they are not, or the voxels are in another file.
     """
-    fields, place = header(path)
+    fields, place = read_header(path)
     packed = (
         fields.get("compresseddata", "").lower() == "true"
         or "gz" in fields.get("encoding", "").lower()

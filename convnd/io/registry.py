@@ -21,9 +21,16 @@ from convnd.errors import (
     ShapeError,
     UsageError,
 )
-from convnd.io.atomic import atomic_path, check_room, check_target, reason, taken, turn
-from convnd.io.reading import check_file, decoding
-from convnd.io.record import check_beside, drop_beside, read_beside, write_beside
+from convnd.io.atomic import (
+    atomic_path,
+    check_disk_space,
+    check_target,
+    error_text,
+    exists_error,
+    folder_lock,
+)
+from convnd.io.provenance import check_sidecar, read_sidecar, remove_sidecar, write_sidecar
+from convnd.io.reading import check_file, translate_errors
 from convnd.registry import Registry
 
 if TYPE_CHECKING:
@@ -31,42 +38,42 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "OF_LEADS",
+    "SIGNAL_METADATA",
     "Format",
     "Reader",
     "Writer",
     "check_output",
+    "dry_run_write",
     "find_format",
     "is_written",
     "read",
-    "read_record",
+    "read_provenance",
     "register",
-    "rehearse",
     "spatial_dims",
     "suffixes",
     "write",
 ]
 
-NO_RECORD: Mapping[str, str] = MappingProxyType({})
+NO_PROVENANCE: Mapping[str, str] = MappingProxyType({})
 
 
 class Reader(Protocol):
     """Reads one format. ``max_pixels`` is None for the format's own default."""
 
     def __call__(self, path: Path, *, max_pixels: int | None) -> Grid:
-        """The file's content; a library's own errors go through `decoding`."""
+        """The file's content; a library's own errors go through `translate_errors`."""
 
 
 class Writer(Protocol):
     """Writes one format into a temporary file, which exists and is empty."""
 
     def __call__(
-        self, path: Path, grid: Grid, *, record: Mapping[str, str], quality: int | None
+        self, path: Path, grid: Grid, *, provenance: Mapping[str, str], quality: int | None
     ) -> None:
         """Write ``grid``; what the format has no place for is left out."""
 
 
-OF_LEADS = (
+SIGNAL_METADATA = (
     "names of leads",
     "units",
     "start time",
@@ -74,7 +81,7 @@ OF_LEADS = (
     "gain and baseline",
     "channels of other rates",
 )
-"""What a recording knows beside its values and its sampling rate, see `convnd.io.forgotten`."""
+"""What a recording knows beside its values and its sampling rate, see `convnd.io.lost_metadata`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +97,9 @@ class Format:
         companions: suffixes of further files that the writer may put beside its own, under the
             same stem; the file itself is named as the result will be.
         folder: whether it is a folder of files; there can be one such format.
-        forgets: what of a signal it has no place for, see `convnd.io.forgotten`.
-        record: reads back the record that ``write`` has kept in the file; None where the format
-            has no place for one, so that it lies beside.
+        unsupported_metadata: what of a signal it has no place for, see `convnd.io.lost_metadata`.
+        provenance: reads back the provenance that ``write`` stored in the file; None if the
+            format has no place for it, so that it lies in a sidecar file.
     """
 
     name: str
@@ -102,8 +109,8 @@ class Format:
     write: Writer | None
     companions: tuple[str, ...] = ()
     folder: bool = False
-    forgets: tuple[str, ...] = ()
-    record: Callable[[Path], Mapping[str, str]] | None = None
+    unsupported_metadata: tuple[str, ...] = ()
+    read_provenance: Callable[[Path], Mapping[str, str]] | None = None
 
 
 FORMATS = Registry[Format]("file format")
@@ -193,7 +200,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid
     return entry.read(Path(path), max_pixels=max_pixels)
 
 
-def read_record(path: str | os.PathLike[str]) -> dict[str, str]:
+def read_provenance(path: str | os.PathLike[str]) -> dict[str, str]:
     """How a result was made, as `write` has kept it; of a folder of pictures, that of the first.
 
     Returns:
@@ -202,27 +209,29 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         InputFileError: the file is missing, damaged, or of no known kind.
     """
-    from convnd.io.record import ours
+    from convnd.io.provenance import is_provenance
 
     found = Path(path)
     if found.is_dir():
         found = next((each for each in sorted(found.iterdir()) if find_format(each)), found)
     entry = _readable(found)
     check_file(found)
-    with decoding(found, "a file with a record"):
-        held = read_beside(found) if entry.record is None else entry.record(found)
-    return {key: value for key, value in held.items() if ours(key, value)}
+    with translate_errors(found, "a file with a record"):
+        held = (
+            read_sidecar(found) if entry.read_provenance is None else entry.read_provenance(found)
+        )
+    return {key: value for key, value in held.items() if is_provenance(key, value)}
 
 
 def check_output(
-    path: str | os.PathLike[str], *, overwrite: bool = False, record: bool = False
+    path: str | os.PathLike[str], *, overwrite: bool = False, provenance: bool = False
 ) -> None:
     """Prove, before any work, that a result can be written here.
 
     Args:
         path: the output to be; its suffix selects the format.
         overwrite: whether an existing file may be replaced.
-        record: whether a record will be kept with it.
+        provenance: whether a record will be kept with it.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false, or another file lies where its
@@ -235,11 +244,11 @@ def check_output(
     check_target(path, overwrite=overwrite)
     for suffix in entry.companions:
         check_target(Path(path).with_suffix(suffix), overwrite=overwrite)
-    if record and entry.record is None:
-        check_beside(Path(path))
+    if provenance and entry.read_provenance is None:
+        check_sidecar(Path(path))
 
 
-def rehearse(path: str | os.PathLike[str], grid: Grid) -> None:
+def dry_run_write(path: str | os.PathLike[str], grid: Grid) -> None:
     """Prove, before any work, that a format holds such data: a corner is written and thrown away.
 
     Args:
@@ -264,7 +273,7 @@ def write(
     grid: Grid,
     *,
     overwrite: bool = False,
-    record: Mapping[str, str] | None = None,
+    provenance: Mapping[str, str] | None = None,
     quality: int | None = None,
 ) -> None:
     """Write a grid so that the file appears whole or not at all.
@@ -273,7 +282,7 @@ def write(
         path: the output; its suffix selects the format.
         grid: what to write; its header, when it came from a file of the same kind, is restored.
         overwrite: whether an existing file may be replaced.
-        record: how the result was made, kept inside the file where the format has a place for
+        provenance: how the result was made, kept inside the file where the format has a place for
             text, and in ``<name>.json`` beside it elsewhere (CSV, EDF, npy, BMP).
         quality: 1 to 100, for the formats that trade quality for size (JPEG, WebP, AVIF; 95 when
             None); the others have none to lose and do not look at it.
@@ -295,28 +304,28 @@ def write(
             f"write {path}: expected {entry.spatial_dims} spatial dims for {entry.name}, got "
             f"{grid.ndim} (shape {grid.shape}); choose a suffix that holds them, such as .npz"
         )
-    kept = NO_RECORD if record is None else record
-    aside = kept and entry.record is None
+    kept = NO_PROVENANCE if provenance is None else provenance
+    aside = kept and entry.read_provenance is None
     if aside:
-        check_beside(Path(path))
+        check_sidecar(Path(path))
     if not entry.companions:
         with contextlib.ExitStack() as stack:
-            with atomic_path(path, overwrite=overwrite) as temporary, _encoding(path):
-                writer(temporary, grid, record=kept, quality=quality)
-                if entry.record is None:  # or the record of one would lie beside another's result
-                    stack.enter_context(turn(Path(path).parent))
+            with atomic_path(path, overwrite=overwrite) as temporary, _translate_write_errors(path):
+                writer(temporary, grid, provenance=kept, quality=quality)
+                if entry.read_provenance is None:  # its sidecar must not lie beside another's
+                    stack.enter_context(folder_lock(Path(path).parent))
             if aside:
-                write_beside(Path(path), kept)
-            elif entry.record is None:
-                drop_beside(Path(path))
+                write_sidecar(Path(path), kept)
+            elif entry.read_provenance is None:
+                remove_sidecar(Path(path))
         return
     check_output(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / Path(path).name
-        with _encoding(path):
-            writer(made, grid, record=kept, quality=quality)
+        with _translate_write_errors(path):
+            writer(made, grid, provenance=kept, quality=quality)
             for each in Path(folder).iterdir():
-                check_room(each)
+                check_disk_space(each)
         _place_all(made, Path(path), entry.companions, overwrite=overwrite)
 
 
@@ -334,18 +343,18 @@ def _place_all(made: Path, path: Path, companions: Sequence[str], *, overwrite: 
             for target, file in whole.items():
                 if file.is_file():
                     temporary = stack.enter_context(atomic_path(target, overwrite=overwrite))
-                    with _encoding(path):
+                    with _translate_write_errors(path):
                         shutil.copyfile(file, temporary)
-            held.enter_context(turn(path.parent))
+            held.enter_context(folder_lock(path.parent))
             if not overwrite and any(target.exists() for target in whole):
-                raise taken(path)
+                raise exists_error(path)
         for target, file in whole.items():
             if not file.is_file():
                 target.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _encoding(path: str | os.PathLike[str]) -> Iterator[None]:
+def _translate_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except ConvndError:
@@ -356,7 +365,7 @@ def _encoding(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
     except (OSError, ValueError, OverflowError) as error:
         raise OutputFileError(
-            f"write {path}: expected to encode and store the result, got '{reason(error)}'; "
+            f"write {path}: expected to encode and store the result, got '{error_text(error)}'; "
             "choose another folder or format"
         ) from error
 

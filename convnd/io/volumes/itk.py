@@ -2,10 +2,10 @@
 
 As with NIfTI: values ``(1, 1, I, J, K)`` in the file's units, spacing in mm, ``header["affine"]``
 towards RAS+ (these formats count in LPS+). Text entries come along and are written back. Values
-are written as float32 unless `convnd.io.as_stored` has rounded them.
+are written as float32 unless `convnd.io.quantize` has rounded them.
 
-A header is judged before ITK sees it (`convnd.io.itk_header`), and ITK reads in a child
-(`convnd.io.child`, `convnd.io.itk_decode`).
+A header is judged before ITK sees it (`convnd.io.volumes.itk_header`), and ITK reads in a child
+(`convnd.io.worker.client`, `convnd.io.worker.itk_decoder`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
-from convnd.io.child import PATIENCE, conversation
-from convnd.io.formats import Format
-from convnd.io.itk_decode import RECORD, simple_itk
-from convnd.io.itk_header import check_geometry, header
-from convnd.io.reading import decoding, most
-from convnd.io.record import parse
-from convnd.io.stored import Stored, stored_voxels
+from convnd.io.provenance import parse_provenance
+from convnd.io.quantization import IntegerEncoding, integer_codes
+from convnd.io.reading import size_limit, translate_errors
+from convnd.io.registry import Format
+from convnd.io.volumes.itk_header import check_geometry, read_header
+from convnd.io.worker.client import TIMEOUT, request
+from convnd.io.worker.itk_decoder import PROVENANCE_KEY, simple_itk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "MAX_VOXELS", "read_itk"]
 
 MAX_VOXELS = 2**30  # 4 GiB as float32
-_SLOWEST = 5e6  # bytes a second of a file that is read and unpacked
+_MIN_BYTES_PER_SECOND = 5e6  # bytes a second of a file that is read and unpacked
 
 
 def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -56,12 +56,12 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
     import torch
 
-    limit = most(max_pixels, MAX_VOXELS)
-    with decoding(path, "a NRRD or MetaImage volume"):
-        patience = PATIENCE + path.stat().st_size / _SLOWEST
+    limit = size_limit(max_pixels, MAX_VOXELS)
+    with translate_errors(path, "a NRRD or MetaImage volume"):
+        patience = TIMEOUT + path.stat().st_size / _MIN_BYTES_PER_SECOND
         spacing = check_geometry(path)
-        asked = {"decoder": "itk_decode", "max_voxels": limit}
-        with conversation(path, asked, max_values=limit, patience=patience) as said:
+        asked = {"decoder": "itk_decoder", "max_voxels": limit}
+        with request(path, asked, max_values=limit, patience=patience) as said:
             told, volume = next(said)
         if volume is None or volume.ndim != 3:
             raise InputFileError(
@@ -82,7 +82,8 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
                 f"read {path}: expected finite voxels, got none among {missing}; "
                 "check how the file was made"
             )
-        stored = None if told["stored"] is None else Stored(np.dtype(told["stored"]).name)
+        dtype = told["integer_dtype"]
+        encoding = None if dtype is None else IntegerEncoding(np.dtype(dtype).name)
         text = {str(key): str(value) for key, value in dict(told["text"]).items()}
     return Grid(
         values=torch.from_numpy(volume)[None, None],
@@ -91,7 +92,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
         axes=("i", "j", "k"),
         header={
             "affine": flip_lps(affine),
-            "stored": stored,
+            "integer_encoding": encoding,
             "text": text,
             "non_finite": missing > 0,
         },
@@ -102,7 +103,7 @@ def _write_itk(
     path: Path,
     grid: Grid,
     *,
-    record: Mapping[str, str],
+    provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -113,9 +114,9 @@ def _write_itk(
             f"write: expected 1 channel for NRRD and MHA, got {grid.values.shape[1]}; "
             "write one file per channel"
         )
-    stored = stored_voxels(grid)
+    codes = integer_codes(grid)
     volume: NDArray[Any]
-    if stored is None:
+    if codes is None:
         volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
         if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
             raise NumericalError(
@@ -123,7 +124,7 @@ def _write_itk(
                 "lower the step size or check the input"
             )
     else:
-        volume = stored[0][0]
+        volume = codes[0][0]
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
     affine = flip_lps(grid_affine(grid))
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -133,8 +134,8 @@ def _write_itk(
     text = grid.header.get("text")
     for key, value in (text if isinstance(text, Mapping) else {}).items():
         image.SetMetaData(key, value)
-    if record:
-        image.SetMetaData(RECORD, json.dumps(dict(record)))
+    if provenance:
+        image.SetMetaData(PROVENANCE_KEY, json.dumps(dict(provenance)))
     writer = sitk.ImageFileWriter()
     writer.SetFileName(str(path))
     writer.UseCompressionOn()
@@ -145,12 +146,12 @@ def _write_itk(
         raise OSError("not all of it was stored" if "ITK" in why else why) from error
 
 
-def _itk_record(path: Path) -> dict[str, str]:
-    fields, _ = header(path)
-    text = fields.get(RECORD, "")
+def _read_provenance(path: Path) -> dict[str, str]:
+    fields, _ = read_header(path)
+    text = fields.get(PROVENANCE_KEY, "")
     if path.suffix.lower() == ".nrrd":  # a second mark tells entries of people's own
         text = re.sub(r"\\(.)", lambda found: {"n": "\n"}.get(found[1], found[1]), text[1:])
-    return parse(text) if text else {}
+    return parse_provenance(text) if text else {}
 
 
 FORMATS = (
@@ -160,7 +161,7 @@ FORMATS = (
         spatial_dims=3,
         read=read_itk,
         write=_write_itk,
-        record=_itk_record,
+        read_provenance=_read_provenance,
     ),
     Format(
         name="MetaImage",
@@ -168,6 +169,6 @@ FORMATS = (
         spatial_dims=3,
         read=read_itk,
         write=_write_itk,
-        record=_itk_record,
+        read_provenance=_read_provenance,
     ),
 )

@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from convnd.io.formats import find_format
-from convnd.io.signal import signal_of
+from convnd.io.registry import find_format
+from convnd.io.signals.signal import signal_of
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["forgotten"]
+__all__ = ["lost_metadata"]
 
-_KNOWS: Mapping[str, Callable[[Grid], bool]] = {
+_IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     "sampling rate": lambda grid: grid.units == ("s",),
     "names of leads": lambda grid: any(
         name != str(index) for index, name in enumerate(grid.channels)
@@ -30,7 +30,7 @@ _KNOWS: Mapping[str, Callable[[Grid], bool]] = {
 }
 
 
-def forgotten(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
+def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
     """What a grid of one axis knows and will not be in a file of this name, in words.
 
     Nothing for other grids, and for a file of the format that it came from.
@@ -41,10 +41,10 @@ def forgotten(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
 
     >>> import torch
     >>> from convnd.grid import Grid
-    >>> forgotten("a.npy", Grid(values=torch.zeros(1, 1, 9), spacing=(0.01,), units=("s",)))
+    >>> lost_metadata("a.npy", Grid(values=torch.zeros(1, 1, 9), spacing=(0.01,), units=("s",)))
     ('sampling rate',)
     """
     entry = find_format(path)
     if entry is None or grid.ndim != 1 or signal_of(grid).format == entry.name:
         return ()
-    return tuple(word for word in entry.forgets if _KNOWS[word](grid))
+    return tuple(word for word in entry.unsupported_metadata if _IS_PRESENT[word](grid))

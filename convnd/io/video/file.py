@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.child import conversation
-from convnd.io.clip import CLIP_SUFFIXES, ClipFrame, ClipInfo, ColorTags
-from convnd.io.formats import Format
-from convnd.io.reading import check_file, check_positions, decoding, most
-from convnd.io.record import parse
+from convnd.io.provenance import parse_provenance
+from convnd.io.reading import check_file, check_positions, size_limit, translate_errors
+from convnd.io.registry import Format
+from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, VideoFrame, VideoInfo
+from convnd.io.worker.client import request
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "MAX_FRAME", "MAX_PIXELS", "VideoClip"]
+__all__ = ["FORMATS", "MAX_FRAME", "MAX_PIXELS", "VideoFile"]
 
 MAX_FRAME = 2**25
 """Largest number of pixels of a frame: 8K."""
@@ -32,13 +32,14 @@ MAX_PIXELS = 2**28
 """Largest number of pixels of a whole clip that is read into one grid: 3 GiB as float32."""
 
 
-class VideoClip:
-    """A clip in a file, see `convnd.io.clip.Clip`; each reading of it has a child of its own.
+class VideoFile:
+    """A video in a file; see `convnd.io.video.types.Video`. A child process decodes it.
 
     Args:
         path: an existing file.
-        patience: seconds that the child may give no frame; None for `convnd.io.child.PATIENCE`.
-        command: of the child; None for `convnd.io.child.COMMAND`.
+        patience: seconds without a frame before the child is ended; None for
+            `convnd.io.worker.client.TIMEOUT`.
+        command: of the child; None for `convnd.io.worker.client.COMMAND`.
 
     Raises:
         InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
@@ -53,14 +54,14 @@ class VideoClip:
         self._path = path
         self._how: dict[str, Any] = {"patience": patience, "command": command}
         self.damage = ""
-        self.info = ClipInfo(path=path, size=(1, 1), time_base=Fraction(1))
+        self.info = VideoInfo(path=path, size=(1, 1), time_base=Fraction(1))
         with self._asking(what="describe") as told:
             self.info = _info(path, next(told)[0])
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
-    ) -> Iterator[ClipFrame]:
-        """See `convnd.io.clip.Clip.frames`."""
+    ) -> Iterator[VideoFrame]:
+        """See `convnd.io.video.types.Video.frames`."""
         import torch
 
         self.damage = ""
@@ -81,36 +82,36 @@ class VideoClip:
                     after = (each["pts"] - self.info.start) * self.info.time_base
                     until = math.floor(after * 1000) / 1000  # not that frame itself
                     raise InputFileError(
-                        f"read {self._path}: expected frames of {_times(self.info.size)} as the "
-                        f"first, got {_times(pixels.shape)} at {until:.3f} s; end there "
+                        f"read {self._path}: expected frames of {_size_text(self.info.size)} as "
+                        f"the first, got {_size_text(pixels.shape)} at {until:.3f} s; end there "
                         f"(--end {until:.3f}), or split it"
                     )
                 if taken % every == 0:
                     white = 255.0 if pixels.itemsize == 1 else 65535.0
                     planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
-                    yield ClipFrame(int(each["pts"]), planes.contiguous().div_(white))
+                    yield VideoFrame(int(each["pts"]), planes.contiguous().div_(white))
                 taken += 1
 
     @contextlib.contextmanager
     def _asking(self, **asked: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
-            decoding(self._path, "a clip"),
-            _talk(self._path, asked, **self._how) as told,
+            translate_errors(self._path, "a clip"),
+            _request(self._path, asked, **self._how) as told,
         ):
             yield told
 
 
-def _talk(
+def _request(
     path: Path, asked: Mapping[str, Any], **how: Any
 ) -> contextlib.AbstractContextManager[Iterator[tuple[dict[str, Any], Any]]]:
-    largest = most(None, MAX_FRAME)
-    whole = {"decoder": "decoder", "max_frame": largest, **asked}
-    return conversation(path, whole, max_values=3 * largest, **how)
+    largest = size_limit(None, MAX_FRAME)
+    whole = {"decoder": "video_decoder", "max_frame": largest, **asked}
+    return request(path, whole, max_values=3 * largest, **how)
 
 
-def _info(path: Path, told: Mapping[str, Any]) -> ClipInfo:
+def _info(path: Path, told: Mapping[str, Any]) -> VideoInfo:
     height, width = told["size"]
-    return ClipInfo(
+    return VideoInfo(
         path=path,
         size=(height, width),
         time_base=Fraction(told["time_base"]),
@@ -129,7 +130,7 @@ def _info(path: Path, told: Mapping[str, Any]) -> ClipInfo:
     )
 
 
-def read_clip(path: Path, *, max_pixels: int | None = None) -> Grid:
+def read_video(path: Path, *, max_pixels: int | None = None) -> Grid:
     """A whole clip as one grid, for what needs all of its time at once.
 
     Args:
@@ -140,69 +141,71 @@ def read_clip(path: Path, *, max_pixels: int | None = None) -> Grid:
         Values ``(1, 3, T, H, W)``; the spacing along time is that of the average rate.
 
     Raises:
-        InputFileError: see `VideoClip`; or the clip is too long, or frames of it are missing, which
+        InputFileError: see `VideoFile`; or the clip is too long, or frames of it are missing, which
             a grid of even times has no place for.
     """
     import torch
 
     from convnd.grid import Grid
 
-    clip = VideoClip(path)
-    limit = most(max_pixels, MAX_PIXELS)
+    video = VideoFile(path)
+    limit = size_limit(max_pixels, MAX_PIXELS)
     kept: list[Any] = []
-    for frame in clip.frames():
-        check_positions(path, (len(kept) + 1, *clip.info.size), limit)
+    for frame in video.frames():
+        check_positions(path, (len(kept) + 1, *video.info.size), limit)
         kept.append(frame.values[0])
-    if clip.damage:
+    if video.damage:
         raise InputFileError(
-            f"read {path}: expected a whole clip, got a damaged one: {clip.damage}; "
-            "convnd.io.open_clip gives the good frames"
+            f"read {path}: expected a whole clip, got a damaged one: {video.damage}; "
+            "convnd.io.open_video gives the good frames"
         )
     return Grid(
         values=torch.stack(kept, 1)[None],
-        spacing=(float(1 / (clip.info.rate or 25)), 1.0, 1.0),
+        spacing=(float(1 / (video.info.rate or 25)), 1.0, 1.0),
         units=("s", "px", "px"),
         axes=("t", "y", "x"),
         channels=("R", "G", "B"),
-        header={"clip": clip.info},
+        header={"video": video.info},
     )
 
 
-def _write_clip(path: Path, grid: Grid, *, record: Mapping[str, str], quality: int | None) -> None:
-    """A grid of three axes as a clip of constant rate; see `convnd.io.video_write`."""
-    from convnd.io.video_write import encode
+def _write_video(
+    path: Path, grid: Grid, *, provenance: Mapping[str, str], quality: int | None
+) -> None:
+    """A grid of three axes as a clip of constant rate; see `convnd.io.video.writing`."""
+    from convnd.io.video.writing import encode
 
     rate = Fraction(1 / grid.spacing[0]).limit_denominator(1001)
-    info = ClipInfo(path=path, size=(grid.shape[1], grid.shape[2]), time_base=1 / rate, rate=rate)
+    info = VideoInfo(path=path, size=(grid.shape[1], grid.shape[2]), time_base=1 / rate, rate=rate)
     crf = None if quality is None else round(51 * (1 - quality / 100))
-    frames = (ClipFrame(t, grid.values[:, :, t]) for t in range(grid.shape[0]))
-    encode(path, info, frames, crf=crf, record=record)
+    frames = (VideoFrame(t, grid.values[:, :, t]) for t in range(grid.shape[0]))
+    encode(path, info, frames, crf=crf, provenance=provenance)
 
 
-def _times(size: tuple[int, ...]) -> str:
+def _size_text(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
 
 
-def _clip_record(path: Path) -> dict[str, str]:
-    with _talk(path, {"what": "comment"}) as told:
-        return parse(str(next(told)[0]["text"]))
+def _read_provenance(path: Path) -> dict[str, str]:
+    with _request(path, {"what": "comment"}) as told:
+        return parse_provenance(str(next(told)[0]["text"]))
 
 
 FORMATS = (
     Format(
-        name="clip",
-        # GIF is a picture first; `convnd.io.open_clip` reads and `write_clip` writes it as a clip.
-        suffixes=tuple(each for each in CLIP_SUFFIXES if each not in (".gif", ".mov", ".avi")),
+        name="video",
+        # GIF is a picture first; `convnd.io.open_video` reads and `write_clip` writes it as a clip.
+        suffixes=tuple(each for each in VIDEO_SUFFIXES if each not in (".gif", ".mov", ".avi")),
         spatial_dims=3,
-        read=read_clip,
-        write=_write_clip,
-        record=_clip_record,
+        read=read_video,
+        write=_write_video,
+        read_provenance=_read_provenance,
     ),
     Format(
-        name="clip to read",
+        name="video (read only)",
         suffixes=(".mov", ".avi"),
         spatial_dims=3,
-        read=read_clip,
+        read=read_video,
         write=None,
     ),
 )

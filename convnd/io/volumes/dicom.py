@@ -16,18 +16,18 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import DependencyError, InputFileError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps
-from convnd.io.formats import Format
-from convnd.io.quiet import quiet
-from convnd.io.reading import check_positions, decoding, most
-from convnd.io.stored import Stored
+from convnd.io.quantization import IntegerEncoding
+from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.registry import Format
+from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "MAX_VOXELS", "dataset", "read_series"]
+__all__ = ["FORMATS", "MAX_VOXELS", "read_dataset", "read_series"]
 
 MAX_VOXELS = 2**30
-_MOST_FILES = 20_000
+_MAX_FILES = 20_000
 _BLOCK = 2**20
 _META = 144  # preamble, and the length of what is said about the file
 _DEFLATED_FREE = 2**23  # bytes that a deflated file may always hold
@@ -57,11 +57,11 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
     import torch
 
-    with decoding(path, "a DICOM series"), quiet():
+    with translate_errors(path, "a DICOM series"), silence_libraries():
         slices = _slices(path, _headers(path))
         first = slices[0][1]
         shape = (int(first.Columns), int(first.Rows), len(slices))
-        check_positions(path, shape, most(max_pixels, MAX_VOXELS))
+        check_positions(path, shape, size_limit(max_pixels, MAX_VOXELS))
         affine, spacing = _geometry(path, [header for _, header in slices])
         volume = np.empty(shape, np.float32)
         scalings = set()
@@ -71,22 +71,22 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
             volume[..., k] = (plane * slope + intercept).T
             scalings.add((slope, intercept))
             integer = [plane] if k == 0 else integer
-        stored = None
+        encoding = None
         if len(scalings) == 1 and integer[0].dtype.kind in "iu":
             # Output may need values below 0 even where the scanner stored none.
             slope, intercept = scalings.pop()
-            stored = Stored("int16") if (slope, intercept % 1) == (1, 0) else None
-            stored = stored or Stored(integer[0].dtype.name, slope, intercept)
+            encoding = IntegerEncoding("int16") if (slope, intercept % 1) == (1, 0) else None
+            encoding = encoding or IntegerEncoding(integer[0].dtype.name, slope, intercept)
     return Grid(
         values=torch.from_numpy(volume)[None, None],
         spacing=spacing,
         units=("mm",) * 3,
         axes=("i", "j", "k"),
-        header={"affine": affine, "stored": stored, "non_finite": False},
+        header={"affine": affine, "integer_encoding": encoding, "non_finite": False},
     )
 
 
-def dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
+def read_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
     """What pydicom reads of one file, once it is known not to unpack into much more than it is.
 
     Raises:
@@ -127,9 +127,9 @@ def _check_deflated(file: Path, stream: IO[bytes]) -> None:
 def _headers(path: Path) -> list[tuple[Path, Any]]:
     """Every file of the folder that is a DICOM image, without its pixels."""
     files = sorted(file for file in path.iterdir() if file.is_file())
-    if len(files) > _MOST_FILES:
+    if len(files) > _MAX_FILES:
         raise InputFileError(
-            f"read {path}: expected at most {_MOST_FILES} files, got {len(files)}; "
+            f"read {path}: expected at most {_MAX_FILES} files, got {len(files)}; "
             "give the folder of one series"
         )
     found = []
@@ -137,7 +137,7 @@ def _headers(path: Path) -> list[tuple[Path, Any]]:
         with file.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":
                 continue
-        header = dataset(file, stop_before_pixels=True)
+        header = read_dataset(file, stop_before_pixels=True)
         if "Rows" in header and "SeriesInstanceUID" in header:
             found.append((file, header))
     if not found:
@@ -241,7 +241,7 @@ def _geometry(path: Path, headers: Sequence[Any]) -> tuple[NDArray[Any], tuple[f
 
 def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
     """The stored integers ``(rows, columns)`` of one slice, slope and intercept."""
-    found = dataset(file)
+    found = read_dataset(file)
     try:
         plane: NDArray[Any] = found.pixel_array
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The child's side of `convnd.io.child`: it limits itself, decodes, and says what it found.
+"""The child's side of `convnd.io.worker.client`: it limits itself, decodes, and says what it found.
 
 Decoders in C are given files from anywhere. In here a hang, a crash or a greedy header ends a
 child, and the caller is told so in one line.
@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from convnd.errors import ConvndError
-from convnd.io.reading import greedy
+from convnd.io.reading import too_large_error
 
 __all__ = ["MEMORY", "main"]
 
 MEMORY = 2**30
 """Bytes that decoding may take beside what it is granted."""
 _THREADS = 16  # as many as a decoder starts at most
-_DECODERS = ("decoder", "itk_decode")
+_DECODERS = ("video_decoder", "itk_decoder")
 
 
 def main(out: BinaryIO | None = None) -> None:
     """Answer the request on stdin, then end.
 
-    Its ``decoder`` names a module of `convnd.io`, whose ``answers`` says what there is to say.
+    Its ``decoder`` names a module of `convnd.io.worker`, whose ``serve`` yields the answers.
 
     Args:
         out: where to; None is stdout.
@@ -41,33 +41,33 @@ def main(out: BinaryIO | None = None) -> None:
     _end_with_parent()
     path, patience = Path(asked["path"]), int(asked["patience"])
     try:
-        _cap("RLIMIT_CORE", 0)
-        _cap("RLIMIT_FSIZE", 0)  # it has nothing to write
-        _cap_memory(0)
-        _cap_work(patience * _THREADS)
+        _lower_limit("RLIMIT_CORE", 0)
+        _lower_limit("RLIMIT_FSIZE", 0)  # it has nothing to write
+        _limit_memory(0)
+        _limit_cpu(patience * _THREADS)
         (name,) = (each for each in _DECODERS if each == asked["decoder"])
-        module = importlib.import_module(f"convnd.io.{name}")
-        for kind, told, array in module.answers(path, asked, _cap_memory):
-            _cap_work(patience * _THREADS)
+        module = importlib.import_module(f"convnd.io.worker.{name}")
+        for kind, told, array in module.serve(path, asked, _limit_memory):
+            _limit_cpu(patience * _THREADS)
             if array is None:
-                _say(out, kind, **told)
+                _send(out, kind, **told)
                 continue
-            _say(out, kind, **told, shape=array.shape, dtype=array.dtype.name)
+            _send(out, kind, **told, shape=array.shape, dtype=array.dtype.name)
             out.write(array.data)
             out.flush()
     except ConvndError as error:
-        _say(out, "error", name=type(error).__name__, text=str(error))
+        _send(out, "error", name=type(error).__name__, text=str(error))
     except MemoryError:
-        _say(out, "error", name="InputFileError", text=str(greedy(path)))
+        _send(out, "error", name="InputFileError", text=str(too_large_error(path)))
 
 
-def _say(out: BinaryIO, kind: str, **told: Any) -> None:
+def _send(out: BinaryIO, kind: str, **told: Any) -> None:
     text = json.dumps({"kind": kind, **told}).encode()
     out.write(struct.pack(">I", len(text)) + text)
     out.flush()
 
 
-def _cap(kind: str, wanted: int) -> None:
+def _lower_limit(kind: str, wanted: int) -> None:
     """Lower a limit of the system's, where it has it."""
     with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
@@ -78,19 +78,19 @@ def _cap(kind: str, wanted: int) -> None:
         resource.setrlimit(number, (soft, hard))
 
 
-def _cap_memory(granted: int) -> None:
+def _limit_memory(granted: int) -> None:
     """So many bytes, and `MEMORY`, beside what is held now."""
     try:
         held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         held = 2**30
-    _cap("RLIMIT_AS", held + MEMORY + granted)
+    _lower_limit("RLIMIT_AS", held + MEMORY + granted)
 
 
-def _cap_work(seconds: int) -> None:
+def _limit_cpu(seconds: int) -> None:
     """So many seconds of computing from now on, and the system ends this process."""
     times = os.times()
-    _cap("RLIMIT_CPU", int(times.user + times.system) + seconds + 1)
+    _lower_limit("RLIMIT_CPU", int(times.user + times.system) + seconds + 1)
 
 
 def _end_with_parent() -> None:

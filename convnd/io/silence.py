@@ -14,13 +14,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["quiet", "silent_stderr"]
+__all__ = ["silence_libraries", "silence_stderr"]
 
 _MUTED: ContextVar[bool] = ContextVar("muted", default=False)
-_TALKATIVE = ("pydicom", "nibabel.global", "wfdb")
+_NOISY_LOGGERS = ("pydicom", "nibabel.global", "wfdb")
 
 
-def _spoken(_: logging.LogRecord) -> bool:
+def _is_not_muted(_: logging.LogRecord) -> bool:
     return not _MUTED.get()
 
 
@@ -77,10 +77,10 @@ _WARNINGS, _STDERR = _Shared(_no_warnings), _Shared(_no_stderr)
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """Keep to themselves what libraries warn of that their users cannot change."""
-    for name in _TALKATIVE:
-        logging.getLogger(name).addFilter(_spoken)  # which a second time does nothing
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).addFilter(_is_not_muted)  # which a second time does nothing
     token = _MUTED.set(True)
     try:
         with _WARNINGS:
@@ -90,7 +90,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def silent_stderr() -> Iterator[None]:
+def silence_stderr() -> Iterator[None]:
     """Keep off the screen what libraries in C write to stderr; it reaches us as errors.
 
     That is the whole process's: other threads are not heard either meanwhile.

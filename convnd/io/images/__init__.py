@@ -1,0 +1,1 @@
+"""Pictures: PNG, JPEG, WebP, TIFF, BMP, AVIF and GIF."""

@@ -1,0 +1,1 @@
+"""Recordings: CSV and TSV tables, WFDB, EDF, BDF, WAV and DICOM waveforms."""

@@ -1,0 +1,1 @@
+"""Videos, read and written frame by frame: files and folders of numbered pictures."""

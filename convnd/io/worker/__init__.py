@@ -1,0 +1,1 @@
+"""Decoding in a child process with limits on memory and time."""
