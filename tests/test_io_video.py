@@ -291,7 +291,7 @@ def test_bad_files(tmp_path: Path) -> None:
         ("empty.mp4", "expected content, got an empty file"),
         ("sound.mp4", "expected a video stream, got audio"),
         ("none.mp4", "expected an existing file, got none"),
-        ("a.txt", "expected a clip"),
+        ("a.txt", "expected a video"),
     ):
         with pytest.raises(InputFileError, match=message):
             io.open_video(tmp_path / name)

@@ -35,7 +35,7 @@ d.VideoDecoder.frames = frames
 
 
 def child(bad: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-c", f"{START}{bad}\nanswer.main()")
+    return (sys.executable, "-I", "-c", f"{START}{bad}\nworker.main()")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_a_decoder_gone_wrong_is_one_line(path: Path, bad: str) -> None:
 
 
 def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None:
-    bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\nd.Decoder.describe = describe"
+    bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\nd.VideoDecoder.describe = describe"
     with pytest.raises(InputFileError, match="computes without an end"):
         VideoFile(path, patience=30, command=child(bad))
 
@@ -114,11 +114,11 @@ def test_one_who_stops_early_leaves_no_child(path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_parent_that_is_killed_leaves_no_child(path: Path, number: signal.Signals) -> None:
-    busy = child("def describe(self):\n  while True: pass\nd.Decoder.describe = describe")
+    busy = child("def describe(self):\n  while True: pass\nd.VideoDecoder.describe = describe")
     # Whoever started the tests in the background may have had SIGINT ignored.
     code = (f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            f"from pathlib import Path; from convnd.io.video import VideoClip\n"
-            f"VideoClip(Path({str(path)!r}), command={busy!r})")  # fmt: skip
+            f"from pathlib import Path; from convnd.io.video.file import VideoFile\n"
+            f"VideoFile(Path({str(path)!r}), command={busy!r})")  # fmt: skip
     parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     found: list[psutil.Process] = []

@@ -324,7 +324,7 @@ def _sync(path: Path) -> None:
 def extend_stem(path: Path, note: str) -> Path:
     """The path with a note between name and suffix; both parts of ``.nii.gz`` are the suffix.
 
-    >>> beside(Path("scan.nii.gz"), "2").name, extend_stem(Path("a.b.png"), "2").name
+    >>> extend_stem(Path("scan.nii.gz"), "2").name, extend_stem(Path("a.b.png"), "2").name
     ('scan-2.nii.gz', 'a.b-2.png')
     """
     count = 2 if path.suffix.lower() == ".gz" else 1

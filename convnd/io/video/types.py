@@ -126,7 +126,7 @@ class Video(Protocol):
 def damaged_frames_text(count: int) -> str:
     """How `Clip.damage` says that frames were damaged.
 
-    >>> left_out(1), damaged_frames_text(2)
+    >>> damaged_frames_text(1), damaged_frames_text(2)
     ('1 damaged frame was left out', '2 damaged frames were left out')
     """
     return f"{count} damaged frame{' was' if count == 1 else 's were'} left out"
@@ -135,7 +135,7 @@ def damaged_frames_text(count: int) -> str:
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether a name is that of a clip: by its suffix, or as a folder that is there.
 
-    >>> is_clip("holiday.MP4"), is_video("photo.jpg")
+    >>> is_video("holiday.MP4"), is_video("photo.jpg")
     (True, False)
     """
     return Path(path).suffix.lower() in VIDEO_SUFFIXES or Path(path).is_dir()
