@@ -85,7 +85,8 @@ def test_a_decoder_gone_wrong_is_one_line(path: Path, bad: str) -> None:
 
 
 def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None:
-    bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\nd.VideoDecoder.describe = describe"
+    bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\n"
+    bad += "d.VideoDecoder.describe = describe"
     with pytest.raises(InputFileError, match="computes without an end"):
         VideoFile(path, patience=30, command=child(bad))
 
