@@ -194,7 +194,7 @@ def _read_provenance(path: Path) -> dict[str, str]:
 FORMATS = (
     Format(
         name="video",
-        # GIF is a picture first; `convnd.io.open_video` reads and `write_video` writes it as a video.
+        # GIF counts as a picture; `open_video` and `write_video` take it as a video, too.
         suffixes=tuple(each for each in VIDEO_SUFFIXES if each not in (".gif", ".mov", ".avi")),
         spatial_dims=3,
         read=read_video,
