@@ -138,18 +138,18 @@ def _several() -> bool:
 
 def _join() -> None:
     """Several processes were started for one job (by torchrun): meet, and let the first speak."""
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
 
-    if Group.join().rank != 0:
+    if ProcessGroup.join().rank != 0:
         nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123
         sys.stdout, sys.stderr = nowhere, nowhere
 
 
 def _leave() -> int:
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
 
     try:
-        Group.leave()
+        ProcessGroup.shutdown()
     except ConvndError as error:
         return _fail(error, str(error), error.exit_code, several=True)
     return 0
@@ -157,9 +157,9 @@ def _leave() -> int:
 
 def _fail(error: BaseException, message: str, code: int, *, several: bool) -> int:
     if several:
-        from convnd.optimize import Group
+        from convnd.optimize import ProcessGroup
 
-        message, code = Group.farewell(message, code, error)
+        message, code = ProcessGroup.abort(message, code, error)
     if message:
         # One who is not to speak usually has no other way to.
         print(f"convnd: {message}", file=sys.__stderr__ if several else sys.stderr, flush=True)

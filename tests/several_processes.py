@@ -36,16 +36,16 @@ from convnd.errors import StopSignal, is_out_of_memory
 from convnd.grid import Grid
 from convnd.losses import ContentLoss, Objective, StyleLoss, TemporalLoss, Term, TotalVariationLoss
 from convnd.optimize import (
-    Group,
+    ProcessGroup,
     ShardedContent,
     ShardedEvaluation,
-    Shards,
+    ShardedField,
     Tiler,
     evaluate_whole,
     load_checkpoint,
     sharded_sums,
 )
-from convnd.optimize import tiler as tiler_module
+from convnd.optimize.evaluation import tiler as tiler_module
 from convnd.stats import STATISTICS
 from convnd.transfer import memory as memory_module
 from convnd.transfer.memory import Budget
@@ -65,7 +65,7 @@ TRANSFERS = {
 }
 
 
-def evaluations(group: Group, folder: Path) -> None:
+def evaluations(group: ProcessGroup, folder: Path) -> None:
     """Loss and gradient of every kind of term, tiles larger and smaller than a slab."""
     for name in ("lags", "overlap"):  # the statistic that looks beyond its tile, and not to its end
         setattr(STATISTICS["autocorrelation"], name, 3)
@@ -76,7 +76,7 @@ def evaluations(group: Group, folder: Path) -> None:
         narrow = type(VGG19)(widths=((4, 4), (4, 4), (4,)))
         net = VGG(narrow, spatial_dims=len(size), in_channels=2, generator=generator).double()
         x, content, style = torch.rand(3, 1, 2, *size, generator=generator, dtype=torch.float64)
-        tiler, shards = Tiler(tile=tile, workers=group.size), Shards(size, group)
+        tiler, shards = Tiler(tile=tile, workers=group.size), ShardedField(size, group)
         with torch.no_grad():
             kept, targets = net(content, LAYERS), net(style, LAYERS)
 
@@ -92,7 +92,7 @@ def evaluations(group: Group, folder: Path) -> None:
         terms.append(Term("smooth", 0.5, TotalVariationLoss([0.7] * len(size))))
         terms.append(Term("temporal", 0.3, TemporalLoss(style, content[:, :1])))
         overlaps = dict.fromkeys(LAYERS, 3)
-        cut = tiler.tiling(net, LAYERS, size, overlaps)
+        cut = tiler.make_tiling(net, LAYERS, size, overlaps)
         sums = sharded_sums(
             lambda x, net=net: net(x, LAYERS), style, cut,
             dict.fromkeys(LAYERS, STATISTICS["autocorrelation"]), group,
@@ -103,7 +103,7 @@ def evaluations(group: Group, folder: Path) -> None:
             difference = (sums[layer].total - whole_sums.total).abs().max()
             assert difference < 1e-11 * whole_sums.total.abs().max()
         wanted = ContentLoss(kept[LAYERS[1]], layer=LAYERS[1])
-        tiling = tiler.tiling(net, LAYERS[1:2], size)
+        tiling = tiler.make_tiling(net, LAYERS[1:2], size)
         source = ShardedContent(
             features, content, tiling, LAYERS[1], shards=shards, tiler=tiler, keep=keep
         )
@@ -113,18 +113,18 @@ def evaluations(group: Group, folder: Path) -> None:
         shared = Objective(net, [*terms, Term("content", 1.0, found)], precision=precision)
         expected = evaluate_whole(whole, x)
         deep = Tiler(tile=tile and tile // 2, workers=group.size)
-        cut = Tiler(tile=tile, workers=group.size, deep=deep, rest=lambda *_: 10_000.0)
+        cut = Tiler(tile=tile, workers=group.size, deep_tiler=deep, spare_bytes=lambda *_: 10_000.0)
         for each in (tiler, tiler, cut):  # the second time with what is kept
-            got = ShardedEvaluation(each, shards)(shared, shards.part(x))
+            got = ShardedEvaluation(each, shards)(shared, shards.local_part(x))
             assert abs(got.loss / expected.loss - 1) < 1e-12
             assert got.parts.keys() == expected.parts.keys()
             assert all(abs(got.parts[n] / expected.parts[n] - 1) < 1e-10 for n in got.parts)
-            part = shards.part(expected.gradient)
+            part = shards.local_part(expected.gradient)
             assert (got.gradient - part).abs().max() <= 1e-11 * expected.gradient.abs().max()
-        assert shards.whole(shards.part(x)).equal(x)
+        assert shards.gather(shards.local_part(x)).equal(x)
 
 
-def planes(group: Group, folder: Path) -> None:
+def planes(group: ProcessGroup, folder: Path) -> None:
     """Kinds of planes one after the other, each shared out along the axis that it does not see."""
     generator = torch.Generator().manual_seed(1)
     narrow = type(VGG19)(widths=((4, 4), (4,)))
@@ -136,19 +136,19 @@ def planes(group: Group, folder: Path) -> None:
     terms = [Term("style", 1.0, StyleLoss(targets[name], layer=name)) for name in layers]
     terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0, 1.0, 1.0])))
     objective = Objective(backbone, terms, precision=Precision(torch.float64))
-    expected, shards = evaluate_whole(objective, x), Shards(x.shape[2:], group)
+    expected, shards = evaluate_whole(objective, x), ShardedField(x.shape[2:], group)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiler_module, "_HANDY", 300)
-        tiler = Tiler(workers=group.size, rest=lambda *_: 1e5)
+        patch.setattr(tiler_module, "_CACHE_POSITIONS", 300)
+        tiler = Tiler(workers=group.size, spare_bytes=lambda *_: 1e5)
         for kind in backbone.independent_groups(layers):
-            assert tiler.tiling(backbone, kind, x.shape[2:]).overhead == 1
-        got = ShardedEvaluation(tiler, shards)(objective, shards.part(x))
+            assert tiler.make_tiling(backbone, kind, x.shape[2:]).overhead == 1
+        got = ShardedEvaluation(tiler, shards)(objective, shards.local_part(x))
     assert abs(got.loss / expected.loss - 1) < 1e-12
-    part = shards.part(expected.gradient)
+    part = shards.local_part(expected.gradient)
     assert (got.gradient - part).abs().max() <= 1e-11 * expected.gradient.abs().max()
 
 
-def transfers(group: Group, folder: Path) -> None:
+def transfers(group: ProcessGroup, folder: Path) -> None:
     """Whole transfers, and going on with another number of processes."""
     for size, optimizer in TRANSFERS[group.size]:
         options = StyleOptions(
@@ -167,7 +167,7 @@ def transfers(group: Group, folder: Path) -> None:
             together.append(progress)
             keep(folder / f"{name}-{group.size}-{progress.step}", progress, group)
         for number, several in enumerate(together):
-            values = several.shards.whole(several.values)
+            values = several.shards.gather(several.values)
             one = alone[f"values{number}"]
             difference = (values - one).norm() / one.norm()
             assert difference < 1e-5, (name, number, float(difference))
@@ -188,7 +188,7 @@ def transfers(group: Group, folder: Path) -> None:
             if count == group.size:
                 assert last.values.equal(together[-1].values)
                 assert last.loss == together[-1].loss
-            values = last.shards.whole(last.values)
+            values = last.shards.gather(last.values)
             assert (values - end).norm() / end.norm() < 1e-5
         if group.rank == 0:  # and one alone
             state = load_checkpoint(folder / f"{name}-{group.size}-2.checkpoint", "mark")
@@ -207,29 +207,29 @@ def whole_walk(transfer: StyleTransfer, content: Tensor, style: Tensor, kept: Pa
     return {**found, "losses": torch.tensor(losses)}
 
 
-def keep(path: Path, progress: Progress, group: Group | None) -> None:
+def keep(path: Path, progress: Progress, group: ProcessGroup | None) -> None:
     """A checkpoint as a job keeps it."""
     keeping = Keeping(path, 1, group)
     keeping._mark = "mark"
     keeping.after(progress)
 
 
-def once(group: Group, path: Path, work: Callable[[Path], Found]) -> Found:
+def once(group: ProcessGroup, path: Path, work: Callable[[Path], Found]) -> Found:
     """What is the same for all groups is made once."""
     if group.rank == 0 and not path.exists():
         save_file(work(path), path)
-    group.largest(0)  # which waits
+    group.all_reduce_max(0)  # which waits
     return load_file(path)
 
 
-def memory(group: Group, folder: Path) -> None:
+def memory(group: ProcessGroup, folder: Path) -> None:
     """Memory that runs out in one process makes tiles smaller in all."""
     net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
-    shards = Shards((200,), group)
+    shards = ShardedField((200,), group)
     x = torch.rand(1, 1, 200, generator=torch.Generator().manual_seed(1))
     told = []
-    tiler = Tiler(workers=group.size, told=told.append)
+    tiler = Tiler(workers=group.size, on_shrink=told.append)
     features = smooth.features
 
     def limited(values: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -238,26 +238,26 @@ def memory(group: Group, folder: Path) -> None:
         return features(values)
 
     smooth.features = limited  # type: ignore[method-assign]
-    found = ShardedEvaluation(tiler, shards)(smooth, shards.part(x))
+    found = ShardedEvaluation(tiler, shards)(smooth, shards.local_part(x))
     smooth.features = features  # type: ignore[method-assign]
     expected = evaluate_whole(smooth, x)
     assert abs(found.loss / expected.loss - 1) < 1e-6
     assert len(told) >= 1
     with pytest.raises(MemoryError) as caught:
-        group.attempt(lambda: limited(torch.zeros(1, 1, 99)))
+        group.run_together(lambda: limited(torch.zeros(1, 1, 99)))
     assert is_out_of_memory(caught.value)
 
 
-def scarce(group: Group, folder: Path) -> None:
+def scarce(group: ProcessGroup, folder: Path) -> None:
     """Memory that runs out before an exchange ends it for all; tiles are the same for all."""
-    shards = Shards((20,), group)
+    shards = ShardedField((20,), group)
     boxes = [shards.slab(0, 0, 20)] * group.size
     for give in (False, True):
-        values = torch.rand(1, 1, 20) if give else shards.part(torch.rand(1, 1, 20))
+        values = torch.rand(1, 1, 20) if give else shards.local_part(torch.rand(1, 1, 20))
         if group.rank == 1:
             values = values.as_subclass(Scarce)
         with pytest.raises(MemoryError, match="memory ran out in one of the processes"):
-            (shards.give if give else shards.fetch)(values, boxes)
+            (shards.scatter_add if give else shards.gather_region)(values, boxes)
     net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_module, "_free", lambda _: (group.rank + 1) * 2**24)
@@ -274,7 +274,7 @@ class Scarce(Tensor):
     new_zeros = new_empty
 
 
-def signals(group: Group, folder: Path) -> None:
+def signals(group: ProcessGroup, folder: Path) -> None:
     """A signal to one ends the step of all, and a second one changes nothing."""
     stopping = Stopping(group)
     with stopping.signals():
@@ -287,7 +287,7 @@ def signals(group: Group, folder: Path) -> None:
     assert caught.value.args == (signal.SIGTERM,)
 
 
-def slices(group: Group, folder: Path) -> None:
+def slices(group: ProcessGroup, folder: Path) -> None:
     """Loss and gradient of a volume whose slices and values are shared out."""
     generator = torch.Generator().manual_seed(3)
     size, spacing = (22, 21, 24), (2.0, 2.0, 2.6)
@@ -307,21 +307,21 @@ def slices(group: Group, folder: Path) -> None:
             content_weight=1.0, fine=2.4, tissues=((0.1, 0.4), (0.45, 0.9)),
         )  # fmt: skip
         common = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
-        shards = Shards(size, group)
+        shards = ShardedField(size, group)
         one = SliceObjective(net, look, content, **common)
-        several = SliceObjective(net, look, shards.part(content), shards=shards, **common)
+        several = SliceObjective(net, look, shards.local_part(content), shards=shards, **common)
         assert several.terms() == one.terms()
-        expected, found = one.evaluate(x), several.evaluate(shards.part(x))
+        expected, found = one.evaluate(x), several.evaluate(shards.local_part(x))
         assert abs(found.loss / expected.loss - 1) < 1e-6
-        part = shards.part(expected.gradient)
+        part = shards.local_part(expected.gradient)
         assert (found.gradient - part).norm() <= 1e-5 * expected.gradient.norm()
         if layer is None:
             stride, own = one.stride(), several.stride()
             assert isinstance(stride, Tensor)
-            assert (own - shards.part(stride)).abs().max() < 1e-5
+            assert (own - shards.local_part(stride)).abs().max() < 1e-5
             start, own = one.beginning(5), several.beginning(5)
             assert (start - content).abs().max() > 1e-3
-            assert (own - shards.part(start)).abs().max() < 1e-5
+            assert (own - shards.local_part(start)).abs().max() < 1e-5
             assert several.terms() == one.terms()
 
 
@@ -333,7 +333,7 @@ def scan_of(noise: float, seed: int) -> Grid:
     return Grid(values=values, spacing=(2.0, 2.0, 2.0), units=("mm",) * 3)
 
 
-def volumes(group: Group, folder: Path) -> None:
+def volumes(group: ProcessGroup, folder: Path) -> None:
     """Scans shared out, and going on with another number of processes."""
     scan, style = scan_of(5, 1), scan_of(20, 2)
     options = VolumeOptions(
@@ -342,7 +342,7 @@ def volumes(group: Group, folder: Path) -> None:
 
     def alone(_: Path) -> Found:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Group, "current", Group)
+            patch.setattr(ProcessGroup, "current", ProcessGroup)
             found = stylize_scan(scan, [style], options)
         assert found.grid is not None
         return {"losses": torch.tensor(found.losses), "values": found.grid.values}
@@ -382,10 +382,10 @@ def work(rank: int, size: int, port: int, folder: Path) -> None:
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
-    group = Group.join()
+    group = ProcessGroup.join()
     for case in CASES if size < 4 else CASES[:5]:
         case(group, folder)
-    Group.leave()
+    ProcessGroup.shutdown()
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from convnd_tasks.style_transfer import StyleTransfer
 from living import Living
 
 from convnd.grid import Grid
-from convnd.optimize import OPTIMIZERS, Evaluation, Group, Spill, minimize
+from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, ProcessGroup, minimize
 from convnd.transfer.memory import Budget
 
 STEPS = 50  # more than L-BFGS remembers
@@ -82,7 +82,9 @@ def test_what_is_spilled_is_not_alive(optimizer: str) -> None:
     start = torch.zeros(1, 1, 2**16)
     before, field = living().now, 4 * start.numel()
     bowl: Any = Bowl()
-    for _ in minimize(bowl, start, steps=5, optimizer=optimizer, evaluate=bowl, spill=Spill()):
+    for _ in minimize(
+        bowl, start, steps=5, optimizer=optimizer, evaluate=bowl, offload=DiskOffload()
+    ):
         pass
     assert (bowl.most - before) / field == pytest.approx(2, abs=0.1)
 
@@ -123,7 +125,7 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
 ) -> None:
     bowl = Bowl()
     monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
-    monkeypatch.setattr(Budget, "_spills", lambda *_: True)
+    monkeypatch.setattr(Budget, "_offloads", lambda *_: True)
     options = StyleOptions(
         backbone="compact",
         optimizer="adam",
@@ -151,7 +153,7 @@ def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.Monk
     bowl = Bowl()
 
     class Still:
-        group = Group()
+        group = ProcessGroup()
 
         def evaluate(self, x: torch.Tensor) -> Evaluation:
             return bowl(None, x)

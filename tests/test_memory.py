@@ -101,7 +101,7 @@ def test_memory_decides_on_tiles() -> None:
     assert tiler is not None
     cut = budget._cut((2048, 2048))
     assert cut is not None
-    tiling = tiler.tiling(transfer.backbone, cut.layers, (2048, 2048))
+    tiling = tiler.make_tiling(transfer.backbone, cut.layers, (2048, 2048))
     assert 1 < len(tiling) <= 4
     assert transfer.backbone.peak_bytes(tiling.largest_crop, layers) < whole
     budget.free = budget._iterates((2048, 2048)) + 1

@@ -15,7 +15,7 @@ from convnd.backbones import VGG, MultiPlanar, Precision, VGGPlan
 from convnd.errors import UnknownNameError, UsageError
 from convnd.losses import INPUT, ContentLoss, Objective, StyleLoss, Term
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
-from convnd.optimize import tiler as tiler_module
+from convnd.optimize.evaluation import tiler as tiler_module
 from convnd.stats import GramStatistic, gram_matrix
 
 PLAN = VGGPlan(widths=((6, 5), (7,)), projections={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
@@ -90,7 +90,7 @@ def test_tiles_along_planes_have_no_halo(generator: torch.Generator) -> None:
     for group, across in zip(groups, (2, 1, 0), strict=True):
         slice_ = [extent if axis != across else 1 for axis, extent in enumerate(size)]
         tiler = Tiler(fits=lambda crop, _, most=math.prod(slice_): math.prod(crop) <= most)
-        tiling = tiler.tiling(planes, (*group, INPUT), size)
+        tiling = tiler.make_tiling(planes, (*group, INPUT), size)
         assert tiling.overhead == 1
         assert [*tiling.largest_crop] == slice_
 
@@ -98,21 +98,21 @@ def test_tiles_along_planes_have_no_halo(generator: torch.Generator) -> None:
 def test_slabs_are_cut_for_the_cache_where_all_is_kept(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiler_module, "_HANDY", 500)
+    monkeypatch.setattr(tiler_module, "_CACHE_POSITIONS", 500)
     planes = MultiPlanar(network(2, generator), spatial_dims=3)
     size = (17, 13, 19)
     for group, across in zip(
         planes.independent_groups(planes.plane_layers(["relu1_1"])), (2, 1, 0), strict=True
     ):
         for rest, some in ((None, False), (lambda *_: math.inf, True)):
-            tiling = Tiler(rest=rest).tiling(planes, (*group, INPUT), size)
+            tiling = Tiler(spare_bytes=rest).make_tiling(planes, (*group, INPUT), size)
             assert (len(tiling) > 1) == some
             assert tiling.overhead == 1
         cut = [part != whole for part, whole in zip(tiling.largest_crop, size, strict=True)]
         assert [axis for axis, each in enumerate(cut) if each] == [across]
         assert math.prod(tiling.largest_crop) <= 500
         # Sums that look further would see a halo.
-        whole = Tiler(rest=rest).tiling(planes, (*group, INPUT), size, {group[0]: 1})
+        whole = Tiler(spare_bytes=rest).make_tiling(planes, (*group, INPUT), size, {group[0]: 1})
         assert len(whole) == 1
 
 

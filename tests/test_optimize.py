@@ -87,7 +87,7 @@ def test_lbfgs_is_that_of_torch_bit_by_bit(generator: torch.Generator) -> None:
         expected = torch.optim.LBFGS(
             [theirs], lr=0.9, max_iter=1, history_size=history, tolerance_grad=0, tolerance_change=0
         )
-        found = LBFGS(ours, 0.9, history=history, add=lambda number: number)
+        found = LBFGS(ours, 0.9, history=history, all_reduce=lambda number: number)
         for _ in range(25):
             for x in (ours, theirs):
                 flat = x.reshape(-1)

@@ -39,14 +39,14 @@ def test_cut(
     net = network(len(size), generator, pooling)
     assert net.split_at(LAYERS, size) is not None
     objective, x = objective_for(net, layers, size, generator)
-    assert_equal(objective, x, Tiler(tile=tile, deep=Tiler(tile=deep)), 1e-10)
+    assert_equal(objective, x, Tiler(tile=tile, deep_tiler=Tiler(tile=deep)), 1e-10)
 
 
 @pytest.mark.parametrize("size", [(1000,), (90, 75), (20, 22, 19)])
 def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
     net = network(len(size), generator)
     objective, x = objective_for(net, LAYERS, size, generator, torch.float32)
-    assert_equal(objective, x, Tiler(tile=16, deep=Tiler()), 1e-5)
+    assert_equal(objective, x, Tiler(tile=16, deep_tiler=Tiler()), 1e-5)
 
 
 def test_the_shipped_network(generator: torch.Generator) -> None:
@@ -57,7 +57,7 @@ def test_the_shipped_network(generator: torch.Generator) -> None:
     assert cut is not None
     assert cut[0] == "pool3"
     objective, x = objective_for(net, layers, (170, 90), generator)
-    assert_equal(objective, x, Tiler(tile=48, deep=Tiler(tile=8)), 1e-10)
+    assert_equal(objective, x, Tiler(tile=48, deep_tiler=Tiler(tile=8)), 1e-10)
 
 
 def test_features_behind_the_cut_are_those_of_the_network(generator: torch.Generator) -> None:

@@ -23,8 +23,8 @@ from convnd.errors import NumericalError
 from convnd.losses import ContentLoss, Objective, Term
 from convnd.optimize import (
     OPTIMIZERS,
-    Evaluate,
     Evaluation,
+    Evaluator,
     TiledEvaluation,
     Tiler,
     evaluate_whole,
@@ -52,7 +52,7 @@ class Copy(nn.Module):
         return output * math.nan if self.spoilt and output.dtype == torch.bfloat16 else None
 
 
-def fragile(good: int, inner: Evaluate = evaluate_whole) -> tuple[Objective, Tensor, Evaluate]:
+def fragile(good: int, inner: Evaluator = evaluate_whole) -> tuple[Objective, Tensor, Evaluator]:
     """An objective whose bottom is the goal, in bfloat16 for so many evaluations; and the goal."""
     goal = torch.linspace(0, 1, 12).view(1, 1, 12)
     net = from_module(Copy(), layers=["copy"], spatial_dims=1, in_channels=1)
@@ -85,7 +85,7 @@ def test_what_bfloat16_cannot_do_is_done_in_float32(
     (note,) = (step.note for step in steps if step.note)
     assert note.startswith("loss nan at step ")
     assert note.endswith("features in plain float32")
-    assert steps[-1].setbacks == (1 if good == 0 else 9)
+    assert steps[-1].rejected_steps == (1 if good == 0 else 9)
     # No rounding to 8 bits is left in what it ends at.
     assert steps[-1].loss == pytest.approx(float((steps[-1].values - goal).square().mean()))
     assert steps[-1].loss < steps[0].loss / 4
@@ -103,7 +103,7 @@ def test_a_walk_in_float32_goes_on_in_float32() -> None:
     rest = list(minimize(objective, goal * 0, steps=6, evaluate=evaluate, resume=state))
     assert [step.loss for step in rest] == [step.loss for step in expected[4:]]
     assert rest[0].values.equal(expected[4].values)
-    assert [(step.setbacks, step.note) for step in rest] == [(9, "")] * 3
+    assert [(step.rejected_steps, step.note) for step in rest] == [(9, "")] * 3
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -122,7 +122,7 @@ def test_one_bad_step_is_taken_back_and_told(optimizer: str, wrong: float) -> No
     )
     # Only L-BFGS keeps the gradient at the best.
     assert len(calls) == (10 if optimizer == "lbfgs" else 11)
-    assert last.setbacks == 1
+    assert last.rejected_steps == 1
     told = [step for step in before if step.note]
     assert [step.index for step in told] == [3]
     assert told[0].note.startswith(f"loss {wrong:.4g} at step 3, taken back; going on from step ")
@@ -205,7 +205,7 @@ def test_a_setback_is_told_once_and_recorded(
     if task not in ("clip", "block"):
         assert "3 steps (2 taken back)" in out
     record = convnd.io.read_provenance(tmp_path / OUTPUTS[task])
-    assert record["convnd:steps_taken_back"] == "2"
+    assert record["convnd:rejected_steps"] == "2"
 
 
 @pytest.mark.usefixtures("inputs")

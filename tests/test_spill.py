@@ -14,9 +14,9 @@ from convnd_tasks.options import StyleOptions
 from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import ResourceError
-from convnd.optimize import Evaluation, Spill, load_checkpoint, minimize, save_checkpoint
+from convnd.optimize import DiskOffload, Evaluation, load_checkpoint, minimize, save_checkpoint
 from convnd.optimize.adam import _SLAB, Adam
-from convnd.optimize.spill import let_go
+from convnd.optimize.offload import release_pages
 from convnd.transfer.memory import Budget
 
 
@@ -24,7 +24,7 @@ from convnd.transfer.memory import Budget
 def test_adam_is_torchs_to_the_last_bit(spilled: bool, generator: torch.Generator) -> None:
     x = torch.randn(_SLAB + 3, generator=generator)
     y = x.clone()
-    ours = Adam(x, 0.02, spill=Spill() if spilled else None)
+    ours = Adam(x, 0.02, offload=DiskOffload() if spilled else None)
     theirs = torch.optim.Adam([y], lr=0.02, betas=(0.9, 0.99), foreach=False)
     for _ in range(3):
         x.grad = torch.randn(x.shape, generator=generator)
@@ -45,27 +45,27 @@ def test_a_spilled_walk_is_the_same_one(optimizer: str, tmp_path: Path, make_obj
     objective, start = make_objective(1)[0], torch.zeros(1, 1, 50)
     more = {"steps": 30, "optimizer": optimizer, "learning_rate": 0.02, "evaluate": rough}
     expected = [step.values for step in minimize(objective, start, **more)]
-    found = list(minimize(objective, start, spill=Spill(tmp_path), **more))
+    found = list(minimize(objective, start, offload=DiskOffload(tmp_path), **more))
     assert all(step.values.equal(each) for step, each in zip(found, expected, strict=True))
     assert not start.any()
     assert not list(tmp_path.iterdir())  # files without a name
-    for step in minimize(objective, start, spill=Spill(), **more):
+    for step in minimize(objective, start, offload=DiskOffload(), **more):
         if step.index == 11:
             save_checkpoint(tmp_path / "c", step.state(), "mark")
             break
-    for spill in (None, Spill()):
+    for spill in (None, DiskOffload()):
         state = load_checkpoint(tmp_path / "c", "mark")
-        rest = list(minimize(objective, start, resume=state, spill=spill, **more))
+        rest = list(minimize(objective, start, resume=state, offload=spill, **more))
         assert [step.index for step in rest] == list(range(11, 31))
         assert all(step.values.equal(each) for step, each in zip(rest, expected[11:], strict=True))
 
 
 def test_only_files_lose_their_pages() -> None:
-    spill = Spill()
-    memory, file = torch.ones(2**20), spill.kept(torch.ones(2**22))
+    offload = DiskOffload()
+    memory, file = torch.ones(2**20), offload.store(torch.ones(2**22))
     file.sum()
     before = psutil.Process().memory_info().rss
-    let_go(memory, file)
+    release_pages(memory, file)
     assert before - psutil.Process().memory_info().rss > 0.9 * file.nbytes
     assert bool((memory == 1).all())
     assert bool((file == 1).all())
@@ -77,7 +77,7 @@ def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(ResourceError, match="GiB of disk in .*, got No space left .* set TMPDIR"):
-        Spill().zeros(torch.zeros(4))
+        DiskOffload().zeros(torch.zeros(4))
 
 
 def test_memory_decides_on_files(rng: np.random.Generator) -> None:
@@ -89,11 +89,11 @@ def test_memory_decides_on_files(rng: np.random.Generator) -> None:
         transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
         budget = Budget(options, transfer.backbone, torch.device("cpu"), 1)
         budget.free = 6 * 4 * 3000 * share
-        assert bool(budget.spill((3000,))) == (share == 1)
+        assert bool(budget.offload((3000,))) == (share == 1)
         lbfgs = dataclasses.replace(options, optimizer="lbfgs")
-        assert not Budget(lbfgs, transfer.backbone, torch.device("cpu"), 1).spill((3000,))
+        assert not Budget(lbfgs, transfer.backbone, torch.device("cpu"), 1).offload((3000,))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Budget, "_spills", lambda *_, share=share: share == 1)
+            patch.setattr(Budget, "_offloads", lambda *_, share=share: share == 1)
             *_, last = transfer.run(content, [style], say=said.append)
         found.append(last.values)
     assert found[0].equal(found[1])

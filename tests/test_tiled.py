@@ -22,7 +22,7 @@ from convnd.losses import (
     Term,
     TotalVariationLoss,
     Window,
-    own_extent,
+    tile_shape,
 )
 from convnd.nn import ConvNd, MaxPoolNd, PadNd
 from convnd.optimize import (
@@ -33,7 +33,7 @@ from convnd.optimize import (
     tiled_features,
     tiled_sums,
 )
-from convnd.optimize.passes import backward, forward, slopes
+from convnd.optimize.evaluation.two_pass import backward_pass, forward_pass, grad_wrt_sums
 from convnd.shapes import Layer, ReceptiveField, Tiling
 from convnd.stats import STATISTICS, Sums
 
@@ -55,7 +55,7 @@ class Difference:
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         place = (..., *(window or [slice(None)]))
         difference = (features - self.target[place]).square() * self.weight[place]
-        return Sums(difference.sum(), math.prod(own_extent(features, window)))
+        return Sums(difference.sum(), math.prod(tile_shape(features, window)))
 
     def value(self, sums: Sums) -> Tensor:
         return sums.total / sums.count
@@ -97,7 +97,7 @@ def assert_equal(
     objective: Objective, x: Tensor, tiler: Tiler, tolerance: float, pieces: int = 2
 ) -> None:
     layers = (*objective.layers, INPUT)
-    tiling = tiler.tiling(objective.backbone, layers, x.shape[2:], objective.overlaps)
+    tiling = tiler.make_tiling(objective.backbone, layers, x.shape[2:], objective.overlaps)
     assert len(tiling) >= pieces
     whole, tiled = evaluate_whole(objective, x), TiledEvaluation(tiler)(objective, x)
     assert tiled.loss == pytest.approx(whole.loss, rel=tolerance)
@@ -302,7 +302,7 @@ def test_features_that_look_further_than_their_tile(
     narrow = type(plan)(widths=tuple(tuple(2 for _ in block) for block in plan.widths))
     net = VGG(narrow, spatial_dims=len(size), in_channels=1, generator=generator).double()
     x, style = torch.rand((2, 1, 1, *size), generator=generator, dtype=torch.float64)
-    tiling = Tiler(tile=tile).tiling(net, LAYERS, size, dict.fromkeys(LAYERS, overlap))
+    tiling = Tiler(tile=tile).make_tiling(net, LAYERS, size, dict.fromkeys(LAYERS, overlap))
     with torch.no_grad():
         whole = {
             name: STATISTICS[statistic].sums(each) for name, each in net(style, LAYERS).items()
@@ -344,7 +344,7 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
     style.statistic = Median()
     with pytest.raises(UsageError, match="got the term style"):
         TiledEvaluation(Tiler(tile=3))(Objective(net, [Term("style", 1.0, style)]), x)
-    tiling = Tiler(tile=3).tiling(net, [INPUT], (9,))
+    tiling = Tiler(tile=3).make_tiling(net, [INPUT], (9,))
     with pytest.raises(UsageError, match="got Median, which does not say"):
         tiled_sums(lambda x: {INPUT: x}, x, tiling, {INPUT: Median()})
 
@@ -354,7 +354,7 @@ def test_targets_tile_by_tile(generator: torch.Generator) -> None:
         VGG19.truncate(["relu3_1"]), spatial_dims=2, in_channels=1, generator=generator
     ).double()
     x = torch.rand(1, 1, 50, 43, generator=generator).double()
-    tiling = Tiler(tile=16).tiling(net, LAYERS, x.shape[2:])
+    tiling = Tiler(tile=16).make_tiling(net, LAYERS, x.shape[2:])
     assert len(tiling) == 12
 
     def features(crop: Tensor) -> Mapping[str, Tensor]:
@@ -383,7 +383,9 @@ def test_content_recomputed_tile_by_tile(mode: str, generator: torch.Generator) 
             return net(crop, [name])
 
         kept = ContentLoss(features(content)[name], layer=name)
-        source = RecomputedContent(features, content, tiler.tiling(net, [name], (61, 50)), name)
+        source = RecomputedContent(
+            features, content, tiler.make_tiling(net, [name], (61, 50)), name
+        )
         again = ContentLoss(source, layer=name)
         expected = evaluate_whole(
             Objective(net, [Term("c", 1.0, kept)], precision=Precision(torch.float64)), x
@@ -415,10 +417,12 @@ def test_what_is_kept_of_the_first_pass_is_not_computed_again(
     net = Counted(narrow, spatial_dims=len(size), in_channels=2, generator=generator)
     objective, x = objective_for(net, LAYERS, size, generator)
     deep = Tiler() if cut else None
-    tiling = Tiler(tile=tile, deep=deep).tiling(net, objective.layers, size, objective.overlaps)
+    tiling = Tiler(tile=tile, deep_tiler=deep).make_tiling(
+        net, objective.layers, size, objective.overlaps
+    )
     found = []
     for room in (0.0, 1.0, *(2.0**power for power in range(13, 24)), math.inf):
-        tiler = Tiler(tile=tile, rest=lambda *_, room=room: room, deep=deep)
+        tiler = Tiler(tile=tile, spare_bytes=lambda *_, room=room: room, deep_tiler=deep)
         assert_equal(objective, x, tiler, 1e-10)
         net.crops = 0
         evaluated = TiledEvaluation(tiler)(objective, x)
@@ -438,11 +442,11 @@ def test_tiles_that_are_kept_are_let_go(generator: torch.Generator) -> None:
     plan = VGG19.truncate(LAYERS)
     net = VGG(plan, spatial_dims=2, in_channels=2, generator=generator)
     objective, x = objective_for(net, LAYERS, (37, 45), generator)
-    tiles = list(Tiler(tile=16).tiling(net, (*LAYERS, INPUT), (37, 45), objective.overlaps))
-    before = forward(objective, x, tiles, room=math.inf)
+    tiles = list(Tiler(tile=16).make_tiling(net, (*LAYERS, INPUT), (37, 45), objective.overlaps))
+    before = forward_pass(objective, x, tiles, room=math.inf)
     leaves = [weakref.ref(kept.leaf) for kept in before.kept]
     assert len(leaves) == len(tiles)
-    backward(objective, x, tiles, before, slopes(objective, before.totals))
+    backward_pass(objective, x, tiles, before, grad_wrt_sums(objective, before.totals))
     assert not before.kept
     assert not any(leaf() is not None for leaf in leaves)
 
@@ -461,7 +465,7 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
 
     net.forward = scarce  # type: ignore[method-assign]
     told: list[Tiling] = []
-    evaluate = TiledEvaluation(Tiler(told=told.append))
+    evaluate = TiledEvaluation(Tiler(on_shrink=told.append))
     found = evaluate(objective, x)
     torch.testing.assert_close(found.gradient, expected.gradient, rtol=1e-9, atol=1e-12)
     sizes = [math.prod(tiling.largest_crop) for tiling in told]

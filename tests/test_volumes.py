@@ -27,7 +27,7 @@ import convnd.io
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
 from convnd.errors import UsageError
 from convnd.grid import Grid
-from convnd.optimize import Group
+from convnd.optimize import ProcessGroup
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--steps", "2", "-q")
@@ -209,11 +209,11 @@ def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path
     monkeypatch.setattr(memory, "needed", lambda *_, **__: needed)
     free = psutil.virtual_memory()._replace(available=3 * needed - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(Group, "here", 3)
+    monkeypatch.setattr(ProcessGroup, "local_size", 3)
     code, _, err = run(*command)
     assert (code, "which is free for each of 3 processes" in err) == (4, True)
     assert sorted(tmp_path.iterdir()) == before
-    monkeypatch.setattr(Group, "here", 2)
+    monkeypatch.setattr(ProcessGroup, "local_size", 2)
     assert run(*command, "--no-montage")[0] == 0
 
 

@@ -34,15 +34,14 @@ from convnd_tasks.style_transfer import StyleTransfer
 from benchmarks.common import machine, peak_mib
 from convnd.malloc import tune_malloc
 from convnd.optimize import (
-    Evaluate,
-    Group,
+    Evaluator,
+    ProcessGroup,
     ShardedEvaluation,
-    Shards,
+    ShardedField,
     TiledEvaluation,
     evaluate_whole,
-    targets,
-    tiled,
 )
+from convnd.optimize.evaluation import targets, tiled
 from convnd.transfer.memory import Budget
 
 SCRIPT = "benchmarks.performance.scaling"
@@ -65,15 +64,19 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     extent = (size,) * args.dim
     content = torch.rand((1, channels, *extent), generator=generator)
     style = torch.rand((1, channels, *[min(size, 256)] * args.dim), generator=generator)
-    group = Group.current()
-    shards = Shards(extent, group) if group.size > 1 else None
+    group = ProcessGroup.current()
+    shards = ShardedField(extent, group) if group.size > 1 else None
     transfer.look_at(extent)
     options = transfer.options
     budget = Budget(options, transfer.backbone, transfer.device, 1, group=group, content=content)
     taken = psutil.Process().memory_info().rss
     tiler = budget.tiler(extent)
     if args.only:
-        for module, name in ((tiled, "forward"), (tiled, "backward"), (targets, "crops")):
+        for module, name in (
+            (tiled, "forward_pass"),
+            (tiled, "backward_pass"),
+            (targets, "tile_features"),
+        ):
             setattr(module, name, _first(getattr(module, name), args.only))
     objective = transfer.objective(
         content,
@@ -83,17 +86,17 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         keep=tiler is None or budget.keeps_content(extent),
         shards=shards,
     )
-    evaluate: Evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+    evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
     iterate = content
     if shards is not None and tiler is not None:
         evaluate = ShardedEvaluation(tiler, shards)
-        iterate = shards.part(content)
+        iterate = shards.local_part(content)
     seconds, work = [], []
     for _ in range(args.repeats):
         began, used = time.perf_counter(), time.process_time()
         if args.step:
             walk = transfer.walk(
-                objective, iterate, evaluate=evaluate, steps=1, spill=budget.spill(extent)
+                objective, iterate, evaluate=evaluate, steps=1, offload=budget.offload(extent)
             )
             for step in walk:
                 print(f"step {step.index}, {peak_mib():.0f} MiB at most", file=sys.stderr)
@@ -107,7 +110,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         "seconds": round(min(seconds), 3),
         "us_per_position": round(min(seconds) / math.prod(extent) * 1e6, 4),
         "cpu_us_per_position": round(min(work) / math.prod(extent) * 1e6, 4),
-        "peak_mib": group.largest(round(peak_mib())),
+        "peak_mib": group.all_reduce_max(round(peak_mib())),
         "processes": group.size,
         "threads": torch.get_num_threads(),
     }
@@ -158,12 +161,12 @@ def main() -> None:
     if args.row:
         tune_malloc()  # as the command line does
         if "RANK" in os.environ:
-            Group.join()
+            ProcessGroup.join()
         row = measure(args, int(args.row[0]), args.row[1])
-        if Group.current().rank == 0:
+        if ProcessGroup.current().rank == 0:
             print(json.dumps(row))
-        if Group.current().size > 1:
-            Group.leave()
+        if ProcessGroup.current().size > 1:
+            ProcessGroup.shutdown()
         return
     rows = []
     for size, tile, count in itertools.product(args.sizes, args.tile, args.processes):

@@ -6,10 +6,10 @@ from convnd.losses.base import (
     Loss,
     Term,
     Window,
-    beginning,
     check_normalization,
-    own_extent,
-    within,
+    tile_index,
+    tile_offset,
+    tile_shape,
 )
 from convnd.losses.content import ContentLoss, ContentSource
 from convnd.losses.events import EventLoss, mean_event
@@ -31,10 +31,10 @@ __all__ = [
     "Term",
     "TotalVariationLoss",
     "Window",
-    "beginning",
     "check_normalization",
     "mean_event",
-    "own_extent",
+    "tile_index",
+    "tile_offset",
+    "tile_shape",
     "total_variation",
-    "within",
 ]

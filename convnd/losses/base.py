@@ -18,10 +18,10 @@ __all__ = [
     "Loss",
     "Term",
     "Window",
-    "beginning",
     "check_normalization",
-    "own_extent",
-    "within",
+    "tile_index",
+    "tile_offset",
+    "tile_shape",
 ]
 
 INPUT = "input"
@@ -34,16 +34,16 @@ Window = Sequence[slice]
 """Where a tile lies in its layer, one slice for each spatial axis; a stop of None is the end."""
 
 
-def within(window: Window) -> tuple[slice, ...]:
+def tile_index(window: Window) -> tuple[slice, ...]:
     """The index that a window is in a tensor ``(B, C, *S)``.
 
-    >>> within([slice(1, 3)])
+    >>> tile_index([slice(1, 3)])
     (slice(None, None, None), slice(None, None, None), slice(1, 3, None))
     """
     return (slice(None), slice(None), *window)
 
 
-def own_extent(features: Tensor, window: Window | None) -> tuple[int, ...]:
+def tile_shape(features: Tensor, window: Window | None) -> tuple[int, ...]:
     """Positions of a tile's own along each axis, without those behind that it only looks at.
 
     Args:
@@ -51,7 +51,7 @@ def own_extent(features: Tensor, window: Window | None) -> tuple[int, ...]:
         window: where they lie in the whole layer; None is all of it.
 
     >>> import torch
-    >>> own_extent(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(4, None)))
+    >>> tile_shape(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(4, None)))
     (4, 5)
     """
     extent = tuple(features.shape[2:])
@@ -63,11 +63,11 @@ def own_extent(features: Tensor, window: Window | None) -> tuple[int, ...]:
     )
 
 
-def beginning(features: Tensor, window: Window | None) -> tuple[int, ...]:
-    """Where a tile's own positions begin in their layer; the arguments are those of `own_extent`.
+def tile_offset(features: Tensor, window: Window | None) -> tuple[int, ...]:
+    """Where a tile's own positions begin in their layer; the arguments are those of `tile_shape`.
 
     >>> import torch
-    >>> beginning(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(0, None)))
+    >>> tile_offset(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(0, None)))
     (4, 0)
     """
     if window is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import Window, check_normalization, within
+from convnd.losses.base import Window, check_normalization, tile_index
 from convnd.stats import Sums
 
 __all__ = ["ContentLoss", "ContentSource"]
@@ -112,4 +112,4 @@ class _Kept:
         self.energy = float(torch.stack(squares).sum())
 
     def at(self, window: Window | None) -> Tensor:
-        return self.features if window is None else self.features[within(window)]
+        return self.features if window is None else self.features[tile_index(window)]

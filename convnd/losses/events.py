@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, beginning, own_extent
+from convnd.losses.base import INPUT, Window, tile_offset, tile_shape
 from convnd.stats import Sums
 
 __all__ = ["EventLoss", "mean_event"]
@@ -64,9 +64,9 @@ class EventLoss:
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """Sum over the windows ``(B, C, *W)`` of what of them lies in the tile."""
-        own = own_extent(features, window)
+        own = tile_shape(features, window)
         width = self.target.shape[2:]
-        first = self.places - torch.tensor(beginning(features, window))
+        first = self.places - torch.tensor(tile_offset(features, window))
         first = first[((first < torch.tensor(own)) & (first + torch.tensor(width) > 0)).all(1)]
         index = torch.zeros(len(first), *width, dtype=torch.long)
         inside = torch.ones_like(index, dtype=torch.bool)

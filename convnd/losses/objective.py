@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnd.backbones import Backbone, Precision
 from convnd.errors import UsageError
-from convnd.losses.base import INPUT, Term, Window, own_extent, within
+from convnd.losses.base import INPUT, Term, Window, tile_index, tile_shape
 from convnd.stats import Sums
 
 __all__ = ["Objective"]
@@ -21,7 +21,7 @@ class Objective:
 
     It holds no iterate and decides nothing about how it is evaluated: `sums` may be asked for
     tile by tile and added up before `value` makes a loss of them (see
-    `convnd.optimize.evaluate`).
+    `convnd.optimize.evaluation.whole`).
 
     Args:
         backbone: gives the features; its parameters are cast to ``precision`` in place.
@@ -90,7 +90,7 @@ class Objective:
         features: Mapping[str, Tensor],
         windows: Mapping[str, Window] | None = None,
         *,
-        slopes: bool = False,
+        skip_linear: bool = False,
         known: Sequence[Sums] | None = None,
     ) -> list[Sums]:
         """The additive part of every term.
@@ -99,9 +99,9 @@ class Objective:
             features: of a tile's own positions, halo cropped, as `features` gives them; with
                 `overlaps` more behind them where the layer has them.
             windows: where the tile's own lie in each layer; None is all of it.
-            slopes: only what the derivative of `value` depends on is wanted: of a linear loss,
+            skip_linear: only what the derivative of `value` depends on is wanted: of a linear loss,
                 that is the count, and its total is left at 0.
-            known: what this gave for ``slopes``, so that only the totals left out are missing.
+            known: what this gave for ``skip_linear``, so that only the totals left out are missing.
         """
         found = []
         for number, term in enumerate(self.terms):
@@ -111,10 +111,10 @@ class Objective:
             layer, overlap = term.loss.layer, term.loss.overlap
             values, window = features[layer], None if windows is None else windows[layer]
             if window is not None and overlap < self.overlaps[layer]:
-                extents = own_extent(values, window)
-                values = values[within([slice(extent + overlap) for extent in extents])]
-            if slopes and term.loss.linear:
-                count = math.prod(own_extent(values, window))
+                extents = tile_shape(values, window)
+                values = values[tile_index([slice(extent + overlap) for extent in extents])]
+            if skip_linear and term.loss.linear:
+                count = math.prod(tile_shape(values, window))
                 found.append(Sums(values.new_zeros((), dtype=torch.float32), count))
             else:
                 found.append(term.loss.sums(values, window))

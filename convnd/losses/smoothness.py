@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, own_extent, within
+from convnd.losses.base import INPUT, Window, tile_index, tile_shape
 from convnd.stats import Sums
 
 __all__ = ["TotalVariationLoss", "total_variation"]
@@ -70,12 +70,12 @@ class TotalVariationLoss:
                 f"total_variation: expected one spacing for each of {features.ndim - 2} spatial "
                 f"axes, got {len(self.spacing)}; give as many as axes"
             )
-        own = own_extent(features, window)
+        own = tile_shape(features, window)
         total = features.new_zeros(())
         for axis, step in enumerate(self.spacing):
             # Behind its own the tile has the first of the next one, along this axis alone.
             kept = [slice(None if each == axis else extent) for each, extent in enumerate(own)]
-            rows = features[within(kept)]
+            rows = features[tile_index(kept)]
             difference = (torch.diff(rows, dim=axis + 2) / step).flatten()
             total = total + difference.dot(difference)
         return Sums(total, math.prod(own))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
-from convnd.losses.base import Window, beginning, check_normalization, own_extent
+from convnd.losses.base import Window, check_normalization, tile_offset, tile_shape
 from convnd.stats import (
     STATISTICS,
     ProjectedStatistic,
@@ -98,7 +98,7 @@ class StyleLoss:
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """The statistic's sums; most forget where the tile lies and how far it reaches."""
-        own, at = own_extent(features, window), beginning(features, window)
+        own, at = tile_shape(features, window), tile_offset(features, window)
         return tile_sums(self.statistic, features, own, at)
 
     def value(self, sums: Sums) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, own_extent, within
+from convnd.losses.base import INPUT, Window, tile_index, tile_shape
 from convnd.stats import Sums
 
 __all__ = ["TemporalLoss"]
@@ -61,7 +61,7 @@ class TemporalLoss:
         """
         target, mask = self.target, self.mask
         if window is not None:
-            target, mask = target[within(window)], mask[within(window)]
+            target, mask = target[tile_index(window)], mask[tile_index(window)]
         if features.shape != target.shape:
             raise ShapeError(
                 f"TemporalLoss: expected values {tuple(target.shape)} as the target's, got "
@@ -69,7 +69,7 @@ class TemporalLoss:
             )
         difference = features - target.to(features.device)
         total = torch.sum(mask.to(features.device) * difference * difference)
-        return Sums(total, math.prod(own_extent(features, window)))
+        return Sums(total, math.prod(tile_shape(features, window)))
 
     def value(self, sums: Sums) -> Tensor:
         """The loss, a scalar."""

@@ -1,42 +1,47 @@
 """Making an objective small: evaluators, the loop of steps, and coarse to fine."""
 
 from convnd.optimize.checkpoint import fingerprint, load_checkpoint, save_checkpoint
-from convnd.optimize.evaluate import Evaluate, Evaluation, evaluate_whole
-from convnd.optimize.group import Group
-from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, minimize, settled
+from convnd.optimize.distributed.evaluation import (
+    ShardedContent,
+    ShardedEvaluation,
+    all_reduce_sums,
+    sharded_sums,
+)
+from convnd.optimize.distributed.process_group import ProcessGroup
+from convnd.optimize.distributed.sharded_field import ShardedField
+from convnd.optimize.evaluation.targets import RecomputedContent, tiled_features, tiled_sums
+from convnd.optimize.evaluation.tiled import TiledEvaluation
+from convnd.optimize.evaluation.tiler import FitsMemory, Tiler, is_out_of_memory
+from convnd.optimize.evaluation.whole import Evaluation, Evaluator, evaluate_whole
+from convnd.optimize.minimize import HISTORY, OPTIMIZERS, Step, has_converged, minimize
+from convnd.optimize.offload import DiskOffload
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
-from convnd.optimize.sharded import ShardedContent, ShardedEvaluation, add_sums, sharded_sums
-from convnd.optimize.shards import Shards
-from convnd.optimize.spill import Spill
-from convnd.optimize.targets import RecomputedContent, tiled_features, tiled_sums
-from convnd.optimize.tiled import TiledEvaluation
-from convnd.optimize.tiler import Fits, Tiler, is_out_of_memory
 
 __all__ = [
     "HISTORY",
     "OPTIMIZERS",
-    "Evaluate",
+    "DiskOffload",
     "Evaluation",
-    "Fits",
-    "Group",
+    "Evaluator",
+    "FitsMemory",
+    "ProcessGroup",
     "RecomputedContent",
     "ShardedContent",
     "ShardedEvaluation",
-    "Shards",
-    "Spill",
+    "ShardedField",
     "Step",
     "TiledEvaluation",
     "Tiler",
-    "add_sums",
+    "all_reduce_sums",
     "evaluate_whole",
     "fingerprint",
+    "has_converged",
     "is_out_of_memory",
     "load_checkpoint",
     "minimize",
     "pyramid_sizes",
     "refine",
     "save_checkpoint",
-    "settled",
     "sharded_sums",
     "spread_steps",
     "tiled_features",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.optimize.descent import Descent
-from convnd.optimize.spill import Spill, let_go
+from convnd.optimize.gradient_descent import Descent
+from convnd.optimize.offload import DiskOffload, release_pages
 
 __all__ = ["Adam"]
 
@@ -26,7 +26,7 @@ class Adam(Descent):
         x: the iterate, contiguous; its gradient is read from ``x.grad``.
         lr: length of a step, in each value about that much.
         betas: how slowly the two moments forget.
-        spill: where the moments are; None is in memory.
+        offload: where the moments are; None is in memory.
 
     >>> x = torch.tensor([3.0, 1.0])
     >>> descend = Adam(x, 0.5)
@@ -42,18 +42,18 @@ class Adam(Descent):
         lr: float,
         *,
         betas: tuple[float, float] = (0.9, 0.99),
-        spill: Spill | None = None,
+        offload: DiskOffload | None = None,
     ) -> None:
         super().__init__(x, lr)
         self._betas = betas
-        self._spill = Spill.none() if spill is None else spill
+        self._offload = DiskOffload.disabled() if offload is None else offload
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the iterate once along its gradient as it is."""
         x, state, (slow, slower) = self.x, self.state, self._betas
         if not state:
-            state.update(count=0, first=self._spill.zeros(x), second=self._spill.zeros(x))
+            state.update(count=0, first=self._offload.zeros(x), second=self._offload.zeros(x))
         state["count"] += 1
         length = self.lr / (1 - slow ** state["count"])
         scale = math.sqrt(1 - slower ** state["count"])
@@ -65,11 +65,11 @@ class Adam(Descent):
             first.lerp_(gradient, 1 - slow)
             second.mul_(slower).addcmul_(gradient, gradient, value=1 - slower)
             values.addcdiv_(first, second.sqrt().div_(scale).add_(1e-8), value=-length)
-            let_go(first, second)
+            release_pages(first, second)
 
     def load(self, state: dict[str, Any]) -> None:
         """See `Descent.load`; the moments go where they belong."""
         super().load(state)
         for name in ("first", "second"):
             if name in self.state:
-                self.state[name] = self._spill.kept(self.state[name])
+                self.state[name] = self._offload.store(self.state[name])

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import atomic_path
-from convnd.optimize.group import Group
-from convnd.optimize.shards import Box, Shards
-from convnd.optimize.spill import let_go
+from convnd.optimize.distributed.process_group import ProcessGroup
+from convnd.optimize.distributed.sharded_field import Box, ShardedField
+from convnd.optimize.offload import release_pages
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
@@ -43,7 +43,7 @@ _TYPES = {
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], state: object, mark: str, *shards: Shards
+    path: str | os.PathLike[str], state: object, mark: str, *shards: ShardedField
 ) -> None:
     """Write a state; an older checkpoint stays valid until the new one is on the disk.
 
@@ -60,11 +60,11 @@ def save_checkpoint(
     tensors: list[Tensor] = []
     plan = json.dumps(_packed(state, tensors, shards))
     pieces = list(_pieces(tensors, shards))
-    group = shards[0].group if shards else Group()
+    group = shards[0].group if shards else ProcessGroup()
     if group.rank != 0:
         for piece in pieces:
             if piece.owner == group.rank:
-                group.swap({0: tensors[piece.number].contiguous()}, {})
+                group.exchange({0: tensors[piece.number].contiguous()}, {})
         return
     with atomic_path(path, overwrite=True) as name, name.open("wb") as file:
         _write_header(file, pieces, {"format": _FORMAT, "mark": mark, "state": plan})
@@ -72,12 +72,14 @@ def save_checkpoint(
             values = tensors[piece.number]
             if piece.owner != 0:
                 values = values.new_empty(piece.shape)
-                group.swap({}, {piece.owner: values})
+                group.exchange({}, {piece.owner: values})
             file.write(_bytes(values))
-            let_go(values)
+            release_pages(values)
 
 
-def load_checkpoint(path: str | os.PathLike[str], mark: str, group: Group | None = None) -> Any:
+def load_checkpoint(
+    path: str | os.PathLike[str], mark: str, group: ProcessGroup | None = None
+) -> Any:
     """The state that `save_checkpoint` wrote.
 
     Args:
@@ -101,7 +103,7 @@ def load_checkpoint(path: str | os.PathLike[str], mark: str, group: Group | None
                     "resume: expected the checkpoint of these inputs and options, got that of "
                     f"others in {Path(path).name}; give the same ones, or remove it to start anew"
                 )
-            return _unpacked(plan, file, Group() if group is None else group)
+            return _unpacked(plan, file, ProcessGroup() if group is None else group)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         if isinstance(error, UsageError):
             raise
@@ -143,20 +145,22 @@ class _Piece:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def _pieces(tensors: list[Tensor], shards: Sequence[Shards]) -> Iterator[_Piece]:
+def _pieces(tensors: list[Tensor], shards: Sequence[ShardedField]) -> Iterator[_Piece]:
     for number, values in enumerate(tensors):
         sharing = _sharing(values, shards)
         if sharing is not None:
-            for owner, box in enumerate(sharing.owned):
+            for owner, box in enumerate(sharing.boxes):
                 shape = (*values.shape[:2], *(stop - start for start, stop in box))
                 yield _Piece(number, owner, f"{number}.{owner}", shape, values.dtype)
         else:
             yield _Piece(number, 0, str(number), tuple(values.shape), values.dtype)
 
 
-def _sharing(values: Tensor, shards: Sequence[Shards]) -> Shards | None:
+def _sharing(values: Tensor, shards: Sequence[ShardedField]) -> ShardedField | None:
     """Those that a tensor is a part of; None where each process has one of its own."""
-    fits = (each for each in shards if values.ndim == 2 + len(each.size) and each.is_part(values))
+    fits = (
+        each for each in shards if values.ndim == 2 + len(each.size) and each.is_local_part(values)
+    )
     return next(fits, None)
 
 
@@ -182,14 +186,14 @@ def _bytes(values: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _packed(value: object, tensors: list[Tensor], shards: Sequence[Shards]) -> object:
+def _packed(value: object, tensors: list[Tensor], shards: Sequence[ShardedField]) -> object:
     """The same with tensors taken out, as JSON can hold it; dicts keep keys of any kind."""
     if isinstance(value, Tensor):
         tensors.append(value.detach())
         name = str(len(tensors) - 1)
         sharing = _sharing(value, shards)
         if sharing is not None:
-            return {"tensor": name, "size": sharing.size, "boxes": sharing.owned}
+            return {"tensor": name, "size": sharing.size, "boxes": sharing.boxes}
         return {"tensor": name}
     if isinstance(value, dict):
         return {"dict": [[key, _packed(each, tensors, shards)] for key, each in value.items()]}
@@ -198,10 +202,10 @@ def _packed(value: object, tensors: list[Tensor], shards: Sequence[Shards]) -> o
     return value
 
 
-def _unpacked(value: Any, file: Any, group: Group) -> Any:
+def _unpacked(value: Any, file: Any, group: ProcessGroup) -> Any:
     if isinstance(value, dict):
         if "boxes" in value:
-            return _part(value["tensor"], Shards(value["size"], group), value["boxes"], file)
+            return _part(value["tensor"], ShardedField(value["size"], group), value["boxes"], file)
         if "tensor" in value:
             # Memory of its own, aligned as any: on some CPUs sums depend on the alignment.
             whole: Tensor = file.get_tensor(value["tensor"]).clone()
@@ -212,11 +216,11 @@ def _unpacked(value: Any, file: Any, group: Group) -> Any:
     return value
 
 
-def _part(name: str, shards: Shards, boxes: list[Box], file: Any) -> Tensor:
+def _part(name: str, shards: ShardedField, boxes: list[Box], file: Any) -> Tensor:
     """What this process owns of a field, out of the slabs that it was written in."""
 
     def read(number: int, place: tuple[slice, ...]) -> Tensor:
         values: Tensor = file.get_slice(f"{name}.{number}")[place]
         return values
 
-    return shards.assembled([(box, partial(read, number)) for number, box in enumerate(boxes)])
+    return shards.assemble([(box, partial(read, number)) for number, box in enumerate(boxes)])

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.optimize.descent import Descent
+from convnd.optimize.gradient_descent import Descent
 
-__all__ = ["LBFGS", "Add"]
+__all__ = ["LBFGS", "AllReduce"]
 
-Add = Callable[[Tensor], Tensor]
+AllReduce = Callable[[Tensor], Tensor]
 """Adds numbers up over the processes that share a field."""
 
 
@@ -20,18 +20,18 @@ class LBFGS(Descent):
     """Limited-memory BFGS, one update a step and no line search (Nocedal, 1980).
 
     The same numbers, bit by bit, as ``torch.optim.LBFGS`` with ``max_iter=1`` and tolerances of 0,
-    as long as there is no `retreat`.
+    as long as there is no `restart_from`.
     That one reads its vectors whole; here they keep the shape of the iterate, which may be a part
-    of something larger, and every scalar product goes through ``add``.
+    of something larger, and every scalar product goes through ``all_reduce``.
 
     Args:
         x: the iterate; its gradient is read from ``x.grad``.
         lr: length of a step relative to the one that L-BFGS proposes.
         history: pairs of steps and changes of the gradient that are remembered.
-        add: makes sums over this part those over all parts.
+        all_reduce: makes sums over this part those over all parts.
 
     >>> x = torch.tensor([3.0, 1.0])
-    >>> descend = LBFGS(x, 1.0, history=5, add=lambda number: number)
+    >>> descend = LBFGS(x, 1.0, history=5, all_reduce=lambda number: number)
     >>> for _ in range(20):
     ...     x.grad = torch.stack([2 * x[0], 20 * x[1]])
     ...     descend.step()
@@ -39,10 +39,10 @@ class LBFGS(Descent):
     True
     """
 
-    def __init__(self, x: Tensor, lr: float, *, history: int, add: Add) -> None:
+    def __init__(self, x: Tensor, lr: float, *, history: int, all_reduce: AllReduce) -> None:
         super().__init__(x, lr)
         self._history = history
-        self._add = add
+        self._all_reduce = all_reduce
 
     @torch.no_grad()
     def step(self) -> None:
@@ -50,7 +50,7 @@ class LBFGS(Descent):
         x, state, gradient = self.x, self.state, self.x.grad
         length: Any = self.lr
         assert gradient is not None
-        absolute = self._add(gradient.abs().sum())
+        absolute = self._all_reduce(gradient.abs().sum())
         if absolute == 0:
             return
         if not state:
@@ -60,15 +60,15 @@ class LBFGS(Descent):
         else:
             self._learn(state, gradient)
             direction = self._direction(state, gradient)
-        state.update(retreats=0)
+        state.update(restarts=0)
         self._move(x, state, gradient, direction, length)
 
     @torch.no_grad()
-    def retreat(self, values: Tensor, gradient: Tensor) -> None:
+    def restart_from(self, values: Tensor, gradient: Tensor) -> None:
         """Instead of `step` where the last move went uphill: move from where the walk was better.
 
         The iterate's own gradient is not lost: it tells of the curvature that made the move too
-        long. The new one is half as long, once more for every retreat in a row.
+        long. The new one is half as long, once more for every restart_from in a row.
 
         Args:
             values: of the iterate to go back to.
@@ -83,8 +83,8 @@ class LBFGS(Descent):
             x.grad = gradient
             self.step()
             return
-        state["retreats"] += 1
-        length = self.lr * 0.5 ** state["retreats"]
+        state["restarts"] += 1
+        length = self.lr * 0.5 ** state["restarts"]
         self._move(x, state, gradient, self._direction(state, gradient), length)
 
     def _move(
@@ -121,4 +121,4 @@ class LBFGS(Descent):
         return direction
 
     def _dot(self, one: Tensor, other: Tensor) -> Tensor:
-        return self._add(one.reshape(-1).dot(other.reshape(-1)))
+        return self._all_reduce(one.reshape(-1).dot(other.reshape(-1)))

@@ -13,16 +13,16 @@ from torch import Tensor
 from convnd.errors import UsageError
 from convnd.losses import Objective
 from convnd.optimize.adam import Adam
-from convnd.optimize.descent import Descent, GradientDescent
-from convnd.optimize.evaluate import Evaluate, evaluate_whole
-from convnd.optimize.lbfgs import LBFGS, Add
-from convnd.optimize.spill import Spill
-from convnd.optimize.trouble import Trouble
+from convnd.optimize.evaluation.whole import Evaluator, evaluate_whole
+from convnd.optimize.gradient_descent import Descent, GradientDescent
+from convnd.optimize.lbfgs import LBFGS, AllReduce
+from convnd.optimize.offload import DiskOffload
+from convnd.optimize.step_recovery import StepRecovery
 from convnd.registry import Registry
 
-__all__ = ["HISTORY", "OPTIMIZERS", "Step", "minimize", "settled"]
+__all__ = ["HISTORY", "OPTIMIZERS", "Step", "has_converged", "minimize"]
 
-Make = Callable[[Tensor, float, Add, Spill], Descent]
+Make = Callable[[Tensor, float, AllReduce, DiskOffload], Descent]
 
 # A step counts as diverged when it is this many times above the best, and above the start as well:
 # steps without a line search do rise now and then, and near zero everything is many times more.
@@ -32,19 +32,19 @@ HISTORY = 20
 """Pairs of gradient and step that L-BFGS remembers; 100 cost 600 MiB at 512²."""
 
 
-def _lbfgs(x: Tensor, rate: float, add: Add, _: Spill) -> Descent:
-    return LBFGS(x, rate, history=HISTORY, add=add)
+def _lbfgs(x: Tensor, rate: float, all_reduce: AllReduce, _: DiskOffload) -> Descent:
+    return LBFGS(x, rate, history=HISTORY, all_reduce=all_reduce)
 
 
-def _adam(x: Tensor, rate: float, _: Add, spill: Spill) -> Descent:
-    return Adam(x, rate, spill=spill)
+def _adam(x: Tensor, rate: float, _: AllReduce, offload: DiskOffload) -> Descent:
+    return Adam(x, rate, offload=offload)
 
 
-def _gradient_descent(x: Tensor, rate: float, _: Add, __: Spill) -> Descent:
+def _gradient_descent(x: Tensor, rate: float, _: AllReduce, __: DiskOffload) -> Descent:
     return GradientDescent(x, rate)
 
 
-def _alone(number: Tensor) -> Tensor:
+def _all_reduce_nothing(number: Tensor) -> Tensor:
     return number
 
 
@@ -73,7 +73,7 @@ class Step:
         loss: the objective at `values`.
         parts: weighted share of each term by name.
         values: the iterate ``(1, C, *S)``; later steps do not change it.
-        setbacks: steps of this walk that were taken back so far.
+        rejected_steps: steps of this walk that were taken back so far.
         note: a line for people, where the walk was set back for the first time before this step,
             or began to compute in float32; else "".
         state: all that the walk needs to go on from here, for `minimize`; to be asked for before
@@ -84,7 +84,7 @@ class Step:
     loss: float
     parts: Mapping[str, float]
     values: Tensor
-    setbacks: int = 0
+    rejected_steps: int = 0
     note: str = ""
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
 
@@ -96,18 +96,18 @@ def minimize(
     steps: int,
     optimizer: str = "lbfgs",
     learning_rate: float | None = None,
-    evaluate: Evaluate = evaluate_whole,
-    add: Add = _alone,
-    spill: Spill | None = None,
+    evaluate: Evaluator = evaluate_whole,
+    all_reduce: AllReduce = _all_reduce_nothing,
+    offload: DiskOffload | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Walk downhill from ``start``, yielding every evaluated iterate, and the best one at the end.
 
     A step of L-BFGS that went uphill is yielded as well; the next one starts at the best again
-    (`LBFGS.retreat`). Each step costs one evaluation, and one more each time it is retaken (two
-    where the gradient at the best is not kept, as by all but L-BFGS): a step that is not finite or
-    far above the best is taken back, and the walk goes on from the best iterate at half the rate,
-    with a fresh memory. When that has not helped eight times in a row,
+    (`LBFGS.restart_from`). Each step costs one evaluation, and one more each time it is retaken
+    (two where the gradient at the best is not kept, as by all but L-BFGS): a step that is not
+    finite or far above the best is taken back, and the walk goes on from the best iterate at half
+    the rate, with a fresh memory. When that has not helped eight times in a row,
     features are computed in float32 where they were not, at the rate of the best, and eight more
     are tried.
 
@@ -118,10 +118,10 @@ def minimize(
         optimizer: one of `OPTIMIZERS`.
         learning_rate: of the optimizer; None takes its own.
         evaluate: gives loss and gradient.
-        add: where ``start`` is this process's part of an iterate, and ``evaluate`` gives the same
-            loss to all processes and this part of the gradient to this one: adds numbers up over
-            all of them, see `convnd.optimize.Group`.
-        spill: where the values of steps and the moments of Adam are kept; None is in memory. The
+        all_reduce: where ``start`` is this process's part of an iterate, and ``evaluate`` gives the
+            same loss to all processes and this part of the gradient to this one: adds numbers up
+            over all of them, see `convnd.optimize.ProcessGroup`.
+        offload: where the values of steps and the moments of Adam are kept; None is in memory. The
             iterates are the same ones.
         resume: `Step.state` of an earlier walk with the same arguments; it goes on from that step,
             which is yielded again, on a CPU bit by bit as if it had never stopped.
@@ -149,20 +149,20 @@ def minimize(
         raise UsageError(
             f"minimize: expected a positive finite learning rate, got {rate}; correct it"
         )
-    spill = Spill.none() if spill is None else spill
+    offload = DiskOffload.disabled() if offload is None else offload
 
     def apart(values: Tensor) -> Tensor:
         """An iterate that may be moved in its own memory; else it leaves a step's before it is."""
-        return values.clone() if spill else values.detach()
+        return values.clone() if offload else values.detach()
 
     x = apart(start.detach().contiguous())
     device = x.device
     del start  # it may be as large as all else here, and the caller's only copy
-    descend = chosen.make(x, rate, add, spill)
+    descend = chosen.make(x, rate, all_reduce, offload)
     best: Step | None = None
     downhill: Tensor | None = None  # the gradient at the best, for those that go back often
     first = math.inf
-    trouble = Trouble(rate)
+    recovery = StepRecovery(rate)
     index = 0
 
     def state() -> dict[str, Any]:
@@ -173,56 +173,58 @@ def minimize(
             "best": _as_dict(best),
             "downhill": downhill,
             "first": first,
-            "rate": trouble.rate,
-            "setbacks": trouble.setbacks,
-            "exact": trouble.exact,
+            "rate": recovery.rate,
+            "rejected_steps": recovery.rejected_steps,
+            "exact": recovery.exact,
             "optimizer": descend.state,
         }
 
     while True:
         if resume is not None:
             step, best = (
-                Step(**_moved(resume[name], device), setbacks=resume["setbacks"])
+                Step(**_moved(resume[name], device), rejected_steps=resume["rejected_steps"])
                 for name in ("now", "best")
             )
             x, index, first = apart(step.values), step.index, resume["first"]
             same = best.values.equal(step.values)
-            step = replace(step, values=spill.kept(step.values))
-            best = replace(best, values=step.values if same else spill.kept(best.values))
+            step = replace(step, values=offload.store(step.values))
+            best = replace(best, values=step.values if same else offload.store(best.values))
             exact = resume["exact"] and objective.exact()
-            trouble = Trouble(resume["rate"], resume["setbacks"], exact=exact)
+            recovery = StepRecovery(resume["rate"], resume["rejected_steps"], exact=exact)
             gradient = resume["gradient"].to(device)
             downhill = None if resume["downhill"] is None else resume["downhill"].to(device)
-            descend = chosen.make(x, trouble.rate, add, spill)
+            descend = chosen.make(x, recovery.rate, all_reduce, offload)
             descend.load(resume["optimizer"])
             resume = None
             yield replace(step, state=state)
             if index == steps:
                 return
             index += 1
-        elif _diverged((found := evaluate(objective, x)).loss, found.gradient, best, first, add):
+        elif _diverged(
+            (found := evaluate(objective, x)).loss, found.gradient, best, first, all_reduce
+        ):
             if best is None:
-                trouble.back_off(objective, index, found.loss, started=False)
+                recovery.reject(objective, index, found.loss, started=False)
                 continue
             loss, x = found.loss, apart(best.values)
             del found
-            while trouble.back_off(objective, index, loss, started=True) or downhill is None:
+            while recovery.reject(objective, index, loss, started=True) or downhill is None:
                 # The best as it is in float32, which may be another thing.
                 found = evaluate(objective, x)
                 loss, downhill = found.loss, found.gradient
-                if not _diverged(loss, downhill, None, first, add):
+                if not _diverged(loss, downhill, None, first, all_reduce):
                     best = replace(best, loss=loss, parts=found.parts)
                     break
-                if trouble.exact:
-                    raise trouble.given_up(index, loss)
+                if recovery.exact:
+                    raise recovery.failure(index, loss)
                 downhill = None
             gradient = downhill
-            descend = chosen.make(x, trouble.rate, add, spill)
+            descend = chosen.make(x, recovery.rate, all_reduce, offload)
         else:
             came_from = index if best is None else best.index
-            note = trouble.over(came_from)
-            values = spill.kept(x) if spill else x.detach()
-            step = Step(index, found.loss, found.parts, values, trouble.setbacks, note)
+            note = recovery.accept(came_from)
+            values = offload.store(x) if offload else x.detach()
+            step = Step(index, found.loss, found.parts, values, recovery.rejected_steps, note)
             gradient = found.gradient
             del found, values
             if best is None:
@@ -237,12 +239,12 @@ def minimize(
             if index == steps:
                 return
             index += 1
-        if not spill:
+        if not offload:
             x.data = x.data.clone()  # what it was belongs to the step
         x.grad = gradient  # none of the optimisers writes into it
         if isinstance(descend, LBFGS) and step.loss > best.loss:
             assert downhill is not None
-            descend.retreat(best.values, downhill)
+            descend.restart_from(best.values, downhill)
         else:
             descend.step()
         # Large, and not needed while the next one is made.
@@ -252,7 +254,7 @@ def minimize(
             downhill = None
 
 
-def settled(losses: Sequence[float], *, over: int, tolerance: float) -> bool:
+def has_converged(losses: Sequence[float], *, over: int, tolerance: float) -> bool:
     """Whether a walk has come to rest: over its last steps the loss fell by too little.
 
     Args:
@@ -260,9 +262,9 @@ def settled(losses: Sequence[float], *, over: int, tolerance: float) -> bool:
         over: how many steps are looked back.
         tolerance: the relative decrease over them below which a walk rests.
 
-    >>> settled([8.0, 4.0, 2.0, 1.99], over=1, tolerance=0.01)
+    >>> has_converged([8.0, 4.0, 2.0, 1.99], over=1, tolerance=0.01)
     True
-    >>> settled([8.0, 4.0, 2.0, 1.99], over=2, tolerance=0.01)
+    >>> has_converged([8.0, 4.0, 2.0, 1.99], over=2, tolerance=0.01)
     False
     """
     if len(losses) <= over:
@@ -285,7 +287,9 @@ def _moved(kept: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {**kept, "values": kept["values"].to(device)}
 
 
-def _diverged(loss: float, gradient: Tensor, best: Step | None, first: float, add: Add) -> bool:
-    if not math.isfinite(loss) or not math.isfinite(add(gradient.sum()).item()):
+def _diverged(
+    loss: float, gradient: Tensor, best: Step | None, first: float, all_reduce: AllReduce
+) -> bool:
+    if not math.isfinite(loss) or not math.isfinite(all_reduce(gradient.sum()).item()):
         return True
     return best is not None and loss > max(_DIVERGED * best.loss, first)

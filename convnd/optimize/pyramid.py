@@ -75,7 +75,7 @@ def refine(
 ) -> Tensor:
     r"""The iterate brought to the next finer size.
 
-    With a content, the detail that only the finer size shows is added,
+    With a content, the detail that only the finer size shows is all_reduce_sums,
     :math:`\uparrow x + c_{fine} - \uparrow c_{coarse}`: without it the fine steps spend
     themselves on sharpening edges that are known already.
 

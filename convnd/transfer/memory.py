@@ -15,7 +15,7 @@ from torch import Tensor
 from convnd.backbones import Backbone
 from convnd.errors import ResourceError, UsageError
 from convnd.losses import INPUT
-from convnd.optimize import OPTIMIZERS, Group, Spill, Tiler
+from convnd.optimize import OPTIMIZERS, DiskOffload, ProcessGroup, Tiler
 from convnd.shapes import Tiling
 from convnd.stats import STATISTICS, overlap_of, peak_bytes_of
 from convnd.transfer.byte_size import parse_memory
@@ -77,7 +77,7 @@ class MemoryOptions(Protocol):
 
 @dataclass(frozen=True)
 class _Cut:
-    """Where the network is cut in two, see `convnd.optimize.seam`."""
+    """Where the network is cut in two, see `convnd.optimize.evaluation.split`."""
 
     layers: tuple[str, ...]  # up to the cut, and it
     rest: Backbone
@@ -107,10 +107,10 @@ class Budget:
         device: torch.device,
         batch: int,
         say: Say | None = None,
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
         content: Tensor | None = None,
     ) -> None:
-        self.group = Group() if group is None else group
+        self.group = ProcessGroup() if group is None else group
         self._device = device
         self._there = None if content is None else (content.device, tuple(content.shape[2:]))
         self.options = options
@@ -121,13 +121,13 @@ class Budget:
         asked = parse_memory(options.memory)
         if asked is None:
             # Also of processes that work on files of their own.
-            shared = Group.current().here if device.type == "cpu" else 1
+            shared = ProcessGroup.current().local_size if device.type == "cpu" else 1
             self.free = int(_SHARE * _free(device)) // shared
         else:
             taken = psutil.Process().memory_info().rss if device.type == "cpu" else 0
             self.free = asked - taken
         # Tiles depend on it, and have to be the same ones for all.
-        self.free = -self.group.largest(-self.free)
+        self.free = -self.group.all_reduce_max(-self.free)
         if asked is not None and self.free <= 0:
             raise ResourceError(
                 f"--memory: expected more than the {_gib(asked - self.free)} that the program and "
@@ -171,15 +171,22 @@ class Budget:
             return _SURE * left if left >= beside else 0
 
         workers = self.group.size
-        deep = None if cut is None else Tiler(fits=fits_behind, told=told, workers=workers)
-        return Tiler(tile=self._tile, fits=fits, rest=rest, told=told, workers=workers, deep=deep)
+        deep = None if cut is None else Tiler(fits=fits_behind, on_shrink=told, workers=workers)
+        return Tiler(
+            tile=self._tile,
+            fits=fits,
+            spare_bytes=rest,
+            on_shrink=told,
+            workers=workers,
+            deep_tiler=deep,
+        )
 
     def _behind(self, extent: Sequence[int], cut: _Cut, deep: Tiler) -> tuple[int, int]:
         """Tiles behind the cut, and what one of them takes."""
         layers = [name for name in self.options.layers if name in cut.rest.layers]
         steps = self.backbone.receptive_fields[cut.layers[-1]].stride
         size = [max(1, n // int(step)) for n, step in zip(extent, steps, strict=True)]
-        tiling = deep.tiling(cut.rest, (*layers, INPUT), size, self._overlaps())
+        tiling = deep.make_tiling(cut.rest, (*layers, INPUT), size, self._overlaps())
         return len(tiling), self._crop(tiling.largest_crop, layers, cut.rest)
 
     def _cut(self, extent: Sequence[int]) -> _Cut | None:
@@ -208,11 +215,11 @@ class Budget:
         room = self.free - self._fixed(extent)
         return large and self._crop(extent, self.options.layers) <= room and self.group.size == 1
 
-    def spill(self, extent: Sequence[int]) -> Spill:
+    def offload(self, extent: Sequence[int]) -> DiskOffload:
         """Where what is looked at once a step is kept: on the disk, where it is half of it all."""
-        return Spill() if self._spills(extent) else Spill.none()
+        return DiskOffload() if self._offloads(extent) else DiskOffload.disabled()
 
-    def _spills(self, extent: Sequence[int]) -> bool:
+    def _offloads(self, extent: Sequence[int]) -> bool:
         alone = self.group.size == 1 and self._device.type == "cpu"
         if not alone or self.options.optimizer != "adam" or self.options.tile == "off":
             return False
@@ -249,7 +256,7 @@ class Budget:
                 remedy += ", or --statistic gram"
             if needed <= self.free and work > _WORTH_SAYING:
                 self.say(f"{cut}, {work:.2f} times the work of one piece, about {_gib(needed)}")
-            if needed <= self.free and self._spills(extent):
+            if needed <= self.free and self._offloads(extent):
                 self.say("what Adam remembers is kept in files, in TMPDIR or /var/tmp")
         _LOG.info(
             "%s in %s, about %s of %s",
@@ -282,7 +289,7 @@ class Budget:
             counts, needs, works = [], [], []
             for each in groups:
                 own = {name: overlaps.get(name, 0) for name in each}
-                tiling = tiler.tiling(self.backbone, (*each, INPUT), extent, own)
+                tiling = tiler.make_tiling(self.backbone, (*each, INPUT), extent, own)
                 kept, work = self._kept(tiler, tiling, each)
                 counts.append(str(len(tiling)))
                 needs.append(self._crop(tiling.largest_crop, each) + kept)
@@ -291,12 +298,12 @@ class Budget:
             return tiles, fixed + max(needs), sum(works) / len(works)
         cut = self._cut(extent)
         front = layers if cut is None else cut.layers
-        tiling = tiler.tiling(self.backbone, (*front, INPUT), extent, overlaps)
+        tiling = tiler.make_tiling(self.backbone, (*front, INPUT), extent, overlaps)
         kept, work = self._kept(tiler, tiling, front)
         needed = self._crop(tiling.largest_crop, front)
         words = f"{len(tiling)} tiles of {_times(tiling.tile)}" if len(tiling) > 1 else "one piece"
-        if cut is not None and tiler.deep is not None:
-            count, behind = self._behind(extent, cut, tiler.deep)
+        if cut is not None and tiler.deep_tiler is not None:
+            count, behind = self._behind(extent, cut, tiler.deep_tiler)
             needed = max(cut.joint // 2 + needed, cut.joint + behind)
             words += f" up to {front[-1]}, {count} behind it"
         return words, fixed + needed + kept, work
@@ -306,7 +313,7 @@ class Budget:
         if len(tiling) == 1:
             return 0, 1.0
         all_of_it = len(tiling) * self.batch * self.backbone.peak_bytes(tiling.largest_crop, layers)
-        kept = min(int(tiler.room(tiling, layers)), all_of_it)
+        kept = min(int(tiler.spare_bytes(tiling, layers)), all_of_it)
         return kept, tiling.overhead * (1.5 - 0.5 * kept / all_of_it)
 
     @property
@@ -369,7 +376,7 @@ class Budget:
         copies += (
             len(self.backbone.independent_groups(self.options.layers)) > 1
         )  # a gradient of each kind
-        if self._spills(extent):
+        if self._offloads(extent):
             copies -= 4  # the iterate before, the best and both moments
         field = self._field(extent)
         # The content is whole everywhere; the rest is shared out.

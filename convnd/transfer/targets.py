@@ -11,10 +11,10 @@ from torch import Tensor
 from convnd.backbones import Backbone, Precision
 from convnd.losses import ContentSource
 from convnd.optimize import (
-    Group,
+    ProcessGroup,
     RecomputedContent,
     ShardedContent,
-    Shards,
+    ShardedField,
     Tiler,
     sharded_sums,
     tiled_features,
@@ -48,7 +48,7 @@ class Targets:
         tiler: Tiler,
         *,
         keep: bool,
-        shards: Shards | None,
+        shards: ShardedField | None,
     ) -> Mapping[str, Tensor | ContentSource]:
         """Features of a content, or what makes them when they are asked for.
 
@@ -79,10 +79,14 @@ class Targets:
         found: dict[str, Tensor | ContentSource] = {}
         if keep and shards is None:
             for names in self._backbone.independent_groups(layers):
-                found |= tiler.attempt(partial(kept, names=names), self._backbone, names, size)
+                found |= tiler.run_with_retries(
+                    partial(kept, names=names), self._backbone, names, size
+                )
             return found
         for name in layers:
-            found[name] = tiler.attempt(partial(again, name=name), self._backbone, [name], size)
+            found[name] = tiler.run_with_retries(
+                partial(again, name=name), self._backbone, [name], size
+            )
         return found
 
     def style(
@@ -92,7 +96,7 @@ class Targets:
         tiler: Tiler,
         *,
         raw: Collection[str],
-        group: Group | None,
+        group: ProcessGroup | None,
     ) -> dict[str, Sums]:
         """Statistics of a style.
 
@@ -115,7 +119,7 @@ class Targets:
         found: dict[str, Sums] = {}
         for names in self._backbone.independent_groups([*statistics]):
             some = partial(work, names=names)
-            found |= tiler.attempt(some, self._backbone, names, style.shape[2:], overlaps)
+            found |= tiler.run_with_retries(some, self._backbone, names, style.shape[2:], overlaps)
         return found
 
     def _features(

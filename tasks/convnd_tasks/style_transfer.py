@@ -21,10 +21,10 @@ from convnd.losses import Objective, check_normalization
 from convnd.nn import resize_nd
 from convnd.optimize import (
     OPTIMIZERS,
-    Evaluate,
-    Group,
+    Evaluator,
+    ProcessGroup,
     ShardedEvaluation,
-    Shards,
+    ShardedField,
     Step,
     TiledEvaluation,
     evaluate_whole,
@@ -58,7 +58,7 @@ class Progress:
         parts: weighted share of content, style and smoothness in it.
         values: the iterate ``(1, C, *S)`` at the current size; of several processes, the part of
             this one.
-        setbacks: steps that were taken back so far, see `convnd.optimize.minimize`.
+        rejected_steps: steps that were taken back so far, see `convnd.optimize.minimize`.
         state: all that a transfer needs to go on from here; to be asked for before the next
             step is.
         shards: who has which part; None where one process has it all.
@@ -73,10 +73,10 @@ class Progress:
     loss: float
     parts: Mapping[str, float]
     values: Tensor
-    setbacks: int = 0
+    rejected_steps: int = 0
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
-    shards: Shards | None = field(default=None, repr=False, compare=False)
-    beside: Sequence[Shards] = field(default=(), repr=False, compare=False)
+    shards: ShardedField | None = field(default=None, repr=False, compare=False)
+    beside: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class Progress:
 
     def whole(self) -> Tensor | None:
         """All of the iterate, for process 0; None for others, who have to ask as well."""
-        return self.values if self.shards is None else self.shards.collected(self.values)
+        return self.values if self.shards is None else self.shards.gather_to_root(self.values)
 
 
 def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
@@ -168,7 +168,7 @@ class StyleTransfer(TransferObjective):
         band: float = 1.0,
         say: Callable[[str], None] | None = None,
         resume: Mapping[str, Any] | None = None,
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
     ) -> Iterator[Progress]:
         """Transfer, from coarse to fine, yielding every evaluated iterate.
 
@@ -197,7 +197,7 @@ class StyleTransfer(TransferObjective):
             NumericalError: see `convnd.optimize.minimize`.
         """
         options = self.options
-        group = Group() if group is None else group
+        group = ProcessGroup() if group is None else group
         if not styles:
             raise UsageError("style transfer: expected at least one style, got none; give one")
         if options.blend and len(options.blend) != len(styles):
@@ -230,7 +230,7 @@ class StyleTransfer(TransferObjective):
         generator = torch.Generator().manual_seed(options.seed)
         iterate: Tensor | None = None
         coarse: Tensor | None = None
-        passed = setbacks = 0
+        passed = rejected_steps = 0
         for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
             if resume is not None and scale < resume["scale"]:
                 passed += count
@@ -239,7 +239,7 @@ class StyleTransfer(TransferObjective):
             references = self._styles_at(styles, extent, grid)
             walked = None
             if resume is not None:  # the walk brings its iterate with it
-                walked, setbacks, resume = resume["walk"], resume["setbacks"], None
+                walked, rejected_steps, resume = resume["walk"], resume["rejected_steps"], None
                 iterate = walked["now"]["values"].to(self.device)
             elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
@@ -255,7 +255,7 @@ class StyleTransfer(TransferObjective):
             ]
             tiler = budget.tiler(extent)
             keep = budget.keeps_content(extent)
-            shards = Shards(extent, group) if group.size > 1 else None
+            shards = ShardedField(extent, group) if group.size > 1 else None
             objective = self.objective(
                 fine,
                 references if beats is None else self._styles_at(seen, extent, grid),
@@ -268,10 +268,10 @@ class StyleTransfer(TransferObjective):
                 also=() if beats is None else [beats.term(extent[0])],
             )
             del references
-            evaluate: Evaluate = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+            evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
             if shards is not None and tiler is not None:
                 evaluate = ShardedEvaluation(tiler, shards)
-                iterate = iterate if walked is not None else shards.part(iterate)
+                iterate = iterate if walked is not None else shards.local_part(iterate)
             handed = [iterate]  # to the walk alone, which leaves it with its first step
             iterate = None
             for step in self.walk(
@@ -279,8 +279,8 @@ class StyleTransfer(TransferObjective):
                 handed.pop(),
                 evaluate=evaluate,
                 steps=count,
-                add=group.sum,
-                spill=budget.spill(extent),
+                all_reduce=group.all_reduce,
+                offload=budget.offload(extent),
                 resume=walked,
             ):
                 if step.note and say is not None:
@@ -295,21 +295,21 @@ class StyleTransfer(TransferObjective):
                     loss=step.loss,
                     parts=step.parts,
                     values=step.values,
-                    setbacks=setbacks + step.setbacks,
-                    state=partial(_state, scale, setbacks, step),
+                    rejected_steps=rejected_steps + step.rejected_steps,
+                    state=partial(_state, scale, rejected_steps, step),
                     shards=shards,
                 )
                 iterate = step.values
             assert iterate is not None
             if shards is not None and scale + 1 < len(sizes):
-                iterate = shards.whole(iterate)  # much smaller than what comes next
+                iterate = shards.gather(iterate)  # much smaller than what comes next
             passed += count
-            setbacks += step.setbacks
+            rejected_steps += step.rejected_steps
             coarse = fine
             del objective, evaluate, step  # all that was kept at this size
 
     def walk(
-        self, objective: Objective, start: Tensor, *, evaluate: Evaluate, **more: Any
+        self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **more: Any
     ) -> Iterator[Step]:
         """The steps at one size, see `convnd.optimize.minimize`."""
         return minimize(
@@ -372,8 +372,8 @@ class StyleTransfer(TransferObjective):
         return torch.rand(shape, generator=generator).to(self.device)
 
 
-def _state(scale: int, setbacks: int, step: Step) -> dict[str, Any]:
-    return {"scale": scale, "setbacks": setbacks, "walk": step.state()}
+def _state(scale: int, rejected_steps: int, step: Step) -> dict[str, Any]:
+    return {"scale": scale, "rejected_steps": rejected_steps, "walk": step.state()}
 
 
 def _mean_extent(size: Sequence[int]) -> float:

@@ -28,7 +28,7 @@ from convnd.losses import (
     TotalVariationLoss,
     total_variation,
 )
-from convnd.optimize import Group, Shards, Tiler
+from convnd.optimize import ProcessGroup, ShardedField, Tiler
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
@@ -125,7 +125,7 @@ class TransferObjective:
         *,
         tiler: Tiler | None = None,
         keep: bool = True,
-        shards: Shards | None = None,
+        shards: ShardedField | None = None,
         style_terms: Sequence[Term] | None = None,
         facts: Sequence[Tensor] | None = None,
         band: float = 1.0,
@@ -184,7 +184,7 @@ class TransferObjective:
         styles: Sequence[Tensor],
         *,
         tiler: Tiler | None = None,
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
         facts: Sequence[Tensor] | None = None,
         band: float = 1.0,
     ) -> list[Term]:

@@ -76,7 +76,7 @@ def rerun(
     convnd rerun photo_stylized.png
     """
     from convnd import cli, io
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
 
     record = io.read_provenance(result)
     line, entries = _recorded(result, record)
@@ -94,7 +94,7 @@ def rerun(
     code = cli.app()(command, standalone_mode=False)
     if code:
         raise typer.Exit(code)
-    if Group.current().rank != 0:  # the first has written it
+    if ProcessGroup.current().rank != 0:  # the first has written it
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
     summary.add(result=str(result), output=str(target), same_bytes=same)
@@ -153,10 +153,10 @@ def _differences(record: Mapping[str, str]) -> list[str]:
     """A line for what differs here, so that other bytes are no surprise."""
     from convnd import __version__
     from convnd.backbones import BACKBONES
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.provenance import backbone_sha256, versions
 
-    now = {"convnd": __version__, **versions(Group.current().size)}
+    now = {"convnd": __version__, **versions(ProcessGroup.current().size)}
     before = {"convnd": record.get("Software", "").removeprefix("convnd ")}
     try:
         before |= {

@@ -167,7 +167,7 @@ def stylize(
             "--colors: expected a content whose colours to keep, got --texture; leave "
             f"{options.colors} out"
         )
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.provenance import check_skipping
 
     check_skipping(skip_existing=skip_existing, metadata=metadata)
@@ -178,7 +178,7 @@ def stylize(
         plan.dim,
         record=metadata,
         quality=quality,
-        group=None if plan.batch else Group.current(),
+        group=None if plan.batch else ProcessGroup.current(),
     )
     ensure(options.backbone, quiet=quiet)
     carry_out(
@@ -209,13 +209,13 @@ def _film(
     summary: Summary,
 ) -> None:
     """A clip, as ``convnd stylize-video`` does it."""
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
     from convnd_tasks.commands.stylize_video import work
     from convnd_tasks.modalities.video.job import VideoJob
     from convnd_tasks.modalities.video.options import VideoOptions
     from convnd_tasks.weights import ensure
 
-    if Group.current().size > 1:
+    if ProcessGroup.current().size > 1:
         raise UsageError(
             "stylize: expected one process for a clip, got several; start it without torchrun"
         )

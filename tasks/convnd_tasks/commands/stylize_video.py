@@ -302,7 +302,7 @@ def _figures(outcome: VideoOutcome) -> dict[str, Any]:
         "frames_kept_before": len(records) - outcome.fresh,
         "scenes": outcome.scenes,
         "steps": sum(record["steps"] for record in records),
-        "steps_taken_back": sum(record["setbacks"] for record in records),
+        "rejected_steps": sum(record["rejected_steps"] for record in records),
         "e_warp": mean_of(records, "e_warp"),
         "input_e_warp": mean_of(records, "input_e_warp"),
         "seconds": round(outcome.seconds, 3),

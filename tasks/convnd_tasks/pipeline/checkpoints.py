@@ -14,7 +14,7 @@ from convnd import __version__, io
 from convnd.errors import NumericalError, StopSignal
 
 if TYPE_CHECKING:
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
     from convnd_tasks.style_transfer import Progress
 
 __all__ = ["FREE", "Keeping", "Stopping", "keep_last_good"]
@@ -31,7 +31,7 @@ class Stopping:
         waits: whether this one alone waits for its step as well.
     """
 
-    def __init__(self, group: Group | None = None, *, waits: bool = False) -> None:
+    def __init__(self, group: ProcessGroup | None = None, *, waits: bool = False) -> None:
         self.group = group
         self._alone = group is None or group.size == 1
         self._waits = waits or not self._alone
@@ -65,7 +65,7 @@ class Stopping:
         """The signal that any of the processes was sent, or 0; all ask after each step."""
         own = self._asked or 0
         # A signal reaches each of them at another moment.
-        return own if self.group is None else self.group.largest(own)
+        return own if self.group is None else self.group.all_reduce_max(own)
 
     def after_step(self) -> None:
         """End here, together, if any of the processes was asked to.
@@ -112,7 +112,7 @@ class Keeping:
         group: the processes that share the job; None is this one alone.
     """
 
-    def __init__(self, output: Path, every: int, group: Group | None = None) -> None:
+    def __init__(self, output: Path, every: int, group: ProcessGroup | None = None) -> None:
         self.group = group
         self.path = output.with_name(f"{output.name}.checkpoint")
         self.every = every
@@ -151,12 +151,12 @@ class Keeping:
             StopSignal: a signal asked for it; the checkpoint is on the disk.
             OutputFileError: the checkpoint cannot be written.
         """
-        from convnd.optimize import Group, Shards, save_checkpoint
+        from convnd.optimize import ProcessGroup, ShardedField, save_checkpoint
 
         asked = self.stopping.asked()
         if self.every and (asked or progress.step % self.every == 0):
             # Marked as shared by one process too, so that several can go on from it.
-            shards = progress.shards or Shards(progress.size, Group())
+            shards = progress.shards or ShardedField(progress.size, ProcessGroup())
             save_checkpoint(self.path, progress.state(), self._mark, shards, *progress.beside)
         if asked:
             raise StopSignal(asked)

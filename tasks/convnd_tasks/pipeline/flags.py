@@ -204,7 +204,8 @@ def with_flags(
         options: a dataclass whose fields have defaults.
         others: defaults of single numbers of spatial axes, named in the help.
         without: fields that this command does not offer.
-        processes: whether several processes may run it together, see `convnd.optimize.Group`.
+        processes: whether several processes may run it together, see
+            `convnd.optimize.ProcessGroup`.
     """
     found = flags_of(options, without=without)
     defaults = {field.name: field.default for field in dataclasses.fields(options)}

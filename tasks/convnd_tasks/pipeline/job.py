@@ -22,7 +22,7 @@ from convnd_tasks.pipeline.provenance import INPUT, figures, is_made, parameters
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
     from convnd_tasks.style_transfer import Progress, StyleTransfer
 
 __all__ = ["Job", "Outcome"]
@@ -37,7 +37,7 @@ class Outcome:
         grid: what was written; None in a process that leaves this to another.
         steps: taken.
         loss: at the end.
-        setbacks: steps that were taken back, see `convnd.optimize.minimize`.
+        rejected_steps: steps that were taken back, see `convnd.optimize.minimize`.
         seconds: from reading to written.
         stopped: what ended it before its last step, or None.
         overwrite: files that come beside it may be replaced.
@@ -49,7 +49,7 @@ class Outcome:
     grid: Grid | None
     steps: int
     loss: float
-    setbacks: int
+    rejected_steps: int
     seconds: float
     stopped: BaseException | None
     overwrite: bool = False
@@ -75,7 +75,7 @@ class Job:
         *,
         record: bool = True,
         quality: int | None = None,
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         from convnd_tasks.style_transfer import check_names
 
@@ -257,7 +257,7 @@ class Job:
             grid=grid,
             steps=last.step,
             loss=last.loss,
-            setbacks=last.setbacks,
+            rejected_steps=last.rejected_steps,
             seconds=time.monotonic() - began,
             stopped=stopped,
             overwrite=overwrite,
@@ -283,7 +283,7 @@ class Job:
         if tuple(values.shape[2:]) != tuple(prepared.size):  # stopped at a coarse scale
             values = resize_nd(values, prepared.size, mode="cubic")
         grid = prepared.restore(values)
-        went = figures(progress.step, progress.loss, stopped, progress.setbacks)
+        went = figures(progress.step, progress.loss, stopped, progress.rejected_steps)
         if self.dim == 1:  # of "auto" the record says otherwise not what became
             weight = 0.0 if prepared.beats is None else prepared.beats.weight
             went["convnd:beat_weight_used"] = f"{weight:g}"

@@ -40,7 +40,7 @@ INPUT = "{%d}"
 
 FIGURES = (
     "convnd:steps_taken",
-    "convnd:steps_taken_back",
+    "convnd:rejected_steps",
     "convnd:loss",
     "convnd:e_warp",
     "convnd:beat_weight_used",
@@ -91,7 +91,7 @@ def parameters(
 
 
 def figures(
-    steps: int, loss: float, stopped: BaseException | None = None, setbacks: int = 0
+    steps: int, loss: float, stopped: BaseException | None = None, rejected_steps: int = 0
 ) -> dict[str, str]:
     """The part of a record that tells how it went.
 
@@ -99,7 +99,7 @@ def figures(
     {'convnd:steps_taken': '5', 'convnd:loss': '0.25'}
     """
     early = {} if stopped is None else {"convnd:stopped": type(stopped).__name__}
-    back = {"convnd:steps_taken_back": str(setbacks)} if setbacks else {}
+    back = {"convnd:rejected_steps": str(rejected_steps)} if rejected_steps else {}
     return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **back, **early}
 
 

@@ -111,11 +111,11 @@ def carry_out(
         ConvndError: the only job failed; of several the others are done first.
         typer.Exit: some of several failed, code 1.
     """
-    from convnd.optimize import Group
+    from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.provenance import say_made
 
     failed = 0
-    group = Group.current()
+    group = ProcessGroup.current()
     if plan.batch and group.size > 1:  # each does files of its own, and says so
         plan = plan.shard(group.rank + 1, group.size)
         summary.speak()
@@ -176,7 +176,7 @@ def carry_out(
             raise outcome.stopped
     count = len(plan.outputs)
     if plan.batch:  # together: whoever leaves early would take the others along
-        failed, count = group.totals(failed, count)
+        failed, count = group.all_reduce_ints(failed, count)
     if failed:
         if group.rank == 0:
             typer.echo(f"convnd: {failed} of {count} failed", err=True)
@@ -192,7 +192,7 @@ def _say(outcome: Outcome, summary: Summary) -> None:
             "output": str(outcome.path),
             "shape": list(outcome.grid.shape),
             "steps": outcome.steps,
-            "steps_taken_back": outcome.setbacks,
+            "rejected_steps": outcome.rejected_steps,
             "loss": outcome.loss,
             "seconds": round(outcome.seconds, 3),
             "stopped_early": outcome.stopped is not None,
@@ -201,7 +201,7 @@ def _say(outcome: Outcome, summary: Summary) -> None:
     )
     extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
-    back = f" ({outcome.setbacks} taken back)" if outcome.setbacks else ""
+    back = f" ({outcome.rejected_steps} taken back)" if outcome.rejected_steps else ""
     typer.echo(
         f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps{back}, loss {outcome.loss:.4g}, "
         f"{outcome.seconds:.1f} s"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from convnd.losses import Objective
 from convnd.nn import resize_nd
-from convnd.optimize import Evaluate, Evaluation, Step
+from convnd.optimize import Evaluation, Evaluator, Step
 from convnd_tasks.modalities.video.flow import Motion, reliable, warp
 from convnd_tasks.style_transfer import StyleTransfer
 
@@ -136,7 +136,7 @@ class BlockStyleTransfer(StyleTransfer):
     lines: Sequence[tuple[float, AlongMotion]] = ()
 
     def walk(
-        self, objective: Objective, start: Tensor, *, evaluate: Evaluate, **options: Any
+        self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **options: Any
     ) -> Iterator[Step]:
         """See `StyleTransfer.walk`."""
         plane, device = start.shape[3:], start.device

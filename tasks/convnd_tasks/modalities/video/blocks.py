@@ -148,7 +148,7 @@ class BlockTransfer:
                 seconds = (time.perf_counter() - began) / (len(window) - shared)
                 record = {
                     "steps": step.index,
-                    "setbacks": step.setbacks,
+                    "rejected_steps": step.rejected_steps,
                     "loss": step.loss,
                     "parts": dict(step.parts),
                     "features": seconds,
@@ -162,7 +162,7 @@ class BlockTransfer:
                 made, record = kept
             for look, values in zip(window[:count], made[:count], strict=True):
                 before = _finish(store, look, values, record, before, options)
-                record = {**record, "setbacks": 0}  # of the window, told once
+                record = {**record, "rejected_steps": 0}  # of the window, told once
                 yield before
             waiting = [
                 (look, values, record)
@@ -264,7 +264,10 @@ def _finish(
             "pts": look.pts,
             "name": look.name,
             "cut": look.cut,
-            **{name: made[name] for name in ("steps", "setbacks", "loss", "parts", "features")},
+            **{
+                name: made[name]
+                for name in ("steps", "rejected_steps", "loss", "parts", "features")
+            },
             "e_warp": None,
             "input_e_warp": None,
             "codec": look.seconds["codec"],

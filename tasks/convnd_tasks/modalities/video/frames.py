@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from convnd.losses import TemporalLoss, Term
-from convnd.optimize import Step, TiledEvaluation, evaluate_whole, minimize, settled
+from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
 from convnd.transfer.memory import Budget
 from convnd_tasks.modalities.images.codec import match_colors
 from convnd_tasks.modalities.video.flow import Motion, motion, warp, warping_error
@@ -50,8 +50,8 @@ class Finished:
         number: from 0.
         content: the input's frame at the size of the result ``(1, 3, H, W)``.
         values: the result.
-        record: ``pts``, ``name``, ``steps``, ``setbacks`` (steps that were taken back), ``loss``,
-            ``parts``, ``cut``, ``e_warp`` of the result and of the input against the frame before
+        record: ``pts``, ``name``, ``steps``, ``rejected_steps``, ``loss``, ``parts``, ``cut``,
+            ``e_warp`` of the result and of the input against the frame before
             (None at the beginning of a scene), and seconds: ``codec``, ``flow``, ``features``.
     """
 
@@ -67,14 +67,14 @@ class _Walk:
 
     values: Tensor
     steps: int
-    setbacks: int
+    rejected_steps: int
     loss: float
     parts: Mapping[str, float]
 
     def record(self) -> dict[str, Any]:
         return {
             "steps": self.steps,
-            "setbacks": self.setbacks,
+            "rejected_steps": self.rejected_steps,
             "loss": self.loss,
             "parts": dict(self.parts),
         }
@@ -197,7 +197,7 @@ class VideoTransfer:
                     record |= {
                         **walk.record(),
                         "steps": record["steps"] + walk.steps,
-                        "setbacks": record["setbacks"] + walk.setbacks,
+                        "rejected_steps": record["rejected_steps"] + walk.rejected_steps,
                         "features": record["features"] + time.perf_counter() - began,
                         "later_e_warp": warping_error(values, later, between),
                     }
@@ -252,7 +252,7 @@ class VideoTransfer:
         return _Walk(
             values=rounded(last.values),
             steps=last.index,
-            setbacks=last.setbacks,
+            rejected_steps=last.rejected_steps,
             loss=last.loss,
             parts=last.parts,
         )
@@ -296,13 +296,13 @@ class VideoTransfer:
             losses.append(step.loss)
             if best is None or step.loss <= best.loss:
                 best = step
-            if settled(losses, over=options.settle_over, tolerance=options.settle_tolerance):
+            if has_converged(losses, over=options.settle_over, tolerance=options.settle_tolerance):
                 break
         assert best is not None
         return _Walk(
             values=rounded(best.values),
             steps=len(losses) - 1,
-            setbacks=step.setbacks,
+            rejected_steps=step.rejected_steps,
             loss=best.loss,
             parts=best.parts,
         )

@@ -163,7 +163,7 @@ def walked(steps: Iterable[Progress], report: Callable[[Step], None]) -> Step:
     """The last of the steps of an ordinary transfer, each of them told."""
     last: Step | None = None
     for each in steps:
-        last = Step(each.step, each.loss, each.parts, each.values, each.setbacks)
+        last = Step(each.step, each.loss, each.parts, each.values, each.rejected_steps)
         report(last)
     assert last is not None
     return last

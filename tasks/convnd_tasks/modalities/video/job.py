@@ -225,8 +225,8 @@ class VideoJob:
         note = None
         if made_from:
             note = {**made_from, "convnd:e_warp": f"{mean_of(records, 'e_warp'):.6g}"}
-            setbacks = sum(record["setbacks"] for record in records)
-            note |= {"convnd:steps_taken_back": str(setbacks)} if setbacks else {}
+            rejected_steps = sum(record["rejected_steps"] for record in records)
+            note |= {"convnd:rejected_steps": str(rejected_steps)} if rejected_steps else {}
         if not output.suffix:
             io.write_image_sequence(output, frames(), overwrite=overwrite, provenance=note)
             return

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convnd.optimize import Group
+from convnd.optimize import ProcessGroup
 from convnd_tasks.modalities.volumes.grain import Grain, blur
 
 __all__ = ["LackingNoise"]
@@ -54,7 +54,7 @@ class LackingNoise:
         content: Sequence[Tensor],
         styles: Sequence[Tensor],
         weights: Sequence[float],
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
     ) -> LackingNoise:
         """As told by slices.
 
@@ -66,10 +66,10 @@ class LackingNoise:
             group: processes that have a share of the content's slices each, in their order; None
                 is this one alone.
         """
-        group = Group() if group is None else group
+        group = ProcessGroup() if group is None else group
         side = min(max(round(_SIDE / grain.pixel), _PIXELS[0]), _PIXELS[1])
         has = _spectra(grain, content, side, group)
-        wanted = [_spectra(grain, [each], side, Group()) for each in styles]
+        wanted = [_spectra(grain, [each], side, ProcessGroup()) for each in styles]
         kernels: list[Tensor | None] = []
         for number, power in enumerate(has):
             mean, total = torch.zeros(side, side), 0.0
@@ -124,7 +124,9 @@ class LackingNoise:
         return noise
 
 
-def _spectra(grain: Grain, slabs: Sequence[Tensor], side: int, group: Group) -> list[Tensor | None]:
+def _spectra(
+    grain: Grain, slabs: Sequence[Tensor], side: int, group: ProcessGroup
+) -> list[Tensor | None]:
     """Power of the grain ``(side, side)`` in flat regions of each tissue, as `torch.fft.fft2`'s."""
     count = grain.many // grain.classes
     found: list[list[Tensor]] = [[] for _ in range(count)]
@@ -152,7 +154,7 @@ def _spectra(grain: Grain, slabs: Sequence[Tensor], side: int, group: Group) -> 
             spectra.append(None)
             continue
         own = torch.cat(level)
-        everywhere, first = group.joined(own)
+        everywhere, first = group.all_gather(own)
         many = len(everywhere)
         if many < _FEWEST:
             spectra.append(None)
@@ -162,5 +164,5 @@ def _spectra(grain: Grain, slabs: Sequence[Tensor], side: int, group: Group) -> 
         power = parts.new_zeros(side, side)
         if len(parts):  # torch has no transform of nothing
             power = torch.fft.fft2(parts * taper.to(parts)).abs().square().sum(0)
-        spectra.append(group.sum(power) / len(flat))
+        spectra.append(group.all_reduce(power) / len(flat))
     return spectra

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from convnd.nn import resize_nd
-from convnd.optimize import Group
+from convnd.optimize import ProcessGroup
 
 __all__ = ["Grain", "View", "blur", "square_pixels"]
 
@@ -117,7 +117,7 @@ class Grain:
         self._deviations = self.deviations(pictures)
 
     def deviations(
-        self, pictures: Iterable[Tensor], group: Group | None = None
+        self, pictures: Iterable[Tensor], group: ProcessGroup | None = None
     ) -> tuple[float, ...]:
         """Of the grain in each class, the rest last.
 
@@ -136,10 +136,10 @@ class Grain:
             tissues.append(torch.zeros_like(each) if numbers is None else numbers)
         values, places = torch.cat(grain), torch.cat([each.flatten() for each in tissues])
         *named, rest = [values[places == number] for number in range(self.many + 1)]
-        group = Group() if group is None else group
+        group = ProcessGroup() if group is None else group
         found = [_MEDIAN * _median(part, group) for part in named]
-        (count,) = group.totals(rest.numel())
-        squares = group.sum(rest.square().sum()) / max(1, count)
+        (count,) = group.all_reduce_ints(rest.numel())
+        squares = group.all_reduce(rest.square().sum()) / max(1, count)
         found.append(float(squares.sqrt()))
         return tuple(max(each, _SMALLEST) for each in found)
 
@@ -196,9 +196,9 @@ def blur(slices: Tensor, sigma: float) -> Tensor:
     return rows @ (slices @ columns.mT)
 
 
-def _median(values: Tensor, group: Group) -> float:
+def _median(values: Tensor, group: ProcessGroup) -> float:
     """The lower median of numbers of at least 0 that processes have a share of each; 0 of none."""
-    (count,) = group.totals(values.numel())
+    (count,) = group.all_reduce_ints(values.numel())
     if not count:
         return 0.0
     if group.size == 1:
@@ -207,7 +207,7 @@ def _median(values: Tensor, group: Group) -> float:
     low, high = 0, 2**31 - 1
     while low < high:
         middle = (low + high) // 2
-        (below,) = group.totals(int((bits <= middle).sum()))
+        (below,) = group.all_reduce_ints(int((bits <= middle).sum()))
         low, high = (low, middle) if below > (count - 1) // 2 else (middle + 1, high)
     return float(torch.tensor(low, dtype=torch.int32).view(torch.float32))
 

@@ -96,7 +96,7 @@ class ScanJob:
             NumericalError: the last good result is kept, in a file that the message names.
         """
         from convnd import io
-        from convnd.optimize import Group
+        from convnd.optimize import ProcessGroup
         from convnd_tasks import samples
         from convnd_tasks.modalities.volumes import scan as volumes
         from convnd_tasks.pipeline.checkpoints import Keeping, keep_last_good
@@ -109,7 +109,7 @@ class ScanJob:
         target, picture = self.target, self.picture
         names = list(self.styles) or [samples.styles(3)[0]]
         made_from = self._parameters(names) if self.metadata else {}
-        keeping = Keeping(target, self.checkpoint_every, Group.current())
+        keeping = Keeping(target, self.checkpoint_every, ProcessGroup.current())
         # What was stopped has a checkpoint beside it, and is gone on with rather than refused.
         overwrite = self.overwrite or (self.resume and keeping.path.exists())
         if self.skip_existing and is_made(target, made_from, overwrite=overwrite):
@@ -158,7 +158,7 @@ class ScanJob:
                 + (f"; {clipped} values out of range were clipped" if clipped else ""),
                 err=True,
             )
-        went = figures(result.steps, result.losses[-1], result.stopped, result.setbacks)
+        went = figures(result.steps, result.losses[-1], result.stopped, result.rejected_steps)
         record = {**made_from, **went} if self.metadata else None
         if isinstance(result.stopped, NumericalError):
             raise keep_last_good(
@@ -222,7 +222,7 @@ class ScanJob:
                 "output": str(self.target),
                 "shape": list(grid.shape),
                 "steps": result.steps,
-                "steps_taken_back": result.setbacks,
+                "rejected_steps": result.rejected_steps,
                 "loss": result.losses[-1],
                 "seconds": round(seconds, 3),
                 "stopped_early": result.stopped is not None,
@@ -234,14 +234,14 @@ class ScanJob:
             summary.add(**beside)
         extent = " x ".join(str(each) for each in grid.shape)
         kept = "" if result.stopped is None else "stopped early, kept: "
-        back = f" ({result.setbacks} taken back)" if result.setbacks else ""
+        back = f" ({result.rejected_steps} taken back)" if result.rejected_steps else ""
         typer.echo(
             f"{kept}{self.target}  {extent}, {result.steps} steps{back}, "
             f"loss {result.losses[-1]:.4g}, {seconds:.1f} s"
         )
 
     def _parameters(self, styles: Sequence[str]) -> dict[str, str]:
-        from convnd.optimize import Group
+        from convnd.optimize import ProcessGroup
         from convnd_tasks.pipeline.provenance import INPUT, parameters
 
         inputs = [self.scan, *styles, *([] if self.mask is None else [self.mask])]
@@ -256,5 +256,5 @@ class ScanJob:
             self.options,
             extra=extra,
             order=[INPUT % 0],
-            processes=Group.current().size,
+            processes=ProcessGroup.current().size,
         )

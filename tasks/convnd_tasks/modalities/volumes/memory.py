@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from convnd.errors import ResourceError
-from convnd.optimize import OPTIMIZERS, Group
+from convnd.optimize import OPTIMIZERS, ProcessGroup
 from convnd.transfer.memory import KEPT_PAGES
 from convnd_tasks.modalities.volumes.grain import square_pixels
 from convnd_tasks.modalities.volumes.objective import ONE_PASS
@@ -56,14 +56,14 @@ def choose_optimizer(
         ResourceError: there is too little memory.
     """
     voxels = math.prod(shape)
-    group = Group.current()
-    here = group.here
+    group = ProcessGroup.current()
+    here = group.local_size
 
     def needs(optimizer: str) -> int:
         return needed(net, layers, shape, spacing, optimizer, processes=group.size)
 
     # The same one for all.
-    free = -group.largest(-(psutil.virtual_memory().available // here))
+    free = -group.all_reduce_max(-(psutil.virtual_memory().available // here))
     found, why = name, "as asked for"
     if name == "auto":
         found, why = "lbfgs", "chosen by size"

@@ -23,7 +23,7 @@ from torch import Tensor
 from convnd.backbones import VGG, Precision
 from convnd.errors import UsageError
 from convnd.nn import resize_nd
-from convnd.optimize import Evaluation, Group, Shards, add_sums
+from convnd.optimize import Evaluation, ProcessGroup, ShardedField, all_reduce_sums
 from convnd.stats import Sums
 from convnd_tasks.modalities.volumes.beginning import LackingNoise
 from convnd_tasks.modalities.volumes.grain import SHORTEST, View
@@ -64,9 +64,9 @@ class SliceObjective:
         styles: Iterable[Sequence[Tensor]],
         weights: Sequence[float],
         precision: Precision,
-        shards: Shards | None = None,
+        shards: ShardedField | None = None,
     ) -> None:
-        self.shards = Shards(content.shape[2:], Group()) if shards is None else shards
+        self.shards = ShardedField(content.shape[2:], ProcessGroup()) if shards is None else shards
         self.group = self.shards.group
         few = min((self.shards.size[view.axis] for view in views), default=0)
         if views and few < self.group.size:
@@ -142,7 +142,7 @@ class SliceObjective:
         gradient = torch.zeros_like(x)
         for sight, steep in zip(self._sights, downhill, strict=True):
             self._add_gradient(gradient, sight, steep, x)
-        total = self.group.agreed(total.detach())  # so that all decide alike
+        total = self.group.broadcast(total.detach())  # so that all decide alike
         return Evaluation(float(total), parts, gradient)
 
     def _add_gradient(
@@ -233,14 +233,14 @@ class SliceObjective:
             found.append(resize_nd(grain.stride(tissues), plane, mode="nearest"))
         stride = torch.cat(found)[:, 0].movedim(0, view.axis)[None, None]
         stride = self._given(stride, view)
-        return stride / (self.group.sum(stride.sum()) / math.prod(self.shards.size))
+        return stride / (self.group.all_reduce(stride.sum()) / math.prod(self.shards.size))
 
     def _together(self, sums: list[dict[str, Sums]]) -> list[dict[str, Sums]]:
         if self.group.size == 1:
             return sums
         flat = [part for view in sums for part in view.values()]
         device = self.content.device
-        totals = iter(add_sums(self.group, flat, device, len(flat)))
+        totals = iter(all_reduce_sums(self.group, flat, device, len(flat)))
         narrow = [{name: next(totals) for name in view} for view in sums]
         return [
             {name: Sums(part.total.float(), part.count) for name, part in view.items()}
@@ -249,15 +249,15 @@ class SliceObjective:
 
     def _seen(self, part: Tensor, view: View) -> Tensor:
         """The slices across a view's axis that this process works on."""
-        return self.shards.fetch(part, self.shards.boxes(view.axis))
+        return self.shards.gather_region(part, self.shards.even_boxes(view.axis))
 
     def _given(self, slices: Tensor, view: View) -> Tensor:
         """To who owns them: the transpose of `_seen`."""
-        return self.shards.give(slices, self.shards.boxes(view.axis))
+        return self.shards.scatter_add(slices, self.shards.even_boxes(view.axis))
 
     def _share(self, view: View) -> tuple[int, int]:
         """First of the slices of this process, and the one behind the last."""
-        return self.shards.boxes(view.axis)[self.group.rank][view.axis]
+        return self.shards.even_boxes(view.axis)[self.group.rank][view.axis]
 
     def _slabs(self, view: View) -> Iterator[slice]:
         """Of the slices of this process, those that are looked at together."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd.optimize.shards import Box
+    from convnd.optimize.distributed.sharded_field import Box
 
 __all__ = ["Orientation"]
 

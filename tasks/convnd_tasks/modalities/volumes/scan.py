@@ -36,7 +36,7 @@ class VolumeResult:
         grid: the scan with other values; None in a process that leaves this to the first.
         losses: the objective at every step, frame after frame.
         steps: taken, of all frames.
-        setbacks: steps that were taken back, see `convnd.optimize.minimize`.
+        rejected_steps: steps that were taken back, see `convnd.optimize.minimize`.
         remarks: what people should be told: window, look, optimizer and why.
         stopped: what ended it before its last step, or None: a signal, or a NumericalError.
     """
@@ -44,7 +44,7 @@ class VolumeResult:
     grid: Grid | None
     losses: Sequence[float]
     steps: int
-    setbacks: int = 0
+    rejected_steps: int = 0
     remarks: Sequence[str] = field(default_factory=tuple)
     stopped: BaseException | None = None
 
@@ -89,8 +89,8 @@ def stylize_scan(
 ) -> VolumeResult:
     """Give a scan the style of others; each frame of a series by itself.
 
-    The processes of a group (`convnd.optimize.Group`) share each frame, all of them with the same
-    arguments.
+    The processes of a group (`convnd.optimize.ProcessGroup`) share each frame, all of them with
+    the same arguments.
 
     Args:
         scan: values ``(1, T, I, J, K)``, spacing in mm.
@@ -110,7 +110,7 @@ def stylize_scan(
     """
     import torch
 
-    from convnd.optimize import Group, Shards
+    from convnd.optimize import ProcessGroup, ShardedField
     from convnd_tasks.modalities.volumes.walk import Course
     from convnd_tasks.modalities.volumes.worker import Worker
 
@@ -119,15 +119,15 @@ def stylize_scan(
         _check_style(style)
     weight = _mask_weight(scan, mask)
     worker = Worker(scan, styles, options)
-    group = Group.current()
+    group = ProcessGroup.current()
     keeping = Keeping(Path("volume"), 0, group) if keeping is None else keeping
     course = Course() if resume is None else Course(**resume)
     stopped: BaseException | None = None
     with keeping.stopping.signals():
         while stopped is None and len(course.done) < scan.values.shape[1]:
             stopped = worker.run(course, keeping, watch)
-        shards = Shards(worker.axes.shape, group)
-        changes = (shards.collected(course.done.pop(0)) for _ in range(len(course.done)))
+        shards = ShardedField(worker.axes.shape, group)
+        changes = (shards.gather_to_root(course.done.pop(0)) for _ in range(len(course.done)))
         values = [
             before if change is None else worker.changed(before, change, weight)
             for before, change in zip_longest(torch.split(scan.values, 1, 1), changes)
@@ -144,7 +144,7 @@ def stylize_scan(
         grid=grid,
         losses=course.losses,
         steps=course.steps,
-        setbacks=course.setbacks,
+        rejected_steps=course.rejected_steps,
         remarks=[*worker.remarks, *course.notes],
         stopped=stopped,
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convnd.backbones import VGG, Precision
 from convnd.losses import StyleLoss
-from convnd.optimize import Group, add_sums
+from convnd.optimize import ProcessGroup, all_reduce_sums
 from convnd.stats import (
     STATISTICS,
     AutocorrelationStatistic,
@@ -130,9 +130,9 @@ class Sight:
         pictures: Sequence[Tensor],
         weights: Sequence[float],
         content: Iterable[Tensor],
-        group: Group | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:
-        group = Group() if group is None else group
+        group = ProcessGroup() if group is None else group
         self._group = group
         self.eye, self.look, self.view = eye, look, view
         self.grain = Grain(view.pixel, look.fine, look.tissues, look.flat)
@@ -163,7 +163,7 @@ class Sight:
             if name in present
         }
         own = sum(float(self._kept(slab).square().sum()) for slab in slabs)
-        energy = float(group.sum(torch.tensor(own, dtype=torch.float64)))
+        energy = float(group.all_reduce(torch.tensor(own, dtype=torch.float64)))
         self.energy = energy if energy > 0 else 1.0
 
     def sums(self, slices: Tensor, before: Tensor) -> dict[str, Sums]:
@@ -226,7 +226,7 @@ class Sight:
         if group.size > 1:
             names = self._names()  # there may be no picture for this one
             own = [found[name] for name in names] if found else []
-            totals = add_sums(group, own, pictures.device, len(names))
+            totals = all_reduce_sums(group, own, pictures.device, len(names))
             narrow = (Sums(each.total.float(), each.count) for each in totals)
             found = dict(zip(names, narrow, strict=True))
         enough = _LEAST * pictures.numel()
@@ -282,7 +282,7 @@ class Sight:
                     found[f"{name}/{tissue}"] = statistic.sums(part)
         return found, features
 
-    def _content_names(self, slabs: Sequence[Tensor], group: Group) -> list[str]:
+    def _content_names(self, slabs: Sequence[Tensor], group: ProcessGroup) -> list[str]:
         """Terms of tissues that the content has enough of, and shows in their layer at all."""
         names = (*self.look.style_layers, *self.look.facts)
         if self.look.content_layer is not None or not self.look.tissues:
@@ -299,7 +299,7 @@ class Sight:
                 size = [extent // step for extent in numbers.shape[2:]]
                 here = at_positions(numbers, size, self._many).flatten().int()
                 count += torch.bincount(here, minlength=len(count)).cpu()
-        counts = {step: group.sum(count) for step, count in counts.items()}
+        counts = {step: group.all_reduce(count) for step, count in counts.items()}
         shares = counts[1] / counts[1].sum()
         return [
             f"{name}/{tissue}"

@@ -38,7 +38,7 @@ class Course:
             this process's part.
         losses: at every step of all frames.
         steps: taken in those that are done.
-        setbacks: steps that were taken back in walks that are over.
+        rejected_steps: steps that were taken back in walks that are over.
         notes: what people should be told of the walks.
         walk: state of the walk to go on with, see `convnd.optimize.Step`.
     """
@@ -49,7 +49,7 @@ class Course:
     done: list[Tensor] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     steps: int = 0
-    setbacks: int = 0
+    rejected_steps: int = 0
     notes: list[str] = field(default_factory=list)
     walk: dict[str, Any] | None = None
 
@@ -96,7 +96,7 @@ def walk(
         found.gradient.mul_(stride)
         return found
 
-    lowest, setbacks = math.inf, 0
+    lowest, rejected_steps = math.inf, 0
     best: Tensor | None = None
     stopped: BaseException | None = None
     if resume is not None:
@@ -107,16 +107,16 @@ def walk(
         steps=steps,
         optimizer=optimizer,
         evaluate=evaluate,
-        add=objective.group.sum,
+        all_reduce=objective.group.all_reduce,
         resume=resume,
     )
     del resume
     try:
         for step in steps_taken:
-            setbacks = step.setbacks
+            rejected_steps = step.rejected_steps
             if step.loss <= lowest:
                 lowest, best = step.loss, step.values
             told(step, at)
     except (KeyboardInterrupt, StopSignal, NumericalError) as error:
         stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
-    return start if best is None else at(best), setbacks, stopped
+    return start if best is None else at(best), rejected_steps, stopped

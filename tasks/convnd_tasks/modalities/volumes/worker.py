@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from convnd.backbones import VGG
     from convnd.grid import Grid
-    from convnd.optimize import Shards, Step
-    from convnd.optimize.shards import Box
+    from convnd.optimize import ShardedField, Step
+    from convnd.optimize.distributed.sharded_field import Box
     from convnd_tasks.modalities.volumes.objective import SliceObjective
     from convnd_tasks.modalities.volumes.walk import At, Course
     from convnd_tasks.pipeline.checkpoints import Keeping
@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
         from convnd.backbones import BACKBONES, choose_device, choose_precision, load
-        from convnd.optimize import Group
+        from convnd.optimize import ProcessGroup
         from convnd.stats import STATISTICS
         from convnd_tasks.modalities.volumes.memory import choose_optimizer
 
@@ -61,7 +61,7 @@ class Worker:
             )
         make_deterministic(options.deterministic)
         self.options = options
-        self.group = Group.current()
+        self.group = ProcessGroup.current()
         self.scan = scan
         self.axes = Orientation(scan)
         window = parse_window(options.window)
@@ -140,7 +140,7 @@ class Worker:
             What ended the frame before its last step, or None.
         """
         from convnd.nn import resize_nd
-        from convnd.optimize import Shards, pyramid_sizes, refine, spread_steps
+        from convnd.optimize import ShardedField, pyramid_sizes, refine, spread_steps
         from convnd_tasks.modalities.volumes.walk import walk
         from convnd_tasks.style_transfer import Progress
 
@@ -148,14 +148,14 @@ class Worker:
         sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.steps)))
         counts = spread_steps(self.steps, len(sizes))
         frame, frames = len(course.done), self.scan.values.shape[1]
-        full = Shards(shape, self.group)
+        full = ShardedField(shape, self.group)
         best: Tensor | None = None
         stopped: BaseException | None = None
         reached = 0
         for scale in range(course.scale, len(sizes)):
-            size, shards = sizes[scale], Shards(sizes[scale], self.group)
+            size, shards = sizes[scale], ShardedField(sizes[scale], self.group)
 
-            def told(step: Step, at: At, scale: int = scale, shards: Shards = shards) -> None:
+            def told(step: Step, at: At, scale: int = scale, shards: ShardedField = shards) -> None:
                 nonlocal reached
                 reached = sum(counts[:scale]) + step.index
                 course.losses.append(step.loss)
@@ -169,7 +169,7 @@ class Worker:
                     loss=step.loss,
                     parts=step.parts,
                     values=at(step.values),
-                    setbacks=course.setbacks + step.setbacks,
+                    rejected_steps=course.rejected_steps + step.rejected_steps,
                     state=partial(course.state, step),
                     shards=shards,
                     beside=[full],
@@ -178,7 +178,7 @@ class Worker:
                     watch(progress)
                 keeping.after(progress)
 
-            content = self._content(frame, size, shards.owned[self.group.rank])
+            content = self._content(frame, size, shards.boxes[self.group.rank])
             objective = self._objective(content, shards)
             resumed = course.resumed()
             if resumed is not None:
@@ -186,13 +186,13 @@ class Worker:
             elif best is None:
                 course.start = objective.beginning(self.options.seed)
             else:
-                before = Shards(sizes[scale - 1], self.group)
+                before = ShardedField(sizes[scale - 1], self.group)
                 contents = self._content(frame, before.size), self._content(frame, size)
-                course.start = shards.part(refine(before.whole(best), size, contents))
+                course.start = shards.local_part(refine(before.gather(best), size, contents))
                 del contents
             assert course.start is not None
             course.scale, course.terms = scale, objective.terms()
-            best, setbacks, stopped = walk(
+            best, rejected_steps, stopped = walk(
                 objective,
                 course.start,
                 steps=counts[scale],
@@ -200,15 +200,15 @@ class Worker:
                 told=told,
                 resume=resumed,
             )
-            course.setbacks += setbacks
+            course.rejected_steps += rejected_steps
             if stopped is not None and not course.losses:
                 raise stopped
             if stopped is not None:
                 break
         assert best is not None
         if size != shape:
-            best = full.part(resize_nd(shards.whole(best), shape, mode="cubic"))
-            content = self._content(frame, shape, full.owned[self.group.rank])
+            best = full.local_part(resize_nd(shards.gather(best), shape, mode="cubic"))
+            content = self._content(frame, shape, full.boxes[self.group.rank])
         course.done.append((best - content).mul_(self.high - self.low).cpu())
         course.scale, course.start = 0, None
         course.steps += reached
@@ -244,7 +244,7 @@ class Worker:
         values = values.nan_to_num_(nan=self.low, posinf=self.high, neginf=self.low)
         return values.sub_(self.low).div_(self.high - self.low).clamp_(0, 1).to(self.device)
 
-    def _objective(self, content: Tensor, shards: Shards) -> SliceObjective:
+    def _objective(self, content: Tensor, shards: ShardedField) -> SliceObjective:
         from convnd_tasks.modalities.volumes.grain import square_pixels
         from convnd_tasks.modalities.volumes.noise import FLAT
         from convnd_tasks.modalities.volumes.objective import SliceObjective

@@ -8,17 +8,21 @@ import torch
 from torch import Tensor
 
 from convnd.losses import INPUT, Objective
-from convnd.optimize.evaluate import Evaluation, evaluate_whole, evaluation
-from convnd.optimize.passes import backward, forward, slopes
-from convnd.optimize.seam import Halves, apart, in_turn
-from convnd.optimize.tiler import Tiler
+from convnd.optimize.evaluation.split import (
+    SplitObjective,
+    evaluate_sequentially,
+    independent_parts,
+)
+from convnd.optimize.evaluation.tiler import Tiler
+from convnd.optimize.evaluation.two_pass import backward_pass, forward_pass, grad_wrt_sums
+from convnd.optimize.evaluation.whole import Evaluation, evaluate_whole, evaluation
 from convnd.shapes import Tiling
 
 __all__ = ["TiledEvaluation"]
 
 
 class TiledEvaluation:
-    """An `Evaluate` that works tile by tile; a single tile is evaluated whole.
+    """An `Evaluator` that works tile by tile; a single tile is evaluated whole.
 
     When memory runs out, it starts again with smaller tiles: what it returns is always complete.
 
@@ -44,10 +48,10 @@ class TiledEvaluation:
             UsageError: several tiles are needed, but a term is not additive, or see `Tiler`.
             ResourceError: there is too little memory even for the smallest tiles.
         """
-        if len(several := apart(objective)) > 1:
-            return in_turn(self, several, x)
+        if len(several := independent_parts(objective)) > 1:
+            return evaluate_sequentially(self, several, x)
         size = x.shape[2:]
-        halves = None if self.tiler.deep is None else Halves.of(objective, size)
+        halves = None if self.tiler.deep_tiler is None else SplitObjective.of(objective, size)
         if halves is not None:
             return self._attempt(lambda tiling: self._in_halves(halves, x, tiling), halves.front, x)
         return self._attempt(lambda tiling: self._at_once(objective, x, tiling), objective, x)
@@ -56,23 +60,29 @@ class TiledEvaluation:
         self, work: Callable[[Tiling], Evaluation], objective: Objective, x: Tensor
     ) -> Evaluation:
         layers = (*objective.layers, INPUT)
-        return self.tiler.attempt(work, objective.backbone, layers, x.shape[2:], objective.overlaps)
+        return self.tiler.run_with_retries(
+            work, objective.backbone, layers, x.shape[2:], objective.overlaps
+        )
 
     def _at_once(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
         if len(tiling) == 1:
             return evaluate_whole(objective, x)
-        tiles, room = list(tiling), self.tiler.room(tiling, objective.layers)
-        before = forward(objective, x, tiles, room=room)
-        steepness = slopes(objective, before.totals)
-        gradient, totals = backward(objective, x, tiles, before, steepness)
+        tiles, room = list(tiling), self.tiler.spare_bytes(tiling, objective.layers)
+        before = forward_pass(objective, x, tiles, room=room)
+        sum_grads = grad_wrt_sums(objective, before.totals)
+        gradient, totals = backward_pass(objective, x, tiles, before, sum_grads)
         with torch.no_grad():
             return evaluation(objective, *objective.value(totals), gradient, x)
 
-    def _in_halves(self, halves: Halves, x: Tensor, tiling: Tiling) -> Evaluation:
-        assert self.tiler.deep is not None
+    def _in_halves(self, halves: SplitObjective, x: Tensor, tiling: Tiling) -> Evaluation:
+        assert self.tiler.deep_tiler is not None
         front, tiles = halves.front, [*tiling][::-1]
         halves.begin()
-        before = forward(front, x, tiles, halves.see, room=self.tiler.room(tiling, front.layers))
-        deep = halves.turn(TiledEvaluation(self.tiler.deep))
-        gradient, totals = backward(front, x, tiles, before, slopes(front, before.totals))
+        before = forward_pass(
+            front, x, tiles, halves.see, room=self.tiler.spare_bytes(tiling, front.layers)
+        )
+        deep = halves.turn(TiledEvaluation(self.tiler.deep_tiler))
+        gradient, totals = backward_pass(
+            front, x, tiles, before, grad_wrt_sums(front, before.totals)
+        )
         return halves.evaluation(totals, gradient, deep, x)

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from convnd.backbones import Backbone, ModuleBackbone
 from convnd.errors import ResourceError, UsageError, is_out_of_memory
-from convnd.losses import INPUT, Window, within
+from convnd.losses import INPUT, tile_index
 from convnd.nn import PadNd
-from convnd.nn.layout import CHANNELS_LAST
-from convnd.shapes import ReceptiveField, Tile, Tiling
+from convnd.optimize.evaluation.tiles import tile_features
+from convnd.shapes import ReceptiveField, Tiling
 
-__all__ = ["WHOLE", "Fits", "Tiler", "crops", "inside", "is_out_of_memory", "placed"]
+__all__ = [
+    "WHOLE",
+    "FitsMemory",
+    "Tiler",
+    "is_out_of_memory",
+]
 
-Fits = Callable[[tuple[int, ...], Sequence[str]], bool]
+FitsMemory = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Whether a crop of an extent can be worked on up to some layers."""
 
-Room = Callable[[tuple[int, ...], Sequence[str]], float]
+SpareBytes = Callable[[tuple[int, ...], Sequence[str]], float]
 """Bytes that are left beside the work on a crop of an extent up to some layers."""
 
 T = TypeVar("T")
 
-_HANDY = 2**18  # positions of a crop whose features stay in a cache, where cuts cost nothing
+_CACHE_POSITIONS = (
+    2**18
+)  # positions of a crop whose features stay in a cache, where cuts cost nothing
 
 WHOLE = "leave tiles out (--tile off), which takes one process"
 """Remedy where an input cannot be cut."""
@@ -38,13 +45,14 @@ class Tiler:
     Args:
         tile: samples of a tile's own along each axis; None chooses the tiles with the least halo
             among those that ``fits`` accepts.
-        fits: see `Fits`; None accepts everything, so that nothing is cut before memory runs out.
-        rest: see `Room`; None is nothing.
-        told: is told of new, smaller tiles when memory ran out.
+        fits: see `FitsMemory`; None accepts everything, so that nothing is cut before memory runs
+            out.
+        spare_bytes: see `SpareBytes`; None is nothing.
+        on_shrink: is told of new, smaller tiles when memory ran out.
         workers: how many share the work: there are as many tiles along an axis without a halo, or
             else along the longest one, as far as strides allow.
-        deep: cuts what the network sees behind a layer where it can be cut itself, see
-            `convnd.optimize.seam`; None leaves it in one.
+        deep_tiler: cuts what the network sees behind a layer where it can be cut itself, see
+            `convnd.optimize.evaluation.split`; None leaves it in one.
 
     Attributes:
         shrunk: how many times memory ran out.
@@ -57,26 +65,26 @@ class Tiler:
         self,
         *,
         tile: int | None = None,
-        fits: Fits | None = None,
-        rest: Room | None = None,
-        told: Callable[[Tiling], None] | None = None,
+        fits: FitsMemory | None = None,
+        spare_bytes: SpareBytes | None = None,
+        on_shrink: Callable[[Tiling], None] | None = None,
         workers: int = 1,
-        deep: Tiler | None = None,
+        deep_tiler: Tiler | None = None,
     ) -> None:
         if tile is not None and tile < 1:
             raise UsageError(f"tile: expected at least 1 sample, got {tile}; correct it")
         self._tile = tile
         self._fits = fits
-        self._rest = rest
-        self._told = told
+        self._spare_bytes = spare_bytes
+        self._on_shrink = on_shrink
         self._workers = workers
-        self.deep = deep
+        self.deep_tiler = deep_tiler
         self.shrunk = 0
         self._limit: int | None = None  # samples of a crop, after memory ran out
         self._made: dict[object, Tiling] = {}
         self._local: set[tuple[Backbone, tuple[str, ...]]] = set()
 
-    def tiling(
+    def make_tiling(
         self,
         backbone: Backbone,
         layers: Sequence[str],
@@ -100,19 +108,19 @@ class Tiler:
             self._made[key] = self._make(backbone, layers, size, overlaps or {})
         return self._made[key]
 
-    def room(self, tiling: Tiling, layers: Sequence[str]) -> float:
+    def spare_bytes(self, tiling: Tiling, layers: Sequence[str]) -> float:
         """Bytes for what a first pass may keep for the second, beside the work on a tile.
 
         Args:
-            tiling: as `tiling` gave it.
+            tiling: as `make_tiling` gave it.
             layers: the layers asked for.
         """
-        if self._rest is None or self.shrunk:  # what was planned did not hold
+        if self._spare_bytes is None or self.shrunk:  # what was planned did not hold
             return 0.0
         named = [name for name in layers if name != INPUT]
-        return max(0.0, self._rest(tiling.largest_crop, named))
+        return max(0.0, self._spare_bytes(tiling.largest_crop, named))
 
-    def attempt(
+    def run_with_retries(
         self,
         work: Callable[[Tiling], T],
         backbone: Backbone,
@@ -124,17 +132,17 @@ class Tiler:
 
         Args:
             work: is given the tiles.
-            backbone: as for `tiling`, like the arguments behind it.
+            backbone: as for `make_tiling`, like the arguments behind it.
             layers: the layers asked for.
             size: extent along each axis.
             overlaps: by layer.
 
         Raises:
-            UsageError: see `tiling`.
+            UsageError: see `make_tiling`.
             ResourceError: there is too little memory even for the smallest tiles.
         """
         while True:
-            tiling = self.tiling(backbone, layers, size, overlaps)
+            tiling = self.make_tiling(backbone, layers, size, overlaps)
             try:
                 return work(tiling)
             except (RuntimeError, MemoryError) as error:
@@ -152,8 +160,8 @@ class Tiler:
         self._limit = largest // 2
         self.shrunk += 1
         self._made.clear()
-        if self._told is not None:
-            self._told(tiling)
+        if self._on_shrink is not None:
+            self._on_shrink(tiling)
 
     def _make(
         self,
@@ -184,18 +192,20 @@ class Tiler:
         fields[INPUT] = ReceptiveField.identity(len(size))
         least = _least(backbone)
         align = _alignment(backbone, named, len(size))
-        alone = _alone(size, fields)
+        free_axis = _halo_free_axis(size, fields)
         pieces = [1] * len(size)
-        pieces[alone if alone is not None and size[alone] >= self._workers else _longest(size)] = (
-            self._workers
-        )
+        pieces[
+            free_axis
+            if free_axis is not None and size[free_axis] >= self._workers
+            else _longest(size)
+        ] = self._workers
         more: dict[str, Any] = {
             "overlaps": overlaps,
             "min_crop": least,
             "align": align,
             "pieces": pieces,
         }
-        slabs = self._slabs(size, fields, alone, more)
+        slabs = self._slabs(size, fields, free_axis, more)
         if slabs is not None and fits(slabs.largest_crop):
             tiling = slabs
         elif one:
@@ -218,16 +228,16 @@ class Tiler:
         self,
         size: Sequence[int],
         fields: Mapping[str, ReceptiveField],
-        alone: int | None,
+        free_axis: int | None,
         more: Mapping[str, Any],
     ) -> Tiling | None:
         """Tiles without any halo, small enough for a cache, where there is room to keep some."""
         halo = any(more["overlaps"].get(name) for name in fields) and len(fields) > 1
-        if self._tile is not None or self._rest is None or halo or alone is None:
+        if self._tile is not None or self._spare_bytes is None or halo or free_axis is None:
             return None
         # Tiles are rounded down to whole steps, and the others are to stay whole.
         tile = [extent + step - 1 for extent, step in zip(size, more["align"], strict=True)]
-        tile[alone] = max(1, _HANDY * size[alone] // math.prod(size))
+        tile[free_axis] = max(1, _CACHE_POSITIONS * size[free_axis] // math.prod(size))
         found = Tiling.cut(size, tile, fields, **more)
         return found if len(found) > 1 else None
 
@@ -247,50 +257,11 @@ class Tiler:
         self._local.add(key)
 
 
-def crops(
-    features: Callable[[Tensor], Mapping[str, Tensor]], x: Tensor, tiles: Iterable[Tile]
-) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
-    """Each tile with its own features.
-
-    Args:
-        features: by layer, of a crop ``(B, C, *S')``.
-        x: ``(B, C, *S)``.
-        tiles: of ``x``.
-    """
-    for tile in tiles:
-        found = features(x[within(tile.crop)])
-        yield tile, inside(tile, found)
-
-
-def inside(tile: Tile, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The features of a crop without its halo."""
-    return {name: each[within(tile.crop_windows[name])] for name, each in features.items()}
-
-
-def placed(values: Tensor, window: Window, whole: Tensor | None) -> Tensor:
-    """A layer with a window of it filled in.
-
-    Args:
-        values: ``(B, C, *S')``.
-        window: where they belong; the first one that comes has to be the last one of the layer.
-        whole: what others were filled in before; None makes it.
-    """
-    if whole is None:
-        extent = [part.start + each for part, each in zip(window, values.shape[2:], strict=True)]
-        order = torch.contiguous_format
-        if values.stride(1) == 1:  # channels are innermost
-            order = CHANNELS_LAST.get(values.ndim - 2, order)
-        size = (*values.shape[:2], *extent)
-        whole = torch.empty(size, dtype=values.dtype, device=values.device, memory_format=order)
-    whole[within(window)] = values
-    return whole
-
-
 def _longest(size: Sequence[int]) -> int:
     return max(range(len(size)), key=size.__getitem__)
 
 
-def _alone(size: Sequence[int], fields: Mapping[str, ReceptiveField]) -> int | None:
+def _halo_free_axis(size: Sequence[int], fields: Mapping[str, ReceptiveField]) -> int | None:
     """The first axis along which nothing but a sample itself is seen, if there is one."""
     for axis, extent in enumerate(size):
         if extent > 1 and all(field.size[axis] == 1 for field in fields.values()):
@@ -368,9 +339,11 @@ def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
     tolerance = torch.finfo(parameter.dtype).eps ** 0.5
     with torch.no_grad():
         whole = backbone(noise, layers)
-        for tile_, found in crops(lambda x: backbone(x.contiguous(), layers), noise, tiling):
+        for tile_, found in tile_features(
+            lambda x: backbone(x.contiguous(), layers), noise, tiling
+        ):
             for name, values in found.items():
-                expected = whole[name][within(tile_.windows[name])]
+                expected = whole[name][tile_index(tile_.windows[name])]
                 largest = whole[name].abs().max()
                 same = values.shape == expected.shape and bool(
                     ((values - expected).abs() <= tolerance * largest).all()

@@ -19,16 +19,16 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from convnd.losses import INPUT, Objective, Term, Window, within
-from convnd.optimize.evaluate import Evaluate, Evaluation, evaluation
-from convnd.optimize.tiler import placed
+from convnd.losses import INPUT, Objective, Term, Window, tile_index
+from convnd.optimize.evaluation.tiles import insert_tile
+from convnd.optimize.evaluation.whole import Evaluation, Evaluator, evaluation
 from convnd.shapes import Tile
 from convnd.stats import Sums
 
-__all__ = ["Halves", "apart", "in_turn"]
+__all__ = ["SplitObjective", "evaluate_sequentially", "independent_parts"]
 
 
-class _Seam:
+class _CutLoss:
     r"""The term :math:`\langle h, g\rangle` of the features at the cut."""
 
     additive = True
@@ -51,14 +51,16 @@ class _Seam:
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         assert self.gradient is not None
-        gradient = self.gradient if window is None else self.gradient[within(self.moved(window))]
+        gradient = (
+            self.gradient if window is None else self.gradient[tile_index(self.moved(window))]
+        )
         return Sums((features * gradient).sum(), math.prod(features.shape[2:]))
 
     def value(self, sums: Sums) -> Tensor:
         return sums.total
 
 
-class Halves:
+class SplitObjective:
     """An objective whose network is cut.
 
     In the first pass over tiles, last one first, `see` is shown their features; then `turn`
@@ -72,12 +74,12 @@ class Halves:
     def __init__(self, front: Objective, deep: Objective) -> None:
         self.front, self.deep = front, deep
         seam = front.terms[-1].loss
-        assert isinstance(seam, _Seam)
+        assert isinstance(seam, _CutLoss)
         self._seam = seam
         self._h: Tensor | None = None
 
     @classmethod
-    def of(cls, objective: Objective, size: Sequence[int]) -> Halves | None:
+    def of(cls, objective: Objective, size: Sequence[int]) -> SplitObjective | None:
         """The two parts for an input of ``size``; None where the network cannot be cut."""
         cut = objective.backbone.split_at(objective.layers, size)
         if cut is None:
@@ -85,7 +87,7 @@ class Halves:
         name, rest = cut
         before = [term for term in objective.terms if term.loss.layer not in rest.layers]
         behind = [term for term in objective.terms if term.loss.layer in rest.layers]
-        joint = Term(name, 1.0, _Seam(name))
+        joint = Term(name, 1.0, _CutLoss(name))
         return cls(
             Objective(objective.backbone, [*before, joint], precision=objective.precision),
             Objective(rest, behind, precision=objective.precision),
@@ -107,10 +109,10 @@ class Halves:
     def see(self, tile: Tile, found: Mapping[str, Tensor]) -> None:
         """See a tile's features at the cut; the last tile, which tells where they end, first."""
         window = self._seam.moved(tile.windows[self.layer])
-        self._h = placed(found[self.layer], window, self._h)
+        self._h = insert_tile(found[self.layer], window, self._h)
 
-    def turn(self, evaluate: Evaluate) -> Evaluation:
-        """Evaluate the deep part at what was seen of all tiles.
+    def turn(self, evaluate: Evaluator) -> Evaluation:
+        """Evaluator the deep part at what was seen of all tiles.
 
         Args:
             evaluate: of ``deep``.
@@ -147,7 +149,7 @@ class Halves:
         return Evaluation(found.loss, parts, found.gradient).plus(deep, gradient=False)
 
 
-def apart(objective: Objective) -> list[Objective]:
+def independent_parts(objective: Objective) -> list[Objective]:
     """The objective as a sum of some whose networks have nothing in common."""
     groups = objective.backbone.independent_groups(objective.layers)
     if len(groups) < 2:
@@ -160,12 +162,14 @@ def apart(objective: Objective) -> list[Objective]:
     ]
 
 
-def in_turn(evaluate: Evaluate, objectives: Sequence[Objective], x: Tensor) -> Evaluation:
+def evaluate_sequentially(
+    evaluate: Evaluator, objectives: Sequence[Objective], x: Tensor
+) -> Evaluation:
     """The sum of objectives, evaluated one after the other.
 
     Args:
         evaluate: of each.
-        objectives: at least one, as `apart` gives them.
+        objectives: at least one, as `independent_parts` gives them.
         x: the iterate.
     """
     first, *others = objectives

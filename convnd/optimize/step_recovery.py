@@ -5,23 +5,23 @@ from __future__ import annotations
 from convnd.errors import NumericalError
 from convnd.losses import Objective
 
-__all__ = ["Trouble"]
+__all__ = ["StepRecovery"]
 
 _RETRIES = 8
 
 
-class Trouble:
+class StepRecovery:
     """What is done about steps that go wrong, a bounded number of times; and what is said of it."""
 
-    def __init__(self, rate: float, setbacks: int = 0, *, exact: bool = False) -> None:
+    def __init__(self, rate: float, rejected_steps: int = 0, *, exact: bool = False) -> None:
         self.rate = self._first = self._good = rate
-        self.setbacks = setbacks
+        self.rejected_steps = rejected_steps
         self.exact = exact
         self._failures = 0
         self._what = ""
-        self._told = (setbacks > 0, exact)
+        self._told = (rejected_steps > 0, exact)
 
-    def back_off(self, objective: Objective, index: int, loss: float, *, started: bool) -> bool:
+    def reject(self, objective: Objective, index: int, loss: float, *, started: bool) -> bool:
         """Half the rate, or float32; whether it is the latter.
 
         Raises:
@@ -31,18 +31,18 @@ class Trouble:
             self._what = f"loss {loss:.4g} at step {index}"
         if not started or self._failures == _RETRIES:
             if self.exact or not objective.exact():
-                raise self.given_up(index, loss)
+                raise self.failure(index, loss)
             self.exact, self._failures, self.rate = True, 0, self._good
         else:
             self._failures += 1
             self.rate /= 2
-        self.setbacks += 1
+        self.rejected_steps += 1
         return self._failures == 0
 
-    def over(self, since: int) -> str:
+    def accept(self, since: int) -> str:
         """A step went well; the line for people, if they have not been told yet."""
         self._failures, self._good = 0, self.rate
-        told, self._told = self._told, (self.setbacks > 0, self.exact)
+        told, self._told = self._told, (self.rejected_steps > 0, self.exact)
         if self._told == told:
             return ""
         size = self.rate / self._first
@@ -50,9 +50,9 @@ class Trouble:
         wider = ", features in plain float32" if self.exact else ""
         return f"{self._what}, taken back; going on from step {since}{smaller}{wider}"
 
-    def given_up(self, index: int, loss: float) -> NumericalError:
+    def failure(self, index: int, loss: float) -> NumericalError:
         """The end of it."""
-        tried = [f"{self.setbacks} steps taken back"] if self.setbacks else []
+        tried = [f"{self.rejected_steps} steps taken back"] if self.rejected_steps else []
         tried += ["features in plain float32"] if self.exact else []
         after = f" after {' and '.join(tried)}" if tried else ""
         return NumericalError(

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from convnd.losses import Window, beginning, own_extent, within
-from convnd.optimize.passes import added, not_additive
-from convnd.optimize.tiler import crops, inside, placed
+from convnd.losses import Window, tile_index, tile_offset, tile_shape
+from convnd.optimize.evaluation.tiles import insert_tile, strip_halo, tile_features
+from convnd.optimize.evaluation.two_pass import all_reduce_sums, not_additive_error
 from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums, is_additive, tile_sums
 
@@ -47,7 +47,7 @@ class RecomputedContent:
         self.channels = 0
         self.energy = 0.0
         with torch.no_grad():
-            for _, found in crops(features, content, tiling if tiles is None else tiles):
+            for _, found in tile_features(features, content, tiling if tiles is None else tiles):
                 values = found[layer]
                 self.channels = values.shape[0] * values.shape[1]
                 self.energy += float(values.square().sum(dtype=torch.float64))
@@ -57,7 +57,7 @@ class RecomputedContent:
         where = [slice(0, None)] * len(self._tiling.size) if window is None else window
         crop, place = self._tiling.crop_for(self._layer, where)
         with torch.no_grad():
-            return self._features(self._content[within(crop)])[self._layer][within(place)]
+            return self._features(self._content[tile_index(crop)])[self._layer][tile_index(place)]
 
 
 def tiled_sums(
@@ -82,20 +82,20 @@ def tiled_sums(
     """
     for statistic in statistics.values():
         if len(tiling) > 1 and not is_additive(statistic):
-            raise not_additive(type(statistic).__name__)
+            raise not_additive_error(type(statistic).__name__)
     totals: list[Sums] | None = None
     with torch.no_grad():
-        for tile, found in crops(features, x, tiling if tiles is None else tiles):
+        for tile, found in tile_features(features, x, tiling if tiles is None else tiles):
             each = [
                 tile_sums(
                     statistic,
                     found[name],
-                    own_extent(found[name], tile.windows[name]),
-                    beginning(found[name], tile.windows[name]),
+                    tile_shape(found[name], tile.windows[name]),
+                    tile_offset(found[name], tile.windows[name]),
                 )
                 for name, statistic in statistics.items()
             ]
-            totals = added(totals, each)
+            totals = all_reduce_sums(totals, each)
     assert totals is not None
     return dict(zip(statistics, totals, strict=True))
 
@@ -118,8 +118,8 @@ def tiled_features(
     with torch.no_grad():
         for index in reversed(range(len(tiling))):  # the last tile tells where layers end
             tile = tiling[index]
-            found = inside(tile, features(x[within(tile.crop)]))
+            found = strip_halo(tile, features(x[tile_index(tile.crop)]))
             for name in layers:
                 values = found[name].to(x.device)
-                whole[name] = placed(values, tile.windows[name], whole.get(name))
+                whole[name] = insert_tile(values, tile.windows[name], whole.get(name))
     return whole

@@ -1,8 +1,8 @@
 """From an objective and an iterate to a loss and its gradient.
 
-An evaluator is any function of this module's type `Evaluate`. The one here takes the input whole.
+An evaluator is any function of this module's type `Evaluator`. The one here takes the input whole.
 Because objectives are functions of sums, others fit in without any other room knowing, see
-`convnd.optimize.tiled`.
+`convnd.optimize.evaluation.tiled`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convnd.losses import Objective
 
-__all__ = ["Evaluate", "Evaluation", "evaluate_whole", "evaluation"]
+__all__ = ["Evaluation", "Evaluator", "evaluate_whole", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Evaluation:
         return Evaluation(self.loss + other.loss, parts, both)
 
 
-Evaluate = Callable[[Objective, Tensor], Evaluation]
+Evaluator = Callable[[Objective, Tensor], Evaluation]
 
 
 def evaluate_whole(objective: Objective, x: Tensor) -> Evaluation:
-    """Evaluate in one piece.
+    """Evaluator in one piece.
 
     Args:
         objective: what to evaluate.

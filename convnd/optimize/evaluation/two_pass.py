@@ -22,12 +22,20 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from convnd.errors import UsageError
-from convnd.losses import Objective, within
-from convnd.optimize.tiler import WHOLE, inside
+from convnd.losses import Objective, tile_index
+from convnd.optimize.evaluation.tiler import WHOLE
+from convnd.optimize.evaluation.tiles import strip_halo
 from convnd.shapes import Tile
 from convnd.stats import Sums
 
-__all__ = ["Forward", "added", "backward", "forward", "not_additive", "slopes"]
+__all__ = [
+    "ForwardResult",
+    "all_reduce_sums",
+    "backward_pass",
+    "forward_pass",
+    "grad_wrt_sums",
+    "not_additive_error",
+]
 
 See = Callable[[Tile, Mapping[str, Tensor]], None]
 
@@ -46,12 +54,12 @@ class _Kept:
 
 
 @dataclass(frozen=True)
-class Forward:
+class ForwardResult:
     """What a first pass over tiles leaves behind.
 
     Args:
         totals: sums of every term; of a linear one only the count.
-        kept: the first tiles, as many as there was room for; `backward` takes them out.
+        kept: the first tiles, as many as there was room for; `backward_pass` takes them out.
     """
 
     totals: Sequence[Sums]
@@ -81,14 +89,14 @@ class _Held:
         return tensor.detach()  # an output would hold on to the graph that holds on to it
 
 
-def forward(
+def forward_pass(
     objective: Objective,
     x: Tensor,
     tiles: Sequence[Tile],
     see: See | None = None,
     *,
     room: float = 0,
-) -> Forward:
+) -> ForwardResult:
     """The first pass: sums over the tiles' own positions.
 
     Args:
@@ -115,23 +123,23 @@ def forward(
             found = _keep(objective, x, tile)
         if see is not None:
             see(tile, {name: features.detach() for name, features in found.features.items()})
-        totals = added(totals, [each.detach() for each in found.sums])
+        totals = all_reduce_sums(totals, [each.detach() for each in found.sums])
         if room > 0:
             kept.append(found)
             largest = max(largest, held.bytes - before)
         del found
     assert totals is not None
-    return Forward(totals, kept)
+    return ForwardResult(totals, kept)
 
 
 def _keep(objective: Objective, x: Tensor, tile: Tile) -> _Kept:
     """A tile's features and sums, with the graph that leads to them where one is built."""
-    leaf = x[within(tile.crop)].requires_grad_(torch.is_grad_enabled())
-    features = inside(tile, objective.features(leaf))
-    return _Kept(leaf, features, objective.sums(features, tile.windows, slopes=True))
+    leaf = x[tile_index(tile.crop)].requires_grad_(torch.is_grad_enabled())
+    features = strip_halo(tile, objective.features(leaf))
+    return _Kept(leaf, features, objective.sums(features, tile.windows, skip_linear=True))
 
 
-def slopes(objective: Objective, totals: Sequence[Sums]) -> tuple[Tensor, ...]:
+def grad_wrt_sums(objective: Objective, totals: Sequence[Sums]) -> tuple[Tensor, ...]:
     """The derivative of the loss by the sums of all tiles together."""
     fixed = [Sums(each.total.detach().requires_grad_(), each.count) for each in totals]
     with torch.enable_grad():
@@ -139,21 +147,21 @@ def slopes(objective: Objective, totals: Sequence[Sums]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(loss, [each.total for each in fixed])
 
 
-def backward(
+def backward_pass(
     objective: Objective,
     x: Tensor,
     tiles: Sequence[Tile],
-    before: Forward,
-    steepness: Sequence[Tensor],
+    before: ForwardResult,
+    sum_grads: Sequence[Tensor],
 ) -> tuple[Tensor, Sequence[Sums]]:
     """The second pass: the tiles' part of the gradient, and their sums, all of them.
 
     Args:
-        objective: as for `forward`, like ``x`` and ``tiles``.
+        objective: as for `forward_pass`, like ``x`` and ``tiles``.
         x: ``(B, C, *S)``.
         tiles: the same.
-        before: what `forward` left, whose tiles are let go of one by one.
-        steepness: see `slopes`.
+        before: what `forward_pass` left, whose tiles are let go of one by one.
+        sum_grads: see `grad_wrt_sums`.
     """
     x = x.detach()
     gradient = torch.zeros_like(x)
@@ -165,11 +173,11 @@ def backward(
             sums = objective.sums(kept.features, tile.windows, known=kept.sums)
             del kept
             share = torch.stack(
-                [(each.total * slope).sum() for each, slope in zip(sums, steepness, strict=True)]
+                [(each.total * slope).sum() for each, slope in zip(sums, sum_grads, strict=True)]
             ).sum()
             (part,) = torch.autograd.grad(share, leaf)
-        gradient[within(tile.crop)] += part
-        totals = added(totals, [each.detach() for each in sums])
+        gradient[tile_index(tile.crop)] += part
+        totals = all_reduce_sums(totals, [each.detach() for each in sums])
         del leaf, sums, share, part
     assert totals is not None
     return gradient, totals
@@ -178,10 +186,10 @@ def backward(
 def _check_additive(objective: Objective) -> None:
     for term in objective.terms:
         if not getattr(term.loss, "additive", False):
-            raise not_additive(f"the term {term.name}")
+            raise not_additive_error(f"the term {term.name}")
 
 
-def not_additive(what: str) -> UsageError:
+def not_additive_error(what: str) -> UsageError:
     """The error for a statistic that tiles would change."""
     return UsageError(
         f"tiles: expected sums that add up over tiles, got {what}, which does not say that its do; "
@@ -189,7 +197,7 @@ def not_additive(what: str) -> UsageError:
     )
 
 
-def added(totals: list[Sums] | None, sums: Sequence[Sums]) -> list[Sums]:
+def all_reduce_sums(totals: list[Sums] | None, sums: Sequence[Sums]) -> list[Sums]:
     """Sums added to those of earlier tiles, in float64: there may be many thousands."""
     wide = [Sums(_wide(each.total), each.count) for each in sums]
     if totals is None:

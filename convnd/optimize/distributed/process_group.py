@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from convnd.errors import ResourceError, is_out_of_memory
 
-__all__ = ["Group"]
+__all__ = ["ProcessGroup"]
 
 T = TypeVar("T")
 
@@ -37,14 +37,14 @@ _SECONDS_LOST = 2.0  # the same where the first one may be who is gone
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessGroup:
     """Processes that share a job.
 
     Args:
         rank: number of this one, from 0.
         size: how many there are.
 
-    >>> Group().sum(torch.tensor(2.0)).item()
+    >>> ProcessGroup().all_reduce(torch.tensor(2.0)).item()
     2.0
     """
 
@@ -53,7 +53,7 @@ class Group:
     _store: ClassVar[Any] = None
 
     @classmethod
-    def join(cls) -> Group:
+    def join(cls) -> ProcessGroup:
         """The group that the environment tells of; waits until all its processes are there.
 
         Numbers on CUDA devices go through NCCL where every process has a device of its own, and
@@ -87,20 +87,20 @@ class Group:
         return cls(rank, size)
 
     @classmethod
-    def current(cls) -> Group:
+    def current(cls) -> ProcessGroup:
         """The group that this process has joined, or one of its own."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     @property
-    def here(self) -> int:
+    def local_size(self) -> int:
         """How many of them share this machine and its memory."""
         if self.size == 1:
             return 1
         return min(self.size, int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
 
-    def sum(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The values of all processes added up, the same bits for everybody."""
         if self.size == 1:
             return values
@@ -111,7 +111,7 @@ class Group:
             dist.all_reduce(total)
         return total.to(values.device)
 
-    def joined(self, values: Tensor) -> tuple[Tensor, int]:
+    def all_gather(self, values: Tensor) -> tuple[Tensor, int]:
         """The numbers of all processes in one row, and where those of this one begin.
 
         Args:
@@ -121,17 +121,17 @@ class Group:
             return values, 0
         lengths = torch.zeros(self.size, dtype=torch.int64)
         lengths[self.rank] = len(values)
-        lengths = self.sum(lengths)
+        lengths = self.all_reduce(lengths)
         first = int(lengths[: self.rank].sum())
         row = values.new_zeros(int(lengths.sum()))
         row[first : first + len(values)] = values
-        return self.sum(row), first
+        return self.all_reduce(row), first
 
-    def totals(self, *numbers: int) -> list[int]:
+    def all_reduce_ints(self, *numbers: int) -> list[int]:
         """Each number summed over all processes."""
-        return [int(each) for each in self.sum(torch.tensor(numbers)).tolist()]
+        return [int(each) for each in self.all_reduce(torch.tensor(numbers)).tolist()]
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the numbers of all processes."""
         if self.size == 1:
             return number
@@ -140,7 +140,7 @@ class Group:
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return int(found)
 
-    def agreed(self, values: Tensor) -> Tensor:
+    def broadcast(self, values: Tensor) -> Tensor:
         """The values of process 0, for everybody."""
         if self.size == 1:
             return values
@@ -149,7 +149,7 @@ class Group:
             dist.broadcast(found, 0)
         return found.to(values.device)
 
-    def swap(self, sends: Mapping[int, Tensor], receives: Mapping[int, Tensor]) -> None:
+    def exchange(self, sends: Mapping[int, Tensor], receives: Mapping[int, Tensor]) -> None:
         """Send tensors to others, and fill the ones given with what they send.
 
         Args:
@@ -170,7 +170,7 @@ class Group:
             if filled[other] is not each:
                 each.copy_(filled[other])
 
-    def attempt(self, work: Callable[[], T]) -> T:
+    def run_together(self, work: Callable[[], T]) -> T:
         """Do a piece of work that others do as well; all go on, or memory ran out for all.
 
         Raises:
@@ -186,7 +186,7 @@ class Group:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        if self.sum(torch.tensor(float(failed))) > 0:
+        if self.all_reduce(torch.tensor(float(failed))) > 0:
             raise MemoryError("memory ran out in one of the processes")
         return cast("T", found)
 
@@ -201,19 +201,19 @@ class Group:
             ) from error
 
     @classmethod
-    def leave(cls) -> None:
+    def shutdown(cls) -> None:
         """End this process's membership, when all have done their work.
 
         Raises:
             ResourceError: a process is lost.
         """
         # A process that is gone looks like one that is lost; so all go together.
-        cls.current().largest(0)
+        cls.current().all_reduce_max(0)
         dist.destroy_process_group()
         cls._store = None
 
     @classmethod
-    def farewell(cls, message: str, code: int, error: BaseException | None) -> tuple[str, int]:
+    def abort(cls, message: str, code: int, error: BaseException | None) -> tuple[str, int]:
         """What to say and the code to exit with when this process fails; ends its membership.
 
         The first to fail tells the others why; they learn of it since it takes its leave. Process

@@ -14,24 +14,24 @@ from torch import Tensor
 
 from convnd.errors import ResourceError
 
-__all__ = ["Spill", "let_go"]
+__all__ = ["DiskOffload", "release_pages"]
 
 _PIECE = 2**22  # values that are copied at once
 
 
-class Spill:
+class DiskOffload:
     """Keeps tensors in files without a name, which end with them.
 
     A tensor in a file is one like any other. Its pages come into memory when they are looked at,
-    and leave with `let_go`; the file itself is where the system has room for it.
+    and leave with `release_pages`; the file itself is where the system has room for it.
 
     Args:
         folder: where the files are; None is ``TMPDIR`` or ``/var/tmp``, which unlike ``/tmp`` is
             on a disk everywhere.
 
-    >>> spill = Spill()
-    >>> values = spill.kept(torch.arange(4.0))
-    >>> let_go(values)
+    >>> offload = DiskOffload()
+    >>> values = offload.store(torch.arange(4.0))
+    >>> release_pages(values)
     >>> values
     tensor([0., 1., 2., 3.])
     """
@@ -41,7 +41,7 @@ class Spill:
         self._active = True
 
     @classmethod
-    def none(cls) -> Spill:
+    def disabled(cls) -> DiskOffload:
         """One that keeps everything in memory."""
         found = cls()
         found._active = False
@@ -76,7 +76,7 @@ class Spill:
             Path(name).unlink()
         return found.view(like.shape)
 
-    def kept(self, values: Tensor) -> Tensor:
+    def store(self, values: Tensor) -> Tensor:
         """The same values in a file; the tensor itself where everything is kept in memory.
 
         Raises:
@@ -88,15 +88,15 @@ class Spill:
         pieces = (torch.split(each.reshape(-1), _PIECE) for each in (found, values))
         for to, piece in zip(*pieces, strict=True):
             to.copy_(piece)
-            let_go(to)
+            release_pages(to)
         return found
 
 
-def let_go(*tensors: Tensor) -> None:
+def release_pages(*tensors: Tensor) -> None:
     """Give the pages of tensors in files back; what is in them stays.
 
     Args:
-        tensors: of a `Spill`, or contiguous parts of them; those in memory are left alone.
+        tensors: of a `DiskOffload`, or contiguous parts of them; those in memory are left alone.
     """
     if sys.platform != "linux":
         return

@@ -1,7 +1,8 @@
 """Evaluation by several processes: each works on its share of the tiles.
 
-An iterate lies in slabs, see `convnd.optimize.shards`. An evaluation fetches what the tiles see,
-adds up their sums over all processes, and gives the gradient back to the owners of the slabs.
+An iterate lies in slabs, see `convnd.optimize.distributed.sharded_field`. An evaluation
+gathers the regions that the tiles read, adds up their sums over all processes, and sends the
+gradient back to the owners of the slabs.
 """
 
 from __future__ import annotations
@@ -15,23 +16,32 @@ import torch
 from torch import Tensor
 
 from convnd.losses import INPUT, Objective, Window
-from convnd.optimize.evaluate import Evaluation, evaluation
-from convnd.optimize.group import Group
-from convnd.optimize.passes import Forward, backward, forward, slopes
-from convnd.optimize.seam import Halves, apart, in_turn
-from convnd.optimize.shards import Box, Shards
-from convnd.optimize.targets import RecomputedContent, tiled_sums
-from convnd.optimize.tiler import Tiler
+from convnd.optimize.distributed.process_group import ProcessGroup
+from convnd.optimize.distributed.sharded_field import Box, ShardedField
+from convnd.optimize.evaluation.split import (
+    SplitObjective,
+    evaluate_sequentially,
+    independent_parts,
+)
+from convnd.optimize.evaluation.targets import RecomputedContent, tiled_sums
+from convnd.optimize.evaluation.tiler import Tiler
+from convnd.optimize.evaluation.two_pass import (
+    ForwardResult,
+    backward_pass,
+    forward_pass,
+    grad_wrt_sums,
+)
+from convnd.optimize.evaluation.whole import Evaluation, evaluation
 from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums
 
-__all__ = ["ShardedContent", "ShardedEvaluation", "add_sums", "sharded_sums"]
+__all__ = ["ShardedContent", "ShardedEvaluation", "all_reduce_sums", "sharded_sums"]
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class ShardedEvaluation:
-    """An `Evaluate` of this process's slab of an iterate, together with the other processes.
+    """An `Evaluator` of this process's slab of an iterate, together with the other processes.
 
     Its loss is that of the whole iterate, the same for all; its gradient that of the slab. When
     memory runs out in one process, all start again with smaller tiles.
@@ -41,7 +51,7 @@ class ShardedEvaluation:
         shards: who owns what of the iterate.
     """
 
-    def __init__(self, tiler: Tiler, shards: Shards) -> None:
+    def __init__(self, tiler: Tiler, shards: ShardedField) -> None:
         self.tiler = tiler
         self.shards = shards
 
@@ -52,11 +62,11 @@ class ShardedEvaluation:
             UsageError: a term is not additive, or see `Tiler`.
             ResourceError: there is too little memory, or a process is lost.
         """
-        if len(several := apart(objective)) > 1:
-            return in_turn(self, several, x)
+        if len(several := independent_parts(objective)) > 1:
+            return evaluate_sequentially(self, several, x)
         halves = self._halves(objective)
         front = objective if halves is None else halves.front
-        return self.tiler.attempt(
+        return self.tiler.run_with_retries(
             lambda tiling: self._evaluate(front, x, tiling, halves),
             front.backbone,
             (*front.layers, INPUT),
@@ -64,57 +74,61 @@ class ShardedEvaluation:
             front.overlaps,
         )
 
-    def _halves(self, objective: Objective) -> Halves | None:
+    def _halves(self, objective: Objective) -> SplitObjective | None:
         """The two parts, where every process has a tile of the first."""
         shards = self.shards
-        halves = None if self.tiler.deep is None else Halves.of(objective, shards.size)
+        halves = (
+            None if self.tiler.deep_tiler is None else SplitObjective.of(objective, shards.size)
+        )
         if halves is None:
             return None
         front = halves.front
         layers = (*front.layers, INPUT)
-        tiling = self.tiler.tiling(front.backbone, layers, shards.size, front.overlaps)
+        tiling = self.tiler.make_tiling(front.backbone, layers, shards.size, front.overlaps)
         axis = _axis(tiling)
         return halves if tiling.axes[axis].count >= shards.group.size else None
 
     def _evaluate(
-        self, objective: Objective, x: Tensor, tiling: Tiling, halves: Halves | None
+        self, objective: Objective, x: Tensor, tiling: Tiling, halves: SplitObjective | None
     ) -> Evaluation:
         shards, group = self.shards, self.shards.group
         boxes = _boxes(tiling, shards)
         tiles = _moved(_tiles(tiling, group), boxes[group.rank])[::-1]
-        seen = shards.fetch(x, boxes)
-        room = self.tiler.room(tiling, objective.layers)
+        seen = shards.gather_region(x, boxes)
+        room = self.tiler.spare_bytes(tiling, objective.layers)
         see, joint = None, None
         if halves is not None:
-            joint = _Joint(halves.layer, tiling, group, self.tiler.deep)
+            joint = _Joint(halves.layer, tiling, group, self.tiler.deep_tiler)
             halves.begin(joint.origin)
             see = halves.see
-        before = group.attempt(
-            lambda: forward(objective, seen, tiles, see, room=room) if tiles else Forward([])
+        before = group.run_together(
+            lambda: (
+                forward_pass(objective, seen, tiles, see, room=room) if tiles else ForwardResult([])
+            )
         )
         deep = None if halves is None or joint is None else halves.turn(joint)
-        totals = add_sums(group, before.totals, x.device, len(objective.terms))
-        steepness = slopes(objective, totals)
-        gradient, found = group.attempt(
+        totals = all_reduce_sums(group, before.totals, x.device, len(objective.terms))
+        sum_grads = grad_wrt_sums(objective, totals)
+        gradient, found = group.run_together(
             lambda: (
-                backward(objective, seen, tiles, before, steepness)
+                backward_pass(objective, seen, tiles, before, sum_grads)
                 if tiles
                 else (torch.zeros_like(seen), [])
             )
         )
-        totals = add_sums(group, found, x.device, len(objective.terms))
-        part = shards.give(gradient, boxes)
+        totals = all_reduce_sums(group, found, x.device, len(objective.terms))
+        part = shards.scatter_add(gradient, boxes)
         if halves is not None and deep is not None:
-            return halves.evaluation(totals, part, deep, x, agreed=group.agreed)
+            return halves.evaluation(totals, part, deep, x, agreed=group.broadcast)
         with torch.no_grad():
             loss, shares = objective.value(totals)
             # Everybody's decisions are the same ones, whatever the last digit.
-            loss, *rest = group.agreed(torch.stack([loss, *shares]))
+            loss, *rest = group.broadcast(torch.stack([loss, *shares]))
         return evaluation(objective, loss, torch.stack(rest), part, x)
 
 
 class _Joint:
-    """An `Evaluate` of the features at a cut, of which each process has what its tiles see.
+    """An `Evaluator` of the features at a cut, of which each process has what its tiles see.
 
     Args:
         layer: at the cut.
@@ -123,7 +137,7 @@ class _Joint:
         deep: cuts the part behind it.
     """
 
-    def __init__(self, layer: str, tiling: Tiling, group: Group, deep: Tiler | None) -> None:
+    def __init__(self, layer: str, tiling: Tiling, group: ProcessGroup, deep: Tiler | None) -> None:
         assert deep is not None
         self._group, self._deep = group, deep
         self._axis = _axis(tiling)
@@ -142,13 +156,13 @@ class _Joint:
         """Loss, and gradient of what this process has of ``h`` ``(B, C, *S)``."""
         group = self._group
         ends = [first + extent for first, extent in zip(self.origin, h.shape[2:], strict=True)]
-        size = [group.largest(end) for end in ends]
-        shards = Shards(size, group)
+        size = [group.all_reduce_max(end) for end in ends]
+        shards = ShardedField(size, group)
         bounds = itertools.pairwise([*self._starts, size[self._axis]])
         boxes = [shards.slab(self._axis, start, stop) for start, stop in bounds]
-        part = shards.give(h, boxes)  # they do not overlap
+        part = shards.scatter_add(h, boxes)  # they do not overlap
         found = ShardedEvaluation(self._deep, shards)(objective, part)
-        return dataclasses.replace(found, gradient=shards.fetch(found.gradient, boxes))
+        return dataclasses.replace(found, gradient=shards.gather_region(found.gradient, boxes))
 
 
 class ShardedContent(RecomputedContent):
@@ -172,18 +186,18 @@ class ShardedContent(RecomputedContent):
         tiling: Tiling,
         layer: str,
         *,
-        shards: Shards,
+        shards: ShardedField,
         tiler: Tiler,
         keep: bool,
     ) -> None:
         group = shards.group
-        group.attempt(
+        group.run_together(
             lambda: super(ShardedContent, self).__init__(
                 features, content, tiling, layer, tiles=_tiles(tiling, group)
             )
         )
-        self.energy = float(group.sum(torch.tensor(self.energy, dtype=torch.float64)))
-        self.channels = int(group.agreed(torch.tensor(self.channels)))
+        self.energy = float(group.all_reduce(torch.tensor(self.energy, dtype=torch.float64)))
+        self.channels = int(group.broadcast(torch.tensor(self.channels)))
         self._tiler = tiler
         self._shrunk = tiler.shrunk
         self._keep = keep
@@ -207,21 +221,23 @@ def sharded_sums(
     x: Tensor,
     tiling: Tiling,
     statistics: Mapping[str, Statistic],
-    group: Group,
+    group: ProcessGroup,
 ) -> dict[str, Sums]:
     """`tiled_sums` of a whole field that every process has, each doing its share of the tiles."""
     tiles = _tiles(tiling, group)
-    found = group.attempt(
+    found = group.run_together(
         lambda: tiled_sums(features, x, tiling, statistics, tiles=tiles) if tiles else {}
     )
-    totals = add_sums(group, [*found.values()], x.device, len(statistics))
+    totals = all_reduce_sums(group, [*found.values()], x.device, len(statistics))
     return dict(zip(statistics, totals, strict=True))
 
 
 _AXES = 8  # of a statistic's total, at most
 
 
-def add_sums(group: Group, sums: Sequence[Sums], device: torch.device, count: int) -> list[Sums]:
+def all_reduce_sums(
+    group: ProcessGroup, sums: Sequence[Sums], device: torch.device, count: int
+) -> list[Sums]:
     """Sums added up over processes.
 
     Args:
@@ -234,7 +250,7 @@ def add_sums(group: Group, sums: Sequence[Sums], device: torch.device, count: in
     shapes = torch.full((count, _AXES), -1, dtype=torch.int64, device=device)
     for row, each in zip(shapes, sums, strict=False):
         row[: each.total.ndim] = torch.tensor(each.total.shape)
-    extents = [[n for n in row if n >= 0] for row in group.agreed(shapes).tolist()]
+    extents = [[n for n in row if n >= 0] for row in group.broadcast(shapes).tolist()]
     if sums:
         counts = torch.tensor([float(each.count) for each in sums], dtype=torch.float64)
         parts = [each.total.reshape(-1).double() for each in sums]
@@ -242,7 +258,7 @@ def add_sums(group: Group, sums: Sequence[Sums], device: torch.device, count: in
     else:
         length = sum(map(math.prod, extents)) + count
         flat = torch.zeros(length, dtype=torch.float64, device=device)
-    flat = group.sum(flat)
+    flat = group.all_reduce(flat)
     totals = torch.split(flat[:-count], [math.prod(extent) for extent in extents])
     return [
         # Positions may count in part.
@@ -256,16 +272,16 @@ def _axis(tiling: Tiling) -> int:
     return max(range(len(tiling.axes)), key=lambda axis: tiling.axes[axis].count)
 
 
-def _share(tiling: Tiling, number: int, group: Group) -> range:
+def _share(tiling: Tiling, number: int, group: ProcessGroup) -> range:
     return tiling.share(_axis(tiling), number, group.size)
 
 
-def _tiles(tiling: Tiling, group: Group) -> list[Tile]:
+def _tiles(tiling: Tiling, group: ProcessGroup) -> list[Tile]:
     """The tiles of this process."""
     return list(tiling.tiles(_axis(tiling), _share(tiling, group.rank, group)))
 
 
-def _boxes(tiling: Tiling, shards: Shards) -> list[Box]:
+def _boxes(tiling: Tiling, shards: ShardedField) -> list[Box]:
     """What the tiles of each process see."""
     axis = _axis(tiling)
     shares = [_share(tiling, number, shards.group) for number in range(shards.group.size)]

@@ -1,0 +1,19 @@
+"""Evaluators: functions from an objective and a field to a loss and its gradient."""
+
+from convnd.optimize.evaluation.targets import RecomputedContent, tiled_features, tiled_sums
+from convnd.optimize.evaluation.tiled import TiledEvaluation
+from convnd.optimize.evaluation.tiler import FitsMemory, Tiler, is_out_of_memory
+from convnd.optimize.evaluation.whole import Evaluation, Evaluator, evaluate_whole
+
+__all__ = [
+    "Evaluation",
+    "Evaluator",
+    "FitsMemory",
+    "RecomputedContent",
+    "TiledEvaluation",
+    "Tiler",
+    "evaluate_whole",
+    "is_out_of_memory",
+    "tiled_features",
+    "tiled_sums",
+]
