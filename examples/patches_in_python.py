@@ -17,8 +17,8 @@ def main(*paths: str) -> None:
     """Print where the strongest patches of two units are, and how large."""
     network = load_network("compact", ["relu3_1"], spatial_dims=2, in_channels=3)
     inputs = [Input(path, partial(io.read, path)) for path in paths]
-    found = find_patches(network, inputs, {"relu3_1": [3, 8]}, top=3)
-    for patch in cut_patches(found, inputs):
+    result = find_patches(network, inputs, {"relu3_1": [3, 8]}, top=3)
+    for patch in cut_patches(result, inputs):
         hit = patch.hit
         print(
             f"{hit.layer} unit {hit.unit}, no. {hit.rank}: {hit.value:.3g} in {hit.input} at "

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from convnd_tasks.inspect import Input, cut_patches, find_patches, load_network
-from convnd_tasks.inspect.sheet import sheet
-from convnd_tasks.inspect.thumbnails import legend, thumbnail, tile_side
+from convnd_tasks.inspect.sheet import draw_sheet
+from convnd_tasks.inspect.thumbnails import describe_field, draw_thumbnail, thumbnail_size
 from PIL import Image
 
 from convnd import Grid, io
@@ -29,43 +29,44 @@ UNITS = range(12)
 
 
 STEP = {1: 1 / 360, 3: 2.5}
-"""Seconds or millimetres between samples that recordings and scans are brought to: kernels expect
+"""Sampling distance of recordings (seconds) and scans (millimetres) for the search: kernels expect
 one distance along all axes, and patches of one extent can be compared."""
 
 
-def opened(path: str) -> Grid:
-    """A file; other than a photograph at a common distance between samples."""
+def read(path: str) -> Grid:
+    """Read a file, and resample recordings and scans to a common sampling distance."""
     grid = io.read(path)
     if grid.ndim not in STEP:
         return grid
-    wanted = STEP[grid.ndim]
+    step = STEP[grid.ndim]
     size = [
-        max(1, round(n * step / wanted)) for n, step in zip(grid.shape, grid.spacing, strict=True)
+        max(1, round(n * spacing / step))
+        for n, spacing in zip(grid.shape, grid.spacing, strict=True)
     ]
     values = resize_nd(grid.values, size, mode="linear", antialias=True)
-    return dataclasses.replace(grid, values=values, spacing=(wanted,) * grid.ndim)
+    return dataclasses.replace(grid, values=values, spacing=(step,) * grid.ndim)
 
 
 def main(rank: int, paths: list[str]) -> None:
     """Draw the nine strongest patches of some units of two layers."""
     layers = LAYERS[rank]
     network = load_network("compact", layers, spatial_dims=rank, in_channels=3 if rank == 2 else 1)
-    inputs = [Input(path, partial(opened, path)) for path in paths]
-    found = find_patches(network, inputs, dict.fromkeys(layers, UNITS))
-    for name, reason in found.failed.items():
+    inputs = [Input(path, partial(read, path)) for path in paths]
+    result = find_patches(network, inputs, dict.fromkeys(layers, UNITS))
+    for name, reason in result.errors.items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     tiles: dict[str, dict[str, list[np.ndarray]]] = {
         layer: {f"unit {unit}": [] for unit in UNITS} for layer in layers
     }
-    lattices: dict[str, set[Any]] = {layer: set() for layer in layers}
-    for patch in sorted(cut_patches(found, inputs), key=lambda patch: patch.hit.rank):
+    geometries: dict[str, set[Any]] = {layer: set() for layer in layers}
+    for patch in sorted(cut_patches(result, inputs), key=lambda patch: patch.hit.rank):
         hit = patch.hit
         grid = patch.grid
-        lattices[hit.layer].add((grid.spacing, grid.units, grid.axes))
-        side = tile_side(found.fields[hit.layer].span)
+        geometries[hit.layer].add((grid.spacing, grid.units, grid.axes))
+        side = thumbnail_size(result.receptive_fields[hit.layer].span)
         tiles[hit.layer][f"unit {hit.unit}"].append(
-            thumbnail(
-                patch.shown,
+            draw_thumbnail(
+                patch.normalized,
                 side,
                 window=hit.window,
                 region=hit.region,
@@ -73,16 +74,15 @@ def main(rank: int, paths: list[str]) -> None:
                 spacing=patch.grid.spacing,
             )
         )
-    sheets = [
-        sheet(
-            rows,
-            title=f"{layer}: each unit sees {legend(found.fields[layer].span, lattices[layer])}",
-        )
-        for layer, rows in tiles.items()
+    sheets = []
+    for layer, rows in tiles.items():
+        field = describe_field(result.receptive_fields[layer].span, geometries[layer])
+        sheets.append(draw_sheet(rows, title=f"{layer}: each unit sees {field}"))
+    width = max(sheet.shape[1] for sheet in sheets)
+    pixels = [
+        np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255)
+        for sheet in sheets
     ]
-    width = max(each.shape[1] for each in sheets)
-    white = [((0, 0), (0, width - each.shape[1]), (0, 0)) for each in sheets]
-    pixels = [np.pad(*each, constant_values=255) for each in zip(sheets, white, strict=True)]
     output = f"units_{rank}d.jpg"
     Image.fromarray(np.concatenate(pixels)).save(output, quality=88)
     print(output)

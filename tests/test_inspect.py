@@ -74,7 +74,7 @@ def test_known_filters_find_their_patches(ndim: int) -> None:
     values, places = _planted(ndim)
     network = network_from_module(_matched(ndim), ["1"])
     inputs = _named(values)
-    found = find_patches(network, inputs, {"1": []}, top=2, distinct="input", scale=False)
+    found = find_patches(network, inputs, {"1": []}, top=2, suppress="input", rescale=False)
     energy = (_templates(ndim) ** 2).reshape(3, -1).sum(1)
     for unit in range(3):
         first = found.hits("1", unit)[0]
@@ -83,7 +83,7 @@ def test_known_filters_find_their_patches(ndim: int) -> None:
         assert first.input == f"3-{unit}"
         assert first.position == places[unit, first.input]
         assert first.value == 4 * energy[unit]
-    for patch in cut_patches(found, inputs, scale=False):
+    for patch in cut_patches(found, inputs, rescale=False):
         hit = patch.hit
         seen = tuple(slice(i, i + 3) for i in hit.position)
         np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), values[hit.input][seen])
@@ -108,7 +108,7 @@ def test_what_is_cut_is_where_the_gradient_is_not_zero(ndim: int) -> None:
     network = network_from_module(net, ["3"])
     array = np.random.default_rng(3).random([19] * ndim).astype(np.float32) + 0.1
     inputs = _named({"a": array})
-    found = find_patches(network, inputs, {"3": [0, 1]}, distinct="all", top=50, scale=False)
+    found = find_patches(network, inputs, {"3": [0, 1]}, suppress="none", top=50, rescale=False)
     hits = list(found.all_hits())
     assert len(hits) > 4
     for hit in hits[:: max(1, len(hits) // 12)]:
@@ -140,7 +140,7 @@ def test_what_is_cut_is_all_that_changes_a_unit_of_low_rank(ndim: int) -> None:
     size = [14] * ndim
     values = torch.rand(1, 1, *size, generator=generator)
     inputs = [Input("a", lambda: Grid(values=values))]
-    found = find_patches(network, inputs, {"relu2_1": [0]}, distinct="all", top=90, scale=False)
+    found = find_patches(network, inputs, {"relu2_1": [0]}, suppress="none", top=90, rescale=False)
     places = list(itertools.product(*map(range, size)))
     tried = random.Random(1).sample(places, min(100, len(places)))
     raised = values.repeat(len(tried), *[1] * (ndim + 1))
@@ -170,7 +170,7 @@ def test_order_and_batch_do_not_matter_at_low_rank(ndim: int) -> None:
     for seed, batch in ((0, 1), (1, 5), (2, 0)):
         inputs = _named(values)
         random.Random(seed).shuffle(inputs)
-        found = find_patches(network, inputs, {"relu3_1": range(8)}, batch=batch, scale=False)
+        found = find_patches(network, inputs, {"relu3_1": range(8)}, batch=batch, rescale=False)
         results.append(list(found.all_hits()))
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
@@ -190,7 +190,7 @@ def test_one_overflow_costs_no_other_input_its_place() -> None:
     conv.bias.data.zero_()
     values["over"] = np.full(3, 99, np.float32)
     for batch in (1, 5):
-        found = find_patches(network, _named(values), {"1": [0]}, top=1, scale=False, batch=batch)
+        found = find_patches(network, _named(values), {"1": [0]}, top=1, rescale=False, batch=batch)
         assert [hit.input for hit in found.hits("1", 0)] == ["n3"]
 
 
@@ -223,8 +223,8 @@ def test_probing_says_what_it_cannot_tell() -> None:
         network_from_module(nn.Sequential(nn.ReLU()), ["0"])
 
 
-@pytest.mark.parametrize("distinct", ["apart", "input", "all"])
-def test_order_and_batch_do_not_matter(distinct: str) -> None:
+@pytest.mark.parametrize("suppress", ["overlap", "input", "none"])
+def test_order_and_batch_do_not_matter(suppress: str) -> None:
     rng = np.random.default_rng(5)
     # Few whole numbers, so that there are ties everywhere, and sums are exact.
     values = {f"n{i:02d}": rng.integers(0, 2, (9, 9)).astype(np.float32) for i in range(20)}
@@ -234,7 +234,7 @@ def test_order_and_batch_do_not_matter(distinct: str) -> None:
         inputs = _named(values)
         random.Random(seed).shuffle(inputs)
         found = find_patches(
-            network, inputs, {"1": []}, top=5, distinct=distinct, batch=batch, scale=False
+            network, inputs, {"1": []}, top=5, suppress=suppress, batch=batch, rescale=False
         )
         results.append(list(found.all_hits()))
     assert len(results[0]) == 15
@@ -242,7 +242,7 @@ def test_order_and_batch_do_not_matter(distinct: str) -> None:
 
 
 def _brute(
-    values: dict[str, np.ndarray], distinct: str, top: int
+    values: dict[str, np.ndarray], suppress: str, top: int
 ) -> list[list[tuple[object, ...]]]:
     """Every answer of every filter, listed and sorted: slow and plain."""
     lists: list[object] = []
@@ -256,20 +256,20 @@ def _brute(
         for value, name, at in sorted(rows):
             same = [k for _, n, k in kept if n == name]
             near = [k for k in same if abs(k - at) < 2]  # sharing 2 or 3 of 3 samples
-            if value < 0 and not (near if distinct == "apart" else same and distinct == "input"):
+            if value < 0 and not (near if suppress == "overlap" else same and suppress == "input"):
                 kept.append((value, name, at))
         lists.append([(name, (at,), -value) for value, name, at in kept[:top]])
     return lists
 
 
-@pytest.mark.parametrize("distinct", ["apart", "input", "all"])
-def test_as_a_plain_search_finds(distinct: str) -> None:
+@pytest.mark.parametrize("suppress", ["overlap", "input", "none"])
+def test_as_a_plain_search_finds(suppress: str) -> None:
     rng = np.random.default_rng(8)
     values = {f"n{i}": rng.integers(-2, 3, 40).astype(np.float32) for i in range(4)}
     network = network_from_module(_matched(1), ["1"])
-    found = find_patches(network, _named(values), {"1": []}, distinct=distinct, scale=False)
+    found = find_patches(network, _named(values), {"1": []}, suppress=suppress, rescale=False)
     got = [[(h.input, h.position, h.value) for h in found.hits("1", unit)] for unit in range(3)]
-    assert got == _brute(values, distinct, 9)
+    assert got == _brute(values, suppress, 9)
 
 
 def test_memory_holds_positions_only() -> None:
@@ -282,10 +282,10 @@ def test_memory_holds_positions_only() -> None:
         return Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
 
     inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(3000))  # seen once, a stream
-    found = find_patches(network, inputs, {"1": []}, top=3, scale=False, batch=50)
+    found = find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=50)
     assert found.inputs == 3000
     assert opened == list(range(3000))
-    assert sum(map(len, found.best.values())) == 9
+    assert sum(map(len, found.entries.values())) == 9
     assert len(found.shapes) <= 9
 
 
@@ -305,7 +305,7 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
         gc.collect()
         tracemalloc.start()
         inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(count))
-        find_patches(network, inputs, {"1": []}, top=3, scale=False, batch=8)
+        find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=8)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -324,11 +324,11 @@ def test_inputs_that_fail_are_left_out_and_named() -> None:
     good = _named({"good": np.eye(5, dtype=np.float32), "small": np.ones((2, 2), np.float32)})
     flat = _named({"flat": np.ones(5, np.float32)})
     found = find_patches(
-        network, [Input("bad", broken), *good, *flat], {"1": []}, scale=False, distinct="all"
+        network, [Input("bad", broken), *good, *flat], {"1": []}, rescale=False, suppress="none"
     )
-    assert set(found.failed) == {"bad", "small", "flat"}
-    assert "expected 2 spatial axes, got 1; use --dim 1" in str(found.failed["flat"])
-    assert "small: expected an input that reaches 1" in str(found.failed["small"])
+    assert set(found.errors) == {"bad", "small", "flat"}
+    assert "expected 2 spatial axes, got 1; use --dim 1" in str(found.errors["flat"])
+    assert "small: expected an input that reaches 1" in str(found.errors["small"])
     assert {hit.input for hit in found.all_hits()} == {"good"}
 
 
@@ -355,8 +355,8 @@ def test_channels_of_a_recording_are_fields_of_their_own() -> None:
     loud[5:8] = _templates(1)[0, 0]
     grid = Grid(values=torch.from_numpy(np.stack([quiet, loud]))[None], channels=("I", "II"))
     inputs = [Input("ecg", lambda: grid)]
-    found = find_patches(network, inputs, {"1": [0]}, top=1, scale=False)
-    (patch,) = cut_patches(found, inputs, scale=False)
+    found = find_patches(network, inputs, {"1": [0]}, top=1, rescale=False)
+    (patch,) = cut_patches(found, inputs, rescale=False)
     assert (patch.hit.channel, patch.hit.position, patch.grid.channels) == (1, (5,), ("II",))
     np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), loud[5:8])
 
@@ -392,9 +392,9 @@ def test_names_and_numbers_that_are_wrong() -> None:
     with pytest.raises(UnknownNameError, match="layer: expected one of 1, got 'relu9'"):
         find_patches(network, inputs, {"relu9": []})
     with pytest.raises(UsageError, match="units: expected numbers from 0 to 2 for 1, got 3"):
-        find_patches(network, inputs, {"1": [3]}, scale=False)
-    with pytest.raises(UsageError, match="distinct: expected one of apart, input, all"):
-        find_patches(network, inputs, {"1": []}, distinct="some")
+        find_patches(network, inputs, {"1": [3]}, rescale=False)
+    with pytest.raises(UsageError, match="suppress: expected one of overlap, input, none"):
+        find_patches(network, inputs, {"1": []}, suppress="some")
     with pytest.raises(UsageError, match="top of at least 1 and batch of at least 0, got 0, 0"):
         find_patches(network, inputs, {"1": []}, top=0)
     for text in ("9", "2-1", "x", "random:", "random:x", "", "1,,2", "-1"):

@@ -18,11 +18,11 @@ from convnd_tasks.inspect import (
     explain,
     gram_figure,
     load_network,
-    maximise,
+    maximize_activation,
     network_from_module,
 )
-from convnd_tasks.inspect.grams import gram_rows
-from convnd_tasks.inspect.job import run
+from convnd_tasks.inspect.grams import gram_distances
+from convnd_tasks.inspect.job import run_patches
 from convnd_tasks.inspect.options import PatchOptions
 from PIL import Image
 from torch import nn
@@ -51,7 +51,7 @@ def _run(
     folder: Path, names: list[str], dim: int | None = None, **options: object
 ) -> dict[str, object]:
     chosen = {"layers": ("relu2_1",), "units": "0-3"} | options
-    run(names, dim, PatchOptions(**chosen), folder, report=folder.with_suffix(".html"))  # type: ignore[arg-type]
+    run_patches(names, dim, PatchOptions(**chosen), folder, report=folder.with_suffix(".html"))  # type: ignore[arg-type]
     record: dict[str, object] = json.loads((folder / "patches.json").read_text())
     return record
 
@@ -164,7 +164,7 @@ def test_own_module_and_views(
     )
     fields = record["receptive_fields"]
     assert isinstance(fields, dict)
-    assert fields["2"] == {"size": [7, 7], "stride": [1, 1], "offset": [0, 0]}
+    assert fields["2"] == {"span": [7, 7], "size": [7, 7], "stride": [1, 1], "offset": [0, 0]}
     assert {"1_gram.png", "2_channels.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
     for name, message in (
         ("nowhere:net", "expected a module that imports, got 'No module named 'nowhere''"),
@@ -182,7 +182,7 @@ def test_wrong_usage_leaves_nothing(photos: Path, tmp_path: Path) -> None:
         ([folder], {"layers": ("relu9_1",)}, UnknownNameError, "layer: expected one of conv1_1"),
         ([folder], {"units": "96"}, UsageError, "--units: expected numbers from 0 to 95"),
         ([folder], {"explain": "magic"}, UnknownNameError, "--explain: expected one of guided"),
-        ([folder], {"distinct": "x"}, UnknownNameError, "--distinct: expected one of apart"),
+        ([folder], {"suppress": "x"}, UnknownNameError, "--suppress: expected one of overlap"),
         (["nosuch"], {}, UsageError, "--dim: expected 1 for signals"),
         ([folder, "nosuch"], {}, InputFileError, "nosuch: expected a file, a folder or one of"),
         ([folder], {"channel_maps": folder}, InputFileError, "expected one file, got a folder"),
@@ -209,14 +209,14 @@ def _spots(ndim: int) -> nn.Module:
 def test_optimal_input_excites_more_than_its_start(ndim: int) -> None:
     network = network_from_module(_spots(ndim), ["1"])
     size = [16] * ndim
-    best = maximise(network, "1", [0], size=size, steps=60, blur=0.0)
+    best = maximize_activation(network, "1", [0], size=size, steps=60, blur=0.0)
     assert best.shape == (1, 1, *size)
     assert 0 <= best.min() <= best.max() <= 1
     # Of the same kind of spectrum and contrast, before anything is learnt.
-    start = maximise(network, "1", [0], size=size, steps=1, blur=0.0, learning_rate=1e-9)
+    start = maximize_activation(network, "1", [0], size=size, steps=1, blur=0.0, learning_rate=1e-9)
     before, after = (network(x, ["1"])["1"].mean().item() for x in (start, best))
     assert after > 1.5 * before
-    again = maximise(network, "1", [0], size=size, steps=60, blur=0.0)
+    again = maximize_activation(network, "1", [0], size=size, steps=60, blur=0.0)
     torch.testing.assert_close(best, again, rtol=0, atol=0)
 
 
@@ -260,7 +260,7 @@ def test_channel_maps_are_the_features() -> None:
     network = network_from_module(_spots(2), ["1"])
     x = torch.zeros(1, 1, 9, 9)
     x[0, 0, 4, 6] = 1
-    maps = channel_maps(network, x, "1", [0], enlarge=False)
+    maps = channel_maps(network, x, "1", [0], resize=False)
     assert maps.shape == (1, 7, 7)
     assert torch.nonzero(maps).tolist() == [[0, 3, 5]]
     assert channel_maps(network, x, "1", [0]).shape == (1, 9, 9)
@@ -271,7 +271,7 @@ def test_channel_maps_are_the_features() -> None:
 def test_gram_of_the_style_is_at_no_distance() -> None:
     g = torch.Generator().manual_seed(0)
     features = {name: torch.rand(1, 6, 20, generator=g) for name in ("before", "style", "after")}
-    rows = dict(gram_rows(features))
+    rows = dict(gram_distances(features))
     a, s = (features[name][0].double().numpy() for name in ("after", "style"))
     by_hand = ((a @ a.T - s @ s.T) ** 2).sum() / ((s @ s.T) ** 2).sum()
     assert rows["style"] == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.inspect import network_from_module
-from convnd_tasks.inspect.optimal import UnfinishedError, maximise
+from convnd_tasks.inspect.maximize import AscentError, maximize_activation
 from PIL import Image
 from torch import Tensor, nn
 
@@ -264,7 +264,9 @@ def wobbly(wrong: Callable[[int], bool]) -> tuple[Backbone, list[Tensor]]:
 
 
 def optimal(network: Backbone, said: list[str], **more: Any) -> Tensor:
-    return maximise(network, "0", [0], size=[16], jitter=0, blur=0.0, say=said.append, **more)
+    return maximize_activation(
+        network, "0", [0], size=[16], jitter=0, blur=0.0, on_message=said.append, **more
+    )
 
 
 def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
@@ -286,16 +288,16 @@ def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
 def test_the_last_good_optimal_input_is_offered() -> None:
     said: list[str] = []
     network, given = wobbly(lambda call: call > 3)
-    with pytest.raises(UnfinishedError, match="at step 3 after 8 smaller steps") as stopped:
+    with pytest.raises(AscentError, match="at step 3 after 8 smaller steps") as stopped:
         optimal(network, said, steps=6)
     assert len(given) == 3 + 9
-    assert stopped.value.found is not None
-    torch.testing.assert_close(stopped.value.found, given[2])
+    assert stopped.value.inputs is not None
+    torch.testing.assert_close(stopped.value.inputs, given[2])
     network, given = wobbly(lambda _: True)
-    with pytest.raises(UnfinishedError, match="at step 0 after 0 smaller steps") as stopped:
+    with pytest.raises(AscentError, match="at step 0 after 0 smaller steps") as stopped:
         optimal(network, said, steps=6)
     assert len(given) == 1
-    assert stopped.value.found is None
+    assert stopped.value.inputs is None
     assert not said
 
 

@@ -78,9 +78,9 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
         "convnd.losses.objective:Objective.value@2",
         {"a_stylized.png"},
     ),
-    "patches, reading": (PATCHES, "convnd_tasks.inspect.job:gather", set()),
+    "patches, reading": (PATCHES, "convnd_tasks.inspect.job:resolve_inputs", set()),
     "patches, search": (PATCHES, "convnd_tasks.inspect.job:find_patches", set()),
-    "patches, optimal": (PATCHES, "convnd_tasks.inspect.optimal:_frequencies", set()),
+    "patches, optimal": (PATCHES, "convnd_tasks.inspect.maximize:_frequencies", set()),
     "patches, writing": (PATCHES, f"{WRITTEN}@2", set()),
     "evaluate": (
         ["evaluate", "a.csv", "a.csv"],

@@ -382,13 +382,14 @@ def test_no_work_waits_for_torchs_compiler() -> None:
         "from convnd.backbones import load\n"
         "from convnd.optimize import OPTIMIZERS\n"
         "from convnd_tasks.options import StyleOptions\n"
-        "from convnd_tasks.inspect.optimal import maximise\n"
+        "from convnd_tasks.inspect.maximize import maximize_activation\n"
         "from convnd_tasks.style_transfer import StyleTransfer\n"
         "x = torch.rand(1, 1, 64)\n"
         "for optimizer in OPTIMIZERS:\n"
         "    options = StyleOptions.for_dim(1, steps=1, optimizer=optimizer)\n"
         "    list(StyleTransfer(options, spatial_dims=1, in_channels=1).run(x, [x]))\n"
-        "maximise(load('compact', spatial_dims=1, in_channels=1), 'relu1_1', [0], steps=1)\n"
+        "net = load('compact', spatial_dims=1, in_channels=1)\n"
+        "maximize_activation(net, 'relu1_1', [0], steps=1)\n"
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

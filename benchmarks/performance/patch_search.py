@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from convnd_tasks import samples
 from convnd_tasks.inspect import Input, find_patches, load_network
-from convnd_tasks.inspect.reading import read_ahead, read_fields
+from convnd_tasks.inspect.reading import iter_batches, prepare_input
 
 from benchmarks.common import alternate, machine, median_ratio
 from convnd import Grid
@@ -54,9 +54,9 @@ def main() -> None:
     inputs = [Input(f"{i:05d}", partial(_same, grid)) for i, grid in enumerate(grids)]
 
     batches = [
-        each.values
-        for each in read_ahead(inputs, lambda item: read_fields(item, network, 0, False), 0)
-        if each.values is not None
+        batch.values
+        for batch in iter_batches(inputs, lambda item: prepare_input(item, network, 0, False), 0)
+        if batch.values is not None
     ]
 
     def bare() -> None:

@@ -1,4 +1,4 @@
-"""``convnd patches``: a thin shell around `convnd_tasks.inspect.job`."""
+"""``convnd patches``: show what the units of a network respond to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from convnd_tasks.inspect.options import MORE, PatchOptions
-from convnd_tasks.pipeline.flags import OUT, Dim, Overwrite, Quiet, with_flags
+from convnd_tasks.inspect.options import VIEWS, PatchOptions
+from convnd_tasks.pipeline.flags import OUT, Dim, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.pipeline.output import Summary, summarised
 
 __all__ = ["patches"]
@@ -22,8 +22,8 @@ def patches(
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Images, recordings, scans or clips; folders of them; or names of built-in ones "
-            "(`convnd samples`). Without any, the built-in ones.",
+            help="Images, recordings, scans or clips; folders of them; or names of built-in "
+            "samples (`convnd samples`). Default: the built-in samples.",
             show_default=False,
         ),
     ] = None,
@@ -32,8 +32,8 @@ def patches(
         tuple[str, str, str] | None,
         typer.Option(
             metavar="BEFORE STYLE AFTER",
-            help="Also which channels are active together, before and after a transfer.",
-            rich_help_panel=MORE,
+            help="Also compare the Gram matrices before and after a transfer.",
+            rich_help_panel=VIEWS,
             show_default=False,
         ),
     ] = None,
@@ -41,28 +41,23 @@ def patches(
         Path,
         typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=OUT),
     ] = Path("patches"),
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also all of it as one page, .html.", rich_help_panel=OUT, show_default=False
-        ),
-    ] = None,
+    report: Report = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     *,
     given: dict[str, Any],
     summary: Summary,
 ) -> None:
-    """Show what the units of a network look for: the patches that excite them most.
+    """Show what the units of a network respond to: the patches that excite them most.
 
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
-    from convnd_tasks.inspect.job import run
+    from convnd_tasks.inspect.job import run_patches
     from convnd_tasks.weights import ensure
 
     options = PatchOptions(gram=gram or (), **given)
     ensure(options.backbone, quiet=quiet)
-    outcome = run(
+    result = run_patches(
         list(inputs or []),
         dim,
         options,
@@ -73,22 +68,22 @@ def patches(
     )
     summary.add(
         output=str(output),
-        inputs=outcome.inputs,
-        patches=outcome.patches,
-        pictures=[str(path) for path in outcome.pictures],
+        inputs=result.inputs,
+        patches=result.patches,
+        pictures=[str(path) for path in result.pictures],
         report=None if report is None else str(report),
-        failed=[{"error": str(error)} for error in outcome.failed],
-        remarks=outcome.remarks,
+        failed=[{"error": str(error)} for error in result.errors],
+        remarks=result.messages,
     )
-    for remark in outcome.remarks:
-        typer.echo(remark, err=True)
-    for error in outcome.failed:
+    for message in result.messages:
+        typer.echo(message, err=True)
+    for error in result.errors:
         typer.echo(f"convnd: {error}", err=True)
-    for path in outcome.pictures:
+    for path in result.pictures:
         typer.echo(str(path))
-    typer.echo(f"{output}  {outcome.patches} patches of {outcome.inputs} inputs")
+    typer.echo(f"{output}  {result.patches} patches of {result.inputs} inputs")
     if report is not None:
         typer.echo(str(report))
-    if outcome.failed:
-        typer.echo(f"convnd: {len(outcome.failed)} of {outcome.inputs} failed", err=True)
+    if result.errors:
+        typer.echo(f"convnd: {len(result.errors)} of {result.inputs} failed", err=True)
         raise typer.Exit(1)

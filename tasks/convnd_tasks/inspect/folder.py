@@ -1,4 +1,4 @@
-"""A folder of results that appears whole or not at all."""
+"""Output folders that appear completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,34 +11,45 @@ from pathlib import Path
 from convnd.errors import OutputFileError
 from convnd.io.atomic import defer_signals, disk_full_errors, folder_lock
 
-__all__ = ["new_folder"]
+__all__ = ["atomic_folder"]
 
 
 @contextlib.contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A new folder beside ``output``; its files move there when the block ends well."""
+def atomic_folder(output: Path) -> Iterator[Path]:
+    """Create a temporary folder whose files move to ``output`` when the block succeeds.
+
+    Args:
+        output: the final folder. If it exists, the files are merged into it and replace those of
+            the same names.
+
+    Yields:
+        The temporary folder, next to ``output``; it is removed if the block raises.
+
+    Raises:
+        OutputFileError: the folder cannot be written.
+    """
     target = Path(os.path.realpath(output))
-    made = target.with_name(f".convnd-{os.urandom(6).hex()}")
+    temporary = target.with_name(f".convnd-{os.urandom(6).hex()}")
     try:
         try:
             with defer_signals():
-                made.mkdir()
+                temporary.mkdir()
         except OSError as error:
             raise OutputFileError(
                 f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
                 "choose another with --output"
             ) from error
         with disk_full_errors(output):
-            yield made
+            yield temporary
         try:
             if not target.exists():
-                made.rename(target)
+                temporary.rename(target)
                 return
             with folder_lock(target):
-                for path in sorted(each for each in made.rglob("*") if each.is_file()):
-                    place = target / path.relative_to(made)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    path.replace(place)
+                for path in sorted(path for path in temporary.rglob("*") if path.is_file()):
+                    destination = target / path.relative_to(temporary)
+                    destination.parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(destination)
         except OSError as error:
             raise OutputFileError(
                 f"write {output}: expected a folder that takes the results, got "
@@ -46,4 +57,4 @@ def new_folder(output: Path) -> Iterator[Path]:
             ) from error
     finally:
         with defer_signals():
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)

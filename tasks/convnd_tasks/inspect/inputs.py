@@ -1,4 +1,4 @@
-"""Which inputs people mean: files, folders, built-in samples."""
+"""Resolution of input names: files, folders and built-in samples."""
 
 from __future__ import annotations
 
@@ -16,75 +16,79 @@ from convnd_tasks.pipeline.resolve import infer_dim
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["gather"]
+__all__ = ["resolve_inputs"]
 
-_SEEDS = {1: 4, 2: 4, 3: 2}
+_VARIATIONS = {1: 4, 2: 4, 3: 2}
+"""Seeds of the built-in samples that are searched by default, by rank."""
 
 
-def gather(names: Sequence[str], dim: int | None, *, seed: int = 0) -> tuple[list[Input], int]:
-    """The inputs, and their number of spatial axes; no file is opened.
+def resolve_inputs(
+    names: Sequence[str], dim: int | None, *, seed: int = 0
+) -> tuple[list[Input], int]:
+    """Resolve names to inputs and infer their number of spatial axes; opens no file.
 
     Args:
-        names: files, folders (searched with all below them), or names of built-in samples;
-            without any, the built-in contents and styles in a few variations.
-        dim: as asked for, or None.
-        seed: of samples.
+        names: files, folders (searched recursively), or names of built-in samples. An empty
+            sequence selects the built-in contents and styles in a few variations.
+        dim: number of spatial axes, or None to infer it.
+        seed: seed of the samples.
 
     Raises:
-        UsageError: the files do not agree with each other or with ``dim``.
-        InputFileError: nothing of a known kind.
+        UsageError: the files have different ranks, or another rank than ``dim``.
+        InputFileError: a name is neither a file, a folder nor a sample, or a folder has no file
+            of a known format.
 
-    >>> [item.name for item in gather([], 1)[0]][:2]
+    >>> [item.name for item in resolve_inputs([], 1)[0]][:2]
     ['ecg', 'respiration']
     """
     if not names:
         dim = 2 if dim is None else dim
         return [
-            Input(title if not extra else f"{title} (seed {seed + extra})", make)
-            for extra in range(_SEEDS.get(dim, 1))
-            for title, make in _built_in(dim, seed + extra)
+            Input(name if not variation else f"{name} (seed {seed + variation})", open_sample)
+            for variation in range(_VARIATIONS.get(dim, 1))
+            for name, open_sample in _built_in(dim, seed + variation).items()
         ], dim
     files: list[Path] = []
-    made: list[str] = []
+    sample_names: list[str] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            files += _known(path, dim)
+            files += _readable_files(path, dim)
         elif path.suffix or path.exists():
             files.append(path)
         else:
-            made.append(name)
+            sample_names.append(name)
     dim = infer_dim(files, dim)
-    known = dict(_built_in(dim, seed))
-    found = [Input(str(path), partial(io.read, path)) for path in dict.fromkeys(files)]
-    for name in made:
-        if name not in known:
+    built_in = _built_in(dim, seed)
+    inputs = [Input(str(path), partial(io.read, path)) for path in dict.fromkeys(files)]
+    for name in sample_names:
+        if name not in built_in:
             raise InputFileError(
-                f"{name}: expected a file, a folder or one of {', '.join(known)}, got none of "
+                f"{name}: expected a file, a folder or one of {', '.join(built_in)}, got none of "
                 "them; check the spelling"
             )
-        found.append(Input(name, known[name]))
-    if not found:
+        inputs.append(Input(name, built_in[name]))
+    if not inputs:
         raise UsageError("inputs: expected at least one, got none; name files or folders")
-    return found, dim
+    return inputs, dim
 
 
-def _built_in(dim: int, seed: int) -> list[tuple[str, partial[Grid]]]:
-    made = [
-        (name, partial(samples.content, name, spatial_dims=dim, seed=seed))
+def _built_in(dim: int, seed: int) -> dict[str, partial[Grid]]:
+    make = {
+        name: partial(samples.content, name, spatial_dims=dim, seed=seed)
         for name in samples.contents(dim)
-    ]
-    return made + [
-        (name, partial(samples.style, name, spatial_dims=dim, seed=seed))
+    }
+    return make | {
+        name: partial(samples.style, name, spatial_dims=dim, seed=seed)
         for name in samples.styles(dim)
-    ]
+    }
 
 
-def _known(folder: Path, dim: int | None) -> list[Path]:
-    """What can be read in a folder; where people say how many axes, only what may have as many."""
+def _readable_files(folder: Path, dim: int | None) -> list[Path]:
+    """List the files of known formats in a folder; with ``dim``, only those that may fit it."""
     endings = tuple(io.suffixes())
     try:
-        found = sorted(
+        files = sorted(
             path
             for path in folder.rglob("*")
             if path.name.lower().endswith(endings)
@@ -95,9 +99,9 @@ def _known(folder: Path, dim: int | None) -> list[Path]:
         raise InputFileError(
             f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
         ) from error
-    if not found:
+    if not files:
         raise InputFileError(
             f"{folder}: expected files of a known kind ({', '.join(endings)})"
             f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
         )
-    return found
+    return files

@@ -1,4 +1,4 @@
-"""The options of ``convnd patches``, their defaults, and what they may be."""
+"""The options of ``convnd patches``."""
 
 from __future__ import annotations
 
@@ -10,107 +10,123 @@ from convnd.errors import UsageError
 from convnd_tasks.pipeline.flags import DETERMINISTIC, RUN, Flag
 from convnd_tasks.pipeline.ranges import SEED, Range, check_ranges
 
-__all__ = ["MORE", "WHAT", "PatchOptions"]
+__all__ = ["SEARCH", "VIEWS", "PatchOptions"]
 
-WHAT, MORE = "What is looked for", "What else is shown"
+SEARCH, VIEWS = "Search", "Additional views"
 """Headings of the help."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchOptions:
-    """What is looked for, and how.
+    """Options of a search for patches, and of the views that accompany them.
 
     Args:
-        layers: names of layers.
-        units: as `convnd_tasks.inspect.parse_units` reads them, for each layer.
-        top: patches for each unit.
-        distinct: one of `convnd_tasks.inspect.search.DISTINCT`.
-        backbone: see `convnd_tasks.inspect.load_network`.
-        size: samples along the longest axis to bring inputs to; 0 leaves them.
-        scale: map values other than colours to about ``[0, 1]``.
-        optimal: make optimal inputs too.
-        steps: of each of them.
-        explain: one of `convnd_tasks.inspect.saliency.METHODS`, or "" for none.
-        channel_maps: name of an input to map channels of, or "".
-        gram: content, style and result of a transfer, or nothing.
-        batch: inputs of one size to run together; 0: one, or as many as are small together.
-        seed: of everything random.
+        layers: names of layers of the network.
+        units: units of each layer, in the syntax of `convnd_tasks.inspect.parse_units`.
+        top: number of patches for each unit.
+        suppress: one of `convnd_tasks.inspect.search.SUPPRESSION`.
+        backbone: name of the network, see `convnd_tasks.inspect.load_network`.
+        size: samples along the longest axis that inputs are resized to; 0 keeps their own size.
+        rescale: map values that are not RGB to about ``[0, 1]``.
+        optimal: also compute the input that each unit responds to most.
+        steps: optimization steps of these inputs.
+        explain: one of `convnd_tasks.inspect.saliency.METHODS`, or "" for no attribution.
+        channel_maps: name of an input to draw the activation of each unit in, or "".
+        gram: names of content, style and result of a transfer, or an empty tuple.
+        batch: number of inputs of one size to process together; 0 chooses.
+        seed: seed of everything random.
         device: "auto", "cpu", "cuda" or "mps".
-        deterministic: the same bytes each time, see `convnd_tasks.pipeline.deterministic`.
+        deterministic: use only deterministic algorithms, see
+            `convnd_tasks.pipeline.deterministic`.
 
     Raises:
-        UsageError: no layer, or a number below its range.
+        UsageError: there is no layer, or a number is outside of its range.
     """
 
     layers: Annotated[
         tuple[str, ...],
         Flag(
-            help="Commas between; see `convnd backbones NAME`.",
-            panel=WHAT,
+            help="Layers, separated by commas; `convnd backbones NAME` lists them.",
+            panel=SEARCH,
             names=("--layer",),
             metavar="L,L,...",
         ),
     ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-    units: Annotated[str, Flag(help="0-15, 3,7,20, random:16 or all.", panel=WHAT)] = "0-15"
-    top: Annotated[int, Flag(help="Patches for each unit.", panel=WHAT), Range(1, 10_000)] = 9
-    distinct: Annotated[
+    units: Annotated[
+        str, Flag(help="Units of each layer: 0-15, 3,7,20, random:16 or all.", panel=SEARCH)
+    ] = "0-15"
+    top: Annotated[
+        int, Flag(help="Number of patches for each unit.", panel=SEARCH), Range(1, 10_000)
+    ] = 9
+    suppress: Annotated[
         str,
         Flag(
-            help="apart: of overlapping patches the best alone; input: one for each input; "
-            "all: overlaps too.",
-            panel=WHAT,
+            help="overlap: of overlapping patches keep only the strongest (non-maximum "
+            "suppression); input: keep only the strongest patch of each input; none: keep all.",
+            panel=SEARCH,
         ),
-    ] = "apart"
+    ] = "overlap"
     backbone: Annotated[
         str,
         Flag(
-            help="See `convnd backbones`; or package.module:name of a module of yours.", panel=WHAT
+            help="Network: a name from `convnd backbones`, or package.module:name of your own "
+            "torch module.",
+            panel=SEARCH,
         ),
     ] = "compact"
     size: Annotated[
         int,
         Flag(
-            help="Bring inputs to so many samples along the longest axis; 0: their own.",
-            panel=WHAT,
+            help="Resize inputs to this many samples along the longest axis; 0 keeps their size.",
+            panel=SEARCH,
         ),
         Range(0, 1 << 20),
     ] = 0
-    scale: Annotated[
+    rescale: Annotated[
         bool,
         Flag(
-            help="Map values other than colours to about 0 … 1, or take them as they are.",
-            panel=WHAT,
-            names=("--scale/--raw",),
+            help="Map values other than colors to about 0 to 1, or pass them unchanged.",
+            panel=SEARCH,
+            names=("--rescale/--raw",),
         ),
     ] = True
     optimal: Annotated[
         bool,
-        Flag(help="Also each unit's own optimal input.", panel=MORE, names=("--optimal",)),
+        Flag(
+            help="Also compute the input that each unit responds to most.",
+            panel=VIEWS,
+            names=("--optimal",),
+        ),
     ] = False
-    steps: Annotated[int, Flag(help="Of the optimal inputs.", panel=MORE), Range(1, 10_000_000)] = (
-        128
-    )
+    steps: Annotated[
+        int,
+        Flag(help="Optimization steps of --optimal.", panel=VIEWS),
+        Range(1, 10_000_000),
+    ] = 128
     explain: Annotated[
         str,
         Flag(
-            help="Also what in each patch excited the unit: guided, deconvnet or gradient.",
-            panel=MORE,
+            help="Also show which samples of each patch excite the unit: guided, deconvnet or "
+            "gradient.",
+            panel=VIEWS,
         ),
     ] = ""
     channel_maps: Annotated[
         str,
-        Flag(help="Also where each unit is active in this input.", panel=MORE, metavar="INPUT"),
+        Flag(
+            help="Also show where each unit is active in this input.", panel=VIEWS, metavar="INPUT"
+        ),
     ] = ""
     gram: tuple[str, ...] = ()
     batch: Annotated[
         int,
         Flag(
-            help="Inputs of one size to run together; 0: small ones, as many as are quick so.",
+            help="Number of inputs of one size to process together; 0: automatic.",
             panel=RUN,
         ),
         Range(0, 100_000),
     ] = 0
-    seed: Annotated[int, Flag(help="Of everything random.", panel=RUN), SEED] = 0
+    seed: Annotated[int, Flag(help="Seed of everything random.", panel=RUN), SEED] = 0
     device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
 
@@ -120,7 +136,7 @@ class PatchOptions:
         check_ranges(self)
 
     def record(self) -> dict[str, object]:
-        """Every option as plain data."""
+        """Return every option as data for JSON."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()

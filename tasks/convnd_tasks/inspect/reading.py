@@ -1,4 +1,4 @@
-"""From inputs to what goes through a network, decoded ahead of the work."""
+"""Reading inputs: from files and samples to batches for the network, one batch ahead."""
 
 from __future__ import annotations
 
@@ -13,32 +13,40 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
-from convnd_tasks.inspect.top import CHANNEL
+from convnd_tasks.inspect.top import CHANNEL_SEPARATOR
 from convnd_tasks.modalities.arrays import value_range
 from convnd_tasks.pipeline.prefetch import prefetch
 
-__all__ = ["Batch", "Input", "opened", "read_ahead", "read_fields", "scaled"]
+__all__ = ["Batch", "Input", "iter_batches", "normalize", "open_resized", "prepare_input"]
 
-Read = tuple[tuple[int, ...], list[tuple[str, Tensor]]]
+PreparedInput = tuple[tuple[int, ...], list[tuple[str, Tensor]]]
+"""Shape of an input, and the ``(key, values)`` pairs that go through the network."""
 
-_TOGETHER = 1 << 14
+_BATCH_SAMPLES = 1 << 14
+"""Samples in an automatic batch: below that, the cost of calls outweighs that of arithmetic."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """Something to look at.
+    """An input to search.
 
     Args:
-        name: what it is called; also what settles ties, so give each its own.
-        open: reads it; called once in the search, and once more if a patch comes from it.
+        name: unique name; ties between equal activations are settled by it.
+        open: reads the input. The search calls it once, and `cut_patches` once more if the input
+            contains a patch.
     """
 
     name: str
     open: Callable[[], Grid]
 
 
-def opened(item: Input, size: int) -> Grid:
-    """An input, its longest axis brought to ``size`` samples unless that is 0."""
+def open_resized(item: Input, size: int) -> Grid:
+    """Read an input and resize it.
+
+    Args:
+        item: the input.
+        size: samples along the longest axis of the result; 0 keeps the input's own size.
+    """
     grid = item.open()
     if size:
         from convnd_tasks.style_transfer import fit
@@ -49,12 +57,21 @@ def opened(item: Input, size: int) -> Grid:
     return grid
 
 
-def scaled(grid: Grid, scale: bool) -> Tensor:
-    """Its values; other than colours mapped to about ``[0, 1]``, or, without ``scale``, no gaps."""
+def normalize(grid: Grid, rescale: bool) -> Tensor:
+    """Convert the values of a grid to those that the network receives.
+
+    Args:
+        grid: values ``(1, C, *S)``. RGB values are returned unchanged.
+        rescale: map the values to about ``[0, 1]`` by their percentiles, with missing values in
+            the middle; False keeps the values and replaces missing ones by 0.
+
+    Returns:
+        ``(1, C, *S)``.
+    """
     values = grid.values
     if grid.channels == ("R", "G", "B"):
         return values
-    if not scale:
+    if not rescale:
         return torch.nan_to_num(values)
     low, high = value_range(values)
     middle = (low + high) / 2
@@ -62,15 +79,31 @@ def scaled(grid: Grid, scale: bool) -> Tensor:
     return (values - low) / (high - low)
 
 
-def read_fields(item: Input, network: Backbone, size: int, scale: bool) -> Read:
-    """The shape of an input, and what of it goes through the network, each with its name."""
-    grid = opened(item, size)
+def prepare_input(item: Input, network: Backbone, size: int, rescale: bool) -> PreparedInput:
+    """Read an input and split it into what the network takes.
+
+    An input with as many channels as the network is one entry. For a network of one channel, each
+    channel of the input is an entry of its own.
+
+    Args:
+        item: the input.
+        network: the backbone.
+        size: samples along the longest axis, or 0; see `open_resized`.
+        rescale: see `normalize`.
+
+    Returns:
+        The shape of the input, and for each entry its key and its values ``(1, C, *S)``.
+
+    Raises:
+        InputFileError: the input has another rank or number of channels than the network.
+    """
+    grid = open_resized(item, size)
     if grid.ndim != network.spatial_dims:
         raise InputFileError(
             f"{item.name}: expected {network.spatial_dims} spatial axes, got {grid.ndim}; "
             f"use --dim {grid.ndim} or another file"
         )
-    values = scaled(grid, scale)
+    values = normalize(grid, rescale)
     channels = values.shape[1]
     if channels == network.in_channels:
         return grid.shape, [(item.name, values)]
@@ -80,61 +113,64 @@ def read_fields(item: Input, network: Backbone, size: int, scale: bool) -> Read:
             "convert the file, or use a network that takes them"
         )
     return grid.shape, [
-        (f"{item.name}{CHANNEL}{at:04d}", values[:, at : at + 1]) for at in range(channels)
+        (f"{item.name}{CHANNEL_SEPARATOR}{channel:04d}", values[:, channel : channel + 1])
+        for channel in range(channels)
     ]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What goes through the network together.
+    """Entries that go through the network together.
 
     Args:
-        looked: inputs whose last part is in here, with their shapes or why they cannot be read.
-        names: of the parts.
-        values: ``(B, C, *S)``, or None where there are only inputs that cannot be read.
+        inputs: the inputs whose last entry is in this batch, each with its shape, or with the
+            error that reading it raised.
+        keys: key of each entry.
+        values: ``(B, C, *S)``, or None if the batch holds only inputs that cannot be read.
     """
 
-    looked: Sequence[tuple[Input, tuple[int, ...] | ConvndError]]
-    names: Sequence[str]
+    inputs: Sequence[tuple[Input, tuple[int, ...] | ConvndError]]
+    keys: Sequence[str]
     values: Tensor | None
 
 
-def read_ahead(
-    inputs: Iterable[Input], read: Callable[[Input], Read], batch: int, depth: int = 2
+def iter_batches(
+    inputs: Iterable[Input], prepare: Callable[[Input], PreparedInput], batch: int, depth: int = 2
 ) -> Iterator[Batch]:
-    """Batches of what ``read`` makes of inputs, or the error it raised, made in a thread ahead.
+    """Prepare inputs in a background thread and group entries of one size into batches.
 
     Args:
-        inputs: may be a stream.
-        read: makes shape and parts, see `read_fields`.
-        batch: parts of one size in each; 0: one, or of small ones as many as have
-            `_TOGETHER` samples together, whose work would else go into calls and not numbers.
-        depth: batches that wait at most.
+        inputs: any number of inputs; may be a stream.
+        prepare: reads one input, see `prepare_input`. A `ConvndError` that it raises becomes part
+            of the batch.
+        batch: entries in a batch; 0 chooses one entry, or as many small ones as have
+            `_BATCH_SAMPLES` samples together.
+        depth: number of batches that are prepared ahead.
     """
 
-    def make() -> Iterator[Batch]:
-        looked: list[tuple[Input, tuple[int, ...] | ConvndError]] = []
-        waiting: list[tuple[str, Tensor]] = []
+    def make_batches() -> Iterator[Batch]:
+        finished: list[tuple[Input, tuple[int, ...] | ConvndError]] = []
+        pending: list[tuple[str, Tensor]] = []
 
-        def ready() -> Batch:
-            values = torch.cat([each for _, each in waiting]) if waiting else None
-            made = Batch(tuple(looked), [name for name, _ in waiting], values)
-            looked.clear()
-            waiting.clear()
-            return made
+        def flush() -> Batch:
+            values = torch.cat([values for _, values in pending]) if pending else None
+            full = Batch(tuple(finished), [key for key, _ in pending], values)
+            finished.clear()
+            pending.clear()
+            return full
 
         for item in inputs:
             try:
-                shape, parts = read(item)
+                shape, entries = prepare(item)
             except ConvndError as error:
-                looked.append((item, error))
+                finished.append((item, error))
                 continue
-            for name, values in parts:
-                fits = batch or max(1, _TOGETHER // math.prod(values.shape[2:]))
-                if waiting and (waiting[0][1].shape != values.shape or len(waiting) == fits):
-                    yield ready()
-                waiting.append((name, values))
-            looked.append((item, shape))
-        yield ready()
+            for key, values in entries:
+                limit = batch or max(1, _BATCH_SAMPLES // math.prod(values.shape[2:]))
+                if pending and (pending[0][1].shape != values.shape or len(pending) == limit):
+                    yield flush()
+                pending.append((key, values))
+            finished.append((item, shape))
+        yield flush()
 
-    return prefetch(make, depth)
+    return prefetch(make_batches, depth)

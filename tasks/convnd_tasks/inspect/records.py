@@ -1,4 +1,4 @@
-"""What was found, as files: JSON and CSV of places, npz and NIfTI of samples."""
+"""Results as files: JSON and CSV tables of patches, npz and NIfTI files of their samples."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from convnd import __version__, io
 from convnd.io.atomic import atomic_path
-from convnd_tasks.inspect.search import Found, Hit, Patch
+from convnd_tasks.inspect.search import Hit, Patch, SearchResult
+from convnd_tasks.pipeline.tables import receptive_field_record
 
-if TYPE_CHECKING:
-    from convnd.shapes import ReceptiveField
+__all__ = ["PatchWriter", "hit_record", "write_tables"]
 
-__all__ = ["PatchFiles", "hit_record", "write_tables"]
 
-_COLUMNS = ("layer", "unit", "rank", "value", "input", "channel", "position", "start", "stop")
+_COLUMNS = (
+    *("layer", "unit", "rank", "value", "input", "channel", "position", "start", "stop"),
+    "cropped",
+)
 
 
 def hit_record(hit: Hit) -> dict[str, Any]:
-    """A hit as plain data: ``start`` and ``stop`` bound the patch in the input."""
+    """Convert a hit to data for JSON; ``start`` and ``stop`` bound the patch in the input."""
     return {
         "layer": hit.layer,
         "unit": hit.unit,
@@ -39,23 +41,32 @@ def hit_record(hit: Hit) -> dict[str, Any]:
 
 
 def write_tables(
-    folder: Path, found: Found, options: dict[str, object], remarks: Sequence[str] = ()
+    folder: Path, result: SearchResult, options: dict[str, object], messages: Sequence[str] = ()
 ) -> None:
-    """Write ``patches.json`` and ``patches.csv`` into a folder."""
-    hits = list(found.all_hits())
+    """Write ``patches.json`` and ``patches.csv``.
+
+    Args:
+        folder: an existing folder.
+        result: the result of the search.
+        options: the options of the run, for the JSON file.
+        messages: lines that the run reported, for the JSON file.
+    """
+    rows = [hit_record(hit) for hit in result.all_hits()]
     record = {
         "made_with": f"convnd {__version__}",
         "options": options,
-        "remarks": list(remarks),
-        "inputs": found.inputs,
-        "failed": {name: str(error) for name, error in found.failed.items()},
-        "receptive_fields": {name: _field(field) for name, field in found.fields.items()},
+        "remarks": list(messages),
+        "inputs": result.inputs,
+        "failed": {name: str(error) for name, error in result.errors.items()},
+        "receptive_fields": {
+            name: receptive_field_record(field) for name, field in result.receptive_fields.items()
+        },
         "never_active": [
             {"layer": layer, "unit": unit}
-            for (layer, unit), entries in found.best.items()
+            for (layer, unit), entries in result.entries.items()
             if not entries
         ],
-        "patches": [hit_record(hit) for hit in hits],
+        "patches": rows,
     }
     with atomic_path(folder / "patches.json", overwrite=False) as path:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -64,35 +75,23 @@ def write_tables(
         path.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow([*_COLUMNS, "cropped"])
-        for hit in hits:
-            row = hit_record(hit)
-            # Axes joined as in `convnd trace`, so that there are as many columns at every rank.
+        writer.writerow(_COLUMNS)
+        for row in rows:
+            # The axes of a value are joined as in `convnd trace`: one column at every rank.
             writer.writerow(
                 ["x".join(map(str, v)) if isinstance(v, list) else v for v in row.values()]
             )
 
 
-def _field(field: ReceptiveField) -> dict[str, list[str | int]]:
-    def plain(values: Sequence[object]) -> list[str | int]:
-        return [value if isinstance(value, int) else str(value) for value in values]
+class PatchWriter:
+    """Writes patches one by one, so that they are never in memory together.
 
-    return {
-        "size": plain(field.size),
-        "stride": plain(field.stride),
-        "offset": plain(field.offset),
-    }
-
-
-class PatchFiles:
-    """Writes patches one by one as they are cut, so that they are never in memory together.
-
-    Volumes of one channel become ``LAYER/unitU_R.nii.gz``, with the affine of where they lay;
-    everything else ``LAYER.npz`` with arrays ``unitU_R`` of shape ``(C, *region)``, in the
-    input's own units. R counts from 1, the strongest.
+    A patch of a volume of one channel becomes ``LAYER/unitU_R.nii.gz`` with the affine of its
+    place; any other becomes the array ``unitU_R`` of shape ``(C, *region)`` in ``LAYER.npz``.
+    Values are in the input's own units. R is the rank, 1 for the strongest.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,8 +110,8 @@ class PatchFiles:
         for archive in self._archives.values():
             archive.close()
 
-    def add(self, patch: Patch) -> None:
-        """Write one."""
+    def write(self, patch: Patch) -> None:
+        """Write one patch."""
         from numpy.lib import format as npy
 
         hit, grid = patch.hit, patch.grid

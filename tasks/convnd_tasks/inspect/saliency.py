@@ -1,4 +1,4 @@
-"""What in an input excited a unit, and where each channel is active."""
+"""Attribution of an activation to the input, and maps of where channels are active."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from convnd.backbones import Backbone
 from convnd.errors import UsageError
-from convnd.nn import resize_nd
+from convnd.nn import pad_nd, resize_nd
 from convnd.registry import unknown_name
+from convnd_tasks.inspect.search import Patch
 
-__all__ = ["METHODS", "channel_maps", "explain"]
+__all__ = ["METHODS", "channel_maps", "explain", "explain_patch"]
 
 METHODS = ("guided", "deconvnet", "gradient")
-"""What a rectifier lets back through: what was and is above zero; what is; what was."""
+"""Backward rules of a rectifier, see `explain`."""
 
 
 def explain(
@@ -30,10 +31,10 @@ def explain(
     *,
     method: str = "guided",
 ) -> Tensor:
-    r"""What in an input excited a unit at a position.
+    r"""Attribute the activation of a unit at a position to the input.
 
-    The activation is carried back to the input. Poolings send it to where the maximum was; at a
-    rectifier with input :math:`h` and gradient :math:`g` goes back
+    The function propagates the activation back to the input. Max pooling sends it to the position
+    of the maximum. A rectifier with input :math:`h` and gradient :math:`g` sends back
 
     ============ ===================== ==========================================
     gradient     :math:`g\,[h>0]`       Simonyan, Vedaldi and Zisserman (2013)
@@ -41,22 +42,21 @@ def explain(
     guided       :math:`g\,[h>0][g>0]`  Springenberg et al. (2014)
     ============ ===================== ==========================================
 
-    Every call of torch's ReLU is met, in functions and modules alike, so this works for any
-    network that rectifies with it.
+    This works for every network that calls torch's ReLU, as a function or as a module.
 
     Args:
-        network: as in the search.
-        x: ``(1, C, *S)`` as the network takes it.
-        layer: one of its layers.
-        unit: channel.
-        position: in the feature map.
+        network: the network.
+        x: input ``(1, C, *S)`` as the network takes it.
+        layer: name of the layer.
+        unit: channel of the layer.
+        position: index into the feature map.
         method: one of `METHODS`.
 
     Returns:
-        ``(1, C, *S)``: zero outside of the receptive field.
+        ``(1, C, *S)``; zero outside of the receptive field.
 
     Raises:
-        UnknownNameError: no such layer or method.
+        UnknownNameError: there is no such layer or method.
 
     >>> from torch import nn
     >>> from convnd_tasks.inspect import network_from_module
@@ -68,12 +68,12 @@ def explain(
     if method not in METHODS:
         raise unknown_name("explain: method", method, list(METHODS))
     x = x.detach().clone().requires_grad_()
-    # Layers that are not trained are joined with their ReLU, where no call of it could be met.
+    # Convolutions with frozen parameters are fused with their ReLU, which would bypass the mode.
     frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_()
     try:
-        with torch.enable_grad(), _Rectifiers(method):
+        with torch.enable_grad(), _RectifierMode(method):
             value = network(x, [layer])[layer][(0, unit, *position)]
         gradient: Tensor = torch.autograd.grad(value, x)[0]
     finally:
@@ -82,24 +82,52 @@ def explain(
     return gradient
 
 
-def channel_maps(
-    network: Backbone, x: Tensor, layer: str, units: Sequence[int], *, enlarge: bool = True
-) -> Tensor:
-    """Where in an input channels are active.
+def explain_patch(network: Backbone, patch: Patch, method: str) -> Tensor:
+    """Attribute the activation of a patch's unit to the samples of the patch.
+
+    Only the patch goes through the network, since the unit does not depend on anything outside.
 
     Args:
-        network: as in the search.
-        x: ``(1, C, *S)`` as the network takes it.
-        layer: one of its layers.
-        units: channels.
-        enlarge: bring the maps to the size of the input, by linear interpolation.
+        network: the network of the search.
+        patch: the patch.
+        method: one of `METHODS`.
 
     Returns:
-        ``(len(units), *S)``, or at the layer's own size.
+        ``(1, C, *region)``.
+    """
+    hit = patch.hit
+    # Strides count from the border of the input, so the padded patch starts at a multiple of them.
+    strides = [int(stride) for stride in network.receptive_fields[hit.layer].stride]
+    origin = [part.start // stride for part, stride in zip(hit.region, strides, strict=True)]
+    margin = [
+        part.start - first * stride
+        for part, first, stride in zip(hit.region, origin, strides, strict=True)
+    ]
+    x = pad_nd(patch.normalized, [(count, 0) for count in margin])
+    position = [index - first for index, first in zip(hit.position, origin, strict=True)]
+    device = next(network.parameters(), x).device
+    gradient = explain(network, x.to(device), hit.layer, hit.unit, position, method=method)
+    return gradient[(slice(None), slice(None), *(slice(count, None) for count in margin))].cpu()
+
+
+def channel_maps(
+    network: Backbone, x: Tensor, layer: str, units: Sequence[int], *, resize: bool = True
+) -> Tensor:
+    """Compute the activation of channels at each position of an input.
+
+    Args:
+        network: the network.
+        x: input ``(1, C, *S)`` as the network takes it.
+        layer: name of the layer.
+        units: channels of the layer.
+        resize: resize the maps to the size of the input, by linear interpolation.
+
+    Returns:
+        ``(len(units), *S)``, or without ``resize`` the size of the feature map.
 
     Raises:
-        UnknownNameError: no such layer.
-        UsageError: no such unit.
+        UnknownNameError: the network has no such layer.
+        UsageError: the layer has no such unit.
     """
     with torch.inference_mode():
         features: Tensor = network(x, [layer])[layer]
@@ -109,12 +137,14 @@ def channel_maps(
             f"{list(units)}; choose from these"
         )
     maps = features[:, list(units)].float()
-    if enlarge:
+    if resize:
         maps = resize_nd(maps, x.shape[2:], mode="linear")
     return maps[0].cpu()
 
 
 class _Rectify(torch.autograd.Function):
+    """ReLU with the backward rule of a method."""
+
     @staticmethod
     def forward(ctx: Any, h: Tensor, method: str) -> Tensor:
         ctx.save_for_backward(h)
@@ -135,8 +165,8 @@ class _Rectify(torch.autograd.Function):
 _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
-class _Rectifiers(TorchFunctionMode):
-    """While active, torch's ReLU sends back what the method says."""
+class _RectifierMode(TorchFunctionMode):
+    """Replaces the backward rule of torch's ReLU while it is active."""
 
     def __init__(self, method: str) -> None:
         super().__init__()

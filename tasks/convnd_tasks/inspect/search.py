@@ -1,4 +1,4 @@
-"""From a stream of inputs to the patches that excite the units of a network most."""
+"""The search: stream inputs through a network and keep the patches that excite its units most."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from convnd.errors import ConvndError, InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
 from convnd.shapes import ReceptiveField
-from convnd_tasks.inspect.reading import Input, opened, read_ahead, read_fields, scaled
-from convnd_tasks.inspect.top import CHANNEL, Entry, Leaders, title
-from convnd_tasks.inspect.units import check_units, fields_of
+from convnd_tasks.inspect.reading import (
+    Batch,
+    Input,
+    iter_batches,
+    normalize,
+    open_resized,
+    prepare_input,
+)
+from convnd_tasks.inspect.top import CHANNEL_SEPARATOR, Entry, TopActivations, input_name
+from convnd_tasks.inspect.units import check_units, receptive_fields
 
-__all__ = [
-    "DISTINCT",
-    "Found",
-    "Hit",
-    "Patch",
-    "cut_patches",
-    "find_patches",
-]
+__all__ = ["SUPPRESSION", "Hit", "Patch", "SearchResult", "cut_patches", "find_patches"]
 
-DISTINCT = ("apart", "input", "all")
-"""Of one input: patches that are no neighbours; the best one alone; whatever is strongest."""
+SUPPRESSION = ("overlap", "input", "none")
+"""What to suppress: weaker overlapping patches, all but the strongest of an input, or nothing."""
 
-_TRIM = 256
-"""Inputs after which sizes are forgotten again."""
+_TRIM_INTERVAL = 256
+"""Inputs between two removals of shapes that no entry refers to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A unit, and a place that excites it.
+    """A position that excites a unit.
 
     Args:
-        layer: its layer.
-        unit: its channel.
+        layer: name of the layer.
+        unit: channel of the layer.
         rank: 1 for the strongest.
-        value: its activation there.
+        value: activation at the position.
         input: name of the input.
-        channel: channel of the input, or None where the network takes all of them together.
-        position: in the feature map.
-        window: what the position sees, as ranges along each axis, beyond the border too.
-        region: the part of it inside of the input.
+        channel: channel of the input, or None if the network takes all channels together.
+        position: index into the feature map.
+        window: receptive field of the position along each axis; may extend beyond the input.
+        region: the part of the window inside the input.
     """
 
     layer: str
@@ -63,52 +63,56 @@ class Hit:
 
     @property
     def cropped(self) -> bool:
-        """Whether it sees beyond the border, as all of an input smaller than the field does."""
+        """Whether the receptive field extends beyond the border of the input."""
         return any(
-            (seen.start, seen.stop) != (part.start, part.stop)
-            for seen, part in zip(self.window, self.region, strict=True)
+            (whole.start, whole.stop) != (part.start, part.stop)
+            for whole, part in zip(self.window, self.region, strict=True)
         )
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A hit with its samples, cut from the input in its own units.
+    """A hit together with its samples.
 
     Args:
-        hit: where.
-        grid: values ``(1, C, *region)``; spacing, units and place in space are the input's.
-        shown: the same, mapped to ``[0, 1]`` by the input's own range as the network saw it.
+        hit: the hit.
+        grid: values ``(1, C, *region)`` in the input's own units, with the input's spacing and
+            the patch's place in space.
+        normalized: the same values as the network received them, see
+            `convnd_tasks.inspect.reading.normalize`.
     """
 
     hit: Hit
     grid: Grid
-    shown: Tensor
+    normalized: Tensor
 
 
 @dataclass
-class Found:
-    """What a search found.
+class SearchResult:
+    """The result of a search.
 
     Args:
-        fields: receptive field of each layer.
-        inputs: how many inputs were looked at.
-        failed: inputs that were not, with the reason.
-        best: of each layer and unit the strongest values, with name of the field and position.
-        shapes: of the inputs that these are of.
+        receptive_fields: receptive field of each layer.
+        inputs: number of inputs that were read, including failed ones.
+        errors: by name, the inputs that could not be searched.
+        entries: for each layer and unit its strongest activations, with key and position.
+        shapes: by name, the shapes of the inputs that the entries refer to.
     """
 
-    fields: Mapping[str, ReceptiveField]
+    receptive_fields: Mapping[str, ReceptiveField]
     inputs: int = 0
-    failed: dict[str, ConvndError] = field(default_factory=dict)
-    best: dict[tuple[str, int], list[Entry]] = field(default_factory=dict)
+    errors: dict[str, ConvndError] = field(default_factory=dict)
+    entries: dict[tuple[str, int], list[Entry]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def hits(self, layer: str, unit: int) -> list[Hit]:
-        """The strongest of a unit; fewer than asked for where fewer are above zero."""
+        """Return the hits of a unit, strongest first; fewer than ``top`` if few are above zero."""
         hits = []
-        for rank, (value, key, position) in enumerate(self.best[layer, unit], 1):
-            name, _, channel = key.partition(CHANNEL)
-            size = self.shapes[name]
+        receptive_field = self.receptive_fields[layer]
+        for rank, (value, key, position) in enumerate(self.entries[layer, unit], 1):
+            name, _, channel = key.partition(CHANNEL_SEPARATOR)
+            shape = self.shapes[name]
+            window = receptive_field.window(position)
             hits.append(
                 Hit(
                     layer=layer,
@@ -118,21 +122,19 @@ class Found:
                     input=name,
                     channel=int(channel) if channel else None,
                     position=position,
+                    # An axis of one sample is a field that is constant along it: no border.
                     window=tuple(
-                        # An axis of one sample is a field constant along it: nothing is beyond.
-                        seen if extent > 1 else range(1)
-                        for seen, extent in zip(
-                            self.fields[layer].window(position), size, strict=True
-                        )
+                        extent if length > 1 else range(1)
+                        for extent, length in zip(window, shape, strict=True)
                     ),
-                    region=self.fields[layer].region(position, size),
+                    region=receptive_field.region(position, shape),
                 )
             )
         return hits
 
     def all_hits(self) -> Iterator[Hit]:
-        """Every hit, by layer, unit and rank."""
-        for layer, unit in self.best:
+        """Yield every hit, ordered by layer, unit and rank."""
+        for layer, unit in self.entries:
             yield from self.hits(layer, unit)
 
 
@@ -142,162 +144,196 @@ def find_patches(
     units: Mapping[str, Sequence[int]],
     *,
     top: int = 9,
-    distinct: str = "apart",
+    suppress: str = "overlap",
     size: int = 0,
-    scale: bool = True,
+    rescale: bool = True,
     batch: int = 0,
     device: torch.device | str = "cpu",
-    fields: Mapping[str, ReceptiveField] | None = None,
-    watch: Callable[[Input], None] | None = None,
-) -> Found:
-    """Stream inputs through a network once and keep where its units are most excited.
+    on_input: Callable[[Input], None] | None = None,
+) -> SearchResult:
+    """Stream inputs through a network once and record where its units are most active.
 
-    Decoding runs in a thread of its own, a few inputs ahead. What is kept are values and
-    positions, ``top`` for each unit, however many inputs there are. Only activations above zero
-    count. Equal ones are settled by name and position, so the order of the inputs and ``batch``
-    do not matter (beyond the last bit of a convolution, which some libraries round differently
-    for other batches).
+    A background thread decodes the next inputs. Memory holds ``top`` activations and positions for
+    each unit, whatever the number of inputs. Only activations above zero count. Ties are settled
+    by name and position, so the result depends neither on the order of the inputs nor on ``batch``
+    (up to the last bit of a convolution, which some libraries round differently for other batch
+    sizes). An input that cannot be read, or is too small for the network, is listed in ``errors``.
 
     Args:
-        network: its features are taken as they are; see `convnd_tasks.inspect.load_network`.
-        inputs: any number, read one after the other. An input with as many channels as the
-            network takes goes in whole; for a network of one channel, each channel of the input
-            is a field of its own.
-        units: for each layer the channels to look at; an empty sequence stands for all.
+        network: the backbone, see `convnd_tasks.inspect.load_network`.
+        inputs: any number of inputs, read in turn. An input with as many channels as the network
+            is searched as a whole; for a network of one channel, each channel separately.
+        units: for each layer the channels to search; an empty sequence selects all.
         top: patches for each unit.
-        distinct: one of `DISTINCT`. Neighbours are positions whose receptive fields overlap by
-            more than half along every axis.
-        size: samples along the longest axis to bring inputs to; 0 leaves them as they are.
-        scale: map values that are not RGB to ``[0, 1]`` by their percentiles, as the backbones
-            expect; False hands them over as they are, gaps as zeros.
-        batch: inputs of one size to run together; 0: one, or as many as are small together.
-        device: where.
-        fields: of the layers, where the network's own are not to be used.
-        watch: is told of every input when it is done.
+        suppress: one of `SUPPRESSION`. Patches overlap if their receptive fields share more than
+            half of their length along every axis.
+        size: samples along the longest axis that inputs are resized to; 0 keeps their own size.
+        rescale: map values that are not RGB to ``[0, 1]`` by their percentiles, as the backbones
+            expect; False passes them unchanged, with missing values as zeros.
+        batch: inputs of one size to process together; 0 chooses, see
+            `convnd_tasks.inspect.reading.iter_batches`.
+        device: the device of the network.
+        on_input: called after each input.
 
     Raises:
-        UnknownNameError: no such layer.
-        UsageError: no such unit, or an option is out of range.
-
-    An input that cannot be read, or is too small for the network, is left out and named in
-    ``failed``.
+        UnknownNameError: the network has no such layer.
+        UsageError: a layer has no such unit, or an option is out of range.
     """
-    if distinct not in DISTINCT:
+    if suppress not in SUPPRESSION:
         raise UsageError(
-            f"distinct: expected one of {', '.join(DISTINCT)}, got {distinct!r}; choose one"
+            f"suppress: expected one of {', '.join(SUPPRESSION)}, got {suppress!r}; choose one"
         )
     if top < 1 or batch < 0:
         raise UsageError(
             f"patches: expected top of at least 1 and batch of at least 0, got {top}, {batch}; "
             "correct them"
         )
-    layers = list(units)
-    known = fields_of(network, layers) if fields is None else dict(fields)
-    network = network.to(device)
-    found = Found(known)
-    chosen: dict[str, list[int]] = {}
-    leaders: dict[str, Leaders] = {}
-    trimmed = 0
-    for each in read_ahead(inputs, lambda item: read_fields(item, network, size, scale), batch):
-        if each.values is not None:
+    fields = receptive_fields(network, list(units))
+    search = _Search(network.to(device), units, fields, top, suppress, device)
+
+    def prepare(item: Input) -> tuple[tuple[int, ...], list[tuple[str, Tensor]]]:
+        return prepare_input(item, network, size, rescale)
+
+    for entries in iter_batches(inputs, prepare, batch):
+        search.update(entries)
+        if on_input is not None:
+            for item, _ in entries.inputs:
+                on_input(item)
+    return search.finish()
+
+
+class _Search:
+    """Accumulates the strongest activations of several layers over batches."""
+
+    def __init__(
+        self,
+        network: Backbone,
+        units: Mapping[str, Sequence[int]],
+        fields: Mapping[str, ReceptiveField],
+        top: int,
+        suppress: str,
+        device: torch.device | str,
+    ) -> None:
+        self.network = network
+        self.device = device
+        self.top = top
+        self.suppress = suppress
+        self.result = SearchResult(fields)
+        self._units = {layer: list(numbers) for layer, numbers in units.items()}
+        self._layers = list(units)
+        self._best: dict[str, TopActivations] = {}
+        self._trimmed_at = 0
+
+    def update(self, batch: Batch) -> None:
+        """Search a batch and record which inputs it completes."""
+        if batch.values is not None:
             try:
-                with torch.inference_mode():
-                    features = network(each.values.to(device), layers)
-                    for layer in layers:
-                        if layer not in chosen:
-                            width = features[layer].shape[1]
-                            chosen[layer] = check_units(layer, units[layer], width)
-                            leaders[layer] = Leaders(
-                                len(chosen[layer]),
-                                top,
-                                apart=_apart(known[layer], distinct),
-                                once=distinct == "input",
-                            )
-                        leaders[layer].offer(each.names, _of_units(features[layer], chosen[layer]))
+                self._rank(batch.keys, batch.values)
             except InputFileError:
                 raise
             except (ConvndError, RuntimeError) as error:
                 if isinstance(error, UsageError) and not isinstance(error, ShapeError):
                     raise
-                reason = " ".join(str(error).split()).partition("; ")[0][:160]
-                for name in dict.fromkeys(map(title, each.names)):
-                    found.failed[name] = InputFileError(
-                        f"{name}: expected an input that reaches {layers[-1]}, got '{reason}'; use "
-                        "a larger one or shallower layers"
-                    )
-        for item, shape in each.looked:
+                self._reject(batch.keys, error)
+        for item, shape in batch.inputs:
             if isinstance(shape, ConvndError):
-                found.failed[item.name] = shape
+                self.result.errors[item.name] = shape
             else:
-                found.shapes[item.name] = shape
-            found.inputs += 1
-            if watch is not None:
-                watch(item)
-        if found.inputs - trimmed >= _TRIM:
-            _trim(found.shapes, leaders.values())
-            trimmed = found.inputs
-    _trim(found.shapes, leaders.values())
-    for layer in layers:
-        own = leaders[layer].entries() if layer in leaders else [[] for _ in units[layer]]
-        for unit, entries in zip(chosen.get(layer, units[layer]), own, strict=True):
-            found.best[layer, unit] = entries
-    return found
+                self.result.shapes[item.name] = shape
+            self.result.inputs += 1
+        if self.result.inputs - self._trimmed_at >= _TRIM_INTERVAL:
+            self._trim()
+            self._trimmed_at = self.result.inputs
+
+    def finish(self) -> SearchResult:
+        """Return the result with the entries of every unit."""
+        self._trim()
+        for layer, units in self._units.items():
+            best = self._best.get(layer)
+            entries = [[] for _ in units] if best is None else best.entries()
+            for unit, unit_entries in zip(units, entries, strict=True):
+                self.result.entries[layer, unit] = unit_entries
+        return self.result
+
+    @torch.inference_mode()
+    def _rank(self, keys: Sequence[str], values: Tensor) -> None:
+        features = self.network(values.to(self.device), self._layers)
+        for layer in self._layers:
+            maps = features[layer]
+            if layer not in self._best:
+                units = check_units(layer, self._units[layer], maps.shape[1])
+                self._units[layer] = units
+                self._best[layer] = TopActivations(
+                    len(units),
+                    self.top,
+                    min_distance=_min_distance(self.result.receptive_fields[layer], self.suppress),
+                    one_per_input=self.suppress == "input",
+                )
+            units = self._units[layer]
+            if units != list(range(maps.shape[1])):
+                maps = maps[:, units]
+            self._best[layer].update(keys, maps)
+
+    def _reject(self, keys: Sequence[str], error: Exception) -> None:
+        reason = " ".join(str(error).split()).partition("; ")[0][:160]
+        for name in dict.fromkeys(map(input_name, keys)):
+            self.result.errors[name] = InputFileError(
+                f"{name}: expected an input that reaches {self._layers[-1]}, got '{reason}'; use "
+                "a larger one or shallower layers"
+            )
+
+    def _trim(self) -> None:
+        """Drop the shapes of inputs without an entry, so that memory stays bounded."""
+        shapes = self.result.shapes
+        used = {input_name(key) for best in self._best.values() for key in best.keys}
+        for name in shapes.keys() - used:
+            del shapes[name]
 
 
 def cut_patches(
-    found: Found, inputs: Iterable[Input], *, size: int = 0, scale: bool = True
+    result: SearchResult, inputs: Iterable[Input], *, size: int = 0, rescale: bool = True
 ) -> Iterator[Patch]:
-    """Cut what was found out of the inputs, each of which is read once; ordered by input.
+    """Cut the patches of a search out of its inputs; each input is read once.
 
     Args:
-        found: by `find_patches`.
-        inputs: the same as in the search; those without a hit are not opened.
+        result: the result of `find_patches`.
+        inputs: the inputs of the search; those without a hit are not opened.
         size: as in the search.
-        scale: as in the search.
+        rescale: as in the search.
+
+    Yields:
+        The patches, input after input.
 
     Raises:
-        ConvndError: an input cannot be read any more.
+        ConvndError: an input can no longer be read.
     """
-    wanted: dict[str, list[Hit]] = {}
-    for hit in found.all_hits():
-        wanted.setdefault(hit.input, []).append(hit)
+    hits: dict[str, list[Hit]] = {}
+    for hit in result.all_hits():
+        hits.setdefault(hit.input, []).append(hit)
     for item in inputs:
-        hits = wanted.pop(item.name, [])
-        if not hits:
+        input_hits = hits.pop(item.name, [])
+        if not input_hits:
             continue
-        grid = opened(item, size)
-        shown = scaled(grid, scale)
-        for hit in hits:
+        grid = open_resized(item, size)
+        values = normalize(grid, rescale)
+        for hit in input_hits:
             part = crop(grid, hit.region)
-            view = shown[(slice(None), slice(None), *hit.region)]
+            normalized = values[(slice(None), slice(None), *hit.region)]
             if hit.channel is not None and grid.values.shape[1] > 1:
+                channel = slice(hit.channel, hit.channel + 1)
                 part = dataclasses.replace(
-                    part,
-                    values=part.values[:, hit.channel : hit.channel + 1],
-                    channels=part.channels[hit.channel : hit.channel + 1],
+                    part, values=part.values[:, channel], channels=part.channels[channel]
                 )
-                view = view[:, hit.channel : hit.channel + 1]
-            yield Patch(hit, part, view.clone())
+                normalized = normalized[:, channel]
+            yield Patch(hit, part, normalized.clone())
 
 
-def _apart(known: ReceptiveField, distinct: str) -> list[int]:
-    if distinct == "all":
-        return [0] * known.ndim
+def _min_distance(receptive_field: ReceptiveField, suppress: str) -> list[int]:
+    """Distance in feature samples from which on two receptive fields do not overlap by half."""
+    if suppress == "none":
+        return [0] * receptive_field.ndim
     # Fields at distance d·stride share size − d·stride samples; neighbours share more than half.
     return [
         max(1, math.ceil(size / 2 / stride))
-        for size, stride in zip(known.size, known.stride, strict=True)
+        for size, stride in zip(receptive_field.size, receptive_field.stride, strict=True)
     ]
-
-
-def _of_units(features: Tensor, units: Sequence[int]) -> Tensor:
-    if list(units) == list(range(features.shape[1])):
-        return features
-    return features[:, list(units)]
-
-
-def _trim(shapes: dict[str, tuple[int, ...]], leaders: Iterable[Leaders]) -> None:
-    """Forget sizes of inputs that nothing kept comes from: memory stays bounded."""
-    kept = {title(name) for each in leaders for name in each.names}
-    for name in shapes.keys() - kept:
-        del shapes[name]

@@ -1,9 +1,10 @@
-"""The picture of a layer: each unit's patches in a square, units side by side."""
+"""Contact sheets: the patches of each unit in a square, units side by side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,73 +12,101 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["sheet"]
+    Thumbnails = Mapping[str, Sequence[NDArray[np.uint8] | None]]
+
+__all__ = ["draw_sheet"]
 
 _GAP, _SPACE, _LABEL, _MARGIN = 3, 16, 18, 14
-_WIDEST = 1800
-_PANEL = (176, 182, 189)
-"""Grey behind the patches of a unit, so that white ones have an edge."""
+_MAX_WIDTH = 1800
+_PANEL_COLOR = (176, 182, 189)
+"""Gray behind the patches of a unit, so that white patches have an edge."""
+_EMPTY_COLOR, _TITLE_COLOR, _LABEL_COLOR = (232, 235, 238), (28, 33, 39), (70, 78, 88)
 
 
-def sheet(
-    tiles: Mapping[str, Sequence[NDArray[np.uint8] | None]], *, top: int = 9, title: str = ""
-) -> NDArray[np.uint8]:
-    """Arrange tiles as in figure 2 of Zeiler and Fergus (2013).
+@dataclass(frozen=True)
+class _Layout:
+    """Sizes of a sheet, in pixels and in counts.
 
     Args:
-        tiles: for each label its pictures, strongest first; None, or none at
-            all, leaves a place empty.
-        top: places for each.
-        title: stands above all of them.
+        tile: height and width of a patch.
+        gap: distance between patches.
+        grid: rows and columns of patches of a unit.
+        block: width and height of a unit, with its label.
+        cell: width and height of a unit with the space around it.
+        counts: units along the width and the height of the sheet.
+    """
+
+    tile: tuple[int, int]
+    gap: int
+    grid: tuple[int, int]
+    block: tuple[int, int]
+    cell: tuple[int, int]
+    counts: tuple[int, int]
+
+
+def draw_sheet(tiles: Thumbnails, *, top: int = 9, title: str = "") -> NDArray[np.uint8]:
+    """Arrange thumbnails as in figure 2 of Zeiler and Fergus (2013).
+
+    Args:
+        tiles: thumbnails ``(H, W, 3)`` for each label, strongest first; None leaves a place empty.
+        top: places for each label.
+        title: title of the sheet.
 
     Returns:
         ``(H, W, 3)``, 8-bit.
 
     >>> tile = np.zeros((8, 8, 3), np.uint8)
-    >>> sheet({"unit 0": [tile] * 9, "unit 1": [tile]}).shape
+    >>> draw_sheet({"unit 0": [tile] * 9, "unit 1": [tile]}).shape
     (82, 116, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    shapes = [tile.shape for row in tiles.values() for tile in row if tile is not None]
-    # Planes of scans of another spacing are of another width.
-    high = max((shape[0] for shape in shapes), default=32)
-    wide = max((shape[1] for shape in shapes), default=32)
-    # Rows of planes and frames need a wider gap between patches than there is within them.
-    gap = 2 * _GAP if wide > 2 * high else _GAP
-    columns = math.ceil(math.sqrt(top))
-    rows = math.ceil(top / columns)
-    block = columns * (wide + gap) + gap, rows * (high + gap) + gap + _LABEL
-    cell = max(block[0], 34) + _SPACE, block[1] + _SPACE
-    across = max(1, min(len(tiles), (_WIDEST - 2 * _MARGIN) // cell[0]))
-    # About three units wide for two high.
-    across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
-    down = math.ceil(len(tiles) / across)
-    across = max(1, math.ceil(len(tiles) / max(1, down)))  # no row nearly empty
+    layout = _lay_out(tiles, top)
     font = ImageFont.load_default(12)
-    head = _LABEL + _GAP if title else 0
+    header = _LABEL + _GAP if title else 0
+    across, down = layout.counts
     size = (
-        max(across * cell[0] - _SPACE, math.ceil(font.getlength(title)), 1) + 2 * _MARGIN,
-        max(down * cell[1] - _SPACE, 1) + head + 2 * _MARGIN,
+        max(across * layout.cell[0] - _SPACE, math.ceil(font.getlength(title)), 1) + 2 * _MARGIN,
+        max(down * layout.cell[1] - _SPACE, 1) + header + 2 * _MARGIN,
     )
     canvas = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
-    draw.text((_MARGIN, _MARGIN - _GAP), title, fill=(28, 33, 39), font=font)
+    draw.text((_MARGIN, _MARGIN - _GAP), title, fill=_TITLE_COLOR, font=font)
+    (rows, columns), (high, wide), gap = layout.grid, layout.tile, layout.gap
     for number, (label, row) in enumerate(tiles.items()):
-        left = _MARGIN + number % across * cell[0]
-        upper = _MARGIN + head + number // across * cell[1]
+        left = _MARGIN + number % across * layout.cell[0]
+        upper = _MARGIN + header + number // across * layout.cell[1]
         if not any(tile is not None for tile in row):
             label += ": none"
-        draw.text((left, upper), label, fill=(70, 78, 88), font=font)
+        draw.text((left, upper), label, fill=_LABEL_COLOR, font=font)
         upper += _LABEL
-        panel = (left, upper, left + block[0] - 1, upper + block[1] - _LABEL - 1)
-        draw.rectangle(panel, fill=_PANEL)
+        corner = left + layout.block[0] - 1, upper + layout.block[1] - _LABEL - 1
+        draw.rectangle((left, upper, *corner), fill=_PANEL_COLOR)
         for place in range(rows * columns):
             x = left + gap + place % columns * (wide + gap)
             y = upper + gap + place // columns * (high + gap)
             tile = row[place] if place < min(len(row), top) else None
             if tile is None:
-                draw.rectangle((x, y, x + wide - 1, y + high - 1), fill=(232, 235, 238))
+                draw.rectangle((x, y, x + wide - 1, y + high - 1), fill=_EMPTY_COLOR)
             else:
                 canvas.paste(Image.fromarray(tile), (x, y))
     return np.asarray(canvas)
+
+
+def _lay_out(tiles: Thumbnails, top: int) -> _Layout:
+    shapes = [tile.shape for row in tiles.values() for tile in row if tile is not None]
+    # The planes of scans of different spacing have different widths.
+    high = max((shape[0] for shape in shapes), default=32)
+    wide = max((shape[1] for shape in shapes), default=32)
+    # Rows of planes and frames need a wider gap between patches than they have within one.
+    gap = 2 * _GAP if wide > 2 * high else _GAP
+    columns = math.ceil(math.sqrt(top))
+    rows = math.ceil(top / columns)
+    block = columns * (wide + gap) + gap, rows * (high + gap) + gap + _LABEL
+    cell = max(block[0], 34) + _SPACE, block[1] + _SPACE
+    across = max(1, min(len(tiles), (_MAX_WIDTH - 2 * _MARGIN) // cell[0]))
+    # About three units wide for two high.
+    across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
+    down = math.ceil(len(tiles) / across)
+    across = max(1, math.ceil(len(tiles) / max(1, down)))  # no row is nearly empty
+    return _Layout((high, wide), gap, (rows, columns), block, cell, (across, down))

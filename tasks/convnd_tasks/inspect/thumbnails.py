@@ -1,4 +1,4 @@
-"""Small pictures of patches of any rank: pixels, traces, three planes, film strips."""
+"""Thumbnails of patches of any rank: pixels, traces, three planes, film strips."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    Lattice = tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]
-    """Spacing, units and names of axes."""
+    Geometry = tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]
+    """Spacing, units and names of the axes of an input."""
 
-__all__ = ["BEYOND", "colored", "is_clip", "legend", "thumbnail", "tile_side"]
+__all__ = ["OUTSIDE_COLOR", "describe_field", "draw_thumbnail", "is_clip", "thumbnail_size"]
 
-BEYOND = (200, 216, 236)
-"""Pale blue, which no grey is: what lies beyond the border of an input."""
+OUTSIDE_COLOR = (200, 216, 236)
+"""Pale blue, distinct from every gray: samples beyond the border of an input."""
 
-_INK = (0, 114, 178)
-_FAINT = (176, 182, 189)
-_STILLS = 4
+_LINE_COLOR = (0, 114, 178)
+_ZERO_COLOR = (176, 182, 189)
+_FRAMES = 4
 
 
-def tile_side(span: Sequence[int]) -> int:
-    """Pixels a side of a patch's picture: deeper units see more, and are shown larger.
+def thumbnail_size(span: Sequence[int]) -> int:
+    """Return the side in pixels of a thumbnail; larger for larger receptive fields.
 
-    >>> [tile_side([span]) for span in (3, 10, 24, 68, 132)]
+    >>> [thumbnail_size([span]) for span in (3, 10, 24, 68, 132)]
     [40, 44, 60, 90, 112]
     """
     return int(min(112, max(40, 16 + 9 * max(span) ** 0.5 + 0.5)))
 
 
 def is_clip(axes: Sequence[str]) -> bool:
-    """Whether the first of three axes is time.
+    """Return whether there are three axes of which the first is time.
 
     >>> is_clip(("t", "y", "x")), is_clip(("i", "j", "k"))
     (True, False)
@@ -42,35 +42,36 @@ def is_clip(axes: Sequence[str]) -> bool:
     return len(axes) == 3 and axes[0] in ("t", "time", "frame")
 
 
-def legend(span: Sequence[int], lattices: Collection[Lattice]) -> str:
-    """What a unit sees, in samples and, where all inputs agree, in their units; how it is drawn.
+def describe_field(span: Sequence[int], geometries: Collection[Geometry]) -> str:
+    """Describe the extent of a receptive field and how its thumbnails are drawn.
 
     Args:
-        span: samples along each axis.
-        lattices: of the inputs that patches are of.
+        span: extent in samples along each axis.
+        geometries: geometries of the inputs; the extent is also given in their units if they
+            agree.
 
-    >>> legend([90], {((1 / 360,), ("s",), ("t",))})
+    >>> describe_field([90], {((1 / 360,), ("s",), ("t",))})
     '90 samples (0.25 s), each trace by its own range'
     """
     text = "x".join(map(str, span)) + " samples"
     extents = {
         "x".join(f"{n * step:.3g}" for n, step in zip(span, spacing, strict=True)) + f" {units[0]}"
-        for spacing, units, _ in lattices
+        for spacing, units, _ in geometries
         if len(set(units)) == 1 and units[0] != "px"
     }
     if len(extents) == 1:
         text += f" ({extents.pop()})"
-    axes = next((names for _, _, names in lattices), ())
+    axes = next((names for _, _, names in geometries), ())
     if len(span) == 1:
         text += ", each trace by its own range"
     elif is_clip(axes):
-        text += f", {_STILLS} frames of each"
+        text += f", {_FRAMES} frames of each"
     elif len(axes) == 3:
         text += f", of each the planes across {', '.join(axes[:0:-1])} and {axes[0]}"
     return text
 
 
-def thumbnail(
+def draw_thumbnail(
     values: Tensor,
     side: int,
     *,
@@ -80,115 +81,117 @@ def thumbnail(
     spacing: Sequence[float],
     zero: float | None = None,
 ) -> NDArray[np.uint8]:
-    """A patch as a picture, placed where it lies in what the unit sees.
+    """Draw a patch at its place in the receptive field.
 
-    Signals become a trace, pictures themselves, clips four frames side by side, volumes three
-    planes through the centre, and higher ranks the plane of their last two axes.
+    A signal becomes a trace, an image its pixels, a clip four frames side by side, a volume three
+    planes through the center, and data of higher rank the central plane of the last two axes.
 
     Args:
         values: ``(1, C, *region)``, about ``[0, 1]``.
-        side: pixels a side (of each plane or frame; a trace is twice as wide).
-        window: what the unit sees along each axis.
-        region: the part of it inside of the input.
-        axes: names of the axes of the input.
-        spacing: distance between samples along each axis, so that planes keep their shape;
-            those of thick slices are drawn no narrower than half as wide as high.
-        zero: a value whose height is marked beside traces by a grey line, or None.
+        side: height in pixels, and the width of a plane or frame; a trace is twice as wide.
+        window: receptive field along each axis.
+        region: the part of the window inside the input.
+        axes: names of the axes.
+        spacing: distance between samples along each axis. Planes keep their aspect ratio, except
+            that the shorter side is at least half of the longer one.
+        zero: value that a gray line marks in traces, or None.
 
     Returns:
-        ``(side, width, 3)``.
+        ``(side, width, 3)``, 8-bit.
     """
     whole = np.full((values.shape[1], *map(len, window)), np.nan, np.float32)
     inner = tuple(
-        slice(part.start - seen.start, part.stop - seen.start)
-        for seen, part in zip(window, region, strict=True)
+        slice(part.start - extent.start, part.stop - extent.start)
+        for extent, part in zip(window, region, strict=True)
     )
     whole[(slice(None), *inner)] = values[0].detach().cpu().float().numpy()
     rank = whole.ndim - 1
     if rank == 1:
-        return _trace(whole, side, zero)
+        return _draw_trace(whole, side, zero)
     if rank == 2:
-        return _plane(whole, side, spacing)
+        return _draw_plane(whole, side, spacing)
     if rank == 3 and is_clip(axes):
-        moments = np.unique(np.linspace(0, whole.shape[1] - 1, _STILLS).round().astype(int))
-        return _joined([_plane(whole[:, at], side, spacing[1:]) for at in moments])
-    middle: list[Any] = [extent // 2 for extent in whole.shape[1:]]
+        frames = np.unique(np.linspace(0, whole.shape[1] - 1, _FRAMES).round().astype(int))
+        return _join([_draw_plane(whole[:, frame], side, spacing[1:]) for frame in frames])
+    center: list[Any] = [extent // 2 for extent in whole.shape[1:]]
     if rank > 3:
-        return _plane(whole[(slice(None), *middle[:-2])], side, spacing[-2:])
-    cuts = []
-    for across in (2, 1, 0):
-        plane = np.take(whole, middle[across], axis=1 + across)
-        steps = [step for axis, step in enumerate(spacing) if axis != across]
-        # Rows of the picture are the later axis, upwards, as radiologists hold RAS volumes.
-        cuts.append(_plane(plane.swapaxes(1, 2)[:, ::-1], side, steps[::-1], tight=True))
-    return _joined(cuts)
+        return _draw_plane(whole[(slice(None), *center[:-2])], side, spacing[-2:])
+    planes = []
+    for normal in (2, 1, 0):
+        plane = np.take(whole, center[normal], axis=1 + normal)
+        steps = [step for axis, step in enumerate(spacing) if axis != normal]
+        # The later axis points up, the radiological convention for RAS volumes.
+        planes.append(_draw_plane(plane.swapaxes(1, 2)[:, ::-1], side, steps[::-1], tight=True))
+    return _join(planes)
 
 
-def colored(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """``(C, H, W)`` in about ``[0, 1]`` as pixels; NaN is `BEYOND`; not three channels is grey."""
-    shown = plane if len(plane) == 3 else plane[:1].repeat(3, 0)
-    beyond = np.array(BEYOND).reshape(3, 1, 1)
-    pixels = np.where(np.isnan(shown), beyond, (np.clip(shown, 0, 1) * 255).round())
+def _to_pixels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Convert ``(C, H, W)`` to 8-bit pixels; NaN becomes `OUTSIDE_COLOR`.
+
+    Three channels are colors; otherwise the first channel is gray.
+    """
+    colors = plane if len(plane) == 3 else plane[:1].repeat(3, 0)
+    outside = np.array(OUTSIDE_COLOR).reshape(3, 1, 1)
+    pixels = np.where(np.isnan(colors), outside, (np.clip(colors, 0, 1) * 255).round())
     return np.asarray(pixels.transpose(1, 2, 0), np.uint8)
 
 
-def _plane(
+def _draw_plane(
     plane: NDArray[np.float32], side: int, spacing: Sequence[float], *, tight: bool = False
 ) -> NDArray[np.uint8]:
     from PIL import Image
 
-    pixels = colored(plane)
+    pixels = _to_pixels(plane)
     extent = [n * step for n, step in zip(plane.shape[1:], spacing, strict=True)]
-    height, width = (round(side * max(each / max(extent), 0.5)) for each in extent)
-    grown = side / max(plane.shape[1:])
-    # Few samples stay squares that can be counted; more would be squares of unequal size.
-    how = Image.Resampling.BOX if grown < 1 or grown > 6 else Image.Resampling.BICUBIC
-    picture = Image.fromarray(pixels).resize((width, height), how)
-    across = width if tight else side
-    canvas = Image.new("RGB", (across, side), (255, 255, 255))
-    canvas.paste(picture, ((across - width) // 2, (side - height) // 2))
+    height, width = (round(side * max(length / max(extent), 0.5)) for length in extent)
+    factor = side / max(plane.shape[1:])
+    # A few samples stay squares that can be counted; more would become squares of unequal size.
+    filter_ = Image.Resampling.BOX if factor < 1 or factor > 6 else Image.Resampling.BICUBIC
+    picture = Image.fromarray(pixels).resize((width, height), filter_)
+    total_width = width if tight else side
+    canvas = Image.new("RGB", (total_width, side), (255, 255, 255))
+    canvas.paste(picture, ((total_width - width) // 2, (side - height) // 2))
     return np.asarray(canvas)
 
 
-def _trace(signal: NDArray[np.float32], side: int, zero: float | None) -> NDArray[np.uint8]:
+def _draw_trace(signal: NDArray[np.float32], side: int, zero: float | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw
 
-    fine = 3  # drawn larger and shrunk, which smooths the line
-    width, height = 2 * side * fine, side * fine
+    oversampling = 3  # drawn larger and reduced, which smooths the line
+    width, height = 2 * side * oversampling, side * oversampling
     canvas = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
     finite = signal[np.isfinite(signal)]
     marks = [] if zero is None else [zero]
     low, high = min(float(finite.min()), *marks, np.inf), max(float(finite.max()), *marks, -np.inf)
     middle, half = (low + high) / 2, max((high - low) / 2, 0.02)
-    count = signal.shape[1]
-    step = width / count
-    beyond = np.isnan(signal[0])
-    for start, stop in _runs(beyond):
-        draw.rectangle((start * step, 0, stop * step, height), fill=BEYOND)
+    step = width / signal.shape[1]
+
+    def level(value: float) -> float:
+        return height * (0.5 - 0.42 * (value - middle) / half)
+
+    for start, stop in _runs(np.isnan(signal[0])):
+        draw.rectangle((start * step, 0, stop * step, height), fill=OUTSIDE_COLOR)
     for mark in marks:
-        level = height * (0.5 - 0.42 * (mark - middle) / half)
-        draw.line((0, level, width, level), fill=_FAINT, width=fine)
+        draw.line((0, level(mark), width, level(mark)), fill=_ZERO_COLOR, width=oversampling)
     for row in signal:
         for start, stop in _runs(~np.isnan(row)):
-            points = [
-                ((at + 0.5) * step, height * (0.5 - 0.42 * (float(row[at]) - middle) / half))
-                for at in range(start, stop)
-            ]
+            points = [((i + 0.5) * step, level(float(row[i]))) for i in range(start, stop)]
             if len(points) > 1:
-                draw.line(points, fill=_INK, width=fine + 2, joint="curve")
+                draw.line(points, fill=_LINE_COLOR, width=oversampling + 2, joint="curve")
             else:
                 x, y = points[0]
-                draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=_INK)
+                draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=_LINE_COLOR)
     return np.asarray(canvas.resize((2 * side, side), Image.Resampling.LANCZOS))
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return start and stop of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _joined(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _join(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     gap = np.full((len(parts[0]), 1, 3), 255, np.uint8)
     pieces: list[Any] = [parts[0]]
     for part in parts[1:]:

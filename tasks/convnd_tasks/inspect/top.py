@@ -1,4 +1,4 @@
-"""The strongest activations of the units of a layer, of all inputs so far, ties settled."""
+"""The strongest activations of each unit of a layer, over a stream of inputs."""
 
 from __future__ import annotations
 
@@ -13,138 +13,152 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Integers = NDArray[np.intp]
+    Floats = NDArray[np.float32]
 
-__all__ = ["CHANNEL", "Entry", "Leaders", "title"]
+__all__ = ["CHANNEL_SEPARATOR", "Entry", "TopActivations", "input_name"]
 
-CHANNEL = "\x00"  # between the name of an input and its channel, in the order of ties
+CHANNEL_SEPARATOR = "\x00"
+"""Joins the name of an input and a channel number to a key; sorts before any other character."""
 
 _BLOCK = 32
-"""Values whose maximum stands for them, so that a map is read through once and seldom again."""
+"""Samples in a block. The search reads the block maxima, and only a few blocks in full."""
 
 Entry = tuple[float, str, tuple[int, ...]]
-"""Value, name of the input, position."""
+"""Activation, key and position of an entry."""
 
 
-def title(name: str) -> str:
-    """The input that a field is of."""
-    return name.partition(CHANNEL)[0]
+def input_name(key: str) -> str:
+    """Return the name of the input that a key belongs to."""
+    return key.partition(CHANNEL_SEPARATOR)[0]
 
 
-class Leaders:
-    """The ``count`` strongest entries of each unit, in bounded memory.
+class TopActivations:
+    """The ``count`` strongest activations of each unit of a layer, in bounded memory.
 
-    Strongest first, then by name, then by position: whatever order and batches entries come in,
-    what is kept is the same. Only what is above zero counts. All units are worked on at once, for
-    there are hundreds, and most of them hear of each input that it is too weak.
+    Entries are ordered by activation, then by key, then by position, so the result depends neither
+    on the order of the inputs nor on the batches. Only activations above zero count. All units are
+    processed at once: a layer has hundreds, and most inputs are too weak for most units.
 
     Args:
-        units: how many.
-        count: entries of each.
-        apart: along each axis the distance from which on two positions of one map are no
-            neighbours; two are neighbours when they are nearer along all axes, and then the
-            stronger one is kept (of equal ones the first in the order of memory). Zeros switch
-            this off.
-        once: of each input the strongest alone.
+        units: number of units.
+        count: entries for each unit.
+        min_distance: for each axis the distance in samples of the feature map below which two
+            positions are neighbours; neighbours are close along all axes. Of neighbours in one map
+            only the stronger remains, or, if equal, the first in memory order. Zeros disable this.
+        one_per_input: keep only the strongest entry of each input.
 
-    >>> leaders = Leaders(1, 2, apart=[2])
-    >>> leaders.offer(["b", "a"], torch.tensor([[[0.0, 3, 4, 3, 0, 2]], [[0, 0, 4, 0, 0, 0]]]))
-    >>> leaders.entries()
+    >>> top = TopActivations(1, 2, min_distance=[2])
+    >>> top.update(["b", "a"], torch.tensor([[[0.0, 3, 4, 3, 0, 2]], [[0, 0, 4, 0, 0, 0]]]))
+    >>> top.entries()
     [[(4.0, 'a', (2,)), (4.0, 'b', (2,))]]
     """
 
-    def __init__(self, units: int, count: int, *, apart: Sequence[int], once: bool = False) -> None:
-        self.names: list[str] = []
-        """Of the fields that kept entries are of, in order."""
+    def __init__(
+        self, units: int, count: int, *, min_distance: Sequence[int], one_per_input: bool = False
+    ) -> None:
+        self.keys: list[str] = []
+        """Sorted keys of the current entries."""
         self._count = count
-        self._apart = apart
-        self._once = once
-        self._sizes: dict[str, tuple[int, ...]] = {}
-        # Entries, unit after unit, the strongest of each first; names as their number in `names`.
+        self._min_distance = min_distance
+        self._one_per_input = one_per_input
+        self._map_sizes: dict[str, tuple[int, ...]] = {}
+        # Current entries, ordered by unit and rank; `_key_index` points into `keys`.
         self._units: Integers = np.zeros(0, np.intp)
-        self._values = np.zeros(0, np.float32)
-        self._names: Integers = np.zeros(0, np.intp)
-        self._places: Integers = np.zeros(0, np.intp)
-        self._kept = np.zeros(
-            (count, units), np.float32
-        )  # the same values, 0 where there are fewer
+        self._values: Floats = np.zeros(0, np.float32)
+        self._key_index: Integers = np.zeros(0, np.intp)
+        self._offsets: Integers = np.zeros(0, np.intp)
+        # The same values as (rank, unit); 0 where a unit has fewer entries.
+        self._ranking: Floats = np.zeros((count, units), np.float32)
 
-    def offer(self, names: Sequence[str], maps: Tensor) -> None:
-        """Take in the strongest of a batch ``(B, units, *S)``, a name for each of its fields."""
+    def update(self, keys: Sequence[str], maps: Tensor) -> None:
+        """Merge in the strongest activations of a batch.
+
+        Args:
+            keys: key of each row of the batch.
+            maps: feature maps ``(B, units, *S)``.
+        """
         flat = maps.float().flatten(2).contiguous()
-        tops = _block_maxima(flat).cpu().numpy()
-        strongest = tops.max(2)
-        strongest = np.where(np.isnan(strongest), 0, strongest)  # beside no other field's chances
-        limits = self._kept[-1]  # what a value must reach to have a chance
-        if not self._once:  # there a new one may take the place of a kept one of the same input
-            # The strongest of each field will be among the best, or others that are stronger.
-            both = np.concatenate([self._kept, strongest])
+        block_maxima = _block_maxima(flat).cpu().numpy()
+        strongest = block_maxima.max(2)
+        # NaN in one input must not raise the limits of the others.
+        strongest = np.where(np.isnan(strongest), 0, strongest)
+        limits = self._ranking[-1]
+        # With one entry per input, a new entry may replace one of the same input, so the batch
+        # does not raise the limits.
+        if not self._one_per_input:
+            both = np.concatenate([self._ranking, strongest])
             limits = np.partition(both, -self._count, 0)[-self._count]
-        fields, units = np.nonzero((strongest >= limits) & (strongest > 0))
-        if not len(fields):
+        rows, units = np.nonzero((strongest >= limits) & (strongest > 0))
+        if not len(rows):
             return
-        rows, values, places = _peaks(
+        width, size = strongest.shape[1], tuple(maps.shape[2:])
+        map_index, values, offsets = _peaks(
             flat.flatten(0, 1),
-            tops.reshape(-1, tops.shape[2]),
-            fields * strongest.shape[1] + units,
+            block_maxima.reshape(-1, block_maxima.shape[2]),
+            rows * width + units,
             limits[units],
-            1 if self._once else self._count,
-            self._apart,
-            tuple(maps.shape[2:]),
+            1 if self._one_per_input else self._count,
+            self._min_distance,
+            size,
         )
-        self._sizes.update(dict.fromkeys(names, tuple(maps.shape[2:])))
-        fields, units = np.divmod(rows, strongest.shape[1])
-        self._merge(names, fields, units, values, places)
+        self._map_sizes.update(dict.fromkeys(keys, size))
+        self._merge(keys, *np.divmod(map_index, width), values, offsets)
 
     def entries(self) -> list[list[Entry]]:
-        """What is kept, of each unit in turn, the strongest first."""
-        found: list[list[Entry]] = [[] for _ in self._kept[0]]
-        sizes = np.array([self._sizes[name] for name in self.names])
-        positions: list[list[int]] = []
-        rest = self._places
-        for axis in reversed(range(len(self._apart))):
-            rest, along = np.divmod(rest, sizes[self._names, axis]) if len(rest) else (rest, rest)
-            positions.insert(0, along.tolist())
-        for unit, value, at, *position in zip(
+        """Return the entries of each unit, strongest first."""
+        result: list[list[Entry]] = [[] for _ in self._ranking[0]]
+        sizes = np.array([self._map_sizes[key] for key in self.keys])
+        coordinates: list[list[int]] = []
+        rest = self._offsets
+        for axis in reversed(range(len(self._min_distance))):
+            if len(rest):
+                rest, along = np.divmod(rest, sizes[self._key_index, axis])
+            else:
+                along = rest
+            coordinates.insert(0, along.tolist())
+        for unit, value, index, *position in zip(
             self._units.tolist(),
             self._values.tolist(),
-            self._names.tolist(),
-            *positions,
+            self._key_index.tolist(),
+            *coordinates,
             strict=True,
         ):
-            found[unit].append((value, self.names[at], tuple(position)))
-        return found
+            result[unit].append((value, self.keys[index], tuple(position)))
+        return result
 
     def _merge(
         self,
-        names: Sequence[str],
-        fields: Integers,
+        keys: Sequence[str],
+        rows: Integers,
         units: Integers,
-        values: NDArray[np.float32],
-        places: Integers,
+        values: Floats,
+        offsets: Integers,
     ) -> None:
-        known, numbers = np.unique(np.array([*self.names, *names], object), return_inverse=True)
+        all_keys, numbers = np.unique(np.array([*self.keys, *keys], object), return_inverse=True)
         units = np.concatenate([self._units, units])
         values = np.concatenate([self._values, values])
-        fields = np.concatenate([numbers[self._names], numbers[len(self.names) :][fields]])
-        places = np.concatenate([self._places, places])
-        order = np.lexsort((places, fields, -values, units))
-        if self._once:
-            titles = np.unique([title(name) for name in known], return_inverse=True)[1]
-            pairs = units[order] * len(known) + titles[fields[order]]
+        key_index = np.concatenate(
+            [numbers[self._key_index], numbers[len(self.keys) :][rows]],
+        )
+        offsets = np.concatenate([self._offsets, offsets])
+        order = np.lexsort((offsets, key_index, -values, units))
+        if self._one_per_input:
+            names = np.unique([input_name(key) for key in all_keys], return_inverse=True)[1]
+            pairs = units[order] * len(all_keys) + names[key_index[order]]
             order = order[np.sort(np.unique(pairs, return_index=True)[1])]
-        starts = np.searchsorted(units[order], np.arange(self._kept.shape[1]))
+        starts = np.searchsorted(units[order], np.arange(self._ranking.shape[1]))
         ranks = np.arange(len(order)) - starts[units[order]]
         order, ranks = order[ranks < self._count], ranks[ranks < self._count]
-        used, self._names = np.unique(fields[order], return_inverse=True)
-        self.names = known[used].tolist()
-        self._sizes = {name: self._sizes[name] for name in self.names}
-        self._units, self._values, self._places = units[order], values[order], places[order]
-        self._kept[:] = 0
-        self._kept[ranks, self._units] = self._values
+        used, self._key_index = np.unique(key_index[order], return_inverse=True)
+        self.keys = all_keys[used].tolist()
+        self._map_sizes = {key: self._map_sizes[key] for key in self.keys}
+        self._units, self._values, self._offsets = units[order], values[order], offsets[order]
+        self._ranking[:] = 0
+        self._ranking[ranks, self._units] = self._values
 
 
 def _block_maxima(flat: Tensor) -> Tensor:
-    """The largest of each `_BLOCK` values of a map ``(B, C, N)``; the last block may be shorter."""
+    """Take the maximum of each block of maps ``(B, C, N)``; the last block may be shorter."""
     whole = flat.shape[2] // _BLOCK * _BLOCK
     parts = [flat[..., whole:].amax(2, keepdim=True)] if whole < flat.shape[2] else []
     if whole:
@@ -153,93 +167,108 @@ def _block_maxima(flat: Tensor) -> Tensor:
 
 
 def _peaks(
-    flat: Tensor,
-    tops: NDArray[np.float32],
+    maps: Tensor,
+    block_maxima: Floats,
     rows: Integers,
-    limits: NDArray[np.float32],
+    limits: Floats,
     count: int,
-    apart: Sequence[int],
+    min_distance: Sequence[int],
     size: tuple[int, ...],
-) -> tuple[Integers, NDArray[np.float32], Integers]:
-    """The ``count`` strongest of some rows ``(R, N)`` that are no neighbours: rows, values, places.
+) -> tuple[Integers, Floats, Integers]:
+    """Find the strongest samples of maps, without neighbours (non-maximum suppression).
 
-    Greedy: the strongest, then the strongest outside of its neighbourhood, and so on.
+    The suppression is greedy: the strongest sample, then the strongest one outside of its
+    neighbourhood, and so on.
 
     Args:
-        flat: all rows.
-        tops: their block maxima.
-        rows: which of them.
-        limits: for each of these what a value must reach.
-        count: at most so many for each.
-        apart: see `Leaders`.
-        size: of the maps.
+        maps: all maps, flattened, ``(R, N)``.
+        block_maxima: their block maxima, ``(R, N / block)``.
+        rows: indices ``(K,)`` of the maps to search.
+        limits: the least value that counts in each of these, ``(K,)``.
+        count: the most samples for each map.
+        min_distance: see `TopActivations`.
+        size: shape of a map.
+
+    Returns:
+        Map index, value and offset of each sample, ``(M,)`` each.
     """
-    found: list[tuple[Integers, NDArray[np.float32], Integers]] = []
-    blocks = 2 * count  # mostly enough; neighbours may use them up
+    peaks: list[tuple[Integers, Floats, Integers]] = []
+    blocks = 2 * count  # enough in most cases; suppression may use them up
     while len(rows):
-        strong, owners, places, complete = _strongest(flat, tops[rows], rows, limits, blocks)
-        kept = _no_neighbours(owners, np.unravel_index(places, size), count, apart)
-        enough = complete | (np.bincount(owners[kept], minlength=len(rows)) >= count)
-        kept = kept[enough[owners[kept]]]
-        found.append((rows[owners[kept]], strong[kept], places[kept]))
-        rows, limits = rows[~enough], limits[~enough]
+        values, owners, offsets, complete = _strongest(
+            maps, block_maxima[rows], rows, limits, blocks
+        )
+        kept = _suppress_neighbours(owners, np.unravel_index(offsets, size), count, min_distance)
+        done = complete | (np.bincount(owners[kept], minlength=len(rows)) >= count)
+        kept = kept[done[owners[kept]]]
+        peaks.append((rows[owners[kept]], values[kept], offsets[kept]))
+        rows, limits = rows[~done], limits[~done]
         blocks *= 4
-    of, values, places = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return of, values, places
+    map_index, values, offsets = (np.concatenate(parts) for parts in zip(*peaks, strict=True))
+    return map_index, values, offsets
 
 
 def _strongest(
-    flat: Tensor,
-    tops: NDArray[np.float32],
-    rows: Integers,
-    limits: NDArray[np.float32],
-    blocks: int,
-) -> tuple[NDArray[np.float32], Integers, Integers, NDArray[np.bool_]]:
-    """Of each of some rows all that reaches its limit and its ``blocks``-th best block.
+    maps: Tensor, block_maxima: Floats, rows: Integers, limits: Floats, blocks: int
+) -> tuple[Floats, Integers, Integers, NDArray[np.bool_]]:
+    """List the samples of each map that reach its limit and its ``blocks``-th largest block.
 
-    Only blocks whose maximum does are looked into.
+    Args:
+        maps: all maps, flattened, ``(R, N)``.
+        block_maxima: block maxima ``(K, N / block)`` of the maps to search.
+        rows: indices ``(K,)`` of these maps.
+        limits: the least value that counts in each, ``(K,)``.
+        blocks: number of blocks to read of each.
 
     Returns:
-        Values, which of the rows they are of, and their places, ``(M,)`` each: row after row, in a
-        row the strongest first, equal ones in the order of memory; and for each row whether these
-        are all that reach the limit.
+        Value, position in ``rows`` and offset of each sample, ``(M,)`` each, ordered by map, value
+        (descending) and offset; and for each map whether these are all that reach the limit.
     """
     lowest = np.maximum(limits, np.finfo(limits.dtype).smallest_subnormal)
     complete = np.ones(len(rows), bool)
-    if blocks < tops.shape[1]:
-        bound = np.partition(tops, -blocks, 1)[:, -blocks]
+    if blocks < block_maxima.shape[1]:
+        bound = np.partition(block_maxima, -blocks, 1)[:, -blocks]
         complete = bound <= lowest
         lowest = np.maximum(lowest, bound)
-    # Ties with the lowest are in as well, so that their order is ours.
-    owners, chosen = np.nonzero(tops >= lowest[:, None])
-    length = flat.shape[1]
-    places = chosen[:, None] * _BLOCK + np.arange(min(_BLOCK, length))
-    index = torch.from_numpy(rows[owners, None] * length + np.minimum(places, length - 1))
-    values = flat.flatten()[index.to(flat.device)].cpu().numpy()
-    inside = (values >= lowest[owners, None]) & (places < length)
-    owners, places, reached = owners[np.nonzero(inside)[0]], places[inside], values[inside]
-    order = np.lexsort((places, -reached, owners))
-    return reached[order], owners[order], places[order], complete
+    # Include ties with the lowest, so that the order of ties is deterministic.
+    owners, block_index = np.nonzero(block_maxima >= lowest[:, None])
+    length = maps.shape[1]
+    offsets = block_index[:, None] * _BLOCK + np.arange(min(_BLOCK, length))
+    index = torch.from_numpy(rows[owners, None] * length + np.minimum(offsets, length - 1))
+    values = maps.flatten()[index.to(maps.device)].cpu().numpy()
+    valid = (values >= lowest[owners, None]) & (offsets < length)
+    owners, offsets, values = owners[np.nonzero(valid)[0]], offsets[valid], values[valid]
+    order = np.lexsort((offsets, -values, owners))
+    return values[order], owners[order], offsets[order], complete
 
 
-def _no_neighbours(
-    rows: Integers, positions: Sequence[Integers], count: int, apart: Sequence[int]
+def _suppress_neighbours(
+    owners: Integers, positions: Sequence[Integers], count: int, min_distance: Sequence[int]
 ) -> Integers:
-    """Which entries ``(M,)``, row after row and the best of each first, are kept.
+    """Select at most ``count`` samples of each map that are no neighbours of a stronger one.
 
-    All rows at once: their best, then their best of what is left, and so on.
+    All maps are processed at once: first the strongest of each, then the strongest that remains.
+
+    Args:
+        owners: map of each sample, ``(M,)``, sorted; samples of a map are ordered by strength.
+        positions: coordinates of the samples, ``(M,)`` for each axis.
+        count: the most samples of a map.
+        min_distance: see `TopActivations`.
+
+    Returns:
+        Sorted indices of the selected samples.
     """
-    left = np.arange(len(rows))
-    found = []
+    remaining = np.arange(len(owners))
+    selected = []
     for _ in range(count):
-        if not len(left):
+        if not len(remaining):
             break
-        begins = np.diff(rows[left], prepend=-1) != 0
-        first = left[begins]
-        found.append(first)
-        near = np.ones(len(left), bool)
-        of = np.cumsum(begins) - 1
-        for axis, gap in zip(positions, apart, strict=True):
-            near &= np.abs(axis[left] - axis[first][of]) < gap
-        left = left[~(near | begins)]
-    return np.sort(np.concatenate(found)) if found else left
+        starts = np.diff(owners[remaining], prepend=-1) != 0
+        strongest = remaining[starts]
+        selected.append(strongest)
+        near = np.ones(len(remaining), bool)
+        group = np.cumsum(starts) - 1
+        for coordinates, distance in zip(positions, min_distance, strict=True):
+            near &= np.abs(coordinates[remaining] - coordinates[strongest][group]) < distance
+        remaining = remaining[~(near | starts)]
+    return np.sort(np.concatenate(selected)) if selected else remaining

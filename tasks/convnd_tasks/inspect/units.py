@@ -1,4 +1,4 @@
-"""Which units of a network are looked at, and what they see."""
+"""Selection of units, and the receptive fields of their layers."""
 
 from __future__ import annotations
 
@@ -11,42 +11,50 @@ from convnd.backbones import Backbone
 from convnd.errors import UsageError
 from convnd.shapes import ReceptiveField, is_count
 
-__all__ = ["check_units", "fields_of", "parse_units"]
+__all__ = ["check_units", "parse_units", "receptive_fields"]
 
 
-def fields_of(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
-    """The receptive fields of layers.
+def receptive_fields(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
+    """Look up the receptive field of each layer.
+
+    Args:
+        network: a backbone.
+        layers: names of its layers.
 
     Raises:
-        UnknownNameError: no such layer.
-        UsageError: the network does not know them.
+        UnknownNameError: the network has no such layer.
+        UsageError: the network does not declare the receptive field of a layer.
     """
     network.check(torch.zeros(1, network.in_channels, *[1] * network.spatial_dims), layers)
     missing = [name for name in layers if name not in network.receptive_fields]
     if missing:
         raise UsageError(
-            f"patches: expected the receptive field of {', '.join(missing)}, got a network that "
-            "does not tell; use convnd_tasks.inspect.network_from_module"
+            f"patches: expected a network that declares the receptive field of "
+            f"{', '.join(missing)}, got one that does not; wrap it with "
+            "convnd_tasks.inspect.network_from_module"
         )
     return {name: network.receptive_fields[name] for name in layers}
 
 
 def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[int]:
-    """Which units ``"0-15"``, ``"3,7,20-22"``, ``"random:16"`` or ``"all"`` stand for.
+    """Parse a selection of units: ``"0-15"``, ``"3,7,20-22"``, ``"random:16"`` or ``"all"``.
 
     Args:
-        text: as people type it.
-        channels: how many units the layer has.
-        layer: its name, for the message.
-        seed: of ``random``.
+        text: the selection.
+        channels: number of units in the layer.
+        layer: name of the layer, for the error message.
+        seed: seed of the draw for ``random:N``.
+
+    Returns:
+        The unit numbers, each once, in the order of the text.
 
     Raises:
-        UsageError: it is none of these, or names a unit that is not there.
+        UsageError: the text has none of these forms, or names a unit that the layer lacks.
 
     >>> parse_units("3,0-1", 8, layer="relu1_1"), len(parse_units("random:4", 8, layer="x"))
     ([3, 0, 1], 4)
     """
-    wrong = UsageError(
+    invalid = UsageError(
         f"--units: expected numbers from 0 to {channels - 1} for {layer} (0-15 or 3,7), "
         f"random:16 or all, got {text!r}; choose from these"
     )
@@ -55,31 +63,37 @@ def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[
     kind, _, amount = text.partition(":")
     if kind == "random":
         if not is_count(amount) or not int(amount) > 0:
-            raise wrong
-        drawn = random.Random(seed).sample(range(channels), min(int(amount), channels))
-        return sorted(drawn)
+            raise invalid
+        sample = random.Random(seed).sample(range(channels), min(int(amount), channels))
+        return sorted(sample)
     units: list[int] = []
     for word in text.split(","):
-        low, dash, high = word.strip().partition("-")
-        ends = [low, high if dash else low]
-        if not all(is_count(end) for end in ends) or int(ends[1]) < int(ends[0]):
-            raise wrong
-        if int(ends[1]) >= channels:
-            raise wrong
-        units += [unit for unit in range(int(ends[0]), int(ends[1]) + 1) if unit not in units]
+        first, dash, last = word.strip().partition("-")
+        bounds = [first, last if dash else first]
+        if not all(is_count(bound) for bound in bounds):
+            raise invalid
+        low, high = map(int, bounds)
+        if high < low or high >= channels:
+            raise invalid
+        units += [unit for unit in range(low, high + 1) if unit not in units]
     return units
 
 
 def check_units(layer: str, units: Sequence[int], channels: int) -> list[int]:
-    """The units asked for, or all of them where none is.
+    """Check unit numbers against the width of a layer.
+
+    Args:
+        layer: name of the layer, for the error message.
+        units: the numbers; an empty sequence selects all units.
+        channels: number of units in the layer.
 
     Raises:
-        UsageError: one is not there.
+        UsageError: the layer has no unit of such a number.
     """
-    bad = [unit for unit in units if not 0 <= unit < channels]
-    if bad:
+    invalid = [unit for unit in units if not 0 <= unit < channels]
+    if invalid:
         raise UsageError(
-            f"units: expected numbers from 0 to {channels - 1} for {layer}, got {bad[0]}; "
+            f"units: expected numbers from 0 to {channels - 1} for {layer}, got {invalid[0]}; "
             "choose from these"
         )
     return list(units) or list(range(channels))

@@ -1,10 +1,9 @@
-"""What is shown beside patches: optimal inputs, maps of channels, Gram matrices."""
+"""Views that accompany the patches: optimal inputs, channel maps, Gram matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +12,16 @@ from torch import Tensor
 
 from convnd.backbones import Backbone
 from convnd.errors import InputFileError
-from convnd.grid import Grid
 from convnd.io.atomic import atomic_path
-from convnd_tasks.inspect.grams import gram_figure, gram_rows
-from convnd_tasks.inspect.inputs import gather
-from convnd_tasks.inspect.optimal import UnfinishedError, maximise
+from convnd_tasks.inspect.drawing import save_picture
+from convnd_tasks.inspect.grams import gram_distances, gram_figure
+from convnd_tasks.inspect.inputs import resolve_inputs
+from convnd_tasks.inspect.maximize import AscentError, maximize_activation
 from convnd_tasks.inspect.options import PatchOptions
-from convnd_tasks.inspect.reading import Input, read_fields
+from convnd_tasks.inspect.reading import Input, prepare_input
 from convnd_tasks.inspect.saliency import channel_maps
-from convnd_tasks.inspect.sheet import sheet
-from convnd_tasks.inspect.thumbnails import thumbnail
-from convnd_tasks.pipeline import plots
+from convnd_tasks.inspect.sheet import draw_sheet
+from convnd_tasks.inspect.thumbnails import draw_thumbnail
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,172 +29,179 @@ if TYPE_CHECKING:
 
     from convnd_tasks.pipeline.report import Report
 
-__all__ = ["Extra", "add", "relative", "resolve", "save"]
+    Tiles = dict[str, list[NDArray[np.uint8] | None]]
+
+__all__ = ["ViewInputs", "Views", "open_view_inputs"]
 
 _ROLES = ("before", "style", "after")
 _SIDE = {1: 96, 2: 112, 3: 80}
-_TOGETHER = 8  # units whose optimal inputs are made at a time
+_UNITS_AT_ONCE = 8  # optimal inputs that are computed together
 
 
 @dataclass(frozen=True)
-class Extra:
-    """Inputs of the views, opened before any work is done.
+class ViewInputs:
+    """Inputs of the views, read before the search starts.
 
     Args:
-        mapped: whose channels are mapped, or None.
-        gram: before, style and after, or nothing.
+        mapped: input of the channel maps, or None.
+        gram: by title, content, style and result of a transfer, or an empty dict.
     """
 
     mapped: Input | None = None
     gram: dict[str, Input] = field(default_factory=dict)
 
 
-def resolve(options: PatchOptions, dim: int) -> Extra:
-    """Open what the views need.
+def open_view_inputs(options: PatchOptions, dim: int) -> ViewInputs:
+    """Read the inputs of the views.
+
+    Args:
+        options: options of the run.
+        dim: number of spatial axes of the run.
 
     Raises:
-        InputFileError: one of them cannot be read, or holds another number of axes.
+        InputFileError: an input cannot be read, or has another number of axes.
     """
 
-    def opened(name: str) -> Input:
-        found, _ = gather([name], dim, seed=options.seed)
-        if len(found) != 1:
+    def read(name: str) -> Input:
+        inputs, _ = resolve_inputs([name], dim, seed=options.seed)
+        if len(inputs) != 1:
             raise InputFileError(f"{name}: expected one file, got a folder; name one of its files")
-        grid = found[0].open()
+        grid = inputs[0].open()
         if grid.ndim != dim:
             raise InputFileError(
                 f"{name}: expected {dim} spatial axes as the inputs have, got {grid.ndim}; "
                 "name another file"
             )
-        return Input(found[0].name, partial(_same, grid))
+        return Input(inputs[0].name, lambda: grid)
 
-    return Extra(
-        opened(options.channel_maps) if options.channel_maps else None,
+    return ViewInputs(
+        read(options.channel_maps) if options.channel_maps else None,
         {
-            f"{role}: {Path(name).name}": opened(name)
+            f"{role}: {Path(name).name}": read(name)
             for role, name in zip(_ROLES, options.gram, strict=False)
         },
     )
 
 
-def add(
-    network: Backbone,
-    layer: str,
-    units: Sequence[int],
-    extra: Extra,
-    options: PatchOptions,
-    folder: Path,
-    page: Report,
-    *,
-    say: Callable[[str], None],
-) -> None:
-    """Draw the views of a layer that were asked for, into the folder and onto the page.
+class Views:
+    """Draws the views that the options ask for, into a folder and a report.
 
-    Raises:
-        NumericalError: an optimal input left the finite numbers; what there was before is drawn.
+    Args:
+        network: the network of the search.
+        inputs: inputs of the views.
+        options: options of the run.
+        folder: folder for the pictures.
+        report: the report.
+        on_message: called with a line of text when optimization steps are taken back.
     """
-    if options.optimal:
-        tiles, stopped = _optimal(network, layer, units, options, say)
+
+    def __init__(
+        self,
+        network: Backbone,
+        inputs: ViewInputs,
+        options: PatchOptions,
+        folder: Path,
+        report: Report,
+        on_message: Callable[[str], None],
+    ) -> None:
+        self._network = network
+        self._inputs = inputs
+        self._options = options
+        self._folder = folder
+        self._report = report
+        self._on_message = on_message
+
+    def draw(self, layer: str, units: Sequence[int]) -> None:
+        """Draw the views of some units of a layer.
+
+        Raises:
+            NumericalError: an optimal input left the finite numbers; those before it are drawn.
+        """
+        if self._options.optimal:
+            self._draw_optimal_inputs(layer, units)
+        if self._inputs.mapped is not None:
+            self._draw_channel_maps(layer, units, self._inputs.mapped)
+        if self._inputs.gram:
+            self._draw_grams(layer)
+
+    def _draw_optimal_inputs(self, layer: str, units: Sequence[int]) -> None:
+        options = self._options
+        tiles: Tiles = {}
+        failure: AscentError | None = None
+        for start in range(0, len(units), _UNITS_AT_ONCE):
+            group = units[start : start + _UNITS_AT_ONCE]
+            optimal: Iterable[Tensor]
+            try:
+                optimal = maximize_activation(
+                    self._network,
+                    layer,
+                    group,
+                    steps=options.steps,
+                    seed=options.seed,
+                    on_message=self._on_message,
+                )
+            except AscentError as error:
+                optimal, failure = () if error.inputs is None else error.inputs, error
+            for unit, values in zip(group, optimal, strict=False):
+                tiles[f"unit {unit}"] = [_thumbnail(values[None], ())]
+            if failure is not None:
+                break
         if tiles:
-            save(
-                folder / f"{layer}_optimal.png",
-                sheet(tiles, top=1),
-                page,
-                f"The unit's own optimal input, found by gradient ascent ({options.steps} steps).",
+            self._save(
+                f"{layer}_optimal.png",
+                tiles,
+                "The input that each unit responds to most, found by gradient ascent "
+                f"({options.steps} steps).",
             )
-        if stopped is not None:
-            raise stopped
-    if extra.mapped is not None:
-        save(
-            folder / f"{layer}_channels.png",
-            _mapped(network, layer, units, extra.mapped, options),
-            page,
-            f"Where each unit is active in {extra.mapped.name}, each by its own largest; "
-            f"{'the grey line' if network.spatial_dims == 1 else 'black'} is not at all.",
+        if failure is not None:
+            raise failure
+
+    def _draw_channel_maps(self, layer: str, units: Sequence[int], item: Input) -> None:
+        axes = item.open().axes
+        x = self._first_entry(item)
+        tiles: Tiles = {Path(item.name).name: [_thumbnail(x.cpu(), axes)]}
+        maps = channel_maps(self._network, x, layer, units)
+        for unit, activation in zip(units, maps, strict=True):
+            largest = activation.max()
+            label = f"unit {unit}" if largest > 0 else f"unit {unit}: none"
+            relative = (activation / largest.clamp_min(1e-12))[None, None]
+            tiles[label] = [_thumbnail(relative, axes, zero=0.0)]
+        zero = "the gray line" if self._network.spatial_dims == 1 else "black"
+        self._save(
+            f"{layer}_channels.png",
+            tiles,
+            f"Activation of each unit in {item.name}, relative to its maximum; {zero} is zero.",
         )
-    if extra.gram:
-        features = {
-            title: _features(network, layer, item, options) for title, item in extra.gram.items()
-        }
+
+    def _draw_grams(self, layer: str) -> None:
+        features = {}
+        for title, item in self._inputs.gram.items():
+            with torch.inference_mode():
+                features[title] = self._network(self._first_entry(item), [layer])[layer].cpu()
         figure = gram_figure(features, title=layer)
-        with atomic_path(folder / f"{layer}_gram.png", overwrite=False) as path:
+        with atomic_path(self._folder / f"{layer}_gram.png", overwrite=False) as path:
             path.write_bytes(figure)
-        page.figure(
+        self._report.figure(
             figure,
-            "Which channels are active together, in one order for all three. Seen at the size "
-            "of the transfer (--size), the matrix should look like the style's after it.",
+            "Channels that are active together, in one order for all three. At the size of the "
+            "transfer (--size), the matrix after it should resemble that of the style.",
             width=900,
         )
-        page.table(["", "distance from the style's"], gram_rows(features))
+        self._report.table(["", "distance from the style's"], gram_distances(features))
+
+    def _first_entry(self, item: Input) -> Tensor:
+        """Read an input, or its first channel, as the network takes it."""
+        options = self._options
+        _, entries = prepare_input(item, self._network, options.size, options.rescale)
+        return entries[0][1].to(next(self._network.parameters(), torch.zeros(())).device)
+
+    def _save(self, name: str, tiles: Tiles, caption: str) -> None:
+        save_picture(self._folder / name, draw_sheet(tiles, top=1), self._report, caption)
 
 
-def save(path: Path, pixels: NDArray[np.uint8], page: Report, caption: str) -> None:
-    """Write a picture, and put it onto the page."""
-    data = plots.encode_pixels(pixels)
-    with atomic_path(path, overwrite=False) as temporary:
-        temporary.write_bytes(data)
-    page.figure(data, caption)
-
-
-def relative(values: Tensor) -> Tensor:
-    """Signed values as grey or colour around one half, by their own largest size."""
-    return 0.5 + values / values.abs().max().clamp_min(1e-12) / 2
-
-
-def _optimal(
-    network: Backbone,
-    layer: str,
-    units: Sequence[int],
-    options: PatchOptions,
-    say: Callable[[str], None],
-) -> tuple[dict[str, list[NDArray[np.uint8] | None]], UnfinishedError | None]:
-    """Pictures of as many units as it worked for, and what ended it before the last."""
-    tiles: dict[str, list[NDArray[np.uint8] | None]] = {}
-    for start in range(0, len(units), _TOGETHER):
-        chosen, stopped = units[start : start + _TOGETHER], None
-        made: Iterable[Tensor]
-        try:
-            made = maximise(network, layer, chosen, steps=options.steps, seed=options.seed, say=say)
-        except UnfinishedError as error:
-            made, stopped = () if error.found is None else error.found, error
-        for unit, values in zip(chosen, made, strict=False):
-            tiles[f"unit {unit}"] = [_whole(values[None], ())]
-        if stopped is not None:
-            return tiles, stopped
-    return tiles, None
-
-
-def _mapped(
-    network: Backbone, layer: str, units: Sequence[int], item: Input, options: PatchOptions
-) -> NDArray[np.uint8]:
-    axes = item.open().axes
-    name, x = _first(item, network, options)
-    maps = channel_maps(network, x, layer, units)
-    tiles: dict[str, list[NDArray[np.uint8] | None]] = {name: [_whole(x.cpu(), axes)]}
-    for unit, activity in zip(units, maps, strict=True):
-        most = activity.max()
-        label = f"unit {unit}" if most > 0 else f"unit {unit}: none"
-        tiles[label] = [_whole((activity / most.clamp_min(1e-12))[None, None], axes, zero=0.0)]
-    return sheet(tiles, top=1)
-
-
-def _features(network: Backbone, layer: str, item: Input, options: PatchOptions) -> Tensor:
-    _, x = _first(item, network, options)
-    with torch.inference_mode():
-        features: Tensor = network(x, [layer])[layer]
-    return features.cpu()
-
-
-def _first(item: Input, network: Backbone, options: PatchOptions) -> tuple[str, Tensor]:
-    """The input, or its first channel, as the network takes it."""
-    _, parts = read_fields(item, network, options.size, options.scale)
-    device = next(network.parameters(), torch.zeros(())).device
-    return Path(item.name).name, parts[0][1].to(device)
-
-
-def _whole(values: Tensor, axes: Sequence[str], zero: float | None = None) -> NDArray[np.uint8]:
+def _thumbnail(values: Tensor, axes: Sequence[str], zero: float | None = None) -> NDArray[np.uint8]:
     size = tuple(values.shape[2:])
-    return thumbnail(
+    return draw_thumbnail(
         values,
         _SIDE.get(len(size), 96),
         window=[range(extent) for extent in size],
@@ -205,7 +210,3 @@ def _whole(values: Tensor, axes: Sequence[str], zero: float | None = None) -> ND
         spacing=[1.0] * len(size),
         zero=zero,
     )
-
-
-def _same(grid: Grid) -> Grid:
-    return grid
