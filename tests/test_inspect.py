@@ -24,6 +24,7 @@ from convnd_tasks.inspect import (
     probe_receptive_field,
 )
 from convnd_tasks.modalities.arrays import value_range
+from rounding import network_rounding
 from torch import nn
 
 from convnd import Grid, io
@@ -164,7 +165,7 @@ def test_what_is_cut_is_all_that_changes_a_unit_of_low_rank(ndim: int) -> None:
 def test_order_and_batch_do_not_matter_at_low_rank(ndim: int) -> None:
     size = {1: 90, 2: 20, 3: 10}[ndim]
     network = load_network("compact", ["relu3_1"], spatial_dims=ndim, in_channels=1)
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(4)
     values = {f"n{i:02d}": rng.random([size] * ndim).astype(np.float32) for i in range(12)}
     results = []
     for seed, batch in ((0, 1), (1, 5), (2, 0)):
@@ -172,10 +173,14 @@ def test_order_and_batch_do_not_matter_at_low_rank(ndim: int) -> None:
         random.Random(seed).shuffle(inputs)
         found = find_patches(network, inputs, {"relu3_1": range(8)}, batch=batch, rescale=False)
         results.append(list(found.all_hits()))
+    tolerance = network_rounding(network) * max(hit.value for hit in results[0])
+    # Rounding cannot change the order of hits that lie farther apart.
+    for _, hits in itertools.groupby(results[0], key=lambda hit: hit.unit):
+        assert all(a.value - b.value > 2 * tolerance for a, b in itertools.pairwise(hits))
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             assert (one.unit, one.input, one.position) == (two.unit, two.input, two.position)
-            assert one.value == pytest.approx(two.value, rel=1e-4)
+            assert one.value == pytest.approx(two.value, rel=0, abs=tolerance)
 
 
 def test_one_overflow_costs_no_other_input_its_place() -> None:
