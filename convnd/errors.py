@@ -36,7 +36,7 @@ class ConvndError(Exception):
         text: the operation, argument or file that the error is about, if ``expected`` is given;
             else the whole message.
         expected: what the operation accepts.
-        got: what it received instead.
+        got: what it received instead; kept as a string.
         remedy: what the caller can do about it.
 
     Attributes:
@@ -59,13 +59,13 @@ class ConvndError(Exception):
     def __init__(self, text: str = "", /) -> None: ...
 
     @overload
-    def __init__(self, text: str, /, *, expected: str, got: str, remedy: str) -> None: ...
+    def __init__(self, text: str, /, *, expected: str, got: object, remedy: str) -> None: ...
 
     def __init__(
-        self, text: str = "", /, *, expected: str = "", got: str = "", remedy: str = ""
+        self, text: str = "", /, *, expected: str = "", got: object = "", remedy: str = ""
     ) -> None:
         self.operation = text if expected else ""
-        self.expected, self.got, self.remedy = expected, got, remedy
+        self.expected, self.got, self.remedy = expected, str(got), remedy
         if expected:
             text = f"{text}: expected {expected}, got {got}; {remedy}"
         super().__init__(text)

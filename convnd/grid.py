@@ -51,8 +51,10 @@ class Grid:
         shape = tuple(self.values.shape)
         if len(shape) < 3 or shape[0] != 1 or min(shape) < 1:
             raise ShapeError(
-                f"Grid: expected non-empty values of shape (1, C, *S), got {shape}; "
-                "add the batch and channel axes"
+                "Grid",
+                expected="non-empty values of shape (1, C, *S)",
+                got=shape,
+                remedy="add the batch and channel axes",
             )
         ndim = len(shape) - 2
         defaults = {
@@ -65,13 +67,18 @@ class Grid:
             given = tuple(getattr(self, name)) or default
             if len(given) != len(default):
                 raise ShapeError(
-                    f"Grid: expected {len(default)} {name} for values of shape {shape}, "
-                    f"got {len(given)}; give one entry each"
+                    "Grid",
+                    expected=f"{len(default)} {name} for values of shape {shape}",
+                    got=len(given),
+                    remedy="give one entry each",
                 )
             object.__setattr__(self, name, given)
         if not all(0 < step < float("inf") for step in self.spacing):
             raise ShapeError(
-                f"Grid: expected positive finite spacing, got {self.spacing}; correct the header"
+                "Grid",
+                expected="positive finite spacing",
+                got=self.spacing,
+                remedy="correct the header",
             )
 
     @property
@@ -96,8 +103,10 @@ class Grid:
         """
         if values.ndim != self.values.ndim:
             raise ShapeError(
-                f"Grid.with_values: expected {self.values.ndim} axes, got {values.ndim}; "
-                "keep the rank"
+                "Grid.with_values",
+                expected=f"{self.values.ndim} axes",
+                got=values.ndim,
+                remedy="keep the rank",
             )
         spacing = tuple(
             step * old / new

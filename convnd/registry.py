@@ -21,7 +21,9 @@ def unknown_name(kind: str, name: str, choices: list[str]) -> UnknownNameError:
     """
     close = difflib.get_close_matches(name, choices, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
-    return UnknownNameError(f"{kind}: expected one of {', '.join(choices)}, got {name!r}; {remedy}")
+    return UnknownNameError(
+        kind, expected=f"one of {', '.join(choices)}", got=repr(name), remedy=str(remedy)
+    )
 
 
 class Registry(Generic[T]):
@@ -48,7 +50,9 @@ class Registry(Generic[T]):
             UsageError: the name is taken.
         """
         if name in self._entries:
-            raise UsageError(f"{self.kind}: expected a new name, got {name!r}; choose another")
+            raise UsageError(
+                str(self.kind), expected="a new name", got=repr(name), remedy="choose another"
+            )
         self._entries[name] = entry
         return entry
 

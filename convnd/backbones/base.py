@@ -125,6 +125,8 @@ class Backbone(nn.Module):
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             wanted = ", ".join(f"S{axis + 1}" for axis in range(self.spatial_dims))
             raise ShapeError(
-                f"{type(self).__name__}: expected x of shape (B, {self.in_channels}, {wanted}), "
-                f"got {tuple(x.shape)}; build the backbone for this rank and number of channels"
+                type(self).__name__,
+                expected=f"x of shape (B, {self.in_channels}, {wanted})",
+                got=tuple(x.shape),
+                remedy="build the backbone for this rank and number of channels",
             )

@@ -58,8 +58,10 @@ def change_rank(weight: Tensor, spatial_dims: int, how: str = "mean") -> Tensor:
     """
     if how not in INFLATIONS:
         raise UsageError(
-            f"change_rank: expected how to be one of {', '.join(INFLATIONS)}, got {how!r}; "
-            "choose one"
+            "change_rank",
+            expected=f"how to be one of {', '.join(INFLATIONS)}",
+            got=repr(how),
+            remedy="choose one",
         )
     width = weight.shape[-1]
     if how == "acs" and weight.ndim - 2 < spatial_dims:
@@ -78,8 +80,10 @@ def _split_over_axes(weight: Tensor, spatial_dims: int) -> Tensor:
     widths = tuple(weight.shape[2:])
     if len(set(widths)) > 1:
         raise UsageError(
-            "change_rank: expected for acs a kernel as wide along every axis, got "
-            f"{'x'.join(map(str, widths))}; use mean or centre"
+            "change_rank",
+            expected="for acs a kernel as wide along every axis",
+            got="x".join(map(str, widths)),
+            remedy="use mean or centre",
         )
     choices = list(itertools.combinations(range(spatial_dims), len(widths)))
     shares = []

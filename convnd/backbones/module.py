@@ -148,8 +148,10 @@ class _Run:
                 return
             if not isinstance(output, Tensor):
                 raise UsageError(
-                    f"layer {name}: expected a tensor (B, C, *S), got {type(output).__name__}; "
-                    "choose a layer inside of it"
+                    f"layer {name}",
+                    expected="a tensor (B, C, *S)",
+                    got=type(output).__name__,
+                    remedy="choose a layer inside of it",
                 )
             if self.calls is None:
                 self.found[name] = output.clone()  # what follows may work in place
@@ -208,8 +210,10 @@ def from_module(
         frozen = copy.deepcopy(module, shared)
     except Exception as error:  # whatever their code raises
         raise UsageError(
-            f"from_module: expected a module that can be copied, got '{error}' from "
-            f"{type(module).__name__}; build a ModuleBackbone on the module itself"
+            "from_module",
+            expected="a module that can be copied",
+            got=f"'{error}' from {type(module).__name__}",
+            remedy="build a ModuleBackbone on the module itself",
         ) from error
     network = ModuleBackbone(
         frozen,
@@ -233,6 +237,8 @@ def _first_convolution(module: nn.Module) -> tuple[int, int]:
             channels = getattr(each, "in_channels", weight.shape[1] * groups)
             return weight.ndim - 2, channels
     raise UsageError(
-        "from_module: expected a module with a convolution, got none; give spatial_dims and "
-        "in_channels"
+        "from_module",
+        expected="a module with a convolution",
+        got="none",
+        remedy="give spatial_dims and in_channels",
     )

@@ -48,8 +48,13 @@ class MultiPlanar(Backbone):
         super().__init__()
         if not net.spatial_dims < spatial_dims <= 10:
             raise UsageError(
-                f"MultiPlanar: expected {net.spatial_dims} < spatial_dims <= 10 for a network of "
-                f"{net.spatial_dims} axes, got {spatial_dims}; use the network itself"
+                "MultiPlanar",
+                expected=(
+                    f"{net.spatial_dims} < spatial_dims <= 10 for a network of "
+                    f"{net.spatial_dims} axes"
+                ),
+                got=spatial_dims,
+                remedy="use the network itself",
             )
         self.net = net
         self.spatial_dims, self.in_channels = spatial_dims, net.in_channels

@@ -183,7 +183,7 @@ class VGGPlan:
         ((64, 64), (128,))
         """
         if not layers:
-            raise UsageError("layers: expected at least one, got none; name one")
+            raise UsageError("layers", expected="at least one", got="none", remedy="name one")
         for name in layers:
             if name not in self.layers:
                 raise unknown_name("layer", name, list(self.layers))

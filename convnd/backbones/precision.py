@@ -89,7 +89,10 @@ def choose_device(name: str = "auto") -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in DEVICES or (index and (kind == "auto" or not index.isdecimal())):
         raise UsageError(
-            f"device: expected one of {', '.join(DEVICES)}, got {name!r}; choose one of these"
+            "device",
+            expected=f"one of {', '.join(DEVICES)}",
+            got=repr(name),
+            remedy="choose one of these",
         )
     available = {
         "cuda": torch.cuda.is_available(),
@@ -99,7 +102,10 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(next((each for each, has in available.items() if has), "cpu"))
     if not available.get(kind, True):
         raise ResourceError(
-            f"device: expected a machine with {kind}, got one without; use --device cpu"
+            "device",
+            expected=f"a machine with {kind}",
+            got="one without",
+            remedy="use --device cpu",
         )
     return torch.device(name)
 
@@ -122,7 +128,10 @@ def choose_precision(device: torch.device, name: str = "auto") -> Precision:
     """
     if name not in PRECISIONS:
         raise UsageError(
-            f"precision: expected one of {', '.join(PRECISIONS)}, got {name!r}; choose one of these"
+            "precision",
+            expected=f"one of {', '.join(PRECISIONS)}",
+            got=repr(name),
+            remedy="choose one of these",
         )
     if name == "auto":
         name = "bfloat16" if _fast_bfloat16(device) else "float32"

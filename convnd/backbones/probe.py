@@ -52,8 +52,10 @@ def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
     field, stuck = _probe(network, layer)
     if field is None:
         raise UsageError(
-            f"layer {layer}: expected equal windows at equal whole steps along axis {stuck}, got a "
-            "layer that sees otherwise; choose a shallower one, or give ModuleBackbone its fields"
+            f"layer {layer}",
+            expected=f"equal windows at equal whole steps along axis {stuck}",
+            got="a layer that sees otherwise",
+            remedy="choose a shallower one, or give ModuleBackbone its fields",
         )
     return field
 
@@ -165,8 +167,10 @@ class _Trials:
             features = self._network(x, [self._layer])[self._layer]
         if features.ndim != x.ndim:
             raise ShapeError(
-                f"layer {self._layer}: expected features of rank {x.ndim} (B, C, *S), got shape "
-                f"{tuple(features.shape)}; choose another layer"
+                f"layer {self._layer}",
+                expected=f"features of rank {x.ndim} (B, C, *S)",
+                got=f"shape {tuple(features.shape)}",
+                remedy="choose another layer",
             )
         return [
             bool(each) for each in features.isnan().movedim(self._axis + 2, 0).flatten(1).any(1)

@@ -65,7 +65,10 @@ class VGG(Backbone):
         super().__init__()
         if pooling not in _POOLINGS:
             raise UsageError(
-                f"VGG: expected pooling one of {', '.join(_POOLINGS)}, got {pooling!r}; choose one"
+                "VGG",
+                expected=f"pooling one of {', '.join(_POOLINGS)}",
+                got=repr(pooling),
+                remedy="choose one",
             )
         self.plan = plan
         self.spatial_dims = spatial_dims
@@ -247,9 +250,13 @@ class VGG(Backbone):
         kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]
         if any(extent < width for extent, width in zip(h.shape[2:], kernel, strict=True)):
             raise ShapeError(
-                f"VGG: expected at least {2 ** int(name.removeprefix('pool'))} samples along each "
-                f"axis to reach {name}, got an input that has shrunk to {tuple(h.shape[2:])} "
-                "before it; use a larger input or shallower layers"
+                "VGG",
+                expected=(
+                    f"at least {2 ** int(name.removeprefix('pool'))} samples along "
+                    f"each axis to reach {name}"
+                ),
+                got=f"an input that has shrunk to {tuple(h.shape[2:])} before it",
+                remedy="use a larger input or shallower layers",
             )
         if self.pooling == "max":
             return frozen_max_pool(h, kernel, mask_grad=mask_grad)

@@ -38,13 +38,17 @@ def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None 
     if x.ndim != ndim + 2 or ndim < 1:
         remedy = "add the batch axis: x[None]" if x.ndim == ndim + 1 else "check spatial_dims"
         raise ShapeError(
-            f"{operation}: expected x of rank {ndim + 2} (B, C, *S), got shape {tuple(x.shape)}; "
-            f"{remedy}"
+            operation,
+            expected=f"x of rank {ndim + 2} (B, C, *S)",
+            got=f"shape {tuple(x.shape)}",
+            remedy=remedy,
         )
     if channels is not None and x.shape[1] != channels:
         raise ShapeError(
-            f"{operation}: expected {channels} channels in axis 1, got shape {tuple(x.shape)}; "
-            "bring the axes into the order (B, C, *S), or change the weight or groups"
+            operation,
+            expected=f"{channels} channels in axis 1",
+            got=f"shape {tuple(x.shape)}",
+            remedy="bring the axes into the order (B, C, *S), or change the weight or groups",
         )
 
 

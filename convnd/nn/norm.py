@@ -84,8 +84,10 @@ class InstanceNormNd(nn.Module):
         from_input = self.training or not self.track_running_stats
         if from_input and math.prod(x.shape[2:]) < 2:
             raise ShapeError(
-                f"InstanceNormNd: expected more than one position, got shape {tuple(x.shape)}; "
-                "use a larger input"
+                "InstanceNormNd",
+                expected="more than one position",
+                got=f"shape {tuple(x.shape)}",
+                remedy="use a larger input",
             )
         return F.instance_norm(
             x,

@@ -61,8 +61,12 @@ def _pad(x: Tensor, pairs: Pairs, mode: str) -> Tensor:
         limit = {"reflect": samples - 1, "circular": samples}.get(mode)
         if limit is not None and max(pair) > limit:
             raise ShapeError(
-                f"pad: expected at most {limit} samples of {mode} padding on axis {axis} of "
-                f"{samples} samples, got {pair}; pad less, or use replicate or zeros"
+                "pad",
+                expected=(
+                    f"at most {limit} samples of {mode} padding on axis {axis} of {samples} samples"
+                ),
+                got=pair,
+                remedy="pad less, or use replicate or zeros",
             )
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:

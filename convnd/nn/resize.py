@@ -104,16 +104,22 @@ def _target(
         return ntuple(size, len(shape), "resize: size")
     if scale is None or size is not None:
         raise UsageError(
-            f"resize: expected either size or scale, got size={size}, scale={scale}; give one"
+            "resize",
+            expected="either size or scale",
+            got=f"size={size}, scale={scale}",
+            remedy="give one",
         )
     factors = [scale] * len(shape) if isinstance(scale, int | float) else list(scale)
     if len(factors) != len(shape):
         raise ShapeError(
-            f"resize: expected one scale or {len(shape)}, got {scale}; give one for each axis"
+            "resize",
+            expected=f"one scale or {len(shape)}",
+            got=scale,
+            remedy="give one for each axis",
         )
     if not all(0 < factor < torch.inf for factor in factors):
         raise UsageError(
-            f"resize: expected positive finite scale, got {scale}; 0.5 halves, 2 doubles"
+            "resize", expected="positive finite scale", got=scale, remedy="0.5 halves, 2 doubles"
         )
     return tuple(
         max(1, round(samples * factor)) for samples, factor in zip(shape, factors, strict=True)

@@ -51,8 +51,10 @@ def ntuple(
             values = ()
     if len(values) != ndim or min(values, default=minimum) < minimum:
         raise ShapeError(
-            f"{name}: expected one whole number of at least {minimum}, or {ndim} of them, "
-            f"got {value!r}; give one for all axes or one for each"
+            name,
+            expected=f"one whole number of at least {minimum}, or {ndim} of them",
+            got=repr(value),
+            remedy="give one for all axes or one for each",
         )
     return values
 
@@ -85,8 +87,10 @@ def pad_pairs(
     items: list[Any] = list(padding) if isinstance(padding, Iterable) else [padding] * ndim
     if len(items) != ndim:
         raise ShapeError(
-            f"{name}: expected {ndim} entries, got {padding!r}; give a number for all axes, "
-            "or a number or a (low, high) pair for each"
+            name,
+            expected=f"{ndim} entries",
+            got=repr(padding),
+            remedy="give a number for all axes, or a number or a (low, high) pair for each",
         )
     pairs = (
         ntuple(item, 2, f"{name} of axis {axis}", minimum=0) for axis, item in enumerate(items)
@@ -174,28 +178,38 @@ class Layer:
         pairs = pad_pairs(padding, spatial_dims, reach=same, name=f"{kind} padding")
         if pooling and any(max(pair) > most for pair, most in zip(pairs, reach, strict=True)):
             raise ShapeError(
-                f"{kind}: expected padding of at most {reach}, so that every window holds a "
-                f"sample, got {padding!r}; pad less"
+                kind,
+                expected=f"padding of at most {reach}, so that every window holds a sample",
+                got=repr(padding),
+                remedy="pad less",
             )
         if pooling and (channels is not None or groups != 1):
             raise ShapeError(
-                f"{kind}: expected no channels or groups, got channels={channels}, "
-                f"groups={groups}; a pooling keeps its channels"
+                kind,
+                expected="no channels or groups",
+                got=f"channels={channels}, groups={groups}",
+                remedy="a pooling keeps its channels",
             )
         if not pooling and (channels is None or channels < 1 or groups < 1 or channels % groups):
             raise ShapeError(
-                f"{kind}: expected output channels that {groups} groups divide, got {channels}; "
-                "give a positive multiple of groups"
+                kind,
+                expected=f"output channels that {groups} groups divide",
+                got=channels,
+                remedy="give a positive multiple of groups",
             )
         if any(extra) and kind != "convtranspose":
             raise ShapeError(
-                f"{kind}: expected no output_padding, got {output_padding!r}; "
-                "it belongs to convtranspose"
+                kind,
+                expected="no output_padding",
+                got=repr(output_padding),
+                remedy="it belongs to convtranspose",
             )
         if any(more >= max(step, gap) for more, step, gap in zip(extra, steps, gaps, strict=True)):
             raise ShapeError(
-                f"{kind}: expected output_padding below the stride or dilation, "
-                f"got {output_padding!r}; make it smaller"
+                kind,
+                expected="output_padding below the stride or dilation",
+                got=repr(output_padding),
+                remedy="make it smaller",
             )
         return cls(
             kind=kind,
@@ -231,8 +245,10 @@ class Layer:
             return ()
         if in_channels < 1 or in_channels % self.groups:
             raise ShapeError(
-                f"{self}: expected input channels that {self.groups} groups divide, "
-                f"got {in_channels}; change groups"
+                str(self),
+                expected=f"input channels that {self.groups} groups divide",
+                got=in_channels,
+                remedy="change groups",
             )
         first, second = self.channels, in_channels
         if self.kind == "convtranspose":
@@ -306,8 +322,10 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
     """
     if len(size) != layer.ndim:
         raise ShapeError(
-            f"{layer}: expected a size of {layer.ndim} axes, got {tuple(size)}; "
-            "make both of one rank"
+            str(layer),
+            expected=f"a size of {layer.ndim} axes",
+            got=tuple(size),
+            remedy="make both of one rank",
         )
     result = []
     for axis, (samples, (low, high), reach, step, more) in enumerate(
@@ -321,8 +339,10 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
             need = f"at least {max(1, reach + 1 - low - high)} samples"
         if samples < 1 or count < 1:
             raise ShapeError(
-                f"{layer}: expected {need} along axis {axis}, got {samples} samples; "
-                "use a larger input, another padding or a smaller kernel"
+                str(layer),
+                expected=f"{need} along axis {axis}",
+                got=f"{samples} samples",
+                remedy="use a larger input, another padding or a smaller kernel",
             )
         result.append(count)
     return tuple(result)

@@ -58,16 +58,20 @@ def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, 
     for piece in pieces:
         if not is_count(piece) or int(piece) < 1:
             raise UsageError(
-                f"shape {text!r}: expected positive whole numbers with x between them, "
-                f"got {piece!r}; write for example 14x14x3"
+                f"shape {text!r}",
+                expected="positive whole numbers with x between them",
+                got=repr(piece),
+                remedy="write for example 14x14x3",
             )
     *size, channels = (int(piece) for piece in pieces)
     if not size or len(size) != (len(size) if spatial_dims is None else spatial_dims):
         axes = "at least 1 axis" if spatial_dims is None else f"{spatial_dims} axes"
         example = "x".join(["14"] * (spatial_dims or 1))
         raise ShapeError(
-            f"shape {text!r}: expected {axes} and then the channels, got {len(size)} and the "
-            f"channels; write for example {example}x1"
+            f"shape {text!r}",
+            expected=f"{axes} and then the channels",
+            got=f"{len(size)} and the channels",
+            remedy=f"write for example {example}x1",
         )
     return tuple(size), channels
 
@@ -99,7 +103,10 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
         shape = f"{kind}:KERNEL" if pooling else f"{kind}:KERNEL:FILTERS"
         example = f"{kind}:2" if pooling else f"{kind}:5:16"
         raise UsageError(
-            f"layer {text!r}: expected {shape}, got {head!r}; write for example {example}"
+            f"layer {text!r}",
+            expected=shape,
+            got=repr(head),
+            remedy=f"write for example {example}",
         )
     arguments: dict[str, Any] = {"kernel": _sizes(text, numbers[0])}
     if not pooling:
@@ -110,11 +117,17 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
             raise unknown_name(f"layer {text!r}: option", key, list(_READERS))
         if not equals or not value:
             raise UsageError(
-                f"layer {text!r}: expected {key}=VALUE, got {option!r}; give the option a value"
+                f"layer {text!r}",
+                expected=f"{key}=VALUE",
+                got=repr(option),
+                remedy="give the option a value",
             )
         if key in arguments:
             raise UsageError(
-                f"layer {text!r}: expected {key} once, got it again in {option!r}; keep one"
+                f"layer {text!r}",
+                expected=f"{key} once",
+                got=f"it again in {option!r}",
+                remedy="keep one",
             )
         arguments[key] = _READERS[key](text, value)
     if len(arguments.get("padding", "several")) == 1:
@@ -128,7 +141,10 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
 def _number(text: str, piece: str) -> int:
     if not is_count(piece):
         raise UsageError(
-            f"layer {text!r}: expected a whole number, got {piece!r}; write for example conv:5:16"
+            f"layer {text!r}",
+            expected="a whole number",
+            got=repr(piece),
+            remedy="write for example conv:5:16",
         )
     return int(piece)
 
@@ -150,7 +166,9 @@ def _padding(text: str, piece: str) -> str | tuple[tuple[int, int], ...]:
 
 def _switch(text: str, piece: str) -> bool:
     if piece not in ("yes", "no"):
-        raise UsageError(f"layer {text!r}: expected yes or no, got {piece!r}; write bias=no")
+        raise UsageError(
+            f"layer {text!r}", expected="yes or no", got=repr(piece), remedy="write bias=no"
+        )
     return piece == "yes"
 
 

@@ -71,8 +71,10 @@ class ReceptiveField:
         """
         if layer.ndim != self.ndim:
             raise ShapeError(
-                f"{layer}: expected a receptive field of {layer.ndim} axes, got {self.ndim}; "
-                "make both of one rank"
+                str(layer),
+                expected=f"a receptive field of {layer.ndim} axes",
+                got=self.ndim,
+                remedy="make both of one rank",
             )
         sizes, strides, offsets = [], [], []
         for axis, (reach, step, (low, _)) in enumerate(
@@ -106,8 +108,10 @@ class ReceptiveField:
         """
         if len(index) != self.ndim:
             raise ShapeError(
-                f"receptive field: expected an index of {self.ndim} axes, got {tuple(index)}; "
-                "give a position or a range for each"
+                "receptive field",
+                expected=f"an index of {self.ndim} axes",
+                got=tuple(index),
+                remedy="give a position or a range for each",
             )
         result = []
         for at, size, stride, offset in zip(
@@ -131,8 +135,10 @@ class ReceptiveField:
         """
         if len(extent) != self.ndim:
             raise ShapeError(
-                f"receptive field: expected an extent of {self.ndim} axes, got {tuple(extent)}; "
-                "leave out the batch and channel axes"
+                "receptive field",
+                expected=f"an extent of {self.ndim} axes",
+                got=tuple(extent),
+                remedy="leave out the batch and channel axes",
             )
         return tuple(
             slice(start := min(max(seen.start, 0), count), max(min(seen.stop, count), start))

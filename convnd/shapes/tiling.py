@@ -176,8 +176,10 @@ class Tiling:
         wanted = [tile] * len(size) if isinstance(tile, int) else list(tile)
         if len(wanted) != len(size) or min(wanted, default=0) < 1:
             raise ShapeError(
-                f"tiles: expected at least 1 sample along each of {len(size)} axes, got {tile}; "
-                "correct the tile's size"
+                "tiles",
+                expected=f"at least 1 sample along each of {len(size)} axes",
+                got=tile,
+                remedy="correct the tile's size",
             )
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
             if pieces is not None and pieces[axis] > 1:
@@ -358,8 +360,10 @@ def _steps(
     if ranks != {len(size)} or min(size, default=0) < 1:
         got = f"fields of {', '.join(map(str, sorted(ranks)))} axes" if ranks else "none"
         raise ShapeError(
-            f"tiles: expected receptive fields over the axes of a grid {tuple(size)}, got {got}; "
-            "give one for each layer"
+            "tiles",
+            expected=f"receptive fields over the axes of a grid {tuple(size)}",
+            got=got,
+            remedy="give one for each layer",
         )
     return [
         math.lcm(

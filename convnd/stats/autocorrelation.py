@@ -247,7 +247,10 @@ class SpectrumStatistic(AutocorrelationStatistic):
     ) -> None:
         if not 0 < highest <= 1:
             raise UsageError(
-                f"SpectrumStatistic: expected 0 < highest <= 1, got {highest:g}; correct it"
+                "SpectrumStatistic",
+                expected="0 < highest <= 1",
+                got=f"{highest:g}",
+                remedy="correct it",
             )
         taper = lags // 2 if taper is None else taper
         super().__init__(lags, keep_all_axes=keep_all_axes, taper=taper)

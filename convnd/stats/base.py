@@ -173,13 +173,17 @@ def blend(parts: Sequence[Sums], weights: Sequence[float]) -> Sums:
     """
     if len(parts) != len(weights) or not parts:
         raise ShapeError(
-            f"blend: expected one weight for each of {len(parts)} styles, got {len(weights)}; "
-            "give as many weights as styles"
+            "blend",
+            expected=f"one weight for each of {len(parts)} styles",
+            got=len(weights),
+            remedy="give as many weights as styles",
         )
     if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         raise UsageError(
-            f"blend: expected weights of at least 0 with a positive sum, got {list(weights)}; "
-            "correct them"
+            "blend",
+            expected="weights of at least 0 with a positive sum",
+            got=list(weights),
+            remedy="correct them",
         )
     total = parts[0].total / parts[0].count * (weights[0] / sum(weights))
     for part, weight in zip(parts[1:], weights[1:], strict=True):

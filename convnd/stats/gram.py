@@ -44,8 +44,10 @@ def gram_matrix(features: Tensor) -> Tensor:
     """
     if features.ndim < 3:
         raise ShapeError(
-            f"gram_matrix: expected features (B, C, *S), got shape {tuple(features.shape)}; "
-            "keep the batch and spatial axes"
+            "gram_matrix",
+            expected="features (B, C, *S)",
+            got=f"shape {tuple(features.shape)}",
+            remedy="keep the batch and spatial axes",
         )
     result: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
     return result

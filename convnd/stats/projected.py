@@ -49,8 +49,10 @@ class ProjectedStatistic:
     def __init__(self, statistic: Statistic, matrix: Tensor) -> None:
         if not isinstance(statistic, LinearlyMappable):
             raise UsageError(
-                "ProjectedStatistic: expected one that follows a map of the channels, got "
-                f"{type(statistic).__name__}; map the features"
+                "ProjectedStatistic",
+                expected="one that follows a map of the channels",
+                got=type(statistic).__name__,
+                remedy="map the features",
             )
         self._statistic: Statistic = statistic
         self._mappable: LinearlyMappable = statistic

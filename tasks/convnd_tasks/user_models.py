@@ -45,9 +45,10 @@ def load_user_model(
     check_rank(network, name, spatial_dims)
     if network.in_channels != in_channels:
         raise UsageError(
-            f"--backbone: expected a network for {in_channels} channels, which the data have, got "
-            f"{name}, which takes {network.in_channels}; give data of that kind or change the "
-            "network's first layer"
+            "--backbone",
+            expected=f"a network for {in_channels} channels, which the data have",
+            got=f"{name}, which takes {network.in_channels}",
+            remedy="give data of that kind or change the network's first layer",
         )
     return network
 
@@ -65,8 +66,10 @@ def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
     """
     if network.spatial_dims != spatial_dims:
         raise UsageError(
-            f"--dim: expected {network.spatial_dims}, which is what {name} takes, got "
-            f"{spatial_dims}; give data of that kind"
+            "--dim",
+            expected=f"{network.spatial_dims}, which is what {name} takes",
+            got=spatial_dims,
+            remedy="give data of that kind",
         )
 
 
@@ -90,7 +93,10 @@ def import_model(name: str) -> nn.Module:
         module = importlib.import_module(home)
     except Exception as error:  # whatever their code raises
         raise UsageError(
-            f"--backbone {name}: expected a module that imports, got '{error}'; check {home}"
+            f"--backbone {name}",
+            expected="a module that imports",
+            got=f"'{error}'",
+            remedy=f"check {home}",
         ) from error
     if not hasattr(module, attribute):
         public = [each for each in dir(module) if not each.startswith("_")]
@@ -100,6 +106,9 @@ def import_model(name: str) -> nn.Module:
         made = made()
     if not isinstance(made, nn.Module):
         raise InputFileError(
-            f"--backbone {name}: expected a torch.nn.Module, got {type(made).__name__}; name one"
+            f"--backbone {name}",
+            expected="a torch.nn.Module",
+            got=type(made).__name__,
+            remedy="name one",
         )
     return made

@@ -83,8 +83,10 @@ def get(
     is_file = not is_url and source not in names() and (Path(source).exists() or "." in source)
     if (name and not (is_url or is_file)) or (sha256 and not is_url):
         raise UsageError(
-            "weights get: expected --sha256 with a URL only, --name with a URL or a file, got "
-            f"{source}; leave them out"
+            "weights get",
+            expected="--sha256 with a URL only, --name with a URL or a file",
+            got=source,
+            remedy="leave them out",
         )
     with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
         if is_url:

@@ -105,8 +105,10 @@ def winograd_conv_nd(
     channels = weight.shape[0 if adjoint else 1]
     if set(weight.shape[2:]) != {3} or ndim > 3 or x.ndim != ndim + 2 or x.shape[1] != channels:
         raise ShapeError(
-            f"winograd_conv_nd: expected 1 to 3 axes with 3 taps and x with {channels} channels, "
-            f"got x {tuple(x.shape)} and weight {tuple(weight.shape)}; use conv_nd"
+            "winograd_conv_nd",
+            expected=f"1 to 3 axes with 3 taps and x with {channels} channels",
+            got=f"x {tuple(x.shape)} and weight {tuple(weight.shape)}",
+            remedy="use conv_nd",
         )
     axes = min(ndim, 2)
     taps = _transformed_taps(weight, axes, adjoint)  # (3^(N - axes), 6^axes, C, O)

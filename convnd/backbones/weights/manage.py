@@ -132,8 +132,10 @@ def find(name: str) -> Path:
     path = locate(name)
     if path is None:
         raise InputFileError(
-            f"weights {name}: expected them in {cache_folder()}, got none; run: convnd weights "
-            f"get {name}"
+            f"weights {name}",
+            expected=f"them in {cache_folder()}",
+            got="none",
+            remedy=f"run: convnd weights get {name}",
         )
     return path
 
@@ -174,8 +176,10 @@ def remove(name: str) -> list[Path]:
     entry = entry_of(name)
     if isinstance(entry.origin, Shipped):
         raise UsageError(
-            f"weights {name}: expected weights in the cache folder, got a part of this package; "
-            "they stay as long as it is installed"
+            f"weights {name}",
+            expected="weights in the cache folder",
+            got="a part of this package",
+            remedy="they stay as long as it is installed",
         )
     with claim(entry.key):
         folder = cache_folder()

