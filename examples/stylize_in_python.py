@@ -9,15 +9,15 @@ import sys
 
 from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.images.codec import prepare
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd import io
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main(content: str, style: str, output: str) -> None:
     """Stylise one picture, and stop early when steps stop paying."""
-    options = StyleOptions(backbone="compact", size=192, steps=40)
+    options = TransferOptions(backbone="compact", size=192, steps=40)
     inputs = Inputs(content=io.read(content), styles=[io.read(style)], names=[content, style])
     prepared = prepare(inputs, options)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)

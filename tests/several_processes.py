@@ -25,9 +25,7 @@ from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.scan import VolumeResult, stylize_scan
 from convnd_tasks.modalities.volumes.sight import Look
-from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.checkpoints import Keeping, Stopping
-from convnd_tasks.style_transfer import Progress, StyleTransfer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -49,6 +47,8 @@ from convnd.optimize.evaluation import tiler as tiler_module
 from convnd.stats import STATISTICS
 from convnd.transfer import memory as memory_module
 from convnd.transfer.memory import Budget
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import Progress, StyleTransfer
 
 Found = dict[str, Tensor]
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
@@ -151,9 +151,9 @@ def planes(group: ProcessGroup, folder: Path) -> None:
 def transfers(group: ProcessGroup, folder: Path) -> None:
     """Whole transfers, and going on with another number of processes."""
     for size, optimizer in TRANSFERS[group.size]:
-        options = StyleOptions(
+        options = TransferOptions(
             backbone="compact", precision="float32", steps=4, scales=2, size=0,
-            optimizer=optimizer, smoothness=0.1, style_layers=("relu1_1", "relu3_1"),
+            optimizer=optimizer, tv_weight=0.1, style_layers=("relu1_1", "relu3_1"),
             content_layers=("relu3_1",),
         )  # fmt: skip
         # Numbers for which no ReLU lies so near its kink that rounding decides.
@@ -261,7 +261,7 @@ def scarce(group: ProcessGroup, folder: Path) -> None:
     net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_module, "_free", lambda _: (group.rank + 1) * 2**24)
-        budget = Budget(StyleOptions(), net, torch.device("cpu"), 1, group=group)
+        budget = Budget(TransferOptions(), net, torch.device("cpu"), 1, group=group)
     assert budget.free == int(0.85 * 2**24) // group.size
 
 
@@ -337,7 +337,11 @@ def volumes(group: ProcessGroup, folder: Path) -> None:
     """Scans shared out, and going on with another number of processes."""
     scan, style = scan_of(5, 1), scan_of(20, 2)
     options = VolumeOptions(
-        steps=2, precision="float32", style_layers=("relu1_1",), facts=(), optimizer="adam"
+        steps=2,
+        precision="float32",
+        style_layers=("relu1_1",),
+        value_statistics=(),
+        optimizer="adam",
     )
 
     def alone(_: Path) -> Found:

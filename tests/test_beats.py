@@ -11,15 +11,15 @@ import torch
 from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.beats import Beats, find_beats, retimed
 from convnd_tasks.modalities.signals.codec import prepare
+from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
 from convnd.nn import resize_nd
+from convnd.transfer.style_transfer import StyleTransfer
 
 RATE = 200.0
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -118,12 +118,10 @@ def test_morphology_comes_over_and_rhythm_stays(rng):
     style = wave(np.arange(0.5, 11.8, 0.6), 12, t_wave=0.5, width=0.04, rng=rng)
     found = {}
     for weight in (0.0, None):
-        options = StyleOptions.for_dim(1, size=0, steps=20, scales=1, beat_weight=weight)
+        options = SignalOptions(size=0, steps=20, scales=1, beat_weight=weight)
         inputs = Inputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
         ready = prepare(inputs, options)
-        *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(
-            ready.content, ready.styles, same_grid=True, beats=ready.beats
-        )
+        *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(**ready.arguments())
         result = ready.restore(last.values).values[0, 0].double().numpy()
         found[weight] = beat_correlation(mean_beat(result, RATE), mean_beat(style, RATE))
         assert match_peaks(own, r_peaks(result, RATE) / RATE, 0.05)[0] > (
@@ -142,8 +140,9 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
 
     def found(content, style, **options):
         inputs = Inputs(content=content, styles=[style], names=("A", "B"))
-        ready = prepare(inputs, StyleOptions.for_dim(1, size=0, **options))
-        return ready.beats, "".join(ready.remarks)
+        ready = prepare(inputs, SignalOptions(size=0, **options))
+        beats = None if ready.initial is None else ready.initial.__self__
+        return beats, "".join(ready.remarks)
 
     beats, told = found(ecg, ecg)
     assert (beats.weight, len(beats.peaks)) == (3.0, 12)
@@ -165,11 +164,11 @@ def test_without_scipy_beats_are_left_out_and_it_is_said(rng, monkeypatch):
     ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
     monkeypatch.setitem(sys.modules, "scipy.signal", None)
     inputs = Inputs(content=ecg, styles=[ecg], names=("A", "B"))
-    ready = prepare(inputs, StyleOptions.for_dim(1, size=0))
-    assert ready.beats is None
+    ready = prepare(inputs, SignalOptions(size=0))
+    assert ready.initial is None
     assert ready.remarks[0].startswith("beats are left out: R peaks: expected the package scipy")
     with pytest.raises(DependencyError, match="package scipy"):
-        prepare(inputs, StyleOptions.for_dim(1, size=0, beat_weight=3))
+        prepare(inputs, SignalOptions(size=0, beat_weight=3))
 
 
 def test_what_has_no_beats_is_refused(rng):
@@ -193,7 +192,10 @@ def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
     )
     assert (code, err) == (0, "")
     code, _, err = run("stylize", "--dim", "2", "--beat-weight", "3")
-    assert (code, "--beat-weight: expected signals, got 2" in err) == (2, True)
-    options = StyleOptions.for_dim(1, size=0, beat_weight=3)
+    assert (code, "--beat-weight: expected data that it applies to, got pictures" in err) == (
+        2,
+        True,
+    )
+    options = SignalOptions(size=0, beat_weight=3)
     with pytest.raises(UsageError, match="--beat-weight: expected a content.*got none"):
         prepare(Inputs(content=None, styles=[grid(rng.normal(size=500))], names=("B",)), options)

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import Progress, StyleTransfer
 
 from convnd.errors import InputFileError, UsageError
 from convnd.losses import Objective
@@ -25,6 +23,8 @@ from convnd.optimize import (
     minimize,
     save_checkpoint,
 )
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import Progress, StyleTransfer
 
 MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
 
@@ -51,7 +51,7 @@ def test_a_walk_goes_on_bit_by_bit(
 
 
 def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
-    options = StyleOptions(
+    options = TransferOptions(
         backbone="compact", precision="float32", steps=6, scales=2, size=0, start="random"
     )
     content, style = torch.rand(2, 1, 1, 300, generator=torch.Generator().manual_seed(1))

@@ -17,7 +17,7 @@ from convnd.losses import Objective
 Run = Callable[..., tuple[int, str, str]]
 
 FAST = ["--backbone", "compact", "--steps", "2", "--scales", "1"]
-RANDOM = [*FAST, "--start", "random", "--seed", "3"]
+RANDOM = [*FAST, "--init", "random", "--seed", "3"]
 TASKS: dict[str, tuple[list[str], str]] = {
     "picture": (["stylize", "a.png", "waves", *RANDOM, "--size", "40"], "png"),
     "texture in tiles": (

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import pytest
 import typer
-from convnd_tasks.pipeline.flags import Flag, Overwrite, with_flags
+from convnd_tasks.pipeline.flags import Overwrite, with_flags
 from typer.testing import CliRunner
 
 from convnd.errors import UsageError
+from convnd.options import Flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,15 @@ class Made:
     hidden: int = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeavyOptions(Made):
+    weight: Annotated[float, Flag(help="How much.")] = 2.5
+
+
 def invoke(*words: str) -> tuple[dict[str, Any], str]:
     seen: dict[str, Any] = {}
 
-    @with_flags(Made, others={1: {"weight": 2.5}}, without=["unasked"])
+    @with_flags(Made, HeavyOptions, without=["unasked"])
     def command(
         name: Annotated[str, typer.Argument()] = "x",
         overwrite: Overwrite = False,
@@ -65,7 +71,7 @@ def test_what_was_typed_is_given(words: list[str], given: dict[str, Any]) -> Non
 
 def test_help_shows_the_dataclass() -> None:
     _, text = invoke("--help")
-    for part in ("Do it.", "How much.", "1.5, 2.5 for signals", "a,b", "--raw", "Perhaps."):
+    for part in ("Do it.", "How much.", "1.5, 2.5 for heavys", "a,b", "--raw", "Perhaps."):
         assert part in text
     assert "hidden" not in text
     assert "unasked" not in text

@@ -15,13 +15,13 @@ from convnd_tasks.modalities.volumes import memory as volume_memory
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.scan import stylize_scan
 from convnd_tasks.modalities.volumes.worker import Worker
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 from living import Living
 
 from convnd.grid import Grid
 from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, ProcessGroup, minimize
 from convnd.transfer.memory import Budget
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 STEPS = 50  # more than L-BFGS remembers
 
@@ -97,14 +97,14 @@ def test_a_transfer_holds_what_is_planned(
 ) -> None:
     bowl = Bowl()
     monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
-    options = StyleOptions(
+    options = TransferOptions(
         backbone="compact",
         inflation="mean",
         optimizer=optimizer,
         content_weight=0.0,
         style_layers=("relu1_1",),
         style_layer_weights=(),
-        facts=(),
+        value_statistics=(),
         steps=STEPS * scales,
         scales=scales,
         size=0,
@@ -126,13 +126,13 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     bowl = Bowl()
     monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
     monkeypatch.setattr(Budget, "_offloads", lambda *_: True)
-    options = StyleOptions(
+    options = TransferOptions(
         backbone="compact",
         optimizer="adam",
         content_weight=0.0,
         style_layers=("relu1_1",),
         style_layer_weights=(),
-        facts=(),
+        value_statistics=(),
         steps=1,
         scales=1,
         size=0,

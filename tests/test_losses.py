@@ -41,7 +41,7 @@ def style_loss(normalization: str, style: torch.Tensor = STYLE, statistic: str =
 @pytest.mark.parametrize(
     ("normalization", "expected"),
     [
-        ("notes", 2 / (2 * 2 * 2)),  # ‖D‖² / (2 · n_h n_w · n_c)
+        ("lecture", 2 / (2 * 2 * 2)),  # ‖D‖² / (2 · n_h n_w · n_c)
         ("gatys", 2 / (4 * 2**2 * 2**2)),  # ‖D‖² / (4 N² M²)
         ("mean", (2 / 2**2) / 4),  # entries of D / P squared, averaged over 4 entries
         ("balanced", 2 / (1 + 4 + 4 + 25)),  # ‖D‖² / ‖G(S)‖², P cancels
@@ -60,7 +60,7 @@ def test_a_larger_style_of_the_same_texture_is_the_same_style(normalization: str
 @pytest.mark.parametrize(
     ("normalization", "expected"),
     # Differences 0, 1, -2, 1: squares add up to 6; the content's own to 6; 4 entries.
-    [("notes", 3.0), ("gatys", 3.0), ("mean", 1.5), ("balanced", 1.0)],
+    [("lecture", 3.0), ("gatys", 3.0), ("mean", 1.5), ("balanced", 1.0)],
 )
 def test_content_loss_by_hand(normalization: str, expected: float) -> None:
     loss = ContentLoss(STYLE, normalization=normalization)
@@ -182,10 +182,10 @@ def test_products_before_a_tap_are_mapped_instead_of_all_positions(
 
 def test_errors(generator: torch.Generator) -> None:
     net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1, generator=generator)
-    with pytest.raises(UnknownNameError, match="normalization: expected one of balanced, notes"):
+    with pytest.raises(UnknownNameError, match="normalization: expected one of balanced, lecture"):
         ContentLoss(STYLE, normalization="balance")
-    with pytest.raises(UsageError, match="expected the statistic gram with normalization notes"):
-        style_loss("notes", statistic="moments")
+    with pytest.raises(UsageError, match="expected the statistic gram with normalization lecture"):
+        style_loss("lecture", statistic="moments")
     with pytest.raises(ShapeError, match=r"ContentLoss: expected features \(1, 2, 2\) of relu4_2"):
         ContentLoss(STYLE).sums(torch.ones(1, 2, 3))
     with pytest.raises(ShapeError, match=r"StyleLoss: expected a statistic \(1, 2, 2\) of relu1_1"):

@@ -6,20 +6,20 @@ import re
 
 import pytest
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import ResourceError, UsageError
 from convnd.stats import STATISTICS
 from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.memory import Budget
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
-QUICK = StyleOptions(
-    backbone="compact", precision="float32", steps=3, scales=2, size=0, smoothness=0.1
+QUICK = TransferOptions(
+    backbone="compact", precision="float32", steps=3, scales=2, size=0, tv_weight=0.1
 )
 
 
-def transferred(options: StyleOptions, size: tuple[int, ...], said: list[str]) -> torch.Tensor:
+def transferred(options: TransferOptions, size: tuple[int, ...], said: list[str]) -> torch.Tensor:
     generator = torch.Generator().manual_seed(4)
     content, style = torch.rand(2, 1, 1, *size, generator=generator)
     transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
@@ -27,7 +27,7 @@ def transferred(options: StyleOptions, size: tuple[int, ...], said: list[str]) -
     return last.values
 
 
-def replaced(**changes: object) -> StyleOptions:
+def replaced(**changes: object) -> TransferOptions:
     import dataclasses
 
     return dataclasses.replace(QUICK, optimizer="gradient-descent", **changes)
@@ -50,7 +50,12 @@ def test_statistics_that_look_further_work_in_tiles(
     for name in ("lags", "overlap"):
         monkeypatch.setattr(STATISTICS["autocorrelation"], name, 3)
     # One step: on the second a ReLU lies so near its kink that rounding decides (seen in float64).
-    look = {"statistic": "autocorrelation", "facts": ("autocorrelation",), "scales": 1, "steps": 1}
+    look = {
+        "style_loss": "autocorrelation",
+        "value_statistics": ("autocorrelation",),
+        "scales": 1,
+        "steps": 1,
+    }
     said: list[str] = []
     tiled = transferred(replaced(tile="64", **look), size, said)
     assert "tiles of 64" in said[0]
@@ -62,7 +67,7 @@ def test_statistics_say_what_they_take() -> None:
     transfer = StyleTransfer(QUICK, spatial_dims=2, in_channels=3)
     free = {}
     for name in ("gram", "spectrum"):
-        options = replaced(statistic=name, tile="off")
+        options = replaced(style_loss=name, tile="off")
         budget = Budget(options, transfer.backbone, torch.device("cpu"), 1)
         budget.free = 2**28
         with pytest.raises(ResourceError, match="a job of about") as caught:
@@ -115,6 +120,6 @@ def test_usage() -> None:
             parse_memory(text)
     for text in ("", "0", "-3", "yes", "1.5"):
         with pytest.raises(UsageError, match="tile: expected auto, off or a number of samples"):
-            StyleOptions(tile=text)
+            TransferOptions(tile=text)
     with pytest.raises(ResourceError, match="--memory: expected more than"):
         transferred(replaced(memory="1MiB"), (64,), [])

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.backbones import VGG, MultiPlanar, Precision, VGGPlan
 from convnd.errors import UnknownNameError, UsageError
@@ -17,6 +15,8 @@ from convnd.losses import INPUT, ContentLoss, Objective, StyleLoss, Term
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
 from convnd.optimize.evaluation import tiler as tiler_module
 from convnd.stats import GramStatistic, gram_matrix
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 PLAN = VGGPlan(widths=((6, 5), (7,)), projections={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
 ASKED = ["relu1_1", "pool1", "relu2_1"]
@@ -135,7 +135,7 @@ def test_gram_of_any_order_of_positions(dtype: torch.dtype, generator: torch.Gen
 
 
 def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
-    options = StyleOptions(
+    options = TransferOptions(
         backbone="compact",
         content_layers=("relu2_1",),
         style_layers=("relu1_1", "relu2_1"),
@@ -156,7 +156,7 @@ def test_bfloat16_is_near_float32(generator: torch.Generator) -> None:
     content, style, x = torch.rand(3, 1, 1, 16, 18, 20, generator=generator)
     found = []
     for precision in ("float32", "bfloat16"):
-        options = StyleOptions(backbone="compact", scales=1, precision=precision)
+        options = TransferOptions(backbone="compact", scales=1, precision=precision)
         transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
         found.append(evaluate_whole(transfer.objective(content, [style], [1.0] * 3), x))
     exact, rough = found
@@ -175,7 +175,7 @@ def test_wrong_use(generator: torch.Generator) -> None:
     for ndim in (2, 3):
         with pytest.raises(UsageError, match="got 'plane'"):
             StyleTransfer(
-                StyleOptions(backbone="compact", inflation="plane"),
+                TransferOptions(backbone="compact", inflation="plane"),
                 spatial_dims=ndim,
                 in_channels=1,
             )
@@ -185,7 +185,7 @@ def test_the_content_of_planes_is_cut_without_halo(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (32, 32, 32)
-    options = StyleOptions(backbone="compact", precision="float32", size=0)
+    options = TransferOptions(backbone="compact", precision="float32", size=0)
     transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
     content = torch.rand(1, 1, *size, generator=generator)
     seen: list[tuple[int, ...]] = []

@@ -22,7 +22,7 @@ COMMANDS = [
     ["stylize", "--dim", "2", "--size", "32", "--steps", "1"],
     ["stylize", "--dim", "1", "--steps", "1"],
     ["stylize", "--dim", "3", "--size", "24", "--steps", "1", "--backbone", "compact"],
-    ["stylize-video", "--size", "32", "--end", "0.1", "--steps", "1", "--frame-steps", "1"],
+    ["stylize-video", "--size", "32", "--to", "0.1", "--steps", "1", "--frame-steps", "1"],
     ["patches", "--dim", "2", "--layer", "relu1_1", "--units", "0-1"],
 ]
 

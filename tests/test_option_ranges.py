@@ -12,13 +12,13 @@ import pytest
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.pipeline.flags import flags_of
 
 from convnd.errors import UsageError
+from convnd.options import flags_of
+from convnd.transfer.options import TransferOptions
 
 OPTIONS: dict[type[Any], dict[str, Any]] = {
-    StyleOptions: {},
+    TransferOptions: {},
     VideoOptions: {},
     VolumeOptions: {},
     PatchOptions: {"layers": ("relu1_1",)},

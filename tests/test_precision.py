@@ -6,13 +6,15 @@ import dataclasses
 
 import pytest
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.backbones import Precision, choose_precision
 from convnd.optimize import evaluate_whole
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
-OPTIONS = StyleOptions(backbone="compact", steps=2, scales=1, precision="float32", inflation="mean")
+OPTIONS = TransferOptions(
+    backbone="compact", steps=2, scales=1, precision="float32", inflation="mean"
+)
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

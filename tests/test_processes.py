@@ -23,13 +23,15 @@ JOBS = {
     "signal": (
         (2000,),
         ("stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0", "--backbone", "compact",
-         "--precision", "float32", "--scales", "1", "--facts", "none", *KEEP, "-o", "out.npy"),
+         "--precision", "float32", "--scales", "1", "--value-statistics", "none", *KEEP,
+         "-o", "out.npy"),
         "out.npy",
     ),
     "scan": (
         (24, 22, 20),
         ("stylize-volume", "a.npy", "--style", "b.npy", "--spacing", "2,2,2", "--optimizer", "adam",
-         "--style-layers", "relu1_1", "--facts", "none", "--no-montage", *KEEP, "-o", "out.nii"),
+         "--style-layers", "relu1_1", "--value-statistics", "none", "--no-montage", *KEEP,
+         "-o", "out.nii"),
         "out.nii",
     ),
 }  # fmt: skip

@@ -16,8 +16,7 @@ from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.pipeline.flags import flags_of, numbers, parse_shard, whole_numbers
+from convnd_tasks.pipeline.flags import numbers, parse_shard, whole_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import PARTS, WHOLE
@@ -25,8 +24,10 @@ from test_malformed import refusal
 
 import convnd.io
 from convnd.errors import UsageError
+from convnd.options import flags_of
 from convnd.shapes import parse_layer, parse_shape
 from convnd.transfer.byte_size import parse_memory
+from convnd.transfer.options import TransferOptions
 
 # The same cases each time; no time is measured.
 SETTINGS = settings(max_examples=40, derandomize=True, deadline=None, database=None)
@@ -116,9 +117,9 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "memory": parse_memory,
     "shard": parse_shard,
     "units": lambda text: parse_units(text, 64, layer="relu1_1", seed=0),
-    "numbers": lambda text: numbers("--blend", text),
+    "numbers": lambda text: numbers("--style-weights", text),
     "whole numbers": lambda text: whole_numbers("--references", text),
-    "seconds": lambda text: _seconds("--start", text),
+    "seconds": lambda text: _seconds("--from", text),
     "rate": lambda text: _seconds("--rate", text),
 }
 
@@ -152,7 +153,7 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     return st.one_of([kinds[each] for each in (get_args(kind) or (kind,))])
 
 
-@pytest.mark.parametrize("options", [StyleOptions, VideoOptions, VolumeOptions, PatchOptions])
+@pytest.mark.parametrize("options", [TransferOptions, VideoOptions, VolumeOptions, PatchOptions])
 def test_any_options_are_taken_or_a_usage_error(options: Any) -> None:
     fields = {name: _values(kind) for name, (kind, _) in flags_of(options).items()}
 

@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer, fit
 
 from convnd.errors import ShapeError, UsageError
 from convnd.optimize import evaluate_whole
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer, fit
 
-OPTIONS = StyleOptions(
-    backbone="compact", steps=4, scales=2, smoothness=0.1, precision="float32", optimizer="adam"
+OPTIONS = TransferOptions(
+    backbone="compact", steps=4, scales=2, tv_weight=0.1, precision="float32", optimizer="adam"
 )
 NARROW = dataclasses.replace(
     OPTIONS, style_layers=("relu1_1", "relu2_1"), content_layers=("relu2_2",)
@@ -111,10 +111,10 @@ def test_errors() -> None:
     with pytest.raises(ShapeError, match=r"expected x of shape \(B, 3, S1, S2\)"):
         next(transfer.run(picture, [picture[:, :1]]))
     blended = StyleTransfer(
-        dataclasses.replace(OPTIONS, blend=(1.0,)), spatial_dims=2, in_channels=3
+        dataclasses.replace(OPTIONS, style_weights=(1.0,)), spatial_dims=2, in_channels=3
     )
     with pytest.raises(UsageError, match="blend: expected one weight for each of 2 styles, got 1"):
         next(blended.run(picture, [picture, picture]))
     with pytest.raises(UsageError, match="style_layer_weights: expected one for each of 5 style"):
-        StyleOptions(style_layer_weights=(1.0,))
+        TransferOptions(style_layer_weights=(1.0,))
     assert fit((100, 1, 50), 10) == (10, 1, 5)

@@ -53,18 +53,18 @@ def inputs(tmp_path: Path, rng: Any) -> Path:
 
 CASES = {
     "photo_stylized.png": ["stylize", "inputs/photo.png", "inputs/paint.jpg", *FAST, "--size",
-                           "24", "--start", "inputs/start.png", "--style-weight", "7.25"],
+                           "24", "--init", "inputs/start.png", "--style-weight", "7.25"],
     "t.tif": ["stylize", "--texture", "inputs/paint.jpg", "waves", "--size", "24", "-o", "t.tif",
-              "--blend", "1,3", *FAST],
-    "ecg.edf": ["stylize", "inputs/ecg.csv", "-o", "ecg.edf", "--rate", "100", "--facts", "none",
-                *FAST, *LAYERS],
+              "--style-weights", "1,3", *FAST],
+    "ecg.edf": ["stylize", "inputs/ecg.csv", "-o", "ecg.edf", "--rate", "100",
+                "--value-statistics", "none", *FAST, *LAYERS],
     "r.hea": ["stylize", "inputs/ecg.csv", "-o", "r.hea", "--rate", "100", *FAST, *LAYERS],
     "v.nii.gz": ["stylize-volume", "inputs/scan.nii", "--style", "inputs/other.nii.gz", "--style",
                  "waves", "--mask", "inputs/mask.nii", "--dtype", "input", "--window", "-50,900",
                  "--no-montage", "-o", "v.nii.gz", "--steps", "2"],
     "f.mkv": ["stylize-video", "inputs/film.mp4", "waves", "-o", "f.mkv", "--no-pictures",
-              "--start", "0.04", "--every", "2", "--steps", "2", "--frame-steps", "1"],
-    "g.gif": ["stylize-video", "inputs/film.mp4", "waves", "-o", "g.gif", "--end", "0.06",
+              "--from", "0.04", "--every", "2", "--steps", "2", "--frame-steps", "1"],
+    "g.gif": ["stylize-video", "inputs/film.mp4", "waves", "-o", "g.gif", "--to", "0.06",
               "--no-pictures", "--steps", "1", "--frame-steps", "1"],
 }  # fmt: skip
 
@@ -215,7 +215,7 @@ def stops(monkeypatch):
 
     @contextlib.contextmanager
     def stopping():
-        from convnd_tasks.style_transfer import StyleTransfer
+        from convnd.transfer.style_transfer import StyleTransfer
 
         whole = StyleTransfer.run
 

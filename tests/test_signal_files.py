@@ -10,7 +10,7 @@ from convnd_tasks import samples
 from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.leads import identity_error
-from convnd_tasks.options import StyleOptions
+from convnd_tasks.modalities.signals.options import SignalOptions
 
 from convnd import io
 from convnd.io.signals.signal import Annotation, describe, signal_of
@@ -61,7 +61,7 @@ def test_identities_in_a_file_of_coarse_steps(tmp_path, rng, steps):
         picked(ecg(), LIMBS), steps=tuple(each / 1000 for each in steps), zeros=(0,) * 6
     )
     inputs = Inputs(content=content, styles=[picked(ecg(seed=1), LIMBS)], names=("a", "b"))
-    prepared = prepare(inputs, StyleOptions.for_dim(1, size=0))
+    prepared = prepare(inputs, SignalOptions(size=0))
     noise = torch.as_tensor(0.1 * rng.normal(size=prepared.content.shape).astype("f"))
     result = prepared.restore(prepared.content + noise)
     assert identity_error(result) < 1e-6

@@ -15,18 +15,18 @@ from convnd_tasks.modalities.signals.codec import match_leads, prepare
 from convnd_tasks.modalities.signals.ecg_plot import figure
 from convnd_tasks.modalities.signals.leads import derive, identity_error, independent, resample
 from convnd_tasks.modalities.signals.metrics import measure_all, psd_distance
+from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.rhythm import match_peaks, mean_beat
-from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.resolve import with_rate
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
 from convnd.stats import STATISTICS, AutocorrelationStatistic, SpectrumStatistic
+from convnd.transfer.style_transfer import StyleTransfer
 
-OPTIONS = StyleOptions.for_dim(1, size=0)
+OPTIONS = SignalOptions(size=0)
 
 
 def grid(values, names=(), rate=500.0, unit="mV"):
@@ -433,7 +433,7 @@ def test_gaps_that_a_format_cannot_hold_are_found_out_before_any_work(
     values = ecg().values.clone()
     values[0, 1, 700:705] = math.nan
     io.write(tmp_path / "a.csv", ecg(values=values))
-    monkeypatch.setattr("convnd_tasks.style_transfer.StyleTransfer.run", None)
+    monkeypatch.setattr("convnd.transfer.style_transfer.StyleTransfer.run", None)
     code, _, err = run("stylize", "a.csv", "ambulatory", "-o", f"b{suffix}", "--size", "200")
     assert (code, "knows none, got some; choose another output" in err) == (2, True), err
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

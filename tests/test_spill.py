@@ -10,14 +10,14 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.errors import ResourceError
 from convnd.optimize import DiskOffload, Evaluation, load_checkpoint, minimize, save_checkpoint
 from convnd.optimize.adam import _SLAB, Adam
 from convnd.optimize.offload import release_pages
 from convnd.transfer.memory import Budget
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 @pytest.mark.parametrize("spilled", [False, True])
@@ -81,7 +81,7 @@ def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyP
 
 
 def test_memory_decides_on_files(rng: np.random.Generator) -> None:
-    options = StyleOptions(backbone="compact", optimizer="adam", size=0, scales=1, steps=3)
+    options = TransferOptions(backbone="compact", optimizer="adam", size=0, scales=1, steps=3)
     content, style = torch.from_numpy(rng.random((2, 1, 1, 3000), np.float32))
     said: list[str] = []
     found = []

@@ -51,7 +51,7 @@ def test_the_same_seed_gives_the_same_bytes(
     run: Run, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        arguments = ("--start", "random", "--seed", str(seed), "--no-metadata")
+        arguments = ("--init", "random", "--seed", str(seed), "--no-metadata")
         assert run("stylize", *pair, *QUICK, *arguments, "-o", f"{name}.png")[0] == 0
     first, again, other = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
     assert first == again
@@ -139,18 +139,18 @@ def test_every_saved_step_and_start_from_a_file(
 ) -> None:
     assert run("stylize", *pair, *QUICK, "--save-every", "2", "-o", "a.png")[0] == 0
     assert (tmp_path / "a-000002.png").exists()
-    assert run("stylize", *pair, *QUICK, "--start", "a.png", "--steps", "0", "-o", "b.png")[0] == 0
+    assert run("stylize", *pair, *QUICK, "--init", "a.png", "--steps", "0", "-o", "b.png")[0] == 0
     with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
-        assert b.text["convnd:start"] == "a.png"  # type: ignore[attr-defined]
+        assert b.text["convnd:init"] == "a.png"  # type: ignore[attr-defined]
         assert np.abs(np.subtract(a, b, dtype=float)).mean() < 12
 
 
 def test_several_styles_blend(run: Run, pair: tuple[Path, Path]) -> None:
-    arguments = ("--blend", "3,1", "-o", "both.png")
+    arguments = ("--style-weights", "3,1", "-o", "both.png")
     assert run("stylize", *pair, "cells", *QUICK, *arguments)[0] == 0
-    code, _, err = run("stylize", *pair, *QUICK, "--blend", "3,1")
+    code, _, err = run("stylize", *pair, *QUICK, "--style-weights", "3,1")
     assert (code, err.count("\n")) == (2, 1)
-    assert "blend: expected one weight for each of 1 styles, got 2" in err
+    assert "style_weights: expected one weight for each of 1 styles, got 2" in err
 
 
 def test_a_folder_reports_what_failed(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     assert np.isfinite(found[1]).all()
     assert 300 < np.nanmean(found) < 700
     np.save(tmp_path / "c.npy", np.full((2, 256), 450.0, np.float32))
-    arguments = ("--dim", "1", "--backbone", "compact", "--steps", "0", "--start", "c.npy")
+    arguments = ("--dim", "1", "--backbone", "compact", "--steps", "0", "--init", "c.npy")
     assert run("stylize", "a.npz", "b.npy", *arguments, "-o", "d.npy")[0] == 0
     np.testing.assert_allclose(np.load(tmp_path / "d.npy")[1], 450, rtol=1e-4)
     arguments = ("--backbone", "compact", "--steps", "1", "--scales", "1")
@@ -272,7 +272,11 @@ BAD = {
     "no dimension": (2, ["waves"], "--dim: expected 1 for signals"),
     "nan": (2, ["photo.png", "painting.png", "--style-weight", "nan"], "style_weight: expected 0"),
     "negative": (2, ["photo.png", "painting.png", "--steps", "-1"], "steps: expected 0 <= steps"),
-    "no number": (2, ["photo.png", "painting.png", "--blend", "a"], "--blend: expected numbers"),
+    "no number": (
+        2,
+        ["photo.png", "painting.png", "--style-weights", "a"],
+        "--style-weights: expected numbers",
+    ),
     "nothing to do": (
         2,
         ["photo.png", "painting.png", "--style-weight", "0", "--content-weight", "0"],
@@ -381,12 +385,12 @@ def test_no_work_waits_for_torchs_compiler() -> None:
         "import sys, torch\n"
         "from convnd.backbones import load\n"
         "from convnd.optimize import OPTIMIZERS\n"
-        "from convnd_tasks.options import StyleOptions\n"
+        "from convnd_tasks.modalities.signals.options import SignalOptions\n"
         "from convnd_tasks.inspect.maximize import maximize_activation\n"
-        "from convnd_tasks.style_transfer import StyleTransfer\n"
+        "from convnd.transfer.style_transfer import StyleTransfer\n"
         "x = torch.rand(1, 1, 64)\n"
         "for optimizer in OPTIMIZERS:\n"
-        "    options = StyleOptions.for_dim(1, steps=1, optimizer=optimizer)\n"
+        "    options = SignalOptions(steps=1, optimizer=optimizer)\n"
         "    list(StyleTransfer(options, spatial_dims=1, in_channels=1).run(x, [x]))\n"
         "net = load('compact', spatial_dims=1, in_channels=1)\n"
         "maximize_activation(net, 'relu1_1', [0], steps=1)\n"

@@ -134,7 +134,7 @@ def test_vgg(
     assert_equal(objective, x, Tiler(tile=tile), 1e-10, pieces)
 
 
-@pytest.mark.parametrize("normalization", ["notes", "gatys", "mean"])
+@pytest.mark.parametrize("normalization", ["lecture", "gatys", "mean"])
 def test_normalizations(normalization: str, generator: torch.Generator) -> None:
     net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=1, in_channels=1, generator=generator)
     objective, x = objective_for(net, LAYERS[:2], (50,), generator, normalization=normalization)

@@ -8,10 +8,10 @@ from convnd_tasks import samples
 from convnd_tasks.modalities.video.along import AlongMotion, BlockStyleTransfer
 from convnd_tasks.modalities.video.flow import Motion
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from convnd.losses import Objective, TemporalLoss, Term
 from convnd.optimize import evaluate_whole
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def _pan(frames: int, height: int, width: int, speed: int) -> list[Motion]:

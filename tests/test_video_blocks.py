@@ -90,7 +90,7 @@ def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
             scales=1,
             texture=True,
             inflation="multiplanar",
-            facts=(),
+            value_statistics=(),
             **SMALL,  # type: ignore[arg-type]
         )
         transfer = BlockTransfer(options, [moving_style(clip, 32)])

@@ -21,7 +21,6 @@ from convnd_tasks.modalities.video.keeping import FrameStore
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.prefetch import prefetch
 from convnd_tasks.samples.clips import FilmClip
-from convnd_tasks.style_transfer import Progress
 from PIL import Image
 
 from convnd import io
@@ -32,6 +31,7 @@ from convnd.errors import (
     UnknownNameError,
     UsageError,
 )
+from convnd.transfer.style_transfer import Progress
 from convnd.transfer.targets import Targets
 
 Run = Callable[..., tuple[int, str, str]]
@@ -229,17 +229,17 @@ def test_part_size_folder_and_gif(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "shots", film(6, 64, 96).frames())
     code, out, _ = run(
         *["stylize-video", "shots", "cells", "--no-pictures", "--rate", "10", "--size", "64"],
-        *["--start", "0.1", "--end", "0.5", "--every", "2", *FAST],
+        *["--from", "0.1", "--to", "0.5", "--every", "2", *FAST],
     )
     assert code == 0
     assert out.startswith("shots_stylized  64x42, 2 frames")
     names = sorted(path.name for path in (tmp_path / "shots_stylized").iterdir())
     assert names == ["frame-000002.png", "frame-000004.png"]
-    assert run("stylize-video", "shots", "cells", "-o", "a.gif", "--end", "0.08", *FAST)[0] == 0
+    assert run("stylize-video", "shots", "cells", "-o", "a.gif", "--to", "0.08", *FAST)[0] == 0
     assert len(list(io.open_video("a.gif").frames())) == 2
-    code, _, err = run("stylize-video", "shots", "cells", "-o", "b", "--start", "9", *FAST)
+    code, _, err = run("stylize-video", "shots", "cells", "-o", "b", "--from", "9", *FAST)
     assert code == 2
-    assert "--start, --end: expected some frames" in err
+    assert "--from, --to: expected some frames" in err
 
 
 def test_damage_is_said_and_the_rest_done(run: Run, tmp_path: Path) -> None:
@@ -289,9 +289,9 @@ def test_signals_keep_what_is_done(
         (["none.mp4"], 3, "expected an existing file"),
         (["text.mp4"], 3, "expected a clip, got a damaged or unsupported file"),
         (["film.mp4", "-o", "a.avi"], 2, "expected a name ending in .mp4"),
-        (["film.mp4", "--start", "x"], 2, "--start: expected a number of seconds from 0 to"),
-        (["film.mp4", "--start", "1e99999999"], 2, "--start: expected a number of seconds"),
-        (["film.mp4", "--end", "0"], 2, "--end: expected a time after --start"),
+        (["film.mp4", "--from", "x"], 2, "--from: expected a number of seconds from 0 to"),
+        (["film.mp4", "--from", "1e99999999"], 2, "--from: expected a number of seconds"),
+        (["film.mp4", "--to", "0"], 2, "--to: expected a time after --from"),
         (["film.mp4", "--rate", "5"], 2, "--rate: expected a folder of pictures"),
         (["film.mp4", "--references", "2,4"], 2, "references: expected rising numbers"),
         (["film.mp4", "--references", "a"], 2, "--references: expected whole numbers"),

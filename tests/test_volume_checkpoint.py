@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from convnd_tasks.modalities.volumes.sight import Sight
 from convnd_tasks.pipeline.checkpoints import Keeping
-from convnd_tasks.style_transfer import Progress
 
 from convnd import cli
+from convnd.transfer.style_transfer import Progress
 
 Run = Callable[..., tuple[int, str, str]]
 # Two frames, two sizes, two steps and one.
 COMMAND = ("stylize-volume", "a.nii", "--style", "b.nii", "--steps", "3", "--scales", "2",
-           "--style-layers", "relu1_1", "--facts", "none", "-q", "--no-montage")  # fmt: skip
+           "--style-layers", "relu1_1", "--value-statistics", "none", "-q",
+           "--no-montage")  # fmt: skip
 KEEP = ("--checkpoint-every", "1", "--resume", "-o", "out.nii")
 
 

@@ -202,7 +202,7 @@ def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path
     command = ("stylize-volume", scan, "--style", style, *QUICK)
     code, _, err = run(*command, "--report", "r.pdf")
     assert (code, "report: expected a name ending in .html" in err) == (2, True)
-    code, _, err = run(*command, "--statistic", "spectrum")
+    code, _, err = run(*command, "--style-loss", "spectrum")
     assert (code, "expected one that adds up over slices, such as gram" in err) == (2, True)
     # Several processes on a machine share its memory.
     needed = 2**24  # more than L-BFGS takes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from convnd_tasks.options import StyleOptions
+from convnd_tasks.modalities.signals.options import SignalOptions
 
 from benchmarks.common import Network, Try
 from benchmarks.performance import known_answer_signals
@@ -59,8 +59,8 @@ def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
 def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespace) -> Try:
     """A transfer with a content weight, measured."""
     facts = tuple(fact for fact in args.facts.split(",") if fact)
-    options = StyleOptions.for_dim(
-        1, size=0, facts=facts, steps=args.steps, scales=1, content_weight=weight
+    options = SignalOptions(
+        value_statistics=facts, steps=args.steps, scales=1, content_weight=weight
     )
     result = known_answer_signals.transfer(pair.content, pair.style, options, network=network)
     found = known_answer_signals.figures(pair.content, pair.style, result)

@@ -20,8 +20,6 @@ import torch
 from convnd_tasks.modalities.arrays import value_range
 from convnd_tasks.modalities.volumes.noise import noise_spectrum, spectrum_distance
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -31,6 +29,8 @@ from convnd import io
 from convnd.backbones import Backbone, MultiPlanar, load
 from convnd.errors import InputFileError
 from convnd.stats import gram_matrix
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 START = 1.0
 COLUMNS = ("style", "axis0", "axis1", "axis2", "nps", "error")
@@ -101,7 +101,7 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
         torch.from_numpy((values - low) / (high - low))[None, None]
         for values in (pair.content, pair.style)
     )
-    options = StyleOptions(
+    options = TransferOptions(
         backbone="compact",
         size=0,
         steps=args.steps,

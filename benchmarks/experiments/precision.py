@@ -19,25 +19,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from benchmarks.common import Judge, draw_ratios, machine, picture
 from benchmarks.performance.compact_backbone import PAIRS, stylise
 from convnd.optimize import evaluate_whole
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main() -> None:
     """Stylise all pairs three times, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=StyleOptions.steps)
-    parser.add_argument("--backbone", default=StyleOptions.backbone)
+    parser.add_argument("--steps", type=int, default=TransferOptions.steps)
+    parser.add_argument("--backbone", default=TransferOptions.backbone)
     parser.add_argument("--noise", type=float, default=1 / (4 * 255), help="deviation, of [0, 1]")
     parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    exact = StyleOptions(
+    exact = TransferOptions(
         size=args.size, steps=args.steps, backbone=args.backbone, precision="float32"
     )
     rough = dataclasses.replace(exact, precision="bfloat16")

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.codec import prepare
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
+from convnd_tasks.modalities.signals.options import SignalOptions
 
 from benchmarks.performance.known_answer_signals import clean_rhythm, grid, other_recording
 from convnd.optimize import evaluate_whole
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     style = other_recording(asked.mitbih, 20, 20)
     rng = np.random.default_rng(0)
-    exact = StyleOptions.for_dim(1, size=0, precision="float32")
+    exact = SignalOptions(size=0, precision="float32")
     rough = dataclasses.replace(exact, precision="bfloat16")
     rows = []
     for lead, content in clean_rhythm(tuple(asked.leads.split(","))).items():

@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 import torch
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 
 from benchmarks.common import Judge, machine, picture
 from convnd import Grid, io
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 PAIRS = (
     ("town", "waves"),
@@ -35,7 +35,7 @@ PAIRS = (
 
 
 def stylise(
-    options: StyleOptions, content: torch.Tensor, style: torch.Tensor
+    options: TransferOptions, content: torch.Tensor, style: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
     """The result and the seconds of one step at the finest size."""
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
@@ -52,7 +52,7 @@ def stylise(
 
 
 def matched(
-    options: StyleOptions,
+    options: TransferOptions,
     content: torch.Tensor,
     style: torch.Tensor,
     judge: Judge,
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    options = StyleOptions(size=args.size, steps=args.steps)
+    options = TransferOptions(size=args.size, steps=args.steps)
     pairs: list[str] = []
     rows: list[dict[str, float]] = []
     for names in args.pair or PAIRS:

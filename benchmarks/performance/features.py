@@ -26,8 +26,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
 from benchmarks.common import (
@@ -40,6 +38,8 @@ from benchmarks.common import (
 )
 from convnd.backbones import BACKBONES, Precision, choose_precision, load
 from convnd.optimize import minimize
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 EXTENTS = {1: 50_000, 2: 512, 3: 64}
 """Samples along each axis, where nothing else is asked for."""
@@ -99,7 +99,7 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
 def step(backbone: str, x: Tensor, precision: str) -> Callable[[], None]:
     """A step of the default objective, without facts about the values themselves."""
     rank = x.ndim - 2
-    options = StyleOptions(backbone=backbone, precision=precision)
+    options = TransferOptions(backbone=backbone, precision=precision)
     transfer = StyleTransfer(options, spatial_dims=rank, in_channels=x.shape[1])
     walk = minimize(
         transfer.objective(x, [x.flip(2)], [1.0] * rank), torch.rand_like(x), steps=10**9

@@ -33,16 +33,17 @@ from convnd_tasks.modalities.signals.metrics import (
     autocorrelation_distance,
     psd_distance,
 )
+from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 from numpy.typing import NDArray
 
 from benchmarks.common import random_weights
 from convnd.backbones import Backbone, load
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 RATE = 360.0
 Array = NDArray[np.float64]
@@ -133,7 +134,7 @@ def grid(values: Array, lead: str) -> Grid:
 def transfer(
     content: Array,
     style: Array,
-    options: StyleOptions,
+    options: TransferOptions,
     *,
     network: Backbone | None = None,
 ) -> Array:
@@ -143,15 +144,7 @@ def transfer(
     work = StyleTransfer(options, spatial_dims=1, in_channels=1)
     if network is not None:
         work.backbone = network
-    for progress in work.run(
-        ready.content,
-        ready.styles,
-        size=ready.size,
-        spacing=ready.spacing,
-        same_grid=True,
-        beats=ready.beats,
-        band=ready.band,
-    ):
+    for progress in work.run(**ready.arguments()):
         last = progress.values
     result: Array = ready.restore(last).values[0, 0].double().numpy()
     return result
@@ -183,17 +176,17 @@ def settings(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from json.loads(path.read_text()).items()
         return
     yield "defaults", {}
-    yield "gram only", {"facts": (), "beat_weight": 0}
-    yield "spectrum only", {"style_weight": 0, "facts": ("spectrum",), "beat_weight": 0}
+    yield "gram only", {"value_statistics": (), "beat_weight": 0}
+    yield "spectrum only", {"style_weight": 0, "value_statistics": ("spectrum",), "beat_weight": 0}
     for fact in ("autocorrelation", "spectrum", "distribution"):
-        yield f"gram + {fact}", {"facts": (fact,), "beat_weight": 0}
+        yield f"gram + {fact}", {"value_statistics": (fact,), "beat_weight": 0}
 
 
 def main() -> None:
     """Run both experiments and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mitbih", type=Path, required=True, help="scipy 1.11.4's ecg.dat")
-    parser.add_argument("--settings", type=Path, help="JSON: name to options of StyleOptions")
+    parser.add_argument("--settings", type=Path, help="JSON: name to options of TransferOptions")
     parser.add_argument("--experiments", default="a,b", help="c is b with a clean, simulated B")
     parser.add_argument("--leads", default="II,V2,V5")
     parser.add_argument("--no-baselines", action="store_true")
@@ -210,13 +203,13 @@ def main() -> None:
             made: list[tuple[str, float, Array]] = []
             for name, given in settings(asked.settings):
                 given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-                options = StyleOptions.for_dim(1, size=0, **given)
+                options = SignalOptions(size=0, **given)
                 began = time.monotonic()
                 made.append((name, 0, transfer(content, style, options)))
                 made[-1] = (name, time.monotonic() - began, made[-1][2])
             if not asked.no_baselines:
-                options = StyleOptions.for_dim(1, size=0)
-                without = StyleOptions.for_dim(1, size=0, beat_weight=0)
+                options = SignalOptions(size=0)
+                without = SignalOptions(size=0, beat_weight=0)
                 made.append(("without beats", 0, transfer(content, style, without)))
                 network = random_weights(load("compact", spatial_dims=1, in_channels=1), 0)
                 result = transfer(content, style, options, network=network)

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--blur", type=float, default=1.0, help="sigma in mm")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--style-weight", type=float)
-    parser.add_argument("--statistic", default=VolumeOptions.statistic)
+    parser.add_argument("--style-loss", default=VolumeOptions.style_loss)
     parser.add_argument("--window", default="-200,2000")
     parser.add_argument("--size", type=int, default=512, help="of the whole phantom, in the plane")
     parser.add_argument("--kernel", default="sharp", help="of the phantom")
@@ -78,7 +78,7 @@ def main() -> None:
     options = VolumeOptions(
         steps=arguments.steps,
         style_weight=arguments.style_weight,
-        statistic=arguments.statistic,
+        style_loss=arguments.style_loss,
         window=arguments.window,
     )
     rows: dict[str, Any] = {

@@ -27,9 +27,7 @@ from typing import Any
 
 import psutil
 import torch
-from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.plots import encode, new_figure
-from convnd_tasks.style_transfer import StyleTransfer
 
 from benchmarks.common import machine, peak_mib
 from convnd.malloc import tune_malloc
@@ -43,17 +41,19 @@ from convnd.optimize import (
 )
 from convnd.optimize.evaluation import targets, tiled
 from convnd.transfer.memory import Budget
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 SCRIPT = "benchmarks.performance.scaling"
 
 
 def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]:
     """One row."""
-    options = StyleOptions(
+    options = TransferOptions(
         backbone=args.backbone,
         precision=args.precision,
         optimizer=args.optimizer,
-        smoothness=0.1,
+        tv_weight=0.1,
         size=0,
         tile=tile,
         memory=args.memory,

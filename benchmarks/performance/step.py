@@ -19,13 +19,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
 from benchmarks.common import alternate, draw_ratios, machine, median_ratio, peak_mib, picture
 from convnd.backbones import BACKBONES, Precision, load
 from convnd.optimize import minimize
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 SCRIPT = "benchmarks.performance.step"
 WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
@@ -59,7 +59,7 @@ def bare(size: int, precision: Precision) -> Callable[[], None]:
 
 def ours(size: int, backbone: str) -> Callable[[], None]:
     """A step of the default objective, as ``convnd stylize`` takes it."""
-    options = StyleOptions(backbone=backbone)
+    options = TransferOptions(backbone=backbone)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     content = picture("town", size, role="content")
     content = torch.nn.functional.interpolate(content, (size, size), mode="bilinear")
@@ -75,7 +75,7 @@ def ours(size: int, backbone: str) -> Callable[[], None]:
 def candidates(size: int) -> dict[str, Callable[[], Callable[[], None]]]:
     """Name and maker of everything that is timed."""
     precision = StyleTransfer(
-        StyleOptions(backbone="compact"), spatial_dims=2, in_channels=3
+        TransferOptions(backbone="compact"), spatial_dims=2, in_channels=3
     ).precision
     return {
         "baseline": lambda: bare(size, Precision(torch.float32, channels_last=False)),

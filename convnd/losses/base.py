@@ -27,7 +27,7 @@ __all__ = [
 INPUT = "input"
 """Name of the layer that is the iterate itself."""
 
-NORMALIZATIONS = ("balanced", "notes", "gatys", "mean")
+NORMALIZATIONS = ("balanced", "lecture", "gatys", "mean")
 """How distances become losses; see `ContentLoss` and `StyleLoss`."""
 
 Window = Sequence[slice]

@@ -39,7 +39,7 @@ class ContentLoss:
     ================ ====================================== =================================
     normalization    value                                  source
     ================ ====================================== =================================
-    ``"notes"``      :math:`\tfrac12 d`                     lecture notes, no. 4
+    ``"lecture"``      :math:`\tfrac12 d`                     lecture notes, no. 4
     ``"gatys"``      :math:`\tfrac12 d`                     Gatys et al. (2016), eq. 1
     ``"mean"``       :math:`d / (P n_c)`                    mean squared error
     ``"balanced"``   :math:`d / \lVert a(C) \rVert^2`       ours: the same weight at any size
@@ -53,7 +53,7 @@ class ContentLoss:
     Raises:
         UnknownNameError: no such normalization.
 
-    >>> loss = ContentLoss(torch.tensor([[[3.0, 4.0]]]), normalization="notes")
+    >>> loss = ContentLoss(torch.tensor([[[3.0, 4.0]]]), normalization="lecture")
     >>> loss.value(loss.sums(torch.zeros(1, 1, 2))).item()
     12.5
     """

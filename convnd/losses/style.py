@@ -25,13 +25,13 @@ __all__ = ["StyleLoss"]
 class StyleLoss:
     r"""Squared distance to a statistic of the style.
 
-    For the Gram matrix :math:`G = \sum_p a_p a_p^T` over ``P`` positions (in the notes
+    For the Gram matrix :math:`G = \sum_p a_p a_p^T` over ``P`` positions (in the lecture notes
     ``P = n_h n_w``) and ``n_c`` channels, with :math:`D = G(S) - G(G)`:
 
     ============== ============================================== ===============================
     normalization  value                                          source
     ============== ============================================== ===============================
-    ``"notes"``    :math:`\lVert D\rVert_F^2 / (2 P n_c)`         lecture notes, no. 5
+    ``"lecture"``    :math:`\lVert D\rVert_F^2 / (2 P n_c)`         lecture notes, no. 5
     ``"gatys"``    :math:`\lVert D\rVert_F^2 / (4 P^2 n_c^2)`     Gatys et al. (2016), eq. 4
     ``"mean"``     mean of :math:`(D/P)^2` over its entries       mean squared error
     ``"balanced"`` :math:`\lVert D/P\rVert^2 / \lVert G(S)/P_S\rVert^2`  ours
@@ -54,11 +54,11 @@ class StyleLoss:
 
     Raises:
         UnknownNameError: no such statistic or normalization.
-        UsageError: ``"notes"`` or ``"gatys"`` with another statistic than the Gram matrix.
+        UsageError: ``"lecture"`` or ``"gatys"`` with another statistic than the Gram matrix.
 
     >>> import torch
     >>> target = STATISTICS["gram"].sums(torch.tensor([[[1.0, 1.0]]]))
-    >>> loss = StyleLoss(target, layer="relu1_1", normalization="notes")
+    >>> loss = StyleLoss(target, layer="relu1_1", normalization="lecture")
     >>> loss.value(loss.sums(torch.tensor([[[3.0, 1.0]]]))).item()  # (10 - 2)² / (2·2·1)
     16.0
     """
@@ -82,7 +82,7 @@ class StyleLoss:
         self.overlap = overlap_of(self.statistic)
         if tap is not None:
             self.statistic = ProjectedStatistic(self.statistic, tap)
-        if statistic != "gram" and normalization in ("notes", "gatys"):
+        if statistic != "gram" and normalization in ("lecture", "gatys"):
             raise UsageError(
                 f"StyleLoss: expected the statistic gram with normalization {normalization}, "
                 f"which defines it for Gram matrices only, got {statistic!r}; use balanced or mean"
@@ -120,7 +120,7 @@ class StyleLoss:
             return squared / summary.numel()
         channels = self.target.shape[1]
         # D is a sum over positions, the difference here a mean: the square brings P² back.
-        if self.normalization == "notes":
+        if self.normalization == "lecture":
             return squared * sums.count / (2 * channels)
         return squared / (4 * channels**2)
 

@@ -47,8 +47,8 @@ class MemoryOptions(Protocol):
         tile: "auto", "off", or samples of a tile along each axis.
         memory: what may be used, see `convnd.transfer.byte_size.parse_memory`.
         optimizer: one of `convnd.optimize.OPTIMIZERS`.
-        statistic: one of `convnd.stats.STATISTICS`, taken of the style layers' features.
-        facts: statistics of the values themselves.
+        style_loss: one of `convnd.stats.STATISTICS`, taken of the style layers' features.
+        value_statistics: statistics of the values themselves.
         content_weight: 0 means that the content's features are not computed.
         content_layers: layers whose features are compared.
         style_layers: layers whose statistics are compared.
@@ -62,9 +62,9 @@ class MemoryOptions(Protocol):
     @property
     def optimizer(self) -> str: ...  # noqa: D102
     @property
-    def statistic(self) -> str: ...  # noqa: D102
+    def style_loss(self) -> str: ...  # noqa: D102
     @property
-    def facts(self) -> tuple[str, ...]: ...  # noqa: D102
+    def value_statistics(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def content_weight(self) -> float: ...  # noqa: D102
     @property
@@ -252,8 +252,8 @@ class Budget:
             remedy = "use a smaller --size, --backbone compact" + (
                 ", or --optimizer adam" if self.options.optimizer == "lbfgs" else ""
             )
-            if overlap_of(STATISTICS[self.options.statistic]):  # each tile sees far more than it
-                remedy += ", or --statistic gram"
+            if overlap_of(STATISTICS[self.options.style_loss]):  # each tile sees far more than it
+                remedy += ", or --style-loss gram"
             if needed <= self.free and work > _WORTH_SAYING:
                 self.say(f"{cut}, {work:.2f} times the work of one piece, about {_gib(needed)}")
             if needed <= self.free and self._offloads(extent):
@@ -325,15 +325,15 @@ class Budget:
     ) -> int:
         """What a crop takes, forwards and back."""
         backbone = self.backbone if backbone is None else backbone
-        statistic = STATISTICS[self.options.statistic]
+        statistic = STATISTICS[self.options.style_loss]
         found = backbone.peak_bytes(crop, layers)
         for name, channels in self._summed.items():
             if name in layers:
                 stride = map(int, backbone.receptive_fields[name].stride)
                 extent = [max(1, each // step) for each, step in zip(crop, stride, strict=True)]
                 found += channels * peak_bytes_of(statistic, extent)
-        facts = [peak_bytes_of(STATISTICS[name], crop) for name in self.options.facts]
-        found += self.backbone.in_channels * sum(facts)
+        values = [peak_bytes_of(STATISTICS[name], crop) for name in self.options.value_statistics]
+        found += self.backbone.in_channels * sum(values)
         if self.backbone.spatial_dims > 1:
             return found * self.batch + min(found * self.batch, KEPT_PAGES) // 2
         # Along one axis deep layers hold as much as shallow ones, and the peak is where losses are:
@@ -352,7 +352,7 @@ class Budget:
     def _costly(self) -> dict[str, int]:
         """Channels of each layer where the sums themselves take memory that counts."""
         one = [1] * self.backbone.spatial_dims
-        if not peak_bytes_of(STATISTICS[self.options.statistic], one):
+        if not peak_bytes_of(STATISTICS[self.options.style_loss], one):
             return {}
         return {
             name: self.backbone.activation_bytes(one, [name]) // self._width
@@ -363,9 +363,9 @@ class Budget:
     def _overlaps(self) -> dict[str, int]:
         """What tiles have to see behind their own, by layer; see `convnd.losses.Loss`."""
         options = self.options
-        facts = max((overlap_of(STATISTICS[name]) for name in options.facts), default=0)
-        overlap = overlap_of(STATISTICS[options.statistic])
-        return {INPUT: facts, **dict.fromkeys(options.style_layers, overlap)}
+        values = max((overlap_of(STATISTICS[name]) for name in options.value_statistics), default=0)
+        overlap = overlap_of(STATISTICS[options.style_loss])
+        return {INPUT: values, **dict.fromkeys(options.style_layers, overlap)}
 
     def _fixed(self, extent: Sequence[int]) -> int:
         kept = self._content(extent) if self.keeps_content(extent) else 0

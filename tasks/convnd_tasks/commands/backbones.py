@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.pipeline.flags import numeric
 from convnd_tasks.pipeline.output import Summary, summarised
-from convnd_tasks.pipeline.ranges import numeric
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["backbones"]

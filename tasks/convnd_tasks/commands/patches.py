@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd.options import OUTPUT
 from convnd_tasks.inspect.options import VIEWS, PatchOptions
-from convnd_tasks.pipeline.flags import OUT, Dim, Overwrite, Quiet, Report, with_flags
+from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.pipeline.output import Summary, summarised
 
 __all__ = ["patches"]
@@ -39,7 +40,7 @@ def patches(
     ] = None,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=OUT),
+        typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=OUTPUT),
     ] = Path("patches"),
     report: Report = None,
     overwrite: Overwrite = False,

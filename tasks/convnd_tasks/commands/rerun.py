@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnd.errors import InputFileError, UsageError
+from convnd.options import OUTPUT, flag_name, flags_of
+from convnd_tasks.modalities.arrays import ArrayOptions
+from convnd_tasks.modalities.images.options import ImageOptions
+from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.pipeline.flags import OUT, Overwrite, Quiet, flags_of, option_name
+from convnd_tasks.pipeline.flags import Overwrite, Quiet
 from convnd_tasks.pipeline.output import Summary, summarised
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ _PLACE = re.compile(r"\{(\d{1,4})\}", re.ASCII)
 _COMMANDS = {
     "stylize": ("--dim", "--quality", "--rate", "--texture"),
     "stylize-volume": ("--style", "--dtype", "--mask", "--spacing"),
-    "stylize-video": ("--start", "--end", "--every", "--rate", "--crf", "--audio", "--no-audio"),
+    "stylize-video": ("--from", "--to", "--every", "--rate", "--crf", "--audio", "--no-audio"),
 }
 """What a record may hold beside the options: nothing that writes elsewhere or replaces files."""
 
@@ -52,7 +55,7 @@ def rerun(
             "-o",
             "--output",
             help="Default: <result>-rerun here.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
@@ -128,12 +131,12 @@ def _check_line(result: Path, line: Sequence[str], *, trust_remote_code: bool) -
         UsageError: a module of somebody's would be imported.
     """
     options = {
-        "stylize": StyleOptions,
-        "stylize-volume": VolumeOptions,
-        "stylize-video": VideoOptions,
+        "stylize": (ImageOptions, SignalOptions, ArrayOptions),
+        "stylize-volume": (VolumeOptions,),
+        "stylize-video": (VideoOptions,),
     }[line[0]]
-    flags = {name: flag for name, (_, flag) in flags_of(options).items()}
-    names = [part for name, flag in flags.items() for part in flag.names or (option_name(name),)]
+    flags = {name: flag for kind in options for name, (_, flag) in flags_of(kind).items()}
+    names = [part for name, flag in flags.items() for part in flag.names or (flag_name(name),)]
     allowed = {part for name in (*names, *_COMMANDS[line[0]]) for part in name.split("/")}
     for word in line[1:]:
         option, _, value = word.partition("=")

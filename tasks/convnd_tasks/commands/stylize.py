@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.options import DEFAULTS, STARTS, StyleOptions
+from convnd.options import LOOK, OUTPUT, flag_name
+from convnd.transfer.options import INITS
+from convnd_tasks.modalities.arrays import ArrayOptions
+from convnd_tasks.modalities.images.options import ImageOptions
+from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.pipeline.flags import (
-    LOOK,
-    OUT,
     CheckpointEvery,
     Dim,
     Metadata,
@@ -24,12 +26,12 @@ from convnd_tasks.pipeline.flags import (
     Resume,
     Shard,
     SkipExisting,
-    option_name,
+    check_known,
+    numeric,
     parse_shard,
     with_flags,
 )
 from convnd_tasks.pipeline.output import Summary, summarised
-from convnd_tasks.pipeline.ranges import numeric
 from convnd_tasks.pipeline.run import carry_out, check_paper, check_report_of, drawing_of
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ __all__ = ["stylize"]
 
 
 @summarised("stylize")
-@with_flags(StyleOptions, others=DEFAULTS, processes=True)
+@with_flags(ImageOptions, SignalOptions, ArrayOptions, processes=True)
 def stylize(
     files: Annotated[
         list[str] | None,
@@ -57,14 +59,14 @@ def stylize(
             "-o",
             "--output",
             help="Result; a folder when CONTENT is one. Default: <content>_stylized.png here.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     quality: Annotated[
-        int, numeric(int, 1, 100, help="Of JPEG and WebP results.", rich_help_panel=OUT)
+        int, numeric(int, 1, 100, help="Of JPEG and WebP results.", rich_help_panel=OUTPUT)
     ] = 95,
     save_every: Annotated[
         int,
@@ -73,7 +75,7 @@ def stylize(
             0,
             10_000_000,
             help="Also write a numbered picture every so many steps.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = 0,
@@ -83,7 +85,7 @@ def stylize(
             metavar="PNG",
             help="Signals: also draw content, style and result on ECG paper, with their spectra. "
             "The demo does, beside its result.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
@@ -110,17 +112,17 @@ def stylize(
     from convnd_tasks.pipeline.resolve import is_film, make_plan
     from convnd_tasks.weights import ensure
 
-    start = given.pop("start", None)
-    start_file = start if start not in STARTS and Path(start or "").suffix else None
+    start = given.pop("init", None)
+    start_file = start if start not in INITS and Path(start or "").suffix else None
     if start is not None and start_file is None:
-        given["start"] = start
+        given["init"] = start
     part = parse_shard(shard)
     if files and is_film(files[0], dim):
         other = texture or save_every or skip_existing or report or shard
         if other or paper is not None or start_file is not None:
             raise UsageError(
                 "stylize: expected a clip with none of --texture, --save-every, --paper, --report, "
-                "--skip-existing, --shard and --start FILE, got one of them; leave it out, or use "
+                "--skip-existing, --shard and --init FILE, got one of them; leave it out, or use "
                 "stylize-video"
             )
         _film(
@@ -144,7 +146,7 @@ def stylize(
     if plan.scans:
         if save_every or rate is not None or start_file is not None:
             raise UsageError(
-                "stylize: expected a scan with none of --save-every, --rate and --start FILE, got "
+                "stylize: expected a scan with none of --save-every, --rate and --init FILE, got "
                 "one of them; leave it out"
             )
         check_paper(plan, paper)
@@ -161,11 +163,13 @@ def stylize(
             summary=summary,
         )
         return
-    options = StyleOptions.for_dim(plan.dim, **{"size": plan.size, **given})
-    if texture and options.colors != StyleOptions.colors:
+    chosen = plan.options
+    check_known(chosen, given, {1: "signals", 2: "pictures"}.get(plan.dim, "arrays"))
+    options = chosen.for_dim(plan.dim, **{"size": plan.size, **given})
+    if texture and getattr(options, "colors", "style") != "style":
         raise UsageError(
             "--colors: expected a content whose colours to keep, got --texture; leave "
-            f"{options.colors} out"
+            f"{given['colors']} out"
         )
     from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.provenance import check_skipping
@@ -238,7 +242,7 @@ def _scans(
     from convnd_tasks.modalities.volumes.options import VolumeOptions
 
     known = {each.name for each in dataclasses.fields(VolumeOptions)}
-    other = [option_name(name) for name in given if name not in known]
+    other = [flag_name(name) for name in given if name not in known]
     if other:
         raise UsageError(
             f"stylize: expected options of stylize-volume for a scan, got {', '.join(other)}; "

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnd.errors import ConvndError, InputFileError, StopSignal, UsageError
+from convnd.options import OUTPUT, RESOURCES
 from convnd_tasks.modalities.video.options import NOT_OF_CLIPS, VideoOptions
-from convnd_tasks.pipeline.flags import OUT, RUN, Metadata, Overwrite, Quiet, Report, with_flags
+from convnd_tasks.pipeline.flags import Metadata, Overwrite, Quiet, Report, numeric, with_flags
 from convnd_tasks.pipeline.output import Summary, summarised
-from convnd_tasks.pipeline.ranges import numeric
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -46,7 +46,7 @@ def stylize_video(
             "--output",
             help="A clip (.mp4, .mkv, .webm, .gif), or a folder for pictures. Default: "
             "<clip>_stylized here, of the clip's own kind.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
@@ -58,31 +58,31 @@ def stylize_video(
             0,
             63,
             help="Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
             show_default=False,
         ),
     ] = None,
     audio: Annotated[
-        bool, typer.Option("--audio/--no-audio", help="Copy the sound.", rich_help_panel=OUT)
+        bool, typer.Option("--audio/--no-audio", help="Copy the sound.", rich_help_panel=OUTPUT)
     ] = True,
     pictures: Annotated[
         bool,
         typer.Option(
             "--pictures/--no-pictures",
             help="Also <output>-sheet.png, -slit.png (one column over time) and -frames.png.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = True,
     report: Report = None,
     metadata: Metadata = True,
     quiet: Quiet = False,
     start: Annotated[
-        str, typer.Option(metavar="SECONDS", help="Begin there.", rich_help_panel=_PART)
+        str, typer.Option("--from", metavar="SECONDS", help="Begin there.", rich_help_panel=_PART)
     ] = "0",
     end: Annotated[
         str | None,
         typer.Option(
-            metavar="SECONDS", help="End there.", rich_help_panel=_PART, show_default=False
+            "--to", metavar="SECONDS", help="End there.", rich_help_panel=_PART, show_default=False
         ),
     ] = None,
     every: Annotated[
@@ -103,7 +103,7 @@ def stylize_video(
         typer.Option(
             "--resume",
             help="Go on from the frames that an interrupted run has kept.",
-            rich_help_panel=RUN,
+            rich_help_panel=RESOURCES,
         ),
     ] = False,
     *,
@@ -120,10 +120,10 @@ def stylize_video(
 
     options = VideoOptions(**given)
     ensure(options.backbone, quiet=quiet)
-    first, last = _seconds("--start", start), None if end is None else _seconds("--end", end)
+    first, last = _seconds("--from", start), None if end is None else _seconds("--to", end)
     if last is not None and last <= first:
         raise UsageError(
-            f"--end: expected a time after --start, which is {start} s, got {end} s; correct it"
+            f"--to: expected a time after --from, which is {start} s, got {end} s; correct it"
         )
     work(
         list(files or []),

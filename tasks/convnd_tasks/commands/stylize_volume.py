@@ -7,11 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd.options import LOOK, OUTPUT, WORK
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.pipeline.flags import (
-    LOOK,
-    OUT,
-    WORK,
     CheckpointEvery,
     Metadata,
     Overwrite,
@@ -53,7 +51,7 @@ def stylize_volume(
             "--output",
             help="Default: <scan>_stylized.nii.gz here.",
             show_default=False,
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -62,7 +60,7 @@ def stylize_volume(
         str,
         typer.Option(
             help="float32, or input: the scan's own integers; the rounding error is reported.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = "float32",
     montage: Annotated[
@@ -70,7 +68,7 @@ def stylize_volume(
         typer.Option(
             "--montage/--no-montage",
             help="Also <output>.png: three planes of scan, style, result and difference.",
-            rich_help_panel=OUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = True,
     report: Report = None,

@@ -11,6 +11,8 @@ from pathlib import Path
 from convnd.backbones import Backbone, Precision, choose_device
 from convnd.errors import ConvndError, InputFileError, NumericalError, OutputExistsError
 from convnd.registry import unknown_name
+from convnd.transfer.deterministic import make_deterministic
+from convnd.transfer.log import log_run_settings
 from convnd_tasks.inspect.drawing import PatchSheets
 from convnd_tasks.inspect.folder import atomic_folder
 from convnd_tasks.inspect.inputs import resolve_inputs
@@ -23,8 +25,6 @@ from convnd_tasks.inspect.search import SUPPRESSION, SearchResult, cut_patches, 
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
 from convnd_tasks.pipeline.checkpoints import keep_last_good
-from convnd_tasks.pipeline.deterministic import make_deterministic
-from convnd_tasks.pipeline.output import note_work
 from convnd_tasks.pipeline.report import Report, check_report
 
 __all__ = ["PatchResult", "run_patches"]
@@ -154,7 +154,7 @@ def _open(names: Sequence[str], dim: int | None, options: PatchOptions) -> _Task
         spatial_dims=rank,
         in_channels=count_channels(inputs, options.backbone),
     ).to(device)
-    note_work(_LOG, options.backbone, device, Precision())
+    log_run_settings(_LOG, options.backbone, device, Precision())
     units = {
         layer: parse_units(options.units, width, layer=layer, seed=options.seed)
         for layer, width in layer_widths(network, options.layers).items()

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from convnd.backbones import Backbone, ModuleBackbone, from_module, load, probe_receptive_field
+from convnd.backbones.user_models import check_rank, import_model, is_user_model
 from convnd.errors import ConvndError, ShapeError
 from convnd_tasks.inspect.reading import Input
 from convnd_tasks.inspect.units import receptive_fields
-from convnd_tasks.user_models import check_rank, import_model, is_user_model
 
 __all__ = [
     "count_channels",

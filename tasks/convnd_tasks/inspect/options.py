@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd_tasks.pipeline.flags import DETERMINISTIC, RUN, Flag
-from convnd_tasks.pipeline.ranges import SEED, Range, check_ranges
+from convnd.options import DETERMINISTIC, RESOURCES, SEED, Flag, Range, check_ranges
 
 __all__ = ["SEARCH", "VIEWS", "PatchOptions"]
 
@@ -37,7 +36,7 @@ class PatchOptions:
         seed: seed of everything random.
         device: "auto", "cpu", "cuda" or "mps".
         deterministic: use only deterministic algorithms, see
-            `convnd_tasks.pipeline.deterministic`.
+            `convnd.transfer.deterministic`.
 
     Raises:
         UsageError: there is no layer, or a number is outside of its range.
@@ -122,12 +121,12 @@ class PatchOptions:
         int,
         Flag(
             help="Number of inputs of one size to process together; 0: automatic.",
-            panel=RUN,
+            panel=RESOURCES,
         ),
         Range(0, 100_000),
     ] = 0
-    seed: Annotated[int, Flag(help="Seed of everything random.", panel=RUN), SEED] = 0
-    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RUN)] = "auto"
+    seed: Annotated[int, Flag(help="Seed of everything random.", panel=RESOURCES), SEED] = 0
+    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RESOURCES)] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ def open_resized(item: Input, size: int) -> Grid:
     """
     grid = item.open()
     if size:
-        from convnd_tasks.style_transfer import fit
+        from convnd.transfer.style_transfer import fit
 
         target = fit(grid.shape, size)
         if target != grid.shape:

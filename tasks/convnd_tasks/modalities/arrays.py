@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from convnd.errors import InputFileError
+from convnd.options import WORK, Flag, Range
+from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.base import SMALLEST, Inputs, Prepared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.options import StyleOptions
 
-__all__ = ["prepare", "same_units", "value_range"]
+__all__ = ["ArrayOptions", "prepare", "same_units", "value_range"]
 
 
-def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
+@dataclass(frozen=True, kw_only=True)
+class ArrayOptions(TransferOptions):
+    """How an array is stylised; the other options are those of `TransferOptions`.
+
+    >>> ArrayOptions.for_dim(3).backbone, ArrayOptions.for_dim(2).backbone
+    ('compact', 'vgg19')
+    """
+
+    size: Annotated[
+        int,
+        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
+        Range(0, 1 << 20),
+    ] = 0
+
+    @classmethod
+    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
+        """Options for a number of axes: from three on, VGG-19 would take minutes."""
+        network = {"backbone": "compact"} if spatial_dims > 2 else {}
+        return super().for_dim(spatial_dims, **{**network, **given})
+
+
+def prepare(inputs: Inputs, options: TransferOptions) -> Prepared:
     """Values in their owner's units as values that span about ``[0, 1]``.
 
     The range between the 0.5th and 99.5th percentile becomes ``[0, 1]``, for content and style
@@ -36,7 +59,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     import torch
 
     from convnd.nn import resize_nd
-    from convnd_tasks.style_transfer import fit
+    from convnd.transfer.style_transfer import fit
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]

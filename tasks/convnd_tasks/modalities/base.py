@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.modalities.signals.beats import Beats
-    from convnd_tasks.options import StyleOptions
+    from convnd.losses import Term
+    from convnd.transfer.options import TransferOptions
 
 __all__ = ["SMALLEST", "Inputs", "Named", "Prepare", "Prepared"]
 
@@ -77,9 +77,12 @@ class Prepared:
         restore: the owner's grid from values ``(B, C, *S')`` of any extent.
         spacing: distance between samples of the result along each axis.
         same_grid: styles are sampled as the result is, see
-            `convnd_tasks.style_transfer.StyleTransfer.run`.
+            `convnd.transfer.style_transfer.StyleTransfer.run`.
         remarks: what was done to the inputs that people should know, a line each.
-        beats: R peaks and the mean beat that is to be there, where there are some.
+        feature_styles: see `StyleTransfer.run`.
+        initial: likewise.
+        extra_terms: likewise.
+        facts: what the record says of the inputs beside the options, by name.
         band: share of the result's frequencies that the styles know of, see `StyleTransfer.run`.
     """
 
@@ -91,13 +94,22 @@ class Prepared:
     spacing: tuple[float, ...] | None = None
     same_grid: bool = False
     remarks: tuple[str, ...] = ()
-    beats: Beats | None = None
+    feature_styles: Sequence[Tensor] | None = None
+    initial: Callable[[Tensor], Tensor] | None = None
+    extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
     band: float = 1.0
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `convnd.transfer.style_transfer.StyleTransfer.run`."""
+        names = ("content", "styles", "size", "spacing", "start", "same_grid", "band")
+        more = ("feature_styles", "initial", "extra_terms")
+        return {name: getattr(self, name) for name in (*names, *more)}
 
 
 class Prepare(Protocol):
     """Grids to values; raises `InputFileError` for data that cannot be stylised."""
 
-    def __call__(self, inputs: Inputs, options: StyleOptions) -> Prepared:
+    def __call__(self, inputs: Inputs, options: TransferOptions) -> Prepared:
         """See the class."""
         ...

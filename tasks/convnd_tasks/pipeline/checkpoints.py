@@ -15,7 +15,7 @@ from convnd.errors import NumericalError, StopSignal
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
-    from convnd_tasks.style_transfer import Progress
+    from convnd.transfer.style_transfer import Progress
 
 __all__ = ["FREE", "Keeping", "Stopping", "keep_last_good"]
 

@@ -10,26 +10,19 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from convnd.errors import UsageError
+from convnd.options import OUTPUT, RESOURCES, WORK, Flag, Range, flag_name, flags_of, ranges_of
 from convnd.shapes import is_count
-from convnd_tasks.pipeline.ranges import Range, numeric, ranges_of, reader
 
 __all__ = [
-    "DETERMINISTIC",
-    "LOOK",
-    "LOSS",
-    "OUT",
-    "RUN",
-    "WORK",
     "CheckpointEvery",
     "Dim",
-    "Flag",
     "Json",
     "Metadata",
     "Overwrite",
@@ -41,10 +34,11 @@ __all__ = [
     "SkipExisting",
     "Verbose",
     "arguments_of",
-    "flags_of",
+    "check_known",
     "numbers",
-    "option_name",
+    "numeric",
     "parse_shard",
+    "reader",
     "whole_numbers",
     "with_flags",
     "words",
@@ -52,14 +46,50 @@ __all__ = [
 
 T = TypeVar("T")
 
-WORK, LOSS, LOOK, RUN, OUT = (
-    "How the work is done",
-    "What is kept and what changes",
-    "The look",
-    "Where it runs",
-    "What comes out",
-)
-"""Headings of the help."""
+
+def numeric(
+    kind: type[int] | type[float], low: float, high: float, *names: str, **more: Any
+) -> Any:
+    """A ``typer.Option`` that takes a number; the range is named when something else is typed.
+
+    Args:
+        kind: ``int`` or ``float``.
+        low: the smallest.
+        high: the largest.
+        names: as they are typed; made from the parameter's name when left out.
+        more: for ``typer.Option``.
+    """
+    return typer.Option(*names, **{**reader(kind, Range(low, high), strict=True), **more})
+
+
+def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]:
+    """What ``typer.Option`` is to be told for a number to be read.
+
+    Args:
+        kind: of the field; where None is among its types, "auto" may be typed for it.
+        allowed: its range.
+        strict: numbers outside of it are refused here, and not left to `check_ranges`.
+    """
+    (plain,) = [each for each in get_args(kind) or (kind,) if each is not NoneType]
+    auto = NoneType in get_args(kind)
+    convert: Callable[[str], float] = int if plain is int else float
+    what = ("auto or " if auto else "") + ("a whole number" if plain is int else "a number")
+
+    def parse(text: str) -> float | None:
+        if auto and text == "auto":
+            return None
+        try:
+            value: float | None = convert(text)
+        except ValueError:
+            value = None
+        if value is None or (strict and value not in allowed):
+            raise typer.BadParameter(
+                f"expected {what} from {allowed.low:g} to {allowed.high:g}, got {text!r}"
+            )
+        return value
+
+    return {"parser": parse, "metavar": f"<{plain.__name__}>"}
+
 
 # What several commands have in common, beside their options.
 Dim = Annotated[
@@ -86,14 +116,14 @@ Rate = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUT)
+    bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUTPUT)
 ]
 SkipExisting = Annotated[
     bool,
     typer.Option(
         "--skip-existing",
         help="Leave results alone that were made with the same parameters from the same inputs.",
-        rich_help_panel=OUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Metadata = Annotated[
@@ -101,12 +131,12 @@ Metadata = Annotated[
     typer.Option(
         "--metadata/--no-metadata",
         help="Keep all parameters with the result, for `convnd rerun`.",
-        rich_help_panel=OUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUT),
+    typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUTPUT),
 ]
 CheckpointEvery = Annotated[
     int,
@@ -115,7 +145,7 @@ CheckpointEvery = Annotated[
         0,
         10_000_000,
         help="Keep a checkpoint beside the result every so many steps, and when stopped.",
-        rich_help_panel=RUN,
+        rich_help_panel=RESOURCES,
         show_default=False,
     ),
 ]
@@ -125,7 +155,7 @@ Resume = Annotated[
         "--resume",
         help="Go on from the checkpoint; without one, start anew. With --skip-existing, also "
         "with a folder.",
-        rich_help_panel=RUN,
+        rich_help_panel=RESOURCES,
     ),
 ]
 Shard = Annotated[
@@ -134,7 +164,7 @@ Shard = Annotated[
         metavar="I/N",
         help="Of a folder only every Nth file, from the Ith: the work of one of N machines. "
         "Processes started by torchrun share a folder by themselves.",
-        rich_help_panel=RUN,
+        rich_help_panel=RESOURCES,
         show_default=False,
     ),
 ]
@@ -143,7 +173,7 @@ Json = Annotated[
     typer.Option(
         "--json",
         help="Print one line of JSON, for programs, and nothing else on stdout.",
-        rich_help_panel=OUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Verbose = Annotated[
@@ -152,84 +182,58 @@ Verbose = Annotated[
         "-v",
         "--verbose",
         help="Also tell versions, device, precision, tiles and memory.",
-        rich_help_panel=OUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 """These two are added by `convnd_tasks.pipeline.output.summarised`."""
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUT)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flag:
-    """How a field shows on the command line.
-
-    Args:
-        help: one sentence.
-        panel: heading it stands under.
-        metavar: what a value looks like.
-        names: instead of one made from the field's name, for example ``--scale/--raw``.
-        shown: whether the default is shown; where it says nothing, it is not.
-    """
-
-    help: str
-    panel: str | None = None
-    metavar: str | None = None
-    names: tuple[str, ...] = ()
-    shown: bool = True
-
-
-DETERMINISTIC = Flag(
-    help="Only algorithms that give the same bits each time; slower on GPUs.",
-    panel=RUN,
-    names=("--deterministic",),
-)
-"""Of the field ``deterministic``, see `convnd_tasks.pipeline.deterministic`."""
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUTPUT)
+]
 
 
 def with_flags(
-    options: type[Any],
-    *,
-    others: Mapping[int, Mapping[str, Any]] | None = None,
-    without: Collection[str] = (),
-    processes: bool = False,
+    *options: type[Any], without: Collection[str] = (), processes: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator for commands: every field of ``options`` with a `Flag` becomes one of theirs.
+    """A decorator for commands: every field with a `Flag` becomes an option of the command.
 
-    The command takes its other parameters as usual, and by keyword ``given`` the fields that were
-    typed, parsed; those that were not are left to the dataclass, or to what a number of spatial
-    axes changes about its defaults. ``summary`` is left to `summarised`,
-    which goes around this.
+    The command gets its other parameters as usual, and in the keyword ``given`` the fields that
+    were typed, parsed. Fields that were not typed keep the default of their dataclass.
 
     Args:
-        options: a dataclass whose fields have defaults.
-        others: defaults of single numbers of spatial axes, named in the help.
+        options: dataclasses of options, one for each kind of data that the command takes. A field
+            of several of them is one option; its help names the defaults where they differ.
         without: fields that this command does not offer.
         processes: whether several processes may run it together, see
             `convnd.optimize.ProcessGroup`.
     """
-    found = flags_of(options, without=without)
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    ranges = ranges_of(options)
+    flags: dict[str, tuple[Any, Flag]] = {}
+    defaults: dict[str, dict[str, Any]] = {}
+    ranges: dict[str, Range] = {}
+    for kind in options:
+        flags = {**flags_of(kind, without=without), **flags}
+        ranges |= ranges_of(kind)
+        for field in dataclasses.fields(kind):
+            defaults.setdefault(field.name, {})[_kind_of_data(kind)] = field.default
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
-        own = [
+        parameters = [
             parameter.replace(annotation=hints[name])
             for name, parameter in inspect.signature(command).parameters.items()
             if name not in ("given", "summary")
         ]
-        flags = [
-            _parameter(name, kind, flag, defaults[name], others or {}, ranges.get(name))
-            for name, (kind, flag) in found.items()
+        parameters += [
+            _parameter(name, kind, flag, defaults[name], ranges.get(name))
+            for name, (kind, flag) in flags.items()
         ]
 
         def run(context: typer.Context, **typed: Any) -> None:
             given = {}
-            for name in found:
+            for name in flags:
                 value = typed.pop(name)
                 source = context.get_parameter_source(name)
                 if source is not None and source.name != "DEFAULT":
-                    given[name] = _parsed(name, found[name][0], value)
+                    given[name] = _parsed(name, flags[name][0], value)
             command(**typed, given=given)
 
         context = inspect.Parameter(
@@ -238,7 +242,7 @@ def with_flags(
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__module__ = command.__module__
         run.__dict__["processes"] = processes  # the root command looks for it
-        parameters = [context, *own, *flags]
+        parameters = [context, *parameters]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
@@ -248,14 +252,28 @@ def with_flags(
     return decorate
 
 
-def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, tuple[Any, Flag]]:
-    """The fields that show on the command line, each with its type and flag."""
-    return {
-        name: (get_args(hint)[0], flag)
-        for name, hint in get_type_hints(options, include_extras=True).items()
-        for flag in get_args(hint)[1:]
-        if isinstance(flag, Flag) and name not in without
-    }
+def check_known(options: type[Any], given: Collection[str], kind: str) -> None:
+    """Refuse options that a kind of data does not have.
+
+    Args:
+        options: the dataclass of that kind.
+        given: names of the fields that were typed.
+        kind: what to call it, for example "signals".
+
+    Raises:
+        UsageError: a field is not one of the dataclass.
+    """
+    known = {field.name for field in dataclasses.fields(options)}
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f"{flag_name(name)}: expected data that it applies to, got {kind}; leave it out"
+            )
+
+
+def _kind_of_data(options: type[Any]) -> str:
+    """What to call the data of a dataclass of options: "images" for ``ImageOptions``."""
+    return f"{options.__name__.removesuffix('Options').lower()}s"
 
 
 def arguments_of(options: Any, *, without: Collection[str] = ()) -> list[str]:
@@ -265,14 +283,14 @@ def arguments_of(options: Any, *, without: Collection[str] = ()) -> list[str]:
         options: an instance of the dataclass.
         without: fields that the command does not offer.
 
-    >>> from convnd_tasks.options import StyleOptions
-    >>> arguments_of(StyleOptions(size=64))[:4]
-    ['--style-weight=30.0', '--content-weight=1.0', '--style-scale=1.0', '--colors=style']
+    >>> from convnd.transfer.options import TransferOptions
+    >>> arguments_of(TransferOptions(size=64))[:3]
+    ['--style-weight=30.0', '--content-weight=1.0', '--style-scale=1.0']
     """
     found = []
     for name, (kind, flag) in flags_of(type(options), without=without).items():
         value = getattr(options, name)
-        option = flag.names[0] if flag.names else option_name(name)
+        option = flag.names[0] if flag.names else flag_name(name)
         if isinstance(value, bool):
             yes, _, no = option.partition("/")
             found += [yes] if value else [no] if no else []
@@ -285,39 +303,19 @@ def arguments_of(options: Any, *, without: Collection[str] = ()) -> list[str]:
     return found
 
 
-def option_name(field: str) -> str:
-    """How a field is typed.
-
-    >>> option_name("style_weight")
-    '--style-weight'
-    """
-    return f"--{field.replace('_', '-')}"
-
-
-_KINDS = {1: "signals", 2: "images", 3: "volumes"}
-
-
 def _parameter(
-    name: str,
-    kind: Any,
-    flag: Flag,
-    default: Any,
-    others: Mapping[int, Mapping[str, Any]],
-    allowed: Range | None,
+    name: str, kind: Any, flag: Flag, defaults: Mapping[str, Any], allowed: Range | None
 ) -> inspect.Parameter:
+    default = next(iter(defaults.values()))
     typed, shown = kind, default
     if get_origin(kind) is tuple:
         typed, shown = str, ",".join(map(str, default))
     elif get_origin(kind) is types.UnionType and default is None:
         shown = None
     text = flag.help
-    elsewhere = [
-        f"{_text(given[name])} for {_KINDS.get(dim, f'{dim} axes')}"
-        for dim, given in others.items()
-        if name in given
-    ]
-    if elsewhere:
-        text = f"{text} Default: {', '.join([_text(default), *elsewhere])}."
+    others = [f"{_text(value)} for {data}" for data, value in defaults.items() if value != default]
+    if others:
+        text = f"{text} Default: {', '.join([_text(default), *others])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
         read["metavar"] = flag.metavar
@@ -326,7 +324,7 @@ def _parameter(
         **read,
         help=text,
         rich_help_panel=flag.panel,
-        show_default=flag.shown and not elsewhere and shown not in (None, ""),
+        show_default=not others and shown not in (None, ""),
     )
     return inspect.Parameter(
         name,
@@ -343,7 +341,7 @@ def _text(default: Any) -> str:
 def _parsed(name: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
-    option = option_name(name)
+    option = flag_name(name)
     if get_args(kind)[0] is float:
         return numbers(option, value)
     if get_args(kind)[0] is int:

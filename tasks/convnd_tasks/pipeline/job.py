@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import io
-from convnd.errors import NumericalError, ResourceError, StopSignal, UsageError
+from convnd.errors import NumericalError, ResourceError, StopSignal
 from convnd.io.atomic import check_target
+from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities import arrays
 from convnd_tasks.modalities.base import Inputs, Prepared
 from convnd_tasks.modalities.images import codec as images
 from convnd_tasks.modalities.signals import codec as signals
-from convnd_tasks.options import StyleOptions
 from convnd_tasks.pipeline.checkpoints import Keeping, keep_last_good
 from convnd_tasks.pipeline.provenance import INPUT, figures, is_made, parameters
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
-    from convnd_tasks.style_transfer import Progress, StyleTransfer
+    from convnd.transfer.style_transfer import Progress, StyleTransfer
 
 __all__ = ["Job", "Outcome"]
 
@@ -61,7 +61,7 @@ class Job:
     """Transfers that share options, a backbone and a kind of data.
 
     Args:
-        options: see `StyleOptions`.
+        options: see `TransferOptions`.
         dim: number of spatial axes.
         record: keep options and input names inside the result.
         quality: of JPEG and WebP, 1 to 100.
@@ -70,25 +70,16 @@ class Job:
 
     def __init__(
         self,
-        options: StyleOptions,
+        options: TransferOptions,
         dim: int,
         *,
         record: bool = True,
         quality: int | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
-        from convnd_tasks.style_transfer import check_names
+        from convnd.transfer.style_transfer import check_names
 
         check_names(options)
-        if options.colors != StyleOptions.colors and dim != 2:
-            raise UsageError(
-                f"--colors: expected pictures for {options.colors}, got {dim} spatial axes; "
-                "leave it out"
-            )
-        if options.beat_weight and dim != 1:
-            raise UsageError(
-                f"--beat-weight: expected signals, got {dim} spatial axes; leave it out"
-            )
         self.options = options
         self.dim = dim
         self.keep_record = record
@@ -98,7 +89,7 @@ class Job:
 
     def transfer(self, channels: int) -> StyleTransfer:
         """The backbone for this many channels, made ready on first use."""
-        from convnd_tasks.style_transfer import StyleTransfer
+        from convnd.transfer.style_transfer import StyleTransfer
 
         if channels not in self._transfers:
             self._transfers[channels] = StyleTransfer(
@@ -203,17 +194,7 @@ class Job:
         try:
             with keeping.stopping.signals():
                 for progress in transfer.run(
-                    prepared.content,
-                    prepared.styles,
-                    size=prepared.size,
-                    spacing=prepared.spacing,
-                    start=prepared.start,
-                    same_grid=prepared.same_grid,
-                    beats=prepared.beats,
-                    band=prepared.band,
-                    say=tell,
-                    resume=state,
-                    group=self.group,
+                    **prepared.arguments(), say=tell, resume=state, group=self.group
                 ):
                     last = progress
                     for name, value in {"all": progress.loss, **progress.parts}.items():
@@ -284,9 +265,7 @@ class Job:
             values = resize_nd(values, prepared.size, mode="cubic")
         grid = prepared.restore(values)
         went = figures(progress.step, progress.loss, stopped, progress.rejected_steps)
-        if self.dim == 1:  # of "auto" the record says otherwise not what became
-            weight = 0.0 if prepared.beats is None else prepared.beats.weight
-            went["convnd:beat_weight_used"] = f"{weight:g}"
+        went |= prepared.facts
         io.write(
             path,
             grid,
@@ -302,8 +281,8 @@ class Job:
         extra = [f"--dim={self.dim}", *inputs.typed]
         extra += [] if self.quality is None else [f"--quality={self.quality}"]
         extra += ["--texture"] if inputs.content is None else []
-        extra += [] if inputs.start is None else [f"--start={places.pop()}"]
-        without = () if inputs.start is None else ("start",)
+        extra += [] if inputs.start is None else [f"--init={places.pop()}"]
+        without = () if inputs.start is None else ("init",)
         return {
             **parameters(
                 "stylize",
@@ -315,6 +294,6 @@ class Job:
                 processes=1 if self.group is None else self.group.size,
             ),
             "convnd:dim": str(self.dim),
-            **({} if inputs.start is None else {"convnd:start": Path(inputs.names[-1]).name}),
+            **({} if inputs.start is None else {"convnd:init": Path(inputs.names[-1]).name}),
             **({} if self.quality is None else {"convnd:quality": str(self.quality)}),
         }

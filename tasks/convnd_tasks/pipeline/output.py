@@ -22,15 +22,13 @@ import typer
 
 from convnd import __version__
 from convnd.errors import ConvndError, StopSignal
-from convnd_tasks.pipeline.deterministic import no_deterministic_way
+from convnd.transfer.deterministic import no_deterministic_way
 from convnd_tasks.pipeline.flags import Json, Verbose
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-    from convnd.backbones import Precision
-
-__all__ = ["Summary", "note_work", "summarised"]
+__all__ = ["Summary", "summarised"]
 
 
 class Summary:
@@ -154,31 +152,6 @@ def summarised(command: str) -> Callable[[Callable[..., None]], Callable[..., No
         return run
 
     return decorate
-
-
-def note_work(
-    logger: logging.Logger, backbone: str, device: torch.device, precision: Precision
-) -> None:
-    """Log what the work is done with."""
-    import torch
-
-    kind = str(precision.dtype).removeprefix("torch.")
-    fast = " with fast convolutions" if precision.winograd else ""
-    threads = torch.get_num_threads()
-    logger.info(
-        "%s on %s in %s%s; torch %s, threads: %d",
-        *(backbone, device, kind, fast, torch.__version__, threads),
-        extra={
-            "figures": {
-                "backbone": backbone,
-                "device": str(device),
-                "precision": kind,
-                "fast_convolutions": precision.winograd,
-                "torch": str(torch.__version__),
-                "threads": threads,
-            }
-        },
-    )
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

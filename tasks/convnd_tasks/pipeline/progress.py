@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from convnd_tasks.style_transfer import Progress
+    from convnd.transfer.style_transfer import Progress
 
 __all__ = ["Display"]
 

@@ -18,10 +18,11 @@ from typing import Any
 import typer
 
 from convnd import __version__, io
+from convnd.backbones.user_models import import_model, is_user_model
 from convnd.errors import OutputExistsError, UsageError
+from convnd.options import flag_name
 from convnd_tasks.pipeline.checkpoints import FREE
-from convnd_tasks.pipeline.flags import arguments_of, option_name
-from convnd_tasks.user_models import import_model, is_user_model
+from convnd_tasks.pipeline.flags import arguments_of
 
 __all__ = [
     "FIGURES",
@@ -201,7 +202,7 @@ def _asked_for(record: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in record.items() if name not in FIGURES}
     for name in FREE:
         kept.pop(f"convnd:{name}", None)
-    options = tuple(f"{option_name(name)}=" for name in FREE)
+    options = tuple(f"{flag_name(name)}=" for name in FREE)
     with contextlib.suppress(KeyError, ValueError, AttributeError, TypeError):
         line = json.loads(kept["convnd:command"])
         kept["convnd:command"] = json.dumps([each for each in line if not each.startswith(options)])

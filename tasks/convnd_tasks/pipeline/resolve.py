@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, OutputFileError, UsageError
+from convnd.transfer.options import TransferOptions
 from convnd_tasks import samples
+from convnd_tasks.modalities.arrays import ArrayOptions
 from convnd_tasks.modalities.base import Inputs
-from convnd_tasks.options import StyleOptions
+from convnd_tasks.modalities.images.options import ImageOptions
+from convnd_tasks.modalities.signals.options import SignalOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -46,7 +49,7 @@ class Plan:
     styles: tuple[str, ...]
     outputs: tuple[Path, ...]
     start: str | None = None
-    size: int = StyleOptions.size
+    size: int = 512
     batch: bool = False
     remark: str = ""
 
@@ -59,6 +62,11 @@ class Plan:
             and not name.lower().endswith((".npy", ".npz"))
             for name in self.contents
         )
+
+    @property
+    def options(self) -> type[TransferOptions]:
+        """The options of this kind of data."""
+        return {1: SignalOptions, 2: ImageOptions}.get(self.dim, ArrayOptions)
 
     def make_folder(self) -> None:
         """Make the folder of a batch's results.
@@ -151,7 +159,7 @@ def make_plan(
         styles = (samples.styles(dim)[0],)
         if files:
             remark = f"no style given, using the built-in one: {styles[0]}"
-    size = StyleOptions.size if dim == 2 else 0
+    size = 512 if dim == 2 else 0
     if not files:
         contents = (samples.contents(dim)[0],)
         size = _DEMO_SIZE.get(dim, 24)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
 from convnd_tasks.modalities.base import SMALLEST, Inputs, Prepared
-from convnd_tasks.options import StyleOptions
+from convnd_tasks.modalities.images.options import ImageOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +19,8 @@ __all__ = ["keep_luminance_only", "match_colors", "prepare"]
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
-    """Pictures as values for `convnd_tasks.style_transfer.StyleTransfer`.
+def prepare(inputs: Inputs, options: ImageOptions) -> Prepared:
+    """Pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
 
     Args:
         inputs: grids ``(1, 3, H, W)`` in ``[0, 1]``, of any size.
@@ -29,7 +29,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     Raises:
         InputFileError: a picture is too small, or too thin at this size.
     """
-    from convnd_tasks.style_transfer import fit
+    from convnd.transfer.style_transfer import fit
 
     for _, grid, label in inputs.named():
         if min(grid.shape) < SMALLEST:
@@ -39,7 +39,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
             )
     content = inputs.content
     if content is None:
-        size: tuple[int, ...] = (options.size or StyleOptions.size,) * 2
+        size: tuple[int, ...] = (options.size or ImageOptions.size,) * 2
     else:
         size = fit(content.shape, options.size)
     if min(size) < SMALLEST:

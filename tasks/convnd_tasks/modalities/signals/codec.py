@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.options import StyleOptions
+    from convnd_tasks.modalities.signals.options import SignalOptions
 
 __all__ = ["match_leads", "prepare"]
 
 _PASSED = 0.9  # of the frequencies below Nyquist that resampling leaves as they are
 
 
-def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
+def prepare(inputs: Inputs, options: SignalOptions) -> Prepared:
     r"""Leads in their owner's units as values that span about ``[0, 1]``.
 
     Every lead is a signal of its own (the batch), restyled after the style's lead of that name.
@@ -49,7 +49,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
 
     Args:
         inputs: grids ``(1, C, T)``.
-        options: reads ``size``, ``beat_weight`` and ``blend``.
+        options: reads ``size``, ``beat_weight`` and ``style_weights``.
 
     Raises:
         UsageError: beats are asked for of a texture, or where the sampling rate is not known.
@@ -59,7 +59,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     import torch
     import torch.nn.functional as F
 
-    from convnd_tasks.style_transfer import fit
+    from convnd.transfer.style_transfer import fit
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
     names = [template.channels[index] for index in independent(template.channels)]
@@ -135,7 +135,10 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
     return Prepared(
         content=entered,
         styles=references,
-        beats=beats,
+        feature_styles=None if beats is None else beats.styles,
+        initial=None if beats is None else beats.put,
+        extra_terms=None if beats is None else lambda extent: [beats.term(extent[0])],
+        facts={"convnd:beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
         band=band,
         start=start,
         size=size,
@@ -148,7 +151,7 @@ def prepare(inputs: Inputs, options: StyleOptions) -> Prepared:
 
 def _beats(
     inputs: Inputs,
-    options: StyleOptions,
+    options: SignalOptions,
     names: Sequence[str],
     content: Tensor | None,
     styles: Sequence[Tensor],
@@ -171,7 +174,7 @@ def _beats(
             styles,
             names,
             sampling_rate(template),
-            weights=options.blend,
+            weights=options.style_weights,
             weight=weight,
             labels=[label for *_, label in inputs.named()],
         )

@@ -19,8 +19,8 @@ from torch import Tensor
 from convnd.losses import Objective
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, Evaluator, Step
+from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.video.flow import Motion, reliable, warp
-from convnd_tasks.style_transfer import StyleTransfer
 
 __all__ = ["AlongMotion", "BlockStyleTransfer"]
 

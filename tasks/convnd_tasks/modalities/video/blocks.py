@@ -27,6 +27,7 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
+from convnd.transfer.style_transfer import Progress, check_names
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.video.along import AlongMotion, BlockStyleTransfer
 from convnd_tasks.modalities.video.flow import Motion, motion, warping_error
@@ -44,7 +45,6 @@ from convnd_tasks.modalities.video.input import (
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.prefetch import prefetch
-from convnd_tasks.style_transfer import Progress, check_names
 
 if TYPE_CHECKING:
     from convnd.io import Video
@@ -240,10 +240,10 @@ class BlockTransfer:
                 each.then(turn.over(plane, options.style_scale))
                 for each, turn in zip(known, turns, strict=True)
             ]
-            lines = [(1 - options.movement, known), (options.movement, carried)]
+            lines = [(1 - options.style_motion, known), (options.style_motion, carried)]
         still = torch.zeros(2, *plane)
         return [
-            (weight, AlongMotion.between(_in_order(motions, places, still), options.fading))
+            (weight, AlongMotion.between(_in_order(motions, places, still), options.temporal_decay))
             for weight, motions in lines
             if weight
         ]

@@ -20,6 +20,7 @@ from torch import Tensor
 from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
 from convnd.transfer.memory import Budget
+from convnd.transfer.style_transfer import Progress, StyleTransfer, check_names
 from convnd_tasks.modalities.images.codec import match_colors
 from convnd_tasks.modalities.video.flow import Motion, motion, warp, warping_error
 from convnd_tasks.modalities.video.input import (
@@ -34,7 +35,6 @@ from convnd_tasks.modalities.video.input import (
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.prefetch import prefetch
-from convnd_tasks.style_transfer import Progress, StyleTransfer, check_names
 
 if TYPE_CHECKING:
     from convnd.io import Video

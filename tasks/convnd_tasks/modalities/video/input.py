@@ -14,11 +14,11 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.optimize import Step
+from convnd.transfer.style_transfer import Progress
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.video.flow import Motion, is_cut, motion
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.style_transfer import Progress
 
 if TYPE_CHECKING:
     from convnd.io import Video

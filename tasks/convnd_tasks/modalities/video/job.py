@@ -24,7 +24,7 @@ from convnd_tasks.pipeline.provenance import parameters
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.io import Video, VideoFrame, VideoInfo
-    from convnd_tasks.style_transfer import Progress
+    from convnd.transfer.style_transfer import Progress
 
 __all__ = ["VideoInputs", "VideoJob", "VideoOutcome", "mean_of"]
 
@@ -165,7 +165,7 @@ class VideoJob:
             ) from error
         if not count:
             raise UsageError(
-                f"--start, --end: expected some frames of {info.path}, got none from "
+                f"--from, --to: expected some frames of {info.path}, got none from "
                 f"{float(self.part.start):g} s on; choose times inside the clip"
             )
         records: list[Mapping[str, Any]] = [
@@ -192,7 +192,7 @@ class VideoJob:
         """What makes a result, see `convnd_tasks.pipeline.provenance.parameters`."""
         path = inputs.clip.info.path
         names = [str(path) if path.exists() else path.name, *inputs.names[1:]]
-        part = {"start": self.part.start, "end": self.part.end, "every": self.part.every}
+        part = {"from": self.part.start, "to": self.part.end, "every": self.part.every}
         part |= {"rate": inputs.clip.info.rate if path.is_dir() else None, "crf": self.crf}
         extra = [f"--{name}={value}" for name, value in part.items() if value is not None]
         extra += ["--audio" if self.audio else "--no-audio"]

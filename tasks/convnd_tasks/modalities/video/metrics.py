@@ -16,11 +16,11 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
+from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.video.flow import is_cut, motion, warping_error
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.prefetch import prefetch
-from convnd_tasks.style_transfer import StyleTransfer
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

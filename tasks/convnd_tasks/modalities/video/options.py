@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
+from convnd.options import LOOK, LOSS, SEED, STEPS, WEIGHT, WORK, Flag, Range, check_range
 from convnd.registry import unknown_name
 from convnd_tasks.modalities.base import SMALLEST
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.pipeline.flags import LOOK, LOSS, WORK, Flag
-from convnd_tasks.pipeline.ranges import SEED, STEPS, WEIGHT, Range, check_range
+from convnd_tasks.modalities.images.options import ImageOptions
 
 BLOCK = "Blocks of frames (--mode block)"
 """Heading of the help."""
@@ -20,13 +19,13 @@ __all__ = ["MODES", "NOT_OF_CLIPS", "VideoOptions"]
 MODES = ("flow", "block", "independent")
 """How frames are held together: by motion, as one block, or not at all (to compare with)."""
 
-NOT_OF_CLIPS = ("beat_weight", "colors", "start")
+NOT_OF_CLIPS = ("colors", "init", "strength")
 """Fields that clips cannot have, or where the name means something else on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoOptions(StyleOptions):
-    """How a clip is stylised; what is not named here is as in `StyleOptions`.
+class VideoOptions(ImageOptions):
+    """How a clip is stylised; what is not named here is as in `ImageOptions`.
 
     ``size`` is the longest side *at most*: a smaller clip keeps its own. ``steps`` are those of a
     frame that begins a scene.
@@ -36,10 +35,10 @@ class VideoOptions(StyleOptions):
         temporal_weight: how much a frame is held to the warped results of earlier ones.
         window: frames of a block; ``"block"`` only, as the next three.
         overlap: of them, how many are those of the block before.
-        fading: how much the next frame counts where frames change together along the motion, see
-            `convnd_tasks.modalities.video.along.AlongMotion`.
-        movement: how much of the change moves as a clip does that is given as style; the rest goes
-            with what the content shows.
+        temporal_decay: share of a neighbouring frame's change that a frame takes along the motion,
+            see `convnd_tasks.modalities.video.along.AlongMotion`.
+        style_motion: share of the change that moves as a style video does; the rest follows the
+            motion of the content.
         texture: there is no content: the clip is the style, of which a moving texture is made as
             long and large as it.
         passes: 2 goes over the clip a second time, backwards.
@@ -80,7 +79,7 @@ class VideoOptions(StyleOptions):
     overlap: Annotated[
         int, Flag(help="Frames of it that are those of the block before, faded over.", panel=BLOCK)
     ] = 8
-    fading: Annotated[
+    temporal_decay: Annotated[
         float,
         Flag(
             help="How much a frame changes with its neighbours, along the motion; 0: by itself.",
@@ -88,7 +87,7 @@ class VideoOptions(StyleOptions):
         ),
         Range(0, 1),
     ] = 0.9
-    movement: Annotated[
+    style_motion: Annotated[
         float,
         Flag(
             help="How much of the change moves as a clip does that is given as style; 0: nothing.",
@@ -141,9 +140,9 @@ class VideoOptions(StyleOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("overlap", self.overlap, Range(1, max(1, self.window // 2)))
-        if self.colors != StyleOptions.colors:
+        if self.colors != ImageOptions.colors:
             raise UsageError(
-                f"colors: expected {StyleOptions.colors} for clips, got {self.colors}; leave it out"
+                f"colors: expected {ImageOptions.colors} for clips, got {self.colors}; leave it out"
             )
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, list(MODES))
@@ -153,7 +152,14 @@ class VideoOptions(StyleOptions):
                 "use --mode flow"
             )
         if self.mode != "block":
-            for name in ("window", "overlap", "fading", "movement", "texture", "inflation"):
+            for name in (
+                "window",
+                "overlap",
+                "temporal_decay",
+                "style_motion",
+                "texture",
+                "inflation",
+            ):
                 if getattr(self, name) != getattr(VideoOptions, name):
                     raise UsageError(
                         f"{name}: expected --mode block, where time is an axis, got --mode "

@@ -4,7 +4,7 @@ A network for pictures looks at every slice; statistics are summed over the slic
 each axis has its own (after Gutierrez et al. 2020, "On demand solid texture synthesis"). Slices
 enter in millimetres: where a pixel is longer than wide, as in a slice across thick slices, the fine
 axis is averaged down until pixels are square. A 5 mm step is thus never taken for one of 0.6 mm.
-Grain is looked for only where pixels are fine enough to show it (`--fine`).
+Grain is looked for only where pixels are fine enough to show it (`detail_sigma_mm`).
 
 Two looks. *Texture*: the network sees the grain alone (`grain`), without the
 blurred part, which holds the anatomy and is held to the content's; each tissue has statistics of

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
+from convnd.options import DETERMINISTIC, LOOK, SEED, STEPS, WEIGHT, WORK, Flag, Range, check_ranges
 from convnd.registry import unknown_name
-from convnd_tasks.pipeline.flags import DETERMINISTIC, LOOK, WORK, Flag
-from convnd_tasks.pipeline.ranges import SEED, STEPS, WEIGHT, Range, check_ranges
 
-__all__ = ["FACTS", "LOOKS", "WINDOWS", "VolumeOptions", "parse_window"]
+__all__ = ["TRANSFERS", "VALUE_STATISTICS", "WINDOWS", "VolumeOptions", "parse_window"]
 
-LOOKS = ("auto", "texture", "paint")
-"""What of a style is taken on: the grain of a scan, anatomy untouched; or everything, as of a
-painting. ``auto`` is texture for volumes and paint for pictures."""
+TRANSFERS = ("auto", "noise", "paint")
+"""What is transferred: the noise texture of a scan, the anatomy untouched; or everything, as of
+a painting. ``auto`` is noise where the style is a volume and paint where it is a picture."""
 
-FACTS = ("autocorrelation", "spectrum")
-"""What `VolumeOptions.facts` may name: of the statistics of values those that have an order."""
+VALUE_STATISTICS = ("autocorrelation", "spectrum")
+"""The choices of `VolumeOptions.value_statistics`: statistics that keep the order of values."""
 
 WINDOWS = {
     "lung": (-600.0, 1500.0),
@@ -37,26 +36,26 @@ class VolumeOptions:
 
     Args:
         backbone: name of the network that sees the slices, see ``convnd backbones``.
-        look: one of `LOOKS`.
-        style_layers: layers whose statistics become the style's; empty takes the look's own.
-        statistic: what of the features is style, see `convnd.stats.STATISTICS`.
-        facts: statistics of the grain itself that count as style beside those of features, each as
-            much as a layer; only of the look texture.
-        style_weight: beta of the notes; None takes the look's own.
+        transfer: one of `TRANSFERS`.
+        style_layers: layers whose statistics become the style's; empty depends on ``transfer``.
+        style_loss: what of the features is style, see `convnd.stats.STATISTICS`.
+        value_statistics: statistics of the noise texture itself, each as much as a layer; only
+            where the noise is transferred.
+        style_weight: beta of the notes; None depends on ``transfer``.
         content_weight: alpha of the notes.
         style_scale: size of the style's patterns relative to what they are in millimetres.
-        fine: millimetres; what is finer is grain, the rest is anatomy (a Gaussian's sigma).
+        detail_sigma_mm: sigma in mm of the Gaussian that divides noise texture from anatomy.
         window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are. auto is
             -1200 to 800 where the grain of a CT is taken on, and most values of the scan elsewhere.
         strength: 0 is the scan, 1 the result.
-        steps: evaluations after the first, of all scales together; None takes the look's own, 15
-            for texture, which begins near its end, and 40 for paint.
+        steps: evaluations after the first, of all scales together; None depends on ``transfer``, 15
+            for noise, which begins near its end, and 40 for paint.
         scales: sizes from coarse to fine; more than 1 for large patterns.
         optimizer: "auto" (by size), or one of `convnd.optimize.OPTIMIZERS`.
         seed: of samples and everything random.
         precision: "auto", "float32" or "bfloat16".
         device: "auto", "cpu", "cuda" or "mps".
-        deterministic: the same bytes each time, see `convnd_tasks.pipeline.deterministic`.
+        deterministic: the same bytes each time, see `convnd.transfer.deterministic`.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -77,25 +76,28 @@ class VolumeOptions:
     strength: Annotated[
         float, Flag(help="0 is the scan, 1 the result.", panel=LOOK), Range(0, 1)
     ] = 1.0
-    look: Annotated[
+    transfer: Annotated[
         str,
         Flag(
-            help=f"{', '.join(LOOKS)}: the grain of a scan alone, or everything, as of a painting.",
+            help="What is transferred: auto, noise (the noise texture of a scan; the anatomy "
+            "stays) or paint (everything, as of a painting).",
             panel=LOOK,
         ),
     ] = "auto"
     style_weight: Annotated[
         float | None,
-        Flag(help="How much the style counts; the look's own when left out.", panel=LOOK),
+        Flag(help="How much the style counts; depends on --transfer when left out.", panel=LOOK),
         WEIGHT,
     ] = None
     content_weight: Annotated[float, WEIGHT] = 1.0
     style_scale: Annotated[
         float, Flag(help="Larger: larger patterns.", panel=LOOK), Range(0.05, 20)
     ] = 1.0
-    fine: Annotated[float, Range(0.01, 100)] = 3.5
+    detail_sigma_mm: Annotated[float, Range(0.01, 100)] = 3.5
     steps: Annotated[
-        int | None, Flag(help="Over all scales; the look's own when left out.", panel=WORK), STEPS
+        int | None,
+        Flag(help="Of all scales; depends on --transfer when left out.", panel=WORK),
+        STEPS,
     ] = None
     scales: Annotated[
         int,
@@ -108,13 +110,14 @@ class VolumeOptions:
     backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=WORK)] = "compact"
     style_layers: Annotated[
         tuple[str, ...],
-        Flag(help="The look's own when left out.", panel=WORK, metavar="L,L,..."),
+        Flag(help="Depends on --transfer when left out.", panel=WORK, metavar="L,L,..."),
     ] = ()
-    statistic: Annotated[str, Flag(help="gram, moments or covariance.", panel=WORK)] = "gram"
-    facts: Annotated[
+    style_loss: Annotated[str, Flag(help="gram, moments or covariance.", panel=WORK)] = "gram"
+    value_statistics: Annotated[
         tuple[str, ...],
         Flag(
-            help=f"Of the grain itself: {' or '.join(FACTS)}; none for none. Look texture only.",
+            help="Statistics of the noise texture itself: autocorrelation or spectrum; none for "
+            "none. With --transfer noise only.",
             panel=WORK,
             metavar="F,F,...",
         ),
@@ -128,11 +131,11 @@ class VolumeOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.look not in LOOKS:
-            raise unknown_name("look", self.look, list(LOOKS))
-        for name in self.facts:
-            if name not in FACTS:
-                raise unknown_name("fact", name, list(FACTS))
+        if self.transfer not in TRANSFERS:
+            raise unknown_name("transfer", self.transfer, list(TRANSFERS))
+        for name in self.value_statistics:
+            if name not in VALUE_STATISTICS:
+                raise unknown_name("value_statistics", name, list(VALUE_STATISTICS))
         parse_window(self.window)
 
     def record(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.style_transfer import Progress
+    from convnd.transfer.style_transfer import Progress
 
 __all__ = ["VolumeResult", "check_scan", "depends_on", "stylize_scan"]
 

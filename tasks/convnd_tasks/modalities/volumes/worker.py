@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError, UsageError
+from convnd.transfer.deterministic import make_deterministic
+from convnd.transfer.log import log_run_settings
 from convnd_tasks.modalities.arrays import same_units, value_range
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.style import SlicedStyle
-from convnd_tasks.pipeline.deterministic import make_deterministic
-from convnd_tasks.pipeline.output import note_work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize import ShardedField, Step
     from convnd.optimize.distributed.sharded_field import Box
+    from convnd.transfer.style_transfer import Progress
     from convnd_tasks.modalities.volumes.objective import SliceObjective
     from convnd_tasks.modalities.volumes.walk import At, Course
     from convnd_tasks.pipeline.checkpoints import Keeping
-    from convnd_tasks.style_transfer import Progress
 
 __all__ = ["Worker"]
 
@@ -54,10 +54,10 @@ class Worker:
         from convnd.stats import STATISTICS
         from convnd_tasks.modalities.volumes.memory import choose_optimizer
 
-        if not getattr(STATISTICS[options.statistic], "additive", False):
+        if not getattr(STATISTICS[options.style_loss], "additive", False):
             raise UsageError(
-                "--statistic: expected one that adds up over slices, such as gram, moments or "
-                f"covariance, got {options.statistic}; choose one of these"
+                "--style-loss: expected one that adds up over slices, such as gram, moments or "
+                f"covariance, got {options.style_loss}; choose one of these"
             )
         make_deterministic(options.deterministic)
         self.options = options
@@ -73,10 +73,10 @@ class Worker:
                 f"scan: expected values in the window {self.low:g} … {self.high:g}, got none; "
                 "use --window auto"
             )
-        look = options.look
+        look = options.transfer
         if look == "auto":
-            look = "paint" if any(style.ndim == 2 for style in styles) else "texture"
-        layers, content_layer, style_weight, steps = _TEXTURE if look == "texture" else _PAINT
+            look = "paint" if any(style.ndim == 2 for style in styles) else "noise"
+        layers, content_layer, style_weight, steps = _TEXTURE if look == "noise" else _PAINT
         self.look_name = look
         self.layers = options.style_layers or layers
         self.content_layer = content_layer
@@ -93,12 +93,12 @@ class Worker:
         self.optimizer, why = choose_optimizer(
             options.optimizer, self.net, wanted, self.axes.shape, self.axes.spacing, self.device
         )
-        note_work(_LOG, options.backbone, self.device, self.precision)
+        log_run_settings(_LOG, options.backbone, self.device, self.precision)
         own = [not self._comparable(style) for style in styles]
         from convnd_tasks.modalities.volumes.noise import TISSUES
 
         # Only where values are HU; 1000 below water is air.
-        hounsfield = look == "texture" and not any(own) and self.low <= TISSUES["soft"][0]
+        hounsfield = look == "noise" and not any(own) and self.low <= TISSUES["soft"][0]
         if hounsfield and window is None:
             self.low, self.high = _HOUNSFIELD
         self.styles = [
@@ -117,7 +117,7 @@ class Worker:
             f"window {self.low:g} to {self.high:g}"
             + (" (auto)" if window is None else "")
             + "; what lies outside stays as it is",
-            f"look: {look}"
+            f"transfer: {look}"
             + (
                 ""
                 if not any(own) or look == "paint"
@@ -141,8 +141,8 @@ class Worker:
         """
         from convnd.nn import resize_nd
         from convnd.optimize import ShardedField, pyramid_sizes, refine, spread_steps
+        from convnd.transfer.style_transfer import Progress
         from convnd_tasks.modalities.volumes.walk import walk
-        from convnd_tasks.style_transfer import Progress
 
         shape = self.axes.shape
         sizes = pyramid_sizes(shape, min(self.options.scales, max(1, self.steps)))
@@ -256,9 +256,9 @@ class Worker:
             for step, full, part in zip(self.axes.spacing, whole, shards.size, strict=True)
         ]
         views = square_pixels(shards.size, spacing)
-        if self.look_name == "texture":
+        if self.look_name == "noise":
             # Coarser pixels show no grain, but anatomy in its place.
-            grainy = [view for view in views if view.pixel <= self.options.fine]
+            grainy = [view for view in views if view.pixel <= self.options.detail_sigma_mm]
             views = grainy or [view for view in views if view.pixel == views[0].pixel]
         if not views:
             raise InputFileError(
@@ -271,11 +271,11 @@ class Worker:
             content_layer=self.content_layer,
             style_weight=self.style_weight,
             content_weight=self.options.content_weight,
-            fine=self.options.fine,
+            fine=self.options.detail_sigma_mm,
             tissues=self.tissues,
             flat=tuple(each / (self.high - self.low) for each in FLAT),
-            statistic=self.options.statistic,
-            facts=self.options.facts if self.look_name == "texture" else (),
+            statistic=self.options.style_loss,
+            facts=self.options.value_statistics if self.look_name == "noise" else (),
         )
         return SliceObjective(
             self.net,

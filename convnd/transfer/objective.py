@@ -19,6 +19,7 @@ from convnd.backbones import (
     choose_precision,
     load,
 )
+from convnd.backbones.user_models import is_user_model, load_user_model
 from convnd.losses import (
     INPUT,
     ContentLoss,
@@ -39,11 +40,10 @@ from convnd.stats import (
     Sums,
     blend,
 )
+from convnd.transfer.deterministic import make_deterministic
+from convnd.transfer.log import log_run_settings
+from convnd.transfer.options import TransferOptions
 from convnd.transfer.targets import Targets
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.pipeline.deterministic import make_deterministic
-from convnd_tasks.pipeline.output import note_work
-from convnd_tasks.user_models import is_user_model, load_user_model
 
 __all__ = ["TransferObjective"]
 
@@ -54,7 +54,7 @@ class TransferObjective:
     """A network made ready once, for the objectives of any number of transfers.
 
     Args:
-        options: see `StyleOptions`.
+        options: see `TransferOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
         steady: axes at the front that are time, see `look_at`.
@@ -64,7 +64,7 @@ class TransferObjective:
     """
 
     def __init__(
-        self, options: StyleOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
     ) -> None:
         make_deterministic(options.deterministic)
         self.options = options
@@ -77,7 +77,7 @@ class TransferObjective:
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
         self._targets = Targets(self.backbone, self.precision, self.device)
-        note_work(_LOG, options.backbone, self.device, self.precision)
+        log_run_settings(_LOG, options.backbone, self.device, self.precision)
 
     def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
         """The network, and the precision it is to have."""
@@ -127,7 +127,7 @@ class TransferObjective:
         keep: bool = True,
         shards: ShardedField | None = None,
         style_terms: Sequence[Term] | None = None,
-        facts: Sequence[Tensor] | None = None,
+        value_styles: Sequence[Tensor] | None = None,
         band: float = 1.0,
         also: Sequence[Term] = (),
     ) -> Objective:
@@ -141,7 +141,7 @@ class TransferObjective:
             keep: whether the content's features are kept, and not made again for every tile.
             shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
-            facts: what facts of values are taken of, one for each style; None is the styles.
+            value_styles: one for each style, for the statistics of values; None is the styles.
             band: share of the frequencies, from 0, that the styles know of.
             also: further terms.
         """
@@ -167,16 +167,16 @@ class TransferObjective:
                 styles,
                 tiler=tiler,
                 group=None if shards is None else shards.group,
-                facts=facts,
+                value_styles=value_styles,
                 band=band,
             )
             if style_terms is None
             else style_terms
         )
-        if options.smoothness > 0:
+        if options.tv_weight > 0:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
-            terms.append(Term("smoothness", options.smoothness, smooth))
+            terms.append(Term("total_variation", options.tv_weight, smooth))
         return Objective(self.backbone, [*terms, *also], precision=self.precision)
 
     def style_terms(
@@ -185,7 +185,7 @@ class TransferObjective:
         *,
         tiler: Tiler | None = None,
         group: ProcessGroup | None = None,
-        facts: Sequence[Tensor] | None = None,
+        value_styles: Sequence[Tensor] | None = None,
         band: float = 1.0,
     ) -> list[Term]:
         """The terms that know the styles alone; they serve any number of contents of one size.
@@ -194,17 +194,17 @@ class TransferObjective:
             styles: ``(1, C, *S_i)`` each, at the size of their use, see `style_at`.
             tiler: see `objective`.
             group: the processes that share the work; None is this one alone.
-            facts: see `objective`.
+            value_styles: see `objective`.
             band: likewise.
         """
         options = self.options
-        weights = options.blend or (1.0,) * len(styles)
+        weights = options.style_weights or (1.0,) * len(styles)
         taps = self._taps()
         shares = self._shares(styles)
         terms: list[Term] = []
         if options.style_weight > 0:
             with torch.no_grad():
-                statistic = STATISTICS[options.statistic]
+                statistic = STATISTICS[options.style_loss]
                 statistics = {
                     name: ProjectedStatistic(statistic, taps[name]) if name in taps else statistic
                     for name in shares
@@ -222,15 +222,17 @@ class TransferObjective:
                     StyleLoss(
                         targets[name],
                         layer=name,
-                        statistic=options.statistic,
+                        statistic=options.style_loss,
                         normalization=options.normalization,
                         tap=taps.get(name),
                     ),
                 )
                 for name, share in shares.items()
             ]
-        if options.fact_weight > 0:
-            terms += self._facts(styles if facts is None else facts, weights, band)
+        if options.value_statistics_weight > 0:
+            terms += self._value_terms(
+                styles if value_styles is None else value_styles, weights, band
+            )
         return terms
 
     def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
@@ -247,7 +249,7 @@ class TransferObjective:
     def _taps(self) -> dict[str, Tensor]:
         """Projections of the style's layers that its statistic applies to its sums instead."""
         options = self.options
-        if not isinstance(STATISTICS[options.statistic], LinearlyMappable):
+        if not isinstance(STATISTICS[options.style_loss], LinearlyMappable):
             return {}
         content = options.content_layers if options.content_weight > 0 else ()
         found = {
@@ -257,19 +259,23 @@ class TransferObjective:
         }
         return {name: tap for name, tap in found.items() if tap is not None}
 
-    def _facts(self, styles: Sequence[Tensor], weights: Sequence[float], band: float) -> list[Term]:
+    def _value_terms(
+        self, styles: Sequence[Tensor], weights: Sequence[float], band: float
+    ) -> list[Term]:
         """Terms on the values themselves, one for each statistic asked for."""
         options = self.options
-        statistics: dict[str, Statistic] = {name: STATISTICS[name] for name in options.facts}
+        statistics: dict[str, Statistic] = {
+            name: STATISTICS[name] for name in options.value_statistics
+        }
         if "spectrum" in statistics and band < 1:
             statistics["spectrum"] = SpectrumStatistic(highest=band)
         balanced = "mean" if options.normalization == "mean" else "balanced"
         return [
             Term(
                 name,
-                options.fact_weight,
+                options.value_statistics_weight,
                 StyleLoss(
-                    blend([_fact_sums(statistic, style) for style in styles], weights),
+                    blend([_value_sums(statistic, style) for style in styles], weights),
                     layer=INPUT,
                     statistic=statistic,
                     normalization=balanced,
@@ -280,8 +286,8 @@ class TransferObjective:
 
 
 def _on_planes(
-    options: StyleOptions, network: MultiPlanar, *, content: Sequence[int], style: Sequence[int]
-) -> StyleOptions:
+    options: TransferOptions, network: MultiPlanar, *, content: Sequence[int], style: Sequence[int]
+) -> TransferOptions:
     """The options with layers, and their weights, for every choice of planes in these extents."""
     return dataclasses.replace(
         options,
@@ -295,7 +301,7 @@ def _on_planes(
     )
 
 
-def _fact_sums(statistic: Statistic, style: Tensor) -> Sums:
+def _value_sums(statistic: Statistic, style: Tensor) -> Sums:
     if isinstance(statistic, AutocorrelationStatistic):
         return statistic.sums_in_blocks(style)
     return statistic.sums(style)

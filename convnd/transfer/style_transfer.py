@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import BACKBONES, INFLATIONS
+from convnd.backbones.user_models import is_user_model
 from convnd.errors import UsageError
-from convnd.losses import Objective, check_normalization
+from convnd.losses import Objective, Term, check_normalization
 from convnd.nn import resize_nd
 from convnd.optimize import (
     OPTIMIZERS,
@@ -36,10 +37,8 @@ from convnd.optimize import (
 from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
 from convnd.transfer.memory import Budget
-from convnd_tasks.modalities.signals.beats import Beats
-from convnd_tasks.options import StyleOptions
-from convnd_tasks.transfer_objective import TransferObjective
-from convnd_tasks.user_models import is_user_model
+from convnd.transfer.objective import TransferObjective
+from convnd.transfer.options import TransferOptions
 
 __all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
 
@@ -104,7 +103,7 @@ def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
     return tuple(max(1, round(extent * ratio)) for extent in size)
 
 
-def check_names(options: StyleOptions) -> None:
+def check_names(options: TransferOptions) -> None:
     """Refuse names that no table holds, before anything is read or loaded.
 
     Raises:
@@ -113,14 +112,17 @@ def check_names(options: StyleOptions) -> None:
     """
     if not is_user_model(options.backbone):
         BACKBONES[options.backbone].plan.truncate(options.layers)
-    elif (options.pooling, options.inflation) != (StyleOptions.pooling, StyleOptions.inflation):
+    elif (options.pooling, options.inflation) != (
+        TransferOptions.pooling,
+        TransferOptions.inflation,
+    ):
         raise UsageError(
             "--backbone: expected one of the shipped networks with --pooling and --inflation, got "
             f"{options.backbone}, which is run as it is; leave them out"
         )
     if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
         raise unknown_name("inflation", options.inflation, ["auto", "multiplanar", *INFLATIONS])
-    for name in (options.statistic, *options.facts):
+    for name in (options.style_loss, *options.value_statistics):
         STATISTICS[name]
     OPTIMIZERS[options.optimizer]
     check_normalization(options.normalization)
@@ -133,7 +135,7 @@ class StyleTransfer(TransferObjective):
     map HU, millivolts and colours to that and back.
 
     Args:
-        options: see `StyleOptions`.
+        options: see `TransferOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
         steady: axes at the front that are never made coarser, as the frames of a clip. A style of
@@ -144,7 +146,7 @@ class StyleTransfer(TransferObjective):
     """
 
     def __init__(
-        self, options: StyleOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
     ) -> None:
         super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels, steady=steady)
         # Samples along an axis for one position in the deepest layer, where that is known.
@@ -164,7 +166,9 @@ class StyleTransfer(TransferObjective):
         spacing: Sequence[float] | None = None,
         start: Tensor | None = None,
         same_grid: bool = False,
-        beats: Beats | None = None,
+        feature_styles: Sequence[Tensor] | None = None,
+        initial: Callable[[Tensor], Tensor] | None = None,
+        extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None,
         band: float = 1.0,
         say: Callable[[str], None] | None = None,
         resume: Mapping[str, Any] | None = None,
@@ -181,8 +185,11 @@ class StyleTransfer(TransferObjective):
             start: the iterate to start with, instead of what the options name.
             same_grid: styles are sampled as the result is (in time, or in millimetres), and keep
                 to that at every size, however many samples they have.
-            beats: of an electrocardiogram, what is to be at its R peaks; features are then
-                compared with its styles.
+            feature_styles: what features are compared with instead of ``styles``, one for each;
+                statistics of values keep to ``styles``.
+            initial: changes the content into what the optimisation starts from, where the
+                options say that it starts from the content.
+            extra_terms: makes further terms of the objective for a size.
             band: share of the result's frequencies, from 0 to its Nyquist, that the styles know of.
             resume: `Progress.state` of an earlier run with the same arguments.
             group: the processes that do this together, each with the same arguments; None is this
@@ -200,10 +207,10 @@ class StyleTransfer(TransferObjective):
         group = ProcessGroup() if group is None else group
         if not styles:
             raise UsageError("style transfer: expected at least one style, got none; give one")
-        if options.blend and len(options.blend) != len(styles):
+        if options.style_weights and len(options.style_weights) != len(styles):
             raise UsageError(
-                f"blend: expected one weight for each of {len(styles)} styles, got "
-                f"{len(options.blend)}; give as many"
+                f"style_weights: expected one weight for each of {len(styles)} styles, got "
+                f"{len(options.style_weights)}; give as many"
             )
         if size is None:
             if content is None:
@@ -222,8 +229,11 @@ class StyleTransfer(TransferObjective):
         budget = Budget(
             options, self.backbone, self.device, styles[0].shape[0], say, group, content
         )
-        seen = styles if beats is None else beats.styles
-        budget.check(sizes[-1], [self._style_extent(style, sizes[-1], grid) for style in seen])
+        references_of_features = styles if feature_styles is None else feature_styles
+        budget.check(
+            sizes[-1],
+            [self._style_extent(style, sizes[-1], grid) for style in references_of_features],
+        )
         costs = [math.prod(extent) for extent in sizes]
         work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
         spacing = [1.0] * len(size) if spacing is None else spacing
@@ -243,8 +253,8 @@ class StyleTransfer(TransferObjective):
                 iterate = walked["now"]["values"].to(self.device)
             elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
-                if beats is not None and start is None and options.start == "content":
-                    iterate = beats.put(iterate)
+                if initial is not None and start is None and options.init == "content":
+                    iterate = initial(iterate)
             elif fine is None or coarse is None:
                 iterate = refine(iterate, extent)
             else:
@@ -258,14 +268,16 @@ class StyleTransfer(TransferObjective):
             shards = ShardedField(extent, group) if group.size > 1 else None
             objective = self.objective(
                 fine,
-                references if beats is None else self._styles_at(seen, extent, grid),
+                references
+                if feature_styles is None
+                else self._styles_at(feature_styles, extent, grid),
                 stretched,
-                facts=references,
+                value_styles=references,
                 band=min(1.0, band * size[0] / extent[0]),
                 tiler=tiler,
                 keep=keep,
                 shards=shards,
-                also=() if beats is None else [beats.term(extent[0])],
+                also=() if extra_terms is None else extra_terms(tuple(extent)),
             )
             del references
             evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
@@ -363,9 +375,9 @@ class StyleTransfer(TransferObjective):
     ) -> Tensor:
         if start is not None:
             return self._resized(start, extent)
-        if self.options.start == "style":
+        if self.options.init == "style":
             return resize_nd(styles[0], extent, mode="linear", antialias=True)
-        if self.options.start == "content" and content is not None:
+        if self.options.init == "content" and content is not None:
             return content
         # Drawn on the CPU, so that a seed means the same on every device.
         shape = (*styles[0].shape[:2], *extent)

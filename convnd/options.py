@@ -1,0 +1,150 @@
+"""Options as data: the annotation of a dataclass field says how the option is typed and checked.
+
+One dataclass serves the library, the command line, the record inside a result and the
+documentation::
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options:
+        steps: Annotated[int, Flag(help="Optimisation steps."), Range(0, 1000)] = 100
+
+        def __post_init__(self) -> None:
+            check_ranges(self)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from convnd.errors import UsageError
+
+__all__ = [
+    "DETERMINISTIC",
+    "LOOK",
+    "LOSS",
+    "OUTPUT",
+    "RESOURCES",
+    "SEED",
+    "STEPS",
+    "WEIGHT",
+    "WORK",
+    "Flag",
+    "Range",
+    "check_range",
+    "check_ranges",
+    "flag_name",
+    "flags_of",
+    "ranges_of",
+]
+
+LOOK = "The look"
+LOSS = "Losses and features"
+WORK = "Optimisation"
+RESOURCES = "Resources and resuming"
+OUTPUT = "Output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """How an option appears on the command line.
+
+    Args:
+        help: one sentence.
+        panel: heading of the help that the option stands under.
+        metavar: placeholder for the value, for example ``"W,W,..."``.
+        names: names to type instead of the one made from the field, for example
+            ``("--audio/--no-audio",)``.
+        modalities: kinds of data that have the option, see `convnd_tasks.modalities`; empty is
+            all of them.
+        recorded: whether the result depends on the option, so that its record holds it.
+    """
+
+    help: str
+    panel: str | None = None
+    metavar: str | None = None
+    names: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
+    recorded: bool = True
+
+
+DETERMINISTIC = Flag(
+    help="Use only algorithms that give the same bits each time; slower on GPUs.",
+    panel=RESOURCES,
+    names=("--deterministic",),
+)
+"""The flag of a field ``deterministic``, see `convnd.transfer.deterministic`."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option may take, both ends included.
+
+    >>> 3 in Range(1, 4), math.nan in Range(1, 4), 5 in Range(1, 4)
+    (True, False, False)
+    """
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and self.low <= value <= self.high
+
+
+WEIGHT, STEPS, SEED = Range(0, 1e12), Range(0, 10_000_000), Range(0, 2**63 - 1)
+
+
+def check_ranges(options: Any) -> None:
+    """Check every number of an options dataclass against the `Range` of its field.
+
+    Raises:
+        UsageError: a number is outside its range; the message names field, range and number.
+    """
+    for name, allowed in ranges_of(type(options)).items():
+        check_range(name, getattr(options, name), allowed)
+
+
+def check_range(name: str, value: float | None, allowed: Range) -> None:
+    """Check one number; None passes.
+
+    Raises:
+        UsageError: the number is outside the range.
+    """
+    if value is not None and value not in allowed:
+        raise UsageError(
+            f"{name}: expected {allowed.low:g} <= {name} <= {allowed.high:g}, got {value:g}; "
+            "correct it"
+        )
+
+
+def ranges_of(options: type[Any]) -> Mapping[str, Range]:
+    """The fields of an options dataclass that have a `Range`."""
+    return {
+        name: metadata
+        for name, hint in get_type_hints(options, include_extras=True).items()
+        if get_origin(hint) is Annotated
+        for metadata in get_args(hint)[1:]
+        if isinstance(metadata, Range)
+    }
+
+
+def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, tuple[Any, Flag]]:
+    """The fields of an options dataclass that have a `Flag`, each with its type and flag."""
+    return {
+        name: (get_args(hint)[0], metadata)
+        for name, hint in get_type_hints(options, include_extras=True).items()
+        if get_origin(hint) is Annotated
+        for metadata in get_args(hint)[1:]
+        if isinstance(metadata, Flag) and name not in without
+    }
+
+
+def flag_name(field: str, flag: Flag | None = None) -> str:
+    """The name to type for a field: the flag's own first name, or one made from the field's.
+
+    >>> flag_name("style_weight"), flag_name("audio", Flag(help="", names=("--audio/--no-audio",)))
+    ('--style-weight', '--audio')
+    """
+    names = () if flag is None else tuple(name for name in flag.names if name.startswith("--"))
+    return names[0].partition("/")[0] if names else f"--{field.replace('_', '-')}"

@@ -1,0 +1,268 @@
+"""The options of style transfer, the same for every kind of data and number of axes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from convnd.errors import UsageError
+from convnd.options import (
+    DETERMINISTIC,
+    LOOK,
+    LOSS,
+    RESOURCES,
+    SEED,
+    STEPS,
+    WEIGHT,
+    WORK,
+    Flag,
+    Range,
+    check_ranges,
+)
+from convnd.registry import unknown_name
+from convnd.shapes import is_count
+from convnd.transfer.byte_size import parse_memory
+
+__all__ = ["INITS", "TransferOptions"]
+
+INITS = ("content", "style", "random")
+"""What the optimisation may start from; the command line also takes a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    r"""How a style transfer is done.
+
+    The objective is :math:`\alpha J_{content} + \beta J_{style}` plus optional terms, see
+    `convnd.losses`.
+
+    Args:
+        backbone: name of the network, see ``convnd backbones``, or ``package.module:attribute`` of
+            a user's module.
+        content_layers: layers whose features the result keeps.
+        style_layers: layers whose statistics the result takes from the style.
+        style_layer_weights: one for each style layer; empty weighs all alike. Only ratios matter.
+        content_weight: :math:`\alpha`.
+        style_weight: :math:`\beta`.
+        tv_weight: weight of the total variation, relative to the content's own.
+        style_loss: statistic of the features that is compared, see `convnd.stats.STATISTICS`.
+        value_statistics: statistics of the values themselves that are compared as well, see
+            `convnd.stats.STATISTICS`.
+        value_statistics_weight: weight of each of them.
+        normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
+        style_weights: one for each style; empty weighs all alike.
+        style_scale: size of the style's patterns relative to their size in its file.
+        pooling: "max", as trained, or "avg".
+        inflation: how a network for pictures sees more axes: "multiplanar" (2.5-D: on slices
+            across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
+            kernels that gain axes, see `convnd.backbones.change_rank`.
+        size: samples along the longest axis of the result; 0 keeps the content's.
+        scales: number of sizes from coarse to fine, each twice the one before.
+        steps: optimisation steps of all scales together.
+        optimizer: see `convnd.optimize.OPTIMIZERS`.
+        learning_rate: None takes the optimizer's own.
+        init: what the optimisation starts from, one of `INITS`.
+        strength: share of the change from content to result that is applied, in ``[0, 1]``.
+        seed: seed of everything random.
+        precision: number format of the features: "auto" (the fastest here), "float32" or
+            "bfloat16".
+        device: "auto", "cpu", "cuda" or "mps".
+        deterministic: use only algorithms that give the same bits each time.
+        tile: "auto" cuts the work into tiles where memory is short, a number is the samples of a
+            tile along each axis, "off" never cuts. The result is the same.
+        memory: memory that may be used, for example "4GiB"; "auto" is what is free.
+
+    Raises:
+        UsageError: a value is outside its range; the message names option and range.
+
+    >>> TransferOptions(style_weight=-1)
+    Traceback (most recent call last):
+    convnd.errors.UsageError: style_weight: expected 0 <= style_weight <= 1e+12, got -1; correct it
+    """
+
+    style_weight: Annotated[
+        float, Flag(help="Weight of the style loss (beta).", panel=LOOK), WEIGHT
+    ] = 30.0
+    content_weight: Annotated[
+        float, Flag(help="Weight of the content loss (alpha).", panel=LOOK), WEIGHT
+    ] = 1.0
+    style_scale: Annotated[
+        float,
+        Flag(help="Size of the style's patterns, relative to its file.", panel=LOOK),
+        Range(0.05, 20),
+    ] = 1.0
+    style_weights: Annotated[
+        tuple[float, ...],
+        Flag(help="One weight per style; equal when left out.", panel=LOOK, metavar="W,W,..."),
+    ] = ()
+    tv_weight: Annotated[float, Flag(help="Weight of total variation.", panel=LOOK), WEIGHT] = 0.0
+    backbone: Annotated[
+        str,
+        Flag(
+            help="Network, see `convnd backbones`, or package.module:attribute of your own.",
+            panel=LOSS,
+        ),
+    ] = "vgg19"
+    content_layers: Annotated[
+        tuple[str, ...],
+        Flag(help="Layers whose features are kept.", panel=LOSS, metavar="L,L,..."),
+    ] = ("relu4_2",)
+    style_layers: Annotated[
+        tuple[str, ...],
+        Flag(help="Layers whose statistics become the style's.", panel=LOSS, metavar="L,L,..."),
+    ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+    style_layer_weights: Annotated[
+        tuple[float, ...],
+        Flag(
+            help="One weight per style layer; equal when left out.",
+            panel=LOSS,
+            metavar="W,W,...",
+        ),
+    ] = ()
+    style_loss: Annotated[
+        str,
+        Flag(help="Statistic of features: gram, moments, covariance, spectrum, ...", panel=LOSS),
+    ] = "gram"
+    value_statistics: Annotated[
+        tuple[str, ...],
+        Flag(
+            help="Statistics of the values themselves that are style as well: spectrum, "
+            "autocorrelation, distribution, ...; none for none.",
+            panel=LOSS,
+            metavar="S,S,...",
+        ),
+    ] = ()
+    value_statistics_weight: Annotated[
+        float, Flag(help="Weight of each of them.", panel=LOSS), WEIGHT
+    ] = 30.0
+    normalization: Annotated[
+        str, Flag(help="Scale of the losses: balanced, lecture, gatys or mean.", panel=LOSS)
+    ] = "balanced"
+    pooling: Annotated[str, Flag(help="max or avg.", panel=LOSS)] = "max"
+    inflation: Annotated[
+        str,
+        Flag(
+            help="How a network for pictures sees more axes: multiplanar (2.5-D, the default), or "
+            "with kernels that gain axes: mean, centre, acs.",
+            panel=LOSS,
+        ),
+    ] = "auto"
+    size: Annotated[
+        int,
+        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
+        Range(0, 1 << 20),
+    ] = 512
+    steps: Annotated[int, Flag(help="Steps of all scales together.", panel=WORK), STEPS] = 100
+    scales: Annotated[
+        int, Flag(help="Number of sizes from coarse to fine.", panel=WORK), Range(1, 16)
+    ] = 3
+    optimizer: Annotated[str, Flag(help="lbfgs, adam or gradient-descent.", panel=WORK)] = "lbfgs"
+    learning_rate: Annotated[
+        float | None,
+        Flag(help="The optimizer's own when left out.", panel=WORK),
+        Range(1e-12, 1e12),
+    ] = None
+    init: Annotated[
+        str, Flag(help=f"Starting point: {', '.join(INITS)}, or a file.", panel=WORK)
+    ] = "content"
+    strength: Annotated[
+        float,
+        Flag(help="Share of the change: 0 is the content, 1 the result.", panel=LOOK),
+        Range(0, 1),
+    ] = 1.0
+    seed: Annotated[int, Flag(help="Seed of everything random.", panel=WORK), SEED] = 0
+    precision: Annotated[
+        str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=RESOURCES)
+    ] = "auto"
+    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RESOURCES)] = "auto"
+    deterministic: Annotated[bool, DETERMINISTIC] = False
+    tile: Annotated[
+        str,
+        Flag(
+            help="Samples of a tile along each axis; auto: tiles where memory is short. The result "
+            "is the same.",
+            panel=RESOURCES,
+            metavar="auto|N|off",
+            recorded=False,
+        ),
+    ] = "auto"
+    memory: Annotated[
+        str,
+        Flag(
+            help="Memory that may be used, as 4GiB; auto: what is free.",
+            panel=RESOURCES,
+            metavar="SIZE",
+            recorded=False,
+        ),
+    ] = "auto"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.init not in INITS:
+            raise unknown_name("init", self.init, list(INITS))
+        if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
+            raise UsageError(
+                f"tile: expected auto, off or a number of samples, got {self.tile!r}; correct it"
+            )
+        parse_memory(self.memory)
+        for name in ("style_layer_weights", "style_weights"):
+            weights = getattr(self, name)
+            if weights and not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+                raise UsageError(
+                    f"{name}: expected finite weights of at least 0, not all 0, got "
+                    f"{', '.join(f'{weight:g}' for weight in weights)}; correct them"
+                )
+        if self.style_layer_weights and len(self.style_layer_weights) != len(self.style_layers):
+            raise UsageError(
+                f"style_layer_weights: expected one for each of {len(self.style_layers)} style "
+                f"layers, got {len(self.style_layer_weights)}; give as many"
+            )
+        self.check_terms()
+
+    @classmethod
+    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
+        """Options for data of a number of axes; a None among ``given`` takes the default.
+
+        >>> TransferOptions.for_dim(2, steps=None, size=64).size
+        64
+        """
+        del spatial_dims
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer whose features are needed."""
+        return (*self.content_layers, *self.style_layers)
+
+    def check_terms(self) -> None:
+        """Check that each kind of loss has a layer, and that some weight is above 0.
+
+        Raises:
+            UsageError: no layer, or every weight is 0.
+        """
+        for name in ("content_layers", "style_layers"):
+            if not getattr(self, name):
+                raise UsageError(
+                    f"{name}: expected at least one layer, got none; to leave a term out, give it "
+                    "weight 0"
+                )
+        if not self.content_weight and not self.style_weight and not self.value_statistics:
+            raise UsageError(
+                "content_weight, style_weight: expected one of them above 0, got 0 and 0; "
+                "there would be nothing to do"
+            )
+
+    def record(self) -> dict[str, str]:
+        """Every option as text, for the record inside a result.
+
+        >>> TransferOptions().record()["content_layers"]
+        'relu4_2'
+        """
+        return {
+            name: ",".join(map(str, value))
+            if isinstance(value, tuple)
+            else str("auto" if value is None else value)
+            for name, value in dataclasses.asdict(self).items()
+        }

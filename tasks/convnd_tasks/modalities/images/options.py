@@ -1,0 +1,44 @@
+"""The options of stylising pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from convnd.options import LOOK, Flag
+from convnd.registry import unknown_name
+from convnd.transfer.options import TransferOptions
+
+__all__ = ["COLORS", "ImageOptions"]
+
+COLORS = ("style", "luminance", "match")
+"""Where the result's colours come from: the style; the content, by changing luminance only; the
+content, by giving the style the content's colours first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(TransferOptions):
+    """How a picture is stylised; the other options are those of `TransferOptions`.
+
+    Args:
+        colors: one of `COLORS`.
+
+    Raises:
+        UsageError: a value is outside its range; the message names option and range.
+
+    >>> ImageOptions(colors="luminance").colors
+    'luminance'
+    """
+
+    colors: Annotated[
+        str,
+        Flag(
+            help="Whose colours: style, luminance or match (the last two keep the content's).",
+            panel=LOOK,
+        ),
+    ] = "style"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.colors not in COLORS:
+            raise unknown_name("colors", self.colors, list(COLORS))

@@ -1,0 +1,60 @@
+"""The options of stylising signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from convnd.options import LOSS, WEIGHT, WORK, Flag, Range
+from convnd.transfer.options import TransferOptions
+
+__all__ = ["SignalOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalOptions(TransferOptions):
+    """How a signal is stylised; the other options are those of `TransferOptions`.
+
+    Args:
+        beat_weight: weight of the style's mean beat at the content's R peaks, see
+            `convnd_tasks.modalities.signals.beats`. 0 leaves beats alone; None weighs them where
+            content and styles are electrocardiograms.
+
+    Raises:
+        UsageError: a value is outside its range; the message names option and range.
+
+    >>> SignalOptions().backbone
+    'compact'
+    """
+
+    backbone: Annotated[
+        str,
+        Flag(
+            help="Network, see `convnd backbones`, or package.module:attribute of your own.",
+            panel=LOSS,
+        ),
+    ] = "compact"
+    value_statistics: Annotated[
+        tuple[str, ...],
+        Flag(
+            help="Statistics of the values themselves that are style as well: spectrum, "
+            "autocorrelation, distribution, ...; none for none.",
+            panel=LOSS,
+            metavar="S,S,...",
+        ),
+    ] = ("spectrum",)
+    size: Annotated[
+        int,
+        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
+        Range(0, 1 << 20),
+    ] = 0
+    beat_weight: Annotated[
+        float | None,
+        Flag(
+            help="ECGs: weight of the style's mean beat at the content's R peaks; auto: 3 where "
+            "both have beats; 0: beats are left alone.",
+            panel=LOSS,
+            metavar="auto|N",
+        ),
+        WEIGHT,
+    ] = None
