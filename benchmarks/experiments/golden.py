@@ -71,7 +71,7 @@ CASES = {
     "picture_random": Case(
         (
             f"stylize photo.png painting.png {PICTURE} --start random --optimizer adam "
-            "--smoothness 0.1 --statistic covariance --facts distribution -o result.png --json",
+            "--tv-weight 0.1 --style-loss covariance --value-statistics distribution -o result.png --json",
         ),
         ("result.png",),
     ),
@@ -112,7 +112,7 @@ CASES = {
     "scan_paint": Case(
         (
             f"stylize-volume scan.nii --style waves --mask mask.nii {VOLUME} --scales 1 "
-            "--look paint --strength 0.5 -o result.nii.gz --json",
+            "--transfer paint --strength 0.5 -o result.nii.gz --json",
         ),
         ("result.nii.gz",),
     ),

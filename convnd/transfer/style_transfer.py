@@ -52,7 +52,7 @@ class Progress:
         steps: how many there will be.
         scale: number of the current size, from 1 (coarse).
         scales: how many sizes.
-        done: share of the whole work that is done, in ``[0, 1]``.
+        fraction_done: share of the whole work that is done, in ``[0, 1]``.
         loss: the objective.
         parts: weighted share of content, style and smoothness in it.
         values: the iterate ``(1, C, *S)`` at the current size; of several processes, the part of
@@ -61,21 +61,21 @@ class Progress:
         state: all that a transfer needs to go on from here; to be asked for before the next
             step is.
         shards: who has which part; None where one process has it all.
-        beside: likewise of other fields in the state, of other sizes.
+        extra_shards: the same for fields of other sizes in the state.
     """
 
     step: int
     steps: int
     scale: int
     scales: int
-    done: float
+    fraction_done: float
     loss: float
     parts: Mapping[str, float]
     values: Tensor
     rejected_steps: int = 0
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
     shards: ShardedField | None = field(default=None, repr=False, compare=False)
-    beside: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
+    extra_shards: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -303,7 +303,7 @@ class StyleTransfer(TransferObjective):
                     steps=sum(counts),
                     scale=scale + 1,
                     scales=len(sizes),
-                    done=(before + step.index * costs[scale]) / max(work, 1),
+                    fraction_done=(before + step.index * costs[scale]) / max(work, 1),
                     loss=step.loss,
                     parts=step.parts,
                     values=step.values,

@@ -1,30 +1,51 @@
-"""What a kind of data (pictures, signals, volumes) has to say to be stylised."""
+"""What a kind of data has to provide so that the one pipeline can stylise and measure it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from convnd import io
+from convnd.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
     from convnd.losses import Term
+    from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
+    from convnd.transfer.style_transfer import Progress
+    from convnd_tasks.modalities.metrics import Measure
+    from convnd_tasks.pipeline.checkpoints import Checkpointer
+    from convnd_tasks.pipeline.settings import JobSettings
 
-__all__ = ["SMALLEST", "Inputs", "Named", "Prepare", "Prepared"]
+__all__ = [
+    "SMALLEST",
+    "Figure",
+    "JobResult",
+    "LabelledGrid",
+    "Modality",
+    "PreparedInputs",
+    "Table",
+    "Transfer",
+    "TransferInputs",
+    "open_grid",
+]
 
 SMALLEST = 16
-"""Samples along an axis below which the deepest default layer sees less than one."""
+"""Samples along an axis below which the deepest default layer has less than one position."""
 
 
-class Named(NamedTuple):
-    """A grid among others.
+class LabelledGrid(NamedTuple):
+    """One input of a transfer.
 
     Args:
-        role: ``"content"``, ``"style"`` or ``"start"``.
-        grid: it.
+        role: ``"content"``, ``"style"``, ``"init"`` or ``"mask"``.
+        grid: the data.
         label: role and name, for messages.
     """
 
@@ -34,82 +55,368 @@ class Named(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """Grids of one transfer and what they are called.
+class TransferInputs:
+    """The inputs of one transfer.
 
     Args:
         content: None for a texture.
         styles: at least one.
-        names: of content, styles and start, for the record.
-        start: the iterate to start with, or None.
-        typed: further arguments that changed how they were read, for the record.
+        names: paths or sample names of content, styles, init and mask, in this order; without
+            those that are missing.
+        init: what the optimisation starts from, or None.
+        mask: a grid that is 0 where the content must not change and 1 where all of the change
+            applies; None is 1 everywhere.
+        rate_given: whether the user gave the sampling rate, because no file holds it.
     """
 
     content: Grid | None
     styles: Sequence[Grid]
     names: Sequence[str]
-    start: Grid | None = None
-    typed: Sequence[str] = ()
+    init: Grid | None = None
+    mask: Grid | None = None
+    rate_given: bool = False
 
-    def named(self) -> list[Named]:
-        """Every grid with its role, in the order of their names."""
-        found = [
+    @property
+    def template(self) -> Grid:
+        """The grid whose geometry and metadata the result has."""
+        return self.styles[0] if self.content is None else self.content
+
+    def labelled(self) -> list[LabelledGrid]:
+        """Every input with its role and label, in the order of ``names``."""
+        roles = [
             ("content", self.content),
             *(("style", style) for style in self.styles),
-            ("start", self.start),
+            ("init", self.init),
+            ("mask", self.mask),
         ]
-        there = [(role, grid) for role, grid in found if grid is not None]
+        present = [(role, grid) for role, grid in roles if grid is not None]
         return [
-            Named(role, grid, f"{role} {name}")
-            for (role, grid), name in zip(there, self.names, strict=True)
+            LabelledGrid(role, grid, f"{role} {name}")
+            for (role, grid), name in zip(present, self.names, strict=True)
         ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """Values mapped to about ``[0, 1]``, and the way back.
+class PreparedInputs:
+    """Inputs encoded as values of about ``[0, 1]``, and the way back.
 
     Args:
         content: ``(B, C, *S)``, or None for a texture.
         styles: ``(B, C, *S_i)`` each.
-        start: ``(B, C, *S_0)``, or None.
-        size: extent of the result.
-        restore: the owner's grid from values ``(B, C, *S')`` of any extent.
+        init: ``(B, C, *S_0)``, or None.
+        size: samples of the result along each axis.
+        decode: turns values ``(B, C, *S')`` of any extent into a grid in the owner's units.
         spacing: distance between samples of the result along each axis.
-        same_grid: styles are sampled as the result is, see
-            `convnd.transfer.style_transfer.StyleTransfer.run`.
-        remarks: what was done to the inputs that people should know, a line each.
+        same_grid: styles are sampled as the result is, see `StyleTransfer.run`.
+        messages: one line for each thing that was done to the inputs and that users should know.
         feature_styles: see `StyleTransfer.run`.
-        initial: likewise.
-        extra_terms: likewise.
-        facts: what the record says of the inputs beside the options, by name.
-        band: share of the result's frequencies that the styles know of, see `StyleTransfer.run`.
+        initial: see `StyleTransfer.run`.
+        extra_terms: see `StyleTransfer.run`.
+        known_bandwidth: see `StyleTransfer.run`.
+        record: entries of the result's record that tell how the inputs were used.
     """
 
     content: Tensor | None
     styles: Sequence[Tensor]
-    start: Tensor | None
+    init: Tensor | None
     size: tuple[int, ...]
-    restore: Callable[[Tensor], Grid]
+    decode: Callable[[Tensor], Grid]
     spacing: tuple[float, ...] | None = None
     same_grid: bool = False
-    remarks: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     feature_styles: Sequence[Tensor] | None = None
     initial: Callable[[Tensor], Tensor] | None = None
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    band: float = 1.0
+    known_bandwidth: float = 1.0
+    record: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `convnd.transfer.style_transfer.StyleTransfer.run`."""
-        names = ("content", "styles", "size", "spacing", "start", "same_grid", "band")
-        more = ("feature_styles", "initial", "extra_terms")
-        return {name: getattr(self, name) for name in (*names, *more)}
+        return {
+            name: getattr(self, name)
+            for name in (
+                *("content", "styles", "size", "spacing", "init", "same_grid"),
+                *("known_bandwidth", "feature_styles", "initial", "extra_terms"),
+            )
+        }
 
 
-class Prepare(Protocol):
-    """Grids to values; raises `InputFileError` for data that cannot be stylised."""
+class Transfer(ABC):
+    """One transfer whose inputs are open and checked.
 
-    def __call__(self, inputs: Inputs, options: TransferOptions) -> Prepared:
-        """See the class."""
-        ...
+    Attributes:
+        messages: one line for each thing that users should know before the work starts.
+        record: entries of the result's record that are known once the work is done.
+    """
+
+    messages: Sequence[str] = ()
+    record: Mapping[str, str] = {}
+
+    @abstractmethod
+    def fingerprint(self) -> Sequence[object]:
+        """Everything beside the options that the result depends on, for checkpoints."""
+
+    @abstractmethod
+    def check_writable(self, path: Path) -> None:
+        """Check that the format of ``path`` can hold such a result; no work is done yet.
+
+        Raises:
+            ConvndError: it cannot.
+        """
+
+    @abstractmethod
+    def run(
+        self,
+        *,
+        state: Mapping[str, Any] | None,
+        group: ProcessGroup | None,
+        on_message: Callable[[str], None] | None,
+    ) -> Iterator[Progress]:
+        """Optimise, yielding every evaluated step.
+
+        Args:
+            state: of a checkpoint to resume from, or None.
+            group: the processes that share the work; None is this one alone.
+            on_message: is called with lines that users should know.
+        """
+
+    @abstractmethod
+    def result(self, progress: Progress) -> Any:
+        """The result at a step, in the owner's units; None in a process that does not write it.
+
+        Every process of a group has to call this.
+        """
+
+
+class Figure(NamedTuple):
+    """A picture of a result.
+
+    Args:
+        name: goes into the file's name, as ``<result>-<name>.png``.
+        caption: one or two sentences.
+        png: the bytes of the file.
+    """
+
+    name: str
+    caption: str
+    png: bytes
+
+
+class Table(NamedTuple):
+    """A table of a report."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What a job produced.
+
+    Args:
+        path: the written file or folder.
+        result: what was written: a `Grid`, or what the modality makes of a stream; None in a
+            process that left writing to another.
+        steps: optimisation steps taken.
+        loss: at the end.
+        rejected_steps: steps that were rejected, see `convnd.optimize.minimize`.
+        seconds: from reading to written.
+        stopped: what ended the work before its last step, or None.
+        losses: the objective ("total") and its weighted terms at every step.
+        messages: what was said of the inputs.
+        record: entries about how it went.
+        figures: paths of the figures that were written.
+        report: path of the report, or None.
+    """
+
+    path: Path
+    result: Any
+    steps: int
+    loss: float
+    rejected_steps: int
+    seconds: float
+    stopped: BaseException | None
+    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    messages: Sequence[str] = ()
+    record: Mapping[str, str] = field(default_factory=dict)
+    figures: Sequence[Path] = ()
+    report: Path | None = None
+
+
+class Modality(ABC):
+    """One kind of data: how it is opened, encoded, transferred, written, measured and shown.
+
+    Attributes:
+        name: plural noun, also on the command line, for example "pictures".
+        unsupported: options and settings that have no meaning here, each with the reason as a
+            clause.
+        keeps_partial_result: whether work that was stopped is written as a result. Where it is
+            not, the checkpoint keeps it.
+        draws_figures: whether figures are written unless ``--no-figures`` says otherwise.
+    """
+
+    name: ClassVar[str]
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    keeps_partial_result: ClassVar[bool] = True
+    draws_figures: ClassVar[bool] = False
+
+    def __init__(
+        self, options: TransferOptions, settings: JobSettings, spatial_dims: int
+    ) -> None:
+        self.options = options
+        self.settings = settings
+        self.spatial_dims = spatial_dims
+
+    def check(self) -> None:
+        """Check the options before anything is read.
+
+        Raises:
+            UsageError: an option does not exist or does not fit.
+        """
+        from convnd.transfer.style_transfer import check_names
+
+        check_names(self.options)
+
+    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """Read one input.
+
+        Args:
+            name: path, or name of a built-in sample.
+            role: ``"content"``, ``"style"``, ``"init"`` or ``"mask"``.
+            content: the content that a style, start or mask belongs to.
+
+        Raises:
+            UsageError: no such sample, or a setting does not fit the file.
+            InputFileError: the file cannot be read, or holds another kind of data.
+        """
+        del content
+        return open_grid(name, self.spatial_dims, role=role, seed=self.options.seed)
+
+    @abstractmethod
+    def prepare(self, inputs: TransferInputs) -> Transfer:
+        """Encode the inputs.
+
+        Raises:
+            InputFileError: the data cannot be stylised.
+        """
+
+    def checkpointer(self, output: Path, group: ProcessGroup | None) -> Checkpointer:
+        """What keeps unfinished work beside an output."""
+        from convnd_tasks.pipeline.checkpoints import Checkpointer
+
+        return Checkpointer(output, self.settings.checkpoint_every, group)
+
+    def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
+        """Check, before any work, that the result can be written.
+
+        Args:
+            path: the result.
+            inputs: None before they are open.
+            overwrite: whether an existing result may be replaced.
+
+        Raises:
+            OutputExistsError: it exists and may not be replaced.
+            OutputFileError: it cannot be written there.
+        """
+        del inputs
+        io.check_output(path, overwrite=overwrite, record=self.settings.metadata)
+
+    def write(
+        self,
+        path: Path,
+        result: Any,
+        *,
+        inputs: TransferInputs,
+        overwrite: bool,
+        record: Mapping[str, str] | None,
+        on_message: Callable[[str], None],
+    ) -> Any:
+        """Write a result, and return it as it was written."""
+        del inputs, on_message
+        io.write(
+            path, result, overwrite=overwrite, record=record, quality=self.settings.quality
+        )
+        return result
+
+    def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
+        """Metadata of the content that the result's format cannot hold."""
+        return list(io.lost_metadata(path, inputs.template))
+
+    def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
+        """Measure what the result keeps of the content and takes from the styles.
+
+        Raises:
+            InputFileError: the grids cannot be compared.
+            DependencyError: a package that is needed is missing.
+        """
+        from convnd_tasks.modalities.metrics import evaluator_for
+
+        return evaluator_for(self.spatial_dims)(inputs.template, result, inputs.styles)
+
+    @abstractmethod
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """Draw the result beside its inputs.
+
+        Raises:
+            DependencyError: matplotlib is missing.
+        """
+
+    def figure_names(self) -> list[str]:
+        """Names of the figures that `figures` draws, known before the work."""
+        return []
+
+    def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
+        """Further tables for the report, for example geometry."""
+        del inputs, outcome
+        return []
+
+    def describe(self, result: Any) -> tuple[str, dict[str, Any]]:
+        """The extent of a result for the line on stdout, and further entries of ``--json``."""
+        return "x".join(str(extent) for extent in reversed(result.shape)), {
+            "shape": list(result.shape)
+        }
+
+
+def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
+    """Read a file, or make a built-in sample if there is no such file.
+
+    Args:
+        name: path, or name of a sample.
+        spatial_dims: number of spatial axes expected.
+        role: a "style" is looked for among the styles, anything else among the contents.
+        seed: of a sample.
+
+    Raises:
+        UsageError: no sample of that name.
+        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
+    """
+    from convnd_tasks import samples
+
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        make = samples.style if role == "style" else samples.content
+        return make(name, spatial_dims=spatial_dims, seed=seed)
+    grid = io.read(path)
+    if grid.ndim != spatial_dims:
+        raise InputFileError(
+            f"{path}: expected {spatial_dims} spatial axes, got {grid.ndim}; use "
+            f"--dim {grid.ndim} or another file"
+        )
+    return grid
+
+
+def check_no_content_options(options: TransferOptions, settings: JobSettings) -> None:
+    """Refuse, for a texture, the options that change or keep a content.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    if settings.mask is not None:
+        raise UsageError("--mask: expected a content to protect, got --texture; leave it out")
+    if options.strength != 1:
+        raise UsageError("--strength: expected a content to mix with, got --texture; leave it out")
+    if getattr(options, "colors", "style") != "style":
+        raise UsageError(
+            "--colors: expected a content whose colours to keep, got --texture; leave it out"
+        )

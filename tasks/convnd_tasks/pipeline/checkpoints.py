@@ -1,113 +1,53 @@
-"""How a job stops, and what is kept of work that has not come to its end."""
+"""Checkpoints beside an output, and the last good result of work that failed."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from convnd import __version__, io
 from convnd.errors import NumericalError, StopSignal
+from convnd.options import flags_of
+from convnd_tasks.pipeline.interrupts import GracefulInterrupt
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.options import TransferOptions
     from convnd.transfer.style_transfer import Progress
 
-__all__ = ["FREE", "Keeping", "Stopping", "keep_last_good"]
-
-FREE = ("tile", "memory")
-"""Options that change how the work is done and not what comes out."""
+__all__ = ["Checkpointer", "options_fingerprint", "save_last_good"]
 
 
-class Stopping:
-    """Signals that wait for a step to end, at which all processes stop that share a job.
-
-    Args:
-        group: the processes; None is this one alone, which stops at once.
-        waits: whether this one alone waits for its step as well.
-    """
-
-    def __init__(self, group: ProcessGroup | None = None, *, waits: bool = False) -> None:
-        self.group = group
-        self._alone = group is None or group.size == 1
-        self._waits = waits or not self._alone
-        self._asked: int | None = None
-
-    @contextlib.contextmanager
-    def signals(self) -> Iterator[None]:
-        """The first SIGINT or SIGTERM waits for the step to end; the second does not.
-
-        Several processes always end their step, so that all stop at the same one, whatever comes.
-        """
-        if not self._waits or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            if self._asked is None:
-                self._asked = number
-            elif self._alone:  # one of several would leave the others in the middle of an exchange
-                raise StopSignal(number)
-
-        before = [signal.signal(number, note) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-
-    def asked(self) -> int:
-        """The signal that any of the processes was sent, or 0; all ask after each step."""
-        own = self._asked or 0
-        # A signal reaches each of them at another moment.
-        return own if self.group is None else self.group.all_reduce_max(own)
-
-    def after_step(self) -> None:
-        """End here, together, if any of the processes was asked to.
-
-        Raises:
-            StopSignal: a signal asked for it.
-        """
-        if asked := self.asked():
-            raise StopSignal(asked)
+def options_fingerprint(options: TransferOptions) -> dict[str, str]:
+    """The options that a result depends on, as text: those whose flag is recorded."""
+    free = {name for name, (_, flag) in flags_of(type(options)).items() if not flag.recorded}
+    return {name: value for name, value in options.record().items() if name not in free}
 
 
-def keep_last_good(
+def save_last_good(
     error: NumericalError, output: Path, write: Callable[[Path], object]
 ) -> NumericalError:
-    """Write what there was before the numbers went wrong, beside the output.
+    """Write the last finite result beside the output of work that failed.
 
     Args:
         error: what ended the work.
-        output: which is not written.
-        write: makes the file.
+        output: path of the result, which is not written.
+        write: writes the last good result to a path.
 
     Returns:
-        The error, to be raised, with the file's name in it.
+        The error to raise, whose message names the written file.
     """
     path = io.next_free_path(io.extend_stem(output, "last-good"))
     write(path)
     return NumericalError(f"{error}; the last good result is in {path}")
 
 
-class Recorded(Protocol):
-    """Options that can be told as text."""
-
-    def record(self) -> dict[str, str]:
-        """Every option by name."""
-        ...
-
-
-class Keeping:
-    """The checkpoint beside an output.
+class Checkpointer:
+    """Keeps the state of unfinished work in one file beside an output.
 
     Args:
-        output: of the job; the checkpoint is called the same with ``.checkpoint`` behind.
+        output: path of the result; the checkpoint has the same name with ``.checkpoint`` appended.
         every: steps from one checkpoint to the next; 0 keeps none.
         group: the processes that share the job; None is this one alone.
     """
@@ -116,52 +56,68 @@ class Keeping:
         self.group = group
         self.path = output.with_name(f"{output.name}.checkpoint")
         self.every = every
-        self.stopping = Stopping(group, waits=every > 0)
-        self._mark = ""
+        self.interrupt = GracefulInterrupt(group, waits=every > 0)
+        self._fingerprint = ""
+
+    def exists(self) -> bool:
+        """Whether there is unfinished work of an earlier run."""
+        return self.path.exists()
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Check, before any work, that nothing unfinished would be lost.
+
+        A checkpoint in one file is simply replaced, so this one has nothing to refuse.
+        """
 
     def open(
-        self, options: Recorded, inputs: Iterable[object], *, resume: bool
-    ) -> dict[str, Any] | None:
-        """The state to go on from, if that is asked for and there is one.
+        self, options: TransferOptions, inputs: Iterable[object], *, resume: bool
+    ) -> Mapping[str, Any] | None:
+        """The state to resume from, or None.
 
         Args:
             options: of the job.
-            inputs: what else comes out depends on, see `convnd.optimize.fingerprint`.
-            resume: whether it is asked for.
+            inputs: everything else that the result depends on.
+            resume: whether to look for a checkpoint.
 
         Raises:
-            UsageError: the checkpoint is of other inputs or options.
+            UsageError: the checkpoint belongs to other inputs or options.
             InputFileError: it is damaged.
         """
         from convnd.optimize import fingerprint, load_checkpoint
 
         if not (resume or self.every):
             return None
-        kept = {name: value for name, value in options.record().items() if name not in FREE}
-        self._mark = fingerprint([__version__, kept, *inputs])
+        self._fingerprint = fingerprint([__version__, options_fingerprint(options), *inputs])
         if not (resume and self.path.exists()):
             return None
-        state: dict[str, Any] = load_checkpoint(self.path, self._mark, self.group)
+        state: Mapping[str, Any] = load_checkpoint(self.path, self._fingerprint, self.group)
         return state
 
-    def after(self, progress: Progress) -> None:
-        """Keep this step when its turn has come, or when the work is to stop.
+    def after_step(self, progress: Progress) -> None:
+        """Write a checkpoint when it is due, or when the work is to stop.
 
         Raises:
-            StopSignal: a signal asked for it; the checkpoint is on the disk.
+            StopSignal: a signal arrived during the step; the checkpoint is on the disk.
             OutputFileError: the checkpoint cannot be written.
         """
         from convnd.optimize import ProcessGroup, ShardedField, save_checkpoint
 
-        asked = self.stopping.asked()
-        if self.every and (asked or progress.step % self.every == 0):
-            # Marked as shared by one process too, so that several can go on from it.
+        received = self.interrupt.received()
+        if self.every and (received or progress.step % self.every == 0):
+            # Written as sharded even by one process, so that several can resume from it.
             shards = progress.shards or ShardedField(progress.size, ProcessGroup())
-            save_checkpoint(self.path, progress.state(), self._mark, shards, *progress.beside)
-        if asked:
-            raise StopSignal(asked)
+            save_checkpoint(
+                self.path, progress.state(), self._fingerprint, shards, *progress.extra_shards
+            )
+        if received:
+            raise StopSignal(received)
 
     def close(self) -> None:
         """Remove the checkpoint: the work is done."""
-        if self._mark and (self.group is None or self.group.rank == 0):
+        if self._fingerprint and (self.group is None or self.group.rank == 0):
             self.path.unlink(missing_ok=True)
+
+    def kept_message(self, error: BaseException) -> str:
+        """What to tell users about work that an error left unfinished, or "" for nothing."""
+        del error
+        return ""

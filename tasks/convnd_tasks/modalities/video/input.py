@@ -183,7 +183,7 @@ def reporter(
                     steps=max(frames, number + 1),
                     scale=1,
                     scales=1,
-                    done=min(1.0, number / frames),
+                    fraction_done=min(1.0, number / frames),
                     loss=step.loss,
                     parts=step.parts,
                     values=step.values,

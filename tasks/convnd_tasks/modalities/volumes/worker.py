@@ -165,14 +165,14 @@ class Worker:
                     steps=frames * sum(counts),
                     scale=scale + 1,
                     scales=len(sizes),
-                    done=(frame + reached / max(1, sum(counts))) / frames,
+                    fraction_done=(frame + reached / max(1, sum(counts))) / frames,
                     loss=step.loss,
                     parts=step.parts,
                     values=at(step.values),
                     rejected_steps=course.rejected_steps + step.rejected_steps,
                     state=partial(course.state, step),
                     shards=shards,
-                    beside=[full],
+                    extra_shards=[full],
                 )
                 if watch is not None:
                     watch(progress)

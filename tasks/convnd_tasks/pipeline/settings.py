@@ -1,0 +1,279 @@
+"""How a job reads its inputs, writes its results and resumes: the settings beside the options."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+from convnd.errors import UsageError
+from convnd.options import LOOK, OUTPUT, RESOURCES, Flag, Range, check_ranges
+
+__all__ = ["INPUT", "JobSettings", "parse_fraction"]
+
+INPUT = "Input"
+"""Heading of the help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """Settings of a job; how a result looks is in `convnd.transfer.options.TransferOptions`.
+
+    Args:
+        texture: every file is a style, and there is no content.
+        mask: path of an input that is 0 where the content must not change and 1 where all of the
+            change applies.
+        rate: samples per second of signals, or frames per second of a folder of pictures, whose
+            files do not hold it; a number or a fraction as ``"30000/1001"``.
+        spacing: millimetres between samples along three axes, for arrays: ``"0.6,0.6,5"``.
+        start: seconds into a video where the result begins.
+        end: seconds into a video where the result ends; None is its end.
+        every: of a video only every n-th frame.
+        output: path of the result, a folder where the content is one; None makes a name.
+        overwrite: replace existing results.
+        skip_existing: leave results alone that were made with the same parameters.
+        figures: write figures beside the result; None lets the kind of data decide.
+        report: path of a report, one HTML file, or None.
+        metadata: keep the parameters with the result.
+        quality: of JPEG and WebP, 1 to 100.
+        dtype: of volumes: "float32", or "input" for the scan's own integers.
+        crf: constant rate factor of a video's encoder; None is 18 for H.264 and 24 for VP9.
+        audio: copy the sound of a video.
+        save_every: also write a numbered result every so many steps; 0 never does.
+        quiet: show no progress.
+        checkpoint_every: keep a checkpoint every so many steps, and when stopped; 0 never does.
+        resume: continue from the checkpoint if there is one.
+        shard: ``"I/N"`` takes only every N-th file of a folder, from the I-th.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    texture: Annotated[
+        bool,
+        Flag(
+            help="Make a texture: every file is a style, and there is no content.",
+            panel=LOOK,
+            names=("--texture",),
+            modalities=("pictures", "signals", "arrays", "videos"),
+        ),
+    ] = False
+    mask: Annotated[
+        str | None,
+        Flag(
+            help="An input of the content's kind: nothing changes where it is 0.",
+            panel=LOOK,
+            metavar="FILE",
+        ),
+    ] = None
+    rate: Annotated[
+        str | None,
+        Flag(
+            help="Samples (or frames of a folder of pictures) per second, where no file holds it.",
+            panel=INPUT,
+            metavar="N",
+            modalities=("signals", "videos"),
+        ),
+    ] = None
+    spacing: Annotated[
+        str,
+        Flag(
+            help="Millimetres between samples of a scan in .npy or .npz.",
+            panel=INPUT,
+            metavar="X,Y,Z",
+            modalities=("volumes",),
+        ),
+    ] = ""
+    start: Annotated[
+        str,
+        Flag(
+            help="Begin there.",
+            panel=INPUT,
+            metavar="SECONDS",
+            names=("--from",),
+            modalities=("videos",),
+        ),
+    ] = "0"
+    end: Annotated[
+        str | None,
+        Flag(
+            help="End there.",
+            panel=INPUT,
+            metavar="SECONDS",
+            names=("--to",),
+            modalities=("videos",),
+        ),
+    ] = None
+    every: Annotated[
+        int,
+        Flag(help="Only every Nth frame.", panel=INPUT, modalities=("videos",)),
+        Range(1, 1_000_000),
+    ] = 1
+    output: Annotated[
+        Path | None,
+        Flag(
+            help="Result; a folder when the content is one. Default: <content>_stylized here.",
+            panel=OUTPUT,
+            names=("-o", "--output"),
+            recorded=False,
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool,
+        Flag(
+            help="Replace existing results.", panel=OUTPUT, names=("--overwrite",), recorded=False
+        ),
+    ] = False
+    skip_existing: Annotated[
+        bool,
+        Flag(
+            help="Leave results alone that were made with the same parameters from the same "
+            "inputs.",
+            panel=OUTPUT,
+            names=("--skip-existing",),
+            recorded=False,
+        ),
+    ] = False
+    figures: Annotated[
+        bool | None,
+        Flag(
+            help="Write figures beside the result. Default: for volumes, videos and the demos.",
+            panel=OUTPUT,
+            names=("--figures/--no-figures",),
+            recorded=False,
+        ),
+    ] = None
+    report: Annotated[
+        Path | None,
+        Flag(help="Write a report, one HTML file.", panel=OUTPUT, recorded=False),
+    ] = None
+    metadata: Annotated[
+        bool,
+        Flag(
+            help="Keep all parameters with the result, for `convnd rerun`.",
+            panel=OUTPUT,
+            names=("--metadata/--no-metadata",),
+            recorded=False,
+        ),
+    ] = True
+    quality: Annotated[
+        int,
+        Flag(help="Of JPEG and WebP results.", panel=OUTPUT, modalities=("pictures",)),
+        Range(1, 100),
+    ] = 95
+    dtype: Annotated[
+        str,
+        Flag(
+            help="float32, or input: the scan's own integers; the rounding error is reported.",
+            panel=OUTPUT,
+            modalities=("volumes",),
+        ),
+    ] = "float32"
+    crf: Annotated[
+        int | None,
+        Flag(
+            help="Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
+            panel=OUTPUT,
+            modalities=("videos",),
+        ),
+        Range(0, 63),
+    ] = None
+    audio: Annotated[
+        bool,
+        Flag(
+            help="Copy the sound.",
+            panel=OUTPUT,
+            names=("--audio/--no-audio",),
+            modalities=("videos",),
+        ),
+    ] = True
+    save_every: Annotated[
+        int,
+        Flag(
+            help="Also write a numbered result every so many steps.",
+            panel=OUTPUT,
+            modalities=("pictures", "signals", "arrays", "volumes"),
+            recorded=False,
+        ),
+        Range(0, 10_000_000),
+    ] = 0
+    quiet: Annotated[
+        bool,
+        Flag(
+            help="Show no progress.", panel=OUTPUT, names=("-q", "--quiet"), recorded=False
+        ),
+    ] = False
+    checkpoint_every: Annotated[
+        int,
+        Flag(
+            help="Keep a checkpoint beside the result every so many steps, and when stopped.",
+            panel=RESOURCES,
+            modalities=("pictures", "signals", "arrays", "volumes"),
+            recorded=False,
+        ),
+        Range(0, 10_000_000),
+    ] = 0
+    resume: Annotated[
+        bool,
+        Flag(
+            help="Continue from the checkpoint; without one, start anew.",
+            panel=RESOURCES,
+            names=("--resume",),
+            recorded=False,
+        ),
+    ] = False
+    shard: Annotated[
+        str,
+        Flag(
+            help="Of a folder only every Nth file, from the Ith: the share of one of N machines. "
+            "Processes started by torchrun share a folder by themselves.",
+            panel=RESOURCES,
+            metavar="I/N",
+            recorded=False,
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.dtype not in ("float32", "input"):
+            raise UsageError(f"--dtype: expected float32 or input, got {self.dtype!r}; choose one")
+        if self.skip_existing and not self.metadata:
+            raise UsageError(
+                "--skip-existing: expected results with a record of how they were made, got "
+                "--no-metadata; leave one of the two out"
+            )
+        if self.rate is not None:
+            rate = parse_fraction("--rate", self.rate)
+            if not 0 < rate <= 10**9:
+                raise UsageError(
+                    f"--rate: expected 0 < rate <= 1000000000, got {self.rate}; for example 25"
+                )
+        start = parse_fraction("--from", self.start)
+        if self.end is not None and parse_fraction("--to", self.end) <= start:
+            raise UsageError(
+                f"--to: expected a time after --from, which is {self.start} s, got {self.end} s; "
+                "correct it"
+            )
+
+
+def parse_fraction(option: str, text: str) -> Fraction:
+    """Parse a decimal number or a fraction exactly.
+
+    Args:
+        option: as it is typed, for the message.
+        text: digits with at most one point, or two whole numbers with a slash between.
+
+    Raises:
+        UsageError: it is no such number.
+
+    >>> parse_fraction("--rate", "30000/1001"), parse_fraction("--from", "2.5")
+    (Fraction(30000, 1001), Fraction(5, 2))
+    """
+    # No exponents: Fraction would work out the digits of 1e99999999.
+    if re.fullmatch(r"\s*\d{1,10}(\.\d{0,12}|/0*[1-9]\d{0,8})?\s*", text, re.ASCII):
+        return Fraction(text.strip().rstrip("."))
+    raise UsageError(
+        f"{option}: expected a number from 0 to 999999999, got {text!r}; for example 2.5"
+    )
