@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.images.codec import prepare
 
 from convnd import io
@@ -18,7 +18,9 @@ from convnd.transfer.style_transfer import StyleTransfer
 def main(content: str, style: str, output: str) -> None:
     """Stylise one picture, and stop early when steps stop paying."""
     options = TransferOptions(backbone="compact", size=192, steps=40)
-    inputs = Inputs(content=io.read(content), styles=[io.read(style)], names=[content, style])
+    inputs = TransferInputs(
+        content=io.read(content), styles=[io.read(style)], names=[content, style]
+    )
     prepared = prepare(inputs, options)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     losses: list[float] = []
@@ -28,7 +30,7 @@ def main(content: str, style: str, output: str) -> None:
             gain = 1 - losses[-1] / losses[-11]
             if 0 < gain < 0.01:
                 break
-    io.write(output, prepared.restore(progress.values), overwrite=True)
+    io.write(output, prepared.decode(progress.values), overwrite=True)
     print(f"{output}: {len(losses)} evaluations, loss {losses[0]:.3g} to {losses[-1]:.3g}")
 
 

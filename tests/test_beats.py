@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.beats import Beats, find_beats, retimed
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.options import SignalOptions
@@ -119,15 +119,15 @@ def test_morphology_comes_over_and_rhythm_stays(rng):
     found = {}
     for weight in (0.0, None):
         options = SignalOptions(size=0, steps=20, scales=1, beat_weight=weight)
-        inputs = Inputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
+        inputs = TransferInputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
         ready = prepare(inputs, options)
         *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(**ready.arguments())
-        result = ready.restore(last.values).values[0, 0].double().numpy()
+        result = ready.decode(last.values).values[0, 0].double().numpy()
         found[weight] = beat_correlation(mean_beat(result, RATE), mean_beat(style, RATE))
         assert match_peaks(own, r_peaks(result, RATE) / RATE, 0.05)[0] > (
             0 if weight == 0 else 0.98
         )
-    assert ready.remarks[-1].startswith("R peaks by lead II: 8 in the content, 19 in the style")
+    assert ready.messages[-1].startswith("R peaks by lead II: 8 in the content, 19 in the style")
     before = beat_correlation(mean_beat(content, RATE), mean_beat(style, RATE))
     assert found[None] > 0.97 > before
     assert found[None] > found[0.0]
@@ -139,10 +139,10 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
     hiss = grid(0.1 * rng.normal(size=2000))
 
     def found(content, style, **options):
-        inputs = Inputs(content=content, styles=[style], names=("A", "B"))
+        inputs = TransferInputs(content=content, styles=[style], names=("A", "B"))
         ready = prepare(inputs, SignalOptions(size=0, **options))
         beats = None if ready.initial is None else ready.initial.__self__
-        return beats, "".join(ready.remarks)
+        return beats, "".join(ready.messages)
 
     beats, told = found(ecg, ecg)
     assert (beats.weight, len(beats.peaks)) == (3.0, 12)
@@ -163,10 +163,10 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
 def test_without_scipy_beats_are_left_out_and_it_is_said(rng, monkeypatch):
     ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
     monkeypatch.setitem(sys.modules, "scipy.signal", None)
-    inputs = Inputs(content=ecg, styles=[ecg], names=("A", "B"))
+    inputs = TransferInputs(content=ecg, styles=[ecg], names=("A", "B"))
     ready = prepare(inputs, SignalOptions(size=0))
     assert ready.initial is None
-    assert ready.remarks[0].startswith("beats are left out: R peaks: expected the package scipy")
+    assert ready.messages[0].startswith("beats are left out: R peaks: expected the package scipy")
     with pytest.raises(DependencyError, match="package scipy"):
         prepare(inputs, SignalOptions(size=0, beat_weight=3))
 
@@ -198,4 +198,6 @@ def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
     )
     options = SignalOptions(size=0, beat_weight=3)
     with pytest.raises(UsageError, match="--beat-weight: expected a content.*got none"):
-        prepare(Inputs(content=None, styles=[grid(rng.normal(size=500))], names=("B",)), options)
+        prepare(
+            TransferInputs(content=None, styles=[grid(rng.normal(size=500))], names=("B",)), options
+        )

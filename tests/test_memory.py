@@ -23,7 +23,7 @@ def transferred(options: TransferOptions, size: tuple[int, ...], said: list[str]
     generator = torch.Generator().manual_seed(4)
     content, style = torch.rand(2, 1, 1, *size, generator=generator)
     transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
-    *_, last = transfer.run(content, [style], say=said.append)
+    *_, last = transfer.run(content, [style], on_message=said.append)
     return last.values
 
 

@@ -94,7 +94,7 @@ def test_steps_are_taken_as_asked_for() -> None:
 def test_several_fields_start_from_noise_of_their_own() -> None:
     content, style = fields(1, 64)
     leads = torch.cat([content, content * 0.5, content + 0.1])
-    options = dataclasses.replace(NARROW, start="random", steps=1, scales=1)
+    options = dataclasses.replace(NARROW, init="random", steps=1, scales=1)
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
     *_, last = transfer.run(leads, [style.expand(3, -1, -1)])
     assert last.values.shape == leads.shape

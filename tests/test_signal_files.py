@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.leads import identity_error
 from convnd_tasks.modalities.signals.options import SignalOptions
@@ -60,10 +60,10 @@ def test_identities_in_a_file_of_coarse_steps(tmp_path, rng, steps):
     content = describe(
         picked(ecg(), LIMBS), steps=tuple(each / 1000 for each in steps), zeros=(0,) * 6
     )
-    inputs = Inputs(content=content, styles=[picked(ecg(seed=1), LIMBS)], names=("a", "b"))
+    inputs = TransferInputs(content=content, styles=[picked(ecg(seed=1), LIMBS)], names=("a", "b"))
     prepared = prepare(inputs, SignalOptions(size=0))
     noise = torch.as_tensor(0.1 * rng.normal(size=prepared.content.shape).astype("f"))
-    result = prepared.restore(prepared.content + noise)
+    result = prepared.decode(prepared.content + noise)
     assert identity_error(result) < 1e-6
     io.write(tmp_path / "a.hea", result)
     found = io.read(tmp_path / "a.hea")
@@ -80,7 +80,7 @@ def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path, run):
     pytest.importorskip("wfdb")
     content = describe(
         picked(ecg(), ("I", "V1")),
-        start=datetime(2020, 2, 3, 4, 5, 6),
+        init=datetime(2020, 2, 3, 4, 5, 6),
         annotations=(Annotation(0.5, "N"),),
         steps=(0.005, 0.005),
         zeros=(0, 0),

@@ -10,7 +10,7 @@ import scipy.signal
 import scipy.stats
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.codec import match_leads, prepare
 from convnd_tasks.modalities.signals.ecg_plot import figure
 from convnd_tasks.modalities.signals.leads import derive, identity_error, independent, resample
@@ -42,14 +42,16 @@ def ecg(**changes):
 
 
 def ready(content, *styles):
-    return prepare(Inputs(content=content, styles=styles, names=("c", *"s" * len(styles))), OPTIONS)
+    return prepare(
+        TransferInputs(content=content, styles=styles, names=("c", *"s" * len(styles))), OPTIONS
+    )
 
 
 def test_untouched_values_come_back():
     content = ecg()
     prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
     assert prepared.content.shape == (8, 1, 1500)  # I, II, V1 … V6
-    back = prepared.restore(prepared.content)
+    back = prepared.decode(prepared.content)
     torch.testing.assert_close(back.values, content.values, atol=1e-5, rtol=0)
     assert (back.channels, back.spacing) == (content.channels, content.spacing)
 
@@ -58,7 +60,7 @@ def test_limb_lead_identities_hold_to_a_microvolt_whatever_is_done(rng):
     content = ecg()
     prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
     noisy = prepared.content + torch.as_tensor(rng.normal(size=(8, 1, 1500)).astype("f"))
-    one, two, three, avr, avl, avf = prepared.restore(noisy).values[0, :6].double()
+    one, two, three, avr, avl, avf = prepared.decode(noisy).values[0, :6].double()
     for error in (
         three - two + one,
         avr + (one + two) / 2,
@@ -74,7 +76,7 @@ def test_gaps_survive():
     content = ecg(values=values)
     prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
     assert torch.isfinite(prepared.content).all()
-    back = prepared.restore(prepared.content).values
+    back = prepared.decode(prepared.content).values
     assert torch.equal(torch.isnan(back), torch.isnan(values))
 
 
@@ -92,7 +94,7 @@ def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng):
     t = np.arange(4000) / 1000
     style = grid([np.sin(2 * np.pi * 10 * t) + np.sin(2 * np.pi * 330 * t)], rate=1000)
     prepared = ready(grid(rng.normal(size=(1, 1000)), rate=250), style)
-    assert prepared.remarks == ("style s resampled from 1000 to 250 Hz",)
+    assert prepared.messages == ("style s resampled from 1000 to 250 Hz",)
     assert prepared.styles[0].shape[2] == 1000
     frequencies, power = scipy.signal.periodogram(prepared.styles[0][0, 0].numpy(), 250)
     # 330 Hz would have come back as 80 Hz.
@@ -104,12 +106,14 @@ def test_what_a_slower_style_knows_nothing_of_is_not_asked_for(rng):
     fast, slow = grid(rng.normal(size=(1, 2000))), grid(rng.normal(size=(1, 1000)), rate=250.0)
     assert ready(fast, fast).band == ready(slow, fast).band == 1
     prepared = ready(fast, slow)
-    assert prepared.band == pytest.approx(0.45)  # 112.5 of 250 Hz
+    assert prepared.known_bandwidth == pytest.approx(0.45)  # 112.5 of 250 Hz
     assert ready(fast, fast, slow).band == pytest.approx(0.45)
     work = StyleTransfer(OPTIONS, spatial_dims=1, in_channels=1)
     whole, part = (
-        work.objective(prepared.content, prepared.styles, [1.0], band=band).terms[-1].loss
-        for band in (1.0, prepared.band)
+        work.objective(prepared.content, prepared.styles, [1.0], known_bandwidth=band)
+        .terms[-1]
+        .loss
+        for band in (1.0, prepared.known_bandwidth)
     )
     assert whole.target.shape[1] == 257
     # The resampled style itself is what is asked for below, and its silence above is not.
@@ -122,14 +126,14 @@ def test_above_a_slower_style_the_content_stays(rng):
     content = grid(rng.normal(size=(2, 2000)), names=("I", "II"))
     prepared = ready(content, grid(rng.normal(size=(1, 1000)), rate=250.0))
     noise = torch.from_numpy(rng.normal(size=(2, 1, 2000))).float()
-    changed = prepared.restore(prepared.content + noise).values[0] - content.values[0]
+    changed = prepared.decode(prepared.content + noise).values[0] - content.values[0]
     power = np.abs(np.fft.rfft(changed[:, 50:-50].numpy() * np.hanning(1900))) ** 2
     hertz = np.fft.rfftfreq(1900, 1 / 500)
     assert power[:, hertz > 140].mean() < 1e-4 * power[:, hertz < 100].mean()
     # Gaps, a texture and a size of its own have nothing to stay.
-    alone = prepare(Inputs(content=None, styles=[content], names=("s",)), OPTIONS)
-    assert torch.isfinite(alone.restore(noise).values).all()
-    fewer = prepared.restore(noise[..., :1000]).values
+    alone = prepare(TransferInputs(content=None, styles=[content], names=("s",)), OPTIONS)
+    assert torch.isfinite(alone.decode(noise).values).all()
+    fewer = prepared.decode(noise[..., :1000]).values
     assert fewer.shape == (1, 2, 1000)
 
 

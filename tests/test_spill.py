@@ -94,7 +94,7 @@ def test_memory_decides_on_files(rng: np.random.Generator) -> None:
         assert not Budget(lbfgs, transfer.backbone, torch.device("cpu"), 1).offload((3000,))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Budget, "_offloads", lambda *_, share=share: share == 1)
-            *_, last = transfer.run(content, [style], say=said.append)
+            *_, last = transfer.run(content, [style], on_message=said.append)
         found.append(last.values)
     assert found[0].equal(found[1])
     assert said == ["what Adam remembers is kept in files, in TMPDIR or /var/tmp"]

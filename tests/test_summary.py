@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
-from convnd_tasks.pipeline.output import Summary
+from convnd_tasks.pipeline.output import CommandOutput
 from PIL import Image
 
 Run = Callable[..., tuple[int, str, str]]
@@ -140,7 +140,7 @@ def test_several_inputs(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_json_cannot_say_is_null(capsys: pytest.CaptureFixture[str]) -> None:
-    summary = Summary("x", json=True)
+    summary = CommandOutput("x", json=True)
     with summary.told():
         print("for people")
         summary.add(values=[1.5, math.nan, {"far": -math.inf}], path=Path("a"))

@@ -86,7 +86,7 @@ def test_blocks_do_not_flicker(generator: torch.Generator) -> None:
         style_layers=("relu1_1", "relu2_1"),
         content_layers=("relu2_1",),
     )
-    transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+    transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
     error, left = {}, {}
     for name, fading in (("free", 0.0), ("along", 0.9)):
         transfer.lines = [(1.0, AlongMotion.between(_pan(6, 24, 32, 2), fading))]
@@ -108,12 +108,12 @@ def test_part_of_the_change_moves_on_as_a_style_does(generator: torch.Generator)
     stays = torch.rand(1, 3, 1, 24, 32, generator=generator)
     loss = TemporalLoss(start + goes + stays, torch.ones(1, 1, 6, 24, 32))
     options = VideoOptions(mode="block", style_layers=("relu1_1",), content_layers=("relu1_1",))
-    transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+    transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
     objective = Objective(transfer.backbone, [Term("asked for", 1.0, loss)])
     left = []
     for lines in ((still,), (carried,), (still, carried)):
         transfer.lines = [(0.5, AlongMotion.between(each, 1.0)) for each in lines]
-        first, *_, last = transfer.walk(objective, start, evaluate=evaluate_whole, steps=30)
+        first, *_, last = transfer.optimize(objective, start, evaluate=evaluate_whole, steps=30)
         left.append(last.loss / first.loss)
     assert left[2] < 0.1 * min(left[:2]), left
 
@@ -139,7 +139,7 @@ def test_time_is_looked_at_where_planes_are_asked_for() -> None:
             style_layers=("relu1_1",),
             content_layers=("relu1_1",),
         )
-        steady = StyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+        steady = StyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
         for name, style in (("picture", picture), ("clip", clip)):
             objective = steady.objective(clip, [style], [1.0] * 3)
             found[inflation, name] = [(term.name, term.loss.layer[-2:]) for term in objective.terms]
@@ -150,5 +150,5 @@ def test_time_is_looked_at_where_planes_are_asked_for() -> None:
         *(("style", at) for at in ("01", "02", "12")),
     ]
     assert all(each == frames for each in found.values())
-    assert steady._style_extent(clip, (20, 32, 32), (20, 64, 64)) == [16, 8, 8]
-    assert steady._style_extent(picture, (20, 32, 32), (20, 64, 64)) == [1, 32, 32]
+    assert steady._style_size(clip, (20, 32, 32), (20, 64, 64)) == [16, 8, 8]
+    assert steady._style_size(picture, (20, 32, 32), (20, 64, 64)) == [1, 32, 32]

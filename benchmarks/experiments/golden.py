@@ -70,8 +70,9 @@ CASES = {
     ),
     "picture_random": Case(
         (
-            f"stylize photo.png painting.png {PICTURE} --start random --optimizer adam "
-            "--tv-weight 0.1 --style-loss covariance --value-statistics distribution -o result.png --json",
+            f"stylize photo.png painting.png {PICTURE} --init random --optimizer adam "
+            "--tv-weight 0.1 --style-loss covariance --value-statistics distribution "
+            "-o result.png --json",
         ),
         ("result.png",),
     ),

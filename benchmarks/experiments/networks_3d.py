@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from convnd_tasks.modalities.arrays import value_range
+from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.volumes.noise import noise_spectrum, spectrum_distance
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error
 from numpy.typing import NDArray

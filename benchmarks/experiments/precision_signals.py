@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.options import SignalOptions
 
@@ -36,7 +36,9 @@ def main() -> None:
     rough = dataclasses.replace(exact, precision="bfloat16")
     rows = []
     for lead, content in clean_rhythm(tuple(asked.leads.split(","))).items():
-        inputs = Inputs(content=grid(content, lead), styles=[grid(style, lead)], names=("A", "B"))
+        inputs = TransferInputs(
+            content=grid(content, lead), styles=[grid(style, lead)], names=("A", "B")
+        )
         judge = StyleTransfer(exact, spatial_dims=1, in_channels=1)
         clean = prepare(inputs, exact)
         assert clean.content is not None

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from convnd_tasks.modalities.base import Inputs
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.leads import resample
 from convnd_tasks.modalities.signals.metrics import (
@@ -139,14 +139,16 @@ def transfer(
     network: Backbone | None = None,
 ) -> Array:
     """Ours, or the same with another network."""
-    inputs = Inputs(content=grid(content, "II"), styles=[grid(style, "II")], names=("A", "B"))
+    inputs = TransferInputs(
+        content=grid(content, "II"), styles=[grid(style, "II")], names=("A", "B")
+    )
     ready = prepare(inputs, options)
     work = StyleTransfer(options, spatial_dims=1, in_channels=1)
     if network is not None:
         work.backbone = network
     for progress in work.run(**ready.arguments()):
         last = progress.values
-    result: Array = ready.restore(last).values[0, 0].double().numpy()
+    result: Array = ready.decode(last).values[0, 0].double().numpy()
     return result
 
 

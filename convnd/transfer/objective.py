@@ -57,22 +57,22 @@ class TransferObjective:
         options: see `TransferOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
-        steady: axes at the front that are time, see `look_at`.
+        fixed_axes: axes at the front that are time, see `resolve_layers`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
     """
 
     def __init__(
-        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, fixed_axes: int = 0
     ) -> None:
         make_deterministic(options.deterministic)
         self.options = options
-        self.steady = steady
+        self.fixed_axes = fixed_axes
         self.device = choose_device(options.device)
         self.backbone, precision = self._network(spatial_dims, in_channels)
         self._given = options
-        self.look_at(None)
+        self.resolve_layers(None)
         self.backbone.to(self.device)
         self.precision = choose_precision(self.device, precision)
         self.precision.apply(self.backbone)
@@ -102,7 +102,7 @@ class TransferObjective:
             return MultiPlanar(shipped, spatial_dims=spatial_dims), options.precision
         return shipped, options.precision
 
-    def look_at(self, size: Sequence[int] | None) -> None:
+    def resolve_layers(self, size: Sequence[int] | None) -> None:
         """Name the layers for results of a size; None is any without length-1 axes.
 
         A content says what is in a frame, not how that moves: on planes along time it would hold
@@ -111,7 +111,7 @@ class TransferObjective:
         if not isinstance(self.backbone, MultiPlanar):
             return
         size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
-        frame = (1,) * self.steady + size[self.steady :]
+        frame = (1,) * self.fixed_axes + size[self.fixed_axes :]
         named = self._given.inflation == "multiplanar"
         self.options = _on_planes(
             self._given, self.backbone, content=frame, style=size if named else frame
@@ -128,8 +128,8 @@ class TransferObjective:
         shards: ShardedField | None = None,
         style_terms: Sequence[Term] | None = None,
         value_styles: Sequence[Tensor] | None = None,
-        band: float = 1.0,
-        also: Sequence[Term] = (),
+        known_bandwidth: float = 1.0,
+        extra_terms: Sequence[Term] = (),
     ) -> Objective:
         """The objective at one size, its targets computed.
 
@@ -142,11 +142,11 @@ class TransferObjective:
             shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
             value_styles: one for each style, for the statistics of values; None is the styles.
-            band: share of the frequencies, from 0, that the styles know of.
-            also: further terms.
+            known_bandwidth: share of the frequencies, from 0, that the styles contain.
+            extra_terms: further terms.
         """
         if content is not None:
-            self.look_at(content.shape[2:])
+            self.resolve_layers(content.shape[2:])
         options = self.options
         tiler = Tiler() if tiler is None else tiler
         terms: list[Term] = []
@@ -168,7 +168,7 @@ class TransferObjective:
                 tiler=tiler,
                 group=None if shards is None else shards.group,
                 value_styles=value_styles,
-                band=band,
+                known_bandwidth=known_bandwidth,
             )
             if style_terms is None
             else style_terms
@@ -177,7 +177,7 @@ class TransferObjective:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("total_variation", options.tv_weight, smooth))
-        return Objective(self.backbone, [*terms, *also], precision=self.precision)
+        return Objective(self.backbone, [*terms, *extra_terms], precision=self.precision)
 
     def style_terms(
         self,
@@ -186,7 +186,7 @@ class TransferObjective:
         tiler: Tiler | None = None,
         group: ProcessGroup | None = None,
         value_styles: Sequence[Tensor] | None = None,
-        band: float = 1.0,
+        known_bandwidth: float = 1.0,
     ) -> list[Term]:
         """The terms that know the styles alone; they serve any number of contents of one size.
 
@@ -195,7 +195,7 @@ class TransferObjective:
             tiler: see `objective`.
             group: the processes that share the work; None is this one alone.
             value_styles: see `objective`.
-            band: likewise.
+            known_bandwidth: see `objective`.
         """
         options = self.options
         weights = options.style_weights or (1.0,) * len(styles)
@@ -231,7 +231,7 @@ class TransferObjective:
             ]
         if options.value_statistics_weight > 0:
             terms += self._value_terms(
-                styles if value_styles is None else value_styles, weights, band
+                styles if value_styles is None else value_styles, weights, known_bandwidth
             )
         return terms
 
@@ -240,7 +240,7 @@ class TransferObjective:
         options = self.options
         weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
         shares = dict(zip(options.style_layers, weights, strict=True))
-        if isinstance(self.backbone, MultiPlanar) and self.steady and styles[0].shape[2] == 1:
+        if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
             # Repeated over frames, a picture would forbid all movement.
             seen = self.backbone.plane_layers(self._given.style_layers, styles[0].shape[2:])
             shares = {name: share for name, share in shares.items() if name in seen}
@@ -260,15 +260,15 @@ class TransferObjective:
         return {name: tap for name, tap in found.items() if tap is not None}
 
     def _value_terms(
-        self, styles: Sequence[Tensor], weights: Sequence[float], band: float
+        self, styles: Sequence[Tensor], weights: Sequence[float], bandwidth: float
     ) -> list[Term]:
         """Terms on the values themselves, one for each statistic asked for."""
         options = self.options
         statistics: dict[str, Statistic] = {
             name: STATISTICS[name] for name in options.value_statistics
         }
-        if "spectrum" in statistics and band < 1:
-            statistics["spectrum"] = SpectrumStatistic(highest=band)
+        if "spectrum" in statistics and bandwidth < 1:
+            statistics["spectrum"] = SpectrumStatistic(highest=bandwidth)
         balanced = "mean" if options.normalization == "mean" else "balanced"
         return [
             Term(

@@ -1,7 +1,7 @@
-"""Style transfer over any number of spatial axes: values in, steps out.
+"""Style transfer over any number of spatial axes: values in, optimisation steps out.
 
-Images, signals, volumes and clips differ in how they are read and written. What happens in
-between is here, once.
+Pictures, signals, arrays and videos differ in how they are read and written. The optimisation
+between reading and writing is here, once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from convnd.optimize import (
     ShardedField,
     Step,
     TiledEvaluation,
+    Tiler,
     evaluate_whole,
     minimize,
     pyramid_sizes,
@@ -40,27 +41,27 @@ from convnd.transfer.memory import Budget
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
 
-__all__ = ["Progress", "StyleTransfer", "check_names", "fit"]
+__all__ = ["Progress", "Scale", "StyleTransfer", "check_names", "fit_size", "plan_scales"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One evaluated iterate of a transfer.
+    """One evaluated step of a transfer.
 
     Args:
-        step: of `steps`, over all scales; 0 is the start.
-        steps: how many there will be.
-        scale: number of the current size, from 1 (coarse).
-        scales: how many sizes.
+        step: number of the step over all scales; 0 is the starting point.
+        steps: number of steps over all scales.
+        scale: number of the current scale, from 1 (coarse).
+        scales: number of scales.
         fraction_done: share of the whole work that is done, in ``[0, 1]``.
         loss: the objective.
-        parts: weighted share of content, style and smoothness in it.
-        values: the iterate ``(1, C, *S)`` at the current size; of several processes, the part of
-            this one.
-        rejected_steps: steps that were taken back so far, see `convnd.optimize.minimize`.
-        state: all that a transfer needs to go on from here; to be asked for before the next
-            step is.
-        shards: who has which part; None where one process has it all.
+        parts: weighted value of each kind of term, by name.
+        values: the image being optimised ``(1, C, *S)`` at the current scale; with several
+            processes, this process's part of it.
+        rejected_steps: steps that were rejected so far, see `convnd.optimize.minimize`.
+        state: makes everything that a run needs to resume here; must be called before the next
+            step is asked for.
+        shards: which process holds which part of ``values``; None where one process holds all.
         extra_shards: the same for fields of other sizes in the state.
     """
 
@@ -79,22 +80,22 @@ class Progress:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Extent of the whole iterate along each axis."""
+        """Samples of the whole image along each axis."""
         return tuple(self.values.shape[2:]) if self.shards is None else self.shards.size
 
     def whole(self) -> Tensor | None:
-        """All of the iterate, for process 0; None for others, who have to ask as well."""
+        """The whole image in process 0, None in the others. Every process has to call this."""
         return self.values if self.shards is None else self.shards.gather_to_root(self.values)
 
 
-def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
-    """The extents scaled so that the longest is ``longest``; an axis of length 1 stays.
+def fit_size(size: Sequence[int], longest: int) -> tuple[int, ...]:
+    """Scale extents so that the longest is ``longest``; an axis of length 1 stays.
 
     Args:
-        size: extents along each axis.
-        longest: 0 leaves them as they are.
+        size: samples along each axis.
+        longest: samples along the longest axis; 0 keeps the size.
 
-    >>> fit((600, 800), 512), fit((600, 800), 0)
+    >>> fit_size((600, 800), 512), fit_size((600, 800), 0)
     ((384, 512), (600, 800))
     """
     if longest == 0:
@@ -104,11 +105,11 @@ def fit(size: Sequence[int], longest: int) -> tuple[int, ...]:
 
 
 def check_names(options: TransferOptions) -> None:
-    """Refuse names that no table holds, before anything is read or loaded.
+    """Check that every name among the options exists, before anything is read or loaded.
 
     Raises:
         UnknownNameError: no such backbone, layer, inflation, statistic, optimizer or normalization.
-        UsageError: a module of the user's is to have its pooling or rank changed.
+        UsageError: pooling or rank of a user's module is to be changed.
     """
     if not is_user_model(options.backbone):
         BACKBONES[options.backbone].plan.truncate(options.layers)
@@ -128,34 +129,118 @@ def check_names(options: TransferOptions) -> None:
     check_normalization(options.normalization)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """One size at which a transfer is optimised.
+
+    Args:
+        number: from 0 (coarse).
+        size: samples along each axis.
+        steps: optimisation steps at this size.
+        steps_before: steps of all coarser sizes.
+        work_before: steps times samples of all coarser sizes.
+    """
+
+    number: int
+    size: tuple[int, ...]
+    steps: int
+    steps_before: int
+    work_before: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of the image at this size."""
+        return math.prod(self.size)
+
+
+def plan_scales(
+    size: Sequence[int], *, scales: int, steps: int, fixed_axes: int = 0, shortest: int = 1
+) -> list[Scale]:
+    """The sizes of a transfer from coarse to fine, each twice the one before, with their steps.
+
+    Args:
+        size: samples of the result along each axis.
+        scales: number of sizes at most.
+        steps: of all sizes together.
+        fixed_axes: leading axes that keep their length at every size.
+        shortest: samples along an axis below which no size goes.
+
+    >>> [(scale.size, scale.steps) for scale in plan_scales((64, 48), scales=2, steps=10)]
+    [((32, 24), 5), ((64, 48), 5)]
+    """
+    fixed, plane = tuple(size[:fixed_axes]), size[fixed_axes:]
+    sizes = pyramid_sizes(plane, min(scales, max(1, steps)), shortest=shortest)
+    counts = spread_steps(steps, len(sizes))
+    planned: list[Scale] = []
+    steps_before = work_before = 0
+    for number, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
+        planned.append(Scale(number, (*fixed, *extent), count, steps_before, work_before))
+        steps_before += count
+        work_before += count * planned[-1].samples
+    return planned
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """The arguments of one `StyleTransfer.run`, resolved."""
+
+    content: Tensor | None
+    styles: Sequence[Tensor]
+    size: tuple[int, ...]
+    spacing: Sequence[float]
+    init: Tensor | None
+    style_grid: tuple[int, ...] | None
+    feature_styles: Sequence[Tensor] | None
+    initial: Callable[[Tensor], Tensor] | None
+    extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None
+    known_bandwidth: float
+    scales: Sequence[Scale]
+    memory: Budget
+    group: ProcessGroup
+    on_message: Callable[[str], None]
+
+
 class StyleTransfer(TransferObjective):
     """A network made ready once, for any number of transfers with the same options.
 
-    Values are expected to span about ``[0, 1]``, as the backbones were trained; the task modules
-    map HU, millivolts and colours to that and back.
+    Values are expected to span about ``[0, 1]``, as the backbones were trained. The kinds of data
+    map colours, millivolts and Hounsfield units to that and back.
 
     Args:
         options: see `TransferOptions`.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
-        steady: axes at the front that are never made coarser, as the frames of a clip. A style of
-            one sample along them says nothing of what happens there.
+        fixed_axes: leading axes that keep their length at every scale, as the frames of a video.
+            A style with one sample along them says nothing of what happens there.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
+
+    >>> options = TransferOptions(backbone="compact", size=0, steps=1, scales=1)
+    >>> transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    >>> wave = torch.linspace(0, 6, 64).sin().view(1, 1, 64)
+    >>> [progress.step for progress in transfer.run(wave, [wave.flip(2)])]
+    [0, 1]
     """
 
     def __init__(
-        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, steady: int = 0
+        self,
+        options: TransferOptions,
+        *,
+        spatial_dims: int,
+        in_channels: int,
+        fixed_axes: int = 0,
     ) -> None:
-        super().__init__(options, spatial_dims=spatial_dims, in_channels=in_channels, steady=steady)
-        # Samples along an axis for one position in the deepest layer, where that is known.
-        fields = [
-            self.backbone.receptive_fields[name]
+        super().__init__(
+            options, spatial_dims=spatial_dims, in_channels=in_channels, fixed_axes=fixed_axes
+        )
+        strides = [
+            max(map(int, self.backbone.receptive_fields[name].stride))
             for name in self.options.layers
             if name in self.backbone.receptive_fields
         ]
-        self._needed = max((max(map(int, field.stride)) for field in fields), default=1)
+        # Samples along an axis for one position in the deepest layer, where that is known.
+        self._shortest = max(strides, default=1)
 
     def run(
         self,
@@ -164,166 +249,244 @@ class StyleTransfer(TransferObjective):
         *,
         size: Sequence[int] | None = None,
         spacing: Sequence[float] | None = None,
-        start: Tensor | None = None,
+        init: Tensor | None = None,
         same_grid: bool = False,
         feature_styles: Sequence[Tensor] | None = None,
         initial: Callable[[Tensor], Tensor] | None = None,
         extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None,
-        band: float = 1.0,
-        say: Callable[[str], None] | None = None,
+        known_bandwidth: float = 1.0,
         resume: Mapping[str, Any] | None = None,
         group: ProcessGroup | None = None,
+        on_message: Callable[[str], None] | None = None,
     ) -> Iterator[Progress]:
-        """Transfer, from coarse to fine, yielding every evaluated iterate.
+        """Optimise from coarse to fine, yielding every evaluated step.
 
         Args:
             content: ``(B, C, *S)``; None makes a texture out of the styles alone.
             styles: at least one ``(B, C, *S_i)``, of any size.
-            size: extent of the result; None is the content's.
-            spacing: distance between samples of the result along each axis, for smoothness;
-                None is 1 everywhere.
-            start: the iterate to start with, instead of what the options name.
-            same_grid: styles are sampled as the result is (in time, or in millimetres), and keep
-                to that at every size, however many samples they have.
-            feature_styles: what features are compared with instead of ``styles``, one for each;
-                statistics of values keep to ``styles``.
-            initial: changes the content into what the optimisation starts from, where the
-                options say that it starts from the content.
+            size: samples of the result along each axis; None is the content's.
+            spacing: distance between samples of the result along each axis, for total variation;
+                None is 1 along every axis.
+            init: the starting point, instead of the one that the options name.
+            same_grid: styles are sampled as the result is (in time or in millimetres), and keep
+                that sampling at every scale, however many samples they have.
+            feature_styles: one for each style, compared by features in its place; statistics of
+                values keep to ``styles``.
+            initial: changes the content into the starting point, where the options name the
+                content as such.
             extra_terms: makes further terms of the objective for a size.
-            band: share of the result's frequencies, from 0 to its Nyquist, that the styles know of.
+            known_bandwidth: share of the result's frequencies, from 0 to its Nyquist frequency,
+                that the styles contain.
             resume: `Progress.state` of an earlier run with the same arguments.
-            group: the processes that do this together, each with the same arguments; None is this
+            group: the processes that share the work, each with the same arguments; None is this
                 one alone.
-            say: is told in a line how much memory tiles take, when it ran out, and when steps were
-                taken back.
+            on_message: is called with one line when the work is cut into tiles, when memory runs
+                out, and when steps are rejected.
 
         Raises:
-            UsageError: no style, or not one blend weight each, or a texture without a size.
+            UsageError: no style, another number of weights than styles, or a texture without a
+                size.
             ShapeError: the tensors do not fit the backbone.
             ResourceError: there is not enough memory; found out before any work is done.
             NumericalError: see `convnd.optimize.minimize`.
         """
-        options = self.options
+        size = self._check(content, styles, size, init)
         group = ProcessGroup() if group is None else group
+        self.resolve_layers(size)
+        options = self.options
+        problem = _Problem(
+            content=content,
+            styles=styles,
+            size=size,
+            spacing=[1.0] * len(size) if spacing is None else spacing,
+            init=init,
+            style_grid=size if same_grid else None,
+            feature_styles=feature_styles,
+            initial=initial,
+            extra_terms=extra_terms,
+            known_bandwidth=known_bandwidth,
+            scales=plan_scales(
+                size,
+                scales=options.scales,
+                steps=options.steps,
+                fixed_axes=self.fixed_axes,
+                shortest=self._shortest,
+            ),
+            memory=Budget(
+                options,
+                self.backbone,
+                self.device,
+                styles[0].shape[0],
+                on_message,
+                group,
+                content,
+            ),
+            group=group,
+            on_message=(lambda _: None) if on_message is None else on_message,
+        )
+        compared = styles if feature_styles is None else feature_styles
+        problem.memory.check(
+            size, [self._style_size(style, size, problem.style_grid) for style in compared]
+        )
+        yield from self._run_scales(problem, resume)
+
+    def _check(
+        self,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        size: Sequence[int] | None,
+        init: Tensor | None,
+    ) -> tuple[int, ...]:
+        """Check the inputs of `run`; returns the size of the result."""
+        weights = self.options.style_weights
         if not styles:
             raise UsageError("style transfer: expected at least one style, got none; give one")
-        if options.style_weights and len(options.style_weights) != len(styles):
+        if weights and len(weights) != len(styles):
             raise UsageError(
                 f"style_weights: expected one weight for each of {len(styles)} styles, got "
-                f"{len(options.style_weights)}; give as many"
+                f"{len(weights)}; give as many"
             )
         if size is None:
             if content is None:
                 raise UsageError("texture: expected a size, got neither size nor content; give one")
-            size = tuple(content.shape[2:])
-        self.look_at(size)
-        options = self.options
-        for values in (content, start, *styles):
+            size = content.shape[2:]
+        for values in (content, init, *styles):
             if values is not None:
                 self.backbone.check(values, ())
-        scales = min(options.scales, max(1, options.steps))
-        frames, plane = size[: self.steady], size[self.steady :]
-        sizes = [(*frames, *s) for s in pyramid_sizes(plane, scales, shortest=self._needed)]
-        counts = spread_steps(options.steps, len(sizes))
-        grid = tuple(size) if same_grid else None
-        budget = Budget(
-            options, self.backbone, self.device, styles[0].shape[0], say, group, content
-        )
-        references_of_features = styles if feature_styles is None else feature_styles
-        budget.check(
-            sizes[-1],
-            [self._style_extent(style, sizes[-1], grid) for style in references_of_features],
-        )
-        costs = [math.prod(extent) for extent in sizes]
-        work = sum(count * cost for count, cost in zip(counts, costs, strict=True))
-        spacing = [1.0] * len(size) if spacing is None else spacing
-        generator = torch.Generator().manual_seed(options.seed)
-        iterate: Tensor | None = None
-        coarse: Tensor | None = None
-        passed = rejected_steps = 0
-        for scale, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
-            if resume is not None and scale < resume["scale"]:
-                passed += count
-                continue
-            fine = None if content is None else self._resized(content, extent)
-            references = self._styles_at(styles, extent, grid)
-            walked = None
-            if resume is not None:  # the walk brings its iterate with it
-                walked, rejected_steps, resume = resume["walk"], resume["rejected_steps"], None
-                iterate = walked["now"]["values"].to(self.device)
-            elif iterate is None:
-                iterate = self._start(start, fine, references, extent, generator)
-                if initial is not None and start is None and options.init == "content":
-                    iterate = initial(iterate)
-            elif fine is None or coarse is None:
-                iterate = refine(iterate, extent)
-            else:
-                iterate = refine(iterate, extent, (coarse, fine))
-            coarse = None
-            stretched = [
-                step * whole / part for step, whole, part in zip(spacing, size, extent, strict=True)
-            ]
-            tiler = budget.tiler(extent)
-            keep = budget.keeps_content(extent)
-            shards = ShardedField(extent, group) if group.size > 1 else None
-            objective = self.objective(
-                fine,
-                references
-                if feature_styles is None
-                else self._styles_at(feature_styles, extent, grid),
-                stretched,
-                value_styles=references,
-                band=min(1.0, band * size[0] / extent[0]),
-                tiler=tiler,
-                keep=keep,
-                shards=shards,
-                also=() if extra_terms is None else extra_terms(tuple(extent)),
-            )
-            del references
-            evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
-            if shards is not None and tiler is not None:
-                evaluate = ShardedEvaluation(tiler, shards)
-                iterate = iterate if walked is not None else shards.local_part(iterate)
-            handed = [iterate]  # to the walk alone, which leaves it with its first step
-            iterate = None
-            for step in self.walk(
-                objective,
-                handed.pop(),
-                evaluate=evaluate,
-                steps=count,
-                all_reduce=group.all_reduce,
-                offload=budget.offload(extent),
-                resume=walked,
-            ):
-                if step.note and say is not None:
-                    say(step.note)
-                before = sum(n * cost for n, cost in zip(counts[:scale], costs, strict=False))
-                yield Progress(
-                    step=passed + step.index,
-                    steps=sum(counts),
-                    scale=scale + 1,
-                    scales=len(sizes),
-                    fraction_done=(before + step.index * costs[scale]) / max(work, 1),
-                    loss=step.loss,
-                    parts=step.parts,
-                    values=step.values,
-                    rejected_steps=rejected_steps + step.rejected_steps,
-                    state=partial(_state, scale, rejected_steps, step),
-                    shards=shards,
-                )
-                iterate = step.values
-            assert iterate is not None
-            if shards is not None and scale + 1 < len(sizes):
-                iterate = shards.gather(iterate)  # much smaller than what comes next
-            passed += count
-            rejected_steps += step.rejected_steps
-            coarse = fine
-            del objective, evaluate, step  # all that was kept at this size
+        return tuple(size)
 
-    def walk(
+    def _run_scales(
+        self, problem: _Problem, resume: Mapping[str, Any] | None
+    ) -> Iterator[Progress]:
+        """Every scale after the other; each starts from the refined result of the one before."""
+        generator = torch.Generator().manual_seed(self.options.seed)
+        values: Tensor | None = None
+        coarse_content: Tensor | None = None
+        rejected_steps = 0
+        for scale in problem.scales:
+            if resume is not None and scale.number < resume["scale"]:
+                continue
+            content = None
+            if problem.content is not None:
+                content = self._resized(problem.content, scale.size)
+            styles = self._styles_at(problem.styles, scale.size, problem.style_grid)
+            optimizer_state = None
+            if resume is not None:  # the optimiser's state brings its own values
+                optimizer_state, rejected_steps = resume["walk"], resume["rejected_steps"]
+                values = optimizer_state["now"]["values"].to(self.device)
+                resume = None
+            elif values is None:
+                values = self._initial(problem, content, styles, scale.size, generator)
+            else:
+                both = (
+                    None
+                    if content is None or coarse_content is None
+                    else (
+                        coarse_content,
+                        content,
+                    )
+                )
+                values = refine(values, scale.size, both)
+            coarse_content = None
+            start = [values]  # handed over, so that the optimiser alone holds it
+            values = None
+            for progress in self._run_scale(
+                problem, scale, content, styles, start, optimizer_state, rejected_steps
+            ):
+                yield progress
+                values = progress.values
+            del styles
+            assert values is not None
+            if progress.shards is not None and scale.number + 1 < len(problem.scales):
+                values = progress.shards.gather(values)  # much smaller than the next scale
+            rejected_steps = progress.rejected_steps
+            coarse_content = content
+            del progress, optimizer_state
+
+    def _run_scale(
+        self,
+        problem: _Problem,
+        scale: Scale,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        start: list[Tensor],
+        optimizer_state: dict[str, Any] | None,
+        rejected_steps: int,
+    ) -> Iterator[Progress]:
+        """One scale: its objective, its evaluator, its steps."""
+        memory, group = problem.memory, problem.group
+        tiler = memory.tiler(scale.size)
+        shards = ShardedField(scale.size, group) if group.size > 1 else None
+        objective = self._objective_at(problem, scale, content, styles, tiler, shards)
+        del styles
+        evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+        values = start.pop()
+        if shards is not None and tiler is not None:
+            evaluate = ShardedEvaluation(tiler, shards)
+            values = values if optimizer_state is not None else shards.local_part(values)
+        handed_over = [values]
+        del values
+        last = problem.scales[-1]
+        work = last.work_before + last.steps * last.samples
+        for step in self.optimize(
+            objective,
+            handed_over.pop(),
+            evaluate=evaluate,
+            steps=scale.steps,
+            all_reduce=group.all_reduce,
+            offload=memory.offload(scale.size),
+            resume=optimizer_state,
+        ):
+            if step.note:
+                problem.on_message(step.note)
+            yield Progress(
+                step=scale.steps_before + step.index,
+                steps=last.steps_before + last.steps,
+                scale=scale.number + 1,
+                scales=len(problem.scales),
+                fraction_done=(scale.work_before + step.index * scale.samples) / max(work, 1),
+                loss=step.loss,
+                parts=step.parts,
+                values=step.values,
+                rejected_steps=rejected_steps + step.rejected_steps,
+                state=partial(_state, scale.number, rejected_steps, step),
+                shards=shards,
+            )
+
+    def _objective_at(
+        self,
+        problem: _Problem,
+        scale: Scale,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        tiler: Tiler | None,
+        shards: ShardedField | None,
+    ) -> Objective:
+        """The objective at one scale."""
+        compared = styles
+        if problem.feature_styles is not None:
+            compared = self._styles_at(problem.feature_styles, scale.size, problem.style_grid)
+        spacing = [
+            step * whole / part
+            for step, whole, part in zip(problem.spacing, problem.size, scale.size, strict=True)
+        ]
+        extra = () if problem.extra_terms is None else problem.extra_terms(scale.size)
+        return self.objective(
+            content,
+            compared,
+            spacing,
+            value_styles=styles,
+            known_bandwidth=min(1.0, problem.known_bandwidth * problem.size[0] / scale.size[0]),
+            tiler=tiler,
+            keep=problem.memory.keeps_content(scale.size),
+            shards=shards,
+            extra_terms=extra,
+        )
+
+    def optimize(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **more: Any
     ) -> Iterator[Step]:
-        """The steps at one size, see `convnd.optimize.minimize`."""
+        """The steps at one scale, see `convnd.optimize.minimize`."""
         return minimize(
             objective,
             start,
@@ -333,54 +496,59 @@ class StyleTransfer(TransferObjective):
             **more,
         )
 
-    def _resized(self, values: Tensor, extent: Sequence[int]) -> Tensor:
-        if tuple(values.shape[2:]) == tuple(extent):
+    def _resized(self, values: Tensor, size: Sequence[int]) -> Tensor:
+        if tuple(values.shape[2:]) == tuple(size):
             return values.to(self.device)
-        return resize_nd(values.to(self.device), extent, mode="linear", antialias=True)
+        return resize_nd(values.to(self.device), size, mode="linear", antialias=True)
 
-    def _style_extent(
-        self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None
+    def _style_size(
+        self, style: Tensor, size: Sequence[int], style_grid: Sequence[int] | None
     ) -> list[int]:
-        own, first = style.shape[2:], self.steady
-        whole = own if grid is None or (first and own[0] == 1) else grid
+        """Samples of a style along each axis where it is compared with a result of a size."""
+        extents, first = style.shape[2:], self.fixed_axes
+        whole = extents if style_grid is None or (first and extents[0] == 1) else style_grid
         ratio = self.options.style_scale
-        ratio *= _mean_extent(extent[first:]) / _mean_extent(whole[first:])
-        resized = (each if each == 1 else max(self._needed, round(each * ratio)) for each in own)
-        return [*own[:first], *list(resized)[first:]]
+        ratio *= _mean_extent(size[first:]) / _mean_extent(whole[first:])
+        resized = [
+            extent if extent == 1 else max(self._shortest, round(extent * ratio))
+            for extent in extents
+        ]
+        return [*extents[:first], *resized[first:]]
 
     def style_at(
-        self, style: Tensor, extent: Sequence[int], grid: Sequence[int] | None = None
+        self, style: Tensor, size: Sequence[int], style_grid: Sequence[int] | None = None
     ) -> Tensor:
         """A style at the size at which it is compared with a result.
 
         Args:
             style: ``(1, C, *S_i)``.
-            extent: of the result.
-            grid: the result's own extent, where styles are sampled as it is (see `run`).
+            size: of the result.
+            style_grid: the result's full size, where styles are sampled as it is (see `run`).
         """
-        return self._resized(style, self._style_extent(style, extent, grid))
+        return self._resized(style, self._style_size(style, size, style_grid))
 
     def _styles_at(
-        self, styles: Sequence[Tensor], extent: Sequence[int], grid: Sequence[int] | None
+        self, styles: Sequence[Tensor], size: Sequence[int], style_grid: Sequence[int] | None
     ) -> list[Tensor]:
-        return [self.style_at(style, extent, grid) for style in styles]
+        return [self.style_at(style, size, style_grid) for style in styles]
 
-    def _start(
+    def _initial(
         self,
-        start: Tensor | None,
+        problem: _Problem,
         content: Tensor | None,
         styles: Sequence[Tensor],
-        extent: Sequence[int],
+        size: Sequence[int],
         generator: torch.Generator,
     ) -> Tensor:
-        if start is not None:
-            return self._resized(start, extent)
+        """The starting point of the coarsest scale."""
+        if problem.init is not None:
+            return self._resized(problem.init, size)
         if self.options.init == "style":
-            return resize_nd(styles[0], extent, mode="linear", antialias=True)
+            return resize_nd(styles[0], size, mode="linear", antialias=True)
         if self.options.init == "content" and content is not None:
-            return content
+            return content if problem.initial is None else problem.initial(content)
         # Drawn on the CPU, so that a seed means the same on every device.
-        shape = (*styles[0].shape[:2], *extent)
+        shape = (*styles[0].shape[:2], *size)
         return torch.rand(shape, generator=generator).to(self.device)
 
 
@@ -389,6 +557,6 @@ def _state(scale: int, rejected_steps: int, step: Step) -> dict[str, Any]:
 
 
 def _mean_extent(size: Sequence[int]) -> float:
-    # Geometric, over the axes along which there is anything.
-    axes = [extent for extent in size if extent > 1] or [1]
-    return float(math.prod(axes) ** (1 / len(axes)))
+    # Geometric mean over the axes that have more than one sample.
+    extents = [extent for extent in size if extent > 1] or [1]
+    return float(math.prod(extents) ** (1 / len(extents)))

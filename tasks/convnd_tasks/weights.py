@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -41,8 +41,8 @@ _OFFLINE = Annotated[
 
 
 @weights.command("list")
-@summarised("weights list")
-def list_(*, summary: Summary) -> None:
+@with_json_output("weights list")
+def list_(*, summary: CommandOutput) -> None:
     """List all weights: whether they are here and intact, size, licence, source, place."""
     from convnd.backbones.weights import names, status_of
 
@@ -52,7 +52,7 @@ def list_(*, summary: Summary) -> None:
 
 
 @weights.command("get")
-@summarised("weights get")
+@with_json_output("weights get")
 def get(
     source: Annotated[
         str,
@@ -71,7 +71,7 @@ def get(
     offline: _OFFLINE = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Fetch weights into the cache folder, verified; prints the name to use as --backbone."""
     from convnd.backbones.weights import add_file, add_url, fetch, names
@@ -101,14 +101,14 @@ def get(
 
 
 @weights.command("verify")
-@summarised("weights verify")
+@with_json_output("weights verify")
 def verify(
     chosen: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="All that are here if left out."),
     ] = None,
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Read weights to the end and compare their sha256 with the published one."""
     from convnd.backbones.weights import locate, names
@@ -134,8 +134,8 @@ def verify(
 
 
 @weights.command("path")
-@summarised("weights path")
-def path(name: _NAME, *, summary: Summary) -> None:
+@with_json_output("weights path")
+def path(name: _NAME, *, summary: CommandOutput) -> None:
     """Print the file that holds weights."""
     from convnd.backbones.weights import find
 
@@ -145,11 +145,11 @@ def path(name: _NAME, *, summary: Summary) -> None:
 
 
 @weights.command("remove")
-@summarised("weights remove")
+@with_json_output("weights remove")
 def remove(
     chosen: Annotated[list[str], typer.Argument(metavar="NAME...")],
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Remove weights from the cache folder, and what broken downloads of them have left."""
     from convnd.backbones.weights import remove as take_away

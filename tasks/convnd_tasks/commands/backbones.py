@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from convnd_tasks.pipeline.flags import numeric
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["backbones"]
 
 
-@summarised("backbones")
+@with_json_output("backbones")
 def backbones(
     name: Annotated[
         str | None, typer.Argument(help="List the layers of this one.", show_default=False)
@@ -24,7 +24,7 @@ def backbones(
     ] = 2,
     channels: Annotated[int, numeric(int, 1, 1_000_000, help="Of the data.")] = 3,
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """List the networks, or the layers of one.
 

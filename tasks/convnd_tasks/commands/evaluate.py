@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnd_tasks.pipeline.flags import Dim, Rate
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
-@summarised("evaluate")
+@with_json_output("evaluate")
 def evaluate(
     content: Annotated[str, typer.Argument(help="What was stylised: a file.")],
     result: Annotated[str, typer.Argument(help="What came out of it: a file.")],
@@ -37,7 +37,7 @@ def evaluate(
     dim: Dim = None,
     rate: Rate = None,
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Measure what a style transfer kept of the content and took from the style.
 

@@ -11,12 +11,12 @@ import typer
 from convnd.options import OUTPUT
 from convnd_tasks.inspect.options import VIEWS, PatchOptions
 from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 
 __all__ = ["patches"]
 
 
-@summarised("patches")
+@with_json_output("patches")
 @with_flags(PatchOptions)
 def patches(
     inputs: Annotated[
@@ -47,7 +47,7 @@ def patches(
     quiet: Quiet = False,
     *,
     given: dict[str, Any],
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Show what the units of a network respond to: the patches that excite them most.
 

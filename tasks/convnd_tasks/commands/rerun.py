@@ -11,13 +11,13 @@ import typer
 
 from convnd.errors import InputFileError, UsageError
 from convnd.options import OUTPUT, flag_name, flags_of
-from convnd_tasks.modalities.arrays import ArrayOptions
+from convnd_tasks.modalities.arrays.options import ArrayOptions
 from convnd_tasks.modalities.images.options import ImageOptions
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.pipeline.flags import Overwrite, Quiet
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ _ALONE = {"stylize": (), "stylize-volume": ("--no-montage",), "stylize-video": (
 """What keeps pictures beside the result away."""
 
 
-@summarised("rerun")
+@with_json_output("rerun")
 def rerun(
     result: Annotated[Path, typer.Argument(help="A file or folder that convnd has written.")],
     inputs: Annotated[
@@ -69,7 +69,7 @@ def rerun(
     ] = False,
     quiet: Quiet = False,
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Make a result again, from the parameters that are kept inside it.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 
 __all__ = ["samples"]
 
 
-@summarised("samples")
-def samples(*, summary: Summary) -> None:
+@with_json_output("samples")
+def samples(*, summary: CommandOutput) -> None:
     """List the built-in contents and styles."""
     from convnd_tasks import samples as built_in
 

@@ -11,13 +11,13 @@ import typer
 from convnd.shapes import Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
 from convnd_tasks.pipeline.flags import numeric
-from convnd_tasks.pipeline.output import Summary, summarised
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["as_record", "as_table", "trace"]
 
 
-@summarised("trace")
+@with_json_output("trace")
 def trace(
     shape: Annotated[
         str,
@@ -39,7 +39,7 @@ def trace(
         numeric(int, 1, 16, "--dim", help="Spatial axes; follows from SHAPE if left out."),
     ] = None,
     *,
-    summary: Summary,
+    summary: CommandOutput,
 ) -> None:
     """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
 

@@ -14,7 +14,7 @@ from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
 from convnd_tasks.inspect.top import CHANNEL_SEPARATOR
-from convnd_tasks.modalities.arrays import value_range
+from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.pipeline.prefetch import prefetch
 
 __all__ = ["Batch", "Input", "iter_batches", "normalize", "open_resized", "prepare_input"]
@@ -49,9 +49,7 @@ def open_resized(item: Input, size: int) -> Grid:
     """
     grid = item.open()
     if size:
-        from convnd.transfer.style_transfer import fit
-
-        target = fit(grid.shape, size)
+        target = fit_size(grid.shape, size)
         if target != grid.shape:
             grid = grid.with_values(resize_nd(grid.values, target, mode="linear"))
     return grid

@@ -33,6 +33,7 @@ __all__ = [
     "Table",
     "Transfer",
     "TransferInputs",
+    "check_no_content_options",
     "open_grid",
 ]
 
@@ -261,9 +262,7 @@ class Modality(ABC):
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
 
-    def __init__(
-        self, options: TransferOptions, settings: JobSettings, spatial_dims: int
-    ) -> None:
+    def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         self.options = options
         self.settings = settings
         self.spatial_dims = spatial_dims
@@ -320,7 +319,7 @@ class Modality(ABC):
             OutputFileError: it cannot be written there.
         """
         del inputs
-        io.check_output(path, overwrite=overwrite, record=self.settings.metadata)
+        io.check_output(path, overwrite=overwrite, provenance=self.settings.metadata)
 
     def write(
         self,
@@ -335,7 +334,7 @@ class Modality(ABC):
         """Write a result, and return it as it was written."""
         del inputs, on_message
         io.write(
-            path, result, overwrite=overwrite, record=record, quality=self.settings.quality
+            path, result, overwrite=overwrite, provenance=record, quality=self.settings.quality
         )
         return result
 

@@ -17,27 +17,19 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 import typer
 
 from convnd.errors import UsageError
-from convnd.options import OUTPUT, RESOURCES, WORK, Flag, Range, flag_name, flags_of, ranges_of
-from convnd.shapes import is_count
+from convnd.options import OUTPUT, Flag, Range, flag_name, flags_of, ranges_of
 
 __all__ = [
-    "CheckpointEvery",
     "Dim",
     "Json",
-    "Metadata",
     "Overwrite",
     "Quiet",
-    "Rate",
     "Report",
-    "Resume",
-    "Shard",
-    "SkipExisting",
     "Verbose",
+    "applicable_modalities",
     "arguments_of",
-    "check_known",
     "numbers",
     "numeric",
-    "parse_shard",
     "reader",
     "whole_numbers",
     "with_flags",
@@ -104,69 +96,12 @@ Dim = Annotated[
         show_default=False,
     ),
 ]
-Rate = Annotated[
-    float | None,
-    numeric(
-        float,
-        1e-6,
-        1e9,
-        help="Samples per second of signals whose files do not say it.",
-        rich_help_panel=WORK,
-        show_default=False,
-    ),
-]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUTPUT)
-]
-SkipExisting = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing",
-        help="Leave results alone that were made with the same parameters from the same inputs.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-Metadata = Annotated[
-    bool,
-    typer.Option(
-        "--metadata/--no-metadata",
-        help="Keep all parameters with the result, for `convnd rerun`.",
-        rich_help_panel=OUTPUT,
-    ),
 ]
 Report = Annotated[
     Path | None,
     typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUTPUT),
-]
-CheckpointEvery = Annotated[
-    int,
-    numeric(
-        int,
-        0,
-        10_000_000,
-        help="Keep a checkpoint beside the result every so many steps, and when stopped.",
-        rich_help_panel=RESOURCES,
-        show_default=False,
-    ),
-]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Go on from the checkpoint; without one, start anew. With --skip-existing, also "
-        "with a folder.",
-        rich_help_panel=RESOURCES,
-    ),
-]
-Shard = Annotated[
-    str,
-    typer.Option(
-        metavar="I/N",
-        help="Of a folder only every Nth file, from the Ith: the work of one of N machines. "
-        "Processes started by torchrun share a folder by themselves.",
-        rich_help_panel=RESOURCES,
-        show_default=False,
-    ),
 ]
 Json = Annotated[
     bool,
@@ -185,56 +120,70 @@ Verbose = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-"""These two are added by `convnd_tasks.pipeline.output.summarised`."""
+"""These two are added by `convnd_tasks.pipeline.output.with_json_output`."""
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUTPUT)
 ]
 
 
 def with_flags(
-    *options: type[Any], without: Collection[str] = (), processes: bool = False
+    *options: type[Any],
+    settings: type[Any] | None = None,
+    kind: str | None = None,
+    without: Collection[str] = (),
+    processes: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator for commands: every field with a `Flag` becomes an option of the command.
 
     The command gets its other parameters as usual, and in the keyword ``given`` the fields that
-    were typed, parsed. Fields that were not typed keep the default of their dataclass.
+    were typed, parsed; in ``given_settings`` those of ``settings``. Fields that were not typed
+    keep the default of their dataclass.
 
     Args:
         options: dataclasses of options, one for each kind of data that the command takes. A field
             of several of them is one option; its help names the defaults where they differ.
+        settings: a dataclass whose typed fields are passed apart from those of the options.
+        kind: the only kind of data that the command takes; settings of others are left out.
         without: fields that this command does not offer.
-        processes: whether several processes may run it together, see
-            `convnd.optimize.ProcessGroup`.
+        processes: whether several processes may run it together, see `convnd.optimize`.
     """
     flags: dict[str, tuple[Any, Flag]] = {}
     defaults: dict[str, dict[str, Any]] = {}
     ranges: dict[str, Range] = {}
-    for kind in options:
-        flags = {**flags_of(kind, without=without), **flags}
-        ranges |= ranges_of(kind)
-        for field in dataclasses.fields(kind):
-            defaults.setdefault(field.name, {})[_kind_of_data(kind)] = field.default
+    for dataclass in options if settings is None else (*options, settings):
+        flags = flags_of(dataclass, without=without) | flags
+        ranges |= ranges_of(dataclass)
+        for field in dataclasses.fields(dataclass):
+            defaults.setdefault(field.name, {})[_kind_of_data(dataclass)] = field.default
+    if kind is not None:
+        others = [n for n, (_, f) in flags.items() if f.modalities and kind not in f.modalities]
+        for name in others:
+            del flags[name]
+    of_settings = set() if settings is None else set(flags_of(settings))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)
         parameters = [
             parameter.replace(annotation=hints[name])
             for name, parameter in inspect.signature(command).parameters.items()
-            if name not in ("given", "summary")
+            if name not in ("given", "given_settings", "summary")
         ]
         parameters += [
-            _parameter(name, kind, flag, defaults[name], ranges.get(name))
-            for name, (kind, flag) in flags.items()
+            _parameter(name, annotation, flag, defaults[name], ranges.get(name))
+            for name, (annotation, flag) in flags.items()
         ]
 
         def run(context: typer.Context, **typed: Any) -> None:
-            given = {}
-            for name in flags:
+            given: dict[str, Any] = {}
+            given_settings: dict[str, Any] = {}
+            for name, (annotation, flag) in flags.items():
                 value = typed.pop(name)
                 source = context.get_parameter_source(name)
                 if source is not None and source.name != "DEFAULT":
-                    given[name] = _parsed(name, flags[name][0], value)
-            command(**typed, given=given)
+                    parsed = _parsed(flag_name(name, flag), annotation, value)
+                    (given_settings if name in of_settings else given)[name] = parsed
+            apart = {} if settings is None else {"given_settings": given_settings}
+            command(**typed, given=given, **apart)
 
         context = inspect.Parameter(
             "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
@@ -243,64 +192,68 @@ def with_flags(
         run.__module__ = command.__module__
         run.__dict__["processes"] = processes  # the root command looks for it
         parameters = [context, *parameters]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
         )
         return run
 
     return decorate
 
 
-def check_known(options: type[Any], given: Collection[str], kind: str) -> None:
-    """Refuse options that a kind of data does not have.
+def applicable_modalities(name: str) -> set[str]:
+    """The kinds of data that an option or setting applies to.
 
-    Args:
-        options: the dataclass of that kind.
-        given: names of the fields that were typed.
-        kind: what to call it, for example "signals".
-
-    Raises:
-        UsageError: a field is not one of the dataclass.
+    >>> sorted(applicable_modalities("beat_weight"))
+    ['signals']
     """
-    known = {field.name for field in dataclasses.fields(options)}
-    for name in given:
-        if name not in known:
-            raise UsageError(
-                f"{flag_name(name)}: expected data that it applies to, got {kind}; leave it out"
-            )
+    from convnd_tasks.modalities import MODALITIES, options_class
+    from convnd_tasks.pipeline.settings import JobSettings
+
+    settings = flags_of(JobSettings)
+    if name in settings:
+        return set(settings[name][1].modalities or MODALITIES)
+    return {kind for kind in MODALITIES if name in options_class(kind).__dataclass_fields__}
 
 
 def _kind_of_data(options: type[Any]) -> str:
-    """What to call the data of a dataclass of options: "images" for ``ImageOptions``."""
-    return f"{options.__name__.removesuffix('Options').lower()}s"
+    """What to call the data of a dataclass of options: "pictures" for ``ImageOptions``."""
+    name = options.__name__.removesuffix("Options").lower()
+    return "pictures" if name == "image" else f"{name}s"
 
 
-def arguments_of(options: Any, *, without: Collection[str] = ()) -> list[str]:
-    """What would have to be typed for these options: `with_flags` the other way round.
+def arguments_of(
+    options: Any, *, without: Collection[str] = (), recorded: bool = False
+) -> list[str]:
+    """What would have to be typed for these options: the reverse of `with_flags`.
 
     Args:
         options: an instance of the dataclass.
-        without: fields that the command does not offer.
+        without: fields to leave out.
+        recorded: only what differs from its default and what the result depends on.
 
     >>> from convnd.transfer.options import TransferOptions
     >>> arguments_of(TransferOptions(size=64))[:3]
     ['--style-weight=30.0', '--content-weight=1.0', '--style-scale=1.0']
     """
-    found = []
+    arguments = []
     for name, (kind, flag) in flags_of(type(options), without=without).items():
         value = getattr(options, name)
+        if recorded and (
+            not flag.recorded or value == type(options).__dataclass_fields__[name].default
+        ):
+            continue
         option = flag.names[0] if flag.names else flag_name(name)
         if isinstance(value, bool):
             yes, _, no = option.partition("/")
-            found += [yes] if value else [no] if no else []
+            arguments += [yes] if value else [no] if no else []
         elif isinstance(value, tuple):
             # No names at all is a choice of its own; no numbers is the default.
             text = ",".join(map(str, value)) or ("none" if get_args(kind)[0] is str else "")
-            found += [f"{option}={text}"] if text else []
+            arguments += [f"{option}={text}"] if text else []
         elif value is not None and value != "":
-            found.append(f"{option}={value}")
-    return found
+            arguments.append(f"{option}={value}")
+    return arguments
 
 
 def _parameter(
@@ -335,13 +288,14 @@ def _parameter(
 
 
 def _text(default: Any) -> str:
-    return (",".join(default) or "none") if isinstance(default, tuple) else str(default)
+    if default is None:
+        return "auto"
+    return (",".join(map(str, default)) or "none") if isinstance(default, tuple) else str(default)
 
 
-def _parsed(name: str, kind: Any, value: Any) -> Any:
+def _parsed(option: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
-    option = flag_name(name)
     if get_args(kind)[0] is float:
         return numbers(option, value)
     if get_args(kind)[0] is int:
@@ -356,23 +310,6 @@ def words(text: str) -> tuple[str, ...]:
     ('relu1_1', 'relu2_1')
     """
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def parse_shard(text: str) -> tuple[int, int] | None:
-    """Number from 1, and how many there are; None for "".
-
-    Raises:
-        UsageError: anything else.
-
-    >>> parse_shard("2/4"), parse_shard("")
-    ((2, 4), None)
-    """
-    if not text:
-        return None
-    number, _, count = text.partition("/")
-    if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
-        return int(number), int(count)
-    raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

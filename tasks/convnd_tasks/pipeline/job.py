@@ -1,4 +1,4 @@
-"""One style transfer from files to a file, and what people see while it runs."""
+"""One job, the same for every kind of data: check, open, run, write, report."""
 
 from __future__ import annotations
 
@@ -7,293 +7,412 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
-from convnd.errors import NumericalError, ResourceError, StopSignal
-from convnd.io.atomic import check_target
-from convnd.transfer.options import TransferOptions
-from convnd_tasks.modalities import arrays
-from convnd_tasks.modalities.base import Inputs, Prepared
-from convnd_tasks.modalities.images import codec as images
-from convnd_tasks.modalities.signals import codec as signals
-from convnd_tasks.pipeline.checkpoints import Keeping, keep_last_good
-from convnd_tasks.pipeline.provenance import INPUT, figures, is_made, parameters
+from convnd.errors import (
+    ConvndError,
+    NumericalError,
+    ResourceError,
+    StopSignal,
+    UsageError,
+)
+from convnd.io.atomic import atomic_path, check_target
+from convnd_tasks.modalities import MODALITIES, modality_class, options_class
+from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
+from convnd_tasks.pipeline.checkpoints import Checkpointer, save_last_good
+from convnd_tasks.pipeline.flags import applicable_modalities
+from convnd_tasks.pipeline.provenance import (
+    is_up_to_date,
+    job_parameters,
+    run_metrics,
+)
+from convnd_tasks.pipeline.report import check_report
 
 if TYPE_CHECKING:
-    from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
-    from convnd.transfer.style_transfer import Progress, StyleTransfer
+    from convnd.transfer.options import TransferOptions
+    from convnd.transfer.style_transfer import Progress
+    from convnd_tasks.modalities.base import Modality
+    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.settings import JobSettings
 
-__all__ = ["Job", "Outcome"]
+__all__ = ["Job", "Skipped", "make_options"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a job left behind.
+@dataclass(frozen=True)
+class Skipped:
+    """A result that exists already and was left alone.
 
     Args:
         path: the result.
-        grid: what was written; None in a process that leaves this to another.
-        steps: taken.
-        loss: at the end.
-        rejected_steps: steps that were taken back, see `convnd.optimize.minimize`.
-        seconds: from reading to written.
-        stopped: what ended it before its last step, or None.
-        overwrite: files that come beside it may be replaced.
-        losses: the objective and its weighted parts at every step.
-        remarks: what was done to the inputs.
+        side_files: figures and report that were asked for with it.
     """
 
     path: Path
-    grid: Grid | None
-    steps: int
-    loss: float
-    rejected_steps: int
-    seconds: float
-    stopped: BaseException | None
-    overwrite: bool = False
-    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    remarks: Sequence[str] = ()
+    side_files: Sequence[Path]
+
+
+@dataclass
+class _Log:
+    """What a run leaves behind beside its result."""
+
+    last: Progress | None = None
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    stopped: BaseException | None = None
+
+    def add(self, progress: Progress) -> None:
+        self.last = progress
+        for name, value in {"total": progress.loss, **progress.parts}.items():
+            self.losses.setdefault(name, []).append(value)
+
+
+def make_options(
+    spec: JobSpec, given_options: Mapping[str, Any], given_settings: Mapping[str, Any]
+) -> TransferOptions:
+    """The options of a job out of those that were typed.
+
+    Args:
+        spec: of the job.
+        given_options: fields of the options that were typed.
+        given_settings: fields of `JobSettings` that were typed.
+
+    Raises:
+        UsageError: an option has no meaning for this kind of data, or a value is out of range.
+    """
+    kind = spec.modality
+    unsupported = modality_class(kind).unsupported
+    for name in (*given_options, *given_settings):
+        allowed = applicable_modalities(name)
+        if kind not in allowed:
+            raise UsageError(
+                f"{_typed(name)} applies to {' and '.join(sorted(allowed)) or 'nothing'}, and "
+                f"these are {kind}; leave it out"
+            )
+        if name in unsupported:
+            raise UsageError(
+                f"{_typed(name)} has no meaning for {kind}: {unsupported[name]}; leave it out"
+            )
+    size = {} if spec.size is None else {"size": spec.size}
+    return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
+
+
+def _typed(name: str) -> str:
+    from convnd.options import flag_name, flags_of
+    from convnd_tasks.pipeline.settings import JobSettings
+
+    for kind in (JobSettings, *(options_class(known) for known in MODALITIES)):
+        flags = flags_of(kind)
+        if name in flags:
+            return flag_name(name, flags[name][1])
+    return flag_name(name)
 
 
 class Job:
-    """Transfers that share options, a backbone and a kind of data.
+    """Transfers of one kind of data that share options, settings, styles and networks.
 
     Args:
-        options: see `TransferOptions`.
-        dim: number of spatial axes.
-        record: keep options and input names inside the result.
-        quality: of JPEG and WebP, 1 to 100.
-        group: the processes that do each transfer together; None is this one alone.
+        spec: what was asked for, see `resolve`.
+        options: how results look.
+        settings: how inputs are read and results written.
+        group: the processes that share each transfer; None is this one alone.
+
+    Raises:
+        UsageError: an option names something that does not exist.
     """
 
     def __init__(
         self,
+        spec: JobSpec,
         options: TransferOptions,
-        dim: int,
+        settings: JobSettings,
         *,
-        record: bool = True,
-        quality: int | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
-        from convnd.transfer.style_transfer import check_names
-
-        check_names(options)
+        self.spec = spec
         self.options = options
-        self.dim = dim
-        self.keep_record = record
-        self.quality = quality
+        self.settings = settings
         self.group = group
-        self._transfers: dict[int, StyleTransfer] = {}
-
-    def transfer(self, channels: int) -> StyleTransfer:
-        """The backbone for this many channels, made ready on first use."""
-        from convnd.transfer.style_transfer import StyleTransfer
-
-        if channels not in self._transfers:
-            self._transfers[channels] = StyleTransfer(
-                self.options, spatial_dims=self.dim, in_channels=channels
-            )
-        return self._transfers[channels]
-
-    def prepare(self, inputs: Inputs) -> Prepared:
-        """Values to work on.
-
-        Raises:
-            InputFileError: the data cannot be stylised.
-        """
-        pictures = all(grid.channels == ("R", "G", "B") for _, grid, _ in inputs.named())
-        if self.dim == 2 and pictures:
-            return images.prepare(inputs, self.options)
-        if self.dim == 1:
-            return signals.prepare(inputs, self.options)
-        return arrays.prepare(inputs, self.options)
+        self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
+        self.modality.check()
+        self._styles: dict[str, Any] = {}
+        self.draws_figures = settings.figures
+        if settings.figures is None:
+            self.draws_figures = self.modality.draws_figures or spec.demo
 
     def run(
         self,
-        inputs: Inputs,
-        output: Path,
+        content: str | None,
+        target: Path,
         *,
-        overwrite: bool = False,
-        save_every: int = 0,
-        checkpoint_every: int = 0,
-        resume: bool = False,
-        skip_existing: bool = False,
-        beside: Sequence[Path] = (),
-        watch: Callable[[Progress], None] | None = None,
-        tell: Callable[[str], None] | None = None,
-    ) -> Outcome | None:
-        """Transfer and write; Ctrl-C writes what there is.
+        inputs: TransferInputs | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_message: Callable[[str], None] | None = None,
+    ) -> JobResult | Skipped:
+        """Check, open, run, write and report one transfer.
+
+        A signal that stops the work writes what there is, where the kind of data allows it.
 
         Args:
-            inputs: what to work on.
-            output: the result's path.
-            overwrite: replace existing files.
-            save_every: also write every so many steps, beside the output; 0 is never.
-            checkpoint_every: keep a checkpoint beside the output every so many steps, and when
-                a signal stops the work, which then waits for its step to end; 0 is never.
-            resume: go on from the checkpoint, if there is one; the output may then be replaced.
-            skip_existing: do nothing where the output was made with the same parameters.
-            beside: files that are to come beside it; they may be there where it may be replaced.
-            watch: is told of every step.
-            tell: is told in a line what else there is to know, such as what was done to inputs.
-
-        Returns:
-            None where the result was there already.
+            content: path or sample name; None makes a texture.
+            target: path of the result.
+            inputs: the inputs, if they are open already.
+            on_progress: is called with every step.
+            on_message: is called with lines that users should know.
 
         Raises:
-            OutputExistsError: the output, or a numbered one, is there and ``overwrite`` is not
-                set, or it was made otherwise than is wanted; found out before any work is done.
-            ShapeError: the output's format cannot hold such data; likewise.
+            OutputExistsError: the result, or a file beside it, exists and may not be replaced;
+                found out before any work is done.
+            InputFileError: an input cannot be read or stylised.
             ResourceError: there is not enough memory.
-            NumericalError: the last good result was written beside the output first.
+            NumericalError: the last good result was written beside the target first.
         """
+        say = on_message or (lambda _: None)
+        started = time.monotonic()
+        settings, modality = self.settings, self.modality
+        checkpointer = modality.checkpointer(target, self.group)
+        # What was stopped has a checkpoint, and is continued rather than refused.
+        overwrite = settings.overwrite or (settings.resume and checkpointer.exists())
+        side_files = self._side_files(target)
+        record = self._parameters(content) if settings.skip_existing else {}
+        if settings.skip_existing and is_up_to_date(target, record, overwrite=overwrite):
+            return Skipped(target, list(side_files.values()))
+        self._check_outputs(target, side_files, overwrite=overwrite)
+        checkpointer.check(resume=settings.resume, overwrite=settings.overwrite)
+        inputs = inputs or self.open(content)
+        modality.check_output(target, inputs, overwrite=overwrite)
+        transfer = modality.prepare(inputs)
+        messages = [*transfer.messages, *self._lost_metadata(target, inputs)]
+        for message in messages:
+            say(message)
+        transfer.check_writable(target)
+        if settings.metadata and not record:
+            record = self._parameters(content)
+        state = checkpointer.open(self.options, transfer.fingerprint(), resume=settings.resume)
+        writer = _ResultWriter(self, inputs, transfer, record, overwrite=overwrite, say=say)
+        log = self._optimise(
+            transfer, checkpointer, writer, target, state, on_progress=on_progress, say=say
+        )
+        assert log.last is not None
+        # Only a checkpoint needs the state, which is as large as ten results: gone before one is
+        # made.
+        log.last = dataclasses.replace(log.last, state=dict)
+        result, metrics = writer.write(target, log.last, log.stopped)
+        outcome = JobResult(
+            path=target,
+            result=result,
+            steps=log.last.step,
+            loss=log.last.loss,
+            rejected_steps=log.last.rejected_steps,
+            seconds=time.monotonic() - started,
+            stopped=log.stopped,
+            losses=log.losses,
+            messages=messages,
+            record=metrics,
+        )
+        if result is not None:
+            outcome = self._illustrate(inputs, outcome, side_files, overwrite=overwrite)
+        if log.stopped is None:
+            checkpointer.close()
+        return outcome
+
+    def open(self, content: str | None) -> TransferInputs:
+        """Read the inputs of one transfer; styles are read once for all.
+
+        Raises:
+            ConvndError: an input cannot be read.
+        """
+        spec, settings, modality = self.spec, self.settings, self.modality
+        grid = None if content is None else modality.open(content, "content")
+        styles = [self._open_style(name, grid) for name in spec.styles]
+        init = None if spec.init is None else modality.open(spec.init, "init", grid)
+        mask = None if settings.mask is None else modality.open(settings.mask, "mask", grid)
+        names = (content, *spec.styles, spec.init, settings.mask)
+        return TransferInputs(
+            content=grid,
+            styles=styles,
+            names=[name for name in names if name is not None],
+            init=init,
+            mask=mask,
+            rate_given=settings.rate is not None,
+        )
+
+    def _open_style(self, name: str, content: Any) -> Any:
+        # A built-in scan has voxels like the content's, so it is made for each.
+        if self.spec.modality == "volumes" and not Path(name).suffix:
+            return self.modality.open(name, "style", content)
+        if name not in self._styles:
+            self._styles[name] = self.modality.open(name, "style", content)
+        return self._styles[name]
+
+    def _parameters(self, content: str | None) -> dict[str, str]:
+        return job_parameters(
+            self.spec,
+            content,
+            self.options,
+            self.settings,
+            processes=1 if self.group is None else self.group.size,
+        )
+
+    def _side_files(self, target: Path) -> dict[str, Path]:
+        """Paths of the figures by name, and of the report as "report"."""
+        stem = io.extend_stem(target, "x").name.rpartition("-x")[0]
+        names = self.modality.figure_names() if self.draws_figures else []
+        paths = {name: target.with_name(f"{stem}-{name}.png") for name in names}
+        if self.settings.report is not None:
+            paths["report"] = self.settings.report
+        return paths
+
+    def _check_outputs(
+        self, target: Path, side_files: Mapping[str, Path], *, overwrite: bool
+    ) -> None:
+        self._check_not_an_input(target)
+        self.modality.check_output(target, None, overwrite=overwrite)
+        for name, path in side_files.items():
+            if name == "report":
+                check_report(path, overwrite=overwrite)
+            else:
+                check_target(path, overwrite=overwrite)
+        if self.settings.save_every:
+            for path in sorted(target.parent.glob(io.extend_stem(target, "[0-9]" * 6).name)):
+                self.modality.check_output(path, None, overwrite=overwrite)
+
+    def _check_not_an_input(self, target: Path) -> None:
+        names = (*self.spec.contents, *self.spec.styles, self.spec.init, self.settings.mask)
+        for name in names:
+            if name is not None and target.exists() and Path(name).exists():
+                if Path(name).samefile(target):
+                    raise UsageError(
+                        f"write {target}: expected another file than the input {name}, got the "
+                        "same; choose another name with --output"
+                    )
+
+    def _lost_metadata(self, target: Path, inputs: TransferInputs) -> list[str]:
+        lost = self.modality.lost_metadata(target, inputs)
+        return [f"{target.name} has no place for: {', '.join(lost)}"] if lost else []
+
+    def _optimise(
+        self,
+        transfer: Transfer,
+        checkpointer: Checkpointer,
+        writer: _ResultWriter,
+        target: Path,
+        state: Mapping[str, Any] | None,
+        *,
+        on_progress: Callable[[Progress], None] | None,
+        say: Callable[[str], None],
+    ) -> _Log:
+        """Take all steps; a signal ends them early, where partial results are written."""
         from convnd.optimize import is_out_of_memory
 
-        began = time.monotonic()
-        keeping = Keeping(output, checkpoint_every, self.group)
-        made_from = self.parameters(inputs) if skip_existing else {}
-        # What was stopped has a checkpoint beside it, and is gone on with rather than refused.
-        overwrite = overwrite or (resume and keeping.path.exists())
-        if skip_existing and is_made(output, made_from, overwrite=overwrite):
-            return None
-        io.check_output(output, overwrite=overwrite, provenance=self.keep_record)
-        for other in beside:
-            check_target(other, overwrite=overwrite)
-        if save_every:
-            for taken in sorted(output.parent.glob(io.extend_stem(output, "[0-9]" * 6).name)):
-                io.check_output(taken, overwrite=overwrite, provenance=self.keep_record)
-        prepared = self.prepare(inputs)
-        lost = list(
-            io.lost_metadata(output, inputs.styles[0] if inputs.content is None else inputs.content)
-        )
-        if inputs.typed and "sampling rate" in lost:  # it was not known by a file either
-            lost.remove("sampling rate")
-        if lost:
-            remark = f"{output.name} has no place for: {', '.join(lost)}"
-            prepared = dataclasses.replace(prepared, remarks=(*prepared.remarks, remark))
-        if tell is not None:
-            for remark in prepared.remarks:
-                tell(remark)
-        like = prepared.styles[0]
-        io.dry_run_write(
-            output, prepared.restore(like.new_zeros((*like.shape[:2], *[2] * self.dim)))
-        )
-        if self.keep_record and not made_from:
-            made_from = self.parameters(inputs)
-        values = [prepared.content, prepared.start, *prepared.styles]
-        state = keeping.open(
-            self.options, [self.dim, prepared.size, prepared.spacing, *values], resume=resume
-        )
-        transfer = self.transfer(prepared.styles[0].shape[1])
-        last: Progress | None = None
+        log = _Log()
         saved = 0
-        losses: dict[str, list[float]] = {}
-        stopped: BaseException | None = None
+        every = self.settings.save_every
         try:
-            with keeping.stopping.signals():
-                for progress in transfer.run(
-                    **prepared.arguments(), say=tell, resume=state, group=self.group
-                ):
-                    last = progress
-                    for name, value in {"all": progress.loss, **progress.parts}.items():
-                        losses.setdefault(name, []).append(value)
-                    if watch is not None:
-                        watch(progress)
-                    # A new scale starts with the step that the one before ended with.
-                    if save_every and progress.step % save_every == 0 and progress.step > saved:
+            with checkpointer.interrupt.signals():
+                for progress in transfer.run(state=state, group=self.group, on_message=say):
+                    log.add(progress)
+                    if on_progress is not None:
+                        on_progress(progress)
+                    # A scale starts with the step that the one before ended with.
+                    if every and progress.step % every == 0 and progress.step > saved:
                         saved = progress.step
-                        numbered = io.extend_stem(output, f"{progress.step:06d}")
-                        self._write(numbered, prepared, progress, made_from, overwrite)
-                    keeping.after(progress)
+                        writer.write(io.extend_stem(target, f"{saved:06d}"), progress, None)
+                    checkpointer.after_step(progress)
         except (KeyboardInterrupt, StopSignal) as error:
-            if last is None:
+            if log.last is None or not self.modality.keeps_partial_result:
+                self._say_kept(checkpointer, error, say)
                 raise
-            stopped = error.with_traceback(None)  # whose frames hold the optimiser's memory
+            log.stopped = error.with_traceback(None)  # its frames hold the optimiser's memory
         except NumericalError as error:
-            if last is None:
+            if log.last is None or not self.modality.keeps_partial_result:
+                self._say_kept(checkpointer, error, say)
                 raise
-            good, cause = last, error  # names that outlive this block
-            raise keep_last_good(
-                error,
-                output,
-                lambda path: self._write(path, prepared, good, made_from, False, cause),
+            last, cause = log.last, error  # names that outlive this block
+            raise save_last_good(
+                error, target, lambda path: writer.write(path, last, cause, overwrite=False)
             ) from error
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            self._say_kept(checkpointer, error, say)
+            if isinstance(error, ConvndError) or not is_out_of_memory(error):
                 raise
             raise ResourceError(
-                f"style transfer: expected enough memory at {prepared.size}, got none left; use "
-                "a smaller --size or --backbone compact, or --memory to be more careful with it"
+                "style transfer: expected enough memory, got none left; use a smaller --size or "
+                "--backbone compact, or --memory to be more careful with it"
             ) from error
-        assert last is not None
-        # What only a checkpoint needs is as large as ten results or more: gone before one is made.
-        last = progress = dataclasses.replace(last, state=dict)
-        grid = self._write(output, prepared, last, made_from, overwrite, stopped)
-        if stopped is None:
-            keeping.close()
-        return Outcome(
-            path=output,
-            grid=grid,
-            steps=last.step,
-            loss=last.loss,
-            rejected_steps=last.rejected_steps,
-            seconds=time.monotonic() - began,
-            stopped=stopped,
-            overwrite=overwrite,
-            losses=losses,
-            remarks=prepared.remarks,
-        )
+        except ConvndError as error:
+            self._say_kept(checkpointer, error, say)
+            raise
+        return log
 
-    def _write(
+    @staticmethod
+    def _say_kept(
+        checkpointer: Checkpointer, error: BaseException, say: Callable[[str], None]
+    ) -> None:
+        message = checkpointer.kept_message(error)
+        if message:
+            say(message)
+
+    def _illustrate(
+        self,
+        inputs: TransferInputs,
+        outcome: JobResult,
+        side_files: Mapping[str, Path],
+        *,
+        overwrite: bool,
+    ) -> JobResult:
+        """Write figures and report."""
+        if not side_files:
+            return outcome
+        figures: Sequence[Figure] = self.modality.figures(inputs, outcome)
+        written = []
+        for figure in figures:
+            if figure.name in side_files:
+                path = side_files[figure.name]
+                with atomic_path(path, overwrite=overwrite) as temporary:
+                    temporary.write_bytes(figure.png)
+                written.append(path)
+        report = side_files.get("report")
+        if report is not None:
+            from convnd_tasks.pipeline.transfer_report import write_report
+
+            write_report(report, self, inputs, outcome, figures, overwrite=overwrite)
+        return dataclasses.replace(outcome, figures=written, report=report)
+
+
+@dataclass(frozen=True)
+class _ResultWriter:
+    """Decodes and writes the result at a step."""
+
+    job: Job
+    inputs: TransferInputs
+    transfer: Transfer
+    record: Mapping[str, str]
+    _: dataclasses.KW_ONLY
+    overwrite: bool
+    say: Callable[[str], None]
+
+    def write(
         self,
         path: Path,
-        prepared: Prepared,
         progress: Progress,
-        made_from: Mapping[str, str],
-        overwrite: bool,
-        stopped: BaseException | None = None,
-    ) -> Grid | None:
-        from convnd.nn import resize_nd
-
-        whole = progress.whole()
-        if whole is None:  # another process writes
-            return None
-        values = whole.cpu()
-        if tuple(values.shape[2:]) != tuple(prepared.size):  # stopped at a coarse scale
-            values = resize_nd(values, prepared.size, mode="cubic")
-        grid = prepared.restore(values)
-        went = figures(progress.step, progress.loss, stopped, progress.rejected_steps)
-        went |= prepared.facts
-        io.write(
+        stopped: BaseException | None,
+        *,
+        overwrite: bool | None = None,
+    ) -> tuple[Any, dict[str, str]]:
+        """Write the result at a step; returns it and the entries about how the run went."""
+        result = self.transfer.result(progress)
+        metrics = run_metrics(
+            progress.step, progress.loss, stopped, progress.rejected_steps
+        ) | dict(self.transfer.record)
+        if result is None:  # another process writes it
+            return None, metrics
+        result = self.job.modality.write(
             path,
-            grid,
-            overwrite=overwrite,
-            provenance={**made_from, **went} if self.keep_record else None,
-            quality=self.quality,
+            result,
+            inputs=self.inputs,
+            overwrite=self.overwrite if overwrite is None else overwrite,
+            record={**self.record, **metrics} if self.job.settings.metadata else None,
+            on_message=self.say,
         )
-        return grid
-
-    def parameters(self, inputs: Inputs) -> dict[str, str]:
-        """What makes a result, see `convnd_tasks.pipeline.provenance.parameters`."""
-        places = [INPUT % number for number in range(len(inputs.names))]
-        extra = [f"--dim={self.dim}", *inputs.typed]
-        extra += [] if self.quality is None else [f"--quality={self.quality}"]
-        extra += ["--texture"] if inputs.content is None else []
-        extra += [] if inputs.start is None else [f"--init={places.pop()}"]
-        without = () if inputs.start is None else ("init",)
-        return {
-            **parameters(
-                "stylize",
-                inputs.names,
-                self.options,
-                extra=extra,
-                order=places,
-                without=without,
-                processes=1 if self.group is None else self.group.size,
-            ),
-            "convnd:dim": str(self.dim),
-            **({} if inputs.start is None else {"convnd:init": Path(inputs.names[-1]).name}),
-            **({} if self.quality is None else {"convnd:quality": str(self.quality)}),
-        }
+        return result, metrics

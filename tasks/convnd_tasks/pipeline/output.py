@@ -28,10 +28,10 @@ from convnd_tasks.pipeline.flags import Json, Verbose
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Summary", "summarised"]
+__all__ = ["CommandOutput", "with_json_output"]
 
 
-class Summary:
+class CommandOutput:
     """Gathers what a command has to say to programs.
 
     Args:
@@ -55,13 +55,13 @@ class Summary:
         """One more of a list."""
         self._entries.setdefault(entry, []).append(value)
 
-    def speak(self) -> None:
+    def unmute(self) -> None:
         """Let this process of several be heard, which was to be silent."""
         self._out, sys.stderr = sys.__stdout__ or self._out, sys.__stderr__
         sys.stdout = sys.stderr if self.json else self._out
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def collect(self) -> Iterator[None]:
         """Around the command's work."""
         self._out = sys.stdout
         listener = _Listener(self)
@@ -101,7 +101,7 @@ class Summary:
             "peak_memory": peak,
         }
 
-    def heard(self, record: logging.LogRecord) -> None:
+    def on_log(self, record: logging.LogRecord) -> None:
         """A line of the log."""
         self._settings |= getattr(record, "figures", {})
         if self.verbose:
@@ -109,16 +109,16 @@ class Summary:
 
 
 class _Listener(logging.Handler):
-    def __init__(self, summary: Summary) -> None:
+    def __init__(self, summary: CommandOutput) -> None:
         super().__init__()
         self.summary = summary
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.summary.heard(record)
+        self.summary.on_log(record)
 
 
-def summarised(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator for commands: adds ``--json`` and ``-v``, and gives them a `Summary`.
+def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator for commands: adds ``--json`` and ``-v``, and gives them a `CommandOutput`.
 
     Args:
         command: as it is typed.
@@ -137,8 +137,8 @@ def summarised(command: str) -> Callable[[Callable[..., None]], Callable[..., No
         ]
 
         def run(*, as_json: bool = False, verbose: bool = False, **typed: Any) -> None:
-            summary = Summary(command, json=as_json, verbose=verbose)
-            with summary.told():
+            summary = CommandOutput(command, json=as_json, verbose=verbose)
+            with summary.collect():
                 try:
                     work(**typed, summary=summary)
                 except RuntimeError as error:

@@ -1,7 +1,8 @@
-"""The progress bar of a transfer."""
+"""Progress of a job on stderr: a bar in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Self
 
 import typer
@@ -11,31 +12,49 @@ if TYPE_CHECKING:
 
     from convnd.transfer.style_transfer import Progress
 
-__all__ = ["Display"]
+__all__ = ["ProgressDisplay"]
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 
-class Display:
-    """The progress bar on stderr; silent when nobody watches."""
+class ProgressDisplay:
+    """Shows how far a job is and how long it still takes.
 
-    def __init__(self, *, enabled: bool) -> None:
+    Args:
+        enabled: False shows nothing but messages.
+        terminal: whether stderr is a terminal, which gets a bar; elsewhere a line is printed every
+            half minute.
+        item: number of the file among several, from 1.
+        items: number of files.
+    """
+
+    def __init__(self, *, enabled: bool, terminal: bool, item: int = 1, items: int = 1) -> None:
+        self._prefix = f"{item} of {items}  " if items > 1 else ""
+        self._finished_items, self._items = item - 1, items
+        self._lines = enabled and not terminal
+        self._started = self._last_line = time.monotonic()
         self._bar: Bar | None = None
-        if enabled:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
+        if enabled and terminal:
+            self._bar = self._make_bar()
+            self._task = self._bar.add_task(f"{self._prefix}loading", total=1, note="")
 
-            self._bar = Bar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(elapsed_when_finished=False),
-                console=Console(stderr=True),
-                transient=True,
-                speed_estimate_period=60,
-            )
-            self._task = self._bar.add_task("loading", total=1, note="")
+    @staticmethod
+    def _make_bar() -> Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        return Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=Console(stderr=True),
+            transient=True,
+            speed_estimate_period=60,
+        )
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -46,20 +65,34 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, progress: Progress) -> None:
-        """Draw one step."""
+    def update(self, progress: Progress) -> None:
+        """Show one step."""
+        extent = "x".join(str(samples) for samples in reversed(progress.size))
+        note = f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}"
         if self._bar is not None:
-            extent = "x".join(str(each) for each in reversed(progress.size))
             self._bar.update(
                 self._task,
-                description=extent,
-                completed=progress.done,
-                note=f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}",
+                description=f"{self._prefix}{extent}",
+                completed=progress.fraction_done,
+                note=note,
             )
+            return
+        now = time.monotonic()
+        if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = self._seconds_left(progress.fraction_done, now)
+            typer.echo(f"{self._prefix}{extent}  {note}{left}", err=True)
 
-    def tell(self, line: str) -> None:
-        """Print a line above the bar."""
+    def message(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             typer.echo(line, err=True)
+
+    def _seconds_left(self, fraction_done: float, now: float) -> str:
+        if fraction_done <= 0:
+            return ""
+        seconds = (now - self._started) * (1 - fraction_done) / fraction_done
+        minutes, rest = divmod(round(seconds), 60)
+        return f"  {minutes}:{rest:02d} left"

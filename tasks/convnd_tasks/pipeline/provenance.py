@@ -1,7 +1,7 @@
-"""What made a result: enough to make it again, and nothing of a patient.
+"""The record of how a result was made: enough to make it again, and nothing about a patient.
 
-Inputs are recorded by name without folders and by sha256; of what their headers say nothing is
-kept here. `convnd_tasks.commands.rerun` reads it back.
+Inputs are recorded by name without folder and by sha256. Nothing that their headers hold is
+recorded here. `convnd_tasks.commands.rerun` reads the record back.
 """
 
 from __future__ import annotations
@@ -13,33 +13,42 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from convnd import __version__, io
 from convnd.backbones.user_models import import_model, is_user_model
-from convnd.errors import OutputExistsError, UsageError
-from convnd.options import flag_name
-from convnd_tasks.pipeline.checkpoints import FREE
+from convnd.errors import OutputExistsError
+from convnd.options import flag_name, flags_of
 from convnd_tasks.pipeline.flags import arguments_of
 
+if TYPE_CHECKING:
+    from convnd.transfer.options import TransferOptions
+    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.settings import JobSettings
+
 __all__ = [
-    "FIGURES",
-    "INPUT",
-    "check_skipping",
-    "figures",
+    "FORMAT",
+    "PLACEHOLDER",
+    "backbone_sha256",
+    "echo_skipped",
     "input_entry",
-    "is_made",
+    "is_up_to_date",
+    "job_parameters",
     "parameters",
-    "say_made",
+    "run_metrics",
+    "settings_record",
     "versions",
 ]
 
-INPUT = "{%d}"
+FORMAT = "2"
+"""Version of the record. Records without one come from before the option names of today."""
+
+PLACEHOLDER = "{%d}"
 """Stands for an input, by its number, in the recorded command."""
 
-FIGURES = (
+_RUN_METRICS = (
     "convnd:steps_taken",
     "convnd:rejected_steps",
     "convnd:loss",
@@ -47,12 +56,77 @@ FIGURES = (
     "convnd:beat_weight_used",
     "convnd:stopped",
 )
-"""Entries that tell how it went and not what was asked for."""
+"""Entries that say how the run went, rather than what was asked for."""
 
 _PACKAGES = ("torch", "numpy")
 
-_FREE = ("threads", "processes")
-"""Of the versions, what only the last bits depend on; see `FREE`."""
+_LAST_BITS_ONLY = ("threads", "processes")
+"""Entries of the versions that only the last bits of a result depend on."""
+
+
+def job_parameters(
+    spec: JobSpec,
+    content: str | None,
+    options: TransferOptions,
+    settings: JobSettings,
+    *,
+    processes: int = 1,
+) -> dict[str, str]:
+    """The part of a job's record that is known before the work.
+
+    Args:
+        spec: of the job.
+        content: path or sample name, or None for a texture.
+        options: of the job.
+        settings: of the job.
+        processes: that share the work.
+
+    Raises:
+        InputFileError: an input cannot be read.
+    """
+    video_texture = settings.texture and spec.modality == "videos"
+    styles = () if video_texture else spec.styles
+    inputs = [*([] if content is None else [content]), *styles]
+    places = [PLACEHOLDER % number for number in range(len(inputs))]
+    typed = [*places[: 0 if content is None else 1]]
+    typed += [f"--style={place}" for place in places[len(typed) :]]
+    for name, value in (("init", spec.init), ("mask", settings.mask)):
+        if value is not None:
+            typed.append(f"--{name}={PLACEHOLDER % len(inputs)}")
+            inputs.append(value)
+    typed += [f"--dim={spec.dim}", *arguments_of(settings, without=("mask",), recorded=True)]
+    record = parameters(
+        _COMMANDS.get(spec.modality, "stylize"),
+        inputs,
+        options,
+        extra=typed[len(places[: 0 if content is None else 1]) :],
+        order=places[: 0 if content is None else 1],
+        without=() if spec.init is None else ("init",),
+        processes=processes,
+    )
+    return {
+        **record,
+        "convnd:modality": spec.modality,
+        "convnd:dim": str(spec.dim),
+        **settings_record(settings, spec),
+    }
+
+
+_COMMANDS = {"volumes": "stylize-volume", "videos": "stylize-video"}
+
+
+def settings_record(settings: JobSettings, spec: JobSpec) -> dict[str, str]:
+    """The settings of this kind of data that a result depends on, as text."""
+    record = {}
+    for name, (_, flag) in flags_of(type(settings)).items():
+        value = getattr(settings, name)
+        applies = not flag.modalities or spec.modality in flag.modalities
+        if flag.recorded and applies and value not in (None, "") and name != "mask":
+            record[f"convnd:{name}"] = str(value)
+    for name, path in (("init", spec.init), ("mask", settings.mask)):
+        if path is not None:
+            record[f"convnd:{name}"] = Path(path).name
+    return record
 
 
 def parameters(
@@ -68,21 +142,22 @@ def parameters(
     """The part of a record that is known before the work.
 
     Args:
-        command: which makes it, for example ``"stylize"``.
+        command: its name, for example ``"stylize"``.
         inputs: paths and names of samples.
-        options: dataclass of options, see `convnd_tasks.pipeline.flags.Flag`.
-        extra: further arguments, as they would be typed; ``{0}`` stands for the first input.
+        options: dataclass of options, see `convnd.options.Flag`.
+        extra: further arguments as they would be typed; ``{0}`` stands for the first input.
         order: the arguments that are inputs; None is all of them, one after the other.
         without: fields that the command does not offer.
-        processes: how many do it together.
+        processes: how many share the work.
 
     Raises:
         InputFileError: an input cannot be read.
     """
-    placed = [INPUT % number for number in range(len(inputs))] if order is None else order
+    placed = [PLACEHOLDER % number for number in range(len(inputs))] if order is None else order
     line = [command, *placed, *arguments_of(options, without=without), *extra]
     return {
         "Software": f"convnd {__version__}",
+        "convnd:record": FORMAT,
         "convnd:command": json.dumps(line),
         "convnd:inputs": json.dumps([input_entry(name) for name in inputs]),
         "convnd:versions": json.dumps(versions(processes)),
@@ -91,17 +166,17 @@ def parameters(
     }
 
 
-def figures(
+def run_metrics(
     steps: int, loss: float, stopped: BaseException | None = None, rejected_steps: int = 0
 ) -> dict[str, str]:
-    """The part of a record that tells how it went.
+    """The part of a record that says how the run went.
 
-    >>> figures(5, 0.25)
+    >>> run_metrics(5, 0.25)
     {'convnd:steps_taken': '5', 'convnd:loss': '0.25'}
     """
     early = {} if stopped is None else {"convnd:stopped": type(stopped).__name__}
-    back = {"convnd:rejected_steps": str(rejected_steps)} if rejected_steps else {}
-    return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **back, **early}
+    rejected = {"convnd:rejected_steps": str(rejected_steps)} if rejected_steps else {}
+    return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **rejected, **early}
 
 
 def input_entry(name: str) -> dict[str, str]:
@@ -113,7 +188,7 @@ def input_entry(name: str) -> dict[str, str]:
 
 
 def versions(processes: int = 1) -> dict[str, str]:
-    """What else has a say in the last bits of a result."""
+    """Everything else that the last bits of a result depend on."""
     import torch
 
     return {
@@ -128,7 +203,7 @@ def versions(processes: int = 1) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=8)
 def backbone_sha256(name: str) -> str:
-    """Of a network's weights, by name, type, shape and every bit."""
+    """The sha256 of a network's weights: of every name, type, shape and bit."""
     from convnd.backbones import BACKBONES
     from convnd.optimize import fingerprint
 
@@ -136,32 +211,32 @@ def backbone_sha256(name: str) -> str:
     return fingerprint(part for pair in sorted(state.items()) for part in pair)
 
 
-def is_made(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -> bool:
-    """Whether a result is there, whole, and made as is wanted now.
+def is_up_to_date(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -> bool:
+    """Whether a complete result exists that was made with the wanted parameters.
 
     Args:
         path: the result.
-        wanted: `parameters` of the work to be done.
-        overwrite: a result that was made otherwise may be replaced.
+        wanted: `job_parameters` of the work to be done.
+        overwrite: whether a result that was made otherwise may be replaced.
 
     Raises:
-        OutputExistsError: a file is there that was made otherwise, or was stopped before its end.
+        OutputExistsError: the file was made otherwise, or its run was stopped.
         InputFileError: it cannot be read.
     """
     if not path.exists():
         return False
-    found = io.read_provenance(path)
-    before, now = _asked_for(found), _asked_for(wanted)
-    other = sorted(
+    record = io.read_provenance(path)
+    before, now = _comparable_fields(record), _comparable_fields(wanted)
+    different = sorted(
         name.removeprefix("convnd:")
         for name in {*before, *now}
         if before.get(name) != now.get(name)
     )
-    other = [name for name in other if name != "command"] or other
-    got = f"one that differs in {', '.join(other[:6])}" if other else ""
-    if "convnd:stopped" in found:
+    different = [name for name in different if name != "command"] or different
+    got = f"one that differs in {', '.join(different[:6])}" if different else ""
+    if "convnd:stopped" in record:
         got = "one that was stopped early"
-    if not found:
+    if not record:
         got = "one without a record of how it was made"
     if got and not overwrite:
         raise OutputExistsError(
@@ -171,42 +246,34 @@ def is_made(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -
     return not got
 
 
-def check_skipping(*, skip_existing: bool, metadata: bool) -> None:
-    """Refuse to leave out what results are told by.
-
-    Raises:
-        UsageError: both are asked for.
-    """
-    if skip_existing and not metadata:
-        raise UsageError(
-            "--skip-existing: expected results with a record of how they were made, got "
-            "--no-metadata; leave one of the two out"
-        )
-
-
-def say_made(path: Path, beside: Sequence[Path] = ()) -> None:
-    """Say that a result is left alone.
+def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
+    """Say that a result exists and is left alone.
 
     Args:
         path: the result.
-        beside: files that were asked for with it; those that are not there are not made either.
+        side_files: figures and reports that were asked for with it.
     """
-    typer.echo(f"{path}  is there, made with the same parameters")
-    for other in beside:
+    typer.echo(f"{path}  exists, made with the same parameters")
+    for other in side_files:
         if not other.exists():
-            typer.echo(f"{other}  is not made, for it comes with the result", err=True)
+            typer.echo(f"{other}  is not written, because the result is not made again", err=True)
 
 
-def _asked_for(record: Mapping[str, str]) -> dict[str, str]:
-    """What of a record makes another result; the last bits aside."""
-    kept = {name: value for name, value in record.items() if name not in FIGURES}
-    for name in FREE:
+def _comparable_fields(record: Mapping[str, str]) -> dict[str, str]:
+    """The entries of a record that another result would differ in, the last bits aside."""
+    from convnd.transfer.options import TransferOptions
+
+    kept = {name: value for name, value in record.items() if name not in _RUN_METRICS}
+    free = [name for name, (_, flag) in flags_of(TransferOptions).items() if not flag.recorded]
+    for name in free:
         kept.pop(f"convnd:{name}", None)
-    options = tuple(f"{flag_name(name)}=" for name in FREE)
+    options = tuple(f"{flag_name(name)}=" for name in free)
     with contextlib.suppress(KeyError, ValueError, AttributeError, TypeError):
         line = json.loads(kept["convnd:command"])
-        kept["convnd:command"] = json.dumps([each for each in line if not each.startswith(options)])
+        kept["convnd:command"] = json.dumps([word for word in line if not word.startswith(options)])
     with contextlib.suppress(KeyError, ValueError, AttributeError):
         known = json.loads(kept["convnd:versions"]).items()
-        kept["convnd:versions"] = json.dumps({k: v for k, v in known if k not in _FREE})
+        kept["convnd:versions"] = json.dumps(
+            {name: value for name, value in known if name not in _LAST_BITS_ONLY}
+        )
     return kept

@@ -1,72 +1,58 @@
-"""From what people type to what is to be done: which files, which rank, where results go."""
+"""From what was typed to a job: the kind of data, the files, and where results go."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, OutputFileError, UsageError
-from convnd.transfer.options import TransferOptions
+from convnd.shapes import is_count
 from convnd_tasks import samples
-from convnd_tasks.modalities.arrays import ArrayOptions
-from convnd_tasks.modalities.base import Inputs
-from convnd_tasks.modalities.images.options import ImageOptions
-from convnd_tasks.modalities.signals.options import SignalOptions
 
-if TYPE_CHECKING:
-    from convnd.grid import Grid
+__all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "parse_shard", "resolve"]
 
-__all__ = ["Plan", "infer_dim", "is_film", "make_plan", "open_input", "suffixed", "with_rate"]
+_DEMO_SIZE = {1: 0, 2: 320, 3: 40}
+"""Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
 
-# Longest axis of the built-in demo: a minute on two cores.
-_DEMO_SIZE = {1: 0, 2: 320, 3: 40}  # 0: its own
 _SUFFIX = {1: ".csv", 2: ".png", 3: ".nii.gz"}
+_ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Transfers that share their styles.
+class JobSpec:
+    """Transfers of one kind of data that share their styles.
 
     Args:
+        modality: name of the kind of data, see `convnd_tasks.modalities`.
         dim: number of spatial axes.
-        contents: path or name of a sample for each transfer; None is a texture.
-        styles: path or name of a sample of each style.
-        outputs: where each result goes.
-        start: file to start with, or None.
-        size: longest axis of the result, where none is asked for.
-        batch: contents come from a folder, and one that fails leaves the others alone.
-        remark: what people should be told beforehand, or "".
+        contents: path or sample name of each content; None is a texture.
+        styles: path or sample name of each style.
+        outputs: path of each result.
+        init: path of what the optimisation starts from, or None.
+        size: longest axis of the result where no ``--size`` is given; None is the options' own.
+        batch: the contents come from a folder, and one that fails does not stop the others.
+        demo: nothing was typed, so that built-in samples are used.
+        message: what users should know beforehand, or "".
     """
 
+    modality: str
     dim: int
     contents: tuple[str | None, ...]
     styles: tuple[str, ...]
     outputs: tuple[Path, ...]
-    start: str | None = None
-    size: int = 512
+    init: str | None = None
+    size: int | None = None
     batch: bool = False
-    remark: str = ""
+    demo: bool = False
+    message: str = ""
 
-    @property
-    def scans(self) -> bool:
-        """Whether these are files of scans, in millimetres: no arrays, no built-in samples."""
-        return self.dim == 3 and all(
-            name is not None
-            and bool(Path(name).suffix or Path(name).is_dir())
-            and not name.lower().endswith((".npy", ".npz"))
-            for name in self.contents
-        )
-
-    @property
-    def options(self) -> type[TransferOptions]:
-        """The options of this kind of data."""
-        return {1: SignalOptions, 2: ImageOptions}.get(self.dim, ArrayOptions)
+    def shard(self, number: int, count: int) -> JobSpec:
+        """Every ``count``-th content of a folder, from the ``number``-th, counted from 1."""
+        share = slice(number - 1, None, count)
+        return dataclasses.replace(self, contents=self.contents[share], outputs=self.outputs[share])
 
     def make_folder(self) -> None:
         """Make the folder of a batch's results.
@@ -74,112 +60,81 @@ class Plan:
         Raises:
             OutputFileError: it cannot be made.
         """
-        if self.outputs:  # a share of a folder may be empty
-            _make_folder(self.outputs[0].parent)
-
-    def shard(self, number: int, count: int) -> Plan:
-        """Of a folder every ``count``-th transfer, from the ``number``-th, counted from 1."""
-        own = slice(number - 1, None, count)
-        return dataclasses.replace(self, contents=self.contents[own], outputs=self.outputs[own])
-
-    def open(
-        self, seed: int, *, overwrite: bool, rate: float | None = None
-    ) -> Iterator[tuple[Callable[[], Inputs], Path]]:
-        """For each transfer what reads its inputs, and its output; styles are read once.
-
-        Args:
-            seed: of samples.
-            overwrite: replace existing results.
-            rate: samples per second of signals whose files do not say it.
-
-        Raises:
-            ConvndError: a single content, a style or the start cannot be read, or the output not
-                be written; before any work is done.
-        """
-        read = partial(open_input, dim=self.dim, seed=seed, rate=rate)
-        first: Grid | None = None
-        if not self.batch:
-            io.check_output(self.outputs[0], overwrite=overwrite)
-            if self.contents[0] is not None:
-                first = read(self.contents[0], role="content")
-        styles = [read(name, role="style") for name in self.styles]
-        start = None if self.start is None else read(self.start, role="content")
-        if self.batch:
-            self.make_folder()
-
-        def inputs(name: str | None) -> Inputs:
-            content = read(name, role="content") if first is None and name is not None else first
-            names = [each for each in (name, *self.styles, self.start) if each is not None]
-            typed = () if rate is None else (f"--rate={rate!r}",)
-            return Inputs(content=content, styles=styles, names=names, start=start, typed=typed)
-
-        for content, output in zip(self.contents, self.outputs, strict=True):
-            yield partial(inputs, content), output
+        if not (self.batch and self.outputs):  # a share of a folder may be empty
+            return
+        folder = self.outputs[0].parent
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputFileError(
+                f"{folder}: expected a folder that can be written to, got {error.strerror}; "
+                "choose another with --output"
+            ) from error
 
 
-def make_plan(
+def resolve(
     files: Sequence[str],
-    dim: int | None,
-    output: Path | None,
+    styles: Sequence[str] = (),
     *,
+    dim: int | None = None,
+    output: Path | None = None,
     texture: bool = False,
-    start: str | None = None,
-) -> Plan:
-    """Work out what ``convnd stylize`` is asked to do; no file is opened.
+    init: str | None = None,
+    modality: str | None = None,
+    resume: bool = False,
+) -> JobSpec:
+    """Work out what the files ask for; no file is opened.
 
     Args:
-        files: content and styles; nothing is the built-in demo.
-        dim: number of spatial axes, or None.
-        output: result, or None for the default.
+        files: content, or a folder of contents, and styles; none is the built-in demo.
+        styles: further styles.
+        dim: number of spatial axes as typed, or None.
+        output: path of the result, or None for the default.
         texture: every file is a style.
-        start: file to start with, or None.
+        init: path of what the optimisation starts from, or None.
+        modality: the kind of data that the command is for, or None for any.
+        resume: whether an unfinished demo is continued, under its first name.
 
     Raises:
-        UsageError: the files do not agree with each other or with ``dim``.
+        UsageError: the files do not agree with each other, with ``dim`` or with ``modality``.
         InputFileError: a folder without a file of a known kind.
 
-    >>> make_plan(["photo.jpg", "painting.png"], None, None).outputs[0].name
-    'photo_stylized.png'
+    >>> spec = resolve(["photo.jpg", "painting.png"])
+    >>> spec.modality, spec.outputs[0].name
+    ('pictures', 'photo_stylized.png')
     """
-    if texture and not files:
+    if texture and not (files or styles):
         raise UsageError("--texture: expected at least one style, got no file; give one")
-    batch = bool(files) and not texture and Path(files[0]).is_dir()
-    if batch and dim == 3:
-        batch = not _is_series(Path(files[0]))
-    contents: tuple[str | None, ...] = tuple(files[:1])
+    demo = not files and not styles
+    named = [*files, *styles]
+    content = None if demo else named[0]
+    videos = modality == "videos" or (content is not None and is_video(content, dim))
+    dim = _rank(named, init, dim, modality, videos=videos)
+    kind = modality or _kind_of(dim, content, videos=videos)
+    batch = not demo and not texture and _is_batch(named[0], kind)
+    contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
     if batch:
-        contents = tuple(map(str, _known_files(Path(files[0]))))
-    elif texture:
-        contents = (None,)
-    given = [*contents[:1], *(files if texture else files[1:]), start]
-    dim = infer_dim(suffixed(given), dim)
-    styles = tuple(files) if texture else tuple(files[1:])
-    remark = ""
-    if not styles:
-        styles = (samples.styles(dim)[0],)
-        if files:
-            remark = f"no style given, using the built-in one: {styles[0]}"
-    size = 512 if dim == 2 else 0
-    if not files:
-        contents = (samples.contents(dim)[0],)
-        size = _DEMO_SIZE.get(dim, 24)
-    if batch:
-        folder = output or Path(f"{Path(files[0]).resolve().name}_stylized")
-        outputs = tuple(folder / name for name in _result_names(contents, dim))
-    elif not files:
-        # The demo must work a second time, and must not replace the first picture.
-        outputs = (output or io.next_free_path(Path(f"stylized{_SUFFIX.get(dim, '.npz')}")),)
-    else:
-        outputs = (output or Path(_result_names([contents[0] or styles[0]], dim)[0]),)
-    return Plan(
+        contents = tuple(map(str, _known_files(Path(named[0]), kind)))
+    if demo:
+        contents = (_demo_content(kind, dim),)
+    chosen = tuple(named) if texture else tuple(named[1:])
+    if texture and kind == "videos":
+        contents, chosen = tuple(named[:1]), tuple(named)
+    message = ""
+    if not chosen:
+        chosen = (samples.styles(2 if kind == "videos" else dim)[0],)
+        message = "" if demo else f"no style given, using the built-in one: {chosen[0]}"
+    return JobSpec(
+        modality=kind,
         dim=dim,
         contents=contents,
-        styles=styles,
-        outputs=outputs,
-        start=start,
-        size=size,
+        styles=chosen,
+        outputs=_outputs(named, contents, chosen, kind, dim, output, batch, demo, resume),
+        init=init,
+        size=_DEMO_SIZE.get(dim, 24) if demo and kind != "videos" else None,
         batch=batch,
-        remark=remark,
+        demo=demo,
+        message=message,
     )
 
 
@@ -188,7 +143,7 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
 
     Args:
         files: paths; only their suffixes are looked at.
-        dim: as asked for, or None.
+        dim: as typed, or None.
 
     Raises:
         UsageError: two of them disagree, or nothing tells.
@@ -196,16 +151,16 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     >>> infer_dim([Path("photo.jpg")], None)
     2
     """
-    told_by = "--dim says"
+    source = "--dim says"
     for path in files:
-        found = io.spatial_dims(path)
-        if found is not None and dim is not None and found != dim:
+        held = io.spatial_dims(path)
+        if held is not None and dim is not None and held != dim:
             raise UsageError(
-                f"--dim: expected {found}, which is what {path} holds, got {dim}, which {told_by}; "
+                f"--dim: expected {held}, which is what {path} holds, got {dim}, which {source}; "
                 "give files of one kind, or another --dim"
             )
-        if dim is None and found is not None:
-            dim, told_by = found, f"{path} holds"
+        if dim is None and held is not None:
+            dim, source = held, f"{path} holds"
     if dim is None:
         raise UsageError(
             "--dim: expected 1 for signals, 2 for images or 3 for volumes, got none and no file "
@@ -214,145 +169,169 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     return dim
 
 
-def is_film(name: str, dim: int | None) -> bool:
-    """Whether an input is a clip: its frames are looked at one by one, by other commands' means.
+def is_video(name: str, dim: int | None) -> bool:
+    """Whether an input is a video.
 
     Args:
         name: path, or name of a sample.
-        dim: number of spatial axes as asked for, or None; a GIF is a picture unless it is 3.
+        dim: number of spatial axes as typed, or None; a GIF is a picture unless it is 3.
 
-    >>> is_film("a.mp4", None), is_film("a.gif", None), is_film("a.gif", 3), is_film("a.nii", 3)
+    >>> is_video("a.mp4", None), is_video("a.gif", None), is_video("a.gif", 3), is_video("a.nii", 3)
     (True, False, True, False)
     """
     suffix = Path(name).suffix.lower()
     return suffix in io.VIDEO_SUFFIXES and (dim == 3 or (dim is None and suffix != ".gif"))
 
 
-def suffixed(names: Sequence[str | None]) -> list[Path]:
-    """Those of the names that are files: samples have no suffix."""
+def file_paths(names: Sequence[str | None]) -> list[Path]:
+    """The names that are files; names of samples have no suffix."""
     return [Path(name) for name in names if name is not None and Path(name).suffix]
 
 
-def open_input(name: str, dim: int, *, role: str, seed: int, rate: float | None = None) -> Grid:
-    """A file, or a built-in sample when a sample of that name exists and a file does not.
-
-    Args:
-        name: path, or name of a sample.
-        dim: number of spatial axes expected.
-        role: ``"content"`` or ``"style"``.
-        seed: of a sample.
-        rate: samples per second of a signal whose file does not say it.
+def parse_shard(text: str) -> tuple[int, int] | None:
+    """Parse ``"I/N"`` into I and N; "" gives None.
 
     Raises:
-        UsageError: ``rate`` for what has no time axis, or another than the file says.
-        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
+        UsageError: anything else.
+
+    >>> parse_shard("2/4"), parse_shard("")
+    ((2, 4), None)
     """
-    path = Path(name)
-    make = {"content": samples.content, "style": samples.style}[role]
-    if not path.suffix and not path.exists():
-        return make(name, spatial_dims=dim, seed=seed)  # or the error that lists their names
-    grid = io.read(path)
-    if grid.ndim != dim:
-        raise InputFileError(
-            f"{path}: expected {dim} spatial axes, got {grid.ndim}; use --dim {grid.ndim} or "
-            "another file"
-        )
-    return grid if rate is None else with_rate(grid, rate, name)
+    if not text:
+        return None
+    number, _, count = text.partition("/")
+    if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
 
 
-def with_rate(grid: Grid, rate: float, name: str) -> Grid:
-    """A signal that does not know its sampling rate, with it.
-
-    Args:
-        grid: one spatial axis.
-        rate: samples per second.
-        name: of the file, for messages.
-
-    Raises:
-        UsageError: the rate is not positive, the grid is no signal, or it knows another rate.
-    """
-    if not 0 < rate < math.inf:
-        raise UsageError(f"--rate: expected a positive finite number, got {rate:g}; correct it")
-    if grid.ndim != 1:
-        raise UsageError(
-            f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"
-        )
-    if grid.units == ("px",):
-        return dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
-    known = 1 / grid.spacing[0]
-    if not math.isclose(known, rate, rel_tol=1e-6):
-        raise UsageError(
-            f"--rate: expected {known:g}, which is what {name} says, got {rate:g}; leave it out"
-        )
-    return grid
+def _rank(
+    named: Sequence[str], init: str | None, dim: int | None, modality: str | None, *, videos: bool
+) -> int:
+    if videos:
+        return 3
+    if modality == "volumes":
+        return 3
+    return infer_dim(file_paths([*named, init]), dim)
 
 
-def _is_series(folder: Path) -> bool:
-    """Whether a folder is one scan, of a slice a file, and not several scans."""
+def _kind_of(dim: int, content: str | None, *, videos: bool) -> str:
+    """The kind of data of a number of axes and a content (or first style of a texture)."""
+    array = content is None or content.lower().endswith(_ARRAYS)
+    if videos:
+        return "videos"
+    if dim == 1:
+        return "signals"
+    if dim == 2:
+        return "arrays" if content is not None and array else "pictures"
+    stored = content is not None and bool(Path(content).suffix or Path(content).is_dir())
+    return "volumes" if dim == 3 and stored and not array else "arrays"
+
+
+def _demo_content(kind: str, dim: int) -> str:
+    if kind == "videos":
+        from convnd_tasks.samples import clips
+
+        return next(iter(clips.CONTENTS))
+    return samples.contents(dim)[0]
+
+
+def _is_batch(content: str, kind: str) -> bool:
+    """Whether a content is a folder of contents, rather than of the slices or frames of one."""
+    folder = Path(content)
+    if not folder.is_dir():
+        return False
+    if kind not in ("volumes", "videos"):
+        return True
     try:
         names = [path.name.lower() for path in folder.iterdir() if path.is_file()]
     except OSError:
-        return False  # which the reader of the folder will say
-    volumes = [
+        return False  # reading the folder will say so
+    if kind == "videos":
+        return bool(names) and all(name.endswith(tuple(io.VIDEO_SUFFIXES)) for name in names)
+    whole = [
         suffix
         for suffix in io.suffixes()
         if suffix != ".dcm" and io.spatial_dims(f"x{suffix}") == 3
     ]
-    return bool(names) and not any(name.endswith((*volumes, ".npy", ".npz")) for name in names)
+    return any(name.endswith((*whole, *_ARRAYS)) for name in names)
 
 
-def _known_files(folder: Path) -> list[Path]:
+def _known_files(folder: Path, kind: str) -> list[Path]:
+    known = tuple(io.VIDEO_SUFFIXES) if kind == "videos" else tuple(io.suffixes())
     try:
-        found = sorted(
+        files = sorted(
             path
             for path in folder.iterdir()
-            if path.is_file() and path.name.lower().endswith(tuple(io.suffixes()))
+            if path.is_file() and path.name.lower().endswith(known)
         )
     except OSError as error:
         raise InputFileError(
             f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
         ) from error
-    if not found:
+    if not files:
         raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(io.suffixes())}), got none; "
+            f"{folder}: expected files of a known kind ({', '.join(known)}), got none; "
             "give another folder"
         )
-    return found
+    return files
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise OutputFileError(
-            f"{folder}: expected a folder that can be written to, got {error.strerror}; choose "
-            "another with --output"
-        ) from error
+def _outputs(
+    named: Sequence[str],
+    contents: Sequence[str | None],
+    styles: Sequence[str],
+    kind: str,
+    dim: int,
+    output: Path | None,
+    batch: bool,
+    demo: bool,
+    resume: bool,
+) -> tuple[Path, ...]:
+    if batch:
+        folder = output or Path(f"{Path(named[0]).resolve().name}_stylized")
+        return tuple(folder / name for name in _result_names(contents, kind, dim))
+    if output is not None:
+        return (output,)
+    if demo:
+        # The demo must work a second time, and must not replace the first result.
+        first = Path(f"stylized{'.mp4' if kind == 'videos' else _SUFFIX.get(dim, '.npz')}")
+        return (first if resume and kind == "videos" else io.next_free_path(first),)
+    return (Path(_result_names([contents[0] or styles[0]], kind, dim)[0]),)
 
 
-def _result_names(contents: Sequence[str | None], dim: int) -> list[str]:
-    # Arrays go back into arrays, which hold anything, and signals into their own format, for no
-    # other keeps all that it knows; the rest into the usual one of the rank.
-    split = []
-    for content in contents:
-        name = Path(content or "").name
-        ending = next(
-            (
-                end
-                for end in sorted(io.suffixes(), key=len, reverse=True)
-                if name.lower().endswith(end)
-            ),
-            "",
-        )
-        split.append((name[: len(name) - len(ending)], ending))
+def _result_names(contents: Sequence[str | None], kind: str, dim: int) -> list[str]:
+    split = [_split_suffix(content or "") for content in contents]
     stems = [stem for stem, _ in split]
     return [
         # x.png and x.jpg in one folder must not go to one file.
-        f"{stem if stems.count(stem) == 1 else stem + ending}_stylized"
-        + (ending.lower() if _keeps(ending.lower(), dim) else _SUFFIX.get(dim, ".npz"))
-        for stem, ending in split
+        f"{stem if stems.count(stem) == 1 else stem + suffix}_stylized"
+        + _result_suffix(content or "", suffix.lower(), kind, dim)
+        for content, (stem, suffix) in zip(contents, split, strict=True)
     ]
 
 
-def _keeps(ending: str, dim: int) -> bool:
-    return ending in (".npy", ".npz") or (dim == 1 and io.is_written(ending))
+def _split_suffix(content: str) -> tuple[str, str]:
+    path = Path(content)
+    name = path.resolve().name if path.is_dir() else path.name
+    known = sorted([*io.suffixes(), *io.VIDEO_SUFFIXES], key=len, reverse=True)
+    suffix = next((end for end in known if name.lower().endswith(end)), "")
+    return name[: len(name) - len(suffix)], name[len(name) - len(suffix) :]
+
+
+def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
+    """The suffix of a result.
+
+    Arrays stay arrays, which hold anything, and signals keep their format, because no other holds
+    all that it does. The rest gets the usual format of its kind.
+    """
+    if kind == "videos":
+        if Path(content).is_dir():
+            return ""
+        from convnd.io.video.writing import CODECS
+
+        return suffix if suffix in CODECS else ".mp4"
+    if kind == "volumes":
+        return _SUFFIX[3]
+    keeps = suffix in _ARRAYS or (dim == 1 and io.is_written(suffix))
+    return suffix if keeps else _SUFFIX.get(dim, ".npz")

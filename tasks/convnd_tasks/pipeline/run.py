@@ -1,208 +1,208 @@
-"""What `convnd stylize` does once it knows its plan."""
+"""The jobs of a command, one after the other, and what is printed about them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.pipeline.output import Summary
-from convnd_tasks.pipeline.progress import Display
+from convnd_tasks.pipeline.output import CommandOutput
+from convnd_tasks.pipeline.progress import ProgressDisplay
+from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
 
 if TYPE_CHECKING:
-    from convnd_tasks.pipeline.job import Job, Outcome
-    from convnd_tasks.pipeline.resolve import Plan
+    from convnd.optimize import ProcessGroup
+    from convnd_tasks.modalities.base import JobResult
+    from convnd_tasks.pipeline.job import Job
+    from convnd_tasks.pipeline.settings import JobSettings
 
-__all__ = ["carry_out", "check_paper", "check_report_of", "drawing_of"]
-
-
-def check_paper(plan: Plan, paper: Path | None) -> None:
-    """Refuse ECG paper for what is not one signal.
-
-    Raises:
-        UsageError: likewise.
-    """
-    if paper is not None:
-        _check_one_signal(plan, "--paper", "leave it out")
+__all__ = ["run_command", "run_jobs"]
 
 
-def drawing_of(plan: Plan, paper: Path | None, *, demo: bool) -> Path | None:
-    """Where the picture of a signal goes, a place that can be written to; None for no picture.
-
-    Whether it may replace one is found out with the result, like for a report.
-
-    Raises:
-        UsageError: see `check_paper`; or another kind of file.
-        OutputFileError: it cannot be written there.
-    """
-    from importlib.util import find_spec
-
-    from convnd import io
-
-    check_paper(plan, paper)
-    if paper is not None and paper.suffix.lower() != ".png":
-        raise UsageError(f"--paper: expected a name ending in .png, got {paper.name!r}; change it")
-    if paper is None and demo and plan.dim == 1 and find_spec("matplotlib") is not None:
-        paper = io.next_free_path(plan.outputs[0].with_suffix(".png"))
-    if paper is not None:
-        io.check_output(paper, overwrite=True)
-    return paper
-
-
-def check_report_of(plan: Plan, report: Path | None) -> None:
-    """Find out, before any work, that the report can be made.
-
-    Raises:
-        UsageError: there is not one signal.
-        OutputFileError: it cannot be written there.
-        DependencyError: what draws it is missing.
-    """
-    if report is None:
-        return
-    from convnd.io.signals.signal import import_optional
-    from convnd_tasks.pipeline.report import check_report
-
-    _check_one_signal(plan, "--report", "leave it out, or use stylize-volume or stylize-video")
-    check_report(report, overwrite=True)
-    import_optional("matplotlib.figure", "report")
-
-
-def _check_one_signal(plan: Plan, option: str, remedy: str) -> None:
-    if plan.dim != 1 or plan.batch:
-        got = "a folder" if plan.dim == 1 else f"{plan.dim} spatial axes"
-        raise UsageError(f"{option}: expected one signal, got {got}; {remedy}")
-
-
-def carry_out(
-    plan: Plan,
-    job: Job,
+def run_command(
+    files: list[str],
+    styles: list[str],
+    dim: int | None,
+    given: Mapping[str, Any],
+    given_settings: Mapping[str, Any],
+    summary: CommandOutput,
     *,
-    overwrite: bool,
-    save_every: int,
-    checkpoint_every: int,
-    resume: bool,
-    skip_existing: bool,
-    quiet: bool,
-    rate: float | None = None,
-    drawing: Path | None = None,
-    report: Path | None = None,
-    summary: Summary,
+    modality: str | None = None,
 ) -> None:
-    """The jobs of a plan, one after the other, and what comes beside their results.
+    """Do what one of the stylize commands was asked to do.
 
     Args:
-        plan: what is asked for.
-        job: does each of them.
-        overwrite: see `convnd_tasks.pipeline.job.Job.run`, like the next four.
-        save_every: steps.
-        checkpoint_every: steps.
-        resume: from checkpoints.
-        skip_existing: leave results alone that were made like this.
-        quiet: no progress bar.
-        rate: samples per second of signals that do not say it.
-        drawing: see `drawing_of`.
-        report: a file of HTML.
-        summary: is told of every result.
+        files: content and styles.
+        styles: further styles.
+        dim: number of spatial axes as typed, or None.
+        given: fields of the options that were typed.
+        given_settings: fields of `JobSettings` that were typed.
+        summary: collects what was done.
+        modality: the kind of data that the command is for, or None for any.
 
     Raises:
-        ConvndError: the only job failed; of several the others are done first.
-        typer.Exit: some of several failed, code 1.
+        ConvndError: the job cannot be done, or the only transfer failed.
+        typer.Exit: some of several transfers failed, code 1.
     """
     from convnd.optimize import ProcessGroup
-    from convnd_tasks.pipeline.provenance import say_made
+    from convnd_tasks.pipeline.job import Job, make_options
+    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.weights import ensure
 
-    failed = 0
+    options, init = _split_init(given)
+    settings = JobSettings(**given_settings)
+    spec = resolve(
+        files,
+        styles,
+        dim=dim,
+        output=settings.output,
+        texture=settings.texture,
+        init=init,
+        modality=modality,
+        resume=settings.resume,
+    )
+    spec = _check_batch(spec, settings)
     group = ProcessGroup.current()
-    if plan.batch and group.size > 1:  # each does files of its own, and says so
-        plan = plan.shard(group.rank + 1, group.size)
-        summary.speak()
-    may_be_there = overwrite or resume or skip_existing
-    beside = [each for each in (drawing, report) if each is not None]
-    jobs = plan.open(job.options.seed, overwrite=may_be_there, rate=rate)
-    for number, (content, target) in enumerate(jobs):
-        if plan.remark and number == 0 and group.rank == 0:
-            typer.echo(plan.remark, err=True)
+    # A file as starting point is checked like the names that the option takes.
+    typed = options if init is None else {**options, "init": "content"}
+    made = make_options(spec, typed, given_settings)
+    if group.size > 1 and spec.modality == "videos" and not spec.batch:
+        raise UsageError(
+            "stylize: expected one process for a video, got several; start it without torchrun"
+        )
+    job = Job(spec, made, settings, group=None if spec.batch else group)
+    ensure(made.backbone, quiet=settings.quiet)
+    run_jobs(job, summary, group)
+
+
+def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
+    """Run every transfer of a job; of several, one that fails does not stop the others.
+
+    Args:
+        job: the job.
+        summary: collects what was done.
+        group: the processes that were started together; each takes files of its own from a folder.
+
+    Raises:
+        ConvndError: the only transfer failed.
+        typer.Exit: some of several failed, code 1.
+    """
+    spec, settings = job.spec, job.settings
+    if spec.batch and group.size > 1:
+        spec = spec.shard(group.rank + 1, group.size)
+        summary.unmute()
+    if spec.message and group.rank == 0:
+        typer.echo(spec.message, err=True)
+    spec.make_folder()
+    failed = 0
+    items = len(spec.outputs)
+    for number, (content, target) in enumerate(zip(spec.contents, spec.outputs, strict=True), 1):
         try:
-            with Display(enabled=not quiet and sys.stderr.isatty()) as display:
-                inputs = content()
-                outcome = job.run(
-                    inputs,
-                    target,
-                    overwrite=overwrite,
-                    save_every=save_every,
-                    checkpoint_every=checkpoint_every,
-                    resume=resume,
-                    skip_existing=skip_existing,
-                    beside=beside,
-                    watch=display.show,
-                    tell=display.tell,
-                )
+            _run_one(job, content, target, summary, number, items)
         except ConvndError as error:
-            if not plan.batch or isinstance(error, UsageError):
+            if not spec.batch or isinstance(error, UsageError):
                 raise
             failed += 1
             summary.append("failed", {"output": str(target), "error": str(error)})
             typer.echo(f"convnd: {error}", err=True)
-            continue
-        if outcome is None:
-            summary.append("skipped", {"output": str(target)})
-            say_made(target, beside)
-            continue
-        _say(outcome, summary)
-        if drawing is not None and outcome.grid is not None:
-            from convnd_tasks.modalities.signals.ecg_plot import draw
-
-            draw(drawing, inputs, outcome.grid, overwrite=outcome.overwrite)
-            summary.add(paper=str(drawing))
-            typer.echo(f"{drawing}  traces and spectra")
-        if report is not None and outcome.grid is not None:
-            from convnd_tasks.modalities.signals import report as signal_report
-
-            signal_report.write(
-                report,
-                inputs,
-                outcome.grid,
-                outcome.losses,
-                job.options.record(),
-                remarks=outcome.remarks,
-                overwrite=outcome.overwrite,
-            )
-            summary.add(report=str(report))
-            typer.echo(str(report))
-        if outcome.stopped is not None:
-            raise outcome.stopped
-    count = len(plan.outputs)
-    if plan.batch:  # together: whoever leaves early would take the others along
-        failed, count = group.all_reduce_ints(failed, count)
+    if spec.batch:  # together: a process that leaves early would end the others
+        failed, items = group.all_reduce_ints(failed, items)
     if failed:
         if group.rank == 0:
-            typer.echo(f"convnd: {failed} of {count} failed", err=True)
+            typer.echo(f"convnd: {failed} of {items} failed", err=True)
         raise typer.Exit(1)
 
 
-def _say(outcome: Outcome, summary: Summary) -> None:
-    if outcome.grid is None:
+def _run_one(
+    job: Job,
+    content: str | None,
+    target: Path,
+    summary: CommandOutput,
+    number: int,
+    items: int,
+) -> None:
+    from convnd_tasks.pipeline.job import Skipped
+    from convnd_tasks.pipeline.provenance import echo_skipped
+
+    with ProgressDisplay(
+        enabled=not job.settings.quiet,
+        terminal=sys.stderr.isatty(),
+        item=number,
+        items=items,
+    ) as display:
+        outcome = job.run(
+            content,
+            target,
+            on_progress=display.update,
+            on_message=display.message,
+        )
+    if isinstance(outcome, Skipped):
+        summary.append("skipped", {"output": str(outcome.path)})
+        echo_skipped(outcome.path, outcome.side_files)
         return
+    if outcome.result is not None:
+        _report(job, outcome, summary)
+    if outcome.stopped is not None:
+        raise outcome.stopped
+    damage = getattr(outcome.result, "damage", "")
+    if damage:
+        summary.append("failed", {"input": str(content), "error": damage})
+        typer.echo(f"convnd: {content}: {damage}; the rest is done", err=True)
+        raise typer.Exit(1)
+
+
+def _report(job: Job, outcome: JobResult, summary: CommandOutput) -> None:
+    """Print one line about a result, and collect its figures for ``--json``."""
+    extent, entries = job.modality.describe(outcome.result)
     summary.append(
         "results",
         {
             "output": str(outcome.path),
-            "shape": list(outcome.grid.shape),
+            **entries,
             "steps": outcome.steps,
             "rejected_steps": outcome.rejected_steps,
             "loss": outcome.loss,
             "seconds": round(outcome.seconds, 3),
             "stopped_early": outcome.stopped is not None,
-            "remarks": list(outcome.remarks),
+            "messages": list(outcome.messages),
+            "figures": [str(path) for path in outcome.figures],
+            "report": None if outcome.report is None else str(outcome.report),
         },
     )
-    extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
-    stopped = "" if outcome.stopped is None else "stopped early, kept: "
-    back = f" ({outcome.rejected_steps} taken back)" if outcome.rejected_steps else ""
+    early = "" if outcome.stopped is None else "stopped early, kept: "
+    rejected = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
     typer.echo(
-        f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps{back}, loss {outcome.loss:.4g}, "
-        f"{outcome.seconds:.1f} s"
+        f"{early}{outcome.path}  {extent}, {outcome.steps} steps{rejected}, "
+        f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s"
     )
+    for path in (*outcome.figures, *([outcome.report] if outcome.report is not None else [])):
+        typer.echo(f"{path}")
+
+
+def _split_init(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The options without an ``--init`` that names a file, and that file."""
+    from convnd.transfer.options import INITS
+
+    options = dict(given)
+    init = options.get("init")
+    if init is None or init in INITS or not Path(init).suffix:
+        return options, None
+    return {name: value for name, value in options.items() if name != "init"}, init
+
+
+def _check_batch(spec: JobSpec, settings: JobSettings) -> JobSpec:
+    """Refuse what does not go with a folder, or needs one; take this machine's share of it."""
+    share = parse_shard(settings.shard)
+    if share is not None and not spec.batch:
+        raise UsageError(
+            f"--shard: expected a folder to take every {share[1]}th file of, got none; leave it out"
+        )
+    if settings.report is not None and spec.batch:
+        raise UsageError(
+            f"--report: expected one {spec.modality.rstrip('s')}, got a folder; leave it out"
+        )
+    return spec if share is None else spec.shard(*share)

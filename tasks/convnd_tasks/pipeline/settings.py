@@ -201,9 +201,7 @@ class JobSettings:
     ] = 0
     quiet: Annotated[
         bool,
-        Flag(
-            help="Show no progress.", panel=OUTPUT, names=("-q", "--quiet"), recorded=False
-        ),
+        Flag(help="Show no progress.", panel=OUTPUT, names=("-q", "--quiet"), recorded=False),
     ] = False
     checkpoint_every: Annotated[
         int,

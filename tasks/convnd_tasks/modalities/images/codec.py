@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.modalities.base import SMALLEST, Inputs, Prepared
+from convnd_tasks.modalities.base import SMALLEST, PreparedInputs, TransferInputs
 from convnd_tasks.modalities.images.options import ImageOptions
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["keep_luminance_only", "match_colors", "prepare"]
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def prepare(inputs: Inputs, options: ImageOptions) -> Prepared:
+def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
     """Pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
 
     Args:
@@ -29,9 +29,9 @@ def prepare(inputs: Inputs, options: ImageOptions) -> Prepared:
     Raises:
         InputFileError: a picture is too small, or too thin at this size.
     """
-    from convnd.transfer.style_transfer import fit
+    from convnd.transfer.style_transfer import fit_size
 
-    for _, grid, label in inputs.named():
+    for _, grid, label in inputs.labelled():
         if min(grid.shape) < SMALLEST:
             raise InputFileError(
                 f"{label}: expected a picture of at least {SMALLEST}x{SMALLEST} pixels, got "
@@ -41,7 +41,7 @@ def prepare(inputs: Inputs, options: ImageOptions) -> Prepared:
     if content is None:
         size: tuple[int, ...] = (options.size or ImageOptions.size,) * 2
     else:
-        size = fit(content.shape, options.size)
+        size = fit_size(content.shape, options.size)
     if min(size) < SMALLEST:
         raise InputFileError(
             f"result: expected at least {SMALLEST} pixels along each side, got "
@@ -51,19 +51,19 @@ def prepare(inputs: Inputs, options: ImageOptions) -> Prepared:
     if options.colors == "match" and content is not None:
         pictures = [match_colors(picture, content.values) for picture in pictures]
 
-    def restore(values: Tensor) -> Grid:
+    def decode(values: Tensor) -> Grid:
         if content is None:
             return inputs.styles[0].with_values(values.clamp(0, 1))
         if options.colors == "luminance":
             values = keep_luminance_only(values, content.values)
         return content.with_values(values.clamp(0, 1))
 
-    return Prepared(
+    return PreparedInputs(
         content=None if content is None else content.values,
         styles=pictures,
-        start=None if inputs.start is None else inputs.start.values,
+        init=None if inputs.init is None else inputs.init.values,
         size=size,
-        restore=restore,
+        decode=decode,
     )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.io.signals.signal import sampling_rate, signal_of, value_units
-from convnd_tasks.modalities.arrays import value_range
-from convnd_tasks.modalities.base import SMALLEST, Inputs, Named, Prepared
+from convnd_tasks.modalities.arrays.codec import value_range
+from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, PreparedInputs, TransferInputs
 from convnd_tasks.modalities.signals.beats import Beats, find_beats
 from convnd_tasks.modalities.signals.leads import (
     derive,
@@ -31,7 +31,7 @@ __all__ = ["match_leads", "prepare"]
 _PASSED = 0.9  # of the frequencies below Nyquist that resampling leaves as they are
 
 
-def prepare(inputs: Inputs, options: SignalOptions) -> Prepared:
+def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
     r"""Leads in their owner's units as values that span about ``[0, 1]``.
 
     Every lead is a signal of its own (the batch), restyled after the style's lead of that name.
@@ -59,36 +59,36 @@ def prepare(inputs: Inputs, options: SignalOptions) -> Prepared:
     import torch
     import torch.nn.functional as F
 
-    from convnd.transfer.style_transfer import fit
+    from convnd.transfer.style_transfer import fit_size
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
     names = [template.channels[index] for index in independent(template.channels)]
-    remarks: list[str] = []
-    size = fit(template.shape, options.size)
-    given = inputs.named()
+    messages: list[str] = []
+    size = fit_size(template.shape, options.size)
+    given = inputs.labelled()
     for role, grid, label in given:
         if grid.shape[0] < SMALLEST or size[0] < SMALLEST:
             raise InputFileError(
                 f"{label}: expected at least {SMALLEST} samples, got "
                 f"{min(grid.shape[0], size[0])}; use a longer recording"
             )
-        _check_leads(label, grid, changes=role != "start")
+        _check_leads(label, grid, changes=role != "init")
     content = template.values[:, independent(template.channels)]  # (1, K, T)
     gaps = ~torch.isfinite(template.values)
     filled = _bridged(content)
     middle = filled.median(2, keepdim=True).values
     spread = _spread(content)  # (K,)
 
-    def matched(other: Named) -> tuple[Tensor, bool]:
+    def matched(other: LabelledGrid) -> tuple[Tensor, bool]:
         """Another recording's leads ``(1, K, T')``, and whether their units are the content's."""
         _, grid, label = other
         rows = match_leads(label, names, grid)
-        values = _cut(label, grid, rows, remarks)[:, rows]
-        values = _same_rate(label, values, grid, template, remarks)
+        values = _cut(label, grid, rows, messages)[:, rows]
+        values = _same_rate(label, values, grid, template, messages)
         factors = _factors(template, names, grid, rows)
         return (values if factors is None else values * factors[:, None]), factors is not None
 
-    def follow(other: Named) -> tuple[Tensor, Tensor]:
+    def follow(other: LabelledGrid) -> tuple[Tensor, Tensor]:
         """Another recording's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
         values, known = matched(other)
         around = values - values.median(2, keepdim=True).values
@@ -109,7 +109,7 @@ def prepare(inputs: Inputs, options: SignalOptions) -> Prepared:
 
     band = _band(template, inputs.styles, size[0])
 
-    def restore(values: Tensor) -> Grid:
+    def decode(values: Tensor) -> Grid:
         if band < 1 and entered is not None and values.shape[2] == entered.shape[2]:
             slowest = min(sampling_rate(style) for style in inputs.styles)
             values = entered + held_by(values - entered, sampling_rate(template), slowest)
@@ -125,32 +125,32 @@ def prepare(inputs: Inputs, options: SignalOptions) -> Prepared:
         return template.with_values(leads)
 
     # What to start with is an earlier result, so it is in the content's units and place.
-    start = None if inputs.start is None else enter(matched(given[-1])[0] - middle)
+    start = None if inputs.init is None else enter(matched(given[-1])[0] - middle)
     entered = None if inputs.content is None else enter(filled - middle)
     references = [enter(around) for around, _ in styles]
     beats = None
     if options.beat_weight != 0:
-        beats, remark = _beats(inputs, options, names, entered, references)
-        remarks += [remark] if remark else []
-    return Prepared(
+        beats, message = _beats(inputs, options, names, entered, references)
+        messages += [message] if message else []
+    return PreparedInputs(
         content=entered,
         styles=references,
         feature_styles=None if beats is None else beats.styles,
         initial=None if beats is None else beats.put,
         extra_terms=None if beats is None else lambda extent: [beats.term(extent[0])],
-        facts={"convnd:beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
-        band=band,
-        start=start,
+        record={"convnd:beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
+        known_bandwidth=band,
+        init=start,
         size=size,
-        restore=restore,
+        decode=decode,
         spacing=(template.spacing[0] * template.shape[0] / size[0],),
         same_grid=True,
-        remarks=tuple(dict.fromkeys(remarks)),
+        messages=tuple(dict.fromkeys(messages)),
     )
 
 
 def _beats(
-    inputs: Inputs,
+    inputs: TransferInputs,
     options: SignalOptions,
     names: Sequence[str],
     content: Tensor | None,
@@ -176,7 +176,7 @@ def _beats(
             sampling_rate(template),
             weights=options.style_weights,
             weight=weight,
-            labels=[label for *_, label in inputs.named()],
+            labels=[label for *_, label in inputs.labelled()],
         )
     except DependencyError as error:
         if weight is not None:
@@ -255,7 +255,7 @@ def _bridged(values: Tensor) -> Tensor:
     return found
 
 
-def _cut(label: str, grid: Grid, rows: Sequence[int], remarks: list[str]) -> Tensor:
+def _cut(label: str, grid: Grid, rows: Sequence[int], messages: list[str]) -> Tensor:
     """The longest stretch without gaps in the leads that are used."""
     import numpy as np
     import torch
@@ -271,12 +271,12 @@ def _cut(label: str, grid: Grid, rows: Sequence[int], remarks: list[str]) -> Ten
             f"{label}: expected a stretch of {SMALLEST} samples without gaps, got {last - first}; "
             "use another recording"
         )
-    remarks.append(f"{label} has gaps: using its longest whole stretch, {last - first} samples")
+    messages.append(f"{label} has gaps: using its longest whole stretch, {last - first} samples")
     return values[..., int(first) : int(last)]
 
 
 def _same_rate(
-    label: str, values: Tensor, grid: Grid, template: Grid, remarks: list[str]
+    label: str, values: Tensor, grid: Grid, template: Grid, messages: list[str]
 ) -> Tensor:
     timed = [each.units == ("s",) for each in (grid, template)]
     if not any(timed):
@@ -289,7 +289,7 @@ def _same_rate(
     rate, wanted = sampling_rate(grid), sampling_rate(template)
     if abs(rate - wanted) <= 1e-6 * wanted:
         return values
-    remarks.append(f"{label} resampled from {rate:g} to {wanted:g} Hz")
+    messages.append(f"{label} resampled from {rate:g} to {wanted:g} Hz")
     found = resample(values, rate, wanted)
     if found.shape[2] < SMALLEST:
         raise InputFileError(

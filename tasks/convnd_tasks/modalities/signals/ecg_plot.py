@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.io.atomic import atomic_path
 from convnd.io.signals.signal import import_optional, sampling_rate, value_units
-from convnd_tasks.modalities.base import Inputs
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
 
 if TYPE_CHECKING:
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["draw", "figure", "lines_of"]
+__all__ = ["figure", "lines_of"]
 
 _BEFORE = 0.8  # s of paper before the traces, for the calibration pulse and names
 _PULSE = (0.2, 1.0)  # s, mV
@@ -28,24 +25,6 @@ _LEADS = 12  # on one sheet
 _WINDOW = 1024  # samples of a spectrum at most: of sounds, two seconds are too fine to be seen
 _LIGHT, _HEAVY, _PAPER = "#f6d3d3", "#e8a3a3", "#fffafa"
 _COLORS = {"content": "#555555", "style": "#1f5fa8", "result": "#111111"}
-
-
-def draw(path: Path, inputs: Inputs, result: Grid, *, overwrite: bool = False) -> None:
-    """Write the picture that `figure` makes as a PNG of 150 dots per inch.
-
-    Args:
-        path: the PNG.
-        inputs: content and styles.
-        result: what came out.
-        overwrite: replace an existing picture.
-
-    Raises:
-        DependencyError: matplotlib is missing.
-        OutputExistsError: the picture is there and ``overwrite`` is not set.
-    """
-    drawn = figure(inputs.content, inputs.styles[0], result)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        drawn.savefig(temporary, format="png", dpi=150)
 
 
 def figure(content: Grid | None, style: Grid, result: Grid) -> Any:

@@ -135,7 +135,7 @@ class BlockStyleTransfer(StyleTransfer):
 
     lines: Sequence[tuple[float, AlongMotion]] = ()
 
-    def walk(
+    def optimize(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **options: Any
     ) -> Iterator[Step]:
         """See `StyleTransfer.walk`."""
@@ -159,5 +159,5 @@ class BlockStyleTransfer(StyleTransfer):
             return dataclasses.replace(found, gradient=gradient.contiguous())
 
         still = torch.zeros_like(start).repeat(len(lines), 1, 1, 1, 1)
-        for step in super().walk(objective, still, evaluate=inside, **options):
+        for step in super().optimize(objective, still, evaluate=inside, **options):
             yield dataclasses.replace(step, values=frames(step.values))

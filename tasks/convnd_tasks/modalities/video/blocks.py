@@ -106,7 +106,7 @@ class BlockTransfer:
         check_names(options)
         self.options = options
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
-        self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, steady=1)
+        self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
         self._margin = 0 if options.inflation == "auto" else _MARGIN
         moving = next((list(each.unbind(2)) for each in self.styles if each.shape[2] > 1), [])
         self._movement = [motion(*pair) for pair in itertools.pairwise(moving)]
@@ -212,9 +212,9 @@ class BlockTransfer:
                 None if options.texture else content,
                 self.styles,
                 size=content.shape[2:],
-                start=start,
+                init=start,
                 same_grid=True,
-                say=self._tell,
+                on_message=self._tell,
             ),
             report,
         )

@@ -248,7 +248,7 @@ class VideoTransfer:
 
     def _begin(self, content: Tensor, report: Callable[[Step], None]) -> _Walk:
         """A frame by itself: an ordinary transfer, coarse to fine."""
-        last = walked(self.transfer.run(content, self.styles, say=self._tell), report)
+        last = walked(self.transfer.run(content, self.styles, on_message=self._tell), report)
         return _Walk(
             values=rounded(last.values),
             steps=last.index,
@@ -278,7 +278,7 @@ class VideoTransfer:
             [1.0, 1.0],
             tiler=self._tiler,
             style_terms=self._terms,
-            also=also,
+            extra_terms=also,
         )
         losses: list[float] = []
         best: Step | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import DependencyError
-from convnd_tasks.modalities.arrays import same_units, value_range
+from convnd_tasks.modalities.arrays.codec import same_units, value_range
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -18,7 +18,7 @@ from convnd_tasks.modalities.volumes.options import VolumeOptions
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.modalities.volumes.scan import VolumeResult
-    from convnd_tasks.pipeline.output import Summary
+    from convnd_tasks.pipeline.output import CommandOutput
 
 __all__ = ["ScanJob"]
 
@@ -83,7 +83,7 @@ class ScanJob:
         target = self.target
         return target.with_name(f"{stem(target.name)}.png") if self.montage else None
 
-    def run(self, summary: Summary, *, alone: bool = True) -> None:
+    def run(self, summary: CommandOutput, *, alone: bool = True) -> None:
         """Transfer, write, and say what was done.
 
         Args:
@@ -210,7 +210,13 @@ class ScanJob:
             )
 
     def _say(
-        self, summary: Summary, grid: Grid, result: VolumeResult, *, seconds: float, alone: bool
+        self,
+        summary: CommandOutput,
+        grid: Grid,
+        result: VolumeResult,
+        *,
+        seconds: float,
+        alone: bool,
     ) -> None:
         beside = {
             "montage": None if self.picture is None else str(self.picture),

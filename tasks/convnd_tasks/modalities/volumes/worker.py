@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from convnd.errors import InputFileError, UsageError
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
-from convnd_tasks.modalities.arrays import same_units, value_range
+from convnd_tasks.modalities.arrays.codec import same_units, value_range
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.style import SlicedStyle

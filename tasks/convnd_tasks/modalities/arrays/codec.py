@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd.options import WORK, Flag, Range
-from convnd.transfer.options import TransferOptions
-from convnd_tasks.modalities.base import SMALLEST, Inputs, Prepared
+from convnd_tasks.modalities.base import SMALLEST, PreparedInputs, TransferInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
+    from convnd.transfer.options import TransferOptions
 
-__all__ = ["ArrayOptions", "prepare", "same_units", "value_range"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArrayOptions(TransferOptions):
-    """How an array is stylised; the other options are those of `TransferOptions`.
-
-    >>> ArrayOptions.for_dim(3).backbone, ArrayOptions.for_dim(2).backbone
-    ('compact', 'vgg19')
-    """
-
-    size: Annotated[
-        int,
-        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
-        Range(0, 1 << 20),
-    ] = 0
-
-    @classmethod
-    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
-        """Options for a number of axes: from three on, VGG-19 would take minutes."""
-        network = {"backbone": "compact"} if spatial_dims > 2 else {}
-        return super().for_dim(spatial_dims, **{**network, **given})
+__all__ = ["prepare", "same_units", "value_range"]
 
 
-def prepare(inputs: Inputs, options: TransferOptions) -> Prepared:
+def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     """Values in their owner's units as values that span about ``[0, 1]``.
 
     The range between the 0.5th and 99.5th percentile becomes ``[0, 1]``, for content and style
@@ -59,12 +36,12 @@ def prepare(inputs: Inputs, options: TransferOptions) -> Prepared:
     import torch
 
     from convnd.nn import resize_nd
-    from convnd.transfer.style_transfer import fit
+    from convnd.transfer.style_transfer import fit_size
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]
-    size = fit(template.shape, options.size)
-    given = inputs.named()
+    size = fit_size(template.shape, options.size)
+    given = inputs.labelled()
     extents = [*((label, grid.shape) for _, grid, label in given), ("result", size)]
     for label, extent in extents:
         short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
@@ -96,7 +73,7 @@ def prepare(inputs: Inputs, options: TransferOptions) -> Prepared:
     gaps = ~torch.isfinite(template.values)
     filled = template.values.masked_fill(gaps, (low + high) / 2)
 
-    def restore(values: Tensor) -> Grid:
+    def decode(values: Tensor) -> Grid:
         values = values.movedim(0, 1) * (high - low) + low
         if bool(gaps.any()):
             same = tuple(values.shape[2:]) == template.shape
@@ -105,12 +82,12 @@ def prepare(inputs: Inputs, options: TransferOptions) -> Prepared:
             values = values.masked_fill(here > 0, float("nan"))
         return template.with_values(values)
 
-    return Prepared(
+    return PreparedInputs(
         content=None if inputs.content is None else scaled(filled, low, high),
         styles=[scaled(style.values, *value_range(style.values)) for style in inputs.styles],
-        start=None if inputs.start is None else scaled(inputs.start.values, low, high),
+        init=None if inputs.init is None else scaled(inputs.init.values, low, high),
         size=size,
-        restore=restore,
+        decode=decode,
         spacing=tuple(
             step * old / new
             for step, old, new in zip(template.spacing, template.shape, size, strict=True)

@@ -1,0 +1,35 @@
+"""Arrays as a kind of data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convnd_tasks.modalities.arrays import codec
+from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.grid_transfer import GridModality
+
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+__all__ = ["Arrays"]
+
+
+class Arrays(GridModality):
+    """Arrays of any number of axes, each channel a field of its own."""
+
+    name: ClassVar[str] = "arrays"
+
+    def encode(self, inputs: TransferInputs) -> PreparedInputs:
+        """See `GridModality.encode`."""
+        return codec.prepare(inputs, self.options)
+
+    def figure_names(self) -> list[str]:
+        """See `Modality.figure_names`."""
+        return ["comparison"]
+
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """Middle slices of content, styles and result side by side."""
+        picture = draw_comparison(inputs.content, inputs.styles, outcome.result)
+        caption = "Content, styles and result: the middle slice along all but the last two axes."
+        return [Figure("comparison", caption, picture)]

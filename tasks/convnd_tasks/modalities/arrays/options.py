@@ -1,0 +1,32 @@
+"""The options of stylising arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from convnd.options import WORK, Flag, Range
+from convnd.transfer.options import TransferOptions
+
+__all__ = ["ArrayOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayOptions(TransferOptions):
+    """How an array is stylised; the other options are those of `TransferOptions`.
+
+    >>> ArrayOptions.for_dim(3).backbone, ArrayOptions.for_dim(2).backbone
+    ('compact', 'vgg19')
+    """
+
+    size: Annotated[
+        int,
+        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
+        Range(0, 1 << 20),
+    ] = 0
+
+    @classmethod
+    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
+        """Options for a number of axes: from three on, VGG-19 would take minutes."""
+        network = {"backbone": "compact"} if spatial_dims > 2 else {}
+        return super().for_dim(spatial_dims, **{**network, **given})

@@ -1,0 +1,63 @@
+"""A picture of any grid beside others, for reports and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from convnd_tasks.pipeline.plots import encode, new_figure
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["draw_comparison"]
+
+_STYLES = 3  # at most, so that the pictures stay large enough
+
+
+def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) -> bytes:
+    """Draw content, styles and result side by side, as PNG.
+
+    A grid of one axis is drawn as lines. Of more than two axes the middle slice along all but the
+    last two is shown. Colours are shown as they are, anything else in grey over the content's
+    range.
+
+    Args:
+        content: ``(1, C, *S)``, or None for a texture.
+        styles: the first three are shown.
+        result: ``(1, C, *S)``.
+    """
+    panels = [("content", content)] if content is not None else []
+    panels += [("style", style) for style in styles[:_STYLES]]
+    panels += [("result", result)]
+    figure, axes = new_figure(3.2 * len(panels), 3.4, columns=len(panels))
+    low, high = _value_range(content if content is not None else result)
+    for axis, (title, grid) in zip(axes[0], panels, strict=True):
+        axis.set_title(title)
+        if grid.ndim == 1:
+            axis.plot(grid.values[0].T.numpy(), linewidth=0.7)
+            continue
+        axis.set_axis_off()
+        span = _value_range(grid) if title == "style" else (low, high)
+        axis.imshow(_plane(grid), cmap="gray", vmin=span[0], vmax=span[1])
+    return encode(figure)
+
+
+def _plane(grid: Grid) -> Any:
+    """Two axes of a grid, with colours last where it has them."""
+    values = grid.values[0]
+    while values.ndim > 3:
+        values = values[:, values.shape[1] // 2]
+    if grid.channels == ("R", "G", "B"):
+        return values.movedim(0, -1).clamp(0, 1).numpy()
+    return values[0].numpy()
+
+
+def _value_range(grid: Grid) -> tuple[float, float]:
+    import numpy as np
+
+    finite = grid.values[np.isfinite(grid.values.numpy())].numpy()
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, (0.5, 99.5))
+    return float(low), float(max(high, low + 1e-12))

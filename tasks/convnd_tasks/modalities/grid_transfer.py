@@ -1,0 +1,172 @@
+"""Kinds of data that are one grid: encoded as a whole, optimised, decoded."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from convnd import io
+from convnd.errors import InputFileError
+from convnd.nn import resize_nd
+from convnd.transfer.style_transfer import StyleTransfer
+from convnd_tasks.modalities.base import (
+    Modality,
+    PreparedInputs,
+    Transfer,
+    TransferInputs,
+    check_no_content_options,
+)
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+    from convnd.optimize import ProcessGroup
+    from convnd.transfer.options import TransferOptions
+    from convnd.transfer.style_transfer import Progress
+    from convnd_tasks.pipeline.settings import JobSettings
+
+__all__ = ["GridModality", "GridTransfer", "mix_with_content"]
+
+
+class GridTransfer(Transfer):
+    """The transfer of one grid.
+
+    Args:
+        prepared: encoded inputs.
+        inputs: as they were read.
+        strength: share of the change that is applied.
+        engine: makes, or has ready, the network for a number of channels.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedInputs,
+        inputs: TransferInputs,
+        strength: float,
+        engine: Callable[[int], StyleTransfer],
+    ) -> None:
+        self.prepared = prepared
+        self.inputs = inputs
+        self.strength = strength
+        self.messages = prepared.messages
+        self.record = prepared.record
+        self._engine = engine
+
+    def fingerprint(self) -> Sequence[object]:
+        """See `Transfer.fingerprint`."""
+        prepared = self.prepared
+        values = (prepared.content, prepared.init, *prepared.styles)
+        return [len(prepared.size), prepared.size, prepared.spacing, *values]
+
+    def check_writable(self, path: Path) -> None:
+        """See `Transfer.check_writable`."""
+        style = self.prepared.styles[0]
+        corner = style.new_zeros((*style.shape[:2], *[2] * len(self.prepared.size)))
+        io.dry_run_write(path, self.prepared.decode(corner))
+
+    def run(
+        self,
+        *,
+        state: Mapping[str, Any] | None,
+        group: ProcessGroup | None,
+        on_message: Callable[[str], None] | None,
+    ) -> Iterator[Progress]:
+        """See `Transfer.run`."""
+        engine = self._engine(self.prepared.styles[0].shape[1])
+        return engine.run(
+            **self.prepared.arguments(), resume=state, group=group, on_message=on_message
+        )
+
+    def result(self, progress: Progress) -> Grid | None:
+        """See `Transfer.result`."""
+        whole = progress.whole()
+        if whole is None:
+            return None
+        values = whole.cpu()
+        if tuple(values.shape[2:]) != tuple(self.prepared.size):  # stopped at a coarse scale
+            values = resize_nd(values, self.prepared.size, mode="cubic")
+        return mix_with_content(
+            self.prepared.decode(values), self.inputs.content, self.inputs.mask, self.strength
+        )
+
+
+class GridModality(Modality):
+    """A kind of data whose inputs are grids and whose result is one."""
+
+    def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
+        super().__init__(options, settings, spatial_dims)
+        self._engines: dict[int, StyleTransfer] = {}
+
+    @abstractmethod
+    def encode(self, inputs: TransferInputs) -> PreparedInputs:
+        """Encode the inputs as values of about ``[0, 1]``."""
+
+    def prepare(self, inputs: TransferInputs) -> Transfer:
+        """See `Modality.prepare`."""
+        if inputs.content is None:
+            check_no_content_options(self.options, self.settings)
+        _check_mask(inputs)
+        return GridTransfer(self.encode(inputs), inputs, self.options.strength, self._engine)
+
+    def _engine(self, channels: int) -> StyleTransfer:
+        """The network for a number of channels, made ready once for all transfers."""
+        if channels not in self._engines:
+            self._engines[channels] = StyleTransfer(
+                self.options, spatial_dims=self.spatial_dims, in_channels=channels
+            )
+        return self._engines[channels]
+
+
+def mix_with_content(
+    result: Grid, content: Grid | None, mask: Grid | None, strength: float
+) -> Grid:
+    r"""The content plus a part of the change.
+
+    .. math:: y = c + s\,m\,(r - c)
+
+    with the content :math:`c`, the result :math:`r`, the strength :math:`s` and the mask :math:`m`.
+    Where :math:`s m` is 0 the content's values come back bit by bit, if the sizes are the same.
+
+    Args:
+        result: ``(1, C, *S)``.
+        content: ``(1, C, *S')``, resized where needed; None leaves the result as it is.
+        mask: ``(1, 1 or C, *S')`` or None for 1 everywhere; one channel is used for all, and of
+            other numbers of channels their mean.
+        strength: in ``[0, 1]``.
+    """
+    if content is None or (mask is None and strength == 1):
+        return result
+    values = result.values
+    same_size = tuple(content.shape) == tuple(result.shape)
+    before = content.values.to(values)
+    weight = torch.full((1,) * values.ndim, strength, dtype=values.dtype)
+    if mask is not None:
+        share = torch.nan_to_num(mask.values).clamp(0, 1).to(values)
+        if share.shape[1] not in (1, values.shape[1]) or _is_picture(mask):
+            share = share.mean(1, keepdim=True)
+        weight = weight * (share if same_size else resize_nd(share, result.shape, mode="linear"))
+    if not same_size:
+        before = resize_nd(torch.nan_to_num(before), result.shape, mode="linear", antialias=True)
+    mixed = before + weight * (values - before)
+    mixed = torch.where(weight == 0, before, torch.where(weight == 1, values, mixed))
+    return result.with_values(mixed)
+
+
+def _is_picture(mask: Grid) -> bool:
+    return mask.channels == ("R", "G", "B")
+
+
+def _check_mask(inputs: TransferInputs) -> None:
+    mask, content = inputs.mask, inputs.content
+    if mask is None or content is None:
+        return
+    if tuple(mask.shape) != tuple(content.shape):
+        raise InputFileError(
+            f"--mask: expected the content's extent {'x'.join(map(str, content.shape))}, got "
+            f"{'x'.join(map(str, mask.shape))}; resample the mask onto the content"
+        )
+    if not bool((torch.nan_to_num(mask.values) > 0).any()):
+        raise InputFileError("--mask: expected values above 0, got none; give another mask")

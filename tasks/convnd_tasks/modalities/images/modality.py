@@ -1,0 +1,36 @@
+"""Pictures as a kind of data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.grid_transfer import GridModality
+from convnd_tasks.modalities.images import codec
+from convnd_tasks.modalities.images.options import ImageOptions
+
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+__all__ = ["Pictures"]
+
+
+class Pictures(GridModality):
+    """Colour pictures."""
+
+    name: ClassVar[str] = "pictures"
+    options: ImageOptions
+
+    def encode(self, inputs: TransferInputs) -> PreparedInputs:
+        """See `GridModality.encode`."""
+        return codec.prepare(inputs, self.options)
+
+    def figure_names(self) -> list[str]:
+        """See `Modality.figure_names`."""
+        return ["comparison"]
+
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """Content, styles and result side by side."""
+        picture = draw_comparison(inputs.content, inputs.styles, outcome.result)
+        return [Figure("comparison", "Content, styles and result.", picture)]

@@ -1,0 +1,131 @@
+"""Signals as a kind of data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError, UsageError
+from convnd.io.signals.signal import sampling_rate, value_units
+from convnd_tasks.modalities.base import (
+    Figure,
+    JobResult,
+    PreparedInputs,
+    Table,
+    TransferInputs,
+)
+from convnd_tasks.modalities.grid_transfer import GridModality
+from convnd_tasks.modalities.signals import codec
+from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.pipeline.settings import parse_fraction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import ClassVar
+
+    from convnd.grid import Grid
+    from convnd_tasks.modalities.metrics import Measure
+
+__all__ = ["Signals", "set_rate"]
+
+
+class Signals(GridModality):
+    """Recordings of one or more leads over time."""
+
+    name: ClassVar[str] = "signals"
+    options: SignalOptions
+
+    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """See `Modality.open`; ``--rate`` fills in a sampling rate that the file does not hold."""
+        grid = super().open(name, role, content)
+        if self.settings.rate is None or role == "mask":
+            return grid
+        return set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
+
+    def encode(self, inputs: TransferInputs) -> PreparedInputs:
+        """See `GridModality.encode`."""
+        return codec.prepare(inputs, self.options)
+
+    def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
+        """See `Modality.lost_metadata`; a rate that came from ``--rate`` is not lost."""
+        lost = super().lost_metadata(path, inputs)
+        return [item for item in lost if item != "sampling rate" or not inputs.rate_given]
+
+    def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
+        """See `Modality.metrics`."""
+        from convnd_tasks.modalities.signals.metrics import measure_all
+
+        if inputs.content is None:
+            raise InputFileError("measures compare a result with its content, and there is none")
+        return measure_all(inputs.content, result, inputs.styles)
+
+    def figure_names(self) -> list[str]:
+        """See `Modality.figure_names`."""
+        return ["ecg", "spectrogram"]
+
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """Traces with spectra, and spectrograms."""
+        from convnd_tasks.modalities.signals import ecg_plot, spectrogram
+        from convnd_tasks.pipeline.plots import encode
+
+        content, style, result = inputs.content, inputs.styles[0], outcome.result
+        return [
+            Figure(
+                "ecg",
+                "Each lead from the top: content, style, result; its first 10 seconds, at most 12 "
+                "leads. Voltages are drawn on ECG paper, 25 mm/s and 10 mm/mV. Their power spectra "
+                "are on the right.",
+                encode(ecg_plot.figure(content, style, result), dpi=110),
+            ),
+            Figure(
+                "spectrogram",
+                "Spectrograms of one lead on one scale of decibels; the first "
+                f"{spectrogram.LONGEST:g} s.",
+                spectrogram.spectrograms(content, style, result),
+            ),
+        ]
+
+    def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
+        """What the recordings are."""
+        grids = [
+            *((label.role, label.grid) for label in inputs.labelled()),
+            ("result", outcome.result),
+        ]
+        rows = [
+            [
+                role,
+                grid.shape[0],
+                f"{sampling_rate(grid):g} Hz" if grid.units == ("s",) else "not known",
+                grid.shape[0] * grid.spacing[0] if grid.units == ("s",) else None,
+                ", ".join(grid.channels),
+                ", ".join(dict.fromkeys(value_units(grid))),
+            ]
+            for role, grid in grids
+        ]
+        return [Table("Recordings", ["", "samples", "rate", "seconds", "leads", "units"], rows)]
+
+
+def set_rate(grid: Grid, rate: float, name: str) -> Grid:
+    """Give a signal the sampling rate that its file does not hold.
+
+    Args:
+        grid: one spatial axis.
+        rate: samples per second, positive.
+        name: of the file, for messages.
+
+    Raises:
+        UsageError: the grid is no signal, or its file holds another rate.
+    """
+    if grid.ndim != 1:
+        raise UsageError(
+            f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"
+        )
+    if grid.units == ("px",):
+        return dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
+    known = 1 / grid.spacing[0]
+    if not math.isclose(known, rate, rel_tol=1e-6):
+        raise UsageError(
+            f"--rate: expected {known:g}, which is what {name} says, got {rate:g}; leave it out"
+        )
+    return grid

@@ -1,0 +1,105 @@
+"""The report of a transfer, the same for every kind of data: one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnd.errors import DependencyError, InputFileError
+from convnd_tasks.pipeline import plots
+from convnd_tasks.pipeline.report import Report
+
+if TYPE_CHECKING:
+    from convnd_tasks.modalities.base import Figure, JobResult, TransferInputs
+    from convnd_tasks.pipeline.job import Job
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    path: Path,
+    job: Job,
+    inputs: TransferInputs,
+    outcome: JobResult,
+    figures: Sequence[Figure],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write figures, losses, measures, facts and options of one transfer.
+
+    Args:
+        path: the report.
+        job: the job that the transfer belongs to.
+        inputs: of the transfer.
+        outcome: of the transfer.
+        figures: of the result.
+        overwrite: whether an existing report may be replaced.
+
+    Raises:
+        OutputExistsError: the report exists and may not be replaced.
+        OutputFileError: it cannot be written there.
+    """
+    names = [Path(name).name for name in inputs.names]
+    content, styles = (None, names) if inputs.content is None else (names[0], names[1:])
+    styles = styles[: len(inputs.styles)]
+    title = "A texture" if content is None else f"{content}, stylised"
+    page = Report(title, lead=f"In the style of {', '.join(styles)}.")
+    page.section("Pictures")
+    for figure in figures:
+        page.figure(figure.png, figure.caption)
+    _losses(page, outcome.losses)
+    _measures(page, job, inputs, outcome)
+    for table in job.modality.tables(inputs, outcome):
+        page.section(table.title)
+        page.table(table.header, table.rows)
+    page.section("How it was made", "\n\n".join(outcome.messages))
+    options = [*job.options.record().items(), *_settings(job).items()]
+    page.table(["option", "value"], [[name, value] for name, value in options])
+    page.write(path, overwrite=overwrite)
+
+
+def _losses(page: Report, losses: Mapping[str, Sequence[float]]) -> None:
+    if not losses:
+        return
+    page.section("Loss")
+    page.figure(
+        plots.loss_curve(losses),
+        "The objective and its weighted terms at every step. They jump where a finer scale begins.",
+    )
+
+
+def _measures(page: Report, job: Job, inputs: TransferInputs, outcome: JobResult) -> None:
+    if inputs.content is None:
+        return
+    text, rows = "Result against content and style, as `convnd evaluate` measures them.", []
+    try:
+        rows = [
+            [
+                measure.name,
+                _finite(measure.value),
+                _finite(measure.before),
+                measure.unit,
+                measure.meaning,
+            ]
+            for measure in job.modality.metrics(inputs, outcome.result)
+        ]
+    except (DependencyError, InputFileError) as error:  # the rest of the report still helps
+        text = f"Not measured: {error}."
+    page.section("Measures", text)
+    if rows:
+        page.table(["measure", "result", "content", "unit", "what it is"], rows)
+
+
+def _settings(job: Job) -> dict[str, str]:
+    from convnd_tasks.pipeline.provenance import settings_record
+
+    return {
+        name.removeprefix("convnd:"): value
+        for name, value in settings_record(job.settings, job.spec).items()
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
