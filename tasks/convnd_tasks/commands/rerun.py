@@ -1,23 +1,25 @@
-"""``convnd rerun``: make a result again from the record that it carries."""
+"""``convnd rerun``: make a result again from the record inside it.
+
+A record comes from anywhere, so nothing of it is believed: every word of the recorded command has
+to be an option of the result with a literal value, inputs are found by sha256 alone, samples by
+the names of the built-in ones, and no code is imported unless the user asks for it.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convnd.errors import InputFileError, UsageError
 from convnd.options import OUTPUT, flag_name, flags_of
-from convnd_tasks.modalities.arrays.options import ArrayOptions
-from convnd_tasks.modalities.images.options import ImageOptions
-from convnd_tasks.modalities.signals.options import SignalOptions
-from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.flags import Overwrite, Quiet
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo_untrusted, with_json_output
+from convnd_tasks.pipeline.settings import JobSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,16 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["rerun"]
 
 _PLACE = re.compile(r"\{(\d{1,4})\}", re.ASCII)
-
-_COMMANDS = {
-    "stylize": ("--dim", "--quality", "--rate", "--texture"),
-    "stylize-volume": ("--style", "--dtype", "--mask", "--spacing"),
-    "stylize-video": ("--from", "--to", "--every", "--rate", "--crf", "--audio", "--no-audio"),
-}
-"""What a record may hold beside the options: nothing that writes elsewhere or replaces files."""
-
-_ALONE = {"stylize": (), "stylize-volume": ("--no-montage",), "stylize-video": ("--no-pictures",)}
-"""What keeps pictures beside the result away."""
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_COMMANDS = ("stylize", "stylize-volume", "stylize-video")
+_INPUT_OPTIONS = ("--style", "--init", "--mask")
+"""Options whose value may be an input, and then has to be one."""
 
 
 @with_json_output("rerun")
@@ -64,17 +60,17 @@ def rerun(
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Import your own network that the record names; the import runs its code.",
+            help="Import the user's network that the record names, which runs its code.",
         ),
     ] = False,
     quiet: Quiet = False,
     *,
     summary: CommandOutput,
 ) -> None:
-    """Make a result again, from the parameters that are kept inside it.
+    """Make a result again from the parameters that are kept inside it.
 
-    Inputs are known by their sha256. On the same machine, with the same versions and by as many
-    processes, the same bytes come out; whether they did is said at the end.
+    Inputs are found by their sha256. On the same machine, with the same versions and as many
+    processes, the same bytes come out; the last line says whether they did.
 
     convnd rerun photo_stylized.png
     """
@@ -82,16 +78,16 @@ def rerun(
     from convnd.optimize import ProcessGroup
 
     record = io.read_provenance(result)
-    line, entries = _recorded(result, record)
-    _check_line(result, line, trust_remote_code=trust_remote_code)
-    for remark in _differences(record):
-        summary.append("differences", remark)
-        typer.echo(remark, err=True)
+    line, entries = _parse_record(result, record)
+    _check_line(result, line, len(entries), trusted=trust_remote_code)
+    for difference in _differences(record):
+        summary.append("differences", difference)
+        echo_untrusted(difference)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
-    found = [_find(entry, folders) for entry in entries]
-    command = [_filled(word, found) for word in line]
+    found = [_find_input(entry, folders) for entry in entries]
+    command = [_fill_place(word, found) for word in line]
     target = output or Path(io.extend_stem(result, "rerun").name)
-    command += ["-o", str(target), *_ALONE[line[0]]]
+    command += ["-o", str(target), "--no-figures"]
     command += ["--overwrite"] if overwrite else []
     command += ["--quiet"] if quiet else []
     code = cli.app()(command, standalone_mode=False)
@@ -101,74 +97,125 @@ def rerun(
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
     summary.add(result=str(result), output=str(target), same_bytes=same)
-    typer.echo(f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}")
+    echo_untrusted(
+        f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}", err=False
+    )
 
 
 rerun.__dict__["processes"] = True  # the root command looks for it; what is run says more
 
 
-def _recorded(result: Path, record: Mapping[str, str]) -> tuple[list[str], list[Mapping[str, str]]]:
+def _parse_record(
+    result: Path, record: Mapping[str, str]
+) -> tuple[list[str], list[Mapping[str, str]]]:
+    """The recorded command and the entries of its inputs.
+
+    Raises:
+        InputFileError: there is no record, or a damaged one, or one of another version.
+    """
+    from convnd_tasks.pipeline.provenance import FORMAT
+
     try:
         line = json.loads(record["convnd:command"])
         entries = json.loads(record["convnd:inputs"])
-        words = all(isinstance(word, str) for word in line) and line[0] in _COMMANDS
-        named = all(isinstance(entry["name"], str) for entry in entries)
-        if not (words and named):
+        valid = (
+            isinstance(line, list)
+            and all(isinstance(word, str) for word in line)
+            and line[0] in _COMMANDS
+            and isinstance(entries, list)
+            and all(_is_entry(entry) for entry in entries)
+        )
+        if not valid:
             raise ValueError
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise InputFileError(
             f"rerun: expected a result with the record of {', '.join(_COMMANDS)} in it, got "
             f"{result} without; it was made with --no-metadata, by something else, or changed since"
         ) from error
+    if record.get("convnd:record") != FORMAT:
+        raise InputFileError(
+            f"rerun: expected a record of version {FORMAT}, got {result} of an older development "
+            "version, whose options had other names; type the command anew"
+        )
     return line, entries
 
 
-def _check_line(result: Path, line: Sequence[str], *, trust_remote_code: bool) -> None:
-    """Refuse what a record of ours cannot say: it came with a file, from anywhere.
+def _is_entry(entry: object) -> bool:
+    """Whether an entry names an input without a folder, and its sha256 if it has one."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        return False
+    name, sha256 = entry["name"], entry.get("sha256")
+    plain = name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name) and len(name) < 256
+    return plain and (sha256 is None or bool(isinstance(sha256, str) and _SHA256.fullmatch(sha256)))
+
+
+def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool) -> None:
+    """Check that a recorded command holds inputs and options of the result, and nothing else.
 
     Raises:
-        InputFileError: an argument is not an option of the result.
-        UsageError: a module of somebody's would be imported.
+        InputFileError: a word is no such option, or an input stands where none belongs.
+        UsageError: a user's module would be imported.
     """
-    options = {
-        "stylize": (ImageOptions, SignalOptions, ArrayOptions),
-        "stylize-volume": (VolumeOptions,),
-        "stylize-video": (VideoOptions,),
-    }[line[0]]
-    flags = {name: flag for kind in options for name, (_, flag) in flags_of(kind).items()}
-    names = [part for name, flag in flags.items() for part in flag.names or (flag_name(name),)]
-    allowed = {part for name in (*names, *_COMMANDS[line[0]]) for part in name.split("/")}
+    allowed = _recorded_options()
     for word in line[1:]:
-        option, _, value = word.partition("=")
-        if option not in allowed and not _PLACE.fullmatch(word):
+        option, equals, value = word.partition("=")
+        place = _PLACE.fullmatch(value if equals else word)
+        if place is not None:
+            fits = int(place[1]) < inputs and (not equals or option in _INPUT_OPTIONS)
+        else:
+            fits = option in allowed and "{" not in value
+            fits = fits and (option not in _INPUT_OPTIONS or _is_named_start(option, value))
+        if not fits:
             raise InputFileError(
-                f"rerun: expected options of {line[0]} in the record, got {word[:80]!r} in "
-                f"{result}; the record is damaged or made up"
+                f"rerun: expected inputs and options of {line[0]} in the record, got "
+                f"{word[:80]!r} in {result}; the record is damaged or made up"
             )
-        if option == "--backbone" and ":" in value and not trust_remote_code:
-            raise UsageError(
-                f"rerun: expected one of the shipped networks, got {value!r}, whose import runs "
-                "code; allow it if you trust it (--trust-remote-code)"
-            )
+        if option == "--backbone" and not trusted:
+            _check_backbone(value)
+
+
+def _recorded_options() -> set[str]:
+    """The options that a record may hold: none that writes elsewhere or replaces files."""
+    names = {"--dim", *_INPUT_OPTIONS}
+    for kind in (JobSettings, *map(options_class, MODALITIES)):
+        for name, (_, flag) in flags_of(kind).items():
+            if flag.recorded or name in ("tile", "memory"):
+                names |= set((flag.names[0] if flag.names else flag_name(name)).split("/"))
+    return names
+
+
+def _is_named_start(option: str, value: str) -> bool:
+    from convnd.transfer.options import INITS
+
+    return option == "--init" and value in INITS
+
+
+def _check_backbone(name: str) -> None:
+    from convnd.backbones import BACKBONES
+
+    if name not in BACKBONES:
+        raise UsageError(
+            f"rerun: expected one of the shipped networks, got {name[:80]!r}, whose import runs "
+            "code; allow it if you trust it (--trust-remote-code)"
+        )
 
 
 def _differences(record: Mapping[str, str]) -> list[str]:
-    """A line for what differs here, so that other bytes are no surprise."""
+    """One line for each thing that differs here, so that other bytes are no surprise."""
     from convnd import __version__
     from convnd.backbones import BACKBONES
     from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.provenance import backbone_sha256, versions
 
     now = {"convnd": __version__, **versions(ProcessGroup.current().size)}
-    before = {"convnd": record.get("Software", "").removeprefix("convnd ")}
+    before: dict[str, Any] = {"convnd": record.get("Software", "").removeprefix("convnd ")}
     try:
-        before |= {
-            name: str(value) for name, value in json.loads(record["convnd:versions"]).items()
-        }
-    except (KeyError, ValueError, AttributeError):
+        recorded = json.loads(record["convnd:versions"]).items()
+        before |= {str(name): str(value) for name, value in recorded}
+    except (KeyError, ValueError, AttributeError, RecursionError):
         before |= {"versions": "unknown"}
     lines = [
-        f"made with {name} {text}, here is {now.get(name, 'none')}: bytes may differ"
+        f"made with {name[:40]} {text[:80]}, here is {now.get(name, 'none')}: bytes may differ"
         for name, text in before.items()
         if now.get(name) != text
     ]
@@ -176,45 +223,55 @@ def _differences(record: Mapping[str, str]) -> list[str]:
     if backbone in BACKBONES and backbone_sha256(backbone) != sha256:
         lines.append(f"made with other weights of {backbone} than are here: bytes will differ")
     if "convnd:stopped" in record:
-        lines.append(f"stopped early by {record['convnd:stopped']}; all steps are taken now")
+        stopped = record["convnd:stopped"][:80]
+        lines.append(f"stopped early by {stopped}; all steps are taken now")
     return lines
 
 
-def _find(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
-    """The input with the recorded content; samples go by name alone."""
+def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
+    """The input with the recorded content, or the name of a built-in sample.
+
+    Raises:
+        InputFileError: there is no such file or sample.
+    """
     from convnd import io
 
-    name = Path(entry["name"]).name
+    name = entry["name"]
     if "sha256" not in entry:
-        if name.startswith("-") or Path(name).suffix or Path(name).exists():
+        if name not in _sample_names() or Path(name).exists():
             raise InputFileError(
-                f"rerun: expected the name of a sample, got {name!r}, for which there is no "
+                f"rerun: expected the name of a sample, got {name[:80]!r}, for which there is no "
                 "sha256; give the files to the command itself"
             )
         return name
-    met = False
+    exists = False
     for folder in folders:
         path = folder / name if folder.name != name else folder
-        if not path.exists():
+        try:
+            if not (path.is_file() or path.is_dir()):  # no pipes or devices
+                continue
+            exists = True
+            if io.digest(path) == entry["sha256"]:
+                return str(path.absolute())
+        except (OSError, ValueError):
             continue
-        met = True
-        if io.digest(path) == entry["sha256"]:
-            return str(path.absolute())
-    got = "one of other content" if met else "none"
+    got = "one of other content" if exists else "none"
     raise InputFileError(
         f"rerun: expected the input {name} with sha256 {entry['sha256'][:12]}…, got {got} in "
-        f"{', '.join(str(each) for each in folders)}; name its folder (--inputs)"
+        f"{', '.join(map(str, folders))}; name its folder (--inputs)"
     )
 
 
-def _filled(word: str, found: Sequence[str]) -> str:
+def _sample_names() -> set[str]:
+    from convnd_tasks import samples
+    from convnd_tasks.samples import clips
+
+    ranks = (1, 2, 3, 4)
+    names = {name for rank in ranks for name in samples.contents(rank)}
+    return names | {name for rank in ranks for name in samples.styles(rank)} | set(clips.CONTENTS)
+
+
+def _fill_place(word: str, found: Sequence[str]) -> str:
     option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
     place = _PLACE.fullmatch(value)
-    if place is None:
-        return word
-    if int(place[1]) >= len(found):
-        raise InputFileError(
-            f"rerun: expected {len(found)} inputs, got a record that uses number {place[1]}; it "
-            "is damaged"
-        )
-    return f"{option}{equals}{found[int(place[1])]}"
+    return word if place is None else f"{option}{equals}{found[int(place[1])]}"

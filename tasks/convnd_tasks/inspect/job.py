@@ -24,7 +24,7 @@ from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION, SearchResult, cut_patches, find_patches
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
-from convnd_tasks.pipeline.checkpoints import keep_last_good
+from convnd_tasks.pipeline.checkpoints import save_last_good
 from convnd_tasks.pipeline.report import Report, check_report
 
 __all__ = ["PatchResult", "run_patches"]
@@ -118,7 +118,7 @@ def run_patches(
             _draw(task, sheets, folder, page, result.messages.append)
         except NumericalError as error:
             write_tables(folder, search, options.record(), result.messages)
-            raise keep_last_good(error, output, folder.rename) from error
+            raise save_last_good(error, output, folder.rename) from error
         if search.errors:
             page.section("Inputs left out")
             rows = [[name, str(error)] for name, error in search.errors.items()]

@@ -14,7 +14,7 @@ from convnd.registry import Registry
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["EVALUATORS", "Evaluator", "Measure", "as_json", "evaluator_for"]
+__all__ = ["EVALUATORS", "Evaluator", "Measure", "as_json", "as_table", "evaluator_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,43 @@ def as_json(measures: Sequence[Measure]) -> dict[str, object]:
             entry["parts"] = {name: _finite(value) for name, value in each.parts.items()}
         found[each.name] = entry
     return found
+
+
+def as_table(measures: Sequence[Measure]) -> list[str]:
+    """The measures as lines of text: the result's figure beside that of the untouched content.
+
+    >>> as_table([Measure(name="error", value=0.5, unit="ms", meaning="mean error")])[1].split()
+    ['error', '0.5', 'ms', 'mean', 'error']
+    """
+    rows = [("measure", "result", "content", "unit", "better", "what it is")]
+    rows += [
+        (
+            measure.name,
+            _figure(measure.value),
+            _figure(measure.before),
+            measure.unit,
+            measure.better,
+            measure.meaning,
+        )
+        for measure in measures
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = []
+    for row in rows:
+        cells = [
+            row[column].rjust(widths[column])
+            if column in (1, 2)
+            else row[column].ljust(widths[column])
+            for column in range(5)
+        ]
+        lines.append("  ".join([*cells, row[5]]).rstrip())
+    return lines
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def _finite(value: float) -> float | None:

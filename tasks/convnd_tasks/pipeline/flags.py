@@ -151,8 +151,12 @@ def with_flags(
     defaults: dict[str, dict[str, Any]] = {}
     ranges: dict[str, Range] = {}
     for dataclass in options if settings is None else (*options, settings):
-        flags = flags_of(dataclass, without=without) | flags
-        ranges |= ranges_of(dataclass)
+        allowed = ranges_of(dataclass)
+        for name, pair in flags_of(dataclass, without=without).items():
+            if name not in flags:
+                flags[name] = pair
+                if name in allowed:
+                    ranges[name] = allowed[name]
         for field in dataclasses.fields(dataclass):
             defaults.setdefault(field.name, {})[_kind_of_data(dataclass)] = field.default
     if kind is not None:

@@ -28,7 +28,7 @@ from convnd_tasks.pipeline.flags import Json, Verbose
 if TYPE_CHECKING:
     pass
 
-__all__ = ["CommandOutput", "with_json_output"]
+__all__ = ["CommandOutput", "echo_untrusted", "with_json_output"]
 
 
 class CommandOutput:
@@ -152,6 +152,18 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
         return run
 
     return decorate
+
+
+def echo_untrusted(line: str, *, err: bool = True) -> None:
+    """Print one line that holds text from a file, with its control characters escaped.
+
+    A terminal would obey escape sequences, and a line break would forge a line of ours.
+
+    Args:
+        line: the text.
+        err: print to stderr instead of stdout.
+    """
+    typer.echo("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line), err=err)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

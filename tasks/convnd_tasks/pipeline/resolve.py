@@ -12,7 +12,15 @@ from convnd.errors import InputFileError, OutputFileError, UsageError
 from convnd.shapes import is_count
 from convnd_tasks import samples
 
-__all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "parse_shard", "resolve"]
+__all__ = [
+    "JobSpec",
+    "file_paths",
+    "infer_dim",
+    "is_video",
+    "kind_of",
+    "parse_shard",
+    "resolve",
+]
 
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
 """Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
@@ -110,7 +118,7 @@ def resolve(
     content = None if demo else named[0]
     videos = modality == "videos" or (content is not None and is_video(content, dim))
     dim = _rank(named, init, dim, modality, videos=videos)
-    kind = modality or _kind_of(dim, content, videos=videos)
+    kind = modality or kind_of(dim, content, videos=videos)
     batch = not demo and not texture and _is_batch(named[0], kind)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
     if batch:
@@ -215,7 +223,7 @@ def _rank(
     return infer_dim(file_paths([*named, init]), dim)
 
 
-def _kind_of(dim: int, content: str | None, *, videos: bool) -> str:
+def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
     """The kind of data of a number of axes and a content (or first style of a texture)."""
     array = content is None or content.lower().endswith(_ARRAYS)
     if videos:

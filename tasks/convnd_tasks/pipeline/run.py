@@ -91,7 +91,7 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
         ConvndError: the only transfer failed.
         typer.Exit: some of several failed, code 1.
     """
-    spec, settings = job.spec, job.settings
+    spec = job.spec
     if spec.batch and group.size > 1:
         spec = spec.shard(group.rank + 1, group.size)
         summary.unmute()
