@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 
@@ -72,8 +72,13 @@ class Measurement:
 
     def write(self, path: str | Path) -> None:
         """Writes the measurement to a JSON file."""
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=str)
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, default=_plain)
         Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    """Numbers of numpy and torch as numbers, everything else as text."""
+    return float(value) if isinstance(value, SupportsFloat) else str(value)
 
 
 def machine() -> dict[str, object]:

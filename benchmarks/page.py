@@ -1,7 +1,7 @@
 """Makes the page of current figures, ``docs/benchmarks.md``, of ``benchmarks/results/*.json``.
 
-    python -m benchmarks.page            # write the page
-    python -m benchmarks.page --check    # exit with 1 if the page differs from the files
+python -m benchmarks.page            # write the page
+python -m benchmarks.page --check    # exit with 1 if the page differs from the files
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ commit, the page says "not stated". The [notes](notes/index.md) say what was tri
 
 The scripts are in three folders: `benchmarks/performance` measures a release,
 `benchmarks/experiments` compares choices for a default and searches for faults, and
-`benchmarks/training` makes the weights that the package contains. Every script runs from the root of
-the repository as `python -m benchmarks.FOLDER.NAME`; `--help` lists its options, and `--json FILE`
-writes its figures in the form of `benchmarks/results/`.
+`benchmarks/training` makes the weights that the package contains. Every script runs from the root
+of the repository as `python -m benchmarks.FOLDER.NAME`; `--help` lists its options, and
+`--json FILE` writes its figures in the form of `benchmarks/results/`.
 """
 TAIL = """\
 ## Not measured yet
@@ -63,8 +63,9 @@ def table_lines(table: Table) -> list[str]:
     """A table as lines of Markdown."""
     columns = list(dict.fromkeys(name for row in table.rows for name in row))
     lines = [f"{table.caption}:", ""] if table.caption else []
-    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cell(row.get(name)) for name in columns) + " |" for row in table.rows]
+    cells = [columns, ["---"] * len(columns)]
+    cells += [[cell(row.get(name)) for name in columns] for row in table.rows]
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
     return [*lines, ""]
 
 
