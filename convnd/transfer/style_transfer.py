@@ -57,7 +57,7 @@ class Progress:
         parts: weighted share of content, style and smoothness in it.
         values: the iterate ``(1, C, *S)`` at the current size; of several processes, the part of
             this one.
-        rejected_steps: steps that were taken back so far, see `convnd.optimize.minimize`.
+        rejected_steps: number of rejected steps so far, see `convnd.optimize.minimize`.
         state: all that a transfer needs to go on from here; to be asked for before the next
             step is.
         shards: who has which part; None where one process has it all.
@@ -194,8 +194,8 @@ class StyleTransfer(TransferObjective):
             resume: `Progress.state` of an earlier run with the same arguments.
             group: the processes that do this together, each with the same arguments; None is this
                 one alone.
-            say: is told in a line how much memory tiles take, when it ran out, and when steps were
-                taken back.
+            say: is told in a line how much memory tiles take, when it ran out, and when steps are
+                rejected.
 
         Raises:
             UsageError: no style, or not one blend weight each, or a texture without a size.
@@ -250,7 +250,7 @@ class StyleTransfer(TransferObjective):
             walked = None
             if resume is not None:  # the walk brings its iterate with it
                 walked, rejected_steps, resume = resume["walk"], resume["rejected_steps"], None
-                iterate = walked["now"]["values"].to(self.device)
+                iterate = walked["step"]["values"].to(self.device)
             elif iterate is None:
                 iterate = self._start(start, fine, references, extent, generator)
                 if initial is not None and start is None and options.init == "content":

@@ -37,7 +37,7 @@ class Outcome:
         grid: what was written; None in a process that leaves this to another.
         steps: taken.
         loss: at the end.
-        rejected_steps: steps that were taken back, see `convnd.optimize.minimize`.
+        rejected_steps: number of rejected steps, see `convnd.optimize.minimize`.
         seconds: from reading to written.
         stopped: what ended it before its last step, or None.
         overwrite: files that come beside it may be replaced.
@@ -149,7 +149,7 @@ class Job:
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the output first.
         """
-        from convnd.optimize import is_out_of_memory
+        from convnd.errors import is_out_of_memory
 
         began = time.monotonic()
         keeping = Keeping(output, checkpoint_every, self.group)

@@ -201,7 +201,7 @@ def _say(outcome: Outcome, summary: Summary) -> None:
     )
     extent = "x".join(str(each) for each in reversed(outcome.grid.shape))
     stopped = "" if outcome.stopped is None else "stopped early, kept: "
-    back = f" ({outcome.rejected_steps} taken back)" if outcome.rejected_steps else ""
+    back = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
     typer.echo(
         f"{stopped}{outcome.path}  {extent}, {outcome.steps} steps{back}, loss {outcome.loss:.4g}, "
         f"{outcome.seconds:.1f} s"
