@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convnd.backbones import VGG, VGG19, Precision, VGGPlan
 from convnd.backbones.kernels import (
+    ConvOptions,
     FrozenWeights,
     frozen_conv,
     frozen_max_pool,
@@ -114,10 +115,7 @@ def test_frozen_layers_give_torchs_gradient(
         h, _ = frozen_conv(
             x,
             FrozenWeights(weight, bias),
-            relu=True,
-            save_output=keep,
-            mask_grad=not by_pool,
-            inplace_grad=True,
+            ConvOptions(relu=True, save_output=keep, mask_grad=not by_pool, inplace_grad=True),
         )
         y = frozen_max_pool(h, [2] * ndim, mask_grad=by_pool)
         torch.testing.assert_close(y, plain)
@@ -172,7 +170,9 @@ def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
     weight = torch.randn(128, 128, 3, 3, generator=generator)
     x = torch.randn(1, 128, 16, 16, generator=generator).requires_grad_()
     h = x * 1
-    total = sum(frozen_conv(h, FrozenWeights(weight), winograd=True)[0].sum() for _ in range(2))
+    total = sum(
+        frozen_conv(h, FrozenWeights(weight), ConvOptions(winograd=True))[0].sum() for _ in range(2)
+    )
     with torch.profiler.profile() as profile:
         torch.autograd.grad(total, x)
     adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]
