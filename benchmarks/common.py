@@ -1,9 +1,8 @@
-"""What the benchmarks share: this machine in words, alternating timings, and a neutral score."""
+"""What several benchmarks use: alternating timings, peak memory, sample pictures and a judge."""
 
 from __future__ import annotations
 
 import dataclasses
-import platform
 import resource
 import statistics
 import time
@@ -25,24 +24,7 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 Network = Callable[[], Backbone]
 Try = dict[str, float]
-"""Candidates of `candidates.py`, made when they are wanted, and figures of a transfer with one."""
-
-
-def machine() -> dict[str, object]:
-    """What a figure was measured on."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    found = torch.cpu.get_capabilities()
-    return {
-        "cpu": model,
-        "threads": torch.get_num_threads(),
-        "avx512_bf16": bool(found.get("avx512_bf16")),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-    }
+"""A candidate of `experiments/networks.py`, made when it is needed; figures of one transfer."""
 
 
 def alternate(

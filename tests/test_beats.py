@@ -118,7 +118,7 @@ def test_morphology_comes_over_and_rhythm_stays(rng):
     style = wave(np.arange(0.5, 11.8, 0.6), 12, t_wave=0.5, width=0.04, rng=rng)
     found = {}
     for weight in (0.0, None):
-        options = SignalOptions(size=0, steps=20, scales=1, beat_weight=weight)
+        options = SignalOptions(size=0, steps=10, scales=1, beat_weight=weight)
         inputs = TransferInputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
         ready = prepare(inputs, options)
         *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(**ready.arguments())

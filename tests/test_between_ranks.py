@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from rounding import network_rounding
 from scipy import ndimage
 
 from convnd.backbones import (
@@ -135,7 +136,9 @@ def test_a_network_on_a_constant_field_is_the_one_summed_along_it(
         torch.testing.assert_close(middle, expected[name])
     if axis == 0 and how != "acs" and rank == 3:
         for name, features in net(x, layers).items():
-            torch.testing.assert_close(expected[name], features)
+            # Kernels are inflated, thus rounded, in float32.
+            atol = network_rounding(net) * features.abs().max().item()
+            torch.testing.assert_close(expected[name], features, rtol=0, atol=atol)
 
 
 def test_taps_are_the_same_matrix_at_every_rank(net: VGG) -> None:

@@ -33,7 +33,7 @@ def test_pieces_have_the_values_and_gradients_of_the_whole(
     generator: torch.Generator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pooling, "_PIECE", piece)
+    monkeypatch.setattr(pooling, "_CHUNK", piece)
     x = F.relu(torch.randn(size, generator=generator))
     x = (channels_last(x) if inner else x).requires_grad_()
     wanted = PLAIN[len(kernel)](x, kernel)

@@ -57,5 +57,5 @@ def test_listings_say_where_weights_are_from_and_how_large_they_are(run: Run) ->
     (packed,) = Path(spec.origin).parent.glob("vgg19*.bin")
     assert records["vgg19"]["stored_bytes"] == packed.stat().st_size
     _, text, _ = run("backbones")
-    for part in ("CC BY", "Simonyan", "20,024,384", "76.4 MiB", "learnt at 2"):
+    for part in ("CC BY", "Simonyan", "20,024,384", "76.4 MiB", "trained on 2"):
         assert part in text

@@ -42,9 +42,8 @@ import re, sys
 told = open(sys.argv[1], "w")
 sys.path[:] = sys.argv[2:]
 import numpy
-from convnd.io.worker import worker, video_decoder, itk_decoder
+from convnd.io.worker import worker, video_decoder
 video_decoder.pyav()
-itk_decoder.simple_itk()
 def held():
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
 before, true = held(), worker._send

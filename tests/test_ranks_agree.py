@@ -57,13 +57,13 @@ def test_the_whole_transfer(ndim: int, extent: int) -> None:
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_a_transfer_brings_the_style_nearer(ndim: int) -> None:
     content, style = fields(ndim, {1: 256, 2: 48, 3: 16}[ndim])
-    options = dataclasses.replace(OPTIONS, optimizer="lbfgs", steps=20, scales=1)
+    options = dataclasses.replace(OPTIONS, optimizer="lbfgs", steps=10, scales=1)
     transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
     first, *_, last = transfer.run(content, [style])
     assert last.parts["style"] < first.parts["style"] / 2
     assert last.done == pytest.approx(1)
     assert first.values.equal(content)
-    assert last.step == last.steps == 20
+    assert last.step == last.steps == 10
 
 
 @pytest.mark.parametrize(

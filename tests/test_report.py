@@ -69,6 +69,30 @@ def test_page_is_whole_escaped_and_alone() -> None:
     assert b"IHDR" in base64.b64decode(sources[0].partition(",")[2])
 
 
+def test_no_text_becomes_markup() -> None:
+    hostile = "</title></style><script>alert('1')</script><img src=x onerror=\"go()\">{{ 7 * 7 }}"
+    picture = plots.encode_pixels(np.zeros((3, 4), np.uint8))
+    report = Report(hostile, lead=hostile)
+    for folded in (False, True):
+        report.section(hostile, hostile)
+        report.table([hostile, "b"], [[hostile, Path(hostile)], [1, 2]], hostile, folded=folded)
+        report.figure(picture, hostile, width=9)
+        report.code(hostile)
+    page = report.html()
+    assert page.startswith("<!doctype html>\n")
+    reader = _Reader()
+    reader.feed(page)
+    assert not reader.stack
+    assert "script" not in {tag for tag, _ in reader.opened}
+    images = [attributes for tag, attributes in reader.opened if tag == "img"]
+    assert len(images) == 2
+    for attributes in images:
+        assert attributes.keys() == {"alt", "style", "src"}
+        assert attributes["alt"] == hostile
+    assert "".join(reader.words).count(hostile) == 3 + 2 + 2 * 8
+    assert "49" not in "".join(reader.words)
+
+
 def test_same_page_same_bytes(tmp_path: Path) -> None:
     _page().write(tmp_path / "a.html")
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == _page().html()

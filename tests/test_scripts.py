@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", "."]
+TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", ".", "--json", "out.json"]
 SCRIPTS = {
     "examples/any_rank.py": [],
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
@@ -20,14 +20,19 @@ SCRIPTS = {
     "benchmarks/performance/features.py": [
         *["--backbones", "compact", "--extent", "32", "--repeats", "1", "--json", "out.json"],
     ],
+    "benchmarks/performance/decoder_process.py": [
+        *["--frames", "2", "--starts", "1", "--json", "out.json"],
+    ],
+    "benchmarks/performance/kill_and_resume.py": ["--kills", "1", "--steps", "3"],
+    "benchmarks/experiments/moving_textures.py": [".", "--frames", "2"],
     "benchmarks/performance/scaling.py": [
         *["--sizes", "80", "--tile", "32", "off", "--backbone", "compact"],
         *["--repeats", "1", "--json", "out.json"],
     ],
     "benchmarks/performance/compact_backbone.py": [*TINY, "--pair", "town", "cells"],
     "benchmarks/experiments/precision.py": [
-        *["--size", "64", "--steps", "3", "--out", ".", "--backbone", "compact"],
-        *["--pair", "town", "cells"],
+        *["--size", "64", "--steps", "3", "--backbone", "compact"],
+        *["--pair", "town", "cells", "--json", "out.json", "--plot", "out.png"],
     ],
     "benchmarks/performance/patch_search.py": [
         "--size",
@@ -53,14 +58,21 @@ SCRIPTS = {
             "out.json",
         ],
     ],
-    "benchmarks/performance/soak.py": ["--jobs", "1"],
+    "benchmarks/performance/soak.py": ["--jobs", "1", "--json", "out.json"],
     "benchmarks/experiments/malformed_files.py": ["broken", "--json", "out.json"],
     "benchmarks/performance/whole_job.py": [*TINY, "--their-steps", "1"],
     "benchmarks/training/train_ranks.py": [
         *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
         *("--steps", "1", "--batch", "2", "--extent", "32"),
     ],
-    "benchmarks/performance/known_answer_volumes.py": ["--size", "96", "--steps", "1"],
+    "benchmarks/performance/known_answer_volumes.py": [
+        "--size",
+        "96",
+        "--steps",
+        "1",
+        "--json",
+        "out.json",
+    ],
 }
 
 
@@ -90,8 +102,16 @@ def test_script_runs(script: str, tmp_path: Path) -> None:
     done = run_script(script, *SCRIPTS[script], folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    for report in tmp_path.glob("*.json"):
-        assert json.loads(report.read_text())["machine"]["cpu"]
+    if "--json" in SCRIPTS[script]:
+        report = json.loads((tmp_path / "out.json").read_text())
+        assert report["machine"]["cpu"]
+        assert script.removesuffix(".py").replace("/", ".") in report["command"]
+        assert report["tables"][0]["rows"]
+
+
+def test_the_page_of_figures_is_made_of_the_results() -> None:
+    done = run_script("benchmarks/page.py", "--check", folder=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("reader", ["a.nii", "a.mp4"])
@@ -119,6 +139,7 @@ MODULES = {
     "__init__",
     "common",
     "distill_networks",
+    "measurement",
     "distill_optimiser",
     "distill_pictures",
     "networks_1d",

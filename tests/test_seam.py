@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from rounding import network_rounding
 from test_tiled import LAYERS, assert_equal, objective_for
 
 from convnd.backbones import VGG, VGG19, load
@@ -46,7 +47,8 @@ def test_cut(
 def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
     net = network(len(size), generator)
     objective, x = objective_for(net, LAYERS, size, generator, torch.float32)
-    assert_equal(objective, x, Tiler(tile=16, deep_tiler=Tiler()), 1e-5)
+    # A Gram matrix is of degree two in features, and a style loss in differences of them.
+    assert_equal(objective, x, Tiler(tile=16, deep_tiler=Tiler()), 4 * network_rounding(net))
 
 
 def test_the_shipped_network(generator: torch.Generator) -> None:

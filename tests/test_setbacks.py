@@ -125,8 +125,10 @@ def test_one_bad_step_is_taken_back_and_told(optimizer: str, wrong: float) -> No
     assert last.rejected_steps == 1
     told = [step for step in before if step.note]
     assert [step.index for step in told] == [3]
-    assert told[0].note.startswith(f"loss {wrong:.4g} at step 3, taken back; going on from step ")
-    assert "at 0.5 of the step" in told[0].note
+    assert told[0].note.startswith(
+        f"loss {wrong:.4g} at step 3 was rejected; continuing from step "
+    )
+    assert "with 0.5 of the learning rate" in told[0].note
     assert objective.precision.dtype == torch.bfloat16
 
 
@@ -135,9 +137,7 @@ def test_giving_up_says_what_was_tried() -> None:
         return Evaluation(math.nan if bool(x.any()) else 1.0, {}, torch.ones_like(x))
 
     objective, _, _ = fragile(0)
-    words = (
-        "got nan at step 1 after 17 steps taken back and features in plain float32; use a smaller"
-    )
+    words = "got nan at step 1 after 17 rejected steps and features in plain float32; use a smaller"
     with pytest.raises(NumericalError, match=words):
         list(minimize(objective, torch.zeros(1, 1, 3), steps=8, evaluate=evaluate))
 
@@ -200,10 +200,12 @@ def test_a_setback_is_told_once_and_recorded(
     steps = ["--steps", "3", *(["--frame-steps", "3"] if task == "clip" else [])]
     code, out, err = run(*TASKS[task], *FAST, *steps, "-o", OUTPUTS[task], "-q")
     assert code == 0, err
-    assert err.count("taken back") == 1, err
-    assert "loss nan at step 1, taken back; going on from step 0 at 0.25 of the step" in err
+    assert err.count("rejected") == 1, err
+    assert (
+        "nan at step 1 was rejected; continuing from step 0 with 0.25 of the learning rate" in err
+    )
     if task not in ("clip", "block"):
-        assert "3 steps (2 taken back)" in out
+        assert "3 steps (2 rejected)" in out
     record = convnd.io.read_provenance(tmp_path / OUTPUTS[task])
     assert record["convnd:rejected_steps"] == "2"
 

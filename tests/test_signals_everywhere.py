@@ -89,7 +89,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     ),
     "trace": (["trace", "14x1", "conv:5:2"], "convnd_tasks.commands.trace:as_table", set()),
     "samples": (["samples"], "convnd_tasks.samples:styles", set()),
-    "backbones": (["backbones"], "convnd_tasks.commands.backbones:_about", set()),
+    "backbones": (["backbones"], "convnd_tasks.commands.backbones:_description", set()),
     "weights": (["weights", "verify", "compact"], "convnd.backbones.weights:verify", set()),
     "rerun": (["rerun", "a.png"], "convnd.io:read_record", set()),
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from rounding import network_rounding
 from torch import Tensor, nn
 
 from convnd.backbones import VGG, VGG19, Backbone, ModuleBackbone, Precision
@@ -147,7 +148,7 @@ def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
         VGG19.truncate(["relu2_1"]), spatial_dims=len(size), in_channels=1, generator=generator
     )
     objective, x = objective_for(net, LAYERS[:2], size, generator, torch.float32)
-    assert_equal(objective, x, Tiler(tile=8), 1e-5)
+    assert_equal(objective, x, Tiler(tile=8), 4 * network_rounding(net))  # see test_seam
 
 
 def build(ndim: int, mode: str, kernels: Sequence[int], strides: Sequence[int]) -> ModuleBackbone:
@@ -407,7 +408,7 @@ class Counted(VGG):
         return super().forward(*arguments, **named)
 
 
-@pytest.mark.parametrize(("size", "tile"), [((130,), 32), ((37, 45), 16), ((21, 18, 17), 8)])
+@pytest.mark.parametrize(("size", "tile"), [((130,), 32), ((37, 45), 16), ((17, 12, 10), 8)])
 @pytest.mark.parametrize("cut", [False, True])
 def test_what_is_kept_of_the_first_pass_is_not_computed_again(
     size: tuple[int, ...], tile: int, cut: bool, generator: torch.Generator
@@ -423,7 +424,8 @@ def test_what_is_kept_of_the_first_pass_is_not_computed_again(
     found = []
     for room in (0.0, 1.0, *(2.0**power for power in range(13, 24)), math.inf):
         tiler = Tiler(tile=tile, spare_bytes=lambda *_, room=room: room, deep_tiler=deep)
-        assert_equal(objective, x, tiler, 1e-10)
+        if not found:  # the others are compared with it
+            assert_equal(objective, x, tiler, 1e-10)
         net.crops = 0
         evaluated = TiledEvaluation(tiler)(objective, x)
         found.append((net.crops, evaluated))

@@ -14,14 +14,12 @@ since the limit on memory that the child sets itself is missing.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,8 +70,6 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
         import convnd.io
         from convnd.errors import InputFileError
         from convnd.io.video.types import VIDEO_SUFFIXES
-        from convnd.io.volumes import itk
-        from convnd.io.worker.itk_decoder import serve
         from convnd.io.worker.video_decoder import VideoDecoder
     from malformed import LIES, PARTS, WHOLE
 
@@ -82,13 +78,6 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
         clip.describe()
         for _ in clip.frames(Fraction(0), None):
             pass
-
-    @contextlib.contextmanager
-    def talk_to_self(path: Path, asked: dict[str, Any], **_: Any) -> Iterator[Iterator[Any]]:
-        found = serve(path, asked, lambda _: None)
-        yield ((json.loads(json.dumps(told)), array) for _, told, array in found)
-
-    itk.request = talk_to_self  # type: ignore[assignment, attr-defined]
 
     findings.mkdir(exist_ok=True)
     findings = findings.absolute()

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import convnd.io
-from benchmarks import common
+from benchmarks.measurement import add_json_option, write_results
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.silence import silence_stderr
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--readers", nargs="+", default=USUAL, help="beside a file's own")
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     args = parser.parse_args()
     load_libraries()
     rows: list[dict[str, Any]] = []
@@ -82,8 +82,7 @@ def main() -> None:
         f"{len(rows)} readings of {files} files in {time.monotonic() - began:.0f} s; at most "
         f"{seconds:.1f} s and {most:.0f} MiB"
     )
-    if args.json is not None:
-        args.json.write_text(json.dumps({"machine": common.machine(), "rows": rows}, indent=1))
+    write_results(args.json, "Files that other packages test their readers with", rows)
     sys.exit(any(row["end"] not in ("read", "refused") for row in rows))
 
 

@@ -16,7 +16,6 @@ every try.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Network, Try, machine, random_weights
+from benchmarks.common import Network, Try, random_weights
+from benchmarks.measurement import add_json_option, write_results
 from benchmarks.training.train_ranks import trained
 from convnd.backbones import VGG, Backbone, load
 
@@ -141,7 +141,7 @@ def main() -> None:
     add("--steps", type=int, default=40)
     add("--tries", type=int, default=3, help="content weights tried")
     add("--facts", default="", help="1-D: statistics of the values beside features, as spectrum")
-    add("--json", type=Path)
+    add_json_option(parser)
     args = parser.parse_args()
     if args.dim == 1:
         from benchmarks.experiments import networks_1d as rank
@@ -172,11 +172,8 @@ def main() -> None:
             rows.append(row)
             told = " ".join(f"{key} {row[key]:.3f}" for key in (*rank.COLUMNS, "mismatch", "s"))
             print(f"{pair.name}: {name}: {told}", flush=True)
-            if args.json is not None:
-                about = {k: str(v) for k, v in vars(args).items()}
-                args.json.write_text(
-                    json.dumps({"machine": machine(), "args": about, "rows": rows}, indent=1)
-                )
+            title = f"Networks for {args.dim} {'axis' if args.dim == 1 else 'axes'}"
+            write_results(args.json, title, rows)
     print()
     print(table(rows, rank.COLUMNS))
 

@@ -1,6 +1,6 @@
 """Is bfloat16 safe? The same pairs stylised in both formats, judged in float32.
 
-    python -m benchmarks.experiments.precision --size 256 --out results/
+    python -m benchmarks.experiments.precision --size 256 --json precision.json --plot precision.png
 
 For every pair the energies that are left with features in bfloat16 over those with features in
 float32: the objective's own parts, evaluated in float32, and those in the space of VGG-19
@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import Judge, draw_ratios, machine, picture
+from benchmarks.common import Judge, draw_ratios, picture
+from benchmarks.measurement import Table, add_json_option, write_results
 from benchmarks.performance.compact_backbone import PAIRS, stylise
 from convnd.optimize import evaluate_whole
 from convnd.transfer.options import TransferOptions
@@ -35,7 +36,8 @@ def main() -> None:
     parser.add_argument("--backbone", default=TransferOptions.backbone)
     parser.add_argument("--noise", type=float, default=1 / (4 * 255), help="deviation, of [0, 1]")
     parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path, help="a PNG of the ratios")
+    add_json_option(parser)
     args = parser.parse_args()
     exact = TransferOptions(
         size=args.size, steps=args.steps, backbone=args.backbone, precision="float32"
@@ -71,12 +73,11 @@ def main() -> None:
         for kind, choose in (("median", statistics.median), ("worst", _worst))
     }
     print(json.dumps({name: round(value, 4) for name, value in summary.items()}))
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        report = {"machine": machine(), "size": args.size, "steps": args.steps, "noise": args.noise}
-        report |= {"rows": rows, **summary}
-        (args.out / "precision.json").write_text(json.dumps(report, indent=2))
-        draw_ratios(rows, args.out / "precision.png")
+    named = [{"pair": pair, **row} for pair, row in rows.items()]
+    tables = [Table(rows=named), Table(rows=[summary], caption="All pairs")]
+    write_results(args.json, "bfloat16 against float32, pictures", tables)
+    if args.plot:
+        draw_ratios(rows, args.plot)
 
 
 def _worst(ratios: Iterable[float]) -> float:

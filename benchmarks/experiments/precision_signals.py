@@ -19,6 +19,7 @@ from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.options import SignalOptions
 
+from benchmarks.measurement import add_json_option, write_results
 from benchmarks.performance.known_answer_signals import clean_rhythm, grid, other_recording
 from convnd.optimize import evaluate_whole
 from convnd.transfer.style_transfer import StyleTransfer
@@ -29,12 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mitbih", type=Path, required=True, help="scipy 1.11.4's ecg.dat")
     parser.add_argument("--leads", default="I,II,V1,V2,V4,V5")
+    add_json_option(parser)
     asked = parser.parse_args()
     style = other_recording(asked.mitbih, 20, 20)
     rng = np.random.default_rng(0)
     exact = SignalOptions(size=0, precision="float32")
     rough = dataclasses.replace(exact, precision="bfloat16")
-    rows = []
+    rows, leads = [], []
     for lead, content in clean_rhythm(tuple(asked.leads.split(","))).items():
         inputs = TransferInputs(
             content=grid(content, lead), styles=[grid(style, lead)], names=("A", "B")
@@ -56,10 +58,13 @@ def main() -> None:
             for name in ("style", "content", "spectrum")
         }
         rows.append(row)
+        leads.append(lead)
         print(lead, json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)
     print(
         "median", json.dumps({n: round(statistics.median(r[n] for r in rows), 4) for n in rows[0]})
     )
+    named = [{"lead": lead, **row} for lead, row in zip(leads, rows, strict=True)]
+    write_results(asked.json, "bfloat16 against float32, signals", named)
 
 
 if __name__ == "__main__":

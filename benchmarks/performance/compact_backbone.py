@@ -19,7 +19,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.common import Judge, machine, picture
+from benchmarks.common import Judge, picture
+from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import Grid, io
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -86,7 +87,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="folder for the pictures")
+    add_json_option(parser)
     args = parser.parse_args()
     options = TransferOptions(size=args.size, steps=args.steps)
     pairs: list[str] = []
@@ -134,15 +136,9 @@ def main() -> None:
         "time_ratio_median": statistics.median(row["time_ratio"] for row in rows),
     }
     print(json.dumps({name: round(value, 3) for name, value in summary.items()}))
-    if args.out:
-        report = {
-            "machine": machine(),
-            "size": args.size,
-            "steps": args.steps,
-            "rows": dict(zip(pairs, rows, strict=True)),
-            **summary,
-        }
-        (args.out / "backbones.json").write_text(json.dumps(report, indent=2))
+    named = [{"pair": pair, **row} for pair, row in zip(pairs, rows, strict=True)]
+    title = f"{args.backbone} against VGG-19 at equal content"
+    write_results(args.json, title, [Table(rows=named), Table(rows=[summary], caption="All pairs")])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """How long a 4-D convolution takes, against ``conv3d`` calls with as many multiply-adds.
 
     python -m benchmarks.performance.conv4d
-    python -m benchmarks.performance.conv4d --json --repeats 7
+    python -m benchmarks.performance.conv4d --repeats 7 --json conv4d.json
 
 For a kernel of K taps along the folded axis there are two yardsticks, on tensors that already lie
 ready: K calls of ``conv3d``, one for each tap, without the additions; and one call with K times
@@ -12,7 +12,6 @@ times are the medians of the repeats.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.measurement import add_json_option, write_results
 from convnd.nn import conv_nd, conv_transpose_nd
 
 
@@ -108,27 +108,24 @@ def seconds(
 
 
 def main() -> None:
-    """Measure every case and print a table, or JSON."""
+    """Measure every case and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
+    add_json_option(parser)
     options = parser.parse_args()
     rows = []
-    if not options.json:
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, milliseconds")
-        titles = ("input", "weight", "operator", "pass", "ours", "calls", "joint", "ratio")
-        print("{:>17} {:>10} {:>10} {:>16} {:>6} {:>6} {:>6} {:>5}".format(*titles))
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, milliseconds")
+    titles = ("input", "weight", "operator", "pass", "ours", "calls", "joint", "ratio")
+    print("{:>17} {:>10} {:>10} {:>16} {:>6} {:>6} {:>6} {:>5}".format(*titles))
     for case, transposed, backward in product(CASES, (False, True), (False, True)):
         row = measure(case, backward=backward, transposed=transposed, repeats=options.repeats)
         rows.append(row)
-        if not options.json:
-            shape = "×".join(map(str, (case.batch, case.channels, *case.size)))
-            weight = f"{case.filters}×{case.channels}×{case.kernel}⁴"
-            times = " ".join(f"{1000 * seconds:>6.0f}" for seconds in row["seconds"].values())
-            head = f"{shape:>17} {weight:>10} {row['operator']:>10} {row['pass']:>16}"
-            print(f"{head} {times} {row['ratio']:>5.2f}", flush=True)
-    if options.json:
-        print(json.dumps({"torch": torch.__version__, "rows": rows}, indent=2))
+        shape = "×".join(map(str, (case.batch, case.channels, *case.size)))
+        weight = f"{case.filters}×{case.channels}×{case.kernel}⁴"
+        times = " ".join(f"{1000 * seconds:>6.0f}" for seconds in row["seconds"].values())
+        head = f"{shape:>17} {weight:>10} {row['operator']:>10} {row['pass']:>16}"
+        print(f"{head} {times} {row['ratio']:>5.2f}", flush=True)
+    write_results(options.json, "Convolution over four axes", rows)
 
 
 if __name__ == "__main__":

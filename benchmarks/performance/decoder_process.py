@@ -9,7 +9,6 @@ children. Without a clip, one of noise is made.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import common
+from benchmarks.measurement import add_json_option, write_results
 from convnd import io
 from convnd.io.video.file import MAX_FRAME, VideoFile
 from convnd.io.worker.video_decoder import VideoDecoder
@@ -31,7 +30,7 @@ def main() -> None:
     parser.add_argument("clip", nargs="?", type=Path)
     parser.add_argument("--frames", type=int, default=50, help="of the clip of noise")
     parser.add_argument("--starts", type=int, default=10, help="how often each way is tried")
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = args.clip or noise(Path(folder, "noise.mp4"), args.frames)
@@ -50,10 +49,9 @@ def main() -> None:
         f"start a child and describe the clip; {1000 * child / count:.2f} ms a frame with it, "
         f"{1000 * alone / count:.2f} ms in this process, {1000 * each:+.2f} ms without the start"
     )
-    if args.json is not None:
-        figures = {"frames": count, "size": clip.info.size, "start": start, "child": child}
-        report = {"machine": common.machine(), **figures, "alone": alone}
-        args.json.write_text(json.dumps(report, indent=1))
+    row = {"frames": count, "size": "x".join(map(str, clip.info.size[::-1]))}
+    row |= {"start, s": start, "with the child, s": child, "without, s": alone}
+    write_results(args.json, "Decoding in a child process", [row])
 
 
 def here(path: Path) -> int:

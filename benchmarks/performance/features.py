@@ -33,9 +33,9 @@ from benchmarks.common import (
     STYLE_LAYERS,
     alternate,
     draw_ratios,
-    machine,
     median_ratio,
 )
+from benchmarks.measurement import add_json_option, machine, write_results
 from convnd.backbones import BACKBONES, Precision, choose_precision, load
 from convnd.optimize import minimize
 from convnd.transfer.options import TransferOptions
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--step", action="store_true", help="whole steps of a transfer")
     parser.add_argument("--clock", default="wall", choices=["wall", "process"])
-    parser.add_argument("--json")
+    add_json_option(parser)
     parser.add_argument("--plot", help="a PNG of the ratios")
     args = parser.parse_args(arguments)
     precision = choose_precision(torch.device("cpu"), args.precision)
@@ -174,9 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{backbone:10} {size:>12} {row['bare_s']:8.3f} {row['ours_s']:8.3f} "
                 f"{row['of_bare']:6.2f}"
             )
-    if args.json:
-        with open(args.json, "w") as file:  # noqa: PTH123
-            json.dump({"machine": about, "rows": rows}, file, indent=2)
+    what = "Whole steps" if args.step else "Features"
+    conditions = f"{precision}, median of {args.repeats}, {args.clock} time"
+    write_results(args.json, f"{what} against bare convolutions", rows, conditions=conditions)
     if args.plot:
         ratios = {
             f"{row['backbone']} {'x'.join(map(str, row['size']))}": {"to bare": row["of_bare"]}

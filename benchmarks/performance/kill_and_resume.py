@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measurement import add_json_option, write_results
+
 COMMAND = (
     sys.executable, "-m", "convnd", "stylize", "--dim", "1", "a.npy", "b.npy", "--size", "0",
     "--backbone", "compact", "--precision", "float32", "--scales", "2",
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--steps", default="400", help="enough to outlast the kills")
     parser.add_argument("--seed", type=int, default=0)
+    add_json_option(parser)
     args = parser.parse_args()
     chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -64,6 +67,8 @@ def main() -> None:
                     sys.exit(f"after {killed} kills other bytes")
                 done.unlink()
         print(f"{killed} kills, {jobs} jobs done in spite of them, all with the same bytes")
+    row = {"kills": killed, "jobs finished with the same bytes": jobs}
+    write_results(args.json, "Kill -9 at random moments", [row])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks
 from numpy.typing import NDArray
 
 from benchmarks.common import random_weights
+from benchmarks.measurement import add_json_option, write_results
 from convnd.backbones import Backbone, load
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
@@ -192,7 +193,7 @@ def main() -> None:
     parser.add_argument("--experiments", default="a,b", help="c is b with a clean, simulated B")
     parser.add_argument("--leads", default="II,V2,V5")
     parser.add_argument("--no-baselines", action="store_true")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    add_json_option(parser)
     asked = parser.parse_args()
 
     rows: list[dict[str, Any]] = []
@@ -244,8 +245,7 @@ def main() -> None:
     for row in rows:
         head = f"{row['experiment']:2}{row['lead']:5}{row['what']:30}"
         print(head + "".join(f"{row[key]:11.3f}" for key in keys))
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(rows, indent=1))
+    write_results(asked.json, "Known answers on real ECGs", rows)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ from convnd_tasks.modalities.volumes.noise import (
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 
-from benchmarks.common import machine, peak_mib
+from benchmarks.common import peak_mib
+from benchmarks.measurement import Table, add_json_option, machine, write_results
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.grid import Grid
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="of the whole phantom, in the plane")
     parser.add_argument("--kernel", default="sharp", help="of the phantom")
     parser.add_argument("--content", default="blur", help="of the phantom: blur, soft or chest")
+    add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))
     if arguments.scan:
@@ -91,18 +93,20 @@ def main() -> None:
     seconds = time.perf_counter() - began
     assert result.grid is not None
     rows["style transfer"] = _array(result.grid)
-    for name, values in rows.items():
-        print(json.dumps({"what": name, **_judge(values, content, style, original)}))
-    print(
-        json.dumps(
-            {
-                "options": dataclasses.asdict(options),
-                "seconds": round(seconds, 1),
-                "peak_mib": round(peak_mib()),
-                "loss": [result.losses[0], result.losses[-1]],
-            }
-        )
-    )
+    figures = [
+        {"": name, **_judge(values, content, style, original)} for name, values in rows.items()
+    ]
+    for row in figures:
+        print(json.dumps(row))
+    run = {
+        "seconds": round(seconds, 1),
+        "peak_mib": round(peak_mib()),
+        "loss, first": result.losses[0],
+        "loss, last": result.losses[-1],
+    }
+    print(json.dumps({"options": dataclasses.asdict(options), **run}))
+    tables = [Table(rows=figures), Table(rows=[run], caption="The run")]
+    write_results(arguments.json, "Noise of a neighbouring slice", tables)
 
 
 def _judge(values: Any, content: Grid, style: Grid, original: Grid) -> dict[str, float | None]:

@@ -12,14 +12,14 @@ import json
 import statistics
 import time
 from functools import partial
-from pathlib import Path
 
 import torch
 from convnd_tasks import samples
 from convnd_tasks.inspect import Input, find_patches, load_network
 from convnd_tasks.inspect.reading import iter_batches, prepare_input
 
-from benchmarks.common import alternate, machine, median_ratio
+from benchmarks.common import alternate, median_ratio
+from benchmarks.measurement import add_json_option, write_results
 from convnd import Grid
 
 SIZES = {1: 5000, 2: 256, 3: 40}
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--layer", default="relu3_1")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     args = parser.parse_args()
     args.size = args.size or SIZES.get(args.dim, 16)
     names = samples.styles(args.dim)
@@ -64,7 +64,7 @@ def main() -> None:
             for grid in grids:
                 network(grid.values, [args.layer])
 
-    def together() -> None:
+    def batched() -> None:
         with torch.inference_mode():
             for values in batches:
                 network(values, [args.layer])
@@ -73,21 +73,21 @@ def main() -> None:
         find_patches(network, inputs, {args.layer: []})
 
     seconds = alternate(
-        {"bare": bare, "together": together, "search": search}, args.repeats, time.process_time
+        {"bare": bare, "batched": batched, "search": search}, args.repeats, time.process_time
     )
-    result = {
-        "machine": machine(),
-        "options": {"dim": args.dim, "size": args.size, "inputs": args.inputs, "layer": args.layer},
+    row = {
+        "inputs": f"{args.inputs} of {args.size} samples along {args.dim} axes",
+        "layer": args.layer,
         "batches": len(batches),
-        "inputs_per_second": {
-            name: args.inputs / statistics.median(times) for name, times in seconds.items()
+        **{
+            f"{name}: inputs per second": args.inputs / statistics.median(times)
+            for name, times in seconds.items()
         },
-        "throughput_of_search_to_bare": median_ratio(seconds["bare"], seconds["search"]),
-        "throughput_of_search_to_together": median_ratio(seconds["together"], seconds["search"]),
+        "search to bare": median_ratio(seconds["bare"], seconds["search"]),
+        "search to bare in the same batches": median_ratio(seconds["batched"], seconds["search"]),
     }
-    print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    print(json.dumps(row, indent=1))
+    write_results(args.json, "The patch search against the bare forward pass", [row])
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ import psutil
 import torch
 from convnd_tasks.pipeline.plots import encode, new_figure
 
-from benchmarks.common import machine, peak_mib
+from benchmarks.common import peak_mib
+from benchmarks.measurement import add_json_option, write_results
 from convnd.malloc import tune_malloc
 from convnd.optimize import (
     Evaluator,
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument("--optimizer", default="adam", help="whose share of memory is kept free")
     parser.add_argument("--step", action="store_true", help="two evaluations and a step between")
     parser.add_argument("--only", type=int, help="so many tiles: for memory, where time is short")
-    parser.add_argument("--json")
+    add_json_option(parser)
     parser.add_argument("--plot", help="a PNG; needs matplotlib")
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -178,9 +179,7 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         rows.append(json.loads(done.stdout))
         print(json.dumps(rows[-1]), flush=True)
-    if args.json:
-        report = {"machine": machine(), "options": vars(args), "rows": rows}
-        Path(args.json).write_text(json.dumps(report, indent=2))
+    write_results(args.json, "Time and memory against size", rows)
     if args.plot:
         plot(rows, args.plot)
 

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 import convnd.io
+from benchmarks.measurement import add_json_option, write_results
 from convnd import cli
 from convnd.errors import ConvndError
 from convnd.grid import Grid
@@ -53,6 +54,7 @@ def main() -> None:
     """Run the jobs in turn and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--jobs", type=int, default=200)
+    add_json_option(parser)
     args = parser.parse_args()
     process, names = psutil.Process(), list(JOBS)
     here = Path.cwd()
@@ -84,6 +86,9 @@ def main() -> None:
     print(
         f"{args.jobs} jobs in {seconds:.0f} s; {growth * 1024:+.1f} KiB and {files:+} files a job"
     )
+    columns = ("jobs", "resident MiB", "open files", "threads")
+    table = [dict(zip(columns, row, strict=True)) for row in rows]
+    write_results(args.json, "Many jobs in one process", table)
     if files > 0:
         sys.exit("open files grow")
 

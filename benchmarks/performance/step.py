@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import alternate, draw_ratios, machine, median_ratio, peak_mib, picture
+from benchmarks.common import alternate, draw_ratios, median_ratio, peak_mib, picture
+from benchmarks.measurement import add_json_option, machine, write_results
 from convnd.backbones import BACKBONES, Precision, load
 from convnd.optimize import minimize
 from convnd.transfer.options import TransferOptions
@@ -90,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json")
+    add_json_option(parser)
     parser.add_argument("--plot", help="a PNG of the ratios")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -114,17 +115,15 @@ def main() -> None:
             "of_roofline": round(median_ratio(seconds[name], seconds["roofline"]), 3),
             "peak_mib": round(memory),
         }
-    result = {"machine": machine(), "size": args.size, "repeats": args.repeats, "rows": rows}
-    print(json.dumps(result["machine"]))
+    print(json.dumps(machine()))
     print(f"{'':10} {'median s':>9} {'/baseline':>9} {'/roofline':>9} {'peak MiB':>9}")
     for name, row in rows.items():
         print(
             f"{name:10} {row['median_s']:9.3f} {row['of_baseline']:9.2f} "
             f"{row['of_roofline']:9.2f} {row['peak_mib']:9}"
         )
-    if args.json:
-        with open(args.json, "w") as file:  # noqa: PTH123
-            json.dump(result, file, indent=2)
+    title = f"One step at {args.size}²"
+    write_results(args.json, title, [{"": name, **row} for name, row in rows.items()])
     if args.plot:
         kinds = {"to the baseline": "of_baseline", "to the roofline": "of_roofline"}
         ratios = {

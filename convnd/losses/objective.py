@@ -60,7 +60,7 @@ class Objective:
             layer, overlap = term.loss.layer, term.loss.overlap
             self.overlaps[layer] = max(overlap, self.overlaps.get(layer, 0))
 
-    def exact(self) -> bool:
+    def switch_to_float32(self) -> bool:
         """Compute features in float32 from now on, without shortcuts; False if they are already.
 
         The weights stay rounded as they were: the targets were computed with these.

@@ -1,4 +1,4 @@
-"""Adam, slab by slab, so that nothing is as large as the iterate but its two moments."""
+"""Adam, computed slab by slab, so that only its two moments are as large as the tensor."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.optimize.gradient_descent import Descent
+from convnd.optimize.base import Optimizer
 from convnd.optimize.offload import DiskOffload, release_pages
 
 __all__ = ["Adam"]
 
 _SLAB = 2**22
-"""Values that are moved at once: three times 16 MiB come and go."""
+"""Values that are updated at once; temporary tensors take three times 16 MiB."""
 
 
-class Adam(Descent):
-    """Adaptive moments (Kingma and Ba, 2015).
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015).
 
-    The same numbers, bit by bit, as ``torch.optim.Adam`` of one tensor.
+    It computes the same numbers, to the bit, as ``torch.optim.Adam`` for one tensor.
 
     Args:
-        x: the iterate, contiguous; its gradient is read from ``x.grad``.
-        lr: length of a step, in each value about that much.
-        betas: how slowly the two moments forget.
-        offload: where the moments are; None is in memory.
+        x: the tensor to optimize, contiguous. `step` reads its gradient from ``x.grad``.
+        lr: learning rate; about the change of each value per step.
+        betas: decay rates of the two moments.
+        offload: where the moments are stored; None is memory.
 
     >>> x = torch.tensor([3.0, 1.0])
-    >>> descend = Adam(x, 0.5)
+    >>> optimizer = Adam(x, 0.5)
     >>> x.grad = torch.tensor([2.0, -8.0])
-    >>> descend.step()
+    >>> optimizer.step()
     >>> x
     tensor([2.5000, 1.5000])
     """
@@ -50,25 +50,25 @@ class Adam(Descent):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the iterate once along its gradient as it is."""
-        x, state, (slow, slower) = self.x, self.state, self._betas
+        """Move ``x`` once along its gradient, which stays unchanged."""
+        x, state, (beta1, beta2) = self.x, self.state, self._betas
         if not state:
             state.update(count=0, first=self._offload.zeros(x), second=self._offload.zeros(x))
         state["count"] += 1
-        length = self.lr / (1 - slow ** state["count"])
-        scale = math.sqrt(1 - slower ** state["count"])
+        step_size = self.lr / (1 - beta1 ** state["count"])
+        scale = math.sqrt(1 - beta2 ** state["count"])
         assert x.grad is not None
-        whole = (x, x.grad, state["first"], state["second"])
+        tensors = (x, x.grad, state["first"], state["second"])
         for values, gradient, first, second in zip(
-            *(each.view(-1).split(_SLAB) for each in whole), strict=True
+            *(tensor.view(-1).split(_SLAB) for tensor in tensors), strict=True
         ):
-            first.lerp_(gradient, 1 - slow)
-            second.mul_(slower).addcmul_(gradient, gradient, value=1 - slower)
-            values.addcdiv_(first, second.sqrt().div_(scale).add_(1e-8), value=-length)
+            first.lerp_(gradient, 1 - beta1)
+            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            values.addcdiv_(first, second.sqrt().div_(scale).add_(1e-8), value=-step_size)
             release_pages(first, second)
 
     def load(self, state: dict[str, Any]) -> None:
-        """See `Descent.load`; the moments go where they belong."""
+        """Continue from the ``state`` of another optimizer; the moments are offloaded again."""
         super().load(state)
         for name in ("first", "second"):
             if name in self.state:

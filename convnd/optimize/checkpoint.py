@@ -29,7 +29,7 @@ from convnd.optimize.offload import release_pages
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = "convnd checkpoint 5"
+_FORMAT = "convnd checkpoint 6"
 
 _TYPES = {
     torch.float64: "F64",

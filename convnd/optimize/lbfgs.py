@@ -1,43 +1,41 @@
-"""L-BFGS whose vectors may lie on several processes."""
+"""L-BFGS whose vectors may be spread over several processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convnd.optimize.gradient_descent import Descent
+from convnd.optimize.base import AllReduce, Optimizer
 
-__all__ = ["LBFGS", "AllReduce"]
-
-AllReduce = Callable[[Tensor], Tensor]
-"""Adds numbers up over the processes that share a field."""
+__all__ = ["LBFGS"]
 
 
-class LBFGS(Descent):
-    """Limited-memory BFGS, one update a step and no line search (Nocedal, 1980).
+class LBFGS(Optimizer):
+    """Limited-memory BFGS with one update per step and without line search (Nocedal, 1980).
 
-    The same numbers, bit by bit, as ``torch.optim.LBFGS`` with ``max_iter=1`` and tolerances of 0,
-    as long as there is no `restart_from`.
-    That one reads its vectors whole; here they keep the shape of the iterate, which may be a part
-    of something larger, and every scalar product goes through ``all_reduce``.
+    Without `restart_from` it computes the same numbers, to the bit, as ``torch.optim.LBFGS`` with
+    ``max_iter=1`` and tolerances of 0. Torch's reads whole vectors; here vectors keep the shape of
+    ``x``, which may be one process's part of a field, and every scalar product passes through
+    ``all_reduce``.
 
     Args:
-        x: the iterate; its gradient is read from ``x.grad``.
+        x: the tensor to optimize. `step` reads its gradient from ``x.grad``.
         lr: length of a step relative to the one that L-BFGS proposes.
-        history: pairs of steps and changes of the gradient that are remembered.
-        all_reduce: makes sums over this part those over all parts.
+        history: number of pairs (step, change of the gradient) that are remembered.
+        all_reduce: adds a sum over this part up over all parts.
 
     >>> x = torch.tensor([3.0, 1.0])
-    >>> descend = LBFGS(x, 1.0, history=5, all_reduce=lambda number: number)
+    >>> optimizer = LBFGS(x, 1.0, history=5, all_reduce=lambda number: number)
     >>> for _ in range(20):
     ...     x.grad = torch.stack([2 * x[0], 20 * x[1]])
-    ...     descend.step()
+    ...     optimizer.step()
     >>> bool(x.abs().max() < 1e-6)
     True
     """
+
+    restarts_from_best = True
 
     def __init__(self, x: Tensor, lr: float, *, history: int, all_reduce: AllReduce) -> None:
         super().__init__(x, lr)
@@ -46,38 +44,39 @@ class LBFGS(Descent):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the iterate once along its gradient as it is."""
+        """Move ``x`` once along its gradient, which stays unchanged."""
         x, state, gradient = self.x, self.state, self.x.grad
         length: Any = self.lr
         assert gradient is not None
-        absolute = self._all_reduce(gradient.abs().sum())
-        if absolute == 0:
+        absolute_sum = self._all_reduce(gradient.abs().sum())
+        if absolute_sum == 0:
             return
         if not state:
             state.update(changes=[], moves=[], inverses=[], curvature=1)
             direction = gradient.neg()
-            length = min(1.0, 1.0 / absolute) * length
+            length = min(1.0, 1.0 / absolute_sum) * length
         else:
-            self._learn(state, gradient)
+            self._update_history(state, gradient)
             direction = self._direction(state, gradient)
         state.update(restarts=0)
         self._move(x, state, gradient, direction, length)
 
     @torch.no_grad()
     def restart_from(self, values: Tensor, gradient: Tensor) -> None:
-        """Instead of `step` where the last move went uphill: move from where the walk was better.
+        """Replace `step` after a move that raised the loss: move from an earlier, better point.
 
-        The iterate's own gradient is not lost: it tells of the curvature that made the move too
-        long. The new one is half as long, once more for every restart_from in a row.
+        The gradient at the rejected point still enters the history: it tells the curvature that
+        made the move too long. The new move is half as long, and is halved again for every restart
+        in a row.
 
         Args:
-            values: of the iterate to go back to.
-            gradient: there.
+            values: the earlier point.
+            gradient: the gradient there.
         """
         x, state = self.x, self.state
         if state:
             assert x.grad is not None
-            self._learn(state, x.grad)
+            self._update_history(state, x.grad)
         x.copy_(values)
         if not state:
             x.grad = gradient
@@ -94,8 +93,8 @@ class LBFGS(Descent):
         if not self._dot(gradient, direction) > 0:
             x.add_(direction, alpha=float(length))
 
-    def _learn(self, state: dict[str, Any], gradient: Tensor) -> None:
-        """Remember the last move and how it changed the gradient, where that is of use."""
+    def _update_history(self, state: dict[str, Any], gradient: Tensor) -> None:
+        """Store the last move and the change of the gradient, if the curvature is positive."""
         change = gradient.sub(state.pop("gradient"))
         move = state.pop("direction").mul_(state["length"])
         product = self._dot(change, move)
@@ -108,17 +107,17 @@ class LBFGS(Descent):
             state["curvature"] = product / self._dot(change, change)
 
     def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
-        """The inverse Hessian as far as it is known, times the gradient, downhill."""
+        """Multiply the gradient by the approximate inverse Hessian (two-loop recursion)."""
         pairs = list(zip(state["changes"], state["moves"], state["inverses"], strict=True))
         direction = gradient.neg()
-        along = []
+        weights = []
         for change, move, inverse in reversed(pairs):
-            along.append(self._dot(move, direction) * inverse)
-            direction.add_(change, alpha=-float(along[-1]))
+            weights.append(self._dot(move, direction) * inverse)
+            direction.add_(change, alpha=-float(weights[-1]))
         direction.mul_(state["curvature"])
-        for (change, move, inverse), here in zip(pairs, reversed(along), strict=True):
-            direction.add_(move, alpha=float(here - self._dot(change, direction) * inverse))
+        for (change, move, inverse), weight in zip(pairs, reversed(weights), strict=True):
+            direction.add_(move, alpha=float(weight - self._dot(change, direction) * inverse))
         return direction
 
-    def _dot(self, one: Tensor, other: Tensor) -> Tensor:
-        return self._all_reduce(one.reshape(-1).dot(other.reshape(-1)))
+    def _dot(self, a: Tensor, b: Tensor) -> Tensor:
+        return self._all_reduce(a.reshape(-1).dot(b.reshape(-1)))

@@ -1,4 +1,4 @@
-"""The loop: it yields every step, the caller decides."""
+"""The optimization loop: a generator of steps that the caller watches, saves and stops."""
 
 from __future__ import annotations
 
@@ -7,77 +7,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
 from convnd.losses import Objective
-from convnd.optimize.adam import Adam
-from convnd.optimize.evaluation.whole import Evaluator, evaluate_whole
-from convnd.optimize.gradient_descent import Descent, GradientDescent
-from convnd.optimize.lbfgs import LBFGS, AllReduce
+from convnd.optimize.base import AllReduce, Optimizer
+from convnd.optimize.evaluation import Evaluation, Evaluator, evaluate_whole
 from convnd.optimize.offload import DiskOffload
+from convnd.optimize.optimizers import OPTIMIZERS
 from convnd.optimize.step_recovery import StepRecovery
-from convnd.registry import Registry
 
-__all__ = ["HISTORY", "OPTIMIZERS", "Step", "has_converged", "minimize"]
+__all__ = ["Minimizer", "State", "Step", "has_converged", "minimize"]
 
-Make = Callable[[Tensor, float, AllReduce, DiskOffload], Descent]
-
-# A step counts as diverged when it is this many times above the best, and above the start as well:
-# steps without a line search do rise now and then, and near zero everything is many times more.
+# A step has diverged when its loss is this many times the best one, and above the first one as
+# well: steps without a line search rise now and then, and near zero every loss is many times more.
 _DIVERGED = 10.0
-
-HISTORY = 20
-"""Pairs of gradient and step that L-BFGS remembers; 100 cost 600 MiB at 512²."""
-
-
-def _lbfgs(x: Tensor, rate: float, all_reduce: AllReduce, _: DiskOffload) -> Descent:
-    return LBFGS(x, rate, history=HISTORY, all_reduce=all_reduce)
-
-
-def _adam(x: Tensor, rate: float, _: AllReduce, offload: DiskOffload) -> Descent:
-    return Adam(x, rate, offload=offload)
-
-
-def _gradient_descent(x: Tensor, rate: float, _: AllReduce, __: DiskOffload) -> Descent:
-    return GradientDescent(x, rate)
-
-
-def _all_reduce_nothing(number: Tensor) -> Tensor:
-    return number
-
-
-@dataclass(frozen=True)
-class _Optimizer:
-    make: Make
-    rate: float
-    copies: int
-    """Tensors as large as the iterate that a walk holds during an evaluation; counted."""
-
-
-OPTIMIZERS: Registry[_Optimizer] = Registry("optimizer")
-# All have the iterate, the one before, the best and the gradient; L-BFGS the gradient before, a
-# direction and its pairs, Adam two moments.
-OPTIMIZERS.add("lbfgs", _Optimizer(_lbfgs, 1.0, 6 + 2 * HISTORY))
-OPTIMIZERS.add("adam", _Optimizer(_adam, 0.02, 6))  # of values that span about 1
-OPTIMIZERS.add("gradient-descent", _Optimizer(_gradient_descent, 1.0, 4))  # G := G - rate · dJ/dG
 
 
 @dataclass(frozen=True)
 class Step:
-    """One evaluated iterate.
+    """One evaluated step of a minimization.
 
-    Args:
-        index: 0 for the start.
+    Attributes:
+        index: number of the step; 0 is the start.
         loss: the objective at `values`.
-        parts: weighted share of each term by name.
-        values: the iterate ``(1, C, *S)``; later steps do not change it.
-        rejected_steps: steps of this walk that were taken back so far.
-        note: a line for people, where the walk was set back for the first time before this step,
-            or began to compute in float32; else "".
-        state: all that the walk needs to go on from here, for `minimize`; to be asked for before
-            the next step is. It holds on to the optimiser's memory.
+        parts: weighted share of each term in the loss, by name.
+        values: ``(1, C, *S)``; later steps do not change it.
+        rejected_steps: steps that were rejected so far.
+        note: one line for people after the first rejected step, and after the first change to
+            float32; otherwise "".
+        state: returns `State.to_dict` of this step, for ``minimize(resume=...)``. Call it before
+            the next step is requested. It keeps the optimizer's memory alive.
     """
 
     index: int
@@ -89,6 +49,234 @@ class Step:
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
 
 
+@dataclass
+class State:
+    """Everything that a minimization needs to continue after a step.
+
+    Attributes:
+        step: the last accepted step.
+        gradient: the gradient there; None once the optimizer has used it.
+        best: the step with the lowest loss.
+        best_gradient: the gradient there, for optimizers that restart from the best step.
+        first_loss: the loss at the start.
+        recovery: learning rate, number of rejected steps, and whether features are in float32.
+        optimizer: holds ``x`` and its own state.
+    """
+
+    step: Step
+    gradient: Tensor | None
+    best: Step
+    best_gradient: Tensor | None
+    first_loss: float
+    recovery: StepRecovery
+    optimizer: Optimizer
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as nested dicts of numbers and tensors, which a checkpoint can store."""
+        return {
+            "step": _step_to_dict(self.step),
+            "gradient": self.gradient,
+            "best": _step_to_dict(self.best),
+            "best_gradient": self.best_gradient,
+            "first_loss": self.first_loss,
+            "learning_rate": self.recovery.learning_rate,
+            "rejected_steps": self.recovery.rejected_steps,
+            "exact": self.recovery.exact,
+            "optimizer": self.optimizer.state,
+        }
+
+
+class Minimizer:
+    """Moves a tensor downhill, one accepted step at a time; `minimize` is the generator on top.
+
+    The arguments are those of `minimize`.
+
+    Attributes:
+        state: None before the first step.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        start: Tensor,
+        *,
+        optimizer: str = "lbfgs",
+        learning_rate: float | None = None,
+        evaluate: Evaluator = evaluate_whole,
+        all_reduce: AllReduce = lambda number: number,
+        offload: DiskOffload | None = None,
+    ) -> None:
+        spec = OPTIMIZERS[optimizer]
+        rate = spec.learning_rate if learning_rate is None else learning_rate
+        if not 0 < rate < math.inf:
+            raise UsageError(
+                f"minimize: expected a positive finite learning rate, got {rate}; correct it"
+            )
+        self._objective = objective
+        self._evaluate = evaluate
+        self._all_reduce = all_reduce
+        self._offload = DiskOffload.disabled() if offload is None else offload
+        self._make = spec.make
+        self._recovery = StepRecovery(rate)
+        self._optimizer = self._make_optimizer(self._own(start.detach().contiguous()))
+        self.state: State | None = None
+
+    def advance(self) -> Step:
+        """Move and evaluate until a step is accepted, and return it.
+
+        Raises:
+            NumericalError: see `minimize`.
+        """
+        if self.state is not None:
+            self._move(self.state)
+        while True:
+            evaluation = self._evaluate(self._objective, self._optimizer.x)
+            if not self._diverged(evaluation, self.state):
+                return self.accept(evaluation)
+            loss = evaluation.loss
+            del evaluation  # its gradient is as large as x
+            self.reject(loss)
+
+    def accept(self, evaluation: Evaluation) -> Step:
+        """Make the present ``x`` the next step.
+
+        Args:
+            evaluation: loss and gradient at ``x``.
+        """
+        x, state = self._optimizer.x, self.state
+        index = 0 if state is None else state.step.index + 1
+        note = self._recovery.accept(0 if state is None else state.best.index)
+        step = Step(
+            index,
+            evaluation.loss,
+            evaluation.parts,
+            self._offload.store(x) if self._offload else x.detach(),
+            self._recovery.rejected_steps,
+            note,
+        )
+        gradient = evaluation.gradient
+        if state is None:
+            self.state = State(
+                step, gradient, step, gradient, step.loss, self._recovery, self._optimizer
+            )
+            return step
+        state.step, state.gradient = step, gradient
+        if step.loss <= state.best.loss:
+            state.best, state.best_gradient = step, gradient
+        return step
+
+    def reject(self, loss: float) -> None:
+        """Return to the best step with a smaller learning rate or in float32, and move from there.
+
+        Args:
+            loss: the loss of the rejected step.
+
+        Raises:
+            NumericalError: no retry is left.
+        """
+        state, recovery = self.state, self._recovery
+        if state is None:
+            recovery.reject(self._objective, 0, loss, started=False)
+            return
+        index = state.step.index + 1
+        x = self._own(state.best.values)
+        while (
+            recovery.reject(self._objective, index, loss, started=True)
+            or state.best_gradient is None
+        ):
+            # In float32 loss and gradient of the best step are others.
+            evaluation = self._evaluate(self._objective, x)
+            loss, state.best_gradient = evaluation.loss, evaluation.gradient
+            if not self._diverged(evaluation, None):
+                state.best = replace(state.best, loss=loss, parts=evaluation.parts)
+                break
+            if recovery.exact:
+                raise recovery.failure(index, loss)
+            state.best_gradient = None
+        state.gradient = state.best_gradient
+        self._optimizer = state.optimizer = self._make_optimizer(x)
+        self._move(state)
+
+    def finish(self) -> Step:
+        """Make the best step's values those of the last step, and return it."""
+        state = self.state
+        assert state is not None
+        if state.best.loss < state.step.loss:
+            best = state.best
+            state.step = replace(state.step, loss=best.loss, parts=best.parts, values=best.values)
+        return state.step
+
+    def resume(self, stored: Mapping[str, Any]) -> Step:
+        """Continue from a stored state.
+
+        Args:
+            stored: what `State.to_dict` returned, on any device.
+
+        Returns:
+            The last accepted step.
+        """
+        x = self._optimizer.x
+        step, best = (
+            Step(
+                **{**stored[name], "values": stored[name]["values"].to(x.device)},
+                rejected_steps=stored["rejected_steps"],
+            )
+            for name in ("step", "best")
+        )
+        exact = stored["exact"] and self._objective.switch_to_float32()
+        self._recovery = StepRecovery(
+            stored["learning_rate"], stored["rejected_steps"], exact=exact
+        )
+        self._optimizer = self._make_optimizer(self._own(step.values))
+        self._optimizer.load(stored["optimizer"])
+        same = best.values.equal(step.values)
+        step = replace(step, values=self._offload.store(step.values))
+        best_values = step.values if same else self._offload.store(best.values)
+        best_gradient = stored["best_gradient"]
+        self.state = State(
+            step,
+            stored["gradient"].to(x.device),
+            replace(best, values=best_values),
+            None if best_gradient is None else best_gradient.to(x.device),
+            stored["first_loss"],
+            self._recovery,
+            self._optimizer,
+        )
+        return step
+
+    def _move(self, state: State) -> None:
+        optimizer = self._optimizer
+        x = optimizer.x
+        if not self._offload:
+            x.data = x.data.clone()  # the old memory belongs to the step
+        # Gradients are large: nothing keeps one longer than it is needed.
+        x.grad, state.gradient = state.gradient, None  # optimizers do not write into it
+        if optimizer.restarts_from_best and state.step.loss > state.best.loss:
+            assert state.best_gradient is not None
+            optimizer.restart_from(state.best.values, state.best_gradient)
+        else:
+            optimizer.step()
+        x.grad = None
+        if not optimizer.restarts_from_best:
+            state.best_gradient = None
+
+    def _diverged(self, evaluation: Evaluation, state: State | None) -> bool:
+        loss, gradient = evaluation.loss, evaluation.gradient
+        if not math.isfinite(loss) or not math.isfinite(self._all_reduce(gradient.sum()).item()):
+            return True
+        return state is not None and loss > max(_DIVERGED * state.best.loss, state.first_loss)
+
+    def _own(self, values: Tensor) -> Tensor:
+        """Return a step's values as the tensor that the optimizer moves.
+
+        Without `DiskOffload` both share memory until `_move`, which copies before it changes them.
+        """
+        return values.clone() if self._offload else values.detach()
+
+    def _make_optimizer(self, x: Tensor) -> Optimizer:
+        return self._make(x, self._recovery.learning_rate, self._all_reduce, self._offload)
+
+
 def minimize(
     objective: Objective,
     start: Tensor,
@@ -97,41 +285,45 @@ def minimize(
     optimizer: str = "lbfgs",
     learning_rate: float | None = None,
     evaluate: Evaluator = evaluate_whole,
-    all_reduce: AllReduce = _all_reduce_nothing,
+    all_reduce: AllReduce = lambda number: number,
     offload: DiskOffload | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
-    """Walk downhill from ``start``, yielding every evaluated iterate, and the best one at the end.
+    """Minimize an objective, yielding every evaluated step and finally the best one.
 
-    A step of L-BFGS that went uphill is yielded as well; the next one starts at the best again
-    (`LBFGS.restart_from`). Each step costs one evaluation, and one more each time it is retaken
-    (two where the gradient at the best is not kept, as by all but L-BFGS): a step that is not
-    finite or far above the best is taken back, and the walk goes on from the best iterate at half
-    the rate, with a fresh memory. When that has not helped eight times in a row,
-    features are computed in float32 where they were not, at the rate of the best, and eight more
-    are tried.
+    Each step costs one evaluation. A step that is not finite, or whose loss is far above the best
+    one, is rejected: the run continues from the best step at half the learning rate with an empty
+    optimizer state. After eight rejections in a row features are computed in float32, if they were
+    not, at the learning rate of the best step, and eight more are tried. A rejected step costs one
+    more evaluation, or two with optimizers that do not keep the gradient of the best step (all but
+    L-BFGS). A step of L-BFGS that only raised the loss is yielded, and the next one starts from the
+    best step again (`LBFGS.restart_from`).
 
     Args:
-        objective: what to make small.
-        start: ``(1, C, *S)``; left as it is.
-        steps: steps to take; ``steps + 1`` iterates are yielded, the start first.
+        objective: the function to minimize.
+        start: ``(1, C, *S)``, not changed.
+        steps: steps to take; ``steps + 1`` are yielded, the start first.
         optimizer: one of `OPTIMIZERS`.
-        learning_rate: of the optimizer; None takes its own.
-        evaluate: gives loss and gradient.
-        all_reduce: where ``start`` is this process's part of an iterate, and ``evaluate`` gives the
-            same loss to all processes and this part of the gradient to this one: adds numbers up
-            over all of them, see `convnd.optimize.ProcessGroup`.
-        offload: where the values of steps and the moments of Adam are kept; None is in memory. The
-            iterates are the same ones.
-        resume: `Step.state` of an earlier walk with the same arguments; it goes on from that step,
-            which is yielded again, on a CPU bit by bit as if it had never stopped.
+        learning_rate: of the optimizer; None is its default.
+        evaluate: computes loss and gradient.
+        all_reduce: adds a number up over all processes, see `convnd.optimize.ProcessGroup`. For
+            several processes ``start`` is this one's part of the field, and ``evaluate`` returns
+            the loss of the whole field and the gradient of this part.
+        offload: stores the steps' values and the moments of Adam; None is memory. The numbers are
+            the same.
+        resume: `Step.state` of an earlier run with the same arguments. That step is yielded again;
+            on a CPU all later ones are the same to the bit as without the interruption.
+
+    Yields:
+        Accepted steps. The last one has the values of the best.
 
     Raises:
         UnknownNameError: no such optimizer.
-        UsageError: ``steps`` or ``learning_rate`` is not positive.
-        NumericalError: loss or gradient is not finite at the start, or again and again after
-            smaller steps, in float32 too. What was yielded last is the last good iterate.
+        UsageError: ``steps`` is negative or ``learning_rate`` is not positive.
+        NumericalError: loss or gradient is not finite at the start, or remains so after all
+            retries. The last step yielded is good.
 
+    >>> import torch
     >>> from convnd.backbones import VGG, VGG19
     >>> from convnd.losses import Term, TotalVariationLoss
     >>> net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
@@ -141,126 +333,43 @@ def minimize(
     >>> last.index, last.loss < 1e-6
     (20, True)
     """
-    chosen = OPTIMIZERS[optimizer]
-    rate = chosen.rate if learning_rate is None else learning_rate
     if steps < 0:
         raise UsageError(f"minimize: expected steps of at least 0, got {steps}; correct it")
-    if not 0 < rate < math.inf:
-        raise UsageError(
-            f"minimize: expected a positive finite learning rate, got {rate}; correct it"
-        )
-    offload = DiskOffload.disabled() if offload is None else offload
-
-    def apart(values: Tensor) -> Tensor:
-        """An iterate that may be moved in its own memory; else it leaves a step's before it is."""
-        return values.clone() if offload else values.detach()
-
-    x = apart(start.detach().contiguous())
-    device = x.device
+    minimizer = Minimizer(
+        objective,
+        start,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        evaluate=evaluate,
+        all_reduce=all_reduce,
+        offload=offload,
+    )
     del start  # it may be as large as all else here, and the caller's only copy
-    descend = chosen.make(x, rate, all_reduce, offload)
-    best: Step | None = None
-    downhill: Tensor | None = None  # the gradient at the best, for those that go back often
-    first = math.inf
-    recovery = StepRecovery(rate)
-    index = 0
-
-    def state() -> dict[str, Any]:
-        assert best is not None
-        return {
-            "now": _as_dict(step),
-            "gradient": gradient,
-            "best": _as_dict(best),
-            "downhill": downhill,
-            "first": first,
-            "rate": recovery.rate,
-            "rejected_steps": recovery.rejected_steps,
-            "exact": recovery.exact,
-            "optimizer": descend.state,
-        }
-
+    if resume is None:
+        step = minimizer.advance()
+    else:
+        step = minimizer.resume(resume)
+        resume = None
     while True:
-        if resume is not None:
-            step, best = (
-                Step(**_moved(resume[name], device), rejected_steps=resume["rejected_steps"])
-                for name in ("now", "best")
-            )
-            x, index, first = apart(step.values), step.index, resume["first"]
-            same = best.values.equal(step.values)
-            step = replace(step, values=offload.store(step.values))
-            best = replace(best, values=step.values if same else offload.store(best.values))
-            exact = resume["exact"] and objective.exact()
-            recovery = StepRecovery(resume["rate"], resume["rejected_steps"], exact=exact)
-            gradient = resume["gradient"].to(device)
-            downhill = None if resume["downhill"] is None else resume["downhill"].to(device)
-            descend = chosen.make(x, recovery.rate, all_reduce, offload)
-            descend.load(resume["optimizer"])
-            resume = None
-            yield replace(step, state=state)
-            if index == steps:
-                return
-            index += 1
-        elif _diverged(
-            (found := evaluate(objective, x)).loss, found.gradient, best, first, all_reduce
-        ):
-            if best is None:
-                recovery.reject(objective, index, found.loss, started=False)
-                continue
-            loss, x = found.loss, apart(best.values)
-            del found
-            while recovery.reject(objective, index, loss, started=True) or downhill is None:
-                # The best as it is in float32, which may be another thing.
-                found = evaluate(objective, x)
-                loss, downhill = found.loss, found.gradient
-                if not _diverged(loss, downhill, None, first, all_reduce):
-                    best = replace(best, loss=loss, parts=found.parts)
-                    break
-                if recovery.exact:
-                    raise recovery.failure(index, loss)
-                downhill = None
-            gradient = downhill
-            descend = chosen.make(x, recovery.rate, all_reduce, offload)
-        else:
-            came_from = index if best is None else best.index
-            note = recovery.accept(came_from)
-            values = offload.store(x) if offload else x.detach()
-            step = Step(index, found.loss, found.parts, values, recovery.rejected_steps, note)
-            gradient = found.gradient
-            del found, values
-            if best is None:
-                first = step.loss
-            if best is None or step.loss <= best.loss:
-                best, downhill = step, gradient
-            if index == steps and best.loss < step.loss:
-                step = replace(step, loss=best.loss, parts=best.parts, values=best.values)
-            # The state knows the step, so this one must not know the state: what is so large may
-            # not wait for a collector of cycles.
-            yield replace(step, state=state)
-            if index == steps:
-                return
-            index += 1
-        if not offload:
-            x.data = x.data.clone()  # what it was belongs to the step
-        x.grad = gradient  # none of the optimisers writes into it
-        if isinstance(descend, LBFGS) and step.loss > best.loss:
-            assert downhill is not None
-            descend.restart_from(best.values, downhill)
-        else:
-            descend.step()
-        # Large, and not needed while the next one is made.
-        x.grad = None
-        del gradient
-        if not isinstance(descend, LBFGS):
-            downhill = None
+        if step.index == steps:
+            step = minimizer.finish()
+        assert minimizer.state is not None
+        # The state refers to the step, so the step that it holds must not refer to the state: a
+        # cycle of objects this large must not wait for the garbage collector.
+        yield replace(step, state=minimizer.state.to_dict)
+        if step.index == steps:
+            return
+        del step
+        step = minimizer.advance()
 
 
 def has_converged(losses: Sequence[float], *, over: int, tolerance: float) -> bool:
-    """Whether a walk has come to rest: over its last steps the loss fell by too little.
+    """Return whether the loss has almost stopped falling.
 
     Args:
-        losses: at every step so far, the start first.
-        over: how many steps are looked back.
-        tolerance: the relative decrease over them below which a walk rests.
+        losses: the losses of all steps so far, the start first.
+        over: number of last steps to compare over.
+        tolerance: relative decrease over these steps below which the run has converged.
 
     >>> has_converged([8.0, 4.0, 2.0, 1.99], over=1, tolerance=0.01)
     True
@@ -269,27 +378,14 @@ def has_converged(losses: Sequence[float], *, over: int, tolerance: float) -> bo
     """
     if len(losses) <= over:
         return False
-    before = losses[-1 - over]
-    return before - min(losses[-over:]) < tolerance * abs(before)
+    reference = losses[-1 - over]
+    return reference - min(losses[-over:]) < tolerance * abs(reference)
 
 
-def _as_dict(step: Step) -> dict[str, Any]:
+def _step_to_dict(step: Step) -> dict[str, Any]:
     return {
         "index": step.index,
         "loss": step.loss,
         "parts": dict(step.parts),
         "values": step.values,
     }
-
-
-def _moved(kept: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    # A checkpoint is read onto the CPU.
-    return {**kept, "values": kept["values"].to(device)}
-
-
-def _diverged(
-    loss: float, gradient: Tensor, best: Step | None, first: float, all_reduce: AllReduce
-) -> bool:
-    if not math.isfinite(loss) or not math.isfinite(all_reduce(gradient.sum()).item()):
-        return True
-    return best is not None and loss > max(_DIVERGED * best.loss, first)

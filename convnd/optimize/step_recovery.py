@@ -1,4 +1,4 @@
-"""Steps that go wrong."""
+"""What follows a rejected step."""
 
 from __future__ import annotations
 
@@ -11,48 +11,76 @@ _RETRIES = 8
 
 
 class StepRecovery:
-    """What is done about steps that go wrong, a bounded number of times; and what is said of it."""
+    """The retry policy for diverged steps.
 
-    def __init__(self, rate: float, rejected_steps: int = 0, *, exact: bool = False) -> None:
-        self.rate = self._first = self._good = rate
+    Each rejected step halves the learning rate. After eight rejections in a row the features are
+    computed in float32 at the last learning rate that worked, and eight more are tried.
+
+    Args:
+        learning_rate: the current one.
+        rejected_steps: steps that were rejected so far.
+        exact: whether features are computed in float32 because of rejected steps.
+    """
+
+    def __init__(
+        self, learning_rate: float, rejected_steps: int = 0, *, exact: bool = False
+    ) -> None:
+        self.learning_rate = self._first_rate = self._working_rate = learning_rate
         self.rejected_steps = rejected_steps
         self.exact = exact
         self._failures = 0
-        self._what = ""
-        self._told = (rejected_steps > 0, exact)
+        self._reason = ""
+        self._reported = (rejected_steps > 0, exact)
 
     def reject(self, objective: Objective, index: int, loss: float, *, started: bool) -> bool:
-        """Half the rate, or float32; whether it is the latter.
+        """Reject a step: halve the learning rate, or switch the objective to float32.
+
+        Args:
+            objective: whose precision changes.
+            index: number of the rejected step.
+            loss: its loss.
+            started: False if the start itself diverged, where a smaller step does not help.
+
+        Returns:
+            Whether the objective was switched to float32.
 
         Raises:
             NumericalError: both have been tried.
         """
         if not self._failures:
-            self._what = f"loss {loss:.4g} at step {index}"
+            self._reason = f"loss {loss:.4g} at step {index}"
         if not started or self._failures == _RETRIES:
-            if self.exact or not objective.exact():
+            if self.exact or not objective.switch_to_float32():
                 raise self.failure(index, loss)
-            self.exact, self._failures, self.rate = True, 0, self._good
+            self.exact, self._failures, self.learning_rate = True, 0, self._working_rate
         else:
             self._failures += 1
-            self.rate /= 2
+            self.learning_rate /= 2
         self.rejected_steps += 1
         return self._failures == 0
 
-    def accept(self, since: int) -> str:
-        """A step went well; the line for people, if they have not been told yet."""
-        self._failures, self._good = 0, self.rate
-        told, self._told = self._told, (self.rejected_steps > 0, self.exact)
-        if self._told == told:
+    def accept(self, previous: int) -> str:
+        """Accept a step.
+
+        Args:
+            previous: number of the step that it was made from.
+
+        Returns:
+            A line about the rejected steps before it, the first time that there are some and the
+            first time in float32; otherwise "".
+        """
+        self._failures, self._working_rate = 0, self.learning_rate
+        reported, self._reported = self._reported, (self.rejected_steps > 0, self.exact)
+        if self._reported == reported:
             return ""
-        size = self.rate / self._first
-        smaller = f" at {size:.3g} of the step" if size < 1 else ""
-        wider = ", features in plain float32" if self.exact else ""
-        return f"{self._what}, taken back; going on from step {since}{smaller}{wider}"
+        size = self.learning_rate / self._first_rate
+        smaller = f" with {size:.3g} of the learning rate" if size < 1 else ""
+        exact = ", features in plain float32" if self.exact else ""
+        return f"{self._reason} was rejected; continuing from step {previous}{smaller}{exact}"
 
     def failure(self, index: int, loss: float) -> NumericalError:
-        """The end of it."""
-        tried = [f"{self.rejected_steps} steps taken back"] if self.rejected_steps else []
+        """Return the error for a step that no retry has helped."""
+        tried = [f"{self.rejected_steps} rejected steps"] if self.rejected_steps else []
         tried += ["features in plain float32"] if self.exact else []
         after = f" after {' and '.join(tried)}" if tried else ""
         return NumericalError(

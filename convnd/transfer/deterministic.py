@@ -1,7 +1,7 @@
-"""``--deterministic``: the same bytes each time, or a line that says why not.
+"""Determinism: equal bytes in every run, or an error that says why not.
 
-On one machine, with one number of threads, all that runs on a CPU is so anyway, as far as it was
-tested; on GPUs some operations of torch add up in whatever order their threads arrive.
+On one CPU with a fixed number of threads every run of the tests gave equal bytes without this
+module. On GPUs some operations of torch sum in the order in which their threads arrive.
 """
 
 from __future__ import annotations
@@ -10,39 +10,45 @@ import os
 
 from convnd.errors import ConvndError, UsageError
 
-__all__ = ["make_deterministic", "no_deterministic_way"]
+__all__ = ["determinism_error", "make_deterministic"]
 
 
-def make_deterministic(asked: bool) -> None:
-    """Leave torch only algorithms that give the same bits each time; for the rest of the process.
+def make_deterministic(enabled: bool) -> None:
+    """Restrict torch to deterministic algorithms, for the rest of the process.
 
-    The number of threads is fixed to what it is (sums are split among them, and MKL would choose
-    anew for every product); records tell it, see `convnd_tasks.pipeline.provenance.versions`.
+    The function also fixes the number of threads to its current value: sums are split among the
+    threads, and MKL would otherwise choose their number for every product.
 
     Args:
-        asked: False changes nothing: the process may belong to somebody who has chosen.
+        enabled: False changes nothing, since the settings may be the caller's.
     """
-    if not asked:
+    if not enabled:
         return
     import torch
 
-    # Read by cuBLAS when it is first used.
+    # cuBLAS reads this variable when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(torch.get_num_threads())
 
 
-def no_deterministic_way(error: RuntimeError) -> ConvndError | None:
-    """What to say if an error of torch's is that of an operation without such an algorithm.
+def determinism_error(error: RuntimeError) -> ConvndError | None:
+    """Translate torch's error about an operation without a deterministic algorithm.
 
-    >>> print(no_deterministic_way(RuntimeError("out of luck")))
+    Args:
+        error: an error of torch.
+
+    Returns:
+        The error to report, or None if ``error`` has another cause.
+
+    >>> print(determinism_error(RuntimeError("out of memory")))
     None
     """
-    what, found, _ = str(error).partition(" does not have a deterministic implementation")
-    if not found:
+    text, match, _ = str(error).partition(" does not have a deterministic implementation")
+    if not match:
         return None
     return UsageError(
-        f"--deterministic: expected operations that have a way to give the same bits on this "
-        f"device, got {what.split()[-1]}; use --device cpu, or leave it out"
+        f"--deterministic: expected operations with a deterministic algorithm on this device, got "
+        f"{text.split()[-1]}; use --device cpu, or leave the option out"
     )

@@ -58,7 +58,7 @@ class Progress:
         parts: weighted value of each kind of term, by name.
         values: the image being optimised ``(1, C, *S)`` at the current scale; with several
             processes, this process's part of it.
-        rejected_steps: steps that were rejected so far, see `convnd.optimize.minimize`.
+        rejected_steps: number of rejected steps so far, see `convnd.optimize.minimize`.
         state: makes everything that a run needs to resume here; must be called before the next
             step is asked for.
         shards: which process holds which part of ``values``; None where one process holds all.
@@ -372,8 +372,8 @@ class StyleTransfer(TransferObjective):
             styles = self._styles_at(problem.styles, scale.size, problem.style_grid)
             optimizer_state = None
             if resume is not None:  # the optimiser's state brings its own values
-                optimizer_state, rejected_steps = resume["walk"], resume["rejected_steps"]
-                values = optimizer_state["now"]["values"].to(self.device)
+                optimizer_state, rejected_steps = resume["optimizer"], resume["rejected_steps"]
+                values = optimizer_state["step"]["values"].to(self.device)
                 resume = None
             elif values is None:
                 values = self._initial(problem, content, styles, scale.size, generator)
@@ -553,7 +553,7 @@ class StyleTransfer(TransferObjective):
 
 
 def _state(scale: int, rejected_steps: int, step: Step) -> dict[str, Any]:
-    return {"scale": scale, "rejected_steps": rejected_steps, "walk": step.state()}
+    return {"scale": scale, "rejected_steps": rejected_steps, "optimizer": step.state()}
 
 
 def _mean_extent(size: Sequence[int]) -> float:

@@ -1,16 +1,17 @@
 """Fast convolution and pooling for weights that are not trained.
 
-- `frozen_conv` and `frozen_max_pool`: layers that store little for the backward pass.
+- `frozen_conv` and `frozen_max_pool`: layers that save little for the backward pass.
 - `PrepackedConv`: a bfloat16 convolution whose weights are laid out for oneDNN once.
 - `winograd_conv_nd`: a float32 convolution with fewer multiplications, for CPUs.
 """
 
-from convnd.backbones.kernels.convolution import FrozenWeights, frozen_conv
+from convnd.backbones.kernels.convolution import ConvOptions, FrozenWeights, frozen_conv
 from convnd.backbones.kernels.pooling import frozen_max_pool
 from convnd.backbones.kernels.prepacked import PrepackedConv
 from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
 
 __all__ = [
+    "ConvOptions",
     "FrozenWeights",
     "PrepackedConv",
     "frozen_conv",

@@ -1,12 +1,13 @@
-"""Layers whose weights are not trained: the same values, with little kept for the way back.
+"""Convolution with weights that are not trained: it saves less for the backward pass.
 
-The gradient of a frozen convolution needs its weights and not its input; that of ReLU needs signs,
-and that of a pooling the place of each maximum. So a network of these keeps about a fifth of the
-bytes that automatic differentiation keeps for it.
+The gradient of a frozen convolution needs the weights but not the input, that of a ReLU needs
+signs, and that of a max pooling the position of each maximum. A network of such layers saves about
+a fifth of the bytes that automatic differentiation would save for it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,92 +20,14 @@ from convnd.backbones.kernels.prepacked import PrepackedConv
 from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
 from convnd.nn.layout import channels_last, is_channels_last
 
-__all__ = ["FrozenWeights", "frozen_conv"]
+__all__ = ["ConvOptions", "FrozenWeights", "frozen_conv"]
 
 
-class FrozenWeights:
-    """The weights of a convolution with odd taps and zero padding that keeps the extent.
-
-    What forward and backward pass read is made of them once, see `PrepackedConv`.
-
-    Args:
-        weight: ``(O, C, *K)``, odd taps; neither is to be changed afterwards.
-        bias: ``(O,)``.
-        dtype: number format of the result; None is that of ``weight``. From weights in float32 to
-            bfloat16, the products have 16 bits: what a first layer sees of a faint texture on
-            bright ground is differences between samples, which would not survive being rounded
-            to 8.
-    """
-
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        self.weight, self.bias = weight, bias
-        self.dtype = weight.dtype if dtype is None else dtype
-        self._without: dict[tuple[int, ...], FrozenWeights] = {}
-
-    def without(self, axes: tuple[int, ...]) -> FrozenWeights:
-        """The same for data without these axes, which have one tap."""
-        if axes not in self._without:
-            weight = self.weight.squeeze([axis + 2 for axis in axes])
-            self._without[axes] = FrozenWeights(weight, self.bias, self.dtype)
-        return self._without[axes]
-
-    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """``(B, C, *S)`` to ``(B, O, *S)``."""
-        x = x.to(self.weight.dtype)
-        if self.dtype != self.weight.dtype:
-            high, low = _halves(torch.cat([x, torch.ones_like(x[:, :1])], 1), self.dtype)
-            # Of one channel any order is both, and joined it would be the slow one.
-            inner = is_channels_last(x)
-            x = torch.cat([high, low, high], 1)
-            x = channels_last(x) if inner else x
-        return self._forward_conv(x, relu=relu)
-
-    def backward(self, gradient: Tensor) -> Tensor:
-        """``(B, O, *S)`` to ``(B, C, *S)``."""
-        return self._backward_conv(gradient)
-
-    @cached_property
-    def taps(self) -> Tensor:
-        """The weights in the number format of the result."""
-        return self.weight.to(self.dtype)
-
-    @cached_property
-    def _forward_conv(self) -> PrepackedConv:
-        if self.dtype == self.weight.dtype:
-            return PrepackedConv(self.weight, self.bias)
-        # With each number as a rounded one and the rest, also rounded, the channels hold
-        # x_h w_h + x_l w_h + x_h w_l, and a channel of ones holds the bias.
-        bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
-        around = [taps // 2 for taps in reversed(self.weight.shape[2:]) for _ in range(2)]
-        center = F.pad(bias.view(-1, *[1] * (self.weight.ndim - 1)), around)
-        high, low = _halves(torch.cat([self.weight, center], 1), self.dtype)
-        return PrepackedConv(torch.cat([high, high, low], 1))
-
-    @cached_property
-    def _backward_conv(self) -> PrepackedConv:
-        return PrepackedConv(self.taps.transpose(0, 1).flip(tuple(range(2, self.weight.ndim))))
-
-
-def frozen_conv(
-    x: Tensor,
-    weights: FrozenWeights,
-    *,
-    relu: bool = False,
-    save_output: bool = False,
-    mask_grad: bool = True,
-    winograd: bool = False,
-    inplace_grad: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Convolution with odd taps and zero padding that keeps the extent, then ReLU if asked for.
-
-    The result comes twice, for what follows in the network and for who asked for the features, so
-    that their two gradients are added up and gated here, in the memory of the first.
+@dataclass(frozen=True, kw_only=True)
+class ConvOptions:
+    """How `frozen_conv` computes, and what it saves for the backward pass.
 
     Args:
-        x: ``(B, C, *S)``.
-        weights: what it is convolved with.
         relu: end with ``max(0, y)``.
         save_output: save the result for the backward pass instead of its signs, because the caller
             keeps it in memory anyway.
@@ -112,69 +35,152 @@ def frozen_conv(
         winograd: float32 on a CPU uses `winograd_conv_nd` where that is faster.
         inplace_grad: the gradient of the first result may be overwritten, because only one
             `frozen_conv` or `frozen_max_pool` reads that result.
+    """
+
+    relu: bool = False
+    save_output: bool = False
+    mask_grad: bool = True
+    winograd: bool = False
+    inplace_grad: bool = False
+
+
+class FrozenWeights:
+    """Weights of a convolution that keeps the extent: an odd kernel and zero padding.
+
+    The layouts that the forward and backward pass read are made once, see `PrepackedConv`.
+
+    Args:
+        weight: ``(O, C, *K)``, odd kernel; must not change afterwards, nor must ``bias``.
+        bias: ``(O,)``.
+        dtype: number format of the result; None means that of ``weight``. From float32 weights to
+            a bfloat16 result, the products keep 16 bits of each factor: a first layer sees a faint
+            texture on bright ground as small differences between samples, which rounding the
+            samples to 8 bits would destroy.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.weight, self.bias = weight, bias
+        self.dtype = weight.dtype if dtype is None else dtype
+        self._squeezed: dict[tuple[int, ...], FrozenWeights] = {}
+
+    def squeeze(self, axes: tuple[int, ...]) -> FrozenWeights:
+        """The weights without these spatial axes, along which the kernel must be 1 wide."""
+        if axes not in self._squeezed:
+            weight = self.weight.squeeze([axis + 2 for axis in axes])
+            self._squeezed[axes] = FrozenWeights(weight, self.bias, self.dtype)
+        return self._squeezed[axes]
+
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """``(B, C, *S)`` to ``(B, O, *S)``."""
+        x = x.to(self.weight.dtype)
+        if self.dtype != self.weight.dtype:
+            high, low = _split(torch.cat([x, torch.ones_like(x[:, :1])], 1), self.dtype)
+            # With a single channel torch reports both layouts, and concatenates in the slow one.
+            keep_layout = is_channels_last(x)
+            x = torch.cat([high, low, high], 1)
+            x = channels_last(x) if keep_layout else x
+        return self._forward_conv(x, relu=relu)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """``(B, O, *S)`` to ``(B, C, *S)``."""
+        return self._backward_conv(gradient)
+
+    @cached_property
+    def cast_weight(self) -> Tensor:
+        """The weights in the number format of the result."""
+        return self.weight.to(self.dtype)
+
+    @cached_property
+    def _forward_conv(self) -> PrepackedConv:
+        if self.dtype == self.weight.dtype:
+            return PrepackedConv(self.weight, self.bias)
+        # Each factor is a rounded number plus a rounded remainder. The channels hold
+        # x_high w_high + x_low w_high + x_high w_low; one more channel of ones holds the bias.
+        bias = self.weight.new_zeros(len(self.weight)) if self.bias is None else self.bias
+        margins = [width // 2 for width in reversed(self.weight.shape[2:]) for _ in range(2)]
+        center = F.pad(bias.view(-1, *[1] * (self.weight.ndim - 1)), margins)
+        high, low = _split(torch.cat([self.weight, center], 1), self.dtype)
+        return PrepackedConv(torch.cat([high, high, low], 1))
+
+    @cached_property
+    def _backward_conv(self) -> PrepackedConv:
+        spatial_axes = tuple(range(2, self.weight.ndim))
+        return PrepackedConv(self.cast_weight.transpose(0, 1).flip(spatial_axes))
+
+
+def frozen_conv(
+    x: Tensor, weights: FrozenWeights, options: ConvOptions | None = None
+) -> tuple[Tensor, Tensor]:
+    """Convolve with frozen weights, an odd kernel and zero padding that keeps the extent.
+
+    The result comes twice: for the next layer, and as features for the caller. So the two
+    gradients are added and masked in this layer, in the memory of the first.
+
+    Args:
+        x: ``(B, C, *S)``.
+        weights: the kernel and the bias.
+        options: ReLU and memory; None means the defaults of `ConvOptions`.
 
     Returns:
         ``(B, O, *S)`` twice, differentiable once with respect to ``x``.
 
     >>> x = torch.tensor([[[1.0, -2.0, 3.0]]], requires_grad=True)
-    >>> frozen_conv(x, FrozenWeights(torch.ones(1, 1, 3)), relu=True)[0]
-    tensor([[[0., 2., 1.]]], grad_fn=<_ConvBackward>)
+    >>> frozen_conv(x, FrozenWeights(torch.ones(1, 1, 3)), ConvOptions(relu=True))[0]
+    tensor([[[0., 2., 1.]]], grad_fn=<_FrozenConvBackward>)
     """
-    # An axis of one sample and one tap is no axis.
+    options = ConvOptions() if options is None else options
+    # An axis of one sample, with a kernel 1 wide, is left out: fewer axes are faster.
     sizes = zip(x.shape[2:], weights.weight.shape[2:], strict=True)
     single = [axis for axis, pair in enumerate(sizes) if pair == (1, 1)][: x.ndim - 3]
     x = x.squeeze([axis + 2 for axis in single])
-    weights = weights.without(tuple(single)) if single else weights
-    both = _Conv.apply(x, weights, relu, save_output, mask_grad, winograd, inplace_grad)  # type: ignore[no-untyped-call]
+    weights = weights.squeeze(tuple(single)) if single else weights
+    results = _FrozenConv.apply(x, weights, options)  # type: ignore[no-untyped-call]
     for axis in single:
-        both = tuple(each.unsqueeze(axis + 2) for each in both)
-    first, second = both
-    return first, second
+        results = tuple(result.unsqueeze(axis + 2) for result in results)
+    output, features = results
+    return output, features
 
 
-class _Conv(torch.autograd.Function):
+class _FrozenConv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weights: FrozenWeights,
-        relu: bool,
-        save_output: bool,
-        mask_grad: bool,
-        winograd: bool,
-        inplace_grad: bool,
+        ctx: Any, x: Tensor, weights: FrozenWeights, options: ConvOptions
     ) -> tuple[Tensor, Tensor]:
-        winograd = winograd and _winograd_is_faster(x, weights.weight)
-        ctx.winograd, ctx.dtype, ctx.weights = winograd, x.dtype, weights
-        ctx.inplace_grad = inplace_grad
+        ctx.winograd = options.winograd and _winograd_is_faster(x, weights.weight)
+        ctx.inplace_grad = options.inplace_grad
+        ctx.dtype, ctx.weights = x.dtype, weights
         ctx.set_materialize_grads(False)
-        if winograd:
-            y = winograd_conv_nd(x, weights.weight, weights.bias, relu=relu)
+        if ctx.winograd:
+            y = winograd_conv_nd(x, weights.weight, weights.bias, relu=options.relu)
         else:
-            y = weights.forward(x, relu=relu)
-        if ctx.needs_input_grad[0] and relu and mask_grad:
-            ctx.save_for_backward(y if save_output else positive_mask(y))
+            y = weights.forward(x, relu=options.relu)
+        if ctx.needs_input_grad[0] and options.relu and options.mask_grad:
+            ctx.save_for_backward(y if options.save_output else positive_mask(y))
         return y, y.detach()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, inner: Tensor | None, outer: Tensor | None) -> tuple[Any, ...]:
-        gate = ctx.saved_tensors[0] if ctx.saved_tensors else None
-        inplace = ctx.inplace_grad and inner is not None
-        gradient = outer if inner is None else inner
+    def backward(
+        ctx: Any, output_grad: Tensor | None, features_grad: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        saved = ctx.saved_tensors[0] if ctx.saved_tensors else None
+        inplace = ctx.inplace_grad and output_grad is not None
+        gradient = features_grad if output_grad is None else output_grad
         if gradient is None:
-            return (None,) * 7
-        if inner is not None and outer is not None:
-            gradient = inner.add_(outer) if inplace else inner + outer
-        if gate is not None and not (ctx.winograd and gate.dtype == torch.bool):
-            # In the layout of the features, whatever that of a gradient from outside is.
-            into = gradient if inplace else torch.empty_like(gate, dtype=gradient.dtype)
-            gradient, gate = mask_gradient(gradient, gate, into), None
+            return None, None, None
+        if output_grad is not None and features_grad is not None:
+            gradient = output_grad.add_(features_grad) if inplace else output_grad + features_grad
+        if saved is not None and not (ctx.winograd and saved.dtype == torch.bool):
+            # The buffer has the layout of the features; a gradient from outside may have another.
+            buffer = gradient if inplace else torch.empty_like(saved, dtype=gradient.dtype)
+            gradient, saved = mask_gradient(gradient, saved, buffer), None
         if ctx.winograd:
-            back = winograd_conv_nd(gradient, ctx.weights.taps, adjoint=True, mask=gate)
+            x_grad = winograd_conv_nd(gradient, ctx.weights.cast_weight, adjoint=True, mask=saved)
         else:
-            back = ctx.weights.backward(gradient).to(ctx.dtype)
-        return back, None, None, None, None, None, None
+            x_grad = ctx.weights.backward(gradient).to(ctx.dtype)
+        return x_grad, None, None
 
 
 def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
@@ -186,7 +192,7 @@ def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _halves(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``x`` as the sum of two numbers in a coarser format."""
+def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``x`` as the sum of a rounded number and the rounded remainder, both in ``dtype``."""
     high = x.to(dtype)
     return high, (x - high).to(dtype)

@@ -1,4 +1,4 @@
-"""Pooling of frozen networks: the same values, with little kept for the way back."""
+"""Max pooling of networks that are not trained: it saves indices, and not its input."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
 
 __all__ = ["frozen_max_pool", "mask_gradient", "positive_mask"]
 
-_PIECE = 2**21  # values that are pooled at once: torch's places of their maxima fit into a cache
+_CHUNK = 2**21  # values pooled at once, so that torch's 8-byte indices of them fit into a cache
 
 
 def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False) -> Tensor:
-    """`convnd.nn.max_pool_nd` that keeps the places of the maxima, and not its input.
+    """`convnd.nn.max_pool_nd` that saves the indices of the maxima, and not its input.
 
     Args:
         x: ``(B, C, *S)``.
-        kernel: samples along each axis of a window, which is also its step.
-        mask_grad: ``x`` is the output of `frozen_conv` with ``relu`` and ``mask_grad=False``: a
-            maximum of 0 passes no gradient on.
+        kernel: samples of a window along each axis; also the step between windows.
+        mask_grad: set the gradient to 0 where a maximum is 0. ``x`` is then the output of
+            `frozen_conv` with ``relu`` and without ``mask_grad``.
 
     >>> frozen_max_pool(torch.tensor([[[1.0, 2.0, 4.0, 3.0]]]), [2])
     tensor([[[2., 4.]]])
@@ -36,26 +36,38 @@ def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False
     if len(kernel) not in _POOLS:
         y = max_pool_nd(x, kernel)
         return F.relu(y) if mask_grad else y
-    result: Tensor = _MaxPool.apply(x, tuple(kernel), mask_grad)  # type: ignore[no-untyped-call]
+    result: Tensor = _FrozenMaxPool.apply(x, tuple(kernel), mask_grad)  # type: ignore[no-untyped-call]
     return result
 
 
 def positive_mask(y: Tensor) -> Tensor:
-    """Where ``y``, nowhere negative, is not 0; a cast is five times as fast as a comparison."""
+    """Where ``y``, which is nowhere negative, is above 0.
+
+    A cast is five times as fast as a comparison.
+    """
     return y.to(torch.bool)
 
 
-def mask_gradient(gradient: Tensor, kept: Tensor, into: Tensor) -> Tensor:
-    """The gradient where what was kept, values or signs, is not 0."""
-    if kept.dtype == torch.bool:
-        # Products with truth values are slow, of one kind not.
-        return torch.mul(gradient, kept.view(torch.int8).to(gradient.dtype), out=into)
-    torch.ops.aten.threshold_backward.grad_input(gradient, kept, 0, grad_input=into)
-    return into
+def mask_gradient(gradient: Tensor, saved: Tensor, out: Tensor) -> Tensor:
+    """The gradient where a ReLU was active, 0 elsewhere.
+
+    Args:
+        gradient: any shape.
+        saved: the ReLU's output, or its `positive_mask`; of the same shape.
+        out: receives the result; may be ``gradient``.
+    """
+    if saved.dtype == torch.bool:
+        # Products with booleans are slow; with numbers of the gradient's own type they are not.
+        return torch.mul(gradient, saved.view(torch.int8).to(gradient.dtype), out=out)
+    torch.ops.aten.threshold_backward.grad_input(gradient, saved, 0, grad_input=out)
+    return out
 
 
-class _MaxPool(torch.autograd.Function):
-    """Torch tells places in the whole plane, in 8 bytes each; kept are those in their windows."""
+class _FrozenMaxPool(torch.autograd.Function):
+    """Torch's index of a maximum counts in the whole plane and takes 8 bytes.
+
+    This saves the index within the window, in 2 bytes where that is enough.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: tuple[int, ...], mask_grad: bool) -> Tensor:
@@ -63,43 +75,45 @@ class _MaxPool(torch.autograd.Function):
         extents = [extent // step for extent, step in zip(x.shape[2:], kernel, strict=True)]
         size = (*x.shape[:2], *extents)
         y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=_layout(x))
-        places = torch.empty(0)
+        indices = torch.empty(0)
         if x.requires_grad:
-            far = sum((each - 1) * step for each, step in zip(kernel, _steps(x), strict=True))
-            narrow = torch.int16 if far < 2**15 else torch.int32
-            places = torch.empty_like(y, dtype=narrow)
-        for whole, pooled in _pieces(x, kernel):
-            part = y[pooled]
-            found = torch.empty_like(part, dtype=torch.int64)
-            pool(x[whole], kernel, out=part, indices=found)
+            largest = sum(
+                (width - 1) * step for width, step in zip(kernel, _plane_strides(x), strict=True)
+            )
+            indices = torch.empty_like(y, dtype=torch.int16 if largest < 2**15 else torch.int32)
+        for inputs, outputs in _chunks(x, kernel):
+            part = y[outputs]
+            in_plane = torch.empty_like(part, dtype=torch.int64)
+            pool(x[inputs], kernel, out=part, indices=in_plane)
             if x.requires_grad:
-                places[pooled].copy_(found.sub_(_first(x[whole], part, kernel)))
+                indices[outputs].copy_(in_plane.sub_(_window_starts(x[inputs], part, kernel)))
         ctx.kernel, ctx.shape = kernel, x.shape
         if x.requires_grad:
-            ctx.save_for_backward(places, *((positive_mask(y),) if mask_grad else ()))
+            ctx.save_for_backward(indices, *((positive_mask(y),) if mask_grad else ()))
         return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        places, *gate = ctx.saved_tensors
-        _, back = _POOLS[len(ctx.kernel)]
-        gradient = channels_last(gradient) if is_channels_last(places) else gradient.contiguous()
-        even = all(n % step == 0 for n, step in zip(ctx.shape[2:], ctx.kernel, strict=True))
-        x = torch.empty(
-            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=_layout(places)
+        indices, *mask = ctx.saved_tensors
+        _, pool_backward = _POOLS[len(ctx.kernel)]
+        gradient = channels_last(gradient) if is_channels_last(indices) else gradient.contiguous()
+        x_grad = torch.empty(
+            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=_layout(indices)
         )
-        if not even:  # no window reaches the last samples
-            x.zero_()
+        if any(extent % step for extent, step in zip(ctx.shape[2:], ctx.kernel, strict=True)):
+            x_grad.zero_()  # no window reaches the last samples
         ones, zeros = [1] * len(ctx.kernel), [0] * len(ctx.kernel)
-        for whole, pooled in _pieces(x, ctx.kernel):
-            part = gradient[pooled]
-            if gate:
-                part = mask_gradient(part, gate[0][pooled], torch.empty_like(part))
-            into = x[whole]
-            where = places[pooled] + _first(into, part, ctx.kernel)
-            back(part, into, ctx.kernel, ctx.kernel, zeros, ones, False, where, grad_input=into)
-        return x, None, None
+        for inputs, outputs in _chunks(x_grad, ctx.kernel):
+            part = gradient[outputs]
+            if mask:
+                part = mask_gradient(part, mask[0][outputs], torch.empty_like(part))
+            out = x_grad[inputs]
+            in_plane = indices[outputs] + _window_starts(out, part, ctx.kernel)
+            pool_backward(
+                part, out, ctx.kernel, ctx.kernel, zeros, ones, False, in_plane, grad_input=out
+            )
+        return x_grad, None, None
 
 
 _POOLS: dict[int, tuple[Callable[..., object], Callable[..., object]]] = {
@@ -115,42 +129,42 @@ _POOLS: dict[int, tuple[Callable[..., object], Callable[..., object]]] = {
 
 
 def _layout(x: Tensor) -> torch.memory_format:
-    found: torch.memory_format = torch.contiguous_format
-    return CHANNELS_LAST[x.ndim - 2] if is_channels_last(x) else found
+    contiguous: torch.memory_format = torch.contiguous_format
+    return CHANNELS_LAST[x.ndim - 2] if is_channels_last(x) else contiguous
 
 
-def _steps(x: Tensor) -> list[int]:
-    """How far apart neighbours along each axis of a plane are, as places are counted."""
+def _plane_strides(x: Tensor) -> list[int]:
+    """Distance between neighbours along each axis in torch's index of a plane."""
     return [math.prod(x.shape[axis + 1 :]) for axis in range(2, x.ndim)]
 
 
-def _first(x: Tensor, pooled: Tensor, kernel: Sequence[int]) -> Tensor:
-    """The place of each window's first sample ``(*S)``."""
-    found = torch.zeros((), dtype=torch.int64, device=x.device)
-    for extent, window, step in zip(pooled.shape[2:], kernel, _steps(x), strict=True):
-        found = found.unsqueeze(-1) + torch.arange(extent, device=x.device) * (window * step)
-    return found
+def _window_starts(x: Tensor, pooled: Tensor, kernel: Sequence[int]) -> Tensor:
+    """Torch's index of the first sample of each window, ``(*S)``."""
+    starts = torch.zeros((), dtype=torch.int64, device=x.device)
+    for extent, width, step in zip(pooled.shape[2:], kernel, _plane_strides(x), strict=True):
+        starts = starts.unsqueeze(-1) + torch.arange(extent, device=x.device) * (width * step)
+    return starts
 
 
-Piece = tuple[slice, ...]
+Slices = tuple[slice, ...]
 
 
-def _pieces(x: Tensor, kernel: Sequence[int]) -> Iterator[tuple[Piece, Piece]]:
-    """Parts of ``x`` that lie together in memory, and the same of what is pooled from it."""
+def _chunks(x: Tensor, kernel: Sequence[int]) -> Iterator[tuple[Slices, Slices]]:
+    """Slices of ``x`` that are contiguous in memory, and the slices of the result they give."""
     items, values = x.shape[0], max(1, x[:1].numel())
-    most = _PIECE if x.device.type == "cpu" else items * values
-    if values <= most:
-        step = most // values
+    limit = _CHUNK if x.device.type == "cpu" else items * values
+    if values <= limit:
+        step = limit // values
         for start in range(0, items, step):
-            part = (slice(start, start + step),)
-            yield part, part
+            chunk = (slice(start, start + step),)
+            yield chunk, chunk
         return
-    # Of channels last the first axis of more than one sample is outermost, else channels are.
+    # In the channels-last layout the first axis of several samples is outermost, else channels are.
     axis = next((n for n in range(2, x.ndim) if x.shape[n] > 1), 2) if is_channels_last(x) else 1
-    window = 1 if axis == 1 else kernel[axis - 2]
-    pooled = x.shape[axis] // window
-    step = max(1, pooled * most // values)
-    for item, start in itertools.product(range(items), range(0, pooled, step)):
+    width = 1 if axis == 1 else kernel[axis - 2]
+    extent = x.shape[axis] // width
+    step = max(1, extent * limit // values)
+    for item, start in itertools.product(range(items), range(0, extent, step)):
         lead = (slice(item, item + 1), *[slice(None)] * (axis - 1))
-        stop = min(start + step, pooled)
-        yield (*lead, slice(start * window, stop * window)), (*lead, slice(start, stop))
+        stop = min(start + step, extent)
+        yield (*lead, slice(start * width, stop * width)), (*lead, slice(start, stop))

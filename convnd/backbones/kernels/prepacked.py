@@ -1,4 +1,4 @@
-"""Convolutions whose weights do not change any more."""
+"""Convolution whose weights are laid out for oneDNN once, and not at each call."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["PrepackedConv"]
 
 
 class PrepackedConv:
-    """Convolution with odd taps and zero padding that keeps the extent, called many times.
+    """Convolution with an odd kernel and zero padding that keeps the extent, called many times.
 
-    On a CPU, in bfloat16, oneDNN reads weights in blocks and in an order of its own, which depends
-    on the size of the input; torch brings them into it at each call, which for many channels and
-    few positions takes as long as the convolution. Here that is done once for each run of inputs of
-    one size, and ReLU becomes part of the convolution. The values are those of
+    On a CPU, in bfloat16, oneDNN reads weights in blocks, in an order that depends on the size of
+    the input. Torch brings the weights into that order at each call, which takes as long as the
+    convolution itself for many channels and few positions. This class does it once for each run of
+    inputs of one size, and fuses ReLU into the convolution. The values are those of
     `convnd.nn.conv_nd`.
 
     Args:
-        weight: ``(O, C, *K)``, odd taps; must not be changed afterwards.
+        weight: ``(O, C, *K)``, odd kernel; must not change afterwards.
         bias: ``(O,)``.
 
     >>> conv = PrepackedConv(torch.ones(1, 1, 3))
@@ -33,8 +33,9 @@ class PrepackedConv:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight, self.bias = weight, bias
-        self._padding = [taps // 2 for taps in weight.shape[2:]]
-        self._last: tuple[Any, Any] = None, None  # what weights were packed for, and they
+        self._padding = [width // 2 for width in weight.shape[2:]]
+        self._packed_for: Any = None  # shape of the input and number of threads
+        self._packed: Any = None
 
     def __call__(self, x: Tensor, *, relu: bool = False) -> Tensor:
         """``(B, C, *S)``, of the weights' type, to ``(B, O, *S)``; not differentiable.
@@ -43,26 +44,26 @@ class PrepackedConv:
             x: the input.
             relu: end with ``max(0, y)``.
         """
-        if not self._packable or x.dtype != self.weight.dtype or not x.numel() or not _fits(x):
+        if not (self._can_pack and _can_read(x) and x.dtype == self.weight.dtype and x.numel()):
             y: Tensor = conv_nd(x, self.weight, self.bias, padding=self._padding)
             return y.relu_() if relu else y
-        flat = x.ndim == 3
-        x = channels_last(x.unsqueeze(2) if flat else x)
-        ones, padding = [1] * (x.ndim - 2), [0] * flat + self._padding
-        # Weights in an order that does not fit are reordered at each call, and slowly.
-        now = x.shape, torch.get_num_threads()
-        if self._last[0] != now:
-            weight = (self.weight.unsqueeze(2) if flat else self.weight).to_mkldnn()
-            self._last = now, _packer(x.ndim - 2)(weight, padding, ones, ones, 1, x.shape)
-        after = "relu" if relu else "none"
+        is_1d = x.ndim == 3  # computed as a picture of one row
+        x = channels_last(x.unsqueeze(2) if is_1d else x)
+        ones, padding = [1] * (x.ndim - 2), [0] * is_1d + self._padding
+        # Weights packed for another size would be reordered at each call, and slowly.
+        key = x.shape, torch.get_num_threads()
+        if self._packed_for != key:
+            weight = (self.weight.unsqueeze(2) if is_1d else self.weight).to_mkldnn()
+            self._packed = _packer(x.ndim - 2)(weight, padding, ones, ones, 1, x.shape)
+            self._packed_for = key
         y = torch.ops.mkldnn._convolution_pointwise(
-            x, self._last[1], self.bias, padding, ones, ones, 1, after, [], ""
+            x, self._packed, self.bias, padding, ones, ones, 1, "relu" if relu else "none", [], ""
         )
-        return y.squeeze(2) if flat else y
+        return y.squeeze(2) if is_1d else y
 
     @property
-    def _packable(self) -> bool:
-        # Float32 stays with torch, whose choice of kernels its users can compare with.
+    def _can_pack(self) -> bool:
+        # Float32 stays with torch, so that results compare with torch's own.
         return (
             self.weight.device.type == "cpu"
             and self.weight.dtype == torch.bfloat16
@@ -73,11 +74,11 @@ class PrepackedConv:
         )
 
 
-def _fits(x: Tensor) -> bool:
-    """Whether channels are innermost; rows of one axis are cheap to bring into that order."""
+def _can_read(x: Tensor) -> bool:
+    """Whether channels are innermost, or cheap to bring there, as in data of one axis."""
     return x.ndim == 3 or is_channels_last(x)
 
 
 def _packer(ndim: int) -> Any:
-    """Torch's function that lays weights out; None where it has none."""
+    """Torch's function that lays out weights; None where this release has none."""
     return getattr(torch._C._nn, f"mkldnn_reorder_conv{ndim}d_weight", None)

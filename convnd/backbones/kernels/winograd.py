@@ -1,4 +1,4 @@
-"""Convolution with fewer multiplications, for taps of 3 and float32 on CPUs."""
+"""Convolution with fewer multiplications, for 3-wide kernels in float32 on CPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["winograd_conv_nd", "winograd_is_faster"]
 
 # F(4, 3) of Winograd (1980), as given for networks by Lavin and Gray (2016), section 4.3: from 6
 # samples and 3 taps to 4 outputs by 6 products instead of 12, with points 0, ±1, ±2 and infinity.
-_TILE, _WIDE = 4, 6
+_TILE, _PATCH = 4, 6  # outputs of a tile along an axis, and the samples that they depend on
 _DATA = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -34,16 +34,17 @@ _TAPS = (
 )
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
-# Numbers in one block of transformed data: it is written, multiplied and read again while it is
-# still in the cache. Measured on 2 MiB of second-level cache: flat between half and twice this.
+# Numbers in one block of transformed data, which must stay in the cache from its transform to its
+# product. Measured with 2 MiB of second-level cache: flat between half and twice this size.
 _BLOCK = 36 * 128 * 256
 
 
 def winograd_is_faster(size: tuple[int, ...], in_channels: int, out_channels: int) -> bool:
     """Whether `winograd_conv_nd` is likely to be faster than the direct convolution.
 
-    The transforms cost as much per channel whatever the number of channels; what they save grows
-    with it. Below some width, and for few tiles, the direct convolution is as fast.
+    The transforms cost the same per channel, and what they save grows with the number of channels.
+    So the direct convolution is as fast for few channels, and for few tiles. The thresholds were
+    measured.
 
     Args:
         size: extent of each spatial axis that is longer than 1.
@@ -69,22 +70,24 @@ def winograd_conv_nd(
     mask: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    r"""`conv_nd` with 3 taps and zero padding 1 on every axis, by Winograd's minimal filtering.
+    r"""`convnd.nn.conv_nd` with a 3-wide kernel and zero padding 1, by Winograd's algorithm.
 
-    Along two axes (one in 1-D), tiles of 6 samples are transformed, multiplied with transformed
-    taps, and transformed back to 4 outputs,
+    Along two axes (one in 1-D), patches of 6 samples are transformed, multiplied by the transformed
+    kernel, and transformed back to tiles of 4 outputs,
 
     .. math:: Y = A^T \left[ (G g G^T) \odot (B^T d B) \right] A
 
-    which takes a quarter of the multiplications (half in 1-D); the third axis is summed over its
-    taps. In exact arithmetic this is the convolution. In float32 its rounding error was measured
-    as 3 to 5 times that of the direct sum, about 1e-6 of the result. Not differentiable by itself.
+    which takes a quarter of the multiplications (half in 1-D). Along a third axis the three taps of
+    the kernel are summed directly. In exact arithmetic this is the convolution. In float32 its
+    rounding error was measured as 3 to 5 times that of the direct sum, about 1e-6 of the result.
+    The function itself is not differentiable; `frozen_conv` is.
 
     Args:
         x: ``(B, C, *S)``, one to three axes, float32; fastest with channels innermost in memory.
-        weight: ``(O, C, *K)`` with taps 3; its fastest layout is ``(*K, C, O)`` in memory.
+        weight: ``(O, C, *K)``, 3 wide along each axis; fastest as ``(*K, C, O)`` in memory.
         bias: ``(O,)``.
-        adjoint: apply the transposed map ``(B, O, *S)`` to ``(B, C, *S)``, which is the gradient.
+        adjoint: apply the transposed map from ``(B, O, *S)`` to ``(B, C, *S)``, which computes the
+            gradient.
         mask: boolean, shaped as ``x``; where it is False, ``x`` counts as 0.
         relu: end with ``max(0, y)``.
 
@@ -92,7 +95,7 @@ def winograd_conv_nd(
         ``(B, O, *S)``, or ``(B, C, *S)`` for the adjoint, channels innermost in memory.
 
     Raises:
-        ShapeError: other taps than 3, another rank, or other channels.
+        ShapeError: another kernel width, rank or number of channels.
 
     S. Winograd, Arithmetic Complexity of Computations (1980); A. Lavin and S. Gray, Fast
     algorithms for convolutional neural networks, CVPR 2016.
@@ -111,22 +114,22 @@ def winograd_conv_nd(
             remedy="use conv_nd",
         )
     axes = min(ndim, 2)
-    taps = _transformed_taps(weight, axes, adjoint)  # (3^(N - axes), 6^axes, C, O)
-    full = (x.shape[0], *[1] * (3 - ndim), *x.shape[2:])  # (B, D, H, W)
-    blocks = _Blocks(full[1:], axes, taps, bias, relu)
-    rows = x.movedim(1, -1).reshape(*full, channels)
-    gates = None if mask is None else mask.movedim(1, -1).reshape(*full, channels)
-    out = _empty_channels_last(x, taps.shape[-1])
-    target = out.movedim(1, -1).view(*full, -1)
+    taps = _transform_taps(weight, axes, adjoint)  # (3^(N - axes), 6^axes, C, O)
+    shape = (x.shape[0], *[1] * (3 - ndim), *x.shape[2:])  # (B, D, H, W)
+    convolution = _BlockedConvolution(shape[1:], axes, taps, bias, relu)
+    rows = x.movedim(1, -1).reshape(*shape, channels)
+    masks = None if mask is None else mask.movedim(1, -1).reshape(*shape, channels)
+    y = _empty_channels_last(x, taps.shape[-1])
+    out = y.movedim(1, -1).view(*shape, -1)
     for item in range(x.shape[0]):
-        blocks.run(rows[item], None if gates is None else gates[item], target[item])
-    return out
+        convolution.run(rows[item], None if masks is None else masks[item], out[item])
+    return y
 
 
 def _empty_channels_last(like: Tensor, channels: int) -> Tensor:
-    """Fresh memory ``(B, channels, *S)`` with channels innermost; not a view of anything.
+    """Uninitialised ``(B, channels, *S)`` with channels innermost, and not as a view.
 
-    Automatic differentiation adds gradients in place where they are no views.
+    Automatic differentiation adds gradients in place only if they are not views.
     """
     batch, _, *size = like.shape
     steps = [channels]
@@ -138,30 +141,30 @@ def _empty_channels_last(like: Tensor, channels: int) -> Tensor:
     )
 
 
-def _transformed_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:
+def _transform_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:
     split = 2 + (weight.ndim - 2 - axes)
-    # (*K, C, O): contiguous already where the backbone has laid it out so.
+    # (*K, C, O); contiguous if the backbone's weights have that layout, see `Precision.apply`.
     taps = weight.movedim((1, 0), (-2, -1))
     channels = taps.shape[-2:]
     matrix = _kron(_TAPS, axes)
-    if adjoint:  # the same taps backwards
+    if adjoint:  # the taps in reverse order
         matrix = matrix.flip(1)
         lead = tuple(range(split - 2))
         taps = taps.flip(lead) if lead else taps
     taps = taps.reshape(-1, 3**axes, channels.numel())
-    result = _scratch("taps", taps, len(taps), _WIDE**axes, taps.shape[-1])
+    result = _scratch("taps", taps, len(taps), _PATCH**axes, taps.shape[-1])
     torch.matmul(matrix.expand(len(taps), -1, -1), taps, out=result)
-    result = result.view(-1, _WIDE**axes, *channels)
+    result = result.view(-1, _PATCH**axes, *channels)
     return result.mT if adjoint else result
 
 
-class _Blocks:
-    """Buffers for a block of tiles at a time, and the work on them.
+class _BlockedConvolution:
+    """The convolution of one item, block by block of tiles, and the buffers that it needs.
 
     Args:
         size: depth, height and width.
-        axes: how many of them are tiled, 2 or the last alone.
-        taps: transformed, ``(D taps, products, C, O)``.
+        axes: how many of them are tiled: 2, or 1 for the last alone.
+        taps: transformed kernel, ``(taps along the depth, products, C, O)``.
         bias: ``(O,)``.
         relu: end with ``max(0, y)``.
     """
@@ -172,12 +175,13 @@ class _Blocks:
         self.depth, self.height, self.width = size
         self.taps, self.bias, self.relu = taps, bias, relu
         channels, outputs = taps.shape[-2:]
-        products = _WIDE**axes
-        # Down the height a "tile" of a single row stands for an axis that is not tiled.
+        products = _PATCH**axes
+        # If the height is not tiled, each of its rows counts as a tile.
         self.step, self.margin = (_TILE, 1) if axes == 2 else (1, 0)
-        most = max(1, _BLOCK // (products * max(channels, outputs)))
-        self.across = min(-(-self.width // _TILE), most)
-        self.down = min(-(-self.height // self.step), max(1, most // self.across))
+        limit = max(1, _BLOCK // (products * max(channels, outputs)))
+        # Tiles of a block along the width and along the height.
+        self.across = min(-(-self.width // _TILE), limit)
+        self.down = min(-(-self.height // self.step), max(1, limit // self.across))
         tiles = self.down * self.across
         reach = self.down * self.step + 2 * self.margin
         self.window = _scratch("window", taps, reach, self.across * _TILE + 2, channels)
@@ -190,60 +194,61 @@ class _Blocks:
         self.to_data, self.to_output = _kron(_DATA, axes), _kron(_OUTPUT, axes)
 
     def run(self, x: Tensor, mask: Tensor | None, out: Tensor) -> None:
-        """One item: ``x`` and ``mask`` ``(D, H, W, C)`` into ``out`` ``(D, H, W, O)``."""
+        """Convolve ``x`` ``(D, H, W, C)``, masked by ``mask``, into ``out`` ``(D, H, W, O)``."""
         for top in range(0, self.height, self.down * self.step):
             for left in range(0, self.width, self.across * _TILE):
                 self._column(x, mask, out, top, left)
 
     def _column(self, x: Tensor, mask: Tensor | None, out: Tensor, top: int, left: int) -> None:
+        """The block at a corner of height and width, slice by slice along the depth."""
         half = len(self.taps) // 2  # taps on either side along the depth, 0 or 1
         slots = len(self.data)
-        for place in range(-half, self.depth):
-            ahead = place + half  # slices behind, here and ahead are kept
-            if ahead < self.depth:
-                gated = None if mask is None else mask[ahead]
-                self._transform(x[ahead], gated, top, left, self.data[ahead % slots])
-            if place < 0:
+        for depth in range(-half, self.depth):
+            newest = depth + half  # the buffers hold the slices depth - half … depth + half
+            if newest < self.depth:
+                slice_mask = None if mask is None else mask[newest]
+                self._transform(x[newest], slice_mask, top, left, self.data[newest % slots])
+            if depth < 0:
                 continue
-            torch.bmm(self.data[place % slots], self.taps[half], out=self.multiplied)
+            torch.bmm(self.data[depth % slots], self.taps[half], out=self.multiplied)
             for shift in (-half, half) if half else ():
-                if 0 <= place + shift < self.depth:
-                    source = self.data[(place + shift) % slots]
+                if 0 <= depth + shift < self.depth:
+                    source = self.data[(depth + shift) % slots]
                     self.multiplied.baddbmm_(source, self.taps[half + shift])
-            self._finish(out[place], top, left)
+            self._finish(out[depth], top, left)
 
     def _transform(self, x: Tensor, mask: Tensor | None, top: int, left: int, data: Tensor) -> None:
-        """The tiles from a corner on of a slice ``(H, W, C)``, with zeros around it."""
+        """Transform the patches of a block of a slice ``(H, W, C)``, padded with zeros."""
         reach, width, channels = self.window.shape
-        inside, beyond = [], []
+        inner, borders = [], []  # for each axis: slices of x and window, and what lies outside of x
         for first, length, extent in (
             (top - self.margin, reach, self.height),
             (left - 1, width, self.width),
         ):
             low, high = max(first, 0), min(first + length, extent)
-            inside.append((slice(low, high), slice(low - first, high - first)))
-            beyond.append((slice(0, low - first), slice(high - first, length)))
-        (rows, here), (columns, along) = inside
-        target = self.window[here, along]
+            inner.append((slice(low, high), slice(low - first, high - first)))
+            borders.append((slice(0, low - first), slice(high - first, length)))
+        (rows, window_rows), (columns, window_columns) = inner
+        target = self.window[window_rows, window_columns]
         if mask is None:
             target.copy_(x[rows, columns])
         else:
             torch.mul(x[rows, columns], mask[rows, columns], out=target)
-        for side in beyond[0]:
-            self.window[side].zero_()
-        for side in beyond[1]:
-            self.window[:, side].zero_()
+        for border in borders[0]:
+            self.window[border].zero_()
+        for border in borders[1]:
+            self.window[:, border].zero_()
         line, sample, last = self.window.stride()
-        shape: tuple[int, ...] = (_WIDE, self.down, self.across, channels)
+        shape: tuple[int, ...] = (_PATCH, self.down, self.across, channels)
         strides: tuple[int, ...] = (sample, self.step * line, _TILE * sample, last)
         if self.margin:
-            shape, strides = (_WIDE, *shape), (line, *strides)
+            shape, strides = (_PATCH, *shape), (line, *strides)
         self.gathered.view(shape).copy_(self.window.as_strided(shape, strides))
         products = len(self.gathered)
         torch.mm(self.to_data, self.gathered.view(products, -1), out=data.view(products, -1))
 
     def _finish(self, out: Tensor, top: int, left: int) -> None:
-        """Products back to outputs, and these to their places in ``(H, W, O)``."""
+        """Transform products to outputs, and copy these into a slice ``(H, W, O)``."""
         products = len(self.multiplied)
         torch.mm(self.to_output, self.multiplied.view(products, -1), out=self.output)
         channels = out.shape[-1]
@@ -265,25 +270,27 @@ class _Blocks:
 
 
 class _Scratch(threading.local):
-    """Memory that is kept from call to call: fresh pages cost more than the work on them."""
+    """Buffers of a thread, kept from call to call: the system clears fresh pages, and slowly."""
 
     def __init__(self) -> None:
-        self.held: dict[str, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
 
 
 _SCRATCH = _Scratch()
 
 
 def _scratch(name: str, like: Tensor, *shape: int) -> Tensor:
+    """The buffer called ``name``, enlarged if need be, as a tensor of ``shape``."""
     count = math.prod(shape)
-    held = _SCRATCH.held.get(name)
-    if held is None or held.numel() < count:
-        _SCRATCH.held.pop(name, None)
-        held = _SCRATCH.held[name] = like.new_empty(count)
-    return held[:count].view(shape)
+    buffer = _SCRATCH.buffers.get(name)
+    if buffer is None or buffer.numel() < count:
+        _SCRATCH.buffers.pop(name, None)  # free the old one before the new one is allocated
+        buffer = _SCRATCH.buffers[name] = like.new_empty(count)
+    return buffer[:count].view(shape)
 
 
 @cache
 def _kron(rows: tuple[tuple[float, ...], ...], axes: int) -> Tensor:
+    """The transform of one axis, or of two at once."""
     matrix = torch.tensor(rows, dtype=torch.float64)
     return (torch.kron(matrix, matrix) if axes == 2 else matrix).float()

@@ -1,31 +1,34 @@
-"""NRRD and MetaImage volumes (``.nrrd``, ``.mha``) through SimpleITK, an optional package.
+"""NRRD and MetaImage volumes (``.nrrd``, ``.mha``).
 
 As with NIfTI: values ``(1, 1, I, J, K)`` in the file's units, spacing in mm, ``header["affine"]``
 towards RAS+ (these formats count in LPS+). Text entries come along and are written back. Values
 are written as float32 unless `convnd.io.quantize` has rounded them.
 
-A header is judged before ITK sees it (`convnd.io.volumes.itk_header`), and ITK reads in a child
-(`convnd.io.worker.client`, `convnd.io.worker.itk_decoder`).
+Headers and voxels are read here, byte by byte: ITK's readers open any file that a header names,
+return memory that was never filled for compressed voxels of a wrong length, and take headers for
+something else than other programs do. SimpleITK, an optional package, writes.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.errors import DependencyError, InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.provenance import parse_provenance
 from convnd.io.quantization import IntegerEncoding, integer_codes
-from convnd.io.reading import size_limit, translate_errors
+from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import Format
-from convnd.io.volumes.itk_header import check_geometry, read_header
-from convnd.io.worker.client import TIMEOUT, request
-from convnd.io.worker.itk_decoder import PROVENANCE_KEY, simple_itk
+from convnd.io.volumes.header import VolumeHeader
+from convnd.io.volumes.metaimage import parse_metaimage
+from convnd.io.volumes.nrrd import parse_nrrd
+from convnd.io.volumes.voxels import read_voxels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,14 +36,21 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "MAX_VOXELS", "read_itk"]
 
 MAX_VOXELS = 2**30  # 4 GiB as float32
-_MIN_BYTES_PER_SECOND = 5e6  # bytes a second of a file that is read and unpacked
+_PROVENANCE_KEY = "convnd"
+_TEXT_KEY = re.compile(r"[A-Za-z0-9_.-]+( [A-Za-z0-9_.-]+)*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Names that these formats, or ITK on its way, give a meaning.
+_RESERVED = re.compile(
+    r"(itk|nrrd)_.*|data ?file|element.*|.*datafile|ndims|dimsize|headersize.*|compresseddata.*|"
+    r"binarydata.*|object.*|convnd"
+)
 
 
 def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
     """Read one 3-D volume of ``.nrrd`` or ``.mha``.
 
     Args:
-        path: an existing file.
+        path: an existing file; its content selects the format.
         max_pixels: largest number of voxels; None for `MAX_VOXELS`.
 
     Returns:
@@ -48,55 +58,62 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
 
     Raises:
         InputFileError: damaged, not three axes, not real numbers, spacing or directions that are
-            not finite or singular, larger than the limit or than the file can hold; or ITK hangs,
-            dies, or wants more memory than it is given.
-        DependencyError: SimpleITK is not installed.
+            not finite or singular, voxels in another file, larger than the limit, or of another
+            length than the header says.
         ResourceError: there is not enough memory for it.
     """
     import numpy as np
     import torch
 
-    limit = size_limit(max_pixels, MAX_VOXELS)
     with translate_errors(path, "a NRRD or MetaImage volume"):
-        patience = TIMEOUT + path.stat().st_size / _MIN_BYTES_PER_SECOND
-        spacing = check_geometry(path)
-        asked = {"decoder": "itk_decoder", "max_voxels": limit}
-        with request(path, asked, max_values=limit, patience=patience) as said:
-            told, volume = next(said)
-        if volume is None or volume.ndim != 3:
-            raise InputFileError(
-                f"read {path}: expected three axes of voxels, got others; the file is damaged"
-            )
-        steps = tuple(map(float, told["spacing"]))
+        header = _parse_header(path)
+        check_positions(path, header.shape, size_limit(max_pixels, MAX_VOXELS))
         affine = np.eye(4)
-        affine[:3, :3] = np.reshape(told["directions"], (3, 3)) * np.asarray(steps)
-        affine[:3, 3] = told["origin"]
+        affine[:3, :3] = np.transpose(header.directions) * np.asarray(header.spacing)
+        affine[:3, 3] = header.origin
         if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
             raise InputFileError(
-                f"read {path}: expected invertible directions and a finite origin, got "
-                f"{affine[:3].tolist()}; correct the header"
+                f"read {path}",
+                expected="invertible directions and a finite origin",
+                got=str(affine[:3].tolist()),
+                remedy="correct the header",
             )
+        voxels = read_voxels(path, header)
+        with np.errstate(over="raise"):  # float64 beyond float32
+            volume = np.ascontiguousarray(voxels, np.float32)
         missing = int(np.count_nonzero(~np.isfinite(volume)))
         if missing == volume.size:
             raise InputFileError(
-                f"read {path}: expected finite voxels, got none among {missing}; "
-                "check how the file was made"
+                f"read {path}",
+                expected="finite voxels",
+                got=f"none among {missing}",
+                remedy="check how the file was made",
             )
-        dtype = told["integer_dtype"]
-        encoding = None if dtype is None else IntegerEncoding(np.dtype(dtype).name)
-        text = {str(key): str(value) for key, value in dict(told["text"]).items()}
+        integers = voxels.dtype.kind in "iu"
+        encoding = IntegerEncoding(voxels.dtype.newbyteorder("=").name) if integers else None
     return Grid(
         values=torch.from_numpy(volume)[None, None],
-        spacing=spacing or steps,
+        spacing=header.spacing,
         units=("mm",) * 3,
         axes=("i", "j", "k"),
         header={
             "affine": flip_lps(affine),
             "integer_encoding": encoding,
-            "text": text,
+            "text": {key: text for key, text in header.text.items() if _is_text(key)},
             "non_finite": missing > 0,
         },
     )
+
+
+def _parse_header(path: Path) -> VolumeHeader:
+    with path.open("rb") as file:
+        is_nrrd = file.read(4) == b"NRRD"
+    return parse_nrrd(path) if is_nrrd else parse_metaimage(path)
+
+
+def _is_text(key: str) -> bool:
+    """Whether an entry can be written back without being taken for a part of the header."""
+    return _TEXT_KEY.fullmatch(key) is not None and _RESERVED.fullmatch(key.lower()) is None
 
 
 def _write_itk(
@@ -108,24 +125,13 @@ def _write_itk(
 ) -> None:
     import numpy as np
 
-    sitk = simple_itk()
+    sitk = _simple_itk()
     if grid.values.shape[1] != 1:
         raise ShapeError(
             f"write: expected 1 channel for NRRD and MHA, got {grid.values.shape[1]}; "
             "write one file per channel"
         )
-    codes = integer_codes(grid)
-    volume: NDArray[Any]
-    if codes is None:
-        volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
-        if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
-            raise NumericalError(
-                "write: expected finite voxels, as they were read, got NaN or infinity; "
-                "lower the step size or check the input"
-            )
-    else:
-        volume = codes[0][0]
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(_volume(grid).T))
     affine = flip_lps(grid_affine(grid))
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing([float(step) for step in grid.spacing])
@@ -133,9 +139,12 @@ def _write_itk(
     image.SetDirection((affine[:3, :3] / lengths).ravel().tolist())
     text = grid.header.get("text")
     for key, value in (text if isinstance(text, Mapping) else {}).items():
-        image.SetMetaData(key, value)
+        if _is_text(key):  # line breaks would end the entry in a MetaImage
+            value = _CONTROL.sub(" ", value if path.suffix.lower() == ".nrrd" else
+                                 value.replace("\n", " "))  # fmt: skip
+            image.SetMetaData(key, value)
     if provenance:
-        image.SetMetaData(PROVENANCE_KEY, json.dumps(dict(provenance)))
+        image.SetMetaData(_PROVENANCE_KEY, json.dumps(dict(provenance)))
     writer = sitk.ImageFileWriter()
     writer.SetFileName(str(path))
     writer.UseCompressionOn()
@@ -146,29 +155,53 @@ def _write_itk(
         raise OSError("not all of it was stored" if "ITK" in why else why) from error
 
 
+def _volume(grid: Grid) -> NDArray[Any]:
+    """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized."""
+    import numpy as np
+
+    codes = integer_codes(grid)
+    if codes is not None:
+        return codes[0][0]  # type: ignore[no-any-return]
+    volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
+    if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
+        raise NumericalError(
+            "write: expected finite voxels, as they were read, got NaN or infinity; "
+            "lower the step size or check the input"
+        )
+    return volume
+
+
+def _simple_itk() -> Any:
+    """Import SimpleITK and silence its warnings.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
+    try:
+        sitk: Any = importlib.import_module("SimpleITK")
+    except ImportError as error:
+        raise DependencyError(
+            "NRRD and MHA: expected the package SimpleITK, got none; "
+            'install it: pip install "convnd-toolkit[volumes]"'
+        ) from error
+    # What it would write to stderr comes as an error, or does not matter.
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk
+
+
 def _read_provenance(path: Path) -> dict[str, str]:
-    fields, _ = read_header(path)
-    text = fields.get(PROVENANCE_KEY, "")
-    if path.suffix.lower() == ".nrrd":  # a second mark tells entries of people's own
-        text = re.sub(r"\\(.)", lambda found: {"n": "\n"}.get(found[1], found[1]), text[1:])
+    text = _parse_header(path).text.get(_PROVENANCE_KEY, "")
     return parse_provenance(text) if text else {}
 
 
-FORMATS = (
+FORMATS = tuple(
     Format(
-        name="NRRD",
-        suffixes=(".nrrd",),
+        name=name,
+        suffixes=(suffix,),
         spatial_dims=3,
         read=read_itk,
         write=_write_itk,
         read_provenance=_read_provenance,
-    ),
-    Format(
-        name="MetaImage",
-        suffixes=(".mha",),
-        spatial_dims=3,
-        read=read_itk,
-        write=_write_itk,
-        read_provenance=_read_provenance,
-    ),
+    )
+    for name, suffix in (("NRRD", ".nrrd"), ("MetaImage", ".mha"))
 )

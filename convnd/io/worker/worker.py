@@ -25,7 +25,7 @@ __all__ = ["MEMORY", "main"]
 MEMORY = 2**30
 """Bytes that decoding may take beside what it is granted."""
 _THREADS = 16  # as many as a decoder starts at most
-_DECODERS = ("video_decoder", "itk_decoder")
+_DECODERS = ("video_decoder",)
 
 
 def main(out: BinaryIO | None = None) -> None:

@@ -1,7 +1,7 @@
-"""The processes that work on one job, and what they say to each other.
+"""The processes that work on one job, and the collective operations between them.
 
-``torchrun`` starts them and tells each its number through the environment. A process that works
-alone is a group of one, for which nothing here does anything.
+``torchrun`` starts the processes and gives each its rank through the environment. For a process
+that works alone (a group of size 1) every operation here does nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["ProcessGroup"]
 
 T = TypeVar("T")
 
-# Processes wait for each other as long as the slowest takes. One that is gone is noticed at once,
-# since its connections close with it.
-_PATIENCE = timedelta(days=1)
+# A collective operation waits as long as the slowest process takes. A process that has died is
+# noticed at once, because its connections close.
+_TIMEOUT = timedelta(days=1)
 
-_FAILED, _SAID = "convnd/failed", "convnd/said"
-_SECONDS = 20.0  # that a failing process waits for the first one to say why
-_SECONDS_LOST = 2.0  # the same where the first one may be who is gone
+_FAILED_KEY, _PRINTED_KEY = "convnd/failed", "convnd/said"
+_WAIT_SECONDS = 20.0  # that a failing process waits for rank 0 to print the error
+_WAIT_SECONDS_LOST = 2.0  # the same where rank 0 itself may be the process that is lost
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class ProcessGroup:
     """Processes that share a job.
 
     Args:
-        rank: number of this one, from 0.
-        size: how many there are.
+        rank: number of this process, from 0.
+        size: number of processes.
 
     >>> ProcessGroup().all_reduce(torch.tensor(2.0)).item()
     2.0
@@ -54,68 +54,71 @@ class ProcessGroup:
 
     @classmethod
     def join(cls) -> ProcessGroup:
-        """The group that the environment tells of; waits until all its processes are there.
+        """Join the group that the environment names, and wait until all its processes have.
 
-        Numbers on CUDA devices go through NCCL where every process has a device of its own, and
-        through the CPU by gloo elsewhere.
+        Tensors on CUDA devices travel through NCCL where every process has a device of its own,
+        otherwise through the CPU and gloo.
 
         Raises:
-            ResourceError: the others are not to be found.
+            ResourceError: the other processes cannot be reached.
         """
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         if size == 1:
             return cls()
         devices = torch.cuda.device_count()
-        local = int(os.environ.get("LOCAL_RANK", rank))
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
         if devices:
-            torch.cuda.set_device(local % devices)
-        own = devices >= int(os.environ.get("LOCAL_WORLD_SIZE", size))
+            torch.cuda.set_device(local_rank % devices)
+        device_each = devices >= int(os.environ.get("LOCAL_WORLD_SIZE", size))
         try:
             cls._store, _, _ = next(rendezvous("env://", timeout=timedelta(minutes=5)))
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if devices and own else "gloo",
+                "cpu:gloo,cuda:nccl" if devices and device_each else "gloo",
                 store=PrefixStore("convnd", cls._store),
                 rank=rank,
                 world_size=size,
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT,
             )
         except (RuntimeError, ValueError, KeyError) as error:
             raise ResourceError(
-                f"processes: expected {size} that find each other, got '{_line(error)}'; start "
-                "them with torchrun"
+                f"processes: expected {size} that find each other, got '{_first_line(error)}'; "
+                "start them with torchrun"
             ) from error
         return cls(rank, size)
 
     @classmethod
     def current(cls) -> ProcessGroup:
-        """The group that this process has joined, or one of its own."""
+        """Return the group that this process has joined; before `join`, a group of size 1."""
         if dist.is_available() and dist.is_initialized():
             return cls(dist.get_rank(), dist.get_world_size())
         return cls()
 
     @property
     def local_size(self) -> int:
-        """How many of them share this machine and its memory."""
+        """Number of processes on this machine, which share its memory."""
         if self.size == 1:
             return 1
         return min(self.size, int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """The values of all processes added up, the same bits for everybody."""
+        """Return the sum of the values of all processes, the same bits in each."""
         if self.size == 1:
             return values
-        total = _staged(values)
+        total = _on_backend_device(values)
         if total is values:
             total = total.clone()
-        with self._together():
+        with self._detect_lost():
             dist.all_reduce(total)
         return total.to(values.device)
 
     def all_gather(self, values: Tensor) -> tuple[Tensor, int]:
-        """The numbers of all processes in one row, and where those of this one begin.
+        """Concatenate the values of all processes.
 
         Args:
-            values: ``(n,)``, of any length.
+            values: ``(n,)``; ``n`` may differ between processes.
+
+        Returns:
+            All values in the order of ranks, and the index where this process's begin.
         """
         if self.size == 1:
             return values, 0
@@ -123,145 +126,148 @@ class ProcessGroup:
         lengths[self.rank] = len(values)
         lengths = self.all_reduce(lengths)
         first = int(lengths[: self.rank].sum())
-        row = values.new_zeros(int(lengths.sum()))
-        row[first : first + len(values)] = values
-        return self.all_reduce(row), first
+        gathered = values.new_zeros(int(lengths.sum()))
+        gathered[first : first + len(values)] = values
+        return self.all_reduce(gathered), first
 
     def all_reduce_ints(self, *numbers: int) -> list[int]:
-        """Each number summed over all processes."""
-        return [int(each) for each in self.all_reduce(torch.tensor(numbers)).tolist()]
+        """Return each number summed over all processes."""
+        return [int(total) for total in self.all_reduce(torch.tensor(numbers)).tolist()]
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of the numbers of all processes."""
+        """Return the largest of the numbers of all processes."""
         if self.size == 1:
             return number
-        found = torch.tensor(number)
-        with self._together():
-            dist.all_reduce(found, dist.ReduceOp.MAX)
-        return int(found)
+        largest = torch.tensor(number)
+        with self._detect_lost():
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def broadcast(self, values: Tensor) -> Tensor:
-        """The values of process 0, for everybody."""
+        """Return the values of rank 0 in every process."""
         if self.size == 1:
             return values
-        found = _staged(values).clone()
-        with self._together():
-            dist.broadcast(found, 0)
-        return found.to(values.device)
+        received = _on_backend_device(values).clone()
+        with self._detect_lost():
+            dist.broadcast(received, 0)
+        return received.to(values.device)
 
     def exchange(self, sends: Mapping[int, Tensor], receives: Mapping[int, Tensor]) -> None:
-        """Send tensors to others, and fill the ones given with what they send.
+        """Send tensors to other processes, and receive theirs into given tensors.
 
         Args:
-            sends: by process; contiguous.
-            receives: likewise, of the shape and type that is sent.
+            sends: by rank; contiguous.
+            receives: by rank, of the shape and type that is sent; overwritten.
         """
-        filled = {other: _staged(each) for other, each in receives.items()}
-        kept = [_staged(each) for each in sends.values()]
+        buffers = {rank: _on_backend_device(values) for rank, values in receives.items()}
+        sent = [_on_backend_device(values) for values in sends.values()]
         operations = [
-            dist.P2POp(dist.isend, each, other) for other, each in zip(sends, kept, strict=True)
-        ] + [dist.P2POp(dist.irecv, each, other) for other, each in filled.items()]
+            dist.P2POp(dist.isend, values, rank) for rank, values in zip(sends, sent, strict=True)
+        ] + [dist.P2POp(dist.irecv, buffer, rank) for rank, buffer in buffers.items()]
         if not operations:
             return
-        with self._together():
+        with self._detect_lost():
             for request in dist.batch_isend_irecv(operations):
                 request.wait()
-        for other, each in receives.items():
-            if filled[other] is not each:
-                each.copy_(filled[other])
+        for rank, values in receives.items():
+            if buffers[rank] is not values:
+                values.copy_(buffers[rank])
 
     def run_together(self, work: Callable[[], T]) -> T:
-        """Do a piece of work that others do as well; all go on, or memory ran out for all.
+        """Run a function in every process; if memory runs out in one, the call fails in all.
+
+        Args:
+            work: the function; it must contain no collective operation.
 
         Raises:
-            MemoryError: it ran out in one of them; see `convnd.errors.is_out_of_memory`.
+            MemoryError: memory ran out in one of the processes.
         """
         if self.size == 1:
             return work()
-        found: T | None = None
+        result: T | None = None
         failed = True
         try:
-            found = work()
+            result = work()
             failed = False
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         if self.all_reduce(torch.tensor(float(failed))) > 0:
             raise MemoryError("memory ran out in one of the processes")
-        return cast("T", found)
+        return cast("T", result)
 
     @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
+    def _detect_lost(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
             raise _LostError(
-                f"processes: expected all {self.size} to go on, lost one ('{_line(error)}'); "
-                "start again, with --resume if there is a checkpoint"
+                f"processes: expected all {self.size} to go on, lost one "
+                f"('{_first_line(error)}'); start again, with --resume if there is a checkpoint"
             ) from error
 
     @classmethod
     def shutdown(cls) -> None:
-        """End this process's membership, when all have done their work.
+        """Leave the group after the work, together with all other processes.
 
         Raises:
             ResourceError: a process is lost.
         """
-        # A process that is gone looks like one that is lost; so all go together.
+        # A process that has left looks like one that is lost, so each waits for the others.
         cls.current().all_reduce_max(0)
         dist.destroy_process_group()
         cls._store = None
 
     @classmethod
     def abort(cls, message: str, code: int, error: BaseException | None) -> tuple[str, int]:
-        """What to say and the code to exit with when this process fails; ends its membership.
+        """Leave the group after a failure, and choose the one process that prints the error.
 
-        The first to fail tells the others why; they learn of it since it takes its leave. Process
-        0 says it, or another one when that is gone.
+        The first process to fail stores its message and leaves. The others notice that it is lost
+        and read the message. Rank 0 prints it; another one does if rank 0 is lost.
 
         Args:
-            message: why this one fails.
+            message: why this process fails.
             code: its exit code.
-            error: the error itself.
+            error: its exception.
 
         Returns:
-            The line to print, "" for a process that is not the one to speak, and the exit code.
+            The line to print ("" in all processes but one) and the exit code.
         """
         if cls._store is None or not dist.is_initialized():
             return message, code
         rank = dist.get_rank()
-        # torchrun ends everybody as soon as one is gone; the rest takes no more than seconds.
+        # torchrun ends every process as soon as one has ended; what follows takes seconds at most.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(RuntimeError):
-            patience = _SECONDS
+            timeout = _WAIT_SECONDS
             if isinstance(error, _LostError):
-                time.sleep(0.2)  # it may be about to say why
-                patience = _SECONDS_LOST
-            told = cls._store.compare_set(_FAILED, "", f"{code} {message}").decode()
-            number, _, first = told.partition(" ")
-            message, code = first, int(number)
+                time.sleep(0.2)  # the lost process may be about to store its message
+                timeout = _WAIT_SECONDS_LOST
+            stored = cls._store.compare_set(_FAILED_KEY, "", f"{code} {message}").decode()
+            first_code, _, message = stored.partition(" ")
+            code = int(first_code)
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
-            began = time.monotonic()
-            while rank != 0 and time.monotonic() - began < patience:
-                if cls._store.check([_SAID]):
+            started = time.monotonic()
+            while rank != 0 and time.monotonic() - started < timeout:
+                if cls._store.check([_PRINTED_KEY]):
                     return "", code
                 time.sleep(0.02)
-            if cls._store.compare_set(_SAID, "", str(rank)).decode() != str(rank):
+            if cls._store.compare_set(_PRINTED_KEY, "", str(rank)).decode() != str(rank):
                 return "", code
         return message, code
 
 
 class _LostError(ResourceError):
-    """Another process is gone."""
+    """Another process has died."""
 
 
-def _staged(values: Tensor) -> Tensor:
-    """The values where the processes can exchange them."""
+def _on_backend_device(values: Tensor) -> Tensor:
+    """Return the values on a device from which the backend can send them."""
     if values.device.type == "cuda" and "nccl" in dist.get_backend_config():
         return values
     return values.cpu()
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split("\n")[0].split())[:200]

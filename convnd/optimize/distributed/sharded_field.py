@@ -1,4 +1,4 @@
-"""A field cut into slabs, one for each process, and how parts of it travel between them."""
+"""A field cut into slabs, one for each process, and the exchange of regions between them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from convnd.optimize.distributed.process_group import ProcessGroup
 __all__ = ["Box", "ShardedField"]
 
 Box = Sequence[tuple[int, int]]
-"""First position and the one behind the last, along each axis."""
-
+"""A region of a field: start and stop along each axis."""
 
 Index = tuple[slice, ...]
 
 
 class ShardedField:
-    """The slabs of a grid along its longest axis.
+    """How a field lies on several processes: as slabs along its longest axis.
+
+    It holds no values; each process keeps its slab as a tensor ``(B, C, *S)``.
 
     Args:
-        size: extent of the grid along each axis.
-        group: its processes.
+        size: extent of the field along each axis.
+        group: the processes.
+
+    Attributes:
+        axis: the longest axis.
+        boxes: the slab of each process, by rank.
 
     >>> ShardedField((4, 10), ProcessGroup()).boxes
     [[(0, 4), (0, 10)]]
@@ -38,145 +43,159 @@ class ShardedField:
         self.axis = max(range(len(self.size)), key=self.size.__getitem__)
         self.boxes = self.even_boxes(self.axis)
 
+    @property
+    def local_box(self) -> Box:
+        """The slab of this process."""
+        return self.boxes[self.group.rank]
+
     def even_boxes(self, axis: int) -> list[Box]:
-        """The grid cut evenly along an axis, a box for each process; some may be empty."""
+        """Cut the field evenly along an axis, one box for each process; some may be empty."""
         count, extent = self.group.size, self.size[axis]
-        bounds = [extent * number // count for number in range(count + 1)]
+        bounds = [extent * rank // count for rank in range(count + 1)]
         return [self.slab(axis, start, stop) for start, stop in itertools.pairwise(bounds)]
 
     def slab(self, axis: int, start: int, stop: int) -> Box:
-        """A range along one axis, and all of the others."""
+        """Return the box from start to stop along one axis, and everything along the others."""
         return [
-            (start, stop) if each == axis else (0, extent) for each, extent in enumerate(self.size)
+            (start, stop) if other == axis else (0, extent)
+            for other, extent in enumerate(self.size)
         ]
 
     def local_part(self, whole: Tensor) -> Tensor:
-        """What this process owns of a field ``(B, C, *size)``, as a tensor of its own."""
-        own = self.boxes[self.group.rank]
-        return whole[_place(own)].clone(memory_format=torch.contiguous_format)
+        """Copy this process's slab out of a whole field ``(B, C, *size)``."""
+        return whole[_index(self.local_box)].clone(memory_format=torch.contiguous_format)
 
     def is_local_part(self, values: Tensor) -> bool:
-        """Whether a tensor has the shape of what this process owns."""
-        return tuple(values.shape[2:]) == _extent(self.boxes[self.group.rank])
+        """Return whether a tensor has the shape of this process's slab."""
+        return tuple(values.shape[2:]) == _extent(self.local_box)
 
     def gather_region(self, part: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """A box of the field, whoever owns it.
+        """Collect one region of the field for each process from the owners of its slabs.
 
         Args:
-            part: what this process owns, ``(B, C, *S)``.
-            boxes: what each process asks for.
+            part: this process's slab ``(B, C, *S)``.
+            boxes: the region that each process asks for, by rank.
 
         Returns:
-            The box of this one; ``part`` itself where everybody asks for what it owns.
+            The region of this process; ``part`` itself if every process asks for its own slab.
         """
         if boxes == self.boxes:
             return part
         rank = self.group.rank
-        wanted = boxes[rank]
+        region_box = boxes[rank]
 
-        def prepared() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
-            found = part.new_empty((*part.shape[:2], *_extent(wanted)))
+        def prepare() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
+            region = part.new_empty((*part.shape[:2], *_extent(region_box)))
             sends, receives = {}, {}
-            for other, (owned, asked) in enumerate(zip(self.boxes, boxes, strict=True)):
-                theirs, ours = _meet(owned, wanted), _meet(self.boxes[rank], asked)
+            for other, (slab, asked) in enumerate(zip(self.boxes, boxes, strict=True)):
+                incoming = _intersection(slab, region_box)
+                outgoing = _intersection(self.local_box, asked)
                 if other == rank:
-                    if ours is not None:
-                        mine = part[_place(ours, self.boxes[rank])]
-                        found[_place(ours, wanted)] = mine
+                    if outgoing is not None:
+                        local = part[_index(outgoing, self.local_box)]
+                        region[_index(outgoing, region_box)] = local
                     continue
-                if ours is not None:
-                    sends[other] = part[_place(ours, self.boxes[rank])].contiguous()
-                if theirs is not None:
-                    receives[other] = part.new_empty((*part.shape[:2], *_extent(theirs)))
-            return found, sends, receives
+                if outgoing is not None:
+                    sends[other] = part[_index(outgoing, self.local_box)].contiguous()
+                if incoming is not None:
+                    receives[other] = part.new_empty((*part.shape[:2], *_extent(incoming)))
+            return region, sends, receives
 
-        # Memory runs out before anybody waits for what will not come.
-        found, sends, receives = self.group.run_together(prepared)
+        region, sends, receives = self.group.run_together(prepare)
         self.group.exchange(sends, receives)
         for other, values in receives.items():
-            meet = _meet(self.boxes[other], wanted)
-            assert meet is not None
-            found[_place(meet, wanted)] = values
-        return found
+            overlap = _intersection(self.boxes[other], region_box)
+            assert overlap is not None
+            region[_index(overlap, region_box)] = values
+        return region
 
     def scatter_add(self, values: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """Boxes added up at their owners: the transpose of `gather_region`.
+        """Add regions up at the owners of the slabs: the transpose of `gather_region`.
 
         Args:
-            values: of this process's box.
-            boxes: of all processes.
+            values: this process's region.
+            boxes: the region of each process, by rank.
 
         Returns:
-            The sum over all boxes, of what this process owns; ``values`` itself likewise.
+            The sum of all regions inside this process's slab; ``values`` itself if every region is
+            the process's own slab.
         """
         if boxes == self.boxes:
             return values
         rank = self.group.rank
-        held = boxes[rank]
+        region_box = boxes[rank]
 
-        def prepared() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
-            total = values.new_zeros((*values.shape[:2], *_extent(self.boxes[rank])))
+        def prepare() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
+            total = values.new_zeros((*values.shape[:2], *_extent(self.local_box)))
             sends, receives = {}, {}
-            for other, (owned, theirs) in enumerate(zip(self.boxes, boxes, strict=True)):
-                away, here = _meet(owned, held), _meet(self.boxes[rank], theirs)
+            for other, (slab, region) in enumerate(zip(self.boxes, boxes, strict=True)):
+                outgoing = _intersection(slab, region_box)
+                incoming = _intersection(self.local_box, region)
                 if other == rank:
                     continue
-                if away is not None:
-                    sends[other] = values[_place(away, held)].contiguous()
-                if here is not None:
-                    receives[other] = values.new_empty((*values.shape[:2], *_extent(here)))
+                if outgoing is not None:
+                    sends[other] = values[_index(outgoing, region_box)].contiguous()
+                if incoming is not None:
+                    receives[other] = values.new_empty((*values.shape[:2], *_extent(incoming)))
             return total, sends, receives
 
-        total, sends, receives = self.group.run_together(prepared)
+        total, sends, receives = self.group.run_together(prepare)
         self.group.exchange(sends, receives)
-        for other, theirs in enumerate(boxes):  # in the order of processes, whoever was quicker
-            meet = _meet(self.boxes[rank], theirs)
-            if meet is not None:
-                share = values[_place(meet, held)] if other == rank else receives[other]
-                total[_place(meet, self.boxes[rank])] += share
+        # In the order of ranks, so that rounding does not depend on which process was quicker.
+        for other, region in enumerate(boxes):
+            overlap = _intersection(self.local_box, region)
+            if overlap is not None:
+                local = values[_index(overlap, region_box)] if other == rank else receives[other]
+                total[_index(overlap, self.local_box)] += local
         return total
 
     def assemble(self, pieces: Sequence[tuple[Box, Callable[[Index], Tensor]]]) -> Tensor:
-        """What this process owns, out of any boxes that cover the field.
+        """Build this process's slab out of any boxes that cover the field.
 
         Args:
-            pieces: each a box, and what reads a part of it.
+            pieces: each a box, and a function that reads an index of its values.
         """
-        own = self.boxes[self.group.rank]
-        sample = pieces[0][1](_place([(0, 0)] * len(own)))
-        found = sample.new_empty((*sample.shape[:2], *_extent(own)))
+        sample = pieces[0][1](_index([(0, 0)] * len(self.size)))
+        part = sample.new_empty((*sample.shape[:2], *_extent(self.local_box)))
         for box, read in pieces:
-            meet = _meet(own, box)
-            if meet is not None:
-                found[_place(meet, own)] = read(_place(meet, box))
-        return found
+            overlap = _intersection(self.local_box, box)
+            if overlap is not None:
+                part[_index(overlap, self.local_box)] = read(_index(overlap, box))
+        return part
 
     def gather(self, part: Tensor) -> Tensor:
-        """All of the field, for every process."""
-        return self.gather_region(
-            part, [self.slab(self.axis, 0, self.size[self.axis])] * self.group.size
-        )
+        """Return the whole field in every process."""
+        return self.gather_region(part, [self._whole()] * self.group.size)
 
     def gather_to_root(self, part: Tensor) -> Tensor | None:
-        """All of the field, for process 0 alone."""
-        everything = self.slab(self.axis, 0, self.size[self.axis])
-        nothing = self.slab(self.axis, 0, 0)
-        found = self.gather_region(part, [everything, *[nothing] * (self.group.size - 1)])
-        return found if self.group.rank == 0 else None
+        """Return the whole field in rank 0, and None in the others."""
+        empty = self.slab(self.axis, 0, 0)
+        whole = self.gather_region(part, [self._whole(), *[empty] * (self.group.size - 1)])
+        return whole if self.group.rank == 0 else None
+
+    def _whole(self) -> Box:
+        return self.slab(self.axis, 0, self.size[self.axis])
 
 
 def _extent(box: Box) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in box)
 
 
-def _meet(one: Box, other: Box) -> Box | None:
-    both = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True)]
-    return both if math.prod(max(0, stop - start) for start, stop in both) else None
+def _intersection(a: Box, b: Box) -> Box | None:
+    """Return the region that two boxes share; None if they share none."""
+    box = [
+        (max(a_start, b_start), min(a_stop, b_stop))
+        for (a_start, a_stop), (b_start, b_stop) in zip(a, b, strict=True)
+    ]
+    return box if math.prod(max(0, stop - start) for start, stop in box) else None
 
 
-def _place(box: Box, origin: Box | None = None) -> tuple[slice, ...]:
-    """Where a box lies in a tensor that begins where another one does."""
-    starts = [0] * len(box) if origin is None else [start for start, _ in origin]
+def _index(box: Box, container: Box | None = None) -> Index:
+    """Return the index of a box in a tensor that holds the values of a container box."""
+    origin = [0] * len(box) if container is None else [start for start, _ in container]
     return tile_index(
-        [slice(start - at, stop - at) for (start, stop), at in zip(box, starts, strict=True)]
+        [
+            slice(start - first, stop - first)
+            for (start, stop), first in zip(box, origin, strict=True)
+        ]
     )

@@ -2,7 +2,7 @@
 
 from convnd.optimize.evaluation.targets import RecomputedContent, tiled_features, tiled_sums
 from convnd.optimize.evaluation.tiled import TiledEvaluation
-from convnd.optimize.evaluation.tiler import FitsMemory, Tiler, is_out_of_memory
+from convnd.optimize.evaluation.tiler import FitsMemory, Tiler
 from convnd.optimize.evaluation.whole import Evaluation, Evaluator, evaluate_whole
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "TiledEvaluation",
     "Tiler",
     "evaluate_whole",
-    "is_out_of_memory",
     "tiled_features",
     "tiled_sums",
 ]

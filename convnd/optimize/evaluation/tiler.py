@@ -20,7 +20,6 @@ __all__ = [
     "WHOLE",
     "FitsMemory",
     "Tiler",
-    "is_out_of_memory",
 ]
 
 FitsMemory = Callable[[tuple[int, ...], Sequence[str]], bool]

@@ -16,29 +16,33 @@ __all__ = ["backbones"]
 @with_json_output("backbones")
 def backbones(
     name: Annotated[
-        str | None, typer.Argument(help="List the layers of this one.", show_default=False)
+        str | None, typer.Argument(help="List the layers of this network.", show_default=False)
     ] = None,
     dim: Annotated[
         int,
-        numeric(int, 1, 16, "--dim", help="Spatial axes that parameters are counted for."),
+        numeric(int, 1, 16, "--dim", help="Number of spatial axes of the data."),
     ] = 2,
-    channels: Annotated[int, numeric(int, 1, 1_000_000, help="Of the data.")] = 3,
+    channels: Annotated[
+        int, numeric(int, 1, 1_000_000, help="Number of channels of the data.")
+    ] = 3,
     *,
     summary: CommandOutput,
 ) -> None:
     """List the networks, or the layers of one.
 
-    All of them work in any number of dimensions; `--dim` and `--channels` tell what they then hold.
+    Every network works in any number of dimensions; `--dim` and `--channels` set the data for
+    which parameters are counted.
     """
     from convnd.backbones import BACKBONES
 
-    records = [_record(each, dim, channels) for each in ([*BACKBONES] if name is None else [name])]
+    names = [*BACKBONES] if name is None else [name]
+    records = [_record(backbone, dim, channels) for backbone in names]
     summary.add(**({"backbones": records} if name is None else records[0]))
     for record in records:
         typer.secho(f"{record['name']}  {record['summary']}", bold=True)
-        typer.echo("\n".join(_about(record)))
+        typer.echo("\n".join(_description(record)))
     if name is not None:
-        typer.echo("\n" + "\n".join(_layers(records[0])))
+        typer.echo("\n" + "\n".join(_layer_table(records[0])))
 
 
 def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
@@ -46,21 +50,21 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
     from convnd.backbones.weights import WEIGHTS, added_path
 
     source = BACKBONES[name]
-    known = WEIGHTS[name] if name in WEIGHTS else None  # noqa: SIM401
+    shipped = WEIGHTS[name] if name in WEIGHTS else None  # noqa: SIM401
     parameters = source.plan.parameters(dim, channels)
     fields = source.plan.receptive_fields(dim)
     total = sum(parameters.values())
     return {
         "name": name,
         "summary": source.summary,
-        "learnt_at_rank": 2,
+        "trained_rank": 2,
         "spatial_dims": dim,
         "in_channels": channels,
         "parameters": total,
         "bytes": 4 * total,
-        "stored_bytes": added_path(name).stat().st_size if known is None else known.origin.size,
-        "licence": "yours" if known is None else known.licence,
-        "provenance": "added by the user" if known is None else known.provenance,
+        "stored_bytes": added_path(name).stat().st_size if shipped is None else shipped.origin.size,
+        "licence": "yours" if shipped is None else shipped.licence,
+        "provenance": "added by the user" if shipped is None else shipped.provenance,
         "layers": [
             {
                 "layer": layer,
@@ -73,13 +77,13 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
     }
 
 
-def _about(record: dict[str, Any]) -> list[str]:
+def _description(record: dict[str, Any]) -> list[str]:
     layers = record["layers"]
     dim = record["spatial_dims"]
     last = layers[-1]["receptive_field"]
     return [
-        f"  rank        any number of spatial axes; learnt at {record['learnt_at_rank']}",
-        "              more axes: as it is on the planes along every two, or see --inflation",
+        f"  rank        trained on {record['trained_rank']} spatial axes, works with any number;",
+        "              with more, it sees the planes along every two axes, or see --inflation",
         f"  layers      {len(layers)}, {layers[0]['layer']} to {layers[-1]['layer']}: "
         f"{layers[0]['channels']} to {layers[-1]['channels']} channels, stride to "
         f"{last['stride'][0]}, receptive field to {last['span'][0]}",
@@ -91,7 +95,7 @@ def _about(record: dict[str, Any]) -> list[str]:
     ]
 
 
-def _layers(record: dict[str, Any]) -> list[str]:
+def _layer_table(record: dict[str, Any]) -> list[str]:
     table = [("layer", "channels", "stride", "receptive field", "parameters")]
     for row in record["layers"]:
         field = row["receptive_field"]

@@ -15,8 +15,8 @@ def samples(*, summary: CommandOutput) -> None:
     from convnd_tasks import samples as built_in
 
     for dim in (1, 2, 3):
+        contents, styles = built_in.contents(dim), built_in.styles(dim)
         typer.echo(f"--dim {dim}")
-        typer.echo(f"  contents  {', '.join(built_in.contents(dim))}")
-        typer.echo(f"  styles    {', '.join(built_in.styles(dim))}")
-        lists = {"dim": dim, "contents": built_in.contents(dim), "styles": built_in.styles(dim)}
-        summary.append("samples", lists)
+        typer.echo(f"  contents  {', '.join(contents)}")
+        typer.echo(f"  styles    {', '.join(styles)}")
+        summary.append("samples", {"dim": dim, "contents": contents, "styles": styles})

@@ -1,4 +1,4 @@
-"""``convnd trace``: what a stack of layers makes of a shape."""
+"""``convnd trace``: sizes, parameters, receptive fields and cost of a stack of layers."""
 
 from __future__ import annotations
 
@@ -29,36 +29,37 @@ def trace(
             metavar="LAYER",
             show_default=False,
             help="conv:5:16 (5 taps along every axis, 16 filters), pool:2, avgpool:3, "
-            "convtranspose:4:8; 5x3x3 for a size per axis. Options follow with commas: "
-            "stride=2, dilation=2, padding=same (or 1, or 1/2 for front/behind), groups=4, "
+            "convtranspose:4:8; 5x3x3 is a size per axis. Options follow after commas: "
+            "stride=2, dilation=2, padding=same (or 1, or 1/2 for before/after), groups=4, "
             "bias=no, output_padding=1.",
         ),
     ],
     dim: Annotated[
         int | None,
-        numeric(int, 1, 16, "--dim", help="Spatial axes; follows from SHAPE if left out."),
+        numeric(int, 1, 16, "--dim", help="Number of spatial axes. Default: inferred from SHAPE."),
     ] = None,
     *,
     summary: CommandOutput,
 ) -> None:
     """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
 
-    In any number of dimensions, without running anything. An output position "sees" that many
-    input samples; the next one's are "stride" further, the first one's start at "offset".
+    Works in any number of dimensions and runs no network. "sees" is the receptive field of an
+    output position in input samples, "stride" the distance between the fields of neighboring
+    positions, and "offset" the start of the first field.
 
-    For example: convnd trace --dim 3 14x14x14x1 conv:5:16 conv:5:32
+    Example: convnd trace --dim 3 14x14x14x1 conv:5:16 conv:5:32
     """
     size, channels = parse_shape(shape, dim)
     stack = [parse_layer(text, len(size)) for text in layers]
     rows = trace_shapes(size, channels, stack)
     summary.add(**as_record(rows))
-    head, *lines = as_table(rows)
-    typer.secho(head, bold=True)
+    header, *lines = as_table(rows)
+    typer.secho(header, bold=True)
     typer.echo("\n".join(lines))
 
 
 def as_table(rows: Sequence[Row]) -> list[str]:
-    r"""The rows as lines of aligned columns, under a line of titles and above one of totals.
+    r"""Format the rows as lines of aligned columns, with a header and a line of totals.
 
     >>> rows = trace_shapes((14,), 1, [parse_layer("conv:5:16", 1)])
     >>> print("\n".join(as_table(rows)))
@@ -81,8 +82,8 @@ def as_table(rows: Sequence[Row]) -> list[str]:
                 kernels = f"{row.channels} of {_times(kernel)}"
             field = row.field
             cost = (f"{row.parameters:,}", f"{row.multiply_adds:,}")
-            seen = (_times(field.span), _brief(field.stride), _brief(field.offset))
-            table.append((row.text, kernels, output, *cost, *seen))
+            extent = (_times(field.span), _brief(field.stride), _brief(field.offset))
+            table.append((row.text, kernels, output, *cost, *extent))
         channels = row.channels
     parameters, multiply_adds = _totals(rows)
     table.append(("total", "", "", f"{parameters:,}", f"{multiply_adds:,}", "", "", ""))
@@ -90,7 +91,9 @@ def as_table(rows: Sequence[Row]) -> list[str]:
 
 
 def as_record(rows: Sequence[Row]) -> dict[str, object]:
-    """The rows as plain data for JSON; a fraction, as transposed convolutions give, is ``"1/2"``.
+    """Convert the rows to data for JSON.
+
+    A fraction, which transposed convolutions produce, becomes text such as ``"1/2"``.
 
     >>> as_record(trace_shapes((14,), 1, [parse_layer("conv:5:16", 1)]))["parameters"]
     96
@@ -123,5 +126,5 @@ def _times(values: Iterable[object]) -> str:
 
 
 def _brief(values: tuple[int | Fraction, ...]) -> str:
-    """One number where all axes have the same."""
+    """Format values per axis; one number if all axes have the same."""
     return _times(values[:1] if len(set(values)) == 1 else values)

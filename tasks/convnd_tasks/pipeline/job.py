@@ -282,12 +282,13 @@ class Job:
     def _check_not_an_input(self, target: Path) -> None:
         names = (*self.spec.contents, *self.spec.styles, self.spec.init, self.settings.mask)
         for name in names:
-            if name is not None and target.exists() and Path(name).exists():
-                if Path(name).samefile(target):
-                    raise UsageError(
-                        f"write {target}: expected another file than the input {name}, got the "
-                        "same; choose another name with --output"
-                    )
+            if name is None or not (target.exists() and Path(name).exists()):
+                continue
+            if Path(name).samefile(target):
+                raise UsageError(
+                    f"write {target}: expected another file than the input {name}, got the same; "
+                    "choose another name with --output"
+                )
 
     def _lost_metadata(self, target: Path, inputs: TransferInputs) -> list[str]:
         lost = self.modality.lost_metadata(target, inputs)
@@ -305,7 +306,7 @@ class Job:
         say: Callable[[str], None],
     ) -> _Log:
         """Take all steps; a signal ends them early, where partial results are written."""
-        from convnd.optimize import is_out_of_memory
+        from convnd.errors import is_out_of_memory
 
         log = _Log()
         saved = 0

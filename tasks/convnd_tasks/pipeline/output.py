@@ -22,7 +22,7 @@ import typer
 
 from convnd import __version__
 from convnd.errors import ConvndError, StopSignal
-from convnd.transfer.deterministic import no_deterministic_way
+from convnd.transfer.deterministic import determinism_error
 from convnd_tasks.pipeline.flags import Json, Verbose
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
                 try:
                     work(**typed, summary=summary)
                 except RuntimeError as error:
-                    raise no_deterministic_way(error) or error from error
+                    raise determinism_error(error) or error from error
 
         parameters = [*own, *shared]
         run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__

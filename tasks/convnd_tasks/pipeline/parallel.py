@@ -1,4 +1,4 @@
-"""Work of Python's own on all cores: parts that know nothing of each other, in processes."""
+"""Parallel execution of Python functions in processes."""
 
 from __future__ import annotations
 
@@ -10,45 +10,49 @@ from typing import Any, TypeVar
 
 __all__ = ["parallel_map"]
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-_MOST = 8  # processes, for the memory that each takes
-_work: Callable[[Any], Any]  # of a child
+_MAX_PROCESSES = 8  # bounds the memory
+_function: Callable[[Any], Any]  # set in each child process
 
 
-def parallel_map(work: Callable[[Given], Found], parts: Sequence[Given]) -> list[Found]:
-    """``work`` of each part, in as many processes as torch has threads, eight at most.
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply a function to items in as many processes as torch has threads, at most 8.
 
-    The processes are forked, so that ``work`` sees what is here; each has one thread of torch's, as
-    those of a ``DataLoader`` have. Other systems than Linux, and a single part, do without. However
-    this ends, the processes end with it.
+    The processes are forked and inherit the function, so it may be a closure. Each process has
+    one torch thread. On systems other than Linux, and for a single item, the calls run in this
+    process. The processes end when the function returns or raises, also on Ctrl-C; a
+    `concurrent.futures.ProcessPoolExecutor` would wait for its running calls.
 
     Args:
-        work: what it gives, and the parts, are sent through pipes.
-        parts: what it is given, one by one.
+        function: takes an item; item and result pass through a pipe and must be picklable.
+        items: the items.
 
-    >>> parallel_map(lambda part: 2 * part, [1, 2, 3])
+    Returns:
+        The results, in the order of the items.
+
+    >>> parallel_map(lambda x: 2 * x, [1, 2, 3])
     [2, 4, 6]
     """
     import torch
 
-    workers = min(len(parts), torch.get_num_threads(), _MOST)
-    if workers < 2 or sys.platform != "linux":
-        return [work(part) for part in parts]
-    with get_context("fork").Pool(workers, _begin, (work,)) as pool:
-        return pool.map(_do, parts, chunksize=1)
+    processes = min(len(items), torch.get_num_threads(), _MAX_PROCESSES)
+    if processes < 2 or sys.platform != "linux":
+        return [function(item) for item in items]
+    with get_context("fork").Pool(processes, _initialize, (function,)) as pool:
+        return pool.map(_call, items, chunksize=1)
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
+def _initialize(function: Callable[[Any], Any]) -> None:
     import torch
 
-    global _work
-    _work = work
-    torch.set_num_threads(1)  # the others are the parent's
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to understand, who then ends us
+    global _function
+    _function = function
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the children
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _do(part: Any) -> Any:
-    return _work(part)
+def _call(item: Any) -> Any:
+    return _function(item)

@@ -1,7 +1,7 @@
-"""Figures for reports and files, drawn with matplotlib without a screen.
+"""Figures for reports and files, drawn by matplotlib without a screen.
 
-matplotlib is imported when something is drawn; its global state (``pyplot``) is never touched, so
-that a caller's own figures and settings stay as they are.
+matplotlib is imported at the first figure. Its global state (``pyplot``) is never used, so figures
+and settings of the caller do not change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["COLORS", "encode", "encode_pixels", "loss_curve", "new_figure"]
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
-"""Colours that people with any common colour vision tell apart (Okabe and Ito, 2008)."""
+"""Colors for readers with color-vision deficiencies as well (Okabe and Ito, 2008)."""
 
 _SETTINGS: Any = {  # matplotlib's stubs list every key as a literal
     "axes.prop_cycle": f"cycler('color', {list(COLORS)})",
@@ -34,13 +34,13 @@ _SETTINGS: Any = {  # matplotlib's stubs list every key as a literal
 
 
 def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) -> Any:
-    r"""A figure in the project's look, and its axes.
+    r"""Create a figure in the project's style.
 
     Args:
-        width: in inches; a report shows 96 pixels to one.
-        height: in inches.
-        rows: of axes.
-        columns: of axes.
+        width: width in inches; a report shows 96 pixels per inch.
+        height: height in inches.
+        rows: number of rows of axes.
+        columns: number of columns of axes.
 
     Returns:
         The figure, and an array ``(rows, columns)`` of axes.
@@ -62,24 +62,24 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) 
 
 
 def encode(figure: Figure, kind: str = "png", *, dpi: float = 144) -> bytes:
-    """The bytes of a figure's file, the same for the same figure.
+    """Encode a figure as a file; equal figures give equal bytes.
 
     Args:
-        figure: what to draw.
+        figure: the figure.
         kind: ``"png"`` or ``"svg"``.
         dpi: pixels per inch of a PNG.
     """
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    undated = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with mpl.rc_context(_SETTINGS):
-        figure.savefig(buffer, format=kind, dpi=dpi, facecolor="white", metadata=undated)
+        figure.savefig(buffer, format=kind, dpi=dpi, facecolor="white", metadata=metadata)
     return buffer.getvalue()
 
 
 def encode_pixels(pixels: NDArray[Any]) -> bytes:
-    """The bytes of a PNG.
+    """Encode pixels as a PNG file.
 
     Args:
         pixels: ``(H, W)`` or ``(H, W, 3)``, 8-bit.
@@ -94,12 +94,15 @@ def encode_pixels(pixels: NDArray[Any]) -> bytes:
 def loss_curve(
     losses: Mapping[str, Sequence[float]], *, xlabel: str = "step", ylabel: str = "loss"
 ) -> bytes:
-    """How losses fell, as SVG; the scale is logarithmic where all values are positive.
+    """Plot losses over steps; the scale is logarithmic if all values are positive.
 
     Args:
-        losses: for each curve its name and its value at every step.
-        xlabel: name of the horizontal axis.
-        ylabel: name of the vertical axis.
+        losses: by name, the values of each curve at every step.
+        xlabel: label of the horizontal axis.
+        ylabel: label of the vertical axis.
+
+    Returns:
+        An SVG file.
     """
     figure, axes = new_figure(7, 3)
     axis = axes[0, 0]
@@ -112,5 +115,5 @@ def loss_curve(
     axis.set_ylabel(ylabel)
     axis.grid(axis="y", alpha=0.25, linewidth=0.5)
     if len(losses) > 1:
-        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # where no curve is
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # outside of the curves
     return encode(figure, "svg")

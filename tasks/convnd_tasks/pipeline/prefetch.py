@@ -1,4 +1,4 @@
-"""Work of the next frame while the present one is worked on."""
+"""Background iteration: prepare the next items in a thread while the current one is in use."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ __all__ = ["prefetch"]
 
 T = TypeVar("T")
 
-_DONE = object()
-_PATIENCE = 2.0
-"""Seconds that one who stops early waits for the item in the making; then it is left alone."""
+_END = object()
+_JOIN_TIMEOUT = 2.0
+"""Seconds to wait for the thread when the caller stops early."""
 
 
 def prefetch(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
-    """The items of an iterator that runs in a thread of its own, so many items ahead.
+    """Iterate in a background thread, up to ``depth`` items ahead of the caller.
 
-    What it raises is raised here, where its item would have come. When the caller stops early, the
-    iterator is closed after the item that it is at, for which nobody waits longer than two seconds.
+    An exception in the iterator is raised to the caller in place of the item. If the caller stops
+    early, the thread closes the iterator after its current item; the caller waits at most two
+    seconds for that.
 
     Args:
-        make: gives the iterator, in that thread.
-        depth: items that wait at most.
+        make: called in the thread; returns the iterator.
+        depth: number of items that are prepared ahead.
 
     >>> list(prefetch(lambda: iter(range(4))))
     [0, 1, 2, 3]
     """
-    waiting: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
+    items: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 
     def put(item: object, error: BaseException | None = None) -> None:
         while not stop.is_set():
             try:
-                waiting.put((item, error), timeout=0.1)
+                items.put((item, error), timeout=0.1)
                 return
             except queue.Full:
                 continue
 
-    def work() -> None:
+    def produce() -> None:
         iterator = None
         try:
             iterator = make()
@@ -48,27 +49,27 @@ def prefetch(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
                 put(item)
                 if stop.is_set():
                     break
-            put(_DONE)
+            put(_END)
         except BaseException as error:
-            put(_DONE, error)
+            put(_END, error)
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-        # On a machine that others use as well, evaluations took ten times as long once this thread
-        # had ended: OpenMP's threads wait by spinning unless there are more of them than cores.
+        # The thread stays until the caller is done. When it ended earlier on a shared machine,
+        # evaluations took ten times as long: OpenMP threads spin unless they outnumber the cores.
         stop.wait()
 
-    thread = threading.Thread(target=work, name="convnd-prefetch", daemon=True)
+    thread = threading.Thread(target=produce, name="convnd-prefetch", daemon=True)
     thread.start()
     try:
         while True:
-            item, error = waiting.get()
+            item, error = items.get()
             if error is not None:
                 raise error
-            if item is _DONE:
+            if item is _END:
                 return
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        thread.join(_PATIENCE)
+        thread.join(_JOIN_TIMEOUT)

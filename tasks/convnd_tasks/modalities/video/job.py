@@ -132,7 +132,7 @@ class VideoJob:
             ConvndError: see `check` and `VideoTransfer`. Finished
                 frames are kept; `resume` goes on from them.
         """
-        from convnd.optimize import is_out_of_memory
+        from convnd.errors import is_out_of_memory
 
         clip, info = inputs.clip, inputs.clip.info
         self.check(info, output, overwrite=overwrite, resume=resume)

@@ -240,7 +240,7 @@ class ScanJob:
             summary.add(**beside)
         extent = " x ".join(str(each) for each in grid.shape)
         kept = "" if result.stopped is None else "stopped early, kept: "
-        back = f" ({result.rejected_steps} taken back)" if result.rejected_steps else ""
+        back = f" ({result.rejected_steps} rejected)" if result.rejected_steps else ""
         typer.echo(
             f"{kept}{self.target}  {extent}, {result.steps} steps{back}, "
             f"loss {result.losses[-1]:.4g}, {seconds:.1f} s"

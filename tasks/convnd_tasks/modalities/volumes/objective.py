@@ -105,7 +105,7 @@ class SliceObjective:
                 self._sights.append(sight)
                 del pictures, slices, slabs  # before the next ones are made
 
-    def exact(self) -> bool:
+    def switch_to_float32(self) -> bool:
         """As `convnd.losses.Objective.exact`."""
         exact = self._eye.precision.exact()
         if exact == self._eye.precision:

@@ -36,7 +36,7 @@ class VolumeResult:
         grid: the scan with other values; None in a process that leaves this to the first.
         losses: the objective at every step, frame after frame.
         steps: taken, of all frames.
-        rejected_steps: steps that were taken back, see `convnd.optimize.minimize`.
+        rejected_steps: number of rejected steps, see `convnd.optimize.minimize`.
         remarks: what people should be told: window, look, optimizer and why.
         stopped: what ended it before its last step, or None: a signal, or a NumericalError.
     """

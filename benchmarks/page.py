@@ -1,0 +1,122 @@
+"""Makes the page of current figures, ``docs/benchmarks.md``, of ``benchmarks/results/*.json``.
+
+python -m benchmarks.page            # write the page
+python -m benchmarks.page --check    # exit with 1 if the page differs from the files
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.measurement import NOT_STATED, RESULTS, ROOT, Measurement, Table
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+SECTIONS = (
+    "Speed",
+    "Size, memory and processes",
+    "Pictures",
+    "Video",
+    "Signals",
+    "Volumes",
+    "Inspection",
+    "Robustness",
+)
+HEAD = """\
+# Benchmarks
+
+`python -m benchmarks.page` makes this page of the files in `benchmarks/results/`. Do not edit it.
+
+Each table holds the latest figures of one measurement, on the machine that its line names. Ratios
+are taken turn by turn, so that other work on the machine moves them little; seconds are only worth
+something on the machine that they were measured on. Where a run did not record its machine or its
+commit, the page says "not stated". The [notes](notes/index.md) say what was tried and rejected.
+
+The scripts are in three folders: `benchmarks/performance` measures a release,
+`benchmarks/experiments` compares choices for a default and searches for faults, and
+`benchmarks/training` makes the weights that the package contains. Every script runs from the root
+of the repository as `python -m benchmarks.FOLDER.NAME`; `--help` lists its options, and
+`--json FILE` writes its figures in the form of `benchmarks/results/`.
+"""
+TAIL = """\
+## Not measured yet
+
+- A GPU, and a CPU with AMX.
+- bfloat16 against float32 with VGG-19.
+- 512³ and 10⁸ samples over whole jobs in all their tiles.
+- The last 3 of 15 steps of `stylize-volume` at 256³.
+"""
+
+
+def cell(value: Any) -> str:
+    """One value as text of a table."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value).replace("|", "\\|")
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table as lines of Markdown."""
+    columns = list(dict.fromkeys(name for row in table.rows for name in row))
+    lines = [f"{table.caption}:", ""] if table.caption else []
+    cells = [columns, ["---"] * len(columns)]
+    cells += [[cell(row.get(name)) for name in columns] for row in table.rows]
+    lines += ["| " + " | ".join(row) + " |" for row in cells]
+    return [*lines, ""]
+
+
+def measurement_lines(measurement: Measurement) -> list[str]:
+    """A measurement as lines of Markdown."""
+    machine = dict(measurement.machine)
+    processor = str(machine.pop("cpu", NOT_STATED))
+    details = [f"{name} {value}" for name, value in machine.items()]
+    place = ", ".join([processor, *details, *filter(None, [measurement.conditions])])
+    lines = [f"### {measurement.title}", ""]
+    if measurement.summary:
+        lines += [measurement.summary, ""]
+    for table in measurement.tables:
+        lines += table_lines(table)
+    if measurement.target:
+        lines += [f"**Target.** {measurement.target}", ""]
+    lines += [
+        f"Command: `{measurement.command}`  ",
+        f"Machine: {place}. Date: {measurement.date}. Commit: {measurement.commit}.",
+        "",
+    ]
+    return lines
+
+
+def page(measurements: Sequence[Measurement]) -> str:
+    """The whole page."""
+    sections = [*SECTIONS, *{m.section for m in measurements if m.section not in SECTIONS}]
+    lines = [HEAD]
+    for section in sections:
+        chosen = [each for each in measurements if each.section == section]
+        if chosen:
+            lines += [f"## {section}", ""]
+        for measurement in chosen:
+            lines += measurement_lines(measurement)
+    return "\n".join([*lines, TAIL])
+
+
+def main() -> None:
+    """Writes the page, or compares it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    args = parser.parse_args()
+    text = page([Measurement.read(path) for path in sorted(RESULTS.glob("*.json"))])
+    if not args.check:
+        PAGE.write_text(text, encoding="utf-8")
+        print(f"{PAGE.relative_to(ROOT)} written")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+        sys.exit(f"{PAGE.relative_to(ROOT)} is out of date; run: python -m benchmarks.page")
+    else:
+        print(f"{PAGE.relative_to(ROOT)} is up to date")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The operations that a `convnd.backbones.VGG` runs one after the other.
+
+Each takes the features of the layer before, gives those of its own layer, and files a copy under
+the layer's name if the caller asked for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnd.backbones.kernels import ConvOptions, FrozenWeights, frozen_conv, frozen_max_pool
+from convnd.errors import ShapeError
+from convnd.nn import avg_pool_nd, conv_nd
+
+__all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
+
+
+class Convolution(nn.Module):
+    """A convolution of odd width with zero padding that keeps the extent.
+
+    Its weights are frozen, unless ``requires_grad`` of ``weight`` says otherwise.
+
+    Args:
+        shape: of the weight, ``(O, C, *K)``.
+        generator: source of the random weights (He et al., 2015).
+        bias: whether there is one, zero at first.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], generator: torch.Generator | None, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        weight = torch.empty(shape)
+        if not weight.is_meta:  # drawing numbers on the meta device imports torch's compiler, 2 s
+            weight.normal_(0, (2 / math.prod(shape[1:])) ** 0.5, generator=generator)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(shape[0]), requires_grad=False) if bias else None
+        self._cache: dict[Any, tuple[Any, list[Tensor], FrozenWeights]] = {}
+
+    def forward(
+        self,
+        x: Tensor,
+        constant_axes: tuple[int, ...],
+        dtype: torch.dtype | None = None,
+        options: ConvOptions | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Convolve, as `frozen_conv`.
+
+        Args:
+            x: ``(B, C, *S)``.
+            constant_axes: axes along which the input is one sample of a constant field; the kernel
+                is summed over them.
+            dtype: number format of the result; None means that of the weights.
+            options: ReLU and memory; a trained convolution uses the ReLU alone.
+
+        Returns:
+            ``(B, O, *S)`` twice: for the next layer and for the caller.
+        """
+        if not self.weight.requires_grad:
+            return frozen_conv(x, self._frozen_weights(constant_axes, dtype), options)
+        weight = self._summed_weight(constant_axes)
+        padding = [width // 2 for width in weight.shape[2:]]
+        y = conv_nd(x.to(weight.dtype), weight, self.bias, padding=padding)
+        y = F.relu(y) if options is not None and options.relu else y
+        return y, y
+
+    def _summed_weight(self, axes: tuple[int, ...]) -> Tensor:
+        weight: Tensor = self.weight
+        for axis in axes:
+            weight = weight.sum(axis + 2, keepdim=True)
+        return weight
+
+    def _frozen_weights(self, axes: tuple[int, ...], dtype: torch.dtype | None) -> FrozenWeights:
+        """The weights in the layouts that `frozen_conv` reads, made again when they change."""
+        state = [
+            (each.data_ptr(), each.dtype, 0 if each.is_inference() else each._version)
+            for each in self.parameters()
+        ]
+        key = axes, dtype
+        if key not in self._cache or self._cache[key][0] != state:
+            # Holding the old tensors keeps new weights from being allocated at their address.
+            tensors = [each.detach() for each in self.parameters()]
+            weights = FrozenWeights(self._summed_weight(axes).detach(), self.bias, dtype)
+            self._cache[key] = state, tensors, weights
+        return self._cache[key][2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One step of the forward pass.
+
+    Args:
+        name: the layer, if the caller asked for its features; else empty.
+        projection: linear map of the features that the caller gets; None for none.
+    """
+
+    name: str = ""
+    projection: Convolution | None = None
+
+    def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """Run the step.
+
+        Args:
+            x: features of the layer before, ``(B, C, *S)``.
+            features: receives those of this layer under ``name``, if there is one.
+
+        Returns:
+            Features for the next layer.
+        """
+        raise NotImplementedError
+
+    def _file(self, values: Tensor, features: dict[str, Tensor]) -> None:
+        if self.name:
+            if self.projection is not None:
+                values, _ = self.projection(values, ())
+            features[self.name] = values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolve(Operation):
+    """A convolution, with the ReLU after it unless the caller asked for the values in between.
+
+    Args:
+        convolution: the weights.
+        constant_axes: see `Convolution.forward`, like the next two.
+        dtype: number format of the result.
+        options: ReLU and memory.
+    """
+
+    convolution: Convolution
+    constant_axes: tuple[int, ...]
+    dtype: torch.dtype
+    options: ConvOptions
+
+    def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """See `Operation.__call__`."""
+        x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
+        self._file(values, features)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rectify(Operation):
+    """A ReLU on its own."""
+
+    def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """See `Operation.__call__`."""
+        x = F.relu(x)
+        self._file(x, features)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Operation):
+    """A pooling over windows of 2 samples, and of 1 along constant axes.
+
+    Args:
+        kernel: samples of a window along each axis.
+        average: pool by the mean; else by the maximum.
+        mask_grad: see `frozen_max_pool`.
+        min_size: samples that the network's input needs along each axis, for the message.
+        layer: the layer's name, for the message.
+    """
+
+    kernel: Sequence[int]
+    average: bool
+    mask_grad: bool
+    min_size: int
+    layer: str
+
+    def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """See `Operation.__call__`."""
+        if any(extent < width for extent, width in zip(x.shape[2:], self.kernel, strict=True)):
+            raise ShapeError(
+                "VGG",
+                expected=f"at least {self.min_size} samples along each axis to reach {self.layer}",
+                got=f"an input that has shrunk to {tuple(x.shape[2:])} before it",
+                remedy="use a larger input or shallower layers",
+            )
+        if self.average:
+            x = avg_pool_nd(x, self.kernel)
+        else:
+            x = frozen_max_pool(x, self.kernel, mask_grad=self.mask_grad)
+        self._file(x, features)
+        return x

@@ -1,0 +1,114 @@
+"""The voxels of NRRD and MetaImage files, checked for length and checksum.
+
+What they may unpack into is known from the header beforehand, and no more than that is unpacked.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.volumes.header import VolumeHeader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["read_voxels"]
+
+_BLOCK = 2**20
+_DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
+_ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
+
+
+def read_voxels(path: Path, header: VolumeHeader) -> NDArray[Any]:
+    """Read voxels in the type that the file holds.
+
+    Returns:
+        ``(I, J, K)``, in Fortran order.
+
+    Raises:
+        InputFileError: the file holds fewer or more bytes than the header promises, the checksum is
+            wrong, or text among the voxels is not a number.
+    """
+    import numpy as np
+
+    dtype = np.dtype(header.dtype)
+    size = math.prod(header.shape) * dtype.itemsize
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size - size if header.offset is None else header.offset)
+        if header.encoding == "raw":
+            content: bytes | bytearray = file.read(size)
+            if len(content) < size:
+                raise _size_error(path, size, "fewer")
+        elif header.encoding == "gzip":
+            content = _inflate(path, file, size)
+        elif header.encoding == "hex":
+            content = _from_hex(path, file, size)
+        else:
+            content = _from_text(path, file, dtype, math.prod(header.shape))
+    return np.frombuffer(content, dtype).reshape(header.shape, order="F")
+
+
+def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:
+    if size > _DEFLATE_LIMIT * path.stat().st_size:
+        raise _size_error(path, size, "fewer")
+    content, filled = bytearray(size), 0
+    unpacker, block = zlib.decompressobj(_ZLIB_OR_GZIP), b""
+    while True:
+        block = block or file.read(_BLOCK)
+        if not block:
+            raise _size_error(path, size, "fewer: the file is cut short")
+        part = unpacker.decompress(block, _BLOCK)
+        if filled + len(part) > size:
+            raise _size_error(path, size, "more")
+        content[filled : filled + len(part)] = part
+        filled += len(part)
+        block = unpacker.unconsumed_tail
+        if unpacker.eof and filled == size:
+            return content
+        if unpacker.eof:  # gzip allows several members in a row
+            block, unpacker = unpacker.unused_data, zlib.decompressobj(_ZLIB_OR_GZIP)
+
+
+def _from_hex(path: Path, file: IO[bytes], size: int) -> bytes:
+    digits = file.read(4 * size + _BLOCK)  # two for a byte, and line breaks
+    content = bytes.fromhex(digits.decode("ascii"))
+    if len(content) != size:
+        raise _size_error(path, size, "fewer" if len(content) < size else "more")
+    return content
+
+
+def _from_text(path: Path, file: IO[bytes], dtype: Any, count: int) -> bytes:
+    import numpy as np
+
+    values = np.empty(min(count, path.stat().st_size), dtype.newbyteorder("="))
+    if len(values) < count:
+        raise _size_error(path, count, "fewer", "numbers")
+    filled, rest = 0, b""
+    while block := file.read(_BLOCK):
+        words = (rest + block).split()
+        # The last word may go on in the next block.
+        rest = words.pop() if words and not block[-1:].isspace() else b""
+        if len(rest) > 1000 or filled + len(words) + bool(rest) > count:
+            raise _size_error(path, count, "more", "numbers")
+        values[filled : filled + len(words)] = [_number(word, dtype) for word in words]
+        filled += len(words)
+    if rest:
+        values[filled] = _number(rest, dtype)
+        filled += 1
+    if filled < count:
+        raise _size_error(path, count, "fewer", "numbers")
+    return values.astype(dtype).tobytes()
+
+
+def _number(word: bytes, dtype: Any) -> float | int:
+    return float(word) if dtype.kind == "f" else int(word)
+
+
+def _size_error(path: Path, size: int, got: str, unit: str = "bytes") -> InputFileError:
+    return InputFileError(
+        f"read {path}", expected=f"{size:,} {unit} of voxels", got=got, remedy="save it again"
+    )
