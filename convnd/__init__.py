@@ -1,5 +1,9 @@
 """One convolution stack for signals, images, volumes and video.
 
+- `convnd.stylize`: style transfer on files, tensors, arrays, PIL images and grids of any rank;
+- `convnd.evaluate`: measures of a result;
+- `convnd.read`, `convnd.write`: files.
+
 The rooms, each imported on first use, so that ``import convnd`` and ``convnd --help`` do not wait
 for torch:
 
@@ -18,37 +22,56 @@ for torch:
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from convnd.errors import ConvndError
 
 if TYPE_CHECKING:
-    from convnd import backbones, io, losses, nn, optimize, shapes, stats
+    from convnd import backbones, io, losses, nn, optimize, shapes, stats, transfer
     from convnd.grid import Grid
+    from convnd.io import read, write
+
+    # Types of the application, which this package never imports.
+    stylize: Callable[..., Any]
+    evaluate: Callable[..., Any]
 
 __all__ = [
     "ConvndError",
     "Grid",
     "__version__",
     "backbones",
+    "evaluate",
     "io",
     "losses",
     "nn",
     "optimize",
+    "read",
     "shapes",
     "stats",
+    "stylize",
+    "transfer",
+    "write",
 ]
 
 __version__ = "0.1.0"
 
-_ROOMS = ("backbones", "io", "losses", "nn", "optimize", "shapes", "stats")
+_FUNCTIONS = {
+    "Grid": "convnd.grid",
+    "read": "convnd.io",
+    "write": "convnd.io",
+    # The application is another package, which plugs in as its commands do.
+    "evaluate": "convnd_tasks.pipeline.api",
+    "stylize": "convnd_tasks.pipeline.api",
+}
+_ROOMS = ("backbones", "io", "losses", "nn", "optimize", "shapes", "stats", "transfer")
 
 
 def __getattr__(name: str) -> object:
     if name in _ROOMS:
         return importlib.import_module(f"convnd.{name}")
-    if name == "Grid":
-        return importlib.import_module("convnd.grid").Grid
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'convnd' has no attribute {name!r}")
 
 

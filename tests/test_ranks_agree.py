@@ -10,7 +10,7 @@ import torch
 from convnd.errors import ShapeError, UsageError
 from convnd.optimize import evaluate_whole
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import StyleTransfer, fit
+from convnd.transfer.style_transfer import StyleTransfer, fit_size
 
 OPTIONS = TransferOptions(
     backbone="compact", steps=4, scales=2, tv_weight=0.1, precision="float32", optimizer="adam"
@@ -117,4 +117,4 @@ def test_errors() -> None:
         next(blended.run(picture, [picture, picture]))
     with pytest.raises(UsageError, match="style_layer_weights: expected one for each of 5 style"):
         TransferOptions(style_layer_weights=(1.0,))
-    assert fit((100, 1, 50), 10) == (10, 1, 5)
+    assert fit_size((100, 1, 50), 10) == (10, 1, 5)

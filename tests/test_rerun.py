@@ -14,7 +14,7 @@ import numpy as np
 import pyedflib
 import pytest
 import torch
-from convnd_tasks.pipeline.provenance import is_made
+from convnd_tasks.pipeline.provenance import is_up_to_date
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
 
@@ -191,10 +191,10 @@ def test_what_does_not_change_a_result_does_not_count(run, tmp_path, inputs):
     told = json.loads(record["convnd:versions"])
     assert (told["threads"], told["processes"]) == ("1", "1")
     told["processes"] = "3"
-    assert is_made(result, {**record, "convnd:versions": json.dumps(told)})
+    assert is_up_to_date(result, {**record, "convnd:versions": json.dumps(told)})
     told["torch"] = "0.1"
     with pytest.raises(OutputExistsError, match="got one that differs in versions; choose"):
-        is_made(result, {**record, "convnd:versions": json.dumps(told)})
+        is_up_to_date(result, {**record, "convnd:versions": json.dumps(told)})
 
 
 @pytest.mark.parametrize("case", ["photo_stylized.png", "v.nii.gz"])

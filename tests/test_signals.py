@@ -15,9 +15,9 @@ from convnd_tasks.modalities.signals.codec import match_leads, prepare
 from convnd_tasks.modalities.signals.ecg_plot import figure
 from convnd_tasks.modalities.signals.leads import derive, identity_error, independent, resample
 from convnd_tasks.modalities.signals.metrics import measure_all, psd_distance
+from convnd_tasks.modalities.signals.modality import set_rate
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.rhythm import match_peaks, mean_beat
-from convnd_tasks.pipeline.resolve import with_rate
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
@@ -188,7 +188,7 @@ def test_one_sample():
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
 def test_rates_that_are_none(rate):
     with pytest.raises(UsageError, match="--rate: expected a positive finite number"):
-        with_rate(Grid(values=torch.zeros(1, 1, 9)), rate, "a.npy")
+        set_rate(Grid(values=torch.zeros(1, 1, 9)), rate, "a.npy")
 
 
 def test_a_rate_that_is_known_for_one_only(rng):

@@ -270,7 +270,7 @@ def test_signals_keep_what_is_done(
             os.kill(os.getpid(), number)
         return true(self, *arguments)
 
-    monkeypatch.setattr(videos.VideoTransfer, "_walk", walk)
+    monkeypatch.setattr(videos.VideoTransfer, "_walk", optimize)
     code, out, err = run("stylize-video", "film.mp4", "cells", *FAST)
     assert (code, out) == (128 + number, "")
     assert (

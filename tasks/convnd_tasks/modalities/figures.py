@@ -10,7 +10,7 @@ from convnd_tasks.pipeline.plots import encode, new_figure
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["draw_comparison"]
+__all__ = ["draw_comparison", "draw_grid"]
 
 _STYLES = 3  # at most, so that the pictures stay large enough
 
@@ -34,13 +34,23 @@ def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) 
     low, high = _value_range(content if content is not None else result)
     for axis, (title, grid) in zip(axes[0], panels, strict=True):
         axis.set_title(title)
-        if grid.ndim == 1:
-            axis.plot(grid.values[0].T.numpy(), linewidth=0.7)
-            continue
-        axis.set_axis_off()
-        span = _value_range(grid) if title == "style" else (low, high)
-        axis.imshow(_plane(grid), cmap="gray", vmin=span[0], vmax=span[1])
+        _draw(axis, grid, _value_range(grid) if title == "style" else (low, high))
     return encode(figure)
+
+
+def draw_grid(grid: Grid) -> bytes:
+    """Draw one grid as PNG, as `draw_comparison` draws each."""
+    figure, axes = new_figure(5, 4)
+    _draw(axes[0, 0], grid, _value_range(grid))
+    return encode(figure)
+
+
+def _draw(axis: Any, grid: Grid, span: tuple[float, float]) -> None:
+    if grid.ndim == 1:
+        axis.plot(grid.values[0].T.numpy(), linewidth=0.7)
+        return
+    axis.set_axis_off()
+    axis.imshow(_plane(grid), cmap="gray", vmin=span[0], vmax=span[1])
 
 
 def _plane(grid: Grid) -> Any:

@@ -16,6 +16,7 @@ from convnd.errors import (
     ResourceError,
     StopSignal,
     UsageError,
+    is_out_of_memory,
 )
 from convnd.io.atomic import atomic_path, check_target
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
@@ -51,6 +52,23 @@ class Skipped:
 
     path: Path
     side_files: Sequence[Path]
+
+
+@dataclass
+class _Output:
+    """Where a job writes.
+
+    Args:
+        path: of the result.
+        side_files: paths of the figures by name, and of the report as "report".
+        overwrite: whether existing files may be replaced.
+        record: entries that are known before the work.
+    """
+
+    path: Path
+    side_files: Mapping[str, Path]
+    overwrite: bool
+    record: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -143,7 +161,7 @@ class Job:
     def run(
         self,
         content: str | None,
-        target: Path,
+        target: Path | None,
         *,
         inputs: TransferInputs | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -155,7 +173,7 @@ class Job:
 
         Args:
             content: path or sample name; None makes a texture.
-            target: path of the result.
+            target: path of the result; None returns it without writing anything.
             inputs: the inputs, if they are open already.
             on_progress: is called with every step.
             on_message: is called with lines that users should know.
@@ -167,39 +185,33 @@ class Job:
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the target first.
         """
-        say = on_message or (lambda _: None)
         started = time.monotonic()
-        settings, modality = self.settings, self.modality
-        checkpointer = modality.checkpointer(target, self.group)
-        # What was stopped has a checkpoint, and is continued rather than refused.
-        overwrite = settings.overwrite or (settings.resume and checkpointer.exists())
-        side_files = self._side_files(target)
-        record = self._parameters(content) if settings.skip_existing else {}
-        if settings.skip_existing and is_up_to_date(target, record, overwrite=overwrite):
-            return Skipped(target, list(side_files.values()))
-        self._check_outputs(target, side_files, overwrite=overwrite)
-        checkpointer.check(resume=settings.resume, overwrite=settings.overwrite)
+        say = on_message or (lambda _: None)
+        checkpointer = self.modality.checkpointer(target or Path("result"), self.group)
+        output = None if target is None else self._check_outputs(content, target, checkpointer)
+        if isinstance(output, Skipped):
+            return output
         inputs = inputs or self.open(content)
-        modality.check_output(target, inputs, overwrite=overwrite)
-        transfer = modality.prepare(inputs)
-        messages = [*transfer.messages, *self._lost_metadata(target, inputs)]
+        transfer = self.modality.prepare(inputs)
+        messages = list(transfer.messages)
+        if output is not None:
+            messages += self._lost_metadata(output.path, inputs)
         for message in messages:
             say(message)
-        transfer.check_writable(target)
-        if settings.metadata and not record:
-            record = self._parameters(content)
-        state = checkpointer.open(self.options, transfer.fingerprint(), resume=settings.resume)
-        writer = _ResultWriter(self, inputs, transfer, record, overwrite=overwrite, say=say)
-        log = self._optimise(
-            transfer, checkpointer, writer, target, state, on_progress=on_progress, say=say
-        )
+        if output is not None:
+            self.modality.check_output(output.path, inputs, overwrite=output.overwrite)
+            transfer.check_writable(output.path)
+            if self.settings.metadata and not output.record:
+                output.record = self._parameters(content)
+        state = checkpointer.open(self.options, transfer.fingerprint(), resume=self.settings.resume)
+        writer = _ResultWriter(self, inputs, transfer, output, say)
+        log = self._optimise(transfer, checkpointer, writer, state, on_progress, say)
         assert log.last is not None
-        # Only a checkpoint needs the state, which is as large as ten results: gone before one is
-        # made.
+        # Only a checkpoint needs the state, which is as large as ten results.
         log.last = dataclasses.replace(log.last, state=dict)
-        result, metrics = writer.write(target, log.last, log.stopped)
+        result, metrics = writer.write(log.last, log.stopped)
         outcome = JobResult(
-            path=target,
+            path=target or Path("result"),
             result=result,
             steps=log.last.step,
             loss=log.last.loss,
@@ -210,8 +222,8 @@ class Job:
             messages=messages,
             record=metrics,
         )
-        if result is not None:
-            outcome = self._illustrate(inputs, outcome, side_files, overwrite=overwrite)
+        if result is not None and output is not None:
+            outcome = self._illustrate(inputs, outcome, output)
         if log.stopped is None:
             checkpointer.close()
         return outcome
@@ -266,18 +278,29 @@ class Job:
         return paths
 
     def _check_outputs(
-        self, target: Path, side_files: Mapping[str, Path], *, overwrite: bool
-    ) -> None:
+        self, content: str | None, target: Path, checkpointer: Checkpointer
+    ) -> _Output | Skipped:
+        """Check, before any input is read, that everything can be written."""
+        settings = self.settings
+        # What was stopped has a checkpoint, and is continued rather than refused.
+        overwrite = settings.overwrite or (settings.resume and checkpointer.exists())
+        output = _Output(target, self._side_files(target), overwrite)
         self._check_not_an_input(target)
+        if settings.skip_existing:
+            output.record = self._parameters(content)
+            if is_up_to_date(target, output.record, overwrite=overwrite):
+                return Skipped(target, list(output.side_files.values()))
         self.modality.check_output(target, None, overwrite=overwrite)
-        for name, path in side_files.items():
+        for name, path in output.side_files.items():
             if name == "report":
                 check_report(path, overwrite=overwrite)
             else:
                 check_target(path, overwrite=overwrite)
-        if self.settings.save_every:
+        if settings.save_every:
             for path in sorted(target.parent.glob(io.extend_stem(target, "[0-9]" * 6).name)):
                 self.modality.check_output(path, None, overwrite=overwrite)
+        checkpointer.check(resume=settings.resume, overwrite=settings.overwrite)
+        return output
 
     def _check_not_an_input(self, target: Path) -> None:
         names = (*self.spec.contents, *self.spec.styles, self.spec.init, self.settings.mask)
@@ -299,53 +322,31 @@ class Job:
         transfer: Transfer,
         checkpointer: Checkpointer,
         writer: _ResultWriter,
-        target: Path,
         state: Mapping[str, Any] | None,
-        *,
         on_progress: Callable[[Progress], None] | None,
         say: Callable[[str], None],
     ) -> _Log:
         """Take all steps; a signal ends them early, where partial results are written."""
-        from convnd.errors import is_out_of_memory
-
         log = _Log()
-        saved = 0
-        every = self.settings.save_every
         try:
             with checkpointer.interrupt.signals():
                 for progress in transfer.run(state=state, group=self.group, on_message=say):
                     log.add(progress)
                     if on_progress is not None:
                         on_progress(progress)
-                    # A scale starts with the step that the one before ended with.
-                    if every and progress.step % every == 0 and progress.step > saved:
-                        saved = progress.step
-                        writer.write(io.extend_stem(target, f"{saved:06d}"), progress, None)
+                    writer.save_numbered(progress)
                     checkpointer.after_step(progress)
         except (KeyboardInterrupt, StopSignal) as error:
             if log.last is None or not self.modality.keeps_partial_result:
                 self._say_kept(checkpointer, error, say)
                 raise
             log.stopped = error.with_traceback(None)  # its frames hold the optimiser's memory
-        except NumericalError as error:
-            if log.last is None or not self.modality.keeps_partial_result:
-                self._say_kept(checkpointer, error, say)
-                raise
-            last, cause = log.last, error  # names that outlive this block
-            raise save_last_good(
-                error, target, lambda path: writer.write(path, last, cause, overwrite=False)
-            ) from error
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             self._say_kept(checkpointer, error, say)
-            if isinstance(error, ConvndError) or not is_out_of_memory(error):
-                raise
-            raise ResourceError(
-                "style transfer: expected enough memory, got none left; use a smaller --size or "
-                "--backbone compact, or --memory to be more careful with it"
-            ) from error
-        except ConvndError as error:
-            self._say_kept(checkpointer, error, say)
-            raise
+            partial = log.last is not None and self.modality.keeps_partial_result
+            if isinstance(error, NumericalError) and partial and writer.output is not None:
+                raise writer.save_last_good(error, log.last) from error
+            raise _translate(error) from error
         return log
 
     @staticmethod
@@ -356,66 +357,102 @@ class Job:
         if message:
             say(message)
 
-    def _illustrate(
-        self,
-        inputs: TransferInputs,
-        outcome: JobResult,
-        side_files: Mapping[str, Path],
-        *,
-        overwrite: bool,
-    ) -> JobResult:
+    def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: _Output) -> JobResult:
         """Write figures and report."""
-        if not side_files:
+        if not output.side_files:
             return outcome
         figures: Sequence[Figure] = self.modality.figures(inputs, outcome)
         written = []
         for figure in figures:
-            if figure.name in side_files:
-                path = side_files[figure.name]
-                with atomic_path(path, overwrite=overwrite) as temporary:
+            path = output.side_files.get(figure.name)
+            if path is not None:
+                with atomic_path(path, overwrite=output.overwrite) as temporary:
                     temporary.write_bytes(figure.png)
                 written.append(path)
-        report = side_files.get("report")
+        report = output.side_files.get("report")
         if report is not None:
             from convnd_tasks.pipeline.transfer_report import write_report
 
-            write_report(report, self, inputs, outcome, figures, overwrite=overwrite)
+            write_report(report, self, inputs, outcome, figures, overwrite=output.overwrite)
         return dataclasses.replace(outcome, figures=written, report=report)
 
 
-@dataclass(frozen=True)
-class _ResultWriter:
-    """Decodes and writes the result at a step."""
+def _translate(error: Exception) -> Exception:
+    """An error of torch about memory as one of ours."""
+    if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
+        return error
+    if not is_out_of_memory(error):
+        return error
+    return ResourceError(
+        "style transfer: expected enough memory, got none left; use a smaller --size or "
+        "--backbone compact, or --memory to be more careful with it"
+    )
 
-    job: Job
-    inputs: TransferInputs
-    transfer: Transfer
-    record: Mapping[str, str]
-    _: dataclasses.KW_ONLY
-    overwrite: bool
-    say: Callable[[str], None]
+
+class _ResultWriter:
+    """Decodes the result at a step and writes it.
+
+    Args:
+        job: the job.
+        inputs: of the transfer.
+        transfer: the transfer.
+        output: where results go; None writes nothing.
+        say: is called with lines that users should know.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        inputs: TransferInputs,
+        transfer: Transfer,
+        output: _Output | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.output = output
+        self._job, self._inputs, self._transfer, self._say = job, inputs, transfer, say
+        self._last_saved = 0
 
     def write(
         self,
-        path: Path,
         progress: Progress,
         stopped: BaseException | None,
+        path: Path | None = None,
         *,
         overwrite: bool | None = None,
     ) -> tuple[Any, dict[str, str]]:
         """Write the result at a step; returns it and the entries about how the run went."""
-        result = self.transfer.result(progress)
+        result = self._transfer.result(progress)
         metrics = run_metrics(
             progress.step, progress.loss, stopped, progress.rejected_steps
-        ) | dict(self.transfer.record)
-        if result is None:  # another process writes it
-            return None, metrics
-        result = self.job.modality.write(
-            path,
+        ) | dict(self._transfer.record)
+        output = self.output
+        if result is None or output is None:  # another process writes it, or nobody
+            return result, metrics
+        result = self._job.modality.write(
+            path or output.path,
             result,
-            inputs=self.inputs,
-            overwrite=self.overwrite if overwrite is None else overwrite,
-            record={**self.record, **metrics} if self.job.settings.metadata else None,
-            on_message=self.say,
+            inputs=self._inputs,
+            overwrite=output.overwrite if overwrite is None else overwrite,
+            record={**output.record, **metrics} if self._job.settings.metadata else None,
+            on_message=self._say,
         )
         return result, metrics
+
+    def save_numbered(self, progress: Progress) -> None:
+        """Write a numbered result if one is due at this step (``--save-every``)."""
+        every = self._job.settings.save_every
+        # A scale starts with the step that the one before ended with.
+        due = every and progress.step % every == 0 and progress.step > self._last_saved
+        if due and self.output is not None:
+            self._last_saved = progress.step
+            self.write(progress, None, io.extend_stem(self.output.path, f"{progress.step:06d}"))
+
+    def save_last_good(self, error: NumericalError, progress: Progress | None) -> NumericalError:
+        """Write the last finite result beside the output; returns the error to raise."""
+        assert progress is not None
+        assert self.output is not None
+        return save_last_good(
+            error,
+            self.output.path,
+            lambda path: self.write(progress, error, path, overwrite=False),
+        )

@@ -1,0 +1,327 @@
+"""`convnd.stylize` and `convnd.evaluate`: the pipeline for Python, on files and data in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd import io
+from convnd.errors import InputFileError, ShapeError, UsageError
+from convnd.grid import Grid
+from convnd.options import flags_of
+from convnd_tasks.modalities import modality_class, options_class
+from convnd_tasks.modalities.base import TransferInputs, open_grid
+from convnd_tasks.pipeline.resolve import JobSpec, resolve
+from convnd_tasks.pipeline.settings import JobSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from convnd.transfer.style_transfer import Progress
+    from convnd_tasks.modalities.base import JobResult
+    from convnd_tasks.modalities.metrics import Measure
+
+    Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image
+
+__all__ = ["StyleResult", "as_grid", "evaluate", "stylize"]
+
+_RGB = ("R", "G", "B")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleResult:
+    """The result of `convnd.stylize`.
+
+    Attributes:
+        result: a `Grid` in the content's units; of a video the finished frames.
+        losses: the objective ("total") and its weighted terms at every step.
+        steps: optimisation steps taken.
+        seconds: time that it took.
+        messages: what users should know about the inputs.
+        path: where it was written, or None.
+    """
+
+    result: Any
+    losses: Mapping[str, Sequence[float]]
+    steps: int
+    seconds: float
+    messages: Sequence[str] = ()
+    path: Path | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """Values ``(1, C, *S)`` in the content's units; pictures in ``[0, 1]``."""
+        values: Tensor = self.result.values
+        return values
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the result; the suffix chooses the format.
+
+        Raises:
+            OutputExistsError: the file exists and ``overwrite`` is false.
+            ShapeError: the format holds another number of axes or other channels.
+        """
+        io.write(path, self.result, overwrite=overwrite)
+        return Path(path)
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture that a notebook shows."""
+        from convnd_tasks.modalities.figures import draw_grid
+
+        return draw_grid(self.result) if isinstance(self.result, Grid) else None
+
+
+def stylize(
+    content: Data | None,
+    style: Data | Sequence[Data] = (),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    dim: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
+    **options: Any,
+) -> StyleResult:
+    r"""Give a content the style of another, of any kind and number of axes.
+
+    Minimises :math:`\alpha J_{content}(C, G) + \beta J_{style}(S, G)` over :math:`G`, after Gatys
+    et al. (2016).
+
+    Args:
+        content: a path, the name of a built-in sample, a `Grid`, a PIL image, or a tensor or array:
+            ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``, and ``(H, W, 3)`` where it is 8-bit. None makes
+            a texture.
+        style: one style or several, of the same types; none takes a built-in one.
+        out: where to write the result; None does not write it.
+        dim: number of spatial axes, where a tensor or array does not tell.
+        on_progress: is called with every step.
+        on_message: is called with lines that users should know.
+        options: fields of `convnd.transfer.options.TransferOptions` and of the options of the kind
+            of data, and of `JobSettings`; the names of the command line with underscores.
+
+    Raises:
+        UsageError: an option does not exist, does not apply, or is out of range.
+        InputFileError: an input cannot be read or stylised.
+        NumericalError: see `convnd.optimize.minimize`.
+
+    >>> import torch
+    >>> wave = torch.linspace(0, 9, 200).sin()
+    >>> result = stylize(wave, wave.flip(0), dim=1, steps=1)
+    >>> tuple(result.values.shape), result.steps
+    ((1, 1, 200), 1)
+    """
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    known = flags_of(JobSettings)
+    settings = {name: value for name, value in options.items() if name in known}
+    chosen = {name: value for name, value in options.items() if name not in known}
+    if all(_is_name(data) for data in (content, *styles) if data is not None):
+        return _stylize_files(content, styles, out, dim, settings, chosen, on_progress, on_message)
+    grids = [None if content is None else _as_input(content, dim, "content")]
+    grids += [_as_input(data, dim or _rank(grids[0]), "style") for data in styles]
+    first = next((grid for grid in grids if grid is not None), None)
+    if first is None or len(grids) < 2:
+        raise UsageError("stylize: expected at least one style, got none; give one")
+    spec = JobSpec(
+        modality=_kind_of_grid(first),
+        dim=first.ndim,
+        contents=(None if content is None else "content",),
+        styles=tuple(f"style {number}" for number in range(1, len(grids))),
+        outputs=(Path(out) if out is not None else Path("result"),),
+    )
+    inputs = TransferInputs(
+        content=grids[0],
+        styles=[grid for grid in grids[1:] if grid is not None],
+        names=[name for name in (*spec.contents, *spec.styles) if name is not None],
+    )
+    outcome = _run(spec, inputs, out, settings, chosen, on_progress, on_message)
+    return _result_of(outcome, out)
+
+
+def evaluate(
+    content: Data,
+    result: Data,
+    style: Data | Sequence[Data] = (),
+    *,
+    dim: int | None = None,
+) -> dict[str, Measure]:
+    """Measure what a result keeps of its content and takes from its styles.
+
+    Args:
+        content: what was stylised, of any type that `stylize` takes.
+        result: what came out.
+        style: the styles that it was given.
+        dim: number of spatial axes, where a tensor or array does not tell.
+
+    Returns:
+        Measures by name.
+
+    Raises:
+        InputFileError: the grids cannot be compared.
+        DependencyError: a package that is needed is missing.
+    """
+    from convnd_tasks.pipeline.evaluation import evaluate_files
+
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    if all(_is_name(data) for data in (content, result, *styles)):
+        measures = evaluate_files(str(content), str(result), [str(one) for one in styles], dim=dim)
+        return {measure.name: measure for measure in measures}
+    before = _as_input(content, dim, "content")
+    rank = before.ndim
+    inputs = TransferInputs(
+        content=before,
+        styles=[_as_input(data, rank, "style") for data in styles],
+        names=["content", *(f"style {number}" for number in range(1, len(styles) + 1))],
+    )
+    kind = _kind_of_grid(before)
+    modality = modality_class(kind)(options_class(kind).for_dim(rank), JobSettings(), rank)
+    measures = modality.metrics(inputs, _as_input(result, rank, "content"))
+    return {measure.name: measure for measure in measures}
+
+
+def as_grid(data: Any, dim: int | None = None) -> Grid:
+    """Data in memory as a `Grid`.
+
+    Args:
+        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``;
+            8-bit arrays ``(H, W, 3)`` are pictures.
+        dim: number of spatial axes; None takes all axes of an array of one or two axes.
+
+    Raises:
+        UsageError: ``dim`` is needed and missing.
+        ShapeError: the array has another number of axes.
+
+    >>> import numpy as np
+    >>> as_grid(np.zeros((4, 5, 3), np.uint8)).shape
+    (4, 5)
+    """
+    import numpy as np
+    import torch
+
+    if isinstance(data, Grid):
+        return data
+    if hasattr(data, "convert"):  # a PIL image
+        data = np.asarray(data.convert("RGB"))
+    values = torch.as_tensor(np.asarray(data) if not isinstance(data, torch.Tensor) else data)
+    if values.dtype == torch.uint8 and values.ndim == 3 and values.shape[-1] == 3:
+        picture = values.movedim(-1, 0)[None].float() / 255
+        return Grid(values=picture, channels=_RGB)
+    if dim is None:
+        if values.ndim > 2:
+            raise UsageError(
+                f"stylize: expected dim for an array of {values.ndim} axes, got none; say how many "
+                "of them are spatial"
+            )
+        dim = values.ndim
+    if not dim <= values.ndim <= dim + 2:
+        raise ShapeError(
+            f"stylize: expected {dim} to {dim + 2} axes for dim={dim}, got "
+            f"{tuple(values.shape)}; give (*S), (C, *S) or (1, C, *S)"
+        )
+    while values.ndim < dim + 2:
+        values = values[None]
+    if values.shape[0] != 1:
+        raise ShapeError(
+            f"stylize: expected a batch of 1, got {values.shape[0]}; give one item at a time"
+        )
+    values = values.float()
+    picture = dim == 2 and values.shape[1] == 3 and bool(((values >= 0) & (values <= 1)).all())
+    return Grid(values=values, channels=_RGB) if picture else Grid(values=values)
+
+
+def _is_name(data: object) -> bool:
+    return isinstance(data, str | os.PathLike)
+
+
+def _as_input(data: Any, dim: int | None, role: str) -> Grid:
+    if not _is_name(data):
+        return as_grid(data, dim)
+    if dim is not None:
+        return open_grid(os.fspath(data), dim, role=role, seed=0)
+    if not Path(data).exists():
+        raise InputFileError(
+            f"read {data}: expected an existing file, got none; check the spelling"
+        )
+    return io.read(data)
+
+
+def _rank(grid: Grid | None) -> int | None:
+    return None if grid is None else grid.ndim
+
+
+def _kind_of_grid(grid: Grid) -> str:
+    """The kind of data of a grid in memory."""
+    if grid.ndim == 2 and grid.channels == _RGB:
+        return "pictures"
+    if grid.ndim == 1:
+        return "signals"
+    return "volumes" if grid.ndim == 3 and grid.units == ("mm",) * 3 else "arrays"
+
+
+def _stylize_files(
+    content: Any,
+    styles: Sequence[Any],
+    out: str | os.PathLike[str] | None,
+    dim: int | None,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None] | None,
+) -> StyleResult:
+    files = [os.fspath(data) for data in (content, *styles) if data is not None]
+    spec = resolve(
+        files,
+        dim=dim,
+        output=None if out is None else Path(out),
+        texture=content is None or bool(settings.get("texture")),
+    )
+    if spec.batch:
+        raise UsageError("stylize: expected one content, got a folder; call it for each file")
+    if content is None:
+        settings = {**settings, "texture": True}
+    outcome = _run(spec, None, out, settings, options, on_progress, on_message)
+    return _result_of(outcome, out)
+
+
+def _run(
+    spec: JobSpec,
+    inputs: TransferInputs | None,
+    out: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None] | None,
+) -> JobResult:
+    from convnd_tasks.pipeline.job import Job, Skipped, make_options
+
+    made = make_options(spec, options, settings)
+    given = {"figures": False, **settings}
+    job = Job(spec, made, JobSettings(**given))
+    target = None if out is None else Path(out)
+    outcome = job.run(
+        spec.contents[0],
+        target,
+        inputs=inputs,
+        on_progress=on_progress,
+        on_message=on_message,
+    )
+    if isinstance(outcome, Skipped):
+        raise UsageError("stylize: skip_existing needs the command line; leave it out")
+    if outcome.stopped is not None:
+        raise outcome.stopped
+    return outcome
+
+
+def _result_of(outcome: JobResult, out: str | os.PathLike[str] | None) -> StyleResult:
+    return StyleResult(
+        result=outcome.result,
+        losses=outcome.losses,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        messages=outcome.messages,
+        path=None if out is None else outcome.path,
+    )
