@@ -72,7 +72,10 @@ def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
     made = sorted(path.name for path in tmp_path.iterdir())
     assert (
         made
-        == {1: ["stylized.csv", "stylized.csv.json", "stylized.png"], 3: ["stylized.nii.gz"]}[dim]
+        == {
+            1: ["stylized-ecg.png", "stylized.csv", "stylized.csv.json"],
+            3: ["stylized-comparison.png", "stylized.nii.gz"],
+        }[dim]
     )
     assert out.startswith(made[0])
 

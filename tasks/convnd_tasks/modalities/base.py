@@ -255,12 +255,14 @@ class Modality(ABC):
         keeps_partial_result: whether work that was stopped is written as a result. Where it is
             not, the checkpoint keeps it.
         draws_figures: whether figures are written unless ``--no-figures`` says otherwise.
+        draws_demo_figures: the same for the built-in demo.
     """
 
     name: ClassVar[str]
     unsupported: ClassVar[Mapping[str, str]] = {}
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
+    draws_demo_figures: ClassVar[bool] = True
 
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         self.options = options

@@ -206,7 +206,7 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
         return data
     if hasattr(data, "convert"):  # a PIL image
         data = np.asarray(data.convert("RGB"))
-    values = torch.as_tensor(np.asarray(data) if not isinstance(data, torch.Tensor) else data)
+    values = data if isinstance(data, torch.Tensor) else torch.from_numpy(np.array(data))
     if values.dtype == torch.uint8 and values.ndim == 3 and values.shape[-1] == 3:
         picture = values.movedim(-1, 0)[None].float() / 255
         return Grid(values=picture, channels=_RGB)

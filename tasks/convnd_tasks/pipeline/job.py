@@ -153,10 +153,13 @@ class Job:
         self.group = group
         self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
         self.modality.check()
-        self._styles: dict[str, Any] = {}
+        self._shared: dict[tuple[str, str], Any] = {}
         self.draws_figures = settings.figures
         if settings.figures is None:
-            self.draws_figures = self.modality.draws_figures or spec.demo
+            modality = self.modality
+            self.draws_figures = (
+                modality.draws_demo_figures if spec.demo else modality.draws_figures
+            )
 
     def run(
         self,
@@ -234,11 +237,11 @@ class Job:
         Raises:
             ConvndError: an input cannot be read.
         """
-        spec, settings, modality = self.spec, self.settings, self.modality
-        grid = None if content is None else modality.open(content, "content")
-        styles = [self._open_style(name, grid) for name in spec.styles]
-        init = None if spec.init is None else modality.open(spec.init, "init", grid)
-        mask = None if settings.mask is None else modality.open(settings.mask, "mask", grid)
+        spec, settings = self.spec, self.settings
+        grid = None if content is None else self.modality.open(content, "content")
+        styles = [self._open_shared(name, "style", grid) for name in spec.styles]
+        init = None if spec.init is None else self._open_shared(spec.init, "init", grid)
+        mask = None if settings.mask is None else self._open_shared(settings.mask, "mask", grid)
         names = (content, *spec.styles, spec.init, settings.mask)
         return TransferInputs(
             content=grid,
@@ -249,13 +252,29 @@ class Job:
             rate_given=settings.rate is not None,
         )
 
-    def _open_style(self, name: str, content: Any) -> Any:
+    def open_shared(self) -> None:
+        """Read the inputs that all transfers share, so that a wrong one is told before any work.
+
+        Raises:
+            ConvndError: one of them cannot be read.
+        """
+        for name in self.spec.styles:
+            if not self._depends_on_content(name):
+                self._open_shared(name, "style", None)
+        for role, name in (("init", self.spec.init), ("mask", self.settings.mask)):
+            if name is not None:
+                self._open_shared(name, role, None)
+
+    def _open_shared(self, name: str, role: str, content: Any) -> Any:
+        if self._depends_on_content(name):
+            return self.modality.open(name, role, content)
+        if (name, role) not in self._shared:
+            self._shared[name, role] = self.modality.open(name, role, content)
+        return self._shared[name, role]
+
+    def _depends_on_content(self, name: str) -> bool:
         # A built-in scan has voxels like the content's, so it is made for each.
-        if self.spec.modality == "volumes" and not Path(name).suffix:
-            return self.modality.open(name, "style", content)
-        if name not in self._styles:
-            self._styles[name] = self.modality.open(name, "style", content)
-        return self._styles[name]
+        return self.spec.modality == "volumes" and not Path(name).suffix
 
     def _parameters(self, content: str | None) -> dict[str, str]:
         return job_parameters(

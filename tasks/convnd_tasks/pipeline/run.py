@@ -97,6 +97,8 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
         summary.unmute()
     if spec.message and group.rank == 0:
         typer.echo(spec.message, err=True)
+    if spec.batch:
+        job.open_shared()
     spec.make_folder()
     failed = 0
     items = len(spec.outputs)

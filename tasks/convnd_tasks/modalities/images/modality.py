@@ -20,6 +20,7 @@ class Pictures(GridModality):
     """Colour pictures."""
 
     name: ClassVar[str] = "pictures"
+    draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:

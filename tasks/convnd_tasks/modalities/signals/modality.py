@@ -62,7 +62,7 @@ class Signals(GridModality):
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""
-        return ["ecg", "spectrogram"]
+        return ["ecg"]  # the spectrogram is for reports
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
         """Traces with spectra, and spectrograms."""

@@ -1,0 +1,76 @@
+"""Which options apply to which kind of data, told by the code that applies them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from convnd.options import Flag, flag_name, flags_of
+from convnd_tasks.modalities import MODALITIES, modality_class, options_class
+from convnd_tasks.pipeline.settings import JobSettings
+
+__all__ = ["OptionRow", "as_markdown", "option_table"]
+
+
+class OptionRow(NamedTuple):
+    """One option of ``convnd stylize``.
+
+    Args:
+        name: as it is typed.
+        panel: heading of the help that it stands under.
+        help: one sentence.
+        applies: for each kind of data whether the option applies.
+        reasons: for kinds of data where it would be expected and does not apply, why.
+    """
+
+    name: str
+    panel: str
+    help: str
+    applies: dict[str, bool]
+    reasons: dict[str, str]
+
+
+def option_table() -> list[OptionRow]:
+    """Every option of ``convnd stylize``, in the order of its help.
+
+    >>> rows = {row.name: row for row in option_table()}
+    >>> rows["--steps"].applies["signals"], rows["--crf"].applies["pictures"]
+    (True, False)
+    """
+    rows: dict[str, OptionRow] = {}
+    for kind in MODALITIES:
+        for name, (_, flag) in flags_of(options_class(kind)).items():
+            rows.setdefault(name, _row(name, flag)).applies[kind] = True
+    for name, (_, flag) in flags_of(JobSettings).items():
+        row = rows.setdefault(name, _row(name, flag))
+        row.applies.update(dict.fromkeys(flag.modalities or MODALITIES, True))
+    for kind in MODALITIES:
+        for name, reason in modality_class(kind).unsupported.items():
+            rows[name].applies[kind] = False
+            rows[name].reasons[kind] = reason
+    return sorted(rows.values(), key=lambda row: row.panel)
+
+
+def _row(name: str, flag: Flag) -> OptionRow:
+    return OptionRow(
+        flag_name(name, flag), flag.panel or "", flag.help, dict.fromkeys(MODALITIES, False), {}
+    )
+
+
+def as_markdown() -> str:
+    """The table as Markdown, with a heading for each panel and the reasons below."""
+    lines: list[str] = []
+    panel, reasons = "", []
+    header = ["| option | " + " | ".join(MODALITIES) + " |", "|---" * (len(MODALITIES) + 1) + "|"]
+    for row in option_table():
+        if row.panel != panel:
+            panel = row.panel
+            lines += ["", f"## {panel}", "", *header]
+        marks = [
+            "yes" if row.applies[kind] else "no[^1]" if kind in row.reasons else "–"
+            for kind in MODALITIES
+        ]
+        lines.append(f"| `{row.name}` | " + " | ".join(marks) + " |")
+        reasons += [f"`{row.name}` for {kind}: {why}." for kind, why in row.reasons.items()]
+    if reasons:
+        lines += ["", "[^1]: " + " ".join(reasons)]
+    return "\n".join(lines).strip() + "\n"
