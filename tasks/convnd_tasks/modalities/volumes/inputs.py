@@ -1,114 +1,216 @@
-"""Volumes, styles and masks from whatever holds them."""
+"""Volumes, styles and masks: reading and checking them."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convnd import io
 from convnd.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convnd.grid import Grid
 
-__all__ = ["built_in_scan", "open_style", "open_volume", "stem"]
+__all__ = [
+    "built_in_scan",
+    "check_scan",
+    "check_style",
+    "mask_weights",
+    "open_style",
+    "open_volume",
+    "parse_spacing",
+]
+
+_ARRAYS = (".npy", ".npz")
 
 
-def open_volume(name: str, spacing: tuple[float, ...] = ()) -> Grid:
-    """A volume from any file or folder that holds one.
+def parse_spacing(text: str) -> tuple[float, ...]:
+    """The millimetres between samples along three axes; empty for ``""``.
+
+    Raises:
+        UsageError: anything but three numbers above 0.
+
+    >>> parse_spacing("0.6,0.6,5"), parse_spacing("")
+    ((0.6, 0.6, 5.0), ())
+    """
+    if not text:
+        return ()
+    try:
+        spacing = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        spacing = ()
+    if len(spacing) != 3 or not all(0 < step < math.inf for step in spacing):
+        raise UsageError(
+            f"--spacing: expected three numbers above 0, got {text}; for example 0.6,0.6,5"
+        )
+    return spacing
+
+
+def open_volume(name: str, spacing: Sequence[float] = ()) -> Grid:
+    """Read a volume from a file or folder.
 
     Args:
-        name: the path.
-        spacing: mm along three axes, for arrays; empty is the file's own.
+        name: path.
+        spacing: mm along three axes, for arrays; empty for files that hold their own.
 
     Raises:
         InputFileError: it cannot be read, or holds another number of axes.
-        UsageError: an array without a spacing, or a spacing for a file that has its own.
+        UsageError: an array without a spacing, or a spacing for a file that holds its own.
     """
-    from convnd import io
-
     grid = io.read(name)
-    array = name.lower().endswith((".npy", ".npz"))
-    if spacing and not array:
+    is_array = name.lower().endswith(_ARRAYS)
+    if spacing and not is_array:
         raise UsageError(
             f"--spacing: expected an array (.npy, .npz), got {name}, which has its own; leave it "
             "out"
         )
-    if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
+    if is_array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
         grid = type(grid)(values=grid.values[:, None], header=grid.header)
-    if array and grid.ndim == 3:
-        if not spacing and grid.units != ("mm",) * 3:
-            raise UsageError(
-                f"--spacing: expected millimetres along three axes for {name}, got none; for "
-                "example --spacing 0.6,0.6,5"
-            )
-        if spacing:
-            if len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing):
-                raise UsageError(
-                    "--spacing: expected three numbers above 0, got "
-                    f"{', '.join(f'{step:g}' for step in spacing)}; for example 0.6,0.6,5"
-                )
-            grid = dataclasses.replace(grid, spacing=spacing, units=("mm",) * 3)
     if grid.ndim != 3:
         raise InputFileError(
             f"{name}: expected a volume of three axes, got {grid.ndim}; use convnd stylize "
             f"--dim {grid.ndim}"
         )
+    if spacing:
+        return dataclasses.replace(grid, spacing=tuple(spacing), units=("mm",) * 3)
+    if is_array and grid.units != ("mm",) * 3:
+        raise UsageError(
+            f"--spacing: expected millimetres along three axes for {name}, got none; for "
+            "example --spacing 0.6,0.6,5"
+        )
     return grid
 
 
 def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
-    """A style of the built-in chest, with voxels like a scan's.
+    """A style of the built-in chest, with voxels of about the size of a scan's.
 
     Args:
         name: one of `convnd_tasks.samples.phantom.STYLES`.
-        seed: which patient.
-        scan: what is to have this style.
+        seed: chooses the patient.
+        scan: the content.
     """
-    from convnd import io
     from convnd_tasks import samples
     from convnd_tasks.samples import phantom
 
-    steps = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
-    size = phantom.size_like(steps[::-1], math.prod(scan.shape))
+    spacing = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
+    size = phantom.size_like(spacing[::-1], math.prod(scan.shape))
     return samples.style(name, spatial_dims=3, size=size, seed=seed)
 
 
-def open_style(name: str, seed: int, scan: Grid, spacing: tuple[float, ...]) -> Grid:
-    """A style: a volume, a picture, or a built-in one.
+def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) -> Grid:
+    """Read a style: a volume, a picture, or a built-in one.
 
     Args:
         name: path, or name of a sample.
         seed: of samples.
-        scan: what is to have this style.
-        spacing: mm along three axes, of styles that are arrays.
+        scan: the content.
+        spacing: mm along three axes, for arrays.
 
     Raises:
-        InputFileError: see `open_volume`, like the other.
-        UsageError: likewise; or no sample of this name.
+        InputFileError: see `open_volume`.
+        UsageError: see `open_volume`; or no sample of this name.
     """
-    from convnd import io
     from convnd_tasks import samples
     from convnd_tasks.samples import phantom
 
     path = Path(name)
     if not path.suffix and not path.exists():
-        rank = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
         if name in phantom.STYLES:
             return built_in_scan(name, seed, scan)
-        return samples.style(name, spatial_dims=rank, seed=seed)
+        dims = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
+        return samples.style(name, spatial_dims=dims, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
-    # Of arrays that come together; a file of another kind has its own.
-    return open_volume(name, spacing if name.lower().endswith((".npy", ".npz")) else ())
+    # The spacing belongs to arrays; a file of another format holds its own.
+    return open_volume(name, spacing if name.lower().endswith(_ARRAYS) else ())
 
 
-def stem(name: str) -> str:
-    """A name without folder and ending."""
-    from convnd import io
+def check_scan(scan: Grid, label: str) -> None:
+    """Check that a grid is a volume that can be stylised.
 
-    text = Path(name).resolve().name if Path(name).is_dir() else Path(name).name
-    endings = sorted(io.suffixes(), key=len, reverse=True)
-    ending = next((end for end in endings if text.lower().endswith(end)), "")
-    return text[: len(text) - len(ending)]
+    Args:
+        scan: values ``(1, T, *S)``.
+        label: its name in messages.
+
+    Raises:
+        InputFileError: not three axes of more than one sample, one value everywhere, or no finite
+            value.
+    """
+    import torch
+
+    if scan.ndim != 3 or min(scan.shape) < 2:
+        raise InputFileError(
+            f"{label}: expected a volume of three axes, got {_extent(scan)}; "
+            "give a volume, or use convnd stylize --dim 2"
+        )
+    finite = scan.values[torch.isfinite(scan.values)]
+    if finite.numel() == 0:
+        raise InputFileError(f"{label}: expected some finite values, got none; check the file")
+    if bool((finite == finite[0]).all()):
+        raise InputFileError(
+            f"{label}: expected values that differ, got {finite[0].item():g} everywhere; "
+            "check the file"
+        )
+
+
+def check_style(style: Grid, label: str) -> None:
+    """Check that a grid can be the style of a volume.
+
+    Args:
+        style: a volume or a picture.
+        label: its name in messages.
+
+    Raises:
+        InputFileError: see `check_scan`; or a small picture, or values that are not finite.
+    """
+    import torch
+
+    if style.ndim == 3:
+        check_scan(style, label)
+    elif style.ndim != 2 or min(style.shape) < 16:
+        raise InputFileError(
+            f"{label}: expected a volume, or a picture of at least 16 x 16 pixels, got "
+            f"{_extent(style)}; use another"
+        )
+    if not bool(torch.isfinite(style.values).all()):
+        raise InputFileError(
+            f"{label}: expected finite values, got some that are not; fill or cut the gaps"
+        )
+
+
+def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
+    """The share of the change that applies to each voxel, ``(1, 1, *S)`` or 1.
+
+    Raises:
+        InputFileError: the mask has another shape or affine than the scan.
+        UsageError: the mask is 0 everywhere.
+    """
+    import numpy as np
+    import torch
+
+    if mask is None:
+        return 1.0
+    if mask.shape != scan.shape or mask.values.shape[1] not in (1, scan.values.shape[1]):
+        raise InputFileError(
+            f"--mask: expected the scan's shape {_extent(scan)}, got {_extent(mask)}; resample "
+            "the mask onto the scan"
+        )
+    known = mask.header.get("affine") is not None and scan.header.get("affine") is not None
+    if known and not np.allclose(io.grid_affine(mask), io.grid_affine(scan), atol=1e-2):
+        raise InputFileError(
+            "--mask: expected voxels where the scan's are, got another affine; resample the mask "
+            "onto the scan"
+        )
+    weights = torch.nan_to_num(mask.values[:, :1]).clamp(0, 1)
+    if not bool((weights > 0).any()):
+        raise UsageError("--mask: expected some voxels above 0, got none; give another mask")
+    return weights
+
+
+def _extent(grid: Grid) -> str:
+    return " x ".join(map(str, grid.shape))

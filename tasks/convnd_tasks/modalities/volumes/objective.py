@@ -1,15 +1,14 @@
-r"""The objective of a volume, seen through its slices along all three axes.
+r"""The objective of a volume, evaluated on its slices along all three axes.
 
-A network for pictures looks at every slice; statistics are summed over the slices of an axis, so
-each axis has its own (after Gutierrez et al. 2020, "On demand solid texture synthesis"). Slices
-enter in millimetres: where a pixel is longer than wide, as in a slice across thick slices, the fine
-axis is averaged down until pixels are square. A 5 mm step is thus never taken for one of 0.6 mm.
-Grain is looked for only where pixels are fine enough to show it (`detail_sigma_mm`).
+A network for pictures sees every slice. Statistics are summed over the slices of an axis, so each
+axis has its own terms (after Gutierrez et al. 2020, "On demand solid texture synthesis"). Slices
+have square pixels in millimetres: where a pixel is longer than wide, as in a slice across thick
+slices, the fine axis is averaged down. A step of 5 mm is therefore never mistaken for one of 0.6 mm.
 
-Two looks. *Texture*: the network sees the grain alone (`grain`), without the
-blurred part, which holds the anatomy and is held to the content's; each tissue has statistics of
-its own, and edges have none. *Paint*: the network sees the values, and content is features of a
-deeper layer, as for pictures.
+The objective exists for two transfers. *Noise*: the network sees the noise texture alone
+(`convnd_tasks.modalities.volumes.noise_texture`); the blurred values, which hold the anatomy, are
+the content; each tissue has statistics of its own, and edges have none. *Paint*: the network sees
+the values, and the content is features of a deeper layer, as for pictures.
 """
 
 from __future__ import annotations
@@ -20,44 +19,51 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from convnd.backbones import VGG, Precision
+from convnd.backbones import Backbone, Precision
 from convnd.errors import UsageError
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, ProcessGroup, ShardedField, all_reduce_sums
 from convnd.stats import Sums
-from convnd_tasks.modalities.volumes.beginning import LackingNoise
-from convnd_tasks.modalities.volumes.grain import SHORTEST, View
-from convnd_tasks.modalities.volumes.sight import POSITIONS, Eye, Look, Sight
+from convnd_tasks.modalities.volumes.noise_init import NoiseInitializer
+from convnd_tasks.modalities.volumes.slabs import SHORTEST, SlabPlan, View
+from convnd_tasks.modalities.volumes.view_loss import (
+    FeatureExtractor,
+    ViewLoss,
+    VolumeLossConfig,
+    source_of,
+)
 
-__all__ = ["ONE_PASS", "SliceObjective"]
-
-ONE_PASS = 2**21  # positions of all views up to which nothing is computed twice
+__all__ = ["SliceObjective"]
 
 
 class SliceObjective:
-    r"""Loss and gradient of a volume, slab by slab in two passes.
+    r"""Loss and gradient of a volume, computed slab by slab in two passes.
 
-    Slices know nothing of each other, and statistics add up; so the gradient of
-    :math:`\sum_t w_t \Phi_t(\sum_{slabs} s_t)` is exact however the slices are cut into slabs, and
-    memory is that of one slab. Of several processes each has a part of the volume. For each view it
-    fetches the slices across that view's axis that it works on, and gives their gradient back.
+    Slices do not depend on each other, and statistics add up. The gradient of
+    :math:`\sum_t w_t \Phi_t(\sum_{slabs} s_t)` is therefore exact for any division into slabs, and
+    memory is that of one slab. Each of several processes holds a part of the volume. For each view
+    it fetches the slices across that view's axis that it works on, and returns their gradient.
 
     Args:
-        net: a network of two axes and one channel.
-        look: what it sees.
+        net: has two axes and one channel.
+        config: see `VolumeLossConfig`.
         content: values ``(1, 1, *S)``, about ``[0, 1]``; this process's part.
-        views: as `square_pixels` gives them.
-        styles: for each view, pictures ``(n, 1, H, W)`` of each style, of the pixel size of that
-            view; may be made while they are asked for.
+        views: see `convnd_tasks.modalities.volumes.slabs.square_pixel_views`.
+        styles: for each view, pictures ``(n, 1, H, W)`` of each style with the view's pixel size;
+            an iterator may make them one view at a time.
         weights: one for each style.
         precision: number format of the features.
-        shards: who has which part of the volume; None is this process alone.
+        shards: the processes that share the volume; None is this process alone.
+        slices: see `SlabPlan`.
+
+    Raises:
+        UsageError: no view, or more processes than slices.
     """
 
     def __init__(
         self,
-        net: VGG,
-        look: Look,
+        net: Backbone,
+        config: VolumeLossConfig,
         content: Tensor,
         *,
         views: Sequence[View],
@@ -65,69 +71,59 @@ class SliceObjective:
         weights: Sequence[float],
         precision: Precision,
         shards: ShardedField | None = None,
+        slices: int | None = None,
     ) -> None:
         self.shards = ShardedField(content.shape[2:], ProcessGroup()) if shards is None else shards
         self.group = self.shards.group
-        few = min((self.shards.size[view.axis] for view in views), default=0)
-        if views and few < self.group.size:
-            raise UsageError(
-                f"volume: expected at most as many processes as slices, {few}, got "
-                f"{self.group.size}; start fewer"
-            )
-        if not views:
-            raise UsageError(
-                f"volume: expected slices of at least {SHORTEST} x {SHORTEST} square pixels, "
-                f"got a volume of {self.shards.size}; give a larger one"
-            )
-        self.look, self.content = look, content
-        self._eye = Eye(net, look, precision)
-        self._sights: list[Sight] = []
-        self._lacking: LackingNoise | None = None
-        made = iter(styles)
+        _check_views(views, self.shards)
+        self.config, self.content = config, content
+        self._slabs = SlabPlan(self.group.size, slices)
+        self._extractor = FeatureExtractor(net, config, precision)
+        self._views: list[ViewLoss] = []
+        self._noise: NoiseInitializer | None = None
+        pictures_of_views = iter(styles)
         with torch.no_grad():
             for view in views:
-                pictures = next(made)
-                slices = self._seen(content, view)
-                slabs = [view.slices(slices, window) for window in self._slabs(view)]
-                sight = Sight(
-                    self._eye,
-                    look,
+                pictures = next(pictures_of_views)
+                part = self._gather_slices(content, view)
+                slabs = [view.extract(part, window) for window in self._windows(view)]
+                loss = ViewLoss(
+                    self._extractor,
+                    config,
                     view,
                     pictures=pictures,
                     weights=weights,
                     content=slabs,
                     group=self.group,
+                    slices=slices,
                 )
-                if look.tissues and not self._sights:
-                    self._lacking = LackingNoise.between(
-                        sight.grain, slabs, pictures, weights, self.group
+                if config.tissues and not self._views:
+                    self._noise = NoiseInitializer.fit(
+                        loss.texture, slabs, pictures, weights, self.group
                     )
-                self._sights.append(sight)
-                del pictures, slices, slabs  # before the next ones are made
+                self._views.append(loss)
+                del pictures, part, slabs  # before the next ones are made
 
     def switch_to_float32(self) -> bool:
-        """As `convnd.losses.Objective.exact`."""
-        exact = self._eye.precision.exact()
-        if exact == self._eye.precision:
+        """Compute features in float32 from now on, see `convnd.losses.Objective`."""
+        exact = self._extractor.precision.exact()
+        if exact == self._extractor.precision:
             return False
-        self._eye.precision = exact
-        exact.apply(self._eye.net)
+        self._extractor.precision = exact
+        exact.apply(self._extractor.net)
         return True
 
     def evaluate(self, x: Tensor) -> Evaluation:
-        """Loss, and gradient at ``x`` ``(1, 1, *S)``, this process's part."""
-        views = [sight.view for sight in self._sights]
-        size = self.shards.size
-        positions = sum(math.prod(view.size) * size[view.axis] for view in views)
-        if self.group.size == 1 and positions <= ONE_PASS:
+        """Loss and gradient at ``x`` ``(1, 1, *S)``, this process's part."""
+        if self._slabs.is_one_pass([loss.view for loss in self._views], self.shards.size):
             leaf = x.detach().requires_grad_()
             with torch.enable_grad():
-                total, parts = self._value([self._sums(sight, leaf) for sight in self._sights])
+                total, parts = self._value([self._sums(loss, leaf) for loss in self._views])
                 (gradient,) = torch.autograd.grad(total, leaf)
             return Evaluation(float(total.detach()), parts, gradient.contiguous())
         with torch.no_grad():
-            sums = self._together([self._sums(sight, x) for sight in self._sights])
-        fixed = [
+            sums = self._all_reduce([self._sums(loss, x) for loss in self._views])
+        leaves = [
             {
                 name: Sums(part.total.detach().requires_grad_(), part.count)
                 for name, part in view.items()
@@ -135,170 +131,213 @@ class SliceObjective:
             for view in sums
         ]
         with torch.enable_grad():
-            total, parts = self._value(fixed)
-            leaves = [part.total for view in fixed for part in view.values()]
-            slopes = iter(torch.autograd.grad(total, leaves))
-            downhill = [{name: next(slopes) for name in view} for view in fixed]
+            total, parts = self._value(leaves)
+            totals = [part.total for view in leaves for part in view.values()]
+            flat = iter(torch.autograd.grad(total, totals))
+            sum_grads = [{name: next(flat) for name in view} for view in leaves]
         gradient = torch.zeros_like(x)
-        for sight, steep in zip(self._sights, downhill, strict=True):
-            self._add_gradient(gradient, sight, steep, x)
-        total = self.group.broadcast(total.detach())  # so that all decide alike
+        for loss, grads in zip(self._views, sum_grads, strict=True):
+            self._add_gradient(gradient, loss, grads, x)
+        total = self.group.broadcast(total.detach())  # all processes must decide alike
         return Evaluation(float(total), parts, gradient)
 
     def _add_gradient(
-        self, gradient: Tensor, sight: Sight, steep: Mapping[str, Tensor], x: Tensor
+        self, gradient: Tensor, loss: ViewLoss, sum_grads: Mapping[str, Tensor], x: Tensor
     ) -> None:
-        """The part of it that comes through one view, where its sums have this one."""
-        view = sight.view
-        seen, before = self._seen(x, view), self._seen(self.content, view)
-        # In place, where this process owns what it sees.
-        found = gradient if seen is x else torch.zeros_like(seen)
-        for window in self._slabs(view):
-            index = _across(view, window)
-            leaf = seen[index].detach().requires_grad_()
+        """Add the part of the gradient that passes through one view.
+
+        Args:
+            gradient: ``(1, 1, *S)``, changed in place.
+            loss: of the view.
+            sum_grads: gradient of the objective with respect to the sums of each term.
+            x: the iterate.
+        """
+        view = loss.view
+        part, content = self._gather_slices(x, view), self._gather_slices(self.content, view)
+        # In place, where this process owns the slices.
+        target = gradient if part is x else torch.zeros_like(part)
+        for window in self._windows(view):
+            index = _index(view, window)
+            leaf = part[index].detach().requires_grad_()
             with torch.enable_grad():
-                sums = sight.sums(view.slices(leaf), view.slices(before, window))
-                (slope,) = torch.autograd.grad(
-                    [part.total for part in sums.values()],
+                sums = loss.sums(view.extract(leaf), view.extract(content, window))
+                (slab_gradient,) = torch.autograd.grad(
+                    [term.total for term in sums.values()],
                     leaf,
-                    [steep[name].to(part.total.dtype) for name, part in sums.items()],
+                    [sum_grads[name].to(term.total.dtype) for name, term in sums.items()],
                 )
-            found[index] += slope
-        if found is not gradient:
-            gradient += self._given(found, view)
+            target[index] += slab_gradient
+        if target is not gradient:
+            gradient += self._scatter_slices(target, view)
 
-    def terms(self) -> list[list[str]]:
+    def term_names(self) -> list[list[str]]:
         """Names of the style terms of each view."""
-        return [list(sight.styles) for sight in self._sights]
+        return [list(loss.style_losses) for loss in self._views]
 
-    def leave_only(self, terms: Sequence[Sequence[str]]) -> None:
-        """Give up all style terms of each view but these."""
-        for sight, names in zip(self._sights, terms, strict=True):
-            sight.styles = {name: sight.styles[name] for name in names}
+    def keep_terms(self, names: Sequence[Sequence[str]]) -> None:
+        """Drop all style terms but the named ones of each view."""
+        for loss, kept in zip(self._views, names, strict=True):
+            loss.style_losses = {name: loss.style_losses[name] for name in kept}
 
-    def beginning(self, seed: int) -> Tensor:
-        """Where to begin ``(1, 1, *S)``: the content, and the noise that its tissues lack.
+    def initial(self, seed: int) -> Tensor:
+        """Values ``(1, 1, *S)`` to start from: the content plus the noise that its tissues lack.
 
-        Places that slope are no style from then on where noise does not make them alike: they
-        differ by structure, which would be drawn into the noise.
+        This also drops the style terms of structure, see `ViewLoss.drop_structure_terms`.
 
         Args:
             seed: of the noise, which is drawn in the slices of the finest pixels.
         """
-        if self._lacking is None:
+        if self._noise is None:
             return self.content
-        view, generator = self._sights[0].view, torch.Generator().manual_seed(seed)
+        view, generator = self._views[0].view, torch.Generator().manual_seed(seed)
         start = self.content.clone()
-        seen = self._seen(self.content, view)
-        noisy = start if seen is self.content else torch.zeros_like(seen)
-        first, stop = self._share(view)
-        # In the slabs of one process, whatever of it is this one's.
-        for whole in _slabs(view, self.shards.size[view.axis], 1):
-            mine = [min(max(each, whole.start), whole.stop) for each in (first, stop)]
-            window = slice(mine[0] - first, mine[1] - first)
-            noise = self._lacking.drawn(
-                view.slices(seen, window),
+        part = self._gather_slices(self.content, view)
+        noisy = start if part is self.content else torch.zeros_like(part)
+        first, stop = self._own_slices(view)
+        # Numbers are drawn for the slabs of one process by default, so that neither the number of
+        # processes nor the size of the slabs changes them.
+        for whole in SlabPlan().windows(view, self.shards.size[view.axis]):
+            low, high = (min(max(end, whole.start), whole.stop) for end in (first, stop))
+            window = slice(low - first, high - first)
+            noise = self._noise.sample(
+                view.extract(part, window),
                 generator,
-                before=mine[0] - whole.start,
-                behind=whole.stop - mine[1],
+                before=low - whole.start,
+                after=whole.stop - high,
             )
-            there = noisy[0, 0].movedim(view.axis, 0)[window]
-            there += resize_nd(noise, there.shape[1:], mode="nearest")[:, 0]
+            slices = noisy[0, 0].movedim(view.axis, 0)[window]
+            slices += resize_nd(noise, slices.shape[1:], mode="nearest")[:, 0]
         if noisy is not start:
-            start += self._given(noisy, view)
+            start += self._scatter_slices(noisy, view)
         with torch.no_grad():
-            found = self._together([self._sums(sight, start) for sight in self._sights])
-        for sight, sums in zip(self._sights, found, strict=True):
-            sight.leave_out_structure(sums)
+            sums = self._all_reduce([self._sums(loss, start) for loss in self._views])
+        for loss, terms in zip(self._views, sums, strict=True):
+            loss.drop_structure_terms(terms)
         return start
 
-    def stride(self) -> Tensor | float:
-        """How far a step of the optimizer is to go in each voxel, relative to the mean.
+    def step_scale(self) -> Tensor | float:
+        """Length of an optimization step in each voxel, relative to the mean.
 
-        In units of its tissue's noise a voxel matters as much as any other. Without this the noisy
-        tissues would be done long before the quiet ones.
+        In units of the noise of its tissue every voxel counts alike. Otherwise the noisy tissues
+        would converge long before the quiet ones.
 
         Returns:
-            ``(1, 1, *S)``; or 1, where there is one tissue only.
+            ``(1, 1, *S)``, this process's part; 1 without tissues.
         """
-        sight = self._sights[0]
-        view, grain = sight.view, sight.grain
-        seen = self._seen(self.content, view)
-        plane = [each for axis, each in enumerate(self.shards.size) if axis != view.axis]
-        found = []
-        for window in self._slabs(view):
-            tissues = sight.tissues(view.slices(seen, window))
-            if tissues is None:
+        loss = self._views[0]
+        view = loss.view
+        part = self._gather_slices(self.content, view)
+        plane = [extent for axis, extent in enumerate(self.shards.size) if axis != view.axis]
+        scales = []
+        for window in self._windows(view):
+            labels = loss.label(view.extract(part, window))
+            if labels is None:
                 return 1.0
-            found.append(resize_nd(grain.stride(tissues), plane, mode="nearest"))
-        stride = torch.cat(found)[:, 0].movedim(0, view.axis)[None, None]
-        stride = self._given(stride, view)
-        return stride / (self.group.all_reduce(stride.sum()) / math.prod(self.shards.size))
+            scales.append(resize_nd(loss.texture.step_scale(labels), plane, mode="nearest"))
+        scale = torch.cat(scales)[:, 0].movedim(0, view.axis)[None, None]
+        scale = self._scatter_slices(scale, view)
+        return scale / (self.group.all_reduce(scale.sum()) / math.prod(self.shards.size))
 
-    def _together(self, sums: list[dict[str, Sums]]) -> list[dict[str, Sums]]:
+    def _all_reduce(self, sums: list[dict[str, Sums]]) -> list[dict[str, Sums]]:
         if self.group.size == 1:
             return sums
         flat = [part for view in sums for part in view.values()]
-        device = self.content.device
-        totals = iter(all_reduce_sums(self.group, flat, device, len(flat)))
-        narrow = [{name: next(totals) for name in view} for view in sums]
+        totals = iter(all_reduce_sums(self.group, flat, self.content.device, len(flat)))
+        reduced = [{name: next(totals) for name in view} for view in sums]
         return [
             {name: Sums(part.total.float(), part.count) for name, part in view.items()}
-            for view in narrow
+            for view in reduced
         ]
 
-    def _seen(self, part: Tensor, view: View) -> Tensor:
+    def _gather_slices(self, part: Tensor, view: View) -> Tensor:
         """The slices across a view's axis that this process works on."""
         return self.shards.gather_region(part, self.shards.even_boxes(view.axis))
 
-    def _given(self, slices: Tensor, view: View) -> Tensor:
-        """To who owns them: the transpose of `_seen`."""
+    def _scatter_slices(self, slices: Tensor, view: View) -> Tensor:
+        """Return slices to the processes that own them; the transpose of `_gather_slices`."""
         return self.shards.scatter_add(slices, self.shards.even_boxes(view.axis))
 
-    def _share(self, view: View) -> tuple[int, int]:
-        """First of the slices of this process, and the one behind the last."""
+    def _own_slices(self, view: View) -> tuple[int, int]:
+        """Numbers of the first slice of this process and of the one after its last."""
         return self.shards.even_boxes(view.axis)[self.group.rank][view.axis]
 
-    def _slabs(self, view: View) -> Iterator[slice]:
-        """Of the slices of this process, those that are looked at together."""
-        first, stop = self._share(view)
-        return _slabs(view, stop - first, self.group.size)
+    def _windows(self, view: View) -> Iterator[slice]:
+        """Ranges of this process's slices, one for each slab."""
+        first, stop = self._own_slices(view)
+        return self._slabs.windows(view, stop - first)
 
-    def _sums(self, sight: Sight, x: Tensor) -> dict[str, Sums]:
-        """Of this process's slices in one view."""
-        view = sight.view
-        seen, before = self._seen(x, view), self._seen(self.content, view)
+    def _sums(self, loss: ViewLoss, x: Tensor) -> dict[str, Sums]:
+        """Sums over this process's slices in one view."""
+        view = loss.view
+        part, content = self._gather_slices(x, view), self._gather_slices(self.content, view)
         total: dict[str, Sums] = {}
-        for window in self._slabs(view):
-            found = sight.sums(view.slices(seen, window), view.slices(before, window))
-            total = {name: total[name] + part for name, part in found.items()} if total else found
+        for window in self._windows(view):
+            sums = loss.sums(view.extract(part, window), view.extract(content, window))
+            total = {name: total[name] + term for name, term in sums.items()} if total else sums
         return total
 
     def _value(self, sums: Sequence[dict[str, Sums]]) -> tuple[Tensor, dict[str, float]]:
-        look = self.look
-        style, content = [], []
-        for part, sight in zip(sums, self._sights, strict=True):
-            style += [loss.value(part[name]) for name, loss in sight.styles.items()]
-            content.append(part["content"].total / sight.energy)
+        """The objective, and its weighted terms by name."""
+        config = self.config
+        content, roughness = [], []
+        for terms, loss in zip(sums, self._views, strict=True):
+            content += loss.content_values(terms)
+            if config.tv_weight:
+                roughness.append(loss.roughness_value(terms))
         shares = {
-            "content": torch.stack(content).mean() * look.content_weight,
-            "style": torch.stack(style).mean() * look.style_weight,
+            "content": _mean(content, self.content) * config.content_weight,
+            **self._style_shares(sums),
         }
-        total = shares["content"] + shares["style"]
+        if roughness:
+            shares["total_variation"] = torch.stack(roughness).mean() * config.tv_weight
+        total = sum(shares.values())
+        assert isinstance(total, Tensor)
         return total, {name: float(share.detach()) for name, share in shares.items()}
 
+    def _style_shares(self, sums: Sequence[dict[str, Sums]]) -> dict[str, Tensor]:
+        """The weighted style terms: of layers, and of value statistics with a weight of their own."""
+        config = self.config
+        style: list[Tensor] = []
+        weights: list[float] = []
+        statistics: dict[str, list[Tensor]] = {}
+        for terms, view in zip(sums, self._views, strict=True):
+            for name, loss in view.style_losses.items():
+                source, value = source_of(name), loss.value(terms[name])
+                own_weight = config.value_statistics_weight is not None
+                if own_weight and source in config.value_statistics:
+                    statistics.setdefault(source, []).append(value)
+                else:
+                    style.append(value)
+                    weights.append(config.weight_of(source))
+        mean = _mean(style, self.content)
+        if any(weight != 1 for weight in weights):
+            scale = torch.tensor(weights, device=mean.device)
+            mean = (torch.stack(style) * scale).sum() / scale.sum().clamp(min=1e-12)
+        shares = {"style": mean * config.style_weight}
+        for source, values in statistics.items():
+            shares[source] = torch.stack(values).mean() * (config.value_statistics_weight or 0.0)
+        return shares
 
-def _slabs(view: View, count: int, processes: int) -> Iterator[slice]:
-    """Slices that are looked at together; of several processes on a machine each looks at fewer."""
-    together = max(1, POSITIONS // processes // math.prod(view.size))
-    for start in range(0, count, together):
-        yield slice(start, min(start + together, count))
+
+def _check_views(views: Sequence[View], shards: ShardedField) -> None:
+    if not views:
+        raise UsageError(
+            f"volume: expected slices of at least {SHORTEST} x {SHORTEST} square pixels, "
+            f"got a volume of {shards.size}; give a larger one"
+        )
+    slices = min(shards.size[view.axis] for view in views)
+    if slices < shards.group.size:
+        raise UsageError(
+            f"volume: expected at most as many processes as slices, {slices}, got "
+            f"{shards.group.size}; start fewer"
+        )
 
 
-def _across(view: View, window: slice) -> tuple[slice, ...]:
-    """Where slices lie in ``(1, 1, *S)``."""
-    return (
-        slice(None),
-        slice(None),
-        *(window if n == view.axis else slice(None) for n in range(3)),
-    )
+def _mean(values: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(list(values)).mean() if values else like.new_zeros(())
+
+
+def _index(view: View, window: slice) -> tuple[slice, ...]:
+    """Index of slices in ``(1, 1, *S)``."""
+    axes = (window if axis == view.axis else slice(None) for axis in range(3))
+    return (slice(None), slice(None), *axes)

@@ -1,22 +1,23 @@
-"""The options of stylising volumes: one dataclass for library, command line and record."""
+"""The options of stylising volumes."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import DETERMINISTIC, LOOK, SEED, STEPS, WEIGHT, WORK, Flag, Range, check_ranges
+from convnd.options import LOOK, LOSS, STEPS, WEIGHT, WORK, Flag, Range
 from convnd.registry import unknown_name
+from convnd.transfer.options import TransferOptions
 
 __all__ = ["TRANSFERS", "VALUE_STATISTICS", "WINDOWS", "VolumeOptions", "parse_window"]
 
 TRANSFERS = ("auto", "noise", "paint")
-"""What is transferred: the noise texture of a scan, the anatomy untouched; or everything, as of
-a painting. ``auto`` is noise where the style is a volume and paint where it is a picture."""
+"""What is transferred: the noise texture of a scan, which leaves the anatomy as it is; or all
+patterns, as those of a painting. ``auto`` is noise for styles that are volumes and paint for
+pictures."""
 
 VALUE_STATISTICS = ("autocorrelation", "spectrum")
 """The choices of `VolumeOptions.value_statistics`: statistics that keep the order of values."""
@@ -31,31 +32,27 @@ WINDOWS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeOptions:
-    """How a volume is stylised.
+class VolumeOptions(TransferOptions):
+    """How a volume is stylised; the other options are those of `TransferOptions`.
 
     Args:
-        backbone: name of the network that sees the slices, see ``convnd backbones``.
         transfer: one of `TRANSFERS`.
-        style_layers: layers whose statistics become the style's; empty depends on ``transfer``.
-        style_loss: what of the features is style, see `convnd.stats.STATISTICS`.
-        value_statistics: statistics of the noise texture itself, each as much as a layer; only
-            where the noise is transferred.
-        style_weight: beta of the notes; None depends on ``transfer``.
-        content_weight: alpha of the notes.
-        style_scale: size of the style's patterns relative to what they are in millimetres.
-        detail_sigma_mm: sigma in mm of the Gaussian that divides noise texture from anatomy.
-        window: "auto", one of `WINDOWS`, or "LEVEL,WIDTH"; values outside stay as they are. auto is
-            -1200 to 800 where the grain of a CT is taken on, and most values of the scan elsewhere.
-        strength: 0 is the scan, 1 the result.
-        steps: evaluations after the first, of all scales together; None depends on ``transfer``, 15
-            for noise, which begins near its end, and 40 for paint.
-        scales: sizes from coarse to fine; more than 1 for large patterns.
-        optimizer: "auto" (by size), or one of `convnd.optimize.OPTIMIZERS`.
-        seed: of samples and everything random.
-        precision: "auto", "float32" or "bfloat16".
-        device: "auto", "cpu", "cuda" or "mps".
-        deterministic: the same bytes each time, see `convnd.transfer.deterministic`.
+        window: values that take part: "auto", one of `WINDOWS`, or "LEVEL,WIDTH". Values outside
+            the window do not change. "auto" is -1200 to 800 where the noise of a CT scan is
+            transferred, and most values of the scan elsewhere.
+        detail_sigma_mm: standard deviation in mm of the Gaussian that separates noise texture from
+            anatomy. Only for the transfer of noise.
+        content_layers: layers whose features the result keeps; empty depends on ``transfer``, see
+            `convnd_tasks.modalities.volumes.transfer.PRESETS`. The transfer of noise keeps the
+            blurred values instead, and takes none.
+        style_layers: empty depends on ``transfer``.
+        style_weight: None depends on ``transfer``.
+        steps: of all scales together; None depends on ``transfer``.
+        value_statistics: some of `VALUE_STATISTICS`, of the noise texture. The transfer of
+            everything ignores them.
+        value_statistics_weight: None weighs each of them as much as a style layer.
+        optimizer: "auto" chooses by size and memory.
+        tile: number of slices that the network sees together; "off" is all slices across an axis.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -65,17 +62,6 @@ class VolumeOptions:
     convnd.errors.UsageError: strength: expected 0 <= strength <= 1, got 2; correct it
     """
 
-    window: Annotated[
-        str,
-        Flag(
-            help="Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
-            "What lies outside comes back unchanged.",
-            panel=LOOK,
-        ),
-    ] = "auto"
-    strength: Annotated[
-        float, Flag(help="0 is the scan, 1 the result.", panel=LOOK), Range(0, 1)
-    ] = 1.0
     transfer: Annotated[
         str,
         Flag(
@@ -84,53 +70,92 @@ class VolumeOptions:
             panel=LOOK,
         ),
     ] = "auto"
-    style_weight: Annotated[
+    window: Annotated[
+        str,
+        Flag(
+            help="Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
+            "Values outside the window do not change.",
+            panel=LOOK,
+        ),
+    ] = "auto"
+    detail_sigma_mm: Annotated[
+        float,
+        Flag(
+            help="Structures finer than about this many mm are noise texture, coarser ones "
+            "anatomy. With --transfer noise only.",
+            panel=LOOK,
+        ),
+        Range(0.01, 100),
+    ] = 3.5
+    # None means "depends on the transfer"; `VolumeTransfer` replaces it before the engine reads it.
+    style_weight: Annotated[  # type: ignore[assignment]
         float | None,
-        Flag(help="How much the style counts; depends on --transfer when left out.", panel=LOOK),
+        Flag(
+            help="Weight of the style loss (beta); depends on --transfer when left out.",
+            panel=LOOK,
+        ),
         WEIGHT,
     ] = None
-    content_weight: Annotated[float, WEIGHT] = 1.0
-    style_scale: Annotated[
-        float, Flag(help="Larger: larger patterns.", panel=LOOK), Range(0.05, 20)
-    ] = 1.0
-    detail_sigma_mm: Annotated[float, Range(0.01, 100)] = 3.5
-    steps: Annotated[
-        int | None,
-        Flag(help="Of all scales; depends on --transfer when left out.", panel=WORK),
-        STEPS,
-    ] = None
-    scales: Annotated[
-        int,
-        Flag(help="Sizes from coarse to fine; more than 1 for large patterns.", panel=WORK),
-        Range(1, 16),
-    ] = 1
-    optimizer: Annotated[
-        str, Flag(help="auto (by size), lbfgs, adam or gradient-descent.", panel=WORK)
-    ] = "auto"
-    backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=WORK)] = "compact"
+    content_layers: Annotated[
+        tuple[str, ...],
+        Flag(
+            help="Layers whose features are kept. With --transfer paint only; relu4_2 when left "
+            "out.",
+            panel=LOSS,
+            metavar="L,L,...",
+        ),
+    ] = ()
     style_layers: Annotated[
         tuple[str, ...],
-        Flag(help="Depends on --transfer when left out.", panel=WORK, metavar="L,L,..."),
+        Flag(
+            help="Layers whose statistics become the style's; depends on --transfer when left "
+            "out.",
+            panel=LOSS,
+            metavar="L,L,...",
+        ),
     ] = ()
-    style_loss: Annotated[str, Flag(help="gram, moments or covariance.", panel=WORK)] = "gram"
     value_statistics: Annotated[
         tuple[str, ...],
         Flag(
             help="Statistics of the noise texture itself: autocorrelation or spectrum; none for "
             "none. With --transfer noise only.",
-            panel=WORK,
-            metavar="F,F,...",
+            panel=LOSS,
+            metavar="S,S,...",
         ),
     ] = ("autocorrelation",)
-    seed: Annotated[int, Flag(help="Of built-in samples and drawn noise.", panel=WORK), SEED] = 0
-    precision: Annotated[
-        str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=WORK)
+    value_statistics_weight: Annotated[  # type: ignore[assignment]
+        float | None,
+        Flag(help="Weight of each of them; that of a style layer when left out.", panel=LOSS),
+        WEIGHT,
+    ] = None
+    steps: Annotated[  # type: ignore[assignment]
+        int | None,
+        Flag(help="Steps of all scales together; depends on --transfer when left out.", panel=WORK),
+        STEPS,
+    ] = None
+    scales: Annotated[
+        int,
+        Flag(
+            help="Number of sizes from coarse to fine; more than 1 for large patterns.", panel=WORK
+        ),
+        Range(1, 16),
+    ] = 1
+    optimizer: Annotated[
+        str,
+        Flag(help="auto (by size and memory), lbfgs, adam or gradient-descent.", panel=WORK),
     ] = "auto"
-    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=WORK)] = "auto"
-    deterministic: Annotated[bool, DETERMINISTIC] = False
+    backbone: Annotated[
+        str, Flag(help="Network for pictures, see `convnd backbones`.", panel=LOSS)
+    ] = "compact"
+    size: Annotated[int, Flag(help="Always the scan's own.", panel=WORK), Range(0, 1 << 20)] = 0
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        if self.style_layer_weights and not self.style_layers:
+            raise UsageError(
+                "style_layer_weights: expected style_layers as well, got none; name the layers "
+                "that the weights belong to"
+            )
+        super().__post_init__()
         if self.transfer not in TRANSFERS:
             raise unknown_name("transfer", self.transfer, list(TRANSFERS))
         for name in self.value_statistics:
@@ -138,12 +163,17 @@ class VolumeOptions:
                 raise unknown_name("value_statistics", name, list(VALUE_STATISTICS))
         parse_window(self.window)
 
-    def record(self) -> dict[str, str]:
-        """Every option as text, to be kept inside the result."""
-        return {
-            name: ",".join(value) if isinstance(value, tuple) else str(value)
-            for name, value in dataclasses.asdict(self).items()
-        }
+    def check_terms(self) -> None:
+        """Check that some weight may be above 0; empty layers depend on the transfer.
+
+        Raises:
+            UsageError: every weight is 0.
+        """
+        if not (self.content_weight or self.style_weight is None or self.style_weight):
+            raise UsageError(
+                "content_weight, style_weight: expected one of them above 0, got 0 and 0; "
+                "there would be nothing to do"
+            )
 
 
 def parse_window(text: str) -> tuple[float, float] | None:

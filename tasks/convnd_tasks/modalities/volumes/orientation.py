@@ -1,8 +1,8 @@
-"""A volume's axes: from its file to head, front and right, and back."""
+"""The axes of a volume: from those of its file to head, front and right, and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
 
@@ -12,45 +12,59 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize.distributed.sharded_field import Box
 
-__all__ = ["Orientation"]
+__all__ = ["Orientation", "canonical_array"]
 
 
 class Orientation:
-    """Where the axes of a volume's file point to.
+    """Directions of the axes of a volume's file.
 
     Args:
-        grid: of three axes.
+        grid: has three axes.
 
     Attributes:
-        shape: extent towards head, front and right.
-        spacing: mm along them.
+        shape: samples towards head, front and right.
+        spacing: mm between samples along these.
     """
 
     def __init__(self, grid: Grid) -> None:
         self._order = io.anatomical_axes(grid)
         self.shape = tuple(grid.shape[axis] for axis, _ in self._order)
         self.spacing = tuple(grid.spacing[axis] for axis, _ in self._order)
-        self._flips = [2 + n for n, (_, against) in enumerate(self._order) if against]
+        self._flips = [2 + n for n, (_, reversed_) in enumerate(self._order) if reversed_]
 
-    def turned(self, values: Tensor, box: Box | None = None) -> Tensor:
-        """A copy of values ``(B, C, *S)`` of the file towards head, front and right.
+    def to_canonical(self, values: Tensor, box: Box | None = None) -> Tensor:
+        """A copy of values ``(B, C, *S)`` with axes towards head, front and right.
 
         Args:
-            values: as they lie in the file.
-            box: a part of what comes out; None is all of it.
+            values: with the axes of the file.
+            box: the part of the copy to return; None is all of it.
         """
-        found = values.permute(0, 1, *(2 + axis for axis, _ in self._order))
+        view = values.permute(0, 1, *(2 + axis for axis, _ in self._order))
         if box is not None:
             sides = zip(box, self._order, self.shape, strict=True)
-            place = [
-                slice(extent - stop, extent - start) if against else slice(start, stop)
-                for (start, stop), (_, against), extent in sides
+            index = [
+                slice(extent - stop, extent - start) if reversed_ else slice(start, stop)
+                for (start, stop), (_, reversed_), extent in sides
             ]
-            found = found[(slice(None), slice(None), *place)]
-        return found.flip(self._flips)
+            view = view[(slice(None), slice(None), *index)]
+        return view.flip(self._flips)
 
-    def turned_back(self, values: Tensor) -> Tensor:
-        """The whole as it lies in the file; undoes `turned`."""
+    def from_canonical(self, values: Tensor) -> Tensor:
+        """Values ``(B, C, *S)`` with the axes of the file; the inverse of `to_canonical`."""
         axes = [axis for axis, _ in self._order]
-        places = [2 + axes.index(each) for each in range(3)]
-        return values.flip(self._flips).permute(0, 1, *places).contiguous()
+        order = [2 + axes.index(axis) for axis in range(3)]
+        return values.flip(self._flips).permute(0, 1, *order).contiguous()
+
+
+def canonical_array(grid: Grid) -> tuple[Any, tuple[float, ...]]:
+    """The first frame of a volume with axes towards head, front and right, and its spacing in mm.
+
+    Args:
+        grid: values ``(1, T, *S)``.
+    """
+    import numpy as np
+
+    order = io.anatomical_axes(grid)
+    values = grid.values[0, 0].detach().cpu().numpy().transpose([axis for axis, _ in order])
+    values = np.flip(values, tuple(n for n, (_, reversed_) in enumerate(order) if reversed_))
+    return values, tuple(grid.spacing[axis] for axis, _ in order)

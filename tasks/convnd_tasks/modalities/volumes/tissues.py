@@ -1,4 +1,4 @@
-"""Features gathered tissue by tissue."""
+"""Features gathered by the class of their position."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from torch import Tensor
 
 from convnd.nn import resize_nd
 
-__all__ = ["at_positions", "by_tissue"]
+__all__ = ["downsample_labels", "gather_by_label"]
 
 
-def at_positions(tissues: Tensor, size: Sequence[int], many: int) -> Tensor:
-    """The tissue of each position of a layer: that which has most of its pixels.
+def downsample_labels(labels: Tensor, size: Sequence[int], n_labels: int) -> Tensor:
+    """The label of each position of a layer: the most frequent one among its pixels.
 
     Args:
-        tissues: ``(n, 1, H, W)``, number of each pixel's.
-        size: of the layer, ``(h, w)``.
-        many: how many there are; numbers from there on count as one more.
+        labels: number of the class of each pixel ``(n, 1, H, W)``.
+        size: extent of the layer ``(h, w)``.
+        n_labels: number of labels; numbers from there on count as one more.
 
     Returns:
         ``(n, 1, h, w)``.
     """
-    if tuple(tissues.shape[2:]) == tuple(size):
-        return tissues
+    if tuple(labels.shape[2:]) == tuple(size):
+        return labels
     shares = [
-        resize_nd((tissues == number).float(), size, mode="area") for number in range(many + 1)
+        resize_nd((labels == number).float(), size, mode="area") for number in range(n_labels + 1)
     ]
     return torch.stack(shares).argmax(0)
 
 
-def by_tissue(features: Tensor, tissues: Tensor, many: int) -> list[Tensor]:
-    """The positions of each tissue, so that a statistic looks at each of them once.
+def gather_by_label(features: Tensor, labels: Tensor, n_labels: int) -> list[Tensor]:
+    """The features of each label, so that a statistic visits every position once.
 
     Args:
         features: ``(n, C, h, w)``, of a layer.
-        tissues: see `at_positions`.
-        many: how many there are; pixels of others are left out.
+        labels: see `downsample_labels`.
+        n_labels: number of labels; positions with other numbers are left out.
 
     Returns:
-        ``(1, C, N)`` for each tissue.
+        ``(1, C, N)`` for each label.
 
     >>> features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
-    >>> tissues = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
-    >>> [part.tolist() for part in by_tissue(features, tissues, 2)]
+    >>> labels = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
+    >>> [part.tolist() for part in gather_by_label(features, labels, 2)]
     [[[[1.0, 4.0]]], [[[2.0, 3.0]]]]
     """
-    numbers = at_positions(tissues, features.shape[2:], many).flatten()
-    places = [(numbers == number).nonzero()[:, 0] for number in range(many)]
-    rows = _Ordered.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(places))  # type: ignore[no-untyped-call]
-    return [part.mT[None] for part in rows.split([len(each) for each in places])]
+    numbers = downsample_labels(labels, features.shape[2:], n_labels).flatten()
+    positions = [(numbers == number).nonzero()[:, 0] for number in range(n_labels)]
+    rows = _GatherRows.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(positions))  # type: ignore[no-untyped-call]
+    return [part.mT[None] for part in rows.split([len(part) for part in positions])]
 
 
-class _Ordered(torch.autograd.Function):
-    """Some of the rows in another order; no row twice, so the gradient needs no sums."""
+class _GatherRows(torch.autograd.Function):
+    """Rows in another order, each at most once, so that the gradient needs no sums."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
@@ -67,8 +67,8 @@ class _Ordered(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
         (gradient,) = gradients
-        if len(order) < ctx.count:  # a row of zeros for all that were left out
+        if len(order) < ctx.count:  # the rows that were left out share one row of zeros
             gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
-        back = order.new_full((ctx.count,), len(order))
-        back[order] = torch.arange(len(order), device=order.device)
-        return gradient.index_select(0, back), None
+        inverse = order.new_full((ctx.count,), len(order))
+        inverse[order] = torch.arange(len(order), device=order.device)
+        return gradient.index_select(0, inverse), None

@@ -1,0 +1,144 @@
+"""Volumes as a kind of data of the one pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from convnd import io
+from convnd.errors import UsageError
+from convnd_tasks.modalities.base import (
+    Figure,
+    JobResult,
+    Modality,
+    Table,
+    TransferInputs,
+)
+from convnd_tasks.modalities.volumes.inputs import (
+    check_scan,
+    open_style,
+    open_volume,
+    parse_spacing,
+)
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+    from convnd_tasks.modalities.metrics import Measure
+    from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
+
+__all__ = ["Volumes"]
+
+
+class Volumes(Modality):
+    """Scans of three axes: same affine, same units, in Hounsfield units where the scan has them."""
+
+    name = "volumes"
+    draws_figures = True
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "init": "a volume starts from the scan plus the noise that its tissues lack",
+        "size": "the result always has the scan's grid",
+        "inflation": "a volume is always seen in slices across its three axes",
+    }
+
+    @property
+    def _options(self) -> VolumeOptions:
+        return cast("VolumeOptions", self.options)
+
+    def check(self) -> None:
+        """See `Modality.check`."""
+        from convnd.stats import STATISTICS
+        from convnd.transfer.style_transfer import check_names
+        from convnd_tasks.modalities.volumes.transfer import PRESETS
+
+        options = self._options
+        parse_spacing(self.settings.spacing)
+        preset = PRESETS["noise" if options.transfer == "auto" else options.transfer]
+        # Names that depend on the transfer or on the scan stand for themselves here.
+        check_names(
+            dataclasses.replace(
+                options,
+                content_layers=options.content_layers or preset.content_layers,
+                style_layers=options.style_layers or preset.style_layers,
+                optimizer="lbfgs" if options.optimizer == "auto" else options.optimizer,
+            )
+        )
+        if not getattr(STATISTICS[options.style_loss], "additive", False):
+            raise UsageError(
+                "--style-loss: expected one that adds up over slices, such as gram, moments or "
+                f"covariance, got {options.style_loss}; choose one of these"
+            )
+
+    def open(self, name: str, role: str, content: Grid | None = None) -> Grid:
+        """See `Modality.open`."""
+        spacing = parse_spacing(self.settings.spacing)
+        if role == "style" and content is not None:
+            return open_style(name, self.options.seed, content, spacing)
+        grid = open_volume(name, spacing)
+        if role == "content":
+            check_scan(grid, name)
+        return grid
+
+    def prepare(self, inputs: TransferInputs) -> VolumeTransfer:
+        """See `Modality.prepare`."""
+        from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
+
+        return VolumeTransfer(inputs, self._options, integers=self.settings.dtype == "input")
+
+    def write(
+        self,
+        path: Path,
+        result: Grid,
+        *,
+        inputs: TransferInputs,
+        overwrite: bool,
+        record: Mapping[str, str] | None,
+        on_message: Callable[[str], None],
+    ) -> Grid:
+        """See `Modality.write`; the setting ``dtype`` may round the values."""
+        del inputs
+        if self.settings.dtype == "input":
+            result, error, clipped = io.quantize(result)
+            on_message(
+                f"rounded to the scan's integers: error at most {error:.3g}"
+                + (f"; {clipped} values out of range were clipped" if clipped else "")
+            )
+        io.write(path, result, overwrite=overwrite, provenance=record)
+        return result
+
+    def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
+        """See `Modality.metrics`."""
+        from convnd_tasks.modalities.volumes.metrics import measure_all
+
+        return measure_all(inputs.template, result, inputs.styles)
+
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """See `Modality.figures`."""
+        from convnd_tasks.modalities.volumes.figures import montage
+
+        caption = "Middle axial, coronal and sagittal slice of scan, style, result and change."
+        png = montage(inputs.template, inputs.styles[0], outcome.result)
+        return [Figure("montage", caption, png)]
+
+    def figure_names(self) -> list[str]:
+        """See `Modality.figure_names`."""
+        return ["montage"]
+
+    def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
+        """See `Modality.tables`."""
+        del outcome
+        rows = [
+            [
+                label,
+                " x ".join(map(str, grid.shape)),
+                " x ".join(f"{step:g}" for step in grid.spacing) + f" {grid.units[0]}",
+            ]
+            for _, grid, label in inputs.labelled()
+        ]
+        return [Table("Geometry", ["", "extent", "spacing"], rows)]
+
+    def describe(self, result: Any) -> tuple[str, dict[str, Any]]:
+        """See `Modality.describe`."""
+        return " x ".join(map(str, result.shape)), {"shape": list(result.shape)}
