@@ -1,4 +1,4 @@
-"""Motion with known answers: films whose flow is exact, fields worked by hand."""
+"""Flow with known answers: videos whose flow is exact, fields worked by hand."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def wide(seed: int = 0, height: int = 64, width: int = 120) -> torch.Tensor:
 def test_warp_is_exact_on_whole_pixels() -> None:
     frames, exact = film((4, 48, 80), 0)
     for t in range(3):
-        here, after = (torch.from_numpy(frames[None, :, at]) for at in (t, t + 1))
+        before, after = (torch.from_numpy(frames[None, :, at]) for at in (t, t + 1))
         moved = flows.warp(after, torch.from_numpy(exact[t]).float())
         y, x = np.mgrid[:48, :80]
         where = y + exact[t, 0], x + exact[t, 1]
         inside = (where[0] >= 0) & (where[0] < 48) & (where[1] >= 0) & (where[1] < 80)
         oracle = after.numpy()[0][:, np.clip(where[0], 0, 47), np.clip(where[1], 0, 79)]
         assert np.array_equal(moved[0].numpy()[:, inside], oracle[:, inside])
-        # Where nothing comes between, it is what was there: nearly everywhere in this film.
-        same = (moved - here).abs().amax(1)[0].numpy() < 1e-4
+        # Where nothing is occluded, it equals the frame before: nearly everywhere in this video.
+        same = (moved - before).abs().amax(1)[0].numpy() < 1e-4
         assert same[inside].mean() > 0.9
 
 
 def test_warp_between_pixels() -> None:
     rng = np.random.default_rng(3)
     values, field = rng.random((2, 9, 11)), rng.normal(size=(2, 9, 11)) * 3
-    found = flows.warp(torch.from_numpy(values)[None], torch.from_numpy(field))[0].numpy()
+    warped = flows.warp(torch.from_numpy(values)[None], torch.from_numpy(field))[0].numpy()
     for y in range(9):
         for x in range(11):
             a = min(max(y + field[0, y, x], 0), 8)
@@ -52,7 +52,7 @@ def test_warp_between_pixels() -> None:
                     total = total + values[:, i, j] * max(0, 1 - abs(a - i)) * max(
                         0, 1 - abs(b - j)
                     )
-            np.testing.assert_allclose(found[:, y, x], total, atol=1e-12)
+            np.testing.assert_allclose(warped[:, y, x], total, atol=1e-12)
 
 
 @pytest.mark.parametrize("shift", [(0, 3), (2, 0), (-1, -4)])
@@ -61,31 +61,31 @@ def test_flow_of_a_translation(shift: tuple[int, int]) -> None:
     down, right = shift
     first = picture[..., 8:56, 20:100]
     second = picture[..., 8 - down : 56 - down, 20 - right : 100 - right]
-    found = flows.optical_flow(first, second)[:, 8:-8, 8:-8]
-    wanted = torch.tensor([down, right]).view(2, 1, 1)
-    assert (found - wanted).abs().median() < 0.15
+    flow = flows.optical_flow(first, second)[:, 8:-8, 8:-8]
+    expected = torch.tensor([down, right]).view(2, 1, 1)
+    assert (flow - expected).abs().median() < 0.15
 
 
-def test_reliable_by_hand() -> None:
-    # A row of 8 pixels: all go 2 to the right, and 2 back, but for one that is covered.
+def test_consistency_by_hand() -> None:
+    # A row of 8 pixels: all go 2 to the right, and 2 back, except for one that is occluded.
     flow = torch.zeros(2, 3, 8)
     flow[1] = 2.0
     back = -flow.clone()
     back[1, 1, 5] = 1.0  # what pixel 3 finds: |2 + 1|² = 9 ≥ 0.01 · (4 + 1) + 0.5
-    mask = flows.reliable(flow, back)[0, 0]
-    wanted = torch.ones(3, 8)
-    wanted[:, 6:] = 0  # they leave the frame
-    wanted[1, 3] = 0
-    assert torch.equal(mask, wanted)
+    mask = flows.consistency_mask(flow, back)[0, 0]
+    expected = torch.ones(3, 8)
+    expected[:, 6:] = 0  # they leave the frame
+    expected[1, 3] = 0
+    assert torch.equal(mask, expected)
     # Just within: |w + ŵ|² = 0.5 < 0.01 · (4 + 1.671…) + 0.5
     back[1, 1, 5] = -2.0 + math.sqrt(0.5)
-    assert flows.reliable(flow, back)[0, 0, 1, 3] == 1
+    assert flows.consistency_mask(flow, back)[0, 0, 1, 3] == 1
     back[1, 1, 5] = -2.0 + math.sqrt(0.57)  # and just beyond: 0.5 + 0.01 · (4 + 1.55…) = 0.556
-    assert flows.reliable(flow, back)[0, 0, 1, 3] == 0
-    # A border: half of the field moves otherwise.
+    assert flows.consistency_mask(flow, back)[0, 0, 1, 3] == 0
+    # A motion boundary: half of the field moves differently.
     flow[1, :, :4], back[1, :, :4] = 0.0, 0.0
     back[1, :, 4:6] = 0.0
-    mask = flows.reliable(flow, back)[0, 0]
+    mask = flows.consistency_mask(flow, back)[0, 0]
     assert mask[:, :3].all()
     assert not mask[:, 3:5].any()  # |∇u|² = 1 at both sides
     assert not mask[:, 6:].any()
@@ -96,16 +96,18 @@ def test_error_of_a_translation_and_of_noise() -> None:
     frames = [picture[..., 8:56, 20 - 2 * t : 100 - 2 * t] for t in range(3)]
     known = torch.zeros(2, 48, 80)
     known[1] = 2.0
-    exact = flows.Motion(known, -known)
+    exact = flows.FlowPair(known, -known)
     assert flows.warping_error(frames[0], frames[1], exact) < 1e-10
-    assert flows.warping_error(frames[0], frames[1], flows.motion(frames[0], frames[1])) < 1e-3
+    assert (
+        flows.warping_error(frames[0], frames[1], flows.estimate_flow(frames[0], frames[1])) < 1e-3
+    )
     a, b = (torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(n)) for n in (1, 2))
     # E (a - b)² of two uniform variables is 1/6, and there are three channels.
     assert flows.warping_error(a, b, exact) == pytest.approx(0.5, rel=0.03)
     shifted = frames[1] + 0.1
     assert flows.warping_error(frames[0], shifted, exact) == pytest.approx(0.03, rel=1e-4)
     away = torch.full((2, 48, 80), 500.0)
-    assert math.isnan(flows.warping_error(a, b, flows.Motion(away, -away)))
+    assert math.isnan(flows.warping_error(a, b, flows.FlowPair(away, -away)))
 
 
 def test_cuts() -> None:
@@ -114,7 +116,7 @@ def test_cuts() -> None:
     other = 1 - wide(5, 64, 96) * torch.tensor([0.9, 0.3, 0.2]).view(1, 3, 1, 1)
 
     def cut(first: torch.Tensor, second: torch.Tensor) -> bool:
-        return flows.is_cut(first, second, flows.motion(first, second).seen_before)
+        return flows.is_cut(first, second, flows.estimate_flow(first, second).valid_backward)
 
     assert not cut(frames[0], frames[1])
     assert not cut(frames[0], frames[2])
@@ -123,8 +125,7 @@ def test_cuts() -> None:
     assert cut(other, frames[1])
 
 
-def test_errors() -> None:
-    with pytest.raises(ShapeError, match="optical flow: expected two frames of one size"):
-        flows.optical_flow(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 33))
-    with pytest.raises(ShapeError, match="from 16 pixels on"):
-        flows.optical_flow(torch.zeros(1, 3, 8, 32), torch.zeros(1, 3, 8, 32))
+@pytest.mark.parametrize("shapes", [((32, 32), (32, 33)), ((8, 32), (8, 32))])
+def test_frames_must_have_one_size_of_16_pixels(shapes: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ShapeError, match="optical flow: expected two frames"):
+        flows.optical_flow(*(torch.zeros(1, 3, *shape) for shape in shapes))

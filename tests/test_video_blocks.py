@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.video.blocks import BlockTransfer, _windows, moving_style
-from convnd_tasks.modalities.video.input import Look
-from convnd_tasks.modalities.video.keeping import FrameStore
+from convnd_tasks.modalities.video.blocks import BlockStylizer, _windows, read_style_video
+from convnd_tasks.modalities.video.input import FrameContext
+from convnd_tasks.modalities.video.frame_cache import FrameCache
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
 
@@ -26,15 +26,15 @@ def _cells() -> torch.Tensor:
     return samples.style("cells", spatial_dims=2, size=32).values
 
 
-def _store(path: Path, *, resume: bool = False) -> FrameStore:
-    store = FrameStore(path)
+def _store(path: Path, *, resume: bool = False) -> FrameCache:
+    store = FrameCache(path)
     store.open("mark", resume=resume)
     return store
 
 
-def _look(number: int, cut: bool) -> Look:
+def _look(number: int, cut: bool) -> FrameContext:
     still = torch.zeros(1, 3, 1, 1)
-    return Look(number=number, pts=number, name="", content=still, cut=cut, motions={}, seconds={})
+    return FrameContext(number=number, pts=number, name="", content=still, cut=cut, flows={}, seconds={})
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_windows_overlap_within_a_scene(
 def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
     options = VideoOptions(steps=1, scales=1, overlap=4, **SMALL)  # type: ignore[arg-type]
     clip = FilmClip((22, 16, 24))
-    whole = list(BlockTransfer(options, [_cells()]).run(clip, _store(tmp_path / "a")))
+    whole = list(BlockStylizer(options, [_cells()]).run(clip, _store(tmp_path / "a")))
     assert [each.number for each in whole] == list(range(22))
-    running = BlockTransfer(options, [_cells()]).run(clip, _store(tmp_path / "b"))
+    running = BlockStylizer(options, [_cells()]).run(clip, _store(tmp_path / "b"))
     for _ in range(14):  # of the second window, which begins with 12
         next(running)
     running.close()
-    again = BlockTransfer(options, [_cells()])
+    again = BlockStylizer(options, [_cells()])
     worked: list[int] = []
     work = again._work
 
@@ -93,7 +93,7 @@ def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
             value_statistics=(),
             **SMALL,  # type: ignore[arg-type]
         )
-        transfer = BlockTransfer(options, [moving_style(clip, 32)])
+        transfer = BlockStylizer(options, [read_style_video(clip, 32)])
         done = list(transfer.run(clip, _store(tmp_path / str(steps))))
         assert done[0].record["parts"].keys() == {"style"}
         assert all(each.record["e_warp"] is None for each in done)
@@ -109,7 +109,7 @@ def test_order_of_frames_is_style_with_acs_only() -> None:
     apart = {}
     for inflation in ("acs", "centre"):
         options = VideoOptions(inflation=inflation, precision="float32", **SMALL)  # type: ignore[arg-type]
-        transfer = BlockTransfer(options, []).transfer
+        transfer = BlockStylizer(options, []).transfer
         grams = [transfer.style_terms([each]) for each in (stripes, stripes[:, :, order])]
         one, other = (terms[0].loss.target for terms in grams)  # type: ignore[attr-defined]
         apart[inflation] = float((one - other).norm() / one.norm())
@@ -138,7 +138,7 @@ def test_damage_of_a_moving_style_is_told(run: Run, tmp_path: Path) -> None:
 
 def test_errors(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="style: expected a clip of at least 16 frames"):
-        moving_style(FilmClip((4, 24, 32)), 32)
+        read_style_video(FilmClip((4, 24, 32)), 32)
     with pytest.raises(UsageError, match="texture: expected --mode block"):
         VideoOptions(texture=True)
     with pytest.raises(UsageError, match="window: expected 16 <= window"):

@@ -1,4 +1,4 @@
-"""Pictures of clips: input above result over time, one column over time, and the course of it."""
+"""Figures of videos: input above result, one column over time, and measures over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["Gallery", "course"]
+__all__ = ["PreviewCollector", "plot_timeline"]
 
 _SHOWN = 8
 _HEIGHT = 144  # pixels of a frame on the contact sheet
@@ -21,11 +21,11 @@ _GAP = 4
 _WIDEST = 4000  # columns of a slit scan
 
 
-class Gallery:
-    """What the pictures need of a clip, kept small while its frames pass by.
+class PreviewCollector:
+    """Collects small previews of frames as they are decoded and written.
 
-    A slit scan puts the middle column of every frame beside that of the frame before: what moves
-    evenly becomes a slanting line, what flickers a picket fence.
+    A slit scan shows the middle column of every frame side by side: even motion becomes a slanting
+    line, flicker becomes upright stripes.
     """
 
     def __init__(self) -> None:
@@ -34,15 +34,15 @@ class Gallery:
         self._strides = [1, 1]
 
     def add_content(self, number: int, values: Tensor) -> None:
-        """A frame of the input ``(1, 3, H, W)``."""
+        """Add a frame of the input ``(1, 3, H, W)``."""
         self._add(0, number, values)
 
     def add_result(self, number: int, values: Tensor) -> None:
-        """A frame of the result ``(1, 3, H, W)``."""
+        """Add a frame of the result ``(1, 3, H, W)``."""
         self._add(1, number, values)
 
     def sheet(self) -> bytes:
-        """A PNG: frames of the input in the upper row, of the result in the lower."""
+        """A PNG with frames of the input in the upper row, and of the result in the lower one."""
         numbers = sorted(self._thumbs[0].keys() & self._thumbs[1].keys())
         places = np.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers))).round().astype(int)
         rows = [
@@ -51,7 +51,7 @@ class Gallery:
         return encode_pixels(_stacked([_stacked(row, axis=1) for row in rows], axis=0))
 
     def slit_scan(self) -> bytes:
-        """A PNG: the middle column over time, of the input above that of the result."""
+        """A PNG with the middle column over time, of the input above that of the result."""
         numbers = sorted(self._columns[0].keys() & self._columns[1].keys())[:_WIDEST]
         wide = max(1, 480 // max(1, len(numbers)))
         rows = [
@@ -72,17 +72,17 @@ class Gallery:
             size = (_HEIGHT, max(1, round(width * _HEIGHT / height)))
             small = values if height <= _HEIGHT else resize_nd(values, size, mode="linear")
             thumbs[number] = _pixels(small)
-        while len(thumbs) > 4 * _SHOWN:  # of a long clip every second, every fourth, ...
+        while len(thumbs) > 4 * _SHOWN:  # of a long video every second, every fourth, ...
             self._strides[which] *= 2
-            for each in [each for each in thumbs if each % self._strides[which]]:
-                del thumbs[each]
+            for other in [other for other in thumbs if other % self._strides[which]]:
+                del thumbs[other]
 
 
-def course(records: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes:
-    """The loss, the warping error and the seconds of every frame, as PNG or SVG.
+def plot_timeline(records: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes:
+    """Draw the loss, the warping error and the seconds of every frame, as PNG or SVG.
 
     Args:
-        records: of finished frames in their order, see `Finished`.
+        records: of finished frames in their order, see `StylizedFrame`.
         kind: ``"png"`` or ``"svg"``.
     """
     figure, axes = new_figure(7, 5.4, rows=3)
@@ -123,12 +123,12 @@ def _number(value: float | None) -> float:
 
 def _pixels(values: Tensor) -> NDArray[Any]:
     codes = values[0].detach().cpu().clamp(0, 1).mul(255).round_().byte()
-    found: NDArray[Any] = codes.permute(1, 2, 0).contiguous().numpy()
-    return found
+    pixels: NDArray[Any] = codes.permute(1, 2, 0).contiguous().numpy()
+    return pixels
 
 
 def _stacked(pictures: Sequence[NDArray[Any]], *, axis: int) -> NDArray[Any]:
-    """Pictures beside or above each other with a white gap between."""
+    """Join pictures along an axis with a white gap between them."""
     parts: list[NDArray[Any]] = []
     for picture in pictures:
         if parts:

@@ -1,8 +1,8 @@
-"""Motion between frames: optical flow, what can be relied on of it, warping, cuts.
+"""Optical flow between frames, where it is consistent, warping, and cuts.
 
-A flow is ``(2, H, W)``, float32, in pixels along ``(y, x)``: ``flow[:, y, x]`` is how far what the
-one frame shows at ``(y, x)`` has gone in the other. Masks are ``(1, 1, H, W)`` in ``{0, 1}``. The
-dense inverse search of Kroeger et al. (2016) comes from OpenCV; the rest is here.
+A flow is ``(2, H, W)``, float32, in pixels along ``(y, x)``: ``flow[:, y, x]`` is the displacement
+of what one frame shows at ``(y, x)`` to its place in the other frame. Masks are ``(1, 1, H, W)``
+in ``{0, 1}``. Dense inverse search (Kroeger et al., 2016) comes from OpenCV.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "Motion",
+    "FlowPair",
+    "consistency_mask",
+    "estimate_flow",
     "histogram_distance",
     "is_cut",
-    "motion",
     "optical_flow",
-    "reliable",
     "warp",
     "warping_error",
 ]
 
 CUT_UNRELIABLE = 0.5
-"""Share of pixels without a reliable flow from which on a new scene is suspected."""
+"""Share of pixels with inconsistent flow from which on a cut is suspected."""
 
 CUT_HISTOGRAM = 0.25
-"""Distance of colour histograms from which on the suspicion counts: a camera that moves fast
-loses pixels as well, and keeps its colours."""
+"""Distance of colour histograms from which on a suspected cut is one. A camera that moves fast
+makes the flow inconsistent, too, but keeps the colours."""
 
 _SMALLEST = 16
 _LUMA = (0.299, 0.587, 0.114)
 _BINS = 8
 
 
-class Motion:
-    """What two frames know of each other.
+class FlowPair:
+    """The flow between two frames in both directions.
 
     Args:
-        forward: flow from the first to the second.
-        backward: flow from the second to the first.
+        forward: flow from the first frame to the second.
+        backward: flow from the second frame to the first.
     """
 
     def __init__(self, forward: Tensor, backward: Tensor) -> None:
@@ -55,33 +55,38 @@ class Motion:
         self.backward = backward
 
     @property
-    def seen_before(self) -> Tensor:
-        """Mask of the second frame: where its flow to the first can be relied on."""
-        return reliable(self.backward, self.forward)
+    def valid_backward(self) -> Tensor:
+        """Mask of the second frame: 1 where its flow to the first is consistent."""
+        return consistency_mask(self.backward, self.forward)
 
     @property
-    def seen_after(self) -> Tensor:
-        """Mask of the first frame: where its flow to the second can be relied on."""
-        return reliable(self.forward, self.backward)
+    def valid_forward(self) -> Tensor:
+        """Mask of the first frame: 1 where its flow to the second is consistent."""
+        return consistency_mask(self.forward, self.backward)
 
-    def over(self, plane: Sequence[int], speed: float = 1.0) -> Motion:
-        """The same spread over frames of another size; pixels a frame stay as many, times speed."""
+    def resized(self, size: Sequence[int], speed: float = 1.0) -> FlowPair:
+        """The same flows on frames of another size; displacements in pixels are kept.
 
-        def spread(flow: Tensor) -> Tensor:
-            return speed * resize_nd(flow[None], plane, mode="linear", antialias=True)[0]
+        Args:
+            size: height and width.
+            speed: factor on the displacements.
+        """
 
-        return Motion(spread(self.forward), spread(self.backward))
+        def resize(flow: Tensor) -> Tensor:
+            return speed * resize_nd(flow[None], size, mode="linear", antialias=True)[0]
 
-    def then(self, other: Motion) -> Motion:
-        """What goes along with this, and from there as ``other`` says."""
-        return Motion(
+        return FlowPair(resize(self.forward), resize(self.backward))
+
+    def compose(self, other: FlowPair) -> FlowPair:
+        """This flow followed by ``other``, which starts where this one leads."""
+        return FlowPair(
             self.forward + warp(other.forward[None], self.forward)[0],
             other.backward + warp(self.backward[None], other.backward)[0],
         )
 
 
-def motion(first: Tensor, second: Tensor) -> Motion:
-    """Flow between two frames, both ways.
+def estimate_flow(first: Tensor, second: Tensor) -> FlowPair:
+    """Estimate the flow between two frames in both directions.
 
     Args:
         first: ``(1, 3, H, W)`` in ``[0, 1]``.
@@ -90,11 +95,11 @@ def motion(first: Tensor, second: Tensor) -> Motion:
     Raises:
         ShapeError: the shapes differ.
     """
-    return Motion(optical_flow(first, second), optical_flow(second, first))
+    return FlowPair(optical_flow(first, second), optical_flow(second, first))
 
 
 def optical_flow(source: Tensor, target: Tensor) -> Tensor:
-    """Where each pixel of the one frame is in the other.
+    """Estimate where each pixel of one frame is in another.
 
     Args:
         source: ``(1, 3, H, W)`` in ``[0, 1]``, at least 16 pixels along each side.
@@ -104,29 +109,29 @@ def optical_flow(source: Tensor, target: Tensor) -> Tensor:
         ``(2, H, W)`` on the CPU.
 
     Raises:
-        ShapeError: the shapes differ.
+        ShapeError: the shapes differ, or a side is too short.
     """
     import cv2
 
     if source.shape != target.shape or min(source.shape[2:]) < _SMALLEST:
         raise ShapeError(
-            f"optical flow: expected two frames of one size from {_SMALLEST} pixels on, got "
-            f"{tuple(source.shape)} and {tuple(target.shape)}; bring both to one size"
+            f"optical flow: expected two frames of the same size of at least {_SMALLEST} pixels "
+            f"along each side, got {tuple(source.shape)} and {tuple(target.shape)}; resize them"
         )
     # The stubs of OpenCV 5 lack it.
     search: Any = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
         cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
     )
-    found: Any = search.calc(_grey(source), _grey(target), None)
-    return torch.from_numpy(found).permute(2, 0, 1).flip(0).contiguous()
+    flow: Any = search.calc(_luma_codes(source), _luma_codes(target), None)
+    return torch.from_numpy(flow).permute(2, 0, 1).flip(0).contiguous()
 
 
 def warp(values: Tensor, flow: Tensor) -> Tensor:
-    """What is where the flow leads: ``out[p] = values[p + flow[p]]``, bilinear.
+    """Sample values where a flow leads: ``out[p] = values[p + flow[p]]``, bilinear.
 
     Args:
         values: ``(B, C, H, W)``.
-        flow: ``(2, H, W)``; a place outside is taken at the border.
+        flow: ``(2, H, W)``; a position outside of the frame is moved to its border.
 
     Returns:
         ``(B, C, H, W)``; exact where the flow is whole pixels.
@@ -151,43 +156,44 @@ def warp(values: Tensor, flow: Tensor) -> Tensor:
     return upper * (1 - down) + lower * down
 
 
-def reliable(flow: Tensor, back: Tensor, *, borders: bool = False) -> Tensor:
-    r"""Where a flow can be relied on, by the rules of Ruder et al. (2016), section 5.1.
+def consistency_mask(flow: Tensor, reverse: Tensor, *, keep_boundaries: bool = False) -> Tensor:
+    r"""Forward-backward consistency of a flow after Ruder et al. (2016), section 5.1.
 
-    With the flow ``w`` at a pixel and the flow back ``ŵ`` where it leads, a pixel is not reliable
-    where one of these holds:
+    With the flow ``w`` at a pixel and the reverse flow ``ŵ`` where it leads, a pixel is invalid
+    when one of these holds:
 
-    - it leads out of the frame,
-    - it is covered: :math:`|w + ŵ|^2 \ge 0.01 (|w|^2 + |ŵ|^2) + 0.5`,
-    - it is at the border of a motion: :math:`|∇u|^2 + |∇v|^2 > 0.01 |w|^2 + 0.002`.
+    - the flow leads out of the frame,
+    - the pixel is occluded: :math:`|w + ŵ|^2 \ge 0.01 (|w|^2 + |ŵ|^2) + 0.5`,
+    - the pixel lies on a motion boundary: :math:`|∇u|^2 + |∇v|^2 > 0.01 |w|^2 + 0.002`.
 
     Args:
         flow: ``(2, H, W)``.
-        back: the flow of the other frame, ``(2, H, W)``.
-        borders: whether the last rule is left out.
+        reverse: the flow of the other frame, ``(2, H, W)``.
+        keep_boundaries: whether pixels on motion boundaries count as valid.
 
     Returns:
-        ``(1, 1, H, W)``, 1 is reliable.
+        ``(1, 1, H, W)``, 1 where the flow is valid.
     """
     height, width = flow.shape[1:]
     y, x = _positions(flow)
     inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
-    returned = warp(back[None], flow)[0]
+    returned = warp(reverse[None], flow)[0]
     length = flow.square().sum(0)
-    covered = (flow + returned).square().sum(0) >= 0.01 * (length + returned.square().sum(0)) + 0.5
-    found = inside & ~covered
-    if not borders:
+    gap = (flow + returned).square().sum(0)
+    occluded = gap >= 0.01 * (length + returned.square().sum(0)) + 0.5
+    valid = inside & ~occluded
+    if not keep_boundaries:
         down, right = torch.gradient(flow, dim=(1, 2))
-        found &= down.square().sum(0) + right.square().sum(0) <= 0.01 * length + 0.002
-    return found.to(flow.dtype)[None, None]
+        valid &= down.square().sum(0) + right.square().sum(0) <= 0.01 * length + 0.002
+    return valid.to(flow.dtype)[None, None]
 
 
-def histogram_distance(one: Tensor, other: Tensor) -> float:
-    """Half the summed difference of two colour histograms: 0 is alike, 1 nothing in common.
+def histogram_distance(first: Tensor, second: Tensor) -> float:
+    """Half the summed difference of two colour histograms: 0 for equal, 1 for disjoint ones.
 
     Args:
-        one: ``(1, 3, H, W)`` in ``[0, 1]``, counted in 8 × 8 × 8 cells.
-        other: of any size.
+        first: ``(1, 3, H, W)`` in ``[0, 1]``, counted in 8 × 8 × 8 cells.
+        second: of any size.
 
     >>> black, white = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
     >>> histogram_distance(black, white), histogram_distance(black, black)
@@ -199,41 +205,41 @@ def histogram_distance(one: Tensor, other: Tensor) -> float:
         cell = (cells[0] * _BINS + cells[1]) * _BINS + cells[2]
         return torch.bincount(cell, minlength=_BINS**3) / cell.numel()
 
-    return float((histogram(one) - histogram(other)).abs().sum() / 2)
+    return float((histogram(first) - histogram(second)).abs().sum() / 2)
 
 
-def is_cut(first: Tensor, second: Tensor, seen_before: Tensor) -> bool:
-    """Whether a new scene begins: most of the flow is unreliable, and the colours are others.
+def is_cut(first: Tensor, second: Tensor, valid_backward: Tensor) -> bool:
+    """Whether a new scene begins: most of the flow is inconsistent, and the colours differ.
 
     Args:
         first: the frame before, ``(1, 3, H, W)`` in ``[0, 1]``.
         second: the frame.
-        seen_before: `Motion.seen_before`.
+        valid_backward: `FlowPair.valid_backward`.
     """
-    unreliable = 1 - float(seen_before.mean())
+    unreliable = 1 - float(valid_backward.mean())
     return unreliable >= CUT_UNRELIABLE and histogram_distance(first, second) >= CUT_HISTOGRAM
 
 
-def warping_error(first: Tensor, second: Tensor, movement: Motion) -> float:
-    r"""E_warp of a pair of frames, Lai et al. (2018), eq. 9.
+def warping_error(first: Tensor, second: Tensor, flows: FlowPair) -> float:
+    r"""E_warp of two neighbouring frames, Lai et al. (2018), eq. 9.
 
     .. math:: \frac{1}{\sum_p M_p} \sum_p M_p \lVert O_t(p) - O_{t+1}(p + w(p)) \rVert^2
 
     over the three channels in ``[0, 1]``, with the flow ``w`` of the *input* from ``t`` to ``t+1``
-    and ``M`` its `reliable`, borders of motion included. That of a clip is the mean over its pairs.
+    and ``M`` its `consistency_mask`. E_warp of a video is the mean over its pairs of frames.
     Differs from the paper: DIS instead of FlowNet2.
 
     Args:
         first: the result at ``t``, ``(1, 3, H, W)``.
         second: the result at ``t + 1``.
-        movement: of the input's frames.
+        flows: between the input's frames.
 
     Returns:
-        NaN where nothing is reliable.
+        NaN where no pixel is valid.
     """
-    mask = movement.seen_after
-    moved = warp(second, movement.forward)
-    squared = (first - moved).square().sum(1, keepdim=True)
+    mask = flows.valid_forward
+    warped = warp(second, flows.forward)
+    squared = (first - warped).square().sum(1, keepdim=True)
     count = float(mask.sum())
     return float((mask * squared).sum()) / count if count else float("nan")
 
@@ -245,8 +251,8 @@ def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
     return y + flow[0], x + flow[1]
 
 
-def _grey(values: Tensor) -> NDArray[Any]:
+def _luma_codes(values: Tensor) -> NDArray[Any]:
     weights = values.new_tensor(_LUMA).view(3, 1, 1)
     luma = (values[0] * weights).sum(0).clamp(0, 1).mul(255).round()
-    found: NDArray[Any] = luma.to("cpu", torch.uint8).numpy()
-    return found
+    codes: NDArray[Any] = luma.to("cpu", torch.uint8).numpy()
+    return codes

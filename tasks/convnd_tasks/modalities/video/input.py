@@ -1,43 +1,41 @@
-"""The input of a clip's transfer: its frames at the size of the result, their flows, its cuts."""
+"""The frames of a video at the size of the result, the flow between them, and cuts."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd.optimize import Step
-from convnd.transfer.style_transfer import Progress
 from convnd_tasks.modalities.base import SMALLEST
-from convnd_tasks.modalities.video.flow import Motion, is_cut, motion
-from convnd_tasks.modalities.video.keeping import FrameStore, rounded
-from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut
+from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, quantize
 
 if TYPE_CHECKING:
-    from convnd.io import Video
+    from torch import Tensor
+
+    from convnd.io import Video, VideoFrame
+    from convnd_tasks.modalities.video.options import VideoOptions
 
 __all__ = [
-    "Look",
-    "Part",
-    "count_frames",
-    "even_fit",
-    "looks",
-    "reporter",
-    "walked",
+    "FrameContext",
+    "FrameRange",
+    "StylizedFrame",
+    "VideoSource",
+    "fit_even",
+    "iter_frames",
+    "resize_frame",
     "working_size",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """Which frames of a clip are wanted, see `convnd.io.Video.frames`."""
+class FrameRange:
+    """Which frames of a video are used, see `convnd.io.Video.frames`."""
 
     start: Fraction = Fraction(0)
     end: Fraction | None = None
@@ -45,17 +43,64 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """A frame of the input, and what it has in common with those before.
+class VideoSource:
+    """The frames of a video that are stylised.
+
+    Args:
+        video: the input.
+        size: height and width of the result.
+        frame_range: which of its frames.
+    """
+
+    video: Video
+    size: tuple[int, int]
+    frame_range: FrameRange = FrameRange()
+
+    def frames(self) -> Iterator[tuple[VideoFrame, Tensor]]:
+        """The frames, each with its values at the size of the result, `quantize` d."""
+        used = self.frame_range
+        for frame in self.video.frames(used.start, used.end, used.every):
+            yield frame, quantize(resize_frame(frame.values, self.size))
+
+    def sample(self, count: int) -> list[Tensor]:
+        """About ``count`` frames, evenly spread over the video."""
+        used = self.frame_range
+        stride = max(1, (self.count() or 1) // count)
+        frames: list[Tensor] = []
+        skip = 1
+        for number, frame in enumerate(
+            self.video.frames(used.start, used.end, used.every * stride)
+        ):
+            if number % skip == 0:
+                frames.append(resize_frame(frame.values, self.size))
+            if len(frames) == 2 * count:  # the file does not say how many there are
+                frames, skip = frames[::2], 2 * skip
+        return frames
+
+    def count(self) -> int | None:
+        """About how many frames there are; None where the file does not say."""
+        info, used = self.video.info, self.frame_range
+        if info.frames is None:
+            return None
+        first, last = 0, info.frames
+        if info.rate is not None:
+            first = min(last, int(used.start * info.rate))
+            last = last if used.end is None else min(last, int(used.end * info.rate) + 1)
+        return max(1, -(-(last - first) // used.every))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameContext:
+    """A frame of the input, and its relation to earlier frames.
 
     Args:
         number: from 0.
-        pts: its time, in ticks of the clip.
+        pts: its time, in ticks of the video.
         name: of its file, or "".
-        content: ``(1, 3, H, W)`` at the size of the result, `rounded`.
+        content: ``(1, 3, H, W)`` at the size of the result, `quantize` d.
         cut: whether it begins a scene.
-        motions: against earlier frames of the scene, by how many frames before.
-        seconds: that ``codec`` and ``flow`` took.
+        flows: from earlier frames of the scene, by how many frames earlier.
+        seconds: spent on ``codec`` and ``flow``.
     """
 
     number: int
@@ -63,131 +108,107 @@ class Look:
     name: str
     content: Tensor
     cut: bool
-    motions: Mapping[int, Motion]
+    flows: Mapping[int, FlowPair]
     seconds: Mapping[str, float]
 
 
-def even_fit(size: Sequence[int], longest: int) -> tuple[int, int]:
-    """The size of a result: never enlarged, both sides even, as codecs want them.
+@dataclass(frozen=True, kw_only=True)
+class StylizedFrame:
+    """A finished frame.
 
     Args:
-        size: of the clip.
-        longest: the longest side at most; 0 leaves it as it is.
+        number: from 0.
+        content: the input's frame at the size of the result ``(1, 3, H, W)``.
+        values: the result.
+        record: ``pts``, ``name``, ``steps``, ``rejected_steps``, ``loss``, ``parts``, ``cut``,
+            ``e_warp`` of the result and ``input_e_warp`` of the input against the frame before
+            (None at the beginning of a scene), and the seconds ``codec``, ``flow``, ``features``.
+    """
 
-    >>> even_fit((720, 1280), 512), even_fit((144, 176), 512), even_fit((33, 47), 0)
+    number: int
+    content: Tensor
+    values: Tensor
+    record: Mapping[str, Any]
+
+
+def fit_even(size: Sequence[int], longest: int) -> tuple[int, int]:
+    """The size of a result: never larger than the video, both sides even, as codecs need them.
+
+    Args:
+        size: height and width of the video.
+        longest: pixels along the longest side at most; 0 keeps the size.
+
+    >>> fit_even((720, 1280), 512), fit_even((144, 176), 512), fit_even((33, 47), 0)
     ((288, 512), (144, 176), (33, 47))
     """
     if longest == 0 or max(size) <= longest:
         return size[0], size[1]
-    height, width = (max(2, 2 * round(each * longest / max(size) / 2)) for each in size)
+    height, width = (max(2, 2 * round(side * longest / max(size) / 2)) for side in size)
     return height, width
 
 
-def working_size(clip: Video, longest: int) -> tuple[int, int]:
-    """`even_fit` of a clip.
+def working_size(video: Video, longest: int) -> tuple[int, int]:
+    """`fit_even` of a video.
 
     Raises:
-        InputFileError: that is too small for the networks.
+        InputFileError: the size is too small for the networks.
     """
-    size = even_fit(clip.info.size, longest)
+    size = fit_even(video.info.size, longest)
     if min(size) < SMALLEST:
         raise InputFileError(
-            f"{clip.info.path}: expected frames of at least {SMALLEST} pixels along each side, "
-            f"got {size[1]}x{size[0]}; use a larger --size, or another clip"
+            f"{video.info.path}: expected frames of at least {SMALLEST} pixels along each side, "
+            f"got {size[1]}x{size[0]}; use a larger --size, or another video"
         )
     return size
 
 
-def looks(
-    options: VideoOptions, clip: Video, part: Part, size: tuple[int, int], store: FrameStore
-) -> Iterator[Look]:
-    """Frames of the input with their flows.
+def resize_frame(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize a frame ``(1, C, H, W)``; one of that size is returned as it is."""
+    if tuple(values.shape[2:]) == tuple(size):
+        return values
+    return resize_nd(values, size, mode="linear", antialias=True)
+
+
+def iter_frames(
+    options: VideoOptions,
+    source: VideoSource,
+    records: Mapping[tuple[int, int], Mapping[str, Any]],
+) -> Iterator[FrameContext]:
+    """The frames of the input, with the flow between them.
 
     Args:
         options: reads ``mode`` and ``references``.
-        clip: the input.
-        part: which of its frames.
-        size: height and width of the result.
-        store: frames that are there already need no flow.
+        source: the input.
+        records: of kept frames, see `FrameCache`; such frames need no flow.
     """
     contents: deque[Tensor] = deque(maxlen=options.references[-1])
-    since = 0  # frames of this scene before the present one
+    earlier = 0  # frames of this scene before the current one
     began = time.perf_counter()
-    for number, frame in enumerate(clip.frames(part.start, part.end, part.every)):
-        values = frame.values
-        if tuple(values.shape[2:]) != size:
-            values = resize_nd(values, size, mode="linear", antialias=True)
-        content = rounded(values)
+    for number, (frame, content) in enumerate(source.frames()):
         decoded = time.perf_counter()
-        motions: dict[int, Motion] = {}
-        record = store.records.get((1, number))
+        flows: dict[int, FlowPair] = {}
+        record = records.get((FIRST_PASS, number))
         cut = number == 0
         if record is not None:
             cut = record["cut"]
         elif number:
-            motions[1] = motion(contents[-1], content)
-            cut = is_cut(contents[-1], content, motions[1].seen_before)
-        since = 0 if cut else since + 1
+            flows[1] = estimate_flow(contents[-1], content)
+            cut = is_cut(contents[-1], content, flows[1].valid_backward)
+        earlier = 0 if cut else earlier + 1
         if cut:
-            motions = {}
+            flows = {}
         elif record is None and options.mode == "flow":
-            for back in options.references[1:]:
-                if back <= since:
-                    motions[back] = motion(contents[-back], content)
-        yield Look(
+            for distance in options.references[1:]:
+                if distance <= earlier:
+                    flows[distance] = estimate_flow(contents[-distance], content)
+        yield FrameContext(
             number=number,
             pts=frame.pts,
             name=frame.name,
             content=content,
             cut=cut,
-            motions=motions,
+            flows=flows,
             seconds={"codec": decoded - began, "flow": time.perf_counter() - decoded},
         )
         contents.append(content)
         began = time.perf_counter()
-
-
-def count_frames(clip: Video, part: Part) -> int | None:
-    """How many frames there will be, about; None where the file does not say."""
-    info = clip.info
-    if info.frames is None:
-        return None
-    first, last = 0, info.frames
-    if info.rate is not None:
-        first = min(last, int(part.start * info.rate))
-        last = last if part.end is None else min(last, int(part.end * info.rate) + 1)
-    return max(1, -(-(last - first) // part.every))
-
-
-def walked(steps: Iterable[Progress], report: Callable[[Step], None]) -> Step:
-    """The last of the steps of an ordinary transfer, each of them told."""
-    last: Step | None = None
-    for each in steps:
-        last = Step(each.step, each.loss, each.parts, each.values, each.rejected_steps)
-        report(last)
-    assert last is not None
-    return last
-
-
-def reporter(
-    watch: Callable[[Progress], None] | None, number: int, total: int | None, passes: int
-) -> Callable[[Step], None]:
-    """What tells of a step as one of a whole clip."""
-    frames = (total or number + 1) * passes
-
-    def report(step: Step) -> None:
-        if watch is not None:
-            watch(
-                Progress(
-                    step=number + 1,
-                    steps=max(frames, number + 1),
-                    scale=1,
-                    scales=1,
-                    fraction_done=min(1.0, number / frames),
-                    loss=step.loss,
-                    parts=step.parts,
-                    values=step.values,
-                )
-            )
-
-    return report

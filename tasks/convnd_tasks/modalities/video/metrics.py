@@ -1,24 +1,24 @@
-"""Clips: flicker against the input's own motion, style and content energy frame by frame.
+"""Measures of videos: flicker along the input's motion, style and content energy of each frame.
 
-Frames come one by one. E_warp is that of `warping_error`: flow and mask
-from the input, at the size of the result. Energies are relative to the target's own, in the space
-of the compact backbone.
+Frames are read one by one. E_warp is that of `warping_error`, with flow and mask from the input at
+the size of the result. Energies are relative to the target's own, in the features of the compact
+backbone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from convnd.errors import InputFileError
-from convnd.nn import resize_nd
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.metrics import Measure
-from convnd_tasks.modalities.video.flow import is_cut, motion, warping_error
+from convnd_tasks.modalities.video.flow import estimate_flow, is_cut, warping_error
+from convnd_tasks.modalities.video.input import FrameRange, resize_frame
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.prefetch import prefetch
 
@@ -26,100 +26,98 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.io import Video
     from convnd.losses import Objective
+    from convnd_tasks.modalities.video.result import VideoResult
 
-__all__ = ["Energies", "measure_clips", "measure_files"]
-
-
-def measure_files(content: str, result: str, styles: Sequence[str]) -> list[Measure]:
-    """Open clips and styles by name, see `measure_clips`.
-
-    Raises:
-        InputFileError: a file cannot be read.
-    """
-    from convnd_tasks.modalities.video.files import open_video
-    from convnd_tasks.pipeline.resolve import open_input
-
-    pictures = [open_input(name, 2, role="style", seed=0) for name in styles]
-    return measure_clips(open_video(content), open_video(result), pictures)
+__all__ = ["Energies", "measure_video"]
 
 
-def measure_clips(content: Video, result: Video, styles: Sequence[Grid]) -> list[Measure]:
-    """Figures for a clip made of another and styles.
+def measure_video(
+    content: Video,
+    result: Video | VideoResult,
+    styles: Sequence[Grid],
+    frame_range: FrameRange | None = None,
+) -> list[Measure]:
+    """Measure a video that was made of another and of styles.
 
     Args:
         content: the input.
         result: of as many frames; another size is allowed.
         styles: pictures ``(1, 3, H, W)``; none leaves out the style energy.
+        frame_range: the frames of the input that the result was made of; None is all.
 
     Raises:
-        InputFileError: the clips have not equally many frames, or a frame cannot be read.
+        InputFileError: the numbers of frames differ, or a frame cannot be read.
     """
-    errors: dict[str, float] = {}
-    own: dict[str, float] = {}
-    style: dict[str, float] = {}
-    style_before: dict[str, float] = {}
-    kept: dict[str, float] = {}
+    used = FrameRange() if frame_range is None else frame_range
+    names = ("e_warp", "input_e_warp", "style", "input_style", "content")
+    parts: dict[str, dict[str, float]] = {name: {} for name in names}
     energies: Energies | None = None
-    past: tuple[Tensor, Tensor] | None = None
-    for number, (before, after) in enumerate(prefetch(lambda: _pairs(content, result))):
+    earlier: tuple[Tensor, Tensor] | None = None
+    for number, (before, after) in enumerate(prefetch(lambda: _pairs(content, result, used))):
         name = str(number)
         if energies is None:
-            energies = Energies([each.values for each in styles], tuple(after.shape[2:]))
-        if past is not None:
-            between = motion(past[0], before)
-            if not is_cut(past[0], before, between.seen_before):
-                errors[name] = warping_error(past[1], after, between)
-                own[name] = warping_error(past[0], before, between)
-        style_before[name], style[name], kept[name] = energies(before, after)
-        past = before, after
-    found = [
+            energies = Energies([style.values for style in styles], tuple(after.shape[2:]))
+        if earlier is not None:
+            flows = estimate_flow(earlier[0], before)
+            if not is_cut(earlier[0], before, flows.valid_backward):
+                parts["e_warp"][name] = warping_error(earlier[1], after, flows)
+                parts["input_e_warp"][name] = warping_error(earlier[0], before, flows)
+        input_style, style, kept = energies(before, after)
+        parts["input_style"][name], parts["style"][name] = input_style, style
+        parts["content"][name] = kept
+        earlier = before, after
+    return _measures(parts, with_styles=bool(styles))
+
+
+def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> list[Measure]:
+    measures = [
         Measure(
             name="e_warp",
-            value=_mean(errors),
-            before=_mean(own),
+            value=_mean(parts["e_warp"]),
+            before=_mean(parts["input_e_warp"]),
             better="lower",
             against="content",
-            parts=errors,
+            parts=parts["e_warp"],
             meaning="mean squared difference of neighbouring frames along the input's flow",
         ),
         Measure(
             name="content_energy",
-            value=_mean(kept),
+            value=_mean(parts["content"]),
             better="lower",
             against="content",
-            parts=kept,
+            parts=parts["content"],
             meaning="squared distance of relu4_2, relative to the content's",
         ),
         Measure(
             name="frames",
-            value=float(len(kept)),
-            before=float(len(kept)),
+            value=float(len(parts["content"])),
+            before=float(len(parts["content"])),
             meaning="frames that were compared",
         ),
     ]
-    if styles:
-        found.insert(
+    if with_styles:
+        measures.insert(
             1,
             Measure(
                 name="style_energy",
-                value=_mean(style),
-                before=_mean(style_before),
+                value=_mean(parts["style"]),
+                before=_mean(parts["input_style"]),
                 better="lower",
                 against="style",
-                parts=style,
+                parts=parts["style"],
                 meaning="squared distance of Gram matrices, relative to the style's",
             ),
         )
-    return found
+    return measures
 
 
 class Energies:
-    """How far frames are from a style and from their content.
+    """Measures the distance of frames from styles and from their content.
 
     Args:
         styles: ``(1, 3, *S_i)`` each; none makes the style energy NaN.
-        size: of the frames.
-        backbone: in whose space.
+        size: height and width of the frames.
+        backbone: whose features are compared.
     """
 
     def __init__(
@@ -134,43 +132,43 @@ class Energies:
     def __call__(self, content: Tensor, frame: Tensor) -> tuple[float, float, float]:
         """Style energy of the content ``(1, 3, H, W)`` and of the frame, content energy of it."""
         objective = self._transfer.objective(content, [], [1.0, 1.0], style_terms=self._terms)
-        before, _ = self._of(objective, content) if self._terms else (math.nan, 0.0)
-        return before, *self._of(objective, frame)
+        before, _ = self._energies(objective, content) if self._terms else (math.nan, 0.0)
+        return before, *self._energies(objective, frame)
 
-    def _of(self, objective: Objective, values: Tensor) -> tuple[float, float]:
-        """Style and content energy as one pass through the network finds them."""
+    def _energies(self, objective: Objective, values: Tensor) -> tuple[float, float]:
+        """Style and content energy, from one pass through the network."""
         with torch.no_grad():
             features = objective.features(values.to(self._transfer.device))
             _, shares = objective.value(objective.sums(features))
-        found = {"style": 0.0 if self._terms else math.nan, "content": 0.0}
+        energies = {"style": 0.0 if self._terms else math.nan, "content": 0.0}
         for term, share in zip(objective.terms, shares.tolist(), strict=True):
-            found[term.name] += share
-        return found["style"], found["content"]
+            energies[term.name] += share
+        return energies["style"], energies["content"]
 
 
-def _pairs(content: Video, result: Video) -> Iterator[tuple[Tensor, Tensor]]:
-    befores, afters = content.frames(), result.frames()
+def _pairs(
+    content: Video, result: Video | VideoResult, used: FrameRange
+) -> Iterator[tuple[Tensor, Tensor]]:
+    content_frames = content.frames(used.start, used.end, used.every)
+    result_frames = result.frames()
     count = 0
     while True:
-        before, after = next(befores, None), next(afters, None)
+        before, after = next(content_frames, None), next(result_frames, None)
         if before is None and after is None:
             break
         if before is None or after is None:
             short, long = (content, result) if before is None else (result, content)
             raise InputFileError(
-                f"evaluate: expected clips of equally many frames, got {count} in "
-                f"{short.info.path.name} and more in {long.info.path.name}; give the clip and what "
-                "was made of all of it"
+                f"evaluate: expected videos of equally many frames, got {count} in "
+                f"{short.info.path.name} and more in {long.info.path.name}; give the video and the "
+                "result of all of its frames"
             )
         count += 1
-        values = before.values
-        if values.shape != after.values.shape:
-            values = resize_nd(values, after.values.shape[2:], mode="linear", antialias=True)
-        yield values, after.values
+        yield resize_frame(before.values, after.values.shape[2:]), after.values
     if not count:
-        raise InputFileError("evaluate: expected clips with frames, got none; check the files")
+        raise InputFileError("evaluate: expected videos with frames, got none; check the files")
 
 
 def _mean(values: dict[str, float]) -> float:
-    known = [value for value in values.values() if math.isfinite(value)]
-    return sum(known) / len(known) if known else math.nan
+    finite = [value for value in values.values() if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan

@@ -1,4 +1,4 @@
-"""The options of stylising clips: those of pictures, and what holds frames together."""
+"""The options of stylising videos: those of pictures, and how frames are held together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import LOOK, LOSS, SEED, STEPS, WEIGHT, WORK, Flag, Range, check_range
+from convnd.options import (
+    LOOK,
+    LOSS,
+    SEED,
+    STEPS,
+    WEIGHT,
+    WORK,
+    Flag,
+    Range,
+    check_range,
+    flag_name,
+)
 from convnd.registry import unknown_name
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.images.options import ImageOptions
@@ -14,39 +25,40 @@ from convnd_tasks.modalities.images.options import ImageOptions
 BLOCK = "Blocks of frames (--mode block)"
 """Heading of the help."""
 
-__all__ = ["MODES", "NOT_OF_CLIPS", "VideoOptions"]
+__all__ = ["MODES", "VideoOptions"]
 
 MODES = ("flow", "block", "independent")
-"""How frames are held together: by motion, as one block, or not at all (to compare with)."""
+"""How frames are held together: by optical flow, as one block, or not at all (for comparison)."""
 
-NOT_OF_CLIPS = ("colors", "init", "strength")
-"""Fields that clips cannot have, or where the name means something else on the command line."""
+_BLOCK_ONLY = ("window", "overlap", "temporal_decay", "style_motion", "inflation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions(ImageOptions):
-    """How a clip is stylised; what is not named here is as in `ImageOptions`.
+    """How a video is stylised; the other options are those of `ImageOptions`.
 
-    ``size`` is the longest side *at most*: a smaller clip keeps its own. ``steps`` are those of a
-    frame that begins a scene.
+    ``size`` is the longest side *at most*: a smaller video keeps its own. ``steps`` are those of a
+    frame that begins a scene. Colours do not flicker: ``colors="luminance"`` keeps the colours of
+    each frame, and ``"match"`` gives the styles the colours of the whole video (of 16 frames spread
+    over it), the same for all frames. ``strength`` applies to finished frames; later frames build
+    on those without it.
 
     Args:
         mode: one of `MODES`.
-        temporal_weight: how much a frame is held to the warped results of earlier ones.
-        window: frames of a block; ``"block"`` only, as the next three.
-        overlap: of them, how many are those of the block before.
+        temporal_weight: weight of the temporal loss, which holds a frame to the warped results of
+            earlier ones.
+        window: frames of a block; only with mode ``"block"``, as the next three.
+        overlap: frames of a block that the block before has, too.
         temporal_decay: share of a neighbouring frame's change that a frame takes along the motion,
-            see `convnd_tasks.modalities.video.along.AlongMotion`.
+            see `convnd_tasks.modalities.video.motion_average.MotionCompensatedMean`.
         style_motion: share of the change that moves as a style video does; the rest follows the
             motion of the content.
-        texture: there is no content: the clip is the style, of which a moving texture is made as
-            long and large as it.
-        passes: 2 goes over the clip a second time, backwards.
-        references: how many frames before, nearest first; a pixel is held to the nearest in which
-            it can be relied on.
-        frame_steps: of a later frame, at most.
-        settle_over: steps that are looked back to see whether a later frame has come to rest.
-        settle_tolerance: the relative decrease of the loss over them below which it has.
+        passes: 2 optimises the video a second time, from its end to its beginning.
+        references: distances, in frames, of the earlier frames that a frame is held to, nearest
+            first; each pixel is held to the nearest one whose flow is consistent there.
+        frame_steps: steps of a later frame, at most.
+        settle_over: steps over which the decrease of a later frame's loss is measured.
+        settle_tolerance: relative decrease of the loss below which a later frame has settled.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -59,114 +71,96 @@ class VideoOptions(ImageOptions):
     backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=LOSS)] = "compact"
     size: Annotated[
         int,
-        Flag(help="Longest side at most, in pixels; 0: the clip's own.", panel=WORK),
+        Flag(help="Longest side at most, in pixels; 0: the video's own.", panel=WORK),
         Range(0, 1 << 20),
     ] = 512
-    steps: Annotated[int, Flag(help="Of a frame that begins a scene.", panel=WORK), STEPS] = 80
-    seed: Annotated[int, Flag(help="Of everything random.", panel=WORK), SEED] = 0
+    steps: Annotated[int, Flag(help="Steps of a frame that begins a scene.", panel=WORK), STEPS] = (
+        80
+    )
+    seed: Annotated[int, Flag(help="Seed of everything random.", panel=WORK), SEED] = 0
     mode: Annotated[
         str,
         Flag(
-            help="flow, block or independent: frames held together by motion, as one block with "
-            "time as third axis, or each by itself.",
+            help="flow, block or independent: frames held together by optical flow, as one block "
+            "with time as third axis, or each by itself.",
             panel=WORK,
         ),
     ] = "flow"
     temporal_weight: Annotated[
-        float, Flag(help="How much frames are held to earlier ones.", panel=LOOK), WEIGHT
+        float, Flag(help="Weight of the temporal loss against flicker.", panel=LOOK), WEIGHT
     ] = 60.0
     window: Annotated[int, Flag(help="Frames of a block.", panel=BLOCK), Range(SMALLEST, 4096)] = 16
     overlap: Annotated[
-        int, Flag(help="Frames of it that are those of the block before, faded over.", panel=BLOCK)
+        int, Flag(help="Frames that two blocks share and are blended over.", panel=BLOCK)
     ] = 8
     temporal_decay: Annotated[
         float,
         Flag(
-            help="How much a frame changes with its neighbours, along the motion; 0: by itself.",
+            help="How much a frame changes with its neighbours along the motion; 0: by itself.",
             panel=BLOCK,
         ),
         Range(0, 1),
     ] = 0.9
     style_motion: Annotated[
         float,
-        Flag(
-            help="How much of the change moves as a clip does that is given as style; 0: nothing.",
-            panel=BLOCK,
-        ),
+        Flag(help="How much of the change moves as a style video does; 0: nothing.", panel=BLOCK),
         Range(0, 1),
     ] = 0.6
-    texture: Annotated[
-        bool,
-        Flag(
-            help="No content: make a moving texture out of the clip, as long and large as it.",
-            panel=BLOCK,
-            names=("--texture",),
-        ),
-    ] = False
     inflation: Annotated[
         str,
         Flag(
-            help="How the network sees time: planes (slices along it, too), or with kernels: mean "
-            "(over frames), centre (while pooling) or acs (some lie across it). Default: not at "
-            "all; each frame is a picture.",
+            help="How the network sees time: multiplanar (also on slices along it), or with "
+            "kernels: mean (over frames), centre (while pooling) or acs (some lie across it). "
+            "Default: not at all; each frame is a picture.",
             panel=BLOCK,
         ),
     ] = "auto"
-    passes: Annotated[int, Flag(help="2: once more, backwards.", panel=WORK), Range(1, 2)] = 1
+    passes: Annotated[
+        int, Flag(help="2: optimise once more, backwards.", panel=WORK), Range(1, 2)
+    ] = 1
     references: Annotated[
         tuple[int, ...],
         Flag(
-            help="How many frames before, nearest first, a frame is held to.",
+            help="Distances of the earlier frames that a frame is held to, nearest first.",
             panel=WORK,
             metavar="N,N,...",
         ),
     ] = (1, 4)
     frame_steps: Annotated[
         int,
-        Flag(help="Of a later frame, at most: it ends when it has come to rest.", panel=WORK),
+        Flag(help="Steps of a later frame, at most: it ends when its loss settles.", panel=WORK),
         Range(1, 10_000_000),
     ] = 40
     settle_over: Annotated[
         int,
-        Flag(help="Steps looked back to see whether a later frame has come to rest.", panel=WORK),
+        Flag(help="Steps over which a later frame's loss is compared.", panel=WORK),
         Range(1, 10_000_000),
     ] = 4
     settle_tolerance: Annotated[
         float,
-        Flag(help="It has when the loss falls by less than this share over them.", panel=WORK),
+        Flag(help="Relative decrease over them below which the loss has settled.", panel=WORK),
         Range(0, 1),
     ] = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("overlap", self.overlap, Range(1, max(1, self.window // 2)))
-        if self.colors != ImageOptions.colors:
-            raise UsageError(
-                f"colors: expected {ImageOptions.colors} for clips, got {self.colors}; leave it out"
-            )
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, list(MODES))
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(
-                f"passes: expected 1 without motion, got {self.passes} with --mode {self.mode}; "
+                f"passes: expected 1 without flow, got {self.passes} with --mode {self.mode}; "
                 "use --mode flow"
             )
         if self.mode != "block":
-            for name in (
-                "window",
-                "overlap",
-                "temporal_decay",
-                "style_motion",
-                "texture",
-                "inflation",
-            ):
+            for name in _BLOCK_ONLY:
                 if getattr(self, name) != getattr(VideoOptions, name):
                     raise UsageError(
                         f"{name}: expected --mode block, where time is an axis, got --mode "
-                        f"{self.mode}; add it, or leave --{name} out"
+                        f"{self.mode}; add it, or leave {flag_name(name)} out"
                     )
-        wanted = tuple(sorted(set(self.references)))
-        if not wanted or wanted != self.references or wanted[0] != 1 or wanted[-1] > 64:
+        rising = tuple(sorted(set(self.references)))
+        if not rising or rising != self.references or rising[0] != 1 or rising[-1] > 64:
             raise UsageError(
                 "references: expected rising numbers from 1 to 64 that begin with 1, got "
                 f"{', '.join(map(str, self.references)) or 'none'}; for example 1,4"

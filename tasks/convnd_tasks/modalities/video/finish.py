@@ -1,0 +1,141 @@
+"""Colours, strength and mask, applied to the stylised frames of a video."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.grid import Grid
+from convnd_tasks.modalities.grid_transfer import mix_with_content
+from convnd_tasks.modalities.images.codec import keep_luminance_only
+from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
+from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache, quantize
+from convnd_tasks.modalities.video.input import FrameRange, VideoSource, resize_frame
+from convnd_tasks.pipeline.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.io import Video
+    from convnd_tasks.modalities.video.options import VideoOptions
+
+__all__ = ["FrameFinisher", "check_mask"]
+
+
+class FrameFinisher:
+    """Applies ``colors``, ``strength`` and the mask to the frames of a pass.
+
+    Args:
+        options: reads ``colors`` and ``strength``.
+        mask: a picture for all frames, or a video of as many frames as the input, or None.
+        frame_range: which frames of the input are stylised, and which of the mask belong to them.
+    """
+
+    def __init__(
+        self, options: VideoOptions, mask: Grid | Video | None, frame_range: FrameRange
+    ) -> None:
+        self.options = options
+        self.mask = mask
+        self.frame_range = frame_range
+
+    @property
+    def changes_frames(self) -> bool:
+        """Whether finished frames differ from stylised ones."""
+        options = self.options
+        return options.colors == "luminance" or options.strength < 1 or self.mask is not None
+
+    def run(
+        self,
+        source: VideoSource,
+        cache: FrameCache,
+        pass_index: int,
+        records: Sequence[Mapping[str, Any]],
+    ) -> Iterator[int]:
+        """Finish the frames of a pass, and keep them in the cache under `FINAL`.
+
+        Args:
+            source: the input.
+            cache: holds the stylised frames.
+            pass_index: of these frames.
+            records: of these frames. The warping errors in them are measured again.
+
+        Yields:
+            The number of each frame that is finished.
+
+        Raises:
+            InputFileError: the mask has fewer or more frames than the input.
+        """
+        masks = self._masks(source.size)
+        before: tuple[Tensor, Tensor] | None = None
+        for number, (_, content) in enumerate(prefetch(source.frames)):
+            mask = next(masks, None)
+            if self.mask is not None and mask is None:
+                raise InputFileError(
+                    f"--mask: expected a frame for each of {len(records)} of the video, got "
+                    f"{number}; give one picture, or a video of as many frames"
+                )
+            if (FINAL, number) in cache.records:
+                before = content, cache.load(FINAL, number)
+                continue
+            values = self._finish(content, cache.load(pass_index, number), mask)
+            record = dict(records[number])
+            if before is not None and record["e_warp"] is not None:
+                flows = estimate_flow(before[0], content)
+                record["e_warp"] = warping_error(before[1], values, flows)
+            cache.save(FINAL, number, values, record)
+            before = content, values
+            yield number
+        if not isinstance(self.mask, Grid) and next(masks, None) is not None:
+            raise InputFileError(
+                f"--mask: expected a frame for each of {len(records)} of the video, got more; give "
+                "one picture, or a video of as many frames"
+            )
+
+    def _finish(self, content: Tensor, values: Tensor, mask: Grid | None) -> Tensor:
+        if self.options.colors == "luminance":
+            values = keep_luminance_only(values, content).clamp(0, 1)
+        mixed = mix_with_content(
+            Grid(values=values), Grid(values=content), mask, self.options.strength
+        )
+        return quantize(mixed.values)
+
+    def _masks(self, size: tuple[int, int]) -> Iterator[Grid]:
+        if self.mask is None:
+            return
+        if isinstance(self.mask, Grid):
+            mask = self.mask.with_values(resize_frame(self.mask.values, size))
+            yield from itertools.repeat(mask)
+        else:
+            used = self.frame_range
+            for frame in self.mask.frames(used.start, used.end, used.every):
+                values = resize_frame(frame.values, size)
+                yield Grid(values=values, channels=("R", "G", "B"))
+
+
+def check_mask(mask: Grid | Video | None, video: Video) -> None:
+    """Check, before any work, that a mask belongs to a video.
+
+    Raises:
+        InputFileError: its size differs, its number of frames differs, or it is 0 everywhere.
+    """
+    if mask is None:
+        return
+    size = tuple(mask.shape) if isinstance(mask, Grid) else mask.info.size
+    if size != video.info.size:
+        height, width = video.info.size
+        raise InputFileError(
+            f"--mask: expected the video's size {width}x{height}, got "
+            f"{'x'.join(str(extent) for extent in reversed(size))}; resize the mask"
+        )
+    if isinstance(mask, Grid):
+        if not bool((mask.values > 0).any()):
+            raise InputFileError("--mask: expected values above 0, got none; give another mask")
+        return
+    expected, actual = video.info.frames, mask.info.frames
+    if expected is not None and actual is not None and expected != actual:
+        raise InputFileError(
+            f"--mask: expected a picture, or a video of {expected} frames, got one of {actual}; "
+            "give a mask for each frame"
+        )

@@ -1,0 +1,306 @@
+"""Videos as a kind of data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from convnd import io
+from convnd.errors import UsageError
+from convnd.grid import Grid
+from convnd_tasks.modalities.base import (
+    Figure,
+    JobResult,
+    Modality,
+    Table,
+    TransferInputs,
+    check_no_content_options,
+    open_grid,
+)
+from convnd_tasks.modalities.images.codec import match_colors
+from convnd_tasks.modalities.video.blocks import read_style_video
+from convnd_tasks.modalities.video.figures import plot_timeline
+from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
+from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
+from convnd_tasks.modalities.video.frame_cache import FrameCache
+from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working_size
+from convnd_tasks.modalities.video.metrics import measure_video
+from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.result import mean_of
+from convnd_tasks.modalities.video.transfer import VideoTransfer
+from convnd_tasks.pipeline.settings import parse_fraction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.io import Video, VideoFrame
+    from convnd.optimize import ProcessGroup
+    from convnd_tasks.modalities.metrics import Measure
+    from convnd_tasks.modalities.video.result import VideoResult
+
+__all__ = ["Videos"]
+
+_COLOR_FRAMES = 16
+"""Frames whose colours stand for those of a video."""
+
+
+class Videos(Modality):
+    """Videos: files, folders of numbered pictures, and the built-in one."""
+
+    name: ClassVar[str] = "videos"
+    keeps_partial_result: ClassVar[bool] = False
+    draws_figures: ClassVar[bool] = True
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "init": "each frame starts from the one before, moved along the flow",
+        "save_every": "finished frames are kept until the video is written",
+        "checkpoint_every": "every finished frame is kept, and --resume continues from them",
+        "quality": "--crf sets the quality of a video",
+        "spacing": "pixels and frames have no millimetres",
+        "dtype": "codecs set the number format",
+    }
+    options: VideoOptions
+
+    def check(self) -> None:
+        """See `Modality.check`."""
+        super().check()
+        if not self.settings.texture:
+            return
+        check_no_content_options(self.options, self.settings)
+        if self.options.mode != "block":
+            raise UsageError(
+                f"--texture: expected --mode block, where motion is style, got --mode "
+                f"{self.options.mode}; add it"
+            )
+
+    def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
+        """See `Modality.open`; videos are opened, and read frame by frame later."""
+        del content
+        if role == "mask":
+            return open_video(name) if io.is_video(name) else io.read(name)
+        rate = self.settings.rate
+        if role == "content" or (self.settings.texture and (io.is_video(name) or is_sample(name))):
+            return open_video(
+                name, None if rate is None else parse_fraction("--rate", rate), self._sample_shape
+            )
+        if not io.is_video(name):
+            return open_grid(name, 2, role=role, seed=self.options.seed)
+        if self.options.mode != "block":
+            raise UsageError(
+                f"style: expected a picture with --mode {self.options.mode}, got the video {name}; "
+                "add --mode block, where its motion is style, too"
+            )
+        return open_video(name, sample_shape=self._sample_shape)
+
+    def prepare(self, inputs: TransferInputs) -> VideoTransfer:
+        """See `Modality.prepare`."""
+        video = self._video(inputs)
+        size = working_size(video, self.options.size)
+        source = VideoSource(video=video, size=size, frame_range=self._frame_range)
+        mask: Any = inputs.mask
+        check_mask(mask, video)
+        self._check_style_weights(inputs)
+        messages = list(video.info.remarks)
+        styles = [self._read_style(style, messages) for style in inputs.styles]
+        if self.options.colors == "match" and not self.settings.texture:
+            frames = source.sample(_COLOR_FRAMES)
+            if frames:
+                colors = torch.stack(frames, 2)
+                styles = [match_colors(style, colors) for style in styles]
+        finisher = FrameFinisher(self.options, mask, self._frame_range)
+        return VideoTransfer(self.options, self.settings, source, styles, finisher, messages)
+
+    def checkpointer(self, output: Path, group: ProcessGroup | None) -> FrameCache:
+        """See `Modality.checkpointer`."""
+        return FrameCache(output, group)
+
+    def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
+        """See `Modality.check_output`."""
+        if not path.suffix:
+            io.check_image_sequence_output(path, overwrite=overwrite)
+            return
+        video = None if inputs is None else self._video(inputs)
+        io.check_video_output(
+            path,
+            io.VideoInfo(path=path, size=(2, 2), time_base=parse_fraction("--rate", "1/25"))
+            if video is None
+            else video.info,
+            overwrite=overwrite,
+            audio=self.settings.audio,
+            provenance=self.settings.metadata,
+        )
+
+    def write(
+        self,
+        path: Path,
+        result: VideoResult,
+        *,
+        inputs: TransferInputs,
+        overwrite: bool,
+        record: Mapping[str, str] | None,
+        on_message: Callable[[str], None],
+    ) -> VideoResult:
+        """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix."""
+        del on_message
+        began = time.monotonic()
+
+        def frames() -> Iterator[VideoFrame]:
+            for number, frame in enumerate(result.frames()):
+                result.previews.add_result(number, frame.values)
+                yield frame
+
+        if not path.suffix:
+            io.write_image_sequence(path, frames(), overwrite=overwrite, provenance=record)
+        else:
+            info = self._video(inputs).info
+            rate = None if info.rate is None else info.rate / self.settings.every
+            io.write_video(
+                path,
+                dataclasses.replace(info, rate=rate),
+                frames(),
+                overwrite=overwrite,
+                crf=self.settings.crf,
+                audio=self.settings.audio,
+                end=self._frame_range.end,
+                provenance=record,
+            )
+        return dataclasses.replace(result, encoding_seconds=time.monotonic() - began)
+
+    def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
+        """See `Modality.lost_metadata`."""
+        no_sound = path.suffix.lower() in ("", ".gif")
+        has_sound = bool(self._video(inputs).info.audio) and self.settings.audio
+        return ["sound"] if no_sound and has_sound else []
+
+    def metrics(self, inputs: TransferInputs, result: Video | VideoResult) -> list[Measure]:
+        """See `Modality.metrics`.
+
+        Args:
+            inputs: content and styles; videos among the styles are not measured.
+            result: a video, or a result whose frame cache is open.
+        """
+        pictures = [style for style in inputs.styles if isinstance(style, Grid)]
+        return measure_video(self._video(inputs), result, pictures, self._frame_range)
+
+    def figure_names(self) -> list[str]:
+        """See `Modality.figure_names`."""
+        return ["sheet", "slit", "timeline"]
+
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """See `Modality.figures`; after the result was written."""
+        del inputs
+        result: VideoResult = outcome.result
+        return [
+            Figure(
+                "sheet", "Frames of the input, and of the result below.", result.previews.sheet()
+            ),
+            Figure(
+                "slit",
+                "The middle column of every frame, side by side: input above, result below. Even "
+                "motion is a slanting line; flicker would be upright stripes.",
+                result.previews.slit_scan(),
+            ),
+            Figure(
+                "timeline",
+                "Loss by term, warping error against the frame before, and seconds. Dotted lines: "
+                "a new scene.",
+                plot_timeline(result.records),
+            ),
+        ]
+
+    def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
+        """See `Modality.tables`."""
+        result: VideoResult = outcome.result
+        info, records = self._video(inputs).info, result.records
+        measures = [
+            ("E_warp of the result", _finite(result.e_warp)),
+            ("E_warp of the input", _finite(result.input_e_warp)),
+            ("frames", len(records)),
+            ("scenes", result.scenes),
+            ("steps per frame", mean_of(records, "steps")),
+            *(
+                (f"seconds per frame, {key}", mean_of(records, key))
+                for key in ("features", "flow", "codec")
+            ),
+            ("seconds to encode", result.encoding_seconds),
+        ]
+        video = [
+            ("size of the input", f"{info.size[1]} x {info.size[0]}"),
+            ("size of the result", f"{result.size[1]} x {result.size[0]}"),
+            ("frames per second", "not known" if info.rate is None else str(info.rate)),
+            ("time base", f"{info.time_base} s"),
+            ("pixel aspect", str(info.aspect)),
+            ("sound", ", ".join(info.audio) or "none"),
+            ("damage", result.damage or "none"),
+        ]
+        return [
+            Table("Frames (E_warp: Lai et al., 2018)", ("measure", "value"), measures),
+            Table("The video", ("property", "value"), video),
+        ]
+
+    def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
+        """See `Modality.describe`."""
+        count, new = len(result.records), result.new_frames
+        text = f"{result.size[1]}x{result.size[0]}, {count} frames"
+        text += f", {result.scenes} scenes" if result.scenes > 1 else ""
+        if not math.isnan(result.e_warp):
+            text += f", E_warp {result.e_warp:.3g} (input {result.input_e_warp:.3g})"
+        text += f", {result.seconds / new:.1f} s per frame" if new else ""
+        return text, {
+            "shape": list(result.size),
+            "frames": count,
+            "frames_kept_before": count - new,
+            "scenes": result.scenes,
+            "steps": result.total("steps"),
+            "rejected_steps": result.total("rejected_steps"),
+            "e_warp": result.e_warp,
+            "input_e_warp": result.input_e_warp,
+        }
+
+    @property
+    def _frame_range(self) -> FrameRange:
+        settings = self.settings
+        return FrameRange(
+            start=parse_fraction("--from", settings.start),
+            end=None if settings.end is None else parse_fraction("--to", settings.end),
+            every=settings.every,
+        )
+
+    @property
+    def _sample_shape(self) -> tuple[int, int, int]:
+        return BLOCK_DEMO if self.options.mode == "block" else DEMO
+
+    def _video(self, inputs: TransferInputs) -> Video:
+        """The video whose frames are stylised: the content, or for a texture the first style."""
+        template: Any = inputs.template
+        if isinstance(template, Grid):
+            raise UsageError(
+                f"--texture: expected a video as first style, got the picture {inputs.names[0]}; "
+                "give a video, or another --dim"
+            )
+        return template  # type: ignore[no-any-return]
+
+    def _read_style(self, style: Any, messages: list[str]) -> Tensor:
+        if isinstance(style, Grid):
+            return style.values
+        values = read_style_video(style, self.options.size)
+        if style.damage:
+            messages.append(f"{style.info.path}: {style.damage}; the others are style")
+        return values
+
+    def _check_style_weights(self, inputs: TransferInputs) -> None:
+        weights, count = self.options.style_weights, len(inputs.styles)
+        if weights and len(weights) != count:
+            raise UsageError(
+                f"style_weights: expected one weight for each of {count} styles, got "
+                f"{len(weights)}; give as many"
+            )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,171 @@
+"""Changes of a block of frames, averaged along the motion of the input.
+
+A block is optimised in other variables than its values: ``x = c + A z`` with the starting point
+``c`` and ``A`` a mean over frames along motion trajectories. A change of one frame therefore
+applies to the frames around it, too, where the flow is consistent. A video as style adds
+trajectories of its own, along which a second part of the change moves. The objective and its
+evaluation stay as they are; the gradient in ``z`` is ``Aᵀ`` times the gradient in ``x``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.losses import Objective
+from convnd.nn import resize_nd
+from convnd.optimize import Evaluation, Evaluator, Step
+from convnd.transfer.style_transfer import StyleTransfer
+from convnd_tasks.modalities.video.flow import FlowPair, consistency_mask, warp
+
+__all__ = ["BlockStyleTransfer", "MotionCompensatedMean"]
+
+_SHORT = 5.0
+"""Frames, weighted by their decay, from which on a trajectory counts as long. Pixels on shorter
+ones, as at borders, hardly are averaged and change more slowly: at the same rate they became
+specks."""
+
+
+_FIRST = 1 / 25600
+"""Mean change of a value in the first step. L-BFGS begins with a gradient whose length over all
+values is 1. A smaller change is lost in 16 bits, and the first curvature estimate is wrong."""
+
+
+class MotionCompensatedMean:
+    r"""The mean over frames along motion trajectories, whose weights decay with the distance.
+
+    .. math:: x_t = \frac{\sum_s a^{|t - s|} m_{ts} W_{ts} z_s}{\sum_s a^{|t - s|} m_{ts}}
+
+    with ``W`` the warp from frame ``s`` to ``t``, frame by frame, and ``m`` whether the flow is
+    consistent in each of them.
+
+    Args:
+        flows: of ``T`` frames, the ``T − 1`` flows from each frame to the one before ``(2, H, W)``,
+            and those from each frame to the next.
+        masks: where these flows are consistent ``(1, 1, H, W)``.
+        decay: ``a``, from 0 (each frame by itself) to 1 (all frames count alike).
+
+    Attributes:
+        step_scale: ``(1, 1, T, H, W)``, how fast each position may change, in ``(0, 1]``.
+    """
+
+    def __init__(
+        self,
+        flows: tuple[Sequence[Tensor], Sequence[Tensor]],
+        masks: tuple[Sequence[Tensor], Sequence[Tensor]],
+        decay: float,
+    ) -> None:
+        self._flows, self._masks, self._decay = flows, masks, decay
+        ones = torch.ones_like(masks[0][0]) if masks[0] else torch.ones(1, 1, 1, 1)
+        frames = 1 + len(flows[0])
+        self._count = self._sum(ones[:, :, None].expand(-1, -1, frames, -1, -1))
+        self.step_scale = (self._count / _SHORT).clamp(max=1)
+
+    @classmethod
+    def from_flows(cls, flows: Sequence[FlowPair], decay: float) -> MotionCompensatedMean:
+        """The mean over frames with these flows from each frame to the next."""
+        return cls(
+            ([pair.backward for pair in flows], [pair.forward for pair in flows]),
+            (
+                [consistency_mask(x.backward, x.forward, keep_boundaries=True) for x in flows],
+                [consistency_mask(x.forward, x.backward, keep_boundaries=True) for x in flows],
+            ),
+            decay,
+        )
+
+    def resized(self, size: Sequence[int], device: torch.device) -> MotionCompensatedMean:
+        """The same mean for frames of another size.
+
+        Args:
+            size: height and width.
+            device: that the values are on.
+        """
+
+        def resize_flow(flow: Tensor) -> Tensor:
+            ratio = [new / old for new, old in zip(size, flow.shape[1:], strict=True)]
+            small = resize_nd(flow[None], size, mode="linear", antialias=True)[0]
+            return (small * small.new_tensor(ratio)[:, None, None]).to(device)
+
+        def resize_mask(mask: Tensor) -> Tensor:
+            return resize_nd(mask, size, mode="linear", antialias=True).gt(0.5).float().to(device)
+
+        backward, forward = self._flows
+        valid_backward, valid_forward = self._masks
+        return MotionCompensatedMean(
+            ([resize_flow(flow) for flow in backward], [resize_flow(flow) for flow in forward]),
+            (
+                [resize_mask(mask) for mask in valid_backward],
+                [resize_mask(mask) for mask in valid_forward],
+            ),
+            self._decay,
+        )
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """``A z`` of ``z`` ``(1, C, T, H, W)``."""
+        return self._sum(values) / self._count
+
+    def extrapolate(self, values: Tensor, known: Sequence[bool], default: Tensor) -> Tensor:
+        """Fill unknown frames with the known ones, moved along the trajectories.
+
+        Args:
+            values: ``(1, C, T, H, W)``.
+            known: whether each frame is.
+            default: values of positions that no trajectory connects with a known frame.
+        """
+        given = torch.tensor(known, dtype=values.dtype).view(1, 1, -1, 1, 1)
+        weight = self._sum(given * torch.ones_like(values[:, :1]))
+        mean = self._sum(given * values) / weight.clamp(min=1e-12)
+        return torch.where(given > 0, values, torch.where(weight > 1e-6, mean, default))
+
+    def _sum(self, values: Tensor) -> Tensor:
+        frames = values.unbind(2)
+        earlier, later = [frames[0]], [frames[-1]]
+        backward, forward = self._flows
+        valid_backward, valid_forward = self._masks
+        for index in range(1, len(frames)):
+            moved = warp(earlier[-1], backward[index - 1]) * valid_backward[index - 1]
+            earlier.append(frames[index] + self._decay * moved)
+            moved = warp(later[-1], forward[-index]) * valid_forward[-index]
+            later.append(frames[-1 - index] + self._decay * moved)
+        return torch.stack(earlier, 2) + torch.stack(later[::-1], 2) - values
+
+
+class BlockStyleTransfer(StyleTransfer):
+    """Style transfer of frames as one block; see `StyleTransfer`.
+
+    Attributes:
+        trajectories: of the current block: means along which its frames change together, each with
+            its weight ``w``. ``x = c + Σ w A z``, with a ``z`` for each mean.
+    """
+
+    trajectories: Sequence[tuple[float, MotionCompensatedMean]] = ()
+
+    def optimize(
+        self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **options: Any
+    ) -> Iterator[Step]:
+        """See `StyleTransfer.optimize`."""
+        size, device = start.shape[3:], start.device
+        means = [(weight, mean.resized(size, device)) for weight, mean in self.trajectories]
+        scale = _FIRST * start.numel()
+
+        def to_frames(z: Tensor) -> Tensor:
+            x = start
+            for (weight, mean), part in zip(means, torch.split(z, 1), strict=True):
+                x = x + scale * weight * mean.step_scale * mean(part)
+            return x
+
+        def evaluate_variables(objective: Objective, z: Tensor) -> Evaluation:
+            z = z.detach().requires_grad_()
+            with torch.enable_grad():
+                x = to_frames(z)
+            evaluation = evaluate(objective, x.detach())
+            (gradient,) = torch.autograd.grad(x, z, evaluation.gradient)
+            return dataclasses.replace(evaluation, gradient=gradient.contiguous())
+
+        zeros = torch.zeros_like(start).repeat(len(means), 1, 1, 1, 1)
+        for step in super().optimize(objective, zeros, evaluate=evaluate_variables, **options):
+            yield dataclasses.replace(step, values=to_frames(step.values))

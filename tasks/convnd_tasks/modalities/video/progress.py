@@ -1,0 +1,81 @@
+"""Optimisation steps of single frames or blocks as steps of a whole video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from convnd.optimize import Step
+from convnd.transfer.style_transfer import Progress
+from convnd_tasks.modalities.video.frame_cache import quantize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["StepCallback", "TransferOutcome", "run_transfer", "step_callback"]
+
+StepCallback = Callable[[Step | Progress], Progress]
+"""Turns a step of one frame into a step of the video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOutcome:
+    """Where the optimisation of a frame or a block has ended; its values are `quantize` d."""
+
+    values: Tensor
+    steps: int
+    rejected_steps: int
+    loss: float
+    parts: Mapping[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the values, as JSON can hold it."""
+        return {
+            "steps": self.steps,
+            "rejected_steps": self.rejected_steps,
+            "loss": self.loss,
+            "parts": dict(self.parts),
+        }
+
+
+def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallback:
+    """What turns steps of one frame into steps of the video.
+
+    Args:
+        number: of the frame, from 0; in a second pass after all frames of the first.
+        total: frames of the video, or None where it is not known.
+        passes: over the video.
+    """
+    frames = (total or number + 1) * passes
+
+    def to_progress(step: Step | Progress) -> Progress:
+        return Progress(
+            step=number + 1,
+            steps=max(frames, number + 1),
+            scale=1,
+            scales=1,
+            fraction_done=min(1.0, number / frames),
+            loss=step.loss,
+            parts=step.parts,
+            values=step.values,
+        )
+
+    return to_progress
+
+
+def run_transfer(
+    steps: Iterable[Progress], to_progress: StepCallback
+) -> Generator[Progress, None, TransferOutcome]:
+    """Yield the steps of an ordinary transfer as steps of the video, and return its last one."""
+    last: Progress | None = None
+    for last in steps:
+        yield to_progress(last)
+    assert last is not None
+    return TransferOutcome(
+        values=quantize(last.values),
+        steps=last.step,
+        rejected_steps=last.rejected_steps,
+        loss=last.loss,
+        parts=last.parts,
+    )

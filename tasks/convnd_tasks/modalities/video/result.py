@@ -1,0 +1,108 @@
+"""The finished frames of a video, before and after they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from convnd import io
+
+if TYPE_CHECKING:
+    from convnd.io import VideoFrame, VideoInfo
+    from convnd_tasks.modalities.video.figures import PreviewCollector
+    from convnd_tasks.modalities.video.frame_cache import FrameCache
+
+__all__ = ["VideoResult", "mean_of", "merge_second_pass"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoResult:
+    """The result of stylising a video; a `convnd.io.Video` until its frame cache is closed.
+
+    Args:
+        info: of the input, with the result's size.
+        records: of every frame in order, see `StylizedFrame`.
+        pass_index: of the finished frames in the cache.
+        damage: what was wrong with the input's frames, or "".
+        new_frames: frames that were not kept from an earlier run.
+        seconds: spent on the optimisation.
+        encoding_seconds: spent on writing; 0 before.
+        cache: holds the frames.
+        previews: small frames of input and result, for figures.
+    """
+
+    info: VideoInfo
+    records: Sequence[Mapping[str, Any]]
+    pass_index: int
+    damage: str
+    new_frames: int
+    seconds: float
+    cache: FrameCache = field(repr=False)
+    previews: PreviewCollector = field(repr=False)
+    encoding_seconds: float = 0.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.info.size
+
+    @property
+    def scenes(self) -> int:
+        """Number of scenes."""
+        return sum(bool(record["cut"]) for record in self.records)
+
+    @property
+    def e_warp(self) -> float:
+        """Mean warping error of neighbouring frames; NaN where it was not measured."""
+        return mean_of(self.records, "e_warp")
+
+    @property
+    def input_e_warp(self) -> float:
+        """The same for the input."""
+        return mean_of(self.records, "input_e_warp")
+
+    def total(self, key: str) -> int:
+        """The sum of a count over all frames, for example ``"steps"``."""
+        return sum(record[key] for record in self.records)
+
+    def frames(
+        self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
+    ) -> Iterator[VideoFrame]:
+        """See `convnd.io.Video.frames`.
+
+        Raises:
+            InputFileError: a frame is missing, for example because the cache was closed.
+        """
+        first = self.records[0]["pts"]
+        numbers = [
+            number
+            for number, record in enumerate(self.records)
+            if (time := (record["pts"] - first) * self.info.time_base) >= start
+            and (end is None or time < end)
+        ]
+        for number in numbers[::every]:
+            record = self.records[number]
+            values = self.cache.load(self.pass_index, number)
+            yield io.VideoFrame(record["pts"], values, record["name"])
+
+
+def mean_of(records: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The mean of an entry over the frames that have it; NaN if none has.
+
+    >>> mean_of([{"a": None}, {"a": 1.0}, {"a": 2.0}], "a")
+    1.5
+    """
+    values = [record[key] for record in records if record.get(key) is not None]
+    values = [value for value in values if value == value]  # NaN: no pixel had a consistent flow
+    return sum(values) / len(values) if values else float("nan")
+
+
+def merge_second_pass(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Records of a second pass, with the warping errors of its frames."""
+    earlier = [None, *(record.get("later_e_warp") for record in records[:-1])]
+    return [
+        {**record, "e_warp": None if record["cut"] else error}
+        for record, error in zip(records, earlier, strict=True)
+    ]

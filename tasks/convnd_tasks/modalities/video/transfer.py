@@ -1,0 +1,199 @@
+"""One video from its frames to finished ones: all passes, and the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd import io
+from convnd.errors import UsageError
+from convnd.transfer.style_transfer import Progress
+from convnd_tasks.modalities.base import Transfer
+from convnd_tasks.modalities.video.blocks import BlockStylizer
+from convnd_tasks.modalities.video.figures import PreviewCollector
+from convnd_tasks.modalities.video.files import content_fingerprint
+from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
+from convnd_tasks.modalities.video.frames import FrameStylizer
+from convnd_tasks.modalities.video.input import StylizedFrame
+from convnd_tasks.modalities.video.result import VideoResult, mean_of, merge_second_pass
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.optimize import ProcessGroup
+    from convnd_tasks.modalities.video.finish import FrameFinisher
+    from convnd_tasks.modalities.video.input import VideoSource
+    from convnd_tasks.modalities.video.options import VideoOptions
+    from convnd_tasks.pipeline.settings import JobSettings
+
+__all__ = ["VideoTransfer"]
+
+
+class VideoTransfer(Transfer):
+    """The transfer of one video; frames are kept in a `FrameCache` as they are finished.
+
+    Args:
+        options: see `VideoOptions`.
+        settings: reads ``texture``, ``audio`` and ``metadata``.
+        source: the frames to stylise; for a texture those of the style video.
+        styles: pictures ``(1, 3, *S_i)``, or with mode ``"block"`` videos ``(1, 3, T_i, *S_i)``.
+        finisher: applies colours, strength and mask.
+        messages: lines about the inputs.
+    """
+
+    def __init__(
+        self,
+        options: VideoOptions,
+        settings: JobSettings,
+        source: VideoSource,
+        styles: Sequence[Tensor],
+        finisher: FrameFinisher,
+        messages: Sequence[str] = (),
+    ) -> None:
+        self.options = options
+        self.settings = settings
+        self.source = source
+        self.styles = styles
+        self.finisher = finisher
+        self.messages = messages
+        self.record: dict[str, str] = {}
+        self._result: VideoResult | None = None
+
+    def fingerprint(self) -> Sequence[object]:
+        """See `Transfer.fingerprint`."""
+        used = dataclasses.astuple(self.source.frame_range)
+        mask = self.finisher.mask
+        if mask is not None:
+            mask = content_fingerprint(mask.info) if hasattr(mask, "info") else mask.values
+        video = content_fingerprint(self.source.video.info)
+        return [used, self.settings.texture, video, mask, *self.styles]
+
+    def check_writable(self, path: Path) -> None:
+        """See `Transfer.check_writable`."""
+        if path.suffix:
+            io.check_video_output(
+                path,
+                self.source.video.info,
+                overwrite=True,
+                audio=self.settings.audio,
+                provenance=self.settings.metadata,
+            )
+
+    def run(
+        self,
+        *,
+        state: Mapping[str, Any] | None,
+        group: ProcessGroup | None = None,
+        on_message: Callable[[str], None] | None = None,
+    ) -> Iterator[Progress]:
+        """See `Transfer.run`.
+
+        The last step is that of the whole video: it counts the steps of all frames, and its losses
+        are means over frames.
+
+        Args:
+            state: of `FrameCache.open`; None keeps finished frames in a temporary folder.
+            group: one process.
+            on_message: is called with lines that users should know.
+        """
+        if group is not None and group.size > 1:
+            raise UsageError(
+                f"videos: expected one process for each video, got {group.size}; give a folder of "
+                "videos, whose files are shared out, or start one process"
+            )
+        if state is None:
+            with tempfile.TemporaryDirectory(prefix="convnd-") as folder:
+                cache = FrameCache(Path(folder) / "video")
+                state = cache.open(self.options, self.fingerprint(), resume=False)
+                yield from self._run(cache, on_message)
+        else:
+            yield from self._run(state["cache"], on_message)
+
+    def result(self, progress: Progress) -> VideoResult:
+        """See `Transfer.result`; only after the last step."""
+        del progress
+        assert self._result is not None
+        return self._result
+
+    def _run(
+        self, cache: FrameCache, on_message: Callable[[str], None] | None
+    ) -> Iterator[Progress]:
+        options, source = self.options, self.source
+        kept = cache.count(options.passes)
+        if kept and on_message is not None:
+            on_message(f"continuing after {kept} frames of an earlier run")
+        began = time.monotonic()
+        previews, count = PreviewCollector(), 0
+        stylizer = self._stylizer(on_message)
+        last: StylizedFrame | None = None
+        for item in stylizer.run(source, cache):
+            if isinstance(item, Progress):
+                yield item
+                continue
+            last = item
+            previews.add_content(item.number, item.content)
+            count += 1
+        if last is None:
+            used = source.frame_range
+            raise UsageError(
+                f"--from, --to: expected some frames of {source.video.info.path}, got none from "
+                f"{float(used.start):g} s on; choose times inside the video"
+            )
+        damage = source.video.damage
+        if isinstance(stylizer, FrameStylizer) and options.passes > 1:
+            for item in stylizer.run_backward_pass(cache, count):
+                if isinstance(item, Progress):
+                    yield item
+        pass_index = options.passes
+        records = [cache.records[pass_index, number] for number in range(count)]
+        if options.passes > 1:
+            records = merge_second_pass(records)
+        if self.finisher.changes_frames:
+            for _ in self.finisher.run(source, cache, pass_index, records):
+                pass
+            pass_index = FINAL
+            records = [cache.records[FINAL, number] for number in range(count)]
+        self._result = VideoResult(
+            info=dataclasses.replace(source.video.info, size=source.size),
+            records=records,
+            pass_index=pass_index,
+            damage=damage,
+            new_frames=count - kept,
+            seconds=time.monotonic() - began,
+            cache=cache,
+            previews=previews,
+        )
+        self.record["convnd:e_warp"] = f"{self._result.e_warp:.6g}"
+        yield _last_step(self._result, last.values)
+
+    def _stylizer(self, on_message: Callable[[str], None] | None) -> FrameStylizer | BlockStylizer:
+        if self.options.mode == "block":
+            return BlockStylizer(
+                self.options,
+                self.styles,
+                texture=self.settings.texture,
+                on_message=on_message,
+            )
+        return FrameStylizer(self.options, self.styles, on_message)
+
+
+def _last_step(result: VideoResult, values: Tensor) -> Progress:
+    """The step that stands for the whole video."""
+    steps = result.total("steps")
+    names = dict.fromkeys(name for record in result.records for name in record["parts"])
+    parts = [record["parts"] for record in result.records]
+    return Progress(
+        step=steps,
+        steps=steps,
+        scale=1,
+        scales=1,
+        fraction_done=1.0,
+        loss=mean_of(result.records, "loss"),
+        parts={name: mean_of(parts, name) for name in names},
+        values=values,
+        rejected_steps=result.total("rejected_steps"),
+    )
