@@ -309,7 +309,7 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> 
     with pytest.raises(UsageError, match="VGG: expected pooling one of max, avg, got 'min'"):
         VGG(NARROW, pooling="min")
     with pytest.raises(
-        UsageError, match="expected how to be one of mean, centre, acs, got 'axial'"
+        UsageError, match="expected inflation to be one of mean, centre, acs, got 'axial'"
     ):
         change_rank(torch.rand(1, 1, 3), 2, "axial")
     with pytest.raises(UsageError, match="device: expected one of auto, cpu, cuda, mps, got 'tpu'"):

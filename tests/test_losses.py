@@ -166,15 +166,15 @@ def test_products_before_a_tap_are_mapped_instead_of_all_positions(
     target = net(style, ["relu1_1"])["relu1_1"]
     content = Term("content", 1.0, ContentLoss(net(style, ["relu2_1"])["relu2_1"], layer="relu2_1"))
     found = []
-    for tap in (None, net.projection("relu1_1")):
+    for projection in (None, net.projection("relu1_1")):
         sums = STATISTICS[statistic].sums(target)
-        loss = StyleLoss(sums, layer="relu1_1", statistic=statistic, tap=tap)
+        loss = StyleLoss(sums, layer="relu1_1", statistic=statistic, projection=projection)
         objective = Objective(
             net, [Term("style", 2.0, loss), content], precision=Precision(torch.float64)
         )
         found.append(evaluate_whole(objective, x))
         channels = {name: len(each[0]) for name, each in objective.features(x).items()}
-        assert channels == {"relu1_1": 4 if tap is None else 5, "relu2_1": 7, INPUT: 2}
+        assert channels == {"relu1_1": 4 if projection is None else 5, "relu2_1": 7, INPUT: 2}
     behind, before = found
     assert abs(before.loss / behind.loss - 1) < 1e-12
     torch.testing.assert_close(before.gradient, behind.gradient)
@@ -200,9 +200,9 @@ def test_errors(generator: torch.Generator) -> None:
             Term("style", weight, TotalVariationLoss([1.0]))
     assert INPUT not in net.layers
     gram = STATISTICS["gram"].sums(torch.ones(1, 64, 3))
-    tapped = StyleLoss(gram, layer="relu1_1", tap=torch.eye(64))
+    tapped = StyleLoss(gram, layer="relu1_1", projection=torch.eye(64))
     content = ContentLoss(torch.ones(1, 64, 3), layer="relu1_1")
-    with pytest.raises(UsageError, match="all terms of relu1_1 before or all behind its tap"):
+    with pytest.raises(UsageError, match="before or all behind its projection"):
         Objective(net, [Term("style", 1.0, tapped), Term("content", 1.0, content)])
 
 

@@ -328,7 +328,7 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
     loss.additive = False
     objective = Objective(net, [Term("median", 1.0, loss)])
     x = torch.ones(1, 1, 9)
-    with pytest.raises(UsageError, match="sums that add up over tiles, got the term median"):
+    with pytest.raises(UsageError, match="statistics that add up over tiles, got the term median"):
         TiledEvaluation(Tiler(tile=3))(objective, x)
     assert TiledEvaluation(Tiler())(objective, x).loss == 1
 
@@ -346,7 +346,7 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
     with pytest.raises(UsageError, match="got the term style"):
         TiledEvaluation(Tiler(tile=3))(Objective(net, [Term("style", 1.0, style)]), x)
     tiling = Tiler(tile=3).make_tiling(net, [INPUT], (9,))
-    with pytest.raises(UsageError, match="got Median, which does not say"):
+    with pytest.raises(UsageError, match="got Median"):
         tiled_sums(lambda x: {INPUT: x}, x, tiling, {INPUT: Median()})
 
 
@@ -445,11 +445,11 @@ def test_tiles_that_are_kept_are_let_go(generator: torch.Generator) -> None:
     net = VGG(plan, spatial_dims=2, in_channels=2, generator=generator)
     objective, x = objective_for(net, LAYERS, (37, 45), generator)
     tiles = list(Tiler(tile=16).make_tiling(net, (*LAYERS, INPUT), (37, 45), objective.overlaps))
-    before = forward_pass(objective, x, tiles, room=math.inf)
-    leaves = [weakref.ref(kept.leaf) for kept in before.kept]
+    before = forward_pass(objective, x, tiles, spare_bytes=math.inf)
+    leaves = [weakref.ref(saved.crop) for saved in before.saved]
     assert len(leaves) == len(tiles)
     backward_pass(objective, x, tiles, before, grad_wrt_sums(objective, before.totals))
-    assert not before.kept
+    assert not before.saved
     assert not any(leaf() is not None for leaf in leaves)
 
 

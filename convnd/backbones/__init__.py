@@ -1,7 +1,7 @@
 """Networks whose features the losses compare, in any number of spatial axes.
 
-`load` builds one by name; `BACKBONES` is the table of names. `from_module` makes one out of any
-network, `MultiPlanar` one of more axes out of one of fewer.
+`load` builds a pretrained one by its name in `BACKBONES`. `from_module` makes a backbone from any
+network, and `MultiPlanar` applies a network for pictures to the slices of a volume.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Source:
     """One entry of `BACKBONES`.
 
     Args:
-        plan: the network.
-        weights: their name in `convnd.backbones.weights.WEIGHTS`, which tells licence, provenance
-            and size, or that of weights the user has added.
-        summary: one line for people.
+        plan: the network's architecture.
+        weights: name of its weights in `convnd.backbones.weights.WEIGHTS`, which holds licence,
+            provenance and size; or of weights that the user has added.
+        summary: one line of description.
     """
 
     plan: VGGPlan
@@ -65,7 +65,7 @@ class Source:
         return _weights.state_of(self.weights)
 
 
-# VGG-19's own channels from block 3 on, where positions are few; fewer before that.
+# From block 3 on, where positions are few, the channels of VGG-19; fewer before.
 _COMPACT = VGGPlan(
     widths=((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,)),
     projections={"relu1_1": 32, "relu2_1": 96},
@@ -83,7 +83,7 @@ _COMPACT = VGGPlan(
 
 
 class _Backbones(Registry[Source]):
-    """The table, and behind it the networks that the user has added (``convnd weights get``)."""
+    """The table; lookup also finds networks that the user has added (``convnd weights get``)."""
 
     def __getitem__(self, name: str) -> Source:
         if name in self or name not in _weights.added():
@@ -120,25 +120,25 @@ def load(
     pooling: str = "max",
     inflation: str = "mean",
 ) -> VGG:
-    """A pretrained backbone for data of any rank.
+    """Load a pretrained backbone for data of any rank.
 
     Args:
-        backbone: one of `BACKBONES`, or added by ``convnd weights get``.
+        backbone: a name of `BACKBONES`, or of weights added by ``convnd weights get``.
         spatial_dims: number of spatial axes of the data.
-        in_channels: channels of the data; other than 3, see `change_in_channels`.
-        layers: the layers that will be asked for; deeper ones are left out of memory.
+        in_channels: channels of the data; `change_in_channels` converts the weights if not 3.
+        layers: the layers that will be used; deeper ones are not loaded.
         pooling: ``"max"`` or ``"avg"``.
-        inflation: how kernels gain axes, see `change_rank`. Taps, which are 1 wide, have no plane
-            and stay as they are: with "acs" they weigh channels as in two axes, but Gram distances
-            behind them are no longer those of VGG-19, whose channels "acs" would share out
-            otherwise.
+        inflation: how kernels gain axes, see `change_rank`. Projections are 1 wide and stay
+            unchanged. So with "acs", they weight channels as in two axes, but Gram distances of
+            projected features differ from those of VGG-19, whose channels "acs" would assign to
+            other planes.
 
     Raises:
         UnknownNameError: no such backbone or layer.
         UsageError: no such pooling or inflation.
-        DependencyError: a package that reads or fetches the weights is missing.
-        InputFileError: the weights are damaged, cannot be fetched, or would have to be while the
-            network is switched off.
+        DependencyError: a package that reads or downloads the weights is missing.
+        InputFileError: the weights are damaged, or cannot be downloaded (for example, because the
+            network is switched off).
         OutputFileError: the disk is full.
 
     >>> net = load("vgg19", spatial_dims=1, in_channels=1, layers=["relu2_1"])
@@ -148,30 +148,32 @@ def load(
     source = BACKBONES[backbone]
     plan = source.plan if layers is None else source.plan.truncate(layers)
     state = source.state()
-    # Copies, since a tensor of the file holds on to the memory of all of it.
-    kept = {"mean": state["mean"].clone()}
+    # Copies, because a tensor of the file keeps the memory of the whole file alive.
+    weights = {"mean": state["mean"].clone()}
     for name, parts in plan.parts(state["mean"].numel()).items():
         for part in parts:
             key = name if part.kind == "conv" else f"{part.kind}.{name}"
-            kept[f"{key}.weight"] = _of_rank(state[f"{key}.weight"], spatial_dims, inflation)
+            weights[f"{key}.weight"] = _of_rank(state[f"{key}.weight"], spatial_dims, inflation)
             if part is parts[-1]:
-                kept[f"{key}.bias"] = state[f"{key}.bias"].clone()
-    for tap in plan.projections:
-        kept[f"tap.{tap}.weight"] = _of_rank(state[f"tap.{tap}.weight"], spatial_dims, inflation)
-    kept = change_in_channels(kept, "conv1_1", in_channels)
-    with torch.device("meta"):  # no random start that would be thrown away
+                weights[f"{key}.bias"] = state[f"{key}.bias"].clone()
+    for layer in plan.projections:
+        key = f"tap.{layer}.weight"
+        weights[key] = _of_rank(state[key], spatial_dims, inflation)
+    weights = change_in_channels(weights, "conv1_1", in_channels)
+    with torch.device("meta"):  # without drawing random weights
         net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)
-    net.load_state_dict({_state_name(key): value for key, value in kept.items()}, assign=True)
+    net.load_state_dict({_state_name(key): value for key, value in weights.items()}, assign=True)
     return net.eval()
 
 
 def _of_rank(weight: Tensor, spatial_dims: int, inflation: str) -> Tensor:
-    if weight.ndim == 2:  # (C', C), acts on each position alone
+    if weight.ndim == 2:  # (C', C): a 1-wide convolution
         return weight.clone().view(*weight.shape, *[1] * spatial_dims)
     return change_rank(weight, spatial_dims, inflation)
 
 
 def _state_name(key: str) -> str:
+    """The name in a `VGG`'s ``state_dict`` of a tensor in a file of weights."""
     if key == "mean":
         return key
     kind, _, rest = key.partition(".")

@@ -1,4 +1,4 @@
-"""What every backbone is: values in, the features of named layers out."""
+"""The interface of a backbone: a network that gives the features of named layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Backbone(nn.Module):
     Attributes:
         spatial_dims: number of spatial axes ``N`` of the input.
         in_channels: number of channels of the input.
-        layers: names of all layers, shallow to deep.
+        layers: names of all layers, from shallow to deep.
         receptive_fields: receptive field and stride of each layer; empty where they are unknown.
     """
 
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         Args:
             x: ``(B, C, *S)``.
             layers: names out of `Backbone.layers`.
-            raw: those of which the features before their `projection` are wanted.
+            raw: layers whose features are given without their `projection`.
 
         Returns:
             For each name ``(B, C_l, *S_l)``.
@@ -51,37 +51,37 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def projection(self, layer: str) -> Tensor | None:  # noqa: ARG002
-        """The linear map of channels ``(C', C)`` that the features of a layer end with.
+        """The linear map of channels ``(C', C)`` that a layer's features end with.
 
-        Products of channels are cheaper to map than the features of every position: of
-        raw features ``a`` with the tap ``W``, the Gram matrix is :math:`W G(a) W^T`.
+        A statistic of products of channels can apply it more cheaply than every position can: for
+        raw features ``a`` and the projection ``W``, the Gram matrix is :math:`W G(a) W^T`.
 
         Returns:
-            None where there is none.
+            None if the layer has no projection.
         """
         return None
 
     def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
-        """Bytes that a forward and backward pass to the input needs at its peak, about.
+        """Estimate of the peak memory of a forward and backward pass to the input, in bytes.
 
         Args:
             size: extent along each spatial axis, for one item of a batch.
-            layers: what is asked for.
+            layers: the layers whose features are computed.
 
         Returns:
-            0 where the network does not tell.
+            0 if the network has no estimate.
         """
         return 0
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
-        """Bytes of the features alone.
+        """Memory of the features alone, in bytes.
 
         Args:
             size: extent along each spatial axis, for one item of a batch.
-            layers: what is asked for.
+            layers: the layers whose features are computed.
 
         Returns:
-            0 where the network does not tell.
+            0 if the network has no estimate.
         """
         return 0
 
@@ -90,30 +90,29 @@ class Backbone(nn.Module):
         layers: Sequence[str],  # noqa: ARG002
         size: Sequence[int],  # noqa: ARG002
     ) -> tuple[str, Backbone] | None:
-        """The network in two: a layer, and what comes behind it as a network of its own.
-
-        The latter reads the features of that layer and gives those of deeper ones under their
-        names, with fields counted in positions of that layer. It shares the weights.
+        """Split the network in two at a layer.
 
         Args:
-            layers: what is asked for, some of it behind the cut.
+            layers: the layers whose features are computed, some of them deeper than the split.
             size: extent of the input along each axis.
 
         Returns:
-            None where the network cannot be cut, or not with profit.
+            The layer, and the rest of the network as a backbone. The rest reads the features of
+            that layer, gives those of deeper layers under their names, and counts receptive fields
+            in positions of that layer. Both share the weights. None if the network cannot be
+            split, or if a split would save nothing.
         """
         return None
 
     def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
-        """The layers in groups that have nothing on their way in common.
+        """The layers in groups that share no computation.
 
-        Each group may as well be computed by itself, with less memory and, in tiles, with less
-        halo.
+        Computing each group by itself needs less memory and, in tiles, a narrower halo.
         """
         return [tuple(layers)]
 
     def check(self, x: Tensor, layers: Sequence[str]) -> None:
-        """Refuse an input or layer names that do not fit this backbone.
+        """Check that an input and layer names fit this backbone.
 
         Raises:
             UnknownNameError: a name is not one of the layers.
@@ -123,10 +122,10 @@ class Backbone(nn.Module):
             if name not in self.layers:
                 raise unknown_name("layer", name, list(self.layers))
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
-            wanted = ", ".join(f"S{axis + 1}" for axis in range(self.spatial_dims))
+            axes = ", ".join(f"S{axis + 1}" for axis in range(self.spatial_dims))
             raise ShapeError(
                 type(self).__name__,
-                expected=f"x of shape (B, {self.in_channels}, {wanted})",
+                expected=f"x of shape (B, {self.in_channels}, {axes})",
                 got=tuple(x.shape),
                 remedy="build the backbone for this rank and number of channels",
             )

@@ -1,4 +1,4 @@
-"""Weights of one rank as weights of another."""
+"""Convolution weights for another number of spatial axes, or of input channels."""
 
 from __future__ import annotations
 
@@ -15,40 +15,39 @@ __all__ = ["INFLATIONS", "change_in_channels", "change_rank"]
 INFLATIONS = ("mean", "centre", "acs")
 
 
-def change_rank(weight: Tensor, spatial_dims: int, how: str = "mean") -> Tensor:
-    r"""A convolution's weight for more or fewer spatial axes.
+def change_rank(weight: Tensor, spatial_dims: int, inflation: str = "mean") -> Tensor:
+    r"""Convert a convolution's weight to more or fewer spatial axes.
 
-    Downwards the leading axes are summed. Upwards:
+    For fewer axes, the leading ones are summed. For more:
 
-    - ``"mean"``: new axes come first; the kernel is repeated along them and divided by its width
-      (Carreira and Zisserman, 2017: every plane counts alike).
-    - ``"centre"``: new axes come first; the kernel stands in the middle plane of zeros.
-    - ``"acs"``: from n axes to N, every choice of n of the N axes gets an equal share of the output
-      channels, in order, and their kernels stand along these axes in the middle of zeros (Yang et
-      al., 2019: axial, coronal and sagittal planes of a volume). From 2 to 3 axes the choices are
-      (0, 1), (0, 2) and (1, 2); where the shares cannot be equal, the first ones have one more.
+    - ``"mean"``: new axes come first; the kernel is repeated along them and divided by its width,
+      so that every plane counts the same (Carreira and Zisserman, 2017).
+    - ``"centre"``: new axes come first; the kernel is the middle plane, the others are zero.
+    - ``"acs"`` (Yang et al., 2019: axial, coronal and sagittal planes of a volume): from n axes to
+      N, each choice of n of the N axes gets an equal share of the output channels, in order. The
+      kernels of a share lie along its axes, with zeros on both sides. From 2 to 3 axes the choices
+      are (0, 1), (0, 2) and (1, 2). If the shares cannot be equal, the first ones have one more.
 
-    A signal that is constant along an axis gives the answer of this weight with that axis summed.
-    With ``"mean"`` and ``"centre"`` that is the weight of the lower rank itself, where the axis is
-    the first. With ``"acs"`` it is so for the channels whose choice leaves the axis out; the
-    others see their kernel summed along it, in the middle of what is left. (Away from zero padding
-    along the axis, in every case.)
+    On a field that is constant along an axis, the result acts like the weight summed over that
+    axis. With ``"mean"`` and ``"centre"``, and the first axis, that is the weight of the lower rank
+    itself. With ``"acs"`` that holds for the channels whose choice leaves the axis out; the kernels
+    of the others are summed along it, in the middle of the remaining axes. (All this away from
+    zero padding along the axis.)
 
-    Differs from Yang et al. (2019): their kernels keep width 1 along the axes left out; ours have
-    zeros there, so that one weight tensor and one convolution serve. With the padding that keeps
-    the extent the values are theirs, at the cost of a dense kernel.
+    Differs from Yang et al. (2019): their kernels stay 1 wide along the axes left out, ours have
+    zeros there, so that one weight tensor and one convolution suffice. With padding that keeps the
+    extent the values are theirs, at the cost of a dense kernel.
 
     Args:
         weight: ``(out, in, *K)``.
         spatial_dims: number of kernel axes of the result.
-        how: one of `INFLATIONS`.
+        inflation: one of `INFLATIONS`.
 
     Returns:
         ``(out, in, *K')``.
 
     Raises:
-        UsageError: ``how`` is something else, or is "acs" and the kernel is not as wide along
-            every axis.
+        UsageError: no such inflation, or "acs" for a kernel with different widths.
 
     >>> weight = torch.ones(1, 1, 3, 3)
     >>> change_rank(weight, 3).shape, change_rank(weight, 1).flatten().tolist()
@@ -56,23 +55,23 @@ def change_rank(weight: Tensor, spatial_dims: int, how: str = "mean") -> Tensor:
     >>> change_rank(torch.tensor([[[1.0, 2, 3]], [[4, 5, 6]]]), 2, "acs").int().tolist()
     [[[[0, 1, 0], [0, 2, 0], [0, 3, 0]]], [[[0, 0, 0], [4, 5, 6], [0, 0, 0]]]]
     """
-    if how not in INFLATIONS:
+    if inflation not in INFLATIONS:
         raise UsageError(
             "change_rank",
-            expected=f"how to be one of {', '.join(INFLATIONS)}",
-            got=repr(how),
+            expected=f"inflation to be one of {', '.join(INFLATIONS)}",
+            got=repr(inflation),
             remedy="choose one",
         )
     width = weight.shape[-1]
-    if how == "acs" and weight.ndim - 2 < spatial_dims:
+    if inflation == "acs" and weight.ndim - 2 < spatial_dims:
         return _split_over_axes(weight, spatial_dims)
     while weight.ndim - 2 > spatial_dims:
         weight = weight.sum(2)
     while weight.ndim - 2 < spatial_dims:
-        if how == "mean":
+        if inflation == "mean":
             weight = weight.unsqueeze(2).expand(-1, -1, width, *weight.shape[2:]) / width
         else:
-            weight = _in_the_middle(weight.unsqueeze(2), 2, width)
+            weight = _embed_in_zeros(weight.unsqueeze(2), 2, width)
     return weight.contiguous()
 
 
@@ -89,13 +88,13 @@ def _split_over_axes(weight: Tensor, spatial_dims: int) -> Tensor:
     shares = []
     for axes, share in zip(choices, weight.tensor_split(len(choices)), strict=True):
         for axis in sorted(set(range(spatial_dims)) - set(axes)):
-            share = _in_the_middle(share.unsqueeze(axis + 2), axis + 2, widths[0])
+            share = _embed_in_zeros(share.unsqueeze(axis + 2), axis + 2, widths[0])
         shares.append(share)
     return torch.cat(shares).contiguous()
 
 
-def _in_the_middle(weight: Tensor, dim: int, width: int) -> Tensor:
-    """A kernel of one tap along ``dim`` as the middle one of ``width`` taps."""
+def _embed_in_zeros(weight: Tensor, dim: int, width: int) -> Tensor:
+    """A kernel 1 wide along ``dim`` as the middle of one ``width`` wide, zero elsewhere."""
     shape = list(weight.shape)
     shape[dim] = width
     planes = weight.new_zeros(shape)
@@ -106,12 +105,12 @@ def _in_the_middle(weight: Tensor, dim: int, width: int) -> Tensor:
 def change_in_channels(
     weights: Mapping[str, Tensor], first: str, channels: int
 ) -> dict[str, Tensor]:
-    r"""Weights for data with another number of channels.
+    r"""Convert weights to data with another number of channels.
 
-    The weights of the first layer are summed over its inputs and spread evenly over the new
-    ones, so that data whose channels are alike gives the answer to a grey picture. The means
-    :math:`m_c` become one mean, and what that changes, :math:`\sum_c w_c (\bar m - m_c)`, goes into
-    the bias: exact away from the zero padding.
+    The weights of the first layer are summed over its input channels and spread evenly over the
+    new ones. So data with equal channels gives the answer to a grey picture. The means :math:`m_c`
+    become one mean :math:`\bar m`, and the bias gains what that changes,
+    :math:`\sum_c w_c (\bar m - m_c)`; that is exact away from the zero padding.
 
     Args:
         weights: ``mean`` ``(C,)``, ``{first}.weight`` ``(out, C, *K)`` and ``{first}.bias``.
@@ -119,7 +118,7 @@ def change_in_channels(
         channels: number of input channels of the result.
 
     Returns:
-        The weights with those three replaced.
+        ``weights`` with those three entries replaced.
 
     >>> rgb = {"mean": torch.tensor([0.4, 0.5, 0.6]), "c.bias": torch.zeros(1)}
     >>> grey = change_in_channels({**rgb, "c.weight": torch.ones(1, 3, 1)}, "c", 1)

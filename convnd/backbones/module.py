@@ -1,4 +1,4 @@
-"""Any module of the user's as a backbone."""
+"""Any `torch.nn.Module` as a backbone."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["ModuleBackbone", "from_module"]
 
 
 class ModuleBackbone(Backbone):
-    """Any module as a backbone: the outputs of its named submodules.
+    """A module as a backbone: its layers are named submodules, and their outputs the features.
 
-    The first run on inputs of an extent goes to the module's end and counts how often each layer
-    is called; later ones stop behind the last call that is needed. Of a layer called several times
-    the features are those of its last call. What the module does behind the layers may fail (a
-    classifier that wants one size only) and is then left out.
+    The first run on inputs of an extent runs the module to its end and counts how often each layer
+    is called. Later runs stop after the last call that is needed. If a layer is called several
+    times, its features are those of the last call. What the module does after the layers may fail
+    (for example a classifier that takes one size only); it is then left out.
 
-    The number of calls is taken to depend on the extent of the input, and not on its values.
+    The number of calls must depend on the extent of the input alone, and not on its values.
 
     Args:
-        module: any network that takes ``(B, C, *S)``; it is run as it is, and neither frozen nor
-            put into evaluation mode, see `from_module`.
+        module: any network that takes ``(B, C, *S)``; it is used unchanged, neither frozen nor
+            put into evaluation mode; `from_module` does both.
         layers: names as `torch.nn.Module.named_modules` gives them.
-        spatial_dims: number of spatial axes it takes.
-        in_channels: number of channels it takes.
-        receptive_fields: receptive fields of the layers, where they are known.
+        spatial_dims: number of spatial axes of its input.
+        in_channels: number of channels of its input.
+        receptive_fields: of the layers for which they are known.
 
     Raises:
         UnknownNameError: a name is not a submodule.
@@ -72,12 +72,12 @@ class ModuleBackbone(Backbone):
         x: Tensor,
         layers: Sequence[str],
         *,
-        raw: Collection[str] = (),  # noqa: ARG002 - there are no taps
+        raw: Collection[str] = (),  # noqa: ARG002 - there are no projections
     ) -> dict[str, Tensor]:
         """See `Backbone.forward`.
 
         Raises:
-            UnknownNameError: also where a layer does not run.
+            UnknownNameError: also if the module never calls a layer.
             UsageError: a layer's output is not a tensor.
         """
         self.check(x, layers)
@@ -88,18 +88,18 @@ class ModuleBackbone(Backbone):
         calls = self._calls.get(key, Counter())
         run = _Run(layers, calls if all(calls[name] for name in layers) else None)
         modules = dict(self.module.named_modules())
-        watched = layers if run.calls else self.layers
+        hooked = layers if run.calls else self.layers
         handles = [
-            modules[name].register_forward_hook(run.hook(name)) for name in dict.fromkeys(watched)
+            modules[name].register_forward_hook(run.hook(name)) for name in dict.fromkeys(hooked)
         ]
         try:
             self.module(x)
-        except _Enough:
+        except _StopForward:
             pass
         except Exception as error:
             if (
                 run.calls
-                or not all(name in run.found for name in layers)
+                or not all(name in run.features for name in layers)
                 or is_out_of_memory(error)
             ):
                 raise
@@ -107,11 +107,11 @@ class ModuleBackbone(Backbone):
             for handle in handles:
                 handle.remove()
         if not run.calls:
-            self._calls[key] = run.seen
+            self._calls[key] = run.counts
         for name in layers:
-            if name not in run.found:
-                raise unknown_name("layer that runs", name, list(run.seen))
-        return {name: run.found[name] for name in layers}
+            if name not in run.features:
+                raise unknown_name("layer that runs", name, list(run.counts))
+        return {name: run.features[name] for name in layers}
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -122,28 +122,31 @@ class ModuleBackbone(Backbone):
         return tuple(longest)
 
 
-class _Enough(BaseException):
-    """What is asked for has been computed. Not an Exception, which networks may catch."""
+class _StopForward(BaseException):
+    """Ends a forward pass when all features are computed.
+
+    It does not derive from Exception, because networks may catch those.
+    """
 
 
 class _Run:
     """The hooks of one run.
 
     Args:
-        layers: what is kept.
-        calls: how often each layer will be called; None lets the module run to its end.
+        layers: the layers whose outputs are collected.
+        calls: how often the module calls each layer; None lets it run to its end.
     """
 
     def __init__(self, layers: Sequence[str], calls: Counter[str] | None) -> None:
         self.calls = calls
-        self.seen: Counter[str] = Counter()
-        self.found: dict[str, Tensor] = {}
-        self._left = set(layers)
+        self.counts: Counter[str] = Counter()
+        self.features: dict[str, Tensor] = {}
+        self._missing = set(layers)
         self._layers = frozenset(layers)
 
     def hook(self, name: str) -> Any:
-        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
-            self.seen[name] += 1
+        def collect(_module: nn.Module, _inputs: object, output: object) -> None:
+            self.counts[name] += 1
             if name not in self._layers:
                 return
             if not isinstance(output, Tensor):
@@ -154,15 +157,15 @@ class _Run:
                     remedy="choose a layer inside of it",
                 )
             if self.calls is None:
-                self.found[name] = output.clone()  # what follows may work in place
-            elif self.seen[name] == self.calls[name]:
-                self._left.discard(name)
-                if not self._left:
-                    self.found[name] = output
-                    raise _Enough
-                self.found[name] = output.clone()
+                self.features[name] = output.clone()  # the next layer may work in place
+            elif self.counts[name] == self.calls[name]:
+                self._missing.discard(name)
+                if not self._missing:
+                    self.features[name] = output
+                    raise _StopForward
+                self.features[name] = output.clone()
 
-        return keep
+        return collect
 
 
 def from_module(
@@ -173,26 +176,26 @@ def from_module(
     in_channels: int | None = None,
     receptive_fields: Mapping[str, ReceptiveField] | None = None,
 ) -> ModuleBackbone:
-    """A backbone out of any network; what is not told about it is found out.
+    """A backbone from any network; properties that are not given are measured.
 
-    The module is left as it is. The backbone holds a copy in evaluation mode whose parameters are
-    frozen and share their memory with the module's, until the backbone is moved or cast; buffers
-    are copied.
+    The module itself does not change. The backbone holds a copy in evaluation mode. The copy's
+    parameters are frozen and share memory with the module's until the backbone is moved or cast;
+    its buffers are separate.
 
     Args:
-        module: takes ``(B, C, *S)``, with values as it was trained on.
+        module: takes ``(B, C, *S)`` with values in the range that it was trained on.
         layers: names of submodules, as `torch.nn.Module.named_modules` gives them.
-        spatial_dims: number of spatial axes; left out, that of the first submodule with
+        spatial_dims: number of spatial axes; if left out, that of the first submodule with
             convolution weights.
-        in_channels: channels of the input; likewise.
+        in_channels: channels of the input; if left out, also from that submodule.
         receptive_fields: receptive fields by layer; if left out, `probe_receptive_field` measures
             them. A layer without one (it sees the whole input, or windows of different sizes)
             works, but not in tiles.
 
     Raises:
-        UnknownNameError: a name is not a submodule, or it does not run.
-        UsageError: no convolution tells rank and channels; the module cannot be copied; a layer's
-            output is not a tensor.
+        UnknownNameError: a name is not a submodule, or the module never calls it.
+        UsageError: the module has no convolution that shows its rank and channels, or cannot be
+            copied; or a layer's output is not a tensor.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     >>> backbone = from_module(net, ["2"])
@@ -204,11 +207,12 @@ def from_module(
         spatial_dims = rank if spatial_dims is None else spatial_dims
         in_channels = channels if in_channels is None else in_channels
     shared = {
-        id(each): nn.Parameter(each.detach(), requires_grad=False) for each in module.parameters()
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
+        for parameter in module.parameters()
     }
     try:
         frozen = copy.deepcopy(module, shared)
-    except Exception as error:  # whatever their code raises
+    except Exception as error:  # the module's own code may raise anything
         raise UsageError(
             "from_module",
             expected="a module that can be copied",
@@ -224,17 +228,17 @@ def from_module(
     ).eval()
     if receptive_fields is None:
         network.receptive_fields = find_receptive_fields(network, layers)
-        place = {name: index for index, name in enumerate(network.order)}
-        network.layers = tuple(sorted(layers, key=lambda name: place.get(name, len(place))))
+        order = {name: index for index, name in enumerate(network.order)}
+        network.layers = tuple(sorted(layers, key=lambda name: order.get(name, len(order))))
     return network
 
 
 def _first_convolution(module: nn.Module) -> tuple[int, int]:
-    for each in module.modules():
-        weight = getattr(each, "weight", None)
+    for layer in module.modules():
+        weight = getattr(layer, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim >= 3:
-            groups = getattr(each, "groups", 1)
-            channels = getattr(each, "in_channels", weight.shape[1] * groups)
+            groups = getattr(layer, "groups", 1)
+            channels = getattr(layer, "in_channels", weight.shape[1] * groups)
             return weight.ndim - 2, channels
     raise UsageError(
         "from_module",

@@ -1,4 +1,4 @@
-"""What a VGG network is made of, without its weights."""
+"""The architecture of a VGG network, without its weights."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["VGG16", "VGG19", "Part", "VGGPlan"]
 
 
 class Part(NamedTuple):
-    """One weight of a convolution.
+    """One of the convolutions that a layer consists of.
 
     Attributes:
-        kind: ``"conv"`` for the one that looks around; before it stands ``"project"`` and behind
-            it ``"expand"``, if it is of low rank.
-        channels: of its output.
-        inputs: channels of its input.
-        kernel: along each axis.
+        kind: ``"conv"`` for the 3-wide one; a layer of low rank also has 1-wide ones: it may have
+            ``"project"`` before, and has ``"expand"`` after it.
+        channels: output channels.
+        inputs: input channels.
+        kernel: width along each axis.
     """
 
     kind: str
@@ -35,19 +35,19 @@ class Part(NamedTuple):
 class VGGPlan:
     """Widths of the 3-wide convolutions of a VGG network, block by block.
 
-    A convolution of low rank has few channels before and behind its 3-wide part: 1-wide ones lead
-    to the first and from the last, and only then comes the ReLU. What a convolution of VGG-19 says
-    of pictures, and what it looks at, has far fewer dimensions than there are channels (Zhang et
-    al., 2015, "Accelerating Very Deep Convolutional Networks"; both sides as in the Tucker-2
+    A convolution of low rank consists of a 1-wide convolution to few channels, the 3-wide one, and
+    a 1-wide one back to many channels, followed by the ReLU. It suffices because the inputs and
+    outputs of a VGG-19 convolution span far fewer dimensions than they have channels (Zhang et al.,
+    2015, "Accelerating Very Deep Convolutional Networks"; both sides as in the Tucker-2
     decomposition of Kim et al., 2016, "Compression of Deep Convolutional Neural Networks").
 
     Args:
-        widths: for each block the output channels of its convolutions; blocks are joined by
-            pooling over 2 samples.
-        projections: for each projected layer the output channels of a 1-wide linear map, which is
-            applied to the features that the caller gets, and not to those of deeper layers.
-        ranks: for each convolution of low rank the channels that its 3-wide part reads and gives.
-            Where the first are as many as come in, no 1-wide one stands before it.
+        widths: output channels of the convolutions of each block; a pooling over 2 samples
+            follows each block.
+        projections: output channels of a 1-wide linear map, by layer. It applies to the features
+            that the caller gets, and not to the input of the next layer.
+        ranks: input and output channels of the 3-wide part, by convolution of low rank. If there
+            are as many input channels as the layer before has, no 1-wide convolution precedes it.
     """
 
     widths: tuple[tuple[int, ...], ...]
@@ -56,7 +56,7 @@ class VGGPlan:
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        """Names of the convolutions, shallow to deep.
+        """Names of the convolutions, from shallow to deep.
 
         >>> VGG16.convolutions[-1], len(VGG19.convolutions)
         ('conv5_3', 16)
@@ -69,7 +69,7 @@ class VGGPlan:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of all layers, shallow to deep.
+        """Names of all layers, from shallow to deep.
 
         >>> VGG19.layers[:6]
         ('conv1_1', 'relu1_1', 'conv1_2', 'relu1_2', 'pool1', 'conv2_1')
@@ -88,21 +88,21 @@ class VGGPlan:
         >>> VGG19.channels["relu4_2"]
         512
         """
-        found: dict[str, int] = {}
+        channels: dict[str, int] = {}
         width = 0
         widths = iter(itertools.chain(*self.widths))
         for name in self.layers:
             width = next(widths) if name.startswith("conv") else width
-            found[name] = width
-        return {**found, **self.projections}
+            channels[name] = width
+        return {**channels, **self.projections}
 
-    def stack(self, spatial_dims: int) -> dict[str, Layer]:
-        """The geometry of every layer that has one of its own: all but the ReLUs.
+    def geometry(self, spatial_dims: int) -> dict[str, Layer]:
+        """The geometry of every layer except the ReLUs.
 
         Args:
             spatial_dims: number of spatial axes.
 
-        >>> VGG19.stack(1)["conv2_1"].weight_shape(64)
+        >>> VGG19.geometry(1)["conv2_1"].weight_shape(64)
         (128, 64, 3)
         """
         widths = iter(itertools.chain(*self.widths))
@@ -115,49 +115,53 @@ class VGGPlan:
             if not name.startswith("relu")
         }
 
-    def receptive_fields(self, spatial_dims: int, behind: str = "") -> dict[str, ReceptiveField]:
+    def receptive_fields(
+        self, spatial_dims: int, input_layer: str = ""
+    ) -> dict[str, ReceptiveField]:
         """Receptive field and stride of every layer.
 
         Args:
             spatial_dims: number of spatial axes.
-            behind: a layer to count from; only those behind it are told.
+            input_layer: the layer that positions are counted in, instead of the network's input;
+                only deeper layers are listed.
 
         >>> [VGG19.receptive_fields(2, start)["pool2"].stride for start in ("", "pool1")]
         [(4, 4), (2, 2)]
         """
-        stack = self.stack(spatial_dims)
-        seen = ReceptiveField.identity(spatial_dims)
+        geometry = self.geometry(spatial_dims)
+        field = ReceptiveField.identity(spatial_dims)
         fields = {}
-        first = self.layers.index(behind) + 1 if behind else 0
+        first = self.layers.index(input_layer) + 1 if input_layer else 0
         for name in self.layers[first:]:
-            seen = seen.compose(stack[name]) if name in stack else seen
-            fields[name] = seen
+            field = field.compose(geometry[name]) if name in geometry else field
+            fields[name] = field
         return fields
 
     def parameters(self, spatial_dims: int, in_channels: int) -> dict[str, int]:
-        """Weights and offsets of every layer that has some: convolutions and taps.
+        """Number of weights and biases of every layer that has some: convolutions and projections.
 
         >>> VGG19.parameters(2, 3)["conv1_1"]
         1792
         """
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for name, parts in self.parts(in_channels).items():
-            last = parts[-1]
-            weights = sum(each.channels * each.inputs * each.kernel**spatial_dims for each in parts)
-            found[name] = weights + last.channels
-            tap = name.replace("conv", "relu")
-            if tap in self.projections:
-                found[tap] = last.channels * self.projections[tap]
-        return found
+            channels = parts[-1].channels
+            counts[name] = channels + sum(
+                part.channels * part.inputs * part.kernel**spatial_dims for part in parts
+            )
+            relu = name.replace("conv", "relu")
+            if relu in self.projections:
+                counts[relu] = channels * self.projections[relu]
+        return counts
 
     def parts(self, in_channels: int) -> dict[str, tuple[Part, ...]]:
-        """What every convolution is made of; only the last part has offsets.
+        """The convolutions that every layer consists of; only the last of each has a bias.
 
         >>> plan = VGGPlan(widths=((8,), (8,)), ranks={"conv2_1": (4, 2)})
         >>> [tuple(part) for part in plan.parts(3)["conv2_1"]]
         [('project', 4, 8, 1), ('conv', 2, 4, 3), ('expand', 8, 2, 1)]
         """
-        found: dict[str, tuple[Part, ...]] = {}
+        parts_of: dict[str, tuple[Part, ...]] = {}
         inputs = in_channels
         widths = itertools.chain(*self.widths)
         for name, width in zip(self.convolutions, widths, strict=True):
@@ -168,16 +172,16 @@ class VGGPlan:
                     parts.insert(0, Part("project", inner, inputs, 1))
             else:
                 parts = [Part("conv", width, inputs, 3)]
-            found[name] = tuple(parts)
+            parts_of[name] = tuple(parts)
             inputs = width
-        return found
+        return parts_of
 
     def truncate(self, layers: Sequence[str]) -> VGGPlan:
-        """The same network, cut behind the deepest of ``layers``.
+        """The same network without the layers that are deeper than all of ``layers``.
 
         Raises:
             UnknownNameError: a name is not one of `layers`.
-            UsageError: there is none.
+            UsageError: ``layers`` is empty.
 
         >>> VGG19.truncate(["relu2_1", "relu1_2"]).widths
         ((64, 64), (128,))
@@ -188,18 +192,15 @@ class VGGPlan:
             if name not in self.layers:
                 raise unknown_name("layer", name, list(self.layers))
         deepest = max(self.layers.index(name) for name in layers)
-        kept = [name for name in self.layers[: deepest + 1] if name.startswith("conv")]
+        layers = self.layers[: deepest + 1]
         widths = tuple(
-            block[: sum(name.startswith(f"conv{number}_") for name in kept)]
+            block[: sum(name.startswith(f"conv{number}_") for name in layers)]
             for number, block in enumerate(self.widths, 1)
         )
-        kept_layers = self.layers[: deepest + 1]
         return VGGPlan(
             widths=tuple(block for block in widths if block),
-            projections={
-                name: width for name, width in self.projections.items() if name in kept_layers
-            },
-            ranks={name: rank for name, rank in self.ranks.items() if name in kept_layers},
+            projections={name: width for name, width in self.projections.items() if name in layers},
+            ranks={name: rank for name, rank in self.ranks.items() if name in layers},
         )
 
 

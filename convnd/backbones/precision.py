@@ -1,4 +1,4 @@
-"""Where and in which number format features are computed."""
+"""The device, number format and memory layout that features are computed in."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Precision:
-    """Number format and memory layout of features; statistics and iterate stay float32.
+    """Number format and memory layout of features; statistics and the image stay float32.
 
     Args:
         dtype: of weights and features.
-        channels_last: keep channels innermost, which convolutions and Gram products read fastest.
-        winograd: float32 convolutions on a CPU may be done with fewer multiplications, see
-            `convnd.backbones.kernels.winograd_conv_nd`; rounding then differs in the sixth digit.
+        channels_last: whether channels are innermost in memory, which convolutions and Gram
+            products read fastest.
+        winograd: whether float32 convolutions on a CPU use Winograd's algorithm where it is
+            faster; its rounding differs in the sixth digit.
     """
 
     dtype: torch.dtype = torch.float32
@@ -35,7 +36,7 @@ class Precision:
     winograd: bool = False
 
     def exact(self) -> Precision:
-        """The same layout in float32 at least, without shortcuts.
+        """The same layout in float32 at least, without Winograd's algorithm.
 
         >>> Precision(torch.bfloat16).exact()
         Precision(dtype=torch.float32, channels_last=True, winograd=False)
@@ -44,10 +45,10 @@ class Precision:
         return replace(self, dtype=dtype, winograd=False)
 
     def apply(self, module: nn.Module) -> nn.Module:
-        """Cast the parameters of ``module`` in place.
+        """Convert the parameters of ``module`` in place.
 
-        Buffers keep their format, but for modules of users, whose layers expect one for both.
-        The first convolution of a `VGG` has float32 at least, see `convnd.backbones.VGG.dtype`.
+        The first convolution of a `VGG` stays float32 at least, see `VGG.dtype`. Buffers keep their
+        number format, except in modules of users, whose layers expect one format for both.
         """
         if isinstance(module, MultiPlanar):
             self.apply(module.net)
@@ -59,7 +60,7 @@ class Precision:
             if id(parameter) in exact:
                 dtype = torch.promote_types(dtype, torch.float32)
             values = parameter.data.to(dtype)
-            if self.winograd and values.ndim > 2:  # the layout that the fast convolution reads
+            if self.winograd and values.ndim > 2:  # the layout that `winograd_conv_nd` reads
                 values = values.movedim((1, 0), (-2, -1)).contiguous().movedim((-1, -2), (0, 1))
                 parameter.data = values
             else:
@@ -72,15 +73,15 @@ class Precision:
         return module
 
     def layout(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` ``(B, C, *S)`` in this memory layout; the number format is left alone."""
+        """``x`` ``(B, C, *S)`` in this memory layout, with its own number format."""
         return channels_last(x) if self.channels_last else x.contiguous()
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device to compute on; ``"auto"`` takes CUDA, then MPS, then the CPU.
+    """The device to compute on; ``"auto"`` means CUDA if there is one, else MPS, else the CPU.
 
     Raises:
-        UsageError: the name is not one of `DEVICES` (an index as in ``cuda:1`` may follow).
+        UsageError: the name is not one of `DEVICES` (with or without an index, as in ``cuda:1``).
         ResourceError: this machine has no such device.
 
     >>> choose_device("cpu")
@@ -99,7 +100,9 @@ def choose_device(name: str = "auto") -> torch.device:
         "mps": bool(torch.backends.mps.is_available()),
     }
     if kind == "auto":
-        return torch.device(next((each for each, has in available.items() if has), "cpu"))
+        return torch.device(
+            next((device for device, is_there in available.items() if is_there), "cpu")
+        )
     if not available.get(kind, True):
         raise ResourceError(
             "device",
@@ -111,14 +114,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(device: torch.device, name: str = "auto") -> Precision:
-    """The format of features on ``device``; ``"auto"`` takes the fastest.
+    """The format of features on ``device``; ``"auto"`` means the fastest.
 
-    That is bfloat16 on GPUs that have it, on CPUs with matrix units (AMX), and on AMD's with vector
-    instructions for it (Zen 4 and later), where they were measured as twice as fast as float32.
-    On an Intel CPU with those instructions and without AMX they were half as fast; there, and on
-    all other CPUs, it is float32 with fast convolutions. ``"float32"`` is the exact path, without
-    them. The choice is by the kind of processor and never by a timing: the same machine gives the
-    same numbers.
+    That is bfloat16 on GPUs that support it, on CPUs with matrix units (AMX), and on AMD CPUs with
+    bfloat16 vector instructions (Zen 4 and later), where it was measured to be twice as fast as
+    float32. On an Intel CPU with those instructions but without AMX it was half as fast. There and
+    on all other CPUs it is float32 with Winograd's algorithm. ``"float32"`` is the exact path,
+    without it. The choice depends on the kind of processor and never on a timing, so that the same
+    machine gives the same numbers.
 
     Raises:
         UsageError: the name is not one of `PRECISIONS`.
@@ -143,8 +146,8 @@ def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # Older releases of torch do not tell.
-        found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        full_rate = "AMD" in str(found.get("cpu_name")) and found.get("avx512_bf16")
-        return bool(found.get("amx_bf16") or full_rate)
+        # Older releases of torch lack this function.
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        full_rate = "AMD" in str(capabilities.get("cpu_name")) and capabilities.get("avx512_bf16")
+        return bool(capabilities.get("amx_bf16") or full_rate)
     return False

@@ -1,4 +1,4 @@
-"""Receptive fields found by experiment, where a network does not tell."""
+"""Receptive fields measured by experiment."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from convnd.shapes import ReceptiveField
 __all__ = ["find_receptive_fields", "probe_receptive_field"]
 
 _LENGTHS = (16, 32, 64, 128, 256, 512)
-"""Of the inputs that networks are tried on."""
+"""Extents of the test inputs along the axis that is measured."""
 
 _OTHERS = (16, 32, 64)
-"""Of their other axes, which only have to be long enough to get through."""
+"""Extents along the other axes; they only have to be large enough for the network to run."""
 
 _Window = tuple[int, int, int]
 """Size, stride and offset along an axis."""
 
 
 def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
-    """The receptive field of a layer, found by experiment.
+    """Measure the receptive field of a layer.
 
-    A sample that is not a number makes every output that depends on it not a number, whatever the
-    weights, zeros included. So NaN in the first samples along an axis, or in the last, shows which
-    positions begin, or end, to see before some place; halving finds the place for a few of them,
-    and every trial must agree with equal windows at equal steps for all others, at another length
-    too.
+    An input sample that is NaN makes every output that depends on it NaN, whatever the weights,
+    zeros included. So with NaN in the first samples along an axis, or in the last, the outputs
+    show which positions see any of these samples. Bisection finds the borders of the windows of
+    two positions, and so size, stride and offset of the field. Further trials, also at another
+    length, must agree with these for all positions.
 
     Args:
-        network: any whose rank and channels are known; left as it is.
+        network: any backbone; it does not change.
         layer: one of its layers.
 
     Raises:
-        UnknownNameError: no such layer, or it does not run.
-        UsageError: positions do not see equal windows at equal steps (an output that sees the
-            whole input, a fractional stride), or the window is longer than 250 samples or so.
+        UnknownNameError: no such layer, or the network never calls it.
+        UsageError: the positions do not see equal windows at equal steps (for example, they see
+            the whole input, or the stride is a fraction), or a window is longer than about 250
+            samples.
 
     >>> from torch import nn
     >>> from convnd.backbones import ModuleBackbone
@@ -49,11 +50,11 @@ def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
     >>> probe_receptive_field(ModuleBackbone(net, ["1"], spatial_dims=1, in_channels=1), "1")
     ReceptiveField(size=(6,), stride=(2,), offset=(-2,))
     """
-    field, stuck = _probe(network, layer)
+    field, axis = _probe(network, layer)
     if field is None:
         raise UsageError(
             f"layer {layer}",
-            expected=f"equal windows at equal whole steps along axis {stuck}",
+            expected=f"equal windows at equal whole steps along axis {axis}",
             got="a layer that sees otherwise",
             remedy="choose a shallower one, or give ModuleBackbone its fields",
         )
@@ -61,25 +62,25 @@ def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
 
 
 def find_receptive_fields(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
-    """The receptive fields of those of ``layers`` that have one, see `probe_receptive_field`.
+    """Measure the receptive fields of those of ``layers`` that have one.
 
     Raises:
-        UnknownNameError: no such layer, or it does not run.
+        UnknownNameError: no such layer, or the network never calls it.
     """
-    found = {name: _probe(network, name)[0] for name in layers}
-    return {name: field for name, field in found.items() if field is not None}
+    fields = {name: _probe(network, name)[0] for name in layers}
+    return {name: field for name, field in fields.items() if field is not None}
 
 
 def _probe(network: Backbone, layer: str) -> tuple[ReceptiveField | None, int]:
-    """The field, or None and the axis along which there is none."""
-    found: list[_Window] = []
+    """The field; or None, and the axis along which there is none."""
+    windows: list[_Window] = []
     for axis in range(network.spatial_dims):
-        # Most networks look alike along every axis.
-        window = _probe_axis(network, layer, axis, found[-1] if found else None)
+        # Most networks have the same field along every axis, so that the last one is a good guess.
+        window = _probe_axis(network, layer, axis, windows[-1] if windows else None)
         if window is None:
             return None, axis
-        found.append(window)
-    sizes, strides, offsets = zip(*found, strict=True)
+        windows.append(window)
+    sizes, strides, offsets = zip(*windows, strict=True)
     return ReceptiveField(tuple(sizes), tuple(strides), tuple(offsets)), 0
 
 
@@ -93,7 +94,7 @@ def _probe_axis(network: Backbone, layer: str, axis: int, guess: _Window | None)
                 return guess
             window = _window(trials)
             longer = _Trials(network, layer, axis, length + length // 2, min(other, length))
-            # Pooling to a fixed number of positions is regular at some lengths alone.
+            # A pooling to a fixed number of positions has equal windows at some lengths only.
             if window is not None and (not longer.runs() or longer.confirm(window)):
                 return window
             break
@@ -101,39 +102,45 @@ def _probe_axis(network: Backbone, layer: str, axis: int, guess: _Window | None)
 
 
 def _window(trials: _Trials) -> _Window | None:
-    """The windows that all trials agree with."""
+    """The windows that all trials agree with; None if there are none."""
     length = trials.length
     whole, first, last = trials(0, length), trials(0, 1), trials(length - 1, length)
-    inner = [at for at, lost in enumerate(whole) if lost and not first[at] and not last[at]]
+    inner = [
+        position
+        for position, sees in enumerate(whole)
+        if sees and not first[position] and not last[position]
+    ]
     if len(inner) < 3:
         return None
 
-    def low(at: int) -> int:
-        return bisect_left(range(length), True, key=lambda end: trials(0, end + 1)[at])
+    def low(position: int) -> int:
+        return bisect_left(range(length), True, key=lambda end: trials(0, end + 1)[position])
 
-    def high(at: int) -> int:
-        return bisect_left(range(length), True, key=lambda begin: not trials(begin + 1, length)[at])
+    def high(position: int) -> int:
+        return bisect_left(
+            range(length), True, key=lambda begin: not trials(begin + 1, length)[position]
+        )
 
-    one, two = inner[len(inner) // 2 - 1 :][:2]
+    one, two = inner[len(inner) // 2 - 1 :][:2]  # neighbours in the middle
     starts, ends = (low(one), low(two)), (high(one), high(two))
     stride = (starts[1] - starts[0]) // (two - one)
     window = ends[0] - starts[0] + 1, stride, starts[0] - one * stride
-    alike = stride > 0 and ends[1] - starts[1] == ends[0] - starts[0]
-    return window if alike and trials.confirm(window) else None
+    equal = stride > 0 and ends[1] - starts[1] == ends[0] - starts[0]
+    return window if equal and trials.confirm(window) else None
 
 
 class _Trials:
-    """Runs of a network on inputs of one shape with some samples along an axis not a number."""
+    """Runs of a network on inputs of one shape, with NaN in some samples along an axis."""
 
     def __init__(self, network: Backbone, layer: str, axis: int, length: int, other: int) -> None:
         self.length = length
         self._network, self._layer, self._axis = network, layer, axis
         self._shape = [other] * network.spatial_dims
         self._shape[axis] = length
-        self._made: dict[tuple[int, int], list[bool]] = {}
+        self._results: dict[tuple[int, int], list[bool]] = {}
 
     def runs(self) -> bool:
-        """Whether inputs of this shape get through."""
+        """Whether the network runs on inputs of this shape."""
         try:
             self(0, self.length)
         except (RuntimeError, ValueError) as error:
@@ -143,10 +150,10 @@ class _Trials:
         return True
 
     def __call__(self, begin: int, end: int) -> list[bool]:
-        """For each position whether it sees one of the samples from ``begin`` to ``end``."""
-        if (begin, end) not in self._made:
+        """For each position, whether it sees any of the samples from ``begin`` to ``end``."""
+        if (begin, end) not in self._results:
             parameter = next(self._network.parameters(), torch.zeros(()))
-            # Not zeros, which some layers divide by.
+            # Some layers would divide by zeros.
             x = torch.full(
                 (1, self._network.in_channels, *self._shape),
                 0.5,
@@ -154,14 +161,15 @@ class _Trials:
                 device=parameter.device,
             )
             x.narrow(self._axis + 2, begin, end - begin).fill_(torch.nan)
-            self._made[begin, end] = self._lost(x)
-        return self._made[begin, end]
+            self._results[begin, end] = self._affected(x)
+        return self._results[begin, end]
 
-    def _lost(self, x: Tensor) -> list[bool]:
-        # Fast convolutions (Winograd's, Fourier's) mix neighbours, and with them what is no number.
+    def _affected(self, x: Tensor) -> list[bool]:
+        """For each position along the axis, whether any of its features is NaN."""
+        # oneDNN may choose Winograd's algorithm, which spreads NaN to neighbouring positions.
         with (
             torch.no_grad(),
-            warnings.catch_warnings(action="ignore"),  # of options this machine does not have
+            warnings.catch_warnings(action="ignore"),  # about options that this machine lacks
             torch.backends.mkldnn.flags(enabled=False),
         ):
             features = self._network(x, [self._layer])[self._layer]
@@ -172,29 +180,30 @@ class _Trials:
                 got=f"shape {tuple(features.shape)}",
                 remedy="choose another layer",
             )
-        return [
-            bool(each) for each in features.isnan().movedim(self._axis + 2, 0).flatten(1).any(1)
-        ]
+        affected: list[bool] = (
+            features.isnan().movedim(self._axis + 2, 0).flatten(1).any(1).tolist()
+        )
+        return affected
 
     def confirm(self, window: _Window) -> bool:
-        """Whether all trials are what such windows give, with some more at their very ends."""
+        """Whether all trials, and some more at the windows' borders, agree with these windows."""
         size, stride, offset = window
-        # Those at the border see padding, and maybe nothing but that.
+        # Windows that touch the border see padding, and perhaps nothing else.
         inner = {
-            at: (low, low + size)
-            for at in range(len(self(0, self.length)))
-            if (low := offset + at * stride) > 0 and low + size < self.length
+            position: (low, low + size)
+            for position in range(len(self(0, self.length)))
+            if (low := offset + position * stride) > 0 and low + size < self.length
         }
         if len(inner) < 3:
             return False
         half = self.length // 2
         for low, end in (inner[min(inner)], inner[max(inner)], (half, half)):
-            for place in (low, low + 1):
-                self(0, place)
-            for place in (end - 1, end):
-                self(place, self.length)
+            for sample in (low, low + 1):
+                self(0, sample)
+            for sample in (end - 1, end):
+                self(sample, self.length)
         return all(
-            lost[at] == (low < stop and end > begin)
-            for (begin, stop), lost in self._made.items()
-            for at, (low, end) in inner.items()
+            result[position] == (low < stop and end > begin)
+            for (begin, stop), result in self._results.items()
+            for position, (low, end) in inner.items()
         )

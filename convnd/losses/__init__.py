@@ -1,4 +1,4 @@
-"""Content, style, smoothness and temporal losses, and the objective that they add up to."""
+"""Content, style, smoothness, temporal and event losses, and the objective that sums them."""
 
 from convnd.losses.base import (
     INPUT,

@@ -25,17 +25,17 @@ __all__ = [
 ]
 
 INPUT = "input"
-"""Name of the layer that is the iterate itself."""
+"""Name of the layer that is the optimized field itself."""
 
 NORMALIZATIONS = ("balanced", "lecture", "gatys", "mean")
 """How distances become losses; see `ContentLoss` and `StyleLoss`."""
 
 Window = Sequence[slice]
-"""Where a tile lies in its layer, one slice for each spatial axis; a stop of None is the end."""
+"""The place of a tile in its layer: a slice for each spatial axis; a stop of None is the end."""
 
 
 def tile_index(window: Window) -> tuple[slice, ...]:
-    """The index that a window is in a tensor ``(B, C, *S)``.
+    """Return the index of a window in a tensor ``(B, C, *S)``.
 
     >>> tile_index([slice(1, 3)])
     (slice(None, None, None), slice(None, None, None), slice(1, 3, None))
@@ -44,11 +44,11 @@ def tile_index(window: Window) -> tuple[slice, ...]:
 
 
 def tile_shape(features: Tensor, window: Window | None) -> tuple[int, ...]:
-    """Positions of a tile's own along each axis, without those behind that it only looks at.
+    """Return the number of a tile's own positions along each axis, without its overlap.
 
     Args:
-        features: ``(B, C, *S)``.
-        window: where they lie in the whole layer; None is all of it.
+        features: features of the tile ``(B, C, *S)``, possibly followed by an overlap.
+        window: the tile's place in its layer; None is the whole layer.
 
     >>> import torch
     >>> tile_shape(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(4, None)))
@@ -58,13 +58,17 @@ def tile_shape(features: Tensor, window: Window | None) -> tuple[int, ...]:
     if window is None:
         return extent
     return tuple(
-        have if part.stop is None else min(have, part.stop - part.start)
-        for have, part in zip(extent, window, strict=True)
+        n if part.stop is None else min(n, part.stop - part.start)
+        for n, part in zip(extent, window, strict=True)
     )
 
 
 def tile_offset(features: Tensor, window: Window | None) -> tuple[int, ...]:
-    """Where a tile's own positions begin in their layer; the arguments are those of `tile_shape`.
+    """Return the first position of a tile in its layer along each axis.
+
+    Args:
+        features: features of the tile ``(B, C, *S)``.
+        window: the tile's place in its layer; None is the whole layer.
 
     >>> import torch
     >>> tile_offset(torch.zeros(1, 1, 5, 5), (slice(4, 8), slice(0, None)))
@@ -76,45 +80,45 @@ def tile_offset(features: Tensor, window: Window | None) -> tuple[int, ...]:
 
 
 class Loss(Protocol):
-    r"""A loss :math:`\Phi(\sum_{tiles} s(tile))` on one layer, its target fixed.
+    r"""A loss :math:`\Phi(\sum_{tiles} s(tile))` on one layer with a fixed target.
 
     Attributes:
-        layer: the layer that it reads.
-        additive: whether the sums of a grid are those of its tiles added up, when each tile sees
-            its `overlap`. Only then can it be evaluated tile by tile.
-        linear: whether :math:`\Phi` is a factor that depends on no more than the count.
-        overlap: positions behind a tile's own, along each axis, that the sums look at.
+        layer: the layer that the loss reads.
+        additive: whether the sums of a field are those of its tiles added up, if each tile has its
+            `overlap`. Only then can the loss be evaluated tile by tile.
+        linear: whether :math:`\Phi` is a factor that depends only on the count.
+        overlap: number of positions behind a tile's own, along each axis, that its sums read.
     """
 
     layer: str
 
     @property
     def additive(self) -> bool:
-        """See the class."""
+        """Whether sums of tiles add up."""
         ...
 
     @property
     def linear(self) -> bool:
-        """See the class."""
+        """Whether the loss is linear in the sums."""
         ...
 
     @property
     def overlap(self) -> int:
-        """See the class."""
+        """Number of positions behind a tile that its sums read."""
         ...
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """The additive part over a tile's own positions.
+        """Return the sums over a tile's own positions.
 
         Args:
-            features: ``(B, C, *S)`` of `layer`, with `overlap` more behind the tile's own along
-                each axis where the layer has them.
-            window: where the tile's own lie in the whole layer; None is all of it.
+            features: ``(B, C, *S)`` of `layer`, followed along each axis by `overlap` positions
+                where the layer has them.
+            window: the tile's place in the layer; None is the whole layer.
         """
         ...
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar, from the sums over the whole layer."""
+        """Return the loss, a scalar, from the sums over the whole layer."""
         ...
 
 
@@ -123,7 +127,7 @@ class Term:
     """One weighted loss of an objective.
 
     Args:
-        name: what progress reports it as; terms of one name are added up.
+        name: name in reports, which add up terms of the same name.
         weight: finite, at least 0.
         loss: the loss.
 
@@ -144,7 +148,7 @@ class Term:
 
 
 def check_normalization(name: str) -> str:
-    """``name`` if it is one of `NORMALIZATIONS`.
+    """Return ``name`` if it is one of `NORMALIZATIONS`.
 
     Raises:
         UnknownNameError: it is not.

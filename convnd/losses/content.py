@@ -1,4 +1,4 @@
-"""Content: the features themselves."""
+"""The content loss."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["ContentLoss", "ContentSource"]
 
 
 class ContentSource(Protocol):
-    """Features of the content that are not kept, but made when they are asked for.
+    """Features of the content that are computed on request instead of being kept.
 
     Attributes:
-        channels: of the features, over all items of the batch.
-        energy: sum of their squares.
+        channels: number of channels, over all items of the batch.
+        energy: sum of the squared features.
     """
 
     channels: int
     energy: float
 
-    def at(self, window: Window | None) -> Tensor:
-        """Features in a window of their layer; None is all of it."""
+    def features(self, window: Window | None) -> Tensor:
+        """Return the features in a window of the layer; None is the whole layer."""
         ...
 
 
@@ -46,8 +46,8 @@ class ContentLoss:
     ================ ====================================== =================================
 
     Args:
-        target: features of the content ``(B, C, *S)``, on any device, or where they come from.
-        layer: the layer they come from.
+        target: features of the content ``(B, C, *S)`` on any device, or a source of them.
+        layer: the layer of the features.
         normalization: one of `NORMALIZATIONS`.
 
     Raises:
@@ -69,19 +69,19 @@ class ContentLoss:
         layer: str = "relu4_2",
         normalization: str = "balanced",
     ) -> None:
-        self.target = _Kept(target.detach()) if isinstance(target, Tensor) else target
+        self.target = _StoredContent(target.detach()) if isinstance(target, Tensor) else target
         self.layer = layer
         self.normalization = check_normalization(normalization)
         energy = self.target.energy
         self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """Squared distance, a scalar.
+        """Return the squared distance, a scalar.
 
         Raises:
-            ShapeError: the features are of another shape than the target.
+            ShapeError: features and target have different shapes.
         """
-        target = self.target.at(window)
+        target = self.target.features(window)
         if features.shape != target.shape:
             raise ShapeError(
                 f"ContentLoss: expected features {tuple(target.shape)} of {self.layer} as the "
@@ -93,7 +93,7 @@ class ContentLoss:
         return Sums(difference.dot(difference), math.prod(features.shape[2:]))
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar."""
+        """Return the loss, a scalar."""
         if self.normalization == "balanced":
             return sums.total / self._energy
         if self.normalization == "mean":
@@ -101,15 +101,15 @@ class ContentLoss:
         return sums.total / 2
 
 
-class _Kept:
+class _StoredContent:
     def __init__(self, features: Tensor) -> None:
-        self.features = features
+        self._features = features
         self.channels = features.shape[0] * features.shape[1]
-        # Channel by channel: the target may be as large as memory allows to have once.
+        # Channel by channel, because memory may not hold a second tensor as large as the target.
         squares = [
             channel.square().sum(dtype=torch.float64) for item in features for channel in item
         ]
         self.energy = float(torch.stack(squares).sum())
 
-    def at(self, window: Window | None) -> Tensor:
-        return self.features if window is None else self.features[tile_index(window)]
+    def features(self, window: Window | None) -> Tensor:
+        return self._features if window is None else self._features[tile_index(window)]

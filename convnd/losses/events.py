@@ -1,4 +1,4 @@
-"""Events: what a field is like, on average, around places that are given."""
+"""The mean of a field over windows at given positions, such as heartbeats."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from convnd.stats import Sums
 
 __all__ = ["EventLoss", "mean_event"]
 
-_AT_ONCE = 4096  # windows that are looked at together
+_BATCH = 4096  # windows that are summed at once
 
 
 class EventLoss:
-    r"""Squared distance of the mean over windows of the values to a target.
+    r"""Squared distance between the mean over windows of the values and a target.
 
     .. math:: \Big\lVert \frac1E \sum_e x_{p_e + u} - m_u \Big\rVert^2 / \lVert m \rVert^2
 
-    with ``E`` windows that begin at :math:`p_e`, both sides without their mean over the window.
-    The places are fixed, so this is linear in the values before the square, and adds up over
-    tiles. With the R peaks of a content and the mean beat of a style, it asks for the style's
-    beat in the content's rhythm.
+    with ``E`` windows that begin at :math:`p_e`; mean and target are both compared without their
+    own mean over the window. The positions are fixed, so the sum is linear in the values and adds
+    up over tiles. With the R peaks of a content and the mean beat of a style, the loss draws the
+    style's beat in the content's rhythm.
 
     Args:
         target: ``(B, C, *W)``, see `mean_event`.
-        places: ``(E, N)``, where each window begins.
+        positions: ``(E, N)``, the first position of each window.
         size: extent of the whole field along each of its ``N`` axes.
 
     Raises:
-        ShapeError: there is no window, or one does not lie in the field.
+        ShapeError: there is no window, or one is not inside the field.
 
     >>> loss = EventLoss(torch.tensor([[[0.0, 2.0]]]), torch.tensor([[0], [3]]), size=[5])
     >>> loss.value(loss.sums(torch.tensor([[[0.0, 1.0, 9.0, 0.0, 1.0]]]))).item()
@@ -45,66 +45,68 @@ class EventLoss:
     linear = False
     overlap = 0
 
-    def __init__(self, target: Tensor, places: Tensor, *, size: Sequence[int]) -> None:
+    def __init__(self, target: Tensor, positions: Tensor, *, size: Sequence[int]) -> None:
         width = torch.tensor(target.shape[2:])
         if (
-            places.ndim != 2
-            or places.shape[1] != len(width)
-            or not len(places)
-            or bool((places < 0).any() or (places + width > torch.tensor(list(size))).any())
+            positions.ndim != 2
+            or positions.shape[1] != len(width)
+            or not len(positions)
+            or bool((positions < 0).any() or (positions + width > torch.tensor(list(size))).any())
         ):
             raise ShapeError(
                 f"EventLoss: expected windows {tuple(width.tolist())} in a field {tuple(size)}, "
-                f"got {len(places)} of which some are not; leave those out"
+                f"got {len(positions)} of which some are not; leave those out"
             )
-        self.places = places
-        self.target = _level(target.detach())
+        self.positions = positions
+        self.target = _subtract_mean(target.detach())
         energy = self.target.square().sum().item()
         self._energy = energy if energy > 0 else 1.0
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """Sum over the windows ``(B, C, *W)`` of what of them lies in the tile."""
-        own = tile_shape(features, window)
+        """Return the sum over the windows ``(B, C, *W)``, of the values inside the tile."""
+        extents = tile_shape(features, window)
         width = self.target.shape[2:]
-        first = self.places - torch.tensor(tile_offset(features, window))
-        first = first[((first < torch.tensor(own)) & (first + torch.tensor(width) > 0)).all(1)]
-        index = torch.zeros(len(first), *width, dtype=torch.long)
-        inside = torch.ones_like(index, dtype=torch.bool)
-        for axis, extent in enumerate(own):
-            shape = [-1 if each == axis else 1 for each in range(len(own))]
-            at = first[:, axis].view(-1, *[1] * len(own)) + torch.arange(width[axis]).view(shape)
-            inside &= (at >= 0) & (at < extent)
-            index = index * features.shape[axis + 2] + at
-        index, inside = index.to(features.device), inside.to(features.device)
-        seen = features.flatten(2)[..., index.where(inside, 0)] * inside
-        return Sums(seen.sum(2), math.prod(own))
+        starts = self.positions - torch.tensor(tile_offset(features, window))
+        in_tile = (starts < torch.tensor(extents)) & (starts + torch.tensor(width) > 0)
+        starts = starts[in_tile.all(1)]
+        index = torch.zeros(len(starts), *width, dtype=torch.long)  # into the flattened tile
+        mask = torch.ones_like(index, dtype=torch.bool)
+        for axis, extent in enumerate(extents):
+            shape = [-1 if other == axis else 1 for other in range(len(extents))]
+            start = starts[:, axis].view(-1, *[1] * len(extents))
+            position = start + torch.arange(width[axis]).view(shape)
+            mask &= (position >= 0) & (position < extent)
+            index = index * features.shape[axis + 2] + position
+        index, mask = index.to(features.device), mask.to(features.device)
+        values = features.flatten(2)[..., index.where(mask, 0)] * mask  # (B, C, E, *W)
+        return Sums(values.sum(2), math.prod(extents))
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar."""
-        difference = _level(sums.total / len(self.places)) - self.target
+        """Return the loss, a scalar."""
+        difference = _subtract_mean(sums.total / len(self.positions)) - self.target
         return difference.square().sum() / self._energy
 
 
-def mean_event(values: Tensor, places: Tensor, width: Sequence[int]) -> Tensor:
-    """The mean over windows ``(B, C, *W)``, a target for `EventLoss`.
+def mean_event(values: Tensor, positions: Tensor, width: Sequence[int]) -> Tensor:
+    """Return the mean over windows ``(B, C, *W)``, a target for `EventLoss`.
 
     Args:
         values: ``(B, C, *S)``.
-        places: ``(E, N)``, where each window begins.
-        width: of a window along each axis.
+        positions: ``(E, N)``, the first position of each window.
+        width: extent of a window along each axis.
 
     Raises:
-        ShapeError: as `EventLoss`.
+        ShapeError: there is no window, or one is not inside the field.
 
     >>> mean_event(torch.tensor([[[1.0, 2.0, 3.0, 5.0]]]), torch.tensor([[0], [2]]), [2])
     tensor([[[2.0000, 3.5000]]])
     """
     kernel = values.new_zeros((*values.shape[:2], *width))
     total = torch.zeros_like(kernel)
-    for some in torch.split(places, _AT_ONCE):  # a day has a hundred thousand beats
-        total += EventLoss(kernel, some, size=values.shape[2:]).sums(values).total
-    return total / len(places)
+    for batch in torch.split(positions, _BATCH):  # a day has a hundred thousand beats
+        total += EventLoss(kernel, batch, size=values.shape[2:]).sums(values).total
+    return total / len(positions)
 
 
-def _level(values: Tensor) -> Tensor:
+def _subtract_mean(values: Tensor) -> Tensor:
     return values - values.flatten(2).mean(2).view(*values.shape[:2], *[1] * (values.ndim - 2))

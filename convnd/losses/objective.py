@@ -19,17 +19,23 @@ __all__ = ["Objective"]
 class Objective:
     r"""A function of additive statistics, :math:`L(x) = \sum_t w_t \Phi_t(\sum_{tiles} s_t)`.
 
-    It holds no iterate and decides nothing about how it is evaluated: `sums` may be asked for
-    tile by tile and added up before `value` makes a loss of them (see
-    `convnd.optimize.evaluation.whole`).
+    It does not hold the field, and leaves it to an evaluator how the field is computed: the `sums`
+    of tiles can be added up before `value` computes the loss (see `convnd.optimize.evaluation`).
 
     Args:
-        backbone: gives the features; its parameters are cast to ``precision`` in place.
+        backbone: computes the features; its parameters are cast to ``precision`` in place.
         terms: the weighted losses.
-        precision: number format and layout of the features.
+        precision: number format and memory layout of the features.
+
+    Attributes:
+        layers: the layers that terms read, without `INPUT`.
+        raw: the layers whose features are read before their projection, see
+            `convnd.backbones.Backbone.projection`.
+        overlaps: positions behind a tile that its sums read, by layer.
 
     Raises:
-        UsageError: there is no term.
+        UsageError: there is no term, or terms of one layer read it before and behind its
+            projection.
     """
 
     def __init__(
@@ -43,7 +49,7 @@ class Objective:
         self.precision.apply(backbone)
         names = dict.fromkeys(term.loss.layer for term in terms if term.loss.layer != INPUT)
         self.layers = tuple(names)
-        # What every term at a layer takes from before its tap need not be mapped at all.
+        # If all terms of a layer read it before its projection, the projection is not computed.
         self.raw = tuple(
             name
             for name in self.layers
@@ -53,7 +59,7 @@ class Objective:
             if term.loss.layer in self.raw and not getattr(term.loss, "raw", False):
                 raise UsageError(
                     f"Objective: expected all terms of {term.loss.layer} before or all behind its "
-                    f"tap, got {term.name} behind it; build the others without a tap"
+                    f"projection, got {term.name} behind it; build the others without projection"
                 )
         self.overlaps: dict[str, int] = {}
         for term in terms:
@@ -61,9 +67,12 @@ class Objective:
             self.overlaps[layer] = max(overlap, self.overlaps.get(layer, 0))
 
     def switch_to_float32(self) -> bool:
-        """Compute features in float32 from now on, without shortcuts; False if they are already.
+        """Compute features in float32 from now on, without approximations.
 
-        The weights stay rounded as they were: the targets were computed with these.
+        The weights remain rounded to the former precision, with which targets were computed.
+
+        Returns:
+            Whether this changed anything.
         """
         exact = self.precision.exact()
         if exact == self.precision:
@@ -73,7 +82,7 @@ class Objective:
         return True
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Features of every layer that a term reads, and the iterate itself as `INPUT`.
+        """Return the features of every layer that a term reads, and the field itself as `INPUT`.
 
         Args:
             x: ``(1, C, *S)``, float32.
@@ -91,22 +100,23 @@ class Objective:
         windows: Mapping[str, Window] | None = None,
         *,
         skip_linear: bool = False,
-        known: Sequence[Sums] | None = None,
+        partial_sums: Sequence[Sums] | None = None,
     ) -> list[Sums]:
-        """The additive part of every term.
+        """Return the sums of every term over a tile.
 
         Args:
-            features: of a tile's own positions, halo cropped, as `features` gives them; with
-                `overlaps` more behind them where the layer has them.
-            windows: where the tile's own lie in each layer; None is all of it.
-            skip_linear: only what the derivative of `value` depends on is wanted: of a linear loss,
-                that is the count, and its total is left at 0.
-            known: what this gave for ``skip_linear``, so that only the totals left out are missing.
+            features: features of a tile without halo, followed by `overlaps` positions where the
+                layer has them.
+            windows: the tile's place in each layer; None is the whole layer.
+            skip_linear: leave the totals of linear losses at 0. The derivative of `value` does not
+                depend on them.
+            partial_sums: result of an earlier call with ``skip_linear`` for the same tile; only the
+                totals of linear losses are then computed.
         """
-        found = []
+        sums = []
         for number, term in enumerate(self.terms):
-            if known is not None and not term.loss.linear:
-                found.append(known[number])
+            if partial_sums is not None and not term.loss.linear:
+                sums.append(partial_sums[number])
                 continue
             layer, overlap = term.loss.layer, term.loss.overlap
             values, window = features[layer], None if windows is None else windows[layer]
@@ -115,13 +125,13 @@ class Objective:
                 values = values[tile_index([slice(extent + overlap) for extent in extents])]
             if skip_linear and term.loss.linear:
                 count = math.prod(tile_shape(values, window))
-                found.append(Sums(values.new_zeros((), dtype=torch.float32), count))
+                sums.append(Sums(values.new_zeros((), dtype=torch.float32), count))
             else:
-                found.append(term.loss.sums(values, window))
-        return found
+                sums.append(term.loss.sums(values, window))
+        return sums
 
     def value(self, sums: Sequence[Sums]) -> tuple[Tensor, Tensor]:
-        """The loss, and each term's weighted share of it ``(number of terms,)``."""
+        """Return the loss, and the weighted share of each term in it ``(number of terms,)``."""
         shares = torch.stack(
             [
                 term.loss.value(part) * term.weight

@@ -1,4 +1,4 @@
-"""Smoothness: how much neighbours differ."""
+"""Total variation: how much neighbours differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["TotalVariationLoss", "total_variation"]
 
 
 def total_variation(x: Tensor, spacing: Sequence[float]) -> Tensor:
-    r"""Mean squared finite difference along every spatial axis.
+    r"""Return the mean squared finite difference along every spatial axis.
 
     .. math:: \frac{1}{P} \sum_a \lVert \partial_a x \rVert^2
 
@@ -42,12 +42,12 @@ def total_variation(x: Tensor, spacing: Sequence[float]) -> Tensor:
 
 
 class TotalVariationLoss:
-    """`total_variation` of the iterate as a term of an objective.
+    """`total_variation` of the optimized field.
 
     Args:
         spacing: distance between samples along each axis.
-        reference: divides the loss, so that 1 is as rough as whatever had this value; the
-            balanced objective gives the content's own total variation.
+        reference: divides the loss. With the total variation of the content, a loss of 1 means as
+            rough as the content.
     """
 
     layer = INPUT
@@ -60,26 +60,25 @@ class TotalVariationLoss:
         self._reference = reference if reference > 0 else 1.0
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """Squared differences between each position and the next, a scalar.
+        """Return the squared differences between each position and the next, a scalar.
 
         Raises:
-            ShapeError: not one spacing per spatial axis.
+            ShapeError: there is not one spacing per spatial axis.
         """
         if features.ndim - 2 != len(self.spacing):
             raise ShapeError(
                 f"total_variation: expected one spacing for each of {features.ndim - 2} spatial "
                 f"axes, got {len(self.spacing)}; give as many as axes"
             )
-        own = tile_shape(features, window)
+        extents = tile_shape(features, window)
         total = features.new_zeros(())
         for axis, step in enumerate(self.spacing):
-            # Behind its own the tile has the first of the next one, along this axis alone.
-            kept = [slice(None if each == axis else extent) for each, extent in enumerate(own)]
-            rows = features[tile_index(kept)]
-            difference = (torch.diff(rows, dim=axis + 2) / step).flatten()
+            # Along this axis the tile is followed by the first position of the next tile.
+            rows = [slice(None if other == axis else n) for other, n in enumerate(extents)]
+            difference = (torch.diff(features[tile_index(rows)], dim=axis + 2) / step).flatten()
             total = total + difference.dot(difference)
-        return Sums(total, math.prod(own))
+        return Sums(total, math.prod(extents))
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar."""
+        """Return the loss, a scalar."""
         return sums.total / (sums.count * self._reference)

@@ -1,4 +1,4 @@
-"""Style: statistics of features that forget positions."""
+"""The style loss, on statistics of features that do not depend on positions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StyleLoss:
     ============== ============================================== ===============================
     normalization  value                                          source
     ============== ============================================== ===============================
-    ``"lecture"``    :math:`\lVert D\rVert_F^2 / (2 P n_c)`         lecture notes, no. 5
+    ``"lecture"``  :math:`\lVert D\rVert_F^2 / (2 P n_c)`         lecture notes, no. 5
     ``"gatys"``    :math:`\lVert D\rVert_F^2 / (4 P^2 n_c^2)`     Gatys et al. (2016), eq. 4
     ``"mean"``     mean of :math:`(D/P)^2` over its entries       mean squared error
     ``"balanced"`` :math:`\lVert D/P\rVert^2 / \lVert G(S)/P_S\rVert^2`  ours
@@ -43,14 +43,14 @@ class StyleLoss:
     ``"balanced"``.
 
     Args:
-        target: sums of the style's features, by the same statistic (`convnd.stats.blend` joins
-            several).
-        layer: the layer they come from.
-        statistic: one of `convnd.stats.STATISTICS`, or one made for the occasion.
+        target: sums of the style's features by the same statistic (`convnd.stats.blend` joins
+            several styles).
+        layer: the layer of the features.
+        statistic: one of `convnd.stats.STATISTICS`, or a statistic itself.
         normalization: one of `NORMALIZATIONS`.
-        tap: the features come before this linear map ``(C', C)``, see
-            `convnd.backbones.Backbone.projection`, and the target is of what comes behind it; for
-            statistics that are `convnd.stats.LinearlyMappable`.
+        projection: linear map ``(C', C)`` from the raw features that the loss receives to those of
+            the target, see `convnd.backbones.Backbone.projection`; for statistics that are
+            `convnd.stats.LinearlyMappable`.
 
     Raises:
         UnknownNameError: no such statistic or normalization.
@@ -70,18 +70,18 @@ class StyleLoss:
         layer: str,
         statistic: str | Statistic = "gram",
         normalization: str = "balanced",
-        tap: Tensor | None = None,
+        projection: Tensor | None = None,
     ) -> None:
         self.layer = layer
-        self.raw = tap is not None
+        self.raw = projection is not None
         self.linear = False
         self.normalization = check_normalization(normalization)
         self.statistic: Statistic = (
             STATISTICS[statistic] if isinstance(statistic, str) else statistic
         )
         self.overlap = overlap_of(self.statistic)
-        if tap is not None:
-            self.statistic = ProjectedStatistic(self.statistic, tap)
+        if projection is not None:
+            self.statistic = ProjectedStatistic(self.statistic, projection)
         if statistic != "gram" and normalization in ("lecture", "gatys"):
             raise UsageError(
                 f"StyleLoss: expected the statistic gram with normalization {normalization}, "
@@ -93,19 +93,19 @@ class StyleLoss:
 
     @property
     def additive(self) -> bool:
-        """Whether the statistic adds up over tiles, or does when it looks `overlap` further."""
+        """Whether sums of tiles add up, if each tile has its `overlap`."""
         return is_additive(self.statistic)
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """The statistic's sums; most forget where the tile lies and how far it reaches."""
-        own, at = tile_shape(features, window), tile_offset(features, window)
-        return tile_sums(self.statistic, features, own, at)
+        """Return the statistic's sums over a tile."""
+        shape, offset = tile_shape(features, window), tile_offset(features, window)
+        return tile_sums(self.statistic, features, shape, offset)
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar.
+        """Return the loss, a scalar.
 
         Raises:
-            ShapeError: the statistic has another shape than the target's.
+            ShapeError: the statistic and the target have different shapes.
         """
         summary = self.statistic.summary(sums)
         if summary.shape != self.target.shape:
@@ -126,7 +126,7 @@ class StyleLoss:
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Of a statistic to a constant; its way back makes one matrix, where torch's makes three."""
+    """Squared distance to a constant. Its backward pass makes one matrix; torch's makes three."""
 
     @staticmethod
     def forward(ctx: Any, summary: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Coherence in time: how far the iterate is from what came before, moved to where it is now."""
+"""Coherence in time: the distance to an earlier result, warped to the present frame."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["TemporalLoss"]
 
 
 class TemporalLoss:
-    r"""Squared distance to a picture of values, where a mask says that it can be relied on.
+    r"""Squared distance to target values, weighted by a mask of confidence.
 
     .. math:: \frac{\sum_p m_p \lVert x_p - w_p \rVert^2}{P \cdot r}
 
-    with the target ``w``, the mask ``m``, ``P`` positions and the ``reference`` ``r``. For clips,
+    with the target ``w``, the mask ``m``, ``P`` positions and the ``reference`` ``r``. For videos,
     ``w`` is the result of an earlier frame, warped along the optical flow, and ``m`` is 0 where the
     flow is covered or uncertain (Ruder et al., 2016, eq. 6, which has neither ``r`` nor the same
     count: it divides by P · C).
@@ -27,11 +27,11 @@ class TemporalLoss:
     Args:
         target: ``(B, C, *S)``.
         mask: ``(B, 1, *S)``, in ``[0, 1]``.
-        reference: divides the loss; the balanced objective gives the mean squared norm of the
-            target's values, so that the term is relative to its target's own energy.
+        reference: divides the loss. With the mean squared norm of the target's values, the loss is
+            relative to the target's energy.
 
     Raises:
-        ShapeError: mask and target do not fit.
+        ShapeError: the shapes of mask and target do not match.
 
     >>> loss = TemporalLoss(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 0.0]]]))
     >>> loss.value(loss.sums(torch.tensor([[[4.0, 9.0]]]))).item()  # 3² of one of two positions
@@ -54,10 +54,10 @@ class TemporalLoss:
         self._reference = reference if reference > 0 else 1.0
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """Masked squared distance, a scalar.
+        """Return the masked squared distance, a scalar.
 
         Raises:
-            ShapeError: the iterate is of another shape than the target.
+            ShapeError: features and target have different shapes.
         """
         target, mask = self.target, self.mask
         if window is not None:
@@ -72,5 +72,5 @@ class TemporalLoss:
         return Sums(total, math.prod(tile_shape(features, window)))
 
     def value(self, sums: Sums) -> Tensor:
-        """The loss, a scalar."""
+        """Return the loss, a scalar."""
         return sums.total / (sums.count * self._reference)

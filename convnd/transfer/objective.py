@@ -224,7 +224,7 @@ class TransferObjective:
                         layer=name,
                         statistic=options.style_loss,
                         normalization=options.normalization,
-                        tap=taps.get(name),
+                        projection=taps.get(name),
                     ),
                 )
                 for name, share in shares.items()

@@ -1,8 +1,8 @@
-"""Evaluation by several processes: each works on its share of the tiles.
+"""Evaluation by several processes, each of which computes its share of the tiles.
 
-An iterate lies in slabs, see `convnd.optimize.distributed.sharded_field`. An evaluation
-gathers the regions that the tiles read, adds up their sums over all processes, and sends the
-gradient back to the owners of the slabs.
+The field lies in slabs, see `convnd.optimize.distributed.sharded_field`. An evaluation gathers the
+region that a process's tiles read, adds the tiles' sums up over all processes, and adds the
+gradient of the region up at the owners of the slabs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,37 +19,32 @@ from torch import Tensor
 from convnd.losses import INPUT, Objective, Window
 from convnd.optimize.distributed.process_group import ProcessGroup
 from convnd.optimize.distributed.sharded_field import Box, ShardedField
-from convnd.optimize.evaluation.split import (
-    SplitObjective,
-    evaluate_sequentially,
-    independent_parts,
-)
-from convnd.optimize.evaluation.targets import RecomputedContent, tiled_sums
+from convnd.optimize.evaluation.parts import evaluate_sequentially, independent_parts
+from convnd.optimize.evaluation.split import CutFeatures, SplitObjective
+from convnd.optimize.evaluation.targets import Features, RecomputedContent, tiled_sums
 from convnd.optimize.evaluation.tiler import Tiler
 from convnd.optimize.evaluation.two_pass import (
-    ForwardResult,
+    FirstPass,
     backward_pass,
     forward_pass,
     grad_wrt_sums,
 )
-from convnd.optimize.evaluation.whole import Evaluation, evaluation
+from convnd.optimize.evaluation.whole import Evaluation, make_evaluation
 from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums
 
 __all__ = ["ShardedContent", "ShardedEvaluation", "all_reduce_sums", "sharded_sums"]
 
-Features = Callable[[Tensor], Mapping[str, Tensor]]
-
 
 class ShardedEvaluation:
-    """An `Evaluator` of this process's slab of an iterate, together with the other processes.
+    """An `Evaluator` of one process's slab of a field, together with the other processes.
 
-    Its loss is that of the whole iterate, the same for all; its gradient that of the slab. When
-    memory runs out in one process, all start again with smaller tiles.
+    The loss is that of the whole field, the same in all processes; the gradient is that of the
+    slab. If memory runs out in one process, all start again with smaller tiles.
 
     Args:
-        tiler: says which tiles, at least one for each process where strides allow.
-        shards: who owns what of the iterate.
+        tiler: chooses the tiles, at least one for each process as far as strides allow.
+        shards: how the field lies on the processes.
     """
 
     def __init__(self, tiler: Tiler, shards: ShardedField) -> None:
@@ -56,126 +52,149 @@ class ShardedEvaluation:
         self.shards = shards
 
     def __call__(self, objective: Objective, x: Tensor) -> Evaluation:
-        """Loss, and gradient of the slab ``x`` ``(B, C, *S)``.
+        """Compute the loss, and the gradient of this process's slab.
+
+        Args:
+            objective: the objective.
+            x: the slab ``(B, C, *S)``.
 
         Raises:
-            UsageError: a term is not additive, or see `Tiler`.
+            UsageError: a term is not additive, or the network cannot be run on tiles, see `Tiler`.
             ResourceError: there is too little memory, or a process is lost.
         """
-        if len(several := independent_parts(objective)) > 1:
-            return evaluate_sequentially(self, several, x)
-        halves = self._halves(objective)
-        front = objective if halves is None else halves.front
+        if len(parts := independent_parts(objective)) > 1:
+            return evaluate_sequentially(self, parts, x)
+        split = self._split(objective)
+        if split is None:
+            return self._run(lambda tiling: self._evaluate(objective, x, tiling), objective)
+        return self._run(lambda tiling: self._evaluate_split(split, x, tiling), split.front)
+
+    def _run(self, work: Callable[[Tiling], Evaluation], objective: Objective) -> Evaluation:
         return self.tiler.run_with_retries(
-            lambda tiling: self._evaluate(front, x, tiling, halves),
-            front.backbone,
-            (*front.layers, INPUT),
+            work,
+            objective.backbone,
+            (*objective.layers, INPUT),
             self.shards.size,
-            front.overlaps,
+            objective.overlaps,
         )
 
-    def _halves(self, objective: Objective) -> SplitObjective | None:
-        """The two parts, where every process has a tile of the first."""
+    def _split(self, objective: Objective) -> SplitObjective | None:
+        """Split the objective, if every process has a tile of the front part."""
         shards = self.shards
-        halves = (
-            None if self.tiler.deep_tiler is None else SplitObjective.of(objective, shards.size)
-        )
-        if halves is None:
+        if self.tiler.deep_tiler is None:
             return None
-        front = halves.front
+        split = SplitObjective.split(objective, shards.size)
+        if split is None:
+            return None
+        front = split.front
         layers = (*front.layers, INPUT)
         tiling = self.tiler.make_tiling(front.backbone, layers, shards.size, front.overlaps)
-        axis = _axis(tiling)
-        return halves if tiling.axes[axis].count >= shards.group.size else None
+        count = tiling.axes[_shared_axis(tiling)].count
+        return split if count >= shards.group.size else None
 
-    def _evaluate(
-        self, objective: Objective, x: Tensor, tiling: Tiling, halves: SplitObjective | None
-    ) -> Evaluation:
-        shards, group = self.shards, self.shards.group
-        boxes = _boxes(tiling, shards)
-        tiles = _moved(_tiles(tiling, group), boxes[group.rank])[::-1]
-        seen = shards.gather_region(x, boxes)
-        room = self.tiler.spare_bytes(tiling, objective.layers)
-        see, joint = None, None
-        if halves is not None:
-            joint = _Joint(halves.layer, tiling, group, self.tiler.deep_tiler)
-            halves.begin(joint.origin)
-            see = halves.see
-        before = group.run_together(
-            lambda: (
-                forward_pass(objective, seen, tiles, see, room=room) if tiles else ForwardResult([])
-            )
+    def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:
+        group = self.shards.group
+        region = _Region.gather(x, tiling, self.shards)
+        spare_bytes = self.tiler.spare_bytes(tiling, objective.layers)
+        first = group.run_together(
+            lambda: forward_pass(objective, region.values, region.tiles, spare_bytes=spare_bytes)
         )
-        deep = None if halves is None or joint is None else halves.turn(joint)
-        totals = all_reduce_sums(group, before.totals, x.device, len(objective.terms))
-        sum_grads = grad_wrt_sums(objective, totals)
-        gradient, found = group.run_together(
-            lambda: (
-                backward_pass(objective, seen, tiles, before, sum_grads)
-                if tiles
-                else (torch.zeros_like(seen), [])
-            )
-        )
-        totals = all_reduce_sums(group, found, x.device, len(objective.terms))
-        part = shards.scatter_add(gradient, boxes)
-        if halves is not None and deep is not None:
-            return halves.evaluation(totals, part, deep, x, agreed=group.broadcast)
+        totals, gradient = self._backward(objective, region, first)
         with torch.no_grad():
             loss, shares = objective.value(totals)
-            # Everybody's decisions are the same ones, whatever the last digit.
+            # All processes must decide alike, whatever the last digit.
             loss, *rest = group.broadcast(torch.stack([loss, *shares]))
-        return evaluation(objective, loss, torch.stack(rest), part, x)
+        return make_evaluation(objective, loss, torch.stack(rest), gradient, x)
+
+    def _evaluate_split(self, split: SplitObjective, x: Tensor, tiling: Tiling) -> Evaluation:
+        """Evaluate the front forwards, the deep part, and the front backwards."""
+        group, front = self.shards.group, split.front
+        region = _Region.gather(x, tiling, self.shards)
+        spare_bytes = self.tiler.spare_bytes(tiling, front.layers)
+        cut = CutFeatures(split.layer, _cut_origin(split.layer, tiling, group))
+        first = group.run_together(
+            lambda: forward_pass(
+                front, region.values, region.tiles, cut.insert, spare_bytes=spare_bytes
+            )
+        )
+        deep = self._evaluate_deep(split.deep, cut, tiling)
+        with split.deep_gradient(deep.gradient, cut.origin):
+            totals, gradient = self._backward(front, region, first)
+        return split.combine(totals, gradient, deep, x, broadcast=group.broadcast)
+
+    def _evaluate_deep(self, deep: Objective, cut: CutFeatures, tiling: Tiling) -> Evaluation:
+        """Evaluate the deep part at the features that all processes have at the cut.
+
+        Returns:
+            The loss, and the gradient of this process's features.
+        """
+        assert self.tiler.deep_tiler is not None
+        assert cut.origin is not None
+        features = cut.take()
+        group, axis = self.shards.group, _shared_axis(tiling)
+        starts = [_first_window(cut.layer, tiling, rank, group)[axis].start for rank in group.ranks]
+        # The process with the last tile knows where the layer ends.
+        stops = [start + n for start, n in zip(cut.origin, features.shape[2:], strict=True)]
+        field = ShardedField([group.all_reduce_max(stop) for stop in stops], group)
+        bounds = itertools.pairwise([*starts, field.size[axis]])
+        boxes = [field.slab(axis, start, stop) for start, stop in bounds]
+        slab = field.scatter_add(features, boxes)  # the boxes do not overlap: nothing is added
+        del features
+        evaluation = ShardedEvaluation(self.tiler.deep_tiler, field)(deep, slab)
+        gradient = field.gather_region(evaluation.gradient, boxes)
+        return dataclasses.replace(evaluation, gradient=gradient)
+
+    def _backward(
+        self, objective: Objective, region: _Region, first: FirstPass
+    ) -> tuple[list[Sums], Tensor]:
+        """Return the sums of the terms over all processes, and the gradient of the slab."""
+        group, count, device = self.shards.group, len(objective.terms), region.values.device
+        sum_grads = grad_wrt_sums(objective, all_reduce_sums(group, first.totals, device, count))
+        gradient, sums = group.run_together(
+            lambda: backward_pass(objective, region.values, region.tiles, first, sum_grads)
+        )
+        totals = all_reduce_sums(group, sums, device, count)
+        return totals, self.shards.scatter_add(gradient, region.boxes)
 
 
-class _Joint:
-    """An `Evaluator` of the features at a cut, of which each process has what its tiles see.
+@dataclass(frozen=True)
+class _Region:
+    """The part of the field that this process's tiles read.
 
-    Args:
-        layer: at the cut.
-        tiling: of the part before it.
-        group: the processes.
-        deep: cuts the part behind it.
+    Attributes:
+        boxes: the regions of all processes, by rank.
+        tiles: this process's tiles, the last one first; their crops refer to `values`.
+        values: ``(B, C, *S)``.
     """
 
-    def __init__(self, layer: str, tiling: Tiling, group: ProcessGroup, deep: Tiler | None) -> None:
-        assert deep is not None
-        self._group, self._deep = group, deep
-        self._axis = _axis(tiling)
-        # Where the tiles of each process begin; the last one's end is known when it was seen.
-        firsts = [
-            next(tiling.tiles(self._axis, _share(tiling, number, group))).windows[layer]
-            for number in range(group.size)
-        ]
-        self._starts = [window[self._axis].start for window in firsts]
-        self.origin = [
-            self._starts[group.rank] if axis == self._axis else 0
-            for axis in range(len(tiling.size))
-        ]
+    boxes: Sequence[Box]
+    tiles: Sequence[Tile]
+    values: Tensor
 
-    def __call__(self, objective: Objective, h: Tensor) -> Evaluation:
-        """Loss, and gradient of what this process has of ``h`` ``(B, C, *S)``."""
-        group = self._group
-        ends = [first + extent for first, extent in zip(self.origin, h.shape[2:], strict=True)]
-        size = [group.all_reduce_max(end) for end in ends]
-        shards = ShardedField(size, group)
-        bounds = itertools.pairwise([*self._starts, size[self._axis]])
-        boxes = [shards.slab(self._axis, start, stop) for start, stop in bounds]
-        part = shards.scatter_add(h, boxes)  # they do not overlap
-        found = ShardedEvaluation(self._deep, shards)(objective, part)
-        return dataclasses.replace(found, gradient=shards.gather_region(found.gradient, boxes))
+    @classmethod
+    def gather(cls, x: Tensor, tiling: Tiling, shards: ShardedField) -> _Region:
+        """Gather the region from the owners of the slabs."""
+        group, axis = shards.group, _shared_axis(tiling)
+        boxes = [
+            shards.slab(axis, *tiling.crop_bounds(axis, _share(tiling, rank, group)))
+            for rank in group.ranks
+        ]
+        box = boxes[group.rank]
+        tiles = [_relative_to(tile, box) for tile in _local_tiles(tiling, group)]
+        return cls(boxes, tiles[::-1], shards.gather_region(x, boxes))
 
 
 class ShardedContent(RecomputedContent):
-    """Features of the content in the windows that this process asks for.
+    """Features of the content in the windows that this process's tiles ask for.
 
     Args:
-        features: of a crop, by layer.
+        features: see `Features`.
         content: ``(B, C, *S)``, whole.
-        tiling: of it.
+        tiling: its tiles for the layer.
         layer: the layer.
-        shards: of the content's size.
-        tiler: that tiles of evaluations come from: features kept in its windows are forgotten
-            when they change because memory ran out, and then made again for every tile.
+        shards: how a field of the content's size lies on the processes.
+        tiler: the tiler of the evaluations. When memory runs out its tiles change; features kept in
+            the windows of earlier tiles are then dropped, and recomputed for every tile.
         keep: whether features are kept at all.
     """
 
@@ -193,7 +212,7 @@ class ShardedContent(RecomputedContent):
         group = shards.group
         group.run_together(
             lambda: super(ShardedContent, self).__init__(
-                features, content, tiling, layer, tiles=_tiles(tiling, group)
+                features, content, tiling, layer, tiles=_local_tiles(tiling, group)
             )
         )
         self.energy = float(group.all_reduce(torch.tensor(self.energy, dtype=torch.float64)))
@@ -201,19 +220,19 @@ class ShardedContent(RecomputedContent):
         self._tiler = tiler
         self._shrunk = tiler.shrunk
         self._keep = keep
-        self._kept: dict[tuple[tuple[int, int | None], ...], Tensor] = {}
+        self._cache: dict[tuple[tuple[int, int | None], ...], Tensor] = {}
 
-    def at(self, window: Window | None) -> Tensor:
-        """Features in a window of the layer; None is all of it."""
+    def features(self, window: Window | None) -> Tensor:
+        """Return the features in a window of the layer; None is the whole layer."""
         if self._shrunk != self._tiler.shrunk:
-            self._kept.clear()
+            self._cache.clear()
             self._keep = False
         if not self._keep or window is None:
-            return super().at(window)
+            return super().features(window)
         key = tuple((part.start, part.stop) for part in window)
-        if key not in self._kept:
-            self._kept[key] = super().at(window).cpu()
-        return self._kept[key]
+        if key not in self._cache:
+            self._cache[key] = super().features(window).cpu()
+        return self._cache[key]
 
 
 def sharded_sums(
@@ -223,37 +242,37 @@ def sharded_sums(
     statistics: Mapping[str, Statistic],
     group: ProcessGroup,
 ) -> dict[str, Sums]:
-    """`tiled_sums` of a whole field that every process has, each doing its share of the tiles."""
-    tiles = _tiles(tiling, group)
-    found = group.run_together(
+    """Compute `tiled_sums` of a field that every process holds, each for its share of the tiles."""
+    tiles = _local_tiles(tiling, group)
+    sums = group.run_together(
         lambda: tiled_sums(features, x, tiling, statistics, tiles=tiles) if tiles else {}
     )
-    totals = all_reduce_sums(group, [*found.values()], x.device, len(statistics))
+    totals = all_reduce_sums(group, [*sums.values()], x.device, len(statistics))
     return dict(zip(statistics, totals, strict=True))
 
 
-_AXES = 8  # of a statistic's total, at most
+_MAX_AXES = 8  # of a statistic's total
 
 
 def all_reduce_sums(
     group: ProcessGroup, sums: Sequence[Sums], device: torch.device, count: int
 ) -> list[Sums]:
-    """Sums added up over processes.
+    """Add sums up over processes.
 
     Args:
-        group: the processes; 0 has sums.
-        sums: of this one; nothing is zeros.
+        group: the processes; rank 0 has sums.
+        sums: of this process; none counts as zeros.
         device: where they are.
         count: how many there are.
     """
-    # Who has none does not know their shapes either.
-    shapes = torch.full((count, _AXES), -1, dtype=torch.int64, device=device)
-    for row, each in zip(shapes, sums, strict=False):
-        row[: each.total.ndim] = torch.tensor(each.total.shape)
+    # A process without sums does not know their shapes.
+    shapes = torch.full((count, _MAX_AXES), -1, dtype=torch.int64, device=device)
+    for row, term in zip(shapes, sums, strict=False):
+        row[: term.total.ndim] = torch.tensor(term.total.shape)
     extents = [[n for n in row if n >= 0] for row in group.broadcast(shapes).tolist()]
     if sums:
-        counts = torch.tensor([float(each.count) for each in sums], dtype=torch.float64)
-        parts = [each.total.reshape(-1).double() for each in sums]
+        counts = torch.tensor([float(term.count) for term in sums], dtype=torch.float64)
+        parts = [term.total.reshape(-1).double() for term in sums]
         flat = torch.cat([*parts, counts.to(device)])
     else:
         length = sum(map(math.prod, extents)) + count
@@ -261,42 +280,42 @@ def all_reduce_sums(
     flat = group.all_reduce(flat)
     totals = torch.split(flat[:-count], [math.prod(extent) for extent in extents])
     return [
-        # Positions may count in part.
+        # The count may be a fraction: an overlap may count positions in part.
         Sums(total.reshape(extent), int(number) if number.is_integer() else number)
         for total, extent, number in zip(totals, extents, flat[-count:].tolist(), strict=True)
     ]
 
 
-def _axis(tiling: Tiling) -> int:
-    """The axis along which tiles are shared out: that of the most of them."""
+def _shared_axis(tiling: Tiling) -> int:
+    """Return the axis along which tiles are shared out: the one with most tiles."""
     return max(range(len(tiling.axes)), key=lambda axis: tiling.axes[axis].count)
 
 
-def _share(tiling: Tiling, number: int, group: ProcessGroup) -> range:
-    return tiling.share(_axis(tiling), number, group.size)
+def _share(tiling: Tiling, rank: int, group: ProcessGroup) -> range:
+    """Return the tiles of one process, as indices along the shared axis."""
+    return tiling.share(_shared_axis(tiling), rank, group.size)
 
 
-def _tiles(tiling: Tiling, group: ProcessGroup) -> list[Tile]:
-    """The tiles of this process."""
-    return list(tiling.tiles(_axis(tiling), _share(tiling, group.rank, group)))
+def _local_tiles(tiling: Tiling, group: ProcessGroup) -> list[Tile]:
+    return list(tiling.tiles(_shared_axis(tiling), _share(tiling, group.rank, group)))
 
 
-def _boxes(tiling: Tiling, shards: ShardedField) -> list[Box]:
-    """What the tiles of each process see."""
-    axis = _axis(tiling)
-    shares = [_share(tiling, number, shards.group) for number in range(shards.group.size)]
-    return [shards.slab(axis, *tiling.crop_bounds(axis, share)) for share in shares]
+def _first_window(layer: str, tiling: Tiling, rank: int, group: ProcessGroup) -> Window:
+    """Return the window of the first tile of one process in a layer."""
+    return next(tiling.tiles(_shared_axis(tiling), _share(tiling, rank, group))).windows[layer]
 
 
-def _moved(tiles: Sequence[Tile], origin: Box) -> list[Tile]:
-    """The tiles with crops that count from where a box begins."""
-    return [
-        dataclasses.replace(
-            tile,
-            crop=tuple(
-                slice(part.start - start, part.stop - start)
-                for part, (start, _) in zip(tile.crop, origin, strict=True)
-            ),
-        )
-        for tile in tiles
-    ]
+def _cut_origin(layer: str, tiling: Tiling, group: ProcessGroup) -> list[int]:
+    """Return the position in the layer where this process's tiles begin."""
+    shared = _shared_axis(tiling)
+    start = _first_window(layer, tiling, group.rank, group)[shared].start
+    return [start if axis == shared else 0 for axis in range(len(tiling.size))]
+
+
+def _relative_to(tile: Tile, box: Box) -> Tile:
+    """Return the tile with a crop that refers to the values of a box."""
+    crop = tuple(
+        slice(part.start - start, part.stop - start)
+        for part, (start, _) in zip(tile.crop, box, strict=True)
+    )
+    return dataclasses.replace(tile, crop=crop)

@@ -94,6 +94,11 @@ class ProcessGroup:
         return cls()
 
     @property
+    def ranks(self) -> range:
+        """The ranks of all processes."""
+        return range(self.size)
+
+    @property
     def local_size(self) -> int:
         """Number of processes on this machine, which share its memory."""
         if self.size == 1:

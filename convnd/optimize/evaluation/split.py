@@ -1,31 +1,33 @@
-r"""A network in two parts, each in tiles of its own.
+r"""A network split in two parts, each evaluated in tiles of its own.
 
-Deep layers see far, so that tiles of theirs have a wide halo, and are coarse, so that they take
-little memory. Where a network can be cut, its shallow part :math:`f` is worked on in tiles with the
-narrow halo of shallow layers. What it gives at the cut is kept for the whole input, and the terms
-behind the cut are an objective :math:`L_d(h)` of that, evaluated in few tiles or in one:
+Deep layers have a large receptive field, so their tiles have a wide halo; but they are coarse and
+take little memory. Where a network can be split, its shallow part :math:`f` is computed in tiles
+with the narrow halo of shallow layers. Its features at the cut are kept for the whole field, and
+the terms behind the cut are an objective :math:`L_d(h)` of these features, evaluated in few tiles
+or in one:
 
 .. math:: \frac{d}{dx} \big(L_s(x) + L_d(f(x))\big)
     = \frac{d}{dx} \big(L_s(x) + \langle f(x), g\rangle\big), \quad g = \frac{dL_d}{dh}
 
-So the deep part comes back as one more linear term of the shallow one.
+The gradient of the deep part thus enters the shallow part as one more linear term.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from convnd.losses import INPUT, Objective, Term, Window, tile_index
+from convnd.losses import Objective, Term, Window, tile_index
 from convnd.optimize.evaluation.tiles import insert_tile
-from convnd.optimize.evaluation.whole import Evaluation, Evaluator, evaluation
+from convnd.optimize.evaluation.whole import Evaluation, make_evaluation
 from convnd.shapes import Tile
 from convnd.stats import Sums
 
-__all__ = ["SplitObjective", "evaluate_sequentially", "independent_parts"]
+__all__ = ["CutFeatures", "SplitObjective"]
 
 
 class _CutLoss:
@@ -40,140 +42,125 @@ class _CutLoss:
         self.gradient: Tensor | None = None
         self.origin: Sequence[int] | None = None
 
-    def moved(self, window: Window) -> Window:
-        """A window of the layer in what is kept of it."""
-        if self.origin is None:
-            return window
-        return [
-            slice(part.start - first, None if part.stop is None else part.stop - first)
-            for part, first in zip(window, self.origin, strict=True)
-        ]
-
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
+        """Return the scalar product over a window of the layer."""
         assert self.gradient is not None
-        gradient = (
-            self.gradient if window is None else self.gradient[tile_index(self.moved(window))]
-        )
+        gradient = self.gradient
+        if window is not None:
+            gradient = gradient[tile_index(_shift(window, self.origin))]
         return Sums((features * gradient).sum(), math.prod(features.shape[2:]))
 
     def value(self, sums: Sums) -> Tensor:
+        """Return the scalar product."""
         return sums.total
 
 
-class SplitObjective:
-    """An objective whose network is cut.
-
-    In the first pass over tiles, last one first, `see` is shown their features; then `turn`
-    evaluates the deep part, and in the second pass ``front`` has the gradient of both.
+class CutFeatures:
+    """The features at the cut, collected tile by tile.
 
     Args:
-        front: the terms before the cut, and one that joins the two; its network ends at the cut.
-        deep: the terms behind it, over the features at the cut.
+        layer: the layer at the cut.
+        origin: first position of the region that the tiles cover, along each axis of the layer;
+            None is the start of the layer.
+    """
+
+    def __init__(self, layer: str, origin: Sequence[int] | None = None) -> None:
+        self.layer = layer
+        self.origin = origin
+        self._values: Tensor | None = None
+
+    def insert(self, tile: Tile, features: Mapping[str, Tensor]) -> None:
+        """Add a tile's features. The last tile comes first: it shows where the layer ends."""
+        window = _shift(tile.windows[self.layer], self.origin)
+        self._values = insert_tile(features[self.layer], window, self._values)
+
+    def take(self) -> Tensor:
+        """Return the features of all tiles ``(B, C, *S)``, and forget them."""
+        values, self._values = self._values, None
+        assert values is not None
+        return values
+
+
+class SplitObjective:
+    """An objective whose network is split in two.
+
+    Args:
+        front: the terms before the cut and the linear term at it; its network ends at the cut.
+        deep: the terms behind the cut, over the features at the cut.
     """
 
     def __init__(self, front: Objective, deep: Objective) -> None:
         self.front, self.deep = front, deep
-        seam = front.terms[-1].loss
-        assert isinstance(seam, _CutLoss)
-        self._seam = seam
-        self._h: Tensor | None = None
+        cut_loss = front.terms[-1].loss
+        assert isinstance(cut_loss, _CutLoss)
+        self._cut_loss = cut_loss
 
     @classmethod
-    def of(cls, objective: Objective, size: Sequence[int]) -> SplitObjective | None:
-        """The two parts for an input of ``size``; None where the network cannot be cut."""
+    def split(cls, objective: Objective, size: Sequence[int]) -> SplitObjective | None:
+        """Split an objective of fields of one size; None where its network cannot be split."""
         cut = objective.backbone.split_at(objective.layers, size)
         if cut is None:
             return None
-        name, rest = cut
-        before = [term for term in objective.terms if term.loss.layer not in rest.layers]
-        behind = [term for term in objective.terms if term.loss.layer in rest.layers]
-        joint = Term(name, 1.0, _CutLoss(name))
+        layer, rest = cut
+        front = [term for term in objective.terms if term.loss.layer not in rest.layers]
+        deep = [term for term in objective.terms if term.loss.layer in rest.layers]
+        cut_term = Term(layer, 1.0, _CutLoss(layer))
         return cls(
-            Objective(objective.backbone, [*before, joint], precision=objective.precision),
-            Objective(rest, behind, precision=objective.precision),
+            Objective(objective.backbone, [*front, cut_term], precision=objective.precision),
+            Objective(rest, deep, precision=objective.precision),
         )
 
     @property
     def layer(self) -> str:
-        """Where the cut is."""
-        return self._seam.layer
+        """The layer at the cut."""
+        return self._cut_loss.layer
 
-    def begin(self, origin: Sequence[int] | None = None) -> None:
-        """Forget what was seen.
-
-        Args:
-            origin: where in the layer the tiles that come begin; None is at its start.
-        """
-        self._h, self._seam.gradient, self._seam.origin = None, None, origin
-
-    def see(self, tile: Tile, found: Mapping[str, Tensor]) -> None:
-        """See a tile's features at the cut; the last tile, which tells where they end, first."""
-        window = self._seam.moved(tile.windows[self.layer])
-        self._h = insert_tile(found[self.layer], window, self._h)
-
-    def turn(self, evaluate: Evaluator) -> Evaluation:
-        """Evaluator the deep part at what was seen of all tiles.
+    @contextlib.contextmanager
+    def deep_gradient(
+        self, gradient: Tensor, origin: Sequence[int] | None = None
+    ) -> Iterator[None]:
+        """Return a context in which ``front`` includes the gradient of the deep part.
 
         Args:
-            evaluate: of ``deep``.
+            gradient: of the deep part, with respect to the features at the cut.
+            origin: position of its first value in the layer; None is the start of the layer.
         """
-        h, self._h = self._h, None
-        assert h is not None
-        found = evaluate(self.deep, h)
-        self._seam.gradient = found.gradient
-        return found
+        self._cut_loss.gradient, self._cut_loss.origin = gradient, origin
+        try:
+            yield
+        finally:
+            self._cut_loss.gradient, self._cut_loss.origin = None, None
 
-    def evaluation(
+    def combine(
         self,
         totals: Sequence[Sums],
         gradient: Tensor,
         deep: Evaluation,
         x: Tensor,
-        agreed: Callable[[Tensor], Tensor] = lambda shares: shares,
+        broadcast: Callable[[Tensor], Tensor] = lambda shares: shares,
     ) -> Evaluation:
-        """Both parts together.
+        """Return the evaluation of the whole objective.
 
         Args:
-            totals: of ``front``.
-            gradient: of both.
-            deep: what `turn` gave.
-            x: the iterate.
-            agreed: makes numbers those of all processes.
+            totals: sums of the terms of ``front``.
+            gradient: gradient of ``front`` with the deep part's gradient in it.
+            deep: evaluation of ``deep``.
+            x: the field.
+            broadcast: gives all processes the numbers of one.
         """
-        self._seam.gradient = None
         with torch.no_grad():
-            shares = agreed(self.front.value(totals)[1])
-            found = evaluation(self.front, shares[:-1].sum(), shares, gradient, x)
-        parts = {name: part for name, part in found.parts.items() if name != self.layer}
-        # The deep part's gradient is of something else, and in this one already.
-        return Evaluation(found.loss, parts, found.gradient).plus(deep, gradient=False)
+            shares = broadcast(self.front.value(totals)[1])
+            front = make_evaluation(self.front, shares[:-1].sum(), shares, gradient, x)
+        parts = {name: part for name, part in front.parts.items() if name != self.layer}
+        # The deep part's own gradient is one of the features, and already in this one.
+        return Evaluation(front.loss, parts, front.gradient).add(deep, gradient=False)
 
 
-def independent_parts(objective: Objective) -> list[Objective]:
-    """The objective as a sum of some whose networks have nothing in common."""
-    groups = objective.backbone.independent_groups(objective.layers)
-    if len(groups) < 2:
-        return [objective]
-    # The input is a kind of its own: what it needs is no halo of a network's.
+def _shift(window: Window, origin: Sequence[int] | None) -> Window:
+    """Return a window of the layer relative to a region of it."""
+    if origin is None:
+        return window
     return [
-        Objective(objective.backbone, terms, precision=objective.precision)
-        for group in (*groups, (INPUT,))
-        if (terms := [each for each in objective.terms if each.loss.layer in group])
+        slice(part.start - first, None if part.stop is None else part.stop - first)
+        for part, first in zip(window, origin, strict=True)
     ]
-
-
-def evaluate_sequentially(
-    evaluate: Evaluator, objectives: Sequence[Objective], x: Tensor
-) -> Evaluation:
-    """The sum of objectives, evaluated one after the other.
-
-    Args:
-        evaluate: of each.
-        objectives: at least one, as `independent_parts` gives them.
-        x: the iterate.
-    """
-    first, *others = objectives
-    found = evaluate(first, x)
-    for each in others:
-        found = found.plus(evaluate(each, x))
-    return found

@@ -1,4 +1,4 @@
-"""Targets of losses, tile by tile."""
+"""Targets of losses, computed tile by tile."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from torch import Tensor
 
 from convnd.losses import Window, tile_index, tile_offset, tile_shape
 from convnd.optimize.evaluation.tiles import insert_tile, strip_halo, tile_features
-from convnd.optimize.evaluation.two_pass import all_reduce_sums, not_additive_error
+from convnd.optimize.evaluation.two_pass import add_sums, not_additive_error
 from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums, is_additive, tile_sums
 
-__all__ = ["RecomputedContent", "tiled_features", "tiled_sums"]
+__all__ = ["Features", "RecomputedContent", "tiled_features", "tiled_sums"]
 
 Features = Callable[[Tensor], Mapping[str, Tensor]]
+"""Returns the features of a crop ``(B, C, *S')`` by layer."""
 
 
 class RecomputedContent:
-    """Features of the content computed again for every tile, where there is no room to keep them.
+    """Features of the content, computed again for every tile when memory cannot hold them.
 
-    Costs each evaluation one forward pass of the content up to its layer.
+    Every evaluation then costs one forward pass of the content up to the layer more.
 
     Args:
-        features: of a crop, by layer.
+        features: see `Features`.
         content: ``(B, C, *S)``.
-        tiling: of it, for one layer.
-        layer: that layer.
-        tiles: those whose energy counts; None is all.
+        tiling: its tiles for the layer.
+        layer: the layer.
+        tiles: the tiles whose energy is summed; None is all.
+
+    Attributes:
+        channels: number of channels of the features, over all items of the batch.
+        energy: sum of the squared features of the tiles.
     """
 
     def __init__(
@@ -47,17 +52,19 @@ class RecomputedContent:
         self.channels = 0
         self.energy = 0.0
         with torch.no_grad():
-            for _, found in tile_features(features, content, tiling if tiles is None else tiles):
-                values = found[layer]
+            for _, layers in tile_features(features, content, tiling if tiles is None else tiles):
+                values = layers[layer]
                 self.channels = values.shape[0] * values.shape[1]
                 self.energy += float(values.square().sum(dtype=torch.float64))
 
-    def at(self, window: Window | None) -> Tensor:
-        """Features in a window of the layer; None is all of it."""
-        where = [slice(0, None)] * len(self._tiling.size) if window is None else window
-        crop, place = self._tiling.crop_for(self._layer, where)
+    def features(self, window: Window | None) -> Tensor:
+        """Return the features in a window of the layer; None is the whole layer."""
+        if window is None:
+            window = [slice(0, None)] * len(self._tiling.size)
+        crop, crop_window = self._tiling.crop_for(self._layer, window)
         with torch.no_grad():
-            return self._features(self._content[tile_index(crop)])[self._layer][tile_index(place)]
+            layers = self._features(self._content[tile_index(crop)])
+            return layers[self._layer][tile_index(crop_window)]
 
 
 def tiled_sums(
@@ -68,58 +75,60 @@ def tiled_sums(
     *,
     tiles: Sequence[Tile] | None = None,
 ) -> dict[str, Sums]:
-    """Statistics of layers, tile by tile.
+    """Compute statistics of layers tile by tile.
 
     Args:
-        features: of a crop, by layer.
+        features: see `Features`.
         x: ``(B, C, *S)``.
-        tiling: of ``x``, with the statistics' overlaps in their layers.
-        statistics: for every layer asked for, what is summed.
-        tiles: those that are summed over, at least one; None is all.
+        tiling: tiles of ``x``, with the statistics' overlaps in their layers.
+        statistics: the statistic of each layer.
+        tiles: the tiles that are summed over, at least one; None is all.
+
+    Returns:
+        The sums of each layer.
 
     Raises:
-        UsageError: there are several tiles and the statistic does not add up over them.
+        UsageError: there are several tiles and the sums of a statistic do not add up over them.
     """
     for statistic in statistics.values():
         if len(tiling) > 1 and not is_additive(statistic):
             raise not_additive_error(type(statistic).__name__)
-    totals: list[Sums] | None = None
+    totals: list[Sums] = []
     with torch.no_grad():
-        for tile, found in tile_features(features, x, tiling if tiles is None else tiles):
-            each = [
+        for tile, layers in tile_features(features, x, tiling if tiles is None else tiles):
+            sums = [
                 tile_sums(
                     statistic,
-                    found[name],
-                    tile_shape(found[name], tile.windows[name]),
-                    tile_offset(found[name], tile.windows[name]),
+                    layers[name],
+                    tile_shape(layers[name], tile.windows[name]),
+                    tile_offset(layers[name], tile.windows[name]),
                 )
                 for name, statistic in statistics.items()
             ]
-            totals = all_reduce_sums(totals, each)
-    assert totals is not None
+            totals = add_sums(totals, sums)
     return dict(zip(statistics, totals, strict=True))
 
 
 def tiled_features(
     features: Features, x: Tensor, tiling: Tiling, layers: Sequence[str]
 ) -> dict[str, Tensor]:
-    """The features of whole layers, computed tile by tile.
+    """Compute the features of whole layers tile by tile.
 
     Args:
-        features: of a crop, by layer.
+        features: see `Features`.
         x: ``(B, C, *S)``.
-        tiling: of ``x``.
-        layers: the layers asked for.
+        tiling: tiles of ``x``.
+        layers: the layers.
 
     Returns:
-        ``(B, C_l, *S_l)`` each, on the device of ``x``.
+        ``(B, C_l, *S_l)`` by layer, on the device of ``x``.
     """
     whole: dict[str, Tensor] = {}
     with torch.no_grad():
-        for index in reversed(range(len(tiling))):  # the last tile tells where layers end
+        for index in reversed(range(len(tiling))):  # `insert_tile` needs the last tile first
             tile = tiling[index]
-            found = strip_halo(tile, features(x[tile_index(tile.crop)]))
+            tiled = strip_halo(tile, features(x[tile_index(tile.crop)]))
             for name in layers:
-                values = found[name].to(x.device)
+                values = tiled[name].to(x.device)
                 whole[name] = insert_tile(values, tile.windows[name], whole.get(name))
     return whole

@@ -1,57 +1,51 @@
-"""Which tiles a backbone is run on, and whether it may be run on tiles at all."""
+"""The choice of tiles for a network, a size and the memory that is free."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
-from torch import nn
-
-from convnd.backbones import Backbone, ModuleBackbone
+from convnd.backbones import Backbone
 from convnd.errors import ResourceError, UsageError, is_out_of_memory
-from convnd.losses import INPUT, tile_index
-from convnd.nn import PadNd
-from convnd.optimize.evaluation.tiles import tile_features
+from convnd.losses import INPUT
+from convnd.optimize.evaluation.tileable import (
+    WHOLE,
+    check_tileable,
+    min_crop,
+    tile_alignment,
+)
 from convnd.shapes import ReceptiveField, Tiling
 
-__all__ = [
-    "WHOLE",
-    "FitsMemory",
-    "Tiler",
-]
+__all__ = ["FitsMemory", "SpareBytes", "Tiler"]
 
 FitsMemory = Callable[[tuple[int, ...], Sequence[str]], bool]
-"""Whether a crop of an extent can be worked on up to some layers."""
+"""Returns whether a crop of some extent can be computed up to some layers."""
 
 SpareBytes = Callable[[tuple[int, ...], Sequence[str]], float]
-"""Bytes that are left beside the work on a crop of an extent up to some layers."""
+"""Returns the bytes that are free beside the computation of a crop up to some layers."""
 
 T = TypeVar("T")
 
-_CACHE_POSITIONS = (
-    2**18
-)  # positions of a crop whose features stay in a cache, where cuts cost nothing
-
-WHOLE = "leave tiles out (--tile off), which takes one process"
-"""Remedy where an input cannot be cut."""
+_CACHE_POSITIONS = 2**18
+"""Positions of a crop whose features stay in the processor's cache; smaller tiles cost nothing."""
 
 
 class Tiler:
-    """Cuts inputs so that a backbone's features come out as those of the whole.
+    """Chooses tiles on which a backbone gives the features of the whole input.
 
     Args:
         tile: samples of a tile's own along each axis; None chooses the tiles with the least halo
             among those that ``fits`` accepts.
         fits: see `FitsMemory`; None accepts everything, so that nothing is cut before memory runs
             out.
-        spare_bytes: see `SpareBytes`; None is nothing.
-        on_shrink: is told of new, smaller tiles when memory ran out.
-        workers: how many share the work: there are as many tiles along an axis without a halo, or
-            else along the longest one, as far as strides allow.
-        deep_tiler: cuts what the network sees behind a layer where it can be cut itself, see
-            `convnd.optimize.evaluation.split`; None leaves it in one.
+        spare_bytes: see `SpareBytes`; None is no bytes.
+        on_shrink: is called with the tiles that did not fit when memory ran out.
+        workers: number of processes that share the work: there are as many tiles along an axis
+            without halo, or else along the longest axis, as far as strides allow.
+        deep_tiler: tiles for the deep part of a network that can be split, see
+            `convnd.optimize.evaluation.split`; None does not split it.
 
     Attributes:
         shrunk: how many times memory ran out.
@@ -71,7 +65,9 @@ class Tiler:
         deep_tiler: Tiler | None = None,
     ) -> None:
         if tile is not None and tile < 1:
-            raise UsageError(f"tile: expected at least 1 sample, got {tile}; correct it")
+            raise UsageError(
+                "tile", expected="at least 1 sample", got=str(tile), remedy="correct it"
+            )
         self._tile = tile
         self._fits = fits
         self._spare_bytes = spare_bytes
@@ -79,9 +75,9 @@ class Tiler:
         self._workers = workers
         self.deep_tiler = deep_tiler
         self.shrunk = 0
-        self._limit: int | None = None  # samples of a crop, after memory ran out
-        self._made: dict[object, Tiling] = {}
-        self._local: set[tuple[Backbone, tuple[str, ...]]] = set()
+        self._max_samples: int | None = None  # of a crop, after memory ran out
+        self._tilings: dict[object, Tiling] = {}
+        self._checked: set[tuple[Backbone, tuple[str, ...]]] = set()
 
     def make_tiling(
         self,
@@ -90,31 +86,31 @@ class Tiler:
         size: Sequence[int],
         overlaps: Mapping[str, int] | None = None,
     ) -> Tiling:
-        """The tiles for an input of ``size``.
+        """Return the tiles for an input.
 
         Args:
-            backbone: whose features are asked for.
-            layers: which ones; `convnd.losses.INPUT` is the input itself.
-            size: extent along each axis.
-            overlaps: positions behind its own that a tile is to have, by layer.
+            backbone: the network.
+            layers: the layers that are computed; `convnd.losses.INPUT` is the input itself.
+            size: extent of the input along each axis.
+            overlaps: positions behind its own that a tile needs, by layer.
 
         Raises:
-            UsageError: there would be several tiles, but a receptive field is not known, or the
-                features depend on more than theirs.
+            UsageError: several tiles are needed, but a receptive field is unknown, or features
+                depend on more than their receptive field.
         """
         key = backbone, tuple(layers), tuple(size), tuple(sorted((overlaps or {}).items()))
-        if key not in self._made:
-            self._made[key] = self._make(backbone, layers, size, overlaps or {})
-        return self._made[key]
+        if key not in self._tilings:
+            self._tilings[key] = self._make(backbone, layers, size, overlaps or {})
+        return self._tilings[key]
 
     def spare_bytes(self, tiling: Tiling, layers: Sequence[str]) -> float:
-        """Bytes for what a first pass may keep for the second, beside the work on a tile.
+        """Return the bytes that the first pass may keep for the second, beside work on a tile.
 
         Args:
-            tiling: as `make_tiling` gave it.
-            layers: the layers asked for.
+            tiling: a tiling of `make_tiling`.
+            layers: the layers that are computed.
         """
-        if self._spare_bytes is None or self.shrunk:  # what was planned did not hold
+        if self._spare_bytes is None or self.shrunk:  # the estimate was too low
             return 0.0
         named = [name for name in layers if name != INPUT]
         return max(0.0, self._spare_bytes(tiling.largest_crop, named))
@@ -127,14 +123,14 @@ class Tiler:
         size: Sequence[int],
         overlaps: Mapping[str, int] | None = None,
     ) -> T:
-        """Do some work in tiles; when memory runs out, again from its start in smaller ones.
+        """Call a function with a tiling; if memory runs out, call it again with smaller tiles.
 
         Args:
-            work: is given the tiles.
-            backbone: as for `make_tiling`, like the arguments behind it.
-            layers: the layers asked for.
-            size: extent along each axis.
-            overlaps: by layer.
+            work: the function.
+            backbone: as for `make_tiling`.
+            layers: as for `make_tiling`.
+            size: as for `make_tiling`.
+            overlaps: as for `make_tiling`.
 
         Raises:
             UsageError: see `make_tiling`.
@@ -147,18 +143,21 @@ class Tiler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._shrink(tiling)  # out here the failed attempt's tensors are gone
+            self._shrink(tiling)  # here, outside of `except`, the failed call's tensors are freed
 
     def _shrink(self, tiling: Tiling) -> None:
-        largest = math.prod(tiling.largest_crop)
-        if self._limit is not None and largest > self._limit:
+        samples = math.prod(tiling.largest_crop)
+        if self._max_samples is not None and samples > self._max_samples:
+            crop = "x".join(map(str, tiling.largest_crop))
             raise ResourceError(
-                f"tiles: expected memory for a crop of {_times(tiling.largest_crop)}, the smallest "
-                "that this network allows, got too little; use --backbone compact, or free some"
+                "tiles",
+                expected=f"memory for a crop of {crop}, the smallest that this network allows",
+                got="too little",
+                remedy="use --backbone compact, or free some",
             )
-        self._limit = largest // 2
+        self._max_samples = samples // 2
         self.shrunk += 1
-        self._made.clear()
+        self._tilings.clear()
         if self._on_shrink is not None:
             self._on_shrink(tiling)
 
@@ -170,190 +169,134 @@ class Tiler:
         overlaps: Mapping[str, int],
     ) -> Tiling:
         named = [name for name in layers if name != INPUT]
-        unknown = [name for name in named if name not in backbone.receptive_fields]
-        whole = Tiling.cut(size, max(size), {INPUT: ReceptiveField.identity(len(size))})
 
         def fits(crop: tuple[int, ...]) -> bool:
-            if self._limit is not None and math.prod(crop) > self._limit:
+            if self._max_samples is not None and math.prod(crop) > self._max_samples:
                 return False
             return self._fits is None or self._fits(crop, named)
 
         large = self._tile is None or self._tile >= max(size)
-        one = large and self._workers == 1 and fits(tuple(size))
-        if unknown and one:
-            return _whole(whole, layers)
+        fits_whole = large and self._workers == 1 and fits(tuple(size))
+        unknown = [name for name in named if name not in backbone.receptive_fields]
+        if unknown and fits_whole:
+            return _one_piece(size, layers)
         if unknown:
             raise UsageError(
-                f"tiles: expected the receptive field of {unknown[0]}, got none from "
-                f"{type(backbone).__name__}; give it its fields, or {WHOLE}"
+                "tiles",
+                expected=f"the receptive field of {unknown[0]}",
+                got=f"none from {type(backbone).__name__}",
+                remedy=f"give it its receptive fields, or {WHOLE}",
             )
         fields = {name: backbone.receptive_fields[name] for name in named}
         fields[INPUT] = ReceptiveField.identity(len(size))
-        least = _least(backbone)
-        align = _alignment(backbone, named, len(size))
-        free_axis = _halo_free_axis(size, fields)
-        pieces = [1] * len(size)
-        pieces[
-            free_axis
-            if free_axis is not None and size[free_axis] >= self._workers
-            else _longest(size)
-        ] = self._workers
-        more: dict[str, Any] = {
-            "overlaps": overlaps,
-            "min_crop": least,
-            "align": align,
-            "pieces": pieces,
-        }
-        slabs = self._slabs(size, fields, free_axis, more)
-        if slabs is not None and fits(slabs.largest_crop):
-            tiling = slabs
-        elif one:
-            return _whole(whole, layers)
-        elif self._tile is not None:
-            tile = [self._tile] * len(size)
-            while True:
-                tiling = Tiling.cut(size, tile, fields, **more)
-                longest = max(range(len(size)), key=tiling.tile.__getitem__)
-                if fits(tiling.largest_crop) or tiling.tile[longest] <= align[longest]:
-                    break
-                tile[longest] = max(1, tiling.tile[longest] // 2)
-        else:
-            tiling = Tiling.choose(size, fields, fits, **more)
+        cutting = _Cutting.of(backbone, named, size, fields, overlaps, self._workers)
+        # The first strategy that applies decides; the last one always does.
+        tiling = self._thin_slabs(cutting, fits)
+        if tiling is None and fits_whole:
+            return _one_piece(size, layers)
+        if tiling is None and self._tile is not None:
+            tiling = cutting.fixed_tiles(self._tile, fits)
+        if tiling is None:
+            tiling = Tiling.choose(size, fields, fits, **cutting.options)
         if len(tiling) > 1:
             self._check(backbone, named)
         return tiling
 
-    def _slabs(
-        self,
-        size: Sequence[int],
-        fields: Mapping[str, ReceptiveField],
-        free_axis: int | None,
-        more: Mapping[str, Any],
+    def _thin_slabs(
+        self, cutting: _Cutting, fits: Callable[[tuple[int, ...]], bool]
     ) -> Tiling | None:
-        """Tiles without any halo, small enough for a cache, where there is room to keep some."""
-        halo = any(more["overlaps"].get(name) for name in fields) and len(fields) > 1
-        if self._tile is not None or self._spare_bytes is None or halo or free_axis is None:
+        """Slabs without halo that fit in the processor's cache, if some can be kept in memory."""
+        if self._tile is not None or self._spare_bytes is None:
             return None
-        # Tiles are rounded down to whole steps, and the others are to stay whole.
-        tile = [extent + step - 1 for extent, step in zip(size, more["align"], strict=True)]
-        tile[free_axis] = max(1, _CACHE_POSITIONS * size[free_axis] // math.prod(size))
-        found = Tiling.cut(size, tile, fields, **more)
-        return found if len(found) > 1 else None
+        tiling = cutting.slabs_without_halo()
+        return None if tiling is None or not fits(tiling.largest_crop) else tiling
 
     def _check(self, backbone: Backbone, layers: Sequence[str]) -> None:
-        """Refuse a network whose features tiles would change."""
         key = backbone, tuple(layers)
-        if key in self._local or not layers:
-            return
-        if "circular" in _padding_modes(backbone):
-            raise UsageError(
-                "tiles: expected padding with zeros, reflect or replicate, got circular, which "
-                f"joins the ends of the whole input; {WHOLE}"
-            )
-        if isinstance(backbone, ModuleBackbone):  # what others wrote is tried out
-            for axis in range(backbone.spatial_dims):
-                _try_out(backbone, layers, axis)
-        self._local.add(key)
+        if layers and key not in self._checked:
+            check_tileable(backbone, layers)
+            self._checked.add(key)
 
 
-def _longest(size: Sequence[int]) -> int:
+@dataclass(frozen=True)
+class _Cutting:
+    """An input to be cut into tiles.
+
+    Attributes:
+        size: extent along each axis.
+        fields: receptive fields of the layers and of the input.
+        options: keyword arguments of `Tiling.cut`.
+        free_axis: an axis along which no layer needs a halo; None if there is none.
+    """
+
+    size: Sequence[int]
+    fields: Mapping[str, ReceptiveField]
+    options: Mapping[str, Any]
+    free_axis: int | None
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        layers: Sequence[str],
+        size: Sequence[int],
+        fields: Mapping[str, ReceptiveField],
+        overlaps: Mapping[str, int],
+        workers: int,
+    ) -> _Cutting:
+        """Collect what tiles of these layers need."""
+        free_axis = _halo_free_axis(size, fields)
+        shared = free_axis
+        if shared is None or size[shared] < workers:
+            shared = _longest_axis(size)
+        options = {
+            "overlaps": overlaps,
+            "min_crop": min_crop(backbone),
+            "align": tile_alignment(backbone, layers),
+            "pieces": [workers if axis == shared else 1 for axis in range(len(size))],
+        }
+        return cls(size, fields, options, free_axis)
+
+    def slabs_without_halo(self) -> Tiling | None:
+        """Slabs across the axis without halo; None if there is no such axis, or only one slab."""
+        overlaps = self.options["overlaps"]
+        halo = any(overlaps.get(name) for name in self.fields) and len(self.fields) > 1
+        if halo or self.free_axis is None:
+            return None
+        # `Tiling.cut` rounds down to multiples of the strides; the other axes must stay whole.
+        tile = [
+            extent + step - 1 for extent, step in zip(self.size, self.options["align"], strict=True)
+        ]
+        tile[self.free_axis] = max(
+            1, _CACHE_POSITIONS * self.size[self.free_axis] // math.prod(self.size)
+        )
+        tiling = Tiling.cut(self.size, tile, self.fields, **self.options)
+        return tiling if len(tiling) > 1 else None
+
+    def fixed_tiles(self, samples: int, fits: Callable[[tuple[int, ...]], bool]) -> Tiling:
+        """Tiles of a given extent along each axis, halved along the longest one until they fit."""
+        tile, align = [samples] * len(self.size), self.options["align"]
+        while True:
+            tiling = Tiling.cut(self.size, tile, self.fields, **self.options)
+            longest = _longest_axis(tiling.tile)
+            if fits(tiling.largest_crop) or tiling.tile[longest] <= align[longest]:
+                return tiling
+            tile[longest] = max(1, tiling.tile[longest] // 2)
+
+
+def _one_piece(size: Sequence[int], layers: Sequence[str]) -> Tiling:
+    """One tile, for layers whose receptive fields may be unknown."""
+    fields = {name: ReceptiveField.identity(len(size)) for name in (*layers, INPUT)}
+    return Tiling.cut(size, max(size), fields)
+
+
+def _longest_axis(size: Sequence[int]) -> int:
     return max(range(len(size)), key=size.__getitem__)
 
 
 def _halo_free_axis(size: Sequence[int], fields: Mapping[str, ReceptiveField]) -> int | None:
-    """The first axis along which nothing but a sample itself is seen, if there is one."""
+    """Return the first axis along which every receptive field is one sample; None without one."""
     for axis, extent in enumerate(size):
         if extent > 1 and all(field.size[axis] == 1 for field in fields.values()):
             return axis
     return None
-
-
-def _whole(whole: Tiling, layers: Sequence[str]) -> Tiling:
-    fields = {name: ReceptiveField.identity(len(whole.size)) for name in (*layers, INPUT)}
-    return Tiling.cut(whole.size, max(whole.size), fields)
-
-
-def _alignment(backbone: Backbone, layers: Sequence[str], ndim: int) -> list[int]:
-    """Strides of everything on the way, where it is known: a layer may refine again."""
-    known = []
-    for way in backbone.independent_groups(backbone.layers):
-        deepest = max((way.index(name) for name in layers if name in way), default=-1)
-        known += [
-            backbone.receptive_fields[name]
-            for name in way[: deepest + 1]
-            if name in backbone.receptive_fields
-        ]
-    return [
-        math.lcm(*(field.stride[axis].as_integer_ratio()[0] for field in known))
-        for axis in range(ndim)
-    ]
-
-
-def _least(backbone: Backbone) -> list[int]:
-    """Samples of the smallest crop along each axis.
-
-    Padding that repeats samples may do so from further inside than the fields tell, and what the
-    layers of others need beyond their fields is not known.
-    """
-    if not isinstance(backbone, ModuleBackbone):
-        return [0] * backbone.spatial_dims
-    mirrors = bool(_padding_modes(backbone) - {"zeros"})
-    return [
-        (2 if mirrors else 1)
-        * max(field.span[axis] for field in backbone.receptive_fields.values())
-        for axis in range(backbone.spatial_dims)
-    ]
-
-
-def _padding_modes(backbone: nn.Module) -> set[str]:
-    modes = set()
-    for module in backbone.modules():
-        kind = type(module).__name__
-        if isinstance(module, PadNd):
-            modes.add(module.mode)
-        elif isinstance(mode := getattr(module, "padding_mode", None), str):
-            modes.add(mode)
-        else:
-            words = {"Reflection": "reflect", "Replication": "replicate", "Circular": "circular"}
-            modes |= {mode for word, mode in words.items() if kind.startswith(f"{word}Pad")}
-    return modes
-
-
-def _try_out(backbone: Backbone, layers: Sequence[str], axis: int) -> None:
-    """Run the network on noise whole and in tiles, and compare."""
-    parameter = next(backbone.parameters(), torch.zeros(()))
-    fields = {name: backbone.receptive_fields[name] for name in layers}
-    align = _alignment(backbone, layers, backbone.spatial_dims)
-    least = _least(backbone)
-    span = [
-        max(need, *(field.span[each] for field in fields.values()))
-        for each, need in enumerate(least)
-    ]
-    size = [max(2, -(-reach // step) * step) for reach, step in zip(span, align, strict=True)]
-    tile = list(size)
-    tile[axis], size[axis] = -(-span[axis] // align[axis]) * align[axis], 5 * size[axis] + 1
-    tiling = Tiling.cut(size, tile, fields, min_crop=least, align=align)
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand((1, backbone.in_channels, *size), generator=generator).to(parameter)
-    tolerance = torch.finfo(parameter.dtype).eps ** 0.5
-    with torch.no_grad():
-        whole = backbone(noise, layers)
-        for tile_, found in tile_features(
-            lambda x: backbone(x.contiguous(), layers), noise, tiling
-        ):
-            for name, values in found.items():
-                expected = whole[name][tile_index(tile_.windows[name])]
-                largest = whole[name].abs().max()
-                same = values.shape == expected.shape and bool(
-                    ((values - expected).abs() <= tolerance * largest).all()
-                )
-                if not same:
-                    raise UsageError(
-                        f"tiles: expected features of {name} that depend on no more than their "
-                        "receptive field, got others; correct the field, keep to networks "
-                        f"without means over positions, or {WHOLE}"
-                    )
-
-
-def _times(extent: Sequence[int]) -> str:
-    return "x".join(map(str, extent))

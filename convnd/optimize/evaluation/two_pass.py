@@ -4,10 +4,11 @@ An objective is :math:`L = \Phi(\sum_{tiles} s(tile))`, so
 
 .. math:: \frac{dL}{dx} = \sum_{tiles} J_s(tile)^T \, \nabla\Phi\Big(\sum_{tiles} s\Big)
 
-A first pass adds up the statistics and needs no memory for gradients; with :math:`\nabla\Phi`
-fixed, a second one takes each tile's part of the gradient. Galerne et al. ("Scaling painting style
-transfer", 2024) do so for VGG and Gram matrices in two axes. Where there is room for it, the first
-pass keeps what the way back needs of the first tiles, and the second computes the others only.
+The first pass adds up the sums of all tiles and needs no memory for gradients. The second pass,
+with :math:`\nabla\Phi` known, adds up each tile's part of the gradient. Galerne et al. ("Scaling
+painting style transfer", 2024) do so for VGG and Gram matrices in two dimensions. As far as memory
+allows, the first pass keeps the graphs of its first tiles, and the second computes only the others
+again.
 """
 
 from __future__ import annotations
@@ -23,163 +24,173 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from convnd.errors import UsageError
 from convnd.losses import Objective, tile_index
-from convnd.optimize.evaluation.tiler import WHOLE
+from convnd.optimize.evaluation.tileable import WHOLE
 from convnd.optimize.evaluation.tiles import strip_halo
 from convnd.shapes import Tile
 from convnd.stats import Sums
 
 __all__ = [
-    "ForwardResult",
-    "all_reduce_sums",
+    "FirstPass",
+    "add_sums",
     "backward_pass",
     "forward_pass",
     "grad_wrt_sums",
     "not_additive_error",
 ]
 
-See = Callable[[Tile, Mapping[str, Tensor]], None]
+OnTile = Callable[[Tile, Mapping[str, Tensor]], None]
+"""Receives a tile and the features of its own positions by layer."""
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A tile: its crop, its features, and its sums, but those that are linear.
+class _SavedTile:
+    """A tile after the first pass, with its graph if one was built.
 
-    These have to wait: what they are compared with may be known only after the first pass. They do
-    so where nothing is kept, too, since the order of a graph decides on the last digits.
+    Sums of linear losses have only their count: what they compare with may be known only after the
+    first pass. They are left out without a graph too, because the order of operations decides on
+    the last digits of the result.
     """
 
-    leaf: Tensor
+    crop: Tensor
     features: Mapping[str, Tensor]
     sums: Sequence[Sums]
 
 
 @dataclass(frozen=True)
-class ForwardResult:
-    """What a first pass over tiles leaves behind.
+class FirstPass:
+    """Result of `forward_pass`.
 
-    Args:
-        totals: sums of every term; of a linear one only the count.
-        kept: the first tiles, as many as there was room for; `backward_pass` takes them out.
+    Attributes:
+        totals: sums of every term over all tiles; of a linear loss only the count. Empty without
+            tiles.
+        saved: the first tiles with their graphs; `backward_pass` removes them.
     """
 
     totals: Sequence[Sums]
-    kept: deque[_Kept] = field(default_factory=deque)
+    saved: deque[_SavedTile] = field(default_factory=deque)
 
 
-class _Held:
-    """Bytes that graphs hold on to.
+class _GraphMemory:
+    """Counts the bytes of tensors that graphs save for the backward pass.
 
     Args:
-        known: a tensor that is there anyway.
+        known: a tensor that is not counted, because it stays in memory anyway.
     """
 
     def __init__(self, known: Tensor) -> None:
         self.bytes = 0
-        self._seen = {known.untyped_storage().data_ptr()}
+        self._counted = {known.untyped_storage().data_ptr()}
 
-    def counted(self) -> saved_tensors_hooks:
-        """A context in which what is built counts."""
+    def counting(self) -> saved_tensors_hooks:
+        """Return a context in which the tensors saved by graphs are counted."""
         return saved_tensors_hooks(self._count, lambda tensor: tensor)
 
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
+        if storage.data_ptr() not in self._counted:
+            self._counted.add(storage.data_ptr())
             self.bytes += storage.nbytes()
-        return tensor.detach()  # an output would hold on to the graph that holds on to it
+        return tensor.detach()  # an output would refer to the graph that refers to it
 
 
 def forward_pass(
     objective: Objective,
     x: Tensor,
     tiles: Sequence[Tile],
-    see: See | None = None,
+    on_tile: OnTile | None = None,
     *,
-    room: float = 0,
-) -> ForwardResult:
-    """The first pass: sums over the tiles' own positions.
+    spare_bytes: float = 0,
+) -> FirstPass:
+    """Add up the sums of all tiles.
 
     Args:
-        objective: of additive terms.
-        x: ``(B, C, *S)``; what tiles are cut out of.
-        tiles: at least one.
-        see: is shown every tile with the features of its own positions.
-        room: bytes for what the way back needs of the first tiles, beside the work on one more;
-            any at all are taken to be enough for one.
+        objective: an objective of additive losses.
+        x: ``(B, C, *S)``, the field that tiles are cut out of.
+        tiles: the tiles.
+        on_tile: is called with every tile and the features of its own positions.
+        spare_bytes: memory for the graphs of the first tiles, beside the work on one more tile. Any
+            number above 0 is enough for one tile.
 
     Raises:
-        UsageError: a term is not additive.
+        UsageError: a loss is not additive.
     """
     _check_additive(objective)
     x = x.detach()
-    totals: list[Sums] | None = None
-    kept: deque[_Kept] = deque()
-    held, largest = _Held(x), 0
+    totals: list[Sums] = []
+    saved: deque[_SavedTile] = deque()
+    memory, largest = _GraphMemory(x), 0
     for tile in tiles:
-        before = held.bytes
-        if before + largest > room:
-            room = 0  # only the first ones, in their order
-        with torch.set_grad_enabled(room > 0), held.counted() if room > 0 else nullcontext():
-            found = _keep(objective, x, tile)
-        if see is not None:
-            see(tile, {name: features.detach() for name, features in found.features.items()})
-        totals = all_reduce_sums(totals, [each.detach() for each in found.sums])
-        if room > 0:
-            kept.append(found)
-            largest = max(largest, held.bytes - before)
-        del found
-    assert totals is not None
-    return ForwardResult(totals, kept)
+        bytes_before = memory.bytes
+        if bytes_before + largest > spare_bytes:
+            spare_bytes = 0  # later tiles are not saved either: the second pass keeps the order
+        save = spare_bytes > 0
+        with torch.set_grad_enabled(save), memory.counting() if save else nullcontext():
+            tile_sums = _sum_tile(objective, x, tile)
+        if on_tile is not None:
+            features = {name: values.detach() for name, values in tile_sums.features.items()}
+            on_tile(tile, features)
+            del features
+        totals = add_sums(totals, [sums.detach() for sums in tile_sums.sums])
+        if save:
+            saved.append(tile_sums)
+            largest = max(largest, memory.bytes - bytes_before)
+        del tile_sums
+    return FirstPass(totals, saved)
 
 
-def _keep(objective: Objective, x: Tensor, tile: Tile) -> _Kept:
-    """A tile's features and sums, with the graph that leads to them where one is built."""
-    leaf = x[tile_index(tile.crop)].requires_grad_(torch.is_grad_enabled())
-    features = strip_halo(tile, objective.features(leaf))
-    return _Kept(leaf, features, objective.sums(features, tile.windows, skip_linear=True))
+def _sum_tile(objective: Objective, x: Tensor, tile: Tile) -> _SavedTile:
+    """Compute a tile's features and sums, with a graph if gradients are enabled."""
+    crop = x[tile_index(tile.crop)].requires_grad_(torch.is_grad_enabled())
+    features = strip_halo(tile, objective.features(crop))
+    return _SavedTile(crop, features, objective.sums(features, tile.windows, skip_linear=True))
 
 
 def grad_wrt_sums(objective: Objective, totals: Sequence[Sums]) -> tuple[Tensor, ...]:
-    """The derivative of the loss by the sums of all tiles together."""
-    fixed = [Sums(each.total.detach().requires_grad_(), each.count) for each in totals]
+    """Return the derivative of the loss with respect to the sums over all tiles."""
+    leaves = [Sums(sums.total.detach().requires_grad_(), sums.count) for sums in totals]
     with torch.enable_grad():
-        loss, _ = objective.value(fixed)
-        return torch.autograd.grad(loss, [each.total for each in fixed])
+        loss, _ = objective.value(leaves)
+        return torch.autograd.grad(loss, [sums.total for sums in leaves])
 
 
 def backward_pass(
     objective: Objective,
     x: Tensor,
     tiles: Sequence[Tile],
-    before: ForwardResult,
+    first_pass: FirstPass,
     sum_grads: Sequence[Tensor],
 ) -> tuple[Tensor, Sequence[Sums]]:
-    """The second pass: the tiles' part of the gradient, and their sums, all of them.
+    """Add up each tile's part of the gradient.
 
     Args:
-        objective: as for `forward_pass`, like ``x`` and ``tiles``.
-        x: ``(B, C, *S)``.
-        tiles: the same.
-        before: what `forward_pass` left, whose tiles are let go of one by one.
-        sum_grads: see `grad_wrt_sums`.
+        objective: as for `forward_pass`.
+        x: as for `forward_pass`.
+        tiles: as for `forward_pass`.
+        first_pass: its result; the saved tiles are removed one by one.
+        sum_grads: result of `grad_wrt_sums`.
+
+    Returns:
+        The gradient, shaped as ``x``, and the sums of all terms over all tiles.
     """
     x = x.detach()
     gradient = torch.zeros_like(x)
-    totals: list[Sums] | None = None
+    totals: list[Sums] = []
     for tile in tiles:
         with torch.enable_grad():
-            kept = before.kept.popleft() if before.kept else _keep(objective, x, tile)
-            leaf = kept.leaf
-            sums = objective.sums(kept.features, tile.windows, known=kept.sums)
-            del kept
-            share = torch.stack(
-                [(each.total * slope).sum() for each, slope in zip(sums, sum_grads, strict=True)]
-            ).sum()
-            (part,) = torch.autograd.grad(share, leaf)
-        gradient[tile_index(tile.crop)] += part
-        totals = all_reduce_sums(totals, [each.detach() for each in sums])
-        del leaf, sums, share, part
-    assert totals is not None
+            saved = (
+                first_pass.saved.popleft() if first_pass.saved else _sum_tile(objective, x, tile)
+            )
+            crop = saved.crop
+            sums = objective.sums(saved.features, tile.windows, partial_sums=saved.sums)
+            del saved
+            products = [
+                (term.total * grad).sum() for term, grad in zip(sums, sum_grads, strict=True)
+            ]
+            product = torch.stack(products).sum()
+            (tile_gradient,) = torch.autograd.grad(product, crop)
+        gradient[tile_index(tile.crop)] += tile_gradient
+        totals = add_sums(totals, [term.detach() for term in sums])
+        del crop, sums, products, product, tile_gradient
     return gradient, totals
 
 
@@ -189,21 +200,28 @@ def _check_additive(objective: Objective) -> None:
             raise not_additive_error(f"the term {term.name}")
 
 
-def not_additive_error(what: str) -> UsageError:
-    """The error for a statistic that tiles would change."""
+def not_additive_error(name: str) -> UsageError:
+    """Return the error for a statistic or term whose sums over tiles do not add up."""
     return UsageError(
-        f"tiles: expected sums that add up over tiles, got {what}, which does not say that its do; "
-        + WHOLE
+        "tiles",
+        expected="statistics that add up over tiles",
+        got=f"{name}, which does not declare that its do",
+        remedy=WHOLE,
     )
 
 
-def all_reduce_sums(totals: list[Sums] | None, sums: Sequence[Sums]) -> list[Sums]:
-    """Sums added to those of earlier tiles, in float64: there may be many thousands."""
-    wide = [Sums(_wide(each.total), each.count) for each in sums]
-    if totals is None:
+def add_sums(totals: Sequence[Sums], sums: Sequence[Sums]) -> list[Sums]:
+    """Add a tile's sums to the totals, in float64: there may be many thousands of tiles.
+
+    Args:
+        totals: of the tiles so far; empty before the first one.
+        sums: of the next tile, one for each term.
+    """
+    wide = [Sums(_to_float64(term.total), term.count) for term in sums]
+    if not totals:
         return wide
-    return [one + other for one, other in zip(totals, wide, strict=True)]
+    return [total + term for total, term in zip(totals, wide, strict=True)]
 
 
-def _wide(total: Tensor) -> Tensor:
+def _to_float64(total: Tensor) -> Tensor:
     return total if total.device.type == "mps" else total.double()

@@ -1,8 +1,8 @@
-"""From an objective and an iterate to a loss and its gradient.
+"""The basic evaluator: the whole field in one piece.
 
-An evaluator is any function of this module's type `Evaluator`. The one here takes the input whole.
-Because objectives are functions of sums, others fit in without any other room knowing, see
-`convnd.optimize.evaluation.tiled`.
+An evaluator is a function from an objective and a field to a loss and its gradient. Because an
+objective is a function of sums over positions, other evaluators give the same result tile by tile
+(`convnd.optimize.evaluation.tiled`) or on several processes (`convnd.optimize.distributed`).
 """
 
 from __future__ import annotations
@@ -15,74 +15,75 @@ from torch import Tensor
 
 from convnd.losses import Objective
 
-__all__ = ["Evaluation", "Evaluator", "evaluate_whole", "evaluation"]
+__all__ = ["Evaluation", "Evaluator", "evaluate_whole", "make_evaluation"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A loss and its gradient at one iterate.
+    """A loss and its gradient.
 
-    Args:
-        loss: the objective's value.
-        parts: weighted share of each term by name.
-        gradient: of the loss, shaped as the iterate.
+    Attributes:
+        loss: value of the objective.
+        parts: weighted share of each term in the loss, by name.
+        gradient: gradient of the loss, shaped as the field.
     """
 
     loss: float
     parts: Mapping[str, float]
     gradient: Tensor
 
-    def plus(self, other: Evaluation, *, gradient: bool = True) -> Evaluation:
-        """Of two sums of terms together.
+    def add(self, other: Evaluation, *, gradient: bool = True) -> Evaluation:
+        """Return the evaluation of the sum of two objectives.
 
         Args:
-            other: at the same iterate.
-            gradient: add its gradient, too, in the memory of this one.
+            other: evaluation of the other objective at the same field.
+            gradient: whether to add its gradient too, in place.
         """
         parts = dict(self.parts)
         for name, part in other.parts.items():
             parts[name] = parts.get(name, 0.0) + part
-        both = self.gradient.add_(other.gradient) if gradient else self.gradient
-        return Evaluation(self.loss + other.loss, parts, both)
+        total = self.gradient.add_(other.gradient) if gradient else self.gradient
+        return Evaluation(self.loss + other.loss, parts, total)
 
 
 Evaluator = Callable[[Objective, Tensor], Evaluation]
+"""Computes loss and gradient of an objective at a field ``(B, C, *S)``."""
 
 
 def evaluate_whole(objective: Objective, x: Tensor) -> Evaluation:
-    """Evaluator in one piece.
+    """Evaluate in one piece.
 
     Args:
-        objective: what to evaluate.
+        objective: the objective.
         x: ``(1, C, *S)``, float32.
 
     Returns:
-        Loss and gradient; neither is checked for being finite.
+        Loss and gradient, which may be infinite or NaN.
     """
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         loss, shares = objective.value(objective.sums(objective.features(x)))
         (gradient,) = torch.autograd.grad(loss, x)
-    return evaluation(objective, loss, shares, gradient, x)
+    return make_evaluation(objective, loss, shares, gradient, x)
 
 
-def evaluation(
+def make_evaluation(
     objective: Objective, loss: Tensor, shares: Tensor, gradient: Tensor, x: Tensor
 ) -> Evaluation:
-    """What `Objective.value` gave, as numbers.
+    """Convert the tensors of `Objective.value` to an `Evaluation`.
 
     Args:
         objective: names the shares.
         loss: scalar.
-        shares: one for each term.
+        shares: one for each term of the objective.
         gradient: ``(B, C, *S)``.
-        x: the iterate, whose layout in memory the gradient is to have.
+        x: the field, whose memory layout the gradient gets.
     """
     total, *values = torch.cat([loss.detach().reshape(1), shares]).tolist()  # one transfer
     parts: dict[str, float] = {}
     for term, value in zip(objective.terms, values, strict=True):
         parts[term.name] = parts.get(term.name, 0.0) + value
-    # Optimisers read the gradient as a flat vector, in the order of the iterate.
+    # Optimizers read the gradient as a flat vector, in the order of the field.
     if gradient.stride() != x.stride():
         gradient = torch.empty_like(x).copy_(gradient)
     return Evaluation(total, parts, gradient)

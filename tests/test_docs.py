@@ -1,0 +1,143 @@
+"""The documentation: links lead somewhere, commands parse, Python runs, the site builds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import convnd
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# Paths that are made while the site is built: pages out of code, and copies of files of the root.
+GENERATED = re.compile(r"(reference/(convnd|python|commands|options)|project/)")
+sys.path.insert(0, str(ROOT / "docs" / "_build"))
+import pages  # noqa: E402
+
+sys.path.pop(0)
+ROOT_COMMAND = pages.root_command()
+OTHER_COMMANDS = {"pip", "python", "python3", "pytest", "mkdocs", ".", ".ci/check"}
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The code blocks of some languages on a page."""
+    pattern = rf"^```(?:{'|'.join(languages)})\n(.*?)^```$"
+    return re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def command_lines(page: Path) -> list[str]:
+    """Every command of the page's bash blocks, without comments."""
+    text = "\n".join(blocks(page, "bash")).replace("\\\n", " ")
+    lines = [re.sub(r"\s+# .*|^#.*", "", line).strip() for line in text.splitlines()]
+    return [part.strip() for line in lines if line for part in re.split("&&|;", line)]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if target.startswith("http") or GENERATED.search(target):
+            continue
+        assert (page.parent / target).exists(), f"{name(page)}: {target}"
+
+
+def parse(line: str) -> None:
+    """Parses a command of convnd, without running it; an option that does not exist raises."""
+    words = shlex.split(line)
+    if words[0] == "torchrun":
+        words = words[words.index("convnd") :]
+    command, name, arguments, context = ROOT_COMMAND, "convnd", words[1:], None
+    while True:
+        context = command.make_context(name, list(arguments), parent=context)
+        if not hasattr(command, "resolve_command"):
+            return
+        rest = context._protected_args + context.args
+        name, command, arguments = command.resolve_command(context, rest)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_parse(page: Path) -> None:
+    """Every option of every command in a block is one that exists; nothing runs."""
+    for line in command_lines(page):
+        if line.split()[0] in ("convnd", "torchrun"):
+            parse(line)
+        else:
+            assert line.split()[0] in OTHER_COMMANDS, f"{name(page)}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_in_sentences_have_options_that_exist(page: Path) -> None:
+    for line in re.findall(r"`(convnd [^`\n;#]+)", page.read_text()):
+        words = [word for word in line.split() if not re.fullmatch(r"\[?[A-Z]{3,}[\].]*|…", word)]
+        try:
+            parse(" ".join(words))
+        except Exception as error:
+            if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError", "Exit"):
+                raise AssertionError(line) from error
+
+
+def test_readme_is_short_and_has_the_commands_that_ci_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 100
+    for line in (ROOT / ".ci" / "run").read_text().splitlines():
+        if line.startswith("pip install") and "fuzz" not in line:
+            assert line in readme
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_runs(page: Path, tmp_path: Path) -> None:
+    """Each block by itself, beside a photograph and a painting."""
+    from convnd_tasks import samples
+
+    from convnd import io
+
+    io.write(tmp_path / "photo.jpg", samples.content(spatial_dims=2, size=64))
+    io.write(tmp_path / "painting.jpg", samples.style("cells", spatial_dims=2, size=64))
+    for code in blocks(page, "python"):
+        if "convnd.stylize" in code and not hasattr(convnd, "stylize"):
+            continue
+        done = subprocess.run(
+            [sys.executable, "-W", "error::SyntaxWarning", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|img|iframe)[^>]*src=\"(https?:[^\"]+)|<link[^>]*href=\"(https?:[^\"]+)",
+            page.read_text(),
+        )
+        assert not loaded, f"{page.name} loads {loaded}"
