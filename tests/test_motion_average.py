@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.video.motion_average import MotionCompensatedMean, BlockStyleTransfer
 from convnd_tasks.modalities.video.flow import FlowPair
+from convnd_tasks.modalities.video.motion_average import BlockStyleTransfer, MotionCompensatedMean
 from convnd_tasks.modalities.video.options import VideoOptions
 
 from convnd.losses import Objective, TemporalLoss, Term

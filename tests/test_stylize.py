@@ -267,7 +267,11 @@ BAD = {
     "empty folder": (3, ["empty", "painting.png"], "expected files of a known kind"),
     "no such folder": (4, ["photo.png", "painting.png", "-o", "none/out.png"], "none"),
     "a file as folder": (4, ["photo.png", "painting.png", "-o", "text.jpg/out.png"], "text.jpg"),
-    "existing output": (2, ["photo.png", "painting.png", "-o", "photo.png"], "another file than the input"),
+    "existing output": (
+        2,
+        ["photo.png", "painting.png", "-o", "photo.png"],
+        "another file than the input",
+    ),
     "unknown layer": (2, ["photo.png", "painting.png", "--style-layers", "relu3"], "'relu3"),
     "unknown backbone": (2, ["photo.png", "painting.png", "--backbone", "vgg"], "did you mean"),
     "unknown colors": (2, ["photo.png", "painting.png", "--colors", "red"], "colors: expected"),

@@ -10,8 +10,8 @@ import pytest
 import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.video.blocks import BlockStylizer, _windows, read_style_video
-from convnd_tasks.modalities.video.input import FrameContext
 from convnd_tasks.modalities.video.frame_cache import FrameCache
+from convnd_tasks.modalities.video.input import FrameContext
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.clips import FilmClip
 
@@ -34,7 +34,9 @@ def _store(path: Path, *, resume: bool = False) -> FrameCache:
 
 def _look(number: int, cut: bool) -> FrameContext:
     still = torch.zeros(1, 3, 1, 1)
-    return FrameContext(number=number, pts=number, name="", content=still, cut=cut, flows={}, seconds={})
+    return FrameContext(
+        number=number, pts=number, name="", content=still, cut=cut, flows={}, seconds={}
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_windows_overlap_within_a_scene(
 
 
 def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
-    options = VideoOptions(steps=1, scales=1, overlap=4, **SMALL)  # type: ignore[arg-type]
+    options = VideoOptions(steps=1, scales=1, block_overlap=4, **SMALL)  # type: ignore[arg-type]
     clip = FilmClip((22, 16, 24))
     whole = list(BlockStylizer(options, [_cells()]).run(clip, _store(tmp_path / "a")))
     assert [each.number for each in whole] == list(range(22))
@@ -141,8 +143,8 @@ def test_errors(run: Run, tmp_path: Path) -> None:
         read_style_video(FilmClip((4, 24, 32)), 32)
     with pytest.raises(UsageError, match="texture: expected --mode block"):
         VideoOptions(texture=True)
-    with pytest.raises(UsageError, match="window: expected 16 <= window"):
-        VideoOptions(mode="block", window=8)
+    with pytest.raises(UsageError, match="block_frames: expected 16 <= block_frames"):
+        VideoOptions(mode="block", block_frames=8)
     with pytest.raises(UsageError, match="passes: expected 1 without motion, got 2 with --mode bl"):
         VideoOptions(mode="block", passes=2)
     clip = FilmClip((4, 24, 32))

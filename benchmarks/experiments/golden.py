@@ -44,11 +44,9 @@ class Case(NamedTuple):
 
 PICTURE = "--backbone compact --precision float32 --size 48 --scales 2 --steps 4"
 SIGNAL = "--backbone compact --precision float32 --scales 2 --steps 4"
-VOLUME = "--precision float32 --steps 3 --no-montage"
-VIDEO = (
-    "--backbone compact --precision float32 --steps 3 --scales 1 --rate 10 --crf 0 --no-pictures"
-)
-BLOCK = "--mode block --window 16 --overlap 4"
+VOLUME = "--precision float32 --steps 3 --no-figures"
+VIDEO = "--backbone compact --precision float32 --steps 3 --scales 1 --rate 10 --crf 0 --no-figures"
+BLOCK = "--mode block --block-frames 16 --block-overlap 4"
 
 CASES = {
     "picture": Case(
@@ -119,14 +117,14 @@ CASES = {
     ),
     "video_flow": Case(
         (
-            f"stylize-video frames painting.png --frame-steps 2 --end 0.4 {VIDEO} -o result.mkv "
+            f"stylize-video frames painting.png --frame-steps 2 --to 0.4 {VIDEO} -o result.mkv "
             "--json",
         ),
         ("result.mkv",),
     ),
     "video_two_passes": Case(
         (
-            "stylize-video frames painting.png --passes 2 --frame-steps 2 --end 0.2 "
+            "stylize-video frames painting.png --passes 2 --frame-steps 2 --to 0.2 "
             f"{VIDEO} -o result.mkv --json",
         ),
         ("result.mkv",),
@@ -146,8 +144,8 @@ CASES = {
     "evaluate_volume": Case(("evaluate scan.nii changed.nii --style other.nii --json",)),
     "evaluate_video": Case(
         (
-            f"stylize-video frames painting.png --mode independent --end 0.3 {VIDEO} -o result.mkv",
-            f"stylize-video frames waves --mode independent --end 0.3 {VIDEO} -o other.mkv",
+            f"stylize-video frames painting.png --mode independent --to 0.3 {VIDEO} -o result.mkv",
+            f"stylize-video frames waves --mode independent --to 0.3 {VIDEO} -o other.mkv",
             "evaluate result.mkv other.mkv --style painting.png --json",
         )
     ),

@@ -127,14 +127,14 @@ class BlockStylizer:
         before: StylizedFrame | None = None
         waiting: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
         contexts = prefetch(lambda: iter_frames(options, source, cache.records))
-        for window, shared in _windows(contexts, options.window, options.overlap):
+        for window, shared in _windows(contexts, options.block_frames, options.block_overlap):
             if not shared:  # a new scene
                 for context, values, record in waiting:
                     before = self._finish(cache, context, values, record, before)
                     yield before
                 waiting = []
-            more = len(window) == options.window  # another window may follow
-            count = len(window) - options.overlap if more else len(window)
+            more = len(window) == options.block_frames  # another window may follow
+            count = len(window) - options.block_overlap if more else len(window)
             kept = _load_window(window, count, cache)
             if kept is None:
                 to_progress = step_callback(window[0].number + shared, total)
@@ -189,7 +189,7 @@ class BlockStylizer:
         contents = [context.content for context in window]
         order = list(range(len(contents)))
         if self._margin:
-            order = _mirrored(len(contents), options.window + 2 * _MARGIN)
+            order = _mirrored(len(contents), options.block_frames + 2 * _MARGIN)
         content = torch.stack([contents[index] for index in order], 2)
         self.transfer.trajectories = self._trajectories(window, order)
         start = content

@@ -30,7 +30,7 @@ __all__ = ["MODES", "VideoOptions"]
 MODES = ("flow", "block", "independent")
 """How frames are held together: by optical flow, as one block, or not at all (for comparison)."""
 
-_BLOCK_ONLY = ("window", "overlap", "temporal_decay", "style_motion", "inflation")
+_BLOCK_ONLY = ("block_frames", "block_overlap", "temporal_decay", "style_motion", "inflation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class VideoOptions(ImageOptions):
         mode: one of `MODES`.
         temporal_weight: weight of the temporal loss, which holds a frame to the warped results of
             earlier ones.
-        window: frames of a block; only with mode ``"block"``, as the next three.
-        overlap: frames of a block that the block before has, too.
+        block_frames: frames of a block; only with mode ``"block"``, as the next three.
+        block_overlap: frames of a block that the block before has, too.
         temporal_decay: share of a neighbouring frame's change that a frame takes along the motion,
             see `convnd_tasks.modalities.video.motion_average.MotionCompensatedMean`.
         style_motion: share of the change that moves as a style video does; the rest follows the
@@ -89,8 +89,10 @@ class VideoOptions(ImageOptions):
     temporal_weight: Annotated[
         float, Flag(help="Weight of the temporal loss against flicker.", panel=LOOK), WEIGHT
     ] = 60.0
-    window: Annotated[int, Flag(help="Frames of a block.", panel=BLOCK), Range(SMALLEST, 4096)] = 16
-    overlap: Annotated[
+    block_frames: Annotated[
+        int, Flag(help="Frames of a block.", panel=BLOCK), Range(SMALLEST, 4096)
+    ] = 16
+    block_overlap: Annotated[
         int, Flag(help="Frames that two blocks share and are blended over.", panel=BLOCK)
     ] = 8
     temporal_decay: Annotated[
@@ -144,7 +146,7 @@ class VideoOptions(ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("overlap", self.overlap, Range(1, max(1, self.window // 2)))
+        check_range("block_overlap", self.block_overlap, Range(1, max(1, self.block_frames // 2)))
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, list(MODES))
         if self.mode != "flow" and self.passes > 1:

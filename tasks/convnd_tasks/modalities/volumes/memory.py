@@ -58,9 +58,7 @@ def choose_optimizer(
     voxels, slices = math.prod(shape), slab_slices(options.tile, shape)
 
     def bytes_with(optimizer: str) -> int:
-        return needed(
-            net, layers, shape, spacing, optimizer, processes=group.size, slices=slices
-        )
+        return needed(net, layers, shape, spacing, optimizer, processes=group.size, slices=slices)
 
     limit = parse_memory(options.memory)
     available = psutil.virtual_memory().available // group.local_size if limit is None else limit

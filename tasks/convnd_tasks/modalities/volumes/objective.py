@@ -3,7 +3,7 @@ r"""The objective of a volume, evaluated on its slices along all three axes.
 A network for pictures sees every slice. Statistics are summed over the slices of an axis, so each
 axis has its own terms (after Gutierrez et al. 2020, "On demand solid texture synthesis"). Slices
 have square pixels in millimetres: where a pixel is longer than wide, as in a slice across thick
-slices, the fine axis is averaged down. A step of 5 mm is therefore never mistaken for one of 0.6 mm.
+slices, the fine axis is averaged down. A step of 5 mm is therefore never taken for one of 0.6 mm.
 
 The objective exists for two transfers. *Noise*: the network sees the noise texture alone
 (`convnd_tasks.modalities.volumes.noise_texture`); the blurred values, which hold the anatomy, are
@@ -295,7 +295,7 @@ class SliceObjective:
         return total, {name: float(share.detach()) for name, share in shares.items()}
 
     def _style_shares(self, sums: Sequence[dict[str, Sums]]) -> dict[str, Tensor]:
-        """The weighted style terms: of layers, and of value statistics with a weight of their own."""
+        """The weighted style terms of layers and of value statistics."""
         config = self.config
         style: list[Tensor] = []
         weights: list[float] = []

@@ -108,8 +108,7 @@ class VolumeOptions(TransferOptions):
     style_layers: Annotated[
         tuple[str, ...],
         Flag(
-            help="Layers whose statistics become the style's; depends on --transfer when left "
-            "out.",
+            help="Layers whose statistics become the style's; depends on --transfer when left out.",
             panel=LOSS,
             metavar="L,L,...",
         ),

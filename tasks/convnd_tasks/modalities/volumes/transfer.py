@@ -142,11 +142,7 @@ class VolumeTransfer(Transfer):
         self._styles = [
             SlicedStyle(
                 style,
-                *(
-                    (self._low, self._high)
-                    if same and is_noise
-                    else value_range(style.values)
-                ),
+                *((self._low, self._high) if same and is_noise else value_range(style.values)),
                 scale=self.options.style_scale,
             )
             for style, same in zip(styles, shared, strict=True)
@@ -443,7 +439,9 @@ class VolumeTransfer(Transfer):
             config,
             content,
             views=views,
-            styles=([style.extract(view, self._device) for style in self._styles] for view in views),
+            styles=(
+                [style.extract(view, self._device) for style in self._styles] for view in views
+            ),
             weights=options.style_weights or [1.0] * len(self._styles),
             precision=self._precision,
             shards=shards,

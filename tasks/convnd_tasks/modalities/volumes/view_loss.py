@@ -375,9 +375,7 @@ class ViewLoss:
         if not self.config.is_noise or not self.config.tissues:
             return [f"{name}/" for name in names]
         pixels = dict.fromkeys(self.config.value_statistics, 1)
-        strides = {
-            name: self.extractor.stride(name) for name in self.config.style_layers
-        } | pixels
+        strides = {name: self.extractor.stride(name) for name in self.config.style_layers} | pixels
         counts = {
             stride: torch.zeros(self._n_labels + 1, dtype=torch.int64)
             for stride in (1, *strides.values())
