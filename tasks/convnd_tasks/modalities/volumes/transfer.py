@@ -230,7 +230,7 @@ class VolumeTransfer(Transfer):
         return self._scan.with_values(values)
 
     def _load_network(self) -> str:
-        """Load the network and choose the optimizer; returns what to tell users about the latter."""
+        """Load the network, choose the optimizer, and say why."""
         from convnd.backbones import choose_device, choose_precision, load
         from convnd.backbones.user_models import is_user_model, load_user_model
 
