@@ -1,4 +1,4 @@
-"""Style transfer as a library: every step is yours to watch, save or stop.
+"""The engine as a library: watch, save or stop at any step. `convnd.stylize` does all of it at once.
 
 python examples/stylize_in_python.py photo.jpg painting.jpg result.png
 """
@@ -7,30 +7,24 @@ from __future__ import annotations
 
 import sys
 
-from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.images.codec import prepare
-
-from convnd import io
+import convnd
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import StyleTransfer
+from convnd.transfer.style_transfer import StyleTransfer, fit_size
 
 
 def main(content: str, style: str, output: str) -> None:
     """Stylise one picture, and stop early when steps stop paying."""
-    options = TransferOptions(backbone="compact", size=192, steps=40)
-    inputs = TransferInputs(
-        content=io.read(content), styles=[io.read(style)], names=[content, style]
-    )
-    prepared = prepare(inputs, options)
+    photo, painting = convnd.read(content), convnd.read(style)
+    options = TransferOptions(backbone="compact", steps=40)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     losses: list[float] = []
-    for progress in transfer.run(prepared.content, prepared.styles, size=prepared.size):
+    for progress in transfer.run(photo.values, [painting.values], size=fit_size(photo.shape, 192)):
         losses.append(progress.loss)
         if progress.scale == progress.scales and len(losses) > 10:
             gain = 1 - losses[-1] / losses[-11]
             if 0 < gain < 0.01:
                 break
-    io.write(output, prepared.decode(progress.values), overwrite=True)
+    convnd.write(output, photo.with_values(progress.values.clamp(0, 1)), overwrite=True)
     print(f"{output}: {len(losses)} evaluations, loss {losses[0]:.3g} to {losses[-1]:.3g}")
 
 

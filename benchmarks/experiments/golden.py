@@ -75,7 +75,9 @@ CASES = {
         ("result.png",),
     ),
     "blend": Case(
-        (f"stylize photo.png painting.png waves {PICTURE} --style-weights 2,1 -o result.png --json",),
+        (
+            f"stylize photo.png painting.png waves {PICTURE} --style-weights 2,1 -o result.png --json",
+        ),
         ("result.png",),
     ),
     "luminance": Case(

@@ -43,7 +43,6 @@ from benchmarks.measurement import add_json_option, write_results
 from convnd.backbones import Backbone, load
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
-from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
 
 RATE = 360.0
@@ -135,7 +134,7 @@ def grid(values: Array, lead: str) -> Grid:
 def transfer(
     content: Array,
     style: Array,
-    options: TransferOptions,
+    options: SignalOptions,
     *,
     network: Backbone | None = None,
 ) -> Array:

@@ -17,7 +17,6 @@ plane, as with scans, or seen with another kernel (`--content chest`, the standa
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import time
 from typing import Any
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.volumes import scan as volumes
 from convnd_tasks.modalities.volumes.noise import (
     TISSUES,
     band_matched,
@@ -35,6 +33,7 @@ from convnd_tasks.modalities.volumes.noise import (
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 
+import convnd
 from benchmarks.common import peak_mib
 from benchmarks.measurement import Table, add_json_option, machine, write_results
 from convnd import io
@@ -77,22 +76,21 @@ def main() -> None:
             content = _blurred(original, arguments.blur)
         else:
             content = _phantom(arguments.content, 0, arguments.size)
-    options = VolumeOptions(
-        steps=arguments.steps,
-        style_weight=arguments.style_weight,
-        style_loss=arguments.style_loss,
-        window=arguments.window,
-    )
+    options = {
+        "steps": arguments.steps,
+        "style_weight": arguments.style_weight,
+        "style_loss": arguments.style_loss,
+        "window": arguments.window,
+    }
     rows: dict[str, Any] = {
         "content": _array(content),
         "perfect": _array(original),
         "bands": band_matched(_array(content), _array(style), content.spacing),
     }
     began = time.perf_counter()
-    result = volumes.stylize_scan(content, [style], options)
+    result = convnd.stylize(content, style, **options)
     seconds = time.perf_counter() - began
-    assert result.grid is not None
-    rows["style transfer"] = _array(result.grid)
+    rows["style transfer"] = _array(result.result)
     figures = [
         {"": name, **_judge(values, content, style, original)} for name, values in rows.items()
     ]
@@ -101,10 +99,10 @@ def main() -> None:
     run = {
         "seconds": round(seconds, 1),
         "peak_mib": round(peak_mib()),
-        "loss, first": result.losses[0],
-        "loss, last": result.losses[-1],
+        "loss, first": result.losses["total"][0],
+        "loss, last": result.losses["total"][-1],
     }
-    print(json.dumps({"options": dataclasses.asdict(options), **run}))
+    print(json.dumps({"options": options, **run}))
     tables = [Table(rows=figures), Table(rows=[run], caption="The run")]
     write_results(arguments.json, "Noise of a neighbouring slice", tables)
 

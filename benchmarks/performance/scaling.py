@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     style = torch.rand((1, channels, *[min(size, 256)] * args.dim), generator=generator)
     group = ProcessGroup.current()
     shards = ShardedField(extent, group) if group.size > 1 else None
-    transfer.look_at(extent)
+    transfer.resolve_layers(extent)
     options = transfer.options
     budget = Budget(options, transfer.backbone, transfer.device, 1, group=group, content=content)
     taken = psutil.Process().memory_info().rss
@@ -96,10 +96,10 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     for _ in range(args.repeats):
         began, used = time.perf_counter(), time.process_time()
         if args.step:
-            walk = transfer.walk(
+            steps = transfer.optimize(
                 objective, iterate, evaluate=evaluate, steps=1, offload=budget.offload(extent)
             )
-            for step in walk:
+            for step in steps:
                 print(f"step {step.index}, {peak_mib():.0f} MiB at most", file=sys.stderr)
         else:
             evaluate(objective, iterate)

@@ -372,7 +372,7 @@ def train(args: argparse.Namespace) -> None:
     pictures = Pictures(learn, args.seed + 1 + step)
     optimiser = WhitenedAdam(student, [pictures.batch(6, 160) for _ in range(12)])
     if "optimiser" in state:
-        optimiser.decode(state["optimiser"])
+        optimiser.restore(state["optimiser"])
     pool = Pool(pictures)
     pool.slots = state.get("pool", pool.slots)
     sums, began = torch.zeros(4, len(LAYERS)), time.perf_counter()

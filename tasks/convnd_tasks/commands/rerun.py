@@ -177,7 +177,8 @@ def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool
 def _recorded_options() -> set[str]:
     """The options that a record may hold: none that writes elsewhere or replaces files."""
     names = {"--dim", *_INPUT_OPTIONS}
-    for kind in (JobSettings, *map(options_class, MODALITIES)):
+    kinds: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
+    for kind in kinds:
         for name, (_, flag) in flags_of(kind).items():
             if flag.recorded or name in ("tile", "memory"):
                 names |= set((flag.names[0] if flag.names else flag_name(name)).split("/"))

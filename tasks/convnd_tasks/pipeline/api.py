@@ -229,8 +229,10 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
             f"stylize: expected a batch of 1, got {values.shape[0]}; give one item at a time"
         )
     values = values.float()
-    picture = dim == 2 and values.shape[1] == 3 and bool(((values >= 0) & (values <= 1)).all())
-    return Grid(values=values, channels=_RGB) if picture else Grid(values=values)
+    in_range = bool(((values >= 0) & (values <= 1)).all())
+    if dim == 2 and values.shape[1] == 3 and in_range:
+        return Grid(values=values, channels=_RGB)
+    return Grid(values=values)
 
 
 def _is_name(data: object) -> bool:

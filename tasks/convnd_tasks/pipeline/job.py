@@ -119,7 +119,8 @@ def _typed(name: str) -> str:
     from convnd.options import flag_name, flags_of
     from convnd_tasks.pipeline.settings import JobSettings
 
-    for kind in (JobSettings, *(options_class(known) for known in MODALITIES)):
+    kinds: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
+    for kind in kinds:
         flags = flags_of(kind)
         if name in flags:
             return flag_name(name, flags[name][1])
@@ -261,9 +262,9 @@ class Job:
         for name in self.spec.styles:
             if not self._depends_on_content(name):
                 self._open_shared(name, "style", None)
-        for role, name in (("init", self.spec.init), ("mask", self.settings.mask)):
-            if name is not None:
-                self._open_shared(name, role, None)
+        for role, path in (("init", self.spec.init), ("mask", self.settings.mask)):
+            if path is not None:
+                self._open_shared(path, role, None)
 
     def _open_shared(self, name: str, role: str, content: Any) -> Any:
         if self._depends_on_content(name):

@@ -88,14 +88,14 @@ class VolumeOptions(TransferOptions):
         Range(0.01, 100),
     ] = 3.5
     # None means "depends on the transfer"; `VolumeTransfer` replaces it before the engine reads it.
-    style_weight: Annotated[  # type: ignore[assignment]
+    style_weight: Annotated[
         float | None,
         Flag(
             help="Weight of the style loss (beta); depends on --transfer when left out.",
             panel=LOOK,
         ),
         WEIGHT,
-    ] = None
+    ] = None  # type: ignore[assignment]
     content_layers: Annotated[
         tuple[str, ...],
         Flag(
@@ -122,16 +122,16 @@ class VolumeOptions(TransferOptions):
             metavar="S,S,...",
         ),
     ] = ("autocorrelation",)
-    value_statistics_weight: Annotated[  # type: ignore[assignment]
+    value_statistics_weight: Annotated[
         float | None,
         Flag(help="Weight of each of them; that of a style layer when left out.", panel=LOSS),
         WEIGHT,
-    ] = None
-    steps: Annotated[  # type: ignore[assignment]
+    ] = None  # type: ignore[assignment]
+    steps: Annotated[
         int | None,
         Flag(help="Steps of all scales together; depends on --transfer when left out.", panel=WORK),
         STEPS,
-    ] = None
+    ] = None  # type: ignore[assignment]
     scales: Annotated[
         int,
         Flag(
