@@ -84,9 +84,10 @@ def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
 def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
     clip = FilmClip((16, 16, 24))
     losses = []
-    for steps in (1, 16):
+    for steps in (0, 16):
         options = VideoOptions(
             steps=steps,
+            precision="float32",
             scales=1,
             texture=True,
             inflation="multiplanar",

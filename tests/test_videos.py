@@ -68,7 +68,7 @@ def test_motion_holds_frames_together(tmp_path: Path) -> None:
     errors, styles = {}, {}
     for mode in ("flow", "independent"):
         (tmp_path / mode).mkdir()
-        done = finished(tmp_path / mode, film(4, 64, 96), mode=mode, steps=25)
+        done = finished(tmp_path / mode, film(3), mode=mode, steps=15, scales=2)
         errors[mode] = mean_of([each.record for each in done], "e_warp")
         styles[mode] = np.mean([each.record["parts"]["style"] for each in done])
         own = mean_of([each.record for each in done], "input_e_warp")
@@ -217,7 +217,7 @@ def test_command(run: Run, tmp_path: Path) -> None:
     assert "expected a new file" in err
     code, _, err = run("stylize", "film.mp4", "cells", "-o", "b.mkv", "--shard", "1/2")
     assert code == 2
-    assert "--shard and --start FILE, got one of them" in err
+    assert "--shard" in err
     assert (
         run("stylize", "--dim", "3", "film.mp4", "cells", "-o", "b.mkv", "--steps", "2", "-q")[0]
         == 0
