@@ -13,7 +13,7 @@ from convnd_tasks.modalities.video.blocks import BlockTransfer, _windows, moving
 from convnd_tasks.modalities.video.input import Look
 from convnd_tasks.modalities.video.keeping import FrameStore
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.samples.clips import FilmClip
+from convnd_tasks.samples.video import SampleVideo
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
@@ -58,7 +58,7 @@ def test_windows_overlap_within_a_scene(
 
 def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
     options = VideoOptions(steps=1, scales=1, overlap=4, **SMALL)  # type: ignore[arg-type]
-    clip = FilmClip((22, 16, 24))
+    clip = SampleVideo((22, 16, 24))
     whole = list(BlockTransfer(options, [_cells()]).run(clip, _store(tmp_path / "a")))
     assert [each.number for each in whole] == list(range(22))
     running = BlockTransfer(options, [_cells()]).run(clip, _store(tmp_path / "b"))
@@ -82,7 +82,7 @@ def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
 
 
 def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
-    clip = FilmClip((16, 16, 24))
+    clip = SampleVideo((16, 16, 24))
     losses = []
     for steps in (0, 16):
         options = VideoOptions(
@@ -128,7 +128,7 @@ def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
 
 
 def test_damage_of_a_moving_style_is_told(run: Run, tmp_path: Path) -> None:
-    film = FilmClip((18, 32, 48))
+    film = SampleVideo((18, 32, 48))
     io.write_image_sequence(tmp_path / "shots", film.frames())
     (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")
     quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
@@ -139,14 +139,14 @@ def test_damage_of_a_moving_style_is_told(run: Run, tmp_path: Path) -> None:
 
 def test_errors(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="style: expected a clip of at least 16 frames"):
-        moving_style(FilmClip((4, 24, 32)), 32)
+        moving_style(SampleVideo((4, 24, 32)), 32)
     with pytest.raises(UsageError, match="texture: expected --mode block"):
         VideoOptions(texture=True)
     with pytest.raises(UsageError, match="window: expected 16 <= window"):
         VideoOptions(mode="block", window=8)
     with pytest.raises(UsageError, match="passes: expected 1 without motion, got 2 with --mode bl"):
         VideoOptions(mode="block", passes=2)
-    clip = FilmClip((4, 24, 32))
+    clip = SampleVideo((4, 24, 32))
     io.write_video(tmp_path / "a.mp4", clip.info, clip.frames())
     for arguments, message in (
         (["a.mp4", "waves", "--mode", "block", "--texture"], "--texture: expected one clip, got 2"),

@@ -20,7 +20,7 @@ from convnd_tasks.modalities.video.job import VideoInputs, VideoJob, mean_of
 from convnd_tasks.modalities.video.keeping import FrameStore
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.prefetch import prefetch
-from convnd_tasks.samples.clips import FilmClip
+from convnd_tasks.samples.video import SampleVideo
 from PIL import Image
 
 from convnd import io
@@ -39,8 +39,8 @@ QUICK = {"steps": 3, "frame_steps": 3, "scales": 1}
 FAST = ["--steps", "3", "--frame-steps", "3", "-q"]
 
 
-def film(frames: int = 4, height: int = 48, width: int = 64) -> FilmClip:
-    return FilmClip((frames, height, width))
+def film(frames: int = 4, height: int = 48, width: int = 64) -> SampleVideo:
+    return SampleVideo((frames, height, width))
 
 
 def cells() -> Any:
@@ -109,7 +109,7 @@ def test_references_take_the_nearest() -> None:
 
 
 def test_a_cut_begins_anew(tmp_path: Path) -> None:
-    class Cut(FilmClip):
+    class Cut(SampleVideo):
         def frames(self, *arguments: Any) -> Iterator[io.VideoFrame]:
             for frame in super().frames(*arguments):
                 values = frame.values if frame.pts < 2 else (1 - frame.values.flip(-1)) ** 2
@@ -347,7 +347,7 @@ def test_ahead_passes_errors_and_stops_early() -> None:
 def test_evaluate(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "a", film(3).frames())
 
-    class Noise(FilmClip):
+    class Noise(SampleVideo):
         def frames(self, *arguments: Any) -> Iterator[io.VideoFrame]:
             for frame in super().frames(*arguments):
                 rng = torch.Generator().manual_seed(frame.pts)

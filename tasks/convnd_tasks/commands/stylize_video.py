@@ -191,11 +191,11 @@ def work(
     from convnd_tasks.pipeline.progress import Display
     from convnd_tasks.pipeline.report import check_report
     from convnd_tasks.pipeline.resolve import open_input
-    from convnd_tasks.samples import clips
+    from convnd_tasks.samples import video
 
     options = job.options
     demo = BLOCK_DEMO if options.mode == "block" else DEMO
-    clip = open_video(files[0] if files else next(iter(clips.CONTENTS)), rate, demo)
+    clip = open_video(files[0] if files else next(iter(video.CONTENTS)), rate, demo)
     if options.texture and len(files) > 1:
         raise UsageError(
             f"--texture: expected one clip, got {len(files)} files; the clip alone is the style"

@@ -39,10 +39,10 @@ def open_video(name: str, rate: Fraction | None = None, demo: tuple[int, int, in
         InputFileError: see `convnd.io.open_video`.
     """
     from convnd import io
-    from convnd_tasks.samples import clips
+    from convnd_tasks.samples import video
 
-    if name in clips.CONTENTS and not Path(name).exists():
-        return clips.FilmClip(demo)
+    if name in video.CONTENTS and not Path(name).exists():
+        return video.SampleVideo(demo)
     return io.open_video(name, rate=rate)
 
 
