@@ -132,7 +132,7 @@ def test_damage_of_a_moving_style_is_told(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "shots", film.frames())
     (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")
     quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
-    code, _, told = run("stylize-video", "clip", "shots", *quick, "-o", "o.mp4", "--no-pictures")
+    code, _, told = run("stylize-video", "video", "shots", *quick, "-o", "o.mp4", "--no-pictures")
     assert code == 0, told
     assert told == "shots: 1 damaged frame was left out; the others are style\n"
 

@@ -149,7 +149,7 @@ class Easel:
     def foliage(
         self, x0: float, y0: float, rx: float, ry: float, dark: Array, light: Array
     ) -> None:
-        """Paint the crown of a tree: ragged outline, light from the upper left, clumps of leaves."""
+        """Paint the crown of a tree: ragged outline, clumps of leaves, lit from the left."""
         box = self.box(x0 - 1.3 * rx, y0 - 1.3 * ry, x0 + 1.3 * rx, y0 + 1.3 * ry)
         x, y = self.coordinates(box)
         u, v = (x - x0) / rx, (y - y0) / ry
@@ -184,7 +184,7 @@ class Easel:
         self.backdrop = self.picture.copy()
 
     def water(self, line: float, depth: Array, swell: float) -> None:
-        """Paint water below ``y = line``: a mirror image of the picture above, broken by ripples."""
+        """Paint water below ``y = line``: a reflection of the picture above, broken by ripples."""
         box = self.box(0, line, self.aspect, 1)
         x, y = self.coordinates(box)
         if y.size == 0:
