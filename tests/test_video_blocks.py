@@ -81,6 +81,7 @@ def test_interrupted_work_goes_on_to_the_same_frames(tmp_path: Path) -> None:
         assert one.record["e_warp"] == other.record["e_warp"]
 
 
+@pytest.mark.slow
 def test_a_moving_texture_comes_nearer_to_the_movement(tmp_path: Path) -> None:
     clip = SampleVideo((16, 16, 24))
     losses = []
@@ -118,6 +119,7 @@ def test_order_of_frames_is_style_with_acs_only() -> None:
     assert apart["acs"] > 0.02
 
 
+@pytest.mark.slow
 def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
     quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
     for more in ((), ("--texture",)):

@@ -64,6 +64,7 @@ def make(path: Path, frames: int = 4, clip: Any = None) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_motion_holds_frames_together(tmp_path: Path) -> None:
     errors, styles = {}, {}
     for mode in ("flow", "independent"):
@@ -108,6 +109,7 @@ def test_references_take_the_nearest() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_cut_begins_anew(tmp_path: Path) -> None:
     class Cut(SampleVideo):
         def frames(self, *arguments: Any) -> Iterator[io.VideoFrame]:
@@ -139,6 +141,7 @@ def test_later_frames_rest_when_they_have_settled(tmp_path: Path) -> None:
     assert 0 < rough[1].record["steps"] < 12
 
 
+@pytest.mark.slow
 def test_interrupted_work_goes_on_to_the_same_clip(tmp_path: Path) -> None:
     inputs = VideoInputs(clip=film(4), styles=[cells()], names=["film", "cells"])
     job = VideoJob(VideoOptions(**QUICK))
@@ -183,6 +186,7 @@ def test_interrupted_work_goes_on_to_the_same_clip(tmp_path: Path) -> None:
         job.run(inputs, parts, resume=True, overwrite=True)
 
 
+@pytest.mark.slow
 def test_command(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "film.mp4")
     code, out, err = run("stylize-video", "film.mp4", "cells", "--report", "r.html", *FAST)
@@ -344,6 +348,7 @@ def test_ahead_passes_errors_and_stops_early() -> None:
     assert closed == [True]
 
 
+@pytest.mark.slow
 def test_evaluate(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "a", film(3).frames())
 

@@ -145,6 +145,7 @@ def test_gaps_stay_gaps_and_do_not_spread(run, style, tmp_path, rng):
     np.testing.assert_array_equal(np.isnan(back), np.isnan(data))
 
 
+@pytest.mark.slow
 def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "p.png")
     np.save(tmp_path / "a.npy", hounsfield(rng))
@@ -344,6 +345,7 @@ def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):
     assert np.abs(after - values).std() > 0.005 * np.ptp(values)
 
 
+@pytest.mark.slow
 def test_stylize_takes_a_scan_as_stylize_volume_does(run, scan, style, tmp_path):
     code, out, err = run("stylize", "--dim", 3, scan, style, *QUICK, "-o", "a.nii.gz")
     assert (code, "window " in err) == (0, True), err
