@@ -76,8 +76,8 @@ def test_no_global_random_state_is_touched():
 
 
 def test_the_first_name_is_the_default():
-    given = samples.style("waves", spatial_dims=2, size=24)
-    assert torch.equal(samples.style(spatial_dims=2, size=24).values, given.values)
+    waves = samples.style("waves", spatial_dims=2, size=24)
+    assert torch.equal(samples.style(spatial_dims=2, size=24).values, waves.values)
     assert samples.contents(1)[0] == "ecg"
     assert samples.contents(2)[:2] == ["town", "landscape"]
     assert samples.contents(3)[:2] == ["chest", "video"]
@@ -220,8 +220,8 @@ def test_the_flow_of_the_film_is_exact(seed):
     t, y, x = np.meshgrid(np.arange(4), np.arange(48), np.arange(64), indexing="ij")
     to_y, to_x = y + flow[:, 0], x + flow[:, 1]
     inside = (to_x >= 0) & (to_x < 64) & (to_y >= 0) & (to_y < 48)
-    there = frames[:, t + 1, to_y.clip(0, 47), to_x.clip(0, 63)]
-    error = np.abs(there - frames[:, :4]).max(axis=0)[inside]
+    moved = frames[:, t + 1, to_y.clip(0, 47), to_x.clip(0, 63)]
+    error = np.abs(moved - frames[:, :4]).max(axis=0)[inside]
     assert np.mean(error < 1e-5) > 0.85  # the rest is covered, or a soft edge between layers
     assert len(np.unique(flow[:, 1])) == 3  # pan, clouds and boat
     still = np.abs(frames[:, 1:] - frames[:, :4]).max(axis=0)[inside]
@@ -303,8 +303,8 @@ def test_cells_agree_with_brute_force():
         for j in range(counts[1])
     ]
     for i, j in itertools.product(range(12), range(14)):
-        at = np.array([(i + 0.5) / 12, (j + 0.5) / 12])
-        d = sorted((float(np.hypot(*(at - s))), s) for s in sites)
+        position = np.array([(i + 0.5) / 12, (j + 0.5) / 12])
+        d = sorted((float(np.hypot(*(position - s))), s) for s in sites)
         assert distance[i, j] == pytest.approx(d[0][0], abs=1e-5)
         (d1, a), (d2, b) = d[0], d[1]
         half = (d2**2 - d1**2) / (2 * float(np.hypot(a[0] - b[0], a[1] - b[1])))
