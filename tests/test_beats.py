@@ -111,6 +111,7 @@ def test_beats_are_at_the_same_place_at_every_size():
         assert loss.value(loss.sums(smaller)).item() < 0.05
 
 
+@pytest.mark.slow
 def test_morphology_comes_over_and_rhythm_stays(rng):
     pytest.importorskip("scipy")
     own = np.array([0.6, 1.5, 2.5, 3.4, 4.4, 5.3, 6.3, 7.2])

@@ -105,6 +105,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder: Path) -> None:
     whole = command(folder, "-o", "whole.npy")
     whole.communicate()
@@ -136,6 +137,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder: Path) -> None
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_a_signal_keeps_a_checkpoint_that_others_may_not_use(folder: Path) -> None:
     work = command(folder, "-o", "out.npy", "--checkpoint-every", "2", "--steps", "100000")
     kept = folder / "out.npy.checkpoint"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.modalities.video import flow as flows
-from convnd_tasks.samples.clips import film
+from convnd_tasks.samples.video import render_video
 
 from convnd.errors import ShapeError
 
@@ -24,7 +24,7 @@ def wide(seed: int = 0, height: int = 64, width: int = 120) -> torch.Tensor:
 
 
 def test_warp_is_exact_on_whole_pixels() -> None:
-    frames, exact = film((4, 48, 80), 0)
+    frames, exact = render_video((4, 48, 80), 0)
     for t in range(3):
         before, after = (torch.from_numpy(frames[None, :, at]) for at in (t, t + 1))
         moved = flows.warp(after, torch.from_numpy(exact[t]).float())
@@ -111,7 +111,7 @@ def test_error_of_a_translation_and_of_noise() -> None:
 
 
 def test_cuts() -> None:
-    one, _ = film((3, 64, 96), 0)
+    one, _ = render_video((3, 64, 96), 0)
     frames = [torch.from_numpy(one[None, :, t]) for t in range(3)]
     other = 1 - wide(5, 64, 96) * torch.tensor([0.9, 0.3, 0.2]).view(1, 3, 1, 1)
 

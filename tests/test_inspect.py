@@ -1,4 +1,4 @@
-"""The patches found are the known ones; what is cut is what the unit sees."""
+"""The search finds the known patches, and cuts what the unit sees."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def _planted(ndim: int) -> tuple[dict[str, np.ndarray], dict[tuple[int, str], tu
     rng = np.random.default_rng(7)
     for number, unit in itertools.product(range(4), range(3)):
         field = np.zeros([12] * ndim, np.float32)
-        at = tuple(rng.integers(1, 9, size=ndim))
-        field[tuple(slice(i, i + 3) for i in at)] = (number + 1) * _templates(ndim)[unit, 0]
+        corner = tuple(rng.integers(1, 9, size=ndim))
+        field[tuple(slice(i, i + 3) for i in corner)] = (number + 1) * _templates(ndim)[unit, 0]
         values[f"{number}-{unit}"] = field
-        places[unit, f"{number}-{unit}"] = tuple(int(i) for i in at)
+        places[unit, f"{number}-{unit}"] = tuple(int(i) for i in corner)
     return values, places
 
 
@@ -75,19 +75,19 @@ def test_known_filters_find_their_patches(ndim: int) -> None:
     values, places = _planted(ndim)
     network = network_from_module(_matched(ndim), ["1"])
     inputs = _named(values)
-    found = find_patches(network, inputs, {"1": []}, top=2, suppress="input", rescale=False)
+    result = find_patches(network, inputs, {"1": []}, top=2, suppress="input", rescale=False)
     energy = (_templates(ndim) ** 2).reshape(3, -1).sum(1)
     for unit in range(3):
-        first = found.hits("1", unit)[0]
+        first = result.hits("1", unit)[0]
         # By Cauchy and Schwarz a filter answers most to itself among patches of one energy;
         # 4 times itself beats every other that was planted here.
         assert first.input == f"3-{unit}"
         assert first.position == places[unit, first.input]
         assert first.value == 4 * energy[unit]
-    for patch in cut_patches(found, inputs, rescale=False):
+    for patch in cut_patches(result, inputs, rescale=False):
         hit = patch.hit
-        seen = tuple(slice(i, i + 3) for i in hit.position)
-        np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), values[hit.input][seen])
+        region = tuple(slice(i, i + 3) for i in hit.position)
+        np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), values[hit.input][region])
 
 
 def _positive(ndim: int) -> nn.Sequential:
@@ -109,8 +109,8 @@ def test_what_is_cut_is_where_the_gradient_is_not_zero(ndim: int) -> None:
     network = network_from_module(net, ["3"])
     array = np.random.default_rng(3).random([19] * ndim).astype(np.float32) + 0.1
     inputs = _named({"a": array})
-    found = find_patches(network, inputs, {"3": [0, 1]}, suppress="none", top=50, rescale=False)
-    hits = list(found.all_hits())
+    result = find_patches(network, inputs, {"3": [0, 1]}, suppress="none", top=50, rescale=False)
+    hits = list(result.all_hits())
     assert len(hits) > 4
     for hit in hits[:: max(1, len(hits) // 12)]:
         x = torch.from_numpy(array)[None, None].requires_grad_()
@@ -141,7 +141,7 @@ def test_what_is_cut_is_all_that_changes_a_unit_of_low_rank(ndim: int) -> None:
     size = [14] * ndim
     values = torch.rand(1, 1, *size, generator=generator)
     inputs = [Input("a", lambda: Grid(values=values))]
-    found = find_patches(network, inputs, {"relu2_1": [0]}, suppress="none", top=90, rescale=False)
+    result = find_patches(network, inputs, {"relu2_1": [0]}, suppress="none", top=90, rescale=False)
     places = list(itertools.product(*map(range, size)))
     tried = random.Random(1).sample(places, min(100, len(places)))
     raised = values.repeat(len(tried), *[1] * (ndim + 1))
@@ -149,11 +149,11 @@ def test_what_is_cut_is_all_that_changes_a_unit_of_low_rank(ndim: int) -> None:
         raised[(row, 0, *place)] += 1000  # a new maximum for every pooling that sees it
     with torch.inference_mode():
         before, after = (network(x, ["relu2_1"])["relu2_1"][:, 0] for x in (values, raised))
-    hits = found.hits("relu2_1", 0)
+    hits = result.hits("relu2_1", 0)
     assert any(hit.cropped for hit in hits)
     for hit in hits:
-        at = (slice(None), *hit.position)
-        changed = (after[at] - before[at]).abs() > 1e-2
+        index = (slice(None), *hit.position)
+        changed = (after[index] - before[index]).abs() > 1e-2
         inside = [
             all(part.start <= i < part.stop for i, part in zip(place, hit.region, strict=True))
             for place in tried
@@ -171,8 +171,8 @@ def test_order_and_batch_do_not_matter_at_low_rank(ndim: int) -> None:
     for seed, batch in ((0, 1), (1, 5), (2, 0)):
         inputs = _named(values)
         random.Random(seed).shuffle(inputs)
-        found = find_patches(network, inputs, {"relu3_1": range(8)}, batch=batch, rescale=False)
-        results.append(list(found.all_hits()))
+        result = find_patches(network, inputs, {"relu3_1": range(8)}, batch=batch, rescale=False)
+        results.append(list(result.all_hits()))
     tolerance = network_rounding(network) * max(hit.value for hit in results[0])
     # Rounding cannot change the order of hits that lie farther apart.
     for _, hits in itertools.groupby(results[0], key=lambda hit: hit.unit):
@@ -195,8 +195,10 @@ def test_one_overflow_costs_no_other_input_its_place() -> None:
     conv.bias.data.zero_()
     values["over"] = np.full(3, 99, np.float32)
     for batch in (1, 5):
-        found = find_patches(network, _named(values), {"1": [0]}, top=1, rescale=False, batch=batch)
-        assert [hit.input for hit in found.hits("1", 0)] == ["n3"]
+        result = find_patches(
+            network, _named(values), {"1": [0]}, top=1, rescale=False, batch=batch
+        )
+        assert [hit.input for hit in result.hits("1", 0)] == ["n3"]
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
@@ -238,10 +240,10 @@ def test_order_and_batch_do_not_matter(suppress: str) -> None:
     for seed, batch in ((0, 1), (1, 4), (2, 20), (3, 7), (4, 0)):
         inputs = _named(values)
         random.Random(seed).shuffle(inputs)
-        found = find_patches(
+        result = find_patches(
             network, inputs, {"1": []}, top=5, suppress=suppress, batch=batch, rescale=False
         )
-        results.append(list(found.all_hits()))
+        results.append(list(result.all_hits()))
     assert len(results[0]) == 15
     assert all(result == results[0] for result in results)
 
@@ -257,13 +259,13 @@ def _brute(
             rows += [
                 (-float((signal[i : i + 3] * filt).sum()), name, i) for i in range(len(signal) - 2)
             ]
-        kept: list[tuple[float, str, int]] = []
-        for value, name, at in sorted(rows):
-            same = [k for _, n, k in kept if n == name]
-            near = [k for k in same if abs(k - at) < 2]  # sharing 2 or 3 of 3 samples
+        peaks: list[tuple[float, str, int]] = []
+        for value, name, i in sorted(rows):
+            same = [k for _, n, k in peaks if n == name]
+            near = [k for k in same if abs(k - i) < 2]  # sharing 2 or 3 of 3 samples
             if value < 0 and not (near if suppress == "overlap" else same and suppress == "input"):
-                kept.append((value, name, at))
-        lists.append([(name, (at,), -value) for value, name, at in kept[:top]])
+                peaks.append((value, name, i))
+        lists.append([(name, (i,), -value) for value, name, i in peaks[:top]])
     return lists
 
 
@@ -272,8 +274,8 @@ def test_as_a_plain_search_finds(suppress: str) -> None:
     rng = np.random.default_rng(8)
     values = {f"n{i}": rng.integers(-2, 3, 40).astype(np.float32) for i in range(4)}
     network = network_from_module(_matched(1), ["1"])
-    found = find_patches(network, _named(values), {"1": []}, suppress=suppress, rescale=False)
-    got = [[(h.input, h.position, h.value) for h in found.hits("1", unit)] for unit in range(3)]
+    result = find_patches(network, _named(values), {"1": []}, suppress=suppress, rescale=False)
+    got = [[(h.input, h.position, h.value) for h in result.hits("1", unit)] for unit in range(3)]
     assert got == _brute(values, suppress, 9)
 
 
@@ -287,11 +289,11 @@ def test_memory_holds_positions_only() -> None:
         return Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
 
     inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(3000))  # seen once, a stream
-    found = find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=50)
-    assert found.inputs == 3000
+    result = find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=50)
+    assert result.inputs == 3000
     assert opened == list(range(3000))
-    assert sum(map(len, found.entries.values())) == 9
-    assert len(found.shapes) <= 9
+    assert sum(map(len, result.entries.values())) == 9
+    assert len(result.shapes) <= 9
 
 
 def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
@@ -306,16 +308,16 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
         most[0] = max(most[0], len(alive))
         return grid
 
-    def peak(count: int) -> int:
+    def peak_memory(count: int) -> int:
         gc.collect()
         tracemalloc.start()
         inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(count))
         find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=8)
-        found = tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return peak
 
-    few, many = peak(1000), peak(3000)
+    few, many = peak_memory(1000), peak_memory(3000)
     # Names and shapes of 2,000 inputs more would take over 250,000 bytes.
     assert many < few + 100_000
     assert most[0] < 10  # the values themselves live outside of what is traced
@@ -328,20 +330,20 @@ def test_inputs_that_fail_are_left_out_and_named() -> None:
     network = network_from_module(_matched(2), ["1"])
     good = _named({"good": np.eye(5, dtype=np.float32), "small": np.ones((2, 2), np.float32)})
     flat = _named({"flat": np.ones(5, np.float32)})
-    found = find_patches(
+    result = find_patches(
         network, [Input("bad", broken), *good, *flat], {"1": []}, rescale=False, suppress="none"
     )
-    assert set(found.errors) == {"bad", "small", "flat"}
-    assert "expected 2 spatial axes, got 1; use --dim 1" in str(found.errors["flat"])
-    assert "small: expected an input that reaches 1" in str(found.errors["small"])
-    assert {hit.input for hit in found.all_hits()} == {"good"}
+    assert set(result.errors) == {"bad", "small", "flat"}
+    assert "expected 2 spatial axes, got 1; use --dim 1" in str(result.errors["flat"])
+    assert "small: expected an input that reaches 1" in str(result.errors["small"])
+    assert {hit.input for hit in result.all_hits()} == {"good"}
 
 
 def test_input_smaller_than_the_field_is_marked() -> None:
     network = load_network("compact", ["relu3_1"], spatial_dims=2, in_channels=3)
     grid = Grid(values=torch.rand(1, 3, 12, 40), channels=("R", "G", "B"))
-    found = find_patches(network, [Input("small", lambda: grid)], {"relu3_1": [0, 1, 2, 3]})
-    hits = list(found.all_hits())
+    result = find_patches(network, [Input("small", lambda: grid)], {"relu3_1": [0, 1, 2, 3]})
+    hits = list(result.all_hits())
     assert hits
     assert all(hit.cropped for hit in hits)
     assert all(part.stop <= n for hit in hits for part, n in zip(hit.region, (12, 40), strict=True))
@@ -360,8 +362,8 @@ def test_channels_of_a_recording_are_fields_of_their_own() -> None:
     loud[5:8] = _templates(1)[0, 0]
     grid = Grid(values=torch.from_numpy(np.stack([quiet, loud]))[None], channels=("I", "II"))
     inputs = [Input("ecg", lambda: grid)]
-    found = find_patches(network, inputs, {"1": [0]}, top=1, rescale=False)
-    (patch,) = cut_patches(found, inputs, rescale=False)
+    result = find_patches(network, inputs, {"1": [0]}, top=1, rescale=False)
+    (patch,) = cut_patches(result, inputs, rescale=False)
     assert (patch.hit.channel, patch.hit.position, patch.grid.channels) == (1, (5,), ("II",))
     np.testing.assert_array_equal(patch.grid.values[0, 0].numpy(), loud[5:8])
 

@@ -230,14 +230,14 @@ def test_what_goes_back_through_rectifiers(ndim: int) -> None:
     net = nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
     network = network_from_module(net, ["3"])
     x = torch.ones(1, 1, *[4] * ndim)
-    at = (2,) * ndim
+    position = (2,) * ndim
     expected = {"gradient": 2 - 0.5, "guided": 2.0, "deconvnet": 2.0 - 21.0}
     for method, value in expected.items():
-        got = explain(network, x, "3", 0, at, method=method)
-        assert got[(0, 0, *at)].item() == pytest.approx(value)
+        got = explain(network, x, "3", 0, position, method=method)
+        assert got[(0, 0, *position)].item() == pytest.approx(value)
         assert got.count_nonzero() == 1
     with pytest.raises(UnknownNameError, match="explain: method: expected one of guided"):
-        explain(network, x, "3", 0, at, method="other")
+        explain(network, x, "3", 0, position, method="other")
 
 
 def test_rectifiers_of_the_backbones_are_met() -> None:
@@ -245,15 +245,15 @@ def test_rectifiers_of_the_backbones_are_met() -> None:
     x = torch.rand(1, 1, 32, generator=torch.Generator().manual_seed(0))
     features = network(x, ["relu2_1"])["relu2_1"][0]
     unit, place = divmod(int(features.argmax()), features.shape[1])
-    found = {
+    gradients = {
         m: explain(network, x, "relu2_1", unit, (place,), method=m)
         for m in ("guided", "gradient", "deconvnet")
     }
     plain = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(network(plain, ["relu2_1"])["relu2_1"][0, unit, place], plain)
-    torch.testing.assert_close(found["gradient"], gradient)
-    assert not torch.allclose(found["guided"], gradient)
-    assert not torch.allclose(found["deconvnet"], found["guided"])
+    torch.testing.assert_close(gradients["gradient"], gradient)
+    assert not torch.allclose(gradients["guided"], gradient)
+    assert not torch.allclose(gradients["deconvnet"], gradients["guided"])
 
 
 def test_channel_maps_are_the_features() -> None:

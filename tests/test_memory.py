@@ -77,6 +77,7 @@ def test_statistics_say_what_they_take() -> None:
     assert free["spectrum"] > 3 * free["gram"]
 
 
+@pytest.mark.slow
 def test_content_that_is_made_again_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = transferred(replaced(tile="off"), (600,), [])
     monkeypatch.setattr(Budget, "keeps_content", lambda *_: False)

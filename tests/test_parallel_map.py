@@ -30,10 +30,10 @@ def test_parts_come_back_in_order_from_other_processes():
         time.sleep(0.05 * (5 - part))
         return part, os.getpid(), (torch.ones(10**6).sum() + shift[part % 3]).item()
 
-    found = parallel_map(work, range(5))
-    assert [part for part, *_ in found] == [0, 1, 2, 3, 4]
-    assert 1 < len({process for _, process, _ in found} - {os.getpid()}) <= 3
-    assert [total - 10**6 for *_, total in found] == [0, 1, 2, 0, 1]
+    results = parallel_map(work, range(5))
+    assert [part for part, *_ in results] == [0, 1, 2, 3, 4]
+    assert 1 < len({process for _, process, _ in results} - {os.getpid()}) <= 3
+    assert [total - 10**6 for *_, total in results] == [0, 1, 2, 0, 1]
 
 
 def test_one_thread_is_one_process():
@@ -64,4 +64,4 @@ def test_who_is_stopped_takes_the_processes_along():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert not [each for each in psutil.Process().children() if each.status() != "zombie"]
+    assert not [child for child in psutil.Process().children() if child.status() != "zombie"]

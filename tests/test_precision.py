@@ -87,5 +87,8 @@ def test_the_format_follows_the_kind_of_processor(
     capabilities: dict[str, object], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     chosen = choose_precision(torch.device("cpu"))
     assert chosen == Precision(dtype, winograd=dtype == torch.float32)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert choose_precision(torch.device("cpu")) == Precision(torch.float32, winograd=True)

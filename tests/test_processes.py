@@ -53,6 +53,7 @@ def start(folder: Path, count: int, command: tuple[str, ...]) -> list[subprocess
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_groups_of_two_three_and_four_equal_one(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(ROOT.parent), str(ROOT.parent / "tasks")])
     done = subprocess.run(
@@ -66,6 +67,7 @@ def test_groups_of_two_three_and_four_equal_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS)
 def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(
     job: str, tmp_path: Path

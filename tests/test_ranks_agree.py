@@ -38,6 +38,7 @@ def test_loss_and_gradient(ndim: int, extent: int) -> None:
     torch.testing.assert_close(other.gradient.squeeze(2), one.gradient, rtol=2e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ndim", "extent"), [(1, 128), (2, 128)])
 def test_the_whole_transfer(ndim: int, extent: int) -> None:
     content, style = fields(ndim, extent)
@@ -54,6 +55,7 @@ def test_the_whole_transfer(ndim: int, extent: int) -> None:
     assert (results[0] - results[1]).abs().mean().item() < 1e-2 * moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_a_transfer_brings_the_style_nearer(ndim: int) -> None:
     content, style = fields(ndim, {1: 256, 2: 48, 3: 16}[ndim])

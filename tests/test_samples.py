@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.samples import brush, clips, fields, phantom, signals
+from convnd_tasks.samples import brush, fields, phantom, signals, video
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 
@@ -76,11 +76,11 @@ def test_no_global_random_state_is_touched():
 
 
 def test_the_first_name_is_the_default():
-    given = samples.style("waves", spatial_dims=2, size=24)
-    assert torch.equal(samples.style(spatial_dims=2, size=24).values, given.values)
+    waves = samples.style("waves", spatial_dims=2, size=24)
+    assert torch.equal(samples.style(spatial_dims=2, size=24).values, waves.values)
     assert samples.contents(1)[0] == "ecg"
     assert samples.contents(2)[:2] == ["town", "landscape"]
-    assert samples.contents(3)[:2] == ["chest", "clip"]
+    assert samples.contents(3)[:2] == ["chest", "video"]
     assert samples.contents(7) == ["bodies"]
 
 
@@ -216,12 +216,12 @@ def test_kernels_differ_in_the_spectrum_of_their_noise():
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_the_flow_of_the_film_is_exact(seed):
-    frames, flow = clips.film((5, 48, 64), seed)
+    frames, flow = video.render_video((5, 48, 64), seed)
     t, y, x = np.meshgrid(np.arange(4), np.arange(48), np.arange(64), indexing="ij")
     to_y, to_x = y + flow[:, 0], x + flow[:, 1]
     inside = (to_x >= 0) & (to_x < 64) & (to_y >= 0) & (to_y < 48)
-    there = frames[:, t + 1, to_y.clip(0, 47), to_x.clip(0, 63)]
-    error = np.abs(there - frames[:, :4]).max(axis=0)[inside]
+    moved = frames[:, t + 1, to_y.clip(0, 47), to_x.clip(0, 63)]
+    error = np.abs(moved - frames[:, :4]).max(axis=0)[inside]
     assert np.mean(error < 1e-5) > 0.85  # the rest is covered, or a soft edge between layers
     assert len(np.unique(flow[:, 1])) == 3  # pan, clouds and boat
     still = np.abs(frames[:, 1:] - frames[:, :4]).max(axis=0)[inside]
@@ -229,7 +229,7 @@ def test_the_flow_of_the_film_is_exact(seed):
 
 
 def test_the_clip_is_timed_in_seconds():
-    grid = samples.content("clip", spatial_dims=3, size=(3, 20, 30))
+    grid = samples.content("video", spatial_dims=3, size=(3, 20, 30))
     assert (grid.axes, grid.units) == (("t", "y", "x"), ("s", "px", "px"))
     assert grid.spacing == (0.04, 1.0, 1.0)
 
@@ -273,7 +273,7 @@ def test_the_flow_has_no_sources(rank):
     lattice = fields.Lattice((9, 10, 11, 12)[:rank], seed=0)
     pairs = rank * (rank - 1) // 2
     potentials = [lattice.noise(f"p{k}", 0.4) for k in range(pairs)]
-    v = fields.flow(lattice, potentials, drift=0.5)
+    v = fields.curl_flow(lattice, potentials, drift=0.5)
     divergence = sum(np.gradient(v[a], lattice.step, axis=a) for a in range(rank))
     assert np.abs(v).mean() > 0.1
     assert np.abs(divergence).max() < 1e-4 * np.abs(v).max() / lattice.step
@@ -289,7 +289,7 @@ def test_the_frame_of_a_stroke_is_orthonormal(rank):
 
 
 def test_cells_agree_with_brute_force():
-    from convnd_tasks.samples.fieldstyles import _voronoi
+    from convnd_tasks.samples.patterns import _voronoi
 
     lattice = fields.Lattice((12, 14), seed=3)
     spacing = 0.2
@@ -303,8 +303,8 @@ def test_cells_agree_with_brute_force():
         for j in range(counts[1])
     ]
     for i, j in itertools.product(range(12), range(14)):
-        at = np.array([(i + 0.5) / 12, (j + 0.5) / 12])
-        d = sorted((float(np.hypot(*(at - s))), s) for s in sites)
+        position = np.array([(i + 0.5) / 12, (j + 0.5) / 12])
+        d = sorted((float(np.hypot(*(position - s))), s) for s in sites)
         assert distance[i, j] == pytest.approx(d[0][0], abs=1e-5)
         (d1, a), (d2, b) = d[0], d[1]
         half = (d2**2 - d1**2) / (2 * float(np.hypot(a[0] - b[0], a[1] - b[1])))
@@ -354,5 +354,5 @@ def test_numbers_out_of_range_are_refused(call, message):
 
 def test_rates_are_documented_constants():
     assert signals.RATE == 500
-    assert clips.FRAME_RATE == 25
+    assert video.FRAME_RATE == 25
     assert phantom.FIELD_OF_VIEW == (380.0, 380.0, 280.0)

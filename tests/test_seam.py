@@ -51,6 +51,7 @@ def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
     assert_equal(objective, x, Tiler(tile=16, deep_tiler=Tiler()), 4 * network_rounding(net))
 
 
+@pytest.mark.slow
 def test_the_shipped_network(generator: torch.Generator) -> None:
     """Of low rank and with taps, a layer asked for at the cut itself."""
     layers = ("relu1_1", "relu3_1", "pool3", "relu4_1", "relu5_1")

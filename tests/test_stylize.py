@@ -58,12 +58,14 @@ def test_the_same_seed_gives_the_same_bytes(
     assert first != other
 
 
+@pytest.mark.slow
 def test_demo_twice_gives_two_pictures(run: Run, tmp_path: Path) -> None:
     for _ in range(2):
         assert run("stylize", "--dim", "2", *QUICK)[0] == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stylized-2.png", "stylized.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [1, 3])
 def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
     arguments = ("--backbone", "compact", "--steps", "1", "--size", "32", "--scales", "1")
@@ -80,6 +82,7 @@ def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
     assert out.startswith(made[0])
 
 
+@pytest.mark.slow
 def test_scan_to_scan(run: Run, tmp_path: Path) -> None:
     nibabel = pytest.importorskip("nibabel")
     values = np.random.default_rng(0).normal(0, 300, (20, 18, 16)).astype(np.int16)
@@ -387,6 +390,7 @@ def test_help_does_not_wait_for_torch() -> None:
     assert "painting" in done.stdout
 
 
+@pytest.mark.slow
 def test_no_work_waits_for_torchs_compiler() -> None:
     code = (
         "import sys, torch\n"

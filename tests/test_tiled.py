@@ -120,7 +120,7 @@ def assert_equal(
         ((64, 1), 20, 4),
         ((21, 18, 17), 8, 27),
         ((20, 1, 17), 8, 9),
-        ((9, 10, 8, 11), 4, 54),
+        pytest.param((9, 10, 8, 11), 4, 54, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("pooling", ["max", "avg"])
@@ -193,7 +193,13 @@ def build(ndim: int, mode: str, kernels: Sequence[int], strides: Sequence[int]) 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
 @pytest.mark.parametrize(
-    ("size", "tile"), [((150,), 9), ((151,), 30), ((61, 58), 12), ((41, 38, 33), 12)]
+    ("size", "tile"),
+    [
+        ((150,), 9),
+        ((151,), 30),
+        ((61, 58), 12),
+        pytest.param((41, 38, 33), 12, marks=pytest.mark.slow),
+    ],
 )
 def test_networks_of_users(
     mode: str, size: tuple[int, ...], tile: int, generator: torch.Generator
@@ -408,6 +414,7 @@ class Counted(VGG):
         return super().forward(*arguments, **named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "tile"), [((130,), 32), ((37, 45), 16), ((17, 12, 10), 8)])
 @pytest.mark.parametrize("cut", [False, True])
 def test_what_is_kept_of_the_first_pass_is_not_computed_again(

@@ -104,6 +104,7 @@ def test_a_decoder_that_hangs_is_one_line(
     assert not decoders()
 
 
+@pytest.mark.slow
 def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None:
     bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\n"
     bad += "d.VideoDecoder.describe = describe"
@@ -133,6 +134,7 @@ def test_one_who_stops_early_leaves_no_child(path: Path) -> None:
     assert not decoders()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_parent_that_is_killed_leaves_no_child(path: Path, number: signal.Signals) -> None:
     busy = child("def describe(self):\n  while True: pass\nd.VideoDecoder.describe = describe")

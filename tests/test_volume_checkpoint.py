@@ -54,6 +54,7 @@ def killed(at: tuple[int, int]) -> None:
     cli.main()
 
 
+@pytest.mark.slow
 def test_killed_or_stopped_it_goes_on_to_the_same_bytes(
     run: Run, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

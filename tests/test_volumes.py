@@ -31,6 +31,7 @@ from convnd.optimize import ProcessGroup
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--steps", "2", "-q")
+SHALLOW = ("--style-layers", "relu1_1")  # built-in scans are large
 AFFINE = np.array([[0, -1.5, 0, 12], [0, 0, -2.0, -7], [1.5, 0, 0, 100], [0, 0, 0, 1.0]])
 
 
@@ -144,6 +145,7 @@ def test_gaps_stay_gaps_and_do_not_spread(run, style, tmp_path, rng):
     np.testing.assert_array_equal(np.isnan(back), np.isnan(data))
 
 
+@pytest.mark.slow
 def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "p.png")
     np.save(tmp_path / "a.npy", hounsfield(rng))
@@ -154,7 +156,7 @@ def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     np.save(tmp_path / "s.npy", hounsfield(rng, noise=60))
     code, _, err = run("stylize-volume", "a.npy", "--style", "s.npy", *array, "-o", "n.nii")
     assert code == 0, err
-    code, _, err = run("stylize-volume", "b.nrrd", *QUICK, "--no-montage", "-o", "c.mha")
+    code, _, err = run("stylize-volume", "b.nrrd", *QUICK, *SHALLOW, "--no-montage", "-o", "c.mha")
     assert code == 0
     assert "window -1200 to 800 (auto)" in err  # percentiles would cut the noise of lungs
     assert "no style given, using the built-in one: sharp" in err
@@ -336,13 +338,14 @@ def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):
     """Magnetic resonance has no fixed scale: the built-in style, in HU, must still reach it."""
     values = (hounsfield(rng) + 1200) * 6  # about 1,000 to 8,000
     save(tmp_path / "mr.nii", values.astype(np.int16))
-    code, _, err = run("stylize-volume", tmp_path / "mr.nii", *QUICK, "--no-montage")
+    code, _, err = run("stylize-volume", tmp_path / "mr.nii", *QUICK, *SHALLOW, "--no-montage")
     assert code == 0, err
     assert "the style's units are others" in err
     after = nib.load(tmp_path / "mr_stylized.nii.gz").get_fdata()
     assert np.abs(after - values).std() > 0.005 * np.ptp(values)
 
 
+@pytest.mark.slow
 def test_stylize_takes_a_scan_as_stylize_volume_does(run, scan, style, tmp_path):
     code, out, err = run("stylize", "--dim", 3, scan, style, *QUICK, "-o", "a.nii.gz")
     assert (code, "window " in err) == (0, True), err

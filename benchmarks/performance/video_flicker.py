@@ -25,7 +25,7 @@ from convnd_tasks.modalities.video.input import Part
 from convnd_tasks.modalities.video.job import mean_of
 from convnd_tasks.modalities.video.keeping import FrameStore, rounded
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.samples.clips import FilmClip
+from convnd_tasks.samples.video import SampleVideo
 from torch import Tensor
 
 from benchmarks.common import Judge, picture
@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     clip: io.Video
     if args.clip is None:
-        clip = FilmClip((args.frames, 3 * args.size // 8 * 2, args.size))
+        clip = SampleVideo((args.frames, 3 * args.size // 8 * 2, args.size))
     else:
         clip = io.open_video(args.clip)
     frame = 1 / (clip.info.rate or Fraction(25))

@@ -146,6 +146,9 @@ def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
+        # torch and oneDNN emulate bfloat16 where they are held to older instructions.
+        if torch.backends.cpu.get_cpu_capability() != "AVX512":
+            return False
         # Older releases of torch lack this function.
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         full_rate = "AMD" in str(capabilities.get("cpu_name")) and capabilities.get("avx512_bf16")

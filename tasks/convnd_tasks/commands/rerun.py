@@ -265,11 +265,11 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
 
 def _sample_names() -> set[str]:
     from convnd_tasks import samples
-    from convnd_tasks.samples import clips
+    from convnd_tasks.samples import video
 
     ranks = (1, 2, 3, 4)
     names = {name for rank in ranks for name in samples.contents(rank)}
-    return names | {name for rank in ranks for name in samples.styles(rank)} | set(clips.CONTENTS)
+    return names | {name for rank in ranks for name in samples.styles(rank)} | set(video.CONTENTS)
 
 
 def _fill_place(word: str, found: Sequence[str]) -> str:

@@ -1,4 +1,14 @@
-"""Activation maximization: inputs that a unit responds to most, over any number of axes."""
+r"""Activation maximization: inputs that a unit responds to most, over any number of axes.
+
+The input is :math:`x = \sigma(C\,\mathcal F^{-1}(z/\max(f, f_0)))`. Adam learns the Fourier
+coefficients ``z``. The division by the frequency gives every frequency the amplitude that it has
+in natural signals, ``C`` mixes three channels to natural colors, and the sigmoid, applied at a
+limited contrast, maps to ``[0, 1]``. Each step shifts the input by a few random samples (jitter).
+Every fourth step damps its finest details (blur), less and less.
+
+Sources: Olah, Mordvintsev and Schubert, "Feature visualization" (Distill 2017); for the blur
+Yosinski et al., "Understanding neural networks through deep visualization" (2015).
+"""
 
 from __future__ import annotations
 
@@ -50,18 +60,10 @@ def maximize_activation(
     seed: int = 0,
     on_message: Callable[[str], None] | None = None,
 ) -> Tensor:
-    r"""Compute inputs of natural spectrum that maximize the mean activation of units.
+    """Compute inputs of natural spectrum that maximize the mean activation of units.
 
-    The input is :math:`x = \sigma(C\,\mathcal F^{-1}(z/\max(f, f_0)))`. Adam learns the Fourier
-    coefficients ``z``. The division by the frequency gives every frequency the amplitude that it
-    has in natural signals, ``C`` mixes three channels to natural colors, and the sigmoid, applied
-    at a limited contrast, maps to ``[0, 1]``. Each step shifts the input by a few random samples
-    (jitter). Every fourth step damps its finest details (blur), less and less. A step after which
-    the activation or its gradient is not finite is taken back and retried at half the rate, up to
-    8 times in a row.
-
-    Sources: Olah, Mordvintsev and Schubert, "Feature visualization" (Distill 2017); Yosinski et
-    al., "Understanding neural networks through deep visualization" (2015) for the blur.
+    A step after which the activation or its gradient is not finite is taken back and retried at
+    half the rate, up to 8 times in a row.
 
     Args:
         network: backbone for values in about ``[0, 1]``.
@@ -95,35 +97,27 @@ def maximize_activation(
     spectrum = _Spectrum(_default_size(span) if size is None else size, network.in_channels, device)
     generator = torch.Generator().manual_seed(seed)
     ascent = _Ascent(spectrum.random(len(units), generator), learning_rate)
-    announced = on_message is None
-    while True:
+    while ascent.failures or ascent.step < steps:
         shifts = torch.randint(-jitter, jitter + 1, (rank,), generator=generator).tolist()
         x = torch.roll(spectrum.decode(ascent.coefficients), shifts, tuple(range(2, rank + 2)))
-        if ascent.differentiate(_mean_activation(network, layer, units, x)):
-            if ascent.failures and not announced and on_message is not None:
-                announced = True
-                on_message(
-                    f"optimal inputs of {layer}: numbers that are not finite at step "
-                    f"{ascent.step}, taken back; going on at {ascent.rate / learning_rate:.3g} of "
-                    "the step"
-                )
+        finite = ascent.differentiate(_mean_activation(network, layer, units, x))
+        if finite and ascent.failures and on_message is not None:
+            on_message(
+                f"optimal inputs of {layer}: numbers that are not finite at step {ascent.step}, "
+                f"taken back; going on at {ascent.rate / learning_rate:.3g} of the step"
+            )
+            on_message = None
+        if finite:
             ascent.accept()
         elif ascent.last_good is None or ascent.failures == _RETRIES:
-            last = None if ascent.last_good is None else spectrum.decode(ascent.last_good[0])
-            raise AscentError(
-                f"maximize_activation: expected finite features in {layer} and a finite gradient, "
-                f"got others at step {ascent.step} after {ascent.failures} smaller steps; choose "
-                "another layer",
-                None if last is None else last.detach().cpu(),
-            )
+            raise _ascent_error(ascent, spectrum, layer)
         else:
             ascent.reject()
         ascent.optimizer.step()
         sigma = blur * (1 - (ascent.step - 1) / steps)
         if sigma > 0 and (ascent.step - 1) % 4 == 3:
             spectrum.blur_(ascent.coefficients, sigma)
-        if not ascent.failures and ascent.step == steps:
-            return spectrum.decode(ascent.coefficients).detach().cpu()
+    return spectrum.decode(ascent.coefficients).detach().cpu()
 
 
 class _Spectrum:
@@ -207,6 +201,15 @@ class _Ascent:
     def _restart(self, coefficients: Tensor) -> None:
         self.coefficients = coefficients.requires_grad_()
         self.optimizer = Adam(self.coefficients, self.rate, betas=_BETAS)
+
+
+def _ascent_error(ascent: _Ascent, spectrum: _Spectrum, layer: str) -> AscentError:
+    inputs = None if ascent.last_good is None else spectrum.decode(ascent.last_good[0])
+    return AscentError(
+        f"maximize_activation: expected finite features in {layer} and a finite gradient, got "
+        f"others at step {ascent.step} after {ascent.failures} smaller steps; choose another layer",
+        None if inputs is None else inputs.detach().cpu(),
+    )
 
 
 def _mean_activation(network: Backbone, layer: str, units: Sequence[int], x: Tensor) -> Tensor:

@@ -238,9 +238,9 @@ def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
 
 def _demo_content(kind: str, dim: int) -> str:
     if kind == "videos":
-        from convnd_tasks.samples import clips
+        from convnd_tasks.samples import video
 
-        return next(iter(clips.CONTENTS))
+        return next(iter(video.CONTENTS))
     return samples.contents(dim)[0]
 
 

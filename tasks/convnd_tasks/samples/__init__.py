@@ -1,8 +1,8 @@
-"""Contents and styles made on the spot, in every dimension: no files, no network, one seed.
+"""Built-in contents and styles in every dimension, computed without files or network.
 
 `content` and `style` return a `convnd.grid.Grid` with the units, axes and channel names of its
-kind of data; `contents` and `styles` list what there is for a rank. Everything is procedural and
-deterministic: the same name, size and seed give the same bytes.
+kind of data; `contents` and `styles` list the names for a rank. All samples are procedural and
+deterministic: equal name, size and seed give equal bytes.
 
 >>> styles(2)
 ['waves', 'cells', 'weave', 'marble', 'dots', 'ink']
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from convnd.errors import ShapeError, UsageError
 from convnd.registry import Registry, unknown_name
-from convnd_tasks.samples import bodies, clips, fieldstyles, phantom, scenes, signals
+from convnd_tasks.samples import bodies, patterns, phantom, scenes, signals, video
 from convnd_tasks.samples.sample import Sample
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["CONTENTS", "STYLES", "Sample", "content", "contents", "style", "styles"]
 
 CONTENTS: Registry[Sample] = Registry("content")
-"""Every built-in content; the first of a rank is its default."""
+"""All built-in contents; the first of a rank is its default."""
 
 STYLES: Registry[Sample] = Registry("style")
-"""Every built-in style; the first of a rank is its default."""
+"""All built-in styles; the first of a rank is its default."""
 
 for _name, _sample in (
-    scenes.CONTENTS | signals.CONTENTS | phantom.CONTENTS | clips.CONTENTS | bodies.CONTENTS
+    scenes.CONTENTS | signals.CONTENTS | phantom.CONTENTS | video.CONTENTS | bodies.CONTENTS
 ).items():
     CONTENTS.add(_name, _sample)
-for _name, _sample in (signals.STYLES | phantom.STYLES | fieldstyles.STYLES).items():
+for _name, _sample in (signals.STYLES | phantom.STYLES | patterns.STYLES).items():
     STYLES.add(_name, _sample)
 
 
@@ -46,22 +46,22 @@ def content(
     size: int | Sequence[int] | None = None,
     seed: int = 0,
 ) -> Grid:
-    """A content to restyle.
+    """Make a content.
 
     Args:
         name: one of ``contents(spatial_dims)``; None takes the first.
         spatial_dims: number of spatial axes, 1 or more.
-        size: extent along each axis in samples, one for all or one each; None takes the
-            sample's own.
-        seed: 0 or more; another seed gives another variation.
+        size: extent in samples, one number for all axes or one for each; None takes the
+            default of the sample.
+        seed: 0 or more; each seed gives another variation.
 
     Returns:
-        Values ``(1, C, *size)``: RGB in ``[0, 1]`` for pictures and clips, mV for an ECG, HU for
+        Values ``(1, C, *size)``: RGB in ``[0, 1]`` for pictures and video, mV for an ECG, HU for
         a CT phantom, ``[0, 1]`` for the other signals and volumes.
 
     Raises:
         UnknownNameError: there is no such content.
-        UsageError: the content has another rank, or a number is out of range.
+        UsageError: the content does not exist at this rank, or a number is out of range.
         ShapeError: ``size`` does not have one entry per axis.
     """
     sample, shape = _choose(CONTENTS, name, spatial_dims, size, seed)
@@ -76,16 +76,16 @@ def style(
     seed: int = 0,
     channels: int | None = None,
 ) -> Grid:
-    """A style to take on.
+    """Make a style.
 
     Args:
         name: one of ``styles(spatial_dims)``; None takes the first.
         spatial_dims: number of spatial axes, 1 or more.
-        size: extent along each axis in samples, one for all or one each; None takes the
-            sample's own.
-        seed: 0 or more; another seed gives another variation.
-        channels: how many; None takes the sample's own (RGB in 2-D). With 3 channels the field
-            has its palette; with 1 it is the scalar field itself.
+        size: extent in samples, one number for all axes or one for each; None takes the
+            default of the sample.
+        seed: 0 or more; each seed gives another variation.
+        channels: number of channels; None takes the default of the sample (RGB in 2-D). With 3
+            channels a pattern is colored by its palette; with 1 it is the scalar field.
 
     Returns:
         Values ``(1, channels, *size)``: mV for an ECG, HU for a CT texture, otherwise
@@ -93,8 +93,8 @@ def style(
 
     Raises:
         UnknownNameError: there is no such style.
-        UsageError: the style has another rank or number of channels, or a number is out of
-            range.
+        UsageError: the style does not exist at this rank or with these channels, or a number is
+            out of range.
         ShapeError: ``size`` does not have one entry per axis.
     """
     sample, shape = _choose(STYLES, name, spatial_dims, size, seed)
@@ -104,17 +104,17 @@ def style(
 
 
 def contents(spatial_dims: int) -> list[str]:
-    """Names of the contents of a rank, the default first.
+    """List the names of the contents of a rank, the default first.
 
     >>> contents(4)
     ['bodies']
     """
-    return [name for name in CONTENTS if CONTENTS[name].fits(spatial_dims)]
+    return [name for name in CONTENTS if CONTENTS[name].supports(spatial_dims)]
 
 
 def styles(spatial_dims: int) -> list[str]:
-    """Names of the styles of a rank, the default first."""
-    return [name for name in STYLES if STYLES[name].fits(spatial_dims)]
+    """List the names of the styles of a rank, the default first."""
+    return [name for name in STYLES if STYLES[name].supports(spatial_dims)]
 
 
 def _choose(
@@ -124,7 +124,7 @@ def _choose(
     size: int | Sequence[int] | None,
     seed: int,
 ) -> tuple[Sample, tuple[int, ...]]:
-    """The sample asked for, and the shape to make it in."""
+    """Look up a sample, and determine its shape."""
     kind = table.kind
     if spatial_dims < 1:
         raise UsageError(
@@ -133,14 +133,14 @@ def _choose(
         )
     if seed < 0:
         raise UsageError(f"{kind}: expected a seed of 0 or more, got {seed}; choose another")
-    here = [n for n in table if table[n].fits(spatial_dims)]
+    names = [n for n in table if table[n].supports(spatial_dims)]
     if name is None:
-        name = here[0]
+        name = names[0]
     elif name not in table:
-        raise unknown_name(kind, name, here)
-    elif name not in here:
+        raise unknown_name(kind, name, names)
+    elif name not in names:
         raise UsageError(
-            f"{kind}: expected one of {', '.join(here)} for spatial_dims={spatial_dims}, "
+            f"{kind}: expected one of {', '.join(names)} for spatial_dims={spatial_dims}, "
             f"got {name!r}; choose one of these or another rank"
         )
     sample = table[name]

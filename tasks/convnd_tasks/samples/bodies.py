@@ -1,4 +1,4 @@
-"""A content for any rank: lit balls and boxes floating in a graded space."""
+"""A content for any rank: lit balls and boxes in front of a color gradient."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _COLOURS = ("c8452e", "2f6f9f", "e0a92e", "4f8a4a", "8a5a9c", "d98aa0", "3aa6a0"
 
 
 def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
-    """Bodies hide those behind them, are lit along the first axis and carry some texture.
+    """Paint textured bodies that hide each other and are lit along the first axis.
 
     Args:
-        lattice: where.
-        colours: ``(K, C)``.
-        ground: ``(2, C)``, from the first to the last end of axis 0.
+        lattice: positions of the samples.
+        colours: colors of the bodies, ``(K, C)``.
+        ground: colors ``(2, C)`` of the background at the start and the end of axis 0.
 
     Returns:
         ``(C, *S)`` in ``[0, 1]``.
@@ -38,7 +38,7 @@ def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
     picture = picture * (1 + 0.05 * lattice.fbm("ground", 0.3, 5, 0.6))
     texture = lattice.fbm("texture", 0.05, 4, 0.6)
     soft = 1.5 * lattice.step
-    # In more dimensions each body takes less of the space, so their size grows with the rank.
+    # A body fills a smaller part of a space of more dimensions, so the size grows with the rank.
     typical = 0.16 * n**0.5 if n > 1 else 0.05
     for k in range(14):
         centre = rng.random(n) * lattice.extent

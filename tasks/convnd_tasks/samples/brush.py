@@ -1,4 +1,4 @@
-"""Brush strokes in any dimension: ribbons of paint laid along the streamlines of a flow."""
+"""Brush strokes in any dimension: ribbons of paint along the streamlines of a flow."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from convnd_tasks.samples.fields import Array, Lattice, ramp, reduce_blocks
 
-__all__ = ["Canvas", "Touch"]
+__all__ = ["Canvas", "Strokes"]
 
-_CHUNK = 1_000_000  # paint points at once; bounds the memory
-_SPACING = 0.72  # of paint points, in samples: close enough to leave next to no holes
-_KINDS = 64  # different patterns of bristles
+_CHUNK = 1_000_000  # paint points per chunk; bounds the memory
+_SPACING = 0.72  # distance of paint points in samples; dense enough for almost no holes
+_KINDS = 64  # number of bristle patterns
 
 
 @dataclass(frozen=True, kw_only=True)
-class Touch:
-    """One layer of strokes of similar size.
+class Strokes:
+    """A layer of strokes of similar size.
 
     Args:
-        length: in units of the lattice; 0 gives round dabs.
-        width: likewise.
-        coverage: area of all strokes over the area of the canvas.
-        spread: standard deviation of a stroke's tone about the tone at its middle.
-        accents: fraction of strokes that take the opposite tone.
+        length: length in units of the lattice; 0 gives round dabs.
+        width: width in units of the lattice.
+        coverage: area of all strokes relative to the area of the canvas.
+        spread: standard deviation of a stroke's tone around the tone at its middle.
+        accents: fraction of strokes with the opposite tone.
         strength: height of the paint.
     """
 
@@ -40,16 +40,16 @@ class Touch:
 
 
 class Canvas:
-    """Paint on a grid: a colour and a height of paint at every sample.
+    """Paint on a grid: color and height of the paint at each sample.
 
-    In 1-D and 2-D the paint has twice the samples per axis of the motif, for smooth outlines;
-    above, that would cost too much.
+    In 1-D and 2-D the paint has twice as many samples per axis as the motif, for smooth outlines;
+    at higher rank that would cost too much.
 
     Args:
-        lattice: where.
-        tone: ``(*S)`` in ``[0, 1]``, the motif that is painted.
-        flow: ``(N, *S)`` unit vectors that the strokes follow.
-        palette: ``(K, C)`` colours from tone 0 to tone 1.
+        lattice: positions of the samples.
+        tone: the motif, ``(*S)`` in ``[0, 1]``.
+        flow: unit vectors ``(N, *S)`` that the strokes follow.
+        palette: colors ``(K, C)`` from tone 0 to tone 1.
     """
 
     def __init__(self, lattice: Lattice, tone: Array, flow: Array, palette: Array) -> None:
@@ -61,20 +61,22 @@ class Canvas:
             self.colour = self.colour.repeat(self.finer, axis=axis)
         self.height = np.zeros(self.lattice.shape, dtype=np.float32)
 
-    def lay(self, tag: str, touch: Touch) -> None:
+    def paint(self, tag: str, strokes: Strokes) -> None:
         """Cover the canvas with a layer of strokes; later strokes hide earlier ones."""
         n, shape = self.lattice.ndim, np.array(self.lattice.shape)
         rng = self.lattice.rng(tag)
-        half_length = touch.length / self.lattice.step / 2
-        half_width = max(touch.width / self.lattice.step / 2, 0.75)
+        half_length = strokes.length / self.lattice.step / 2
+        half_width = max(strokes.width / self.lattice.step / 2, 0.75)
         round_ = half_length <= half_width
         steps = 1 if round_ else 2 * math.ceil(half_length / _SPACING) + 1
         offsets = _ball(n if round_ else n - 1, half_width)
         points = steps * len(offsets)
-        count = max(1, round(touch.coverage * math.prod(self.lattice.shape) / points / _SPACING**n))
+        count = max(
+            1, round(strokes.coverage * math.prod(self.lattice.shape) / points / _SPACING**n)
+        )
         seeds = (rng.random((count, n), dtype=np.float32) * shape).astype(np.float32)
         size = rng.uniform(0.7, 1.3, count).astype(np.float32)
-        # A margin takes the paint that goes over the edge, which saves asking at every point.
+        # A margin takes the paint beyond the edge, which saves a test of every point.
         margin = math.ceil(half_length + 1.4 * half_width) + 2
         top = np.full(shape + 2 * margin, -1, dtype=np.int64)
         chunk = max(1, _CHUNK // points)
@@ -87,16 +89,16 @@ class Canvas:
             radius = taper * size[part, None]  # (strokes, steps)
             index = np.zeros((*path.shape[:2], len(offsets)), dtype=np.int64)
             for axis in range(n):
-                at = (
+                positions = (
                     across[..., axis] * radius[..., None]
                 ) @ offsets.T  # (strokes, steps, offsets)
-                at += path[:, :, None, axis] + np.float32(margin)
+                positions += path[:, :, None, axis] + np.float32(margin)
                 index *= top.shape[axis]
-                index += at.astype(np.int64)
-            # Of repeated indices numpy keeps the last: later strokes lie on top.
+                index += positions.astype(np.int64)
+            # For repeated indices numpy keeps the last value: later strokes lie on top.
             top.reshape(-1)[index.ravel()] = np.arange(index.size) + start * points
         core = tuple(slice(margin, margin + extent) for extent in shape)
-        self._apply(top[core].ravel(), seeds, rng, steps, offsets, touch)
+        self._apply(top[core].ravel(), seeds, rng, steps, offsets, strokes)
 
     def _apply(
         self,
@@ -105,9 +107,9 @@ class Canvas:
         rng: np.random.Generator,
         steps: int,
         offsets: Array,
-        touch: Touch,
+        strokes: Strokes,
     ) -> None:
-        """Colour the samples whose topmost paint point is known; −1 stands for none."""
+        """Color the samples by their topmost paint point; −1 stands for none."""
         painted = np.flatnonzero(top >= 0)
         stroke, point = np.divmod(top[painted], steps * len(offsets))
         along, across = np.divmod(point, len(offsets))
@@ -122,36 +124,36 @@ class Canvas:
         u = np.linspace(0, 0.2, steps, dtype=np.float32) if steps > 1 else np.zeros(1, np.float32)
         height = self.height.reshape(-1)
         profile = 0.9 - 0.35 * edge[across] + u[along] + 0.16 * bristle
-        height[painted] = 0.35 * height[painted] + np.float32(touch.strength) * profile
+        height[painted] = 0.35 * height[painted] + np.float32(strokes.strength) * profile
 
-        tone = self.tone[self._motif(seeds)] + touch.spread * rng.standard_normal(len(seeds))
-        tone = np.where(rng.random(len(seeds)) < touch.accents, 1 - tone, tone)
+        tone = self.tone[self._motif(seeds)] + strokes.spread * rng.standard_normal(len(seeds))
+        tone = np.where(rng.random(len(seeds)) < strokes.accents, 1 - tone, tone)
         paint = ramp(self.palette, tone.astype(np.float32))
         tint = 1 + np.float32(0.07) * bristle
         for channel, pigment in zip(self.colour, paint, strict=True):
             channel.reshape(-1)[painted] = pigment[stroke] * tint
 
-    def _motif(self, at: Array) -> tuple[NDArray[np.int64], ...]:
-        """Index into the motif of positions ``(n, N)`` on the canvas."""
+    def _motif(self, positions: Array) -> tuple[NDArray[np.int64], ...]:
+        """Convert positions ``(n, N)`` on the canvas to indices of the motif."""
         last = np.array(self.tone.shape) - 1
-        return tuple((at / self.finer).astype(np.int64).clip(0, last).T)
+        return tuple((positions / self.finer).astype(np.int64).clip(0, last).T)
 
     def _streamlines(self, seeds: Array, steps: int) -> tuple[Array, Array]:
-        """Paths ``(n, steps, N)`` through the seeds along the flow, and their directions."""
+        """Follow the flow through the seeds: paths ``(n, steps, N)`` and their directions."""
         path = np.empty((len(seeds), steps, seeds.shape[1]), dtype=np.float32)
         heading = np.empty_like(path)
         half = steps // 2
         for sign in (1, -1):
-            at = seeds.copy()
+            positions = seeds.copy()
             for k in range(half + 1):
-                direction = np.stack([v[self._motif(at)] for v in self.flow], axis=-1)
-                path[:, half + sign * k] = at
+                direction = np.stack([v[self._motif(positions)] for v in self.flow], axis=-1)
+                path[:, half + sign * k] = positions
                 heading[:, half + sign * k] = direction
-                at += np.float32(sign * _SPACING) * direction
+                positions += np.float32(sign * _SPACING) * direction
         return path, heading
 
-    def lit(self, amount: float) -> Array:
-        """The canvas under light from the start of every axis: thick paint casts relief."""
+    def relief(self, amount: float) -> Array:
+        """Light the canvas from the start of every axis, so that thick paint shows relief."""
         slope = np.zeros(self.lattice.shape, dtype=np.float32)
         for axis, n in enumerate(self.lattice.shape):
             if n > 1:
@@ -164,7 +166,7 @@ class Canvas:
 
 
 def _ball(ndim: int, radius: float) -> Array:
-    """Offsets that fill the unit ball of ``ndim`` dimensions densely for ``radius`` samples."""
+    """Offsets in the unit ball of ``ndim`` dimensions, dense for ``radius`` samples."""
     count = math.ceil(2 * radius / _SPACING)
     line = (np.arange(count, dtype=np.float32) + np.float32(0.5)) * (2 / count) - 1
     corners = list(itertools.product(line, repeat=ndim))  # ndim 0: one empty offset
@@ -176,7 +178,7 @@ def _ball(ndim: int, radius: float) -> Array:
 def _frame(heading: Array) -> Array:
     """Orthonormal vectors across unit directions, ``(..., N) -> (..., N − 1, N)``.
 
-    The Householder reflection that takes the last axis to ±heading takes the others across it.
+    The Householder reflection that maps the last axis to ±heading maps the others across it.
     """
     n = heading.shape[-1]
     w = heading.copy()

@@ -14,11 +14,11 @@ __all__ = ["Box", "Colour", "Easel", "rgb"]
 
 Box: TypeAlias = tuple[slice, slice]
 Colour: TypeAlias = Array
-"""``(3,)``, or ``(3, h, w)`` for the box it is laid into."""
+"""``(3,)``, or ``(3, h, w)`` for a box."""
 
 
 def rgb(code: str) -> Array:
-    """A colour written as six hexadecimal digits, ``(3,)`` in ``[0, 1]``.
+    """Parse a color of six hexadecimal digits to ``(3,)`` in ``[0, 1]``.
 
     >>> rgb("ff0000").tolist()
     [1.0, 0.0, 0.0]
@@ -27,17 +27,17 @@ def rgb(code: str) -> Array:
 
 
 class Easel:
-    """An RGB picture being painted back to front, antialiased.
+    """An RGB picture that is painted back to front, with antialiasing.
 
     Positions are ``(x, y)``: ``y`` from 0 at the top to 1 at the bottom, ``x`` from 0 to the
     aspect ratio.
 
-    `picture` is ``(3, H, W)``; `cover`, ``(H, W)``, is the opacity of all that was laid, so that
-    ``picture − (1 − cover)·backdrop`` is the foreground alone, premultiplied.
+    `picture` is ``(3, H, W)``; `cover`, ``(H, W)``, is the opacity of all shapes, so that
+    ``picture − (1 − cover)·backdrop`` is the premultiplied foreground.
 
     Args:
         shape: ``(H, W)``.
-        seed: of all textures.
+        seed: seed of all textures.
     """
 
     def __init__(self, shape: tuple[int, int], seed: int) -> None:
@@ -46,17 +46,17 @@ class Easel:
         self.aspect = shape[1] / shape[0]
         self.picture = np.zeros((3, *shape), dtype=np.float32)
         self.backdrop = self.picture  # the sky alone
-        self.cover = np.zeros(shape, dtype=np.float32)  # how much hides the backdrop
+        self.cover = np.zeros(shape, dtype=np.float32)  # opacity in front of the backdrop
         self.y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5) * np.float32(self.pixel)
         self.x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5) * np.float32(self.pixel)
         unit = min(1.0, self.aspect)
-        # Materials at three scales that every shape shares; boxes cut their part out of them.
+        # Textures of three scales, shared by all shapes.
         self.grain = self.lattice.fbm("grain", 0.008 / unit, 3, 0.7)
         self.stain = self.lattice.fbm("stain", 0.09 / unit, 5, 0.6)
         self.leaves = self.lattice.fbm("leaves", 0.035 / unit, 5, 0.75)
 
     def box(self, left: float, top: float, right: float, bottom: float) -> Box:
-        """Samples that a region may touch, one more on each side."""
+        """Compute the samples that a region covers, with a margin of one."""
         height, width = self.lattice.shape
 
         def span(low: float, high: float, n: int) -> slice:
@@ -65,15 +65,15 @@ class Easel:
 
         return span(top, bottom, height), span(left, right, width)
 
-    def at(self, box: Box) -> tuple[Array, Array]:
-        """``x`` as ``(1, w)`` and ``y`` as ``(h, 1)`` inside a box."""
+    def coordinates(self, box: Box) -> tuple[Array, Array]:
+        """Return ``x`` as ``(1, w)`` and ``y`` as ``(h, 1)`` in a box."""
         return self.x[:, box[1]], self.y[box[0]]
 
-    def convex(self, points: Sequence[tuple[float, float]]) -> tuple[Box, Array]:
-        """Box and coverage ``(h, w)`` of a convex polygon, corners in either order."""
+    def polygon_mask(self, points: Sequence[tuple[float, float]]) -> tuple[Box, Array]:
+        """Compute box and coverage ``(h, w)`` of a convex polygon, with corners in either order."""
         p = np.asarray(points, dtype=np.float32)
         box = self.box(p[:, 0].min(), p[:, 1].min(), p[:, 0].max(), p[:, 1].max())
-        x, y = self.at(box)
+        x, y = self.coordinates(box)
         centre = p.mean(axis=0)
         inside = np.full((y.size, x.size), np.inf, dtype=np.float32)
         for a, b in zip(p, np.roll(p, -1, axis=0), strict=True):
@@ -85,18 +85,18 @@ class Easel:
             np.minimum(inside, (x - a[0]) * normal[0] + (y - a[1]) * normal[1], out=inside)
         return box, np.clip(inside / np.float32(self.pixel) + 0.5, 0, 1)
 
-    def block(self, corners: tuple[float, float, float, float]) -> tuple[Box, Array]:
-        """Box and exact coverage of an upright rectangle ``(left, top, right, bottom)``."""
+    def rectangle_mask(self, corners: tuple[float, float, float, float]) -> tuple[Box, Array]:
+        """Compute box and exact coverage of an upright rectangle ``(left, top, right, bottom)``."""
         left, top, right, bottom = corners
         box = self.box(left, top, right, bottom)
-        x, y = self.at(box)
+        x, y = self.coordinates(box)
         half = self.pixel / 2
         across = np.clip(np.minimum(x + half, right) - np.maximum(x - half, left), 0, None)
         down = np.clip(np.minimum(y + half, bottom) - np.maximum(y - half, top), 0, None)
         return box, across * down / np.float32(self.pixel**2)
 
-    def lay(self, box: Box, mask: Array, colour: Colour) -> None:
-        """Blend a colour into a box."""
+    def blend(self, box: Box, mask: Array, colour: Colour) -> None:
+        """Blend a color into a box, with opacity ``mask``."""
         if colour.ndim == 1:
             colour = colour[:, None, None]
         part = self.picture[:, *box]
@@ -105,26 +105,26 @@ class Easel:
         hidden += mask * (1 - hidden)
 
     def polygon(self, points: Sequence[tuple[float, float]], colour: Array, rough: float) -> None:
-        """A convex shape of a material: ``rough`` scales its grain and stains."""
-        box, mask = self.convex(points)
-        self.lay(box, mask, self.material(box, colour, rough))
+        """Paint a convex polygon of a material; ``rough`` scales its grain and stains."""
+        box, mask = self.polygon_mask(points)
+        self.blend(box, mask, self.material(box, colour, rough))
 
     def rectangle(
         self, corners: tuple[float, float, float, float], colour: Array, rough: float
     ) -> None:
-        """An upright rectangle ``(left, top, right, bottom)`` of a material."""
-        box, mask = self.block(corners)
-        self.lay(box, mask, self.material(box, colour, rough))
+        """Paint an upright rectangle ``(left, top, right, bottom)`` of a material."""
+        box, mask = self.rectangle_mask(corners)
+        self.blend(box, mask, self.material(box, colour, rough))
 
     def material(self, box: Box, colour: Array, rough: float) -> Array:
-        """A colour with grain and stains, ``(3, h, w)``."""
+        """Add grain and stains to a color, ``(3, h, w)``."""
         texture = 1 + rough * (0.5 * self.grain[box] + 0.6 * self.stain[box])
         return np.asarray(colour[:, None, None] * texture, dtype=np.float32)
 
     def line(
         self, a: tuple[float, float], b: tuple[float, float], width: float, colour: Array
     ) -> None:
-        """A straight bar of the given width."""
+        """Paint a straight bar."""
         if a[0] == b[0]:
             half, (top, bottom) = width / 2, sorted((a[1], b[1]))
             self.rectangle((a[0] - half, top, a[0] + half, bottom), colour, 0.25)
@@ -140,18 +140,18 @@ class Easel:
         self.polygon(corners, colour, 0.25)
 
     def disc(self, x0: float, y0: float, radius: float, colour: Array) -> None:
-        """A filled circle."""
+        """Paint a filled circle."""
         box = self.box(x0 - radius, y0 - radius, x0 + radius, y0 + radius)
-        x, y = self.at(box)
+        x, y = self.coordinates(box)
         d = np.sqrt((x - x0) ** 2 + (y - y0) ** 2)
-        self.lay(box, np.clip((radius - d) / np.float32(self.pixel) + 0.5, 0, 1), colour)
+        self.blend(box, np.clip((radius - d) / np.float32(self.pixel) + 0.5, 0, 1), colour)
 
     def foliage(
         self, x0: float, y0: float, rx: float, ry: float, dark: Array, light: Array
     ) -> None:
-        """A leafy crown: ragged outline, light from the upper left, clumps of leaves."""
+        """Paint the crown of a tree: ragged outline, clumps of leaves, lit from the left."""
         box = self.box(x0 - 1.3 * rx, y0 - 1.3 * ry, x0 + 1.3 * rx, y0 + 1.3 * ry)
-        x, y = self.at(box)
+        x, y = self.coordinates(box)
         u, v = (x - x0) / rx, (y - y0) / ry
         leaves = self.leaves[box]
         soft = 1.5 * self.pixel / min(rx, ry)
@@ -159,14 +159,14 @@ class Easel:
         mask = smoothstep(-soft, soft, inside)
         lit = 0.42 - 0.21 * u - 0.42 * v + 0.15 * leaves + 0.20 * self.grain[box]
         lit = np.clip(lit, 0, 1.25)
-        self.lay(box, mask, dark[:, None, None] * (1 - lit) + light[:, None, None] * lit)
+        self.blend(box, mask, dark[:, None, None] * (1 - lit) + light[:, None, None] * lit)
 
     def sky(self, zenith: Array, horizon: Array, line: float, cover: float = 0.0) -> None:
-        """Sky above ``y = line``: gradient and cumulus clouds that flatten with distance."""
+        """Paint the sky above ``y = line``: a gradient, and cumulus clouds in perspective."""
         t = np.clip(self.y / line, 0, 1) ** 1.4
         sky = zenith[:, None, None] * (1 - t) + horizon[:, None, None] * t
         wide = max(self.aspect, 1.0)
-        # Clouds lie on a ceiling seen in perspective: rows nearer the horizon are farther away.
+        # The clouds form a ceiling in perspective: rows near the horizon are far away.
         depth = 0.22 / np.maximum(line * 1.12 - self.y, 0.03)
         field = self.lattice.fbm("clouds", 0.30, 6, 0.5)
         rows = np.clip(depth * 0.55, 0, 0.98) * (self.lattice.shape[0] - 1)
@@ -183,10 +183,10 @@ class Easel:
         self.picture[:] = sky + mask * (cloud - sky)
         self.backdrop = self.picture.copy()
 
-    def mirror(self, line: float, depth: Array, swell: float) -> None:
-        """Water below ``y = line``: the picture above it upside down, broken by ripples."""
+    def water(self, line: float, depth: Array, swell: float) -> None:
+        """Paint water below ``y = line``: a reflection of the picture above, broken by ripples."""
         box = self.box(0, line, self.aspect, 1)
-        x, y = self.at(box)
+        x, y = self.coordinates(box)
         if y.size == 0:
             return
         near = (y - line) / max(1 - line, 1e-6)
@@ -202,10 +202,10 @@ class Easel:
         water = depth[:, None, None] * (0.9 + 0.18 * wave)
         glint = 0.35 * smoothstep(1.35, 2.4, short + 0.4 * long) * (0.3 + 0.7 * near)
         edge = np.clip((y - line) / np.float32(self.pixel) + 0.5, 0, 1)
-        self.lay(box, edge, water + fresnel * (seen * 0.93 - water) + glint)
+        self.blend(box, edge, water + fresnel * (seen * 0.93 - water) + glint)
 
     def finish(self) -> Array:
-        """The picture as a lens would leave it: gentle vignette and grain, ``(3, H, W)``."""
+        """Add a gentle vignette and grain and return the picture, ``(3, H, W)``."""
         u = (self.x / self.aspect - 0.5) * 2
         v = (self.y - 0.5) * 2
         vignette = 1 - 0.10 * (u * u + v * v)

@@ -1,8 +1,7 @@
-"""Fields of any rank: coordinates, noise, flow and interpolation, all from one seed.
+"""Fields of any rank: coordinates, noise, flow and interpolation from one seed.
 
-The shortest side is 1 long by default whatever its number of samples, so that a larger ``size``
-shows the same picture in finer detail. Every function costs time linear in the number of samples.
-Rank is data: nothing here lists dimensions.
+The shortest side has length 1 by default for any number of samples, so a larger ``size`` shows the
+same picture in finer detail. The time of every function is linear in the number of samples.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Lattice", "flow", "interpolate", "ramp", "reduce_blocks", "smoothstep"]
+__all__ = ["Array", "Lattice", "curl_flow", "interpolate", "ramp", "reduce_blocks", "smoothstep"]
 
 Array: TypeAlias = NDArray[np.floating[Any]]
-"""Made in float32 throughout; a Python number beside it does not widen it."""
+"""float32 throughout; arithmetic with a Python number does not widen it."""
 
-# Mean of the sum of squared cubic B-spline weights over one cell, 151/315 per axis: dividing by
-# its root gives the noise unit variance at every rank and size.
+# Mean of the sum of squared cubic B-spline weights over a cell, 151/315 per axis: division by its
+# root gives noise of unit variance at every rank and size.
 _SPLINE_POWER = 151 / 315
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where the samples of a field lie, and the seed of everything random in it.
+    """Positions of the samples of a field, and the seed of its random numbers.
 
     Args:
         shape: extent along each axis, in samples; any rank.
-        seed: with ``tag`` arguments it determines every draw; no global state is touched.
-        view: length of the shortest side; the smaller, the larger the structures appear.
+        seed: determines every draw together with ``tag`` arguments; no global state changes.
+        view: length of the shortest side; smaller values show larger structures.
 
     >>> Lattice((4, 8), seed=0).extent
     (1.0, 2.0)
@@ -60,11 +59,11 @@ class Lattice:
         return tuple(n * self.step for n in self.shape)
 
     def rng(self, tag: str, index: int = 0) -> np.random.Generator:
-        """A generator of its own for each use, so that one more draw elsewhere changes nothing."""
+        """Make a generator for one use, so that draws for another use do not change its numbers."""
         return np.random.default_rng([self.seed, zlib.crc32(tag.encode()), index])
 
     def coords(self) -> list[Array]:
-        """Centre of each sample along each axis, as an open mesh that broadcasts to ``shape``.
+        """Return the sample centers along each axis, as an open mesh that broadcasts to ``shape``.
 
         >>> [c.shape for c in Lattice((2, 3), seed=0).coords()]
         [(2, 1), (1, 3)]
@@ -73,15 +72,15 @@ class Lattice:
         return list(np.meshgrid(*axes, indexing="ij", sparse=True))
 
     def finer(self, factor: int) -> Lattice:
-        """The same field of view with ``factor`` times the samples per axis."""
+        """Return the same field of view with ``factor`` times the samples per axis."""
         return Lattice(tuple(n * factor for n in self.shape), self.seed, self.view)
 
     def noise(self, tag: str, scale: float | Sequence[float], index: int = 0) -> Array:
-        """Smooth noise of zero mean and unit variance: cubic B-splines over random knots.
+        """Make smooth noise of zero mean and unit variance: cubic B-splines over random knots.
 
         Args:
-            tag: names the field; another tag gives an independent field.
-            scale: distance between knots, one per axis or one for all; never less than one
+            tag: name of the field; fields of different tags are independent.
+            scale: distance between knots, one number for all axes or one for each; at least one
                 sample.
             index: number of the octave.
 
@@ -89,8 +88,8 @@ class Lattice:
             ``(*S)``.
         """
         rng = self.rng(tag, index)
-        given = [scale] * self.ndim if isinstance(scale, int | float) else scale
-        scales = [max(float(s), self.step) for s in given]  # finer knots could not be seen
+        axis_scales = [scale] * self.ndim if isinstance(scale, int | float) else scale
+        scales = [max(float(s), self.step) for s in axis_scales]  # finer knots would be invisible
         phase = rng.random(self.ndim)
         knots = [
             math.floor(length / s + p) + 5
@@ -110,19 +109,19 @@ class Lattice:
         *,
         ridged: bool = False,
     ) -> Array:
-        """Fractal noise: octaves of `noise`, each half as large and ``gain`` times as strong.
+        """Make fractal noise: octaves of `noise`, each half as large and ``gain`` times as strong.
 
-        Octaves finer than two samples are left out, which band-limits the field.
+        Octaves finer than two samples are omitted, which band-limits the field.
 
         Args:
-            tag: names the field.
+            tag: name of the field.
             scale: distance between knots of the first octave.
-            octaves: how many at most.
+            octaves: largest number of octaves.
             gain: amplitude ratio of successive octaves.
             ridged: fold each octave to ``1 − 2|n|``, which makes creases (ridges, veins).
 
         Returns:
-            ``(*S)``, about zero mean and unit variance.
+            ``(*S)``, with a mean of about 0 and a variance of about 1.
         """
         scales = np.full(self.ndim, scale) if isinstance(scale, int | float) else np.array(scale)
         total = np.zeros(self.shape, dtype=np.float32)
@@ -140,10 +139,10 @@ class Lattice:
         return total
 
 
-def _spline(field: Array, axis: int, at: Array) -> Array:
-    """Cubic B-spline interpolation along one axis at positions counted in knots."""
-    low = np.floor(at)
-    f = at - low
+def _spline(field: Array, axis: int, positions: Array) -> Array:
+    """Interpolate along one axis by cubic B-splines; positions are in knots."""
+    low = np.floor(positions)
+    f = positions - low
     first = low.astype(np.int64)
     weights = (
         (1 - f) ** 3 / 6,
@@ -152,19 +151,21 @@ def _spline(field: Array, axis: int, at: Array) -> Array:
         f**3 / 6,
     )
     shape = [1] * field.ndim
-    shape[axis] = at.size
-    out = np.zeros((*field.shape[:axis], at.size, *field.shape[axis + 1 :]), dtype=np.float32)
+    shape[axis] = positions.size
+    out = np.zeros(
+        (*field.shape[:axis], positions.size, *field.shape[axis + 1 :]), dtype=np.float32
+    )
     for j, w in enumerate(weights):
         out += field.take(first + j, axis=axis) * w.reshape(shape)
     return out
 
 
-def interpolate(field: Array, at: Sequence[Array]) -> Array:
-    """Linear interpolation of a field between its samples; outside, the border continues.
+def interpolate(field: Array, positions: Sequence[Array]) -> Array:
+    """Interpolate a field linearly; beyond the border its values continue.
 
     Args:
         field: ``(C, *S)``.
-        at: one array of positions per axis, in samples, all of one shape ``P``.
+        positions: positions in samples along each axis, arrays of one shape ``P``.
 
     Returns:
         ``(C, *P)``.
@@ -174,13 +175,13 @@ def interpolate(field: Array, at: Sequence[Array]) -> Array:
     """
     size = field.shape[1:]
     lows, fractions = [], []
-    for x, n in zip(at, size, strict=True):
+    for x, n in zip(positions, size, strict=True):
         x = np.clip(x, 0, n - 1)
         low = np.minimum(x.astype(np.int64), max(n - 2, 0))
         lows.append(low)
         fractions.append((x - low).astype(np.float32))
     flat = field.reshape(len(field), -1)
-    out = np.zeros((len(field), *np.shape(at[0])), dtype=np.float32)
+    out = np.zeros((len(field), *np.shape(positions[0])), dtype=np.float32)
     for corner in itertools.product((0, 1), repeat=len(size)):
         weight = np.ones((), dtype=np.float32)
         index = np.zeros((), dtype=np.int64)
@@ -191,8 +192,8 @@ def interpolate(field: Array, at: Sequence[Array]) -> Array:
     return out
 
 
-def flow(lattice: Lattice, potentials: Sequence[Array], drift: float = 0.0) -> Array:
-    r"""A flow without sources or sinks, at any rank.
+def curl_flow(lattice: Lattice, potentials: Sequence[Array], drift: float = 0.0) -> Array:
+    r"""Compute a flow without sources or sinks ("curl noise"), at any rank.
 
     .. math:: v_a = \sum_b \partial_b A_{ab} + d_a,\qquad A_{ab} = -A_{ba}
 
@@ -200,12 +201,12 @@ def flow(lattice: Lattice, potentials: Sequence[Array], drift: float = 0.0) -> A
     sources is constant.
 
     Args:
-        lattice: where.
+        lattice: positions of the samples.
         potentials: ``A_ab`` for every pair ``a < b``, each ``(*S)``.
         drift: constant speed along the last axis.
 
     Returns:
-        ``(N, *S)``, not normalised.
+        ``(N, *S)``, not normalized.
     """
     n = lattice.ndim
     v = np.zeros((n, *lattice.shape), dtype=np.float32)
@@ -219,11 +220,11 @@ def flow(lattice: Lattice, potentials: Sequence[Array], drift: float = 0.0) -> A
 
 
 def ramp(stops: Array, tone: Array) -> Array:
-    """Colours along a gradient.
+    """Look up colors along a gradient.
 
     Args:
-        stops: ``(K, C)`` colours at equal distances from 0 to 1.
-        tone: ``(*S)``; values outside ``[0, 1]`` take the end colours.
+        stops: colors ``(K, C)`` at equal distances from 0 to 1.
+        tone: ``(*S)``; values outside ``[0, 1]`` take the colors of the ends.
 
     Returns:
         ``(C, *S)``.
@@ -235,13 +236,13 @@ def ramp(stops: Array, tone: Array) -> Array:
 
 
 def smoothstep(low: float, high: float, x: Array) -> Array:
-    """0 below ``low``, 1 above ``high``, smooth between; ``low > high`` reverses it."""
+    """Step smoothly from 0 below ``low`` to 1 above ``high``; ``low > high`` reverses the step."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
 def reduce_blocks(values: Array, factor: int) -> Array:
-    """Mean over blocks of ``factor`` samples per axis: ``(C, *S) -> (C, *S / factor)``."""
+    """Average blocks of ``factor`` samples per axis: ``(C, *S) -> (C, *S / factor)``."""
     for axis in range(1, values.ndim):
         n = values.shape[axis] // factor
         split = (*values.shape[:axis], n, factor, *values.shape[axis + 1 :])

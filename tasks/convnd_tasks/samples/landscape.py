@@ -13,7 +13,7 @@ _HAZE = rgb("c9d3dc")
 
 
 def paint_landscape(easel: Easel) -> None:
-    """Three ranges with snow, woods, a lake that mirrors them, and a meadow with a hut."""
+    """Paint three ranges with snow, woods, a lake with reflections, and a meadow with a hut."""
     rng = easel.lattice.rng("landscape")
     wide = easel.aspect
     easel.sky(rgb("3f7cc0"), rgb("f3dcc0"), 0.50, cover=0.05)
@@ -23,15 +23,13 @@ def paint_landscape(easel: Easel) -> None:
     _range(easel, "near", 0.49, 0.035, shore, rgb("4d5f42"), 0.12, snow=0.0)
     _wood(easel, rng, 0.012, 0.045, shore - 0.012, 0.35)
     _wood(easel, rng, 0.016, 0.075, shore, 0.10)
-    easel.mirror(shore, rgb("24464c"), 0.55)
+    easel.water(shore, rgb("24464c"), 0.55)
     _meadow(easel, 0.83)
     _hut(easel, wide * 0.68, 0.885, 0.20)
     for _ in range(round(5 * wide)):
         side = rng.random() < 0.5
-        at = float(rng.uniform(-0.02, 0.24)) if side else wide - float(rng.uniform(-0.02, 0.12))
-        _conifer(
-            easel, at, float(rng.uniform(0.85, 0.93)), float(rng.uniform(0.30, 0.52)), 0.0, rng
-        )
+        x = float(rng.uniform(-0.02, 0.24)) if side else wide - float(rng.uniform(-0.02, 0.12))
+        _conifer(easel, x, float(rng.uniform(0.85, 0.93)), float(rng.uniform(0.30, 0.52)), 0.0, rng)
 
 
 def _range(
@@ -44,11 +42,11 @@ def _range(
     haze: float,
     snow: float,
 ) -> None:
-    """A range of mountains: ridges lit from the upper left, snow on what is high and flat."""
+    """Paint a mountain range: ridges lit from the upper left, snow on high and flat parts."""
     unit = min(1.0, easel.aspect)
     ridge = line - rise * easel.lattice.fbm(f"{tag} line", 0.5 / unit, 7, 0.45, ridged=True)[:1]
     box = easel.box(0, 0, easel.aspect, base)
-    _, y = easel.at(box)
+    _, y = easel.coordinates(box)
     mask = smoothstep(-easel.pixel, easel.pixel, y - ridge)
     # Creases run down the slopes, so they are longer along y.
     relief = easel.lattice.fbm(f"{tag} relief", [0.42 / unit, 0.24 / unit], 8, 0.46, ridged=True)[
@@ -67,28 +65,28 @@ def _range(
     else:
         surface = surface * (1 + 0.22 * easel.leaves[box])
     depth = np.clip(haze + 0.45 * np.clip((y - line) / (base - line), 0, 1) * haze * 2, 0, 0.9)
-    easel.lay(box, mask, surface + depth * (_HAZE[:, None, None] - surface))
+    easel.blend(box, mask, surface + depth * (_HAZE[:, None, None] - surface))
 
 
 def _wood(
     easel: Easel, rng: np.random.Generator, gap: float, tall: float, base: float, haze: float
 ) -> None:
     for k in range(round(easel.aspect / gap) + 1):
-        at = (k + float(rng.uniform(-0.5, 0.5))) * gap
-        clump = 0.55 + 0.45 * np.sin(at * 7 + 3) ** 2
+        x = (k + float(rng.uniform(-0.5, 0.5))) * gap
+        clump = 0.55 + 0.45 * np.sin(x * 7 + 3) ** 2
         height = tall * clump * float(rng.uniform(0.6, 1.15))
-        _conifer(easel, at, base + float(rng.uniform(-0.004, 0.004)), height, haze, rng)
+        _conifer(easel, x, base + float(rng.uniform(-0.004, 0.004)), height, haze, rng)
 
 
 def _conifer(
     easel: Easel, x0: float, base: float, tall: float, haze: float, rng: np.random.Generator
 ) -> None:
-    """A spruce: tiers of boughs with a ragged outline, lit from the left."""
+    """Paint a spruce: tiers of boughs with a ragged outline, lit from the left."""
     if tall < 0.25 * easel.pixel:
-        return  # too small to be seen
+        return  # invisible
     half = tall * float(rng.uniform(0.17, 0.23))
     box = easel.box(x0 - 1.4 * half, base - tall, x0 + 1.4 * half, base)
-    x, y = easel.at(box)
+    x, y = easel.coordinates(box)
     down = (y - base + tall) / tall
     needles = 0.4 * easel.leaves[box] + 0.8 * easel.grain[box]
     tier = down * (10 + 12 * tall) + 0.5 * needles + float(rng.uniform(0, 1))
@@ -100,31 +98,31 @@ def _conifer(
     dark, light = rgb("15241c"), rgb("6f8a4c") * float(rng.uniform(0.85, 1.1))
     colour = dark[:, None, None] * (1 - lit) + light[:, None, None] * lit
     colour = colour + haze * (_HAZE[:, None, None] - colour)
-    easel.lay(box, mask * np.ones_like(down), colour)
+    easel.blend(box, mask * np.ones_like(down), colour)
 
 
 def _meadow(easel: Easel, line: float) -> None:
-    """Grass in perspective, with flowers."""
+    """Paint grass in perspective, with flowers."""
     unit = min(1.0, easel.aspect)
     bank = line - 0.035 * easel.lattice.fbm("bank", 0.5 / unit, 4, 0.45)[:1]
     box = easel.box(0, line - 0.16, easel.aspect, 1)
-    _, y = easel.at(box)
+    _, y = easel.coordinates(box)
     blades = easel.lattice.fbm("blades", [0.018 / unit, 0.0032 / unit], 3, 0.8)[box]
     tufts = easel.lattice.fbm("tufts", [0.02 / unit, 0.07 / unit], 4, 0.6)[box]
     mask = smoothstep(-easel.pixel, easel.pixel, y - bank + 0.006 * blades)
     near = np.clip((y - line) / (1 - line), 0, 1)
     tone = np.clip(0.50 + 0.20 * blades + 0.18 * tufts - 0.22 * near, 0, 1)
     grass = rgb("2b3d18")[:, None, None] * (1 - tone) + rgb("b7b955")[:, None, None] * tone
-    easel.lay(box, mask, grass)
+    easel.blend(box, mask, grass)
     spots = easel.lattice.noise("flowers", 0.007 / unit)[box] + 0.5 * tufts
     kind = easel.lattice.noise("kinds", 0.12 / unit)[box]
     bloom = smoothstep(2.0, 2.3, spots) * mask * smoothstep(-0.05, 0.15, near)
     for colour, low, high in (("f2ead8", -9.0, -0.4), ("e8b73a", -0.4, 0.5), ("c2507e", 0.5, 9.0)):
-        easel.lay(box, bloom * ((kind >= low) & (kind < high)), rgb(colour))
+        easel.blend(box, bloom * ((kind >= low) & (kind < high)), rgb(colour))
 
 
 def _hut(easel: Easel, x: float, base: float, w: float) -> None:
-    """A log hut with a shingle roof, seen from its corner."""
+    """Paint a log hut with a shingle roof, seen from its corner."""
     front, top = 0.55 * w, base - 0.46 * w
     peak = (x + front / 2, top - 0.34 * w)
     side = [(x + front, base), (x + front, top), (x + w, top + 0.03 * w), (x + w, base - 0.03 * w)]
@@ -134,18 +132,18 @@ def _hut(easel: Easel, x: float, base: float, w: float) -> None:
         (side, 0.55),
         ([(x, top), peak, (x + front, top)], 0.95),
     ):
-        box, mask = easel.convex(corners)
-        _, y = easel.at(box)
+        box, mask = easel.polygon_mask(corners)
+        _, y = easel.coordinates(box)
         rows = y / (0.042 * w * 1.6)
         bulge = 0.72 + 0.38 * np.sin(np.pi * (rows - np.floor(rows)))
-        easel.lay(box, mask, easel.material(box, logs * shade, 0.3) * bulge)
+        easel.blend(box, mask, easel.material(box, logs * shade, 0.3) * bulge)
     back = (x + w - 0.06 * w, peak[1] + 0.02 * w)
     eave = top + 0.06 * w
     roof = [peak, back, (x + w + 0.05 * w, eave + 0.03 * w), (x + front + 0.04 * w, eave)]
-    box, mask = easel.convex(roof)
-    _, y = easel.at(box)
+    box, mask = easel.polygon_mask(roof)
+    _, y = easel.coordinates(box)
     rows = y / (0.05 * w)
-    easel.lay(box, mask, easel.material(box, rgb("6d5d55"), 0.4) * (0.7 + 0.4 * (rows % 1)))
+    easel.blend(box, mask, easel.material(box, rgb("6d5d55"), 0.4) * (0.7 + 0.4 * (rows % 1)))
     easel.line((x - 0.05 * w, eave), peak, 0.035 * w, rgb("c9b79a"))
     easel.line((x + front + 0.04 * w, eave), peak, 0.035 * w, rgb("8d7a62"))
     door = x + 0.12 * w

@@ -1,8 +1,7 @@
-"""A chest as a CT scanner sees it, in Hounsfield units, and scans with other kernels.
+"""A CT phantom of a chest in Hounsfield units, reconstructed with several kernels.
 
-Axes are ``(x, y, z)`` towards the patient's right, front and head (the orientation RAS+ of
-NIfTI); lengths are in mm and the field of view is always the same, so that ``size`` sets the
-spacing.
+Axes are ``(x, y, z)`` towards the patient's right, front and head (the orientation RAS+ of NIfTI).
+Lengths are in mm. The field of view is constant, so ``size`` determines the spacing.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from convnd_tasks.samples.sample import Maker, Sample, as_grid
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["CONTENTS", "FIELD_OF_VIEW", "STYLES", "size_like"]
+__all__ = ["CONTENTS", "FIELD_OF_VIEW", "STYLES", "matching_size"]
 
 FIELD_OF_VIEW = (380.0, 380.0, 280.0)  # mm
-_FEWEST, _MOST = 96 * 96 * 64, 2**23  # voxels of a phantom made for a scan: 1 GiB and 5 s for these
-_CENTRE = (190.0, 200.0, 0.0)  # where x = y = 0 lies in it; z starts at its lower end
+_MIN_VOXELS, _MAX_VOXELS = 96 * 96 * 64, 2**23  # the maximum takes 1 GiB and 5 s
+_CENTRE = (190.0, 200.0, 0.0)  # mm from the corner of the field of view to x = y = z = 0
 
 _Point: TypeAlias = tuple[float, float, float]
 
@@ -46,7 +45,7 @@ class _Kernel:
     peak: float
 
 
-# Where the vessels of a lung set out to: outwards, to the front, to the head.
+# Initial directions of the vessels of a lung: outwards, to the front, to the head.
 _LOBES = (
     (0.9, 0.0, 0.4),
     (0.4, 0.6, 0.6),
@@ -63,28 +62,29 @@ _SOFT = _Kernel(boost=-0.9, sigma=6.0, peak=0.08)
 _LOW_DOSE = _Kernel(boost=0.0, sigma=48.0, peak=0.14)
 
 
-def size_like(spacing: Sequence[float], voxels: int) -> tuple[int, ...]:
-    """Extent of a phantom for a scan: with voxels of its size, or of its proportions if too many.
+def matching_size(spacing: Sequence[float], voxels: int) -> tuple[int, ...]:
+    """Choose the extent of a phantom that serves as style of a scan.
 
-    A kernel is known by noise of about a millimetre; coarser voxels would not show it.
+    The voxels have the size of the scan's, or only their proportions if there would be too many.
+    The noise of a kernel has a scale of about a millimetre, which coarser voxels cannot represent.
 
     Args:
-        spacing: of the scan in mm, towards right, front and head.
-        voxels: how many the scan has; sixteen times as many are enough.
+        spacing: spacing of the scan in mm, towards right, front and head.
+        voxels: number of voxels of the scan; the phantom has at most sixteen times as many.
 
-    >>> size_like((0.75, 0.75, 5.0), 512 * 512 * 60), size_like((1.5, 1.5, 2.0), 20**3)
+    >>> matching_size((0.75, 0.75, 5.0), 512 * 512 * 60), matching_size((1.5, 1.5, 2.0), 20**3)
     ((423, 423, 47), (102, 102, 56))
     """
     size = [
         min(512.0, max(32.0, field / step))
         for field, step in zip(FIELD_OF_VIEW, spacing, strict=True)
     ]
-    factor = (min(_MOST, max(_FEWEST, 16 * voxels)) / math.prod(size)) ** (1 / 3)
+    factor = (min(_MAX_VOXELS, max(_MIN_VOXELS, 16 * voxels)) / math.prod(size)) ** (1 / 3)
     return tuple(max(16, round(extent * min(1.0, factor))) for extent in size)
 
 
 class _Volume:
-    """HU on a grid of millimetres, filled by soft-edged solids; later ones replace earlier."""
+    """HU values on a grid in mm, filled by solids with soft edges; later solids replace earlier."""
 
     def __init__(self, shape: tuple[int, ...], seed: int) -> None:
         self.lattice = Lattice(shape, seed)
@@ -94,17 +94,17 @@ class _Volume:
             for n, s, c in zip(shape, self.spacing, _CENTRE, strict=True)
         ]
         self.x, self.y, self.z = np.meshgrid(*axes, indexing="ij", sparse=True)
-        # Width over which an edge is smeared: a voxel holds a mixture (the partial volume effect).
+        # Width of an edge in mm: a voxel contains a mixture (the partial volume effect).
         self.edge = float(np.prod(self.spacing)) ** (1 / 3)
         self.hu = np.full(shape, -1000, dtype=np.float32)
 
     def noise(self, tag: str, millimetres: float, octaves: int = 3) -> Array:
-        """Unit noise with structures of about this size."""
+        """Noise of unit variance with structures of about this size."""
         scale = [millimetres / s * self.lattice.step for s in self.spacing]
         return self.lattice.fbm(tag, scale, octaves, 0.6)
 
     def inside(self, depth: Array) -> Array:
-        """Coverage of voxels at these depths (mm) below a surface."""
+        """Convert depths in mm below a surface to the coverage of the voxels."""
         coverage: Array = np.clip(depth / np.float32(self.edge) + np.float32(0.5), 0, 1)
         return coverage
 
@@ -113,7 +113,7 @@ class _Volume:
         self.hu += self.inside(depth) * (hu - self.hu)
 
     def ball(self, centre: _Point, radii: _Point) -> Array:
-        """Depth below the surface of an ellipsoid (exact for a ball, else near the surface)."""
+        """Depth in mm below the surface of an ellipsoid; exact for a ball, or near the surface."""
         parts = [
             (a - c) / r for a, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True)
         ]
@@ -123,7 +123,7 @@ class _Volume:
     def tube(
         self, points: Sequence[_Point], radius: float, hu: float, within: Array | None = None
     ) -> None:
-        """Fill a tube along a line of points, if wanted only within a mask."""
+        """Fill a tube along a line of points, optionally within a mask."""
         for a, b in itertools.pairwise(points):
             reach = radius + 2 * self.edge
             box = tuple(
@@ -137,8 +137,8 @@ class _Volume:
             length2 = max(sum(v * v for v in d), 1e-6)
             x, y, z = self.x[box[0]] - a[0], self.y[:, box[1]] - a[1], self.z[..., box[2]] - a[2]
             t = np.clip((x * d[0] + y * d[1] + z * d[2]) / length2, 0, 1)
-            far = np.sqrt((x - t * d[0]) ** 2 + (y - t * d[1]) ** 2 + (z - t * d[2]) ** 2)
-            mask = self.inside(radius - far)
+            distance = np.sqrt((x - t * d[0]) ** 2 + (y - t * d[1]) ** 2 + (z - t * d[2]) ** 2)
+            mask = self.inside(radius - distance)
             if within is not None:
                 mask = mask * within[box]
             part += mask * (hu - part)
@@ -156,12 +156,7 @@ def _chest(shape: tuple[int, ...], seed: int) -> _Volume:
     rng = v.lattice.rng("patient")
     build = 1 + 0.04 * float(rng.standard_normal())
 
-    # The couch: a carbon shell around foam.
-    couch = 420.0 - np.sqrt(x**2 + (y - 284) ** 2) + 0 * z
-    within_couch = np.minimum(np.minimum(couch, -y - 118), 170 - np.abs(x) + 0 * y)
-    v.fill(within_couch, -60.0)
-    v.fill(within_couch - 3, -930.0)
-
+    _fill_couch(v)
     shoulder = smoothstep(190.0, 290.0, z)
     wide, deep = (162 + 18 * shoulder) * build, (122 - 8 * shoulder) * build
     wobble = v.noise("outline", 150.0, 2)
@@ -182,19 +177,7 @@ def _chest(shape: tuple[int, ...], seed: int) -> _Volume:
     # Mediastinum and abdomen: fat with soft tissue in it.
     v.fill(cage + 1, -85 + 130 * smoothstep(-0.2, 0.5, v.noise("viscera", 22.0)))
 
-    floor = np.full((1, 1, 1), 0.0, dtype=np.float32)
-    for side in (-1, 1):
-        dome = np.clip(1 - ((x - side * 68) / 88) ** 2 - ((y - 4) / 100) ** 2, 0, 1)
-        floor = np.maximum(floor, (62 + 6 * side) * np.sqrt(dome) + 14)
-    belly = np.minimum(cage - 3, floor - z)
-    v.fill(belly, -90 + 20 * muscle)
-    liver = np.minimum(belly - 4, (x + 50) * 0.8 + 0.1 * z)
-    v.fill(liver, 58 + 4 * muscle)
-    v.fill(np.minimum(v.ball((-92.0, -42.0, 30.0), (32.0, 40.0, 38.0)), belly - 3), 50.0)
-    stomach = np.minimum(v.ball((-62.0, 34.0, 22.0), (42.0, 34.0, 34.0)), belly - 5)
-    v.fill(stomach, 35.0)
-    v.fill(np.minimum(stomach - 3, y - 42), -980.0)
-
+    floor = _fill_abdomen(v, cage, muscle)
     heart = v.ball((-24.0, 22.0, 100.0), (64.0, 48.0, 50.0))
     medial = 26 + 10 * smoothstep(150.0, 90.0, z) + 5 * np.sin(z / 21) - 0.1 * (y + 60)
     lungs = np.minimum(cage - 2, z - floor - 4)
@@ -215,6 +198,33 @@ def _chest(shape: tuple[int, ...], seed: int) -> _Volume:
     _vessels(v, air, rng)
     _bones(v, cage, body, muscle)
     return v
+
+
+def _fill_couch(v: _Volume) -> None:
+    """Fill the couch: a carbon shell around foam."""
+    x, y, z = v.x, v.y, v.z
+    couch = 420.0 - np.sqrt(x**2 + (y - 284) ** 2) + 0 * z
+    within_couch = np.minimum(np.minimum(couch, -y - 118), 170 - np.abs(x) + 0 * y)
+    v.fill(within_couch, -60.0)
+    v.fill(within_couch - 3, -930.0)
+
+
+def _fill_abdomen(v: _Volume, cage: Array, muscle: Array) -> Array:
+    """Fill liver, spleen and stomach; return the height of the diaphragm."""
+    x, y, z = v.x, v.y, v.z
+    floor = np.full((1, 1, 1), 0.0, dtype=np.float32)
+    for side in (-1, 1):
+        dome = np.clip(1 - ((x - side * 68) / 88) ** 2 - ((y - 4) / 100) ** 2, 0, 1)
+        floor = np.maximum(floor, (62 + 6 * side) * np.sqrt(dome) + 14)
+    belly = np.minimum(cage - 3, floor - z)
+    v.fill(belly, -90 + 20 * muscle)
+    liver = np.minimum(belly - 4, (x + 50) * 0.8 + 0.1 * z)
+    v.fill(liver, 58 + 4 * muscle)
+    v.fill(np.minimum(v.ball((-92.0, -42.0, 30.0), (32.0, 40.0, 38.0)), belly - 3), 50.0)
+    stomach = np.minimum(v.ball((-62.0, 34.0, 22.0), (42.0, 34.0, 34.0)), belly - 5)
+    v.fill(stomach, 35.0)
+    v.fill(np.minimum(stomach - 3, y - 42), -980.0)
+    return floor
 
 
 def _vessels(v: _Volume, air: Array, rng: np.random.Generator) -> None:
@@ -295,10 +305,10 @@ def _bones(v: _Volume, cage: Array, body: Array, muscle: Array) -> None:
 
 
 def _reconstruct(volume: _Volume, kernel: _Kernel) -> Array:
-    """The scan that a kernel makes of the volume: filtered in the plane, with its own noise.
+    """Filter the volume in the plane as a kernel does, and add the kernel's noise.
 
-    Noise of filtered back-projection has the power of a ramp that the kernel rolls off, so its
-    texture tells the kernels apart; slices are correlated with their neighbours.
+    The noise of filtered back-projection has the spectrum of a ramp that the kernel rolls off, so
+    each kernel has a noise texture. Adjacent slices are correlated.
     """
     nx, ny, _ = volume.hu.shape
     fx = np.fft.fftfreq(nx, volume.spacing[0])[:, None, None]
@@ -315,7 +325,7 @@ def _reconstruct(volume: _Volume, kernel: _Kernel) -> Array:
         hu = filtered(hu, np.exp(kernel.boost * (f / 0.15) ** 2))
     elif kernel.boost > 0:
         hu = filtered(hu, 1 + kernel.boost * (f / 0.3) ** 2 * np.exp(-((f / 0.45) ** 2)))
-    # Where the grid cannot carry the peak, the noise sits at its finest scale.
+    # If the grid cannot represent the peak, the noise has the finest scale of the grid.
     peak = min(kernel.peak, 0.35 / max(volume.spacing[:2]))
     power = (f / peak) * np.exp(0.5 - 0.5 * (f / peak) ** 2)
     white = volume.lattice.rng("quantum").standard_normal(hu.shape, dtype=np.float32)
@@ -323,7 +333,7 @@ def _reconstruct(volume: _Volume, kernel: _Kernel) -> Array:
     if hu.shape[2] > 2:
         noise[..., 1:-1] = (noise[..., :-2] + 2 * noise[..., 1:-1] + noise[..., 2:]) / 4
     noise *= np.float32(kernel.sigma) / max(float(noise.std()), 1e-6)
-    # Fewer photons come through the middle of the body and through the shoulders.
+    # Fewer photons pass the middle of the body and the shoulders.
     load = 0.75 + 0.5 * np.exp(-(volume.x**2 + volume.y**2) / 110**2)
     return np.clip(hu + noise * load, -1024, 3071).astype(np.float32)
 

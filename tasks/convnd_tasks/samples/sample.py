@@ -1,4 +1,4 @@
-"""What an entry of the tables of samples is, and how arrays become grids."""
+"""Entries of the tables of samples, and the conversion of arrays to grids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["RGB", "Maker", "Sample", "as_grid"]
 
 RGB = ("R", "G", "B")
 
-# What the axes of data without an own geometry are: a signal, a picture, a volume.
+# Names, units and spacing of the axes of data without a geometry: signal, picture, volume.
 _AXES: Mapping[int, tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]] = {
     1: (("t",), ("s",), (0.002,)),
     2: (("y", "x"), ("px", "px"), (1.0, 1.0)),
@@ -24,10 +24,10 @@ _AXES: Mapping[int, tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]] 
 
 
 class Maker(Protocol):
-    """Makes a sample: ``(shape, seed, channels) -> Grid``; None stands for its own channels."""
+    """Makes a sample: ``(shape, seed, channels) -> Grid``; None for the default channels."""
 
     def __call__(self, shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        """Make it."""
+        """Make the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +35,21 @@ class Sample:
     """An entry of the tables.
 
     Args:
-        make: the maker.
-        summary: one line for people.
-        sizes: default size at each rank it has; empty: any rank, at `default_size`.
+        make: function that makes the sample.
+        summary: description of one line.
+        sizes: default size for each rank; an empty mapping stands for every rank.
     """
 
     make: Maker
     summary: str
     sizes: Mapping[int, tuple[int, ...]]
 
-    def fits(self, spatial_dims: int) -> bool:
-        """Whether it can be made at this rank."""
+    def supports(self, spatial_dims: int) -> bool:
+        """Return whether the sample exists at a rank."""
         return spatial_dims >= 1 and (not self.sizes or spatial_dims in self.sizes)
 
     def default_size(self, spatial_dims: int) -> tuple[int, ...]:
-        """Its size when none is asked for."""
+        """Return the default size at a rank."""
         if self.sizes:
             return self.sizes[spatial_dims]
         return ({1: 5000, 2: 512, 3: 64, 4: 24}.get(spatial_dims, 8),) * spatial_dims
@@ -64,7 +64,7 @@ def as_grid(
     channels: tuple[str, ...] = (),
     header: Mapping[str, object] | None = None,
 ) -> Grid:
-    """A grid holding ``(C, *S)`` values; what is left out is filled in from the rank."""
+    """Wrap ``(C, *S)`` values as a grid; axes, units and spacing default to those of the rank."""
     import torch  # here, so that listing the samples stays quick
 
     from convnd.grid import Grid

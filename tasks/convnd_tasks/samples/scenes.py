@@ -1,4 +1,4 @@
-"""Pictures to restyle: a town by a river and a mountain lake, painted back to front."""
+"""Content pictures: a town by a river and a mountain lake, painted back to front."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HAZE = rgb("c3cfd9")
 
 
 def paint_town(easel: Easel, *, boat: bool = True) -> None:
-    """Gabled houses, a church and trees along a river with a punt."""
+    """Paint gabled houses, a church and trees along a river with a punt."""
     rng = easel.lattice.rng("town")
     wide = easel.aspect
     easel.sky(rgb("4f86c6"), rgb("dfe3dc"), 0.56, cover=0.15)
@@ -56,7 +56,7 @@ def paint_town(easel: Easel, *, boat: bool = True) -> None:
         if rng.random() < 0.75:
             x = (k + float(rng.uniform(0, 1))) / 4
             _tree(easel, rng, x, 0.705, float(rng.uniform(0.03, 0.055)))
-    easel.mirror(0.755, rgb("3b4a3c"), 0.8)
+    easel.water(0.755, rgb("3b4a3c"), 0.8)
     if boat:
         paint_punt(easel, wide * 0.36, 0.88, 0.34)
 
@@ -64,13 +64,13 @@ def paint_town(easel: Easel, *, boat: bool = True) -> None:
 def _hill(easel: Easel, line: float, rise: float, colour: Array, tag: str) -> None:
     ridge = easel.lattice.fbm(tag, 0.5, 5, 0.5)[:1] * rise + line
     box = easel.box(0, line - 4 * rise, easel.aspect, 0.72)
-    _, y = easel.at(box)
+    _, y = easel.coordinates(box)
     rag = 0.006 * easel.leaves[box]
     mask = smoothstep(0, 2.5 * easel.pixel, y - ridge + rag)
     woods = 1 + 0.08 * easel.leaves[box] + 0.10 * easel.grain[box]
     lit = colour[:, None, None] * woods
     t = np.clip((y - line) / 0.2, 0, 1) * 0.5
-    easel.lay(box, mask, lit + t * (_HAZE[:, None, None] - lit))
+    easel.blend(box, mask, lit + t * (_HAZE[:, None, None] - lit))
 
 
 def _fog(colour: Array, haze: float) -> Array:
@@ -86,7 +86,7 @@ def _house(
     h: float,
     haze: float,
 ) -> None:
-    """One house with its gable to the river, or its eaves."""
+    """Paint a house with its gable or its eaves to the river."""
     wall = _fog(rgb(str(rng.choice(_WALLS))) * float(rng.uniform(0.88, 1.05)), haze)
     roof = _fog(rgb(str(rng.choice(_ROOFS))) * float(rng.uniform(0.85, 1.15)), haze)
     timber = _fog(rgb("4a3428"), haze)
@@ -96,9 +96,13 @@ def _house(
     peak = (x + w / 2, top - rise)
     front = [(x, base), (x, top), (x + w, top), (x + w, base)]
     if rng.random() < 0.8:  # chimney, behind the roof
-        at = x + w * float(rng.uniform(0.2, 0.8))
-        easel.rectangle((at, top - 0.95 * rise, at + 0.014, top), _fog(rgb("7b4a3c"), haze), 0.2)
-        easel.rectangle((at - 0.003, top - 0.97 * rise, at + 0.017, top - 0.93 * rise), timber, 0.1)
+        left = x + w * float(rng.uniform(0.2, 0.8))
+        easel.rectangle(
+            (left, top - 0.95 * rise, left + 0.014, top), _fog(rgb("7b4a3c"), haze), 0.2
+        )
+        easel.rectangle(
+            (left - 0.003, top - 0.97 * rise, left + 0.017, top - 0.93 * rise), timber, 0.1
+        )
     if gable:
         easel.polygon([(x - 0.01, top), peak, (x + w + 0.01, top)], roof, 0.2)
         easel.polygon(
@@ -112,14 +116,41 @@ def _house(
             (x + w - inset, top - rise),
             (x + w + 0.008, top),
         ]
-        box, mask = easel.convex(corners)
-        easel.lay(box, mask, _tiles(easel, box, roof))
-    box, mask = easel.convex(front)
-    px, py = easel.at(box)
+        box, mask = easel.polygon_mask(corners)
+        easel.blend(box, mask, _tiles(easel, box, roof))
+    box, mask = easel.polygon_mask(front)
+    px, py = easel.coordinates(box)
     # Light comes from the left; walls darken to the right, under the eaves and near the ground.
     light = 1.04 - 0.16 * (px - x) / w - 0.22 * smoothstep(base - 0.05, base + 0.01, py)
     light = light * (1 - 0.35 * smoothstep(top + 0.018, top, py))
-    easel.lay(box, mask, easel.material(box, wall, 0.10) * light)
+    easel.blend(box, mask, easel.material(box, wall, 0.10) * light)
+    _facade(easel, rng, x, w, base, h, haze, timber)
+    if gable:
+        for row, spread in enumerate((2, 1)):
+            y = top - rise * (0.27 + 0.30 * row)
+            for column in range(spread):
+                cx = peak[0] + (column - (spread - 1) / 2) * w * 0.26
+                _window(easel, rng, cx, y, 0.11 * w, 0.15 * rise + 0.008, None, haze)
+        for end in ((x - 0.012, top + 0.008), (x + w + 0.012, top + 0.008)):
+            easel.line(end, peak, 0.008, roof * (1.1 if end[0] < peak[0] else 0.7))
+    else:
+        easel.line((x - 0.01, top), (x + w + 0.01, top), 0.005, timber)
+        _dormers(easel, rng, x, w, top, rise, haze, (wall, roof))
+    easel.line((x + w, base), (x + w, top), 0.0035, wall * 0.45)
+
+
+def _facade(
+    easel: Easel,
+    rng: np.random.Generator,
+    x: float,
+    w: float,
+    base: float,
+    h: float,
+    haze: float,
+    timber: Array,
+) -> None:
+    """Paint timber frame, windows and door of a house."""
+    top = base - h
     framed = rng.random() < 0.4
     floor = 0.062 * (0.75 if haze else 1.0)
     floors = max(1, int(h / floor))
@@ -136,29 +167,31 @@ def _house(
                 _door(easel, cx, base, 0.8 * h / floors, timber)
                 continue
             _window(easel, rng, cx, y, 0.40 * w / columns, tall, shutter, haze)
-    if gable:
-        for row, spread in enumerate((2, 1)):
-            y = top - rise * (0.27 + 0.30 * row)
-            for column in range(spread):
-                cx = peak[0] + (column - (spread - 1) / 2) * w * 0.26
-                _window(easel, rng, cx, y, 0.11 * w, 0.15 * rise + 0.008, None, haze)
-        width = 0.008
-        for end in ((x - 0.012, top + 0.008), (x + w + 0.012, top + 0.008)):
-            easel.line(end, peak, width, roof * (1.1 if end[0] < peak[0] else 0.7))
-    else:
-        easel.line((x - 0.01, top), (x + w + 0.01, top), 0.005, timber)
-        for k in range(int(rng.integers(1, 4))):
-            cx = x + w * (0.25 + 0.25 * k)
-            y = top - 0.45 * rise
-            easel.rectangle((cx - 0.011, y, cx + 0.011, y + 0.026), wall, 0.1)
-            easel.polygon([(cx - 0.016, y), (cx, y - 0.017), (cx + 0.016, y)], roof * 0.8, 0.1)
-            _window(easel, rng, cx, y + 0.005, 0.012, 0.017, None, haze)
-    easel.line((x + w, base), (x + w, top), 0.0035, wall * 0.45)
+
+
+def _dormers(
+    easel: Easel,
+    rng: np.random.Generator,
+    x: float,
+    w: float,
+    top: float,
+    rise: float,
+    haze: float,
+    colours: tuple[Array, Array],
+) -> None:
+    """Paint dormer windows into a roof; ``colours`` are those of wall and roof."""
+    wall, roof = colours
+    for k in range(int(rng.integers(1, 4))):
+        cx = x + w * (0.25 + 0.25 * k)
+        y = top - 0.45 * rise
+        easel.rectangle((cx - 0.011, y, cx + 0.011, y + 0.026), wall, 0.1)
+        easel.polygon([(cx - 0.016, y), (cx, y - 0.017), (cx + 0.016, y)], roof * 0.8, 0.1)
+        _window(easel, rng, cx, y + 0.005, 0.012, 0.017, None, haze)
 
 
 def _tiles(easel: Easel, box: tuple[slice, slice], roof: Array) -> Array:
-    """Rows of tiles with a lighter upper edge, weathered."""
-    x, y = easel.at(box)
+    """Roof tiles in rows with a lighter upper edge, ``(3, h, w)``."""
+    x, y = easel.coordinates(box)
     rows = y / 0.011
     row = np.floor(rows)
     tile = np.sin((x / 0.008 + 0.5 * np.mod(row, 2)) * 2 * np.pi)
@@ -200,7 +233,7 @@ def _window(
     haze: float,
 ) -> None:
     if h < 0.25 * easel.pixel:
-        return  # too small to be seen
+        return  # invisible
     frame = _fog(rgb("ece6d8"), haze)
     glass = _fog(rgb("27323c") * float(rng.uniform(0.7, 1.5)), haze)
     if rng.random() < 0.07:
@@ -209,10 +242,10 @@ def _window(
     easel.rectangle(
         (cx - w / 2 - border, y - border, cx + w / 2 + border, y + h + border), frame, 0.05
     )
-    box, mask = easel.block((cx - w / 2, y, cx + w / 2, y + h))
-    _, py = easel.at(box)
+    box, mask = easel.rectangle_mask((cx - w / 2, y, cx + w / 2, y + h))
+    _, py = easel.coordinates(box)
     sky = np.clip(1 - (py - y) / h, 0, 1) * 0.35
-    easel.lay(box, mask, glass[:, None, None] + sky * (rgb("9fb6cc") - glass)[:, None, None])
+    easel.blend(box, mask, glass[:, None, None] + sky * (rgb("9fb6cc") - glass)[:, None, None])
     easel.line((cx, y), (cx, y + h), 0.10 * w, frame)
     easel.line((cx - w / 2, y + 0.4 * h), (cx + w / 2, y + 0.4 * h), 0.10 * w, frame)
     below = y + h + border
@@ -236,10 +269,10 @@ def _door(easel: Easel, cx: float, base: float, h: float, timber: Array) -> None
 def _church(easel: Easel, cx: float, base: float) -> None:
     stone, shade = rgb("c9bda4"), rgb("85796a")
     half, top = 0.040, 0.235
-    box, mask = easel.block((cx - half, top, cx + half, base))
-    x, _ = easel.at(box)
+    box, mask = easel.rectangle_mask((cx - half, top, cx + half, base))
+    x, _ = easel.coordinates(box)
     light = 1.08 - 0.5 * smoothstep(cx - 0.2 * half, cx + half, x)
-    easel.lay(box, mask, easel.material(box, stone, 0.14) * light)
+    easel.blend(box, mask, easel.material(box, stone, 0.14) * light)
     for y in (top, top + 0.11, top + 0.22):
         easel.line((cx - half - 0.004, y), (cx + half + 0.004, y), 0.007, shade)
     slate = rgb("55616b")
@@ -250,21 +283,23 @@ def _church(easel: Easel, cx: float, base: float) -> None:
     easel.line((cx, 0.05), (cx, 0.015), 0.003, rgb("c9a94a"))
     easel.line((cx - 0.008, 0.028), (cx + 0.008, 0.028), 0.003, rgb("c9a94a"))
     for side in (-0.45, 0.45):
-        at = cx + side * half
-        easel.rectangle((at - 0.008, top + 0.035, at + 0.008, top + 0.085), rgb("2d2b2c"), 0.1)
-        easel.disc(at, top + 0.036, 0.008, rgb("2d2b2c"))
+        middle = cx + side * half
+        easel.rectangle(
+            (middle - 0.008, top + 0.035, middle + 0.008, top + 0.085), rgb("2d2b2c"), 0.1
+        )
+        easel.disc(middle, top + 0.036, 0.008, rgb("2d2b2c"))
     easel.disc(cx, top + 0.150, 0.022, rgb("e9e1c8"))
     easel.disc(cx, top + 0.150, 0.018, rgb("34373f"))
     easel.line((cx, top + 0.150), (cx, top + 0.136), 0.003, rgb("e9c95a"))
     easel.line((cx, top + 0.150), (cx + 0.010, top + 0.154), 0.003, rgb("e9c95a"))
     # The nave leans on the tower.
     roof = [(cx + half, base), (cx + half, 0.44), (cx + 0.26, 0.44), (cx + 0.30, 0.52)]
-    box, mask = easel.convex([roof[1], roof[2], roof[3], (cx + half, 0.52)])
-    easel.lay(box, mask, _tiles(easel, box, rgb("7d4a3a")))
+    box, mask = easel.polygon_mask([roof[1], roof[2], roof[3], (cx + half, 0.52)])
+    easel.blend(box, mask, _tiles(easel, box, rgb("7d4a3a")))
     easel.rectangle((cx + half, 0.52, cx + 0.29, base), stone * 0.9, 0.12)
     for k in range(4):
-        at = cx + half + 0.03 + 0.06 * k
-        easel.rectangle((at - 0.008, 0.535, at + 0.008, 0.59), rgb("3a3d45"), 0.1)
+        middle = cx + half + 0.03 + 0.06 * k
+        easel.rectangle((middle - 0.008, 0.535, middle + 0.008, 0.59), rgb("3a3d45"), 0.1)
 
 
 def _tree(easel: Easel, rng: np.random.Generator, x: float, base: float, r: float) -> None:
@@ -282,7 +317,7 @@ def _tree(easel: Easel, rng: np.random.Generator, x: float, base: float, r: floa
 
 def _quay(easel: Easel, top: float, line: float) -> None:
     box = easel.box(0, top, easel.aspect, line)
-    x, y = easel.at(box)
+    x, y = easel.coordinates(box)
     rows = (y - top) / 0.013
     row = np.floor(rows)
     columns = x / 0.034 + 0.5 * np.mod(row, 2) + 0.15 * np.sin(row * 7)
@@ -292,12 +327,12 @@ def _quay(easel: Easel, top: float, line: float) -> None:
     wet = 1 - 0.4 * smoothstep(line - 0.02, line, y)
     wall = easel.material(box, rgb("a3937c"), 0.22) * (stones + block) * wet
     mask = np.clip((y - top) / np.float32(easel.pixel) + 0.5, 0, 1) * np.ones_like(x)
-    easel.lay(box, mask, wall)
+    easel.blend(box, mask, wall)
     easel.line((0, top), (easel.aspect, top), 0.008, rgb("c9bba2"))
 
 
 def paint_punt(easel: Easel, x: float, y: float, w: float) -> None:
-    """A flat boat with a boatman, and its dark reflection."""
+    """Paint a flat boat with a boatman, and its dark reflection."""
     hull, rim = rgb("4b2f22"), rgb("b58a55")
     for side, h in ((1.0, 0.030), (-1.0, 0.022)):
         corners = [
@@ -307,8 +342,8 @@ def paint_punt(easel: Easel, x: float, y: float, w: float) -> None:
             (x + 0.06 * w, y + h * 0.6 * side),
         ]
         if side < 0:
-            box, mask = easel.convex([(a, 2 * y + 0.026 - b + 0.0) for a, b in corners])
-            easel.lay(box, 0.55 * mask, hull * 0.6)
+            box, mask = easel.polygon_mask([(a, 2 * y + 0.026 - b + 0.0) for a, b in corners])
+            easel.blend(box, 0.55 * mask, hull * 0.6)
         else:
             easel.polygon(corners, hull, 0.3)
     easel.line((x, y - 0.012), (x + w, y - 0.016), 0.006, rim)

@@ -21,7 +21,7 @@ __all__ = ["CONTENTS", "LEADS", "RATE", "STYLES"]
 RATE = 500.0  # samples per second
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
-# Peak amplitudes in mV of the waves of a healthy adult. The other limb leads follow from I, II.
+# Peak amplitudes in mV of the waves of a healthy adult. I and II determine the other limb leads.
 _WAVES = ("P", "Q", "R", "S", "T")
 _AMPLITUDES = {
     "I": (0.08, -0.05, 0.62, -0.08, 0.20),
@@ -33,7 +33,7 @@ _AMPLITUDES = {
     "V5": (0.08, -0.09, 1.40, -0.24, 0.36),
     "V6": (0.08, -0.09, 1.10, -0.12, 0.28),
 }
-# A beat that starts in a ventricle spreads along another axis.
+# Axis of a beat that starts in a ventricle, relative to a normal beat.
 _ECTOPIC = {
     "I": -0.9, "II": 0.8, "V1": -1.0, "V2": -0.8, "V3": 0.7, "V4": 0.6, "V5": -0.6, "V6": -0.8
 }  # fmt: skip
@@ -47,14 +47,14 @@ _STEP = 2.0**-11
 
 @dataclass(frozen=True, kw_only=True)
 class _Heart:
-    """A rhythm, the shape of its beats and what disturbs the recording; mV, s and 1/s."""
+    """Rhythm, shape of the beats and disturbances of a recording, in mV, s and 1/s."""
 
     rate: float = 72.0 / 60
     irregular: float = 0.0  # standard deviation of log RR: atrial fibrillation
     ectopic: float = 0.0  # fraction of premature ventricular beats
     wide: float = 1.0  # width of the QRS complex relative to normal conduction
     p_wave: float = 1.0
-    discordance: float = 0.0  # how far T turns against the QRS complex
+    discordance: float = 0.0  # inversion of T relative to the QRS complex
     flutter: float = 0.0  # amplitude of fibrillation waves
     wander: float = 0.02
     muscle: float = 0.004
@@ -78,9 +78,10 @@ _AMBULATORY = _Heart(rate=128.0 / 60, wander=0.22, muscle=0.065, hum=0.01)
 
 
 def _beats(heart: _Heart, seconds: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Time of each R peak and the RR interval before it, from before the start to the end.
+    """Draw the time of each R peak and the RR interval before it.
 
-    Heart-rate variability: breathing (0.25 Hz), blood pressure (0.1 Hz) and chance.
+    The beats begin before the recording. Heart-rate variability consists of breathing (0.25 Hz),
+    blood pressure (0.1 Hz) and chance.
     """
     phases = rng.uniform(0, 2 * math.pi, 2)
     t = -1.5 + float(rng.uniform(0, 0.5))
@@ -103,7 +104,7 @@ def _lead(
     t: Array,
     build: Array,
 ) -> Array:
-    """Sum of Gaussian waves of all beats in one lead, in mV, at times ``t``."""
+    """Add the Gaussian waves of all beats of a lead, in mV, at times ``t``."""
     signal = np.zeros(t.size, dtype=np.float64)
     amplitudes = np.array(_AMPLITUDES[lead]) * build
     for (peak, rr), kind in zip(beats, kinds, strict=True):
@@ -115,14 +116,14 @@ def _lead(
         net = axis * amplitudes[1:4].sum()
         stretch = math.sqrt(min(rr, 1.2))  # Bazett: repolarisation follows the root of RR
         early = 0.12 * rr if ectopic else 0.0
-        for wave, size, at, width, factor in zip(
+        for wave, size, delay, width, factor in zip(
             _WAVES, amplitudes, _AT, _WIDTH, turn, strict=True
         ):
             scale = {"P": 1.0, "T": stretch}.get(wave, wide)
             height = size * factor
             if wave == "T":
                 height += against * (-0.38 * net - size)
-            centre = peak - early + at * scale
+            centre = peak - early + delay * scale
             if wave == "T":
                 centre += 0.045 * (wide - 1)
             first, last = np.searchsorted(t, (centre - 0.35, centre + 0.35))
@@ -137,7 +138,7 @@ def _lead(
 
 
 def _ecg(heart: _Heart, size: int, seed: int) -> Array:
-    """Twelve leads, ``(12, size)`` in mV; the limb-lead identities hold exactly."""
+    """Compute twelve leads ``(12, size)`` in mV; the limb-lead identities hold exactly."""
     lattice = Lattice((size,), seed)
     rng = lattice.rng("ecg")
     t = (np.arange(size) / RATE).astype(np.float32)
@@ -193,7 +194,7 @@ def _ecg_maker(heart: _Heart) -> Maker:
 
 
 def _respiration(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
-    """A breathing belt at 25 Hz: quick in, slow out, sighs, and the heart behind it."""
+    """Simulate a breathing belt at 25 Hz: fast in, slow out, sighs, and the heartbeat."""
     lattice = Lattice(shape, seed)
     rate = 25.0
     seconds = shape[0] / rate
@@ -210,7 +211,7 @@ def _respiration(shape: tuple[int, ...], seed: int, channels: int | None, /) -> 
 
 
 def _chirp(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
-    """A sweep from 1 to 40 Hz with harmonics, in packets."""
+    """Compute a sweep from 1 to 40 Hz with harmonics, in packets."""
     lattice = Lattice(shape, seed)
     t = np.arange(shape[0]) / RATE
     seconds = shape[0] / RATE

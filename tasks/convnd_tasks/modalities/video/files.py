@@ -18,9 +18,9 @@ BLOCK_DEMO = (16, 64, 96)  # the smallest video that a moving texture can be mad
 
 def is_sample(name: str) -> bool:
     """Whether a name is that of a built-in video, and of no file."""
-    from convnd_tasks.samples import clips
+    from convnd_tasks.samples import video
 
-    return name in clips.CONTENTS and not Path(name).exists()
+    return name in video.CONTENTS and not Path(name).exists()
 
 
 def open_video(
@@ -37,10 +37,10 @@ def open_video(
         InputFileError: see `convnd.io.open_video`.
     """
     from convnd import io
-    from convnd_tasks.samples import clips
+    from convnd_tasks.samples import video
 
     if is_sample(name):
-        return clips.FilmClip(sample_shape)
+        return video.SampleVideo(sample_shape)
     return io.open_video(name, rate=rate)
 
 

@@ -98,7 +98,7 @@ def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
     from convnd_tasks.samples import phantom
 
     spacing = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
-    size = phantom.size_like(spacing[::-1], math.prod(scan.shape))
+    size = phantom.matching_size(spacing[::-1], math.prod(scan.shape))
     return samples.style(name, spatial_dims=3, size=size, seed=seed)
 
 

@@ -1,7 +1,7 @@
-"""A film of the town whose motion is known exactly: a camera pan, drifting clouds, a boat.
+"""A video of the town with exactly known motion: a camera pan, drifting clouds, a boat.
 
-Layers move by whole pixels, so every frame repeats the samples of the one before it and the flow
-is exact wherever nothing is uncovered.
+Layers move by whole pixels, so each frame repeats the samples of the one before and the flow is
+exact wherever nothing becomes visible.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.io import VideoFrame
 
-__all__ = ["CONTENTS", "FRAME_RATE", "FilmClip", "film"]
+__all__ = ["CONTENTS", "FRAME_RATE", "SampleVideo", "render_video"]
 
 FRAME_RATE = 25.0
 
 
-def film(shape: tuple[int, int, int], seed: int) -> tuple[Array, NDArray[np.int64]]:
-    """The frames and where each of their pixels goes.
+def render_video(shape: tuple[int, int, int], seed: int) -> tuple[Array, NDArray[np.int64]]:
+    """Render the frames and their optical flow.
 
     Args:
         shape: ``(T, H, W)``.
-        seed: of the scene.
+        seed: seed of the scene.
 
     Returns:
         Frames ``(3, T, H, W)`` in ``[0, 1]``, and the flow ``(T − 1, 2, H, W)`` in pixels along
@@ -54,26 +54,26 @@ def film(shape: tuple[int, int, int], seed: int) -> tuple[Array, NDArray[np.int6
     punt = Easel((height, width + 2 * travel), seed)
     paint_punt(punt, (0.1 * width + 2 * travel) / height, 0.88, 0.34)
 
-    film_ = np.empty((3, *shape), dtype=np.float32)
+    video = np.empty((3, *shape), dtype=np.float32)
     flow = np.zeros((max(frames - 1, 0), 2, height, width), dtype=np.int64)
     for t in range(frames):
-        here = slice(-town * t, -town * t + width)
+        town_part = slice(-town * t, -town * t + width)
         sky = slice(travel - clouds * t, travel - clouds * t + width)
         water = slice(2 * travel - boat * t, 2 * travel - boat * t + width)
-        hidden, near = scene.cover[:, here], punt.cover[:, water]
-        frame = front[:, :, here] + (1 - hidden) * scene.backdrop[:, :, sky]
-        film_[:, t] = punt.picture[:, :, water] + (1 - near) * frame
+        town_cover, boat_cover = scene.cover[:, town_part], punt.cover[:, water]
+        frame = front[:, :, town_part] + (1 - town_cover) * scene.backdrop[:, :, sky]
+        video[:, t] = punt.picture[:, :, water] + (1 - boat_cover) * frame
         if t < frames - 1:
-            flow[t, 1] = np.where(near > 0.5, boat, np.where(hidden > 0.5, town, clouds))
-    return np.clip(film_, 0, 1), flow
+            flow[t, 1] = np.where(boat_cover > 0.5, boat, np.where(town_cover > 0.5, town, clouds))
+    return np.clip(video, 0, 1), flow
 
 
-class FilmClip:
-    """The film as a clip, see `convnd.io.Video`.
+class SampleVideo:
+    """The built-in video with the interface of `convnd.io.Video`.
 
     Args:
         shape: ``(T, H, W)``.
-        seed: of the scene.
+        seed: seed of the scene.
     """
 
     def __init__(self, shape: tuple[int, int, int], seed: int = 0) -> None:
@@ -83,7 +83,7 @@ class FilmClip:
         self._shape, self._seed = shape, seed
         self.damage = ""
         self.info = io.VideoInfo(
-            path=Path("clip"),
+            path=Path("video"),
             size=shape[1:],
             time_base=1 / rate,
             rate=rate,
@@ -94,24 +94,24 @@ class FilmClip:
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
     ) -> Iterator[VideoFrame]:
-        """See `convnd.io.Video.frames`."""
+        """Yield frames, see `convnd.io.Video.frames`."""
         import torch
 
         from convnd import io
 
-        frames, _ = film(self._shape, self._seed)
+        frames, _ = render_video(self._shape, self._seed)
         base = self.info.time_base
-        wanted = [
+        indices = [
             t
             for t in range(self._shape[0])
             if t * base >= start and (end is None or t * base < end)
         ]
-        for t in wanted[::every]:
+        for t in indices[::every]:
             yield io.VideoFrame(t, torch.from_numpy(np.ascontiguousarray(frames[None, :, t])))
 
 
 def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
-    frames, _ = film((shape[0], shape[1], shape[2]), seed)
+    frames, _ = render_video((shape[0], shape[1], shape[2]), seed)
     return as_grid(
         frames,
         axes=("t", "y", "x"),
@@ -121,7 +121,7 @@ def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  
 
 
 CONTENTS: dict[str, Sample] = {
-    "clip": Sample(
-        make=_make, summary="a film of the town, 25 frames per second", sizes={3: (24, 192, 288)}
+    "video": Sample(
+        make=_make, summary="a video of the town, 25 frames per second", sizes={3: (24, 192, 288)}
     ),
 }

@@ -1,4 +1,4 @@
-"""Styles for any rank: each is one field, coloured by a palette of any number of channels."""
+"""Styles for any rank: patterns, colored by a palette of any number of channels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from convnd_tasks.samples.brush import Canvas, Touch
+from convnd_tasks.samples.brush import Canvas, Strokes
 from convnd_tasks.samples.easel import rgb
-from convnd_tasks.samples.fields import Array, Lattice, flow, ramp, smoothstep
+from convnd_tasks.samples.fields import Array, Lattice, curl_flow, ramp, smoothstep
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ def _unit(v: Array) -> Array:
     return np.asarray(v / np.maximum(length, 1e-6), dtype=np.float32)
 
 
-def _shown(colour: Array) -> Array:
-    """What can be shown of a colour."""
+def _clip_colors(colour: Array) -> Array:
+    """Clip colors to ``[0, 1]``."""
     return np.asarray(np.clip(colour, 0, 1), dtype=np.float32)
 
 
 def waves(lattice: Lattice, palette: Array) -> Array:
-    """Swirling strokes of thick paint around glowing centres, after a night in Saint-Rémy."""
-    rng = lattice.rng("centres3")  # of several draws, the one that composes seed 0 best
-    # Centres of the swirls: the best of random candidates, so that they keep their distance.
+    """Swirling strokes of thick paint around glowing centers, after a night in Saint-Rémy."""
+    rng = lattice.rng("centres3")  # chosen for the composition of seed 0
+    # Centers of the swirls: each is the most distant of random candidates.
     centres = np.empty((0, lattice.ndim))
     for _ in range(9):
         candidates = rng.random((16, lattice.ndim)) * lattice.extent
@@ -63,20 +63,20 @@ def waves(lattice: Lattice, palette: Array) -> Array:
             potential += bump
         glow = np.maximum(glow, np.exp(-((d / 0.62) ** 2)))
         halo = np.maximum(halo, (0.5 + 0.5 * np.cos(d * 6)) * np.exp(-((d / 1.9) ** 2)))
-    heading = _unit(flow(lattice, potentials[: _pairs(lattice.ndim)], drift=0.55))
+    heading = _unit(curl_flow(lattice, potentials[: _pairs(lattice.ndim)], drift=0.55))
 
     stream = np.sin(sum(potentials) * np.float32(38.0) + lattice.fbm("bend", 0.3, 2))
     tone = 0.28 + 0.08 * lattice.fbm("tone", 0.5, 3) + 0.13 * stream + 0.28 * halo + 0.62 * glow
     canvas = Canvas(lattice, np.asarray(tone, dtype=np.float32), heading, palette)
-    for k, touch in enumerate(
+    for k, strokes in enumerate(
         (
-            Touch(length=0.16, width=0.028, coverage=3.0, spread=0.05),
-            Touch(length=0.10, width=0.016, coverage=1.6, spread=0.07),
-            Touch(length=0.055, width=0.010, coverage=0.7, spread=0.10, accents=0.015),
+            Strokes(length=0.16, width=0.028, coverage=3.0, spread=0.05),
+            Strokes(length=0.10, width=0.016, coverage=1.6, spread=0.07),
+            Strokes(length=0.055, width=0.010, coverage=0.7, spread=0.10, accents=0.015),
         )
     ):
-        canvas.lay(f"strokes{k}", touch)
-    return canvas.lit(0.55)
+        canvas.paint(f"strokes{k}", strokes)
+    return canvas.relief(0.55)
 
 
 def cells(lattice: Lattice, palette: Array) -> Array:
@@ -91,7 +91,7 @@ def cells(lattice: Lattice, palette: Array) -> Array:
     bubbles = lattice.fbm("bubbles", 0.012, 3, 0.8)
     depth = np.clip(1.25 - 1.1 * (centre / spacing) ** 2, 0.5, 1.25)
     lead_width = max(0.0065, 0.8 * lattice.step)
-    # Light bleeds less near the lead, and the glass is thicker there.
+    # Near the lead less light bleeds, and the glass is thicker.
     depth = depth * (0.72 + 0.28 * smoothstep(lead_width, 4 * lead_width, wall))
     glass = glass * (depth * (1 + 0.12 * streaks + 0.06 * bubbles))
     glint = smoothstep(1.5, 2.4, bubbles) * 0.22
@@ -99,44 +99,45 @@ def cells(lattice: Lattice, palette: Array) -> Array:
     lead = 1 - smoothstep(lead_width - soft, lead_width + soft, wall)
     bead = np.sqrt(np.clip(1 - (wall / lead_width) ** 2, 0, 1))
     metal = 0.04 + 0.20 * bead * (1 + 0.4 * bubbles)
-    return _shown((glass + glint) * (1 - lead) + metal * lead)
+    return _clip_colors((glass + glint) * (1 - lead) + metal * lead)
 
 
 def _voronoi(lattice: Lattice, spacing: float, tag: str) -> tuple[Array, Array, Array]:
-    """Distance to the nearest site and to the wall of its cell, and a number of the site.
+    """Compute the distance to the nearest site and to the wall of its cell, and the site's label.
 
-    Sites are jittered in a grid, so the nearest two are found among the 3^N cells around.
+    Sites are jittered in a grid, so the nearest two are among the 3^N cells around a position.
     """
     rng = lattice.rng(tag)
     counts = [math.ceil(length / spacing) + 3 for length in lattice.extent]
     jitter = rng.random((lattice.ndim, *counts), dtype=np.float32)
     label = rng.random(counts, dtype=np.float32)
-    at = [x / np.float32(spacing) + 1 for x in lattice.coords()]
-    cell = [np.floor(x).astype(np.int64) for x in at]
+    position = [x / np.float32(spacing) + 1 for x in lattice.coords()]
+    cell = [np.floor(x).astype(np.int64) for x in position]
     steps = list(itertools.product((-1, 0, 1), repeat=lattice.ndim))
-    near = np.full(lattice.shape, np.inf, dtype=np.float32)
-    second = near.copy()
+    nearest = np.full(lattice.shape, np.inf, dtype=np.float32)
+    second = nearest.copy()
     first_step, second_step = np.zeros((2, *lattice.shape), dtype=np.int64)
 
-    def towards(step: Sequence[NDArray[np.int64] | int]) -> tuple[list[Array], Array]:
+    def offset(step: Sequence[NDArray[np.int64] | int]) -> tuple[list[Array], Array]:
         index = tuple(c + s for c, s in zip(cell, step, strict=True))
-        return [i + j[index] - x for i, j, x in zip(index, jitter, at, strict=True)], label[index]
+        offsets = [i + j[index] - x for i, j, x in zip(index, jitter, position, strict=True)]
+        return offsets, label[index]
 
     for k, step in enumerate(steps):
-        d2 = np.asarray(sum(v * v for v in towards(step)[0]), dtype=np.float32)
-        closer, between = d2 < near, d2 < second
-        second = np.where(closer, near, np.where(between, d2, second))
+        d2 = np.asarray(sum(v * v for v in offset(step)[0]), dtype=np.float32)
+        closer, between = d2 < nearest, d2 < second
+        second = np.where(closer, nearest, np.where(between, d2, second))
         second_step = np.where(closer, first_step, np.where(between, k, second_step))
         first_step = np.where(closer, k, first_step)
-        near = np.where(closer, d2, near)
+        nearest = np.where(closer, d2, nearest)
     table = np.array(steps).T
-    here, site = towards([axis[first_step] for axis in table])
-    there, _ = towards([axis[second_step] for axis in table])
-    gap = np.sqrt(np.asarray(sum((b - a) ** 2 for a, b in zip(here, there, strict=True))))
-    # The wall is the plane half way between two sites.
-    wall = (second - near) / (2 * np.maximum(gap, 1e-6))
+    to_nearest, site = offset([axis[first_step] for axis in table])
+    to_second, _ = offset([axis[second_step] for axis in table])
+    gap = np.sqrt(np.asarray(sum((b - a) ** 2 for a, b in zip(to_nearest, to_second, strict=True))))
+    # The wall is the plane halfway between two sites.
+    wall = (second - nearest) / (2 * np.maximum(gap, 1e-6))
     scale = np.float32(spacing)
-    return np.sqrt(near) * scale, np.asarray(wall * scale, dtype=np.float32), site
+    return np.sqrt(nearest) * scale, np.asarray(wall * scale, dtype=np.float32), site
 
 
 def weave(lattice: Lattice, palette: Array) -> Array:
@@ -144,10 +145,10 @@ def weave(lattice: Lattice, palette: Array) -> Array:
     n = lattice.ndim
     pitch = max(0.0145, 4 * lattice.step)
     wobble = [0.10 * lattice.fbm(f"wobble{a}", 0.12, 4, 0.5) for a in range(n)]
-    at = [x / pitch + w for x, w in zip(lattice.coords(), wobble, strict=True)]
-    thread = [np.floor(x).astype(np.int64) for x in at]
-    inside = [(x - np.floor(x)).astype(np.float32) for x in at]
-    # A 2/2 twill at any rank: which family of threads lies on top steps along the diagonal.
+    position = [x / pitch + w for x, w in zip(lattice.coords(), wobble, strict=True)]
+    thread = [np.floor(x).astype(np.int64) for x in position]
+    inside = [(x - np.floor(x)).astype(np.float32) for x in position]
+    # A 2/2 twill at any rank: the family of threads on top alternates along the diagonal.
     over = np.mod(sum(thread), 2 * n) // 2
     fibre = lattice.fbm("fibre", max(0.006, 2 * lattice.step), 2, 0.8)
     stripes = _tartan(lattice, len(palette))
@@ -166,11 +167,11 @@ def weave(lattice: Lattice, palette: Array) -> Array:
         layer = np.moveaxis(dye, -1, 0) * light
         colour = np.where(over == family, layer, colour).astype(np.float32)
     fold = 1 + 0.10 * lattice.fbm("fold", 0.45, 3, 0.5)
-    return _shown(colour * fold)
+    return _clip_colors(colour * fold)
 
 
 def _tartan(lattice: Lattice, colours: int) -> Array:
-    """Colour number of each thread of one sett, mirrored as a tartan is."""
+    """Choose the color of each thread of a sett, mirrored like a tartan."""
     rng = lattice.rng("sett")
     widths = rng.choice([1, 2, 2, 4, 7, 10], 9)
     order = [int(k) for k in rng.permutation(colours)] * 3
@@ -197,7 +198,7 @@ def marble(lattice: Lattice, palette: Array) -> Array:
     colour = colour * (1 - 0.75 * ink)
     vein = smoothstep(0.05, 0.0, np.abs(lattice.fbm("vein", 0.35, 6, 0.55)))
     gold = palette[-2][(slice(None), *[None] * n)] * (0.9 + 0.25 * curl[-1])
-    return _shown(colour + 0.8 * vein * (gold - colour))
+    return _clip_colors(colour + 0.8 * vein * (gold - colour))
 
 
 def dots(lattice: Lattice, palette: Array) -> Array:
@@ -205,15 +206,15 @@ def dots(lattice: Lattice, palette: Array) -> Array:
     light = 0.46 + 0.27 * lattice.fbm("light", 0.36, 5, 0.45)
     still = np.zeros((lattice.ndim, *lattice.shape), dtype=np.float32)
     canvas = Canvas(lattice, light, still, palette)
-    for k, touch in enumerate(
+    for k, strokes in enumerate(
         (
-            Touch(length=0, width=0.030, coverage=2.2, spread=0.09, accents=0.12, strength=0.8),
-            Touch(length=0, width=0.017, coverage=1.5, spread=0.14, accents=0.12, strength=0.8),
-            Touch(length=0, width=0.010, coverage=0.7, spread=0.20, accents=0.12, strength=0.8),
+            Strokes(length=0, width=0.030, coverage=2.2, spread=0.09, accents=0.12, strength=0.8),
+            Strokes(length=0, width=0.017, coverage=1.5, spread=0.14, accents=0.12, strength=0.8),
+            Strokes(length=0, width=0.010, coverage=0.7, spread=0.20, accents=0.12, strength=0.8),
         )
     ):
-        canvas.lay(f"dabs{k}", touch)
-    return canvas.lit(0.35)
+        canvas.paint(f"dabs{k}", strokes)
+    return canvas.relief(0.35)
 
 
 def ink(lattice: Lattice, palette: Array) -> Array:
@@ -232,13 +233,13 @@ def ink(lattice: Lattice, palette: Array) -> Array:
         along = np.asarray(field, dtype=np.float32) / np.float32(pitch * scale)
         wave = np.abs(2 * (along - np.floor(along)) - 1)  # 0 in the middle of each line
         dark = np.clip((1 - light - floor) / (1 - floor), 0, 0.8) + nib
-        # Soft over one sample, measured by the slope of the wave itself.
+        # The edge is one sample wide, measured by the slope of the wave.
         slope = np.maximum(
             sum(np.abs(np.gradient(along, axis=a)) for a in range(n) if lattice.shape[a] > 1), 1e-3
         )
         covered = np.maximum(covered, np.clip((dark - wave) / (2 * slope) + 0.5, 0, 1))
     black = palette[0][(slice(None), *[None] * n)]
-    return _shown(paper + covered * (black - paper))
+    return _clip_colors(paper + covered * (black - paper))
 
 
 def _stops(*codes: str) -> Array:
@@ -265,7 +266,7 @@ _FIELDS: dict[str, tuple[Callable[[Lattice, Array], Array], Array, str]] = {
 
 def _maker(field: Callable[[Lattice, Array], Array], palette: Array) -> Maker:
     def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        # Volumes have few samples per side: they show a part, so that each structure has enough.
+        # Volumes have few samples per side: a smaller view gives each structure enough of them.
         lattice = Lattice(shape, seed, view=1.0 if len(shape) <= 2 else 0.4)
         count = channels if channels is not None else 3 if len(shape) == 2 else 1
         if count == 3:
@@ -273,7 +274,7 @@ def _maker(field: Callable[[Lattice, Array], Array], palette: Array) -> Maker:
         elif count == 1:
             stops = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
         else:
-            # Each channel sees the same field through a response of its own.
+            # Each channel maps the same field by a random response.
             stops = lattice.rng("response").random((9, count), dtype=np.float32)
         return as_grid(field(lattice, stops).astype(np.float32))
 
