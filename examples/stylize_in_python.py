@@ -1,4 +1,4 @@
-"""The engine as a library: watch, save or stop at any step. `convnd.stylize` does all of it at once.
+"""The engine as a library: watch, save or stop at any step. `convnd.stylize` does it all at once.
 
 python examples/stylize_in_python.py photo.jpg painting.jpg result.png
 """

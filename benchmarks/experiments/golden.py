@@ -76,7 +76,8 @@ CASES = {
     ),
     "blend": Case(
         (
-            f"stylize photo.png painting.png waves {PICTURE} --style-weights 2,1 -o result.png --json",
+            f"stylize photo.png painting.png waves {PICTURE} --style-weights 2,1 "
+            "-o result.png --json",
         ),
         ("result.png",),
     ),
