@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from convnd_tasks import style_transfer
 from convnd_tasks.modalities.signals.beats import Beats
 from convnd_tasks.modalities.volumes import memory as volume_memory
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -19,6 +18,7 @@ from living import Living
 
 from convnd.grid import Grid
 from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, ProcessGroup, minimize
+from convnd.transfer import style_transfer
 from convnd.transfer.memory import Budget
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
