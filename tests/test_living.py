@@ -142,7 +142,13 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     peaks = torch.arange(100, 2**16, 500)
     beats = Beats(peaks, 2**16, torch.rand(1, 1, 100), 50, [style], 3.0)
     before = living().now
-    for _ in transfer.run(content, [style], beats=beats):
+    for _ in transfer.run(
+        content,
+        [style],
+        feature_styles=beats.styles,
+        initial=beats.put,
+        extra_terms=lambda size: [beats.term(size[0])],
+    ):
         pass
     assert bowl.most - before < 2.1 * content.nbytes  # iterate and gradient
 
