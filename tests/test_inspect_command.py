@@ -95,6 +95,7 @@ def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path
         _run(tmp_path / "other", [str(photos)], 3)
 
 
+@pytest.mark.slow
 def test_damaged_file_among_many(photos: Path, tmp_path: Path) -> None:
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
     command = [sys.executable, "-m", "convnd", "patches", str(photos), "--layer", "relu1_1"]

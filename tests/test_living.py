@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from convnd_tasks import style_transfer
 from convnd_tasks.modalities.signals.beats import Beats
 from convnd_tasks.modalities.volumes import memory as volume_memory
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -19,6 +18,7 @@ from living import Living
 
 from convnd.grid import Grid
 from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, ProcessGroup, minimize
+from convnd.transfer import style_transfer
 from convnd.transfer.memory import Budget
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -142,7 +142,13 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     peaks = torch.arange(100, 2**16, 500)
     beats = Beats(peaks, 2**16, torch.rand(1, 1, 100), 50, [style], 3.0)
     before = living().now
-    for _ in transfer.run(content, [style], beats=beats):
+    for _ in transfer.run(
+        content,
+        [style],
+        feature_styles=beats.styles,
+        initial=beats.put,
+        extra_terms=lambda size: [beats.term(size[0])],
+    ):
         pass
     assert bowl.most - before < 2.1 * content.nbytes  # iterate and gradient
 

@@ -48,6 +48,7 @@ def test_leads_beat_together_in_noise_too_and_at_every_rate(leads, rng, rate, na
             assert match_peaks(expected, found, 0.05)[0] == 1, name
 
 
+@pytest.mark.slow
 def test_long_recordings_go_block_by_block(leads, monkeypatch):
     values = np.tile(leads["V2"], 3)
     whole = r_peaks(values, 500)
@@ -78,6 +79,7 @@ def test_what_has_no_peaks(values):
     assert len(r_peaks(values, 500)) == 0
 
 
+@pytest.mark.slow
 def test_what_are_beats(leads, rng):
     t = np.arange(10_000) / 500
     frequencies = np.fft.rfftfreq(10_000, 1 / 500)
@@ -110,6 +112,7 @@ def measured(content, style):
     return {each.name for each in measure_all(content, content, [style])}
 
 
+@pytest.mark.slow
 def test_rhythm_is_measured_where_there_is_one(leads, rng):
     beats = {"r_peak_f1", "rr_error", "beat_correlation", "beat_distance"}
     rest = {"psd_distance", "autocorrelation_distance", "amplitude_distance"}

@@ -21,6 +21,8 @@ from PIL import Image
 
 from convnd.io import VideoFrame, VideoInfo, write_video
 
+pytestmark = pytest.mark.slow  # each command is started and stopped many times
+
 FAST = ["--backbone", "compact", "--steps", "2", "--scales", "1", "-q"]
 PICTURE = ["stylize", "a.png", "waves", *FAST, "--size", "32"]
 SIGNAL = ["stylize", "a.csv", "a.csv", "--rate", "100", *FAST, "--report", "r.html"]

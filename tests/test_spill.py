@@ -80,6 +80,7 @@ def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyP
         DiskOffload().zeros(torch.zeros(4))
 
 
+@pytest.mark.slow
 def test_memory_decides_on_files(rng: np.random.Generator) -> None:
     options = TransferOptions(backbone="compact", optimizer="adam", size=0, scales=1, steps=3)
     content, style = torch.from_numpy(rng.random((2, 1, 1, 3000), np.float32))

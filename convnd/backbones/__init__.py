@@ -61,8 +61,8 @@ class Source:
     summary: str
 
     def state(self) -> dict[str, Tensor]:
-        """The weights, see `convnd.backbones.weights.state_of`."""
-        return _weights.state_of(self.weights)
+        """The weights, see `convnd.backbones.weights.load_state`."""
+        return _weights.load_state(self.weights)
 
 
 # From block 3 on, where positions are few, the channels of VGG-19; fewer before.
@@ -86,9 +86,9 @@ class _Backbones(Registry[Source]):
     """The table; lookup also finds networks that the user has added (``convnd weights get``)."""
 
     def __getitem__(self, name: str) -> Source:
-        if name in self or name not in _weights.added():
+        if name in self or name not in _weights.user_names():
             return super().__getitem__(name)
-        plan = VGGPlan(widths=_weights.block_widths(_weights.state_of(name)))
+        plan = VGGPlan(widths=_weights.block_widths(_weights.load_state(name)))
         return Source(plan, name, "added by the user")
 
 

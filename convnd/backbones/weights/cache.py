@@ -1,0 +1,348 @@
+"""The cache folder for weights: complete files only, written by one process at a time.
+
+Each file is in safetensors format and carries the sha256 of its own tensors in its metadata.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import filelock
+import platformdirs
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+from convnd.backbones.weights.conversion import State
+from convnd.errors import ConvndError, InputFileError, OutputFileError, ResourceError
+from convnd.io.atomic import atomic_path, defer_signals, error_text
+
+__all__ = [
+    "Progress",
+    "cache_folder",
+    "check_hash",
+    "check_intact",
+    "check_online",
+    "check_space",
+    "is_offline",
+    "load_or_make",
+    "lock_weights",
+    "no_progress",
+    "read_metadata",
+    "save",
+    "sha256_of",
+    "temporary_folder",
+    "translate_disk_errors",
+    "user_names",
+    "user_path",
+]
+
+Progress = Callable[[str, int, int | None], None]
+"""Callback for progress: what is going on, bytes done, and total bytes if that is known."""
+
+_RESERVE = 16 << 20
+"""Bytes of the disk that must stay free."""
+
+_LOCK_TIMEOUT = 3600.0
+"""Seconds to wait for another process; longer than a slow download of the largest file."""
+
+
+def no_progress(_what: str, _done: int, _total: int | None) -> None:
+    """The `Progress` that shows nothing."""
+
+
+def cache_folder() -> Path:
+    """Folder for downloaded and converted weights.
+
+    ``CONVND_HOME`` overrides the platform's own, which on Linux is ``~/.cache/convnd``.
+    """
+    override = os.environ.get("CONVND_HOME")
+    return Path(override) if override else Path(platformdirs.user_cache_dir("convnd"))
+
+
+def user_names() -> list[str]:
+    """Names of the weights that the user has added to the cache folder."""
+    paths = cache_folder().glob("user-*.safetensors")
+    return sorted(path.stem.removeprefix("user-") for path in paths)
+
+
+def user_path(name: str) -> Path:
+    """File in the cache folder for weights that the user adds as ``name``."""
+    return cache_folder() / f"user-{name}.safetensors"
+
+
+def is_offline() -> bool:
+    """Whether ``CONVND_OFFLINE`` forbids the network: any value but ``0``, ``no`` and ``false``."""
+    return os.environ.get("CONVND_OFFLINE", "").lower() not in ("", "0", "no", "false")
+
+
+def check_online(name: str, remedy: str) -> None:
+    """Check that the network may be used.
+
+    Args:
+        name: the weights, for the message.
+        remedy: the command that downloads them.
+
+    Raises:
+        InputFileError: ``CONVND_OFFLINE`` forbids it.
+    """
+    if is_offline():
+        raise InputFileError(
+            f"weights {name}",
+            expected="them in the cache folder",
+            got=("none, and the network is switched off (CONVND_OFFLINE, --offline)"),
+            remedy=f"with a network, run: {remedy}",
+        )
+
+
+@contextlib.contextmanager
+def temporary_folder(folder: Path | None) -> Iterator[Path]:
+    """A new folder in ``folder``, or in the system's temporary folder; deleted afterwards."""
+    work: Path | None = None
+    try:
+        with defer_signals(), translate_disk_errors(folder or Path(tempfile.gettempdir())):
+            work = Path(tempfile.mkdtemp(prefix=".convnd-", dir=folder))
+        yield work
+    finally:
+        with defer_signals():
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock_weights(
+    name: str, *, required: bool = True, progress: Progress = no_progress
+) -> Iterator[Path | None]:
+    """Lock the files of ``name`` in the cache folder against other processes.
+
+    The system releases the lock of a process that ends, in whatever way.
+
+    Args:
+        name: the weights that are going to be read, made or removed.
+        required: whether a folder that cannot be written to is an error.
+        progress: is called if another process holds the lock.
+
+    Yields:
+        The folder; None if it cannot be written to and is not required.
+
+    Raises:
+        OutputFileError: the folder is required and cannot be written to.
+        ResourceError: another process has held the lock for an hour.
+    """
+    folder = cache_folder()
+    lock: filelock.BaseFileLock | None = None
+    try:
+        # Lock files stay, in a folder of their own: removing one would break the lock for a
+        # process that already waits for it.
+        (folder / "locks").mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / "locks" / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            progress(f"waiting for another process that fetches {name}", 0, None)
+            lock.acquire(timeout=_LOCK_TIMEOUT)
+    except filelock.Timeout as error:
+        raise ResourceError(
+            f"weights {name}",
+            expected="the other process that fetches them to end",
+            got="none in an hour",
+            remedy=f"end it, or set CONVND_HOME to another folder than {folder}",
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if required:
+            raise OutputFileError(
+                f"weights {name}",
+                expected="a cache folder that takes files",
+                got=f"{folder}: '{error_text(error)}'",
+                remedy="set CONVND_HOME to another folder",
+            ) from error
+        lock = None
+    try:
+        yield None if lock is None else folder
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def load_or_make(
+    name: str,
+    make: Callable[[Path | None], State],
+    *,
+    required: bool = False,
+    progress: Progress = no_progress,
+    metadata: Mapping[str, str] | None = None,
+) -> State:
+    """Load weights from the cache folder; make and save them if they are missing or damaged.
+
+    If several processes ask for the same weights, one makes them and the others wait.
+
+    Args:
+        name: file name without suffix; must differ for different sources.
+        make: makes the weights; gets the cache folder, or None if it cannot be written to.
+        required: whether a folder that cannot be written to is an error. If not, the weights are
+            made again next time.
+        progress: callback.
+        metadata: facts to save with the weights.
+
+    Raises:
+        OutputFileError: the folder takes no file, and ``required``. Errors of ``make`` pass.
+    """
+    path = cache_folder() / f"{name}.safetensors"
+    with contextlib.suppress(OSError, safetensors.SafetensorError):
+        return load_file(path)
+    with lock_weights(name, required=required, progress=progress) as folder:
+        with contextlib.suppress(OSError, safetensors.SafetensorError):
+            return load_file(path)  # another process has made them in the meantime
+        state = make(folder)
+        if folder is not None:
+            try:
+                save(path, state, metadata or {})
+            except OutputFileError:
+                if required:
+                    raise
+        return state
+
+
+def save(path: Path, state: State, metadata: Mapping[str, str]) -> None:
+    """Write weights and the sha256 of their tensors, completely or not at all.
+
+    Raises:
+        OutputFileError: the folder cannot be written to, or the disk is full.
+    """
+    check_space(path.parent, sum(tensor.nbytes for tensor in state.values()))
+    try:
+        with atomic_path(path, overwrite=True) as part:
+            mode = part.stat().st_mode
+            save_file(state, part, metadata={**metadata, "sha256": _tensors_sha256(state)})
+            part.chmod(mode)  # safetensors makes its files private
+    except safetensors.SafetensorError as error:
+        raise _disk_error(path.parent, error_text(error)) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata that `save` wrote; empty for a file from elsewhere.
+
+    Raises:
+        InputFileError: the file is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged_error(path, error_text(error)) from error
+
+
+def check_intact(path: Path) -> None:
+    """Compare the tensors of a file that `save` wrote with their recorded sha256.
+
+    Raises:
+        InputFileError: the file is missing or damaged, or records no sha256.
+    """
+    recorded = read_metadata(path).get("sha256", "none")
+    try:
+        sha256 = _tensors_sha256(load_file(path))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged_error(path, error_text(error)) from error
+    if sha256 != recorded:
+        raise _damaged_error(
+            path, f"tensors of sha256 {sha256[:12]}… where {recorded[:12]} is recorded"
+        )
+
+
+def check_hash(path: Path, sha256: str) -> None:
+    """Compare a file with its published sha256.
+
+    Args:
+        path: the file.
+        sha256: hexadecimal, complete or only its first digits.
+
+    Raises:
+        InputFileError: the file cannot be read, or has another sha256.
+    """
+    actual = sha256_of(path)
+    if not actual.startswith(sha256):
+        raise InputFileError(
+            "weights",
+            expected=f"sha256 {sha256[:12]}… for {path.name}",
+            got=f"{actual[:12]}…",
+            remedy="the file is damaged or another version, fetch it again",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, hexadecimal.
+
+    Raises:
+        InputFileError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputFileError(
+            "weights",
+            expected="a file",
+            got=f"{path}: {error_text(error)}",
+            remedy="fetch it again",
+        ) from error
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Check that the disk has room for a file.
+
+    Raises:
+        OutputFileError: less than ``size`` bytes and a reserve are free.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # unknown; writing will show it
+        return
+    if free < size + _RESERVE:
+        raise _disk_error(
+            folder, f"{free / 2**20:.0f} MiB free where {size / 2**20:.0f} are needed"
+        )
+
+
+@contextlib.contextmanager
+def translate_disk_errors(folder: Path) -> Iterator[None]:
+    """Raise an `OutputFileError` for an error of the operating system."""
+    try:
+        yield
+    except ConvndError:
+        raise
+    except OSError as error:
+        raise _disk_error(folder, error_text(error)) from error
+
+
+def _disk_error(folder: Path, got: str) -> OutputFileError:
+    return OutputFileError(
+        "weights",
+        expected=f"a disk that takes them in {folder}",
+        got=f"'{got}'",
+        remedy="free some of it, or set CONVND_HOME to a folder elsewhere",
+    )
+
+
+def _damaged_error(path: Path, got: str) -> InputFileError:
+    return InputFileError(
+        "weights",
+        expected=f"intact ones in {path}",
+        got=f"'{got}'",
+        remedy=("remove them and get them again (convnd weights remove, convnd weights get)"),
+    )
+
+
+def _tensors_sha256(state: State) -> str:
+    """The sha256 of names, types, shapes and values, whatever the layout of the file."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
