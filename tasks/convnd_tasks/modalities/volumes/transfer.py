@@ -382,7 +382,7 @@ class VolumeTransfer(Transfer):
         return torch.where(change == 0, scan, scan + change)
 
     def _content(self, frame: int, size: Sequence[int], box: Box | None = None) -> Tensor:
-        """A frame as the network sees it: values ``(1, 1, *size)`` in ``[0, 1]``, or a box of it."""
+        """A frame as the network sees it, ``(1, 1, *size)`` in ``[0, 1]``, or a box of it."""
         from convnd.nn import resize_nd
 
         if tuple(size) != self._axes.shape:
