@@ -63,7 +63,7 @@ def test_a_transfer_brings_the_style_nearer(ndim: int) -> None:
     transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
     first, *_, last = transfer.run(content, [style])
     assert last.parts["style"] < first.parts["style"] / 2
-    assert last.done == pytest.approx(1)
+    assert last.fraction_done == pytest.approx(1)
     assert first.values.equal(content)
     assert last.step == last.steps == 10
 
@@ -81,7 +81,7 @@ def test_a_style_is_brought_to_the_size_of_the_content(
     content: tuple[int, ...], style: tuple[int, ...], expected: list[int]
 ) -> None:
     transfer = StyleTransfer(NARROW, spatial_dims=len(content), in_channels=1)
-    assert transfer._style_extent(torch.zeros(1, 1, *style), content, None) == expected
+    assert transfer._style_size(torch.zeros(1, 1, *style), content, None) == expected
 
 
 def test_steps_are_taken_as_asked_for() -> None:
@@ -115,7 +115,7 @@ def test_errors() -> None:
     blended = StyleTransfer(
         dataclasses.replace(OPTIONS, style_weights=(1.0,)), spatial_dims=2, in_channels=3
     )
-    with pytest.raises(UsageError, match="blend: expected one weight for each of 2 styles, got 1"):
+    with pytest.raises(UsageError, match="style_weights: expected one .* 2 styles, got 1"):
         next(blended.run(picture, [picture, picture]))
     with pytest.raises(UsageError, match="style_layer_weights: expected one for each of 5 style"):
         TransferOptions(style_layer_weights=(1.0,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,11 @@ CASES = {
     "r.hea": ["stylize", "inputs/ecg.csv", "-o", "r.hea", "--rate", "100", *FAST, *LAYERS],
     "v.nii.gz": ["stylize-volume", "inputs/scan.nii", "--style", "inputs/other.nii.gz", "--style",
                  "waves", "--mask", "inputs/mask.nii", "--dtype", "input", "--window", "-50,900",
-                 "--no-montage", "-o", "v.nii.gz", "--steps", "2"],
-    "f.mkv": ["stylize-video", "inputs/film.mp4", "waves", "-o", "f.mkv", "--no-pictures",
+                 "--no-figures", "-o", "v.nii.gz", "--steps", "2"],
+    "f.mkv": ["stylize-video", "inputs/film.mp4", "waves", "-o", "f.mkv", "--no-figures",
               "--from", "0.04", "--every", "2", "--steps", "2", "--frame-steps", "1"],
     "g.gif": ["stylize-video", "inputs/film.mp4", "waves", "-o", "g.gif", "--to", "0.06",
-              "--no-pictures", "--steps", "1", "--frame-steps", "1"],
+              "--no-figures", "--steps", "1", "--frame-steps", "1"],
 }  # fmt: skip
 
 
@@ -122,14 +123,23 @@ def test_without_metadata_nothing_is_said(run, tmp_path, inputs):
 @pytest.mark.parametrize(
     ("command", "entries", "code", "message"),
     [
-        (["stylize", "{0}", "--overwrite"], [], 3, "got '--overwrite' in"),
-        (["stylize", "{0}", "--output=x.png"], [], 3, "got '--output=x.png' in"),
-        (["stylize", "{0}", "--paper=x.png"], [], 3, "got '--paper=x.png' in"),
+        (["stylize", "--overwrite"], [], 3, "got '--overwrite' in"),
+        (["stylize", "--output=x.png"], [], 3, "got '--output=x.png' in"),
+        (["stylize", "--paper=x.png"], [], 3, "got '--paper=x.png' in"),
         (["stylize", "/etc/passwd"], [], 3, "got '/etc/passwd' in"),
         (["stylize", "{0}"], [{"name": "--overwrite"}], 3, "expected the name of a sample"),
-        (["stylize", "{0}"], [{"name": "../a.png"}], 3, "expected the name of a sample"),
-        (["stylize", "{7}"], [], 3, "expected 0 inputs, got a record that uses number 7"),
+        (["stylize", "{0}"], [{"name": "../a.png"}], 3, "expected a result with the record"),
+        (["stylize", "{0}"], [{"name": ".."}], 3, "expected a result with the record"),
+        (["stylize", "{0}"], [{"name": "a" * 300}], 3, "expected a result with the record"),
+        (["stylize", "{0}"], [{"name": "a.png", "sha256": 5}], 3, "expected a result with the"),
+        (["stylize", "{7}"], [], 3, "got '{7}' in"),
         (["stylize", "--backbone=os:getcwd"], [], 2, "whose import runs code"),
+        (["stylize", "--backbone={0}"], [{"name": "evil:net"}], 3, "got '--backbone={0}' in"),
+        (["stylize", "--init=../secret.png"], [], 3, "got '--init=../secret.png' in"),
+        (["stylize", "--mask=/etc/passwd"], [], 3, "got '--mask=/etc/passwd' in"),
+        (["stylize", "--style=secret.png"], [], 3, "got '--style=secret.png' in"),
+        (["stylize", "--report=x.html"], [], 3, "got '--report=x.html' in"),
+        (["stylize", "{0}"], [{"name": "not_a_sample"}], 3, "expected the name of a sample"),
         (["weights", "remove"], [], 3, "expected a result with the record of stylize"),
         ({"a": 1}, [], 3, "expected a result with the record of stylize"),
         (["stylize", 5], [], 3, "expected a result with the record of stylize"),
@@ -139,11 +149,44 @@ def test_records_that_are_made_up_do_no_harm(run, tmp_path, command, entries, co
     text = PngImagePlugin.PngInfo()
     text.add_text("convnd:command", json.dumps(command))
     text.add_text("convnd:inputs", json.dumps(entries))
+    text.add_text("convnd:record", "2")
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=text)
     found, out, err = run("rerun", "a.png")
     assert (found, out) == (code, "")
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"convnd:command": '["stylize"]', "convnd:inputs": "[]"}, "an older development version"),
+        ({"convnd:command": "[" * 200_000, "convnd:inputs": "[]"}, "expected a result with the"),
+    ],
+)
+def test_records_of_other_forms_are_refused_in_one_line(run, tmp_path, entries, message):
+    text = PngImagePlugin.PngInfo()
+    for key, value in entries.items():
+        text.add_text(key, value)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=text)
+    code, out, err = run("rerun", "a.png")
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    assert message in err
+
+
+def test_a_record_prints_no_control_characters_and_waits_for_no_pipe(run, tmp_path, inputs):
+    assert run(*CASES["photo_stylized.png"])[0] == 0
+    with Image.open(tmp_path / "photo_stylized.png") as picture:
+        text = PngImagePlugin.PngInfo()
+        for key, value in {**picture.text, "convnd:stopped": "\x1b[31mX\nconvnd: fake"}.items():
+            text.add_text(key, value)
+        picture.save(tmp_path / "forged.png", pnginfo=text)
+    os.mkfifo(tmp_path / "photo.png")
+    code, _, err = run("rerun", "forged.png")
+    assert code == 3
+    assert "got none in" in err
+    assert "\x1b" not in err
+    assert "\nconvnd: fake" not in err
 
 
 def test_what_is_there_is_skipped_only_if_it_is_the_same(run, tmp_path, inputs):
@@ -245,42 +288,42 @@ def test_a_folder_that_was_stopped_goes_on(run, tmp_path, inputs, stops):
     with stops():
         code, out, _ = run(*command)
     assert code == 143
-    assert "a_stylized.png  is there" in out
+    assert "a_stylized.png  exists" in out
     assert (tmp_path / "out" / "b_stylized.png.checkpoint").exists()
     assert run(*command)[0] == 1  # what was stopped is no result
     code, out, err = run(*command, "--resume")
     assert code == 0, err
-    assert "a_stylized.png  is there" in out
+    assert "a_stylized.png  exists" in out
     assert "out/b_stylized.png  20x17, 2 steps" in out
     assert not (tmp_path / "out" / "b_stylized.png.checkpoint").exists()
     assert "convnd:stopped" not in convnd.io.read_provenance(tmp_path / "out" / "b_stylized.png")
 
 
 def test_pictures_and_reports_come_and_go_with_their_result(run, tmp_path, inputs, stops):
-    beside = ["--report", "r.html", "--paper", "p.png"]
+    beside = ["--report", "r.html", "--figures"]
     command = [*CASES["r.hea"], "--scales", "1", *beside, "--checkpoint-every", "1",
                "--skip-existing", "--resume"]  # fmt: skip
-    paths = [tmp_path / name for name in ("r.html", "p.png")]
+    paths = [tmp_path / name for name in ("r.html", "r-ecg.png")]
     paths[0].write_text("mine")
     code, _, err = run(*command)
     assert code == 2
     assert "r.html: expected" in err
-    assert not list(tmp_path.glob("r.*a*"))  # found before any work
+    assert not (tmp_path / "r.hea").exists()  # found before any work
     paths[0].unlink()
     with stops():
         assert run(*command)[0] == 143
     before = [path.read_bytes() for path in paths]
     code, out, err = run(*command)
     assert code == 0, err
-    assert out.splitlines()[1:] == ["p.png  traces and spectra", "r.html"]
+    assert out.splitlines()[1:] == ["r-ecg.png", "r.html"]
     assert all(path.read_bytes() != data for path, data in zip(paths, before, strict=True))
     code, out, err = run(*command)
-    assert (code, out) == (0, "r.hea  is there, made with the same parameters\n")
-    assert "not made" not in err
+    assert (code, out) == (0, "r.hea  exists, made with the same parameters\n")
+    assert "not written" not in err
     paths[1].unlink()
     code, out, err = run(*command)
     assert code == 0
-    assert err.endswith("p.png  is not made, for it comes with the result\n")
+    assert err.endswith("r-ecg.png  is not written, because the result is not made again\n")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -295,7 +338,7 @@ def test_what_names_a_patient_is_in_no_record_or_report(run, tmp_path, rng):
         one.PatientID, one.PatientBirthDate, one.InstitutionName = "ID4711", "19510203", "Clinic7"
         one.save_as(path)
     code, out, err = run("stylize-volume", "series", "-o", "v.nii.gz", "--style", "waves",
-                         "--steps", "1", "--no-montage", "--report", "r.html")  # fmt: skip
+                         "--steps", "1", "--no-figures", "--report", "r.html")  # fmt: skip
     assert code == 0, err
     with pyedflib.EdfWriter(str(tmp_path / "a.edf"), 1) as file:
         file.setPatientName("Nobody_At_All")

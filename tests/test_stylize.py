@@ -79,7 +79,7 @@ def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
             3: ["stylized-comparison.png", "stylized.nii.gz"],
         }[dim]
     )
-    assert out.startswith(made[0])
+    assert out.startswith("stylized.")
 
 
 @pytest.mark.slow

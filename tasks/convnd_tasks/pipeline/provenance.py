@@ -21,6 +21,7 @@ from convnd import __version__, io
 from convnd.backbones.user_models import import_model, is_user_model
 from convnd.errors import OutputExistsError
 from convnd.options import flag_name, flags_of
+from convnd_tasks.modalities import modality_class
 from convnd_tasks.pipeline.flags import arguments_of
 
 if TYPE_CHECKING:
@@ -84,24 +85,24 @@ def job_parameters(
     Raises:
         InputFileError: an input cannot be read.
     """
-    video_texture = settings.texture and spec.modality == "videos"
-    styles = () if video_texture else spec.styles
-    inputs = [*([] if content is None else [content]), *styles]
-    places = [PLACEHOLDER % number for number in range(len(inputs))]
-    typed = [*places[: 0 if content is None else 1]]
-    typed += [f"--style={place}" for place in places[len(typed) :]]
-    for name, value in (("init", spec.init), ("mask", settings.mask)):
-        if value is not None:
-            typed.append(f"--{name}={PLACEHOLDER % len(inputs)}")
-            inputs.append(value)
-    typed += [f"--dim={spec.dim}", *arguments_of(settings, without=("mask",), recorded=True)]
+    texture_of_content = settings.texture and spec.modality == "videos"
+    roles = [
+        ("", content),
+        *(("--style=", style) for style in (() if texture_of_content else spec.styles)),
+        ("--init=", spec.init),
+        ("--mask=", settings.mask),
+    ]
+    given = [(option, name) for option, name in roles if name is not None]
+    words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(given)]
+    rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
+    left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
     record = parameters(
         _COMMANDS.get(spec.modality, "stylize"),
-        inputs,
+        [name for _, name in given],
         options,
-        extra=typed[len(places[: 0 if content is None else 1]) :],
-        order=places[: 0 if content is None else 1],
-        without=() if spec.init is None else ("init",),
+        order=words,
+        extra=[*rank, *arguments_of(settings, without=("mask",), recorded=True)],
+        without=left_out,
         processes=processes,
     )
     return {

@@ -116,9 +116,14 @@ def resolve(
     demo = not files and not styles
     named = [*files, *styles]
     content = None if demo else named[0]
-    videos = modality == "videos" or (content is not None and is_video(content, dim))
-    dim = _rank(named, init, dim, modality, videos=videos)
-    kind = modality or kind_of(dim, content, videos=videos)
+    example = None if content is None else _example(content)
+    videos = modality == "videos" or (example is not None and is_video(example, dim))
+    if videos or modality == "volumes":
+        dim = 3
+    else:
+        shown = [] if example is None else [example]
+        dim = infer_dim(file_paths([*shown, *named[1:], init]), dim)
+    kind = modality or kind_of(dim, example, videos=videos)
     batch = not demo and not texture and _is_batch(named[0], kind)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
     if batch:
@@ -213,14 +218,17 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
 
 
-def _rank(
-    named: Sequence[str], init: str | None, dim: int | None, modality: str | None, *, videos: bool
-) -> int:
-    if videos:
-        return 3
-    if modality == "volumes":
-        return 3
-    return infer_dim(file_paths([*named, init]), dim)
+def _example(content: str) -> str:
+    """A content, or of a folder the first file of a known kind, whose suffix tells the rest."""
+    folder = Path(content)
+    if not folder.is_dir():
+        return content
+    known = (*io.suffixes(), *io.VIDEO_SUFFIXES)
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return content  # listing the folder for the job will say so
+    return next((name for name in names if name.lower().endswith(known)), content)
 
 
 def kind_of(dim: int, content: str | None, *, videos: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, UsageError
@@ -21,7 +22,6 @@ from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.pipeline.settings import parse_fraction
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import ClassVar
 
     from convnd.grid import Grid
@@ -39,7 +39,8 @@ class Signals(GridModality):
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
         """See `Modality.open`; ``--rate`` fills in a sampling rate that the file does not hold."""
         grid = super().open(name, role, content)
-        if self.settings.rate is None or role == "mask":
+        sample = not Path(name).suffix and not Path(name).exists()
+        if self.settings.rate is None or role == "mask" or sample:
             return grid
         return set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
 
