@@ -43,7 +43,7 @@ def trace(
 ) -> None:
     """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
 
-    Works in any number of dimensions and runs no network. "sees" is the receptive field of an
+    Works in any number of dimensions and runs no network. "field" is the receptive field of an
     output position in input samples, "stride" the distance between the fields of neighboring
     positions, and "offset" the start of the first field.
 
@@ -69,7 +69,7 @@ def as_table(rows: Sequence[Row]) -> list[str]:
     total                                 96            800
     """
     titles = ("layer", "kernels", "output", "parameters", "multiply-adds")
-    table = [(*titles, "sees", "stride", "offset")]
+    table = [(*titles, "field", "stride", "offset")]
     channels = 0
     for row in rows:
         output = _times((*row.size, row.channels))
