@@ -63,9 +63,9 @@ def as_table(rows: Sequence[Row]) -> list[str]:
 
     >>> rows = trace_shapes((14,), 1, [parse_layer("conv:5:16", 1)])
     >>> print("\n".join(as_table(rows)))
-    layer      kernels    output  parameters  multiply-adds  sees  stride  offset
+    layer      kernels    output  parameters  multiply-adds  field  stride  offset
     input                   14×1
-    conv:5:16  16 of 5×1   10×16          96            800     5       1       0
+    conv:5:16  16 of 5×1   10×16          96            800      5       1       0
     total                                 96            800
     """
     titles = ("layer", "kernels", "output", "parameters", "multiply-adds")
