@@ -1,4 +1,4 @@
-"""Values on a regular grid, together with what their owner needs back."""
+"""Values on a regular grid, with the metadata to write them back to a file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Grid"]
 class Grid:
     """Samples of a field on a regular grid with ``N`` spatial axes.
 
-    Only `convnd.io` looks into ``header``; everything else sees values and spacing.
+    Only `convnd.io` reads ``header``; all other code uses values and spacing.
 
     Args:
         values: ``(1, C, *S)``, float32. Images hold RGB in ``[0, 1]``; signals and volumes their
-            own units (mV, HU).
+            physical units (mV, HU).
         spacing: distance between samples along each spatial axis, in ``units``.
         units: unit of each axis: ``"px"``, ``"mm"``, ``"s"``.
         axes: name of each axis, e.g. ``("y", "x")``, ``("t",)``.
         channels: name of each channel, e.g. ``("R", "G", "B")`` or lead names.
-        header: what the writer needs to give the file back as its owner knows it (alpha, ICC
-            profile, affine, codes, sampling rate, frame times), by its reader's own keys.
+        header: metadata that the writer needs to preserve the file's properties (alpha, ICC
+            profile, affine, codes, sampling rate, frame times); the reader defines the keys.
 
     Raises:
         ShapeError: values, spacing, units, axes and channels do not describe one grid.
@@ -64,15 +64,15 @@ class Grid:
             "channels": tuple(str(channel) for channel in range(shape[1])),
         }
         for name, default in defaults.items():
-            given = tuple(getattr(self, name)) or default
-            if len(given) != len(default):
+            entries = tuple(getattr(self, name)) or default
+            if len(entries) != len(default):
                 raise ShapeError(
                     "Grid",
                     expected=f"{len(default)} {name} for values of shape {shape}",
-                    got=len(given),
+                    got=len(entries),
                     remedy="give one entry each",
                 )
-            object.__setattr__(self, name, given)
+            object.__setattr__(self, name, entries)
         if not all(0 < step < float("inf") for step in self.spacing):
             raise ShapeError(
                 "Grid",
@@ -92,11 +92,11 @@ class Grid:
         return tuple(self.values.shape[2:])
 
     def with_values(self, values: Tensor) -> Grid:
-        """The same grid holding other values; spacing follows when the extent changes.
+        """The same grid with other values; the spacing follows if the extent changes.
 
         Args:
-            values: ``(1, C, *S')`` with as many axes; the field of view stays the same, so the
-                spacing becomes ``spacing · S / S'``.
+            values: ``(1, C, *S')`` with the same number of axes. The field of view stays the
+                same, so that the spacing becomes ``spacing · S / S'``.
 
         Raises:
             ShapeError: the number of axes differs.

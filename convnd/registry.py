@@ -1,4 +1,4 @@
-"""A table of named components, consulted by the library, the command line and the generic tests."""
+"""Tables of named components for the library, the command line and the generic tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def unknown_name(kind: str, name: str, choices: list[str]) -> UnknownNameError:
-    """The error for a name that is not in a table: nearest match first, then all choices.
+    """The error for a name that is not in a table; it lists all choices and the nearest match.
 
     >>> print(unknown_name("layer", "relu11", ["relu1_1", "relu2_1"]))
     layer: expected one of relu1_1, relu2_1, got 'relu11'; did you mean 'relu1_1'?
@@ -27,10 +27,10 @@ def unknown_name(kind: str, name: str, choices: list[str]) -> UnknownNameError:
 
 
 class Registry(Generic[T]):
-    """Names and the components they stand for, in the order of registration.
+    """A table of components by name, in the order of registration.
 
     Args:
-        kind: what the entries are, for messages ("statistic", "backbone").
+        kind: what the entries are ("statistic", "backbone"), for messages.
 
     >>> shapes = Registry[int]("shape")
     >>> shapes.add("triangle", 3)
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> T:
-        """Register ``entry``; returns it, so that it can serve in an expression.
+        """Register ``entry`` and return it.
 
         Raises:
             UsageError: the name is taken.
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         """The entry called ``name``.
 
         Raises:
-            UnknownNameError: there is none; the message lists the names and the nearest one.
+            UnknownNameError: no such entry; the message lists the names and the nearest one.
         """
         try:
             return self._entries[name]

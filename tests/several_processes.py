@@ -46,7 +46,8 @@ from convnd.optimize import (
 from convnd.optimize.evaluation import tiler as tiler_module
 from convnd.stats import STATISTICS
 from convnd.transfer import memory as memory_module
-from convnd.transfer.memory import Budget
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import Progress, StyleTransfer
 
@@ -260,8 +261,9 @@ def scarce(group: ProcessGroup, folder: Path) -> None:
             (shards.scatter_add if give else shards.gather_region)(values, boxes)
     net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory_module, "_free", lambda _: (group.rank + 1) * 2**24)
-        budget = Budget(TransferOptions(), net, torch.device("cpu"), 1, group=group)
+        patch.setattr(memory_module, "_free_bytes", lambda _: (group.rank + 1) * 2**24)
+        model = MemoryModel(TransferOptions(), net, torch.device("cpu"), group=group)
+        budget = MemoryBudget(model)
     assert budget.free == int(0.85 * 2**24) // group.size
 
 

@@ -265,7 +265,7 @@ def test_channel_maps_are_the_features() -> None:
     assert maps.shape == (1, 7, 7)
     assert torch.nonzero(maps).tolist() == [[0, 3, 5]]
     assert channel_maps(network, x, "1", [0]).shape == (1, 9, 9)
-    with pytest.raises(UsageError, match="channel maps: expected units from 0 to 0 in 1, got"):
+    with pytest.raises(UsageError, match="units: expected numbers from 0 to 0 for 1, got 1"):
         channel_maps(network, x, "1", [1])
 
 

@@ -1,4 +1,4 @@
-"""What ``convnd backbones`` tells."""
+"""``convnd backbones`` describes networks and their layers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize("dim", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["vgg19", "compact"])
 def test_listings_tell_what_a_backbone_holds(run: Run, name: str, dim: int) -> None:
-    """Oracle: the network itself, its weights counted and its features looked at."""
+    """The oracle is the network: its weights and the shapes of its features."""
     _, out, _ = run("backbones", name, "--dim", dim, "--channels", 1, "--json")
     record = json.loads(out)
     rows = {row["layer"]: row for row in record["layers"]}
     cut = ["relu2_1", "conv2_1", "pool1", "relu1_1"]
     net = load(name, spatial_dims=dim, in_channels=1, layers=cut)
-    held = {
-        each: sum(p.numel() for p in part.parameters()) for each, part in net.convolutions.items()
+    parameters = {
+        layer: sum(p.numel() for p in part.parameters()) for layer, part in net.convolutions.items()
     }
-    for each, part in [*net.expansions.items(), *net.reductions.items()]:
-        held[each] += sum(p.numel() for p in part.parameters())
-    held |= {each: part.weight.numel() for each, part in net.projections.items()}
-    told = {row: rows[row]["parameters"] for row in rows if rows[row]["parameters"]}
-    assert held.items() <= told.items()
-    assert record["parameters"] == sum(told.values())
+    for layer, part in [*net.expansions.items(), *net.reductions.items()]:
+        parameters[layer] += sum(p.numel() for p in part.parameters())
+    parameters |= {layer: part.weight.numel() for layer, part in net.projections.items()}
+    listed = {layer: row["parameters"] for layer, row in rows.items() if row["parameters"]}
+    assert parameters.items() <= listed.items()
+    assert record["parameters"] == sum(listed.values())
     features = net(torch.rand(1, 1, *[8] * dim), cut)
     for layer, values in features.items():
         assert values.shape[1] == rows[layer]["channels"]

@@ -18,8 +18,8 @@ from living import Living
 
 from convnd.grid import Grid
 from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, ProcessGroup, minimize
-from convnd.transfer import style_transfer
-from convnd.transfer.memory import Budget
+from convnd.transfer import style_transfer, tiling_plan
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -111,11 +111,12 @@ def test_a_transfer_holds_what_is_planned(
     )
     transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
     content, style = torch.rand(1, 1, *size), torch.rand(1, 1, *[32] * len(size))
-    budget = Budget(options, transfer.backbone, torch.device("cpu"), 1, content=content)
+    cpu = torch.device("cpu")
+    model = MemoryModel(options, transfer.backbone, cpu, content_location=(cpu, size))
     before = living().now
     for _ in transfer.run(content, [style]):
         pass
-    assert bowl.most - before == pytest.approx(budget._iterates(size), rel=0.1)
+    assert bowl.most - before == pytest.approx(model.state_bytes(size, offload=False), rel=0.1)
     del _
     assert living().now - before < content.nbytes
 
@@ -125,7 +126,7 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
 ) -> None:
     bowl = Bowl()
     monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
-    monkeypatch.setattr(Budget, "_offloads", lambda *_: True)
+    monkeypatch.setattr(tiling_plan, "_use_disk", lambda *_: True)
     options = TransferOptions(
         backbone="compact",
         optimizer="adam",

@@ -9,10 +9,13 @@ import torch
 
 from convnd.errors import ResourceError, UsageError
 from convnd.stats import STATISTICS
+from convnd.transfer import tiling_plan
 from convnd.transfer.byte_size import parse_memory
-from convnd.transfer.memory import Budget
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
+from convnd.transfer.tiling_plan import choose_tiling
 
 QUICK = TransferOptions(
     backbone="compact", precision="float32", steps=3, scales=2, size=0, tv_weight=0.1
@@ -68,7 +71,7 @@ def test_statistics_say_what_they_take() -> None:
     free = {}
     for name in ("gram", "spectrum"):
         options = replaced(style_loss=name, tile="off")
-        budget = Budget(options, transfer.backbone, torch.device("cpu"), 1)
+        budget = MemoryBudget(MemoryModel(options, transfer.backbone, torch.device("cpu")))
         budget.free = 2**28
         with pytest.raises(ResourceError, match="a job of about") as caught:
             budget.check((1024, 1024), [])
@@ -80,7 +83,7 @@ def test_statistics_say_what_they_take() -> None:
 @pytest.mark.slow
 def test_content_that_is_made_again_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = transferred(replaced(tile="off"), (600,), [])
-    monkeypatch.setattr(Budget, "keeps_content", lambda *_: False)
+    monkeypatch.setattr(tiling_plan, "_keep_content", lambda *_: False)
     found = transferred(replaced(tile="64"), (600,), [])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -91,26 +94,30 @@ def test_memory_decides_on_tiles() -> None:
     layers = QUICK.layers
     whole = transfer.backbone.peak_bytes((2048, 2048), layers)
     said: list[str] = []
-    budget = Budget(QUICK, transfer.backbone, device, 1, said.append)
-    budget.free = budget._crop((2048, 2048), layers) + budget._fixed((2048, 2048))
+    size = (2048, 2048)
+    model = MemoryModel(QUICK, transfer.backbone, device)
+    budget = MemoryBudget(model, said.append)
+    state = model.state_bytes(size, offload=False)
+    budget.free = model.crop_bytes(size, layers) + state + model.content_bytes(size)
     budget.check((2048, 2048), [])
     assert not said
     budget.free -= 1  # only deep layers by themselves
     budget.check((2048, 2048), [])
-    assert budget.division((2048, 2048))[0] == "one piece up to pool3, 1 behind it"
+    assert budget.plan(size).estimate().tiles == "one piece up to pool3, 1 behind it"
     assert not said  # it costs nothing
     budget.free -= whole // 2
     budget.check((2048, 2048), [])
     assert "tiles of" in said[0]
     assert "GiB" in said[0]
-    tiler = budget.tiler((2048, 2048))
+    plan = choose_tiling(model, size, budget.free)
+    tiler, cut = plan.tiler, plan.cut
     assert tiler is not None
-    cut = budget._cut((2048, 2048))
     assert cut is not None
+    assert plan.estimate().table().endswith("in all")
     tiling = tiler.make_tiling(transfer.backbone, cut.layers, (2048, 2048))
     assert 1 < len(tiling) <= 4
     assert transfer.backbone.peak_bytes(tiling.largest_crop, layers) < whole
-    budget.free = budget._iterates((2048, 2048)) + 1
+    budget.free = state + 1
     with pytest.raises(ResourceError, match="which is free, got a job of about .* adam"):
         budget.check((2048, 2048), [])
 

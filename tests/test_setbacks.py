@@ -324,7 +324,7 @@ def test_patches_found_before_are_offered_with_them(
         "optimal inputs of relu2_1: numbers that are not finite at step 1, taken back; going on at "
         "0.5 of the step\n"
     )
-    assert json.loads((tmp_path / "o" / "patches.json").read_text())["remarks"] == [err.strip()]
+    assert json.loads((tmp_path / "o" / "patches.json").read_text())["messages"] == [err.strip()]
     calls[0], good = 0, range(5, 99)
     code, out, err = run(*command, "-o", "p")
     assert (code, out) == (5, ""), err

@@ -15,9 +15,11 @@ from convnd.errors import ResourceError
 from convnd.optimize import DiskOffload, Evaluation, load_checkpoint, minimize, save_checkpoint
 from convnd.optimize.adam import _SLAB, Adam
 from convnd.optimize.offload import release_pages
-from convnd.transfer.memory import Budget
+from convnd.transfer import tiling_plan
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
+from convnd.transfer.tiling_plan import choose_tiling
 
 
 @pytest.mark.parametrize("spilled", [False, True])
@@ -76,7 +78,9 @@ def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(ResourceError, match="GiB of disk in .*, got No space left .* set TMPDIR"):
+    with pytest.raises(
+        ResourceError, match="GiB of free disk in .*, got No space left .* set TMPDIR"
+    ):
         DiskOffload().zeros(torch.zeros(4))
 
 
@@ -88,14 +92,15 @@ def test_memory_decides_on_files(rng: np.random.Generator) -> None:
     found = []
     for share in (1, 20):
         transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
-        budget = Budget(options, transfer.backbone, torch.device("cpu"), 1)
-        budget.free = 6 * 4 * 3000 * share
-        assert bool(budget.offload((3000,))) == (share == 1)
+        model = MemoryModel(options, transfer.backbone, torch.device("cpu"))
+        free = 6 * 4 * 3000 * share
+        assert bool(choose_tiling(model, (3000,), free).offload()) == (share == 1)
         lbfgs = dataclasses.replace(options, optimizer="lbfgs")
-        assert not Budget(lbfgs, transfer.backbone, torch.device("cpu"), 1).offload((3000,))
+        model = dataclasses.replace(model, options=lbfgs)
+        assert not choose_tiling(model, (3000,), free).offload()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Budget, "_offloads", lambda *_, share=share: share == 1)
+            patch.setattr(tiling_plan, "_use_disk", lambda *_, share=share: share == 1)
             *_, last = transfer.run(content, [style], on_message=said.append)
         found.append(last.values)
     assert found[0].equal(found[1])
-    assert said == ["what Adam remembers is kept in files, in TMPDIR or /var/tmp"]
+    assert said == ["the optimizer's state is stored in files, in TMPDIR or /var/tmp"]

@@ -198,7 +198,7 @@ def test_blend_weighs_fields_not_sizes() -> None:
 
 def test_errors() -> None:
     part = Sums(torch.ones(1), 1)
-    with pytest.raises(UsageError, match="expected one that follows a map of the channels"):
+    with pytest.raises(UsageError, match="expected a statistic that follows a map of the channels"):
         ProjectedStatistic(STATISTICS["moments"], torch.ones(1, 1))
     with pytest.raises(ShapeError, match=r"gram_matrix: expected features \(B, C, \*S\), got .*2"):
         gram_matrix(torch.ones(2, 2))

@@ -36,12 +36,12 @@ def run(*arguments: str) -> str:
 def test_the_stacks_of_the_notes(dim: int) -> None:
     shape, outputs, kernels = NOTES[dim]
     lines = run("--dim", str(dim), shape, "conv:5:16", "conv:5:32").splitlines()
-    for line, layer, output, kernel, seen in zip(
+    for line, layer, output, kernel, field in zip(
         lines[2:4], ("conv:5:16", "conv:5:32"), outputs, kernels, ("5", "9"), strict=True
     ):
         cells = [cell.strip() for cell in line.split("  ") if cell]
         assert cells[:3] == [layer, kernel, output]
-        assert cells[-3:] == ["×".join([seen] * dim), "1", "0"]
+        assert cells[-3:] == ["×".join([field] * dim), "1", "0"]
     assert run(shape, "conv:5:16", "conv:5:32").splitlines() == lines
 
 
@@ -58,10 +58,10 @@ def test_the_table_is_exactly_this() -> None:
                 "total                                                   ",
             ],
             [
-                "  parameters  multiply-adds  sees  stride  offset",
+                "  parameters  multiply-adds  field  stride  offset",
                 "",
-                "         192          3,840   3×4       2       0",
-                "           0              0   5×6       4      -2",
+                "         192          3,840    3×4       2       0",
+                "           0              0    5×6       4      -2",
                 "         192          3,840",
             ],
             strict=True,

@@ -1,7 +1,7 @@
 """Golden results: whether a change leaves what every command computes as it was.
 
-python benchmarks/experiments/golden.py keep FOLDER       # before the change
-python benchmarks/experiments/golden.py compare FOLDER    # after it, on the same machine
+python -m benchmarks.experiments.golden keep FOLDER       # before the change
+python -m benchmarks.experiments.golden compare FOLDER    # after it, on the same machine
 
 Every case runs the command line on small inputs with a fixed seed, in float32, on one thread.
 `keep` writes the values of the results to FOLDER. `compare` runs the cases again, prints one line
@@ -290,7 +290,9 @@ def type_command(command: str) -> str:
             cli.main()
     except SystemExit as done:
         if done.code:
-            sys.exit(f"convnd {command}\nended with {done.code}: {err.getvalue().strip()}")
+            raise RuntimeError(
+                f"convnd {command}\nended with {done.code}: {err.getvalue().strip()}"
+            ) from done
     finally:
         sys.argv = arguments
         for number, handler in handlers.items():
@@ -364,7 +366,12 @@ def compare(names: Sequence[str], folder: Path, tolerance: float) -> bool:
     same = True
     for name in names:
         start = time.monotonic()
-        values = run_case(CASES[name])
+        try:
+            values = run_case(CASES[name])
+        except RuntimeError as error:
+            same = False
+            print(f"{name:20} FAILS {error}", flush=True)
+            continue
         with np.load(folder / f"{name}.npz") as arrays:
             kept = {key: arrays[key] for key in arrays.files}
         largest, where = compare_values(values, kept)

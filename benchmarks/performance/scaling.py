@@ -41,7 +41,8 @@ from convnd.optimize import (
     evaluate_whole,
 )
 from convnd.optimize.evaluation import targets, tiled
-from convnd.transfer.memory import Budget
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -69,9 +70,14 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     shards = ShardedField(extent, group) if group.size > 1 else None
     transfer.resolve_layers(extent)
     options = transfer.options
-    budget = Budget(options, transfer.backbone, transfer.device, 1, group=group, content=content)
+    location = (content.device, tuple(content.shape[2:]))
+    model = MemoryModel(
+        options, transfer.backbone, transfer.device, group=group, content_location=location
+    )
+    budget = MemoryBudget(model)
     taken = psutil.Process().memory_info().rss
-    tiler = budget.tiler(extent)
+    plan = budget.plan(extent)
+    tiler = plan.tiler
     if args.only:
         for module, name in (
             (tiled, "forward_pass"),
@@ -84,7 +90,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         [style],
         [1.0] * args.dim,
         tiler=tiler,
-        keep=tiler is None or budget.keeps_content(extent),
+        keep=tiler is None or plan.keep_content,
         shards=shards,
     )
     evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
@@ -97,7 +103,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         began, used = time.perf_counter(), time.process_time()
         if args.step:
             steps = transfer.optimize(
-                objective, iterate, evaluate=evaluate, steps=1, offload=budget.offload(extent)
+                objective, iterate, evaluate=evaluate, steps=1, offload=plan.offload()
             )
             for step in steps:
                 print(f"step {step.index}, {peak_mib():.0f} MiB at most", file=sys.stderr)
@@ -115,9 +121,10 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         "processes": group.size,
         "threads": torch.get_num_threads(),
     }
-    words, needed, times = budget.division(extent)
-    planned = round((taken + needed) / 2**20)  # with the optimiser's share, which is not taken here
-    row |= {"tiles": words, "work": round(times, 2), "planned_mib": planned}
+    estimate = plan.estimate()
+    # The optimizer's state is planned for, and not allocated here.
+    planned = round((taken + estimate.total) / 2**20)
+    row |= {"tiles": estimate.tiles, "work": round(estimate.work, 2), "planned_mib": planned}
     return row
 
 

@@ -1,4 +1,4 @@
-"""Networks that people name on the command line: ``package.module:attribute``."""
+"""Networks of users, named ``package.module:attribute`` on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_rank", "import_model", "is_user_model", "load_user_model"]
 
 
 def is_user_model(name: str) -> bool:
-    """Whether a backbone's name is that of a user's module.
+    """Whether a backbone's name has the form ``package.module:attribute``.
 
     >>> is_user_model("package.module:net"), is_user_model("vgg19")
     (True, False)
@@ -28,18 +28,18 @@ def is_user_model(name: str) -> bool:
 def load_user_model(
     name: str, layers: Sequence[str], *, spatial_dims: int, in_channels: int
 ) -> ModuleBackbone:
-    """A user's network as the backbone of data, see `convnd.backbones.from_module`.
+    """Load a user's network as a backbone, see `convnd.backbones.from_module`.
 
     Args:
         name: see `import_model`.
-        layers: what will be asked for.
+        layers: names of the submodules whose features are needed.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data.
 
     Raises:
         UnknownNameError: no such attribute or layer.
-        UsageError: it cannot be imported, or takes another rank or number of channels.
-        InputFileError: the name is that of something else.
+        UsageError: the network cannot be imported, or takes another rank or number of channels.
+        InputFileError: the attribute is not a network.
     """
     network = from_module(import_model(name), list(dict.fromkeys(layers)))
     check_rank(network, name, spatial_dims)
@@ -54,15 +54,15 @@ def load_user_model(
 
 
 def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
-    """Refuse data of another rank than a network takes.
+    """Check that data have the rank that a network takes.
 
     Args:
-        network: takes ``network.spatial_dims`` axes.
-        name: what it was called, for the message.
+        network: the backbone.
+        name: its name, for the message.
         spatial_dims: number of spatial axes of the data.
 
     Raises:
-        UsageError: the two differ.
+        UsageError: the ranks differ.
     """
     if network.spatial_dims != spatial_dims:
         raise UsageError(
@@ -74,41 +74,41 @@ def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
 
 
 def import_model(name: str) -> nn.Module:
-    """A network out of an importable module; the current folder comes first, as with ``python -m``.
+    """Import a network; the current folder comes first, as with ``python -m``.
 
     Args:
-        name: ``package.module:attribute`` of a `torch.nn.Module`, or of a function without
-            arguments that makes one.
+        name: ``package.module:attribute``, where the attribute is a `torch.nn.Module`, or a
+            function without arguments that returns one.
 
     Raises:
         UsageError: the package cannot be imported.
-        UnknownNameError: it has no such attribute.
-        InputFileError: the attribute is something else.
+        UnknownNameError: the package has no such attribute.
+        InputFileError: the attribute is not a network.
     """
-    home, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    module_name, _, attribute = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(home)
-    except Exception as error:  # whatever their code raises
+        module = importlib.import_module(module_name)
+    except Exception as error:  # the user's code may raise anything
         raise UsageError(
             f"--backbone {name}",
             expected="a module that imports",
             got=f"'{error}'",
-            remedy=f"check {home}",
+            remedy=f"check {module_name}",
         ) from error
     if not hasattr(module, attribute):
-        public = [each for each in dir(module) if not each.startswith("_")]
-        raise unknown_name(f"--backbone {home}", attribute, public)
-    made = getattr(module, attribute)
-    if not isinstance(made, nn.Module) and callable(made):
-        made = made()
-    if not isinstance(made, nn.Module):
+        public = [entry for entry in dir(module) if not entry.startswith("_")]
+        raise unknown_name(f"--backbone {module_name}", attribute, public)
+    network = getattr(module, attribute)
+    if not isinstance(network, nn.Module) and callable(network):
+        network = network()
+    if not isinstance(network, nn.Module):
         raise InputFileError(
             f"--backbone {name}",
             expected="a torch.nn.Module",
-            got=type(made).__name__,
+            got=type(network).__name__,
             remedy="name one",
         )
-    return made
+    return network

@@ -142,8 +142,10 @@ class Term:
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
             raise UsageError(
-                f"{self.name}: expected a finite weight of at least 0, got {self.weight}; "
-                "correct it"
+                f"{self.name}",
+                expected="a finite weight of at least 0",
+                got=f"{self.weight}",
+                remedy="correct it",
             )
 
 

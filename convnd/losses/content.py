@@ -84,8 +84,10 @@ class ContentLoss:
         target = self.target.features(window)
         if features.shape != target.shape:
             raise ShapeError(
-                f"ContentLoss: expected features {tuple(target.shape)} of {self.layer} as the "
-                f"content's, got {tuple(features.shape)}; bring both to one size"
+                "ContentLoss",
+                expected=f"features {tuple(target.shape)} of {self.layer} as the content's",
+                got=f"{tuple(features.shape)}",
+                remedy="bring both to one size",
             )
         difference = (features - target.to(features.device)).flatten()
         if difference.dtype not in (torch.float32, torch.float64):

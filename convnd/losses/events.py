@@ -54,8 +54,10 @@ class EventLoss:
             or bool((positions < 0).any() or (positions + width > torch.tensor(list(size))).any())
         ):
             raise ShapeError(
-                f"EventLoss: expected windows {tuple(width.tolist())} in a field {tuple(size)}, "
-                f"got {len(positions)} of which some are not; leave those out"
+                "EventLoss",
+                expected=f"windows {tuple(width.tolist())} in a field {tuple(size)}",
+                got=f"{len(positions)} of which some are not",
+                remedy="leave those out",
             )
         self.positions = positions
         self.target = _subtract_mean(target.detach())

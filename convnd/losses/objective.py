@@ -42,7 +42,12 @@ class Objective:
         self, backbone: Backbone, terms: Sequence[Term], *, precision: Precision | None = None
     ) -> None:
         if not terms:
-            raise UsageError("Objective: expected at least one term, got none; add a loss")
+            raise UsageError(
+                "Objective",
+                expected="at least one term",
+                got="none",
+                remedy="add a loss",
+            )
         self.backbone = backbone
         self.terms = tuple(terms)
         self.precision = Precision() if precision is None else precision
@@ -58,8 +63,10 @@ class Objective:
         for term in terms:
             if term.loss.layer in self.raw and not getattr(term.loss, "raw", False):
                 raise UsageError(
-                    f"Objective: expected all terms of {term.loss.layer} before or all behind its "
-                    f"projection, got {term.name} behind it; build the others without projection"
+                    "Objective",
+                    expected=f"all terms of {term.loss.layer} before or all behind its projection",
+                    got=f"{term.name} behind it",
+                    remedy="build the others without projection",
                 )
         self.overlaps: dict[str, int] = {}
         for term in terms:

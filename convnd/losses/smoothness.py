@@ -67,8 +67,10 @@ class TotalVariationLoss:
         """
         if features.ndim - 2 != len(self.spacing):
             raise ShapeError(
-                f"total_variation: expected one spacing for each of {features.ndim - 2} spatial "
-                f"axes, got {len(self.spacing)}; give as many as axes"
+                "total_variation",
+                expected=f"one spacing for each of {features.ndim - 2} spatial axes",
+                got=f"{len(self.spacing)}",
+                remedy="give as many as axes",
             )
         extents = tile_shape(features, window)
         total = features.new_zeros(())

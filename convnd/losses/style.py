@@ -84,8 +84,11 @@ class StyleLoss:
             self.statistic = ProjectedStatistic(self.statistic, projection)
         if statistic != "gram" and normalization in ("lecture", "gatys"):
             raise UsageError(
-                f"StyleLoss: expected the statistic gram with normalization {normalization}, "
-                f"which defines it for Gram matrices only, got {statistic!r}; use balanced or mean"
+                "StyleLoss",
+                expected=f"the statistic gram with normalization {normalization}, which defines "
+                "it for Gram matrices only",
+                got=f"{statistic!r}",
+                remedy="use balanced or mean",
             )
         self.target = self.statistic.summary(target).detach()
         energy = self.target.square().sum().item()
@@ -110,8 +113,10 @@ class StyleLoss:
         summary = self.statistic.summary(sums)
         if summary.shape != self.target.shape:
             raise ShapeError(
-                f"StyleLoss: expected a statistic {tuple(self.target.shape)} of {self.layer} as "
-                f"the style's, got {tuple(summary.shape)}; bring both to the same channels"
+                "StyleLoss",
+                expected=f"a statistic {tuple(self.target.shape)} of {self.layer} as the style's",
+                got=f"{tuple(summary.shape)}",
+                remedy="bring both to the same channels",
             )
         squared: Tensor = _SquaredDistance.apply(summary, self.target)  # type: ignore[no-untyped-call]
         if self.normalization == "balanced":

@@ -46,8 +46,11 @@ class TemporalLoss:
     def __init__(self, target: Tensor, mask: Tensor, *, reference: float = 1.0) -> None:
         if mask.shape != (target.shape[0], 1, *target.shape[2:]):
             raise ShapeError(
-                f"TemporalLoss: expected a mask {(target.shape[0], 1, *target.shape[2:])} for a "
-                f"target {tuple(target.shape)}, got {tuple(mask.shape)}; give one for each position"
+                "TemporalLoss",
+                expected=f"a mask {(target.shape[0], 1, *target.shape[2:])} for a target "
+                f"{tuple(target.shape)}",
+                got=f"{tuple(mask.shape)}",
+                remedy="give one for each position",
             )
         self.target = target.detach()
         self.mask = mask.detach().to(target.dtype)
@@ -64,8 +67,10 @@ class TemporalLoss:
             target, mask = target[tile_index(window)], mask[tile_index(window)]
         if features.shape != target.shape:
             raise ShapeError(
-                f"TemporalLoss: expected values {tuple(target.shape)} as the target's, got "
-                f"{tuple(features.shape)}; bring both to one size"
+                "TemporalLoss",
+                expected=f"values {tuple(target.shape)} as the target's",
+                got=f"{tuple(features.shape)}",
+                remedy="bring both to one size",
             )
         difference = features - target.to(features.device)
         total = torch.sum(mask.to(features.device) * difference * difference)

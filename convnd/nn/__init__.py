@@ -1,8 +1,8 @@
-"""Layers for any number of spatial axes, on raw tensors ``(B, C, *S)``.
+"""Layers for any number of spatial axes, on plain tensors ``(B, C, *S)``.
 
-Whatever has a ``spatial_dims`` argument works for every N ≥ 1. Up to three axes torch's own
-operators do the work, at their speed and with their memory formats; above, they are put together
-so that one weight tensor, one ``state_dict`` and one set of arguments serve all ranks.
+Everything with an argument ``spatial_dims`` works for every N ≥ 1. Up to three axes, torch's own
+operators compute, at their speed and with their memory formats. Above, they are combined, with the
+same weight tensors, ``state_dict`` and arguments.
 """
 
 from convnd.nn.conv import ConvNd, conv_nd

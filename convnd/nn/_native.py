@@ -1,4 +1,4 @@
-"""The operators that torch has, by rank, and how separable ones reach any rank through them."""
+"""Torch's operators by rank, and separable operators of any rank built from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Native(NamedTuple):
     avg_pool: Callable[..., Tensor]
 
 
-NATIVE = {  # the only place where ranks are listed
+NATIVE = {  # the only place that lists ranks
     1: Native(F.conv1d, F.conv_transpose1d, F.max_pool1d, F.avg_pool1d),
     2: Native(F.conv2d, F.conv_transpose2d, F.max_pool2d, F.avg_pool2d),
     3: Native(F.conv3d, F.conv_transpose3d, F.max_pool3d, F.avg_pool3d),
@@ -30,10 +30,10 @@ NATIVE = {  # the only place where ranks are listed
 
 
 def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None = None) -> None:
-    """Refuse what is not ``(B, C, *S)`` with ``ndim`` spatial axes and, if given, ``C`` channels.
+    """Check that ``x`` is ``(B, C, *S)`` with ``ndim`` spatial axes and, if given, ``C`` channels.
 
     Raises:
-        ShapeError: another rank, for example without the batch axis, or other channels.
+        ShapeError: the rank differs, for example without a batch axis, or the channels do.
     """
     if x.ndim != ndim + 2 or ndim < 1:
         remedy = "add the batch axis: x[None]" if x.ndim == ndim + 1 else "check spatial_dims"
@@ -53,31 +53,31 @@ def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None 
 
 
 def apply_separably(
-    x: Tensor, apply: Callable[[Tensor, tuple[int | None, ...]], Tensor], *, at_once: int = 3
+    x: Tensor, apply: Callable[[Tensor, tuple[int | None, ...]], Tensor], *, max_rank: int = 3
 ) -> Tensor:
-    """Carry out a separable operator of any rank by operators of rank ``at_once`` and less.
+    """Apply a separable operator of any rank, using operators of rank ``max_rank`` and less.
 
-    The last ``at_once`` axes go together, with the axes before them counted as channels; then
-    each axis before them goes with everything behind it as one second axis, which stays as it is.
-    Both are views of a contiguous tensor, and copy nothing.
+    The last ``max_rank`` axes go first, together, with the axes before them folded into the
+    channels. Then each of the axes before them goes on its own, with all axes after it folded into
+    a second axis that stays unchanged. Both foldings are views of a contiguous tensor.
 
     Args:
         x: ``(B, C, *S)``.
-        apply: called with a tensor ``(B, C', *S')`` and, for each of its spatial axes, the axis
-            of ``x`` that it is, or None for one to leave alone.
-        at_once: highest rank that ``apply`` can do, at least 2.
+        apply: the operator on a tensor ``(B, C', *S')``; also gets, for each spatial axis of the
+            tensor, the axis of ``x`` that it stands for, or None for one to leave unchanged.
+        max_rank: highest rank that ``apply`` supports, at least 2.
     """
     ndim = x.ndim - 2
-    if ndim <= at_once:
+    if ndim <= max_rank:
         return apply(x, tuple(range(ndim)))
-    before = ndim - at_once
+    before = ndim - max_rank
     lead, last = x.shape[2 : 2 + before], tuple(range(before, ndim))
     channels = x.shape[1]
     x = apply(x.flatten(1, 1 + before), last)
     x = x.reshape(x.shape[0], channels, *lead, *x.shape[2:])
     for axis in reversed(range(before)):
         shape = x.shape
-        folded = x.flatten(3 + axis).flatten(1, 1 + axis)  # (B, C·before, S_axis, behind)
+        folded = x.flatten(3 + axis).flatten(1, 1 + axis)  # (B, C·before, S_axis, after)
         x = apply(folded, (axis, None))
         x = x.reshape(*shape[: 2 + axis], x.shape[2], *shape[3 + axis :])
     return x

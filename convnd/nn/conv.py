@@ -18,8 +18,8 @@ from convnd.shapes import Layer, Padding, ntuple, output_size
 __all__ = ["ConvNd", "conv_nd"]
 
 GATHER_BYTES = 2**30
-"""Shifted copies of the input, one per tap of a folded axis, are made up to this size. Beyond it
-the taps are summed one after the other: a fifth to a half slower, without the copies."""
+"""Limit of the memory for shifted copies of the input, one for each tap of a folded axis. Above it,
+the taps are added one after the other, which is a fifth to a half slower and needs no copies."""
 
 
 def conv_nd(
@@ -33,32 +33,32 @@ def conv_nd(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    r"""Convolution (cross-correlation, as everywhere in deep learning) over all spatial axes.
+    r"""Convolution (strictly cross-correlation, as usual in deep learning) over all spatial axes.
 
     .. math:: y_{o}[n] = b_o + \sum_{c}\sum_{t \in K} w_{oc}[t]\, x_c[s n + d t - p]
 
     Args:
         x: ``(B, C, *S)``, any number N ≥ 1 of spatial axes.
-        weight: ``(O, C / groups, *K)``; its rank says what N is.
+        weight: ``(O, C / groups, *K)``; its rank determines N.
         bias: ``(O,)``.
-        stride: step between windows, one number or one per axis, like the next two.
+        stride: step between windows: one number, or one per axis.
         padding: ``"same"``, ``"valid"``, a number, or a ``(low, high)`` pair per axis. ``"same"``
-            gives ``ceil(S / stride)`` samples; torch allows it for a stride of 1 only.
-        dilation: distance between taps.
-        groups: groups of channels that are convolved apart.
+            gives ``ceil(S / stride)`` samples; torch supports only stride 1 with it.
+        dilation: distance between taps: one number, or one per axis.
+        groups: number of groups of channels that are convolved separately.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
 
     Returns:
-        ``(B, O, *S')``, S' as `convnd.shapes.output_size` says. Above three axes its memory may
-        have another order than its axes; ``.contiguous()`` copies it into order.
+        ``(B, O, *S')``, with S' from `convnd.shapes.output_size`. Above three axes the order in
+        memory may differ from the order of the axes; ``.contiguous()`` copies it into order.
 
     Raises:
-        ShapeError: ranks, channels or sizes do not fit, or x has no batch axis.
+        ShapeError: ranks, channels or sizes do not fit, or ``x`` has no batch axis.
         UnknownNameError: no such padding mode.
 
-    Up to three axes this is torch's convolution. Above, one axis is folded into the batch and its
-    taps into the channels, so that one convolution of N − 1 axes does the work of K: measured,
-    faster than the sum of K convolutions, whose multiply-adds are the same.
+    Up to three axes this is torch's convolution. Above, one axis is folded into the batch, and its
+    taps into the channels, so that a single convolution of N − 1 axes suffices. Measured, that is
+    faster than the sum of K convolutions with the same number of multiply-adds.
 
     >>> conv_nd(torch.ones(1, 1, 3, 3, 3, 3), torch.ones(1, 1, 3, 3, 3, 3)).item()
     81.0
@@ -81,7 +81,7 @@ def conv_nd(
 def apply_conv(
     x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer, padding_mode: str
 ) -> Tensor:
-    """`conv_nd` with its arguments made into a layer."""
+    """`conv_nd` with its arguments as a `Layer`."""
     output_size(x.shape[2:], layer)  # for its errors
     check_mode(padding_mode)
     if padding_mode != "zeros":
@@ -106,22 +106,22 @@ def _conv_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -
     taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
     x = fold_axis(x, fold, layer.padding[fold])
     count = (x.shape[0] - layer.reach[fold] - 1) // step + 1
-    places = [slice(tap * gap, tap * gap + step * (count - 1) + 1, step) for tap in range(taps)]
+    slices = [slice(tap * gap, tap * gap + step * (count - 1) + 1, step) for tap in range(taps)]
     lower = partial(_conv, layer=layer.without_axis(fold))
     parts = weight.unbind(2 + fold)  # each (O, C / groups, *K')
-    y = sum_over_taps(x, places, parts, bias, lower, groups=layer.groups, weight_axis=1)
+    y = sum_over_taps(x, slices, parts, bias, lower, groups=layer.groups, weight_axis=1)
     return y.movedim(0, 2 + fold)
 
 
 def fold_axis(x: Tensor, axis: int, pair: tuple[int, int]) -> Tensor:
-    """``(B, C, *S)`` as ``(T, B, C, *S')``, with zeros in front of and behind axis T."""
+    """``(B, C, *S)`` as ``(T, B, C, *S')``, with zeros before and after axis T."""
     x = x.movedim(2 + axis, 0)
     return F.pad(x, (0, 0) * (x.ndim - 1) + pair) if any(pair) else x
 
 
 def sum_over_taps(
     x: Tensor,
-    places: Sequence[slice],
+    slices: Sequence[slice],
     parts: Sequence[Tensor],
     bias: Tensor | None,
     lower: Callable[[Tensor, Tensor, Tensor | None], Tensor],
@@ -129,36 +129,36 @@ def sum_over_taps(
     groups: int,
     weight_axis: int,
 ) -> Tensor:
-    """What the taps of a folded axis give together.
+    """Sum over the taps of a folded axis.
 
     Args:
-        x: input with the folded axis in front, ``(T', B, C, *S)``.
-        places: for each tap its part of the folded axis.
-        parts: for each tap its weight.
+        x: input with the folded axis first, ``(T', B, C, *S)``.
+        slices: for each tap, its part of the folded axis.
+        parts: for each tap, its weight.
         bias: added once.
-        lower: the operator of one axis less: block ``(T·B, C', *S)``, weight, bias.
-        groups: groups of channels.
-        weight_axis: where the weight has the input channels: 1, of one group (convolution), or
-            0, of all groups (transposed convolution).
+        lower: the operator of one axis less; gets a block ``(T·B, C', *S)``, weight and bias.
+        groups: number of groups of channels.
+        weight_axis: axis of the weight that holds the input channels: 1, of one group
+            (convolution), or 0, of all groups (transposed convolution).
 
     Returns:
         ``(T, B, O, *S')``.
     """
-    slabs = [x[place] for place in places]
+    slabs = [x[place] for place in slices]
     count, batch = slabs[0].shape[:2]
     if len(slabs) * slabs[0].numel() * x.element_size() <= GATHER_BYTES:
         weight = interleave(parts, weight_axis, 1 if weight_axis else groups)
         y = lower(interleave(slabs, 2, groups).flatten(0, 1), weight, bias)
     else:
-        x = x.contiguous()  # one copy at most, so that the parts are views
-        y = lower(x[places[0]].flatten(0, 1), parts[0], bias)
-        for place, part in zip(places[1:], parts[1:], strict=True):
+        x = x.contiguous()  # at most one copy, so that the parts are views
+        y = lower(x[slices[0]].flatten(0, 1), parts[0], bias)
+        for place, part in zip(slices[1:], parts[1:], strict=True):
             y = y.add_(lower(x[place].flatten(0, 1), part, None))
     return y.reshape(count, batch, *y.shape[1:])
 
 
 def interleave(tensors: Sequence[Tensor], axis: int, groups: int = 1) -> Tensor:
-    """Join along an axis so that each group holds its share of every tensor."""
+    """Concatenate along an axis so that each group holds its part of every tensor."""
     if len(tensors) == 1:
         return tensors[0]
     shape = tensors[0].shape
@@ -167,7 +167,7 @@ def interleave(tensors: Sequence[Tensor], axis: int, groups: int = 1) -> Tensor:
 
 
 def initialise(weight: Tensor, bias: Tensor | None, generator: torch.Generator | None) -> None:
-    """Torch's start: everything uniform within ±1/√fan_in, which it takes from all axes but one."""
+    """Torch's initialisation: uniform in ±1/√fan_in, with all axes but the first as inputs."""
     bound = 1 / math.sqrt(weight[0].numel())
     nn.init.uniform_(weight, -bound, bound, generator=generator)
     if bias is not None:
@@ -175,10 +175,10 @@ def initialise(weight: Tensor, bias: Tensor | None, generator: torch.Generator |
 
 
 class ConvNd(nn.Module):
-    """`conv_nd` with weights: ``Conv1d``, ``Conv2d``, ``Conv3d`` and on, by ``spatial_dims``.
+    """`conv_nd` as a module: ``Conv1d``, ``Conv2d``, ``Conv3d`` and so on, by ``spatial_dims``.
 
-    Its ``state_dict`` is that of torch's ``Conv1d``, ``Conv2d`` and ``Conv3d``, both ways. Its
-    ``layer`` is the geometry that `convnd.shapes` traces.
+    Its ``state_dict`` is interchangeable with that of torch's ``Conv1d``, ``Conv2d`` and
+    ``Conv3d``. The attribute ``layer`` is the geometry that `convnd.shapes.trace` reads.
 
     Args:
         in_channels: channels of the input.
@@ -188,16 +188,16 @@ class ConvNd(nn.Module):
         stride: as in `conv_nd`, like the arguments up to ``groups``.
         padding: samples beyond the border.
         dilation: distance between taps.
-        groups: groups of channels that are convolved apart.
-        bias: whether to add one learnt number per output channel.
+        groups: number of groups of channels that are convolved separately.
+        bias: whether to add a learnt bias to each output channel.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
-        generator: source of the first weights, which are distributed as torch's.
-        device: where the weights live.
-        dtype: their type.
+        generator: source of the initial weights, which are distributed as in torch.
+        device: of the weights.
+        dtype: of the weights.
 
     Raises:
-        ShapeError: an argument does not fit ``spatial_dims``, or groups do not divide the
-            channels; later, the input does not fit.
+        ShapeError: an argument does not fit ``spatial_dims``, or the groups do not divide the
+            channels; in `forward`, the input does not fit.
         UnknownNameError: no such padding mode.
 
     >>> ConvNd(3, 16, 5, spatial_dims=2)(torch.zeros(1, 3, 14, 14)).shape

@@ -8,11 +8,11 @@ from torch import Tensor
 __all__ = ["CHANNELS_LAST", "channels_last", "is_channels_last"]
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
-"""Torch's names of it, by the number of spatial axes; there are none for other numbers."""
+"""Torch's formats with channels innermost, by number of spatial axes; other ranks have none."""
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``(B, C, *S)`` in that layout, with other numbers of axes contiguous as torch has it.
+    """``(B, C, *S)`` with channels innermost in two and three axes, contiguous in other ranks.
 
     >>> channels_last(torch.zeros(1, 3, 4, 5)).stride()
     (60, 1, 15, 3)
@@ -24,7 +24,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether ``(B, C, *S)`` has that layout.
+    """Whether ``(B, C, *S)`` has its channels innermost, in two or three axes.
 
     >>> pictures = torch.zeros(1, 3, 4, 5)
     >>> is_channels_last(pictures), is_channels_last(channels_last(pictures))

@@ -16,27 +16,27 @@ __all__ = ["InstanceNormNd"]
 
 
 class InstanceNormNd(nn.Module):
-    r"""Every channel of every example brought to mean 0 and variance 1 over its positions.
+    r"""Normalise every channel of every example to mean 0 and variance 1 over its positions.
 
     .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}}\,\gamma + \beta
 
-    (Ulyanov, Vedaldi & Lempitsky 2016.) Its ``state_dict`` is that of torch's
-    ``InstanceNorm1d``, ``2d`` and ``3d``, both ways.
+    (Ulyanov, Vedaldi & Lempitsky 2016.) Its ``state_dict`` is interchangeable with that of torch's
+    ``InstanceNorm1d``, ``2d`` and ``3d``.
 
     Args:
-        num_features: channels.
+        num_features: number of channels.
         spatial_dims: number of spatial axes, any from 1.
         eps: added to the variance.
-        momentum: share of the newest example in the running statistics.
-        affine: whether γ and β are learnt, from 1 and 0; otherwise they stay so.
-        track_running_stats: whether to keep running statistics in training and use them in
+        momentum: weight of the newest batch in the running statistics.
+        affine: whether γ and β are learnt, starting from 1 and 0; else they stay 1 and 0.
+        track_running_stats: whether to keep running statistics in training and to use them in
             evaluation.
-        device: where the parameters live.
-        dtype: their type.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Raises:
-        ShapeError: the input has another rank or number of channels, or a single position, whose
-            variance says nothing.
+        ShapeError: the input has another rank or number of channels, or a single position, which
+            has no variance.
 
     >>> InstanceNormNd(1, spatial_dims=1, eps=0.0)(torch.tensor([[[1.0, 3.0]]])).tolist()
     [[[-1.0, 1.0]]]
@@ -67,15 +67,14 @@ class InstanceNormNd(nn.Module):
         self.running_var: Tensor | None
         self.num_batches_tracked: Tensor | None
 
-        def filled(value: float) -> Tensor:
+        def full(value: float) -> Tensor:
             return torch.full((num_features,), value, device=device, dtype=dtype)
 
-        self.register_parameter("weight", nn.Parameter(filled(1.0)) if affine else None)
-        self.register_parameter("bias", nn.Parameter(filled(0.0)) if affine else None)
-        tracked = track_running_stats
-        self.register_buffer("running_mean", filled(0.0) if tracked else None)
-        self.register_buffer("running_var", filled(1.0) if tracked else None)
-        count = torch.tensor(0, device=device) if tracked else None
+        self.register_parameter("weight", nn.Parameter(full(1.0)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(full(0.0)) if affine else None)
+        self.register_buffer("running_mean", full(0.0) if track_running_stats else None)
+        self.register_buffer("running_var", full(1.0) if track_running_stats else None)
+        count = torch.tensor(0, device=device) if track_running_stats else None
         self.register_buffer("num_batches_tracked", count)
 
     def forward(self, x: Tensor) -> Tensor:

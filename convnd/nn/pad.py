@@ -13,12 +13,12 @@ from convnd.shapes import Padding, Pairs, pad_pairs
 __all__ = ["PADDING_MODES", "PadNd", "pad_nd"]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-"""What lies beyond the border: zeros, the mirror image without the border sample, the border
-sample, or the other end."""
+"""Values beyond the border: zeros, the mirror image without the border sample, the border sample,
+or the samples at the other end."""
 
 
 def check_mode(mode: str) -> None:
-    """Refuse a name that is not in `PADDING_MODES`."""
+    """Check that a name is in `PADDING_MODES`."""
     if mode not in PADDING_MODES:
         raise unknown_name("padding_mode", mode, list(PADDING_MODES))
 
@@ -40,9 +40,9 @@ def pad_nd(x: Tensor, padding: Padding, mode: str = "zeros") -> Tensor:
         ShapeError: the padding does not fit the axes, or asks reflect for as many samples as the
             axis has, or circular for more.
 
-    Torch's own function reflects, replicates and wraps up to three axes; this one any number,
-    the last three at once and the others one by one. As with torch, the gradient of reflect and
-    replicate has no deterministic form on CUDA.
+    Torch's own function reflects, replicates and wraps around up to three axes. This one supports
+    any number: the last three together, the others one by one. As in torch, the gradient of reflect
+    and replicate padding is not deterministic on CUDA.
 
     >>> import torch
     >>> pad_nd(torch.arange(4.0).view(1, 1, 4), ((2, 1),), "reflect").tolist()
@@ -70,8 +70,10 @@ def _pad(x: Tensor, pairs: Pairs, mode: str) -> Tensor:
             )
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        here = tuple((0, 0) if axis is None else pairs[axis] for axis in axes)
-        return F.pad(part, _innermost_first(here), mode) if any(map(any, here)) else part
+        part_pairs = tuple((0, 0) if axis is None else pairs[axis] for axis in axes)
+        if not any(map(any, part_pairs)):
+            return part
+        return F.pad(part, _innermost_first(part_pairs), mode)
 
     return apply_separably(x, apply)
 
@@ -90,7 +92,7 @@ class PadNd(nn.Module):
 
     Raises:
         UnknownNameError: no such mode.
-        ShapeError: the padding does not fit ``spatial_dims``, or later the input does not.
+        ShapeError: the padding does not fit ``spatial_dims``; in `forward`, the input does not.
 
     >>> import torch
     >>> PadNd(1, "circular", spatial_dims=4)(torch.ones(1, 2, 3, 3, 3, 3)).shape

@@ -23,24 +23,24 @@ def max_pool_nd(
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
 ) -> Tensor:
-    """The largest value of every window; padding never wins.
+    """The maximum of every window; padding never counts.
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         kernel_size: samples in a window, one number or one per axis.
-        stride: step between windows; the window itself if left out.
+        stride: step between windows; the default is the window itself.
         padding: as in `convnd.nn.conv_nd`; no wider than a window reaches.
         dilation: distance between the samples of a window.
 
     Returns:
-        ``(B, C, *S')``, S' as `convnd.shapes.output_size` says.
+        ``(B, C, *S')``, with S' from `convnd.shapes.output_size`.
 
     Raises:
         ShapeError: ranks or sizes do not fit, or the padding is wider than a window's reach.
 
-    The maximum is separable, so above three axes it is taken axis by axis. Where equal values
-    share a window, one of them receives the gradient. On CUDA the gradient in 3-D has no
-    deterministic form in torch.
+    The maximum is separable, so above three axes it is computed in several steps. If a window holds
+    equal maxima, one of them receives the gradient. On CUDA torch's gradient in 3-D is not
+    deterministic.
 
     >>> max_pool_nd(torch.arange(16.0).view(1, 1, 2, 2, 2, 2), 2).item()
     15.0
@@ -49,7 +49,7 @@ def max_pool_nd(
     x, pads = _native_padding(x, layer, lowest=True)
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        kernel, steps, here, gaps = (
+        kernel, steps, padding, gaps = (
             [default if axis is None else values[axis] for axis in axes]
             for values, default in (
                 (layer.kernel, 1),
@@ -58,7 +58,7 @@ def max_pool_nd(
                 (layer.dilation, 1),
             )
         )
-        return NATIVE[len(axes)].max_pool(part, kernel, steps, here, gaps)
+        return NATIVE[len(axes)].max_pool(part, kernel, steps, padding, gaps)
 
     return apply_separably(x, apply)
 
@@ -76,14 +76,14 @@ def avg_pool_nd(
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         kernel_size: samples in a window, one number or one per axis.
-        stride: step between windows; the window itself if left out.
+        stride: step between windows; the default is the window itself.
         padding: zeros beyond the border, as in `convnd.nn.conv_nd`; no wider than a window
             reaches.
-        count_include_pad: whether windows on the border divide by all their samples, zeros
-            included (torch's default, and ours), or by those inside of ``x`` alone.
+        count_include_pad: whether windows on the border divide by the number of all their samples,
+            zeros included (the default, as in torch), or only by those inside of ``x``.
 
     Returns:
-        ``(B, C, *S')``, S' as `convnd.shapes.output_size` says.
+        ``(B, C, *S')``, with S' from `convnd.shapes.output_size`.
 
     Raises:
         ShapeError: ranks or sizes do not fit, or the padding is wider than a window's reach.
@@ -96,11 +96,11 @@ def avg_pool_nd(
     x, pads = _native_padding(x, layer, lowest=False)
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        kernel, steps, here = (
+        kernel, steps, padding = (
             [default if axis is None else values[axis] for axis in axes]
             for values, default in ((layer.kernel, 1), (layer.stride, 1), (pads, 0))
         )
-        return NATIVE[len(axes)].avg_pool(part, kernel, steps, here)
+        return NATIVE[len(axes)].avg_pool(part, kernel, steps, padding)
 
     y = apply_separably(x, apply)
     if not count_include_pad:
@@ -123,7 +123,7 @@ def _plan(
     padding: Padding,
     dilation: int | Sequence[int],
 ) -> Layer:
-    """The geometry, once it fits ``x``."""
+    """The geometry, checked against ``x``."""
     ndim = x.ndim - 2
     check_batched(kind, x, max(1, ndim))
     layer = Layer.build(
@@ -134,7 +134,11 @@ def _plan(
 
 
 def _native_padding(x: Tensor, layer: Layer, *, lowest: bool) -> tuple[Tensor, tuple[int, ...]]:
-    """The padding left to torch, which knows only equal sides of up to half a window."""
+    """Pad ``x`` unless torch can, which supports equal sides of at most half a window.
+
+    Returns:
+        The tensor, and the padding that is left to torch.
+    """
     pads = tuple(low for low, _ in layer.padding)
     if all(
         low == high and 2 * low <= taps
@@ -148,7 +152,7 @@ def _native_padding(x: Tensor, layer: Layer, *, lowest: bool) -> tuple[Tensor, t
 
 
 class _PoolNd(nn.Module):
-    """What the two poolings share."""
+    """Base class of the two poolings."""
 
     def __init__(
         self,
@@ -191,7 +195,7 @@ class MaxPoolNd(_PoolNd):
         spatial_dims: number of spatial axes.
 
     Raises:
-        ShapeError: an argument does not fit ``spatial_dims``, or later the input does not.
+        ShapeError: an argument does not fit ``spatial_dims``, or the input does not.
 
     >>> MaxPoolNd(2, spatial_dims=4)(torch.zeros(1, 3, 4, 4, 4, 4)).shape
     torch.Size([1, 3, 2, 2, 2, 2])
@@ -213,8 +217,13 @@ class MaxPoolNd(_PoolNd):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *S')``."""
         check_batched("MaxPoolNd", x, self.spatial_dims)
-        at = self.layer
-        return max_pool_nd(x, at.kernel, stride=at.stride, padding=at.padding, dilation=at.dilation)
+        return max_pool_nd(
+            x,
+            self.layer.kernel,
+            stride=self.layer.stride,
+            padding=self.layer.padding,
+            dilation=self.layer.dilation,
+        )
 
 
 class AvgPoolNd(_PoolNd):
@@ -224,11 +233,11 @@ class AvgPoolNd(_PoolNd):
         kernel_size: as in `avg_pool_nd`, like the arguments up to ``count_include_pad``.
         stride: step between windows.
         padding: zeros beyond the border.
-        count_include_pad: whether the zeros count.
+        count_include_pad: as in `avg_pool_nd`.
         spatial_dims: number of spatial axes.
 
     Raises:
-        ShapeError: an argument does not fit ``spatial_dims``, or later the input does not.
+        ShapeError: an argument does not fit ``spatial_dims``, or the input does not.
 
     >>> AvgPoolNd(2, spatial_dims=1)(torch.arange(4.0).view(1, 1, 4)).tolist()
     [[[0.5, 2.5]]]

@@ -21,7 +21,7 @@ RESIZE_MODES = {
     "cubic": "bicubic",
     "area": "area",
 }
-"""Our name for each way of resampling, and that of torch's operator of two axes."""
+"""Names of the resampling modes, and torch's names of their operators of two axes."""
 
 
 def resize_nd(
@@ -32,33 +32,33 @@ def resize_nd(
     mode: str = "linear",
     antialias: bool = True,
 ) -> Tensor:
-    """Sample the same field of view with another number of samples along each axis.
+    """Resample to another number of samples along each axis, with the same field of view.
 
-    Samples stand for cells: cell ``i`` of S has its centre at ``(i + ½) / S`` of the extent
-    (``align_corners=False``), so the field of view stays where it is.
+    A sample represents a cell: the centre of cell ``i`` of S lies at ``(i + ½) / S`` of the extent
+    (``align_corners=False``).
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
-        size: samples along each axis afterwards, one number or one per axis.
+        size: samples of the result along each axis: one number, or one per axis.
         scale: instead of ``size``, a factor for all axes or one per axis; the size is rounded,
             and at least 1.
-        mode: one of `RESIZE_MODES`: the sample whose cell holds the centre; linear and cubic
-            interpolation; the mean of the samples that a new cell touches.
-        antialias: whether linear and cubic widen their kernel when shrinking, so that detail
-            finer than the new samples is averaged instead of aliased. As in torch and Pillow,
-            the cubic kernel is then that of Keys (1981), a = −½, also where nothing shrinks;
-            without it torch takes a = −¾.
+        mode: one of `RESIZE_MODES`: nearest sample, linear or cubic interpolation, or the mean of
+            the samples that a new cell overlaps.
+        antialias: whether linear and cubic interpolation widen their kernel when shrinking, so
+            that detail finer than the new samples is averaged and not aliased. As in torch and
+            Pillow, the cubic kernel then is that of Keys (1981), a = −½, also when enlarging;
+            without it, torch uses a = −¾.
 
     Returns:
-        ``(B, C, *size)``, of the type of ``x``; ``x`` itself where the size stays.
+        ``(B, C, *size)``, of the type of ``x``; ``x`` itself if the size is the same.
 
     Raises:
-        UsageError: both or neither of size and scale, or a scale that is not positive.
+        UsageError: both or neither of size and scale are given, or a scale is not positive.
         UnknownNameError: no such mode.
         ShapeError: the size does not fit the axes of ``x``.
 
-    All four are separable, so two axes at a time go through torch's 2-D operators, whatever the
-    rank. Results are deterministic; on CUDA, torch has no deterministic gradient for them.
+    All four modes are separable, so torch's 2-D operators process two axes at a time, for any rank.
+    Results are deterministic; on CUDA torch's gradients are not.
 
     >>> resize_nd(torch.arange(4.0).view(1, 1, 4), 2, mode="area").tolist()
     [[[0.5, 2.5]]]
@@ -71,27 +71,27 @@ def resize_nd(
     if target == tuple(x.shape[2:]):
         return x
     smooth = antialias and mode in ("linear", "cubic")
-    # Torch's antialiased operators know no 16-bit types.
+    # Torch's antialiased operators do not support 16-bit types.
     widen = smooth and x.element_size() < 4
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        here = [
+        part_size = [
             samples if axis is None else target[axis]
             for axis, samples in zip(axes, part.shape[2:], strict=True)
         ]
-        if here == list(part.shape[2:]):
+        if part_size == list(part.shape[2:]):
             return part
-        # Torch 2.13 repeats one value along the other axis where the last one comes out 1 long.
-        turn = smooth and here[1] == 1
-        part, here = (part.mT, here[::-1]) if turn else (part, here)
-        y = F.interpolate(part, here, mode=RESIZE_MODES[mode], antialias=smooth)
-        return y.mT if turn else y
+        # If the last axis becomes 1 long, torch 2.13 wrongly repeats one value along the other.
+        swap = smooth and part_size[1] == 1
+        part, part_size = (part.mT, part_size[::-1]) if swap else (part, part_size)
+        y = F.interpolate(part, part_size, mode=RESIZE_MODES[mode], antialias=smooth)
+        return y.mT if swap else y
 
     y = x.float() if widen else x
     if ndim == 1:
         y = apply(y[:, :, None], (None, 0))[:, :, 0]
     else:
-        y = apply_separably(y, apply, at_once=2)
+        y = apply_separably(y, apply, max_rank=2)
     return y.to(x.dtype)
 
 

@@ -26,28 +26,28 @@ def conv_transpose_nd(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
-    r"""The gradient of `conv_nd` with respect to its input, used as a layer that enlarges.
+    r"""Transposed convolution: the gradient of `conv_nd` with respect to its input, as a layer.
 
     .. math:: y_{o}[s n + d t - p] \mathrel{+}= w_{co}[t]\, x_c[n]
 
     Args:
         x: ``(B, C, *S)``, any number N ≥ 1 of spatial axes.
-        weight: ``(C, O / groups, *K)``; its rank says what N is.
+        weight: ``(C, O / groups, *K)``; its rank determines N.
         bias: ``(O,)``.
-        stride: step between the places of the input samples, one number or one per axis.
-        padding: samples taken off the output: a number, or a ``(low, high)`` pair per axis.
-        output_padding: samples added behind the output, fewer than the stride or the dilation.
+        stride: step between the output positions of the input samples, one number or one per axis.
+        padding: samples cropped from the output: a number, or a ``(low, high)`` pair per axis.
+        output_padding: samples added after the output, fewer than the stride or the dilation.
         dilation: distance between taps.
-        groups: groups of channels that are convolved apart.
+        groups: number of groups of channels that are convolved separately.
 
     Returns:
         ``(B, O, *S')`` with ``S' = (S − 1)·s − low − high + d·(K − 1) + output_padding + 1``.
 
     Raises:
-        ShapeError: ranks, channels or sizes do not fit, or nothing of the output is left.
+        ShapeError: ranks, channels or sizes do not fit, or the output would be empty.
 
-    Above three axes one is folded: output samples at the same place between two input samples
-    use the same taps, so each such phase is one operator of N − 1 axes, as in `conv_nd`.
+    Above three axes, one axis is folded as in `conv_nd`. All output samples at the same phase
+    between two input samples use the same taps, so each phase is one operator of N − 1 axes.
 
     >>> x = torch.ones(1, 1, 2, 2, 2, 2)
     >>> conv_transpose_nd(x, x, stride=2).shape
@@ -71,7 +71,7 @@ def conv_transpose_nd(
 
 
 def apply_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-    """`conv_transpose_nd` with its arguments made into a layer."""
+    """`conv_transpose_nd` with its arguments as a `Layer`."""
     output_size(x.shape[2:], layer)  # for its errors
     return _transpose(x, weight, bias, layer)
 
@@ -80,11 +80,11 @@ def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> 
     if layer.ndim not in NATIVE:
         return _transpose_folded(x, weight, bias, layer)
     conv_transpose = NATIVE[layer.ndim].conv_transpose
-    both = tuple(map(min, layer.padding))
+    symmetric = tuple(map(min, layer.padding))
     y = conv_transpose(
-        x, weight, bias, layer.stride, both, layer.output_padding, layer.groups, layer.dilation
+        x, weight, bias, layer.stride, symmetric, layer.output_padding, layer.groups, layer.dilation
     )
-    for axis, ((low, high), done) in enumerate(zip(layer.padding, both, strict=True), start=2):
+    for axis, ((low, high), done) in enumerate(zip(layer.padding, symmetric, strict=True), start=2):
         if low != high:
             y = y.narrow(axis, low - done, y.shape[axis] - low - high + 2 * done)
     return y
@@ -96,31 +96,32 @@ def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Lay
     taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
     samples, skip = x.shape[2 + fold], layer.padding[fold][0]
     total = output_size(x.shape[2:], layer)[fold]
-    # Output sample q·step + phase takes input q − back through tap t, t·gap = back·step + phase.
+    # Output sample q·step + phase reads input q − m through tap t, where t·gap = m·step + phase.
     first, last = skip // step, (skip + total - 1) // step
-    front, behind = max(0, layer.reach[fold] // step - first), max(0, last + 1 - samples)
-    x = fold_axis(x, fold, (front, behind))
+    front, back = max(0, layer.reach[fold] // step - first), max(0, last + 1 - samples)
+    x = fold_axis(x, fold, (front, back))
     lower = partial(_transpose, layer=layer.without_axis(fold))
     run = partial(sum_over_taps, bias=bias, lower=lower, groups=layer.groups, weight_axis=0)
-    nothing = x.new_zeros(()).expand(last + 1 - first, *x.shape[1:])
+    zeros = x.new_zeros(()).expand(last + 1 - first, *x.shape[1:])
     phases = []
     for phase in range(step):
-        used = [tap for tap in range(taps) if tap * gap % step == phase]
-        starts = [first + front - tap * gap // step for tap in used]
-        places = [slice(start, start + last + 1 - first) for start in starts]
-        parts = [weight.select(2 + fold, tap) for tap in used]  # each (C, O / groups, *K')
-        if used:
-            phases.append(run(x, places, parts))
-        else:  # between the taps of a stride longer than the kernel lies only the bias
-            phases.append(run(nothing, [slice(None)], [weight.select(2 + fold, 0)]))
+        phase_taps = [tap for tap in range(taps) if tap * gap % step == phase]
+        starts = [first + front - tap * gap // step for tap in phase_taps]
+        slices = [slice(start, start + last + 1 - first) for start in starts]
+        parts = [weight.select(2 + fold, tap) for tap in phase_taps]  # each (C, O / groups, *K')
+        if phase_taps:
+            phases.append(run(x, slices, parts))
+        else:  # if the stride exceeds the kernel, some output samples hold only the bias
+            phases.append(run(zeros, [slice(None)], [weight.select(2 + fold, 0)]))
     y = phases[0] if step == 1 else torch.stack(phases, 1).flatten(0, 1)
     return y.narrow(0, skip - first * step, total).movedim(0, 2 + fold)
 
 
 class ConvTransposeNd(nn.Module):
-    """`conv_transpose_nd` with weights.
+    """`conv_transpose_nd` as a module.
 
-    Its ``state_dict`` is that of torch's ``ConvTranspose1d``, ``2d`` and ``3d``, both ways.
+    Its ``state_dict`` is interchangeable with that of torch's ``ConvTranspose1d``, ``2d`` and
+    ``3d``.
 
     Args:
         in_channels: channels of the input.
@@ -128,18 +129,18 @@ class ConvTransposeNd(nn.Module):
         kernel_size: taps, one number or one per axis.
         spatial_dims: number of spatial axes, any from 1.
         stride: as in `conv_transpose_nd`, like the arguments up to ``groups``.
-        padding: samples taken off the output.
-        output_padding: samples added behind the output.
+        padding: samples cropped from the output.
+        output_padding: samples added after the output.
         dilation: distance between taps.
-        groups: groups of channels that are convolved apart.
-        bias: whether to add one learnt number per output channel.
-        generator: source of the first weights, which are distributed as torch's.
-        device: where the weights live.
-        dtype: their type.
+        groups: number of groups of channels that are convolved separately.
+        bias: whether to add a learnt bias to each output channel.
+        generator: source of the initial weights, which are distributed as in torch.
+        device: of the weights.
+        dtype: of the weights.
 
     Raises:
-        ShapeError: an argument does not fit ``spatial_dims``, or groups do not divide the
-            channels; later, the input does not fit.
+        ShapeError: an argument does not fit ``spatial_dims``, or the groups do not divide the
+            channels; in `forward`, the input does not fit.
 
     >>> up = ConvTransposeNd(8, 4, 4, spatial_dims=3, stride=2, padding=1)
     >>> up(torch.zeros(1, 8, 5, 5, 5)).shape

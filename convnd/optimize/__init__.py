@@ -21,10 +21,11 @@ from convnd.optimize.evaluation import (
     tiled_features,
     tiled_sums,
 )
-from convnd.optimize.minimize import Minimizer, State, Step, has_converged, minimize
+from convnd.optimize.minimize import Minimizer, has_converged, minimize
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import HISTORY, OPTIMIZERS
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
+from convnd.optimize.state import State, Step
 
 __all__ = [
     "HISTORY",

@@ -1,8 +1,8 @@
-"""Work in progress in a file: written whole or not at all, and read back bit by bit.
+"""The state of unfinished work in a file: written completely or not at all, and read to the bit.
 
-The file is one of safetensors. Of a field that several processes share, each slab is a tensor of
-its own, so that nobody ever holds more than a slab of it; any other number of processes reads from
-them what is theirs.
+The file is one of safetensors. A field that several processes share is stored as one tensor for
+each slab, so that no process ever holds more than a slab; any other number of processes can read
+its own slabs from them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from torch import Tensor
 
 from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import atomic_path
-from convnd.optimize.distributed.process_group import ProcessGroup
-from convnd.optimize.distributed.sharded_field import Box, ShardedField
+from convnd.optimize.distributed import Box, ProcessGroup, ShardedField
 from convnd.optimize.offload import release_pages
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
@@ -39,26 +38,26 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-"""Of tensors that a state may hold, and their names in safetensors."""
+"""Types of tensors that a state may hold, and their names in safetensors."""
 
 
 def save_checkpoint(
     path: str | os.PathLike[str], state: object, mark: str, *shards: ShardedField
 ) -> None:
-    """Write a state; an older checkpoint stays valid until the new one is on the disk.
+    """Write a state; an existing checkpoint stays valid until the new one is complete.
 
     Args:
-        path: replaced when it exists.
-        state: tensors, numbers, strings and None in dicts and lists, nested.
-        mark: `fingerprint` of what the work depends on.
-        shards: of the fields in ``state`` that several processes share, one for each size; all of
-            them have to call this, and process 0 writes.
+        path: the file, replaced if it exists.
+        state: tensors, numbers, strings and None in nested dicts and lists.
+        mark: `fingerprint` of everything that the work depends on.
+        shards: how the fields in ``state`` lie on several processes, one for each size. All
+            processes must call this function; rank 0 writes.
 
     Raises:
         OutputFileError: see `convnd.io.atomic.atomic_path`.
     """
     tensors: list[Tensor] = []
-    plan = json.dumps(_packed(state, tensors, shards))
+    structure = json.dumps(_extract_tensors(state, tensors, shards))
     pieces = list(_pieces(tensors, shards))
     group = shards[0].group if shards else ProcessGroup()
     if group.rank != 0:
@@ -67,7 +66,7 @@ def save_checkpoint(
                 group.exchange({0: tensors[piece.number].contiguous()}, {})
         return
     with atomic_path(path, overwrite=True) as name, name.open("wb") as file:
-        _write_header(file, pieces, {"format": _FORMAT, "mark": mark, "state": plan})
+        _write_header(file, pieces, {"format": _FORMAT, "mark": mark, "state": structure})
         for piece in pieces:
             values = tensors[piece.number]
             if piece.owner != 0:
@@ -80,40 +79,45 @@ def save_checkpoint(
 def load_checkpoint(
     path: str | os.PathLike[str], mark: str, group: ProcessGroup | None = None
 ) -> Any:
-    """The state that `save_checkpoint` wrote.
+    """Read a state that `save_checkpoint` wrote.
 
     Args:
         path: the file.
-        mark: must be the one that it was written with.
-        group: the processes that go on together, however many wrote it; each gets its part of the
-            fields that they share. None is this one alone.
+        mark: the one that it was written with.
+        group: the processes that continue, however many wrote it. Each receives its slab of the
+            fields that they share. None is this process alone.
 
     Raises:
-        InputFileError: it is missing, damaged, or no checkpoint.
+        InputFileError: the file is missing, damaged, or no checkpoint.
         UsageError: it belongs to other inputs or options.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
-            found = file.metadata() or {}
-            if found.get("format") != _FORMAT:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
                 raise ValueError("another kind of file")
-            plan = json.loads(found["state"])
-            if found["mark"] != mark:
+            structure = json.loads(metadata["state"])
+            if metadata["mark"] != mark:
                 raise UsageError(
-                    "resume: expected the checkpoint of these inputs and options, got that of "
-                    f"others in {Path(path).name}; give the same ones, or remove it to start anew"
+                    "resume",
+                    expected="the checkpoint of these inputs and options",
+                    got=f"that of others in {Path(path).name}",
+                    remedy="give the same ones, or remove it to start anew",
                 )
-            return _unpacked(plan, file, ProcessGroup() if group is None else group)
+            return _insert_tensors(structure, file, ProcessGroup() if group is None else group)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
         if isinstance(error, UsageError):
             raise
         raise InputFileError(
-            f"resume: expected a whole checkpoint in {path}, got {error}; remove it to start anew"
+            "resume",
+            expected=f"a complete checkpoint in {path}",
+            got=str(error),
+            remedy="remove it to start anew",
         ) from error
 
 
 def fingerprint(parts: Iterable[object]) -> str:
-    """The sha256 of tensors, by type, shape and every bit, and of the text of all else.
+    """Return the sha256 of tensors (type, shape and every bit) and of the text of other objects.
 
     >>> fingerprint([torch.zeros(2), 1]) == fingerprint([torch.zeros(2), 1])
     True
@@ -132,7 +136,7 @@ def fingerprint(parts: Iterable[object]) -> str:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A tensor of the file: one of the state's, or a process's part of one."""
+    """A tensor of the file: a tensor of the state, or one process's slab of it."""
 
     number: int
     owner: int
@@ -147,35 +151,35 @@ class _Piece:
 
 def _pieces(tensors: list[Tensor], shards: Sequence[ShardedField]) -> Iterator[_Piece]:
     for number, values in enumerate(tensors):
-        sharing = _sharing(values, shards)
-        if sharing is not None:
-            for owner, box in enumerate(sharing.boxes):
+        field = _field_of(values, shards)
+        if field is not None:
+            for owner, box in enumerate(field.boxes):
                 shape = (*values.shape[:2], *(stop - start for start, stop in box))
                 yield _Piece(number, owner, f"{number}.{owner}", shape, values.dtype)
         else:
             yield _Piece(number, 0, str(number), tuple(values.shape), values.dtype)
 
 
-def _sharing(values: Tensor, shards: Sequence[ShardedField]) -> ShardedField | None:
-    """Those that a tensor is a part of; None where each process has one of its own."""
-    fits = (
-        each for each in shards if values.ndim == 2 + len(each.size) and each.is_local_part(values)
-    )
-    return next(fits, None)
+def _field_of(values: Tensor, shards: Sequence[ShardedField]) -> ShardedField | None:
+    """Return the field that a tensor is a slab of; None for a tensor of this process alone."""
+    for field in shards:
+        if values.ndim == 2 + len(field.size) and field.is_local_part(values):
+            return field
+    return None
 
 
 def _write_header(file: BinaryIO, pieces: list[_Piece], metadata: dict[str, str]) -> None:
-    # As https://github.com/huggingface/safetensors describes it; its own writer wants all tensors
-    # in memory at once.
+    # The format is described at https://github.com/huggingface/safetensors; its own writer needs
+    # all tensors in memory at once.
     header: dict[str, object] = {"__metadata__": metadata}
-    at = 0
+    offset = 0
     for piece in pieces:
         header[piece.name] = {
             "dtype": _TYPES[piece.dtype],
             "shape": piece.shape,
-            "data_offsets": (at, at + piece.size),
+            "data_offsets": (offset, offset + piece.size),
         }
-        at += piece.size
+        offset += piece.size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
@@ -186,41 +190,49 @@ def _bytes(values: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _packed(value: object, tensors: list[Tensor], shards: Sequence[ShardedField]) -> object:
-    """The same with tensors taken out, as JSON can hold it; dicts keep keys of any kind."""
+def _extract_tensors(
+    value: object, tensors: list[Tensor], shards: Sequence[ShardedField]
+) -> object:
+    """Move the tensors of a state to a list; return the rest as JSON can hold it.
+
+    Dicts become lists of pairs, so that keys can be of any kind.
+    """
     if isinstance(value, Tensor):
         tensors.append(value.detach())
         name = str(len(tensors) - 1)
-        sharing = _sharing(value, shards)
-        if sharing is not None:
-            return {"tensor": name, "size": sharing.size, "boxes": sharing.boxes}
+        field = _field_of(value, shards)
+        if field is not None:
+            return {"tensor": name, "size": field.size, "boxes": field.boxes}
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"dict": [[key, _packed(each, tensors, shards)] for key, each in value.items()]}
+        pairs = value.items()
+        return {"dict": [[key, _extract_tensors(item, tensors, shards)] for key, item in pairs]}
     if isinstance(value, list | tuple):
-        return [_packed(each, tensors, shards) for each in value]
+        return [_extract_tensors(item, tensors, shards) for item in value]
     return value
 
 
-def _unpacked(value: Any, file: Any, group: ProcessGroup) -> Any:
+def _insert_tensors(value: Any, file: Any, group: ProcessGroup) -> Any:
+    """Return the state: the reverse of `_extract_tensors`."""
     if isinstance(value, dict):
         if "boxes" in value:
-            return _part(value["tensor"], ShardedField(value["size"], group), value["boxes"], file)
+            field = ShardedField(value["size"], group)
+            return _read_slab(value["tensor"], field, value["boxes"], file)
         if "tensor" in value:
-            # Memory of its own, aligned as any: on some CPUs sums depend on the alignment.
+            # A copy is aligned as any tensor: on some CPUs sums depend on the alignment.
             whole: Tensor = file.get_tensor(value["tensor"]).clone()
             return whole
-        return {key: _unpacked(each, file, group) for key, each in value["dict"]}
+        return {key: _insert_tensors(item, file, group) for key, item in value["dict"]}
     if isinstance(value, list):
-        return [_unpacked(each, file, group) for each in value]
+        return [_insert_tensors(item, file, group) for item in value]
     return value
 
 
-def _part(name: str, shards: ShardedField, boxes: list[Box], file: Any) -> Tensor:
-    """What this process owns of a field, out of the slabs that it was written in."""
+def _read_slab(name: str, field: ShardedField, boxes: list[Box], file: Any) -> Tensor:
+    """Read this process's slab of a field out of the slabs in the file."""
 
-    def read(number: int, place: tuple[slice, ...]) -> Tensor:
-        values: Tensor = file.get_slice(f"{name}.{number}")[place]
+    def read(number: int, index: tuple[slice, ...]) -> Tensor:
+        values: Tensor = file.get_slice(f"{name}.{number}")[index]
         return values
 
-    return shards.assemble([(box, partial(read, number)) for number, box in enumerate(boxes)])
+    return field.assemble([(box, partial(read, number)) for number, box in enumerate(boxes)])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,75 +15,14 @@ from convnd.optimize.base import AllReduce, Optimizer
 from convnd.optimize.evaluation import Evaluation, Evaluator, evaluate_whole
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import OPTIMIZERS
+from convnd.optimize.state import State, Step
 from convnd.optimize.step_recovery import StepRecovery
 
-__all__ = ["Minimizer", "State", "Step", "has_converged", "minimize"]
+__all__ = ["Minimizer", "has_converged", "minimize"]
 
 # A step has diverged when its loss is this many times the best one, and above the first one as
 # well: steps without a line search rise now and then, and near zero every loss is many times more.
 _DIVERGED = 10.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One evaluated step of a minimization.
-
-    Attributes:
-        index: number of the step; 0 is the start.
-        loss: the objective at `values`.
-        parts: weighted share of each term in the loss, by name.
-        values: ``(1, C, *S)``; later steps do not change it.
-        rejected_steps: steps that were rejected so far.
-        note: one line for people after the first rejected step, and after the first change to
-            float32; otherwise "".
-        state: returns `State.to_dict` of this step, for ``minimize(resume=...)``. Call it before
-            the next step is requested. It keeps the optimizer's memory alive.
-    """
-
-    index: int
-    loss: float
-    parts: Mapping[str, float]
-    values: Tensor
-    rejected_steps: int = 0
-    note: str = ""
-    state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
-
-
-@dataclass
-class State:
-    """Everything that a minimization needs to continue after a step.
-
-    Attributes:
-        step: the last accepted step.
-        gradient: the gradient there; None once the optimizer has used it.
-        best: the step with the lowest loss.
-        best_gradient: the gradient there, for optimizers that restart from the best step.
-        first_loss: the loss at the start.
-        recovery: learning rate, number of rejected steps, and whether features are in float32.
-        optimizer: holds ``x`` and its own state.
-    """
-
-    step: Step
-    gradient: Tensor | None
-    best: Step
-    best_gradient: Tensor | None
-    first_loss: float
-    recovery: StepRecovery
-    optimizer: Optimizer
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state as nested dicts of numbers and tensors, which a checkpoint can store."""
-        return {
-            "step": _step_to_dict(self.step),
-            "gradient": self.gradient,
-            "best": _step_to_dict(self.best),
-            "best_gradient": self.best_gradient,
-            "first_loss": self.first_loss,
-            "learning_rate": self.recovery.learning_rate,
-            "rejected_steps": self.recovery.rejected_steps,
-            "exact": self.recovery.exact,
-            "optimizer": self.optimizer.state,
-        }
 
 
 class Minimizer:
@@ -110,7 +49,10 @@ class Minimizer:
         rate = spec.learning_rate if learning_rate is None else learning_rate
         if not 0 < rate < math.inf:
             raise UsageError(
-                f"minimize: expected a positive finite learning rate, got {rate}; correct it"
+                "minimize",
+                expected="a positive finite learning rate",
+                got=f"{rate}",
+                remedy="correct it",
             )
         self._objective = objective
         self._evaluate = evaluate
@@ -334,7 +276,12 @@ def minimize(
     (20, True)
     """
     if steps < 0:
-        raise UsageError(f"minimize: expected steps of at least 0, got {steps}; correct it")
+        raise UsageError(
+            "minimize",
+            expected="steps of at least 0",
+            got=f"{steps}",
+            remedy="correct it",
+        )
     minimizer = Minimizer(
         objective,
         start,
@@ -380,12 +327,3 @@ def has_converged(losses: Sequence[float], *, over: int, tolerance: float) -> bo
         return False
     reference = losses[-1 - over]
     return reference - min(losses[-over:]) < tolerance * abs(reference)
-
-
-def _step_to_dict(step: Step) -> dict[str, Any]:
-    return {
-        "index": step.index,
-        "loss": step.loss,
-        "parts": dict(step.parts),
-        "values": step.values,
-    }

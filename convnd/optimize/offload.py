@@ -1,4 +1,4 @@
-"""Tensors that are seldom looked at, in files instead of memory."""
+"""Tensors in files instead of memory, for values that are read once a step."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from convnd.errors import ResourceError
 
 __all__ = ["DiskOffload", "release_pages"]
 
-_PIECE = 2**22  # values that are copied at once
+_CHUNK = 2**22  # values that are copied at once
 
 
 class DiskOffload:
-    """Keeps tensors in files without a name, which end with them.
+    """Allocates tensors in unnamed files, which vanish with the tensors.
 
-    A tensor in a file is one like any other. Its pages come into memory when they are looked at,
-    and leave with `release_pages`; the file itself is where the system has room for it.
+    Such a tensor is used like any other. Its pages are read into memory when they are accessed, and
+    leave it with `release_pages`.
 
     Args:
-        folder: where the files are; None is ``TMPDIR`` or ``/var/tmp``, which unlike ``/tmp`` is
+        folder: where the files are; None is ``TMPDIR`` or ``/var/tmp``, which, unlike ``/tmp``, is
             on a disk everywhere.
 
     >>> offload = DiskOffload()
@@ -38,72 +38,76 @@ class DiskOffload:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._active = True
+        self._enabled = True
 
     @classmethod
     def disabled(cls) -> DiskOffload:
-        """One that keeps everything in memory."""
-        found = cls()
-        found._active = False
-        return found
+        """Return one that keeps everything in memory."""
+        offload = cls()
+        offload._enabled = False
+        return offload
 
     def __bool__(self) -> bool:
-        return self._active
+        return self._enabled
 
     def zeros(self, like: Tensor) -> Tensor:
-        """A tensor of zeros, of the shape and type of another one on the CPU, contiguous.
+        """Allocate a contiguous tensor of zeros.
+
+        Args:
+            like: a tensor on the CPU of the same shape and type.
 
         Raises:
-            ResourceError: the disk has no room for it.
+            ResourceError: the disk is full.
         """
-        if not self._active:
+        if not self._enabled:
             return torch.zeros_like(like)
         folder = self._folder or Path(os.environ.get("TMPDIR", "/var/tmp"))
         handle, name = tempfile.mkstemp(prefix="convnd-", dir=folder if folder.is_dir() else None)
         try:
-            if hasattr(os, "posix_fallocate"):  # or a full disk would end the process later
+            if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process later
                 os.posix_fallocate(handle, 0, max(1, like.nbytes))
-            size = like.numel()
-            found = torch.from_file(name, shared=True, size=size, dtype=like.dtype)
+            values = torch.from_file(name, shared=True, size=like.numel(), dtype=like.dtype)
         except OSError as error:
             raise ResourceError(
-                f"memory: expected {like.nbytes / 2**30:.1f} GiB of disk in {Path(name).parent} "
-                f"beside it, got {error.strerror}; set TMPDIR to a folder with more, or allow more "
-                "memory"
+                "memory",
+                expected=f"{like.nbytes / 2**30:.1f} GiB of free disk in {Path(name).parent}",
+                got=str(error.strerror),
+                remedy="set TMPDIR to a folder with more, or allow more memory",
             ) from error
         finally:
             os.close(handle)
             Path(name).unlink()
-        return found.view(like.shape)
+        return values.view(like.shape)
 
     def store(self, values: Tensor) -> Tensor:
-        """The same values in a file; the tensor itself where everything is kept in memory.
+        """Copy values to a file; return them as they are if offloading is disabled.
 
         Raises:
-            ResourceError: see `zeros`.
+            ResourceError: the disk is full.
         """
-        if not self._active:
+        if not self._enabled:
             return values
-        found = self.zeros(values)
-        pieces = (torch.split(each.reshape(-1), _PIECE) for each in (found, values))
-        for to, piece in zip(*pieces, strict=True):
-            to.copy_(piece)
-            release_pages(to)
-        return found
+        stored = self.zeros(values)
+        chunks = (torch.split(tensor.reshape(-1), _CHUNK) for tensor in (stored, values))
+        for target, source in zip(*chunks, strict=True):
+            target.copy_(source)
+            release_pages(target)
+        return stored
 
 
 def release_pages(*tensors: Tensor) -> None:
-    """Give the pages of tensors in files back; what is in them stays.
+    """Release the memory of tensors in files; their values stay in the file.
 
     Args:
-        tensors: of a `DiskOffload`, or contiguous parts of them; those in memory are left alone.
+        tensors: tensors of a `DiskOffload`, or contiguous parts of them. Others are left alone.
     """
     if sys.platform != "linux":
         return
-    for each in tensors:
-        if each.untyped_storage().filename is None:  # of such memory it would be lost
+    for tensor in tensors:
+        if tensor.untyped_storage().filename is None:  # memory without a file would be lost
             continue
-        first = each.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        size = each.data_ptr() + each.nbytes - first
-        where = ctypes.c_void_p(first), ctypes.c_size_t(size)
-        ctypes.CDLL(None).madvise(*where, mmap.MADV_DONTNEED)
+        start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+        length = tensor.data_ptr() + tensor.nbytes - start
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED
+        )

@@ -1,4 +1,4 @@
-"""Coarse to fine: the sizes to work at, and the way from one to the next."""
+"""Coarse to fine: the sizes of a pyramid, the steps at each, and the way from one to the next."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def pyramid_sizes(
     longest: int = 64,
     shortest: int = 16,
 ) -> list[tuple[int, ...]]:
-    """Sizes from coarse to fine, each ``factor`` times the one before, ending at ``size``.
+    """Return sizes from coarse to fine, each ``factor`` times the one before, ending at ``size``.
 
     Args:
-        size: extent along each axis of the finest.
-        scales: how many sizes at most.
-        factor: ratio of neighbours.
-        longest: the longest axis of the coarsest is no shorter than this (or than in ``size``).
-        shortest: neither is its shortest axis than this; what the backbone needs. An axis of
-            length 1 stays that.
+        size: extent of the finest size along each axis.
+        scales: number of sizes, at most.
+        factor: ratio of consecutive sizes.
+        longest: lower bound for the longest axis of the coarsest size, unless ``size`` is smaller.
+        shortest: lower bound for its shortest axis, for the backbone's sake. An axis of length 1
+            stays 1.
 
     Raises:
         UsageError: ``scales`` is less than 1.
@@ -37,7 +37,7 @@ def pyramid_sizes(
     [(96, 128), (192, 256), (384, 512)]
     """
     if scales < 1:
-        raise UsageError(f"scales: expected at least 1, got {scales}; correct it")
+        raise UsageError("scales", expected="at least 1", got=str(scales), remedy="correct it")
     if max(size) == 1:
         return [tuple(size)]
     sizes = [tuple(size)]
@@ -51,15 +51,15 @@ def pyramid_sizes(
 
 
 def spread_steps(steps: int, scales: int, *, finest: float = 0.4) -> list[int]:
-    """Steps for each size: a share for the finest, and the rest evenly over the coarser ones.
+    """Return the number of steps at each size: a share for the finest, the rest evenly.
 
-    Measured at 256 px, two or three scales reach a given loss about as soon as one: what coarse
-    steps settle, the large patterns, the loss hardly sees and the eye does.
+    Measured at 256 px, one, two and three sizes reach a given loss about equally fast. Coarse steps
+    arrange the large patterns, which the loss hardly measures and the eye sees.
 
     Args:
-        steps: of all sizes together; each gets at least one.
+        steps: steps of all sizes together; each size gets at least one.
         scales: number of sizes.
-        finest: share of the last.
+        finest: share of the finest size.
 
     >>> spread_steps(100, 3), spread_steps(100, 1)
     ([30, 30, 40], [100])
@@ -70,24 +70,22 @@ def spread_steps(steps: int, scales: int, *, finest: float = 0.4) -> list[int]:
     return [*coarse, max(1, steps - sum(coarse))] if coarse else [steps]
 
 
-def refine(
-    iterate: Tensor, size: Sequence[int], content: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    r"""The iterate brought to the next finer size.
+def refine(x: Tensor, size: Sequence[int], content: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    r"""Resize a result to the next finer size.
 
-    With a content, the detail that only the finer size shows is all_reduce_sums,
-    :math:`\uparrow x + c_{fine} - \uparrow c_{coarse}`: without it the fine steps spend
-    themselves on sharpening edges that are known already.
+    With a content, the detail that only the finer size shows is added,
+    :math:`\uparrow x + c_{fine} - \uparrow c_{coarse}`. Without it the fine steps are spent on
+    sharpening edges that are known already.
 
     Args:
-        iterate: ``(1, C, *S)``.
-        size: extent along each axis afterwards.
+        x: the result ``(1, C, *S)``.
+        size: extent along each axis of the finer size.
         content: the content at the coarse and at the fine size.
 
     Returns:
         ``(1, C, *size)``.
     """
-    finer = resize_nd(iterate, size, mode="cubic")
+    finer = resize_nd(x, size, mode="cubic")
     if content is None:
         return finer
     coarse, fine = content

@@ -84,7 +84,9 @@ class StepRecovery:
         tried += ["features in plain float32"] if self.exact else []
         after = f" after {' and '.join(tried)}" if tried else ""
         return NumericalError(
-            f"minimize: expected a finite loss that falls, got {loss:g} at step {index}{after}; "
-            "use a smaller learning rate or style weight, or check the input for values that are "
-            "not finite"
+            "minimize",
+            expected="a finite loss that falls",
+            got=f"{loss:g} at step {index}{after}",
+            remedy="use a smaller learning rate or style weight, or check the input for "
+            "values that are not finite",
         )

@@ -1,8 +1,8 @@
 """Output size, receptive field, parameters and cost of a stack of layers, in whole numbers.
 
-Nothing here needs a tensor: `convnd.nn` asks this package for its geometry, and ``convnd trace``
-prints it. Sizes leave out the batch and channel axes; shapes as people type them (``14x14x3``)
-end with the channels.
+This package needs no tensors. `convnd.nn` takes its geometry from here, and ``convnd trace`` prints
+it. Sizes leave out the batch and channel axes. Shapes as people type them end with the channels:
+``14x14x3``.
 """
 
 from convnd.shapes.layer import KINDS, Layer, Padding, Pairs, ntuple, output_size, pad_pairs

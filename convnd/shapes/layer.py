@@ -1,4 +1,4 @@
-"""A layer's geometry: its arguments made whole, its output size, its parameters."""
+"""The geometry of a layer: its arguments, its output size and its parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Padding = str | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]
 """``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per axis."""
 
 KINDS = ("conv", "convtranspose", "maxpool", "avgpool")
-"""What a `Layer` can be."""
+"""The kinds of `Layer`."""
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -28,16 +28,16 @@ T = TypeVar("T")
 def ntuple(
     value: SupportsIndex | Sequence[SupportsIndex], ndim: int, name: str, *, minimum: int = 1
 ) -> tuple[int, ...]:
-    """One whole number for every axis: a single one is repeated, a sequence is checked.
+    """One whole number for each axis: a single number is repeated, a sequence is checked.
 
     Args:
         value: a whole number, or one for each of the ``ndim`` axes.
         ndim: number of spatial axes.
         name: the argument's name, for the message.
-        minimum: smallest value allowed.
+        minimum: smallest valid value.
 
     Raises:
-        ShapeError: a wrong number of values, one below ``minimum``, or one that is not whole.
+        ShapeError: the number of values is wrong, or a value is below ``minimum`` or not whole.
 
     >>> ntuple(3, 2, "kernel_size"), ntuple((1, 2), 2, "stride")
     ((3, 3), (1, 2))
@@ -62,18 +62,18 @@ def ntuple(
 def pad_pairs(
     padding: Padding, ndim: int, *, reach: Sequence[int] | None = None, name: str = "padding"
 ) -> Pairs:
-    """Padding in front of and behind every axis, from any way of writing it.
+    """Padding before and after each axis, from any of its notations.
 
     Args:
         padding: ``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
             axis.
         ndim: number of spatial axes.
-        reach: what ``"same"`` adds along each axis, ``dilation · (kernel − 1)``; the larger half
-            goes behind, as in torch. With a stride s the output then has ``ceil(S / s)`` samples.
+        reach: samples that ``"same"`` adds along each axis, ``dilation · (kernel − 1)``; the larger
+            half comes after, as in torch. With stride s the output has ``ceil(S / s)`` samples.
         name: the argument's name, for the message.
 
     Raises:
-        ShapeError: anything else, or a negative number.
+        ShapeError: another notation, or a negative number.
 
     >>> pad_pairs("same", 2, reach=(2, 3)), pad_pairs(((0, 1), 4), 2)
     (((1, 1), (1, 2)), ((0, 1), (4, 4)))
@@ -102,19 +102,19 @@ def pad_pairs(
 class Layer:
     """Geometry of one convolution, transposed convolution or pooling.
 
-    `build` fills in what is left out. ``str`` gives the notation that `parse_layer` reads.
+    `build` fills in defaults. ``str`` gives the notation that `parse_layer` reads.
 
     Args:
         kind: one of `KINDS`.
         kernel: taps along each axis; its length is the number of spatial axes.
-        stride: step between windows along each axis; of a transposed convolution, between the
-            places where its input samples go.
+        stride: step between windows along each axis; for a transposed convolution, between the
+            output positions of its input samples.
         dilation: distance between the taps of a window.
-        padding: ``(low, high)`` per axis; a transposed convolution takes it off its output.
-        channels: output channels of a convolution, None for a pooling, which keeps them.
+        padding: ``(low, high)`` per axis; a transposed convolution crops its output by it.
+        channels: output channels of a convolution; None for a pooling, which keeps them.
         groups: groups that the channels are divided into.
-        bias: whether there is one offset per output channel.
-        output_padding: samples added behind the output of a transposed convolution.
+        bias: whether there is one bias per output channel.
+        output_padding: samples added after the output of a transposed convolution.
 
     >>> Layer.build("conv", 3, kernel=5, channels=16).parameters(1)
     2016
@@ -145,19 +145,19 @@ class Layer:
         bias: bool = True,
         output_padding: SupportsIndex | Sequence[SupportsIndex] = 0,
     ) -> Layer:
-        """A layer from arguments written as those of `convnd.nn`.
+        """Build a layer from arguments as in `convnd.nn`.
 
         Args:
             kind: one of `KINDS`.
             spatial_dims: number of spatial axes.
             kernel: one size for all axes or one for each, like the arguments after it.
-            stride: left out, 1 for convolutions and the kernel for pooling.
+            stride: default: 1 for convolutions, the kernel for pooling.
             dilation: distance between taps.
             padding: as in `pad_pairs`.
             channels: output channels of a convolution.
             groups: groups that the channels are divided into.
-            bias: whether there is one offset per output channel.
-            output_padding: samples added behind the output of a transposed convolution.
+            bias: whether there is one bias per output channel.
+            output_padding: samples added after the output of a transposed convolution.
 
         Raises:
             UnknownNameError: no such kind.
@@ -173,7 +173,7 @@ class Layer:
         gaps = ntuple(dilation, spatial_dims, f"{kind} dilation")
         extra = ntuple(output_padding, spatial_dims, f"{kind} output_padding", minimum=0)
         reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
-        # "same" would mean nothing for an output that is larger than the input.
+        # "same" is meaningless if the output is larger than the input.
         same = None if kind == "convtranspose" else reach
         pairs = pad_pairs(padding, spatial_dims, reach=same, name=f"{kind} padding")
         if pooling and any(max(pair) > most for pair, most in zip(pairs, reach, strict=True)):
@@ -256,17 +256,17 @@ class Layer:
         return (first, second // self.groups, *self.kernel)
 
     def weight_count(self, in_channels: int) -> int:
-        """Number of weights, without the offsets."""
+        """Number of weights, without biases."""
         shape = self.weight_shape(in_channels)
         return math.prod(shape) if shape else 0
 
     def parameters(self, in_channels: int) -> int:
-        """Number of weights and offsets."""
-        offsets = self.channels if self.bias and self.channels is not None else 0
-        return self.weight_count(in_channels) + offsets
+        """Number of weights and biases."""
+        biases = self.channels if self.bias and self.channels is not None else 0
+        return self.weight_count(in_channels) + biases
 
     def without_axis(self, axis: int) -> Layer:
-        """The same layer with one axis less."""
+        """The same layer without one axis."""
 
         def others(values: tuple[T, ...]) -> tuple[T, ...]:
             return values[:axis] + values[axis + 1 :]
@@ -315,7 +315,7 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
     :math:`(S-1)\,s - p_\text{low} - p_\text{high} + d(k-1) + 1 + p_\text{out}`.
 
     Raises:
-        ShapeError: another number of axes, or nothing is left along one.
+        ShapeError: the numbers of axes differ, or the output would be empty.
 
     >>> output_size((14, 14), Layer.build("conv", 2, kernel=5, channels=16))
     (10, 10)

@@ -5,11 +5,11 @@ A layer is its kind, its kernel, for convolutions its filters, then options::
     conv:5:16                                  5 taps along every axis, 16 filters
     conv:5x3x3:16,stride=2,padding=same        5×3×3 taps, one size per axis
     conv:3:8,dilation=2,groups=4,bias=no
-    conv:4:8,padding=1/2                       1 in front of every axis, 2 behind
-    maxpool:2   avgpool:3,stride=2             the stride is the kernel if left out
+    conv:4:8,padding=1/2                       1 before and 2 after every axis
+    maxpool:2   avgpool:3,stride=2             the default stride is the kernel
     convtranspose:4:8,stride=2,padding=1,output_padding=1
 
-Wherever a number stands for all axes, ``x`` between numbers gives one to each: ``2x1x1``,
+A number applies to all axes; numbers joined by ``x`` apply to one axis each: ``2x1x1``,
 ``1/2x0x0``. ``pool`` means ``maxpool``. A shape is its axes and then its channels: ``14x14x3``.
 """
 
@@ -29,10 +29,10 @@ _ALIASES = {"pool": "maxpool"}
 
 
 def is_count(text: str) -> bool:
-    """Whether a text is a whole number from 0 that nobody has to be afraid of.
+    """Whether a text is a whole number of at least 0 and at most 18 digits.
 
-    Not `str.isdigit`, to which a superscript is a digit, nor any number of digits, of which Python
-    makes a number only up to a limit.
+    `str.isdigit` accepts superscripts as digits, and Python converts only numbers up to a limit of
+    digits.
 
     >>> is_count("12"), is_count("-1"), is_count("²"), is_count("9" * 5000)
     (True, False, False, False)
@@ -41,15 +41,15 @@ def is_count(text: str) -> bool:
 
 
 def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, ...], int]:
-    """Size and channels out of ``S1x…xSNxC``.
+    """Parse ``S1x…xSNxC`` into size and channels.
 
     Args:
         text: the sizes of the axes, then the number of channels.
-        spatial_dims: the number of axes expected; left out, it follows from the text.
+        spatial_dims: the expected number of axes; None means any.
 
     Raises:
-        UsageError: not whole positive numbers with ``x`` between them.
-        ShapeError: another number of axes than ``spatial_dims``.
+        UsageError: the text is not positive whole numbers joined by ``x``.
+        ShapeError: the number of axes differs from ``spatial_dims``.
 
     >>> parse_shape("14x14x3")
     ((14, 14), 3)
@@ -77,15 +77,15 @@ def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, 
 
 
 def parse_layer(text: str, spatial_dims: int) -> Layer:
-    """A layer out of its notation (see `convnd.shapes.notation`).
+    """Parse a layer from its notation, see `convnd.shapes.notation`.
 
     Args:
         text: for example ``conv:5:16,stride=2``.
-        spatial_dims: number of axes of what the layer works on.
+        spatial_dims: number of spatial axes.
 
     Raises:
-        UnknownNameError: an unknown kind or option, with the nearest known one.
-        UsageError: a piece that cannot be read; the message quotes it.
+        UnknownNameError: unknown kind or option; the message suggests the nearest one.
+        UsageError: a part is malformed; the message quotes it.
         ShapeError: the numbers do not fit the number of axes.
 
     >>> parse_layer("conv:5x3:16,stride=2,padding=1/2", 2).padding
@@ -135,7 +135,10 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
     try:
         return Layer.build(kind, spatial_dims, **arguments)
     except ShapeError as error:
-        raise ShapeError(f"layer {text!r}: {error}") from None
+        operation = f"layer {text!r}: {error.operation}"
+        raise ShapeError(
+            operation, expected=error.expected, got=error.got, remedy=error.remedy
+        ) from None
 
 
 def _number(text: str, piece: str) -> int:

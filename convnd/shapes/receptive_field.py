@@ -1,4 +1,4 @@
-"""What a position of a deep layer sees of the input."""
+"""The receptive field of a layer: the input samples that a position depends on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ReceptiveField"]
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    r"""What a position of a layer sees of the input of the stack.
+    r"""The input samples that a position of a layer depends on.
 
-    Position ``k`` sees the input positions ``p`` with
-    ``offset + k·stride ≤ p < offset + k·stride + size``, some of which may lie outside of the
-    input: there it sees padding. With dilation this is the hull of what it sees.
+    Position ``k`` depends on the input samples ``p`` with
+    ``offset + k·stride ≤ p < offset + k·stride + size``. Those outside of the input are padding.
+    With dilation, this range also includes samples between the taps.
 
     Composition with a layer that has stride s', offset o' and size k' in its own input:
 
@@ -27,10 +27,10 @@ class ReceptiveField:
 
     for a field of stride r, offset o and size n (Araujo et al., "Computing receptive fields of
     convolutional neural networks", Distill 2019). After a transposed convolution the stride is a
-    fraction, and so may be offset and size: the field is then the set of whole ``p`` with
-    ``offset + k·stride ≤ p ≤ offset + k·stride + size − 1``, whose number changes from position
-    to position; `span` is the largest. That is exact for one such layer, and with others around
-    it a cover: never too small, sometimes a sample too large.
+    fraction, and so may be offset and size. The field is then the set of whole ``p`` with
+    ``offset + k·stride ≤ p ≤ offset + k·stride + size − 1``. Its number of samples varies from
+    position to position; `span` is the largest. For one such layer the field is exact; combined
+    with other layers it is never too small, and sometimes a sample too large.
 
     Args:
         size: extent along each axis, in input samples.
@@ -50,7 +50,7 @@ class ReceptiveField:
 
     @classmethod
     def identity(cls, ndim: int) -> ReceptiveField:
-        """The field of the input itself: every position sees itself."""
+        """The field of the input itself, in which a position depends on itself alone."""
         return cls((1,) * ndim, (1,) * ndim, (0,) * ndim)
 
     @property
@@ -60,11 +60,11 @@ class ReceptiveField:
 
     @property
     def span(self) -> tuple[int, ...]:
-        """Largest number of input samples along each axis that one position sees."""
+        """Largest number of input samples along each axis that a position depends on."""
         return tuple(math.floor(size) for size in self.size)
 
     def compose(self, layer: Layer) -> ReceptiveField:
-        """The field of the positions of ``layer``, whose input positions have this field.
+        """The field of a layer whose input has this field.
 
         Raises:
             ShapeError: the layer has another number of axes.
@@ -82,7 +82,7 @@ class ReceptiveField:
         ):
             size, stride, offset = self.size[axis], self.stride[axis], self.offset[axis]
             if layer.kind == "convtranspose":
-                # Output o takes input i through tap t where o = i·step − low + dilation·t.
+                # Output o reads input i through tap t, where o = i·step − low + dilation·t.
                 inner = Fraction(1, step), Fraction(low - reach, step), Fraction(reach, step)
             else:
                 inner = Fraction(step), Fraction(-low), Fraction(reach)
@@ -92,7 +92,7 @@ class ReceptiveField:
         return ReceptiveField(tuple(sizes), tuple(strides), tuple(offsets))
 
     def window(self, index: Sequence[int | range]) -> tuple[range, ...]:
-        """Input positions seen from a position, or from a block of positions, borders ignored.
+        """Input positions that a position, or a block of positions, depends on, borders ignored.
 
         Args:
             index: one position, or one range of positions, for each axis.
@@ -114,17 +114,17 @@ class ReceptiveField:
                 remedy="give a position or a range for each",
             )
         result = []
-        for at, size, stride, offset in zip(
+        for item, size, stride, offset in zip(
             index, self.size, self.stride, self.offset, strict=True
         ):
-            block = at if isinstance(at, range) else range(at, at + 1)
+            block = item if isinstance(item, range) else range(item, item + 1)
             low = math.ceil(offset + min(block, default=0) * stride)
             high = math.floor(offset + max(block, default=0) * stride + size - 1)
             result.append(range(low, high + 1 if block else low))
         return tuple(result)
 
     def region(self, index: Sequence[int | range], extent: Sequence[int]) -> tuple[slice, ...]:
-        """`window`, cropped to an input of ``extent``, ready for ``x[(..., *region)]``.
+        """`window`, cropped to an input of ``extent``, to index ``x[(..., *region)]``.
 
         Args:
             index: one position, or one range of positions, for each axis.
@@ -141,11 +141,11 @@ class ReceptiveField:
                 remedy="leave out the batch and channel axes",
             )
         return tuple(
-            slice(start := min(max(seen.start, 0), count), max(min(seen.stop, count), start))
-            for seen, count in zip(self.window(index), extent, strict=True)
+            slice(start := min(max(part.start, 0), count), max(min(part.stop, count), start))
+            for part, count in zip(self.window(index), extent, strict=True)
         )
 
 
 def _whole(value: int | Fraction) -> int | Fraction:
-    """An int where the fraction is one, so that ordinary stacks never show fractions."""
+    """An int if the value is whole, so that ordinary stacks have no fractions."""
     return int(value) if value == int(value) else value

@@ -1,4 +1,4 @@
-"""One example followed through a stack of layers."""
+"""Sizes, costs and receptive fields through a stack of layers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["Row", "trace"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A stage of a stack: what comes out of it, and what it takes.
+    """The output and the cost of one layer of a stack.
 
     Args:
         layer: the layer; None for the first row, which is the input.
-        size: samples along each axis.
-        channels: channels.
-        parameters: weights and offsets.
-        multiply_adds: of one example; windows that touch the padding count in full, poolings
-            count nothing.
+        size: samples of the output along each axis.
+        channels: channels of the output.
+        parameters: number of weights and biases.
+        multiply_adds: for one example; windows over the padding count in full, poolings count
+            nothing.
         field: receptive field in the input of the stack.
     """
 
@@ -40,18 +40,18 @@ class Row:
 
 
 def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[Row, ...]:
-    """Follow one example through a stack.
+    """Trace one example through a stack of layers.
 
     Args:
         size: samples of the input along each axis.
         channels: channels of the input.
-        layers: the stack, first layer first.
+        layers: the stack, from first to last.
 
     Returns:
         One row for the input and one for each layer.
 
     Raises:
-        ShapeError: a layer does not fit what it is given.
+        ShapeError: a layer does not fit its input.
 
     >>> conv = [Layer.build("conv", 1, kernel=5, channels=n) for n in (16, 32)]
     >>> [(row.size, row.channels) for row in trace((14,), 1, conv)]
@@ -73,13 +73,13 @@ def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[
     for layer in layers:
         before, size = size, output_size(size, layer)
         # A transposed convolution multiplies every input sample by every weight.
-        places = math.prod(before if layer.kind == "convtranspose" else size)
+        positions = math.prod(before if layer.kind == "convtranspose" else size)
         row = Row(
             layer=layer,
             size=size,
             channels=channels if layer.channels is None else layer.channels,
             parameters=layer.parameters(channels),
-            multiply_adds=places * layer.weight_count(channels),
+            multiply_adds=positions * layer.weight_count(channels),
             field=(field := field.compose(layer)),
         )
         channels = row.channels

@@ -1,4 +1,4 @@
-"""How a grid is cut into tiles whose features come out as in the whole grid."""
+"""Cutting a grid into tiles whose features equal those of the whole grid."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a grid that is worked on by itself.
+    """A part of a grid that is processed separately.
 
     Args:
-        crop: what to cut out of the input: the tile's own samples and the halo around them.
-        windows: for each layer the positions that are the tile's own. Those of all tiles together
-            are all positions of the layer, each once. A stop of None is the end of the layer.
+        crop: the part of the input to cut out: the tile's own samples and the halo around them.
+        windows: positions of the tile in each layer. Those of all tiles together are all positions
+            of the layer, each once. A stop of None means the end of the layer.
         crop_windows: where those positions lie in the features of the crop, followed by as many
             more as the layer's overlap asks for and the layer has.
     """
@@ -53,65 +53,66 @@ class _Axis:
     extent: int
     length: int
     align: int
-    fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
+    receptive_fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
     overlaps: Mapping[str, int]
     min_crop: int
 
     @property
     def count(self) -> int:
-        return _up(self.extent, self.length)
+        return _divide_up(self.extent, self.length)
 
     def piece(self, index: int) -> _Piece:
         if self.count == 1:
-            # The end of a layer is not known here, and need not be.
-            everything = dict.fromkeys(self.fields, slice(0, None))
-            return _Piece(slice(0, self.extent), everything, everything)
+            # The end of a layer is unknown here, and not needed.
+            windows = dict.fromkeys(self.receptive_fields, slice(0, None))
+            return _Piece(slice(0, self.extent), windows, windows)
         first, last = index == 0, index == self.count - 1
         start, stop = index * self.length, min((index + 1) * self.length, self.extent)
         low, high = start, stop
         ends: dict[str, tuple[int, int]] = {}
-        for name, (size, stride, offset) in self.fields.items():
-            # Cuts are multiples of every stride, so that these are whole.
+        for name, (size, stride, offset) in self.receptive_fields.items():
+            # Cuts are multiples of every stride, so that the quotients are whole.
             begin, end = math.floor(start / Fraction(stride)), math.floor(stop / Fraction(stride))
             ends[name] = begin, end
-            seen = end - 1 + self.overlaps.get(name, 0)
+            last_position = end - 1 + self.overlaps.get(name, 0)
             low = min(low, math.ceil(offset + begin * stride))
-            high = max(high, math.floor(offset + seen * stride + size - 1) + 1)
+            high = max(high, math.floor(offset + last_position * stride + size - 1) + 1)
         low = 0 if first else max(0, low)
         high = self.extent if last else min(self.extent, high)
-        low, high = self._settled(low, high)
-        windows, inside = {}, {}
+        low, high = self._align(low, high)
+        windows, crop_windows = {}, {}
         for name, (begin, end) in ends.items():
-            before = math.floor(low / Fraction(self.fields[name][1]))
-            more = end + self.overlaps.get(name, 0) - before
+            first_position = math.floor(low / Fraction(self.receptive_fields[name][1]))
+            stop = end + self.overlaps.get(name, 0) - first_position
             windows[name] = slice(begin, None if last else end)
-            inside[name] = slice(begin - before, None if last else more)
-        return _Piece(slice(low, high), windows, inside)
+            crop_windows[name] = slice(begin - first_position, None if last else stop)
+        return _Piece(slice(low, high), windows, crop_windows)
 
     def crop_for(self, name: str, window: slice) -> tuple[slice, slice]:
-        """The crop that shows positions of one layer, and where they lie in its features."""
-        size, stride, offset = self.fields[name]
+        """The crop that a window of a layer depends on, and the window in the crop's features."""
+        size, stride, offset = self.receptive_fields[name]
         if window.start == 0 and window.stop is None:
             return slice(0, self.extent), slice(0, None)
         low, high = 0, self.extent
         if window.start > 0:
             low = max(0, math.ceil(offset + window.start * stride))
         if window.stop is not None:
-            seen = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
-            high = min(self.extent, seen)
-        low, high = self._settled(low, high)
-        before = math.floor(low / Fraction(stride))
-        stop = None if window.stop is None else window.stop - before
-        return slice(low, high), slice(window.start - before, stop)
+            end = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
+            high = min(self.extent, end)
+        low, high = self._align(low, high)
+        first_position = math.floor(low / Fraction(stride))
+        stop = None if window.stop is None else window.stop - first_position
+        return slice(low, high), slice(window.start - first_position, stop)
 
-    def _settled(self, low: int, high: int) -> tuple[int, int]:
+    def _align(self, low: int, high: int) -> tuple[int, int]:
+        """A crop of at least the minimum extent, with an aligned start."""
         high = min(self.extent, max(high, low + self.min_crop))
         low = max(0, min(low, high - self.min_crop))
         return low // self.align * self.align, high
 
     def sizes(self) -> tuple[int, int]:
-        """Samples of the largest crop, and of all of them together, about."""
-        ends = 3  # pieces at each end that the border may shorten
+        """Extent of the largest crop, and approximately the sum over all crops."""
+        ends = 3  # the border may shorten the crops of this many pieces at each end
         if self.count <= 2 * ends:
             extents = [self.piece(index).extent for index in range(self.count)]
             return max(extents), sum(extents)
@@ -125,13 +126,13 @@ class _Axis:
 class Tiling:
     """A grid cut into tiles along every axis.
 
-    Cuts lie at multiples of every layer's stride, and so do the starts of the crops: the features
-    of a crop are then those of the whole grid, except close to where it was cut. There the
-    network pads where the whole grid goes on; the halo is as wide as that is felt, and is cut
-    away. At the true border the crop ends with the grid, and the padding is the network's own.
+    Cuts, and the starts of crops, lie at multiples of every layer's stride. So the features of a
+    crop equal those of the whole grid, except near its cut edges, where the network pads instead of
+    seeing the neighbouring samples. The halo covers that range and is cut away. At the border of
+    the grid, the crop ends with the grid, and the network pads as it does for the whole grid.
 
     Args:
-        axes: made by `cut` or `choose`.
+        axes: the cuts along each axis; `cut` and `choose` make them.
 
     >>> conv = ReceptiveField((3,), (1,), (-1,))
     >>> for tile in Tiling.cut((10,), 4, {"conv": conv}):
@@ -155,26 +156,26 @@ class Tiling:
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
     ) -> Tiling:
-        """Tiles of one size, those at the far ends smaller.
+        """Cut into tiles of one size; the last tile along an axis may be smaller.
 
         Args:
             size: extent of the grid along each axis.
-            tile: samples of a tile's own along each axis, made a multiple of the strides by
-                rounding down, but at least one multiple.
-            fields: the layers that are looked at.
-            overlaps: positions behind its own that a tile is to have in a layer as well.
-            min_crop: samples that every crop has along each axis, where the grid has as many. A
-                network that pads with its own samples looks further than its fields tell.
-            align: whole numbers of samples that cuts are to be multiples of; None takes the
-                strides of ``fields``. A network that coarsens and refines again needs more.
-            pieces: how many there are to be along each axis at least, as far as strides allow.
+            tile: samples of a tile along each axis, without halo; rounded down to a multiple of the
+                strides, but at least one multiple.
+            fields: receptive fields of the layers whose features are needed.
+            overlaps: by layer, number of positions that a tile sees after its own.
+            min_crop: minimum extent of a crop along each axis, if the grid is that long. Networks
+                that pad with their own samples see further than their receptive fields.
+            align: cuts are multiples of this many samples along each axis; None means the strides
+                of ``fields``. A network that downsamples and upsamples again needs more.
+            pieces: minimum number of pieces along each axis, as far as strides allow.
 
         Raises:
-            ShapeError: the numbers of axes differ, there is no layer, or a tile has no sample.
+            ShapeError: the numbers of axes differ, there is no layer, or a tile is empty.
         """
         steps = _steps(size, fields, align)
-        wanted = [tile] * len(size) if isinstance(tile, int) else list(tile)
-        if len(wanted) != len(size) or min(wanted, default=0) < 1:
+        tiles = [tile] * len(size) if isinstance(tile, int) else list(tile)
+        if len(tiles) != len(size) or min(tiles, default=0) < 1:
             raise ShapeError(
                 "tiles",
                 expected=f"at least 1 sample along each of {len(size)} axes",
@@ -183,11 +184,13 @@ class Tiling:
             )
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
             if pieces is not None and pieces[axis] > 1:
-                wanted[axis] = min(wanted[axis], _up(_up(extent, step), pieces[axis]) * step)
+                tiles[axis] = min(
+                    tiles[axis], _divide_up(_divide_up(extent, step), pieces[axis]) * step
+                )
         return cls(
             tuple(
-                _axis(axis, extent, max(1, each // step) * step, step, fields, overlaps, min_crop)
-                for axis, (extent, each, step) in enumerate(zip(size, wanted, steps, strict=True))
+                _axis(axis, extent, max(1, length // step) * step, step, fields, overlaps, min_crop)
+                for axis, (extent, length, step) in enumerate(zip(size, tiles, steps, strict=True))
             )
         )
 
@@ -203,16 +206,17 @@ class Tiling:
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
     ) -> Tiling:
-        """The tiles with the least halo among those that fit; the smallest where none does.
+        """Choose the tiles with the least halo among those that fit; the smallest if none does.
 
         Args:
             size: extent of the grid along each axis.
-            fields: the layers that are looked at.
-            fits: whether a crop of this extent can be worked on.
+            fields: receptive fields of the layers whose features are needed.
+            fits: whether a crop of this extent fits, for example into memory.
             overlaps: see `cut`.
             min_crop: see `cut`.
             align: see `cut`.
-            pieces: their number along each axis is a multiple of this, as far as strides allow.
+            pieces: the number of pieces along each axis is a multiple of this, as far as strides
+                allow.
 
         Raises:
             ShapeError: the numbers of axes differ, or there is no layer.
@@ -225,60 +229,62 @@ class Tiling:
         steps = _steps(size, fields, align)
         options: list[list[tuple[int, int, _Axis]]] = []
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
-            units = _up(extent, step)
+            units = _divide_up(extent, step)
             times = 1 if pieces is None else pieces[axis]
-            # As few units as give the same number of pieces; the last piece is then the fullest.
-            lengths = sorted({_up(units, times * count) for count in _counts(_up(units, times))})
-            made = [
+            # The shortest length for each number of pieces; it makes the last piece the longest.
+            lengths = sorted(
+                {_divide_up(units, times * count) for count in _counts(_divide_up(units, times))}
+            )
+            candidates = [
                 _axis(axis, extent, length * step, step, fields, overlaps, min_crop)
                 for length in lengths
             ]
-            options.append([(*each.sizes(), each) for each in made])
-        found = sorted(
+            options.append([(*candidate.sizes(), candidate) for candidate in candidates])
+        by_samples = sorted(
             itertools.product(*options),
             key=lambda axes: (
                 math.prod(total for _, total, _ in axes),
                 math.prod(axis.count for _, _, axis in axes),
             ),
         )
-        for axes in found:
+        for axes in by_samples:
             if fits(tuple(largest for largest, _, _ in axes)):
                 return cls(tuple(axis for _, _, axis in axes))
-        return cls(tuple(each[0][2] for each in options))
+        return cls(tuple(candidates[0][2] for candidates in options))
 
     def crop_for(self, name: str, window: Sequence[slice]) -> tuple[Slices, Slices]:
-        """What to cut out of the input to have a layer's features in a window of it.
+        """The crop of the input that the features in a window of a layer depend on.
 
         Args:
-            name: of the layer.
-            window: positions of the layer, one slice for each axis; as a tile has them.
+            name: the layer.
+            window: positions of the layer, one slice for each axis, as in `Tile.windows`.
 
         Returns:
-            The crop, and where the positions lie in its features.
+            The crop, and the window in the crop's features.
         """
-        found = [axis.crop_for(name, each) for axis, each in zip(self.axes, window, strict=True)]
-        return tuple(crop for crop, _ in found), tuple(place for _, place in found)
+        pairs = [axis.crop_for(name, part) for axis, part in zip(self.axes, window, strict=True)]
+        return tuple(crop for crop, _ in pairs), tuple(inner for _, inner in pairs)
 
     def share(self, axis: int, number: int, shares: int) -> range:
-        """The pieces along an axis that fall to one of several workers; may be none.
+        """The pieces along an axis that one of several workers gets; may be none.
 
         >>> conv = ReceptiveField((3,), (1,), (-1,))
-        >>> [list(Tiling.cut((10,), 2, {"conv": conv}).share(0, each, 3)) for each in range(3)]
+        >>> [list(Tiling.cut((10,), 2, {"conv": conv}).share(0, number, 3)) for number in range(3)]
         [[0, 1], [2, 3], [4]]
         """
         count = self.axes[axis].count
-        return range(_up(number * count, shares), _up((number + 1) * count, shares))
+        return range(_divide_up(number * count, shares), _divide_up((number + 1) * count, shares))
 
     def tiles(self, axis: int, pieces: range) -> Iterator[Tile]:
-        """The tiles in some pieces of an axis."""
-        behind = math.prod(each.count for each in self.axes[axis + 1 :])
+        """The tiles that lie in these pieces along an axis."""
+        inner = math.prod(later.count for later in self.axes[axis + 1 :])
         for index in range(len(self)):
-            if index // behind % self.axes[axis].count in pieces:
+            if index // inner % self.axes[axis].count in pieces:
                 yield self[index]
 
     def crop_bounds(self, axis: int, pieces: range) -> tuple[int, int]:
-        """Where the crops in some pieces of an axis begin and end along it."""
-        crops = [self.axes[axis].piece(at).crop for at in pieces]
+        """First sample of the crops in these pieces along an axis, and the one after the last."""
+        crops = [self.axes[axis].piece(index).crop for index in pieces]
         return min((crop.start for crop in crops), default=0), max(
             (crop.stop for crop in crops), default=0
         )
@@ -290,7 +296,7 @@ class Tiling:
 
     @property
     def tile(self) -> tuple[int, ...]:
-        """Samples of a tile's own along each axis."""
+        """Samples of a tile along each axis, without halo."""
         return tuple(min(axis.length, axis.extent) for axis in self.axes)
 
     @property
@@ -300,7 +306,7 @@ class Tiling:
 
     @property
     def overhead(self) -> float:
-        """Samples in all crops together over samples in the grid, about."""
+        """Samples of all crops divided by samples of the grid, approximately."""
         return math.prod(axis.sizes()[1] / axis.extent for axis in self.axes)
 
     def __len__(self) -> int:
@@ -314,12 +320,12 @@ class Tiling:
             raise IndexError(index)
         pieces = []
         for axis in reversed(self.axes):
-            index, at = divmod(index, axis.count)
-            pieces.append(axis.piece(at))
+            index, number = divmod(index, axis.count)
+            pieces.append(axis.piece(number))
         pieces.reverse()
         return Tile(
             crop=tuple(piece.crop for piece in pieces),
-            windows={name: tuple(each.windows[name] for each in pieces) for name in self._names},
+            windows={name: tuple(piece.windows[name] for piece in pieces) for name in self._names},
             crop_windows={
                 name: tuple(each.crop_windows[name] for each in pieces) for name in self._names
             },
@@ -327,7 +333,7 @@ class Tiling:
 
     @property
     def _names(self) -> Sequence[str]:
-        return list(self.axes[0].fields)
+        return list(self.axes[0].receptive_fields)
 
 
 def _axis(
@@ -343,9 +349,9 @@ def _axis(
         extent=extent,
         length=length,
         align=align,
-        fields={
-            name: (each.size[axis], each.stride[axis], each.offset[axis])
-            for name, each in fields.items()
+        receptive_fields={
+            name: (field.size[axis], field.stride[axis], field.offset[axis])
+            for name, field in fields.items()
         },
         overlaps={} if overlaps is None else overlaps,
         min_crop=0 if min_crop is None else min_crop[axis],
@@ -355,8 +361,8 @@ def _axis(
 def _steps(
     size: Sequence[int], fields: Mapping[str, ReceptiveField], align: Sequence[int] | None
 ) -> list[int]:
-    """Samples that cuts along each axis are multiples of."""
-    ranks = {each.ndim for each in fields.values()}
+    """The number of samples that cuts along each axis are multiples of."""
+    ranks = {field.ndim for field in fields.values()}
     if ranks != {len(size)} or min(size, default=0) < 1:
         got = f"fields of {', '.join(map(str, sorted(ranks)))} axes" if ranks else "none"
         raise ShapeError(
@@ -368,18 +374,19 @@ def _steps(
     return [
         math.lcm(
             1 if align is None else align[axis],
-            *(Fraction(each.stride[axis]).numerator for each in fields.values()),
+            *(Fraction(field.stride[axis]).numerator for field in fields.values()),
         )
         for axis in range(len(size))
     ]
 
 
-def _up(number: int, divisor: int) -> int:
+def _divide_up(number: int, divisor: int) -> int:
+    """The quotient, rounded up."""
     return -(-number // divisor)
 
 
 def _counts(units: int) -> Iterator[int]:
-    """Numbers of pieces that lead to all different lengths, not too many of them."""
+    """Numbers of pieces that give every possible length; about twice the root of ``units``."""
     root = math.isqrt(units)
     yield from range(1, root + 1)
     yield from (-(-units // length) for length in range(1, root + 1))

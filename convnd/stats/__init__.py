@@ -1,6 +1,6 @@
-"""Statistics of features that forget positions and add up over tiles.
+"""Statistics of features that do not depend on positions and add up over tiles.
 
-`STATISTICS` is the table of names; `Sums` and `Statistic` say what an entry has to be.
+`STATISTICS` is the table of names; its entries implement the protocol `Statistic`.
 """
 
 from __future__ import annotations

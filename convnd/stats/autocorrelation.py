@@ -1,4 +1,4 @@
-"""What a field has to do with itself further on: autocorrelation and power spectrum."""
+"""Autocorrelation and power spectrum along each axis."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
 LAGS = 256
 """Largest distance along an axis, in samples."""
 
-_DIRECT = 16  # lags up to which their products one by one take less time than transforms
-_FLOOR = 1e-8  # of power: an amplitude of 1e-4 where values span about 1
+_DIRECT = 16  # up to this many lags, direct products are faster than Fourier transforms
+_FLOOR = 1e-8  # of power; an amplitude of 1e-4 for values that span about 1
 
 
 class AutocorrelationStatistic:
@@ -25,17 +25,17 @@ class AutocorrelationStatistic:
 
     .. math:: r_a(\tau) = \frac{1}{N_\tau} \sum_p x_p\, x_{p + \tau e_a} - \mu^2
 
-    A Gram matrix knows nothing of an order that goes beyond the receptive field; this does.
-    Autocorrelation is one of the stylised facts of El-Laham and Vyetrenko (2022, "StyleTime");
-    the averages here are over all pairs of positions, so that they add up over tiles, a pair
-    belonging to the tile of its first position.
+    A Gram matrix sees no order beyond the receptive field; the autocovariance does. It is one of
+    the stylised facts of El-Laham and Vyetrenko (2022, "StyleTime"). Here it averages over all
+    pairs of positions, so that sums add up over tiles; a pair belongs to the tile of its first
+    position.
 
     Args:
         lags: largest lag in samples.
         keep_all_axes: keep axes that hold no pairs, with autocovariances of 0; for weighted
             positions, which may lie along one axis here and along another in the style.
-        taper: positions at both ends of an axis over which pairs come to count; none where there
-            are shares.
+        taper: number of positions at both ends of an axis over which the weight of pairs rises
+            from 0 to 1; must be 0 for weighted positions.
 
     >>> x = torch.tensor([[[1.0, -1.0] * 8]])
     >>> statistic = AutocorrelationStatistic(lags=2)
@@ -48,7 +48,7 @@ class AutocorrelationStatistic:
         self.keep_all_axes = keep_all_axes
         self.taper = taper
         self.overlap = lags + taper
-        # It adds up over tiles that look `overlap` positions further, and over no others.
+        # Only tiles that see `overlap` more positions add up.
         self.additive = False
 
     def sums(
@@ -59,62 +59,67 @@ class AutocorrelationStatistic:
         *,
         weights: Tensor | None = None,
     ) -> Sums:
-        """Sum of values, and for each axis and lag products and their number.
+        """Sums of values; for each axis and lag, sums of products and numbers of pairs.
 
         Args:
             features: ``(B, C, *S)``.
             tile_shape: extent of the tile along each axis; positions behind it belong to the next
                 tile. None: all of ``features``.
             tile_offset: first position of the tile in the whole field; None: 0 along each axis.
-            weights: ``(B, 1, *S)``, how much a position counts, in ``[0, 1]``; a pair counts by the
-                product of its two. None: all alike.
+            weights: ``(B, 1, *S)``, weight of each position in ``[0, 1]``; a pair has the product
+                of its two weights. None: all 1.
 
         Returns:
             Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` spatial axes.
         """
-        # Products about a large mean cancel; half precision and float32 would lose small power.
-        exact = torch.float32 if features.device.type == "mps" else torch.float64
-        whole = features.to(exact)
+        # Products around a large mean cancel, and float32 would lose small powers.
+        dtype = torch.float32 if features.device.type == "mps" else torch.float64
+        whole = features.to(dtype)
         if weights is not None:
-            return self._shared(whole, weights.to(exact))
+            return self._weighted_sums(whole, weights.to(dtype))
         extents = tuple(whole.shape[2:]) if tile_shape is None else tuple(tile_shape)
-        mine = _first(whole, extents)
-        rows = [mine.flatten(2).sum(2)[:, None]]
+        tile = _first(whole, extents)
+        rows = [tile.flatten(2).sum(2)[:, None]]
         for axis, extent in enumerate(extents):
-            # Along this axis a pair may reach behind the tile, along the others not.
+            # Along this axis, the second position of a pair may lie after the tile.
             reach = list(extents)
             reach[axis] = min(whole.shape[axis + 2], extent + self.overlap)
-            seen = _first(whole, reach).movedim(axis + 2, -1)
+            line = _first(whole, reach).movedim(axis + 2, -1)
             weight = self._weight(
                 reach[axis], extent, 0 if tile_offset is None else tile_offset[axis]
             ).to(whole)
-            seen = seen[..., : len(weight)] * weight
-            rows.append(self._products(seen[..., :extent], seen))
+            line = line[..., : len(weight)] * weight
+            rows.append(self._products(line[..., :extent], line))
             across = math.prod(extents[:axis]) * math.prod(extents[axis + 1 :])
             pairs = across * self._products(weight[None, None, :extent], weight[None, None])
             rows.append(pairs.expand(len(whole), -1, whole.shape[1]))
         return Sums(torch.cat(rows, 1), math.prod(extents))
 
-    def _weight(self, seen: int, own: int, at: int) -> Tensor:
-        """How much positions count that a tile has or looks at; of a pair, the product of both.
+    def _weight(self, visible: int, extent: int, offset: int) -> Tensor:
+        """Weights of the positions of a tile and its overlap along an axis.
 
-        An end of the field that is not in sight is further off than pairs reach.
+        An end of the field that lies outside of the overlap is too far away to matter.
+
+        Args:
+            visible: positions of the tile and its overlap.
+            extent: positions of the tile.
+            offset: first position of the tile in the field.
         """
-        position = torch.arange(min(seen, own + self.lags), dtype=torch.float64)
+        position = torch.arange(min(visible, extent + self.lags), dtype=torch.float64)
         if not self.taper:
             return torch.ones_like(position)
-        nearest = torch.minimum(position + at, seen - 1 - position)
+        nearest = torch.minimum(position + offset, visible - 1 - position)
         part = ((nearest + 0.5) / self.taper).clamp(max=1)
         return 0.5 - 0.5 * torch.cos(math.pi * part)
 
     def sums_in_blocks(self, features: Tensor, positions: int = 2**18) -> Sums:
-        """`sums` block by block along the longest axis: the same numbers, bounded memory.
+        """`sums`, computed block by block along the longest axis: the same values, less memory.
 
-        The transforms take about 20 times the memory of what they are made of.
+        Fourier transforms take about 20 times the memory of the features.
 
         Args:
             features: ``(B, C, *S)``.
-            positions: of a block, about; one axis across is never cut.
+            positions: of a block, approximately.
 
         >>> statistic, x = AutocorrelationStatistic(lags=2), torch.arange(9.0)[None, None]
         >>> parts, whole = statistic.sums_in_blocks(x, 4), statistic.sums(x)
@@ -125,59 +130,59 @@ class AutocorrelationStatistic:
         axis = max(range(len(extents)), key=extents.__getitem__)
         across = math.prod(extents) // extents[axis]
         step = max(self.overlap, positions // across, 1)
-        found: Sums | None = None
+        total: Sums | None = None
         for start in range(0, extents[axis], step):
-            own = list(extents)
-            own[axis] = min(step, extents[axis] - start)
-            at = [0] * len(extents)
-            at[axis] = start
+            tile_shape = list(extents)
+            tile_shape[axis] = min(step, extents[axis] - start)
+            tile_offset = [0] * len(extents)
+            tile_offset[axis] = start
             reach = min(step + self.overlap, extents[axis] - start)
-            part = self.sums(features.narrow(axis + 2, start, reach), own, at)
-            found = part if found is None else found + part
-        assert found is not None
-        return found
+            part = self.sums(features.narrow(axis + 2, start, reach), tile_shape, tile_offset)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
-    def _shared(self, whole: Tensor, share: Tensor) -> Sums:
-        counted = whole * share
-        rows = [counted.flatten(2).sum(2)[:, None]]
-        for axis in range(whole.ndim - 2):
-            line, counts = counted.movedim(axis + 2, -1), share.movedim(axis + 2, -1)
+    def _weighted_sums(self, values: Tensor, weights: Tensor) -> Sums:
+        weighted = values * weights
+        rows = [weighted.flatten(2).sum(2)[:, None]]
+        for axis in range(values.ndim - 2):
+            line, counts = weighted.movedim(axis + 2, -1), weights.movedim(axis + 2, -1)
             pairs = self._products(counts, counts)
-            # What a transform leaves of none is not quite 0; told here, where pairs are numbers
-            # of pairs: those of a blend are a position's share.
-            some = pairs > 0.5
+            # A Fourier transform leaves rounding errors where there are no pairs. Here, before
+            # sums of several fields are blended, numbers of pairs are still counts.
+            any_pairs = pairs > 0.5
             rows += [
-                self._products(line, line) * some,
-                (pairs * some).expand(-1, -1, whole.shape[1]),
+                self._products(line, line) * any_pairs,
+                (pairs * any_pairs).expand(-1, -1, values.shape[1]),
             ]
-        return Sums(torch.cat(rows, 1), share.sum().item())  # type: ignore[arg-type]
+        return Sums(torch.cat(rows, 1), weights.sum().item())  # type: ignore[arg-type]
 
     def summary(self, sums: Sums) -> Tensor:
-        """Autocovariances ``(B, A (lags + 1), C)`` for ``A`` axes along which there is anything."""
+        """Autocovariances ``(B, A (lags + 1), C)`` for the ``A`` axes that have pairs."""
         return self._covariances(sums).flatten(1, 2)
 
     def peak_bytes(self, extent: Sequence[int]) -> int:
-        """See `convnd.stats.peak_bytes_of`: transforms along each axis, in float64; measured."""
-        longer = sum((each + min(self.lags, each - 1)) / each for each in extent)
-        return int(math.prod(extent) * (30 + 40 * longer))
+        """See `convnd.stats.peak_bytes_of`; measured, transforms in float64 along each axis."""
+        padded = sum((count + min(self.lags, count - 1)) / count for count in extent)
+        return int(math.prod(extent) * (30 + 40 * padded))
 
-    def _products(self, mine: Tensor, others: Tensor) -> Tensor:
+    def _products(self, first: Tensor, second: Tensor) -> Tensor:
         """``(B, C, *R, n)`` and ``(B, C, *R, m)`` to sums over pairs ``(B, lags + 1, C)``."""
-        if mine.numel() == 0 or others.numel() == 0:  # a tile may end before its layer begins
-            return mine.new_zeros((len(mine), self.lags + 1, mine.shape[1]))
-        reach = min(self.lags, others.shape[-1] - 1)  # where it is short, no room for more
+        if first.numel() == 0 or second.numel() == 0:  # a tile without positions in this layer
+            return first.new_zeros((len(first), self.lags + 1, first.shape[1]))
+        reach = min(self.lags, second.shape[-1] - 1)  # pairs have no longer lags on a short axis
         if reach <= _DIRECT:
-            extents = [min(mine.shape[-1], others.shape[-1] - lag) for lag in range(reach + 1)]
+            extents = [min(first.shape[-1], second.shape[-1] - lag) for lag in range(reach + 1)]
             sums = [
-                (mine[..., :extent] * others[..., lag : lag + extent]).flatten(2).sum(2)
+                (first[..., :extent] * second[..., lag : lag + extent]).flatten(2).sum(2)
                 for lag, extent in enumerate(extents)
             ]
             return torch.nn.functional.pad(torch.stack(sums, 1), (0, 0, 0, self.lags - reach))
-        length = others.shape[-1] + reach
-        spectrum = torch.fft.rfft(mine, length).conj() * torch.fft.rfft(others, length)
+        length = second.shape[-1] + reach
+        spectrum = torch.fft.rfft(first, length).conj() * torch.fft.rfft(second, length)
         spectrum = spectrum.flatten(2, -2).sum(2) if spectrum.ndim > 3 else spectrum
-        found: Tensor = torch.fft.irfft(spectrum, length)[..., : reach + 1]
-        return torch.nn.functional.pad(found, (0, self.lags - reach)).mT
+        products: Tensor = torch.fft.irfft(spectrum, length)[..., : reach + 1]
+        return torch.nn.functional.pad(products, (0, self.lags - reach)).mT
 
     def _covariances(self, sums: Sums) -> Tensor:
         """``(B, A, lags + 1, C)``."""
@@ -186,8 +191,7 @@ class AutocorrelationStatistic:
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
         if not self.keep_all_axes:
-            # Only the whole tells along which axes there is anything: a tile may end with one
-            # position.
+            # Axes with pairs, decided on the sums of the whole field; a tile may be 1 wide.
             long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
             long[0] |= not bool(long.any())
             products, pairs = products[:, long], pairs[:, long]
@@ -197,7 +201,7 @@ class AutocorrelationStatistic:
 
 
 def _first(values: Tensor, extents: Sequence[int]) -> Tensor:
-    """The first so many positions along each spatial axis."""
+    """The first ``extents`` positions along each spatial axis."""
     for axis, extent in enumerate(extents):
         values = values.narrow(axis + 2, 0, min(extent, values.shape[axis + 2]))
     return values
@@ -209,27 +213,29 @@ class SpectrumStatistic(AutocorrelationStatistic):
     .. math:: P(f) = \log_{10}\Big(1 + \frac{1}{\varepsilon} \sum_\tau w(\tau)\, r(\tau)
               \cos 2\pi f \tau\Big)
 
-    at ``lags + 1`` frequencies from 0 to Nyquist: Blackman and Tukey's (1958) estimate, the cosine
-    transform of the autocovariance :math:`r`, with Parzen's window :math:`w`, whose transform is
-    positive and falls by 24 dB an octave. Phases are forgotten, so it fixes what noise is like
-    and leaves rhythm to the content. Logarithms let noise count beside waves a thousand times as
-    strong; :math:`\varepsilon` is 1e-8, far below the noise of recorders where values span about 1.
+    at ``lags + 1`` frequencies from 0 to Nyquist. This is the estimate of Blackman and Tukey
+    (1958): the cosine transform of the autocovariance :math:`r`, with Parzen's window :math:`w`,
+    whose transform is positive and falls by 24 dB an octave. It has no phases, so that it describes
+    noise and leaves rhythm to the content. Logarithms make noise count next to waves a thousand
+    times as strong. :math:`\varepsilon` is 1e-8, far below the noise of recorders for values that
+    span about 1.
 
-    Pairs come to count smoothly at the ends of an axis. Where all count alike, ends leak into
-    frequencies of little power with either sign, and an iterate hides noise behind its own ends.
+    The weight of pairs rises smoothly at the ends of an axis. With equal weights, the ends leak
+    into frequencies of little power, with either sign, and an optimised signal would hide noise
+    behind them.
 
-    What was recorded at a slower rate and resampled says nothing above its own Nyquist frequency,
-    rather than that there is silence. Two fields are compared up to the lower of the two
-    (`highest`), and the frequencies above are in no summary.
+    A recording that was resampled from a slower rate holds no information above its own Nyquist
+    frequency. Two fields are compared up to the lower of the two (`highest`); the summary leaves
+    out the frequencies above it.
 
     Args:
         lags: largest lag in samples.
         keep_all_axes: see `AutocorrelationStatistic`.
-        taper: likewise; None is half of the lags.
-        highest: of the frequencies in the summary, as a share of Nyquist, in ``(0, 1]``.
+        taper: see `AutocorrelationStatistic`; None means half of the lags.
+        highest: highest frequency of the summary, as a fraction of Nyquist, in ``(0, 1]``.
 
     Raises:
-        UsageError: ``highest`` lies elsewhere.
+        UsageError: ``highest`` is out of range.
 
     >>> statistic = SpectrumStatistic(lags=8)
     >>> tone = torch.sin(torch.arange(64) * torch.pi / 4)[None, None]  # a quarter of Nyquist
@@ -257,7 +263,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
         self.count = math.floor(highest * lags) + 1
 
     def summary(self, sums: Sums) -> Tensor:
-        """Decades above the floor ``(B, A (lags + 1), C)``, or up to `highest` of each axis."""
+        """Decades above the floor ``(B, A (lags + 1), C)``, or up to `highest` along each axis."""
         covariances = self._covariances(sums)
         lag = torch.arange(self.lags + 1, dtype=covariances.dtype, device=covariances.device)
         part = lag / (self.lags + 1)

@@ -1,4 +1,4 @@
-"""What a statistic is: something that forgets where, and adds up over tiles."""
+"""The interface of a statistic: sums over positions, which add up over tiles."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Sums:
-    r"""A statistic summed over positions, and over how many.
+    r"""A statistic summed over positions, and the number of positions.
 
-    The sums of a grid are those of its tiles added up; on this the whole engine rests.
+    The sums of a grid are the sum of those of its tiles. The exact evaluation in tiles and on
+    several processes relies on this.
 
     Args:
         total: any shape without spatial axes.
@@ -44,18 +45,18 @@ class Sums:
         return Sums(self.total + other.total, self.count + other.count)
 
     def detach(self) -> Sums:
-        """The same numbers without the graph that leads to them."""
+        """The same values, detached from the graph of automatic differentiation."""
         return Sums(self.total.detach(), self.count)
 
 
 class Statistic(Protocol):
-    """Features to sums, and sums to what losses compare.
+    """Maps features to sums, and sums to the values that losses compare.
+
+    A statistic that needs much memory has a method ``peak_bytes(extent)``, see `peak_bytes_of`.
 
     Attributes:
-        additive: whether the sums of a grid are those of its tiles added up; what does not say so
-            is evaluated whole only, unless it is an `OverlapStatistic`.
-
-    A method ``peak_bytes(extent)`` tells of one whose work needs memory, see `peak_bytes_of`.
+        additive: whether the sums of a grid are the sum of those of its tiles. A statistic without
+            this attribute is computed on whole grids only, unless it is an `OverlapStatistic`.
     """
 
     additive: bool
@@ -70,10 +71,10 @@ class Statistic(Protocol):
 
 
 class OverlapStatistic(Statistic, Protocol):
-    """A statistic that adds up over tiles which look a little beyond their own positions.
+    """A statistic that adds up over tiles if each also sees positions of the tiles after it.
 
     Attributes:
-        overlap: how many positions behind its own a tile has to see along each axis.
+        overlap: number of positions after its own that a tile has to see along each axis.
     """
 
     overlap: int
@@ -96,7 +97,7 @@ class OverlapStatistic(Statistic, Protocol):
 
 
 def is_additive(statistic: Statistic) -> bool:
-    """Whether a statistic may be summed tile by tile, with the `overlap` that it asks for.
+    """Whether a statistic can be computed tile by tile, with the overlap that it needs.
 
     >>> from convnd.stats import STATISTICS
     >>> is_additive(STATISTICS["gram"]), is_additive(STATISTICS["spectrum"])
@@ -106,7 +107,7 @@ def is_additive(statistic: Statistic) -> bool:
 
 
 def overlap_of(statistic: Statistic) -> int:
-    """Positions behind its own that a tile has to see; 0 for most.
+    """Number of positions after its own that a tile has to see; 0 for most statistics.
 
     >>> from convnd.stats import STATISTICS
     >>> overlap_of(STATISTICS["gram"]), overlap_of(STATISTICS["spectrum"])
@@ -118,14 +119,14 @@ def overlap_of(statistic: Statistic) -> int:
 def tile_sums(
     statistic: Statistic, features: Tensor, tile_shape: Sequence[int], tile_offset: Sequence[int]
 ) -> Sums:
-    """The part of a field's sums that a tile adds.
+    """The sums of one tile of a field.
 
     Args:
         statistic: one that `is_additive`.
-        features: ``(B, C, *S)``, with `overlap_of` more behind the tile's own along each axis
-            where the field has them.
-        tile_shape: extent of the tile's own positions.
-        tile_offset: where they begin in the field.
+        features: ``(B, C, *S)``: the tile, followed along each axis by `overlap_of` more positions
+            if the field has them.
+        tile_shape: extent of the tile along each axis.
+        tile_offset: first position of the tile in the field.
     """
     if overlap_of(statistic):
         return cast("OverlapStatistic", statistic).sums(features, tile_shape, tile_offset)
@@ -133,39 +134,39 @@ def tile_sums(
 
 
 def peak_bytes_of(statistic: Statistic, extent: Sequence[int]) -> int:
-    """Bytes that the sums of one channel and the way back to it need at their peak, about.
+    """Estimate of the peak memory of a statistic of one channel and its gradient, in bytes.
 
     Args:
-        statistic: what is summed.
+        statistic: which one.
         extent: positions along each axis.
 
     Returns:
-        0 where the statistic does not tell: it needs little beside the features.
+        0 if the statistic needs little memory beyond the features.
 
     >>> from convnd.stats import STATISTICS
     >>> peak_bytes_of(STATISTICS["gram"], (64, 64))
     0
     """
-    tells = getattr(statistic, "peak_bytes", None)
-    return 0 if tells is None else int(tells(extent))
+    estimate = getattr(statistic, "peak_bytes", None)
+    return 0 if estimate is None else int(estimate(extent))
 
 
 def blend(parts: Sequence[Sums], weights: Sequence[float]) -> Sums:
-    """The sums of several fields, each counting by its weight and not by its size.
+    """The weighted mean of the sums per position of several fields.
 
-    Sums per position are averaged before anything is made of them, since raw moments average
-    correctly where variances do not.
+    Averaging comes before the summary, because raw moments average correctly while variances do
+    not. The sizes of the fields do not matter.
 
     Args:
         parts: sums of one statistic over each field.
-        weights: one each, not negative; only their ratios matter.
+        weights: one for each field, at least 0; only their ratios matter.
 
     Returns:
         Sums for one position.
 
     Raises:
-        ShapeError: not one weight each.
-        UsageError: negative weights, or none above zero.
+        ShapeError: the numbers of fields and weights differ.
+        UsageError: a weight is negative, or none is above 0.
 
     >>> import torch
     >>> blend([Sums(torch.tensor(4.0), 2), Sums(torch.tensor(0.0), 9)], [1, 3])

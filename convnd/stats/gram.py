@@ -1,4 +1,4 @@
-"""The Gram matrix: which channels are active together."""
+"""The Gram matrix: products of channels, summed over positions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from convnd.stats.base import Sums
 
 __all__ = ["GramStatistic", "gram_matrix"]
 
-# Products in bfloat16 are rounded to 8 bits when they are stored. Summing up this many of them in
-# float32 brings the error of the sum well below that of the features; chunks of fewer positions
-# than this are not worth their while, and so few in all are multiplied in float32.
+# torch stores products in bfloat16 rounded to 8 bits. Adding up this many partial products in
+# float32 brings the error of the sum well below that of the features. Smaller chunks would be
+# slow; matrices of few positions are multiplied in float32 instead.
 _CHUNKS = 64
-_CHUNK = 256
-_FEW = 2048
+_MIN_CHUNK = 256
+_FLOAT32_POSITIONS = 2048
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -26,8 +26,9 @@ def gram_matrix(features: Tensor) -> Tensor:
 
     .. math:: G_{kk'} = \sum_p a_{pk} a_{pk'}
 
-    as in the notes and in Gatys et al. (2016). One matrix product forwards and one backwards
-    (its gradient :math:`a (\bar G + \bar G^T)`), no copy when channels are innermost in memory.
+    as in the lecture and in Gatys et al. (2016). The forward pass takes one matrix product, and so
+    does the backward pass, whose gradient is :math:`a (\bar G + \bar G^T)`. Nothing is copied if
+    channels are innermost in memory.
 
     Args:
         features: ``(B, C, *S)``, any number of spatial axes.
@@ -36,7 +37,7 @@ def gram_matrix(features: Tensor) -> Tensor:
         ``(B, C, C)``, float32 (float64 for float64 features).
 
     Raises:
-        ShapeError: there is no spatial axis.
+        ShapeError: ``features`` has no spatial axis.
 
     >>> gram_matrix(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]]))
     tensor([[[5., 2.],
@@ -59,29 +60,32 @@ class GramStatistic:
     additive = True
 
     def sums(self, features: Tensor) -> Sums:
-        """Sums of products of channels ``(B, C, C)``."""
+        """Products of channels summed over positions, ``(B, C, C)``."""
         return Sums(gram_matrix(features), math.prod(features.shape[2:]))
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
-        r"""Of :math:`W a`: :math:`W G W^T`."""
+        r"""The sums of :math:`W a`: :math:`W G W^T`."""
         matrix = matrix.to(sums.total.dtype)
         return Sums(matrix @ sums.total @ matrix.mT, sums.count)
 
     def summary(self, sums: Sums) -> Tensor:
-        """Mean products of channels ``(B, C, C)``."""
+        """Products of channels averaged over positions, ``(B, C, C)``."""
         return sums.total / sums.count
 
 
 def _rows(features: Tensor) -> Tensor:
-    # Positions as rows (B, N, C): a view when channels are innermost, a copy row by row when this
-    # is a window of such features, and a transposed view otherwise.
+    # Positions as rows (B, N, C): a view if channels are innermost, a copy if this is a window of
+    # such features, and else a transposed view.
     if features.stride(1) == 1:
-        return features.permute(_in_memory(features)).flatten(1, -2)
+        return features.permute(_memory_order(features)).flatten(1, -2)
     return features.flatten(2).mT
 
 
-def _in_memory(features: Tensor) -> list[int]:
-    """Axes with channels last, and positions in the order in which they lie: any will do."""
+def _memory_order(features: Tensor) -> list[int]:
+    """Permutation with channels last and spatial axes in the order of their strides.
+
+    The order of positions does not change the sum.
+    """
     strides = features.stride()
     return [0, *sorted(range(2, features.ndim), key=lambda axis: -strides[axis]), 1]
 
@@ -94,15 +98,15 @@ class _Gram(torch.autograd.Function):
         if rows.dtype in (torch.float32, torch.float64):
             return rows.mT @ rows
         batch, count, channels = rows.shape
-        if count <= _FEW:
+        if count <= _FLOAT32_POSITIONS:
             rows = rows.float()
             return rows.mT @ rows
-        size = max(_CHUNK, math.ceil(count / _CHUNKS))
-        whole = count // size * size
-        parts = rows[:, :whole].reshape(-1, size, channels)
+        size = max(_MIN_CHUNK, math.ceil(count / _CHUNKS))
+        chunked = count // size * size
+        parts = rows[:, :chunked].reshape(-1, size, channels)
         total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
-        if whole < count:
-            rest = rows[:, whole:].float()
+        if chunked < count:
+            rest = rows[:, chunked:].float()
             total += rest.mT @ rest
         return total
 
@@ -110,11 +114,11 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         features: Tensor = ctx.saved_tensors[0]
         (gradient,) = gradients
-        half = gradient.to(features.dtype)  # symmetric itself but for rounding, nearly always
+        half = gradient.to(features.dtype)  # of most losses symmetric up to rounding
         symmetric = half + half.mT
         if features.stride(1) == 1:
-            order = _in_memory(features)
+            order = _memory_order(features)
             moved = features.permute(order)
-            back = (moved.flatten(1, -2) @ symmetric).view(moved.shape)
-            return back.permute([order.index(axis) for axis in range(len(order))])
+            product = (moved.flatten(1, -2) @ symmetric).view(moved.shape)
+            return product.permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)

@@ -20,7 +20,7 @@ class MomentStatistic:
     .. math:: \mu_k = \frac1N \sum_p a_{pk}, \qquad \sigma_k^2 = \frac1N \sum_p a_{pk}^2 - \mu_k^2
 
     Li et al. (2017, "Demystifying neural style transfer") showed that matching these alone
-    already carries style. Kept as :math:`\sum a` and :math:`\sum a^2`, which add up over tiles.
+    already carries style. The sums :math:`\sum a` and :math:`\sum a^2` add up over tiles.
     """
 
     additive = True
@@ -40,7 +40,7 @@ class MomentStatistic:
 
 
 class CovarianceStatistic:
-    r"""Covariance of channels: the Gram matrix of what is left without the mean, and the mean.
+    r"""Covariance of channels, which is the Gram matrix without the mean, and the mean.
 
     .. math:: \Sigma = \frac1N \sum_p a_p a_p^T - \mu \mu^T
     """
@@ -48,7 +48,7 @@ class CovarianceStatistic:
     additive = True
 
     def sums(self, features: Tensor) -> Sums:
-        """Sums of products, and of values in a last column ``(B, C, C + 1)``."""
+        """Sums of products; in a last column, sums of values ``(B, C, C + 1)``."""
         values = features.flatten(2)
         if values.dtype not in (torch.float32, torch.float64):
             values = values.float()
@@ -56,25 +56,25 @@ class CovarianceStatistic:
         return Sums(total, math.prod(features.shape[2:]))
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
-        r"""Of :math:`W a`: :math:`W G W^T` and :math:`W \sum a`."""
+        r"""The sums of :math:`W a`: :math:`W G W^T` and :math:`W \sum a`."""
         matrix = matrix.to(sums.total.dtype)
         products, total = sums.total.tensor_split([-1], 2)
         return Sums(torch.cat([matrix @ products @ matrix.mT, matrix @ total], 2), sums.count)
 
     def summary(self, sums: Sums) -> Tensor:
-        """Covariance, and the mean in a last column ``(B, C, C + 1)``."""
+        """Covariance; in a last column, the mean ``(B, C, C + 1)``."""
         products, mean = (sums.total / sums.count).tensor_split([-1], 2)
         return torch.cat([products - mean @ mean.mT, mean], 2)
 
 
 class DistributionStatistic:
-    r"""Mean, deviation, skewness and kurtosis of each channel.
+    r"""Mean, standard deviation, skewness and logarithm of the kurtosis of each channel.
 
     .. math:: \mu, \quad \sigma, \quad m_3 / \sigma^3, \quad \log(m_4 / \sigma^4)
 
-    with :math:`m_k` the central moments: whether values are spread evenly, lean to one side or
-    come in spikes. The logarithm keeps the kurtosis of spiky signals (an ECG has 10 to 40) from
-    drowning the rest. Kept as sums of the first four powers, which add up over tiles.
+    with :math:`m_k` the central moments. They tell even distributions from skewed and from spiky
+    ones. The logarithm keeps the kurtosis of spiky signals (10 to 40 for an ECG) from dominating
+    the loss. The sums of the first four powers add up over tiles.
     """
 
     additive = True
@@ -82,7 +82,7 @@ class DistributionStatistic:
     def sums(self, features: Tensor) -> Sums:
         """Sums of powers 1 to 4 ``(B, 4, C)``."""
         flat = features.flatten(2)
-        if flat.device.type != "mps":  # central moments are differences of large sums
+        if flat.device.type != "mps":  # central moments are small differences of large sums
             flat = flat.double()
         square = flat.square()
         powers = (flat, square, flat * square, square.square())
@@ -90,11 +90,11 @@ class DistributionStatistic:
         return Sums(total, math.prod(features.shape[2:]))
 
     def peak_bytes(self, extent: Sequence[int]) -> int:
-        """See `convnd.stats.peak_bytes_of`: six copies in float64."""
+        """See `convnd.stats.peak_bytes_of`; six copies in float64."""
         return 48 * math.prod(extent)
 
     def summary(self, sums: Sums) -> Tensor:
-        """The four figures ``(B, 4, C)``; a constant channel has none but its mean."""
+        """The four values ``(B, 4, C)``; all but the mean mean nothing for a constant channel."""
         m, s, c, q = (sums.total / sums.count).unbind(1)
         variance = (s - m.square()).clamp_min(1e-12)
         third = c - 3 * m * s + 2 * m**3

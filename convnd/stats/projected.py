@@ -1,4 +1,4 @@
-"""Statistics of features behind a linear map, from the features before it."""
+"""Statistics of linearly mapped features, computed from the features before the map."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["LinearlyMappable", "ProjectedStatistic"]
 
 @runtime_checkable
 class LinearlyMappable(Protocol):
-    """A statistic whose sums follow a linear map of the channels."""
+    """A statistic that can apply a linear map of the channels to its sums."""
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
         """The sums of ``matrix @ a`` from those of ``a``.
 
         Args:
-            sums: of ``a`` with ``C`` channels.
+            sums: those of ``a``, which has ``C`` channels.
             matrix: ``(C', C)``.
         """
         ...
@@ -29,20 +29,20 @@ class LinearlyMappable(Protocol):
 class ProjectedStatistic:
     r"""A statistic of :math:`W a`, from :math:`a`.
 
-    The map of all positions costs ``C' C`` products for each of them and memory for its result;
-    that of the sums, for instance :math:`G(W a) = W G(a) W^T`, costs next to nothing.
+    Mapping the features costs ``C' C`` products for each position, and memory for the result.
+    Mapping the sums instead, for instance :math:`G(W a) = W G(a) W^T`, costs almost nothing.
 
     Args:
-        statistic: one that is `LinearlyMappable`.
+        statistic: a `LinearlyMappable` one.
         matrix: ``W``, ``(C', C)``.
 
     Raises:
-        UsageError: it is not.
+        UsageError: ``statistic`` is not `LinearlyMappable`.
 
     >>> import torch
     >>> from convnd.stats import STATISTICS
-    >>> tapped = ProjectedStatistic(STATISTICS["gram"], torch.tensor([[1.0, 1.0]]))
-    >>> tapped.sums(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])).total  # 1² + 3²
+    >>> projected = ProjectedStatistic(STATISTICS["gram"], torch.tensor([[1.0, 1.0]]))
+    >>> projected.sums(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])).total  # 1² + 3²
     tensor([[[10.]]])
     """
 
@@ -50,7 +50,7 @@ class ProjectedStatistic:
         if not isinstance(statistic, LinearlyMappable):
             raise UsageError(
                 "ProjectedStatistic",
-                expected="one that follows a map of the channels",
+                expected="a statistic that follows a map of the channels",
                 got=type(statistic).__name__,
                 remedy="map the features",
             )
@@ -64,5 +64,5 @@ class ProjectedStatistic:
         return self._mappable.project_sums(self._statistic.sums(features), self._matrix)
 
     def summary(self, sums: Sums) -> Tensor:
-        """As the statistic has it."""
+        """The summary of the statistic."""
         return self._statistic.summary(sums)

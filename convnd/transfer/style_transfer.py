@@ -28,7 +28,6 @@ from convnd.optimize import (
     ShardedField,
     Step,
     TiledEvaluation,
-    Tiler,
     evaluate_whole,
     minimize,
     pyramid_sizes,
@@ -37,9 +36,11 @@ from convnd.optimize import (
 )
 from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
-from convnd.transfer.memory import Budget
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.tiling_plan import TilingPlan
 
 __all__ = ["Progress", "Scale", "StyleTransfer", "check_names", "fit_size", "plan_scales"]
 
@@ -195,7 +196,7 @@ class _Problem:
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None
     known_bandwidth: float
     scales: Sequence[Scale]
-    memory: Budget
+    memory: MemoryBudget
     group: ProcessGroup
     on_message: Callable[[str], None]
 
@@ -294,6 +295,9 @@ class StyleTransfer(TransferObjective):
         group = ProcessGroup() if group is None else group
         self.resolve_layers(size)
         options = self.options
+        location = None if content is None else (content.device, tuple(content.shape[2:]))
+        batch = styles[0].shape[0]
+        model = MemoryModel(options, self.backbone, self.device, batch, group, location)
         problem = _Problem(
             content=content,
             styles=styles,
@@ -312,15 +316,7 @@ class StyleTransfer(TransferObjective):
                 fixed_axes=self.fixed_axes,
                 shortest=self._shortest,
             ),
-            memory=Budget(
-                options,
-                self.backbone,
-                self.device,
-                styles[0].shape[0],
-                on_message,
-                group,
-                content,
-            ),
+            memory=MemoryBudget(model, on_message),
             group=group,
             on_message=(lambda _: None) if on_message is None else on_message,
         )
@@ -378,47 +374,43 @@ class StyleTransfer(TransferObjective):
             elif values is None:
                 values = self._initial(problem, content, styles, scale.size, generator)
             else:
-                both = (
-                    None
-                    if content is None or coarse_content is None
-                    else (
-                        coarse_content,
-                        content,
-                    )
-                )
-                values = refine(values, scale.size, both)
+                contents = None
+                if content is not None and coarse_content is not None:
+                    contents = coarse_content, content
+                values = refine(values, scale.size, contents)
+                del contents
             coarse_content = None
+            plan = problem.memory.plan(scale.size)
+            shards = ShardedField(scale.size, problem.group) if problem.group.size > 1 else None
+            objective = self._objective_at(problem, scale, content, styles, plan, shards)
+            del styles  # they may be as large as the result
             start = [values]  # handed over, so that the optimiser alone holds it
             values = None
             for progress in self._run_scale(
-                problem, scale, content, styles, start, optimizer_state, rejected_steps
+                problem, scale, objective, plan, shards, start, optimizer_state, rejected_steps
             ):
                 yield progress
                 values = progress.values
-            del styles
             assert values is not None
             if progress.shards is not None and scale.number + 1 < len(problem.scales):
                 values = progress.shards.gather(values)  # much smaller than the next scale
             rejected_steps = progress.rejected_steps
             coarse_content = content
-            del progress, optimizer_state
+            del progress, optimizer_state, objective
 
     def _run_scale(
         self,
         problem: _Problem,
         scale: Scale,
-        content: Tensor | None,
-        styles: Sequence[Tensor],
+        objective: Objective,
+        plan: TilingPlan,
+        shards: ShardedField | None,
         start: list[Tensor],
         optimizer_state: dict[str, Any] | None,
         rejected_steps: int,
     ) -> Iterator[Progress]:
-        """One scale: its objective, its evaluator, its steps."""
-        memory, group = problem.memory, problem.group
-        tiler = memory.tiler(scale.size)
-        shards = ShardedField(scale.size, group) if group.size > 1 else None
-        objective = self._objective_at(problem, scale, content, styles, tiler, shards)
-        del styles
+        """One scale: its evaluator and its steps."""
+        tiler = plan.tiler
         evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
         values = start.pop()
         if shards is not None and tiler is not None:
@@ -433,8 +425,8 @@ class StyleTransfer(TransferObjective):
             handed_over.pop(),
             evaluate=evaluate,
             steps=scale.steps,
-            all_reduce=group.all_reduce,
-            offload=memory.offload(scale.size),
+            all_reduce=problem.group.all_reduce,
+            offload=plan.offload(),
             resume=optimizer_state,
         ):
             if step.note:
@@ -459,7 +451,7 @@ class StyleTransfer(TransferObjective):
         scale: Scale,
         content: Tensor | None,
         styles: Sequence[Tensor],
-        tiler: Tiler | None,
+        plan: TilingPlan,
         shards: ShardedField | None,
     ) -> Objective:
         """The objective at one scale."""
@@ -477,8 +469,8 @@ class StyleTransfer(TransferObjective):
             spacing,
             value_styles=styles,
             known_bandwidth=min(1.0, problem.known_bandwidth * problem.size[0] / scale.size[0]),
-            tiler=tiler,
-            keep=problem.memory.keeps_content(scale.size),
+            tiler=plan.tiler,
+            keep=plan.keep_content,
             shards=shards,
             extra_terms=extra,
         )

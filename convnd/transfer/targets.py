@@ -1,4 +1,4 @@
-"""Targets of a style transfer: computed whole, in tiles, or by several processes."""
+"""The targets of a style transfer, computed whole, in tiles, or by several processes."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = ["Targets"]
 
 
 class Targets:
-    """What a network sees of contents and styles.
+    """Computes the features of contents and the statistics of styles.
 
-    Layers that have nothing on their way in common are asked for one after the other, so that the
-    tiles of each have no halo of another's.
+    Layers that share no computation are computed one after the other, so that the tiles of each
+    need no halo of another's.
 
     Args:
         backbone: the network.
-        precision: that it has.
-        device: where it is.
+        precision: the number format that it was cast to.
+        device: the device that it is on.
     """
 
     def __init__(self, backbone: Backbone, precision: Precision, device: torch.device) -> None:
@@ -50,44 +50,43 @@ class Targets:
         keep: bool,
         shards: ShardedField | None,
     ) -> Mapping[str, Tensor | ContentSource]:
-        """Features of a content, or what makes them when they are asked for.
+        """Return the features of a content by layer, or sources that compute them on request.
 
         Args:
             content: ``(1, C, *S)``.
-            layers: the layers asked for.
-            tiler: cuts it.
-            keep: whether features are kept.
-            shards: of the content, where several processes share the work; each then makes what
-                its tiles see.
+            layers: the layers.
+            tiler: chooses the tiles of the content.
+            keep: whether features are kept in memory.
+            shards: how a field of the content's size lies on several processes; each then computes
+                the features that its tiles read. None is this process alone.
         """
         size = content.shape[2:]
 
-        def kept(tiling: Tiling, names: Sequence[str]) -> Mapping[str, Tensor]:
+        def features(tiling: Tiling, names: Sequence[str]) -> Mapping[str, Tensor]:
             if len(tiling) == 1:
                 return self._features(names)(content)
-            # Beside the tiles, on the CPU.
+            # On the CPU, which leaves the device's memory to the tiles.
             return tiled_features(self._features(names), content.cpu(), tiling, names)
 
-        def again(tiling: Tiling, name: str) -> ContentSource:
-            features = self._features([name])
+        def source(tiling: Tiling, name: str) -> ContentSource:
+            compute = self._features([name])
             if shards is None:
-                return RecomputedContent(features, content, tiling, name)
+                return RecomputedContent(compute, content, tiling, name)
             return ShardedContent(
-                features, content, tiling, name, shards=shards, tiler=tiler, keep=keep
+                compute, content, tiling, name, shards=shards, tiler=tiler, keep=keep
             )
 
-        found: dict[str, Tensor | ContentSource] = {}
+        targets: dict[str, Tensor | ContentSource] = {}
         if keep and shards is None:
             for names in self._backbone.independent_groups(layers):
-                found |= tiler.run_with_retries(
-                    partial(kept, names=names), self._backbone, names, size
-                )
-            return found
+                work = partial(features, names=names)
+                targets |= tiler.run_with_retries(work, self._backbone, names, size)
+            return targets
         for name in layers:
-            found[name] = tiler.run_with_retries(
-                partial(again, name=name), self._backbone, [name], size
+            targets[name] = tiler.run_with_retries(
+                partial(source, name=name), self._backbone, [name], size
             )
-        return found
+        return targets
 
     def style(
         self,
@@ -98,37 +97,38 @@ class Targets:
         raw: Collection[str],
         group: ProcessGroup | None,
     ) -> dict[str, Sums]:
-        """Statistics of a style.
+        """Return the statistics of a style by layer.
 
         Args:
             style: ``(1, C, *S)``.
-            statistics: by layer.
-            tiler: cuts it.
-            raw: layers that are taken from before their taps, see `Backbone.forward`.
-            group: the processes that share the work; None is this one alone.
+            statistics: the statistic of each layer.
+            tiler: chooses the tiles of the style.
+            raw: layers that are read before their projection, see `Backbone.forward`.
+            group: the processes that share the work; None is this process alone.
         """
         overlaps = {name: overlap_of(statistic) for name, statistic in statistics.items()}
 
-        def work(tiling: Tiling, names: Sequence[str]) -> dict[str, Sums]:
+        def sums(tiling: Tiling, names: Sequence[str]) -> dict[str, Sums]:
             features = self._features(names, raw=raw)
-            chosen = {name: statistics[name] for name in names}
+            of_layers = {name: statistics[name] for name in names}
             if group is not None:
-                return sharded_sums(features, style, tiling, chosen, group)
-            return tiled_sums(features, style, tiling, chosen)
+                return sharded_sums(features, style, tiling, of_layers, group)
+            return tiled_sums(features, style, tiling, of_layers)
 
-        found: dict[str, Sums] = {}
+        targets: dict[str, Sums] = {}
         for names in self._backbone.independent_groups([*statistics]):
-            some = partial(work, names=names)
-            found |= tiler.run_with_retries(some, self._backbone, names, style.shape[2:], overlaps)
-        return found
+            work = partial(sums, names=names)
+            targets |= tiler.run_with_retries(
+                work, self._backbone, names, style.shape[2:], overlaps
+            )
+        return targets
 
     def _features(
         self, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> Callable[[Tensor], Mapping[str, Tensor]]:
         def features(values: Tensor) -> Mapping[str, Tensor]:
-            found: dict[str, Tensor] = self._backbone(
-                self._precision.layout(values.to(self._device)), layers, raw=raw
-            )
-            return found
+            values = self._precision.layout(values.to(self._device))
+            computed: dict[str, Tensor] = self._backbone(values, layers, raw=raw)
+            return computed
 
         return features

@@ -81,8 +81,10 @@ class ProcessGroup:
             )
         except (RuntimeError, ValueError, KeyError) as error:
             raise ResourceError(
-                f"processes: expected {size} that find each other, got '{_first_line(error)}'; "
-                "start them with torchrun"
+                "processes",
+                expected=f"{size} that find each other",
+                got=f"'{_first_line(error)}'",
+                remedy="start them with torchrun",
             ) from error
         return cls(rank, size)
 

@@ -74,7 +74,7 @@ def patches(
         pictures=[str(path) for path in result.pictures],
         report=None if report is None else str(report),
         failed=[{"error": str(error)} for error in result.errors],
-        remarks=result.messages,
+        messages=result.messages,
     )
     for message in result.messages:
         typer.echo(message, err=True)

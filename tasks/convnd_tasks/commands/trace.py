@@ -43,7 +43,7 @@ def trace(
 ) -> None:
     """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
 
-    Works in any number of dimensions and runs no network. "sees" is the receptive field of an
+    Works in any number of dimensions and runs no network. "field" is the receptive field of an
     output position in input samples, "stride" the distance between the fields of neighboring
     positions, and "offset" the start of the first field.
 
@@ -63,13 +63,13 @@ def as_table(rows: Sequence[Row]) -> list[str]:
 
     >>> rows = trace_shapes((14,), 1, [parse_layer("conv:5:16", 1)])
     >>> print("\n".join(as_table(rows)))
-    layer      kernels    output  parameters  multiply-adds  sees  stride  offset
+    layer      kernels    output  parameters  multiply-adds  field  stride  offset
     input                   14×1
-    conv:5:16  16 of 5×1   10×16          96            800     5       1       0
+    conv:5:16  16 of 5×1   10×16          96            800      5       1       0
     total                                 96            800
     """
     titles = ("layer", "kernels", "output", "parameters", "multiply-adds")
-    table = [(*titles, "sees", "stride", "offset")]
+    table = [(*titles, "field", "stride", "offset")]
     channels = 0
     for row in rows:
         output = _times((*row.size, row.channels))

@@ -21,7 +21,7 @@ from torch import Tensor
 from convnd.backbones import Backbone
 from convnd.errors import NumericalError, UsageError
 from convnd.optimize.adam import Adam
-from convnd_tasks.inspect.units import receptive_fields
+from convnd_tasks.inspect.units import check_units, receptive_fields
 
 __all__ = ["AscentError", "maximize_activation"]
 
@@ -215,11 +215,7 @@ def _ascent_error(ascent: _Ascent, spectrum: _Spectrum, layer: str) -> AscentErr
 def _mean_activation(network: Backbone, layer: str, units: Sequence[int], x: Tensor) -> Tensor:
     """Mean activation of unit ``units[i]`` for the input ``x[i]``, ``(len(units),)``."""
     features = network(x, [layer])[layer]
-    if max(units) >= features.shape[1]:
-        raise UsageError(
-            f"maximize_activation: expected units from 0 to {features.shape[1] - 1} in {layer}, "
-            f"got {max(units)}; choose from these"
-        )
+    check_units(layer, units, features.shape[1])
     rows = torch.arange(len(units), device=x.device)
     maps = features[rows, torch.tensor(list(units), device=x.device)]
     means: Tensor = maps.flatten(1).mean(1)

@@ -53,9 +53,9 @@ def write_tables(
     """
     rows = [hit_record(hit) for hit in result.all_hits()]
     record = {
-        "made_with": f"convnd {__version__}",
+        "convnd": __version__,
         "options": options,
-        "remarks": list(messages),
+        "messages": list(messages),
         "inputs": result.inputs,
         "failed": {name: str(error) for name, error in result.errors.items()},
         "receptive_fields": {

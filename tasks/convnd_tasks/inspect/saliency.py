@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from convnd.backbones import Backbone
-from convnd.errors import UsageError
 from convnd.nn import pad_nd, resize_nd
 from convnd.registry import unknown_name
 from convnd_tasks.inspect.search import Patch
+from convnd_tasks.inspect.units import check_units
 
 __all__ = ["METHODS", "channel_maps", "explain", "explain_patch"]
 
@@ -119,7 +119,7 @@ def channel_maps(
         network: the network.
         x: input ``(1, C, *S)`` as the network takes it.
         layer: name of the layer.
-        units: channels of the layer.
+        units: channels of the layer; an empty sequence selects all.
         resize: resize the maps to the size of the input, by linear interpolation.
 
     Returns:
@@ -131,12 +131,7 @@ def channel_maps(
     """
     with torch.inference_mode():
         features: Tensor = network(x, [layer])[layer]
-    if max(units) >= features.shape[1] or min(units) < 0:
-        raise UsageError(
-            f"channel maps: expected units from 0 to {features.shape[1] - 1} in {layer}, got "
-            f"{list(units)}; choose from these"
-        )
-    maps = features[:, list(units)].float()
+    maps = features[:, check_units(layer, units, features.shape[1])].float()
     if resize:
         maps = resize_nd(maps, x.shape[2:], mode="linear")
     return maps[0].cpu()

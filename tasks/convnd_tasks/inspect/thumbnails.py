@@ -51,7 +51,7 @@ def describe_field(span: Sequence[int], geometries: Collection[Geometry]) -> str
             agree.
 
     >>> describe_field([90], {((1 / 360,), ("s",), ("t",))})
-    '90 samples (0.25 s), each trace by its own range'
+    '90 samples (0.25 s), each trace scaled to its range'
     """
     text = "x".join(map(str, span)) + " samples"
     extents = {
@@ -63,11 +63,11 @@ def describe_field(span: Sequence[int], geometries: Collection[Geometry]) -> str
         text += f" ({extents.pop()})"
     axes = next((names for _, _, names in geometries), ())
     if len(span) == 1:
-        text += ", each trace by its own range"
+        text += ", each trace scaled to its range"
     elif is_clip(axes):
-        text += f", {_FRAMES} frames of each"
+        text += f", shown as {_FRAMES} frames"
     elif len(axes) == 3:
-        text += f", of each the planes across {', '.join(axes[:0:-1])} and {axes[0]}"
+        text += f", shown as the planes across {', '.join(axes[:0:-1])} and {axes[0]}"
     return text
 
 

@@ -198,10 +198,12 @@ def _peaks(
         values, owners, offsets, complete = _strongest(
             maps, block_maxima[rows], rows, limits, blocks
         )
-        kept = _suppress_neighbours(owners, np.unravel_index(offsets, size), count, min_distance)
-        done = complete | (np.bincount(owners[kept], minlength=len(rows)) >= count)
-        kept = kept[done[owners[kept]]]
-        peaks.append((rows[owners[kept]], values[kept], offsets[kept]))
+        selected = _suppress_neighbours(
+            owners, np.unravel_index(offsets, size), count, min_distance
+        )
+        done = complete | (np.bincount(owners[selected], minlength=len(rows)) >= count)
+        selected = selected[done[owners[selected]]]
+        peaks.append((rows[owners[selected]], values[selected], offsets[selected]))
         rows, limits = rows[~done], limits[~done]
         blocks *= 4
     map_index, values, offsets = (np.concatenate(parts) for parts in zip(*peaks, strict=True))

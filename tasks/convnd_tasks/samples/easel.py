@@ -197,12 +197,12 @@ class Easel:
         rows = (2 * line - y - np.abs(0.012 * swell * wave) * 2 - 0.02 * near) / self.pixel
         columns = (x + 0.012 * swell * wave) / self.pixel - 0.5
         rows, columns = np.broadcast_arrays(rows, columns)
-        seen = interpolate(self.picture, [rows, columns])
+        reflection = interpolate(self.picture, [rows, columns])
         fresnel = np.clip(0.80 - 0.38 * near + 0.10 * wave, 0.15, 0.92)
         water = depth[:, None, None] * (0.9 + 0.18 * wave)
         glint = 0.35 * smoothstep(1.35, 2.4, short + 0.4 * long) * (0.3 + 0.7 * near)
         edge = np.clip((y - line) / np.float32(self.pixel) + 0.5, 0, 1)
-        self.blend(box, edge, water + fresnel * (seen * 0.93 - water) + glint)
+        self.blend(box, edge, water + fresnel * (reflection * 0.93 - water) + glint)
 
     def finish(self) -> Array:
         """Add a gentle vignette and grain and return the picture, ``(3, H, W)``."""

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
-from convnd.transfer.memory import Budget
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.style_transfer import Progress, StyleTransfer, check_names
 from convnd_tasks.modalities.images.codec import match_colors
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warp, warping_error
@@ -174,9 +175,10 @@ class FrameStylizer:
     def _prepare(self, size: Sequence[int]) -> None:
         transfer, options = self.transfer, self.options
         styles = [transfer.style_at(style, size) for style in self.styles]
-        budget = Budget(options, transfer.backbone, transfer.device, 1, self._on_message)
+        model = MemoryModel(options, transfer.backbone, transfer.device)
+        budget = MemoryBudget(model, self._on_message)
         budget.check(size, [style.shape[2:] for style in styles])
-        self._tiler = budget.tiler(size)
+        self._tiler = budget.plan(size).tiler
         if self._tiler is not None:
             self._evaluate = TiledEvaluation(self._tiler)
         self._terms = transfer.style_terms(styles, tiler=self._tiler)

@@ -12,7 +12,7 @@ import psutil
 from convnd.errors import ResourceError
 from convnd.optimize import OPTIMIZERS, ProcessGroup
 from convnd.transfer.byte_size import parse_memory
-from convnd.transfer.memory import KEPT_PAGES
+from convnd.transfer.memory_model import KEPT_PAGES
 from convnd_tasks.modalities.volumes.slabs import SlabPlan, square_pixel_views
 
 if TYPE_CHECKING:

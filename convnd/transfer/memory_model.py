@@ -1,0 +1,169 @@
+"""How many bytes the parts of a style transfer take, as functions of its size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from convnd.backbones import Backbone
+from convnd.losses import INPUT
+from convnd.optimize import OPTIMIZERS, ProcessGroup
+from convnd.stats import STATISTICS, overlap_of, peak_bytes_of
+
+__all__ = ["KEPT_PAGES", "MemoryModel", "MemoryOptions"]
+
+KEPT_PAGES = 512 * 2**20
+"""Bytes that the allocator holds in blocks too small to be returned: measured with one axis, half
+as much with more."""
+
+
+class MemoryOptions(Protocol):
+    """The options that decide how much memory a transfer takes.
+
+    Attributes:
+        tile: "auto", "off", or samples of a tile along each axis.
+        memory: what may be used, see `convnd.transfer.byte_size.parse_memory`.
+        optimizer: one of `convnd.optimize.OPTIMIZERS`.
+        style_loss: one of `convnd.stats.STATISTICS`, taken of the style layers' features.
+        value_statistics: statistics of the values themselves.
+        content_weight: 0 means that the content's features are not computed.
+        content_layers: layers whose features are compared.
+        style_layers: layers whose statistics are compared.
+        layers: both.
+    """
+
+    @property
+    def tile(self) -> str: ...  # noqa: D102
+    @property
+    def memory(self) -> str: ...  # noqa: D102
+    @property
+    def optimizer(self) -> str: ...  # noqa: D102
+    @property
+    def style_loss(self) -> str: ...  # noqa: D102
+    @property
+    def value_statistics(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def content_weight(self) -> float: ...  # noqa: D102
+    @property
+    def content_layers(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def style_layers(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def layers(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """Bytes that the parts of one transfer take in each process.
+
+    Args:
+        options: see `MemoryOptions`.
+        backbone: the network.
+        device: the device that it runs on.
+        batch: number of fields that are optimized together.
+        group: the processes that share the work.
+        content_location: device and extent of the content, which is in memory already; only a copy
+            of another size or on another device is counted. None is no content.
+    """
+
+    options: MemoryOptions
+    backbone: Backbone
+    device: torch.device
+    batch: int = 1
+    group: ProcessGroup = field(default_factory=ProcessGroup)
+    content_location: tuple[torch.device, tuple[int, ...]] | None = None
+
+    @property
+    def tile(self) -> int | None:
+        """Samples of a tile along each axis, if the options fix it."""
+        return None if self.options.tile in ("auto", "off") else int(self.options.tile)
+
+    def field_bytes(self, size: Sequence[int]) -> int:
+        """Return the bytes of one float32 field of some size."""
+        return 4 * self.batch * self.backbone.in_channels * math.prod(size)
+
+    def state_bytes(self, size: Sequence[int], *, offload: bool) -> int:
+        """Return the bytes of the optimized field, its gradient, and the optimizer's state.
+
+        Args:
+            size: extent along each axis.
+            offload: whether the steps' values and Adam's moments are on the disk.
+        """
+        copies = OPTIMIZERS[self.options.optimizer].copies
+        if len(self.backbone.independent_groups(self.options.layers)) > 1:
+            copies += 1  # the gradients of two groups are added
+        if offload:
+            copies -= 4  # the last step, the best step and two moments
+        if self.group.size > 1:
+            copies += 2  # the region that tiles read, and its gradient
+        field = self.field_bytes(size)
+        in_memory = self.content_location in (None, (self.device, tuple(size)))
+        content = 0 if in_memory else field  # whole in every process
+        return content + field * copies // self.group.size
+
+    def content_bytes(self, size: Sequence[int]) -> int:
+        """Return the bytes of the content's features."""
+        if not self.options.content_weight:
+            return 0
+        layers = self.options.content_layers
+        return self.batch * self.backbone.activation_bytes(size, layers) // self.group.size
+
+    def crop_bytes(
+        self, crop: Sequence[int], layers: Sequence[str], backbone: Backbone | None = None
+    ) -> int:
+        """Return the bytes that a crop takes, forwards and backwards.
+
+        Args:
+            crop: extent along each axis.
+            layers: the layers that are computed.
+            backbone: the network; None is the whole one.
+        """
+        backbone = self.backbone if backbone is None else backbone
+        options = self.options
+        total = backbone.peak_bytes(crop, layers)
+        for name, channels in self._summed_channels.items():
+            if name in layers:
+                stride = map(int, backbone.receptive_fields[name].stride)
+                extent = [max(1, n // step) for n, step in zip(crop, stride, strict=True)]
+                total += channels * peak_bytes_of(STATISTICS[options.style_loss], extent)
+        values = [peak_bytes_of(STATISTICS[name], crop) for name in options.value_statistics]
+        total += self.backbone.in_channels * sum(values)
+        if self.backbone.spatial_dims > 1:
+            return total * self.batch + min(total * self.batch, KEPT_PAGES) // 2
+        # With one axis deep layers are as large as shallow ones, and the peak is at the losses: a
+        # gradient of every layer, and the content's differences three times in float32.
+        total += self.backbone.activation_bytes(crop, [name for name in layers if name != INPUT])
+        if options.content_weight:
+            content = self.backbone.activation_bytes(crop, options.content_layers)
+            total += 12 * content // self._feature_width
+        return total * self.batch + min(total * self.batch, KEPT_PAGES)
+
+    @cached_property
+    def overlaps(self) -> dict[str, int]:
+        """Positions behind its own that a tile needs, by layer, see `convnd.losses.Loss`."""
+        options = self.options
+        values = max((overlap_of(STATISTICS[name]) for name in options.value_statistics), default=0)
+        overlap = overlap_of(STATISTICS[options.style_loss])
+        return {INPUT: values, **dict.fromkeys(options.style_layers, overlap)}
+
+    @property
+    def _feature_width(self) -> int:
+        """Bytes of one value of the features; the first layer's weights may be wider."""
+        return min((weights.element_size() for weights in self.backbone.parameters()), default=4)
+
+    @cached_property
+    def _summed_channels(self) -> dict[str, int]:
+        """Channels of the style layers, if summing them takes memory that counts."""
+        one = [1] * self.backbone.spatial_dims
+        if not peak_bytes_of(STATISTICS[self.options.style_loss], one):
+            return {}
+        return {
+            name: self.backbone.activation_bytes(one, [name]) // self._feature_width
+            for name in self.options.style_layers
+            if name in self.backbone.receptive_fields
+        }
