@@ -148,7 +148,7 @@ def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
         VGG19.truncate(["relu2_1"]), spatial_dims=len(size), in_channels=1, generator=generator
     )
     objective, x = objective_for(net, LAYERS[:2], size, generator, torch.float32)
-    assert_equal(objective, x, Tiler(tile=8), 4 * network_rounding(net))  # see test_seam
+    assert_equal(objective, x, Tiler(tile=8), 4 * network_rounding(net))  # see test_split
 
 
 def build(ndim: int, mode: str, kernels: Sequence[int], strides: Sequence[int]) -> ModuleBackbone:

@@ -1,4 +1,4 @@
-"""Numbers that go wrong: smaller steps, then float32, then the end with the last good result."""
+"""Losses that are not finite: smaller steps, float32, then an error and the last good result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 class Copy(nn.Module):
-    """Copies its input; what it gives in bfloat16 is NaN once it is spoilt."""
+    """Copies its input; returns NaN in bfloat16 once it is spoilt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,22 +45,22 @@ class Copy(nn.Module):
         self.spoilt = False
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.copy(x)
-        return found
+        copied: Tensor = self.copy(x)
+        return copied
 
     def spoil(self, _: object, __: object, output: Tensor) -> Tensor | None:
         return output * math.nan if self.spoilt and output.dtype == torch.bfloat16 else None
 
 
 def fragile(good: int, inner: Evaluator = evaluate_whole) -> tuple[Objective, Tensor, Evaluator]:
-    """An objective whose bottom is the goal, in bfloat16 for so many evaluations; and the goal."""
+    """An objective with its minimum at the goal that fails in bfloat16 after some evaluations."""
     goal = torch.linspace(0, 1, 12).view(1, 1, 12)
     net = from_module(Copy(), layers=["copy"], spatial_dims=1, in_channels=1)
     loss = ContentLoss(goal, layer="copy", normalization="mean")
     objective = Objective(net, [Term("kept", 1.0, loss)], precision=Precision(torch.bfloat16))
-    (copy,) = (each for each in net.modules() if isinstance(each, Copy))
+    (copy,) = (module for module in net.modules() if isinstance(module, Copy))
     left = [good]
-    # Tiles of a module of somebody's are tried out once, and NaN would be refused there.
+    # Tiles of a user's module are tested once, which NaN would fail.
     inner(objective, goal)
 
     def evaluate(objective: Objective, x: Tensor) -> Evaluation:
@@ -74,9 +74,7 @@ def fragile(good: int, inner: Evaluator = evaluate_whole) -> tuple[Objective, Te
 @pytest.mark.parametrize("tile", [None, 4])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("good", [0, 12])
-def test_what_bfloat16_cannot_do_is_done_in_float32(
-    optimizer: str, tile: int | None, good: int
-) -> None:
+def test_float32_follows_where_bfloat16_fails(optimizer: str, tile: int | None, good: int) -> None:
     inner = evaluate_whole if tile is None else TiledEvaluation(Tiler(tile=tile))
     objective, goal, evaluate = fragile(good, inner)
     steps = list(minimize(objective, goal * 0, steps=60, optimizer=optimizer, evaluate=evaluate))
@@ -86,12 +84,12 @@ def test_what_bfloat16_cannot_do_is_done_in_float32(
     assert note.startswith("loss nan at step ")
     assert note.endswith("features in plain float32")
     assert steps[-1].rejected_steps == (1 if good == 0 else 9)
-    # No rounding to 8 bits is left in what it ends at.
+    # The last values are not rounded to the 8 bits of bfloat16.
     assert steps[-1].loss == pytest.approx(float((steps[-1].values - goal).square().mean()))
     assert steps[-1].loss < steps[0].loss / 4
 
 
-def test_a_walk_in_float32_goes_on_in_float32() -> None:
+def test_a_run_in_float32_resumes_in_float32() -> None:
     objective, goal, evaluate = fragile(3)
     expected = list(minimize(objective, goal * 0, steps=6, evaluate=evaluate))
     objective, _, evaluate = fragile(3)
@@ -108,7 +106,7 @@ def test_a_walk_in_float32_goes_on_in_float32() -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, 1e6])
-def test_one_bad_step_is_taken_back_and_told(optimizer: str, wrong: float) -> None:
+def test_one_bad_step_is_rejected_and_noted(optimizer: str, wrong: float) -> None:
     calls = []
 
     def evaluate(_: object, x: Tensor) -> Evaluation:
@@ -123,16 +121,16 @@ def test_one_bad_step_is_taken_back_and_told(optimizer: str, wrong: float) -> No
     # Only L-BFGS keeps the gradient at the best.
     assert len(calls) == (10 if optimizer == "lbfgs" else 11)
     assert last.rejected_steps == 1
-    told = [step for step in before if step.note]
-    assert [step.index for step in told] == [3]
-    assert told[0].note.startswith(
+    noted = [step for step in before if step.note]
+    assert [step.index for step in noted] == [3]
+    assert noted[0].note.startswith(
         f"loss {wrong:.4g} at step 3 was rejected; continuing from step "
     )
-    assert "with 0.5 of the learning rate" in told[0].note
+    assert "with 0.5 of the learning rate" in noted[0].note
     assert objective.precision.dtype == torch.bfloat16
 
 
-def test_giving_up_says_what_was_tried() -> None:
+def test_the_error_names_what_was_tried() -> None:
     def evaluate(_: object, x: Tensor) -> Evaluation:
         return Evaluation(math.nan if bool(x.any()) else 1.0, {}, torch.ones_like(x))
 
@@ -143,7 +141,7 @@ def test_giving_up_says_what_was_tried() -> None:
 
 
 class Spoiler:
-    """Spoils the losses of all evaluations whose numbers it is given."""
+    """Makes the loss of chosen evaluations NaN."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wrong: Callable[[int], bool] = lambda _: False
@@ -170,8 +168,8 @@ def spoiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiler]:
 TASKS = {
     "picture": ["stylize", "a.png", "waves", "--size", "24"],
     "signal": ["stylize", "a.csv", "a.csv", "--rate", "100"],
-    "volume": ["stylize-volume", "a.nii", "--style", "a.nii", "--no-montage"],
-    "clip": ["stylize-video", "frames", "waves", "--size", "64", "--no-pictures"],
+    "volume": ["stylize-volume", "a.nii", "--style", "a.nii", "--no-figures"],
+    "clip": ["stylize-video", "frames", "waves", "--size", "64", "--no-figures"],
     "block": ["stylize-video", "frames", "waves", "--mode", "block", "--size", "64"],
 }
 OUTPUTS = {"picture": "o.png", "signal": "o.csv", "volume": "o.nii", "clip": "o", "block": "o"}
@@ -193,7 +191,7 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
 
 @pytest.mark.usefixtures("inputs")
 @pytest.mark.parametrize("task", TASKS)
-def test_a_setback_is_told_once_and_recorded(
+def test_rejected_steps_are_noted_once_and_recorded(
     task: str, run: Run, spoiler: Spoiler, tmp_path: Path
 ) -> None:
     spoiler.wrong = lambda call: call in (2, 3)
@@ -239,7 +237,7 @@ def test_frames_before_the_bad_one_are_kept(run: Run, spoiler: Spoiler, tmp_path
     spoiler.wrong = lambda _: False
     code, _, err = run(*arguments, "--resume")
     assert code == 0, err
-    assert "1 frames are there from the run before" in err
+    assert "continuing after 1 frames" in err
 
 
 def wobbly(wrong: Callable[[int], bool]) -> tuple[Backbone, list[Tensor]]:

@@ -1,4 +1,4 @@
-"""A network cut in two, each part in tiles of its own, against evaluation in one piece."""
+"""A network split in two, each part in its own tiles, against evaluation in one piece."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from convnd.optimize import Tiler
 
 def network(ndim: int, generator: torch.Generator, pooling: str = "max") -> VGG:
     plan = VGG19.truncate(LAYERS)
-    narrow = dataclasses.replace(plan, widths=tuple((4,) * len(each) for each in plan.widths))
+    narrow = dataclasses.replace(plan, widths=tuple((4,) * len(block) for block in plan.widths))
     return VGG(narrow, spatial_dims=ndim, in_channels=2, pooling=pooling, generator=generator)
 
 
@@ -33,7 +33,7 @@ def network(ndim: int, generator: torch.Generator, pooling: str = "max") -> VGG:
         ((9, 10, 2, 11), 4, 4, "max"),
     ],
 )
-def test_cut(
+def test_split(
     size: tuple[int, ...], tile: int, deep: int | None, pooling: str, generator: torch.Generator
 ) -> None:
     layers = LAYERS if 2 not in size else LAYERS[:2]
@@ -53,7 +53,7 @@ def test_float32(size: tuple[int, ...], generator: torch.Generator) -> None:
 
 @pytest.mark.slow
 def test_the_shipped_network(generator: torch.Generator) -> None:
-    """Of low rank and with taps, a layer asked for at the cut itself."""
+    """With projections, and with a layer that is computed at the cut itself."""
     layers = ("relu1_1", "relu3_1", "pool3", "relu4_1", "relu5_1")
     net = load("compact", in_channels=2, layers=layers)
     cut = net.split_at(layers, (170, 90))
@@ -71,7 +71,7 @@ def test_features_behind_the_cut_are_those_of_the_network(generator: torch.Gener
     name, rest = cut
     behind = [layer for layer in LAYERS if layer in rest.layers]
     assert behind == ["relu2_1", "relu3_1"]
-    found = rest(net(x, [name])[name], behind)
+    features = rest(net(x, [name])[name], behind)
     for layer, expected in net(x, behind).items():
-        assert found[layer].equal(expected)
+        assert features[layer].equal(expected)
     assert net.split_at(["relu1_1"], (30, 50)) is None

@@ -1,4 +1,4 @@
-"""Adam, and what of a walk lies in files: the same bits as anywhere else."""
+"""Adam, and steps and moments stored in files: the same bits as in memory."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from convnd.transfer.style_transfer import StyleTransfer
 from convnd.transfer.tiling_plan import choose_tiling
 
 
-@pytest.mark.parametrize("spilled", [False, True])
-def test_adam_is_torchs_to_the_last_bit(spilled: bool, generator: torch.Generator) -> None:
+@pytest.mark.parametrize("offloaded", [False, True])
+def test_adam_is_torchs_to_the_last_bit(offloaded: bool, generator: torch.Generator) -> None:
     x = torch.randn(_SLAB + 3, generator=generator)
     y = x.clone()
-    ours = Adam(x, 0.02, offload=DiskOffload() if spilled else None)
+    ours = Adam(x, 0.02, offload=DiskOffload() if offloaded else None)
     theirs = torch.optim.Adam([y], lr=0.02, betas=(0.9, 0.99), foreach=False)
     for _ in range(3):
         x.grad = torch.randn(x.shape, generator=generator)
@@ -37,29 +37,33 @@ def test_adam_is_torchs_to_the_last_bit(spilled: bool, generator: torch.Generato
 
 
 def rough(_: object, x: torch.Tensor) -> Evaluation:
-    """Rises now and then."""
-    steep = torch.linspace(1, 40, x.numel()).view(x.shape)
-    return Evaluation(float((steep * (x - 1).square()).sum()), {}, 2 * steep * (x - 1))
+    """A bowl whose loss rises now and then."""
+    steepness = torch.linspace(1, 40, x.numel()).view(x.shape)
+    return Evaluation(float((steepness * (x - 1).square()).sum()), {}, 2 * steepness * (x - 1))
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "gradient-descent"])
-def test_a_spilled_walk_is_the_same_one(optimizer: str, tmp_path: Path, make_objective) -> None:
+def test_an_offloaded_run_gives_the_same_steps(
+    optimizer: str, tmp_path: Path, make_objective
+) -> None:
     objective, start = make_objective(1)[0], torch.zeros(1, 1, 50)
-    more = {"steps": 30, "optimizer": optimizer, "learning_rate": 0.02, "evaluate": rough}
-    expected = [step.values for step in minimize(objective, start, **more)]
-    found = list(minimize(objective, start, offload=DiskOffload(tmp_path), **more))
-    assert all(step.values.equal(each) for step, each in zip(found, expected, strict=True))
+    options = {"steps": 30, "optimizer": optimizer, "learning_rate": 0.02, "evaluate": rough}
+    expected = [step.values for step in minimize(objective, start, **options)]
+    steps = list(minimize(objective, start, offload=DiskOffload(tmp_path), **options))
+    assert all(step.values.equal(values) for step, values in zip(steps, expected, strict=True))
     assert not start.any()
     assert not list(tmp_path.iterdir())  # files without a name
-    for step in minimize(objective, start, offload=DiskOffload(), **more):
+    for step in minimize(objective, start, offload=DiskOffload(), **options):
         if step.index == 11:
             save_checkpoint(tmp_path / "c", step.state(), "mark")
             break
-    for spill in (None, DiskOffload()):
+    for offload in (None, DiskOffload()):
         state = load_checkpoint(tmp_path / "c", "mark")
-        rest = list(minimize(objective, start, resume=state, offload=spill, **more))
+        rest = list(minimize(objective, start, resume=state, offload=offload, **options))
         assert [step.index for step in rest] == list(range(11, 31))
-        assert all(step.values.equal(each) for step, each in zip(rest, expected[11:], strict=True))
+        assert all(
+            step.values.equal(values) for step, values in zip(rest, expected[11:], strict=True)
+        )
 
 
 def test_only_files_lose_their_pages() -> None:
@@ -73,7 +77,7 @@ def test_only_files_lose_their_pages() -> None:
     assert bool((file == 1).all())
 
 
-def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_before_it_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -85,11 +89,11 @@ def test_a_full_disk_is_told_before_it_is_written_to(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_memory_decides_on_files(rng: np.random.Generator) -> None:
+def test_the_free_memory_decides_on_files(rng: np.random.Generator) -> None:
     options = TransferOptions(backbone="compact", optimizer="adam", size=0, scales=1, steps=3)
     content, style = torch.from_numpy(rng.random((2, 1, 1, 3000), np.float32))
-    said: list[str] = []
-    found = []
+    messages: list[str] = []
+    results = []
     for share in (1, 20):
         transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
         model = MemoryModel(options, transfer.backbone, torch.device("cpu"))
@@ -100,7 +104,7 @@ def test_memory_decides_on_files(rng: np.random.Generator) -> None:
         assert not choose_tiling(model, (3000,), free).offload()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tiling_plan, "_use_disk", lambda *_, share=share: share == 1)
-            *_, last = transfer.run(content, [style], on_message=said.append)
-        found.append(last.values)
-    assert found[0].equal(found[1])
-    assert said == ["the optimizer's state is stored in files, in TMPDIR or /var/tmp"]
+            *_, last = transfer.run(content, [style], on_message=messages.append)
+        results.append(last.values)
+    assert results[0].equal(results[1])
+    assert messages == ["the optimizer's state is stored in files, in TMPDIR or /var/tmp"]
