@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from convnd_tasks import samples
-from convnd_tasks.pipeline.plots import encode, new_figure
+from convnd_tasks.runtime.plots import encode, new_figure
 from torch import Tensor
 
 from convnd import io

@@ -25,7 +25,7 @@ from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.scan import VolumeResult, stylize_scan
 from convnd_tasks.modalities.volumes.sight import Look
-from convnd_tasks.pipeline.checkpoints import Keeping, Stopping
+from convnd_tasks.runtime.checkpoints import Keeping, Stopping
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

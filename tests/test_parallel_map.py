@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 import torch
-from convnd_tasks.pipeline.parallel import parallel_map
+from convnd_tasks.runtime.parallel import parallel_map
 
 from convnd.errors import InputFileError
 

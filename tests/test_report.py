@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convnd_tasks.pipeline import plots
 from convnd_tasks.pipeline.report import Report, check_report
+from convnd_tasks.runtime import plots
 
 from convnd.errors import OutputExistsError, OutputFileError, UsageError
 
@@ -118,7 +118,7 @@ def test_errors(tmp_path: Path) -> None:
 
 def test_drawing_leaves_pyplot_alone_and_importing_draws_nothing() -> None:
     code = (
-        "import sys, convnd_tasks.pipeline.report, convnd_tasks.pipeline.plots as plots\n"
+        "import sys, convnd_tasks.pipeline.report, convnd_tasks.runtime.plots as plots\n"
         "assert not {'matplotlib', 'torch', 'numpy'} & set(sys.modules)\n"
         "plots.loss_curve({'loss': [1.0]})\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -19,7 +19,7 @@ from convnd_tasks.modalities.video.flow import Motion
 from convnd_tasks.modalities.video.job import VideoInputs, VideoJob, mean_of
 from convnd_tasks.modalities.video.keeping import FrameStore
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.pipeline.prefetch import prefetch
+from convnd_tasks.runtime.prefetch import prefetch
 from convnd_tasks.samples.video import SampleVideo
 from PIL import Image
 

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from convnd_tasks.modalities.volumes.sight import Sight
-from convnd_tasks.pipeline.checkpoints import Keeping
+from convnd_tasks.runtime.checkpoints import Keeping
 
 from convnd import cli
 from convnd.transfer.style_transfer import Progress

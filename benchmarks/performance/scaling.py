@@ -27,7 +27,7 @@ from typing import Any
 
 import psutil
 import torch
-from convnd_tasks.pipeline.plots import encode, new_figure
+from convnd_tasks.runtime.plots import encode, new_figure
 
 from benchmarks.common import peak_mib
 from benchmarks.measurement import add_json_option, write_results

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from convnd_tasks.pipeline.plots import encode, new_figure
+from convnd_tasks.runtime.plots import encode, new_figure
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor

@@ -19,7 +19,7 @@ from convnd.options import OUTPUT, flag_name, flags_of
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.flags import Overwrite, Quiet
 from convnd_tasks.pipeline.output import CommandOutput, echo_untrusted, with_json_output
-from convnd_tasks.pipeline.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ import typer
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.flags import Dim, with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
-from convnd_tasks.pipeline.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["Styles", "stylize"]
 

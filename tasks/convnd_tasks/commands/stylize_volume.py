@@ -10,7 +10,7 @@ from convnd_tasks.commands.stylize import Styles
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
-from convnd_tasks.pipeline.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["stylize_volume"]
 

@@ -16,8 +16,8 @@ from convnd_tasks.inspect.saliency import explain_patch
 from convnd_tasks.inspect.search import Hit, Patch, SearchResult
 from convnd_tasks.inspect.sheet import draw_sheet
 from convnd_tasks.inspect.thumbnails import describe_field, draw_thumbnail, thumbnail_size
-from convnd_tasks.pipeline import plots
 from convnd_tasks.pipeline.report import Report
+from convnd_tasks.runtime import plots
 
 if TYPE_CHECKING:
     import numpy as np

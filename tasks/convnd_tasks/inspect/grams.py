@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnd.stats import gram_matrix
-from convnd_tasks.pipeline import plots
+from convnd_tasks.runtime import plots
 
 __all__ = ["gram_distances", "gram_figure"]
 

@@ -24,8 +24,8 @@ from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION, SearchResult, cut_patches, find_patches
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
-from convnd_tasks.pipeline.checkpoints import save_last_good
 from convnd_tasks.pipeline.report import Report, check_report
+from convnd_tasks.runtime.checkpoints import save_last_good
 
 __all__ = ["PatchResult", "run_patches"]
 

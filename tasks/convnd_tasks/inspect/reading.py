@@ -16,7 +16,7 @@ from convnd.nn import resize_nd
 from convnd.transfer.style_transfer import fit_size
 from convnd_tasks.inspect.top import CHANNEL_SEPARATOR
 from convnd_tasks.modalities.arrays.codec import value_range
-from convnd_tasks.pipeline.prefetch import prefetch
+from convnd_tasks.runtime.prefetch import prefetch
 
 __all__ = ["Batch", "Input", "iter_batches", "normalize", "open_resized", "prepare_input"]
 

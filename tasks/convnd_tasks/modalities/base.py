@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.style_transfer import Progress
     from convnd_tasks.modalities.metrics import Measure
-    from convnd_tasks.pipeline.checkpoints import Checkpointer
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.checkpoints import Checkpointer
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = [
     "SMALLEST",
@@ -304,7 +304,7 @@ class Modality(ABC):
 
     def checkpointer(self, output: Path, group: ProcessGroup | None) -> Checkpointer:
         """What keeps unfinished work beside an output."""
-        from convnd_tasks.pipeline.checkpoints import Checkpointer
+        from convnd_tasks.runtime.checkpoints import Checkpointer
 
         return Checkpointer(output, self.settings.checkpoint_every, group)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from convnd_tasks.pipeline.plots import encode, new_figure
+from convnd_tasks.runtime.plots import encode, new_figure
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.style_transfer import Progress
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["GridModality", "GridTransfer", "mix_with_content"]
 

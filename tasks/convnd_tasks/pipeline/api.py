@@ -15,7 +15,7 @@ from convnd.options import flags_of
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.base import TransferInputs, open_grid
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
-from convnd_tasks.pipeline.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.pipeline.resolve import file_paths, infer_dim, is_video, kind_of
-from convnd_tasks.pipeline.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
     from convnd_tasks.modalities.metrics import Measure

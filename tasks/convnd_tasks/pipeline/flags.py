@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -91,7 +91,7 @@ Dim = Annotated[
         1,
         16,
         "--dim",
-        help="Number of spatial axes: 1 signals, 2 images, 3 volumes and clips. "
+        help="Number of spatial axes: 1 signals, 2 pictures, 3 volumes and videos. "
         "Inferred from the files when left out.",
         show_default=False,
     ),
@@ -173,7 +173,14 @@ def with_flags(
             if name not in ("given", "given_settings", "summary")
         ]
         parameters += [
-            _parameter(name, annotation, flag, defaults[name], ranges.get(name))
+            _parameter(
+                name,
+                annotation,
+                flag,
+                defaults[name],
+                ranges.get(name),
+                _only_kinds(options, flag, defaults[name]),
+            )
             for name, (annotation, flag) in flags.items()
         ]
 
@@ -212,7 +219,7 @@ def applicable_modalities(name: str) -> set[str]:
     ['signals']
     """
     from convnd_tasks.modalities import MODALITIES, options_class
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
     settings = flags_of(JobSettings)
     if name in settings:
@@ -260,8 +267,29 @@ def arguments_of(
     return arguments
 
 
+def _listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them.
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])
+
+
+def _only_kinds(options: Sequence[type[Any]], flag: Flag, defaults: Collection[str]) -> list[str]:
+    """The kinds of data that an option is for, if the command takes others as well."""
+    kinds = [_kind_of_data(dataclass) for dataclass in options]
+    named = [kind for kind in kinds if kind in (flag.modalities or defaults)]
+    return named if flag.panel is not None and 0 < len(named) < len(kinds) - 1 else []
+
+
 def _parameter(
-    name: str, kind: Any, flag: Flag, defaults: Mapping[str, Any], allowed: Range | None
+    name: str,
+    kind: Any,
+    flag: Flag,
+    defaults: Mapping[str, Any],
+    allowed: Range | None,
+    kinds: Sequence[str],
 ) -> inspect.Parameter:
     default = next(iter(defaults.values()))
     typed, shown = kind, default
@@ -270,9 +298,16 @@ def _parameter(
     elif get_origin(kind) is types.UnionType and default is None:
         shown = None
     text = flag.help
-    others = [f"{_text(value)} for {data}" for data, value in defaults.items() if value != default]
+    if kinds:
+        first = text[0].lower() if text[1:2].islower() else text[0]
+        text = f"{_listed(kinds).capitalize()} only: {first}{text[1:]}"
+    others: dict[str, list[str]] = {}
+    for data, value in defaults.items():
+        if value != default:
+            others.setdefault(_text(value), []).append(data)
     if others:
-        text = f"{text} Default: {', '.join([_text(default), *others])}."
+        listed = [f"{value} for {_listed(data)}" for value, data in others.items()]
+        text = f"{text} Default: {', '.join([_text(default), *listed])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
         read["metavar"] = flag.metavar

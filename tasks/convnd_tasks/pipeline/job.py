@@ -21,7 +21,6 @@ from convnd.errors import (
 from convnd.io.atomic import atomic_path, check_target
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
 from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
-from convnd_tasks.pipeline.checkpoints import Checkpointer, save_last_good
 from convnd_tasks.pipeline.flags import applicable_modalities
 from convnd_tasks.pipeline.provenance import (
     is_up_to_date,
@@ -29,6 +28,7 @@ from convnd_tasks.pipeline.provenance import (
     run_metrics,
 )
 from convnd_tasks.pipeline.report import check_report
+from convnd_tasks.runtime.checkpoints import Checkpointer, save_last_good
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from convnd.transfer.style_transfer import Progress
     from convnd_tasks.modalities.base import Modality
     from convnd_tasks.pipeline.resolve import JobSpec
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["Job", "Skipped", "make_options"]
 
@@ -117,7 +117,7 @@ def make_options(
 
 def _typed(name: str) -> str:
     from convnd.options import flag_name, flags_of
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
     kinds: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
     for kind in kinds:

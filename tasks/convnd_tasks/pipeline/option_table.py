@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from convnd.options import Flag, flag_name, flags_of
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
-from convnd_tasks.pipeline.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["OptionRow", "as_markdown", "option_table"]
 

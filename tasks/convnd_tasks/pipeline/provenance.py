@@ -27,7 +27,7 @@ from convnd_tasks.pipeline.flags import arguments_of
 if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
     from convnd_tasks.pipeline.resolve import JobSpec
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = [
     "FORMAT",

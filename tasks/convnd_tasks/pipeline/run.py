@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd_tasks.modalities.base import JobResult
     from convnd_tasks.pipeline.job import Job
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["run_command", "run_jobs"]
 
@@ -49,9 +49,9 @@ def run_command(
         typer.Exit: some of several transfers failed, code 1.
     """
     from convnd.optimize import ProcessGroup
+    from convnd_tasks.pipeline.download import ensure_weights
     from convnd_tasks.pipeline.job import Job, make_options
-    from convnd_tasks.pipeline.settings import JobSettings
-    from convnd_tasks.weights import ensure
+    from convnd_tasks.runtime.settings import JobSettings
 
     options, init = _split_init(given)
     settings = JobSettings(**given_settings)
@@ -75,7 +75,7 @@ def run_command(
             "stylize: expected one process for a video, got several; start it without torchrun"
         )
     job = Job(spec, made, settings, group=None if spec.batch else group)
-    ensure(made.backbone, quiet=settings.quiet)
+    ensure_weights(made.backbone, quiet=settings.quiet)
     run_jobs(job, summary, group)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError
-from convnd_tasks.pipeline import plots
 from convnd_tasks.pipeline.report import Report
+from convnd_tasks.runtime import plots
 
 if TYPE_CHECKING:
     from convnd_tasks.modalities.base import Figure, JobResult, TransferInputs

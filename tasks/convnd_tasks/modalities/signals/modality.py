@@ -19,7 +19,7 @@ from convnd_tasks.modalities.base import (
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.signals import codec
 from convnd_tasks.modalities.signals.options import SignalOptions
-from convnd_tasks.pipeline.settings import parse_fraction
+from convnd_tasks.runtime.settings import parse_fraction
 
 if TYPE_CHECKING:
     from typing import ClassVar
@@ -68,7 +68,7 @@ class Signals(GridModality):
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
         """Traces with spectra, and spectrograms."""
         from convnd_tasks.modalities.signals import ecg_plot, spectrogram
-        from convnd_tasks.pipeline.plots import encode
+        from convnd_tasks.runtime.plots import encode
 
         content, style, result = inputs.content, inputs.styles[0], outcome.result
         return [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from convnd.io.signals.signal import import_optional
 from convnd.io.silence import silence_libraries
 from convnd_tasks.modalities.signals.leads import at_rate, filled
-from convnd_tasks.pipeline.parallel import parallel_map
+from convnd_tasks.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
     import numpy as np

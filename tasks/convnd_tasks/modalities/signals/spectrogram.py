@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from convnd_tasks.modalities.signals.ecg_plot import lines_of
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
-from convnd_tasks.pipeline import plots
+from convnd_tasks.runtime import plots
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

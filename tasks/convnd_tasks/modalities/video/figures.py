@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convnd_tasks.pipeline.plots import COLORS, encode, encode_pixels, new_figure
+from convnd_tasks.runtime.plots import COLORS, encode, encode_pixels, new_figure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from convnd_tasks.modalities.images.codec import keep_luminance_only
 from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache, quantize
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, resize_frame
-from convnd_tasks.pipeline.prefetch import prefetch
+from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
     from torch import Tensor

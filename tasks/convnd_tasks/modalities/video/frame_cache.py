@@ -23,7 +23,7 @@ from convnd.errors import (
 )
 from convnd.grid import Grid
 from convnd.io.atomic import atomic_path, error_text
-from convnd_tasks.pipeline.checkpoints import Checkpointer, options_fingerprint
+from convnd_tasks.runtime.checkpoints import Checkpointer, options_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor

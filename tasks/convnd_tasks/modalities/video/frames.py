@@ -43,7 +43,7 @@ from convnd_tasks.modalities.video.progress import (
     run_transfer,
     step_callback,
 )
-from convnd_tasks.pipeline.prefetch import prefetch
+from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
     from convnd_tasks.modalities.video.options import VideoOptions

@@ -20,7 +20,7 @@ from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.video.flow import estimate_flow, is_cut, warping_error
 from convnd_tasks.modalities.video.input import FrameRange, resize_frame
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.pipeline.prefetch import prefetch
+from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.video.finish import FrameFinisher
     from convnd_tasks.modalities.video.input import VideoSource
     from convnd_tasks.modalities.video.options import VideoOptions
-    from convnd_tasks.pipeline.settings import JobSettings
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["VideoTransfer"]
 

@@ -6,22 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convnd_tasks.pipeline.download import DownloadBar
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from convnd.backbones.weights import Status
 
 __all__ = [
-    "Bar",
     "as_record",
     "as_table",
-    "ensure",
     "get",
     "list_",
     "path",
@@ -88,13 +85,13 @@ def get(
             got=source,
             remedy="leave them out",
         )
-    with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
+    with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
         if is_url:
-            found = add_url(source, sha256, name=name, progress=bar.show)
+            found = add_url(source, sha256, name=name, progress=bar.update)
         elif is_file:
             found = add_file(Path(source), name=name)
         else:
-            fetch(source, progress=bar.show)
+            fetch(source, progress=bar.update)
             found = source
     summary.add(name=found)
     typer.echo(found)
@@ -158,65 +155,6 @@ def remove(
         removed = take_away(name)
         summary.append("removed", {"name": name, "files": [str(each) for each in removed]})
         typer.echo("\n".join(f"{name}: removed {each}" for each in removed) or f"{name}: not here")
-
-
-def ensure(backbone: str, *, quiet: bool) -> None:
-    """Fetch the weights of a backbone that are not here, with a bar, before the work begins.
-
-    Args:
-        backbone: its name; one that there are no weights for is left to whoever loads it.
-        quiet: whether to draw no bar.
-
-    Raises:
-        ConvndError: as `convnd.backbones.weights.fetch`.
-    """
-    from convnd.backbones.weights import fetch, find_path, names
-
-    if backbone in names() and find_path(backbone) is None:
-        with Bar(enabled=sys.stderr.isatty() and not quiet) as bar:
-            fetch(backbone, progress=bar.show)
-
-
-class Bar:
-    """The progress bar on stderr; silent unless ``enabled``."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._bar: Progress | None = None
-        if enabled:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def show(self, what: str, done: int, total: int | None) -> None:
-        """Draw how far it is; a `convnd.backbones.weights.Progress`."""
-        if self._bar is not None:
-            self._bar.update(self._task, description=what, completed=done, total=total)
 
 
 def as_table(found: Sequence[Status]) -> list[str]:

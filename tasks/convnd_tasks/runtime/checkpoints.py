@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import __version__, io
 from convnd.errors import NumericalError, StopSignal
 from convnd.options import flags_of
-from convnd_tasks.pipeline.interrupts import GracefulInterrupt
+from convnd_tasks.runtime.interrupts import GracefulInterrupt
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup

@@ -1,0 +1,80 @@
+"""Weights that a job needs: downloaded before its work begins."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["DownloadBar", "ensure_weights"]
+
+
+def ensure_weights(backbone: str, *, quiet: bool) -> None:
+    """Download the weights of a backbone, if they are missing, before the work begins.
+
+    Args:
+        backbone: its name; a name without weights is left to the loader.
+        quiet: draw no progress bar.
+
+    Raises:
+        ConvndError: as `convnd.backbones.weights.fetch`.
+    """
+    from convnd.backbones.weights import fetch, find_path, names
+
+    if backbone in names() and find_path(backbone) is None:
+        with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
+            fetch(backbone, progress=bar.update)
+
+
+class DownloadBar:
+    """The progress bar of a download on stderr.
+
+    Args:
+        enabled: False draws nothing.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._bar: Progress | None = None
+        if enabled:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, what: str, done: int, total: int | None) -> None:
+        """Show the progress; a `convnd.backbones.weights.Progress`.
+
+        Args:
+            what: name of the download.
+            done: bytes so far.
+            total: bytes of all, or None where that is not known.
+        """
+        if self._bar is not None:
+            self._bar.update(self._task, description=what, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""What the kinds of data and the pipeline both use: settings, checkpoints, threads, plots."""
