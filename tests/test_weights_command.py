@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from convnd_tasks.weights import Bar, as_table
+from convnd_tasks.commands.weights import as_table
+from convnd_tasks.pipeline.weights import DownloadBar
 
 from convnd.backbones import weights
 from convnd.backbones.weights import Status, cache
@@ -195,12 +196,12 @@ def test_the_bar_draws_on_stderr(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
-    with Bar(enabled=True) as bar:
+    with DownloadBar(enabled=True) as bar:
         bar.show("downloading", 1 << 20, 2 << 20)
     out, err = capsys.readouterr()
     assert out == ""
     assert "downloading" in err
-    with Bar(enabled=False) as bar:
+    with DownloadBar(enabled=False) as bar:
         bar.show("downloading", 1, 2)
     assert capsys.readouterr() == ("", "")
 

