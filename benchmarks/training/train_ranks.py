@@ -134,11 +134,11 @@ class Slices(nn.Module):
             order = [0, *(2 + axis for axis in outer), 1, *(2 + axis for axis in pair)]
             slices = values.permute(order)
             outer_shape = slices.shape[: 1 + len(outer)]
-            for name, values in self.teacher(slices.flatten(0, len(outer)), LAYERS).items():
-                volume = values.unflatten(0, outer_shape).movedim(1 + len(outer), 1)
+            for name, layer_features in self.teacher(slices.flatten(0, len(outer)), LAYERS).items():
+                volume: Tensor = layer_features.unflatten(0, outer_shape).movedim(1 + len(outer), 1)
                 places = [*outer, *pair]
                 volume = volume.permute(0, 1, *(2 + places.index(axis) for axis in range(ndim)))
-                size = [min(extent, values.shape[-1]) for extent in volume.shape[2:]]
+                size = [min(extent, layer_features.shape[-1]) for extent in volume.shape[2:]]
                 features[name].append(resize_nd(volume, size, mode="area"))
         return {name: torch.cat(parts, 1) for name, parts in features.items()}
 
