@@ -16,30 +16,35 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from convnd_tasks.modalities.video.flow import motion, warping_error
-from convnd_tasks.modalities.video.frames import Finished, VideoTransfer
-from convnd_tasks.modalities.video.input import Part
-from convnd_tasks.modalities.video.job import mean_of
-from convnd_tasks.modalities.video.keeping import FrameStore, rounded
+from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
+from convnd_tasks.modalities.video.frame_cache import FrameCache, quantize
+from convnd_tasks.modalities.video.frames import FrameStylizer
+from convnd_tasks.modalities.video.input import (
+    FrameRange,
+    StylizedFrame,
+    VideoSource,
+    working_size,
+)
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.result import mean_of
 from convnd_tasks.samples.video import SampleVideo
 from torch import Tensor
 
 from benchmarks.common import Judge, picture
 from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import io
-from convnd.transfer.style_transfer import StyleTransfer
+from convnd.transfer.style_transfer import Progress, StyleTransfer
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", help="a file; left out: the built-in film")
+    parser.add_argument("--clip", help="a file; the built-in video if left out")
     parser.add_argument("--style", default="waves", help="a file or the name of a sample")
     parser.add_argument("--start", type=Fraction, default=Fraction(0), help="seconds")
     parser.add_argument("--frames", type=int, default=8)
@@ -56,19 +61,24 @@ def main() -> None:
     else:
         clip = io.open_video(args.clip)
     frame_time = 1 / (clip.info.rate or Fraction(25))
-    part = Part(start=args.start, end=args.start + frame_time * (args.frames - Fraction(1, 2)))
+    end = args.start + frame_time * (args.frames - Fraction(1, 2))
+    source = VideoSource(
+        video=clip,
+        size=working_size(clip, args.size),
+        frame_range=FrameRange(start=args.start, end=end),
+    )
     style = picture(args.style, 512, role="style")
     options = VideoOptions(
         backbone=args.backbone, size=args.size, steps=args.steps, passes=args.passes
     )
-    transfer = VideoTransfer(options, [style])
+    stylizer = FrameStylizer(options, [style])
     with tempfile.TemporaryDirectory() as folder:
-        store = FrameStore(Path(folder) / "clip")
-        store.open("benchmark", resume=False)
+        cache = FrameCache(Path(folder) / "clip")
+        cache.open(options, [], resume=False)
         start, work = time.perf_counter(), time.process_time()
-        frames = list(transfer.run(clip, store, part))
+        frames = _finished(stylizer.run(source, cache))
         if args.passes > 1:
-            frames = list(transfer.run_back(store, len(frames)))[::-1]
+            frames = _finished(stylizer.run_backward_pass(cache, len(frames)))[::-1]
         seconds, work = time.perf_counter() - start, time.process_time() - work
         start = time.perf_counter()
         io.write_video(
@@ -80,7 +90,7 @@ def main() -> None:
     single = StyleTransfer(
         dataclasses.replace(options, steps=args.most), spatial_dims=2, in_channels=3
     )
-    independent = [_stylize_frame(single, transfer.styles, frame) for frame in frames]
+    independent = [_stylize_frame(single, stylizer.styles, frame) for frame in frames]
     records = [frame.record for frame in frames]
     contents = [frame.content for frame in frames]
     steps = [record["steps"] for record in records]
@@ -120,8 +130,12 @@ def main() -> None:
     write_results(args.json, "Flicker at equal style energy", tables)
 
 
+def _finished(items: Iterable[Progress | StylizedFrame]) -> list[StylizedFrame]:
+    return [item for item in items if isinstance(item, StylizedFrame)]
+
+
 def _stylize_frame(
-    transfer: StyleTransfer, styles: Sequence[Tensor], frame: Finished
+    transfer: StyleTransfer, styles: Sequence[Tensor], frame: StylizedFrame
 ) -> tuple[Tensor, float, int]:
     """One frame by itself, at the style energy nearest to that of the frame along the motion."""
     target = _style(frame.record)
@@ -131,7 +145,7 @@ def _stylize_frame(
             continue
         reached = progress.parts["style"]
         if nearest is None or abs(reached - target) < abs(nearest[1] - target):
-            nearest = rounded(progress.values), reached, progress.step
+            nearest = quantize(progress.values), reached, progress.step
         if reached <= target:
             break
     assert nearest is not None
@@ -142,7 +156,7 @@ def _figures(
     contents: Sequence[Tensor], results: Sequence[Tensor], style: Tensor
 ) -> dict[str, float]:
     errors = [
-        warping_error(results[t], results[t + 1], motion(contents[t], contents[t + 1]))
+        warping_error(results[t], results[t + 1], estimate_flow(contents[t], contents[t + 1]))
         for t in range(len(results) - 1)
     ]
     size = max(contents[0].shape[2:])
