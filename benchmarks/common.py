@@ -38,9 +38,9 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, run in candidates.items():
-            began = clock()
+            start = clock()
             run()
-            seconds[name].append(clock() - began)
+            seconds[name].append(clock() - start)
     return seconds
 
 
@@ -113,7 +113,7 @@ def picture(name: str, size: int, *, role: str) -> Tensor:
         make = samples.content if role == "content" else samples.style
         values = make(name, spatial_dims=2, size=size).values
     ratio = size / max(values.shape[2:])
-    extent = [round(each * ratio) for each in values.shape[2:]]
+    extent = [round(length * ratio) for length in values.shape[2:]]
     return resize_nd(values, extent, mode="linear", antialias=True)
 
 
@@ -134,8 +134,8 @@ class Judge:
     @staticmethod
     def _grams(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
-            name: gram_matrix(each) / each[0, 0].numel()
-            for name, each in features.items()
+            name: gram_matrix(values) / values[0, 0].numel()
+            for name, values in features.items()
             if name in STYLE_LAYERS
         }
 
@@ -148,6 +148,6 @@ class Judge:
                 ((grams[name] - self.grams[name]).square().sum() / self.grams[name].square().sum())
                 for name in STYLE_LAYERS
             ]
-            kept = features[CONTENT_LAYER] - self.content
-            content = kept.square().sum() / self.content.square().sum()
+            difference = features[CONTENT_LAYER] - self.content
+            content = difference.square().sum() / self.content.square().sum()
         return float(sum(styles)) / len(styles), float(content)

@@ -102,10 +102,10 @@ def commit() -> str:
     """Commit of the source tree, or "not stated" outside a repository."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
         )
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     try:
         return git("rev-parse", "--short", "HEAD") + "+changes" * bool(

@@ -95,7 +95,7 @@ def page(measurements: Sequence[Measurement]) -> str:
     sections = [*SECTIONS, *{m.section for m in measurements if m.section not in SECTIONS}]
     lines = [HEAD]
     for section in sections:
-        chosen = [each for each in measurements if each.section == section]
+        chosen = [measurement for measurement in measurements if measurement.section == section]
         if chosen:
             lines += [f"## {section}", ""]
         for measurement in chosen:

@@ -1,4 +1,4 @@
-"""The patches that excite a few units most, as a library: positions, values and samples.
+"""The patches that excite a few units most, with the library: positions, values and samples.
 
 python examples/patches_in_python.py photo.jpg another.jpg
 """
@@ -14,7 +14,7 @@ from convnd import io
 
 
 def main(*paths: str) -> None:
-    """Print where the strongest patches of two units are, and how large."""
+    """Prints where the strongest patches of two units are, and how large."""
     network = load_network("compact", ["relu3_1"], spatial_dims=2, in_channels=3)
     inputs = [Input(path, partial(io.read, path)) for path in paths]
     result = find_patches(network, inputs, {"relu3_1": [3, 8]}, top=3)

@@ -1,4 +1,4 @@
-"""The engine as a library: watch, save or stop at any step. `convnd.stylize` does it all at once.
+"""Style transfer with the library, step by step: the caller watches, saves and stops.
 
 python examples/stylize_in_python.py photo.jpg painting.jpg result.png
 """
@@ -13,7 +13,7 @@ from convnd.transfer.style_transfer import StyleTransfer, fit_size
 
 
 def main(content: str, style: str, output: str) -> None:
-    """Stylise one picture, and stop early when steps stop paying."""
+    """Stylises one picture, and stops when steps no longer pay."""
     photo, painting = convnd.read(content), convnd.read(style)
     options = TransferOptions(backbone="compact", steps=40)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)

@@ -1,11 +1,11 @@
-"""What units of the compact backbone look for in photographs, ECGs and CT scans, at any rank.
+"""What units of the compact backbone look for in photographs, ECGs and CT scans.
 
-python examples/what_units_see.py 2 PHOTOGRAPHS...    # say astronaut.png chelsea.png coffee.png
-python examples/what_units_see.py 1 RECORDINGS...     # say waveform_ecg.dcm of pydicom
-python examples/what_units_see.py 3 SCANS...          # say lung1_image.nrrd of pyradiomics
+python examples/what_units_see.py 2 PHOTOGRAPHS...    # for example astronaut.png chelsea.png
+python examples/what_units_see.py 1 RECORDINGS...     # for example waveform_ecg.dcm of pydicom
+python examples/what_units_see.py 3 SCANS...          # for example lung1_image.nrrd of pyradiomics
 
-`units_2d.jpg` and its like were made so from scikit-image's photographs, pydicom's 12-lead ECG with
-MIT-BIH record 208 (scipy 1.11.4), and the two lung CTs of pyradiomics 3.0.1.
+`units_1d.jpg`, `units_2d.jpg` and `units_3d.jpg` come from scikit-image's photographs, pydicom's
+12-lead ECG with MIT-BIH record 208 (scipy 1.11.4), and the two lung CTs of pyradiomics 3.0.1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ one distance along all axes, and patches of one extent can be compared."""
 
 
 def read(path: str) -> Grid:
-    """Read a file, and resample recordings and scans to a common sampling distance."""
+    """Reads a file; resamples recordings and scans to a common sampling distance."""
     grid = io.read(path)
     if grid.ndim not in STEP:
         return grid
@@ -48,7 +48,7 @@ def read(path: str) -> Grid:
 
 
 def main(rank: int, paths: list[str]) -> None:
-    """Draw the nine strongest patches of some units of two layers."""
+    """Draws the nine strongest patches of some units of two layers."""
     layers = LAYERS[rank]
     network = load_network("compact", layers, spatial_dims=rank, in_channels=3 if rank == 2 else 1)
     inputs = [Input(path, partial(read, path)) for path in paths]

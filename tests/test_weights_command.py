@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from convnd_tasks.commands.weights import as_table
-from convnd_tasks.pipeline.download import DownloadBar
+from convnd_tasks.pipeline.weights import DownloadBar
 
 from convnd.backbones import weights
 from convnd.backbones.weights import Status, cache
@@ -197,12 +197,12 @@ def test_the_bar_draws_on_stderr(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     with DownloadBar(enabled=True) as bar:
-        bar.update("downloading", 1 << 20, 2 << 20)
+        bar.show("downloading", 1 << 20, 2 << 20)
     out, err = capsys.readouterr()
     assert out == ""
     assert "downloading" in err
     with DownloadBar(enabled=False) as bar:
-        bar.update("downloading", 1, 2)
+        bar.show("downloading", 1, 2)
     assert capsys.readouterr() == ("", "")
 
 

@@ -1,4 +1,4 @@
-"""Two procedural clips to make moving textures of: flames that rise, and eddies that stir.
+"""Two procedural videos to make moving textures of: flames that rise, and eddies that stir.
 
 python -m benchmarks.experiments.moving_textures FOLDER
 convnd stylize-video FOLDER/flames.mp4 --mode block --texture
@@ -34,8 +34,8 @@ def main() -> None:
         path = args.folder / f"{name}.mp4"
         rate = Fraction(25)
         info = VideoInfo(path=path, size=(64, 64), time_base=1 / rate, rate=rate)
-        tensors = (torch.from_numpy(each.astype(np.float32))[None] for each in frames)
-        write_video(path, info, (VideoFrame(t, each) for t, each in enumerate(tensors)), crf=8)
+        tensors = (torch.from_numpy(frame.astype(np.float32))[None] for frame in frames)
+        write_video(path, info, (VideoFrame(t, frame) for t, frame in enumerate(tensors)), crf=8)
         print(path)
 
 
@@ -45,22 +45,26 @@ def flames(count: int, rng: np.random.Generator) -> list[Array]:
     fast = _noise(rng, (128, 64), (2, 2))
     bend = _noise(rng, (count, 64, 64), (3, 6, 6))
     y, x = np.mgrid[:64, :64].astype(float)
-    found = []
+    frames = []
     for t in range(count):
         down, right = y + 2 * bend[t], x + 3 * np.roll(bend[t], 9, 1)
-        heat = 0.5 + 0.28 * _at(slow, down + 2 * t, right) + 0.2 * _at(fast, down + 3 * t, right)
+        heat = (
+            0.5
+            + 0.28 * _sample(slow, down + 2 * t, right)
+            + 0.2 * _sample(fast, down + 3 * t, right)
+        )
         heat = heat.clip(0, 1)
-        found.append(
+        frames.append(
             np.stack([2 * heat, (2 * heat - 0.6).clip(0) ** 1.2, 3 * heat - 2.2]).clip(0, 1)
         )
-    return found
+    return frames
 
 
 def eddies(count: int, rng: np.random.Generator) -> list[Array]:
     """A noise stirred by four vortices, each turning the faster the nearer to its middle."""
     noise = _noise(rng, (64, 64), (2.5, 2.5))
     y, x = np.mgrid[:64, :64].astype(float)
-    found = []
+    frames = []
     for t in range(count):
         down, right = y.copy(), x.copy()
         for row, column, way in EDDIES:
@@ -68,21 +72,21 @@ def eddies(count: int, rng: np.random.Generator) -> list[Array]:
             angle = way * 0.16 * t * np.exp(-(dy**2 + dx**2) / 200)
             down += row + dy * np.cos(angle) - dx * np.sin(angle) - y
             right += column + dy * np.sin(angle) + dx * np.cos(angle) - x
-        light = (0.5 + 0.25 * _at(noise, down, right)).clip(0, 1)
-        found.append(np.stack([0.8 * light**2, 0.2 + 0.7 * light, 0.4 + 0.6 * light**0.5]))
-    return found
+        light = (0.5 + 0.25 * _sample(noise, down, right)).clip(0, 1)
+        frames.append(np.stack([0.8 * light**2, 0.2 + 0.7 * light, 0.4 + 0.6 * light**0.5]))
+    return frames
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], width: tuple[float, ...]) -> Array:
-    """Smooth, periodic, of variance 1."""
+    """Smooth periodic noise of variance 1."""
     smooth: Array = ndimage.gaussian_filter(rng.standard_normal(shape), width, mode="wrap")
     smooth /= smooth.std()
     return smooth
 
 
-def _at(field: Array, y: Array, x: Array) -> Array:
-    found: Array = ndimage.map_coordinates(field, [y, x], order=1, mode="grid-wrap")
-    return found
+def _sample(field: Array, y: Array, x: Array) -> Array:
+    values: Array = ndimage.map_coordinates(field, [y, x], order=1, mode="grid-wrap")
+    return values
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""Which network's features serve signals and volumes best, by transfers with a known answer.
+"""Which network serves signals and volumes best? Transfers with a known answer.
 
     python -m benchmarks.experiments.networks --dim 1 --data FOLDER --trained NAME=FILE ...
     python -m benchmarks.experiments.networks --dim 3 --data FOLDER --trained NAME=FILE ...
 
-Candidates: the compact network for pictures brought to the other rank in every way, the same with
-random weights, its features on slices (3-D), and networks trained by ``train_ranks.py``. All run
-the same job; only the network differs. *Fair* means at equal content: the first candidate runs
-with the weights of the defaults; the content weight of every other is searched until its content
-error, measured without any network, is the same, and every figure is interpolated there between
-the tries. ``networks_1d.py`` and
-``networks_3d.py`` say which errors and figures. Prints a table of Markdown; ``--json`` keeps
-every try.
+Candidates are the compact network brought to the other rank in every way, the same with random
+weights, its features on slices (3-D), and networks trained by ``train_ranks.py``. All run the same
+job. They are compared at equal content: the first candidate runs with the default weights; for
+every other, the script searches the content weight at which the content error, measured without any
+network, is the same, and interpolates every figure there between the tries. ``networks_1d.py`` and
+``networks_3d.py`` define the errors and figures. The script prints a table in Markdown;
+``--json FILE`` keeps every try.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from benchmarks.training.train_ranks import trained
 from convnd.backbones import VGG, Backbone, load
 
 
-def converted(how: str, spatial_dims: int) -> VGG:
-    """The compact network for pictures brought to another rank.
+def convert(how: str, spatial_dims: int) -> VGG:
+    """The compact network for pictures, brought to another rank.
 
     Args:
-        how: upwards "mean", "centre" or "acs"; downwards "sum" (a signal drawn as stripes),
-            "mean" (kernels averaged), "centre" (their middle rows), or "acs" (every second
-            channel sums the rows, the others the columns).
+        how: upwards "mean", "centre" or "acs"; downwards "sum" (the signal as a picture of
+            stripes), "mean" (averaged kernels), "centre" (their middle rows), or "acs" (every
+            second channel sums the rows, the others the columns).
         spatial_dims: 1 or 3.
     """
     if spatial_dims > 2:
@@ -60,56 +59,56 @@ def converted(how: str, spatial_dims: int) -> VGG:
 def all_candidates(
     spatial_dims: int, files: Mapping[str, Path], seeds: Sequence[int]
 ) -> dict[str, Network]:
-    """By name; built when they are wanted."""
-    found: dict[str, Network] = {}
+    """Factories of the candidates, by name."""
+    candidates: dict[str, Network] = {}
     for how in ("sum", "mean", "centre", "acs") if spatial_dims == 1 else ("mean", "centre", "acs"):
-        found[f"compact, {how}"] = lambda how=how: converted(how, spatial_dims)  # type: ignore[misc]
+        candidates[f"compact, {how}"] = lambda how=how: convert(how, spatial_dims)  # type: ignore[misc]
     for seed in seeds:
-        found[f"random weights, seed {seed}"] = lambda seed=seed: random_weights(  # type: ignore[misc]
+        candidates[f"random weights, seed {seed}"] = lambda seed=seed: random_weights(  # type: ignore[misc]
             load("compact", spatial_dims=spatial_dims, in_channels=1), seed
         )
     for name, path in files.items():
-        found[name] = lambda path=path: trained(path)  # type: ignore[misc]
-    return found
+        candidates[name] = lambda path=path: trained(path)  # type: ignore[misc]
+    return candidates
 
 
-def at_equal_content(
+def match_content(
     run: Callable[[float], Try], aim: float, *, start: float, tries: int
 ) -> tuple[Try, list[Try]]:
-    """Figures where ``error`` is ``aim``, between the tries next to it.
+    """Figures where the content error is ``aim``, interpolated between the tries.
 
     Args:
-        run: a transfer with a content weight; its figures, among them ``error``.
-        aim: content error wanted.
+        run: a transfer with a content weight; returns its figures, among them ``error``.
+        aim: content error to reach.
         start: first content weight.
-        tries: how many.
+        tries: number of transfers.
 
     Returns:
-        The figures, with ``mismatch`` (log of the error of the nearest try over the aim; nothing
-        is extrapolated), and all tries.
+        The figures, with ``mismatch`` (log of the nearest try's error over the aim; nothing is
+        extrapolated), and all tries.
     """
-    made: list[Try] = []
+    results: list[Try] = []
     weight = start
     for _ in range(tries):
-        made.append({"weight": weight, **run(weight)})
-        ordered = sorted(made, key=lambda each: each["error"])
-        above = [each for each in ordered if each["error"] > aim]
-        below = [each for each in ordered if each["error"] <= aim]
+        results.append({"weight": weight, **run(weight)})
+        ordered = sorted(results, key=lambda result: result["error"])
+        above = [result for result in ordered if result["error"] > aim]
+        below = [result for result in ordered if result["error"] <= aim]
         if above and below:  # between the two, on a straight line of logarithms
             a, b = below[-1], above[0]
             share = math.log(aim / a["error"]) / math.log(b["error"] / a["error"])
             weight = a["weight"] * (b["weight"] / a["weight"]) ** min(max(share, 0.1), 0.9)
         else:
-            weight *= min(max((made[-1]["error"] / aim) ** 1.5, 0.02), 50)
-    ordered = sorted(made, key=lambda each: each["error"])
-    places = [math.log(each["error"]) for each in ordered]
-    found = {
-        key: float(np.interp(math.log(aim), places, [each[key] for each in ordered]))
+            weight *= min(max((results[-1]["error"] / aim) ** 1.5, 0.02), 50)
+    ordered = sorted(results, key=lambda result: result["error"])
+    places = [math.log(result["error"]) for result in ordered]
+    figures = {
+        key: float(np.interp(math.log(aim), places, [result[key] for result in ordered]))
         for key in ordered[0]
     }
     nearest = min(places, key=lambda place: abs(place - math.log(aim)))
-    found["mismatch"] = nearest - math.log(aim)
-    return found, made
+    figures["mismatch"] = nearest - math.log(aim)
+    return figures, results
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -120,8 +119,8 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
         "|---" * (len(columns) + 1) + "|",
     ]
     for name in names:
-        own = [row for row in rows if row["candidate"] == name]
-        cells = [f"{np.nanmean([row[key] for row in own]):.3f}" for key in columns]
+        selection = [row for row in rows if row["candidate"] == name]
+        cells = [f"{np.nanmean([row[key] for row in selection]):.3f}" for key in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -147,31 +146,33 @@ def main() -> None:
         from benchmarks.experiments import networks_1d as rank
     else:
         from benchmarks.experiments import networks_3d as rank  # type: ignore[no-redef]
-    files = {name: Path(path) for name, _, path in (each.partition("=") for each in args.trained)}
+    files = {
+        name: Path(path) for name, _, path in (argument.partition("=") for argument in args.trained)
+    }
     seeds = [int(seed) for seed in args.seeds.split(",") if seed]
-    candidates = {**rank.more(), **all_candidates(args.dim, files, seeds)}
-    first, *others = candidates
+    candidates = {**rank.extra_candidates(), **all_candidates(args.dim, files, seeds)}
+    reference, *rest = candidates
     only = [word for word in args.only.split(",") if word]
-    names = [first, *(n for n in others if not only or any(word in n for word in only))]
+    names = [reference, *(n for n in rest if not only or any(word in n for word in only))]
     rows: list[dict[str, Any]] = []
     for pair in rank.pairs(args.data, [word for word in args.pairs.split(",") if word]):
         aim = 1.0
         for name in names:
             network = candidates[name]()
-            began = time.monotonic()
+            start = time.monotonic()
 
             def run(weight: float, network: Backbone = network, pair: Any = pair) -> Try:
                 return rank.figures(pair, network, weight, args)
 
-            tries = 1 if name == first else args.tries
-            found, made = at_equal_content(run, aim, start=rank.START, tries=tries)
-            if name == first:
-                aim, found["mismatch"] = found["error"], 0.0
-            row = {"pair": pair.name, "candidate": name, **found, "tries": made}
-            row["s"] = (time.monotonic() - began) / tries
+            tries = 1 if name == reference else args.tries
+            figures, results = match_content(run, aim, start=rank.START, tries=tries)
+            if name == reference:
+                aim, figures["mismatch"] = figures["error"], 0.0
+            row = {"pair": pair.name, "candidate": name, **figures, "tries": results}
+            row["s"] = (time.monotonic() - start) / tries
             rows.append(row)
-            told = " ".join(f"{key} {row[key]:.3f}" for key in (*rank.COLUMNS, "mismatch", "s"))
-            print(f"{pair.name}: {name}: {told}", flush=True)
+            summary = " ".join(f"{key} {row[key]:.3f}" for key in (*rank.COLUMNS, "mismatch", "s"))
+            print(f"{pair.name}: {name}: {summary}", flush=True)
             title = f"Networks for {args.dim} {'axis' if args.dim == 1 else 'axes'}"
             write_results(args.json, title, rows)
     print()

@@ -1,4 +1,4 @@
-"""The known answers of `candidates.py` for signals: real ECGs.
+"""The known answers of `networks.py` for signals: real ECGs.
 
 Content error: energy of the change between 1 and 15 Hz, where P, QRS and T are, over that of the
 content. Figures: F1 of the content's R peaks (±50 ms) in the result, and four distances to the
@@ -34,16 +34,16 @@ class Pair:
     style: Array
 
 
-def more() -> dict[str, Network]:
-    """Candidates that this rank alone has."""
+def extra_candidates() -> dict[str, Network]:
+    """Candidates of this rank only."""
     return {}
 
 
-def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
+def pairs(data: Path, words: Sequence[str]) -> Iterator[Pair]:
     """Recordings: pydicom's (A) and MIT-BIH 208 (B), each as content, clean and with noise."""
     path = data / "ecg.dat"
     clean = known_answer_signals.clean_rhythm()
-    early, late = (known_answer_signals.other_recording(path, at, 10) for at in (20, 130))
+    early, late = (known_answer_signals.other_recording(path, second, 10) for second in (20, 130))
     noisy = early + known_answer_signals.noise(len(early), np.random.default_rng(0))
     for pair in (
         Pair("A-II to noisy B", clean["II"], noisy),
@@ -52,28 +52,33 @@ def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
         Pair("B to A-V2", early, clean["V2"]),
         Pair("B to A-II", late, clean["II"]),
     ):
-        if not wanted or any(word in pair.name for word in wanted):
+        if not words or any(word in pair.name for word in words):
             yield pair
 
 
 def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespace) -> Try:
-    """A transfer with a content weight, measured."""
+    """Runs a transfer with a content weight and measures it."""
     facts = tuple(fact for fact in args.facts.split(",") if fact)
     options = SignalOptions(
         value_statistics=facts, steps=args.steps, scales=1, content_weight=weight
     )
     result = known_answer_signals.transfer(pair.content, pair.style, options, network=network)
-    found = known_answer_signals.figures(pair.content, pair.style, result)
-    left = {
-        "psd": found["psd"] / found["psd_A"],
-        "beat": (1 - found["beat"]) / (1 - found["beat_A"]),
-        "acf": found["acf"] / found["acf_A"],
-        "amp": found["amp"] / found["amp_A"],
+    measures = known_answer_signals.figures(pair.content, pair.style, result)
+    shares = {
+        "psd": measures["psd"] / measures["psd_A"],
+        "beat": (1 - measures["beat"]) / (1 - measures["beat_A"]),
+        "acf": measures["acf"] / measures["acf_A"],
+        "amp": measures["amp"] / measures["amp_A"],
     }
     # A result without beats has nothing of the style's beat.
-    left = {key: value if np.isfinite(value) else 2.0 for key, value in left.items()}
+    shares = {key: value if np.isfinite(value) else 2.0 for key, value in shares.items()}
     error = _band(result - pair.content) / _band(pair.content)
-    return {"error": error, "f1": found["f1"], "left": float(np.mean(list(left.values()))), **left}
+    return {
+        "error": error,
+        "f1": measures["f1"],
+        "left": float(np.mean(list(shares.values()))),
+        **shares,
+    }
 
 
 def _band(values: Array) -> float:

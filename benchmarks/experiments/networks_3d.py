@@ -1,4 +1,4 @@
-"""The known answers of `candidates.py` for volumes: real CT and MRI, in small boxes.
+"""The known answers of `networks.py` for volumes: real CT and MRI, in small boxes.
 
 Content error: mean absolute change of the volume once blurred by 2 mm, over the range of the
 content (0.5th to 99.5th percentile). Figures: style energy in the space of the original VGG-19,
@@ -47,16 +47,16 @@ class Pair:
     spacing: tuple[float, float, float]
 
 
-def more() -> dict[str, Network]:
-    """Candidates that this rank alone has; the first is what the others are held to."""
+def extra_candidates() -> dict[str, Network]:
+    """Candidates of this rank only; the first is the reference."""
     return {"compact, planes": lambda: MultiPlanar(load("compact", in_channels=1), spatial_dims=3)}
 
 
-def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
+def pairs(data: Path, words: Sequence[str]) -> Iterator[Pair]:
     """Scans that pyradiomics carries in its source, as ``NAME.nrrd``.
 
     CT grain: every second slice, blurred by 1 mm, with the slices between as style. CT look: one
-    patient and scanner with those of another. MRI: likewise.
+    patient and scanner in the style of another. MRI look: the same.
     """
     lung2, lung1, brain1, brain2 = (
         io.read(data / f"{name}_image.nrrd") for name in ("lung2", "lung1", "brain1", "brain2")
@@ -67,10 +67,10 @@ def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
         return np.ascontiguousarray(values)
 
     # Units of MRI mean nothing between two scans.
-    one, other = (box(brain, 100, 100, slice(4, 20)) for brain in (brain1, brain2))
-    low, high = value_range(torch.from_numpy(one))
-    bottom, top = value_range(torch.from_numpy(other))
-    other = (other - bottom) / (top - bottom) * (high - low) + low
+    first, second = (box(brain, 100, 100, slice(4, 20)) for brain in (brain1, brain2))
+    low, high = value_range(torch.from_numpy(first))
+    bottom, top = value_range(torch.from_numpy(second))
+    second = (second - bottom) / (top - bottom) * (high - low) + low
 
     even, odd = (box(lung2, 110, 230, slice(8 + n, 40 + n, 2)) for n in (0, 1))
     step = lung2.spacing[0]
@@ -85,17 +85,17 @@ def pairs(data: Path, wanted: Sequence[str]) -> Iterator[Pair]:
         ),
         Pair(
             "MRI look",
-            one,
-            other,
+            first,
+            second,
             (brain1.spacing[0], brain1.spacing[1], brain1.spacing[2]),
         ),
     ):
-        if not wanted or any(word in pair.name for word in wanted):
+        if not words or any(word in pair.name for word in words):
             yield pair
 
 
 def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespace) -> Try:
-    """A transfer with a content weight, measured."""
+    """Runs a transfer with a content weight and measures it."""
     low, high = value_range(torch.from_numpy(pair.content))
     content, style = (
         torch.from_numpy((values - low) / (high - low))[None, None]
@@ -115,64 +115,64 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
     work.precision.apply(network)
     for progress in work.run(content, [style], spacing=pair.spacing, same_grid=True):
         result = progress.values
-    made = result[0, 0].numpy() * (high - low) + low
-    error = anatomy_error(made, pair.content, pair.spacing) / (high - low)
+    values = result[0, 0].numpy() * (high - low) + low
+    error = anatomy_error(values, pair.content, pair.spacing) / (high - low)
     judge = _Judge.of(pair, content, style)
-    left = judge(result)
-    found = {f"axis{axis}": left[axis] / judge.before[axis] for axis in range(3)}
+    styles = judge(result)
+    shares = {f"axis{axis}": styles[axis] / judge.before[axis] for axis in range(3)}
     return {
         "error": error,
-        "style": float(np.mean(list(found.values()))),
-        **found,
-        "nps": _noise_left(pair, made),
+        "style": float(np.mean(list(shares.values()))),
+        **shares,
+        "nps": _noise_share(pair, values),
     }
 
 
 class _Judge:
     """Style energy in the space of the original VGG-19, slice by slice, for each axis."""
 
-    made: tuple[Pair, _Judge] | None = None
+    latest: tuple[Pair, _Judge] | None = None
 
     def __init__(self, content: Tensor, style: Tensor) -> None:
         self.net = load("vgg19", in_channels=1, layers=list(STYLE_LAYERS))
-        self.wanted = [self._grams(style, axis) for axis in range(3)]
+        self.targets = [self._grams(style, axis) for axis in range(3)]
         self.before = self(content)
 
     @classmethod
     def of(cls, pair: Pair, content: Tensor, style: Tensor) -> _Judge:
-        """The judge of a pair, made once."""
-        if cls.made is None or cls.made[0] is not pair:
-            cls.made = (pair, cls(content, style))
-        return cls.made[1]
+        """The judge of a pair; the latest one is kept."""
+        if cls.latest is None or cls.latest[0] is not pair:
+            cls.latest = (pair, cls(content, style))
+        return cls.latest[1]
 
     def _grams(self, volume: Tensor, axis: int) -> list[Tensor]:
         with torch.no_grad():
             features = self.net(volume[0].movedim(1 + axis, 0), STYLE_LAYERS)
         stacked = [features[name].movedim(0, 1)[None] for name in STYLE_LAYERS]
-        return [gram_matrix(each) / each[0, 0].numel() for each in stacked]
+        return [gram_matrix(values) / values[0, 0].numel() for values in stacked]
 
     def __call__(self, volume: Tensor) -> list[float]:
-        left = []
-        for axis, wanted in enumerate(self.wanted):
-            pairs = zip(self._grams(volume, axis), wanted, strict=True)
+        energies = []
+        for axis, target in enumerate(self.targets):
+            pairs = zip(self._grams(volume, axis), target, strict=True)
             shares = [float((a - b).square().sum() / b.square().sum()) for a, b in pairs]
-            left.append(sum(shares) / len(shares))
-        return left
+            energies.append(sum(shares) / len(shares))
+        return energies
 
 
-def _noise_left(pair: Pair, made: NDArray[Any]) -> float:
+def _noise_share(pair: Pair, result: NDArray[Any]) -> float:
     """Share of the distance of noise power spectra that is left; NaN without flat tissue."""
-    left = []
+    shares = []
     for tissue in ("soft", "lung"):
         try:
-            wanted = noise_spectrum(pair.style, pair.spacing, tissue=tissue)
-            before, now = (
+            target = noise_spectrum(pair.style, pair.spacing, tissue=tissue)
+            before, after = (
                 spectrum_distance(
-                    noise_spectrum(each, pair.spacing, tissue=tissue, guide=pair.content), wanted
+                    noise_spectrum(volume, pair.spacing, tissue=tissue, guide=pair.content), target
                 )
-                for each in (pair.content, made)
+                for volume in (pair.content, result)
             )
         except InputFileError:
             continue
-        left.append(now / before)
-    return float(np.mean(left)) if left else float("nan")
+        shares.append(after / before)
+    return float(np.mean(shares)) if shares else float("nan")

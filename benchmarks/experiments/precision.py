@@ -1,12 +1,11 @@
-"""Is bfloat16 safe? The same pairs stylised in both formats, judged in float32.
+"""Is bfloat16 accurate enough? Pairs of pictures in both precisions, judged in float32.
 
     python -m benchmarks.experiments.precision --size 256 --json precision.json --plot precision.png
 
-For every pair the energies that are left with features in bfloat16 over those with features in
-float32: the objective's own parts, evaluated in float32, and those in the space of VGG-19
-(`common.Judge`), which the run with another network has not made small. For scale, how much they
-move when the float32 run starts from a content with a little noise: by default a quarter of a grey
-level, and ``--noise 1e-6`` tells what is left to chance by the optimiser alone.
+For every pair the script prints the energies that a bfloat16 run leaves over those that a float32
+run leaves: the parts of the objective itself, evaluated in float32, and those in the space of
+VGG-19 (`common.Judge`). As a scale, it prints the same ratio for a float32 run whose content has a
+little noise: a quarter of a grey level by default; ``--noise 1e-6`` shows what is chance.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ import torch
 
 from benchmarks.common import Judge, draw_ratios, picture
 from benchmarks.measurement import Table, add_json_option, write_results
-from benchmarks.performance.compact_backbone import PAIRS, stylise
+from benchmarks.performance.compact_backbone import PAIRS, stylize
 from convnd.optimize import evaluate_whole
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main() -> None:
-    """Stylise all pairs three times, and print the ratios."""
+    """Stylises all pairs three times and prints the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=TransferOptions.steps)
@@ -53,17 +52,17 @@ def main() -> None:
         transfer = StyleTransfer(exact, spatial_dims=2, in_channels=3)
         objective = transfer.objective(content, [style], [1.0, 1.0])
 
-        def left(result: torch.Tensor) -> dict[str, float]:
-            own = evaluate_whole(objective, result).parts  # noqa: B023 - called at once
+        def remaining(result: torch.Tensor) -> dict[str, float]:
+            parts = evaluate_whole(objective, result).parts  # noqa: B023 - called at once
             named = zip(("style_vgg19", "content_vgg19"), judge(result), strict=True)  # noqa: B023
-            return {"style": own["style"], "content": own["content"], **dict(named)}
+            return {"style": parts["style"], "content": parts["content"], **dict(named)}
 
-        same, other, noisy = (
-            left(stylise(options, values, style)[0])
+        reference, rounded, noisy = (
+            remaining(stylize(options, values, style)[0])
             for options, values in ((exact, content), (rough, content), (exact, content + noise))
         )
-        row = {name: other[name] / same[name] for name in same}
-        row |= {f"{name}_with_noise": noisy[name] / same[name] for name in same}
+        row = {name: rounded[name] / reference[name] for name in reference}
+        row |= {f"{name}_with_noise": noisy[name] / reference[name] for name in reference}
         title = " x ".join(Path(name).stem for name in names)
         rows[title] = row
         print(title, json.dumps({name: round(value, 4) for name, value in row.items()}), flush=True)

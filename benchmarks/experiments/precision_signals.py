@@ -1,9 +1,9 @@
-"""bfloat16 against float32 on signals: what is left of style and content, judged in float32.
+"""bfloat16 against float32 on signals: style and content that are left, judged in float32.
 
     python -m benchmarks.experiments.precision_signals --mitbih scipy/misc/ecg.dat
 
-Leads of pydicom's recording in the style of MIT-BIH 208, defaults, in both formats and, for scale,
-in float32 from a content with noise of 1 µV.
+Leads of pydicom's recording get the style of MIT-BIH 208 in both precisions and, as a scale, in
+float32 from a content with noise of 1 µV.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ def main() -> None:
     parser.add_argument("--mitbih", type=Path, required=True, help="scipy 1.11.4's ecg.dat")
     parser.add_argument("--leads", default="I,II,V1,V2,V4,V5")
     add_json_option(parser)
-    asked = parser.parse_args()
-    style = other_recording(asked.mitbih, 20, 20)
+    args = parser.parse_args()
+    style = other_recording(args.mitbih, 20, 20)
     rng = np.random.default_rng(0)
     exact = SignalOptions(size=0, precision="float32")
     rough = dataclasses.replace(exact, precision="bfloat16")
     rows, leads = [], []
-    for lead, content in clean_rhythm(tuple(asked.leads.split(","))).items():
+    for lead, content in clean_rhythm(tuple(args.leads.split(","))).items():
         inputs = TransferInputs(
             content=grid(content, lead), styles=[grid(style, lead)], names=("A", "B")
         )
         judge = StyleTransfer(exact, spatial_dims=1, in_channels=1)
         clean = prepare(inputs, exact)
         assert clean.content is not None
-        left = []
+        parts = []
         for options, noise in ((exact, 0.0), (rough, 0.0), (exact, 1e-3)):
-            made = grid(content + noise * rng.normal(size=len(content)), lead)
-            ready = prepare(dataclasses.replace(inputs, content=made), options)
+            noisy_content = grid(content + noise * rng.normal(size=len(content)), lead)
+            ready = prepare(dataclasses.replace(inputs, content=noisy_content), options)
             work = StyleTransfer(options, spatial_dims=1, in_channels=1)
-            *_, last = work.run(ready.content, ready.styles, same_grid=True)
+            *_, final = work.run(ready.content, ready.styles, same_grid=True)
             objective = judge.objective(clean.content, clean.styles, [1.0])
-            left.append(evaluate_whole(objective, last.values).parts)
+            parts.append(evaluate_whole(objective, final.values).parts)
         row = {
-            f"{name}{which}": other[name] / left[0][name]
-            for which, other in zip(("", "_with_noise"), left[1:], strict=True)
+            f"{name}{suffix}": changed[name] / parts[0][name]
+            for suffix, changed in zip(("", "_with_noise"), parts[1:], strict=True)
             for name in ("style", "content", "spectrum")
         }
         rows.append(row)
@@ -64,7 +64,7 @@ def main() -> None:
         "median", json.dumps({n: round(statistics.median(r[n] for r in rows), 4) for n in rows[0]})
     )
     named = [{"lead": lead, **row} for lead, row in zip(leads, rows, strict=True)]
-    write_results(asked.json, "bfloat16 against float32, signals", named)
+    write_results(args.json, "bfloat16 against float32, signals", named)
 
 
 if __name__ == "__main__":

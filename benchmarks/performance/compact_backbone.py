@@ -1,10 +1,10 @@
-"""What a backbone costs in quality: the same pairs stylised with each, judged by VGG-19.
+"""What a backbone costs in quality: pairs of pictures stylised with each, judged by VGG-19.
 
-For every pair VGG-19 stylises with the default weights. The other backbone then searches the
-content weight at which its result has the same content energy in VGG-19's space, so that the
-style energies left can be compared.
+For every pair VGG-19 stylises with the default weights. The script then searches the content weight
+at which the other backbone's result has the same content energy in VGG-19's space, and compares the
+style energies that are left.
 
-    python -m benchmarks.performance.compact_backbone --size 256 --steps 150 --out results/
+    python -m benchmarks.performance.compact_backbone --size 256 --steps 150 --out pictures/
 """
 
 from __future__ import annotations
@@ -35,46 +35,46 @@ PAIRS = (
 )
 
 
-def stylise(
+def stylize(
     options: TransferOptions, content: torch.Tensor, style: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
     """The result and the seconds of one step at the finest size."""
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     seconds = []
-    last = time.perf_counter()
+    previous = time.perf_counter()
     progress = None
     for progress in transfer.run(content, [style]):
         now = time.perf_counter()
         if progress.scale == progress.scales:
-            seconds.append(now - last)
-        last = now
+            seconds.append(now - previous)
+        previous = now
     assert progress is not None
     return progress.values, statistics.median(seconds)
 
 
-def matched(
+def match_content(
     options: TransferOptions,
     content: torch.Tensor,
     style: torch.Tensor,
     judge: Judge,
-    wanted: float,
+    target: float,
     tries: int,
 ) -> tuple[torch.Tensor, float, float, float, float]:
-    """Result, style, content, content weight and seconds at content energy ``wanted``."""
+    """Result, style and content energy, weight and seconds at content energy ``target``."""
     low, high = math.log(options.content_weight / 8), math.log(options.content_weight * 8)
     best = None
     for _ in range(tries):
         weight = math.exp((low + high) / 2)
-        result, seconds = stylise(
+        result, seconds = stylize(
             dataclasses.replace(options, content_weight=weight), content, style
         )
-        left, kept = judge(result)
-        if best is None or abs(kept - wanted) < abs(best[2] - wanted):
-            best = (result, left, kept, weight, seconds)
-        if abs(kept / wanted - 1) < 0.02:
+        style_energy, content_energy = judge(result)
+        if best is None or abs(content_energy - target) < abs(best[2] - target):
+            best = (result, style_energy, content_energy, weight, seconds)
+        if abs(content_energy / target - 1) < 0.02:
             break
         # More weight on the content leaves less of its energy.
-        low, high = (low, math.log(weight)) if kept < wanted else (math.log(weight), high)
+        low, high = (low, math.log(weight)) if content_energy < target else (math.log(weight), high)
     assert best is not None
     return best
 
@@ -97,14 +97,14 @@ def main() -> None:
         content = picture(names[0], args.size, role="content")
         style = picture(names[1], args.size, role="style")
         judge = Judge(content, style)
-        reference, seconds = stylise(options, content, style)
-        left, kept = judge(reference)
-        other, other_left, other_kept, weight, other_seconds = matched(
+        reference, seconds = stylize(options, content, style)
+        style_energy, content_energy = judge(reference)
+        result, other_left, other_kept, weight, other_seconds = match_content(
             dataclasses.replace(options, backbone=args.backbone),
             content,
             style,
             judge,
-            kept,
+            content_energy,
             args.tries,
         )
         start_left, _ = judge(content)
@@ -112,20 +112,20 @@ def main() -> None:
         rows.append(
             {
                 "style_of_content": start_left,
-                "vgg19_style": left,
-                "vgg19_content": kept,
+                "vgg19_style": style_energy,
+                "vgg19_content": content_energy,
                 f"{args.backbone}_style": other_left,
                 f"{args.backbone}_content": other_kept,
-                "content_mismatch": other_kept / kept - 1,
+                "content_mismatch": other_kept / content_energy - 1,
                 "content_weight": weight,
-                "style_ratio": other_left / left,
+                "style_ratio": other_left / style_energy,
                 "time_ratio": seconds / other_seconds,
             }
         )
         print(pairs[-1], json.dumps({k: round(v, 4) for k, v in rows[-1].items()}), flush=True)
         if args.out:
             args.out.mkdir(parents=True, exist_ok=True)
-            row = torch.cat([content, reference.clamp(0, 1), other.clamp(0, 1)], 3)
+            row = torch.cat([content, reference.clamp(0, 1), result.clamp(0, 1)], 3)
             name = "_".join(Path(name).stem for name in names)
             io.write(
                 args.out / f"{name}.png", Grid(values=row, channels=("R", "G", "B")), overwrite=True

@@ -1,12 +1,11 @@
-"""How long a 4-D convolution takes, against ``conv3d`` calls with as many multiply-adds.
+"""Time of a 4-D convolution over that of ``conv3d`` calls with as many multiply-adds.
 
-    python -m benchmarks.performance.conv4d
     python -m benchmarks.performance.conv4d --repeats 7 --json conv4d.json
 
-For a kernel of K taps along the folded axis there are two yardsticks, on tensors that already lie
-ready: K calls of ``conv3d``, one for each tap, without the additions; and one call with K times
-the channels, without the gathering. The ratio is to the faster one. All take turns in one process;
-times are the medians of the repeats.
+A kernel of K taps along the folded axis has two references: K calls of ``conv3d``, one for each
+tap, without the additions; and one call with K times the channels, without the gathering. Their
+tensors exist before the clock starts. The ratio is to the faster one. All take turns in one
+process; times are medians.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ CASES = [
 ]
 
 
-def ours(x: Tensor, weight: Tensor) -> list[Tensor]:
+def convnd_call(x: Tensor, weight: Tensor) -> list[Tensor]:
     """The convolution as the library does it."""
     return [conv_nd(x, weight)]
 
 
-def ours_transposed(x: Tensor, weight: Tensor) -> list[Tensor]:
+def convnd_transposed(x: Tensor, weight: Tensor) -> list[Tensor]:
     """The transposed convolution as the library does it."""
     return [conv_transpose_nd(x, weight)]
 
 
 def measure(case: Case, *, backward: bool, transposed: bool, repeats: int) -> dict[str, Any]:
-    """Median seconds of ours and of the yardsticks, and the ratio to the faster one."""
+    """Median seconds of convnd and of the references, and the ratio to the faster reference."""
     generator = torch.Generator().manual_seed(0)
     steps, *volume = case.size
     x = torch.randn(case.batch, case.channels, *case.size, generator=generator)
@@ -77,7 +76,7 @@ def measure(case: Case, *, backward: bool, transposed: bool, repeats: int) -> di
     def calls(stack: Tensor, *taps: Tensor) -> list[Tensor]:
         return [conv3d(stack, tap) for tap in taps]
 
-    run = ours_transposed if transposed else ours
+    run = convnd_transposed if transposed else convnd_call
     joint = [stack.repeat(1, case.kernel, 1, 1, 1), torch.cat(taps, 0 if transposed else 1)]
     times: dict[str, list[float]] = {"ours": [], "calls": [], "joint": []}
     for _ in range(repeats + 1):
@@ -98,7 +97,7 @@ def measure(case: Case, *, backward: bool, transposed: bool, repeats: int) -> di
 def seconds(
     function: Callable[..., list[Tensor]], tensors: list[Tensor], *, backward: bool
 ) -> float:
-    """Time of one call, with the gradients of all tensors if asked for."""
+    """Seconds of one call, with the gradients of all tensors if ``backward``."""
     inputs = [tensor.detach().requires_grad_(backward) for tensor in tensors]
     start = time.perf_counter()
     outputs = function(*inputs)
@@ -108,7 +107,7 @@ def seconds(
 
 
 def main() -> None:
-    """Measure every case and print a table."""
+    """Measures every case and prints a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     add_json_option(parser)

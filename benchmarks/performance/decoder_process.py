@@ -1,9 +1,9 @@
-"""What it costs that clips are decoded in a child: processor time for its start and for each frame.
+"""Processor time of decoding a video in a child process, for its start and for each frame.
 
-python -m benchmarks.performance.decoder_process clip.mp4
+    python -m benchmarks.performance.decoder_process video.mp4
 
-Both ways decode the same frames in turn; times are user and system, of this process and its
-children. Without a clip, one of noise is made.
+Both ways decode the same frames in turns. Times are user and system, of this process and its
+children. Without a file, the script makes a video of noise.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = args.clip or noise(Path(folder, "noise.mp4"), args.frames)
         clip = VideoFile(path)
-        count = here(path)
+        count = decode_in_process(path)
         starts, ways = [], []
         for _ in range(args.starts):
             starts.append(processor_time(lambda: VideoFile(path)))
-            alone = processor_time(lambda: here(path))
-            ways.append((processor_time(lambda: sum(1 for _ in clip.frames())), alone))
+            without = processor_time(lambda: decode_in_process(path))
+            ways.append((processor_time(lambda: sum(1 for _ in clip.frames())), without))
     start = statistics.median(starts)
-    child, alone = (statistics.median(way) for way in zip(*ways, strict=True))
-    each = (child - start - alone) / count
+    child, without = (statistics.median(way) for way in zip(*ways, strict=True))
+    pipe = (child - start - without) / count
     print(
         f"{count} frames of {clip.info.size[1]}x{clip.info.size[0]}: {1000 * start:.0f} ms to "
         f"start a child and describe the clip; {1000 * child / count:.2f} ms a frame with it, "
-        f"{1000 * alone / count:.2f} ms in this process, {1000 * each:+.2f} ms without the start"
+        f"{1000 * without / count:.2f} ms in this process, {1000 * pipe:+.2f} ms without the start"
     )
     row = {"frames": count, "size": "x".join(map(str, clip.info.size[::-1]))}
-    row |= {"start, s": start, "with the child, s": child, "without, s": alone}
+    row |= {"start, s": start, "with the child, s": child, "without, s": without}
     write_results(args.json, "Decoding in a child process", [row])
 
 
-def here(path: Path) -> int:
-    """Decode all frames in this process, to floats as the other way does; how many there are."""
+def decode_in_process(path: Path) -> int:
+    """Decodes all frames in this process, to floats; returns their number."""
     decoder, count = VideoDecoder(path, MAX_FRAME), 0
     decoder.describe()
     for _, pixels in decoder.frames(Fraction(0), None):
@@ -67,11 +67,13 @@ def here(path: Path) -> int:
 
 
 def processor_time(work: Callable[[], object]) -> float:
-    """Seconds of processor that it takes, children that have ended included."""
+    """Seconds of processor time that ``work`` takes, with children that have ended."""
 
     def spent() -> float:
-        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(each.ru_utime + each.ru_stime for each in used)
+        usages = [
+            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        ]
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
     before = spent()
     work()
@@ -79,7 +81,7 @@ def processor_time(work: Callable[[], object]) -> float:
 
 
 def noise(path: Path, frames: int) -> Path:
-    """A clip that does not compress."""
+    """Writes a video that does not compress."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(1, 3, 240, 320, generator=generator)
     info = io.VideoInfo(path=path, size=(240, 320), time_base=Fraction(1, 25), rate=Fraction(25))

@@ -1,15 +1,15 @@
 """Features forward and backward against the bare convolutions of the same layers, at every rank.
 
-Bare: the same convolutions with ReLU and max-pooling in plain torch, in our precision and
-memory layout, weights frozen, gradient to the input. Ours: `convnd.backbones.load` and the default
-style layers as a transfer asks for them, those of the style before their taps, in the same
-precision. Gradients come in dense, as those of a Gram matrix do. By default both are float32 with
-direct convolutions, so that the overhead is not hidden
-by faster ones; ``--precision auto`` times what people get. All in one process in turns.
+Bare: the convolutions with ReLU and max-pooling in plain torch, in the same precision and memory
+layout, with frozen weights, and the gradient of the input. convnd: `convnd.backbones.load` with the
+default layers of a transfer; features of style layers are taken before their projection. The
+gradients of the features are dense, as those of a Gram matrix are. Both run in float32 with direct
+convolutions, so that faster ones do not hide the overhead; ``--precision auto`` times the default.
+All take turns in one process.
 
 ``--step`` times a whole step of a default transfer instead: features, Gram matrices, losses, the
-gradient, what L-BFGS does. Volumes are then seen as planes across three axes, as by default, and
-so are the bare convolutions. ``--clock process`` counts the seconds of all threads together.
+gradient, and L-BFGS. Volumes are then seen as planes across three axes, and so are the bare
+convolutions. ``--clock process`` counts the seconds of all threads together.
 
     python -m benchmarks.performance.features --repeats 7 --json features.json
 """
@@ -42,7 +42,7 @@ from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
 
 EXTENTS = {1: 50_000, 2: 512, 3: 64}
-"""Samples along each axis, where nothing else is asked for."""
+"""Samples along each axis, by rank, unless ``--extent`` says otherwise."""
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -50,7 +50,7 @@ LAYERS = [*STYLE_LAYERS, CONTENT_LAYER]
 
 
 def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
-    """The convolutions alone, in plain torch, with weights that stand for any others."""
+    """The convolutions alone, in plain torch, with random weights."""
     rank = x.ndim - 2
     plan = BACKBONES[backbone].plan.truncate(LAYERS)
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def bare(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     return run
 
 
-def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
+def convnd_features(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
     """All features that a transfer asks for, and the gradient of their sum."""
     net = load(backbone, spatial_dims=x.ndim - 2, in_channels=x.shape[1], layers=LAYERS)
     precision.apply(net)
@@ -89,7 +89,7 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
         leaf = x.clone().requires_grad_()
         features = net(precision.layout(leaf), LAYERS, raw=STYLE_LAYERS)
         if not seeds:
-            seeds.update({name: torch.ones_like(each) for name, each in features.items()})
+            seeds.update({name: torch.ones_like(values) for name, values in features.items()})
         torch.autograd.grad(list(features.values()), leaf, [seeds[name] for name in features])
 
     seeds: dict[str, Tensor] = {}
@@ -97,16 +97,16 @@ def ours(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
 
 
 def step(backbone: str, x: Tensor, precision: str) -> Callable[[], None]:
-    """A step of the default objective, without facts about the values themselves."""
+    """A step of the default objective, without statistics of the values themselves."""
     rank = x.ndim - 2
     options = TransferOptions(backbone=backbone, precision=precision)
     transfer = StyleTransfer(options, spatial_dims=rank, in_channels=x.shape[1])
-    walk = minimize(
+    steps = minimize(
         transfer.objective(x, [x.flip(2)], [1.0] * rank), torch.rand_like(x), steps=10**9
     )
 
     def run() -> None:
-        next(walk)
+        next(steps)
 
     return run
 
@@ -128,14 +128,17 @@ def measure(backbone: str, rank: int, extent: int, args: argparse.Namespace) -> 
     precision = choose_precision(torch.device("cpu"), args.precision)
     if args.step:
         basis = bare_planes if rank == 3 else bare
-        made = {
+        candidates = {
             "bare": basis(backbone, x, precision),
             "ours": step(backbone, x, args.precision),
         }
     else:
-        made = {"bare": bare(backbone, x, precision), "ours": ours(backbone, x, precision)}
+        candidates = {
+            "bare": bare(backbone, x, precision),
+            "ours": convnd_features(backbone, x, precision),
+        }
     clocks = {"wall": time.perf_counter, "process": time.process_time}
-    seconds = alternate(made, args.repeats, clocks[args.clock])
+    seconds = alternate(candidates, args.repeats, clocks[args.clock])
     return {
         "backbone": backbone,
         "rank": rank,

@@ -1,4 +1,4 @@
-"""Kill -9 at random moments: the job always goes on, and to the same bytes.
+"""Kill -9 at random moments: a job must go on from its checkpoint to the same bytes.
 
 python -m benchmarks.performance.kill_and_resume --kills 30
 """
@@ -26,7 +26,7 @@ COMMAND = (
 
 
 def main() -> None:
-    """Kill as often as asked for; a job that was done before is compared, and begun anew."""
+    """Kills ``--kills`` times, and compares each finished job with an undisturbed one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--steps", default="400", help="enough to outlast the kills")
@@ -37,17 +37,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rng = np.random.default_rng(args.seed)
-        for each in "ab":
-            np.save(folder / f"{each}.npy", rng.normal(size=2000).astype(np.float32))
+        for letter in "ab":
+            np.save(folder / f"{letter}.npy", rng.normal(size=2000).astype(np.float32))
 
         def start(output: str) -> subprocess.Popen[bytes]:
             command = [*COMMAND, output, "--steps", args.steps]
             return subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
 
-        began = time.monotonic()
+        start_time = time.monotonic()
         if start("whole.npy").wait():
             sys.exit("the job fails undisturbed")
-        longest = time.monotonic() - began
+        longest = time.monotonic() - start_time
         killed = jobs = 0
         while killed < args.kills or (folder / "out.npy.checkpoint").exists():
             work = start("out.npy")
@@ -60,12 +60,12 @@ def main() -> None:
                 killed += 1
             elif code:
                 sys.exit(f"after {killed} kills the job ended with {code}")
-            done = folder / "out.npy"
-            if done.exists() and not (folder / "out.npy.checkpoint").exists():
+            result = folder / "out.npy"
+            if result.exists() and not (folder / "out.npy.checkpoint").exists():
                 jobs += 1
-                if done.read_bytes() != (folder / "whole.npy").read_bytes():
+                if result.read_bytes() != (folder / "whole.npy").read_bytes():
                     sys.exit(f"after {killed} kills other bytes")
-                done.unlink()
+                result.unlink()
         print(f"{killed} kills, {jobs} jobs done in spite of them, all with the same bytes")
     row = {"kills": killed, "jobs finished with the same bytes": jobs}
     write_results(args.json, "Kill -9 at random moments", [row])

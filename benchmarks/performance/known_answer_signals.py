@@ -1,17 +1,16 @@
 """Known-answer experiments on real electrocardiograms.
 
-(a) A clean rhythm A takes on a recording B with muscle noise and baseline wander: the result must
-    keep A's R peaks (F1 at least 0.98) and have B's spectrum (distance down by at least 80 %).
-(b) A rhythm A takes on B's morphology: the mean beat must come closer to B's, A's R peaks stay.
-(c) The same with a B that is simulated and clean, so that nothing of its noise is in the way.
+(a) Noise: a clean rhythm A gets the style of a recording B with muscle noise and baseline wander.
+    The result must keep A's R peaks (F1 at least 0.98) and have B's spectrum (80 % nearer).
+(b) Morphology: A's mean beat must come closer to B's, at A's R peaks.
+(c) The same with a simulated, clean B.
 
     python -m benchmarks.performance.known_answer_signals --mitbih scipy/misc/ecg.dat
 
-A is the 12-lead recording that pydicom carries (lead II, V2, V5, brought to 360 Hz); B is MIT-BIH
-record 208 (``scipy/misc/ecg.dat`` in the wheel of scipy 1.11.4), for (a) with noise added that is
-made here. Beside the defaults runs a transfer that leaves beats to the statistics
-(``--beat-weight 0``), and two baselines: noise with B's spectrum added to A, and the same network
-with random weights (with beats as in the defaults). Needs the extra ``signals``, and neurokit2.
+A is the 12-lead recording in the package pydicom (leads II, V2, V5, resampled to 360 Hz). B is
+MIT-BIH record 208 (``scipy/misc/ecg.dat`` in the wheel of scipy 1.11.4); (a) adds noise to it. The
+defaults are compared with ``--beat-weight 0`` and with two baselines: noise with B's spectrum added
+to A, and a network with random weights. Needs the extra ``signals``.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def simulated() -> Array:
     """20 s of a clean B, 90 beats a minute, by neurokit2's ECGSYN (McSharry et al., 2003)."""
     import neurokit2
 
-    found: Array = neurokit2.ecg_simulate(
+    values: Array = neurokit2.ecg_simulate(
         duration=20,
         sampling_rate=int(RATE),
         heart_rate=90,
@@ -86,7 +85,7 @@ def simulated() -> Array:
         method="ecgsyn",
         random_state=7,
     )
-    return found
+    return values
 
 
 def noise(
@@ -98,8 +97,8 @@ def noise(
 
     def band(low: float, high: float, power: float) -> Array:
         shape = ((frequencies >= low) & (frequencies <= high)) * 1.0
-        found: Array = np.fft.irfft(white * shape, count)
-        scaled: Array = power * found / found.std()
+        values: Array = np.fft.irfft(white * shape, count)
+        scaled: Array = power * values / values.std()
         return scaled
 
     return band(20, 150, muscle) + band(0.05, 0.6, wander)
@@ -114,21 +113,21 @@ def matched_noise(content: Array, style: Array, rng: np.random.Generator) -> Arr
     _, have = welch(content, RATE, nperseg=length)
     missing = np.sqrt(np.maximum(target - have, 0))
     spectrum = np.fft.rfft(rng.standard_normal(len(content)))
-    at = np.fft.rfftfreq(len(content), 1 / RATE)
-    spectrum *= np.interp(at, frequencies, missing) * np.sqrt(RATE / 2)
+    grid_frequencies = np.fft.rfftfreq(len(content), 1 / RATE)
+    spectrum *= np.interp(grid_frequencies, frequencies, missing) * np.sqrt(RATE / 2)
     return content + np.fft.irfft(spectrum, len(content))
 
 
 def grid(values: Array, lead: str) -> Grid:
     """One lead as a grid."""
-    made = Grid(
+    result = Grid(
         values=torch.from_numpy(values.astype(np.float32))[None, None],
         spacing=(1 / RATE,),
         units=("s",),
         axes=("t",),
         channels=(lead,),
     )
-    return describe(made, units=("mV",))
+    return describe(result, units=("mV",))
 
 
 def transfer(
@@ -138,7 +137,7 @@ def transfer(
     *,
     network: Backbone | None = None,
 ) -> Array:
-    """Ours, or the same with another network."""
+    """A style transfer with the shipped network, or with another one."""
     inputs = TransferInputs(
         content=grid(content, "II"), styles=[grid(style, "II")], names=("A", "B")
     )
@@ -147,33 +146,33 @@ def transfer(
     if network is not None:
         work.backbone = network
     for progress in work.run(**ready.arguments()):
-        last = progress.values
-    result: Array = ready.decode(last).values[0, 0].double().numpy()
+        values = progress.values
+    result: Array = ready.decode(values).values[0, 0].double().numpy()
     return result
 
 
 def figures(content: Array, style: Array, result: Array) -> dict[str, float]:
-    """What is asked of a result, and what it was for A itself."""
+    """Measures of a result, and the same measures of A (names that end in ``_A``)."""
     peaks = {name: r_peaks(values, RATE) for name, values in (("A", content), ("", result))}
-    found = {"f1": match_peaks(peaks["A"] / RATE, peaks[""] / RATE, 0.05)[0]}
+    measures = {"f1": match_peaks(peaks["A"] / RATE, peaks[""] / RATE, 0.05)[0]}
     beat = mean_beat(style, RATE)
-    found["beat"] = beat_correlation(mean_beat(result, RATE, peaks[""]), beat)
-    found["beat_A"] = beat_correlation(mean_beat(content, RATE, peaks["A"]), beat)
+    measures["beat"] = beat_correlation(mean_beat(result, RATE, peaks[""]), beat)
+    measures["beat_A"] = beat_correlation(mean_beat(content, RATE, peaks["A"]), beat)
     # Where A has its R peaks, whatever a detector says of the result.
-    found["beat_there"] = beat_correlation(mean_beat(result, RATE, peaks["A"]), beat)
+    measures["beat_there"] = beat_correlation(mean_beat(result, RATE, peaks["A"]), beat)
     for suffix, signal in (("", result), ("_A", content)):
-        found[f"psd{suffix}"] = psd_distance(signal, style, RATE)
-        found[f"acf{suffix}"] = autocorrelation_distance(signal, style, RATE)
-        found[f"amp{suffix}"] = amplitude_distance(signal, style)
-    found["psd_down"] = 1 - found["psd"] / found["psd_A"]
+        measures[f"psd{suffix}"] = psd_distance(signal, style, RATE)
+        measures[f"acf{suffix}"] = autocorrelation_distance(signal, style, RATE)
+        measures[f"amp{suffix}"] = amplitude_distance(signal, style)
+    measures["psd_down"] = 1 - measures["psd"] / measures["psd_A"]
     for name, band in (("low", (0.0, 5.0)), ("mid", (5.0, 20.0)), ("high", (20.0, 180.0))):
-        found[name] = psd_distance(result, style, RATE, band)
-        found[f"{name}_A"] = psd_distance(content, style, RATE, band)
-    return found
+        measures[name] = psd_distance(result, style, RATE, band)
+        measures[f"{name}_A"] = psd_distance(content, style, RATE, band)
+    return measures
 
 
 def settings(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The defaults, and what of the statistics each adds; or those of a file."""
+    """The defaults and each statistic by itself, or the settings in a file."""
     if path is not None:
         yield from json.loads(path.read_text()).items()
         return
@@ -185,7 +184,7 @@ def settings(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def main() -> None:
-    """Run both experiments and print a table, or JSON."""
+    """Runs the experiments and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mitbih", type=Path, required=True, help="scipy 1.11.4's ecg.dat")
     parser.add_argument("--settings", type=Path, help="JSON: name to options of TransferOptions")
@@ -193,31 +192,31 @@ def main() -> None:
     parser.add_argument("--leads", default="II,V2,V5")
     parser.add_argument("--no-baselines", action="store_true")
     add_json_option(parser)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     rows: list[dict[str, Any]] = []
     rng = np.random.default_rng(0)
-    plain = other_recording(asked.mitbih, 20, 20)
-    for experiment in asked.experiments.split(","):
+    plain = other_recording(args.mitbih, 20, 20)
+    for experiment in args.experiments.split(","):
         style = plain + noise(len(plain), rng) if experiment == "a" else plain
         style = simulated() if experiment == "c" else style
-        for lead, content in clean_rhythm(tuple(asked.leads.split(","))).items():
-            made: list[tuple[str, float, Array]] = []
-            for name, given in settings(asked.settings):
-                given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-                options = SignalOptions(size=0, **given)
-                began = time.monotonic()
-                made.append((name, 0, transfer(content, style, options)))
-                made[-1] = (name, time.monotonic() - began, made[-1][2])
-            if not asked.no_baselines:
+        for lead, content in clean_rhythm(tuple(args.leads.split(","))).items():
+            results: list[tuple[str, float, Array]] = []
+            for name, choice in settings(args.settings):
+                choice = {k: tuple(v) if isinstance(v, list) else v for k, v in choice.items()}
+                options = SignalOptions(size=0, **choice)
+                start = time.monotonic()
+                results.append((name, 0, transfer(content, style, options)))
+                results[-1] = (name, time.monotonic() - start, results[-1][2])
+            if not args.no_baselines:
                 options = SignalOptions(size=0)
                 without = SignalOptions(size=0, beat_weight=0)
-                made.append(("without beats", 0, transfer(content, style, without)))
+                results.append(("without beats", 0, transfer(content, style, without)))
                 network = random_weights(load("compact", spatial_dims=1, in_channels=1), 0)
                 result = transfer(content, style, options, network=network)
-                made.append(("random weights", 0, result))
-                made.append(("matched noise", 0, matched_noise(content, style, rng)))
-            for name, seconds, result in made:
+                results.append(("random weights", 0, result))
+                results.append(("matched noise", 0, matched_noise(content, style, rng)))
+            for name, seconds, result in results:
                 row = {"experiment": experiment, "lead": lead, "what": name, "s": seconds}
                 rows.append(row | figures(content, style, result))
     keys = (
@@ -244,7 +243,7 @@ def main() -> None:
     for row in rows:
         head = f"{row['experiment']:2}{row['lead']:5}{row['what']:30}"
         print(head + "".join(f"{row[key]:11.3f}" for key in keys))
-    write_results(asked.json, "Known answers on real ECGs", rows)
+    write_results(args.json, "Known answers on real ECGs", rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""A known answer for volumes: does a soft scan get the noise of its own neighbour back?
+"""A known answer for volumes: does a smooth scan get back the noise of its own neighbour?
 
-A CT scan is cut into every second slice (content) and the slices between (style: the same patient,
-scanner and kernel, other noise). The content is blurred in the plane, which takes noise and edges
-away as a soft kernel does, and is then given the style. Asked: by how much does the distance of the
-noise power spectrum to the style's fall, in soft tissue and in lung; and what happens to the
-smoothed anatomy. Band-energy matching (Gallardo-Estrella et al., 2016) does the same beside it, and
-the untouched slices say what would be perfect.
+The slices of a CT are split: every second one is the content, the ones between are the style (same
+patient, scanner and kernel, other noise). The content is blurred in the plane, which removes noise
+and edges as a soft kernel does, and then receives the style. The script prints how far the distance
+of the noise power spectrum to the style's falls, in soft tissue and in lung, and how far the
+smoothed anatomy moves. Band-energy matching (Gallardo-Estrella et al., 2016) is the baseline; the
+slices before the blur are the ideal.
 
     python -m benchmarks.performance.known_answer_volumes scan.nrrd --box 60:252,150:342,12:24
 
-Without a scan, the built-in chest is used, 0.74 mm in the plane and 5.8 mm across, cropped. The
-style is another patient with the same kernel. The content is the first patient blurred in the
-plane, as with scans, or seen with another kernel (`--content chest`, the standard one, or `soft`).
+Without a scan, it uses the built-in chest (0.74 mm in the plane, 5.8 mm across, cropped). The style
+is another patient with the same kernel. The content is the first patient, blurred in the plane or
+with another kernel (``--content chest``, the standard one, or ``soft``).
 """
 
 from __future__ import annotations
@@ -87,9 +87,9 @@ def main() -> None:
         "perfect": _array(original),
         "bands": band_matched(_array(content), _array(style), content.spacing),
     }
-    began = time.perf_counter()
+    start = time.perf_counter()
     result = convnd.stylize(content, style, **options)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     rows["style transfer"] = _array(result.result)
     figures = [
         {"": name, **_judge(values, content, style, original)} for name, values in rows.items()
@@ -109,27 +109,27 @@ def main() -> None:
 
 def _judge(values: Any, content: Grid, style: Grid, original: Grid) -> dict[str, float | None]:
     before = _array(content)
-    found: dict[str, float | None] = {}
+    measures: dict[str, float | None] = {}
     for tissue in TISSUES:
         try:
-            wanted = noise_spectrum(_array(style), style.spacing, tissue=tissue)
-            first, now = (
+            target = noise_spectrum(_array(style), style.spacing, tissue=tissue)
+            before_distance, after_distance = (
                 spectrum_distance(
-                    noise_spectrum(each, content.spacing, tissue=tissue, guide=before), wanted
+                    noise_spectrum(volume, content.spacing, tissue=tissue, guide=before), target
                 )
-                for each in (before, values)
+                for volume in (before, values)
             )
         except InputFileError:
-            found[f"{tissue}_distance"] = found[f"{tissue}_fall"] = None
+            measures[f"{tissue}_distance"] = measures[f"{tissue}_fall"] = None
             continue
-        found[f"{tissue}_distance"] = round(now, 4)
-        found[f"{tissue}_fall"] = round(1 - now / first, 4)
-    found["anatomy_hu"] = round(anatomy_error(values, before, content.spacing), 2)
-    found["rmse_to_original_hu"] = round(
+        measures[f"{tissue}_distance"] = round(after_distance, 4)
+        measures[f"{tissue}_fall"] = round(1 - after_distance / before_distance, 4)
+    measures["anatomy_hu"] = round(anatomy_error(values, before, content.spacing), 2)
+    measures["rmse_to_original_hu"] = round(
         float(np.sqrt(((values - _array(original)) ** 2).mean())), 2
     )
-    found["edges_hu_per_mm"] = round(edge_sharpness(values, content.spacing, before), 2)
-    return found
+    measures["edges_hu_per_mm"] = round(edge_sharpness(values, content.spacing, before), 2)
+    return measures
 
 
 def _grid(values: torch.Tensor, spacing: tuple[float, ...]) -> Grid:

@@ -1,8 +1,10 @@
-"""Throughput of the search for patches against the bare forward pass of the same layers.
+"""Throughput of the patch search against the bare forward pass of the same layers.
 
-The search runs small inputs together. The forward pass is timed both ways: an input at a time, and
-in the same batches. Time is the processor's, of all threads: decoding ahead counts, and work of
-others on the machine does not.
+The search sends small inputs through the network in batches. The forward pass is timed both ways:
+one input at a time, and in the same batches. Time is processor time of all threads, so that
+decoding ahead counts, and other programs do not.
+
+    python -m benchmarks.performance.patch_search --dim 2 --json patch_search.json
 """
 
 from __future__ import annotations

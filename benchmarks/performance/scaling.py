@@ -1,14 +1,13 @@
 """Memory and time of an evaluation against the size of its input, whole and in tiles.
 
-Every row is a process of its own: an objective with content, style and smoothness on noise, and
-the best of ``--repeats`` evaluations. Time is per position of the input; seconds of the processor,
-user and system, beside those of the clock.
+Every row runs in a process of its own: an objective with content, style and smoothness on noise.
+The row is the best of ``--repeats`` evaluations. Time is given per position of the input, by the
+clock and by the processor (user and system).
 
-    python -m benchmarks.performance.scaling --dim 2 --sizes 512 1024 2048 --tile 512 off \
-        --json scaling.json --plot scaling.png
+    python -m benchmarks.performance.scaling --sizes 512 1024 --tile 512 off --json scaling.json
 
-With ``--processes 1 2 4`` each row is also done by so many processes of one thread each, which
-share it: peak memory is then that of the largest of them.
+``--processes 1 2 4`` repeats each row with so many processes of one thread each, which share the
+work; peak memory is then that of the largest process.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ SCRIPT = "benchmarks.performance.scaling"
 
 
 def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]:
-    """One row."""
+    """Measures one row of the table."""
     options = TransferOptions(
         backbone=args.backbone,
         precision=args.precision,
@@ -75,7 +74,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         options, transfer.backbone, transfer.device, group=group, content_location=location
     )
     budget = MemoryBudget(model)
-    taken = psutil.Process().memory_info().rss
+    resident = psutil.Process().memory_info().rss
     plan = budget.plan(extent)
     tiler = plan.tiler
     if args.only:
@@ -100,7 +99,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         iterate = shards.local_part(content)
     seconds, work = [], []
     for _ in range(args.repeats):
-        began, used = time.perf_counter(), time.process_time()
+        start, start_work = time.perf_counter(), time.process_time()
         if args.step:
             steps = transfer.optimize(
                 objective, iterate, evaluate=evaluate, steps=1, offload=plan.offload()
@@ -109,8 +108,8 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
                 print(f"step {step.index}, {peak_mib():.0f} MiB at most", file=sys.stderr)
         else:
             evaluate(objective, iterate)
-        seconds.append(time.perf_counter() - began)
-        work.append(time.process_time() - used)
+        seconds.append(time.perf_counter() - start)
+        work.append(time.process_time() - start_work)
     row: dict[str, object] = {
         "size": size,
         "tile": tile,
@@ -123,18 +122,20 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
     }
     estimate = plan.estimate()
     # The optimizer's state is planned for, and not allocated here.
-    planned = round((taken + estimate.total) / 2**20)
+    planned = round((resident + estimate.total) / 2**20)
     row |= {"tiles": estimate.tiles, "work": round(estimate.work, 2), "planned_mib": planned}
     return row
 
 
-def _first(a_pass: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """A pass over the first tiles only."""
-    return lambda what, x, tiles, *more, **also: a_pass(what, x, [*tiles][:count], *more, **also)
+def _first(run_pass: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Limits a pass to the first ``count`` tiles."""
+    return lambda objective, x, tiles, *rest, **options: run_pass(
+        objective, x, [*tiles][:count], *rest, **options
+    )
 
 
 def plot(rows: Sequence[dict[str, Any]], path: str) -> None:
-    """Processor time and memory against size, a line for each way of cutting."""
+    """Draws processor time and memory against size, one line for each way of tiling."""
     figure, (panels,) = new_figure(9, 3.5, columns=2)
     kinds = {"cpu_us_per_position": "µs of processor per position", "peak_mib": "peak MiB"}
     for axes, (key, label) in zip(panels, kinds.items(), strict=True):
@@ -178,13 +179,15 @@ def main() -> None:
         return
     rows = []
     for size, tile, count in itertools.product(args.sizes, args.tile, args.processes):
-        start = [sys.executable]
+        launcher = [sys.executable]
         if args.processes != [1]:  # of one thread each, one process as well
-            start += ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
-        command = [*start, "-m", SCRIPT, *sys.argv[1:], "--row", str(size), tile]
-        environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if len(start) > 1 else {})}
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        rows.append(json.loads(done.stdout))
+            launcher += ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
+        command = [*launcher, "-m", SCRIPT, *sys.argv[1:], "--row", str(size), tile]
+        environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if len(launcher) > 1 else {})}
+        process = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        )
+        rows.append(json.loads(process.stdout))
         print(json.dumps(rows[-1]), flush=True)
     write_results(args.json, "Time and memory against size", rows)
     if args.plot:

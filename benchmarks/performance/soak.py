@@ -1,4 +1,4 @@
-"""Many small jobs of all tasks in one process: memory and open files have to stay where they are.
+"""Many small jobs of all tasks in one process: memory and open files must not grow.
 
 python -m benchmarks.performance.soak --jobs 200
 """
@@ -57,11 +57,11 @@ def main() -> None:
     add_json_option(parser)
     args = parser.parse_args()
     process, names = psutil.Process(), list(JOBS)
-    here = Path.cwd()
+    folder_before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         make_inputs()
-        began = time.monotonic()
+        start = time.monotonic()
         # Jobs run, resident MiB, open files, threads, after each turn of all kinds.
         rows: list[tuple[int, float, int, int]] = []
         for number in range(args.jobs):
@@ -77,8 +77,8 @@ def main() -> None:
                 resident = process.memory_info().rss / 2**20
                 rows.append((number + 1, resident, process.num_fds(), process.num_threads()))
                 print("{:4} jobs {:8.1f} MiB {:4} files {:3} threads".format(*rows[-1]), flush=True)
-        seconds = time.monotonic() - began
-        os.chdir(here)
+        seconds = time.monotonic() - start
+        os.chdir(folder_before)
     # The first turns load libraries and fill caches.
     settled = rows[min(2, len(rows) - 1) :]
     growth = (settled[-1][1] - settled[0][1]) / max(1, settled[-1][0] - settled[0][0])
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def run(command: list[str]) -> str:
-    """What a command fails with, or nothing; what it prints is left out."""
+    """Runs a command without its output; returns its error message, or an empty text."""
     nowhere = io.StringIO()
     with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         try:
@@ -105,7 +105,7 @@ def run(command: list[str]) -> str:
 
 
 def make_inputs() -> None:
-    """Into the present folder."""
+    """Writes the inputs of all jobs to the working folder."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
     Path("frames").mkdir()

@@ -1,11 +1,13 @@
 """One step of style transfer against the bare network: time and peak memory.
 
-Baseline, as peers are measured: conv1_1 … conv5_1 of VGG-19 with ReLU and max-pooling, forward
-and backward to the input, float32, contiguous, frozen weights, plain torch. Roofline: the same in
-our precision and memory layout. Ours: features, Gram matrices, both losses, gradient, one L-BFGS
-update. All in one process in turns; peak memory each in a process of its own.
+- Baseline: conv1_1 … conv5_1 of VGG-19 with ReLU and max-pooling, forward and backward to the
+  input, float32, contiguous, frozen weights, plain torch. Other projects are measured so.
+- Roofline: the same convolutions in the precision and memory layout that convnd uses.
+- vgg19, compact: features, Gram matrices, both losses, gradient, one L-BFGS update.
 
-    python -m benchmarks.performance.step --size 512 --repeats 7 --json iteration.json
+All take turns in one process. Peak memory is measured in a process each.
+
+    python -m benchmarks.performance.step --size 512 --repeats 7 --json step.json
 """
 
 from __future__ import annotations
@@ -51,38 +53,38 @@ def bare(size: int, precision: Precision) -> Callable[[], None]:
     def run() -> None:
         leaf = x.clone().requires_grad_()
         h = precision.layout(leaf.to(precision.dtype))
-        for each in weights:
-            h = F.max_pool2d(h, 2) if each is None else F.relu(F.conv2d(h, *each, padding=1))
+        for layer in weights:
+            h = F.max_pool2d(h, 2) if layer is None else F.relu(F.conv2d(h, *layer, padding=1))
         torch.autograd.grad(h.sum(), leaf)
 
     return run
 
 
-def ours(size: int, backbone: str) -> Callable[[], None]:
-    """A step of the default objective, as ``convnd stylize`` takes it."""
+def convnd_step(size: int, backbone: str) -> Callable[[], None]:
+    """One step of the default objective of ``convnd stylize``."""
     options = TransferOptions(backbone=backbone)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     content = picture("town", size, role="content")
     content = torch.nn.functional.interpolate(content, (size, size), mode="bilinear")
     objective = transfer.objective(content, [picture("waves", size, role="style")], [1.0, 1.0])
-    walk = minimize(objective, content, steps=10**9)
+    steps = minimize(objective, content, steps=10**9)
 
     def run() -> None:
-        next(walk)
+        next(steps)
 
     return run
 
 
 def candidates(size: int) -> dict[str, Callable[[], Callable[[], None]]]:
-    """Name and maker of everything that is timed."""
+    """Name and factory of everything that is timed."""
     precision = StyleTransfer(
         TransferOptions(backbone="compact"), spatial_dims=2, in_channels=3
     ).precision
     return {
         "baseline": lambda: bare(size, Precision(torch.float32, channels_last=False)),
         "roofline": lambda: bare(size, precision),
-        "vgg19": lambda: ours(size, "vgg19"),
-        "compact": lambda: ours(size, "compact"),
+        "vgg19": lambda: convnd_step(size, "vgg19"),
+        "compact": lambda: convnd_step(size, "compact"),
     }
 
 
@@ -102,10 +104,10 @@ def main() -> None:
             run()
         print(peak_mib())
         return
-    made = {name: make() for name, make in candidates(args.size).items()}
-    seconds = alternate(made, args.repeats)
+    runs = {name: make() for name, make in candidates(args.size).items()}
+    seconds = alternate(runs, args.repeats)
     rows = {}
-    for name in made:
+    for name in runs:
         command = [sys.executable, "-m", SCRIPT, "--size", str(args.size), "--memory-of", name]
         memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         rows[name] = {

@@ -1,9 +1,11 @@
-"""Flicker of clips at equal style energy, and seconds per frame with their shares.
+"""Flicker of videos at equal style energy, and the seconds of a frame with their shares.
 
-The clip is stylised with motion; then each frame by itself, until its style energy is nearest to
-that which the frame has with motion, for which it may take many more steps. E_warp (Lai et al.,
-2018) is of the lossless frames, along the flow of the input. Style and content energies are those
-of the original VGG-19 as well, which made neither.
+The video is stylised along its motion. Then each frame is stylised by itself until its style
+energy is nearest to that of the same frame along the motion, which may take many more steps. E_warp
+(Lai et al., 2018) is measured on lossless frames, along the flow of the input. Style and content
+energies are also measured in the space of the original VGG-19, which made neither result.
+
+    python -m benchmarks.performance.video_flicker --clip clip.mp4 --frames 6 --json flicker.json
 """
 
 from __future__ import annotations
@@ -14,30 +16,35 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from convnd_tasks.modalities.video.flow import motion, warping_error
-from convnd_tasks.modalities.video.frames import Finished, VideoTransfer
-from convnd_tasks.modalities.video.input import Part
-from convnd_tasks.modalities.video.job import mean_of
-from convnd_tasks.modalities.video.keeping import FrameStore, rounded
+from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
+from convnd_tasks.modalities.video.frame_cache import FrameCache, quantize
+from convnd_tasks.modalities.video.frames import FrameStylizer
+from convnd_tasks.modalities.video.input import (
+    FrameRange,
+    StylizedFrame,
+    VideoSource,
+    working_size,
+)
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.result import mean_of
 from convnd_tasks.samples.video import SampleVideo
 from torch import Tensor
 
 from benchmarks.common import Judge, picture
 from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import io
-from convnd.transfer.style_transfer import StyleTransfer
+from convnd.transfer.style_transfer import Progress, StyleTransfer
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", help="a file; left out: the built-in film")
+    parser.add_argument("--clip", help="a file; the built-in video if left out")
     parser.add_argument("--style", default="waves", help="a file or the name of a sample")
     parser.add_argument("--start", type=Fraction, default=Fraction(0), help="seconds")
     parser.add_argument("--frames", type=int, default=8)
@@ -53,57 +60,62 @@ def main() -> None:
         clip = SampleVideo((args.frames, 3 * args.size // 8 * 2, args.size))
     else:
         clip = io.open_video(args.clip)
-    frame = 1 / (clip.info.rate or Fraction(25))
-    part = Part(start=args.start, end=args.start + frame * (args.frames - Fraction(1, 2)))
+    frame_time = 1 / (clip.info.rate or Fraction(25))
+    end = args.start + frame_time * (args.frames - Fraction(1, 2))
+    source = VideoSource(
+        video=clip,
+        size=working_size(clip, args.size),
+        frame_range=FrameRange(start=args.start, end=end),
+    )
     style = picture(args.style, 512, role="style")
     options = VideoOptions(
         backbone=args.backbone, size=args.size, steps=args.steps, passes=args.passes
     )
-    transfer = VideoTransfer(options, [style])
+    stylizer = FrameStylizer(options, [style])
     with tempfile.TemporaryDirectory() as folder:
-        store = FrameStore(Path(folder) / "clip")
-        store.open("benchmark", resume=False)
-        began, worked = time.perf_counter(), time.process_time()
-        done = list(transfer.run(clip, store, part))
+        cache = FrameCache(Path(folder) / "clip")
+        cache.open(options, [], resume=False)
+        start, work = time.perf_counter(), time.process_time()
+        frames = _finished(stylizer.run(source, cache))
         if args.passes > 1:
-            done = list(transfer.run_back(store, len(done)))[::-1]
-        seconds, worked = time.perf_counter() - began, time.process_time() - worked
-        began = time.perf_counter()
+            frames = _finished(stylizer.run_backward_pass(cache, len(frames)))[::-1]
+        seconds, work = time.perf_counter() - start, time.process_time() - work
+        start = time.perf_counter()
         io.write_video(
             Path(folder) / "clip.mp4",
             dataclasses.replace(clip.info, audio=()),
-            (io.VideoFrame(each.record["pts"], each.values) for each in done),
+            (io.VideoFrame(frame.record["pts"], frame.values) for frame in frames),
         )
-        encoding = (time.perf_counter() - began) / len(done)
+        encoding = (time.perf_counter() - start) / len(frames)
     single = StyleTransfer(
         dataclasses.replace(options, steps=args.most), spatial_dims=2, in_channels=3
     )
-    alone = [_alone(single, transfer.styles, each) for each in done]
-    records = [each.record for each in done]
-    contents = [each.content for each in done]
+    independent = [_stylize_frame(single, stylizer.styles, frame) for frame in frames]
+    records = [frame.record for frame in frames]
+    contents = [frame.content for frame in frames]
     steps = [record["steps"] for record in records]
     result: dict[str, Any] = {
         "options": {
             **{name: value for name, value in vars(args).items() if name != "json"},
             "start": float(args.start),
-            "frames": len(done),
+            "frames": len(frames),
             "size": list(contents[0].shape[2:]),
         },
         "flow": {
-            **_figures(contents, [each.values for each in done], style),
+            **_figures(contents, [frame.values for frame in frames], style),
             "style_of_own_backbone": statistics.mean(map(_style, records)) / options.style_weight,
             "steps_of_first": steps[0],
             "steps_of_later": statistics.mean(steps[1:] or steps),
         },
         "independent": {
-            **_figures(contents, [values for values, _, _ in alone], style),
-            "style_of_own_backbone": statistics.mean(energy for _, energy, _ in alone)
+            **_figures(contents, [values for values, _, _ in independent], style),
+            "style_of_own_backbone": statistics.mean(energy for _, energy, _ in independent)
             / options.style_weight,
-            "steps": statistics.mean(steps for _, _, steps in alone),
+            "steps": statistics.mean(steps for _, _, steps in independent),
         },
         "input_e_warp": mean_of(records, "input_e_warp"),
-        "seconds_per_frame": seconds / len(done),
-        "processor_seconds_per_frame": worked / len(done),
+        "seconds_per_frame": seconds / len(frames),
+        "processor_seconds_per_frame": work / len(frames),
         "seconds_of_later_frames": _shares(records[1:] or records, encoding),
     }
     result["independent_to_flow"] = {
@@ -118,19 +130,23 @@ def main() -> None:
     write_results(args.json, "Flicker at equal style energy", tables)
 
 
-def _alone(
-    transfer: StyleTransfer, styles: Sequence[Tensor], done: Finished
+def _finished(items: Iterable[Progress | StylizedFrame]) -> list[StylizedFrame]:
+    return [item for item in items if isinstance(item, StylizedFrame)]
+
+
+def _stylize_frame(
+    transfer: StyleTransfer, styles: Sequence[Tensor], frame: StylizedFrame
 ) -> tuple[Tensor, float, int]:
-    """A frame by itself, with the style energy nearest to that of the frame made with motion."""
-    wanted = _style(done.record)
+    """One frame by itself, at the style energy nearest to that of the frame along the motion."""
+    target = _style(frame.record)
     nearest: tuple[Tensor, float, int] | None = None
-    for progress in transfer.run(done.content, styles):
+    for progress in transfer.run(frame.content, styles):
         if progress.scale < progress.scales:
             continue
         reached = progress.parts["style"]
-        if nearest is None or abs(reached - wanted) < abs(nearest[1] - wanted):
-            nearest = rounded(progress.values), reached, progress.step
-        if reached <= wanted:
+        if nearest is None or abs(reached - target) < abs(nearest[1] - target):
+            nearest = quantize(progress.values), reached, progress.step
+        if reached <= target:
             break
     assert nearest is not None
     return nearest
@@ -140,13 +156,13 @@ def _figures(
     contents: Sequence[Tensor], results: Sequence[Tensor], style: Tensor
 ) -> dict[str, float]:
     errors = [
-        warping_error(results[t], results[t + 1], motion(contents[t], contents[t + 1]))
+        warping_error(results[t], results[t + 1], estimate_flow(contents[t], contents[t + 1]))
         for t in range(len(results) - 1)
     ]
     size = max(contents[0].shape[2:])
-    seen = picture_at(style, size)
+    style_picture = picture_at(style, size)
     judged = [
-        Judge(content, seen)(values)
+        Judge(content, style_picture)(values)
         for content, values in list(zip(contents, results, strict=True))[
             :: max(1, len(results) // 3)
         ]
@@ -159,11 +175,11 @@ def _figures(
 
 
 def picture_at(style: Tensor, size: int) -> Tensor:
-    """A style with its longest side as long as that of the frames."""
+    """A style picture whose longest side is as long as that of the frames."""
     from convnd.nn import resize_nd
 
     ratio = size / max(style.shape[2:])
-    extent = [max(16, round(each * ratio)) for each in style.shape[2:]]
+    extent = [max(16, round(length * ratio)) for length in style.shape[2:]]
     return resize_nd(style, extent, mode="linear", antialias=True)
 
 
@@ -172,11 +188,11 @@ def _style(record: Mapping[str, Any]) -> float:
 
 
 def _shares(records: Sequence[Mapping[str, Any]], encoding: float) -> dict[str, float]:
-    """Seconds of a frame by what they went into; flow and decoding run beside the features."""
-    found = {key: mean_of(records, key) for key in ("features", "flow")}
-    found |= {"decoding": mean_of(records, "codec"), "encoding": encoding}
-    total = sum(found.values())
-    return {**found, **{f"share_{key}": value / total for key, value in found.items()}}
+    """Seconds of a frame by activity; flow and decoding run beside the features."""
+    seconds = {key: mean_of(records, key) for key in ("features", "flow")}
+    seconds |= {"decoding": mean_of(records, "codec"), "encoding": encoding}
+    total = sum(seconds.values())
+    return {**seconds, **{f"share_{key}": value / total for key, value in seconds.items()}}
 
 
 if __name__ == "__main__":

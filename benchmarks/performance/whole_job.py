@@ -1,17 +1,17 @@
-"""A whole job against pastiche: how much sooner is an equally good picture there?
+"""A whole job against pastiche: how much sooner is an equally good picture ready?
 
 pastiche (pip install pastiche) runs its own default job: L-BFGS from the content, its layers and
-weights, 1000 steps. Ours then runs with the content weight at which its result has the same
-content energy; measured is the time until its picture has no more style energy and no more
-content energy left than pastiche's last one, both judged in the space of the original VGG-19
-(`common.Judge`). Loading and reading count; judging does not.
+weights, 1000 steps. convnd runs with the content weight at which its result has the same content
+energy. The script measures the time until convnd's picture has no more style energy and no more
+content energy left than pastiche's last one, both in the space of the original VGG-19
+(`common.Judge`). Loading and reading count, judging does not. Only full-size iterates are judged;
+earlier scales count as time.
 
-Steps before the finest scale do not count as pictures: only full-size iterates are judged.
-pastiche's part takes long. It is kept in the folder ``--out`` and taken from there when it exists;
-its time is then that of as many steps as a few of its steps take right after ours, so that both
-are measured on the same quiet machine.
+The pictures of pastiche's long run stay in the folder ``--out``, and a later run takes them from
+there. The time of pastiche is that of as many steps as it took, at the median of a few of its steps
+right after convnd's run, so that both are measured under the same load.
 
-    python -m benchmarks.performance.whole_job photo.jpg painting.jpg --size 512 --out results/
+    python -m benchmarks.performance.whole_job photo.jpg painting.jpg --size 512 --out whole_job/
 """
 
 from __future__ import annotations
@@ -52,43 +52,43 @@ class Point:
     content: float
 
 
-def theirs(
+def run_pastiche(
     content: Path, style: Path, steps: int, every: int
 ) -> Iterator[tuple[float, int, Tensor]]:
-    """Pastiche's default job: seconds, step and picture, every so many steps."""
+    """Runs pastiche's default job; yields seconds, step and picture every ``every`` steps."""
     from pastiche.pastiche import VGG_MEAN, PasticheArtist
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     with Image.open(content) as picture, Image.open(style) as painting:
-        sizes = [(each.height, each.width) for each in (picture, painting)]
+        sizes = [(image.height, image.width) for image in (picture, painting)]
     artist = PasticheArtist(str(content), [str(style)], size=sizes[0], style_size=sizes[1])
     mean = torch.tensor(VGG_MEAN).view(1, 3, 1, 1)
     spent = 0.0
     for step in range(1, steps + 1):
         artist.draw()
         if step % every == 0 or step == steps:
-            spent += time.perf_counter() - began
+            spent += time.perf_counter() - start
             yield spent, step, (artist.pastiche.detach() + mean).flip(1) / 255
-            began = time.perf_counter()
+            start = time.perf_counter()
 
 
-def ours(
+def run_convnd(
     options: TransferOptions, content: Tensor, style: Tensor, every: int
 ) -> Iterator[tuple[float, int, Tensor]]:
-    """Our job: seconds, step and picture, every so many steps of the finest scale."""
-    began = time.perf_counter()
+    """Runs convnd; yields seconds, step and picture every ``every`` steps of the finest scale."""
+    start = time.perf_counter()
     spent = 0.0
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     for progress in transfer.run(content, [style]):
         if progress.scale == progress.scales and (
             progress.step % every == 0 or progress.step == progress.steps
         ):
-            spent += time.perf_counter() - began
+            spent += time.perf_counter() - start
             yield spent, progress.step, progress.values
-            began = time.perf_counter()
+            start = time.perf_counter()
 
 
-def judged(run: Iterator[tuple[float, int, Tensor]], judge: Judge) -> tuple[list[Point], Tensor]:
+def judge_run(run: Iterator[tuple[float, int, Tensor]], judge: Judge) -> tuple[list[Point], Tensor]:
     """The points of a run, and its last picture."""
     points = []
     values = torch.empty(0)
@@ -103,7 +103,7 @@ def judged(run: Iterator[tuple[float, int, Tensor]], judge: Judge) -> tuple[list
 
 
 def plot(summary: Mapping[str, Any], path: Path) -> None:
-    """Energies left against seconds; pastiche's at the seconds a step takes now."""
+    """Draws the energies left against seconds; pastiche's by its seconds a step today."""
     figure, (panels,) = new_figure(9, 3.5, columns=2)
     for axes, energy in zip(panels, ("style", "content"), strict=True):
         for name, points in (
@@ -111,8 +111,10 @@ def plot(summary: Mapping[str, Any], path: Path) -> None:
             ("convnd", summary.get("points", ())),
         ):
             scale = summary["pastiche_step_s"] if name == "pastiche" else None
-            times = [each["seconds"] if scale is None else each["step"] * scale for each in points]
-            axes.plot(times, [each[energy] for each in points], "o-", markersize=3, label=name)
+            times = [
+                point["seconds"] if scale is None else point["step"] * scale for point in points
+            ]
+            axes.plot(times, [point[energy] for point in points], "o-", markersize=3, label=name)
         axes.axhline(summary["pastiche"][energy], color="#555555", linewidth=0.7)
         axes.set(xscale="log", xlabel="seconds", ylabel=f"{energy} energy left", ylim=(0, None))
         axes.legend()
@@ -145,44 +147,46 @@ def main() -> None:
             io.write(path, Grid(values=values, channels=("R", "G", "B")))
         content, style = (io.read(path).values for path in paths)
         judge = Judge(content, style)
-        kept = args.out / "pastiche.json", args.out / "pastiche.safetensors"
-        if not all(path.exists() for path in kept):
+        files = args.out / "pastiche.json", args.out / "pastiche.safetensors"
+        if not all(path.exists() for path in files):
             print(f"pastiche, {args.their_steps} steps")
             every = max(1, args.their_steps // 20)
-            points, last = judged(theirs(paths[0], paths[1], args.their_steps, every), judge)
+            points, final = judge_run(
+                run_pastiche(paths[0], paths[1], args.their_steps, every), judge
+            )
             rows = [dataclasses.asdict(point) for point in points]
-            kept[0].write_text(json.dumps({"machine": machine(), "points": rows}))
-            save_file({"picture": last.contiguous()}, kept[1])
-        their_points = [Point(**point) for point in json.loads(kept[0].read_text())["points"]]
-        their_picture = load_file(kept[1])["picture"]
+            files[0].write_text(json.dumps({"machine": machine(), "points": rows}))
+            save_file({"picture": final.contiguous()}, files[1])
+        their_points = [Point(**point) for point in json.loads(files[0].read_text())["points"]]
+        their_picture = load_file(files[1])["picture"]
         goal = their_points[-1]
         # Both see the style at the size of its file, at which the judge sees it, too.
-        extents = [math.prod(each.shape[2:]) for each in (style, content)]
+        extents = [math.prod(item.shape[2:]) for item in (style, content)]
         options = TransferOptions(
             steps=args.steps,
             backbone=args.backbone,
             style_scale=math.sqrt(extents[0] / extents[1]),
         )
         low, high = math.log(1 / 30), math.log(30)
-        found = None
+        best = None
         for _ in range(args.tries):
             weight = math.exp((low + high) / 2)
             print(f"convnd, content weight {weight:.3g}")
-            points, result = judged(
-                ours(
+            points, result = judge_run(
+                run_convnd(
                     dataclasses.replace(options, content_weight=weight), content, style, args.every
                 ),
                 judge,
             )
             reached = [p for p in points if p.style <= goal.style and p.content <= goal.content]
-            if reached and (found is None or reached[0].seconds < found[1].seconds):
-                found = (weight, reached[0], points, result)
+            if reached and (best is None or reached[0].seconds < best[1].seconds):
+                best = (weight, reached[0], points, result)
             if points[-1].content > goal.content:
                 low = math.log(weight)
             else:
                 high = math.log(weight)
         # The first steps have no history yet and cost less.
-        seconds = [each for each, _, _ in theirs(paths[0], paths[1], 16, 1)]
+        seconds = [item for item, _, _ in run_pastiche(paths[0], paths[1], 16, 1)]
         step = statistics.median(b - a for a, b in itertools.pairwise(seconds[4:]))
         print(f"pastiche now: {step:.2f} s a step")
     summary: dict[str, object] = {
@@ -194,21 +198,21 @@ def main() -> None:
         "pastiche_points": [dataclasses.asdict(point) for point in their_points],
         "reached": None,
     }
-    if found is not None:
-        weight, point, points, result = found
+    if best is not None:
+        weight, point, points, result = best
         summary |= {
             "reached": dataclasses.asdict(point),
             "content_weight": weight,
             "sooner": round(step * goal.step / point.seconds, 2),
-            "points": [dataclasses.asdict(each) for each in points],
+            "points": [dataclasses.asdict(item) for item in points],
         }
         row = torch.cat([their_picture, result], 3).clamp(0, 1)
         io.write(
             args.out / "whole_job.png", Grid(values=row, channels=("R", "G", "B")), overwrite=True
         )
     runs = [{"": "pastiche", **dataclasses.asdict(goal)}]
-    if found is not None:
-        runs.append({"": "convnd, first below both energies", **dataclasses.asdict(found[1])})
+    if best is not None:
+        runs.append({"": "convnd, first below both energies", **dataclasses.asdict(best[1])})
     write_results(args.json, "A whole job against pastiche", runs)
     plot(summary, args.out / "whole_job_time.png")
     print(json.dumps({k: v for k, v in summary.items() if "points" not in k}))

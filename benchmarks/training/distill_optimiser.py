@@ -1,4 +1,4 @@
-"""How the student of the distillation moves."""
+"""The optimiser of the student in the distillation."""
 
 from __future__ import annotations
 

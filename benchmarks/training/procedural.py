@@ -64,8 +64,8 @@ def _smooth(shape: Shape, rng: np.random.Generator, period: float) -> Array:
     return _unit(_shaped(shape, rng, np.exp(-0.5 * (_radius(shape) * period) ** 2)))
 
 
-def _between(low: float, high: float, at: float) -> float:
-    return float(low * (high / low) ** at)
+def _between(low: float, high: float, position: float) -> float:
+    return float(low * (high / low) ** position)
 
 
 def _power(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
@@ -86,13 +86,15 @@ def _band(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
 def _sites(shape: Shape, rng: np.random.Generator, distance: float, jitter: float) -> Array:
     """Sites on a shaken lattice, ``(n, N)`` in samples."""
     lines = [np.arange(-distance * rng.random(), extent + distance, distance) for extent in shape]
-    at = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, len(shape))
-    return np.asarray(at + jitter * distance * rng.standard_normal(at.shape), dtype=np.float32)
+    sites = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, len(shape))
+    return np.asarray(
+        sites + jitter * distance * rng.standard_normal(sites.shape), dtype=np.float32
+    )
 
 
-def _marks(shape: Shape, at: Array, heights: Array) -> Array:
+def _marks(shape: Shape, sites: Array, heights: Array) -> Array:
     field = np.zeros(shape, np.float32)
-    index = np.round(at).astype(int)
+    index = np.round(sites).astype(int)
     inside = ((index >= 0) & (index < np.array(shape))).all(1)
     np.add.at(field, tuple(index[inside].T), heights[inside])
     return field
@@ -104,17 +106,17 @@ def _pulses(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
     width = _between(0.6, 0.2 * distance, p[1])
     f = _radius(shape)
     total = np.zeros(shape, np.float32)
-    at = _sites(shape, rng, distance, 0.4 * float(p[2]))
+    sites = _sites(shape, rng, distance, 0.4 * float(p[2]))
     for number in range(int(rng.integers(1, 4))):
         scale = width * float(rng.uniform(0.6, 4 if number else 1.0))
-        heights = rng.normal(1, 0.15, len(at)).astype(np.float32) * float(
+        heights = rng.normal(1, 0.15, len(sites)).astype(np.float32) * float(
             rng.choice([-1, 1]) * rng.uniform(0.2, 1.0 if number else 2.0)
         )
         shift = rng.normal(0, 0.2 * distance if number else 0.0, len(shape)).astype(np.float32)
         kernel = np.exp(-2 * (math.pi * f * scale) ** 2) * scale ** len(shape)
         if rng.random() < 0.4:  # with a dip on either side
             kernel = kernel * (f * scale) ** 2 * 20
-        wave = np.fft.rfftn(_marks(shape, at + shift, heights)) * kernel
+        wave = np.fft.rfftn(_marks(shape, sites + shift, heights)) * kernel
         total += np.fft.irfftn(wave, s=shape, axes=range(len(shape))).astype(np.float32)
     return total
 
@@ -157,12 +159,12 @@ def _cells(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
     """Cells around sites, each with a value of its own and a dark wall."""
     from scipy.spatial import cKDTree
 
-    at = _sites(shape, rng, _between(5, max(shape) / 2.5, p[0]), 0.1 + 0.4 * float(p[1]))
+    sites = _sites(shape, rng, _between(5, max(shape) / 2.5, p[0]), 0.1 + 0.4 * float(p[1]))
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, len(shape))
-    found, which = cKDTree(at).query(grid, k=2)
-    wall = np.exp(-np.maximum(found[:, 1] - found[:, 0], 0) / 1.5)
-    own = rng.standard_normal(len(at))[which[:, 0]]
-    return np.asarray((own * (1 - p[2]) - 2 * p[2] * wall).reshape(shape), dtype=np.float32)
+    index, which = cKDTree(sites).query(grid, k=2)
+    wall = np.exp(-np.maximum(index[:, 1] - index[:, 0], 0) / 1.5)
+    label = rng.standard_normal(len(sites))[which[:, 0]]
+    return np.asarray((label * (1 - p[2]) - 2 * p[2] * wall).reshape(shape), dtype=np.float32)
 
 
 def _bursts(shape: Shape, rng: np.random.Generator, p: Array) -> Array:

@@ -77,25 +77,25 @@ class Processes(nn.Module):
 
     def loss(self, features: dict[str, Tensor], batch: list[Example]) -> dict[str, Tensor]:
         """Cross entropy, error of numbers and error of structure, each a mean over layers."""
-        families = torch.tensor([each.families for each in batch])  # (B, 2)
-        numbers = torch.from_numpy(np.stack([each.parameters for each in batch]))
-        shares = torch.from_numpy(np.stack([each.shares for each in batch]))
-        structure = torch.from_numpy(np.stack([each.structure for each in batch]))
+        families = torch.tensor([item.families for item in batch])  # (B, 2)
+        numbers = torch.from_numpy(np.stack([item.parameters for item in batch]))
+        shares = torch.from_numpy(np.stack([item.shares for item in batch]))
+        structure = torch.from_numpy(np.stack([item.structure for item in batch]))
         named, counted, drawn = [], [], []
         for name in LAYERS:
             flat = features[name].flatten(2)
             pooled = torch.cat([flat.mean(2), flat.var(2).add(1e-6).sqrt()], 1)
-            found = self.heads[name](self.norms[name](pooled))
-            table = found[:, :-2].view(len(batch), 2, len(FAMILIES), 1 + PARAMETERS)
+            outputs = self.heads[name](self.norms[name](pooled))
+            table = outputs[:, :-2].view(len(batch), 2, len(FAMILIES), 1 + PARAMETERS)
             named.append(F.cross_entropy(table[..., 0].flatten(0, 1), families.flatten()))
-            own = table[torch.arange(len(batch))[:, None], torch.arange(2), families, 1:]
+            predicted = table[torch.arange(len(batch))[:, None], torch.arange(2), families, 1:]
             weight = torch.stack([torch.ones(len(batch)), shares[:, 0].clamp(max=0.5) * 2], 1)
-            counted.append(((own - numbers).square().mean(2) * weight).mean())
-            counted[-1] = counted[-1] + (found[:, -2:] - shares).square().mean()
+            counted.append(((predicted - numbers).square().mean(2) * weight).mean())
+            counted[-1] = counted[-1] + (outputs[:, -2:] - shares).square().mean()
         for name in DENSE:
-            wanted = _patches(structure, self.strides[name])  # (B, stride^N, *S)
-            seen = self.drawers[name](features[name].movedim(1, -1)).movedim(-1, 1)
-            drawn.append((seen - wanted).square().mean())
+            blocks = _patches(structure, self.strides[name])  # (B, stride^N, *S)
+            drawing = self.drawers[name](features[name].movedim(1, -1)).movedim(-1, 1)
+            drawn.append((drawing - blocks).square().mean())
         return {
             "family": torch.stack(named).mean(),
             "numbers": 6 * torch.stack(counted).mean(),
@@ -125,42 +125,42 @@ class Slices(nn.Module):
             {n: nn.Linear(plan.channels[n], len(self.pairs) * wide[n]) for n in LAYERS}
         )
 
-    def wanted(self, values: Tensor) -> dict[str, Tensor]:
+    def targets(self, values: Tensor) -> dict[str, Tensor]:
         """Features ``(B, pairs x C, *S_l)``, averaged along the axes that a slice lacks."""
-        found: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
+        features: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
         ndim = values.ndim - 2
         for pair in self.pairs:
-            others = [axis for axis in range(ndim) if axis not in pair]
-            order = [0, *(2 + axis for axis in others), 1, *(2 + axis for axis in pair)]
-            turned = values.permute(order)
-            lead = turned.shape[: 1 + len(others)]
-            for name, each in self.teacher(turned.flatten(0, len(others)), LAYERS).items():
-                back = each.unflatten(0, lead).movedim(1 + len(others), 1)
-                places = [*others, *pair]
-                back = back.permute(0, 1, *(2 + places.index(axis) for axis in range(ndim)))
-                size = [min(extent, each.shape[-1]) for extent in back.shape[2:]]
-                found[name].append(resize_nd(back, size, mode="area"))
-        return {name: torch.cat(parts, 1) for name, parts in found.items()}
+            outer = [axis for axis in range(ndim) if axis not in pair]
+            order = [0, *(2 + axis for axis in outer), 1, *(2 + axis for axis in pair)]
+            slices = values.permute(order)
+            outer_shape = slices.shape[: 1 + len(outer)]
+            for name, layer_features in self.teacher(slices.flatten(0, len(outer)), LAYERS).items():
+                volume: Tensor = layer_features.unflatten(0, outer_shape).movedim(1 + len(outer), 1)
+                places = [*outer, *pair]
+                volume = volume.permute(0, 1, *(2 + places.index(axis) for axis in range(ndim)))
+                size = [min(extent, layer_features.shape[-1]) for extent in volume.shape[2:]]
+                features[name].append(resize_nd(volume, size, mode="area"))
+        return {name: torch.cat(parts, 1) for name, parts in features.items()}
 
     def loss(self, features: dict[str, Tensor], batch: list[Example]) -> dict[str, Tensor]:
         """Squared error over the teacher's variance, per channel, each layer by itself."""
-        values = torch.from_numpy(np.stack([each.values for each in batch]))[:, None]
+        values = torch.from_numpy(np.stack([item.values for item in batch]))[:, None]
         with torch.no_grad():
-            aims = self.wanted(values)
-        left = {}
-        for name, aim in aims.items():
-            seen = self.heads[name](features[name].movedim(1, -1)).movedim(-1, 1)
-            axes = [0, *range(2, aim.ndim)]
-            error = (seen - aim).square().mean(axes)
-            left[name] = error.sum() / aim.var(axes).sum()
-        return left
+            targets = self.targets(values)
+        errors = {}
+        for name, target in targets.items():
+            predicted = self.heads[name](features[name].movedim(1, -1)).movedim(-1, 1)
+            axes = [0, *range(2, target.ndim)]
+            error = (predicted - target).square().mean(axes)
+            errors[name] = error.sum() / target.var(axes).sum()
+        return errors
 
 
 HEADS: dict[str, type[Processes] | type[Slices]] = {"processes": Processes, "slices": Slices}
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train, or go on with a run."""
+    """Trains a network, or goes on from its checkpoint."""
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -179,25 +179,25 @@ def train(args: argparse.Namespace) -> None:
     heads = HEADS[args.learn](plan, args.dim)
     trained = [*net.parameters(), *(p for p in heads.parameters() if p.requires_grad)]
     optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-4)
-    path, done = work / "checkpoint.pt", 0
+    path, first_step = work / "checkpoint.pt", 0
     if path.exists():
-        kept = torch.load(path, weights_only=True)
-        if kept["learn"] != args.learn or kept["dim"] != args.dim:
-            raise SystemExit(f"{path}: is a run of {kept['learn']} in {kept['dim']} axes")
-        net.load_state_dict(kept["net"])
-        heads.load_state_dict(kept["heads"])
-        optimiser.load_state_dict(kept["optimiser"])
-        done = kept["step"]
-    rng = np.random.default_rng([args.seed, done])
+        state = torch.load(path, weights_only=True)
+        if state["learn"] != args.learn or state["dim"] != args.dim:
+            raise SystemExit(f"{path}: is a run of {state['learn']} in {state['dim']} axes")
+        net.load_state_dict(state["net"])
+        heads.load_state_dict(state["heads"])
+        optimiser.load_state_dict(state["optimiser"])
+        first_step = state["step"]
+    rng = np.random.default_rng([args.seed, first_step])
     running: dict[str, float] = {}
-    began = time.monotonic()
-    for step in range(done + 1, args.steps + 1):
+    start = time.monotonic()
+    for step in range(first_step + 1, args.steps + 1):
         # Up over 50 steps, down along a cosine.
         rate = min(1, step / 50) * 0.5 * (1 + np.cos(np.pi * step / args.steps))
         for group in optimiser.param_groups:
             group["lr"] = args.lr * max(rate, 0.01)
         batch = [example((args.extent,) * args.dim, rng) for _ in range(args.batch)]
-        values = torch.from_numpy(np.stack([each.values for each in batch]))[:, None]
+        values = torch.from_numpy(np.stack([item.values for item in batch]))[:, None]
         parts = heads.loss(net(values, LAYERS), batch)
         loss = torch.stack(list(parts.values())).mean()
         optimiser.zero_grad()
@@ -205,11 +205,11 @@ def train(args: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         for name, part in parts.items():
-            now = float(part.detach())
-            running[name] = 0.98 * running.get(name, now) + 0.02 * now
+            value = float(part.detach())
+            running[name] = 0.98 * running.get(name, value) + 0.02 * value
         if step % 50 == 0 or step == args.steps:
-            told = " ".join(f"{name} {value:.3f}" for name, value in running.items())
-            print(f"{step} {told} {time.monotonic() - began:.0f} s", flush=True)
+            summary = " ".join(f"{name} {value:.3f}" for name, value in running.items())
+            print(f"{step} {summary} {time.monotonic() - start:.0f} s", flush=True)
         if step % 100 == 0 or step == args.steps:
             with atomic_path(path, overwrite=True) as unfinished:
                 torch.save(
@@ -230,10 +230,10 @@ def train(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Store the network with 8 bits a weight."""
-    kept: dict[str, Any] = torch.load(args.work / "checkpoint.pt", weights_only=True)
-    stored: dict[str, Tensor] = {"mean": kept["net"]["mean"]}
-    for key, value in kept["net"].items():
+    """Stores the network with 8 bits a weight."""
+    state: dict[str, Any] = torch.load(args.work / "checkpoint.pt", weights_only=True)
+    stored: dict[str, Tensor] = {"mean": state["net"]["mean"]}
+    for key, value in state["net"].items():
         if not key.startswith("convolutions."):
             continue
         name = key.removeprefix("convolutions.")
@@ -244,8 +244,8 @@ def export(args: argparse.Namespace) -> None:
         codes = (value / scale.view(-1, *[1] * (value.ndim - 1))).round()
         stored[name] = codes.to(torch.int8)
         stored[name.replace("weight", "scale")] = scale
-    save_file(stored, args.out, {"recipe": kept["about"], "steps": str(kept["step"])})
-    print(f"{args.out}: {args.out.stat().st_size:,} bytes, after {kept['step']} steps")
+    save_file(stored, args.out, {"recipe": state["about"], "steps": str(state["step"])})
+    print(f"{args.out}: {args.out.stat().st_size:,} bytes, after {state['step']} steps")
 
 
 def trained(path: Path) -> VGG:

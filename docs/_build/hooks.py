@@ -32,6 +32,7 @@ def on_page_content(content: str, **_: Any) -> str:
     def draw(match: re.Match[str]) -> str:
         block = match[1] == "div"
         formula = html.unescape(match[2]).strip()[2:-2]  # without \( \) or \[ \]
-        return convert(formula, display="block" if block else "inline")
+        drawn = convert(formula, display="block" if block else "inline")
+        return f'<div class="formula">{drawn}</div>' if block else drawn
 
     return _FORMULA.sub(draw, content)

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -132,26 +132,38 @@ def _cell(text: str) -> str:
 
 
 def options_page() -> str:
-    """Options against kinds of data, made of the options' own declarations."""
+    """Options against kinds of data.
+
+    The table comes from ``convnd_tasks.modalities.option_table()``, which maps each option to the
+    kinds of data that have it; where there is no such function, it compares the commands.
+    """
     from convnd_tasks import modalities
 
-    head = [
+    make = getattr(modalities, "option_table", None)
+    rows: Mapping[str, Collection[str]] = make() if make else _options_by_command()
+    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    lines = [
         "# Options and kinds of data",
         "",
-        "This table is made of the declarations of the options. A dot marks the kinds of data that",
-        "have the option; the command refuses it for the others.",
+        "This table is made of the declarations of the options. A dot marks who has the option; the",
+        "others refuse it. [Commands](commands.md) says what each option does.",
         "",
+        "| option | " + " | ".join(kinds) + " |",
+        "|---|" + ":-:|" * len(kinds),
     ]
-    table = getattr(modalities, "option_table", None)
-    if table is None:
-        return "\n".join([*head, "The table is not part of this build.", ""])
-    rows: Mapping[str, Any] = table()
-    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
-    lines = [*head, "| option | " + " | ".join(kinds) + " |", "|---|" + ":-:|" * len(kinds)]
-    for option, row in rows.items():
-        marks = " | ".join("●" if kind in row else "" for kind in kinds)
-        lines.append(f"| `{option}` | {marks} |")
+    for option, row in sorted(rows.items()):
+        lines.append(f"| `{option}` | " + " | ".join("●" * (kind in row) for kind in kinds) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _options_by_command() -> dict[str, list[str]]:
+    rows: dict[str, list[str]] = {}
+    for name in ("stylize", "stylize-volume", "stylize-video"):
+        for parameter in root_command().commands[name].params:
+            option = max(parameter.opts, key=len)
+            if option.startswith("--") and not getattr(parameter, "hidden", False):
+                rows.setdefault(option, []).append(f"`{name}`")
+    return rows
 
 
 def api_page(module: str) -> str:

