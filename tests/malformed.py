@@ -273,10 +273,12 @@ def _npy_header(shape: str, version: bytes = b"\x01\x00", dtype: str = "'<f4'") 
     return b"\x93NUMPY" + version + size + text
 
 
-def _zipped(name: str, data: bytes) -> bytes:
+def _zipped(name: str, data: bytes, **more: bytes) -> bytes:
     kept = io.BytesIO()
     with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, data)
+        for other, content in more.items():
+            archive.writestr(f"{other}.npy", content)
     return kept.getvalue()
 
 
@@ -319,6 +321,41 @@ def _deflated_dicom() -> bytes:
     packed = zlib.compressobj(9, wbits=-15)
     plain = start[: start.rindex(DeflatedExplicitVRLittleEndian.encode()) + 22]
     return plain + packed.compress(bytes(40_000_000)) + packed.flush()
+
+
+def _lying_dicom() -> bytes:
+    """Deflated, with a length of the file meta information that points behind the bomb."""
+    whole = bytearray(_deflated_dicom())
+    place = whole.index(b"\x02\0\0\0UL\x04\0") + 8
+    whole[place : place + 4] = struct.pack("<I", len(whole) - 144)
+    return bytes(whole)
+
+
+def _tiff(width: int, height: int, compression: int, data: bytes) -> bytes:
+    start = 8 + 2 + 12 * 9 + 4
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 1), (259, 3, 1, compression),
+            (262, 3, 1, 1), (273, 4, 1, start), (277, 3, 1, 1), (278, 4, 1, height),
+            (279, 4, 1, len(data))]  # fmt: skip
+    packed = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + packed + bytes(4) + data
+
+
+def _many_scans(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG, black, of as many scans of nothing."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
+
+    blocks = (width // 8) * (height // 8)
+    out = b"\xff\xd8" + segment(0xDB, b"\0" + bytes([1] * 64))
+    out += segment(0xC2, b"\x08" + struct.pack(">HH", height, width) + b"\x01\x01\x11\x00")
+    out += segment(0xC4, b"\x00" + bytes([1] + [0] * 15) + b"\0")
+    out += segment(0xC4, b"\x10" + bytes([0, 1] + [0] * 14) + b"\xe0")
+    out += segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes((blocks + 7) // 8)
+    bits = ("00" + "1" * 14) * -(-blocks // (2**15 - 1))
+    bits += "1" * (-len(bits) % 8)
+    run = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return out + (segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + run) * scans + b"\xff\xd9"
 
 
 _NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: {}\nencoding: {}\nendian: little\n"
@@ -390,6 +427,14 @@ LIES: dict[str, Callable[[], bytes]] = {
     "channels.wav": lambda: _riff(8000, 0, 40),
     "short.wav": lambda: b"RIFF\x04\0\0\0WAVEfmt \x02\0\0\0\x01\0data\x02\0\0\0\0\0",
     "deflated.dcm": _deflated_dicom,
+    "lying.dcm": _lying_dicom,
+    "skew.hea": lambda: b"skew 1 100 64\nskew.hea 16:2000000000 200 16 0 0 0 0 I\n",
+    "frame.hea": lambda: b"frame 1 100 64\nframe.hea 16x99999999 200 16 0 0 0 0 I\n",
+    "labels.npz": lambda: _zipped("values.npy", _npy_header("(1, 100)") + bytes(400),
+                                  channels=_npy_header("(1,)", dtype="'<U40000000'")
+                                  + bytes(160_000_000)),
+    "fax.tif": lambda: _tiff(13_000, 13_000, 3, bytes(3000)),
+    "scans.jpg": lambda: _many_scans(4096, 4096, 1000),
     "other.mp4": lambda: b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
     "playlist.mkv": lambda: b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"
     b"#EXT-X-ENDLIST\n",

@@ -229,7 +229,7 @@ def test_deep_frames_are_read_in_full(tmp_path: Path) -> None:
 
 def test_refused(tmp_path: Path) -> None:
     cases = {
-        r"expected a clip in standard dynamic range, got HDR \(PQ\)": make(
+        r"expected a video in standard dynamic range, got HDR \(PQ\)": make(
             tmp_path / "pq.mkv", [0, 1001], pix_fmt="yuv420p10le", tags=(1, 9, 16, 9)
         ),
         r"got HDR \(HLG\)": make(tmp_path / "hlg.mkv", [0, 1001], tags=(1, 9, 18, 9)),

@@ -8,22 +8,31 @@ for ever.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import re
 import signal as signals
+import struct
 import sys
 import warnings
+import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from malformed import LIES, PARTS, WAYS, WHOLE
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import CTImageStorage, RLELossless
 
 import convnd.io
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, OutputExistsError
+from convnd.grid import Grid
 from convnd.io import array, registry
 from convnd.io.images import formats
 from convnd.io.signals import signal
@@ -329,3 +338,69 @@ def test_names_that_are_no_text_are_printed(run, tmp_path):
     assert code == 0
     assert out.startswith("\\udcff\\udce9_stylized.png")
     assert (tmp_path / os.fsdecode(b"\xff\xe9_stylized.png")).exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["a.npz", "a.nii.gz"])
+def test_provenance_of_any_length_takes_little_memory(folder, name):
+    if name == "a.npz":
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for entry, kind, size in (
+                ("values", "<f4", 400),
+                ("record", "<U40000000", 160_000_000),
+            ):
+                with archive.open(f"{entry}.npy", "w") as file:
+                    shape = (1, 100) if entry == "values" else ()
+                    np.lib.format.write_array_header_1_0(
+                        file, {"descr": kind, "fortran_order": False, "shape": shape}
+                    )
+                    file.write(bytes(size))
+    else:
+        header = nib.Nifti1Header()
+        header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
+        header["magic"], header["vox_offset"] = b"n+1", 352 + 160_000_000
+        start = bytes(header.binaryblock) + b"\1\0\0\0" + struct.pack("<ii", 160_000_000, 6)
+        (folder / name).write_bytes(gzip.compress(start + bytes(160_000_000)))
+    with bounded(), pytest.raises(InputFileError) as refused:
+        convnd.io.read_provenance(folder / name)
+    assert error_is_one_line(str(refused.value))
+
+
+def test_a_pipe_in_place_of_provenance_is_not_waited_for(folder):
+    grid = Grid(values=torch.rand(1, 1, 9))
+    convnd.io.write(folder / "a.csv", grid)
+    os.mkfifo(folder / "a.csv.json")
+    with bounded():
+        assert convnd.io.read_provenance(folder / "a.csv") == {}
+        with pytest.raises(OutputExistsError, match="got another file"):
+            convnd.io.check_output(folder / "a.csv", overwrite=True, provenance=True)
+
+
+def test_a_long_header_of_a_table_takes_linear_time(folder):
+    cell = b" " * 300_000 + b"x" + b" " * 300_000 + b"("
+    (folder / "a.csv").write_bytes(cell + b",b\n1,2\n3,4\n")
+    assert refusal(folder / "a.csv") is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compressed_slices_make_no_room_for_pixels_they_lack(folder):
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = RLELossless
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = CTImageStorage
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "1.2.3"
+    file.SeriesInstanceUID, file.StudyInstanceUID = "1.2.4", "1.2.5"
+    file.Rows = file.Columns = 30_000
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+    file.BitsAllocated = file.BitsStored = 16
+    file.HighBit, file.PixelRepresentation = 15, 0
+    file.PixelSpacing, file.ImagePositionPatient = [0.6, 0.7], [0, 0, 0]
+    file.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    run = struct.pack("<16I", 2, 64, 70, *[0] * 13) + b"\x81\0" * 20
+    file.PixelData = encapsulate([run])
+    file["PixelData"].is_undefined_length = True
+    (folder / "series").mkdir()
+    file.save_as(folder / "series" / "1.dcm", enforce_file_format=True)
+    message = refusal(folder / "series")
+    assert message is not None
+    assert "bytes of pixels for the length of 1.dcm" in message

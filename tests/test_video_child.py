@@ -95,7 +95,7 @@ class Silence:
 def test_a_decoder_that_hangs_is_one_line(
     path: Path, bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames = VideoFile(path, patience=30, command=child(AFTER_ONE.format(bad))).frames()
+    frames = VideoFile(path, timeout=30, command=child(AFTER_ONE.format(bad))).frames()
     next(frames)  # its start may take as long as it likes
     monkeypatch.setattr(client.select, "poll", Silence)
     with pytest.raises(InputFileError, match="an answer of its decoder within 30 s") as refused:
@@ -109,7 +109,7 @@ def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None
     bad = "worker._THREADS = 0\ndef describe(_):\n  while True: pass\n"
     bad += "d.VideoDecoder.describe = describe"
     with pytest.raises(InputFileError, match="computes without an end"):
-        VideoFile(path, patience=30, command=child(bad))
+        VideoFile(path, timeout=30, command=child(bad))
 
 
 def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Where voxels lie in the patient: what volumes of every format have in common.
+"""Positions of voxels in the patient, for volumes of every format.
 
 The reader of a volume leaves ``header["affine"]``: a ``(4, 4)`` matrix from indices to millimetres
-towards the right ear's opposite, the front and the head (RAS+, as NIfTI has it). DICOM and ITK
-count towards left and back (LPS+): `flip_lps` turns one into the other.
+in RAS+ (right, anterior, superior; NIfTI's convention). DICOM and ITK use LPS+ (left, posterior,
+superior): `flip_lps` converts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["anatomical_axes", "flip_lps", "grid_affine", "rescaled"]
 
 
 def grid_affine(grid: Grid) -> NDArray[Any]:
-    """Indices to millimetres in RAS+, for the grid's present spacing.
+    """Return the matrix from indices to millimetres in RAS+, for the grid's present spacing.
 
     Args:
-        grid: three spatial axes. When its spacing is no longer the affine's, the outer corner of
-            the first voxel stays where it was. Without an affine, the axes are RAS+ themselves.
+        grid: three spatial axes. If its spacing differs from the affine's, the outer corner of the
+            first voxel stays in place. Without an affine, the axes are taken for RAS+.
 
     Returns:
         ``(4, 4)``, float64.
@@ -34,16 +34,16 @@ def grid_affine(grid: Grid) -> NDArray[Any]:
     """
     import numpy as np
 
-    known = grid.header.get("affine")
-    if not isinstance(known, np.ndarray):
+    affine = grid.header.get("affine")
+    if not isinstance(affine, np.ndarray):
         return np.diag([*map(float, grid.spacing), 1.0])
-    before = np.linalg.norm(known[:3, :3], axis=0)
-    factor = np.divide(grid.spacing, before)
-    return known if np.allclose(factor, 1, rtol=1e-5) else rescaled(known, factor)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    factor = np.divide(grid.spacing, lengths)
+    return affine if np.allclose(factor, 1, rtol=1e-5) else rescaled(affine, factor)
 
 
 def rescaled(affine: NDArray[Any], factor: NDArray[Any]) -> NDArray[Any]:
-    """The affine of voxels ``factor`` times as large, the field of view staying where it is."""
+    """Return the affine of voxels ``factor`` times as large, with the same field of view."""
     import numpy as np
 
     # The corner of the first voxel stays, so its centre moves.
@@ -53,18 +53,18 @@ def rescaled(affine: NDArray[Any], factor: NDArray[Any]) -> NDArray[Any]:
 
 
 def flip_lps(affine: NDArray[Any]) -> NDArray[Any]:
-    """RAS+ to LPS+, or back: the signs of the first two rows."""
+    """Convert RAS+ to LPS+ or back: flip the signs of the first two rows."""
     import numpy as np
 
     return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
 
 def anatomical_axes(grid: Grid) -> tuple[tuple[int, bool], ...]:
-    """Which stored axis runs most nearly towards head, front and right, and whether backwards.
+    """Find the stored axes that run most nearly towards superior, anterior and right.
 
     Returns:
-        For each of the three directions the number of a spatial axis, and whether that axis runs
-        against it; every axis once.
+        For each of the three directions the index of a spatial axis, and whether that axis runs
+        against the direction; each axis once.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -77,10 +77,10 @@ def anatomical_axes(grid: Grid) -> tuple[tuple[int, bool], ...]:
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     # As nibabel does: the nearest orthogonal matrix, then the strongest entries first.
     left, _, right = np.linalg.svd(directions)
-    near = left @ right
-    found: dict[int, tuple[int, bool]] = {}
-    for flat in np.argsort(-np.abs(near), axis=None):
+    orthogonal = left @ right
+    axes: dict[int, tuple[int, bool]] = {}
+    for flat in np.argsort(-np.abs(orthogonal), axis=None):
         row, column = map(int, np.unravel_index(flat, (3, 3)))
-        if row not in found and column not in [axis for axis, _ in found.values()]:
-            found[row] = (column, bool(near[row, column] < 0))
-    return tuple(found[row] for row in (2, 1, 0))
+        if row not in axes and column not in [axis for axis, _ in axes.values()]:
+            axes[row] = (column, bool(orthogonal[row, column] < 0))
+    return tuple(axes[row] for row in (2, 1, 0))

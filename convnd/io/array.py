@@ -33,6 +33,7 @@ __all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz"]
 MAX_VALUES = 2**30  # 4 GiB as float32
 _LONGEST_START = 2**16
 _LABELS = ("units", "axes", "channels")
+_MAX_TEXT = 2**23  # bytes of an array of text, four for each character
 
 
 def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -124,6 +125,13 @@ def _load(
         raise InputFileError(f"read {path}: expected an array of {wanted}, got {dtype}; convert it")
     check_positions(path, shape, limit)
     size = math.prod(shape) * dtype.itemsize
+    if kinds == "U" and size > _MAX_TEXT:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"at most {_MAX_TEXT:,} bytes of text",
+            got=f"{size:,}",
+            remedy="shorten it",
+        )
     rest = held - file.tell()
     data = file.read(size) if rest == size else b""
     # Reading past the end is also what makes a zip archive compare its checksum.

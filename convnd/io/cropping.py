@@ -1,4 +1,4 @@
-"""A part of a grid that still knows where it lies."""
+"""Cutting a box out of a grid so that its samples keep their place in space or time."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
     """Cut a box out of a grid; written to a file, its samples lie where they lay before.
 
     Args:
-        grid: what to cut from.
-        region: for each axis a slice with start and stop inside of the grid, without a step.
+        grid: the grid to cut from.
+        region: one slice per axis, with start and stop inside the grid and without a step.
 
     Returns:
-        A copy of the values, with spacing, units and names; the affine of a NIfTI header starts at
-        the first voxel of the box; transparency is cut likewise.
+        A copy of the values, with spacing, units and names. The affine of a NIfTI header moves to
+        the first voxel of the box; transparency is cut with the values.
 
     Raises:
-        ShapeError: the region does not lie in the grid or is empty.
+        ShapeError: the region is empty or reaches out of the grid.
 
     >>> import torch
     >>> crop(Grid(values=torch.arange(5.0).view(1, 1, 5)), [slice(1, 3)]).values.tolist()
     [[[1.0, 2.0]]]
     """
-    inside = len(region) == grid.ndim and all(
+    is_inside = len(region) == grid.ndim and all(
         isinstance(part.start, int) and 0 <= part.start < part.stop <= extent
         for part, extent in zip(region, grid.shape, strict=True)
     )
-    if not inside:
+    if not is_inside:
         raise ShapeError(
-            f"crop: expected a region inside of {grid.shape}, got {tuple(region)}; correct it"
+            "crop",
+            expected=f"a region inside {grid.shape}",
+            got=str(tuple(region)),
+            remedy="correct it",
         )
     header: dict[str, Any] = dict(grid.header)
     if "alpha" in header:
@@ -49,14 +52,14 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
 
 
 def _shift_origin(header: Any, start: Sequence[int]) -> Any:
-    """A copy whose affines give the voxel ``start`` the index 0."""
+    """Return a copy of a NIfTI header whose affines map index 0 to the voxel ``start``."""
     import numpy as np
 
     header = header.copy()
-    step = np.eye(4)
-    step[:3, 3] = start
+    shift = np.eye(4)
+    shift[:3, 3] = start
     for name in ("qform", "sform"):
         code = int(header[f"{name}_code"])
         if code > 0:
-            getattr(header, f"set_{name}")(getattr(header, f"get_{name}")() @ step, code)
+            getattr(header, f"set_{name}")(getattr(header, f"get_{name}")() @ shift, code)
     return header

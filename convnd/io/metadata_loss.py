@@ -1,4 +1,4 @@
-"""What a signal knows about itself and a file format has no place for."""
+"""The metadata of a signal that a file format cannot store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     "start time": lambda grid: signal_of(grid).start is not None,
     "annotations": lambda grid: bool(signal_of(grid).annotations),
     "durations of annotations": lambda grid: any(
-        each.duration for each in signal_of(grid).annotations
+        annotation.duration for annotation in signal_of(grid).annotations
     ),
     "gain and baseline": lambda grid: bool(signal_of(grid).steps),
     "channels of other rates": lambda grid: bool(signal_of(grid).extra.get("others")),
@@ -31,13 +31,15 @@ _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
 
 
 def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
-    """What a grid of one axis knows and will not be in a file of this name, in words.
-
-    Nothing for other grids, and for a file of the format that it came from.
+    """Name the metadata of a signal that a file of this format will not contain.
 
     Args:
-        path: the output to be; its suffix selects the format.
-        grid: what is to be written.
+        path: the output; its suffix selects the format.
+        grid: what will be written.
+
+    Returns:
+        Names such as ``"sampling rate"``; empty for grids of more than one axis, and for the format
+        that the grid was read from.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -47,4 +49,4 @@ def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
     entry = find_format(path)
     if entry is None or grid.ndim != 1 or signal_of(grid).format == entry.name:
         return ()
-    return tuple(word for word in entry.unsupported_metadata if _IS_PRESENT[word](grid))
+    return tuple(name for name in entry.unsupported_metadata if _IS_PRESENT[name](grid))

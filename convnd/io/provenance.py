@@ -92,8 +92,11 @@ def remove_sidecar(path: Path) -> None:
 
 def read_sidecar(path: Path) -> dict[str, str]:
     """The record beside a file; nothing if there is none."""
+    sidecar = sidecar_path(path)
     try:
-        with sidecar_path(path).open("rb") as file:
+        if not sidecar.is_file():  # opening a pipe could wait without an end
+            return {}
+        with sidecar.open("rb") as file:
             return parse_provenance(file.read(_LARGEST + 1))
     except OSError:
         return {}

@@ -1,4 +1,4 @@
-"""Values in the integer type that a file had, and what rounding to it costs."""
+"""Values as the integers that a file stores, and the error of rounding to them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["IntegerEncoding", "integer_codes", "quantize"]
 
 @dataclass(frozen=True)
 class IntegerEncoding:
-    """How a file holds its values: ``value = slope · integer + intercept``.
+    """How a file stores values as integers: ``value = slope · integer + intercept``.
 
     Args:
         dtype: name of the integer type, in the machine's byte order.
-        slope: not 0.
-        intercept: added afterwards.
+        slope: factor, not 0.
+        intercept: offset, in the units of the values.
     """
 
     dtype: str
@@ -32,18 +32,18 @@ class IntegerEncoding:
 
 
 def quantize(grid: Grid) -> tuple[Grid, float, int]:
-    """The grid with values that its file's integer type holds, to be written as such.
+    """Round a grid to the integers of the file that it came from; `convnd.io.write` stores them.
 
     Args:
-        grid: came from a file of integers, whose reader left ``header["integer_encoding"]``.
+        grid: read from a file of integers, so that it has ``header["integer_encoding"]``.
 
     Returns:
-        The grid, rounded and marked to be written in that type; the largest rounding error, at
-        most half the slope; and how many values were out of the type's range and clipped, which
-        that error does not count.
+        The rounded grid; the largest rounding error, at most half the slope; and the number of
+        values outside the range of the integer type. Those are clipped, and the error does not
+        count them.
 
     Raises:
-        UsageError: the file did not hold integers.
+        UsageError: the file did not store integers.
     """
     import numpy as np
     import torch
@@ -67,7 +67,7 @@ def quantize(grid: Grid) -> tuple[Grid, float, int]:
 
 
 def integer_codes(grid: Grid) -> tuple[NDArray[Any], IntegerEncoding] | None:
-    """The integers of a grid that `quantize` has marked ``(C, *S)``; None for any other."""
+    """Return the integers ``(C, *S)`` of a grid that `quantize` has rounded; None for others."""
     import numpy as np
 
     encoding = grid.header.get("integer_encoding")

@@ -1,7 +1,7 @@
-"""What libraries say on their own is kept off the screen and out of logs.
+"""Keeps warnings and log messages of libraries off the screen and out of logs.
 
-Their remarks reach people as one line of ours, or do not matter. Some quote what a file holds,
-which may be the name of a patient.
+What matters of them reaches people as an error of ours. Some quote the content of a file, which may
+be the name of a patient.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ def _is_not_muted(_: logging.LogRecord) -> bool:
     return not _MUTED.get()
 
 
-class _Shared:
-    """A context of the whole process: it lasts from the first thread to enter to the last to leave.
+class _SharedContext:
+    """A context of the whole process, from the first thread that enters to the last that leaves.
 
-    Each thread by itself would bring back what it found, which may be what another one has set.
+    A context for each thread would restore the state it met, which another thread may have set.
     """
 
     def __init__(self, make: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._inside = 0
+        self._count = 0
         self._context: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
+            if self._count == 0:
                 self._context = self._make()
                 self._context.__enter__()
-            self._inside += 1
+            self._count += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
+            self._count -= 1
+            if self._count == 0:
                 self._context.__exit__(None, None, None)
 
 
@@ -61,26 +61,26 @@ def _no_warnings() -> Iterator[None]:
 def _no_stderr() -> Iterator[None]:
     try:
         saved = os.dup(2)
-    except OSError:  # there is none
+    except OSError:  # stderr is closed
         yield
         return
     try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "wb") as devnull:  # noqa: PTH123
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
 
 
-_WARNINGS, _STDERR = _Shared(_no_warnings), _Shared(_no_stderr)
+_WARNINGS, _STDERR = _SharedContext(_no_warnings), _SharedContext(_no_stderr)
 
 
 @contextlib.contextmanager
 def silence_libraries() -> Iterator[None]:
-    """Keep to themselves what libraries warn of that their users cannot change."""
+    """Suppress warnings and log messages of libraries that their users cannot act on."""
     for name in _NOISY_LOGGERS:
-        logging.getLogger(name).addFilter(_is_not_muted)  # which a second time does nothing
+        logging.getLogger(name).addFilter(_is_not_muted)  # adding it twice has no effect
     token = _MUTED.set(True)
     try:
         with _WARNINGS:
@@ -91,9 +91,9 @@ def silence_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Keep off the screen what libraries in C write to stderr; it reaches us as errors.
+    """Suppress what libraries in C write to stderr; their errors reach us as exceptions.
 
-    That is the whole process's: other threads are not heard either meanwhile.
+    stderr belongs to the whole process: other threads write nothing meanwhile, either.
     """
     with _STDERR:
         yield

@@ -45,8 +45,14 @@ _EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment 
 # 128 in TIFF. WebP and AVIF have no such limit.
 _PACKED = {"PNG": 1100, "JPEG": 1100, "MPO": 1100, "GIF": 1500, "BMP": 130}
 _TIFF_PACKED = {1: 1, 5: 1500, 7: 1100, 8: 1100, 32773: 130, 32946: 1100}
+# CCITT, LZMA, Zstandard and WebP have no such limit: pixels that their decoders may give.
+_MAX_UNBOUNDED = 2**26
+_MAX_SCANS = (
+    500  # of a progressive JPEG, each of which touches all pixels; encoders write about ten
+)
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAX_PAGES = 1000
+_BLOCK = 2**20
 
 _LOCK = threading.Lock()
 _NOWHERE = logging.NullHandler()
@@ -97,6 +103,8 @@ def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
         depth = start[24] if image.format == "PNG" else 8
         if image.format in _PACKED:
             _check_held(path, image.height * image.width * depth, _PACKED[image.format])
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(path)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             raise InputFileError(
                 f"read {path}: expected one picture, got an animation; save one frame of it"
@@ -126,9 +134,12 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
             info["dpi"] = (tags[_X_DENSITY], tags[_Y_DENSITY])
         header = _metadata(info, load_exif)
     check_positions(path, (tags[_HEIGHT], tags[_WIDTH]), max_pixels)
-    if tags.get(_COMPRESSION, 1) in _TIFF_PACKED:
+    compression = tags.get(_COMPRESSION, 1)
+    if compression in _TIFF_PACKED:
         bits = tags[_HEIGHT] * tags[_WIDTH] * max(tags.get(_BITS, (1,)))
-        _check_held(path, bits, _TIFF_PACKED[tags.get(_COMPRESSION, 1)])
+        _check_held(path, bits, _TIFF_PACKED[compression])
+    else:
+        check_positions(path, (tags[_HEIGHT], tags[_WIDTH]), min(max_pixels, _MAX_UNBOUNDED))
     if any(not page.get(_SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
         raise InputFileError(
             f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
@@ -138,6 +149,23 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
     with _open(path) as image, silence_stderr():
         image.load()  # applies the orientation itself
         return Decoded(_pixels(path, image, header), header)
+
+
+def _check_scans(path: Path) -> None:
+    """Refuse a JPEG of so many scans that decoding it takes minutes."""
+    scans, last = 0, b""
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            # Within a scan, a zero follows each byte 0xFF.
+            scans += (last + block).count(b"\xff\xda")
+            last = block[-1:]
+    if scans > _MAX_SCANS:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"a JPEG of at most {_MAX_SCANS} scans",
+            got=f"{scans:,}",
+            remedy="save it again",
+        )
 
 
 def _check_held(path: Path, bits: int, ratio: int) -> None:

@@ -75,7 +75,7 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             raise InputFileError(
                 f"read {path}: expected signals, got a header that names none; check the record"
             )
-        check_samples(path, header.n_sig * header.sig_len, max_pixels)
+        _check_size(path, header, max_pixels)
         files = header.seg_name if hasattr(header, "seg_name") else header.file_name
         for file in dict.fromkeys(files or ()):
             if file == "~":
@@ -84,7 +84,9 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
                 _check_beside(path, file)
                 continue
             _check_text(_check_beside(path, f"{file}.hea"))
-            for part in wfdb.rdheader(str(path.with_name(file))).file_name or ():
+            segment = wfdb.rdheader(str(path.with_name(file)))
+            _check_size(path, segment, max_pixels)
+            for part in segment.file_name or ():
                 _check_beside(path, part)
         record = wfdb.rdrecord(name)
         annotations = _annotations(wfdb, path, name, float(record.fs))
@@ -143,6 +145,24 @@ def _check_text(path: Path) -> None:
         raise InputFileError(
             f"read {path}: expected a positive finite sampling rate, got "
             f"{words[2][:20].decode('ascii', 'replace')}; correct the header"
+        )
+
+
+def _check_size(path: Path, header: Any, max_samples: int | None) -> None:
+    """Refuse more samples than allowed, and shifts between signals longer than the record.
+
+    wfdb reads every sample of a frame and shifts signals before it looks at the result.
+    """
+    length = int(header.sig_len or 0)
+    per_frame = getattr(header, "samps_per_frame", None) or [1] * int(header.n_sig or 0)
+    check_samples(path, length * sum(int(count or 1) for count in per_frame), max_samples)
+    skews = [int(skew or 0) for skew in getattr(header, "skew", None) or ()]
+    if max(skews, default=0) > length or min(skews, default=0) < 0:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"skews between signals from 0 to {length:,} samples, the record's length",
+            got=f"{max(skews):,}",
+            remedy="correct the header",
         )
 
 

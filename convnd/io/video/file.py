@@ -1,7 +1,7 @@
-"""Clips in files: MP4, MOV, Matroska, WebM, AVI and animated GIF, decoded in a child.
+"""Video files: MP4, MOV, Matroska, WebM, AVI and animated GIF, decoded in a child process.
 
-Times are the file's own, exactly. The display matrix is applied, so that frames stand upright.
-What 8-bit results cannot hold is refused: HDR (PQ, HLG, deep BT.2020) and transparency.
+Times are exactly those of the file. The display matrix is applied, so that frames stand upright.
+HDR (PQ, HLG, deep BT.2020) and transparency are refused, since results of 8 bits cannot hold them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_FRAME = 2**25
 """Largest number of pixels of a frame: 8K."""
 
 MAX_PIXELS = 2**28
-"""Largest number of pixels of a whole clip that is read into one grid: 3 GiB as float32."""
+"""Largest number of pixels of a whole video that is read into one grid: 3 GiB as float32."""
 
 
 class VideoFile:
@@ -37,26 +37,26 @@ class VideoFile:
 
     Args:
         path: an existing file.
-        patience: seconds without a frame before the child is ended; None for
+        timeout: seconds without a frame before the child is ended; None for
             `convnd.io.worker.client.TIMEOUT`.
-        command: of the child; None for `convnd.io.worker.client.COMMAND`.
+        command: starts the child; None for `convnd.io.worker.client.COMMAND`.
 
     Raises:
         InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
-            with transparency; or the decoder hangs, dies, or wants more memory than it is given.
+            with transparency; or the decoder hangs, dies, or asks for too much memory.
         DependencyError: PyAV is missing.
     """
 
     def __init__(
-        self, path: Path, *, patience: float | None = None, command: Sequence[str] | None = None
+        self, path: Path, *, timeout: float | None = None, command: Sequence[str] | None = None
     ) -> None:
         check_file(path)
         self._path = path
-        self._how: dict[str, Any] = {"patience": patience, "command": command}
+        self._options: dict[str, Any] = {"timeout": timeout, "command": command}
         self.damage = ""
         self.info = VideoInfo(path=path, size=(1, 1), time_base=Fraction(1))
-        with self._asking(what="describe") as told:
-            self.info = _info(path, next(told)[0])
+        with self._request(what="describe") as messages:
+            self.info = _info(path, next(messages)[0])
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
@@ -65,12 +65,12 @@ class VideoFile:
         import torch
 
         self.damage = ""
-        asked = {"start": str(start), "end": None if end is None else str(end)}
-        taken = 0
-        with self._asking(what="frames", **asked) as told:
-            for each, pixels in told:
-                if each["kind"] == "end":
-                    self.damage = str(each["damage"])
+        limits = {"start": str(start), "end": None if end is None else str(end)}
+        count = 0
+        with self._request(what="frames", **limits) as messages:
+            for message, pixels in messages:
+                if message["kind"] == "end":
+                    self.damage = str(message["damage"])
                 if pixels is None:
                     continue
                 if pixels.shape[2:] != (3,):
@@ -79,70 +79,69 @@ class VideoFile:
                         "file is damaged"
                     )
                 if pixels.shape[:2] != self.info.size:
-                    after = (each["pts"] - self.info.start) * self.info.time_base
-                    until = math.floor(after * 1000) / 1000  # not that frame itself
+                    time = (message["pts"] - self.info.start) * self.info.time_base
+                    end_time = math.floor(time * 1000) / 1000  # before that frame
                     raise InputFileError(
                         f"read {self._path}: expected frames of {_size_text(self.info.size)} as "
-                        f"the first, got {_size_text(pixels.shape)} at {until:.3f} s; end there "
-                        f"(--end {until:.3f}), or split it"
+                        f"the first, got {_size_text(pixels.shape)} at {end_time:.3f} s; end there "
+                        f"(--end {end_time:.3f}), or split it"
                     )
-                if taken % every == 0:
+                if count % every == 0:
                     white = 255.0 if pixels.itemsize == 1 else 65535.0
                     planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
-                    yield VideoFrame(int(each["pts"]), planes.contiguous().div_(white))
-                taken += 1
+                    yield VideoFrame(int(message["pts"]), planes.contiguous().div_(white))
+                count += 1
 
     @contextlib.contextmanager
-    def _asking(self, **asked: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
+    def _request(self, **parameters: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
             translate_errors(self._path, "a clip"),
-            _request(self._path, asked, **self._how) as told,
+            _request(self._path, parameters, **self._options) as messages,
         ):
-            yield told
+            yield messages
 
 
 def _request(
-    path: Path, asked: Mapping[str, Any], **how: Any
+    path: Path, parameters: Mapping[str, Any], **options: Any
 ) -> contextlib.AbstractContextManager[Iterator[tuple[dict[str, Any], Any]]]:
     largest = size_limit(None, MAX_FRAME)
-    whole = {"decoder": "video_decoder", "max_frame": largest, **asked}
-    return request(path, whole, max_values=3 * largest, **how)
+    message = {"decoder": "video_decoder", "max_frame": largest, **parameters}
+    return request(path, message, max_values=3 * largest, **options)
 
 
-def _info(path: Path, told: Mapping[str, Any]) -> VideoInfo:
-    height, width = told["size"]
+def _info(path: Path, description: Mapping[str, Any]) -> VideoInfo:
+    height, width = description["size"]
     return VideoInfo(
         path=path,
         size=(height, width),
-        time_base=Fraction(told["time_base"]),
-        start=told["start"],
-        rate=None if told["rate"] is None else Fraction(told["rate"]),
-        frames=told["frames"],
-        aspect=Fraction(told["aspect"]),
+        time_base=Fraction(description["time_base"]),
+        start=description["start"],
+        rate=None if description["rate"] is None else Fraction(description["rate"]),
+        frames=description["frames"],
+        aspect=Fraction(description["aspect"]),
         colors=ColorTags(
-            full_range=told["full_range"],
-            primaries=told["primaries"],
-            transfer=told["transfer"],
-            matrix=told["matrix"],
+            full_range=description["full_range"],
+            primaries=description["primaries"],
+            transfer=description["transfer"],
+            matrix=description["matrix"],
         ),
-        audio=tuple(told["audio"]),
-        remarks=tuple(told["remarks"]),
+        audio=tuple(description["audio"]),
+        remarks=tuple(description["remarks"]),
     )
 
 
 def read_video(path: Path, *, max_pixels: int | None = None) -> Grid:
-    """A whole clip as one grid, for what needs all of its time at once.
+    """Read a whole video into one grid, for what needs all frames at once.
 
     Args:
         path: an existing file.
         max_pixels: largest ``T · H · W``; None for `MAX_PIXELS`.
 
     Returns:
-        Values ``(1, 3, T, H, W)``; the spacing along time is that of the average rate.
+        Values ``(1, 3, T, H, W)``; the spacing along time follows from the average rate.
 
     Raises:
-        InputFileError: see `VideoFile`; or the clip is too long, or frames of it are missing, which
-            a grid of even times has no place for.
+        InputFileError: as `VideoFile`; or the video is too long, or frames of it are missing.
     """
     import torch
 
@@ -150,17 +149,17 @@ def read_video(path: Path, *, max_pixels: int | None = None) -> Grid:
 
     video = VideoFile(path)
     limit = size_limit(max_pixels, MAX_PIXELS)
-    kept: list[Any] = []
+    frames: list[Any] = []
     for frame in video.frames():
-        check_positions(path, (len(kept) + 1, *video.info.size), limit)
-        kept.append(frame.values[0])
+        check_positions(path, (len(frames) + 1, *video.info.size), limit)
+        frames.append(frame.values[0])
     if video.damage:
         raise InputFileError(
-            f"read {path}: expected a whole clip, got a damaged one: {video.damage}; "
+            f"read {path}: expected a whole video, got a damaged one: {video.damage}; "
             "convnd.io.open_video gives the good frames"
         )
     return Grid(
-        values=torch.stack(kept, 1)[None],
+        values=torch.stack(frames, 1)[None],
         spacing=(float(1 / (video.info.rate or 25)), 1.0, 1.0),
         units=("s", "px", "px"),
         axes=("t", "y", "x"),
@@ -172,7 +171,7 @@ def read_video(path: Path, *, max_pixels: int | None = None) -> Grid:
 def _write_video(
     path: Path, grid: Grid, *, provenance: Mapping[str, str], quality: int | None
 ) -> None:
-    """A grid of three axes as a clip of constant rate; see `convnd.io.video.writing`."""
+    """Write a grid of three axes as a video of constant rate."""
     from convnd.io.video.writing import encode
 
     rate = Fraction(1 / grid.spacing[0]).limit_denominator(1001)
@@ -187,15 +186,17 @@ def _size_text(size: tuple[int, ...]) -> str:
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
-    with _request(path, {"what": "comment"}) as told:
-        return parse_provenance(str(next(told)[0]["text"]))
+    with _request(path, {"what": "comment"}) as messages:
+        return parse_provenance(str(next(messages)[0]["text"]))
 
 
 FORMATS = (
     Format(
         name="video",
         # GIF counts as a picture; `open_video` and `write_video` take it as a video, too.
-        suffixes=tuple(each for each in VIDEO_SUFFIXES if each not in (".gif", ".mov", ".avi")),
+        suffixes=tuple(
+            suffix for suffix in VIDEO_SUFFIXES if suffix not in (".gif", ".mov", ".avi")
+        ),
         spatial_dims=3,
         read=read_video,
         write=_write_video,

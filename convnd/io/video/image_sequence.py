@@ -1,4 +1,4 @@
-"""Clips as folders of numbered pictures."""
+"""Videos as folders of numbered pictures."""
 
 from __future__ import annotations
 
@@ -31,45 +31,47 @@ __all__ = [
 
 
 def numbered_images(folder: Path) -> list[Path]:
-    """Pictures of a folder whose names end in a number, in the order of the numbers.
+    """List the pictures of a folder whose names end in a number, in the order of the numbers.
 
-    Hidden files and those of other kinds do not count.
+    Hidden files and files of other formats are left out.
 
     Raises:
         InputFileError: the folder cannot be listed, or two pictures have one number.
     """
     try:
-        names = sorted(folder.iterdir())
+        paths = sorted(folder.iterdir())
     except OSError as error:
         raise InputFileError(
             f"read {folder}: expected a folder that can be listed, got '{error_text(error)}'; "
             "check it"
         ) from error
-    found: dict[int, Path] = {}
-    for path in names:
-        number = re.search(r"([0-9]+)$", path.stem)
+    pictures: dict[int, Path] = {}
+    for path in paths:
+        digits = re.search(r"([0-9]+)$", path.stem)
         kind = find_format(path)
-        if number is None or kind is None or kind.spatial_dims != 2 or path.name.startswith("."):
+        if digits is None or kind is None or kind.spatial_dims != 2 or path.name.startswith("."):
             continue
-        at = int(number[1])
-        if at in found:
+        number = int(digits[1])
+        if number in pictures:
             raise InputFileError(
-                f"read {folder}: expected one picture for each number, got {found[at].name} and "
-                f"{path.name}; remove one"
+                f"read {folder}",
+                expected="one picture for each number",
+                got=f"{pictures[number].name} and {path.name}",
+                remedy="remove one",
             )
-        found[at] = path
-    return [found[at] for at in sorted(found)]
+        pictures[number] = path
+    return [pictures[number] for number in sorted(pictures)]
 
 
 class ImageSequence:
-    """A folder of numbered pictures, see `convnd.io.video.types.Video`.
+    """A folder of numbered pictures as a `convnd.io.video.types.Video`.
 
     Args:
-        folder: with at least one picture whose name ends in a number.
+        folder: holds at least one picture whose name ends in a number.
         rate: frames per second.
 
     Raises:
-        InputFileError: no such picture, or the first cannot be read.
+        InputFileError: there is no such picture, or the first cannot be read.
     """
 
     def __init__(self, folder: Path, *, rate: Fraction) -> None:
@@ -97,10 +99,12 @@ class ImageSequence:
         self.damage = ""
         lost = 0
         times = [number * self.info.time_base for number in range(len(self._files))]
-        wanted = [
-            number for number, at in enumerate(times) if at >= start and (end is None or at < end)
+        numbers = [
+            number
+            for number, time in enumerate(times)
+            if time >= start and (end is None or time < end)
         ]
-        for number in wanted[::every]:
+        for number in numbers[::every]:
             path = self._files[number]
             try:
                 grid = read(path, max_pixels=size_limit(None, MAX_FRAME))
@@ -128,38 +132,38 @@ def write_image_sequence(
     overwrite: bool = False,
     provenance: Mapping[str, str] | None = None,
 ) -> int:
-    """Write frames as PNG files into a folder, where they appear when all of them are made.
+    """Write frames as PNG files into a folder; they appear when all of them are complete.
 
     Args:
-        folder: new or empty; with ``overwrite`` files in it that have the same names are replaced.
-        frames: keep their names, with ``.png``; those without are numbered from 1.
-        overwrite: whether the folder may hold something.
+        folder: a new or empty folder; with ``overwrite``, files of the same names are replaced.
+        frames: frames with names keep them, with ``.png``; others are numbered from 1.
+        overwrite: whether the folder may hold files.
         provenance: see `convnd.io.write`.
 
     Returns:
-        How many were written.
+        The number of frames.
 
     Raises:
-        OutputExistsError: there is something in the folder and ``overwrite`` is false.
-        OutputFileError: it cannot be written there.
+        OutputExistsError: the folder holds files and ``overwrite`` is false.
+        OutputFileError: the folder takes no new files.
     """
     from convnd.grid import Grid
 
     check_image_sequence_output(folder, overwrite=overwrite)
-    there = folder.exists()
-    # On the same file system: in the folder itself where there is one, which may be a mount.
-    into = (folder / "x" if there else folder).with_name(f".convnd-{os.urandom(6).hex()}")
+    exists = folder.exists()
+    # The folder itself may be a mount point; files can only be moved within one file system.
+    temporary = (folder / "x" if exists else folder).with_name(f".convnd-{os.urandom(6).hex()}")
     count = 0
     try:
-        into.mkdir()
+        temporary.mkdir()
         for count, frame in enumerate(frames, 1):
             name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
             grid = Grid(values=frame.values.clamp(0, 1), axes=("y", "x"), channels=("R", "G", "B"))
-            write(into / name, grid, provenance=provenance)
-        if there:
-            _move_into_place(into, folder, overwrite=overwrite)
+            write(temporary / name, grid, provenance=provenance)
+        if exists:
+            _move_into_place(temporary, folder, overwrite=overwrite)
         else:
-            into.rename(folder)
+            temporary.rename(folder)
     except OSError as error:
         if isinstance(error, OutputFileError | OutputExistsError | InputFileError):
             raise
@@ -168,25 +172,25 @@ def write_image_sequence(
             "choose another"
         ) from error
     finally:
-        shutil.rmtree(into, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return count
 
 
-def _move_into_place(made: Path, folder: Path, *, overwrite: bool) -> None:
-    """Move all pictures up into a folder, one writer after the other."""
+def _move_into_place(temporary: Path, folder: Path, *, overwrite: bool) -> None:
+    """Move all pictures into a folder; other writers wait meanwhile."""
     with folder_lock(folder):
-        if not overwrite and any(each != made for each in folder.iterdir()):
+        if not overwrite and any(path != temporary for path in folder.iterdir()):
             raise exists_error(folder)
-        for each in sorted(made.iterdir()):
-            each.replace(folder / each.name)
+        for path in sorted(temporary.iterdir()):
+            path.replace(folder / path.name)
 
 
 def check_image_sequence_output(folder: Path, *, overwrite: bool = False) -> None:
-    """Prove, before any work, that a folder of pictures can be written here.
+    """Check, before any work, that a folder of pictures can be written here.
 
     Raises:
-        OutputExistsError: there is something in it and ``overwrite`` is false.
-        OutputFileError: it cannot be written there.
+        OutputExistsError: it holds files and ``overwrite`` is false.
+        OutputFileError: the folder takes no new files.
     """
     if folder.is_dir():
         if not overwrite and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""A clip by its name: a file, or a folder of numbered pictures."""
+"""Opening a video: a file, or a folder of numbered pictures."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ __all__ = ["open_video"]
 
 
 def open_video(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> Video:
-    """A clip out of a file, or out of a folder of numbered pictures.
+    """Open a video file, or a folder of numbered pictures as a video.
 
     Args:
         path: the file or folder.
-        rate: frames per second of a folder, whose pictures do not say it; None is 25.
+        rate: frames per second of a folder; None for 25. A file has its own rate.
 
     Raises:
         InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
             with transparency.
-        UsageError: a rate for a file, which knows its own.
-        DependencyError: the package that decodes is missing.
+        UsageError: a rate was given for a file.
+        DependencyError: PyAV is missing.
     """
-    found = Path(path)
-    if found.is_dir():
-        return ImageSequence(found, rate=Fraction(25) if rate is None else rate)
-    if found.suffix.lower() not in VIDEO_SUFFIXES:
+    source = Path(path)
+    if source.is_dir():
+        return ImageSequence(source, rate=Fraction(25) if rate is None else rate)
+    if source.suffix.lower() not in VIDEO_SUFFIXES:
         raise InputFileError(
             f"read {path}: expected a video ({', '.join(VIDEO_SUFFIXES)}) or a folder of numbered "
-            f"pictures, got {found.name!r}; convert the file"
+            f"pictures, got {source.name!r}; convert the file"
         )
     if rate is not None:
         raise UsageError(
             f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
             "out"
         )
-    return VideoFile(found)
+    return VideoFile(source)

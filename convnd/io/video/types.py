@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-"""Of files that are read as clips; `convnd.io.video.writing.CODECS` says which are written."""
+"""Suffixes of files that are read as videos; `convnd.io.video.writing.CODECS` has those written."""
 
 SRGB_TRANSFER = 13
 """The transfer function of ordinary pictures, as ISO/IEC 23091-4 numbers them."""
@@ -37,11 +37,11 @@ SRGB_TRANSFER = 13
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How a file says that its colours are to be understood; numbers of ISO/IEC 23091-4.
+    """How a file encodes colours; the numbers are those of ISO/IEC 23091-4.
 
     Args:
-        full_range: whether codes span all of 0 … 255; None where the file does not say.
-        primaries: 2 is "not said", as in all that follow.
+        full_range: whether codes span all of 0 … 255; None if the file does not say.
+        primaries: colours of R, G and B; 2 means unspecified, here and below.
         transfer: the curve between light and code.
         matrix: from R, G, B to luma and chroma; 0 is R, G, B itself.
     """
@@ -54,19 +54,19 @@ class ColorTags:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What is known of a clip before its frames are.
+    """What a video file says of its frames before they are decoded.
 
     Args:
-        path: where it is.
+        path: the file or folder.
         size: height and width of the upright frames.
         time_base: seconds of one tick; times of frames are multiples of it.
-        start: time of the first frame, in ticks.
-        rate: frames per second on the average; None where it is not known.
-        frames: how many the file says it has; None where it does not say.
+        start: time of the first frame, in ticks of ``time_base``.
+        rate: average frames per second; None if unknown.
+        frames: number of frames that the file declares; None if it declares none.
         aspect: width of a pixel divided by its height.
-        colors: as they are tagged.
+        colors: colour tags of the file.
         audio: codec of each audio stream.
-        remarks: what people should know about it, a line each.
+        remarks: notes for people about the file, one line each.
     """
 
     path: Path
@@ -83,12 +83,12 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame.
+    """One frame of a video.
 
     Args:
-        pts: its time, in ticks of the clip's ``time_base``.
+        pts: its time, in ticks of ``time_base``.
         values: ``(1, 3, H, W)``.
-        name: of its file, where each frame has one.
+        name: name of its file, if each frame has one.
     """
 
     pts: int
@@ -97,11 +97,11 @@ class VideoFrame:
 
 
 class Video(Protocol):
-    """A clip to read, as often as is wanted.
+    """A video that can be read several times.
 
     Attributes:
-        info: see `VideoInfo`.
-        damage: what was wrong with the frames that the last reading met; empty if nothing was.
+        info: description of the video.
+        damage: what was wrong with frames of the last reading; empty if nothing was.
     """
 
     info: VideoInfo
@@ -110,12 +110,12 @@ class Video(Protocol):
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
     ) -> Iterator[VideoFrame]:
-        """Frames in the order of their times.
+        """Yield frames in the order of their times.
 
         Args:
-            start: seconds after the first frame, from which on they are wanted.
-            end: seconds after the first frame, from which on they are not; None is all.
-            every: only each so-manieth, beginning with the first.
+            start: seconds after the first frame; earlier frames are left out.
+            end: seconds after the first frame; frames at or after it are left out. None: no end.
+            every: keep every n-th frame, beginning with the first.
 
         Raises:
             InputFileError: a frame cannot be used: of another size, HDR, or with transparency.
@@ -133,7 +133,7 @@ def damaged_frames_text(count: int) -> str:
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
-    """Whether a name is that of a clip: by its suffix, or as a folder that is there.
+    """Tell whether a path is a video: by its suffix, or because it is an existing folder.
 
     >>> is_video("holiday.MP4"), is_video("photo.jpg")
     (True, False)

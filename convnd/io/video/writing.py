@@ -1,9 +1,9 @@
-"""Clips written frame by frame: the source's times and tags, its sound copied as it is.
+"""Writes videos frame by frame, with the times and tags of the source and a copy of its sound.
 
 The suffix selects container and codec, see `CODECS`. Frames are encoded as they come; the file
-appears whole or not at all. Audio packets are copied byte by byte, shifted with the frames where a
-clip does not start at its beginning. Matroska and WebM keep times in milliseconds, GIF in
-hundredths of a second: there, and only there, times are rounded.
+appears whole or not at all. Audio packets are copied byte by byte, shifted with the frames if the
+result does not begin where the source begins. Matroska and WebM store times in milliseconds, GIF in
+hundredths of a second: only there, times are rounded.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ CODECS: Mapping[str, tuple[str, str, int | None]] = {
     ".webm": ("webm", "libvpx-vp9", 24),
     ".gif": ("gif", "gif", None),
 }
-"""Container, codec and default constant rate factor of each suffix; smaller factors keep more."""
+"""Container, codec and default constant rate factor of each suffix; a smaller factor loses less."""
 
 _RGB = 0
 _GIF_PALETTE = (
     ("split", ""),
-    ("palettegen", "stats_mode=single"),  # of each frame, so that frames can go as they come
+    ("palettegen", "stats_mode=single"),  # a palette for each frame, since frames come one by one
     ("paletteuse", "new=1"),
 )
 
@@ -53,37 +53,37 @@ def check_video_output(
     audio: bool = True,
     provenance: bool = False,
 ) -> None:
-    """Prove, before any work, that a clip can be written here.
+    """Check, before any work, that a video can be written here.
 
     Args:
-        path: the output to be.
-        info: of the clip that it is made from.
+        path: the output.
+        info: description of the source.
         overwrite: whether an existing file may be replaced.
-        audio: whether its sound is to be copied.
-        provenance: whether a record will be kept with it.
+        audio: whether the sound of the source is to be copied.
+        provenance: whether provenance will be stored with it.
 
     Raises:
-        UsageError: no clip is written under its suffix, or its container does not hold the sound
-            or the shape of the pixels.
-        OutputExistsError: it exists and ``overwrite`` is false, or another file lies where its
-            record is to go.
+        UsageError: no video is written under its suffix, or its container cannot hold the sound or
+            the shape of the pixels.
+        OutputExistsError: it exists and ``overwrite`` is false, or another file has the
+            name of its sidecar.
         OutputFileError: its folder takes no new files.
         DependencyError: PyAV is missing.
     """
     kind = _container(path)
     check_target(path, overwrite=overwrite)
-    if provenance and kind == "gif":  # which has no place for one
+    if provenance and kind == "gif":  # GIF has no place for it
         check_sidecar(path)
-    if kind == "webm" and info.aspect != 1:  # VP9 has no place for it, nor PyAV the container's
+    if kind == "webm" and info.aspect != 1:  # neither VP9 nor PyAV can store it
         raise UsageError(
             f"write {path}: expected square pixels for WebM, got {info.aspect}; choose .mp4 or .mkv"
         )
     if not audio or kind == "gif":
         return
     with pyav().open(io.BytesIO(), "w", format=kind) as container:
-        held = container.supported_codecs
+        supported = container.supported_codecs
     for codec in info.audio:
-        if codec not in held:
+        if codec not in supported:
             raise UsageError(
                 f"write {path}: expected sound that {kind} holds, got {codec}; choose .mkv, or "
                 "leave it out (--no-audio)"
@@ -101,10 +101,10 @@ def write_video(
     end: Fraction | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> int:
-    """Write a clip so that its file appears whole or not at all; see `encode`.
+    """Write a video so that its file appears whole or not at all; see `encode`.
 
     Raises:
-        ConvndError: see `check_video_output` and `encode`; what ``frames`` raises passes unchanged.
+        ConvndError: as `check_video_output` and `encode`; errors of ``frames`` pass unchanged.
     """
     check_video_output(path, info, overwrite=overwrite, audio=audio, provenance=bool(provenance))
     with atomic_path(path, overwrite=overwrite) as temporary:
@@ -129,23 +129,23 @@ def encode(
     end: Fraction | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> int:
-    """Encode frames as they come into a file that may exist.
+    """Encode frames, as they come, into a file that may exist.
 
     Args:
         path: its suffix selects the codec.
-        info: of the clip that the frames were made from: times, aspect, tags, sound.
-        frames: any size, the same for all; times in ticks of ``info.time_base``.
-        crf: constant rate factor; None takes the codec's own, see `CODECS`.
-        audio: copy the sound of ``info.path``.
-        end: seconds after the first frame, where the sound is to end; None is its own end.
-        provenance: how the result was made; kept as the comment of the container.
+        info: description of the source: times, pixel aspect, colour tags, sound.
+        frames: frames of one size; their times are in ticks of ``info.time_base``.
+        crf: constant rate factor; None for the default of `CODECS`.
+        audio: whether to copy the sound of ``info.path``.
+        end: seconds after the first frame where the sound ends; None for all of it.
+        provenance: how the result was made, stored as the comment of the container.
 
     Returns:
-        How many frames were written.
+        The number of frames.
 
     Raises:
-        OutputFileError: the encoder or the disk refuses.
-        UsageError: no clip is written under this suffix.
+        OutputFileError: the encoder or the disk fails, or there are no frames.
+        UsageError: no video is written under this suffix.
         NumericalError: values are not finite.
     """
     av = pyav()
@@ -153,11 +153,13 @@ def encode(
     count = 0
     try:
         with contextlib.ExitStack() as stack:
-            # The beginnings of streams are rounded to this.
+            # The container rounds the beginnings of streams to this.
             ticks = math.lcm(info.time_base.denominator, 48000)
             options = {"movie_timescale": str(min(ticks, 2**31 - 1))} if kind == "mp4" else {}
             if kind in ("matroska", "webm"):
-                options["fflags"] = "+bitexact"  # no random number: the same clip, the same bytes
+                options["fflags"] = (
+                    "+bitexact"  # without random numbers, the same video gives the same bytes
+                )
             out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
             if provenance:
                 out.metadata["comment"] = json.dumps(dict(provenance))
@@ -166,21 +168,21 @@ def encode(
             origin = 0
             for frame in frames:
                 if video is None:
-                    # A part of a clip begins at 0, the whole where it did.
+                    # A part of a video begins at 0; a whole one keeps its start.
                     origin = frame.pts if frame.pts > info.start or kind == "gif" else 0
                     video = _VideoStream(av, out, kind, path, info, frame.values, crf)
                     if audio and info.audio and kind != "gif":
                         source = stack.enter_context(av.open(str(info.path)))
                         sound = _AudioStream(source, out, info, origin, end)
                 if sound is not None:
-                    sound.until(frame.pts * info.time_base)
+                    sound.copy_until(frame.pts * info.time_base)
                 video.add(frame.pts - origin, frame.values)
                 count += 1
             if video is None:
                 raise OutputFileError(f"write {path}: expected at least one frame, got none")
             video.close()
             if sound is not None:
-                sound.until(None)
+                sound.copy_until(None)
     except av.error.FFmpegError as error:
         raise OutputFileError(
             f"write {path}: expected to encode and store the video, got '{error_text(error)}'; "
@@ -190,7 +192,7 @@ def encode(
 
 
 class _VideoStream:
-    """The stream of pictures."""
+    """Encodes the frames of one file."""
 
     def __init__(
         self,
@@ -202,15 +204,15 @@ class _VideoStream:
         first: Tensor,
         crf: int | None,
     ) -> None:
-        _, codec, usual = CODECS[path.suffix.lower()]
+        _, codec, default_crf = CODECS[path.suffix.lower()]
         self._av, self._out, self._info = av, out, info
         height, width = first.shape[2:]
         self._tags = info.colors
-        if info.colors.matrix == _RGB:  # pictures and GIF: tagged as what players take them for
+        if info.colors.matrix == _RGB:  # pictures and GIF, for which players assume sRGB
             self._tags = ColorTags(False, 1, SRGB_TRANSFER, 1)
         even = height % 2 == 0 and width % 2 == 0
         self._format = "bgra" if kind == "gif" else "yuv420p" if even else "yuv444p"
-        options = {} if usual is None else {"crf": str(usual if crf is None else crf)}
+        options = {} if default_crf is None else {"crf": str(default_crf if crf is None else crf)}
         if codec == "libvpx-vp9":
             options |= {"b": "0", "row-mt": "1", "cpu-used": "4"}
         rate = info.rate or Fraction(25)
@@ -258,13 +260,13 @@ class _VideoStream:
 
 
 class _AudioStream:
-    """Audio packets of another container, copied up to a time."""
+    """Copies audio packets of another file."""
 
     def __init__(
         self, source: Any, out: Any, info: VideoInfo, origin: int, end: Fraction | None
     ) -> None:
         self._streams = {
-            each.index: out.add_stream_from_template(each) for each in source.streams.audio
+            stream.index: out.add_stream_from_template(stream) for stream in source.streams.audio
         }
         self._origin = origin * info.time_base
         self._end = None if end is None else info.start * info.time_base + end
@@ -272,8 +274,8 @@ class _AudioStream:
         self._out = out
         self._next: Any = None
 
-    def until(self, time: Fraction | None) -> None:
-        """Copy packets before ``time``; None is all that are left."""
+    def copy_until(self, time: Fraction | None) -> None:
+        """Copy packets before ``time``, in seconds; None for all that are left."""
         while True:
             packet = self._next if self._next is not None else next(self._packets, None)
             self._next = None
@@ -281,12 +283,12 @@ class _AudioStream:
                 return
             if packet.dts is None:
                 continue
-            at = packet.pts * packet.time_base
-            if self._origin and at < self._origin:
+            packet_time = packet.pts * packet.time_base
+            if self._origin and packet_time < self._origin:
                 continue
-            if self._end is not None and at >= self._end:
+            if self._end is not None and packet_time >= self._end:
                 continue
-            if time is not None and at >= time:
+            if time is not None and packet_time >= time:
                 self._next = packet
                 return
             if self._origin:
@@ -301,7 +303,7 @@ def _palette_graph(av: Any, width: int, height: int) -> Any:
     source = graph.add_buffer(
         width=width, height=height, format="rgb24", time_base=Fraction(1, 1000)
     )
-    split, palette, use = (graph.add(*each) for each in _GIF_PALETTE)
+    split, palette, use = (graph.add(*step) for step in _GIF_PALETTE)
     sink = graph.add("buffersink")
     source.link_to(split)
     split.link_to(use, 0, 0)

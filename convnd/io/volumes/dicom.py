@@ -29,7 +29,14 @@ __all__ = ["FORMATS", "MAX_VOXELS", "read_dataset", "read_series"]
 MAX_VOXELS = 2**30
 _MAX_FILES = 20_000
 _BLOCK = 2**20
-_META = 144  # preamble, and the length of what is said about the file
+_PREAMBLE = 132
+_MAX_META = 2**16  # bytes of information about the file
+# Types of values whose length has 32 bits.
+_LONG_VALUES = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
+# Bytes that one byte of compressed pixels can become: runs of RLE are of 128, and a block of 64
+# pixels takes at least a bit in a JPEG. Others have no limit.
+_RLE_LIMIT, _JPEG_LIMIT = 64, 1100
+_MAX_UNBOUNDED = 2**26  # bytes of pixels that a decoder without such a limit may give for a slice
 _DEFLATED_FREE = 2**23  # bytes that a deflated file may always hold
 _DEFLATED_LIMIT = 30  # or so many times its length: real data pack into a half
 _UNEVEN = 0.02  # of the distance between slices
@@ -103,9 +110,30 @@ def read_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
     meta = pydicom.filereader.read_file_meta_info(file)
     if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
         with file.open("rb") as stream:
-            stream.seek(_META + int(meta.FileMetaInformationGroupLength))
+            stream.seek(_end_of_meta(file, stream.read(_MAX_META)))
             _check_deflated(file, stream)
     return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
+
+
+def _end_of_meta(file: Path, start: bytes) -> int:
+    """Return where the data set begins, in bytes: after the last element of group 2.
+
+    What the file says of that length is not believed, since pydicom does not look at it either.
+    """
+    position = _PREAMBLE
+    while start[position : position + 2] == b"\x02\0" and position < _MAX_META:
+        long = start[position + 4 : position + 6].decode("ascii", "replace") in _LONG_VALUES
+        place, size = (8, 4) if long else (6, 2)
+        length = start[position + place : position + place + size]
+        position += place + size + int.from_bytes(length, "little")
+    if position >= len(start):
+        raise InputFileError(
+            f"read {file}",
+            expected="file meta information that ends",
+            got="none",
+            remedy="check the file",
+        )
+    return position
 
 
 def _check_deflated(file: Path, stream: IO[bytes]) -> None:
@@ -242,6 +270,7 @@ def _geometry(path: Path, headers: Sequence[Any]) -> tuple[NDArray[Any], tuple[f
 def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
     """The stored integers ``(rows, columns)`` of one slice, slope and intercept."""
     found = read_dataset(file)
+    _check_pixels(path, file, found)
     try:
         plane: NDArray[Any] = found.pixel_array
     except Exception as error:
@@ -258,6 +287,28 @@ def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
             f"{slope} and {intercept} in {file.name}; correct the header"
         )
     return plane, slope, intercept
+
+
+def _check_pixels(path: Path, file: Path, found: Any) -> None:
+    """Refuse compressed pixels that the file is too short for, before memory is taken for them."""
+    import pydicom
+
+    syntax = found.file_meta.get("TransferSyntaxUID", "")
+    if not getattr(syntax, "is_compressed", False) or getattr(syntax, "is_deflated", False):
+        return
+    size = int(found.Rows) * int(found.Columns) * max(1, int(found.get("BitsAllocated", 8)) // 8)
+    limit = _MAX_UNBOUNDED
+    if syntax == pydicom.uid.RLELossless:
+        limit = _RLE_LIMIT * len(found.PixelData)
+    elif syntax in (pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEGExtended12Bit):
+        limit = _JPEG_LIMIT * len(found.PixelData)
+    if size > limit:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"at most {limit:,} bytes of pixels for the length of {file.name}",
+            got=f"{size:,}",
+            remedy="the file is cut short or damaged",
+        )
 
 
 FORMATS = (

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "MAX_VOXELS", "read_nifti"]
 
 MAX_VOXELS = 2**30  # 4 GiB as float32
-_LARGEST_START = 2**26  # header and extensions
+_LARGEST_START = 2**24  # header and extensions
 _LARGEST_REST = 2**20  # bytes after the voxels: padding
 _DEFLATE_LIMIT = 1100  # zlib packs at most 1032 bytes into one
 _GZIP = b"\x1f\x8b"
@@ -119,20 +119,7 @@ def _read_checked(
     path: Path, stream: gzip.GzipFile | IO[bytes], compressed: bool, max_voxels: int
 ) -> tuple[Any, bytes]:
     """Header, and everything up to the last voxel, once the header was found to be plausible."""
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-
-    start = stream.read(540)
-    kinds: dict[bytes, Any] = {
-        kind.sizeof_hdr.to_bytes(4, order): kind
-        for kind in (Nifti1Header, Nifti2Header)
-        for order in _BYTE_ORDERS
-    }
-    kind = kinds.get(start[:4])
-    if kind is None or len(start) < kind.sizeof_hdr:
-        raise InputFileError(
-            f"read {path}: expected a NIfTI header, got other content; check the file"
-        )
+    kind, start = _header_kind(path, stream)
     header = kind(start[: kind.sizeof_hdr], check=False)
     magic = header["magic"].item()
     if magic[:3] != kind.single_magic[:3]:
@@ -147,13 +134,8 @@ def _read_checked(
             f"read {path}: expected real voxels, got type {dtype}; "
             "split complex or colour data into volumes"
         )
-    offset = float(header["vox_offset"])
-    if not kind.sizeof_hdr <= offset <= _LARGEST_START:
-        raise InputFileError(
-            f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
-            "save it again"
-        )
-    size = int(offset) + math.prod(shape) * dtype.itemsize
+    offset = _voxel_offset(path, header)
+    size = offset + math.prod(shape) * dtype.itemsize
     held = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
     content = b""
     if size <= held:
@@ -168,8 +150,38 @@ def _read_checked(
             f"read {path}: expected {size:,} bytes, got many more; the header is wrong"
         )
     # Again, now with the extensions that follow it.
-    header = kind.from_fileobj(io.BytesIO(content[: int(offset)]), check=False)
+    header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
     return header, content[:size]
+
+
+def _header_kind(path: Path, stream: gzip.GzipFile | IO[bytes]) -> tuple[Any, bytes]:
+    """Return nibabel's class for the version of a header, and the first bytes of the file."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    start = stream.read(540)
+    kinds: dict[bytes, Any] = {
+        kind.sizeof_hdr.to_bytes(4, order): kind
+        for kind in (Nifti1Header, Nifti2Header)
+        for order in _BYTE_ORDERS
+    }
+    kind = kinds.get(start[:4])
+    if kind is None or len(start) < kind.sizeof_hdr:
+        raise InputFileError(
+            f"read {path}: expected a NIfTI header, got other content; check the file"
+        )
+    return kind, start
+
+
+def _voxel_offset(path: Path, header: Any) -> int:
+    """Return where the voxels begin, in bytes; extensions lie between header and voxels."""
+    offset = float(header["vox_offset"])
+    if not header.sizeof_hdr <= offset <= _LARGEST_START:
+        raise InputFileError(
+            f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
+            "save it again"
+        )
+    return int(offset)
 
 
 def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, ...]:
@@ -333,12 +345,19 @@ def _extension_provenance(extension: Any) -> dict[str, str]:
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
-    import nibabel as nib
+    import gzip
 
-    nibabel: Any = nib
-    with silence_libraries():
-        found = [_extension_provenance(each) for each in nibabel.load(path).header.extensions]
-    return next((each for each in found if each), {})
+    with silence_libraries(), path.open("rb") as file:
+        compressed = file.read(2) == _GZIP
+        file.seek(0)
+        stream = gzip.GzipFile(fileobj=file) if compressed else file
+        kind, start = _header_kind(path, stream)
+        header = kind(start[: kind.sizeof_hdr], check=False)
+        offset = _voxel_offset(path, header)
+        content = start + stream.read(max(0, offset - len(start)))
+        header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
+        records = [_extension_provenance(extension) for extension in header.extensions]
+    return next((record for record in records if record), {})
 
 
 def _header_for(grid: Grid) -> Any:

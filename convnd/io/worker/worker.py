@@ -1,7 +1,7 @@
-"""The child's side of `convnd.io.worker.client`: it limits itself, decodes, and says what it found.
+"""The child process of `convnd.io.worker.client`: it limits itself, decodes a file, and answers.
 
-Decoders in C are given files from anywhere. In here a hang, a crash or a greedy header ends a
-child, and the caller is told so in one line.
+Decoders in C get files from anywhere. Here, a hang, a crash or a greedy header ends the child, and
+its parent reports one error.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ from convnd.io.reading import too_large_error
 __all__ = ["MEMORY", "main"]
 
 MEMORY = 2**30
-"""Bytes that decoding may take beside what it is granted."""
-_THREADS = 16  # as many as a decoder starts at most
+"""Bytes that decoding may take in addition to what the decoder reserves."""
+_THREADS = 16  # the most that a decoder starts
 _DECODERS = ("video_decoder",)
 
 
 def main(out: BinaryIO | None = None) -> None:
-    """Answer the request on stdin, then end.
+    """Answer the request on stdin, then return.
 
-    Its ``decoder`` names a module of `convnd.io.worker`, whose ``serve`` yields the answers.
+    The request's ``decoder`` names a module of `convnd.io.worker`, whose ``serve`` yields the
+    answers.
 
     Args:
-        out: where to; None is stdout.
+        out: receives the answers; None for stdout.
     """
     out = sys.stdout.buffer if out is None else out
-    asked: Mapping[str, Any] = json.loads(sys.stdin.buffer.readline())
+    request: Mapping[str, Any] = json.loads(sys.stdin.buffer.readline())
     _end_with_parent()
-    path, patience = Path(asked["path"]), int(asked["patience"])
+    path, timeout = Path(request["path"]), int(request["timeout"])
     try:
         _lower_limit("RLIMIT_CORE", 0)
         _lower_limit("RLIMIT_FSIZE", 0)  # it has nothing to write
         _limit_memory(0)
-        _limit_cpu(patience * _THREADS)
-        (name,) = (each for each in _DECODERS if each == asked["decoder"])
+        _limit_cpu(timeout * _THREADS)
+        (name,) = (name for name in _DECODERS if name == request["decoder"])
         module = importlib.import_module(f"convnd.io.worker.{name}")
-        for kind, told, array in module.serve(path, asked, _limit_memory):
-            _limit_cpu(patience * _THREADS)
+        for kind, fields, array in module.serve(path, request, _limit_memory):
+            _limit_cpu(timeout * _THREADS)
             if array is None:
-                _send(out, kind, **told)
+                _send(out, kind, **fields)
                 continue
-            _send(out, kind, **told, shape=array.shape, dtype=array.dtype.name)
+            _send(out, kind, **fields, shape=array.shape, dtype=array.dtype.name)
             out.write(array.data)
             out.flush()
     except ConvndError as error:
@@ -61,42 +62,43 @@ def main(out: BinaryIO | None = None) -> None:
         _send(out, "error", name="InputFileError", text=str(too_large_error(path)))
 
 
-def _send(out: BinaryIO, kind: str, **told: Any) -> None:
-    text = json.dumps({"kind": kind, **told}).encode()
+def _send(out: BinaryIO, kind: str, **fields: Any) -> None:
+    text = json.dumps({"kind": kind, **fields}).encode()
     out.write(struct.pack(">I", len(text)) + text)
     out.flush()
 
 
-def _lower_limit(kind: str, wanted: int) -> None:
-    """Lower a limit of the system's, where it has it."""
+def _lower_limit(name: str, value: int) -> None:
+    """Lower a limit of the operating system, if it has that limit."""
     with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
 
-        number = getattr(resource, kind)
+        number = getattr(resource, name)
         _, hard = resource.getrlimit(number)
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(number, (soft, hard))
 
 
-def _limit_memory(granted: int) -> None:
-    """So many bytes, and `MEMORY`, beside what is held now."""
+def _limit_memory(reserved: int) -> None:
+    """Allow ``reserved`` bytes and `MEMORY` in addition to what this process holds now."""
     try:
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        held = pages * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         held = 2**30
-    _lower_limit("RLIMIT_AS", held + MEMORY + granted)
+    _lower_limit("RLIMIT_AS", held + MEMORY + reserved)
 
 
 def _limit_cpu(seconds: int) -> None:
-    """So many seconds of computing from now on, and the system ends this process."""
+    """Let the system end this process after so many more seconds of computing."""
     times = os.times()
     _lower_limit("RLIMIT_CPU", int(times.user + times.system) + seconds + 1)
 
 
 def _end_with_parent() -> None:
-    """The system ends this process when the other end of its stdin is closed, however that came.
+    """Let the system end this process when its stdin closes, however the parent ended.
 
-    No line of Python is needed for it, and none of a decoder's that never comes back.
+    The signal needs no line of Python, so that it also ends a decoder that never returns.
     """
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
@@ -107,5 +109,5 @@ def _end_with_parent() -> None:
         fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
         poll = select.poll()
         poll.register(0, 0)
-        if poll.poll(0):  # it was closed before
+        if poll.poll(0):  # the parent was gone already
             os._exit(1)
