@@ -132,38 +132,14 @@ def _cell(text: str) -> str:
 
 
 def options_page() -> str:
-    """Options against kinds of data.
+    """Which option applies to which kind of data, told by the pipeline itself."""
+    from convnd_tasks.pipeline.option_table import as_markdown
 
-    The table comes from ``convnd_tasks.modalities.option_table()``, which maps each option to the
-    kinds of data that have it; where there is no such function, it compares the commands.
-    """
-    from convnd_tasks import modalities
-
-    make = getattr(modalities, "option_table", None)
-    rows: Mapping[str, Collection[str]] = make() if make else _options_by_command()
-    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
-    lines = [
-        "# Options and kinds of data",
-        "",
-        "This table is made of the declarations of the options. A dot marks who has the option; the",
-        "others refuse it. [Commands](commands.md) says what each option does.",
-        "",
-        "| option | " + " | ".join(kinds) + " |",
-        "|---|" + ":-:|" * len(kinds),
-    ]
-    for option, row in sorted(rows.items()):
-        lines.append(f"| `{option}` | " + " | ".join("●" * (kind in row) for kind in kinds) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _options_by_command() -> dict[str, list[str]]:
-    rows: dict[str, list[str]] = {}
-    for name in ("stylize", "stylize-volume", "stylize-video"):
-        for parameter in root_command().commands[name].params:
-            option = max(parameter.opts, key=len)
-            if option.startswith("--") and not getattr(parameter, "hidden", False):
-                rows.setdefault(option, []).append(f"`{name}`")
-    return rows
+    return (
+        "# Options and kinds of data\n\n"
+        "This page is made of the code that accepts or refuses each option. "
+        "[Commands](commands.md) says what each option does.\n\n" + as_markdown()
+    )
 
 
 def api_page(module: str) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "Verbose",
     "applicable_modalities",
     "arguments_of",
+    "listed",
     "numbers",
     "numeric",
     "reader",
@@ -267,10 +268,10 @@ def arguments_of(
     return arguments
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """Words as a sentence lists them.
 
-    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')
     """
     return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])
@@ -300,14 +301,14 @@ def _parameter(
     text = flag.help
     if kinds:
         first = text[0].lower() if text[1:2].islower() else text[0]
-        text = f"{_listed(kinds).capitalize()} only: {first}{text[1:]}"
+        text = f"{listed(kinds).capitalize()} only: {first}{text[1:]}"
     others: dict[str, list[str]] = {}
     for data, value in defaults.items():
         if value != default:
             others.setdefault(_text(value), []).append(data)
     if others:
-        listed = [f"{value} for {_listed(data)}" for value, data in others.items()]
-        text = f"{text} Default: {', '.join([_text(default), *listed])}."
+        phrases = [f"{value} for {listed(data)}" for value, data in others.items()]
+        text = f"{text} Default: {', '.join([_text(default), *phrases])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
         read["metavar"] = flag.metavar

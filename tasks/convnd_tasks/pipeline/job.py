@@ -21,7 +21,7 @@ from convnd.errors import (
 from convnd.io.atomic import atomic_path, check_target
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
 from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
-from convnd_tasks.pipeline.flags import applicable_modalities
+from convnd_tasks.pipeline.flags import applicable_modalities, listed
 from convnd_tasks.pipeline.provenance import (
     is_up_to_date,
     job_parameters,
@@ -102,14 +102,14 @@ def make_options(
     unsupported = modality_class(kind).unsupported
     for name in (*given_options, *given_settings):
         allowed = applicable_modalities(name)
-        if kind not in allowed:
-            raise UsageError(
-                f"{_typed(name)} applies to {' and '.join(sorted(allowed)) or 'nothing'}, and "
-                f"these are {kind}; leave it out"
-            )
         if name in unsupported:
             raise UsageError(
                 f"{_typed(name)} has no meaning for {kind}: {unsupported[name]}; leave it out"
+            )
+        if kind not in allowed:
+            raise UsageError(
+                f"{_typed(name)} applies to {listed(sorted(allowed))}, and these are {kind}; leave "
+                "it out"
             )
     size = {} if spec.size is None else {"size": spec.size}
     return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
