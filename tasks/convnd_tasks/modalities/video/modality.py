@@ -243,7 +243,7 @@ class Videos(Modality):
     def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
         """See `Modality.describe`."""
         count, new = len(result.records), result.new_frames
-        text = f"{result.size[1]}x{result.size[0]}, {count} frames"
+        text = f"{result.size[1]}x{result.size[0]}, {count} frame{'' if count == 1 else 's'}"
         text += f", {result.scenes} scenes" if result.scenes > 1 else ""
         if not math.isnan(result.e_warp):
             text += f", E_warp {result.e_warp:.3g} (input {result.input_e_warp:.3g})"
