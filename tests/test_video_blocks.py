@@ -137,7 +137,7 @@ def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
     film = SampleVideo((16, 32, 48))
     io.write_video(tmp_path / "a.mp4", film.info, film.frames())
     quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
-    for more in ((), ("a.mp4", "--texture")):
+    for more in ((), ("a.mp4", "waves", "--texture")):
         code, out, err = run("stylize-video", *quick, *more, "-o", "o.mp4", "--overwrite")
         assert code == 0, err
         assert out.startswith("o.mp4  32x22, 16 frames")
