@@ -23,7 +23,7 @@ from PIL import Image
 from convnd import io
 from convnd.errors import OutputExistsError, OutputFileError
 from convnd.grid import Grid
-from convnd.io import atomic, registry
+from convnd.io import atomic, files
 from convnd.io.registry import find_format
 from convnd.io.signals.signal import Annotation, Signal
 from convnd.io.video.writing import CODECS
@@ -152,7 +152,7 @@ def test_two_writers_of_one_file(
 ) -> None:
     """Another one comes first when all of ours is on the disk and has no name yet."""
     # Results of several files wait for their turn; the others are synced last.
-    owner, name = (registry, "folder_lock") if _several(suffix) else (atomic, "_sync")
+    owner, name = (files, "folder_lock") if _several(suffix) else (atomic, "_sync")
     other, ours = tmp_path / "other", tmp_path / "ours"
     for folder in (other, ours):
         folder.mkdir()

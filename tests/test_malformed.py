@@ -33,7 +33,7 @@ from pydicom.uid import CTImageStorage, RLELossless
 import convnd.io
 from convnd.errors import InputFileError, OutputExistsError
 from convnd.grid import Grid
-from convnd.io import array, registry
+from convnd.io import array, files
 from convnd.io.images import formats
 from convnd.io.signals import signal
 from convnd.io.video import file
@@ -273,7 +273,7 @@ def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
     place, looked = (
         ("convnd.io.volumes.dicom.check_positions", dicom.check_positions)
         if path.is_dir()
-        else ("convnd.io.registry.check_file", registry.check_file)
+        else ("convnd.io.files.check_file", files.check_file)
     )
 
     def look(*given: Any) -> None:

@@ -31,7 +31,7 @@ CLIP = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "-o", "o.mp4"
 FILM = ["stylize-video", "a.mp4", "waves", *FAST, "--size", "64", "-o", "o.mp4"]
 PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optimal", "-q"]
 
-READ, WRITTEN = "convnd.io.registry:read", "convnd.io.atomic:_sync"
+READ, WRITTEN = "convnd.io.files:read", "convnd.io.atomic:_sync"
 PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     # What may be there afterwards besides the inputs: work that was promised to be kept.
     "picture, reading": (PICTURE, "convnd_tasks.pipeline.resolve:open_input", set()),
@@ -61,10 +61,10 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
         {"a_stylized.nii.gz"},
     ),
     "volume, writing": (VOLUME, f"{WRITTEN}@2", set()),
-    "clip, decoding": (CLIP, "convnd_tasks.modalities.video.frames:looks", set()),
-    "clip, flow": (CLIP, "convnd_tasks.modalities.video.input:motion", {"o.mp4.frames"}),
+    "clip, decoding": (CLIP, "convnd_tasks.modalities.video.frames:iter_frames", set()),
+    "clip, flow": (CLIP, "convnd_tasks.modalities.video.input:estimate_flow", {"o.mp4.frames"}),
     "clip, encoding": (CLIP, "convnd.io.video.writing:_codes", {"o.mp4.frames"}),
-    "clip file, decoding": (FILM, "convnd_tasks.modalities.video.frames:looks", set()),
+    "clip file, decoding": (FILM, "convnd_tasks.modalities.video.frames:iter_frames", set()),
     "clip file, its child": (
         ["evaluate", "a.mp4", "a.mp4"],
         "convnd.io.worker.client:_receive@9",

@@ -1,7 +1,7 @@
-"""Files of every kind, read as a `Grid` and written back as their owners know them.
+"""Reads files of many formats as a `Grid`, and writes grids back with the metadata of their file.
 
-The suffix selects the format; every format is one entry of a table, so that another is added by
-`register`. Nothing heavy is imported before a file is read or written.
+The suffix selects the format. Each format is an entry of a table; `register` adds another. Heavy
+packages are imported only when a file is read or written.
 """
 
 from __future__ import annotations
@@ -10,22 +10,12 @@ from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.array import FORMATS as ARRAY_FORMATS
 from convnd.io.atomic import extend_stem, next_free_path
 from convnd.io.cropping import crop
+from convnd.io.files import check_output, dry_run_write, read, read_provenance, write
 from convnd.io.images.formats import FORMATS as IMAGE_FORMATS
 from convnd.io.metadata_loss import lost_metadata
 from convnd.io.provenance import digest
 from convnd.io.quantization import quantize
-from convnd.io.registry import (
-    Format,
-    check_output,
-    dry_run_write,
-    is_written,
-    read,
-    read_provenance,
-    register,
-    spatial_dims,
-    suffixes,
-    write,
-)
+from convnd.io.registry import Format, is_written, register, spatial_dims, suffixes
 from convnd.io.signals.dicom_waveform import FORMATS as WAVEFORM_FORMATS
 from convnd.io.signals.edf import FORMATS as EDF_FORMATS
 from convnd.io.signals.table import FORMATS as TABLE_FORMATS

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Writes files so that they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ __all__ = [
 
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK = 4096
-_LOCK_TIMEOUT = 60.0  # seconds for another writer to put its files in place
-_MAX_TEXT = 200  # some libraries quote the file
+_LOCK_TIMEOUT = 60.0  # seconds to wait for another writer
+_MAX_TEXT = 200  # characters; some libraries quote the file
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Prove that a file can be written here, before the work that fills it.
+    """Check that a file can be written here, before the work that fills it.
 
-    A file is really created in the folder and removed: permission bits say little to root, on a
-    read-only mount or under a quota.
+    A file is created in the folder and removed: permission bits say little for root, on a read-only
+    mount, or under a quota.
 
     Args:
         path: the output.
         overwrite: whether an existing file may be replaced.
 
     Returns:
-        The file itself, symbolic links followed: what a link points at is what gets replaced.
+        The file itself, with symbolic links resolved: the target of a link gets replaced.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false.
@@ -88,11 +88,11 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
-    """A new file beside ``path``, which takes its place when the block ends well.
+    """Yield a new file in the folder of ``path``; it replaces ``path`` if the block succeeds.
 
-    The data reach the disk before the name does. When the block fails, Ctrl-C included, the new
-    file is removed, and an existing ``path`` keeps its content and mode. A replaced file hands its
-    mode on; a new one gets what the umask leaves.
+    The data reach the disk before the name does. If the block fails, or is interrupted, the new
+    file is removed, and an existing ``path`` keeps its content and mode. The new file gets the mode
+    of the file that it replaces, else what the umask leaves.
 
     Args:
         path: the output.
@@ -100,12 +100,12 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
             runs is not replaced either.
 
     Yields:
-        The temporary file: exists, empty, in the same folder and with the same suffixes.
+        The temporary file: empty, in the same folder and with the same suffixes.
 
     Raises:
         OutputExistsError: it exists (now, or when the block has ended).
-        OutputFileError: as `check_target`; or the disk does not take it, also when it is the block
-            that finds out. What else the block raises passes unchanged.
+        OutputFileError: as `check_target`; or the disk is full, also if the block notices first.
+            Other errors of the block pass unchanged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -138,10 +138,10 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
 
 @contextlib.contextmanager
 def disk_full_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system says of a full disk, a quota or a limit into one line.
+    """Turn errors of the system for a full disk, a quota or a limit into one of ours.
 
     Raises:
-        OutputFileError: the block met one of them.
+        OutputFileError: the block raised one of them.
     """
     try:
         yield
@@ -155,13 +155,13 @@ def disk_full_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_disk_space(path: Path) -> None:
-    """Prove that a file, as a library has left it, could have become longer; it stays as it is.
+    """Check that a file, as a library left it, could grow; it stays as it is.
 
-    Several do not look whether the system has taken their last bytes (numpy's ``tofile``, OpenCV,
-    NRRD's, edflib): where it has not, it does not take more either.
+    Several libraries do not check that the system took their last bytes (numpy's ``tofile``,
+    OpenCV, NRRD's, edflib). If it did not, it does not take more bytes either.
 
     Raises:
-        OSError: it could not.
+        OSError: it cannot.
     """
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
@@ -175,13 +175,13 @@ def check_disk_space(path: Path) -> None:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """One at a time among those who put results of several files into a folder.
+    """Lock a folder against other writers of results of several files.
 
-    It is a lock of the system's on the folder itself: nothing is left of it, however its holder
-    ends. Where there is none (Windows, some network file systems), nobody waits.
+    It is a lock of the system on the folder itself: nothing stays of it, however its holder ends.
+    Without such locks (Windows, some network file systems), nobody waits.
 
     Raises:
-        OutputFileError: another one has held it for a minute.
+        OutputFileError: another process has held the lock for a minute.
     """
     handle = _lock(folder)
     try:
@@ -198,13 +198,13 @@ def _lock(folder: Path) -> int | None:
         handle = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):
         return None
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() - began > _LOCK_TIMEOUT:
+                if time.monotonic() - start > _LOCK_TIMEOUT:
                     raise OutputFileError(
                         f"write {folder}: expected a folder that others write into for a moment, "
                         f"got one held for {_LOCK_TIMEOUT:g} s; end the other process"
@@ -220,7 +220,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def exists_error(path: Path) -> OutputExistsError:
-    """What to say of a name that was free before the work, and is not after it."""
+    """Return the error for a file that someone else made during the work."""
     return OutputExistsError(
         f"write {path}: expected a new file, got one made meanwhile by someone else; "
         "choose another name, or replace it (--overwrite)"
@@ -229,31 +229,31 @@ def exists_error(path: Path) -> OutputExistsError:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM wait until the block ends: it makes a file and remembers to remove it.
+    """Delay SIGINT and SIGTERM to the end of the block, which makes or removes a file.
 
-    Handlers of Python run in the main thread, between any two of its instructions; blocks of other
-    threads are undisturbed anyway. Blocks are short: nothing else is to be waited for.
+    Otherwise a signal could come after a file is made and before anyone knows of it. Python runs
+    handlers in the main thread only, so that blocks in other threads need no delay.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+        received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        for each in came[:1]:
-            signal.raise_signal(each)
+        for number in received[:1]:
+            signal.raise_signal(number)
 
 
 def error_text(error: BaseException) -> str:
-    """What a library or the system has to say, as one line without paths."""
+    """Return the message of an error of a library or the system, as one line without paths."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     line = " ".join(text.split()) or type(error).__name__
     return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
@@ -279,8 +279,8 @@ def _check_folder(name: str, folder: Path) -> None:
 
 
 def _create_temporary(target: Path) -> Path:
-    # Not `tempfile`: its files are private (0600), and ours are to get the umask's permissions.
-    # The name is short, for that of the target may be as long as the system allows.
+    # Files of `tempfile` are private (0600); ours get the permissions of the umask. The name is
+    # short, since that of the target may be as long as the system allows.
     suffixes = "".join(target.suffixes[-2:])[-16:]
     path = target.with_name(f".convnd-{os.urandom(6).hex()}{suffixes}")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -291,7 +291,7 @@ def _move_into_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
     if overwrite:
         temporary.replace(target)
         return
-    # A link, unlike a rename, fails when the name was taken meanwhile.
+    # A link, unlike a rename, fails if the name exists by now.
     try:
         target.hardlink_to(temporary)
     except FileExistsError:
@@ -322,7 +322,7 @@ def _sync(path: Path) -> None:
 
 
 def extend_stem(path: Path, note: str) -> Path:
-    """The path with a note between name and suffix; both parts of ``.nii.gz`` are the suffix.
+    """Return the path with a note added to its stem; the suffix may be compound (``.nii.gz``).
 
     >>> extend_stem(Path("scan.nii.gz"), "2").name, extend_stem(Path("a.b.png"), "2").name
     ('scan-2.nii.gz', 'a.b-2.png')
@@ -333,7 +333,7 @@ def extend_stem(path: Path, note: str) -> Path:
 
 
 def next_free_path(path: Path) -> Path:
-    """The path itself, or the first of ``name-2``, ``name-3``, … that does not exist."""
+    """Return the path itself, or the first of ``name-2``, ``name-3``, … that does not exist."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1

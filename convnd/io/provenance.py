@@ -1,9 +1,9 @@
-"""How a result was made, kept with it: in its own format, or in a file beside it.
+"""How a result was made, stored in its file or in a sidecar file.
 
-A record is text by name. Formats that have a place for text hold it themselves
-(`Format.read_provenance` reads it back there); beside the others lies ``<name>.json``. Records that
-an input brings along do not pass into the result: `is_provenance` tells them from the owner's own
-text.
+Provenance maps names to text. Formats with a place for text store it in the file
+(`Format.read_provenance` reads it back); for the others it goes into a sidecar, ``<name>.json``.
+Provenance of an input does not pass into the result: `is_provenance` distinguishes it from the
+text of the file's owner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LARGEST = 2**20
 
 
 def is_provenance(key: str, value: str) -> bool:
-    """Whether an entry of text is part of a record of ours.
+    """Tell whether an entry of text was written as provenance.
 
     >>> is_provenance("convnd:steps", "5"), is_provenance("Software", "a scanner")
     (True, False)
@@ -42,20 +42,20 @@ def is_provenance(key: str, value: str) -> bool:
 
 
 def parse_provenance(text: str | bytes) -> dict[str, str]:
-    """A record out of its JSON; nothing if it is none."""
+    """Parse provenance from JSON; empty if the text is something else."""
     try:
-        found = json.loads(text) if len(text) <= _LARGEST else None
+        fields = json.loads(text) if len(text) <= _LARGEST else None
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict) or not all(
-        isinstance(part, str) for pair in found.items() for part in pair
+    if not isinstance(fields, dict) or not all(
+        isinstance(text, str) for pair in fields.items() for text in pair
     ):
         return {}
-    return found
+    return fields
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the record of a file lies that has no place for it.
+    """Return the path of the sidecar of a file.
 
     >>> sidecar_path(Path("ecg.csv")).name
     'ecg.csv.json'
@@ -64,10 +64,10 @@ def sidecar_path(path: Path) -> Path:
 
 
 def check_sidecar(path: Path) -> None:
-    """Refuse to write a record over what is none.
+    """Refuse to replace a file that is not a sidecar.
 
     Raises:
-        OutputExistsError: there is another file under the record's name.
+        OutputExistsError: another file has the name of the sidecar.
     """
     side = sidecar_path(path)
     if side.exists() and not any(is_provenance(*pair) for pair in read_sidecar(path).items()):
@@ -78,20 +78,20 @@ def check_sidecar(path: Path) -> None:
 
 
 def write_sidecar(path: Path, provenance: Mapping[str, str]) -> None:
-    """Write a record beside a file; see `check_sidecar`."""
+    """Write the sidecar of a file; see `check_sidecar`."""
     check_sidecar(path)
     with atomic_path(sidecar_path(path), overwrite=True) as temporary:
         temporary.write_text(json.dumps(dict(provenance), indent=1) + "\n", encoding="ascii")
 
 
 def remove_sidecar(path: Path) -> None:
-    """Remove the record of a file that was replaced by one without; what is not ours stays."""
+    """Remove the sidecar of a file that was replaced by one without; other files stay."""
     if any(is_provenance(*pair) for pair in read_sidecar(path).items()):
         sidecar_path(path).unlink(missing_ok=True)
 
 
 def read_sidecar(path: Path) -> dict[str, str]:
-    """The record beside a file; nothing if there is none."""
+    """Read the sidecar of a file; empty if there is none."""
     sidecar = sidecar_path(path)
     try:
         if not sidecar.is_file():  # opening a pipe could wait without an end
@@ -103,39 +103,39 @@ def read_sidecar(path: Path) -> dict[str, str]:
 
 
 def digest(path: Path, *, named: bool = True) -> str:
-    """The sha256 of an input, hexadecimal: of a file, or of all that belongs to it.
+    """Return the sha256 of a file and of all files that belong to it, in hexadecimal.
 
-    Of a folder, every file in it counts, with its name; of a WFDB header, every file beside it that
+    A folder includes the names and contents of all its files; a WFDB header includes the files that
     it names, and the annotations.
 
     Args:
-        path: the input, or a result.
-        named: whether a WFDB record's own name counts, which stands in its header and is that of
-            its files.
+        path: a file or folder.
+        named: whether the name of a WFDB record counts, which stands in its header and in the names
+            of its files.
 
     Raises:
-        InputFileError: something of it cannot be read.
+        InputFileError: a file cannot be read.
     """
     try:
         if path.is_dir():
-            parts = [each for each in sorted(path.iterdir()) if each.is_file()]
+            files = [file for file in sorted(path.iterdir()) if file.is_file()]
         elif path.suffix.lower() == ".hea":
-            parts = _wfdb_files(path)
+            files = _wfdb_files(path)
         else:
             return _sha256(path)
-        found = hashlib.sha256()
-        for part in parts:
-            name, hashed = part.name, _sha256(part)
+        total = hashlib.sha256()
+        for file in files:
+            name, file_hash = file.name, _sha256(file)
             if not named and path.is_file():
                 name = name.removeprefix(path.stem)
-                hashed = _unnamed_sha256(part, path.stem) if part == path else hashed
-            found.update(f"{name}\0{hashed}\n".encode("utf-8", "surrogateescape"))
+                file_hash = _unnamed_sha256(file, path.stem) if file == path else file_hash
+            total.update(f"{name}\0{file_hash}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise InputFileError(
             f"read {path}: expected a file that can be read to its end, got '{error_text(error)}'; "
             "check it"
         ) from error
-    return found.hexdigest()
+    return total.hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -144,21 +144,26 @@ def _sha256(path: Path) -> str:
 
 
 def _unnamed_sha256(header: Path, stem: str) -> str:
-    # Lines begin with the record's name, or that of a file of its signals.
+    # A line begins with the name of the record, or of a file of its signals.
     lines = header.read_bytes().split(b"\n")
-    own = os.fsencode(stem)
-    return hashlib.sha256(b"\n".join(line.removeprefix(own) for line in lines)).hexdigest()
+    name = os.fsencode(stem)
+    return hashlib.sha256(b"\n".join(line.removeprefix(name) for line in lines)).hexdigest()
 
 
 def _wfdb_files(path: Path) -> list[Path]:
-    found, open_ = [path], [path]
-    while open_:
-        lines = open_.pop().read_text("utf-8", "replace").splitlines()
+    """List the files of a WFDB record: headers of segments, signals and annotations."""
+    files, headers = [path], [path]
+    while headers:
+        lines = headers.pop().read_text("utf-8", "replace").splitlines()
         names = {line.split()[0].partition("/")[0] for line in lines if line.strip()}
-        beside = (path.with_name(each) for name in names for each in (name, f"{name}.hea")
-                  if "/" not in each and name != "#")  # fmt: skip
-        fresh = [each for each in beside if each not in found and each.is_file()]
-        found += fresh
-        open_ += [each for each in fresh if each.suffix == ".hea"]
-    marks = path.with_suffix(".atr")
-    return sorted({*found, *([marks] if marks.is_file() else [])})
+        candidates = (
+            path.with_name(file)
+            for name in names
+            for file in (name, f"{name}.hea")
+            if "/" not in file and name != "#"
+        )
+        new = [file for file in candidates if file not in files and file.is_file()]
+        files += new
+        headers += [file for file in new if file.suffix == ".hea"]
+    annotations = path.with_suffix(".atr")
+    return sorted({*files, *([annotations] if annotations.is_file() else [])})

@@ -1,4 +1,4 @@
-"""What every reader does before and around a library that decodes a file."""
+"""Checks and error handling that all readers share."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = [
 ]
 
 LIMIT_HINT = "allow more (convnd --max-pixels N, or max_pixels in Python)"
-"""Remedy where a limit on size was met."""
+"""Remedy for files beyond a limit on size."""
 
-# What the system says of a file that was there a moment ago; that of a file's bytes is other.
+# Errors of the system for a file that disappears while it is read; damaged bytes cause others.
 _IO_ERRNOS = {
     getattr(errno, name)
     for name in (
@@ -37,10 +37,10 @@ _IO_ERRNOS = {
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Refuse what is no ordinary file with something in it, before a library opens it.
+    """Refuse anything but an ordinary file with content, before a library opens it.
 
     Raises:
-        InputFileError: missing, empty, a folder, a device, or not to be read.
+        InputFileError: missing, empty, a folder, a device, or without permission to read.
     """
     name = f"read {path}"
     try:
@@ -48,7 +48,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
         if stat.S_ISDIR(status.st_mode):
             raise InputFileError(f"{name}: expected a file, got a folder; name a file in it")
         if not stat.S_ISREG(status.st_mode):
-            # Opening a pipe could wait for ever, reading a device never end.
+            # Opening a pipe could wait forever; reading a device could never end.
             raise InputFileError(
                 f"{name}: expected an ordinary file, got a device or pipe; save to a file first"
             )
@@ -75,15 +75,15 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def translate_errors(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a library raises on a file's bytes into our one-line errors.
+    """Turn any error that a library raises for a file into one of ours.
 
     Args:
         path: the file, for the message.
-        what: what it should have been, with its article ("a picture").
+        what: what the file should be, with its article ("a picture").
 
     Raises:
-        InputFileError: the library raised anything at all: on damaged bytes, decoders raise
-            errors of any class (``SyntaxError``, ``struct.error``, ``KeyError``, …).
+        InputFileError: the library raised an error of any class; for damaged bytes, decoders raise
+            ``SyntaxError``, ``struct.error``, ``KeyError`` and others.
         ResourceError: the library raised ``MemoryError``.
     """
     try:
@@ -108,34 +108,38 @@ def translate_errors(path: Path, what: str) -> Iterator[None]:
 
 
 def too_large_error(path: Path) -> InputFileError:
-    """The error for a file that asks for more memory than its decoder is given."""
+    """Return the error for a file that asks for more memory than its decoder may take."""
     return InputFileError(
         f"read {path}: expected a file that can be held in memory, got one that asks for more than "
         "there is; it is damaged, or save it smaller"
     )
 
 
-def size_limit(asked: int | None, usual: int) -> int:
-    """How many positions a file may have: what is asked for, ``CONVND_MAX_PIXELS``, or the usual.
+def size_limit(limit: int | None, default: int) -> int:
+    """Return the number of positions that a file may have.
+
+    Args:
+        limit: the caller's choice; None for ``CONVND_MAX_PIXELS`` of the environment.
+        default: used if that variable is not set.
 
     Raises:
-        UsageError: the variable of the environment is no number above 0.
+        UsageError: the variable is not a number above 0.
     """
-    if asked is not None:
-        return asked
-    said = os.environ.get("CONVND_MAX_PIXELS", "")
-    if said and not (is_count(said) and int(said) > 0):
+    if limit is not None:
+        return limit
+    text = os.environ.get("CONVND_MAX_PIXELS", "")
+    if text and not (is_count(text) and int(text) > 0):
         raise UsageError(
-            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {said!r}; correct it"
+            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {text!r}; correct it"
         )
-    return int(said) if said else usual
+    return int(text) if text else default
 
 
 def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
-    """Refuse a grid for its size before anything is decoded.
+    """Refuse a grid because of its size, before anything is decoded.
 
     Raises:
-        InputFileError: it has no positions, or more than ``limit``.
+        InputFileError: the grid has no positions, or more than ``limit``.
     """
     size = " × ".join(str(extent) for extent in shape)
     count = 1

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
 from convnd.io.atomic import check_target, error_text, exists_error, folder_lock
+from convnd.io.files import read, write
 from convnd.io.reading import size_limit
-from convnd.io.registry import find_format, read, write
+from convnd.io.registry import find_format
 from convnd.io.video.file import MAX_FRAME
 from convnd.io.video.types import (
     SRGB_TRANSFER,

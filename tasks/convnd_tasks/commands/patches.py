@@ -54,19 +54,22 @@ def patches(
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
     from convnd_tasks.inspect.job import run_patches
+    from convnd_tasks.pipeline.progress import ProgressDisplay
     from convnd_tasks.pipeline.weights import ensure_weights
 
     options = PatchOptions(gram=gram or (), **given)
     ensure_weights(options.backbone, quiet=quiet)
-    result = run_patches(
-        list(inputs or []),
-        dim,
-        options,
-        output,
-        report=report,
-        overwrite=overwrite,
-        progress=not quiet and sys.stderr.isatty(),
-    )
+    with ProgressDisplay(enabled=not quiet, terminal=sys.stderr.isatty()) as display:
+        result = run_patches(
+            list(inputs or []),
+            dim,
+            options,
+            output,
+            report=report,
+            overwrite=overwrite,
+            on_progress=lambda done, total: display.update_count(done, total, "inputs"),
+            on_message=display.message,
+        )
     summary.add(
         output=str(output),
         inputs=result.inputs,
@@ -76,8 +79,6 @@ def patches(
         failed=[{"error": str(error)} for error in result.errors],
         messages=result.messages,
     )
-    for message in result.messages:
-        typer.echo(message, err=True)
     for error in result.errors:
         typer.echo(f"convnd: {error}", err=True)
     for path in result.pictures:

@@ -11,7 +11,7 @@ from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
-from convnd_tasks.pipeline.resolve import infer_dim
+from convnd_tasks.pipeline.resolve import infer_dim, list_files
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -53,7 +53,7 @@ def resolve_inputs(
     for name in names:
         path = Path(name)
         if path.is_dir():
-            files += _readable_files(path, dim)
+            files += list_files(path, io.suffixes(), dim=dim, recursive=True)
         elif path.suffix or path.exists():
             files.append(path)
         else:
@@ -82,26 +82,3 @@ def _built_in(dim: int, seed: int) -> dict[str, partial[Grid]]:
         name: partial(samples.style, name, spatial_dims=dim, seed=seed)
         for name in samples.styles(dim)
     }
-
-
-def _readable_files(folder: Path, dim: int | None) -> list[Path]:
-    """List the files of known formats in a folder; with ``dim``, only those that may fit it."""
-    endings = tuple(io.suffixes())
-    try:
-        files = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.name.lower().endswith(endings)
-            and (dim is None or io.spatial_dims(path) in (None, dim))
-            and path.is_file()
-        )
-    except OSError as error:
-        raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
-        ) from error
-    if not files:
-        raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(endings)})"
-            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
-        )
-    return files

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +80,8 @@ def run_patches(
     *,
     report: Path | None = None,
     overwrite: bool = False,
-    progress: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
 ) -> PatchResult:
     """Search inputs for patches, cut and draw them, and write a folder.
 
@@ -91,7 +92,8 @@ def run_patches(
         output: folder to create; it appears when it is complete.
         report: HTML file to write, or None.
         overwrite: replace files in an existing folder, and the report.
-        progress: draw a progress bar on stderr.
+        on_progress: called after each input with the number of inputs searched, and of all.
+        on_message: called with a line of text when optimization steps are taken back.
 
     Raises:
         NumericalError: an optimal input left the finite numbers; the message names a folder with
@@ -102,28 +104,29 @@ def run_patches(
     _check(options, output, report, overwrite=overwrite)
     make_deterministic(options.deterministic)
     task = _open(names, dim, options)
+    messages: list[str] = []
+
+    def report_message(line: str) -> None:
+        messages.append(line)
+        if on_message is not None:
+            on_message(line)
+
     with atomic_folder(output) as folder:
-        search = _search(task, progress=progress)
-        result = PatchResult(search.inputs, errors=list(search.errors.values()))
+        search = _search(task, on_progress)
+        result = PatchResult(search.inputs, errors=list(search.errors.values()), messages=messages)
         sheets = PatchSheets(task.network, search, options)
-        with PatchWriter(folder) as writer:
-            for patch in cut_patches(
-                search, task.inputs, size=options.size, rescale=options.rescale
-            ):
-                writer.write(patch)
-                sheets.add(patch)
-                result.patches += 1
+        result.patches = _write_patches(task, search, sheets, folder)
         page = _new_report(task, search)
         try:
-            _draw(task, sheets, folder, page, result.messages.append)
+            _draw(task, sheets, folder, page, report_message)
         except NumericalError as error:
-            write_tables(folder, search, options.record(), result.messages)
+            write_tables(folder, search, options.record(), messages)
             raise save_last_good(error, output, folder.rename) from error
         if search.errors:
             page.section("Inputs left out")
             rows = [[name, str(error)] for name, error in search.errors.items()]
             page.table(["input", "reason"], rows)
-        write_tables(folder, search, options.record(), result.messages)
+        write_tables(folder, search, options.record(), messages)
         result.pictures = [output / name for name in sorted(p.name for p in folder.glob("*.png"))]
         if report is not None:
             page.write(report, overwrite=overwrite)
@@ -162,21 +165,26 @@ def _open(names: Sequence[str], dim: int | None, options: PatchOptions) -> _Task
     return _Task(inputs, rank, network, units, open_view_inputs(options, rank), options)
 
 
-def _search(task: _Task, *, progress: bool) -> SearchResult:
+def _search(task: _Task, on_progress: Callable[[int, int], None] | None) -> SearchResult:
     options = task.options
-    with _progress_bar(len(task.inputs), enabled=progress) as advance:
-        search = find_patches(
-            task.network,
-            task.inputs,
-            task.units,
-            top=options.top,
-            suppress=options.suppress,
-            size=options.size,
-            rescale=options.rescale,
-            batch=options.batch,
-            device=choose_device(options.device),
-            on_input=advance,
-        )
+    searched = itertools.count(1)
+
+    def on_input(_: Input) -> None:
+        if on_progress is not None:
+            on_progress(next(searched), len(task.inputs))
+
+    search = find_patches(
+        task.network,
+        task.inputs,
+        task.units,
+        top=options.top,
+        suppress=options.suppress,
+        size=options.size,
+        rescale=options.rescale,
+        batch=options.batch,
+        device=choose_device(options.device),
+        on_input=on_input,
+    )
     if len(search.errors) == search.inputs:
         first = next(iter(search.errors.values()))
         if search.inputs == 1:
@@ -186,6 +194,17 @@ def _search(task: _Task, *, progress: bool) -> SearchResult:
             f"first: {first}"
         )
     return search
+
+
+def _write_patches(task: _Task, search: SearchResult, sheets: PatchSheets, folder: Path) -> int:
+    """Cut and write the patches, add them to the sheets, and return their number."""
+    options, count = task.options, 0
+    with PatchWriter(folder) as writer:
+        for patch in cut_patches(search, task.inputs, size=options.size, rescale=options.rescale):
+            writer.write(patch)
+            sheets.add(patch)
+            count += 1
+    return count
 
 
 def _new_report(task: _Task, search: SearchResult) -> Report:
@@ -209,16 +228,3 @@ def _draw(
     for layer in task.options.layers:
         sheets.draw(layer, folder, page)
         views.draw(layer, task.units[layer])
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int, *, enabled: bool) -> Iterator[Callable[[Input], None]]:
-    if not enabled:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("searching", total=total)
-        yield lambda _: bar.advance(task)

@@ -69,19 +69,17 @@ class ProgressDisplay:
         """Show one step."""
         extent = "x".join(str(samples) for samples in reversed(progress.size))
         note = f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}"
-        if self._bar is not None:
-            self._bar.update(
-                self._task,
-                description=f"{self._prefix}{extent}",
-                completed=progress.fraction_done,
-                note=note,
-            )
-            return
-        now = time.monotonic()
-        if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            left = self._seconds_left(progress.fraction_done, now)
-            typer.echo(f"{self._prefix}{extent}  {note}{left}", err=True)
+        self._show(f"{self._prefix}{extent}", note, progress.fraction_done)
+
+    def update_count(self, done: int, total: int, noun: str) -> None:
+        """Show how many of some items are done.
+
+        Args:
+            done: number of items that are done.
+            total: number of all items, at least 1.
+            noun: what the items are, in the plural.
+        """
+        self._show(noun, f"{done} of {total}", done / total)
 
     def message(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -89,6 +87,18 @@ class ProgressDisplay:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             typer.echo(line, err=True)
+
+    def _show(self, description: str, note: str, fraction_done: float) -> None:
+        if self._bar is not None:
+            self._bar.update(
+                self._task, description=description, completed=fraction_done, note=note
+            )
+            return
+        now = time.monotonic()
+        if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = self._seconds_left(fraction_done, now)
+            typer.echo(f"{description}  {note}{left}", err=True)
 
     def _seconds_left(self, fraction_done: float, now: float) -> str:
         if fraction_done <= 0:

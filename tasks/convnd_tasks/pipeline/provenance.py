@@ -85,10 +85,11 @@ def job_parameters(
     Raises:
         InputFileError: an input cannot be read.
     """
-    texture_of_content = settings.texture and spec.modality == "videos"
+    # The content of a video's texture is its first style.
+    first = int(settings.texture and spec.modality == "videos")
     roles = [
         ("", content),
-        *(("--style=", style) for style in (() if texture_of_content else spec.styles)),
+        *(("--style=", style) for style in spec.styles[first:]),
         ("--init=", spec.init),
         ("--mask=", settings.mask),
     ]

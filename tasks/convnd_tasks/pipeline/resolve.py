@@ -18,6 +18,7 @@ __all__ = [
     "infer_dim",
     "is_video",
     "kind_of",
+    "list_files",
     "parse_shard",
     "resolve",
 ]
@@ -127,7 +128,8 @@ def resolve(
     batch = not demo and not texture and _is_batch(named[0], kind)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
     if batch:
-        contents = tuple(map(str, _known_files(Path(named[0]), kind)))
+        suffixes = io.VIDEO_SUFFIXES if kind == "videos" else io.suffixes()
+        contents = tuple(map(str, list_files(Path(named[0]), suffixes)))
     if demo:
         contents = (_demo_content(kind, dim),)
     chosen = tuple(named) if texture else tuple(named[1:])
@@ -201,6 +203,41 @@ def file_paths(names: Sequence[str | None]) -> list[Path]:
     return [Path(name) for name in names if name is not None and Path(name).suffix]
 
 
+def list_files(
+    folder: Path, suffixes: Sequence[str], *, dim: int | None = None, recursive: bool = False
+) -> list[Path]:
+    """List the files of some formats in a folder, sorted.
+
+    Args:
+        folder: the folder.
+        suffixes: suffixes of the formats.
+        dim: number of spatial axes that the format of a file must allow, or None.
+        recursive: whether to search the folders in it, too.
+
+    Raises:
+        InputFileError: the folder cannot be listed, or has no such file.
+    """
+    endings = tuple(suffixes)
+    try:
+        files = sorted(
+            path
+            for path in (folder.rglob("*") if recursive else folder.iterdir())
+            if path.name.lower().endswith(endings)
+            and (dim is None or io.spatial_dims(path) in (None, dim))
+            and path.is_file()
+        )
+    except OSError as error:
+        raise InputFileError(
+            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
+        ) from error
+    if not files:
+        raise InputFileError(
+            f"{folder}: expected files of a known kind ({', '.join(endings)})"
+            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
+        )
+    return files
+
+
 def parse_shard(text: str) -> tuple[int, int] | None:
     """Parse ``"I/N"`` into I and N; "" gives None.
 
@@ -271,26 +308,6 @@ def _is_batch(content: str, kind: str) -> bool:
         if suffix != ".dcm" and io.spatial_dims(f"x{suffix}") == 3
     ]
     return any(name.endswith((*whole, *_ARRAYS)) for name in names)
-
-
-def _known_files(folder: Path, kind: str) -> list[Path]:
-    known = tuple(io.VIDEO_SUFFIXES) if kind == "videos" else tuple(io.suffixes())
-    try:
-        files = sorted(
-            path
-            for path in folder.iterdir()
-            if path.is_file() and path.name.lower().endswith(known)
-        )
-    except OSError as error:
-        raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
-        ) from error
-    if not files:
-        raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(known)}), got none; "
-            "give another folder"
-        )
-    return files
 
 
 def _outputs(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convnd.io import Video, VideoInfo
 
-__all__ = ["BLOCK_DEMO", "DEMO", "content_fingerprint", "is_sample", "open_video", "result_suffix"]
+__all__ = ["BLOCK_DEMO", "DEMO", "content_fingerprint", "is_sample", "open_video"]
 
 DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
 BLOCK_DEMO = (16, 64, 96)  # the smallest video that a moving texture can be made of
@@ -42,16 +42,6 @@ def open_video(
     if is_sample(name):
         return video.SampleVideo(sample_shape)
     return io.open_video(name, rate=rate)
-
-
-def result_suffix(path: Path) -> str:
-    """The suffix of a result of this input where none is given; "" for a folder of pictures."""
-    from convnd.io.video.writing import CODECS
-
-    if path.is_dir():
-        return ""
-    suffix = path.suffix.lower()
-    return suffix if suffix in CODECS else ".mp4"
 
 
 def content_fingerprint(info: VideoInfo) -> object:

@@ -10,6 +10,7 @@ from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd_tasks.modalities.grid_transfer import mix_with_content
 from convnd_tasks.modalities.images.codec import keep_luminance_only
+from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache, quantize
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, resize_frame
@@ -45,6 +46,12 @@ class FrameFinisher:
         """Whether finished frames differ from stylised ones."""
         options = self.options
         return options.colors == "luminance" or options.strength < 1 or self.mask is not None
+
+    def fingerprint(self) -> object:
+        """A value that changes when the mask does."""
+        if self.mask is None or isinstance(self.mask, Grid):
+            return None if self.mask is None else self.mask.values
+        return content_fingerprint(self.mask.info)
 
     def run(
         self,

@@ -58,11 +58,6 @@ class Videos(Modality):
     draws_figures: ClassVar[bool] = True
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "each frame starts from the one before, moved along the flow",
-        "save_every": "finished frames are kept until the video is written",
-        "checkpoint_every": "every finished frame is kept, and --resume continues from them",
-        "quality": "--crf sets the quality of a video",
-        "spacing": "pixels and frames have no millimetres",
-        "dtype": "codecs set the number format",
     }
     options: VideoOptions
 
@@ -80,15 +75,17 @@ class Videos(Modality):
 
     def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
         """See `Modality.open`; videos are opened, and read frame by frame later."""
-        del content
         if role == "mask":
             return open_video(name) if io.is_video(name) else io.read(name)
-        rate = self.settings.rate
-        if role == "content" or (self.settings.texture and (io.is_video(name) or is_sample(name))):
+        video = io.is_video(name)
+        if role == "content" or (self.settings.texture and (video or is_sample(name))):
+            rate = self.settings.rate
+            if content is not None and not Path(name).is_dir():
+                rate = None  # a result knows its own
             return open_video(
                 name, None if rate is None else parse_fraction("--rate", rate), self._sample_shape
             )
-        if not io.is_video(name):
+        if not video:
             return open_grid(name, 2, role=role, seed=self.options.seed)
         if self.options.mode != "block":
             raise UsageError(
@@ -246,7 +243,7 @@ class Videos(Modality):
     def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
         """See `Modality.describe`."""
         count, new = len(result.records), result.new_frames
-        text = f"{result.size[1]}x{result.size[0]}, {count} frames"
+        text = f"{result.size[1]}x{result.size[0]}, {count} frame{'' if count == 1 else 's'}"
         text += f", {result.scenes} scenes" if result.scenes > 1 else ""
         if not math.isnan(result.e_warp):
             text += f", E_warp {result.e_warp:.3g} (input {result.input_e_warp:.3g})"

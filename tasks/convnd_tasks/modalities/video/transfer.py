@@ -66,11 +66,8 @@ class VideoTransfer(Transfer):
     def fingerprint(self) -> Sequence[object]:
         """See `Transfer.fingerprint`."""
         used = dataclasses.astuple(self.source.frame_range)
-        mask = self.finisher.mask
-        if mask is not None:
-            mask = content_fingerprint(mask.info) if hasattr(mask, "info") else mask.values
         video = content_fingerprint(self.source.video.info)
-        return [used, self.settings.texture, video, mask, *self.styles]
+        return [used, self.settings.texture, video, self.finisher.fingerprint(), *self.styles]
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
@@ -149,7 +146,9 @@ class VideoTransfer(Transfer):
                 if isinstance(item, Progress):
                     yield item
         pass_index = options.passes
-        records = [cache.records[pass_index, number] for number in range(count)]
+        records: list[Mapping[str, Any]] = [
+            cache.records[pass_index, number] for number in range(count)
+        ]
         if options.passes > 1:
             records = merge_second_pass(records)
         if self.finisher.changes_frames:
