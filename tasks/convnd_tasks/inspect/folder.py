@@ -36,8 +36,10 @@ def atomic_folder(output: Path) -> Iterator[Path]:
                 temporary.mkdir()
         except OSError as error:
             raise OutputFileError(
-                f"write {output}: expected a folder that takes new ones, got {error.strerror}; "
-                "choose another with --output"
+                f"write {output}",
+                expected="a folder that takes new ones",
+                got=error.strerror,
+                remedy="choose another with --output",
             ) from error
         with disk_full_errors(output):
             yield temporary
@@ -52,8 +54,10 @@ def atomic_folder(output: Path) -> Iterator[Path]:
                     path.replace(destination)
         except OSError as error:
             raise OutputFileError(
-                f"write {output}: expected a folder that takes the results, got "
-                f"{error.strerror}; choose another with --output"
+                f"write {output}",
+                expected="a folder that takes the results",
+                got=error.strerror,
+                remedy="choose another with --output",
             ) from error
     finally:
         with defer_signals():

@@ -64,12 +64,19 @@ def resolve_inputs(
     for name in sample_names:
         if name not in built_in:
             raise InputFileError(
-                f"{name}: expected a file, a folder or one of {', '.join(built_in)}, got none of "
-                "them; check the spelling"
+                name,
+                expected=f"a file, a folder or one of {', '.join(built_in)}",
+                got="none of them",
+                remedy="check the spelling",
             )
         inputs.append(Input(name, built_in[name]))
     if not inputs:
-        raise UsageError("inputs: expected at least one, got none; name files or folders")
+        raise UsageError(
+            "inputs",
+            expected="at least one",
+            got="none",
+            remedy="name files or folders",
+        )
     return inputs, dim
 
 

@@ -143,8 +143,10 @@ def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrit
         check_report(report, overwrite=overwrite)
     if output.exists() and not overwrite:
         raise OutputExistsError(
-            f"write {output}: expected a new folder, got one that exists; choose another with "
-            "--output, or replace what is in it (--overwrite)"
+            f"write {output}",
+            expected="a new folder",
+            got="one that exists",
+            remedy="choose another with --output, or replace what is in it (--overwrite)",
         )
 
 

@@ -88,8 +88,10 @@ def maximize_activation(
     """
     if steps < 1 or jitter < 0 or blur < 0:
         raise UsageError(
-            "maximize_activation: expected steps from 1, jitter and blur from 0, got "
-            f"{steps}, {jitter}, {blur:g}; correct them"
+            "maximize_activation",
+            expected="steps from 1, jitter and blur from 0",
+            got=f"{steps}, {jitter}, {blur:g}",
+            remedy="correct them",
         )
     span = receptive_fields(network, [layer])[layer].span
     rank = network.spatial_dims

@@ -117,7 +117,9 @@ def layer_widths(network: Backbone, layers: Sequence[str]) -> dict[str, int]:
                 break
         else:
             raise ShapeError(
-                f"layer {layer}: expected features from an input of {size}, got none; "
-                "check the network"
+                f"layer {layer}",
+                expected=f"features from an input of {size}",
+                got="none",
+                remedy="check the network",
             )
     return widths

@@ -131,7 +131,12 @@ class PatchOptions:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise UsageError("--layer: expected at least one layer, got none; name one")
+            raise UsageError(
+                "--layer",
+                expected="at least one layer",
+                got="none",
+                remedy="name one",
+            )
         check_ranges(self)
 
     def record(self) -> dict[str, object]:

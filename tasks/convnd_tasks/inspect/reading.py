@@ -99,8 +99,10 @@ def prepare_input(item: Input, network: Backbone, size: int, rescale: bool) -> P
     grid = open_resized(item, size)
     if grid.ndim != network.spatial_dims:
         raise InputFileError(
-            f"{item.name}: expected {network.spatial_dims} spatial axes, got {grid.ndim}; "
-            f"use --dim {grid.ndim} or another file"
+            item.name,
+            expected=f"{network.spatial_dims} spatial axes",
+            got=grid.ndim,
+            remedy=f"use --dim {grid.ndim} or another file",
         )
     values = normalize(grid, rescale)
     channels = values.shape[1]
@@ -108,8 +110,10 @@ def prepare_input(item: Input, network: Backbone, size: int, rescale: bool) -> P
         return grid.shape, [(item.name, values)]
     if network.in_channels != 1:
         raise InputFileError(
-            f"{item.name}: expected {network.in_channels} channels, got {channels}; "
-            "convert the file, or use a network that takes them"
+            item.name,
+            expected=f"{network.in_channels} channels",
+            got=channels,
+            remedy="convert the file, or use a network that takes them",
         )
     return grid.shape, [
         (f"{item.name}{CHANNEL_SEPARATOR}{channel:04d}", values[:, channel : channel + 1])

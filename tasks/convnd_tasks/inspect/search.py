@@ -181,12 +181,17 @@ def find_patches(
     """
     if suppress not in SUPPRESSION:
         raise UsageError(
-            f"suppress: expected one of {', '.join(SUPPRESSION)}, got {suppress!r}; choose one"
+            "suppress",
+            expected=f"one of {', '.join(SUPPRESSION)}",
+            got=repr(suppress),
+            remedy="choose one",
         )
     if top < 1 or batch < 0:
         raise UsageError(
-            f"patches: expected top of at least 1 and batch of at least 0, got {top}, {batch}; "
-            "correct them"
+            "patches",
+            expected="top of at least 1 and batch of at least 0",
+            got=f"{top}, {batch}",
+            remedy="correct them",
         )
     fields = receptive_fields(network, list(units))
     search = _Search(network.to(device), units, fields, top, suppress, device)
@@ -278,8 +283,10 @@ class _Search:
         reason = " ".join(str(error).split()).partition("; ")[0][:160]
         for name in dict.fromkeys(map(input_name, keys)):
             self.result.errors[name] = InputFileError(
-                f"{name}: expected an input that reaches {self._layers[-1]}, got '{reason}'; use "
-                "a larger one or shallower layers"
+                name,
+                expected=f"an input that reaches {self._layers[-1]}",
+                got=f"'{reason}'",
+                remedy="use a larger one or shallower layers",
             )
 
     def _trim(self) -> None:

@@ -29,9 +29,10 @@ def receptive_fields(network: Backbone, layers: Sequence[str]) -> dict[str, Rece
     missing = [name for name in layers if name not in network.receptive_fields]
     if missing:
         raise UsageError(
-            f"patches: expected a network that declares the receptive field of "
-            f"{', '.join(missing)}, got one that does not; wrap it with "
-            "convnd_tasks.inspect.network_from_module"
+            "patches",
+            expected=f"a network that declares the receptive field of {', '.join(missing)}",
+            got="one that does not",
+            remedy="wrap it with convnd_tasks.inspect.network_from_module",
         )
     return {name: network.receptive_fields[name] for name in layers}
 
@@ -55,8 +56,10 @@ def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[
     ([3, 0, 1], 4)
     """
     invalid = UsageError(
-        f"--units: expected numbers from 0 to {channels - 1} for {layer} (0-15 or 3,7), "
-        f"random:16 or all, got {text!r}; choose from these"
+        "--units",
+        expected=f"numbers from 0 to {channels - 1} for {layer} (0-15 or 3,7), random:16 or all",
+        got=repr(text),
+        remedy="choose from these",
     )
     if text == "all":
         return list(range(channels))
@@ -93,7 +96,9 @@ def check_units(layer: str, units: Sequence[int], channels: int) -> list[int]:
     invalid = [unit for unit in units if not 0 <= unit < channels]
     if invalid:
         raise UsageError(
-            f"units: expected numbers from 0 to {channels - 1} for {layer}, got {invalid[0]}; "
-            "choose from these"
+            "units",
+            expected=f"numbers from 0 to {channels - 1} for {layer}",
+            got=invalid[0],
+            remedy="choose from these",
         )
     return list(units) or list(range(channels))

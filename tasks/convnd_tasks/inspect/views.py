@@ -65,12 +65,19 @@ def open_view_inputs(options: PatchOptions, dim: int) -> ViewInputs:
     def read(name: str) -> Input:
         inputs, _ = resolve_inputs([name], dim, seed=options.seed)
         if len(inputs) != 1:
-            raise InputFileError(f"{name}: expected one file, got a folder; name one of its files")
+            raise InputFileError(
+                name,
+                expected="one file",
+                got="a folder",
+                remedy="name one of its files",
+            )
         grid = inputs[0].open()
         if grid.ndim != dim:
             raise InputFileError(
-                f"{name}: expected {dim} spatial axes as the inputs have, got {grid.ndim}; "
-                "name another file"
+                name,
+                expected=f"{dim} spatial axes as the inputs have",
+                got=grid.ndim,
+                remedy="name another file",
             )
         return Input(inputs[0].name, lambda: grid)
 

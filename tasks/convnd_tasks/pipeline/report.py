@@ -82,7 +82,10 @@ class Report:
         )
         if media_type is None:
             raise UsageError(
-                f"report: expected the bytes of a PNG or SVG, got {data[:8]!r}; encode the picture"
+                "report",
+                expected="the bytes of a PNG or SVG",
+                got=repr(data[:8]),
+                remedy="encode the picture",
             )
         source = f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
         block = {"kind": "figure", "source": source, "caption": caption, "width": width}
@@ -110,7 +113,10 @@ class Report:
         for row in rows:
             if len(row) != len(header):
                 raise UsageError(
-                    f"report: expected rows of {len(header)} cells, got {len(row)}; fill with None"
+                    "report",
+                    expected=f"rows of {len(header)} cells",
+                    got=len(row),
+                    remedy="fill with None",
                 )
         columns = [[row[index] for row in rows] for index in range(len(header))]
         self._blocks.append(
@@ -167,7 +173,10 @@ def check_report(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     """
     if not os.fspath(path).lower().endswith((".html", ".htm")):
         raise UsageError(
-            f"report: expected a name ending in .html, got {os.fspath(path)!r}; rename it"
+            "report",
+            expected="a name ending in .html",
+            got=repr(os.fspath(path)),
+            remedy="rename it",
         )
     check_target(path, overwrite=overwrite)
 

@@ -99,7 +99,12 @@ def style(
     """
     sample, shape = _choose(STYLES, name, spatial_dims, size, seed)
     if channels is not None and channels < 1:
-        raise UsageError(f"style: expected channels of 1 or more, got {channels}; leave it out")
+        raise UsageError(
+            "style",
+            expected="channels of 1 or more",
+            got=channels,
+            remedy="leave it out",
+        )
     return sample.make(shape, seed, channels)
 
 
@@ -128,11 +133,18 @@ def _choose(
     kind = table.kind
     if spatial_dims < 1:
         raise UsageError(
-            f"{kind}: expected spatial_dims of 1 or more, got {spatial_dims}; "
-            "give the number of axes of the data"
+            kind,
+            expected="spatial_dims of 1 or more",
+            got=spatial_dims,
+            remedy="give the number of axes of the data",
         )
     if seed < 0:
-        raise UsageError(f"{kind}: expected a seed of 0 or more, got {seed}; choose another")
+        raise UsageError(
+            kind,
+            expected="a seed of 0 or more",
+            got=seed,
+            remedy="choose another",
+        )
     names = [n for n in table if table[n].supports(spatial_dims)]
     if name is None:
         name = names[0]
@@ -140,8 +152,10 @@ def _choose(
         raise unknown_name(kind, name, names)
     elif name not in names:
         raise UsageError(
-            f"{kind}: expected one of {', '.join(names)} for spatial_dims={spatial_dims}, "
-            f"got {name!r}; choose one of these or another rank"
+            kind,
+            expected=f"one of {', '.join(names)} for spatial_dims={spatial_dims}",
+            got=repr(name),
+            remedy="choose one of these or another rank",
         )
     sample = table[name]
     if size is None:
@@ -149,7 +163,9 @@ def _choose(
     shape = (size,) * spatial_dims if isinstance(size, int) else tuple(size)
     if len(shape) != spatial_dims or min(shape) < 1:
         raise ShapeError(
-            f"{kind}: expected {spatial_dims} positive extents in size, got {size}; "
-            "give one number for all axes or one for each"
+            kind,
+            expected=f"{spatial_dims} positive extents in size",
+            got=size,
+            remedy="give one number for all axes or one for each",
         )
     return sample, shape

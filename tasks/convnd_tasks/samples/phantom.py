@@ -342,7 +342,10 @@ def _maker(kernel: _Kernel) -> Maker:
     def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
         if channels not in (None, 1):
             raise UsageError(
-                f"style: expected 1 channel for CT in HU, got {channels}; leave channels out"
+                "style",
+                expected="1 channel for CT in HU",
+                got=channels,
+                remedy="leave channels out",
             )
         volume = _chest(shape, seed)
         return as_grid(_reconstruct(volume, kernel)[None], spacing=volume.spacing, channels=("HU",))

@@ -181,8 +181,10 @@ def _ecg_maker(heart: _Heart) -> Maker:
         count = channels if channels is not None else len(LEADS)
         if count > len(LEADS):
             raise UsageError(
-                f"style: expected at most {len(LEADS)} channels for an ECG, got {count}; "
-                "ask for fewer leads"
+                "style",
+                expected=f"at most {len(LEADS)} channels for an ECG",
+                got=count,
+                remedy="ask for fewer leads",
             )
         # A single lead is II, the rhythm lead; several are the first of the usual order.
         names = ("II",) if count == 1 else LEADS[:count]
