@@ -176,42 +176,7 @@ class Layer:
         # "same" is meaningless if the output is larger than the input.
         same = None if kind == "convtranspose" else reach
         pairs = pad_pairs(padding, spatial_dims, reach=same, name=f"{kind} padding")
-        if pooling and any(max(pair) > most for pair, most in zip(pairs, reach, strict=True)):
-            raise ShapeError(
-                kind,
-                expected=f"padding of at most {reach}, so that every window holds a sample",
-                got=repr(padding),
-                remedy="pad less",
-            )
-        if pooling and (channels is not None or groups != 1):
-            raise ShapeError(
-                kind,
-                expected="no channels or groups",
-                got=f"channels={channels}, groups={groups}",
-                remedy="a pooling keeps its channels",
-            )
-        if not pooling and (channels is None or channels < 1 or groups < 1 or channels % groups):
-            raise ShapeError(
-                kind,
-                expected=f"output channels that {groups} groups divide",
-                got=channels,
-                remedy="give a positive multiple of groups",
-            )
-        if any(extra) and kind != "convtranspose":
-            raise ShapeError(
-                kind,
-                expected="no output_padding",
-                got=repr(output_padding),
-                remedy="it belongs to convtranspose",
-            )
-        if any(more >= max(step, gap) for more, step, gap in zip(extra, steps, gaps, strict=True)):
-            raise ShapeError(
-                kind,
-                expected="output_padding below the stride or dilation",
-                got=repr(output_padding),
-                remedy="make it smaller",
-            )
-        return cls(
+        layer = cls(
             kind=kind,
             kernel=taps,
             stride=steps,
@@ -222,6 +187,37 @@ class Layer:
             bias=bias and not pooling,
             output_padding=extra,
         )
+        layer._check(padding, output_padding)
+        return layer
+
+    def _check(self, padding: object, output_padding: object) -> None:
+        """Raise a ShapeError for a combination of arguments that its kind does not allow.
+
+        Args:
+            padding: as the caller wrote it, for the message.
+            output_padding: as the caller wrote it, for the message.
+        """
+        kind, channels, groups = self.kind, self.channels, self.groups
+        expected, got, remedy = "", "", ""
+        if kind.endswith("pool"):
+            if any(max(pair) > reach for pair, reach in zip(self.padding, self.reach, strict=True)):
+                expected = f"padding of at most {self.reach}, so that every window holds a sample"
+                got, remedy = repr(padding), "pad less"
+            elif channels is not None or groups != 1:
+                expected, got = "no channels or groups", f"channels={channels}, groups={groups}"
+                remedy = "a pooling keeps its channels"
+        elif channels is None or channels < 1 or groups < 1 or channels % groups:
+            expected, got = f"output channels that {groups} groups divide", str(channels)
+            remedy = "give a positive multiple of groups"
+        if not expected and any(self.output_padding):
+            limits = map(max, self.stride, self.dilation)
+            if kind != "convtranspose":
+                expected, remedy = "no output_padding", "it belongs to convtranspose"
+            elif any(map(operator.ge, self.output_padding, limits)):
+                expected, remedy = "output_padding below the stride or dilation", "make it smaller"
+            got = repr(output_padding)
+        if expected:
+            raise ShapeError(kind, expected=expected, got=got, remedy=remedy)
 
     @property
     def ndim(self) -> int:
