@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -132,14 +132,16 @@ def _cell(text: str) -> str:
 
 
 def options_page() -> str:
-    """Which option applies to which kind of data, told by the pipeline itself."""
+    """Options against kinds of data."""
     from convnd_tasks.pipeline.option_table import as_markdown
 
-    return (
-        "# Options and kinds of data\n\n"
-        "This page is made of the code that accepts or refuses each option. "
-        "[Commands](commands.md) says what each option does.\n\n" + as_markdown()
-    )
+    return f"""# Options and kinds of data
+
+This table is made of the declarations of the options. "yes": the option applies; "–": it has no
+meaning for that kind of data; "no": it would have one and does not apply, for the reason below. The
+command refuses an option that does not apply. [Commands](commands.md) says what each option does.
+
+{as_markdown()}"""
 
 
 def api_page(module: str) -> str:
