@@ -39,12 +39,17 @@ def to_markdown(text: str) -> str:
         return f"{match[1]}```pycon\n{match[0]}\n{match[1]}```"
 
     text = _TABLE.sub(table, text)  # first: its columns are found by their positions
+    text = re.sub(r"::(?=\n\n)", ":", text)  # a block of code follows, which is indented here too
     text = _INLINE_MATH.sub(r"$\1$", _ROLE.sub(r"`\1`", text))
     return _DOCTEST.sub(fenced, _MATH.sub(display, text))
 
 
 class MarkdownDocstrings(griffe.Extension):
     """Applies `to_markdown` to every docstring."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Rewrites the docstring of a package, which is no member of anything."""
+        self.on_object(obj=pkg)
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrites the docstring of one object."""

@@ -162,7 +162,9 @@ def _members(module: ModuleType) -> str:
 
 
 def python_page() -> str:
-    """The names of ``convnd`` itself."""
+    """The names of ``convnd`` itself, and what its functions return."""
+    from convnd_tasks.pipeline.api import StyleResult
+
     import convnd
 
     rooms = [name for name in convnd.__all__ if name in ROOMS]
@@ -173,8 +175,7 @@ def python_page() -> str:
         summary = (module.__doc__ or "").strip().splitlines()[0]
         lines.append(f"| [convnd.{room}](convnd.{room}.md) | {_cell(summary)} |")
     lines += ["", "## Names", ""]
-    for name in convnd.__all__:
-        value = getattr(convnd, name)
+    for value in [*(getattr(convnd, name) for name in convnd.__all__), StyleResult]:
         if inspect.isclass(value) or inspect.isfunction(value):
             lines += [f"::: {value.__module__}.{value.__qualname__}"]
             lines += ["    options:", "      show_root_heading: true", "      heading_level: 3", ""]
