@@ -28,6 +28,7 @@ from convnd_tasks.runtime.settings import JobSettings
 from convnd_tasks.samples.video import SampleVideo
 from PIL import Image
 
+import convnd
 from convnd import io
 from convnd.errors import (
     InputFileError,
@@ -345,6 +346,21 @@ def test_styles_are_weighted(tmp_path: Path) -> None:
     inputs = TransferInputs(content=video, styles=[cells()], names=["video", "cells"])
     with pytest.raises(UsageError, match="style_weights: expected one weight for each of 1 style"):
         modality.prepare(inputs)
+
+
+def test_result_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "film.mp4", 2)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    result = convnd.stylize("film.mp4", "cells", backbone="compact", **QUICK)
+    assert result.values.shape == (1, 3, 2, 48, 64)
+    result.save("a")
+    for first, second in zip(values_of(tmp_path / "a"), result.values.unbind(2), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=0.51 / 255)
+    del result
+    assert not list((tmp_path / "temporary").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "film.mp4", "temporary"]
 
 
 @pytest.mark.slow

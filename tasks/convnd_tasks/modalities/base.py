@@ -302,11 +302,12 @@ class Modality(ABC):
             InputFileError: the data cannot be stylised.
         """
 
-    def checkpointer(self, output: Path, group: ProcessGroup | None) -> Checkpointer:
-        """What keeps unfinished work beside an output."""
+    def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> Checkpointer:
+        """What keeps unfinished work beside an output; None is a result that is not written."""
         from convnd_tasks.runtime.checkpoints import Checkpointer
 
-        return Checkpointer(output, self.settings.checkpoint_every, group)
+        every = 0 if output is None else self.settings.checkpoint_every
+        return Checkpointer(output or Path("result"), every, group)
 
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
         """Check, before any work, that the result can be written.

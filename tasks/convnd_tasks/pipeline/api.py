@@ -66,8 +66,12 @@ class StyleResult:
         Raises:
             OutputExistsError: the file exists and ``overwrite`` is false.
             ShapeError: the format holds another number of axes or other channels.
+            UsageError: no video is written under this suffix.
         """
-        io.write(path, self.result, overwrite=overwrite)
+        if isinstance(self.result, Grid):
+            io.write(path, self.result, overwrite=overwrite)
+        else:  # frames that are not held in memory
+            self.result.save(Path(path), overwrite=overwrite)
         return Path(path)
 
     def _repr_png_(self) -> bytes | None:

@@ -191,7 +191,7 @@ class Job:
         """
         started = time.monotonic()
         say = on_message or (lambda _: None)
-        checkpointer = self.modality.checkpointer(target or Path("result"), self.group)
+        checkpointer = self.modality.checkpointer(target, self.group)
         output = None if target is None else self._check_outputs(content, target, checkpointer)
         if isinstance(output, Skipped):
             return output

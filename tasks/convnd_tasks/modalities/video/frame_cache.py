@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,14 +58,19 @@ class FrameCache(Checkpointer):
     It takes the place of a checkpoint: the state to resume from is the cache itself.
 
     Args:
-        output: path of the result; the folder has the same name with ``.frames`` appended.
+        output: path of the result; the folder has the same name with ``.frames`` appended. None is
+            a temporary folder, which is removed with the cache.
         group: the processes that share the job; None is this one alone.
 
     Attributes:
         records: of every kept frame, by pass index and number of the frame.
     """
 
-    def __init__(self, output: Path, group: ProcessGroup | None = None) -> None:
+    def __init__(self, output: Path | None, group: ProcessGroup | None = None) -> None:
+        self._temporary = output is None
+        if output is None:
+            output = Path(tempfile.mkdtemp(prefix="convnd-")) / "video"
+            weakref.finalize(self, shutil.rmtree, output.parent, ignore_errors=True)
         super().__init__(output, 0, group)
         self.path = output.with_name(f"{output.name}.frames")
         self.records: dict[tuple[int, int], dict[str, Any]] = {}
@@ -165,12 +172,13 @@ class FrameCache(Checkpointer):
         return sum(index == pass_index for index, _ in self.records)
 
     def close(self) -> None:
-        """Remove the folder: the work is done."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder: the work is done. A temporary one stays as long as the cache."""
+        if not self._temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def kept_message(self, error: BaseException) -> str:
         """What to tell users about finished frames; the folder is removed where there are none."""
-        if not self._fingerprint:  # other work's frames, which were refused
+        if self._temporary or not self._fingerprint:  # other work's frames, which were refused
             return ""
         if not self.exists():
             self.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -39,7 +39,7 @@ from convnd_tasks.runtime.settings import parse_fraction
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convnd.io import Video, VideoFrame
+    from convnd.io import Video
     from convnd.optimize import ProcessGroup
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.modalities.video.result import VideoResult
@@ -112,7 +112,7 @@ class Videos(Modality):
         finisher = FrameFinisher(self.options, mask, self._frame_range)
         return VideoTransfer(self.options, self.settings, source, styles, finisher, messages)
 
-    def checkpointer(self, output: Path, group: ProcessGroup | None) -> FrameCache:
+    def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:
         """See `Modality.checkpointer`."""
         return FrameCache(output, group)
 
@@ -143,29 +143,16 @@ class Videos(Modality):
         on_message: Callable[[str], None],
     ) -> VideoResult:
         """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix."""
-        del on_message
+        del inputs, on_message
         began = time.monotonic()
-
-        def frames() -> Iterator[VideoFrame]:
-            for number, frame in enumerate(result.frames()):
-                result.previews.add_result(number, frame.values)
-                yield frame
-
-        if not path.suffix:
-            io.write_image_sequence(path, frames(), overwrite=overwrite, provenance=record)
-        else:
-            info = self._video(inputs).info
-            rate = None if info.rate is None else info.rate / self.settings.every
-            io.write_video(
-                path,
-                dataclasses.replace(info, rate=rate),
-                frames(),
-                overwrite=overwrite,
-                crf=self.settings.crf,
-                audio=self.settings.audio,
-                end=self._frame_range.end,
-                provenance=record,
-            )
+        settings = self.settings
+        result.save(
+            path,
+            overwrite=overwrite,
+            crf=settings.crf,
+            audio=settings.audio,
+            provenance=record,
+        )
         return dataclasses.replace(result, encoding_seconds=time.monotonic() - began)
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from convnd import io
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convnd.io import VideoFrame, VideoInfo
     from convnd_tasks.modalities.video.figures import PreviewCollector
     from convnd_tasks.modalities.video.frame_cache import FrameCache
@@ -21,8 +26,10 @@ __all__ = ["VideoResult", "mean_of", "merge_second_pass"]
 class VideoResult:
     """The result of stylising a video; a `convnd.io.Video` until its frame cache is closed.
 
+    A result that was written has closed its cache; read the file again.
+
     Args:
-        info: of the input, with the result's size.
+        info: of the input, with the result's size and rate.
         records: of every frame in order, see `StylizedFrame`.
         pass_index: of the finished frames in the cache.
         damage: what was wrong with the input's frames, or "".
@@ -31,6 +38,7 @@ class VideoResult:
         encoding_seconds: spent on writing; 0 before.
         cache: holds the frames.
         previews: small frames of input and result, for figures.
+        end: seconds into the input where its sound ends; None is its own end.
     """
 
     info: VideoInfo
@@ -41,7 +49,17 @@ class VideoResult:
     seconds: float
     cache: FrameCache = field(repr=False)
     previews: PreviewCollector = field(repr=False)
+    end: Fraction | None = None
     encoding_seconds: float = 0.0
+
+    @property
+    def values(self) -> Tensor:
+        """All frames in memory, ``(1, 3, T, H, W)``.
+
+        Raises:
+            InputFileError: the cache was closed.
+        """
+        return torch.stack([frame.values for frame in self.frames()], 2)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,6 +104,48 @@ class VideoResult:
             record = self.records[number]
             values = self.cache.load(self.pass_index, number)
             yield io.VideoFrame(record["pts"], values, record["name"])
+
+    def save(
+        self,
+        path: Path,
+        *,
+        overwrite: bool = False,
+        crf: int | None = None,
+        audio: bool = True,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix.
+
+        Args:
+            path: the file or folder.
+            overwrite: whether it may be replaced.
+            crf: see `convnd.io.write_video`.
+            audio: copy the sound of the input.
+            provenance: kept with the result.
+
+        Raises:
+            ConvndError: see `convnd.io.write_video` and `convnd.io.write_image_sequence`.
+        """
+        if not path.suffix:
+            io.write_image_sequence(
+                path, self._previewed(), overwrite=overwrite, provenance=provenance
+            )
+            return
+        io.write_video(
+            path,
+            self.info,
+            self._previewed(),
+            overwrite=overwrite,
+            crf=crf,
+            audio=audio,
+            end=self.end,
+            provenance=provenance,
+        )
+
+    def _previewed(self) -> Iterator[VideoFrame]:
+        for number, frame in enumerate(self.frames()):
+            self.previews.add_result(number, frame.values)
+            yield frame
 
 
 def mean_of(records: Sequence[Mapping[str, Any]], key: str) -> float:

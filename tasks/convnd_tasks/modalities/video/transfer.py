@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,12 +102,8 @@ class VideoTransfer(Transfer):
                 "videos, whose files are shared out, or start one process"
             )
         if state is None:
-            with tempfile.TemporaryDirectory(prefix="convnd-") as folder:
-                cache = FrameCache(Path(folder) / "video")
-                state = cache.open(self.options, self.fingerprint(), resume=False)
-                yield from self._run(cache, on_message)
-        else:
-            yield from self._run(state["cache"], on_message)
+            state = FrameCache(None).open(self.options, self.fingerprint(), resume=False)
+        yield from self._run(state["cache"], on_message)
 
     def result(self, progress: Progress) -> VideoResult:
         """See `Transfer.result`; only after the last step."""
@@ -156,8 +151,11 @@ class VideoTransfer(Transfer):
                 pass
             pass_index = FINAL
             records = [cache.records[FINAL, number] for number in range(count)]
+        info = source.video.info
+        rate = None if info.rate is None else info.rate / source.frame_range.every
         self._result = VideoResult(
-            info=dataclasses.replace(source.video.info, size=source.size),
+            info=dataclasses.replace(info, size=source.size, rate=rate),
+            end=source.frame_range.end,
             records=records,
             pass_index=pass_index,
             damage=damage,
