@@ -139,7 +139,9 @@ def main() -> None:
     add("--pairs", default="", help="likewise of pairs")
     add("--steps", type=int, default=40)
     add("--tries", type=int, default=3, help="content weights tried")
-    add("--facts", default="", help="1-D: statistics of the values beside features, as spectrum")
+    add(
+        "--value-statistics", default="", help="1-D: statistics of the values too, such as spectrum"
+    )
     add_json_option(parser)
     args = parser.parse_args()
     if args.dim == 1:

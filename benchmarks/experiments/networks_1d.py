@@ -58,9 +58,9 @@ def pairs(data: Path, words: Sequence[str]) -> Iterator[Pair]:
 
 def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespace) -> Try:
     """Runs a transfer with a content weight and measures it."""
-    facts = tuple(fact for fact in args.facts.split(",") if fact)
+    statistics = tuple(name for name in args.value_statistics.split(",") if name)
     options = SignalOptions(
-        value_statistics=facts, steps=args.steps, scales=1, content_weight=weight
+        value_statistics=statistics, steps=args.steps, scales=1, content_weight=weight
     )
     result = known_answer_signals.transfer(pair.content, pair.style, options, network=network)
     measures = known_answer_signals.figures(pair.content, pair.style, result)

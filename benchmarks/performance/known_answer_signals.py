@@ -179,8 +179,8 @@ def settings(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "defaults", {}
     yield "gram only", {"value_statistics": (), "beat_weight": 0}
     yield "spectrum only", {"style_weight": 0, "value_statistics": ("spectrum",), "beat_weight": 0}
-    for fact in ("autocorrelation", "spectrum", "distribution"):
-        yield f"gram + {fact}", {"value_statistics": (fact,), "beat_weight": 0}
+    for name in ("autocorrelation", "spectrum", "distribution"):
+        yield f"gram + {name}", {"value_statistics": (name,), "beat_weight": 0}
 
 
 def main() -> None:
