@@ -80,7 +80,7 @@ def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path, run):
     pytest.importorskip("wfdb")
     content = describe(
         picked(ecg(), ("I", "V1")),
-        init=datetime(2020, 2, 3, 4, 5, 6),
+        start=datetime(2020, 2, 3, 4, 5, 6),
         annotations=(Annotation(0.5, "N"),),
         steps=(0.005, 0.005),
         zeros=(0, 0),

@@ -1,9 +1,9 @@
 """European Data Format: ``.edf`` (16 bits) and ``.bdf`` (24 bits), with annotations.
 
-Channels of one sampling rate become the grid: the rate that most channels have (of equals, the
-higher). Channels of other rates are kept as they are and written back beside the result. Patient,
-recording, start time, physical and digital ranges and annotations come back; a physical range
-widens when the result goes beyond it.
+The channels of one sampling rate become the grid: the rate that most channels have (of equals, the
+higher). Channels of other rates are written back unchanged. Patient, recording, start time,
+physical and digital ranges and annotations come back; a physical range widens if the result exceeds
+it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from convnd.io.signals.signal import (
 from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from convnd.grid import Grid
 
 __all__ = ["FORMATS", "read_edf"]
@@ -38,7 +40,7 @@ __all__ = ["FORMATS", "read_edf"]
 _BITS = {".edf": 16, ".bdf": 24}
 _LONGEST = 60.0  # s of a data record
 _SHORTEST = 0.001
-_UNKNOWN = datetime(1985, 1, 1)  # the first that EDF can say, which stands for none
+_UNKNOWN = datetime(1985, 1, 1)  # the earliest date that EDF can store; stands for none
 
 
 def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -55,6 +57,8 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, a data record is cut short, or too large.
         DependencyError: pyedflib is missing.
     """
+    import numpy as np
+
     pyedflib = import_optional("pyedflib", f"read {path}")
     with translate_errors(path, "an EDF or BDF file"):
         _check_size(path)
@@ -63,54 +67,56 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
             if not counts or min(counts) < 1:
                 raise InputFileError(f"read {path}: expected signals, got none; check the file")
             check_samples(path, sum(counts), max_pixels)
+            frequency = Counter(counts)
+            count = max(frequency, key=lambda count: (frequency[count], count))
+            channels = [index for index in range(len(counts)) if counts[index] == count]
+            samples = np.stack([file.readSignal(index) for index in channels])
+            seconds = float(file.getFileDuration())
+            record_seconds = float(file.datarecord_duration)
+            if file.datarecords_in_file * record_seconds > 0:
+                seconds = file.datarecords_in_file * record_seconds
             headers = file.getSignalHeaders()
-            often = Counter(counts)
-            chosen = max(often, key=lambda count: (often[count], count))
-            kept = [index for index, count in enumerate(counts) if count == chosen]
             others = {
                 index: file.readSignal(index, digital=True)
                 for index in range(len(counts))
-                if index not in kept
+                if index not in channels
             }
-            seconds = float(file.getFileDuration())
-            record = float(file.datarecord_duration)
-            if file.datarecords_in_file * record > 0:
-                seconds = file.datarecords_in_file * record
-            import numpy as np
+            extra = {
+                "header": file.getHeader(),
+                "signals": headers,
+                "channels": channels,
+                "others": others,
+                "seconds": seconds,
+                "record_seconds": record_seconds,
+                "count": count,
+            }
+            signal = _signal(file, [headers[index] for index in channels], extra)
+        names = [headers[index]["label"] for index in channels]
+        return signal_grid(path, samples, count / seconds, names, signal)
 
-            samples = np.stack([file.readSignal(index) for index in kept])
-            marks = zip(*file.readAnnotations(), strict=True)
-            ranges = [headers[index] for index in kept]
-            steps = [
-                (each["physical_max"] - each["physical_min"])
-                / (each["digital_max"] - each["digital_min"])
-                for each in ranges
-            ]
-            signal = Signal(
-                units=tuple(each["dimension"].strip() for each in ranges),
-                start=file.getStartdatetime(),
-                annotations=tuple(
-                    Annotation(float(onset), str(text), max(0.0, float(duration)))
-                    for onset, duration, text in marks
-                ),
-                steps=tuple(abs(step) for step in steps),
-                extra={
-                    "header": file.getHeader(),
-                    "signals": headers,
-                    "kept": kept,
-                    "others": others,
-                    "seconds": seconds,
-                    "record": record,
-                    "count": chosen,
-                },
-                format="EDF",
-            )
-        names = [each["label"] for each in ranges]
-        return signal_grid(path, samples, chosen / seconds, names, signal)
+
+def _signal(file: Any, headers: list[Mapping[str, Any]], extra: Mapping[str, Any]) -> Signal:
+    """Return units, start, annotations and digital steps of the channels with these headers."""
+    steps = [
+        (header["physical_max"] - header["physical_min"])
+        / (header["digital_max"] - header["digital_min"])
+        for header in headers
+    ]
+    return Signal(
+        units=tuple(header["dimension"].strip() for header in headers),
+        start=file.getStartdatetime(),
+        annotations=tuple(
+            Annotation(float(onset), str(text), max(0.0, float(duration)))
+            for onset, duration, text in zip(*file.readAnnotations(), strict=True)
+        ),
+        steps=tuple(abs(step) for step in steps),
+        extra=extra,
+        format="EDF",
+    )
 
 
 def _check_size(path: Path) -> None:
-    """Compare what the header declares with the file, which says more than the library does."""
+    """Compare the length of the file with what its header declares; pyedflib's errors say less."""
     with path.open("rb") as file:
         header = file.read(256)
         if header[:8] != b"0       " and header[:8] != b"\xffBIOSEMI":
@@ -127,15 +133,15 @@ def _check_size(path: Path) -> None:
             f"read {path}: expected a duration of data records, got {duration:g}; correct the "
             "header"
         )
-    at = channels * (16 + 80 + 8 * 5 + 80)
-    each = [int(rest[at + 8 * k : at + 8 * k + 8]) for k in range(channels)]
+    start = channels * (16 + 80 + 8 * 5 + 80)
+    counts = [int(rest[start + 8 * k : start + 8 * k + 8]) for k in range(channels)]
     width = 3 if header[:1] == b"\xff" else 2
-    expected = size + records * sum(each) * width
-    have = path.stat().st_size
-    if records >= 0 and have < expected:
+    expected = size + records * sum(counts) * width
+    length = path.stat().st_size
+    if records >= 0 and length < expected:
         raise InputFileError(
-            f"read {path}: expected {records} data records, {expected:,} bytes, got {have:,}; the "
-            "file is cut short"
+            f"read {path}: expected {records} data records, {expected:,} bytes, got {length:,}; "
+            "the file is cut short"
         )
 
 
@@ -143,7 +149,7 @@ def _write_edf(
     path: Path,
     grid: Grid,
     *,
-    provenance: Mapping[str, str],  # noqa: ARG001 - of 80 characters there: `write` puts it beside
+    provenance: Mapping[str, str],  # noqa: ARG001 - EDF has 80 characters for it: it goes into a sidecar
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -158,50 +164,13 @@ def _write_edf(
             "another output, .hea, .csv or .npz"
         )
     bits = _BITS[path.suffix.lower()]
-    count, rate = values.shape[1], sampling_rate(grid)
-    headers, kept = known.get("signals", []), known.get("kept", [])
-    if not headers or len(kept) != len(values):
-        headers, kept = [{} for _ in values], list(range(len(values)))
-    same = known.get("count") == count
-    record_seconds = known["record"] if same else _record(count, rate)
-    others = known.get("others", {}) if same else {}
-    order = sorted([*kept, *others]) if same else kept
-    units = value_units(grid)
-    top = 2 ** (bits - 1)
-    channels, samples = [], []
-    for index in order:
-        before = headers[index]
-        lowest = max(-top, int(before.get("digital_min", -top)))
-        highest = min(top - 1, int(before.get("digital_max", top - 1)))
-        if index in others:
-            frequency = len(others[index]) / known["seconds"]
-            channels.append({**before, "sample_frequency": frequency})
-            samples.append(others[index].astype(np.int32))
-            continue
-        row = kept.index(index)
-        low, high = _range(values[row], before)
-        step = (high - low) / (highest - lowest)
-        whole = np.clip(np.rint((values[row] - low) / step) + lowest, lowest, highest)
-        samples.append(whole.astype(np.int32))
-        channels.append(
-            {
-                "label": grid.channels[row][:16],
-                "dimension": units[row].replace("µ", "u")[:8],
-                "transducer": before.get("transducer", ""),
-                "prefilter": before.get("prefilter", ""),
-                "physical_min": low,
-                "physical_max": high,
-                "digital_min": lowest,
-                "digital_max": highest,
-                "sample_frequency": rate,
-            }
-        )
+    channels, samples, record_seconds = _channels(grid, values, known, bits)
     kind = pyedflib.FILETYPE_EDFPLUS if bits == 16 else pyedflib.FILETYPE_BDFPLUS
-    # It warns that a duration was chosen by us.
+    # pyedflib warns that the duration of a data record was set.
     with silence_libraries(), pyedflib.EdfWriter(str(path), len(channels), kind) as file:
         if known.get("header"):
             file.setHeader(known["header"])
-        # Without a start the library would take the present time, and no two files were alike.
+        # Without a start, pyedflib would store the present time, and no two files would be alike.
         file.setStartdatetime((signal.start or _UNKNOWN).replace(tzinfo=None))
         file.setDatarecordDuration(record_seconds)
         file.setSignalHeaders(channels)
@@ -209,28 +178,78 @@ def _write_edf(
         for mark in signal.annotations:
             file.writeAnnotation(mark.seconds, mark.duration or -1, mark.text)
     try:
-        _check_size(path)  # the library does not look whether the disk takes what it writes
+        _check_size(path)  # pyedflib does not check that the disk took what it wrote
     except (InputFileError, ValueError) as error:
         raise OSError("not all of it was stored: the disk is full, or a limit was met") from error
 
 
-def _record(count: int, rate: float) -> float:
-    """Seconds of a data record that the samples fill without rest, if there is one."""
-    best = min(float(round(rate)) or 1.0, count)
-    whole = [
+def _channels(
+    grid: Grid, values: NDArray[Any], known: Mapping[str, Any], bits: int
+) -> tuple[list[dict[str, Any]], list[NDArray[Any]], float]:
+    """Return header and digital samples of each channel, and the seconds of a data record.
+
+    Channels of other rates come back if the result has as many samples as the file.
+    """
+    import numpy as np
+
+    count, rate = values.shape[1], sampling_rate(grid)
+    headers, channels = known.get("signals", []), known.get("channels", [])
+    if not headers or len(channels) != len(values):
+        headers, channels = [{} for _ in values], list(range(len(values)))
+    is_same_length = known.get("count") == count
+    others = known.get("others", {}) if is_same_length else {}
+    top = 2 ** (bits - 1)
+    units = value_units(grid)
+    written: list[dict[str, Any]] = []
+    samples = []
+    for index in sorted([*channels, *others]) if is_same_length else channels:
+        header = headers[index]
+        if index in others:
+            frequency = len(others[index]) / known["seconds"]
+            written.append({**header, "sample_frequency": frequency})
+            samples.append(others[index].astype(np.int32))
+            continue
+        lowest = max(-top, int(header.get("digital_min", -top)))
+        highest = min(top - 1, int(header.get("digital_max", top - 1)))
+        row = channels.index(index)
+        low, high = _range(values[row], header)
+        step = (high - low) / (highest - lowest)
+        codes = np.clip(np.rint((values[row] - low) / step) + lowest, lowest, highest)
+        samples.append(codes.astype(np.int32))
+        written.append(
+            {
+                "label": grid.channels[row][:16],
+                "dimension": units[row].replace("µ", "u")[:8],
+                "transducer": header.get("transducer", ""),
+                "prefilter": header.get("prefilter", ""),
+                "physical_min": low,
+                "physical_max": high,
+                "digital_min": lowest,
+                "digital_max": highest,
+                "sample_frequency": rate,
+            }
+        )
+    seconds = known["record_seconds"] if is_same_length else _record_seconds(count, rate)
+    return written, samples, seconds
+
+
+def _record_seconds(count: int, rate: float) -> float:
+    """Return the seconds of a data record that divides the samples, if there is one."""
+    preferred = min(float(round(rate)) or 1.0, count)
+    divisors = [
         size
         for size in range(1, min(count, int(_LONGEST * rate)) + 1)
         if count % size == 0 and _SHORTEST * rate <= size and size <= 30_000
     ]
-    size = min(whole, key=lambda each: abs(each - best), default=best)
+    size = min(divisors, key=lambda size: abs(size - preferred), default=preferred)
     return min(_LONGEST, max(_SHORTEST, size / rate))
 
 
-def _range(values: Any, before: Mapping[str, Any]) -> tuple[float, float]:
-    """The physical range, wide enough for the values and for eight characters in the header."""
+def _range(values: Any, header: Mapping[str, Any]) -> tuple[float, float]:
+    """Return a physical range that holds the values and fits eight characters of the header."""
     low, high = float(values.min()), float(values.max())
-    if before:
-        known = sorted((float(before["physical_min"]), float(before["physical_max"])))
+    if header:
+        known = sorted((float(header["physical_min"]), float(header["physical_max"])))
         if known[0] <= low and high <= known[1]:
             return known[0], known[1]
         low, high = min(low, known[0]), max(high, known[1])

@@ -1,9 +1,9 @@
 """Tables of text: ``.csv`` and ``.tsv``, one row for each sample.
 
-Header, separator (comma, semicolon, tab, space), decimal commas and a time column are found. Units
-stand in the header behind the name: ``II (mV)`` or ``II [mV]``. A column called time, t, seconds or
-the like gives the sampling rate; times in milliseconds say so: ``time (ms)``. Empty cells and
-``nan`` are gaps.
+The reader detects a header, the separator (comma, semicolon, tab, space), decimal commas and a time
+column. Units stand behind the name in the header: ``II (mV)`` or ``II [mV]``. A column named time,
+t, seconds or similar gives the sampling rate, with its unit in brackets: ``time (ms)``. Empty cells
+and ``nan`` are gaps.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TIME = {"t", "time", "times", "seconds", "second", "sec", "timestamp", "datetim
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _GAPS = {"", "nan", "na", "null", "none", "-"}
 _BRACKETS = re.compile(r"[\(\)\[\]]")
-_UNEVEN = 0.01  # of a step: how far times may be from a regular grid
+_UNEVEN = 0.01  # of a step: the largest distance of a time from a regular grid
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,7 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
     import numpy as np
 
     with translate_errors(path, "a table of numbers"):
-        with path.open("rb") as file:
-            head = file.read(_START)
-        # Bytes of anything would become rows of cells, which take many times as much memory.
-        if b"\0" in head and head[:2] not in _UTF16:
-            raise InputFileError(f"read {path}: expected text, got other bytes; check the file")
-        raw = path.read_bytes()
-        if raw[:2] in _UTF16:
-            text = raw.decode("utf-16")
-        else:
-            try:
-                text = raw.decode("utf-8-sig")
-            except UnicodeDecodeError:
-                text = raw.decode("latin-1")
-        newline = "\r\n" if "\r\n" in text else "\n"
+        text = _decode(path)
         lines = [
             (number, line)
             for number, line in enumerate(text.splitlines(), 1)
@@ -91,50 +78,77 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
         if not lines:
             raise InputFileError(f"read {path}: expected rows of numbers, got none; save it again")
         separator, decimal = _punctuation(lines)
-        rows = [(number, _cells(line, separator)) for number, line in lines]
-        header = () if _numeric(rows[0][1], decimal) else tuple(rows.pop(0)[1])
-        if not rows:
-            raise InputFileError(
-                f"read {path}: expected rows of numbers under the header, got none; save it again"
-            )
-        width = len(header) or len(rows[0][1])
-        for number, cells in rows:
-            if len(cells) != width:
-                raise InputFileError(
-                    f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
-                    f"{number}; correct it"
-                )
+        header, rows = _header_and_rows(path, lines, separator, decimal)
+        width = len(rows[0][1])
         check_samples(path, width * len(rows), max_pixels)
         names = [_name_and_unit(cell) for cell in header]
         time = _time_column(names, rows, decimal)
+        newline = "\r\n" if "\r\n" in text else "\n"
         rate, start, layout = None, None, _Layout(separator, decimal, header, time, newline=newline)
         if time is not None:
             column = [(number, cells[time]) for number, cells in rows]
             rate, start, layout = _times(path, column, names, layout)
-        kept = [index for index in range(width) if index != time]
-        if not kept:
+        columns = [index for index in range(width) if index != time]
+        if not columns:
             raise InputFileError(
                 f"read {path}: expected a column of values beside the time, got none; add one"
             )
         samples = np.array(
-            [[_number(path, n, cells[i], decimal) for n, cells in rows] for i in kept], np.float64
+            [[_number(path, line, cells[i], decimal) for line, cells in rows] for i in columns],
+            np.float64,
         )
         if len(rows) < 2:
             raise InputFileError(
                 f"read {path}: expected at least two samples, got one; use a longer recording"
             )
         signal = Signal(
-            units=tuple(names[i][1] or "" for i in kept) if header else (),
+            units=tuple(names[i][1] or "" for i in columns) if header else (),
             start=start,
             extra={"layout": layout},
             format="table",
         )
-        labels = [names[i][0] if header else str(k) for k, i in enumerate(kept)]
+        labels = [names[i][0] if header else str(k) for k, i in enumerate(columns)]
         return signal_grid(path, samples, rate, labels, signal)
 
 
+def _decode(path: Path) -> str:
+    """Return the text of a file in UTF-8, UTF-16 or Latin-1."""
+    with path.open("rb") as file:
+        head = file.read(_START)
+    # Bytes of other content would become rows of cells, which take many times as much memory.
+    if b"\0" in head and head[:2] not in _UTF16:
+        raise InputFileError(f"read {path}: expected text, got other bytes; check the file")
+    raw = path.read_bytes()
+    if raw[:2] in _UTF16:
+        return raw.decode("utf-16")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _header_and_rows(
+    path: Path, lines: Sequence[tuple[int, str]], separator: str, decimal: str
+) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
+    """Split lines into cells; the header is empty if the first line holds numbers."""
+    rows = [(number, _cells(line, separator)) for number, line in lines]
+    header = () if _numeric(rows[0][1], decimal) else tuple(rows.pop(0)[1])
+    if not rows:
+        raise InputFileError(
+            f"read {path}: expected rows of numbers under the header, got none; save it again"
+        )
+    width = len(header) or len(rows[0][1])
+    for number, cells in rows:
+        if len(cells) != width:
+            raise InputFileError(
+                f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
+                f"{number}; correct it"
+            )
+    return header, rows
+
+
 def _punctuation(lines: Sequence[tuple[int, str]]) -> tuple[str, str]:
-    """Separator and decimal mark: the separator that cuts every line alike."""
+    """Return separator and decimal mark, judged by the last of the first lines."""
     sample = [line for _, line in lines[:50]]
     last = sample[-1]
     for separator in _SEPARATORS:
@@ -229,7 +243,7 @@ def _times(
     names: Sequence[tuple[str, str | None]],
     layout: _Layout,
 ) -> tuple[float, datetime | None, _Layout]:
-    """Sampling rate, start and what is needed to write the column again."""
+    """Return sampling rate, start, and the layout with which the column can be written again."""
     import dataclasses
 
     import numpy as np
@@ -260,10 +274,10 @@ def _times(
         raise InputFileError(
             f"read {path}: expected times that rise, got a step of {step:g}; correct them"
         )
-    # Times are often rounded to a few digits, so that what counts is the distance to the grid.
-    away = np.abs(times - (times[0] + step * np.arange(len(times))))
-    worst = int(np.argmax(away))
-    if not away[worst] <= max(0.51 * _resolution(column), _UNEVEN * step) + 1e-9:
+    # Times are often rounded to a few digits: only the distance to a regular grid matters.
+    distance = np.abs(times - (times[0] + step * np.arange(len(times))))
+    worst = int(np.argmax(distance))
+    if not distance[worst] <= max(0.51 * _resolution(column), _UNEVEN * step) + 1e-9:
         raise InputFileError(
             f"read {path}: expected evenly spaced times, got a jump near line "
             f"{column[worst][0]}; fill the gap with empty cells or resample"
@@ -278,7 +292,7 @@ def _times(
 
 
 def _resolution(column: Sequence[tuple[int, str]]) -> float:
-    """Smallest step that the digits of numeric times can show."""
+    """Return the smallest step that the digits of the times can show."""
     digits = 0
     for _, cell in column[:200]:
         if "e" in cell.lower() or "-" in cell[1:]:
@@ -291,15 +305,15 @@ def _write_table(
     path: Path,
     grid: Grid,
     *,
-    provenance: Mapping[str, str],  # noqa: ARG001 - would confuse other readers: it lies beside
+    provenance: Mapping[str, str],  # noqa: ARG001 - it goes into a sidecar, since it would confuse other readers
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
 
     signal = signal_of(grid)
-    known = signal.extra.get("layout") if signal.format == "table" else None
+    layout = signal.extra.get("layout") if signal.format == "table" else None
     timed = grid.units == ("s",)
-    layout = known if isinstance(known, _Layout) else _fresh(grid, path, timed)
+    layout = layout if isinstance(layout, _Layout) else _default_layout(grid, path, timed)
     values = grid.values[0].detach().cpu().numpy()
     columns = [[_text(value, layout.decimal) for value in row] for row in values]
     if layout.time is not None:
@@ -314,7 +328,7 @@ def _write_table(
     path.write_bytes(out.getvalue().encode("utf-8"))
 
 
-def _fresh(grid: Grid, path: Path, timed: bool) -> _Layout:
+def _default_layout(grid: Grid, path: Path, timed: bool) -> _Layout:
     units = value_units(grid)
     header = [
         f"{name} ({unit})" if unit else name
@@ -333,13 +347,14 @@ def _text(value: Any, decimal: str) -> str:
     return text.replace(".", ",") if decimal == "," else text
 
 
-def _time_text(at: NDArray[Any], grid: Grid, layout: _Layout) -> list[str]:
+def _time_text(indices: NDArray[Any], grid: Grid, layout: _Layout) -> list[str]:
     if layout.dates:
         start = signal_of(grid).start or datetime(1970, 1, 1)
         return [
-            (start + timedelta(seconds=float(index * grid.spacing[0]))).isoformat() for index in at
+            (start + timedelta(seconds=float(index * grid.spacing[0]))).isoformat()
+            for index in indices
         ]
-    times = layout.first + at * (grid.spacing[0] * layout.per_second)
+    times = layout.first + indices * (grid.spacing[0] * layout.per_second)
     return [f"{time:.9g}".replace(".", layout.decimal) for time in times]
 
 
