@@ -1,4 +1,4 @@
-"""What signals of every format know about themselves, and checks that their readers share."""
+"""Metadata of signals, whatever their format, and checks that their readers share."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ MAX_SAMPLES = 2**30  # over all channels: 4 GiB as float32
 
 @dataclass(frozen=True)
 class Annotation:
-    """A mark at a time.
+    """A mark at a time of a recording.
 
     Args:
-        seconds: from the start.
-        text: what it says; in WFDB, the code of the beat ("N", "V", …).
-        duration: in seconds, 0 for a moment.
-        detail: what the format keeps beside (WFDB: the auxiliary note, subtype, channel, number).
+        seconds: time since the start of the recording.
+        text: content of the mark; in WFDB, the code of a beat ("N", "V", …).
+        duration: in seconds; 0 for a moment.
+        detail: further fields of the format (WFDB: auxiliary note, subtype, channel, number).
     """
 
     seconds: float
@@ -57,16 +57,16 @@ class Annotation:
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """What is kept of a recording beside its samples.
+    """Metadata of a recording.
 
     Args:
-        units: of the values of each channel ("mV"), "" where the file does not say.
-        start: when the recording began.
-        annotations: in order of time.
-        steps: value of one digital step of each channel, empty if values were not digital.
-        zeros: digital value that stands for 0, for each channel.
-        extra: what only one format knows, by its reader's own keys.
-        format: of which those are.
+        units: unit of the values of each channel ("mV"); "" if the file does not say.
+        start: date and time of the first sample.
+        annotations: marks in order of time.
+        steps: value of one digital step of each channel; empty if the values were not digital.
+        zeros: digital value of 0 of each channel.
+        extra: metadata that only one format has, under keys of its reader.
+        format: name of that format.
     """
 
     units: tuple[str, ...] = ()
@@ -79,18 +79,18 @@ class Signal:
 
 
 def signal_of(grid: Grid) -> Signal:
-    """What a grid's header knows as a signal; nothing for other grids.
+    """Return the metadata of a signal from a grid; empty for other grids.
 
     >>> import torch
     >>> signal_of(Grid(values=torch.zeros(1, 1, 4))).units
     ()
     """
-    found = grid.header.get("signal")
-    return found if isinstance(found, Signal) else Signal()
+    signal = grid.header.get("signal")
+    return signal if isinstance(signal, Signal) else Signal()
 
 
 def to_json(signal: Signal) -> str:
-    """Units, start and annotations as JSON, for formats that have a place for text.
+    """Return units, start and annotations as JSON, for formats with a place for text.
 
     >>> from_json(to_json(Signal(units=("mV",), annotations=(Annotation(0.5, "N"),)))).units
     ('mV',)
@@ -100,48 +100,48 @@ def to_json(signal: Signal) -> str:
             "units": signal.units,
             "start": None if signal.start is None else signal.start.isoformat(),
             "annotations": [
-                (each.seconds, each.text, each.duration) for each in signal.annotations
+                (mark.seconds, mark.text, mark.duration) for mark in signal.annotations
             ],
         }
     )
 
 
 def from_json(text: str) -> Signal:
-    """What `to_json` says.
+    """Parse the text of `to_json`.
 
     Raises:
-        ValueError: it says nothing of the kind.
+        ValueError: the text is something else.
     """
     try:
-        found = json.loads(text)
-        start = found["start"]
+        fields = json.loads(text)
+        start = fields["start"]
         return Signal(
-            units=tuple(str(unit) for unit in found["units"]),
+            units=tuple(str(unit) for unit in fields["units"]),
             start=None if start is None else datetime.fromisoformat(start),
             annotations=tuple(
                 Annotation(float(seconds), str(words), float(duration))
-                for seconds, words, duration in found["annotations"]
+                for seconds, words, duration in fields["annotations"]
             ),
         )
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"not what is known of a signal: {text[:40]}") from error
+        raise ValueError(f"expected metadata of a signal, got {text[:40]}") from error
 
 
 def value_units(grid: Grid) -> tuple[str, ...]:
-    """Unit of the values of each channel, "" where it is not known."""
+    """Return the unit of the values of each channel; "" if it is unknown."""
     units = signal_of(grid).units
     count = grid.values.shape[1]
     return units if len(units) == count else ("",) * count
 
 
 def describe(grid: Grid, **changes: Any) -> Grid:
-    """The grid with changes to what it knows as a signal."""
+    """Return the grid with changed fields of its `Signal`."""
     signal = dataclasses.replace(signal_of(grid), **changes)
     return dataclasses.replace(grid, header={**grid.header, "signal": signal})
 
 
 def sampling_rate(grid: Grid) -> float:
-    """Samples per second; a whole number where it is one but for rounding.
+    """Return the samples per second, rounded to a whole number if they are one to 1e-9.
 
     >>> import torch
     >>> sampling_rate(Grid(values=torch.zeros(1, 1, 4), spacing=(1 / 360,)))
@@ -151,18 +151,18 @@ def sampling_rate(grid: Grid) -> float:
     return float(round(rate)) if math.isclose(rate, round(rate), rel_tol=1e-9) else rate
 
 
-def check_samples(path: Path, count: int, asked: int | None) -> None:
-    """Refuse a recording for its size.
+def check_samples(path: Path, count: int, max_samples: int | None) -> None:
+    """Refuse a recording because of its size.
 
     Args:
-        path: for messages.
-        count: samples over all channels.
-        asked: how many there may be; None for the usual limit, see `convnd.io.reading.size_limit`.
+        path: the file, for messages.
+        count: number of samples over all channels.
+        max_samples: the largest number; None for the default, see `convnd.io.reading.size_limit`.
 
     Raises:
-        InputFileError: there are more.
+        InputFileError: there are more samples.
     """
-    limit = size_limit(asked, MAX_SAMPLES)
+    limit = size_limit(max_samples, MAX_SAMPLES)
     if count > limit:
         raise InputFileError(
             f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, "
@@ -173,17 +173,17 @@ def check_samples(path: Path, count: int, asked: int | None) -> None:
 def signal_grid(
     path: Path, samples: NDArray[Any], rate: float | None, names: Sequence[str], signal: Signal
 ) -> Grid:
-    """A grid of a file's samples, once they are found to be plausible.
+    """Make a grid of samples after checking them.
 
     Args:
-        path: for messages.
+        path: the file, for messages.
         samples: ``(C, T)``; gaps are NaN.
-        rate: samples per second, None when the file does not say.
-        names: of the channels; repeated ones get a number.
-        signal: what else is known.
+        rate: samples per second; None if the file does not say.
+        names: names of the channels; repeated ones get a number.
+        signal: metadata of the recording.
 
     Raises:
-        InputFileError: no samples, a rate that is none, a channel without a number.
+        InputFileError: no samples, a rate that is not positive, or a channel of gaps only.
     """
     import numpy as np
     import torch
@@ -203,27 +203,32 @@ def signal_grid(
             )
     with np.errstate(over="raise", invalid="ignore"):
         values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None]
-    timed = {} if rate is None else {"spacing": (1 / rate,), "units": ("s",), "axes": ("t",)}
-    return Grid(values=values, channels=tuple(names), header={"signal": signal}, **timed)  # type: ignore[arg-type]
+    time_axis = {} if rate is None else {"spacing": (1 / rate,), "units": ("s",), "axes": ("t",)}
+    return Grid(values=values, channels=tuple(names), header={"signal": signal}, **time_axis)  # type: ignore[arg-type]
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:
-    found: list[str] = []
+    unique: list[str] = []
     for index, name in enumerate(names):
         base = name.strip() or str(index)
         name, number = base, 1
-        while name in found:
+        while name in unique:
             number += 1
             name = f"{base}-{number}"
-        found.append(name)
-    return found
+        unique.append(name)
+    return unique
 
 
 def import_optional(package: str, what: str, extra: str = "signals") -> Any:
-    """A package that only some formats need.
+    """Import a package that only some formats need.
+
+    Args:
+        package: name of the module to import.
+        what: the operation that needs it, for the message.
+        extra: the optional dependencies of this package that include it.
 
     Raises:
-        DependencyError: it is not installed; the message says how to.
+        DependencyError: it is not installed; the message holds the command that installs it.
     """
     try:
         with silence_libraries():

@@ -1,7 +1,7 @@
 """Audio: ``.wav``, PCM of 8 to 32 bits and floating point, any number of channels.
 
-Values are in units of full scale, ``[-1, 1]``; results outside are clipped on writing PCM, as a
-loudspeaker would. Written in the sample format that was read.
+Values are relative to full scale, ``[-1, 1]``; PCM clips results outside. A result has the sample
+format of its input.
 """
 
 from __future__ import annotations
@@ -68,29 +68,29 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
                 "bytes; the file is damaged"
             )
         check_samples(path, len(data) // (bits // 8), max_pixels)
-        samples = _decoded(data, kind, bits).reshape(-1, channels).T
+        samples = _decode(data, kind, bits).reshape(-1, channels).T
         names = _NAMES.get(channels, tuple(str(index) for index in range(channels)))
         signal = Signal(extra={"kind": kind, "bits": bits}, format="WAV")
         return signal_grid(path, samples, float(rate), names, signal)
 
 
 def _chunks(path: Path, content: bytes) -> list[tuple[bytes, bytes]]:
-    found = []
-    at = 12
-    while at + 8 <= len(content):
-        name, size = struct.unpack("<4sI", content[at : at + 8])
-        body = content[at + 8 : at + 8 + size]
+    chunks = []
+    position = 12
+    while position + 8 <= len(content):
+        name, size = struct.unpack("<4sI", content[position : position + 8])
+        body = content[position + 8 : position + 8 + size]
         if len(body) < size:
             raise InputFileError(
                 f"read {path}: expected {size} bytes in a chunk, got {len(body)}; the file is cut "
                 "short"
             )
-        found.append((name, body))
-        at += 8 + size + size % 2
-    return found
+        chunks.append((name, body))
+        position += 8 + size + size % 2
+    return chunks
 
 
-def _decoded(data: bytes, kind: int, bits: int) -> NDArray[Any]:
+def _decode(data: bytes, kind: int, bits: int) -> NDArray[Any]:
     import numpy as np
 
     if kind == _FLOAT:
@@ -123,7 +123,7 @@ def _write_wav(
             "write: expected a recording without gaps for WAV, which knows none, got some; choose "
             "another output, .hea, .csv or .npz"
         )
-    data = _encoded(values, kind, bits)
+    data = _encode(values, kind, bits)
     channels, width = values.shape[1], bits // 8
     rate = round(sampling_rate(grid))
     header = struct.pack(
@@ -145,25 +145,25 @@ def _write_wav(
     path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
-def _encoded(values: NDArray[Any], kind: int, bits: int) -> bytes:
+def _encode(values: NDArray[Any], kind: int, bits: int) -> bytes:
     import numpy as np
 
     if kind == _FLOAT:
         return values.astype(f"<f{bits // 8}").tobytes()
     top = 2.0 ** (bits - 1)
-    whole = np.clip(np.rint(values * top), -top, top - 1).astype(np.int64)
+    codes = np.clip(np.rint(values * top), -top, top - 1).astype(np.int64)
     if bits == 8:
-        return (whole + 128).astype(np.uint8).tobytes()
+        return (codes + 128).astype(np.uint8).tobytes()
     if bits == 24:
-        return (whole << 8).astype("<i4").reshape(-1, 1).view(np.uint8)[:, 1:].tobytes()
-    return whole.astype(f"<i{bits // 8}").tobytes()
+        return (codes << 8).astype("<i4").reshape(-1, 1).view(np.uint8)[:, 1:].tobytes()
+    return codes.astype(f"<i{bits // 8}").tobytes()
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
-    listed = dict(_chunks(path, path.read_bytes())).get(b"LIST", b"")
-    if listed[:8] != b"INFOICMT":
+    info = dict(_chunks(path, path.read_bytes())).get(b"LIST", b"")
+    if info[:8] != b"INFOICMT":
         return {}
-    return parse_provenance(listed[12 : 12 + struct.unpack("<I", listed[8:12])[0]].rstrip(b"\0"))
+    return parse_provenance(info[12 : 12 + struct.unpack("<I", info[8:12])[0]].rstrip(b"\0"))
 
 
 FORMATS = (

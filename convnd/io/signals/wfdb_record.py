@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "read_wfdb"]
 
 _ANNOTATOR = "atr"
-_MOST = {"16": 2**15 - 1, "32": 2**31 - 1}
+_LIMITS = {"16": 2**15 - 1, "32": 2**31 - 1}
 _BLOCK = 2**20  # values that are written at once
 _DEFINITIONS = (
     ("r", rb"## time resolution: \d+(\.\d*)?"),
@@ -48,8 +48,8 @@ _DEFINITIONS = (
     ("e", b"## end of definitions"),
 )
 _LARGEST_HEADER = 2**24
-_UNLISTED = 64  # signals in one file of a multi-segment record, of which no line tells
-_FINEST = 1e-4  # of a unit: the step where the content has none of its own
+_UNLISTED = 64  # signals of a multi-segment record that its own header does not list
+_FINEST = 1e-4  # units: the smallest step for values that were not digital
 
 
 def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -110,8 +110,8 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 def _entry(comment: str) -> tuple[str, str]:
-    """Key and value of a line of a record."""
-    key, _, value = f"{comment} ".partition(": ")  # the space behind an empty value is lost
+    """Split a comment into key and value of provenance."""
+    key, _, value = f"{comment} ".partition(": ")  # wfdb strips the space behind an empty value
     value = value[:-1]
     with contextlib.suppress(ValueError):
         value = str(json.loads(f'"{value}"'))
@@ -126,13 +126,13 @@ def _read_provenance(path: Path) -> dict[str, str]:
 
 
 def _check_text(path: Path) -> None:
-    """Refuse a header that says it has more lines than it has; wfdb makes room for them."""
+    """Refuse a header that declares more lines than it has; wfdb allocates memory for them."""
     check_file(path)
     with path.open("rb") as file:
         text = file.read(_LARGEST_HEADER + 1)
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(b"#")]
     words = lines[0].split() if lines else []
-    # A name with "/" behind it how many segments, then how many signals.
+    # The first word is the name, with the number of segments behind "/"; the second counts signals.
     counts = [*(words[0].split(b"/")[1:] if words else ()), *words[1:2]]
     if len(text) > _LARGEST_HEADER or any(
         not count.isdigit() or int(count[:9]) > len(lines) + _UNLISTED for count in counts
@@ -166,25 +166,25 @@ def _check_size(path: Path, header: Any, max_samples: int | None) -> None:
         )
 
 
-def _check_beside(path: Path, wanted: str) -> Path:
-    """Refuse what is not a file in the record's own folder."""
-    found = path.with_name(wanted)
-    if not found.is_file():
+def _check_beside(path: Path, name: str) -> Path:
+    """Return a file in the folder of the record, or refuse it if it is not there."""
+    file = path.with_name(name)
+    if not file.is_file():
         raise InputFileError(
-            f"read {path}: expected the file {wanted} beside it, which it names, got none; "
+            f"read {path}: expected the file {name} beside it, which it names, got none; "
             "copy the whole record"
         )
-    return found
+    return file
 
 
 def _check_notes(path: Path) -> None:
-    """Refuse notes that look like definitions and are none: wfdb would read them for ever."""
+    """Refuse notes that look like incomplete definitions: wfdb would never stop reading them."""
     content = path.read_bytes()
-    found = ""
+    kinds = ""
     for note in re.finditer(rb"(.)\xfc(?=## )", content, re.DOTALL):  # its length, "a note"
         text = content[note.end() :][: note[1][0]].rstrip(b"\0")
-        found += next((name for name, form in _DEFINITIONS if re.fullmatch(form, text)), "?")
-    if not re.fullmatch("r?(be)?|ber", found):
+        kinds += next((name for name, form in _DEFINITIONS if re.fullmatch(form, text)), "?")
+    if not re.fullmatch("r?(be)?|ber", kinds):
         raise InputFileError(
             f"read {path}: expected definitions that are complete, got other notes that begin "
             "with '## '; remove the annotations or correct them"
@@ -195,15 +195,15 @@ def _annotations(wfdb: Any, path: Path, name: str, rate: float) -> tuple[Annotat
     if not path.with_suffix(f".{_ANNOTATOR}").is_file():
         return ()
     _check_notes(path.with_suffix(f".{_ANNOTATOR}"))
-    found = wfdb.rdann(name, _ANNOTATOR)
+    marks = wfdb.rdann(name, _ANNOTATOR)
     return tuple(
         Annotation(
-            seconds=float(sample) / float(found.fs or rate),
+            seconds=float(sample) / float(marks.fs or rate),
             text=symbol,
             detail={"aux": aux, "subtype": int(sub), "channel": int(channel), "number": int(num)},
         )
         for sample, symbol, aux, sub, channel, num in zip(
-            found.sample, found.symbol, found.aux_note, found.subtype, found.chan, found.num,
+            marks.sample, marks.symbol, marks.aux_note, marks.subtype, marks.chan, marks.num,
             strict=True,
         )
     )  # fmt: skip
@@ -232,21 +232,21 @@ def _write_wfdb(
             part = values[:, start : start + block].T.astype(np.float64)
             yield np.rint(part / steps) + zeros
 
-    most = max(float(np.abs(each[np.isfinite(each)]).max(initial=0)) for each in blocks())
-    kind = next((kind for kind, limit in _MOST.items() if most <= limit), "32")
+    largest = max(float(np.abs(part[np.isfinite(part)]).max(initial=0)) for part in blocks())
+    kind = next((kind for kind, limit in _LIMITS.items() if largest <= limit), "32")
     comments = list(signal.extra.get("comments", ())) if signal.format == "WFDB" else []
     # Headers are ASCII.
     comments += [f"{key}: {json.dumps(value)[1:-1]}" for key, value in provenance.items()]
     if signal.start is not None:
         times = {"base_time": signal.start.time(), "base_date": signal.start.date()}
-    else:  # a time of day without a date, which WFDB knows
+    else:  # WFDB can store a time of day without a date
         times = {"base_time": signal.extra.get("time")}
     rate = sampling_rate(grid)
     with silence_libraries():
         _write_blocks(
             wfdb,
             path,
-            (_digital(each, _MOST[kind]) for each in blocks()),
+            (_digital(part, _LIMITS[kind]) for part in blocks()),
             fs=int(rate) if rate == int(rate) else rate,
             units=[unit or "NU" for unit in value_units(grid)],
             sig_name=list(grid.channels),
@@ -260,19 +260,19 @@ def _write_wfdb(
             _write_annotations(wfdb, path, signal, rate)
 
 
-def _digital(values: NDArray[np.float64], most: int) -> NDArray[np.int32]:
-    """Whole numbers of a block, with WFDB's own for gaps."""
+def _digital(values: NDArray[np.float64], limit: int) -> NDArray[np.int32]:
+    """Round a block to whole numbers; gaps get the number that WFDB has for them."""
     import numpy as np
 
-    good = np.isfinite(values)
-    return np.where(good, np.clip(values, -most, most), -most - 1).astype(np.int32)
+    finite = np.isfinite(values)
+    return np.where(finite, np.clip(values, -limit, limit), -limit - 1).astype(np.int32)
 
 
 def _write_blocks(
     wfdb: Any, path: Path, blocks: Iterable[NDArray[np.int32]], **header: Any
 ) -> None:
-    """What `wfdb.wrsamp` writes, which takes sixty bytes for a value: block after block."""
-    whole: Any = None
+    """Write what `wfdb.wrsamp` would, which takes sixty bytes per value, in blocks."""
+    record: Any = None
     length = 0
     sums = [0] * len(header["fmt"])
     with (
@@ -286,18 +286,18 @@ def _write_blocks(
             part.wr_dats(expanded=False, write_dir=folder)
             file.write(Path(folder, f"{path.stem}.dat").read_bytes())
             length += len(block)
-            sums = [one + other for one, other in zip(sums, part.checksum, strict=True)]
-            whole = part if whole is None else whole
-    whole.sig_len, whole.checksum = length, [each % 2**16 for each in sums]
-    whole.wrheader(write_dir=str(path.parent), expanded=False)
+            sums = [total + new for total, new in zip(sums, part.checksum, strict=True)]
+            record = part if record is None else record
+    record.sig_len, record.checksum = length, [total % 2**16 for total in sums]
+    record.wrheader(write_dir=str(path.parent), expanded=False)
 
 
 def _steps(values: Any) -> tuple[float, ...]:
-    """Digital steps for values that never had any: fine, and the largest value fits 32 bits."""
+    """Return digital steps for values that were not digital; the largest value fits 32 bits."""
     import numpy as np
 
-    most = np.nanmax(np.abs(values), axis=1)
-    return tuple(max(_FINEST, float(each) / 2**30) for each in most)
+    largest = np.nanmax(np.abs(values), axis=1)
+    return tuple(max(_FINEST, float(value) / 2**30) for value in largest)
 
 
 def _write_annotations(wfdb: Any, path: Path, signal: Signal, rate: float) -> None:
@@ -309,7 +309,7 @@ def _write_annotations(wfdb: Any, path: Path, signal: Signal, rate: float) -> No
         path.stem,
         _ANNOTATOR,
         np.array([round(mark.seconds * rate) for mark in marks]),
-        # What other formats say in words goes into a note.
+        # Annotations of other formats are words, which go into a note.
         symbol=[mark.text if from_wfdb else '"' for mark in marks],
         aux_note=[str(mark.detail["aux"]) if from_wfdb else mark.text for mark in marks],
         subtype=np.array([mark.detail.get("subtype", 0) for mark in marks]),
