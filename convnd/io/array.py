@@ -1,11 +1,10 @@
 """NumPy arrays: ``.npy`` and ``.npz``, channels first.
 
 An array of shape ``(C, *S)`` becomes values ``(1, C, *S)``; an array of one axis is one channel.
-``.npz`` holds it as ``values`` (or alone, under any name), and may add ``spacing``, ``units``,
-``axes`` and ``channels``, which `Grid` describes, and ``signal``: as JSON, the units of a signal's
-values, its start and its annotations. Values keep their own units, NaN gaps included,
-and pass through float32; floating-point arrays are written back in the type they came in.
-Pickles are never opened.
+``.npz`` holds it as ``values`` (or as its only array, under any name), and may add ``spacing``,
+``units``, ``axes`` and ``channels`` of `Grid`, and ``signal``: units, start and annotations of a
+signal as JSON. Values keep their units and gaps (NaN), and become float32; arrays of floating point
+are written back in the type of the input. Pickles are never loaded.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
 
     Args:
         path: an existing file.
-        max_pixels: largest number of values, over all channels; None for `MAX_VALUES`.
+        max_pixels: largest number of values over all channels; None for `MAX_VALUES`.
 
     Returns:
         Values ``(1, C, *S)``, spacing 1 px. ``header["dtype"]`` is the type to write back.
@@ -51,23 +50,23 @@ def read_npy(path: Path, *, max_pixels: int | None = None) -> Grid:
         ResourceError: there is not enough memory for it.
     """
     with translate_errors(path, "a NumPy array"), path.open("rb") as file:
-        held = path.stat().st_size
-        return _grid(path, _load(path, file, held, size_limit(max_pixels, MAX_VALUES)))
+        length = path.stat().st_size
+        return _grid(path, _load(path, file, length, size_limit(max_pixels, MAX_VALUES)))
 
 
 def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
-    """Read ``.npz``; see the module for its entries.
+    """Read ``.npz``; the documentation of this module lists its entries.
 
     Args:
         path: an existing file.
-        max_pixels: largest number of values, over all channels; None for `MAX_VALUES`.
+        max_pixels: largest number of values over all channels; None for `MAX_VALUES`.
 
     Returns:
-        Values ``(1, C, *S)``, and the spacing and names that the file holds.
+        Values ``(1, C, *S)``, with spacing and names of the file.
 
     Raises:
-        InputFileError: no or several arrays to choose from, not real numbers, damaged, empty, too
-            large, or spacing and names that do not fit the values.
+        InputFileError: not exactly one array, not real numbers, damaged, empty, too large, or
+            spacing and names that do not fit the values.
         ResourceError: there is not enough memory for it.
     """
     import zipfile
@@ -85,34 +84,34 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
 
         def load(name: str, kinds: str) -> NDArray[Any]:
-            held = archive.getinfo(entries[name]).file_size
+            length = archive.getinfo(entries[name]).file_size
             with archive.open(entries[name]) as file:
-                return _load(path, file, held, size_limit(max_pixels, MAX_VALUES), kinds=kinds)
+                return _load(path, file, length, size_limit(max_pixels, MAX_VALUES), kinds=kinds)
 
         values = load(candidates[0], "biuf")
-        described: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             name: tuple(str(label) for label in load(name, "U"))
             for name in _LABELS
             if name in entries
         }
         if "spacing" in entries:
-            described["spacing"] = tuple(float(step) for step in load("spacing", "iuf"))
-        grid = _grid(path, values, **described)
+            metadata["spacing"] = tuple(float(step) for step in load("spacing", "iuf"))
+        grid = _grid(path, values, **metadata)
         if "signal" not in entries:
             return grid
-        known = from_json(str(load("signal", "U")))
-        return dataclasses.replace(grid, header={**grid.header, "signal": known})
+        signal = from_json(str(load("signal", "U")))
+        return dataclasses.replace(grid, header={**grid.header, "signal": signal})
 
 
 def _load(
-    path: Path, file: IO[bytes], held: int, limit: int, *, kinds: str = "biuf"
+    path: Path, file: IO[bytes], length: int, limit: int, *, kinds: str = "biuf"
 ) -> NDArray[Any]:
-    """One array of ``held`` bytes: they are what its header says, or none of its data are read."""
+    """Read an array from ``length`` bytes, after comparing them with what its header declares."""
     import numpy as np
     from numpy.lib import format as npy
 
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    start = io.BytesIO(file.read(_LONGEST_START))  # a header may claim any length
+    start = io.BytesIO(file.read(_LONGEST_START))  # a header may declare any length
     version = npy.read_magic(start)
     if version not in readers:
         raise InputFileError(
@@ -121,8 +120,10 @@ def _load(
     shape, fortran, dtype = readers[version](start)
     file.seek(start.tell())
     if dtype.kind not in kinds:
-        wanted = "text" if kinds == "U" else "real numbers"
-        raise InputFileError(f"read {path}: expected an array of {wanted}, got {dtype}; convert it")
+        content = "text" if kinds == "U" else "real numbers"
+        raise InputFileError(
+            f"read {path}: expected an array of {content}, got {dtype}; convert it"
+        )
     check_positions(path, shape, limit)
     size = math.prod(shape) * dtype.itemsize
     if kinds == "U" and size > _MAX_TEXT:
@@ -132,7 +133,7 @@ def _load(
             got=f"{size:,}",
             remedy="shorten it",
         )
-    rest = held - file.tell()
+    rest = length - file.tell()
     data = file.read(size) if rest == size else b""
     # Reading past the end is also what makes a zip archive compare its checksum.
     if len(data) != size or file.read(1):
@@ -143,7 +144,7 @@ def _load(
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _grid(path: Path, array: NDArray[Any], **described: Any) -> Grid:
+def _grid(path: Path, array: NDArray[Any], **metadata: Any) -> Grid:
     import numpy as np
     import torch
 
@@ -157,11 +158,11 @@ def _grid(path: Path, array: NDArray[Any], **described: Any) -> Grid:
         values = torch.from_numpy(np.array(array, np.float32, order="C"))[None]
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
     header = {"dtype": array.dtype.name if floating else "float32"}
-    return Grid(values=values, header=header, **described)
+    return Grid(values=values, header=header, **metadata)
 
 
 def _array(grid: Grid) -> NDArray[Any]:
-    """Values in the type they were read in, unless they have outgrown it."""
+    """Return values in the type of the input, unless they exceed its range."""
     import numpy as np
 
     values = grid.values.detach().to("cpu").float()[0].numpy()
@@ -177,7 +178,7 @@ def _write_npy(
     path: Path,
     grid: Grid,
     *,
-    provenance: Mapping[str, str],  # noqa: ARG001 - no place for text: `write` puts it beside
+    provenance: Mapping[str, str],  # noqa: ARG001 - npy cannot store it: it goes into a sidecar
     quality: int | None,  # noqa: ARG001
 ) -> None:
     import numpy as np
@@ -212,9 +213,9 @@ def _read_provenance(path: Path) -> dict[str, str]:
     with zipfile.ZipFile(path) as archive:
         if "record.npy" not in archive.namelist():
             return {}
-        held = archive.getinfo("record.npy").file_size
+        length = archive.getinfo("record.npy").file_size
         with archive.open("record.npy") as file:
-            return parse_provenance(str(_load(path, file, held, 1, kinds="U")))
+            return parse_provenance(str(_load(path, file, length, 1, kinds="U")))
 
 
 FORMATS = (

@@ -1,17 +1,15 @@
 """Pictures: PNG, JPEG, WebP, TIFF, BMP, AVIF, and GIF for reading.
 
 A picture is a grid of shape ``(1, 3, H, W)`` in R, G, B, float32 in ``[0, 1]``. The values are
-the file's own codes divided by the largest code: they stay in the gamma-encoded space of the
-file's colour profile, which is kept and written back, so nothing is lost by converting.
-What an RGB picture cannot keep is converted on reading: palettes, greyscale (three equal
-channels), and CMYK (through its profile to sRGB where it has one). The EXIF orientation is
-applied. Transparency is not a value: it waits in the header and is written back, resized when the
-grid was.
+the codes of the file divided by the largest code. They stay in the gamma-encoded space of the
+file's colour profile, which is written back, so that no conversion loses precision. Palettes,
+greyscale (three equal channels) and CMYK (by its profile, if any) are converted on reading.
+The EXIF orientation is applied. Transparency is not among the values: the header keeps it, and it
+is written back, resized with the grid.
 
-Writing clamps to ``[0, 1]`` and rounds to the nearest code, in the depth the picture came with
-where the format has it (PNG 8 and 16 bits; TIFF those and float; the others 8). A grid of one
-channel is written in grey. Where a format has no transparency (JPEG, BMP), what lies behind is
-white.
+Writing clamps to ``[0, 1]`` and rounds to the nearest code, in the depth of the input if the format
+has it (PNG 8 and 16 bits; TIFF those and float; the others 8). A grid of one channel is written in
+grey. In formats without transparency (JPEG, BMP), the background is white.
 """
 
 from __future__ import annotations
@@ -35,23 +33,23 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "MAX_PIXELS", "read_image"]
 
-MAX_PIXELS = 178_956_970  # where Pillow stops, too: half a GiB as 8-bit RGB
-DEFAULT_QUALITY = 95  # above it files grow much and look the same
+MAX_PIXELS = 178_956_970  # the limit of Pillow: half a GiB as 8-bit RGB
+DEFAULT_QUALITY = 95  # higher values make files larger, with no visible difference
 _LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 _NO_ALPHA = {"JPEG", "BMP"}
 _WHITE = {8: 255, 16: 65535, 32: 1}
 
 
 def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
-    """Read a picture of any of the formats, whatever its suffix says.
+    """Read a picture; its content selects the format, not its suffix.
 
     Args:
         path: an existing file.
         max_pixels: largest ``H · W``, checked before decoding; None for `MAX_PIXELS`.
 
     Returns:
-        Values ``(1, 3, H, W)``. The header holds what the writer gives back: ``depth`` (8, 16, or
-        32 for float), ``grey`` (whether the file was), and where the file has them ``alpha``
+        Values ``(1, 3, H, W)``. The header holds metadata for the writer: ``depth`` (8, 16, or 32
+        for float), ``grey`` (whether the file was grey), and those that the file has of ``alpha``
         (``(1, 1, H, W)`` in ``[0, 1]``), ``icc``, ``exif`` (without orientation and thumbnail),
         ``dpi`` and ``text``.
 
@@ -83,7 +81,7 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
 def _write_image(
     kind: str, path: Path, grid: Grid, *, provenance: Mapping[str, str], quality: int | None
 ) -> None:
-    """Write a picture with Pillow's encoder ``kind``, or ours where it has none."""
+    """Write a picture with Pillow's encoder ``kind``; TIFF and PNG of 16 bits have our own."""
     largest = _LARGEST_SIDE.get(kind, 2**31 - 1)
     if max(grid.shape) > largest:
         height, width = grid.shape
@@ -93,8 +91,8 @@ def _write_image(
         )
     header = grid.header
     depths = {"PNG": (8, 16), "TIFF": (8, 16, 32)}.get(kind, (8,))
-    known = header.get("depth", 8)
-    depth = min(known, depths[-1]) if isinstance(known, int) and known in _WHITE else 8
+    depth = header.get("depth", 8)
+    depth = min(depth, depths[-1]) if isinstance(depth, int) and depth in _WHITE else 8
     pixels = _codes(grid, depth, alpha=kind not in _NO_ALPHA)
     exif = _exif(header.get("exif"), {} if kind == "PNG" else provenance)
     if kind == "TIFF":
@@ -123,7 +121,7 @@ def _write_image(
 
 
 def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
-    """Values as the file's codes, ``(H, W, C)``, with the header's alpha where asked for."""
+    """Return the codes of a file, ``(H, W, C)``; ``alpha`` adds the alpha of the header."""
     import torch
     from torch.nn import functional
 
@@ -158,13 +156,13 @@ def _image(pixels: NDArray[Any]) -> PIL.Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _exif(kept: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
-    """What was kept of the file's own record, with ours as the user comment, in JSON."""
+def _exif(exif_bytes: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
+    """Return the EXIF of the input with provenance as the user comment, in JSON."""
     from PIL import Image
 
     exif = Image.Exif()
-    if isinstance(kept, bytes) and kept:
-        exif.load(kept)
+    if isinstance(exif_bytes, bytes) and exif_bytes:
+        exif.load(exif_bytes)
     parts = {tag: exif.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
     if provenance:
         comment = json.dumps(dict(provenance)).encode("ascii")
@@ -175,24 +173,24 @@ def _exif(kept: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
     return exif
 
 
-def _text_chunks(kept: object, provenance: Mapping[str, str]) -> Any:
+def _text_chunks(text: object, provenance: Mapping[str, str]) -> Any:
     from PIL import PngImagePlugin
 
     chunks = PngImagePlugin.PngInfo()
-    texts = dict(kept) if isinstance(kept, Mapping) else {}
-    for key, text in (texts | dict(provenance)).items():
-        chunks.add_text(key, text)
+    entries = dict(text) if isinstance(text, Mapping) else {}
+    for key, value in (entries | dict(provenance)).items():
+        chunks.add_text(key, value)
     return chunks
 
 
 def _save_deep_png(path: Path, pixels: NDArray[Any], options: Mapping[str, Any]) -> None:
-    """16 bits, which Pillow has in grey only: OpenCV's pixels with Pillow's other chunks."""
+    """Write 16 bits, which Pillow has in grey only: pixels by OpenCV, other chunks by Pillow."""
     import cv2
     import numpy as np
 
     order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3], 2: [0, 0, 0, 1]}[pixels.shape[2]]
-    done, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
-    if not done:
+    is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
+    if not is_encoded:
         raise OutputFileError(
             f"write: expected to encode {pixels.shape[1]} × {pixels.shape[0]} pixels as a 16-bit "
             "PNG, got a refusal from OpenCV; write .tif"
@@ -211,7 +209,10 @@ def _save_deep_png(path: Path, pixels: NDArray[Any], options: Mapping[str, Any])
 def _save_tiff(
     path: Path, pixels: NDArray[Any], header: Mapping[str, object], exif: PIL.Image.Exif
 ) -> None:
-    """One strip, deflated; integers as differences along the row, which pack better."""
+    """Write one deflated strip; integers as differences along the row, which compress better.
+
+    tifffile would not write the EXIF directories of the input.
+    """
     import zlib
 
     import numpy as np

@@ -1,8 +1,8 @@
-"""A folder that holds one DICOM series, as a volume, through pydicom, an optional package.
+"""Reads a folder with one DICOM series as a volume, with pydicom, an optional package.
 
-Slices are ordered by where they lie, not by name or number; spacing comes from their positions,
-slope and intercept from each slice. Folders that load elsewhere but mislead are refused: mixed
-series, slices that are missing or doubled, a tilted gantry, pictures in colour.
+Slices are ordered by position, not by name or number; spacing comes from their positions, slope and
+intercept from each slice. Folders that other programs load but that mislead are refused: mixed
+series, missing or repeated slices, a tilted gantry, colour.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _LONG_VALUES = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR"
 # pixels takes at least a bit in a JPEG. Others have no limit.
 _RLE_LIMIT, _JPEG_LIMIT = 64, 1100
 _MAX_UNBOUNDED = 2**26  # bytes of pixels that a decoder without such a limit may give for a slice
-_DEFLATED_FREE = 2**23  # bytes that a deflated file may always hold
-_DEFLATED_LIMIT = 30  # or so many times its length: real data pack into a half
+_DEFLATED_FREE = 2**23  # bytes that any deflated file may unpack into
+_DEFLATED_LIMIT = 30  # or so many times its length; real data shrink to a half
 _UNEVEN = 0.02  # of the distance between slices
 _TILT = 0.01  # mm across per mm along
 _NEEDED = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 
 
 def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
-    """Read the one image series in a folder; what is not DICOM in it is passed over.
+    """Read the one image series in a folder; other files in it are ignored.
 
     Args:
-        path: the folder; its own folders are not entered.
+        path: the folder; its subfolders are not searched.
         max_pixels: largest number of voxels; None for `MAX_VOXELS`.
 
     Returns:
@@ -56,8 +56,8 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
         mm; axes ``("i", "j", "k")``; ``header["affine"]`` towards RAS+.
 
     Raises:
-        InputFileError: no series, several, one with slices missing, doubled, unlike each other or
-            sheared against each other, not greyscale, damaged, or too large.
+        InputFileError: no series or several; slices are missing, repeated, sheared or differ in
+            shape; not greyscale, damaged, or too large.
         DependencyError: pydicom is not installed.
         ResourceError: there is not enough memory for it.
     """
@@ -80,7 +80,7 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
             integer = [plane] if k == 0 else integer
         encoding = None
         if len(scalings) == 1 and integer[0].dtype.kind in "iu":
-            # Output may need values below 0 even where the scanner stored none.
+            # A result may need values below 0 even if the scanner stored none.
             slope, intercept = scalings.pop()
             encoding = IntegerEncoding("int16") if (slope, intercept % 1) == (1, 0) else None
             encoding = encoding or IntegerEncoding(integer[0].dtype.name, slope, intercept)
@@ -94,10 +94,10 @@ def read_series(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 def read_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
-    """What pydicom reads of one file, once it is known not to unpack into much more than it is.
+    """Read one file with pydicom, unless it unpacks into many times its length.
 
     Raises:
-        InputFileError: it is deflated and would.
+        InputFileError: it is deflated and unpacks into too much.
         DependencyError: pydicom is not installed.
     """
     try:
@@ -118,7 +118,7 @@ def read_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
 def _end_of_meta(file: Path, start: bytes) -> int:
     """Return where the data set begins, in bytes: after the last element of group 2.
 
-    What the file says of that length is not believed, since pydicom does not look at it either.
+    The length that the file declares is ignored, since pydicom ignores it, too.
     """
     position = _PREAMBLE
     while start[position : position + 2] == b"\x02\0" and position < _MAX_META:
@@ -137,15 +137,15 @@ def _end_of_meta(file: Path, start: bytes) -> int:
 
 
 def _check_deflated(file: Path, stream: IO[bytes]) -> None:
-    """Unpack what follows, keeping nothing: pydicom would unpack anything at once."""
+    """Unpack the rest in blocks to measure it: pydicom would unpack all of it at once."""
     limit = max(_DEFLATED_FREE, _DEFLATED_LIMIT * file.stat().st_size)
-    unpacker, found = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while not unpacker.eof and found <= limit:
+    unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while not unpacker.eof and size <= limit:
         block = unpacker.unconsumed_tail or stream.read(_BLOCK)
         if not block:
             break
-        found += len(unpacker.decompress(block, _BLOCK))
-    if found > limit:
+        size += len(unpacker.decompress(block, _BLOCK))
+    if size > limit:
         raise InputFileError(
             f"read {file}: expected at most {limit:,} bytes in a deflated file of its length, got "
             "more; save it uncompressed"
@@ -153,40 +153,40 @@ def _check_deflated(file: Path, stream: IO[bytes]) -> None:
 
 
 def _headers(path: Path) -> list[tuple[Path, Any]]:
-    """Every file of the folder that is a DICOM image, without its pixels."""
+    """Return each DICOM image of the folder with its header, without pixels."""
     files = sorted(file for file in path.iterdir() if file.is_file())
     if len(files) > _MAX_FILES:
         raise InputFileError(
             f"read {path}: expected at most {_MAX_FILES} files, got {len(files)}; "
             "give the folder of one series"
         )
-    found = []
+    headers = []
     for file in files:
         with file.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":
                 continue
         header = read_dataset(file, stop_before_pixels=True)
         if "Rows" in header and "SeriesInstanceUID" in header:
-            found.append((file, header))
-    if not found:
+            headers.append((file, header))
+    if not headers:
         raise InputFileError(
             f"read {path}: expected a folder of DICOM images, got {len(files)} files and none "
             "among them; name a file, or the folder of a series"
         )
-    return found
+    return headers
 
 
-def _slices(path: Path, found: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
-    """The slices of the one series, from its first to its last along the normal."""
+def _slices(path: Path, headers: Sequence[tuple[Path, Any]]) -> list[tuple[Path, Any]]:
+    """Return the slices of the one series, ordered along their normal."""
     import numpy as np
 
-    series = sorted({str(header.SeriesInstanceUID) for _, header in found})
+    series = sorted({str(header.SeriesInstanceUID) for _, header in headers})
     if len(series) > 1:
         raise InputFileError(
             f"read {path}: expected one series, got {len(series)} mixed ({', '.join(series[:3])}"
             f"{', …' if len(series) > 3 else ''}); put each into a folder of its own"
         )
-    for file, header in found:
+    for file, header in headers:
         lacking = [name for name in _NEEDED if name not in header]
         if lacking:
             raise InputFileError(
@@ -198,20 +198,20 @@ def _slices(path: Path, found: Sequence[tuple[Path, Any]]) -> list[tuple[Path, A
                 f"read {path}: expected one greyscale slice a file, got {file.name} with several "
                 "frames or colours; convert the series to NIfTI"
             )
-    like = found[0][1]
-    for file, header in found:
+    reference = headers[0][1]
+    for file, header in headers:
         for name in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-            ours, first = header[name].value, like[name].value
-            if not np.allclose(np.asarray(ours, float), np.asarray(first, float), atol=1e-4):
+            value, first = header[name].value, reference[name].value
+            if not np.allclose(np.asarray(value, float), np.asarray(first, float), atol=1e-4):
                 raise InputFileError(
                     f"read {path}: expected slices of one shape and direction, got {name} "
-                    f"{ours} in {file.name} and {first} in {found[0][0].name}; "
+                    f"{value} in {file.name} and {first} in {headers[0][0].name}; "
                     "separate them"
                 )
-    normal = np.cross(*np.reshape(np.asarray(like.ImageOrientationPatient, float), (2, 3)))
+    normal = np.cross(*np.reshape(np.asarray(reference.ImageOrientationPatient, float), (2, 3)))
     return sorted(
-        found,
-        key=lambda each: float(np.dot(normal, np.asarray(each[1].ImagePositionPatient, float))),
+        headers,
+        key=lambda item: float(np.dot(normal, np.asarray(item[1].ImagePositionPatient, float))),
     )
 
 
@@ -268,19 +268,19 @@ def _geometry(path: Path, headers: Sequence[Any]) -> tuple[NDArray[Any], tuple[f
 
 
 def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
-    """The stored integers ``(rows, columns)`` of one slice, slope and intercept."""
-    found = read_dataset(file)
-    _check_pixels(path, file, found)
+    """Return the stored integers ``(rows, columns)`` of one slice, its slope and intercept."""
+    dataset = read_dataset(file)
+    _check_pixels(path, file, dataset)
     try:
-        plane: NDArray[Any] = found.pixel_array
+        plane: NDArray[Any] = dataset.pixel_array
     except Exception as error:
         text = " ".join(str(error).split())[:160]
         raise InputFileError(
             f"read {path}: expected pixels that can be decoded, got '{text}' in {file.name}; "
             "save the series uncompressed, or check the file"
         ) from error
-    slope = float(found.get("RescaleSlope", 1.0))
-    intercept = float(found.get("RescaleIntercept", 0.0))
+    slope = float(dataset.get("RescaleSlope", 1.0))
+    intercept = float(dataset.get("RescaleIntercept", 0.0))
     if not math.isfinite(slope) or slope == 0 or not math.isfinite(intercept):
         raise InputFileError(
             f"read {path}: expected a finite slope other than 0 and a finite intercept, got "
@@ -289,19 +289,21 @@ def _plane(path: Path, file: Path) -> tuple[NDArray[Any], float, float]:
     return plane, slope, intercept
 
 
-def _check_pixels(path: Path, file: Path, found: Any) -> None:
+def _check_pixels(path: Path, file: Path, dataset: Any) -> None:
     """Refuse compressed pixels that the file is too short for, before memory is taken for them."""
     import pydicom
 
-    syntax = found.file_meta.get("TransferSyntaxUID", "")
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
     if not getattr(syntax, "is_compressed", False) or getattr(syntax, "is_deflated", False):
         return
-    size = int(found.Rows) * int(found.Columns) * max(1, int(found.get("BitsAllocated", 8)) // 8)
+    size = (
+        int(dataset.Rows) * int(dataset.Columns) * max(1, int(dataset.get("BitsAllocated", 8)) // 8)
+    )
     limit = _MAX_UNBOUNDED
     if syntax == pydicom.uid.RLELossless:
-        limit = _RLE_LIMIT * len(found.PixelData)
+        limit = _RLE_LIMIT * len(dataset.PixelData)
     elif syntax in (pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEGExtended12Bit):
-        limit = _JPEG_LIMIT * len(found.PixelData)
+        limit = _JPEG_LIMIT * len(dataset.PixelData)
     if size > limit:
         raise InputFileError(
             f"read {path}",

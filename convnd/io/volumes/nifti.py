@@ -1,16 +1,15 @@
 """NIfTI volumes: ``.nii`` and ``.nii.gz``, versions 1 and 2, three spatial axes and frames.
 
-A volume is a grid of shape ``(1, T, I, J, K)`` in the file's own units (HU, …), its axes in the
-order they are stored, and spacing in millimetres from the header's ``pixdim``. A 4-D file is a
-grid of ``T`` channels, one for each frame, and is written back as 4-D. The header comes along
-whole and is written back: affine with its codes, units, description, extensions. Values are
-written as float32, for the integer type of a scanner's file would quantise them, unless
-`convnd.io.quantize` has rounded them to that type. When the extent or spacing changed, the affine
-follows so that the field of view stays where it was.
+A volume is a grid of shape ``(1, T, I, J, K)`` in the units of the file (HU, …), with its axes in
+the order of the file and spacing in millimetres from ``pixdim``. A 4-D file is a grid of ``T``
+channels, one for each frame, and is written back as 4-D. The whole header is written back: affine
+with its codes, units, description, extensions. Values are written as float32, unless
+`convnd.io.quantize` has rounded them to the integers of the file. If the extent or spacing has
+changed, the affine follows, so that the field of view stays the same.
 
-Files that load elsewhere but mislead are refused: pixdim that is zero or NaN, an affine that is
-NaN or singular, axes of length zero, complex and RGB voxels, nothing but NaN, headers that declare
-more than the file holds. Compressed files are read to their end, where the checksum is.
+Files that other programs load but that mislead are refused: pixdim of zero or NaN, an affine with
+NaN or without inverse, axes of length zero, complex and RGB voxels, nothing but NaN, headers that
+declare more than the file holds. Compressed files are read to their end, which holds the checksum.
 """
 
 from __future__ import annotations
@@ -55,12 +54,12 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
     """Read one 3-D volume, or a 4-D series of them.
 
     Args:
-        path: an existing file, compressed or not, whatever its suffix says.
+        path: an existing file; its content says whether it is compressed, not its suffix.
         max_pixels: largest number of voxels; None for `MAX_VOXELS`.
 
     Returns:
         Values ``(1, T, I, J, K)``; spacing in mm; axes ``("i", "j", "k")``. ``header["nifti"]`` is
-        nibabel's header. A volume of fewer stored axes gets axes of length 1.
+        nibabel's header. A file of fewer axes gets axes of length 1.
 
     Raises:
         InputFileError: damaged, hazardous (see the module), of more than 4 axes, or too large.
@@ -97,9 +96,9 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
                 f"read {path}: expected an affine and spacing in finite millimetres, got "
                 f"{spacing}; correct the header"
             )
-        for extension in [each for each in header.extensions if _extension_provenance(each)]:
+        for extension in list(filter(_extension_provenance, header.extensions)):
             header.extensions.remove(extension)
-        # The rest of what nibabel would set right when writing, and print.
+        # Fix what nibabel would fix, and print, when it writes.
         header.check_fix(_SILENT, error_level=100)
     return Grid(
         values=values,
@@ -118,7 +117,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
 def _read_checked(
     path: Path, stream: gzip.GzipFile | IO[bytes], compressed: bool, max_voxels: int
 ) -> tuple[Any, bytes]:
-    """Header, and everything up to the last voxel, once the header was found to be plausible."""
+    """Check the header; return it and the bytes up to the last voxel."""
     kind, start = _header_kind(path, stream)
     header = kind(start[: kind.sizeof_hdr], check=False)
     magic = header["magic"].item()
@@ -149,7 +148,7 @@ def _read_checked(
         raise InputFileError(
             f"read {path}: expected {size:,} bytes, got many more; the header is wrong"
         )
-    # Again, now with the extensions that follow it.
+    # Parse it again with the extensions that follow it.
     header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
     return header, content[:size]
 
@@ -201,9 +200,9 @@ def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, ...]:
 
 
 def _spacing(path: Path, header: Any) -> tuple[float, ...]:
-    """Millimetres along i, j, k; axes that are not stored are 1 mm."""
+    """Return the spacing along i, j, k in mm; axes that the file lacks get 1 mm."""
     rank = min(int(header["dim"][0]), 3)
-    # Through text, 0.6 in the file's float32 stays 0.6.
+    # Conversion through text keeps 0.6, where float32 to float64 gives 0.60000002.
     pixdim = [float(str(step)) for step in header["pixdim"][1 : rank + 1]]
     if not all(0 < step < math.inf for step in pixdim):
         raise InputFileError(
@@ -215,7 +214,7 @@ def _spacing(path: Path, header: Any) -> tuple[float, ...]:
 def _unit(header: Any) -> float:
     try:
         return _MILLIMETRES[header.get_xyzt_units()[0]]
-    except KeyError:  # a code that NIfTI does not define
+    except KeyError:  # NIfTI does not define the code
         return 1.0
 
 
@@ -231,9 +230,9 @@ def _check_affine(path: Path, header: Any) -> None:
 
 
 def _affines(header: Any) -> dict[str, NDArray[Any]]:
-    """The affines that the header says are valid."""
+    """Return the affines that the header declares valid."""
     if int(header["qform_code"]) > 0 and header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1  # as the standard says of 0
+        header["pixdim"][0] = 1  # the standard gives 0 this meaning
     return {
         name: getattr(header, f"get_{name}")()
         for name in ("qform", "sform")
@@ -250,7 +249,7 @@ def _voxels(header: Any, content: bytes) -> NDArray[Any]:
     slope, intercept = header.get_slope_inter()
     volume = np.empty((shape[3], *shape[:3]), np.float32)
     with np.errstate(over="raise"):  # beyond float32
-        # By slices: scaling in float64 would take twice the memory.
+        # Slice by slice, since scaling in float64 takes twice the memory.
         for frame, k in np.ndindex(shape[3], shape[2]):
             plane = stored[..., k, frame]
             scaled = plane if slope is None else plane * np.float64(slope) + intercept
@@ -269,16 +268,15 @@ def _integer_encoding(header: Any) -> IntegerEncoding | None:
 
 
 def _best_affine(header: Any, spacing: tuple[float, ...]) -> NDArray[Any] | None:
-    """Indices to millimetres, or None where the file does not say (no code is above 0)."""
+    """Return the matrix from indices to millimetres; None without a code above 0."""
     import numpy as np
 
-    found = _affines(header)
+    affines = _affines(header)
     for name in ("sform", "qform"):
-        if name in found:
+        if name in affines:
             scale = [_unit(header)] * 3
-            affine = np.diag([*scale, 1.0]) @ found[name]
-            # Where pixdim and affine disagree, pixdim has spacing's word and the affine the
-            # directions'.
+            affine = np.diag([*scale, 1.0]) @ affines[name]
+            # If pixdim and affine disagree, pixdim decides on spacing and the affine on directions.
             lengths = np.linalg.norm(affine[:3, :3], axis=0)
             affine[:3, :3] *= np.divide(spacing, lengths)
             return np.asarray(affine)
@@ -292,13 +290,13 @@ def _write_nifti(
     provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
-    """Write voxels under the header the grid came with, or a plain one."""
+    """Write voxels under the header of the input, or under a plain one."""
     import gzip
 
     import nibabel as nib
     import numpy as np
 
-    nibabel: Any = nib  # which has types for a part of itself only
+    nibabel: Any = nib  # its type hints are incomplete
 
     frames = grid.values.shape[1]
     if frames not in (1, _frames(grid.header.get("nifti"))):
@@ -324,11 +322,11 @@ def _write_nifti(
         np.moveaxis(volume, 0, -1).reshape(header.get_data_shape()), None, header
     )
     if codes is not None:
-        # After the image was made, which drops them; the integers are written as they are.
+        # Set now, because making the image drops them; integers are written unchanged.
         image.header.set_slope_inter(codes[1].slope, codes[1].intercept)
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
-            # No name and time: the same volume gives the same bytes.
+            # Without name and time, the same volume gives the same bytes.
             with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                 image.to_stream(packed)
         else:
@@ -336,12 +334,11 @@ def _write_nifti(
 
 
 def _extension_provenance(extension: Any) -> dict[str, str]:
-    """The record in an extension; nothing if it is the owner's own."""
+    """Return the provenance in an extension; empty if it holds something else."""
     content = extension.get_content() if extension.get_code() == _COMMENT else b""
-    found = parse_provenance(
-        content.encode() if isinstance(content, str) else content.rstrip(b"\0")
-    )
-    return found if any(is_provenance(*pair) for pair in found.items()) else {}
+    text = content.encode() if isinstance(content, str) else content.rstrip(b"\0")
+    entries = parse_provenance(text)
+    return entries if any(is_provenance(*pair) for pair in entries.items()) else {}
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
@@ -368,7 +365,7 @@ def _header_for(grid: Grid) -> Any:
 
     known = grid.header.get("nifti")
     frames = grid.values.shape[1]
-    if isinstance(known, nibabel.Nifti1Header):  # of which version 2 is a subclass
+    if isinstance(known, nibabel.Nifti1Header):  # version 2 is a subclass
         header = known.copy()
         rank = len(header.get_data_shape())
         before = (*header["pixdim"][1 : min(rank, 3) + 1] * _unit(header), 1.0, 1.0)[:3]
@@ -377,7 +374,7 @@ def _header_for(grid: Grid) -> Any:
         header.set_xyzt_units("mm" if grid.units == ("mm",) * 3 else "unknown")
         header.set_data_shape(grid.shape)
         affine = grid_affine(grid)
-        # From other formats: in the scanner's millimetres.
+        # Affines of other formats are in the millimetres of the scanner.
         code = "scanner" if grid.header.get("affine") is not None else "aligned"
         for name in ("qform", "sform"):
             getattr(header, f"set_{name}")(affine, code)
@@ -388,7 +385,7 @@ def _header_for(grid: Grid) -> Any:
     header.set_data_dtype(np.float32)
     header.set_slope_inter(None)
     header.set_data_shape((*grid.shape, frames, *(1,) * 3)[: max(rank, 4 if frames > 1 else 1)])
-    header["vox_offset"] = 0  # where the extensions end, says nibabel
+    header["vox_offset"] = 0  # nibabel replaces it with the end of the extensions
     if not np.allclose(factor, 1, rtol=1e-6):
         header["pixdim"][1:4] *= factor
         for name, affine in affines.items():

@@ -104,7 +104,7 @@ def _fields(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
             continue
         name, mark, value = line.partition(":=")
         if mark and ": " not in name:
-            text[name] = _ESCAPE.sub(lambda found: {"n": "\n"}.get(found[1], found[1]), value)
+            text[name] = _ESCAPE.sub(lambda match: {"n": "\n"}.get(match[1], match[1]), value)
             continue
         name, mark, value = line.partition(": ")
         name = name.replace(" ", "").lower()
