@@ -248,8 +248,8 @@ def defer_signals() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in received[:1]:
-            signal.raise_signal(number)
+        for first in received[:1]:
+            signal.raise_signal(first)
 
 
 def error_text(error: BaseException) -> str:
