@@ -58,7 +58,7 @@ def save(path: Path, values: NDArray[np.float64]) -> None:
 TASKS = {
     "picture": ("x.png", "y.png", (20, 22), ["stylize", "--size", "24"]),
     "signal": ("x.csv", "y.csv", (400, 2), ["stylize", "--rate", "100"]),
-    "volume": ("x.nii", "y.nii", (18, 17, 16), ["stylize-volume", "--no-montage"]),
+    "volume": ("x.nii", "y.nii", (18, 17, 16), ["stylize-volume", "--no-figures"]),
     "array": ("x.npy", "y.npy", (1, 18, 17, 16), ["stylize", "--dim", "3"]),
 }
 

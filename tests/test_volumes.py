@@ -1,4 +1,4 @@
-"""The task of volumes: what is kept, what is refused, and that others can read what comes out."""
+"""Volumes: what a result keeps, what is refused, and that other programs can read the result."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.volumes import memory
-from convnd_tasks.modalities.volumes.grain import Grain, square_pixels
+from convnd_tasks.modalities.volumes import memory, slabs
+from convnd_tasks.modalities.volumes.noise_texture import NoiseTexture
 from convnd_tasks.modalities.volumes.objective import SliceObjective
-from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.modalities.volumes.scan import stylize_scan
-from convnd_tasks.modalities.volumes.sight import Eye, Look, Sight
-from convnd_tasks.modalities.volumes.tissues import by_tissue
+from convnd_tasks.modalities.volumes.options import parse_window
+from convnd_tasks.modalities.volumes.slabs import square_pixel_views
+from convnd_tasks.modalities.volumes.tissues import gather_by_label
+from convnd_tasks.modalities.volumes.view_loss import FeatureExtractor, ViewLoss, VolumeLossConfig
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -87,9 +87,9 @@ def test_a_scan_comes_back_where_it_was(run, scan, style, tmp_path):
         "scan.nii",
         "style.nii.gz",
     ]
-    with Image.open(tmp_path / "scan_stylized.png") as picture:
+    with Image.open(tmp_path / "scan_stylized-montage.png") as picture:
         assert min(picture.size) > 500
-    code, _, err = run("stylize-volume", scan, *QUICK)
+    code, _, err = run("stylize-volume", scan, "--style", style, *QUICK)
     assert (code, err.count("\n")) == (2, 1)
     assert "expected a new file" in err
 
@@ -98,7 +98,7 @@ def test_mask_strength_and_integers(run, scan, style, tmp_path, rng):
     region = np.zeros((20, 18, 17), np.uint8)
     region[5:15, 5:12] = 1
     save(tmp_path / "mask.nii", region)
-    some = ("--style", style, *QUICK, "--no-montage")
+    some = ("--style", style, *QUICK, "--no-figures")
     assert run("stylize-volume", scan, *some, "-o", "full.nii")[0] == 0
     assert run("stylize-volume", scan, *some, "-o", "half.nii", "--strength", 0.5)[0] == 0
     masked = ("--mask", tmp_path / "mask.nii", "--dtype", "input")
@@ -113,7 +113,7 @@ def test_mask_strength_and_integers(run, scan, style, tmp_path, rng):
     np.testing.assert_array_equal(part[region == 0], old[region == 0])
     np.testing.assert_allclose(part[region == 1], full[region == 1], atol=0.501)
     assert nib.load(tmp_path / "part.nii").get_data_dtype() == np.int16
-    assert not (tmp_path / "full.png").exists()
+    assert not (tmp_path / "full-montage.png").exists()
 
 
 def test_a_series_is_done_frame_by_frame(run, style, tmp_path, rng):
@@ -123,24 +123,18 @@ def test_a_series_is_done_frame_by_frame(run, style, tmp_path, rng):
     save(tmp_path / "second.nii", frames[..., 1])
     back = nib.load(tmp_path / "series_stylized.nii.gz").get_fdata()
     assert back.shape == frames.shape
-    grid, options = convnd.io.read(tmp_path / "series.nii.gz"), VolumeOptions(steps=2)
-    alone = stylize_scan(
-        convnd.io.read(tmp_path / "second.nii"),
-        [convnd.io.read(style)],
-        VolumeOptions(steps=2, window="-400,1100"),
-    )
-    together = stylize_scan(
-        grid, [convnd.io.read(style)], VolumeOptions(steps=2, window="-400,1100")
-    )
-    torch.testing.assert_close(together.grid.values[:, 1:], alone.grid.values)
-    assert options.steps * 2 == together.steps
+    options = {"steps": 2, "window": "-400,1100", "dim": 3}
+    alone = convnd.stylize(tmp_path / "second.nii", style, **options)
+    together = convnd.stylize(tmp_path / "series.nii.gz", style, **options)
+    torch.testing.assert_close(together.values[:, 1:], alone.values)
+    assert (alone.steps, together.steps) == (2, 4)
 
 
 def test_gaps_stay_gaps_and_do_not_spread(run, style, tmp_path, rng):
     data = hounsfield(rng).astype(np.float32)
     data[3:6, 4, 4] = np.nan
     save(tmp_path / "a.nii", data)
-    assert run("stylize-volume", "a.nii", "--style", style, *QUICK, "--no-montage")[0] == 0
+    assert run("stylize-volume", "a.nii", "--style", style, *QUICK, "--no-figures")[0] == 0
     back = nib.load(tmp_path / "a_stylized.nii.gz").get_fdata()
     np.testing.assert_array_equal(np.isnan(back), np.isnan(data))
 
@@ -150,13 +144,13 @@ def test_other_formats_pictures_and_arrays(run, scan, tmp_path, rng):
     Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "p.png")
     np.save(tmp_path / "a.npy", hounsfield(rng))
     convnd.io.write(tmp_path / "b.nrrd", convnd.io.read(scan))
-    array = ("--spacing", "1,1,1.5", "--no-montage", *QUICK)
+    array = ("--spacing", "1,1,1.5", "--no-figures", *QUICK)
     assert run("stylize-volume", "a.npy", "--style", "p.png", *array)[0] == 0
     assert nib.load(tmp_path / "a_stylized.nii.gz").header.get_zooms() == (1, 1, 1.5)
     np.save(tmp_path / "s.npy", hounsfield(rng, noise=60))
     code, _, err = run("stylize-volume", "a.npy", "--style", "s.npy", *array, "-o", "n.nii")
     assert code == 0, err
-    code, _, err = run("stylize-volume", "b.nrrd", *QUICK, *SHALLOW, "--no-montage", "-o", "c.mha")
+    code, _, err = run("stylize-volume", "b.nrrd", *QUICK, *SHALLOW, "--no-figures", "-o", "c.mha")
     assert code == 0
     assert "window -1200 to 800 (auto)" in err  # percentiles would cut the noise of lungs
     assert "no style given, using the built-in one: sharp" in err
@@ -216,7 +210,49 @@ def test_what_cannot_be_done_is_found_before_the_work(run, scan, style, tmp_path
     assert (code, "which is free for each of 3 processes" in err) == (4, True)
     assert sorted(tmp_path.iterdir()) == before
     monkeypatch.setattr(ProcessGroup, "local_size", 2)
-    assert run(*command, "--no-montage")[0] == 0
+    assert run(*command, "--no-figures")[0] == 0
+
+
+def test_options_of_every_kind_of_data_work_for_scans(run, scan, style, tmp_path, rng):
+    save(tmp_path / "third.nii", hounsfield(rng, noise=90).astype(np.int16))
+    command = ("stylize-volume", scan, "--steps", 1, "-q", "--no-figures", "--precision", "float32")
+
+    def result(*options):
+        code, _, err = run(*command, *options, "-o", "o.nii", "--overwrite")
+        assert code == 0, err
+        return nib.load(tmp_path / "o.nii").get_fdata()
+
+    plain = result(style)
+    # A style without weight changes nothing, and neither does the size of the slabs.
+    np.testing.assert_allclose(
+        result(style, "third.nii", "--style-weights", "1,0"), plain, atol=1e-2
+    )
+    np.testing.assert_allclose(result(style, "--tile", 4), plain, atol=0.1)
+    others = (
+        ("--style-weights", "1,3", "third.nii"),
+        ("--normalization", "mean"),
+        ("--learning-rate", 0.1),
+        ("--tv-weight", 100),
+        ("--pooling", "avg"),
+        ("--value-statistics-weight", 100),
+        ("--style-layers", "relu1_1,relu2_1", "--style-layer-weights", "3,1"),
+        ("--detail-sigma-mm", 2),
+        ("--transfer", "paint", "--content-layers", "relu3_1,relu2_1"),
+    )
+    for options in others:
+        assert np.abs(result(style, *options) - plain).max() > 0.01, options
+    for options, message in (
+        (("--style-weights", "1,2,3"), "one weight for each of 1 styles, got 3"),
+        (("--content-layers", "relu2_1"), "--content-layers: expected --transfer paint"),
+        (("--style-layer-weights", "1,2"), "expected style_layers as well"),
+        (("--init", "random"), "--init has no meaning for volumes"),
+        (("--size", 64), "--size has no meaning for volumes"),
+    ):
+        code, _, err = run(*command, style, *options, "-o", "none.nii")
+        assert (code, message in err) == (2, True), err
+    code, _, err = run(*command, style, "--memory", "1MiB", "-o", "none.nii")
+    assert (code, "0.0 GiB, which is allowed by --memory" in err) == (4, True), err
+    assert not (tmp_path / "none.nii").exists()
 
 
 def test_windows():
@@ -236,12 +272,16 @@ def test_however_the_file_stores_it_the_patient_gets_the_same(rng, order, flips)
         spacing=(1.0, 1.0, 2.0),
     )
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
-    options = VolumeOptions(steps=2)
 
     def stylised(values, affine):
         spacing = tuple(np.linalg.norm(affine[:3, :3], axis=0))
-        grid = Grid(values=values[None, None], spacing=spacing, header={"affine": affine})
-        return stylize_scan(grid, [style], options).grid.values[0, 0]
+        grid = Grid(
+            values=values[None, None],
+            spacing=spacing,
+            units=("mm",) * 3,
+            header={"affine": affine},
+        )
+        return convnd.stylize(grid, style, steps=2).values[0, 0]
 
     expected = stylised(data, affine)
     turned = affine[:, [*order, 3]].copy()
@@ -253,7 +293,7 @@ def test_however_the_file_stores_it_the_patient_gets_the_same(rng, order, flips)
 
 
 def test_slices_enter_in_millimetres():
-    views = square_pixels((48, 512, 512), (5.0, 0.6, 0.6))
+    views = square_pixel_views((48, 512, 512), (5.0, 0.6, 0.6))
     assert [(view.axis, view.size, view.pixel) for view in views] == [
         (0, (512, 512), 0.6),
         (1, (48, 61), 5.0),
@@ -262,70 +302,94 @@ def test_slices_enter_in_millimetres():
     # The same ball of 24 mm, sampled finely along one axis or not: as wide in the slice.
     z, y = np.meshgrid(np.arange(24) * 2.0 - 23, np.arange(96) * 0.5 - 23.75, indexing="ij")
     ball = torch.from_numpy((z**2 + y**2 < 144).astype(np.float32))[None, None, :, :, None]
-    view = next(each for each in square_pixels((24, 96, 20), (2.0, 0.5, 0.5)) if each.axis == 2)
-    picture = view.slices(ball.expand(-1, -1, -1, -1, 20))[0, 0]
+    views = square_pixel_views((24, 96, 20), (2.0, 0.5, 0.5))
+    view = next(view for view in views if view.axis == 2)
+    picture = view.extract(ball.expand(-1, -1, -1, -1, 20))[0, 0]
     assert picture.shape == (24, 24)
     wide, high = (picture > 0.5).sum(1).max().item(), (picture > 0.5).sum(0).max().item()
     assert abs(wide - high) <= 1
 
 
-@pytest.mark.parametrize("content_layer", [None, "relu2_1"])
-def test_slab_by_slab_is_exact(monkeypatch, generator, content_layer):
-    from convnd_tasks.modalities.volumes import objective as volume_objective
+EVERYTHING = {
+    "style_layer_weights": (2.0, 1.0),
+    "normalization": "lecture",
+    "tv_weight": 0.5,
+}
 
+
+@pytest.mark.parametrize("slices", [None, 3])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"content_layers": None},
+        {"content_layers": ("relu2_1",)},
+        {"content_layers": ("relu1_1", "relu2_1"), **EVERYTHING},
+        {
+            "content_layers": None,
+            "value_statistics": ("spectrum",),
+            "value_statistics_weight": 2.0,
+            **EVERYTHING,
+        },
+    ],
+)
+def test_slab_by_slab_is_exact(monkeypatch, generator, config, slices):
     net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=2, in_channels=1, generator=generator)
     net = net.double()
     content, x = torch.rand(2, 1, 1, 18, 17, 20, generator=generator).double()
-    views = square_pixels((18, 17, 20), (1.0, 1.0, 1.3))
+    views = square_pixel_views((18, 17, 20), (1.0, 1.0, 1.3))
     styles = [[torch.rand(3, 1, *view.size, generator=generator).double()] for view in views]
+    config = VolumeLossConfig(
+        style_layers=("relu1_1", "relu2_1"),
+        style_weight=3.0,
+        content_weight=1.0,
+        detail_sigma_mm=1.2,
+        tissues=((0.0, 0.5),),
+        **config,
+    )
 
-    def evaluate():
-        look = Look(
-            style_layers=("relu1_1", "relu2_1"),
-            content_layer=content_layer,
-            style_weight=3.0,
-            content_weight=1.0,
-            fine=1.2,
-            tissues=((0.0, 0.5),),
-        )
+    def evaluate(slices=None):
         objective = SliceObjective(
             net,
-            look,
+            config,
             content,
             views=views,
             styles=styles,
             weights=[1.0],
             precision=Precision(torch.float64),
+            slices=slices,
         )
         return objective.evaluate(x)
 
     whole = evaluate()
-    monkeypatch.setattr(volume_objective, "ONE_PASS", 0)
-    monkeypatch.setattr(volume_objective, "POSITIONS", 1100)
-    cut = evaluate()
+    if slices is None:
+        monkeypatch.setattr(slabs, "ONE_PASS_PIXELS", 0)
+        monkeypatch.setattr(slabs, "SLAB_PIXELS", 1100)
+    cut = evaluate(slices)
     assert cut.loss == pytest.approx(whole.loss, rel=1e-5)
-    torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-9)
+    assert cut.loss == pytest.approx(sum(cut.parts.values()), rel=1e-6)
+    scale = float(whole.gradient.abs().max())
+    torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_sums_before_a_tap_are_those_behind_it(monkeypatch, generator):
     plan = VGGPlan(widths=((8, 8), (12,)), projections={"relu1_1": 6, "relu2_1": 5})
     net = VGG(plan, spatial_dims=2, in_channels=1, generator=generator)
     content, x = torch.rand(2, 1, 1, 3, 20, 24, generator=generator)
-    views = square_pixels((3, 20, 24), (5.0, 1.0, 1.0))
+    views = square_pixel_views((3, 20, 24), (5.0, 1.0, 1.0))
     styles = [[torch.rand(3, 1, *view.size, generator=generator)] for view in views]
-    look = Look(
+    config = VolumeLossConfig(
         style_layers=("relu1_1", "relu2_1"),
-        content_layer=None,
+        content_layers=None,
         style_weight=3.0,
         content_weight=1.0,
-        fine=1.2,
+        detail_sigma_mm=1.2,
         tissues=((0.0, 0.5),),
     )
 
     def evaluate():
         precision = Precision(torch.float32)
-        made = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
-        return SliceObjective(net, look, content, **made).evaluate(x)
+        common = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
+        return SliceObjective(net, config, content, **common).evaluate(x)
 
     before = evaluate()
     monkeypatch.setattr(VGG, "projection", lambda *_: None)  # features come behind their taps then
@@ -338,7 +402,7 @@ def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):
     """Magnetic resonance has no fixed scale: the built-in style, in HU, must still reach it."""
     values = (hounsfield(rng) + 1200) * 6  # about 1,000 to 8,000
     save(tmp_path / "mr.nii", values.astype(np.int16))
-    code, _, err = run("stylize-volume", tmp_path / "mr.nii", *QUICK, *SHALLOW, "--no-montage")
+    code, _, err = run("stylize-volume", tmp_path / "mr.nii", *QUICK, *SHALLOW, "--no-figures")
     assert code == 0, err
     assert "the style's units are others" in err
     after = nib.load(tmp_path / "mr_stylized.nii.gz").get_fdata()
@@ -353,8 +417,8 @@ def test_stylize_takes_a_scan_as_stylize_volume_does(run, scan, style, tmp_path)
     one, other = nib.load(tmp_path / "a.nii.gz"), nib.load(tmp_path / "b.nii.gz")
     np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
     np.testing.assert_array_equal(one.affine, nib.load(scan).affine)
-    code, _, err = run("stylize", scan, style, "--tile", 32, "--inflation", "acs", "-o", "c.nii")
-    assert (code, "options of stylize-volume for a scan, got" in err) == (2, True)
+    code, _, err = run("stylize", scan, style, "--inflation", "acs", "-o", "c.nii")
+    assert (code, "--inflation has no meaning for volumes" in err) == (2, True)
     (tmp_path / "scans").mkdir()
     for name in ("p.nii", "q.nii"):
         (tmp_path / "scans" / name).write_bytes(scan.read_bytes())
@@ -366,7 +430,8 @@ def test_stylize_takes_a_scan_as_stylize_volume_does(run, scan, style, tmp_path)
     found = json.loads(out)
     assert (code, len(found["skipped"]), len(found["failed"])) == (1, 2, 1)
     code, out, _ = run(*command, "--overwrite", "--shard", "3/3", "--json")
-    assert [Path(each["montage"]).name for each in json.loads(out)["results"]] == ["q_stylized.png"]
+    (result,) = json.loads(out)["results"]
+    assert [Path(path).name for path in result["figures"]] == ["q_stylized-montage.png"]
     assert run(*command, "--shard", "4/4", "-o", "none")[0] == 0  # of three files none is left
     assert not (tmp_path / "none").exists()
 
@@ -377,20 +442,20 @@ def test_noise_is_measured_in_each_tissue_beside_its_edges(rng):
     upper = 0.7 + 0.01 * rng.normal(size=(60, 100))
     lower[30, 40] += 0.3  # a vessel
     slices = torch.from_numpy(np.concatenate([lower, upper])).float()[None, None]
-    grain = Grain(1.0, 2.0, [(0.25, 0.35), (0.65, 0.75)], flat=[0.02])
-    grain.measure([slices])
-    tissues = grain.tissues(grain.blurred(slices))
-    assert tissues is not None
+    texture = NoiseTexture(1.0, 2.0, [(0.25, 0.35), (0.65, 0.75)], slope_limits=[0.02])
+    texture.fit([slices])
+    labels = texture.label(texture.blur(slices))
+    assert labels is not None
     shares = [
         float((part == n).float().mean())
-        for n, part in ((0, tissues[..., :50, :]), (1, tissues[..., 70:, :]))
+        for n, part in ((0, labels[..., :50, :]), (1, labels[..., 70:, :]))
     ]
     assert min(shares) > 0.9
-    assert tissues[0, 0, 60, 50] == 2  # the border is of neither
-    stride = grain.stride(tissues)
-    assert float(stride[0, 0, 5, 5]) == pytest.approx(0.002, rel=0.1)
-    assert float(stride[0, 0, 110, 50]) == pytest.approx(0.01, rel=0.1)
-    assert float(stride.max()) <= 0.0105
+    assert labels[0, 0, 60, 50] == 2  # the border belongs to neither
+    scale = texture.step_scale(labels)
+    assert float(scale[0, 0, 5, 5]) == pytest.approx(0.002, rel=0.1)
+    assert float(scale[0, 0, 110, 50]) == pytest.approx(0.01, rel=0.1)
+    assert float(scale.max()) <= 0.0105
 
 
 def test_sums_of_a_tissue_and_their_gradient_are_those_of_its_positions(generator):
@@ -398,7 +463,7 @@ def test_sums_of_a_tissue_and_their_gradient_are_those_of_its_positions(generato
     features.requires_grad_()
     fine = torch.randint(0, 4, (3, 1, 10, 12), generator=generator)  # 3 is left out
     weights = torch.rand(3, 4, 4, generator=generator, dtype=torch.float64)
-    parts = by_tissue(features, fine, 3)
+    parts = gather_by_label(features, fine, 3)
     got = sum((w * (part[0] @ part[0].mT)).sum() for w, part in zip(weights, parts, strict=True))
     masks = [(fine == n).double() for n in range(3)]
     flat = [(features * mask).movedim(1, 0).flatten(1) for mask in masks]
@@ -408,7 +473,7 @@ def test_sums_of_a_tissue_and_their_gradient_are_those_of_its_positions(generato
     torch.testing.assert_close(one, two)
     # Of four pixels, three say of which tissue a position is.
     coarse = torch.tensor([[1, 1, 0, 2], [1, 0, 0, 0]]).view(1, 1, 2, 4)
-    sizes = [part.shape[2] for part in by_tissue(torch.ones(1, 1, 1, 2), coarse, 3)]
+    sizes = [part.shape[2] for part in gather_by_label(torch.ones(1, 1, 1, 2), coarse, 3)]
     assert sizes == [1, 1, 0]
 
 
@@ -421,19 +486,19 @@ def test_a_tissue_too_scattered_for_a_deep_layer_is_no_term_of_it():
         values = values + noise * torch.randn((1, 1, 20, 40, 40), generator=generator)
         return Grid(values=values, spacing=(1.0,) * 3, units=("mm",) * 3)
 
-    found = stylize_scan(two(10, 1), [two(30, 2)], VolumeOptions(steps=1, precision="float32"))
-    assert np.isfinite(found.losses).all()
+    result = convnd.stylize(two(10, 1), two(30, 2), steps=1, precision="float32")
+    assert np.isfinite(result.losses["total"]).all()
 
 
 def test_smoothing_is_a_gaussian_with_its_ends_repeated(rng):
     values = rng.normal(size=(2, 1, 30, 17))
     expected = gaussian_filter(values, (0, 0, 1.7, 1.7), mode="nearest", truncate=3.5)
-    got = Grain(1.0, 1.7).blurred(torch.from_numpy(values))
+    got = NoiseTexture(1.0, 1.7).blur(torch.from_numpy(values))
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_a_scan_of_thick_slices_is_seen_where_its_grain_is(rng, monkeypatch):
-    """Through slices of 5 mm there is no grain to see; what is that coarse is anatomy."""
+def test_thick_slices_are_seen_where_their_noise_is(rng, monkeypatch):
+    """Slices of 5 mm show no noise texture; structures that coarse are anatomy."""
     from convnd_tasks.modalities.volumes import objective as volume_objective
 
     seen = []
@@ -447,7 +512,7 @@ def test_a_scan_of_thick_slices_is_seen_where_its_grain_is(rng, monkeypatch):
     values = torch.from_numpy(hounsfield(rng, (64, 64, 17)).astype(np.float32))[None, None]
     for thick in (5.0, 2.0):
         grid = Grid(values=values, spacing=(0.9, 0.9, thick), units=("mm",) * 3)
-        stylize_scan(grid, [grid], VolumeOptions(steps=0))
+        convnd.stylize(grid, grid, steps=0)
     # Axis 0 of the work runs to the head, the file's last.
     assert seen == [[(0, 0.9)], [(0, 0.9), (1, 2.0), (2, 2.0)]]
 
@@ -465,7 +530,7 @@ def test_built_in_scans_have_voxels_like_the_scans(run, tmp_path, rng, monkeypat
     affine = np.array([[-0.8, 0, 0, 0], [0, 0, 0.8, 0], [0, 4.0, 0, 0], [0, 0, 0, 1.0]])
     data = hounsfield(rng, (48, 16, 48))
     save(tmp_path / "fine.nii", data.astype(np.int16), affine)
-    assert run("stylize-volume", "fine.nii", "--steps", 0, "-q", "--no-montage")[0] == 2
+    assert run("stylize-volume", "fine.nii", "--steps", 0, "-q", "--no-figures")[0] == 2
     x, y, z = made[0].spacing
     assert x == pytest.approx(y, rel=0.02)
     assert z / x == pytest.approx(5, rel=0.05)
@@ -479,25 +544,25 @@ def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, k
     values = torch.full((1, 1, 4, 40, 48), 0.2)
     values[..., 24:] = 0.8
     values += 0.01 * torch.randn(values.shape, generator=generator)
-    (view,) = square_pixels((4, 40, 48), (5.0, 1.0, 1.0))
-    look = Look(
+    (view,) = square_pixel_views((4, 40, 48), (5.0, 1.0, 1.0))
+    config = VolumeLossConfig(
         style_layers=("relu1_1",),
-        content_layer=None,
+        content_layers=None,
         style_weight=3.0,
         content_weight=1.0,
-        fine=1.2,
+        detail_sigma_mm=1.2,
         tissues=((0.1, 0.3), (0.7, 0.9)),
-        flat=(0.1,),
+        slope_limits=(0.1,),
     )
-    sight = Sight(
-        Eye(net, look, Precision(torch.float32)),
-        look,
+    view_loss = ViewLoss(
+        FeatureExtractor(net, config, Precision(torch.float32)),
+        config,
         view,
-        pictures=[view.slices(values - darker)],
+        pictures=[view.extract(values - darker)],
         weights=[1.0],
-        content=[view.slices(values)],
+        content=[view.extract(values)],
     )
-    assert {name.partition("/")[2] for name in sight.styles} == kept
+    assert {name.partition("/")[2] for name in view_loss.style_losses} == kept
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])

@@ -112,13 +112,17 @@ class VolumeTransfer(Transfer):
         self._inputs = inputs
         self._integers = integers
         self._mask = mask_weights(inputs.content, inputs.mask)
+        weights = options.style_weights or (1.0,) * len(inputs.styles)
+        # A style without weight must not change how the noise texture is scaled.
+        pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
+        styles, self._style_weights = [style for style, _ in pairs], [share for _, share in pairs]
         self.transfer = options.transfer
         if options.transfer == "auto":
-            pictures = any(style.ndim == 2 for style in inputs.styles)
+            pictures = any(style.ndim == 2 for style in styles)
             self.transfer = "paint" if pictures else "noise"
         self.options = _with_preset(options, self.transfer)
         self._axes = Orientation(inputs.content)
-        self._set_window(inputs.styles)
+        self._set_window(styles)
         self._views(self._axes.shape)  # or the error, before the work
         self._group = ProcessGroup()
         self._state = VolumeRunState()
@@ -442,7 +446,7 @@ class VolumeTransfer(Transfer):
             styles=(
                 [style.extract(view, self._device) for style in self._styles] for view in views
             ),
-            weights=options.style_weights or [1.0] * len(self._styles),
+            weights=self._style_weights,
             precision=self._precision,
             shards=shards,
             slices=slab_slices(options.tile, shards.size),
