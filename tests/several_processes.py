@@ -20,12 +20,14 @@ from typing import NoReturn
 import pytest
 import torch
 import torch._dynamo  # which Adam loads at its first step: here once for all processes
-from convnd_tasks.modalities.volumes.grain import square_pixels
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.modalities.volumes.scan import VolumeResult, stylize_scan
-from convnd_tasks.modalities.volumes.sight import Look
-from convnd_tasks.runtime.checkpoints import Keeping, Stopping
+from convnd_tasks.modalities.volumes.slabs import square_pixel_views
+from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
+from convnd_tasks.modalities.volumes.view_loss import VolumeLossConfig
+from convnd_tasks.pipeline.checkpoints import Checkpointer
+from convnd_tasks.pipeline.interrupts import GracefulInterrupt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -210,9 +212,9 @@ def whole_walk(transfer: StyleTransfer, content: Tensor, style: Tensor, kept: Pa
 
 def keep(path: Path, progress: Progress, group: ProcessGroup | None) -> None:
     """A checkpoint as a job keeps it."""
-    keeping = Keeping(path, 1, group)
-    keeping._mark = "mark"
-    keeping.after(progress)
+    checkpointer = Checkpointer(path, 1, group)
+    checkpointer._fingerprint = "mark"
+    checkpointer.after_step(progress)
 
 
 def once(group: ProcessGroup, path: Path, work: Callable[[Path], Found]) -> Found:
@@ -277,16 +279,14 @@ class Scarce(Tensor):
 
 
 def signals(group: ProcessGroup, folder: Path) -> None:
-    """A signal to one ends the step of all, and a second one changes nothing."""
-    stopping = Stopping(group)
-    with stopping.signals():
-        stopping.after_step()
+    """A signal to one process ends the step of all, and a second one changes nothing."""
+    interrupt = GracefulInterrupt(group)
+    with interrupt.signals():
+        assert interrupt.received() == 0
         if group.rank == 1:
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(StopSignal) as caught:
-            stopping.after_step()
-    assert caught.value.args == (signal.SIGTERM,)
+        assert interrupt.received() == signal.SIGTERM
 
 
 def slices(group: ProcessGroup, folder: Path) -> None:
@@ -298,33 +298,34 @@ def slices(group: ProcessGroup, folder: Path) -> None:
     precision = Precision(torch.float64)
     two = torch.where(torch.arange(24) < 12, 0.25, 0.6)  # tissues
     content, x = two + torch.rand(2, 1, 1, *size, generator=generator).double() * 0.02
-    views = square_pixels(size, spacing)
+    views = square_pixel_views(size, spacing)
     styles = [
         [two[: view.size[1]] + 0.2 * torch.rand(9, 1, *view.size, generator=generator).double()]
         for view in views
     ]
-    for layer in (None, "relu2_1"):
-        look = Look(
-            style_layers=("relu1_1", "relu2_1"), content_layer=layer, style_weight=3.0,
-            content_weight=1.0, fine=2.4, tissues=((0.1, 0.4), (0.45, 0.9)),
+    for layers in (None, ("relu2_1",)):
+        config = VolumeLossConfig(
+            style_layers=("relu1_1", "relu2_1"), content_layers=layers, style_weight=3.0,
+            content_weight=1.0, detail_sigma_mm=2.4, tissues=((0.1, 0.4), (0.45, 0.9)),
+            tv_weight=0.5,
         )  # fmt: skip
         common = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
         shards = ShardedField(size, group)
-        one = SliceObjective(net, look, content, **common)
-        several = SliceObjective(net, look, shards.local_part(content), shards=shards, **common)
-        assert several.terms() == one.terms()
+        one = SliceObjective(net, config, content, **common)
+        several = SliceObjective(net, config, shards.local_part(content), shards=shards, **common)
+        assert several.term_names() == one.term_names()
         expected, found = one.evaluate(x), several.evaluate(shards.local_part(x))
         assert abs(found.loss / expected.loss - 1) < 1e-6
         part = shards.local_part(expected.gradient)
         assert (found.gradient - part).norm() <= 1e-5 * expected.gradient.norm()
-        if layer is None:
-            stride, own = one.stride(), several.stride()
-            assert isinstance(stride, Tensor)
-            assert (own - shards.local_part(stride)).abs().max() < 1e-5
-            start, own = one.beginning(5), several.beginning(5)
+        if layers is None:
+            scale, own = one.step_scale(), several.step_scale()
+            assert isinstance(scale, Tensor)
+            assert (own - shards.local_part(scale)).abs().max() < 1e-5
+            start, own = one.initial(5), several.initial(5)
             assert (start - content).abs().max() > 1e-3
             assert (own - shards.local_part(start)).abs().max() < 1e-5
-            assert several.terms() == one.terms()
+            assert several.term_names() == one.term_names()
 
 
 def scan_of(noise: float, seed: int) -> Grid:
@@ -336,7 +337,7 @@ def scan_of(noise: float, seed: int) -> Grid:
 
 
 def volumes(group: ProcessGroup, folder: Path) -> None:
-    """Scans shared out, and going on with another number of processes."""
+    """Scans that processes share, also when another number of processes resumes."""
     scan, style = scan_of(5, 1), scan_of(20, 2)
     options = VolumeOptions(
         steps=2,
@@ -345,40 +346,44 @@ def volumes(group: ProcessGroup, folder: Path) -> None:
         value_statistics=(),
         optimizer="adam",
     )
+    inputs = TransferInputs(content=scan, styles=[style], names=["scan", "style"])
 
     def alone(_: Path) -> Found:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ProcessGroup, "current", ProcessGroup)
-            found = stylize_scan(scan, [style], options)
-        assert found.grid is not None
-        return {"losses": torch.tensor(found.losses), "values": found.grid.values}
+        transfer = VolumeTransfer(inputs, options)
+        *steps, last = transfer.run()
+        result = transfer.result(last)
+        assert result is not None
+        losses = [progress.loss for progress in (*steps, last)]
+        return {"losses": torch.tensor(losses), "values": result.values}
 
     one = once(group, folder / "volume", alone)
 
-    def check(several: VolumeResult) -> None:
-        assert several.losses == pytest.approx(one["losses"].tolist(), rel=1e-5)
-        assert (several.grid is None) == (group.rank != 0)
-        if several.grid is not None:
-            difference = several.grid.values - one["values"]
+    def check(state: dict[str, object] | None = None) -> None:
+        transfer = VolumeTransfer(inputs, options)
+        steps = list(transfer.run(state=state, group=group))
+        losses = [progress.loss for progress in steps]
+        assert losses == pytest.approx(one["losses"].tolist()[-len(losses) :], rel=1e-5)
+        assert len(losses) == (6 if state is None else 2)
+        result = transfer.result(steps[-1])
+        assert (result is None) == (group.rank != 0)
+        if result is not None:
+            difference = result.values - one["values"]
             assert difference.norm() / one["values"].norm() < 1e-5
 
-    check(stylize_scan(scan, [style], options))
+    check()
+    checkpointer = Checkpointer(folder / f"scan-{group.size}", 1, group)
     steps = []
-
-    def stop(progress: Progress) -> None:  # the last process is told so while it works
-        steps.append(progress.step)
-        if group.rank == group.size - 1 and progress.step == 3:
-            signal.raise_signal(signal.SIGTERM)
-
-    keeping = Keeping(folder / f"scan-{group.size}", 1, group)
-    stopped = stylize_scan(scan, [style], options, watch=stop, keeping=keeping)
-    assert isinstance(stopped.stopped, StopSignal)
+    with checkpointer.interrupt.signals(), pytest.raises(StopSignal):
+        for progress in VolumeTransfer(inputs, options).run(group=group):
+            steps.append(progress.step)
+            if group.rank == group.size - 1 and progress.step == 3:
+                signal.raise_signal(signal.SIGTERM)  # the last process gets it while it works
+            checkpointer.after_step(progress)
     assert steps == [0, 1, 2, 2, 3]
-    for count in (group.size, group.size - 1):  # in the second frame; the first comes from there
-        kept = folder / f"scan-{count}.checkpoint"
-        if kept.exists():
-            state = load_checkpoint(kept, "", group)
-            check(stylize_scan(scan, [style], options, resume=state))
+    for count in (group.size, group.size - 1):  # in the second frame, after the first
+        path = folder / f"scan-{count}.checkpoint"
+        if path.exists():
+            check(load_checkpoint(path, "", group))
 
 
 CASES = (evaluations, transfers, slices, volumes, planes, memory, scarce, signals)

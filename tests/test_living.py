@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.beats import Beats
 from convnd_tasks.modalities.volumes import memory as volume_memory
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.modalities.volumes.scan import stylize_scan
-from convnd_tasks.modalities.volumes.worker import Worker
+from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
 from living import Living
 
 from convnd.grid import Grid
-from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, ProcessGroup, minimize
+from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, minimize
 from convnd.transfer import style_transfer, tiling_plan
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
@@ -160,21 +160,19 @@ def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.Monk
     bowl = Bowl()
 
     class Still:
-        group = ProcessGroup()
-
         def evaluate(self, x: torch.Tensor) -> Evaluation:
             return bowl(None, x)
 
-        def beginning(self, _: int) -> torch.Tensor:
+        def initial(self, _: int) -> torch.Tensor:
             return torch.rand(1, 1, *size)
 
-        def stride(self) -> torch.Tensor:
+        def step_scale(self) -> torch.Tensor:
             return torch.ones(1, 1, *size)
 
-        def terms(self) -> list[list[str]]:
+        def term_names(self) -> list[list[str]]:
             return []
 
-    monkeypatch.setattr(Worker, "_objective", lambda *_: Still())
+    monkeypatch.setattr(VolumeTransfer, "_objective", lambda *_: Still())
     scan, style = (
         Grid(
             values=40 + 60 * torch.randn(1, 1, *size, generator=noise),
@@ -183,13 +181,16 @@ def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.Monk
         )
         for _ in range(2)
     )
+    options = VolumeOptions(steps=STEPS, optimizer=optimizer, scales=1, deterministic=False)
+    inputs = TransferInputs(content=scan, styles=[style], names=["scan", "style"])
     before = living().now
-    found = stylize_scan(
-        scan,
-        [style],
-        VolumeOptions(steps=STEPS, optimizer=optimizer, scales=1, deterministic=False),
-    )
+    transfer = VolumeTransfer(inputs, options)
+    for progress in transfer.run():  # noqa: B007
+        pass
     fields = OPTIMIZERS[optimizer].copies + volume_memory._OWN
     assert bowl.most - before == pytest.approx(4 * math.prod(size) * fields, rel=0.1)
-    assert found.steps == STEPS
+    assert progress.step == STEPS
+    result = transfer.result(progress)
+    del progress, transfer
     assert living().now - before < 3 * scan.values.nbytes
+    assert result is not None
