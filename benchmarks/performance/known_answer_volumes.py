@@ -24,18 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.volumes.noise import (
-    TISSUES,
-    band_matched,
-    noise_spectrum,
-    spectrum_distance,
-)
+from convnd_tasks.modalities.volumes.noise import TISSUES, noise_spectrum, spectrum_distance
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 
 import convnd
 from benchmarks.common import peak_mib
 from benchmarks.measurement import Table, add_json_option, machine, write_results
+from benchmarks.performance.band_matching import match_bands
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.grid import Grid
@@ -85,7 +81,7 @@ def main() -> None:
     rows: dict[str, Any] = {
         "content": _array(content),
         "perfect": _array(original),
-        "bands": band_matched(_array(content), _array(style), content.spacing),
+        "bands": match_bands(_array(content), _array(style), content.spacing),
     }
     start = time.perf_counter()
     result = convnd.stylize(content, style, **options)

@@ -1,14 +1,15 @@
-"""Volumes measured in the language of CT: HU, noise texture, radiomics, emphysema."""
+"""Measures of volumes in the language of CT: HU, noise texture, radiomics, emphysema."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from convnd import io
 from convnd.errors import DependencyError, InputFileError
 from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.volumes.orientation import canonical_array
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -16,16 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["measure_all"]
 
 _BLOCK = 24.0  # mm along each side of a block whose radiomics are compared
-_EMPHYSEMA = -950.0
+_EMPHYSEMA = -950.0  # HU
+_AIR = -1024.0  # HU, in place of values that are not finite
 
 
 def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
-    """Figures for a volume made of a scan and styles; the first frame of a series.
+    """Measure a result against its scan and its style; of a series the first frame.
 
     Args:
         content: the scan, values in HU, spacing in mm.
-        result: of the scan's shape.
-        styles: the first volume among them is what noise and radiomics are compared with.
+        result: has the scan's shape.
+        styles: noise and radiomics are compared with the first volume among them.
 
     Raises:
         InputFileError: scan and result are of different shapes.
@@ -40,20 +42,38 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         ) from error
     import numpy as np
 
-    from convnd_tasks.modalities.volumes import noise_spectra
-
     if content.shape != result.shape:
         raise InputFileError(
             f"evaluate: expected two volumes of one shape, got {content.shape} and "
             f"{result.shape}; give the scan and what was made of it"
         )
-    before, spacing = _turned(content)
-    after, _ = _turned(result)
+    before, spacing = canonical_array(content)
+    after, _ = canonical_array(result)
     finite = np.isfinite(before) & np.isfinite(after)
-    before, after = np.where(finite, before, -1024.0), np.where(finite, after, -1024.0)
+    before, after = np.where(finite, before, _AIR), np.where(finite, after, _AIR)
+    measures = [
+        *_against_content(before, after, finite, spacing),
+        *_emphysema(before, after, spacing),
+    ]
+    volumes = [style for style in styles if style.ndim == 3]
+    if volumes:
+        style, style_spacing = canonical_array(volumes[0])
+        measures += _noise_distances(before, after, spacing, style, style_spacing)
+        measures += _radiomics(before, after, spacing, style, style_spacing)
+    return measures
+
+
+def _against_content(
+    before: Any, after: Any, finite: Any, spacing: Sequence[float]
+) -> list[Measure]:
+    """What changed from the scan to the result."""
+    import numpy as np
+
+    from convnd_tasks.modalities.volumes import noise_spectra
+
     change = (after - before)[finite]
     span = float(np.subtract(*np.percentile(before[finite], [99.5, 0.5]))) or 1.0
-    found = [
+    return [
         Measure(
             name="bias",
             value=float(change.mean()),
@@ -91,108 +111,116 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             meaning="median slope at the scan's strongest edges",
         ),
     ]
-    lungs = noise_spectra.lung_mask(before, spacing)
-    if lungs is not None:
-        found.append(
-            Measure(
-                name="laa950",
-                value=100 * float((after[lungs] < _EMPHYSEMA).mean()),
-                before=100 * float((before[lungs] < _EMPHYSEMA).mean()),
-                unit="%",
-                meaning="share of the lungs below -950 HU",
-            )
+
+
+def _emphysema(before: Any, after: Any, spacing: Sequence[float]) -> list[Measure]:
+    """The share of dark lung; nothing where the scan shows no lungs."""
+    from convnd_tasks.modalities.volumes.noise_spectra import lung_mask
+
+    lungs = lung_mask(before, spacing)
+    if lungs is None:
+        return []
+    return [
+        Measure(
+            name="laa950",
+            value=100 * float((after[lungs] < _EMPHYSEMA).mean()),
+            before=100 * float((before[lungs] < _EMPHYSEMA).mean()),
+            unit="%",
+            meaning="share of the lungs below -950 HU",
         )
-    volumes = [style for style in styles if style.ndim == 3]
-    if volumes:
-        found += _against_style(before, after, spacing, *_turned(volumes[0]))
-    return found
+    ]
 
 
-def _against_style(
-    before: Any, after: Any, spacing: tuple[float, ...], style: Any, style_spacing: Any
+def _noise_distances(
+    before: Any, after: Any, spacing: Sequence[float], style: Any, style_spacing: Sequence[float]
 ) -> list[Measure]:
+    """How far the noise power spectrum of each tissue is from the style's."""
     from convnd_tasks.modalities.volumes.noise import TISSUES, noise_spectrum, spectrum_distance
-    from convnd_tasks.modalities.volumes.noise_spectra import concordance, first_order, texture
 
-    found = []
+    measures = []
     for tissue in TISSUES:
-        values = (math.nan, math.nan)
+        distances = (math.nan, math.nan)
         try:
-            wanted = noise_spectrum(style, style_spacing, tissue=tissue)
+            target = noise_spectrum(style, style_spacing, tissue=tissue)
             first, second = (
                 spectrum_distance(
-                    noise_spectrum(each, spacing, tissue=tissue, guide=before), wanted
+                    noise_spectrum(volume, spacing, tissue=tissue, guide=before), target
                 )
-                for each in (before, after)
+                for volume in (before, after)
             )
-            values = (first, second)
+            distances = (first, second)
         except InputFileError:
-            pass  # this tissue does not occur in both
-        found.append(
+            pass  # the scan or the style has too little of this tissue
+        measures.append(
             Measure(
                 name=f"noise_distance_{tissue}",
-                value=values[1],
-                before=values[0],
+                value=distances[1],
+                before=distances[0],
                 better="lower",
                 against="style",
                 meaning=f"noise power spectrum in {tissue} tissue: share in the wrong place",
             )
         )
-    for name, of in (("first_order", first_order), ("texture", texture)):
-        wanted_features = _features(style, style_spacing, of)
-        kept: list[dict[str, float]] = []
-        for each in (before, after):
-            features = _features(each, spacing, of)
-            kept.append(
+    return measures
+
+
+def _radiomics(
+    before: Any, after: Any, spacing: Sequence[float], style: Any, style_spacing: Sequence[float]
+) -> list[Measure]:
+    """Concordance of the radiomics of blocks with the style's."""
+    from convnd_tasks.modalities.volumes.noise_spectra import concordance, first_order, texture
+
+    measures = []
+    for name, function in (("first_order", first_order), ("texture", texture)):
+        target = _block_features(style, style_spacing, function)
+        parts: list[dict[str, float]] = []
+        for volume in (before, after):
+            features = _block_features(volume, spacing, function)
+            parts.append(
                 {
-                    key: concordance(*_quantiles(features[key], wanted_features[key]))
+                    key: concordance(*_quantiles(features[key], target[key]))
                     for key in features
+                    if key in target  # a volume without a block inside a body has no features
                 }
             )
-        mean = [sum(each.values()) / len(each) for each in kept]
-        found.append(
+        means = [sum(part.values()) / len(part) if part else math.nan for part in parts]
+        measures.append(
             Measure(
                 name=f"{name}_ccc",
-                value=mean[1],
-                before=mean[0],
+                value=means[1],
+                before=means[0],
                 better="higher",
                 against="style",
-                parts=kept[1],
+                parts=parts[1],
                 meaning="concordance of radiomics over blocks, ranked, with the style's",
             )
         )
-    return found
+    return measures
 
 
-def _features(volume: Any, spacing: Sequence[float], of: Any) -> dict[str, list[float]]:
-    """Radiomics of every block of 24 mm that is inside the body, by name."""
+def _block_features(
+    volume: Any, spacing: Sequence[float], function: Callable[[Any], Mapping[str, float]]
+) -> dict[str, list[float]]:
+    """Radiomics of every block of 24 mm inside the body, by name."""
     side = [max(1, round(_BLOCK / step)) for step in spacing]
-    side = [min(n, extent) for n, extent in zip(side, volume.shape, strict=True)]
-    found: dict[str, list[float]] = {}
-    for i in range(0, volume.shape[0] - side[0] + 1, side[0]):
-        for j in range(0, volume.shape[1] - side[1] + 1, side[1]):
-            for k in range(0, volume.shape[2] - side[2] + 1, side[2]):
-                part = volume[i : i + side[0], j : j + side[1], k : k + side[2]]
-                if (part > -990).mean() < 0.5:
-                    continue  # air around the patient
-                for name, value in of(part).items():
-                    found.setdefault(name, []).append(value)
-    return found
+    side = [min(length, extent) for length, extent in zip(side, volume.shape, strict=True)]
+    starts = [
+        range(0, extent - length + 1, length)
+        for length, extent in zip(side, volume.shape, strict=True)
+    ]
+    features: dict[str, list[float]] = {}
+    for start in itertools.product(*starts):
+        block = volume[tuple(slice(at, at + n) for at, n in zip(start, side, strict=True))]
+        if (block > -990).mean() < 0.5:
+            continue  # air around the patient
+        for name, value in function(block).items():
+            features.setdefault(name, []).append(value)
+    return features
 
 
 def _quantiles(one: list[float], other: list[float]) -> tuple[Any, Any]:
     # Blocks of two patients do not correspond; their distributions do, rank by rank.
     import numpy as np
 
-    places = np.linspace(0.02, 0.98, 49)
-    return np.quantile(one, places), np.quantile(other, places)
-
-
-def _turned(scan: Grid) -> tuple[Any, tuple[float, ...]]:
-    """The first frame with axes towards head, front and right, and its spacing."""
-    import numpy as np
-
-    order = io.anatomical_axes(scan)
-    values = scan.values[0, 0].detach().cpu().numpy().transpose([axis for axis, _ in order])
-    values = np.flip(values, tuple(n for n, (_, against) in enumerate(order) if against))
-    return values, tuple(scan.spacing[axis] for axis, _ in order)
+    shares = np.linspace(0.02, 0.98, 49)
+    return np.quantile(one, shares), np.quantile(other, shares)

@@ -1,7 +1,6 @@
-"""What can be measured on a pair of volumes, as plain functions over arrays.
+"""Measures of a pair of volumes, as plain functions over arrays.
 
-Definitions are those of the fields that use them; each says its source. `convnd evaluate` prints
-them; the known-answer benchmark uses them too.
+The definitions are those of the fields that use them; each names its source.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ __all__ = [
 ]
 
 _LUNG = (-1000.0, -500.0)
-_LEAST_LUNG = 20_000.0  # mm³ of one lung in the field of view
+_LEAST_LUNG = 20_000.0  # mm³, smallest region that counts as a lung
 _LEVEL = 25.0  # HU of a grey level, as pyradiomics' default
 
 
 def anatomy_error(
     one: NDArray[Any], other: NDArray[Any], spacing: Sequence[float], *, sigma: float = 2.0
 ) -> float:
-    """Mean absolute difference of two volumes once noise is blurred away.
+    """Mean absolute difference of two volumes after a blur that removes the noise.
 
     Args:
         one: three axes.
-        other: of the same shape.
+        other: has the same shape.
         spacing: mm along each axis.
-        sigma: of the Gaussian in mm; less than half a voxel along an axis blurs nothing there.
+        sigma: of the Gaussian in mm; an axis where it is less than half a voxel is not blurred.
     """
     import numpy as np
     from scipy import ndimage
@@ -54,7 +53,7 @@ def structural_similarity(one: NDArray[Any], other: NDArray[Any], span: float) -
 
     Args:
         one: an array.
-        other: of the same shape.
+        other: has the same shape.
         span: the range of values that counts as 1.
     """
     import numpy as np
@@ -79,8 +78,8 @@ def edge_sharpness(
     Args:
         volume: three axes, HU.
         spacing: mm along each.
-        guide: where the edges are is told by this volume; a scan and its result should be asked at
-            the same places.
+        guide: a volume of the same shape that decides where the edges are; None is ``volume``. A
+            scan and its result should be measured in the same places.
     """
     import numpy as np
     from scipy import ndimage
@@ -98,15 +97,15 @@ def edge_sharpness(
         ]
         return np.asarray(np.hypot(*parts))
 
-    told = slope((volume if guide is None else guide).astype(np.float32), 1.5)
-    places = told >= np.percentile(told, 98)
-    return float(np.median(slope(volume.astype(np.float32), 0.7)[places]))
+    steepness = slope((volume if guide is None else guide).astype(np.float32), 1.5)
+    edges = steepness >= np.percentile(steepness, 98)
+    return float(np.median(slope(volume.astype(np.float32), 0.7)[edges]))
 
 
 def lung_mask(volume: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any] | None:
-    """Where the lungs are: the large airy regions inside the body; None if there are none.
+    """Mask of the lungs, the large regions of air inside the body; None if there are none.
 
-    Air is below −500 HU; what touches the edge of a slice is outside the body.
+    Air is below −500 HU. Regions that touch the edge of a slice are outside the body.
 
     Args:
         volume: three axes, HU.
@@ -127,12 +126,12 @@ def lung_mask(volume: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any] | 
         return None
     sizes = np.bincount(labels.ravel()) * math.prod(spacing)
     sizes[0] = 0
-    kept = np.moveaxis(np.isin(labels, np.flatnonzero(sizes >= _LEAST_LUNG)), 0, across)
-    return np.asarray(kept) if kept.any() else None
+    lungs = np.moveaxis(np.isin(labels, np.flatnonzero(sizes >= _LEAST_LUNG)), 0, across)
+    return np.asarray(lungs) if lungs.any() else None
 
 
 def first_order(values: NDArray[Any]) -> dict[str, float]:
-    """First-order radiomics of the values of a region, defined as by IBSI (Zwanenburg 2020)."""
+    """First-order radiomics of the values of a region, as IBSI defines them (Zwanenburg 2020)."""
     import numpy as np
 
     x = values.astype(np.float64)
@@ -164,7 +163,7 @@ def texture(volume: NDArray[Any], mask: NDArray[Any] | None = None) -> dict[str,
 
     Args:
         volume: three axes, HU.
-        mask: both of a pair must lie in it; None is everywhere.
+        mask: voxels whose pairs count; None is all.
     """
     import numpy as np
 
@@ -174,8 +173,7 @@ def texture(volume: NDArray[Any], mask: NDArray[Any] | None = None) -> dict[str,
         raise InputFileError("texture: expected some voxels in the mask, got none; give another")
     codes -= codes[inside].min()
     levels = int(codes[inside].max()) + 1
-    found: list[dict[str, float]] = []
-    index = np.arange(levels)
+    features: list[dict[str, float]] = []
     for axis in range(volume.ndim):
         first = tuple(slice(0, -1) if a == axis else slice(None) for a in range(volume.ndim))
         second = tuple(slice(1, None) if a == axis else slice(None) for a in range(volume.ndim))
@@ -183,24 +181,28 @@ def texture(volume: NDArray[Any], mask: NDArray[Any] | None = None) -> dict[str,
         pairs = codes[first][both] * levels + codes[second][both]
         table = np.bincount(pairs, minlength=levels * levels).reshape(levels, levels)
         table = (table + table.T).astype(np.float64)
-        if table.sum() == 0:
-            continue
-        p = table / table.sum()
-        far = np.abs(index[:, None] - index)
-        mean = float((p.sum(1) * index).sum())
-        variance = float((p.sum(1) * (index - mean) ** 2).sum())
-        joint = float((p * np.outer(index - mean, index - mean)).sum())
-        found.append(
-            {
-                "contrast": float((p * far**2).sum()),
-                "dissimilarity": float((p * far).sum()),
-                "homogeneity": float((p / (1 + far)).sum()),
-                "energy": float((p**2).sum()),
-                "joint_entropy": float(-(p[p > 0] * np.log2(p[p > 0])).sum()),
-                "correlation": joint / variance if variance > 0 else 1.0,
-            }
-        )
-    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+        if table.sum() > 0:
+            features.append(_haralick(table / table.sum()))
+    return {name: float(np.mean([part[name] for part in features])) for name in features[0]}
+
+
+def _haralick(p: NDArray[Any]) -> dict[str, float]:
+    """Features of the co-occurrence probabilities ``(levels, levels)``."""
+    import numpy as np
+
+    index = np.arange(len(p))
+    distance = np.abs(index[:, None] - index)
+    mean = float((p.sum(1) * index).sum())
+    variance = float((p.sum(1) * (index - mean) ** 2).sum())
+    joint = float((p * np.outer(index - mean, index - mean)).sum())
+    return {
+        "contrast": float((p * distance**2).sum()),
+        "dissimilarity": float((p * distance).sum()),
+        "homogeneity": float((p / (1 + distance)).sum()),
+        "energy": float((p**2).sum()),
+        "joint_entropy": float(-(p[p > 0] * np.log2(p[p > 0])).sum()),
+        "correlation": joint / variance if variance > 0 else 1.0,
+    }
 
 
 def concordance(one: Sequence[float], other: Sequence[float]) -> float:
