@@ -21,11 +21,11 @@ import pytest
 import torch
 import torch._dynamo  # which Adam loads at its first step: here once for all processes
 from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.volumes.features import VolumeLossConfig
 from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.slabs import square_pixel_views
 from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
-from convnd_tasks.modalities.volumes.view_loss import VolumeLossConfig
 from convnd_tasks.pipeline.checkpoints import Checkpointer
 from convnd_tasks.pipeline.interrupts import GracefulInterrupt
 from safetensors.torch import load_file, save_file

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from convnd_tasks.modalities.volumes.features import FeatureExtractor, VolumeLossConfig
 from convnd_tasks.modalities.volumes.noise_init import NoiseInitializer
 from convnd_tasks.modalities.volumes.noise_texture import NoiseTexture
 from convnd_tasks.modalities.volumes.slabs import square_pixel_views
-from convnd_tasks.modalities.volumes.view_loss import FeatureExtractor, ViewLoss, VolumeLossConfig
+from convnd_tasks.modalities.volumes.view_loss import ViewLoss
 from scipy import ndimage
 
 from convnd.backbones import VGG, VGG19, Precision

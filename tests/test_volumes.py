@@ -14,12 +14,13 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.volumes import memory, slabs
+from convnd_tasks.modalities.volumes.features import FeatureExtractor, VolumeLossConfig
 from convnd_tasks.modalities.volumes.noise_texture import NoiseTexture
 from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import parse_window
 from convnd_tasks.modalities.volumes.slabs import square_pixel_views
 from convnd_tasks.modalities.volumes.tissues import gather_by_label
-from convnd_tasks.modalities.volumes.view_loss import FeatureExtractor, ViewLoss, VolumeLossConfig
+from convnd_tasks.modalities.volumes.view_loss import ViewLoss
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 

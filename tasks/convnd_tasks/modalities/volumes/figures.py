@@ -43,7 +43,7 @@ def montage(scan: Grid, style: Grid, result: Grid) -> bytes:
     before, after = canonical_array(scan), canonical_array(result)
     change = after[0] - before[0]
     finite = np.abs(change[np.isfinite(change)])
-    reach = float(np.percentile(finite, 99.5)) if finite.size else 1.0
+    reach = (float(np.percentile(finite, 99.5)) if finite.size else 0.0) or 1.0
     columns: dict[str, _Column | None] = {
         "scan": before,
         "style": canonical_array(style) if style.ndim == 3 else None,
@@ -60,28 +60,20 @@ def montage(scan: Grid, style: Grid, result: Grid) -> bytes:
     grid: Any = figure.add_gridspec(4, 4, height_ratios=(*heights, 0.05))
     window = value_range(scan.values)
     span = window if style.ndim == 2 else value_range(style.values)
-    ranges = [window, window if same_units(span, window) else span, window]
+    ranges = [window, window if same_units(span, window) else span, window, (-reach, reach)]
     shown: list[Any] = []
     for row, plane in enumerate(_PLANES):
         for number, (title, column) in enumerate(columns.items()):
-            axes = _panel(
-                figure,
-                grid[row, number],
-                title=title if row == 0 else "",
-                label=plane if number == 0 else "",
-            )
-            if column is None:
-                if row == 0:
-                    picture = style.values[0].movedim(0, -1).squeeze().numpy()
-                    axes.imshow(picture.clip(0, 1), cmap="gray")
-                continue
-            low, high = (-reach or -1.0, reach or 1.0) if number == 3 else ranges[number]
-            shown.append(_draw(axes, column, row, low, high, "RdBu_r" if number == 3 else "gray"))
+            axes = _panel(figure, grid[row, number], "" if row else title, "" if number else plane)
+            if column is not None:
+                cmap = "RdBu_r" if number == 3 else "gray"
+                shown.append(_draw(axes, column, row, ranges[number], cmap))
+            elif row == 0:
+                picture = style.values[0].movedim(0, -1).squeeze().numpy()
+                axes.imshow(picture.clip(0, 1), cmap="gray")
     unit = "HU" if window[0] < -500 or scan.channels == ("HU",) else "value"
-    for image, cell, label in (
-        (shown[0], grid[3, :3], unit),
-        (shown[-1], grid[3, 3], f"change in {unit}"),
-    ):
+    bars = ((shown[0], grid[3, :3], unit), (shown[-1], grid[3, 3], f"change in {unit}"))
+    for image, cell, label in bars:
         bar = figure.add_subplot(cell)
         figure.colorbar(image, cax=bar, label=label, orientation="horizontal")
     stream = _bytes.BytesIO()
@@ -89,7 +81,7 @@ def montage(scan: Grid, style: Grid, result: Grid) -> bytes:
     return stream.getvalue()
 
 
-def _panel(figure: Any, cell: Any, *, title: str, label: str) -> Any:
+def _panel(figure: Any, cell: Any, title: str, label: str) -> Any:
     axes: Any = figure.add_subplot(cell)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -100,7 +92,7 @@ def _panel(figure: Any, cell: Any, *, title: str, label: str) -> Any:
     return axes
 
 
-def _draw(axes: Any, column: _Column, axis: int, low: float, high: float, cmap: str) -> Any:
+def _draw(axes: Any, column: _Column, axis: int, limits: tuple[float, float], cmap: str) -> Any:
     """Draw the middle slice as radiologists hang it."""
     import numpy as np
 
@@ -111,8 +103,8 @@ def _draw(axes: Any, column: _Column, axis: int, low: float, high: float, cmap: 
     return axes.imshow(
         plane[::-1, ::-1],
         cmap=cmap,
-        vmin=low,
-        vmax=high,
+        vmin=limits[0],
+        vmax=limits[1],
         aspect=rows / columns,
         interpolation="nearest",
     )

@@ -210,7 +210,8 @@ def _block_features(
     ]
     features: dict[str, list[float]] = {}
     for start in itertools.product(*starts):
-        block = volume[tuple(slice(at, at + n) for at, n in zip(start, side, strict=True))]
+        corners = zip(start, side, strict=True)
+        block = volume[tuple(slice(first, first + length) for first, length in corners)]
         if (block > -990).mean() < 0.5:
             continue  # air around the patient
         for name, value in function(block).items():

@@ -51,7 +51,7 @@ class Volumes(Modality):
         """See `Modality.check`."""
         from convnd.stats import STATISTICS
         from convnd.transfer.style_transfer import check_names
-        from convnd_tasks.modalities.volumes.transfer import PRESETS
+        from convnd_tasks.modalities.volumes.presets import PRESETS
 
         options = self._options
         parse_spacing(self.settings.spacing)

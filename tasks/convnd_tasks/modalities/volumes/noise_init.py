@@ -88,11 +88,11 @@ class NoiseInitializer:
         measured = [texture.measure_deviations([style]) for style in styles]
         classes = zip(texture.measure_deviations(content, group), *measured, strict=True)
         shares = [weight / sum(weights) for weight in weights]
-        deviations = tuple(
-            math.sqrt(max(0.0, sum(w * d**2 for w, d in zip(shares, others, strict=True)) - own**2))
-            for own, *others in classes
-        )
-        return cls(texture, tuple(kernels), deviations)
+        deviations = []
+        for content_deviation, *others in classes:
+            variance = sum(w * d**2 for w, d in zip(shares, others, strict=True))
+            deviations.append(math.sqrt(max(0.0, variance - content_deviation**2)))
+        return cls(texture, tuple(kernels), tuple(deviations))
 
     def sample(
         self, slices: Tensor, generator: torch.Generator, *, before: int = 0, after: int = 0
@@ -137,14 +137,14 @@ def _spectra(
         if not parts:
             spectra.append(None)
             continue
-        own = torch.cat(levels)
-        everywhere, first = group.all_gather(own)
-        count = len(everywhere)
+        slope = torch.cat(levels)
+        all_slopes, first = group.all_gather(slope)
+        count = len(all_slopes)
         if count < _FEWEST:
             spectra.append(None)
             continue
-        flat = everywhere.argsort(stable=True)[: max(_FEWEST, count // 2)]
-        flattest = torch.cat(parts)[flat[(flat >= first) & (flat < first + len(own))] - first]
+        flat = all_slopes.argsort(stable=True)[: max(_FEWEST, count // 2)]
+        flattest = torch.cat(parts)[flat[(flat >= first) & (flat < first + len(slope))] - first]
         power = flattest.new_zeros(side, side)
         if len(flattest):  # torch cannot transform an empty batch
             power = torch.fft.fft2(flattest * taper.to(flattest)).abs().square().sum(0)

@@ -24,14 +24,10 @@ from convnd.errors import UsageError
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, ProcessGroup, ShardedField, all_reduce_sums
 from convnd.stats import Sums
+from convnd_tasks.modalities.volumes.features import FeatureExtractor, VolumeLossConfig
 from convnd_tasks.modalities.volumes.noise_init import NoiseInitializer
 from convnd_tasks.modalities.volumes.slabs import SHORTEST, SlabPlan, View
-from convnd_tasks.modalities.volumes.view_loss import (
-    FeatureExtractor,
-    ViewLoss,
-    VolumeLossConfig,
-    source_of,
-)
+from convnd_tasks.modalities.volumes.view_loss import ViewLoss, source_of
 
 __all__ = ["SliceObjective"]
 
@@ -176,8 +172,8 @@ class SliceObjective:
 
     def keep_terms(self, names: Sequence[Sequence[str]]) -> None:
         """Drop all style terms but the named ones of each view."""
-        for loss, kept in zip(self._views, names, strict=True):
-            loss.style_losses = {name: loss.style_losses[name] for name in kept}
+        for loss, terms in zip(self._views, names, strict=True):
+            loss.style_losses = {name: loss.style_losses[name] for name in terms}
 
     def initial(self, seed: int) -> Tensor:
         """Values ``(1, 1, *S)`` to start from: the content plus the noise that its tissues lack.

@@ -43,7 +43,7 @@ class VolumeOptions(TransferOptions):
         detail_sigma_mm: standard deviation in mm of the Gaussian that separates noise texture from
             anatomy. Only for the transfer of noise.
         content_layers: layers whose features the result keeps; empty depends on ``transfer``, see
-            `convnd_tasks.modalities.volumes.transfer.PRESETS`. The transfer of noise keeps the
+            `convnd_tasks.modalities.volumes.presets.PRESETS`. The transfer of noise keeps the
             blurred values instead, and takes none.
         style_layers: empty depends on ``transfer``.
         style_weight: None depends on ``transfer``.

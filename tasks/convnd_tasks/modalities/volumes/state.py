@@ -59,7 +59,7 @@ class BestIterate:
         step_scale: length of a step in each voxel, of the same shape, or 1.
         shards: the processes that share the field.
         loss: the lowest loss.
-        offset: the optimizer's variable there.
+        offset: the optimizer's variable at the lowest loss.
     """
 
     frame: int

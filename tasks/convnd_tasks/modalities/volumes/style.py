@@ -62,7 +62,7 @@ class SlicedStyle:
                 "style: expected slices of at least 16 x 16 square pixels along some axis, "
                 f"got {' x '.join(map(str, self._grid.shape))}; use a larger volume"
             )
-        # A style that is too thin across this axis gives its finest slices instead.
-        own = next((candidate for candidate in views if candidate.axis == view.axis), views[0])
+        # A style that is too thin across this axis shows its finest slices.
+        finest = next((same for same in views if same.axis == view.axis), views[0])
         values = (self._grid.values[:, :1] - low).div_(high - low).clamp_(0, 1)
-        return own.extract(axes.to_canonical(values)), self._scale * own.pixel / view.pixel
+        return finest.extract(axes.to_canonical(values)), self._scale * finest.pixel / view.pixel

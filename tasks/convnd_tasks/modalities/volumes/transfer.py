@@ -1,19 +1,16 @@
 """The style transfer of one volume, frame by frame.
 
-The work is done on the volume's own grid, with axes towards head, front and right. The values
-between the ends of a window become ``[0, 1]``. The result is the volume plus a change in its own
-units: outside the window, where there is no value, and outside a mask, it is the volume to the bit.
+The work is done on the volume's own grid, see `convnd_tasks.modalities.volumes.encoding`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, NumericalError, UsageError
@@ -29,18 +26,17 @@ from convnd.optimize import (
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
 from convnd.transfer.style_transfer import Progress
-from convnd_tasks.modalities.arrays.codec import same_units, value_range
 from convnd_tasks.modalities.base import Transfer, TransferInputs
+from convnd_tasks.modalities.volumes.encoding import VolumeEncoding
+from convnd_tasks.modalities.volumes.features import VolumeLossConfig
 from convnd_tasks.modalities.volumes.inputs import check_scan, check_style, mask_weights
 from convnd_tasks.modalities.volumes.memory import choose_optimizer, slab_slices
-from convnd_tasks.modalities.volumes.noise import FLAT, TISSUES
+from convnd_tasks.modalities.volumes.noise import FLAT
 from convnd_tasks.modalities.volumes.objective import SliceObjective
-from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.presets import with_preset
 from convnd_tasks.modalities.volumes.slabs import View, square_pixel_views
 from convnd_tasks.modalities.volumes.state import BestIterate, VolumeRunState
-from convnd_tasks.modalities.volumes.style import SlicedStyle
-from convnd_tasks.modalities.volumes.view_loss import VolumeLossConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,28 +47,9 @@ if TYPE_CHECKING:
     from convnd.optimize import Step
     from convnd.optimize.distributed.sharded_field import Box
 
-__all__ = ["PRESETS", "Preset", "VolumeTransfer"]
+__all__ = ["VolumeTransfer"]
 
 _LOG = logging.getLogger(__name__)
-
-
-class Preset(NamedTuple):
-    """What options that depend on the transfer are when they are left out."""
-
-    style_layers: tuple[str, ...]
-    content_layers: tuple[str, ...]
-    style_weight: float
-    steps: int
-
-
-PRESETS = {
-    # Chosen by the known-answer experiment: `benchmarks/performance/known_answer_volumes.py`.
-    "noise": Preset(("relu1_1", "relu2_1", "relu3_1"), (), 3000.0, 15),
-    "paint": Preset(("relu1_1", "relu2_1", "relu3_1", "relu4_1"), ("relu4_2",), 30.0, 40),
-}
-"""By transfer. Noise starts near its end and needs fewer steps."""
-
-_HOUNSFIELD = (-1200.0, 800.0)  # noise of air to bone; percentiles would cut that of the lungs
 
 
 class VolumeTransfer(Transfer):
@@ -120,48 +97,14 @@ class VolumeTransfer(Transfer):
         if options.transfer == "auto":
             pictures = any(style.ndim == 2 for style in styles)
             self.transfer = "paint" if pictures else "noise"
-        self.options = _with_preset(options, self.transfer)
-        self._axes = Orientation(inputs.content)
-        self._set_window(styles)
+        self.options = with_preset(options, self.transfer)
+        self._encoding = VolumeEncoding(inputs.content, styles, self.options, self.transfer)
+        self._axes = self._encoding.axes
+        self.messages = self._encoding.messages
         self._views(self._axes.shape)  # or the error, before the work
         self._group = ProcessGroup()
         self._state = VolumeRunState()
         self._best: BestIterate | None = None
-
-    def _set_window(self, styles: Sequence[Grid]) -> None:
-        """Choose the window, the range of each style, and the tissues."""
-        scan, window = self._scan.values, parse_window(self.options.window)
-        self._low, self._high = value_range(scan) if window is None else window
-        if window is not None and not bool(((scan >= self._low) & (scan <= self._high)).any()):
-            raise InputFileError(
-                f"scan: expected values in the window {self._low:g} … {self._high:g}, got none; "
-                "use --window auto"
-            )
-        shared = [self._shares_units(style) for style in styles]
-        is_noise = self.transfer == "noise"
-        # Tissues have known values in HU only, where air is 1000 below water.
-        hounsfield = is_noise and all(shared) and self._low <= TISSUES["soft"][0]
-        if hounsfield and window is None:
-            self._low, self._high = _HOUNSFIELD
-        self._styles = [
-            SlicedStyle(
-                style,
-                *((self._low, self._high) if same and is_noise else value_range(style.values)),
-                scale=self.options.style_scale,
-            )
-            for style, same in zip(styles, shared, strict=True)
-        ]
-        self._tissues = tuple(
-            (self._normalize(low), self._normalize(high))
-            for low, high in (TISSUES.values() if hounsfield else ())
-        )
-        own_range = "; the style's units are others, so its own range is taken for the window"
-        self.messages = (
-            f"window {self._low:g} to {self._high:g}"
-            + (" (auto)" if window is None else "")
-            + "; what lies outside stays as it is",
-            f"transfer: {self.transfer}" + (own_range if is_noise and not all(shared) else ""),
-        )
 
     def fingerprint(self) -> Sequence[object]:
         """See `Transfer.fingerprint`."""
@@ -222,7 +165,9 @@ class VolumeTransfer(Transfer):
         for frame, part in enumerate(changes):
             change = field.gather_to_root(part)
             if change is not None:
-                frames[frame] = self._apply_change(frames[frame], change)
+                frames[frame] = self._encoding.apply_change(
+                    frames[frame], change, self._mask, self.options.strength
+                )
         if self._group.rank != 0:
             return None
         values = torch.cat(frames, 1)
@@ -373,32 +318,11 @@ class VolumeTransfer(Transfer):
             whole = resize_nd(best.shards.gather(values), field.size, mode="cubic")
             values = field.local_part(whole)
         content = self._content(best.frame, field.size, field.boxes[self._group.rank])
-        return (values - content).mul_(self._high - self._low).cpu()
-
-    def _apply_change(self, scan: Tensor, change: Tensor) -> Tensor:
-        """A frame ``(1, 1, *S)`` of the scan with its change, inside window and mask."""
-        import torch
-
-        change = self._axes.from_canonical(change)
-        inside = torch.isfinite(scan) & (scan >= self._low) & (scan <= self._high)
-        change = torch.where(inside, change * self._mask * self.options.strength, 0.0)
-        # Where nothing is added, nothing is rounded either.
-        return torch.where(change == 0, scan, scan + change)
+        return (values - content).mul_(self._encoding.width).cpu()
 
     def _content(self, frame: int, size: Sequence[int], box: Box | None = None) -> Tensor:
-        """A frame as the network sees it, ``(1, 1, *size)`` in ``[0, 1]``, or a box of it."""
-        from convnd.nn import resize_nd
-
-        if tuple(size) != self._axes.shape:
-            whole = resize_nd(self._content(frame, self._axes.shape), size, mode="linear")
-            if box is None:
-                return whole
-            rows, columns, depths = (slice(start, stop) for start, stop in box)
-            return whole[:, :, rows, columns, depths].contiguous()
-        values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1], box).contiguous()
-        values = values.nan_to_num_(nan=self._low, posinf=self._high, neginf=self._low)
-        values = values.sub_(self._low).div_(self._high - self._low).clamp_(0, 1)
-        return values.to(self._device)
+        """A frame as the network sees it on its device, see `VolumeEncoding.content`."""
+        return self._encoding.content(frame, size, box, self._device)
 
     def _views(self, size: Sequence[int]) -> list[View]:
         """The views of the scan at a size that show what is transferred."""
@@ -429,8 +353,8 @@ class VolumeTransfer(Transfer):
             style_weight=options.style_weight or 0.0,
             content_weight=options.content_weight,
             detail_sigma_mm=options.detail_sigma_mm,
-            tissues=self._tissues,
-            slope_limits=tuple(limit / (self._high - self._low) for limit in FLAT),
+            tissues=self._encoding.tissues,
+            slope_limits=tuple(limit / self._encoding.width for limit in FLAT),
             style_loss=options.style_loss,
             style_layer_weights=options.style_layer_weights,
             value_statistics=options.value_statistics if is_noise else (),
@@ -444,38 +368,11 @@ class VolumeTransfer(Transfer):
             content,
             views=views,
             styles=(
-                [style.extract(view, self._device) for style in self._styles] for view in views
+                [style.extract(view, self._device) for style in self._encoding.styles]
+                for view in views
             ),
             weights=self._style_weights,
             precision=self._precision,
             shards=shards,
             slices=slab_slices(options.tile, shards.size),
         )
-
-    def _shares_units(self, style: Grid) -> bool:
-        """Whether a style is a volume whose values are in the scan's units."""
-        if style.ndim == 2:
-            return False
-        return same_units(value_range(style.values), (self._low, self._high))
-
-    def _normalize(self, value: float) -> float:
-        """A value in the scan's units as the network sees it."""
-        return (value - self._low) / (self._high - self._low)
-
-
-def _with_preset(options: VolumeOptions, transfer: str) -> VolumeOptions:
-    """The options with values for those that depend on the transfer."""
-    preset = PRESETS[transfer]
-    if transfer == "noise" and options.content_layers:
-        raise UsageError(
-            "--content-layers: expected --transfer paint, got noise, which keeps the blurred "
-            "values; leave it out"
-        )
-    weight, steps = options.style_weight, options.steps
-    return dataclasses.replace(
-        options,
-        content_layers=options.content_layers or preset.content_layers,
-        style_layers=options.style_layers or preset.style_layers,
-        style_weight=preset.style_weight if weight is None else weight,
-        steps=preset.steps if steps is None else steps,
-    )

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from convnd.backbones import Backbone, Precision
 from convnd.losses import StyleLoss, TotalVariationLoss
 from convnd.optimize import ProcessGroup, all_reduce_sums
-from convnd.stats import (
-    STATISTICS,
-    AutocorrelationStatistic,
-    LinearlyMappable,
-    ProjectedStatistic,
-    Statistic,
-    Sums,
-    blend,
-)
+from convnd.stats import STATISTICS, AutocorrelationStatistic, Sums, blend
+from convnd_tasks.modalities.volumes.features import FeatureExtractor, VolumeLossConfig
 from convnd_tasks.modalities.volumes.noise_texture import NoiseTexture
 from convnd_tasks.modalities.volumes.slabs import SlabPlan, View
 from convnd_tasks.modalities.volumes.tissues import downsample_labels, gather_by_label
 
-__all__ = ["FeatureExtractor", "ViewLoss", "VolumeLossConfig", "source_of"]
+__all__ = ["ViewLoss", "source_of"]
 
 _REACH = 2  # sigmas of the blur: the largest lag of the value statistics; noise reaches no further
 _STRUCTURE = 0.15
@@ -34,108 +25,7 @@ structure: neighbouring slices have at most 0.13, and contents with vessels that
 0.17 and 0.29."""
 
 _LEAST = 0.005  # share of the pixels below which a class has no term
-_UNKNOWN_STRIDE = 32  # of a user's network whose receptive fields cannot be found
 _ROUGHNESS = "total_variation"
-
-
-@dataclass(frozen=True, kw_only=True)
-class VolumeLossConfig:
-    """What the network sees, and which terms the objective has.
-
-    Args:
-        style_layers: layers whose statistics become the style's.
-        content_layers: layers whose features are kept. None transfers noise: the network sees the
-            noise texture, and the blurred values are kept.
-        style_weight: of all style terms together.
-        content_weight: of all content terms together.
-        detail_sigma_mm: see `convnd_tasks.modalities.volumes.noise_texture.NoiseTexture`; only for
-            noise, like the next two.
-        tissues: lowest and highest blurred value of each tissue.
-        slope_limits: see `NoiseTexture`.
-        style_loss: one of `convnd.stats.STATISTICS`.
-        style_layer_weights: one for each style layer; empty weighs all alike.
-        value_statistics: names of statistics of the noise texture itself; only for noise.
-        value_statistics_weight: weight of each; None weighs it as much as a style layer.
-        normalization: see `convnd.losses.NORMALIZATIONS`.
-        tv_weight: weight of the total variation within slices, relative to the content's.
-    """
-
-    style_layers: tuple[str, ...]
-    content_layers: tuple[str, ...] | None
-    style_weight: float
-    content_weight: float
-    detail_sigma_mm: float
-    tissues: tuple[tuple[float, float], ...] = ()
-    slope_limits: tuple[float, ...] = (math.inf,)
-    style_loss: str = "gram"
-    style_layer_weights: tuple[float, ...] = ()
-    value_statistics: tuple[str, ...] = ()
-    value_statistics_weight: float | None = None
-    normalization: str = "balanced"
-    tv_weight: float = 0.0
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Every layer whose features are needed."""
-        return tuple(dict.fromkeys((*self.style_layers, *(self.content_layers or ()))))
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether noise is transferred."""
-        return self.content_layers is None
-
-    def weight_of(self, source: str) -> float:
-        """Weight of a layer or value statistic in the mean of the style terms; 1 on average."""
-        if not self.style_layer_weights or source not in self.style_layers:
-            return 1.0
-        weights = self.style_layer_weights
-        return weights[self.style_layers.index(source)] * len(weights) / sum(weights)
-
-
-class FeatureExtractor:
-    """The network and the statistic of each style layer, which all views share.
-
-    Args:
-        net: has two axes and one channel.
-        config: see `VolumeLossConfig`.
-        precision: number format of the features.
-
-    Attributes:
-        grey: value of a pixel without any noise.
-    """
-
-    def __init__(self, net: Backbone, config: VolumeLossConfig, precision: Precision) -> None:
-        self.net, self.precision = net, precision
-        mean = getattr(net, "mean", None)
-        self.grey = float(mean.mean()) if isinstance(mean, Tensor) else 0.5
-        statistic = STATISTICS[config.style_loss]
-        self.statistics: dict[str, Statistic] = dict.fromkeys(config.style_layers, statistic)
-        if isinstance(statistic, LinearlyMappable):
-            for name in self.statistics:
-                is_content = name in (config.content_layers or ())
-                projection = None if is_content else net.projection(name)
-                if projection is not None:
-                    self.statistics[name] = ProjectedStatistic(statistic, projection)
-
-    def extract(self, slices: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of slices ``(n, 1, H, W)``, before the projections that statistics apply."""
-        raw = [
-            name
-            for name, statistic in self.statistics.items()
-            if isinstance(statistic, ProjectedStatistic) and name in layers
-        ]
-        features: dict[str, Tensor] = self.net(self.precision.layout(slices), layers, raw=raw)
-        return features
-
-    def stride(self, layer: str) -> int:
-        """Pixels from one position of a layer to the next, along either axis."""
-        field = self.net.receptive_fields.get(layer)
-        return 1 if field is None else int(field.stride[0])
-
-    def density(self, layer: str) -> float:
-        """Positions of a layer for each pixel; a low guess where the stride is unknown."""
-        known = layer in self.net.receptive_fields
-        return 1 / (self.stride(layer) if known else _UNKNOWN_STRIDE) ** 2
 
 
 class ViewLoss:
@@ -304,8 +194,8 @@ class ViewLoss:
                 total[name] = total[name] + sums if name in total else sums
         if group.size > 1:
             names = self._term_names()  # this process may have no slice of its own
-            own = [total[name] for name in names] if total else []
-            reduced = all_reduce_sums(group, own, pictures.device, len(names))
+            parts = [total[name] for name in names] if total else []
+            reduced = all_reduce_sums(group, parts, pictures.device, len(names))
             float32 = (Sums(sums.total.float(), sums.count) for sums in reduced)
             total = dict(zip(names, float32, strict=True))
         enough = _LEAST * pictures.numel()
@@ -339,22 +229,22 @@ class ViewLoss:
         pictures = values if blurred is None else self.extractor.grey + 0.5 * values
         features = self.extractor.extract(pictures, layers)
         n_labels = 0 if labels is None else self._n_labels
-        found = self._value_sums(values, labels, n_labels, terms)
+        sums = self._value_sums(values, labels, n_labels, terms)
         for name in self.config.style_layers:
             statistic = self.extractor.statistics[name]
             if labels is None:
-                found[f"{name}/"] = statistic.sums(_stack(features[name]))
+                sums[f"{name}/"] = statistic.sums(_stack(features[name]))
                 continue
             for label, part in enumerate(gather_by_label(features[name], labels, n_labels)):
                 if terms is None or f"{name}/{label}" in terms:
-                    found[f"{name}/{label}"] = statistic.sums(part)
-        return found, features
+                    sums[f"{name}/{label}"] = statistic.sums(part)
+        return sums, features
 
     def _value_sums(
         self, values: Tensor, labels: Tensor | None, n_labels: int, terms: Container[str] | None
     ) -> dict[str, Sums]:
         """Sums of the value statistics in each class."""
-        found = {}
+        total = {}
         for name, statistic in self._value_statistics.items():
             for label in range(max(1, n_labels)):
                 term = f"{name}/{label if n_labels else ''}"
@@ -366,8 +256,8 @@ class ViewLoss:
                     else (labels == label).to(values.dtype)
                 )
                 sums = statistic.sums(values, weights=inside)
-                found[term] = Sums(sums.total.sum(0, keepdim=True), sums.count)  # over slices
-        return found
+                total[term] = Sums(sums.total.sum(0, keepdim=True), sums.count)  # over slices
+        return total
 
     def _terms_of_content(self, slabs: Sequence[Tensor]) -> list[str]:
         """Names of the terms of classes that the content has enough of, also in their layer."""
