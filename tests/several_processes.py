@@ -380,6 +380,7 @@ def volumes(group: ProcessGroup, folder: Path) -> None:
                 signal.raise_signal(signal.SIGTERM)  # the last process gets it while it works
             checkpointer.after_step(progress)
     assert steps == [0, 1, 2, 2, 3]
+    group.all_reduce_max(0)  # waits until the first process has written the file
     for count in (group.size, group.size - 1):  # in the second frame, after the first
         path = folder / f"scan-{count}.checkpoint"
         if path.exists():
