@@ -26,8 +26,8 @@ from convnd_tasks.modalities.volumes.objective import SliceObjective
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.slabs import square_pixel_views
 from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
-from convnd_tasks.pipeline.checkpoints import Checkpointer
-from convnd_tasks.pipeline.interrupts import GracefulInterrupt
+from convnd_tasks.runtime.checkpoints import Checkpointer
+from convnd_tasks.runtime.interrupts import GracefulInterrupt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
