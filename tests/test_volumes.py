@@ -84,7 +84,7 @@ def test_a_scan_comes_back_where_it_was(run, scan, style, tmp_path):
     np.testing.assert_array_equal(new[outside], old[outside])
     assert np.abs(new - old)[~outside].mean() > 0.1
     record = json.loads(after.header.extensions[0].get_content())
-    assert [each["name"] for each in json.loads(record["convnd:inputs"])] == [
+    assert [entry["name"] for entry in json.loads(record["convnd:inputs"])] == [
         "scan.nii",
         "style.nii.gz",
     ]
@@ -178,7 +178,7 @@ def test_bad_scans_are_refused_in_one_line(run, tmp_path, name, data, message):
     assert err.startswith("convnd: ")
     assert err.count("\n") == 1
     assert out == ""
-    assert [each.name for each in tmp_path.iterdir()] == [f"{name}.nii"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.nii"]
 
 
 def test_styles_and_masks_that_do_not_fit(run, scan, style, tmp_path, rng):
@@ -289,8 +289,8 @@ def test_however_the_file_stores_it_the_patient_gets_the_same(rng, order, flips)
     for axis in flips:
         turned[:3, 3] += turned[:3, axis] * (data.shape[order[axis]] - 1)
         turned[:3, axis] *= -1
-    got = stylised(data.permute(order).flip(flips), turned)
-    torch.testing.assert_close(got.flip(flips).permute(*np.argsort(order)), expected)
+    result = stylised(data.permute(order).flip(flips), turned)
+    torch.testing.assert_close(result.flip(flips).permute(*np.argsort(order)), expected)
 
 
 def test_slices_enter_in_millimetres():
@@ -372,7 +372,7 @@ def test_slab_by_slab_is_exact(monkeypatch, generator, config, slices):
     torch.testing.assert_close(cut.gradient, whole.gradient, rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_sums_before_a_tap_are_those_behind_it(monkeypatch, generator):
+def test_projected_sums_are_those_of_projected_features(monkeypatch, generator):
     plan = VGGPlan(widths=((8, 8), (12,)), projections={"relu1_1": 6, "relu2_1": 5})
     net = VGG(plan, spatial_dims=2, in_channels=1, generator=generator)
     content, x = torch.rand(2, 1, 1, 3, 20, 24, generator=generator)
@@ -393,10 +393,10 @@ def test_sums_before_a_tap_are_those_behind_it(monkeypatch, generator):
         return SliceObjective(net, config, content, **common).evaluate(x)
 
     before = evaluate()
-    monkeypatch.setattr(VGG, "projection", lambda *_: None)  # features come behind their taps then
-    behind = evaluate()
-    assert before.loss == pytest.approx(behind.loss, rel=1e-4)
-    torch.testing.assert_close(before.gradient, behind.gradient, rtol=1e-3, atol=1e-6)
+    monkeypatch.setattr(VGG, "projection", lambda *_: None)  # features are projected then
+    after = evaluate()
+    assert before.loss == pytest.approx(after.loss, rel=1e-4)
+    torch.testing.assert_close(before.gradient, after.gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_a_scan_in_other_units_than_the_style_changes(run, tmp_path, rng):
@@ -428,8 +428,8 @@ def test_stylize_takes_a_scan_as_stylize_volume_does(run, scan, style, tmp_path)
     assert (code, out.count("20 x 18 x 17, 1 steps"), "1 of 3 failed" in err) == (1, 2, True)
     command = ("stylize", "scans", style, "--dim", 3, "--steps", 1)
     code, out, _ = run(*command, "--skip-existing", "--json")
-    found = json.loads(out)
-    assert (code, len(found["skipped"]), len(found["failed"])) == (1, 2, 1)
+    output = json.loads(out)
+    assert (code, len(output["skipped"]), len(output["failed"])) == (1, 2, 1)
     code, out, _ = run(*command, "--overwrite", "--shard", "3/3", "--json")
     (result,) = json.loads(out)["results"]
     assert [Path(path).name for path in result["figures"]] == ["q_stylized-montage.png"]
@@ -465,12 +465,12 @@ def test_sums_of_a_tissue_and_their_gradient_are_those_of_its_positions(generato
     fine = torch.randint(0, 4, (3, 1, 10, 12), generator=generator)  # 3 is left out
     weights = torch.rand(3, 4, 4, generator=generator, dtype=torch.float64)
     parts = gather_by_label(features, fine, 3)
-    got = sum((w * (part[0] @ part[0].mT)).sum() for w, part in zip(weights, parts, strict=True))
+    actual = sum((w * (part[0] @ part[0].mT)).sum() for w, part in zip(weights, parts, strict=True))
     masks = [(fine == n).double() for n in range(3)]
     flat = [(features * mask).movedim(1, 0).flatten(1) for mask in masks]
-    expected = sum((w * (each @ each.mT)).sum() for w, each in zip(weights, flat, strict=True))
-    torch.testing.assert_close(got, expected)
-    one, two = (torch.autograd.grad(each, features)[0] for each in (got, expected))
+    expected = sum((w * (part @ part.mT)).sum() for w, part in zip(weights, flat, strict=True))
+    torch.testing.assert_close(actual, expected)
+    one, two = (torch.autograd.grad(total, features)[0] for total in (actual, expected))
     torch.testing.assert_close(one, two)
     # Of four pixels, three say of which tissue a position is.
     coarse = torch.tensor([[1, 1, 0, 2], [1, 0, 0, 0]]).view(1, 1, 2, 4)
@@ -494,19 +494,19 @@ def test_a_tissue_too_scattered_for_a_deep_layer_is_no_term_of_it():
 def test_smoothing_is_a_gaussian_with_its_ends_repeated(rng):
     values = rng.normal(size=(2, 1, 30, 17))
     expected = gaussian_filter(values, (0, 0, 1.7, 1.7), mode="nearest", truncate=3.5)
-    got = NoiseTexture(1.0, 1.7).blur(torch.from_numpy(values))
-    np.testing.assert_allclose(got, expected, atol=1e-6)
+    actual = NoiseTexture(1.0, 1.7).blur(torch.from_numpy(values))
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 def test_thick_slices_are_seen_where_their_noise_is(rng, monkeypatch):
     """Slices of 5 mm show no noise texture; structures that coarse are anatomy."""
     from convnd_tasks.modalities.volumes import objective as volume_objective
 
-    seen = []
+    views_of_calls = []
     make = SliceObjective.__init__
 
     def note(self, *args, views, **others):
-        seen.append([(view.axis, view.pixel) for view in views])
+        views_of_calls.append([(view.axis, view.pixel) for view in views])
         make(self, *args, views=views, **others)
 
     monkeypatch.setattr(volume_objective.SliceObjective, "__init__", note)
@@ -515,15 +515,15 @@ def test_thick_slices_are_seen_where_their_noise_is(rng, monkeypatch):
         grid = Grid(values=values, spacing=(0.9, 0.9, thick), units=("mm",) * 3)
         convnd.stylize(grid, grid, steps=0)
     # Axis 0 of the work runs to the head, the file's last.
-    assert seen == [[(0, 0.9)], [(0, 0.9), (1, 2.0), (2, 2.0)]]
+    assert views_of_calls == [[(0, 0.9)], [(0, 0.9), (1, 2.0), (2, 2.0)]]
 
 
 def test_built_in_scans_have_voxels_like_the_scans(run, tmp_path, rng, monkeypatch):
-    made = []
+    samples_made = []
     style = samples.style
 
     def note(name, **options):
-        made.append(style(name, **options))
+        samples_made.append(style(name, **options))
         raise UsageError("the rest of the work is not needed")
 
     monkeypatch.setattr(samples, "style", note)
@@ -532,14 +532,14 @@ def test_built_in_scans_have_voxels_like_the_scans(run, tmp_path, rng, monkeypat
     data = hounsfield(rng, (48, 16, 48))
     save(tmp_path / "fine.nii", data.astype(np.int16), affine)
     assert run("stylize-volume", "fine.nii", "--steps", 0, "-q", "--no-figures")[0] == 2
-    x, y, z = made[0].spacing
+    x, y, z = samples_made[0].spacing
     assert x == pytest.approx(y, rel=0.02)
     assert z / x == pytest.approx(5, rel=0.05)
     assert x < 3  # its own has 4 mm
 
 
-@pytest.mark.parametrize(("darker", "kept"), [(0.0, {"0", "1"}), (0.25, {"2"})])
-def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, kept):
+@pytest.mark.parametrize(("darker", "labels"), [(0.0, {"0", "1"}), (0.25, {"2"})])
+def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, labels):
     """How many edges a style has, and how much air, is its anatomy."""
     net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=2, in_channels=1, generator=generator)
     values = torch.full((1, 1, 4, 40, 48), 0.2)
@@ -563,7 +563,7 @@ def test_the_rest_is_style_only_where_scans_share_no_tissue(generator, darker, k
         weights=[1.0],
         content=[view.extract(values)],
     )
-    assert {name.partition("/")[2] for name in view_loss.style_losses} == kept
+    assert {name.partition("/")[2] for name in view_loss.style_losses} == labels
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
