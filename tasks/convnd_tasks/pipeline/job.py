@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,21 +214,22 @@ class Job:
         assert log.last is not None
         # Only a checkpoint needs the state, which is as large as ten results.
         log.last = dataclasses.replace(log.last, state=dict)
-        result, metrics = writer.write(log.last, log.stopped)
-        outcome = JobResult(
-            path=target or Path("result"),
-            result=result,
-            steps=log.last.step,
-            loss=log.last.loss,
-            rejected_steps=log.last.rejected_steps,
-            seconds=time.monotonic() - started,
-            stopped=log.stopped,
-            losses=log.losses,
-            messages=messages,
-            record=metrics,
-        )
-        if result is not None and output is not None:
-            outcome = self._illustrate(inputs, outcome, output)
+        with self._kept_on_error(checkpointer, say):
+            result, metrics = writer.write(log.last, log.stopped)
+            outcome = JobResult(
+                path=target or Path("result"),
+                result=result,
+                steps=log.last.step,
+                loss=log.last.loss,
+                rejected_steps=log.last.rejected_steps,
+                seconds=time.monotonic() - started,
+                stopped=log.stopped,
+                losses=log.losses,
+                messages=messages,
+                record=metrics,
+            )
+            if result is not None and output is not None:
+                outcome = self._illustrate(inputs, outcome, output)
         if log.stopped is None:
             checkpointer.close()
         return outcome
@@ -368,6 +370,17 @@ class Job:
                 raise writer.save_last_good(error, log.last) from error
             raise _translate(error) from error
         return log
+
+    @contextlib.contextmanager
+    def _kept_on_error(
+        self, checkpointer: Checkpointer, say: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Tell users about kept work if the result cannot be written."""
+        try:
+            yield
+        except BaseException as error:
+            self._say_kept(checkpointer, error, say)
+            raise
 
     @staticmethod
     def _say_kept(
