@@ -31,8 +31,7 @@ def _version(show: bool) -> None:
 
 def _root(
     _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")

@@ -260,12 +260,7 @@ class StyleTransfer(TransferObjective):
     """
 
     def __init__(
-        self,
-        options: TransferOptions,
-        *,
-        spatial_dims: int,
-        in_channels: int,
-        fixed_axes: int = 0,
+        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, fixed_axes: int = 0
     ) -> None:
         super().__init__(
             options, spatial_dims=spatial_dims, in_channels=in_channels, fixed_axes=fixed_axes

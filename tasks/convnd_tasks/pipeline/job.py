@@ -23,11 +23,7 @@ from convnd.io.atomic import atomic_path, check_target
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
 from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
 from convnd_tasks.pipeline.flags import applicable_modalities, listed
-from convnd_tasks.pipeline.provenance import (
-    is_up_to_date,
-    job_parameters,
-    run_metrics,
-)
+from convnd_tasks.pipeline.provenance import is_up_to_date, job_parameters, run_metrics
 from convnd_tasks.pipeline.report import check_report
 from convnd_tasks.runtime.checkpoints import Checkpointer, save_last_good
 
@@ -423,15 +419,7 @@ def _translate(error: Exception) -> Exception:
 
 
 class _ResultWriter:
-    """Decodes the result at a step and writes it.
-
-    Args:
-        job: the job.
-        inputs: of the transfer.
-        transfer: the transfer.
-        output: where results go; None writes nothing.
-        say: is called with lines that users should know.
-    """
+    """Decodes the result at a step and writes it."""
 
     def __init__(
         self,
@@ -485,7 +473,5 @@ class _ResultWriter:
         assert progress is not None
         assert self.output is not None
         return save_last_good(
-            error,
-            self.output.path,
-            lambda path: self.write(progress, error, path, overwrite=False),
+            error, self.output.path, lambda path: self.write(progress, error, path, overwrite=False)
         )
