@@ -1,7 +1,6 @@
 """``python -m convnd``, and the installed command.
 
-Signals are caught before anything else is imported, so that there is no moment at which they end in
-a traceback.
+Signal handlers are set before anything else is imported: a signal never ends in a traceback.
 """
 
 from __future__ import annotations

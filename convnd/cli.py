@@ -1,8 +1,7 @@
-"""The root command: it mounts the tasks and turns errors into one line and an exit code.
+"""The root command: it mounts tasks, and prints an error as one line with its exit code.
 
-A task is a plain function under the entry point group ``convnd.tasks``, or a Typer application of
-several; ours and anybody's are mounted alike. Nothing here, nor at the top of a task's module,
-imports torch: ``--help`` is quick.
+A task is a function in the entry point group ``convnd.tasks``, or a Typer application of several.
+Neither this module nor the top of a task's module imports torch, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -24,16 +23,15 @@ from convnd.malloc import tune_malloc
 __all__ = ["app", "main"]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(show: bool) -> None:
+    if show:
         typer.echo(f"convnd {__version__}")
         raise typer.Exit
 
 
 def _root(
     _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
@@ -44,13 +42,13 @@ def _root(
             min=1,
             max=2**40,
             metavar="N",
-            help="Pixels, voxels or samples that an input may have, of a clip a frame, instead of "
-            "each format's own limit (or CONVND_MAX_PIXELS).",
+            help="Largest number of pixels, voxels or samples of an input (of a frame in videos), "
+            "instead of the limit of its format (or CONVND_MAX_PIXELS).",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Neural style transfer and convolution for signals, images, volumes and clips."""
+    """Neural style transfer and convolution for signals, images, volumes and videos."""
     if offline:
         os.environ["CONVND_OFFLINE"] = "1"
     if max_pixels is not None:
@@ -58,12 +56,12 @@ def _root(
 
 
 def app() -> typer.Typer:
-    """The Typer application with every installed task mounted."""
+    """Return the Typer application with every installed task mounted."""
     root = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        # Importing rich takes as long as all the rest; the list of commands does without it.
+        # Importing rich takes as long as all the rest, and the list of commands does not need it.
         rich_markup_mode="rich" if len(sys.argv) > 2 else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -71,7 +69,7 @@ def app() -> typer.Typer:
     for task in sorted(entry_points(group="convnd.tasks"), key=lambda task: task.name):
         try:
             command = task.load()
-        except Exception as error:  # somebody's task must not take the others down with it
+        except Exception as error:  # a broken task must not break the others
             command = _unavailable(task.name, str(error))
         if _several() and not getattr(command, "processes", False):
             extra = {"ignore_unknown_options": True, "allow_extra_args": True}
@@ -104,8 +102,8 @@ def _single(name: str) -> Callable[..., None]:
 
 
 def main() -> NoReturn:
-    """Run the command line; exits with 0, or the code of what went wrong."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+    """Run the command line; exit with 0, or with the exit code of the error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGINT, StopSignal.handler)
     signal.signal(signal.SIGTERM, StopSignal.handler)
@@ -137,7 +135,7 @@ def _several() -> bool:
 
 
 def _join() -> None:
-    """Several processes were started for one job (by torchrun): meet, and let the first speak."""
+    """Join the processes that torchrun started for one job; only the first writes output."""
     from convnd.optimize import ProcessGroup
 
     if ProcessGroup.join().rank != 0:
@@ -161,6 +159,6 @@ def _fail(error: BaseException, message: str, code: int, *, several: bool) -> in
 
         message, code = ProcessGroup.abort(message, code, error)
     if message:
-        # One who is not to speak usually has no other way to.
+        # stderr of other processes than the first is closed.
         print(f"convnd: {message}", file=sys.__stderr__ if several else sys.stderr, flush=True)
     return code

@@ -86,7 +86,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "patches, writing": (PATCHES, f"{WRITTEN}@2", set()),
     "evaluate": (
         ["evaluate", "a.csv", "a.csv"],
-        "convnd_tasks.modalities.metrics:evaluator_for",
+        "convnd_tasks.modalities.metrics:compared_content",
         set(),
     ),
     "trace": (["trace", "14x1", "conv:5:2"], "convnd_tasks.commands.trace:as_table", set()),

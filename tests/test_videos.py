@@ -33,6 +33,7 @@ from convnd import io
 from convnd.errors import (
     InputFileError,
     OutputExistsError,
+    OutputFileError,
     StopSignal,
     UnknownNameError,
     UsageError,
@@ -346,6 +347,24 @@ def test_styles_are_weighted(tmp_path: Path) -> None:
     inputs = TransferInputs(content=video, styles=[cells()], names=["video", "cells"])
     with pytest.raises(UsageError, match="style_weights: expected one weight for each of 1 style"):
         modality.prepare(inputs)
+
+
+def test_frames_stay_when_the_result_cannot_be_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "film.mp4", 2)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OutputFileError("write o.mp4: expected space, got a full disk; free some")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "write_video", full)
+        code, _, err = run("stylize-video", "film.mp4", "cells", "-o", "o.mp4", *FAST)
+    assert code == 4
+    assert "2 finished frames are kept in o.mp4.frames; the same command with --resume" in err
+    code, _, err = run("stylize-video", "film.mp4", "cells", "-o", "o.mp4", "--resume", *FAST)
+    assert (code, err) == (0, "continuing after 2 frames of an earlier run\n")
+    assert not (tmp_path / "o.mp4.frames").exists()
 
 
 def test_result_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,12 +130,7 @@ class _StopForward(BaseException):
 
 
 class _Run:
-    """The hooks of one run.
-
-    Args:
-        layers: the layers whose outputs are collected.
-        calls: how often the module calls each layer; None lets it run to its end.
-    """
+    """The hooks of one run."""
 
     def __init__(self, layers: Sequence[str], calls: Counter[str] | None) -> None:
         self.calls = calls

@@ -95,10 +95,7 @@ def choose_device(name: str = "auto") -> torch.device:
             got=repr(name),
             remedy="choose one of these",
         )
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": bool(torch.backends.mps.is_available()),
-    }
+    available = {"cuda": torch.cuda.is_available(), "mps": bool(torch.backends.mps.is_available())}
     if kind == "auto":
         return torch.device(
             next((device for device, is_there in available.items() if is_there), "cpu")

@@ -43,10 +43,7 @@ class Objective:
     ) -> None:
         if not terms:
             raise UsageError(
-                "Objective",
-                expected="at least one term",
-                got="none",
-                remedy="add a loss",
+                "Objective", expected="at least one term", got="none", remedy="add a loss"
             )
         self.backbone = backbone
         self.terms = tuple(terms)

@@ -134,11 +134,7 @@ def _plan(
 
 
 def _native_padding(x: Tensor, layer: Layer, *, lowest: bool) -> tuple[Tensor, tuple[int, ...]]:
-    """Pad ``x`` unless torch can, which supports equal sides of at most half a window.
-
-    Returns:
-        The tensor, and the padding that is left to torch.
-    """
+    """Pad ``x`` unless torch can, which supports equal sides of at most half a window."""
     pads = tuple(low for low, _ in layer.padding)
     if all(
         low == high and 2 * low <= taps

@@ -96,9 +96,7 @@ def resize_nd(
 
 
 def _target(
-    shape: tuple[int, ...],
-    size: int | Sequence[int] | None,
-    scale: float | Sequence[float] | None,
+    shape: tuple[int, ...], size: int | Sequence[int] | None, scale: float | Sequence[float] | None
 ) -> tuple[int, ...]:
     if size is not None and scale is None:
         return ntuple(size, len(shape), "resize: size")

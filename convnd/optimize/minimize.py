@@ -277,10 +277,7 @@ def minimize(
     """
     if steps < 0:
         raise UsageError(
-            "minimize",
-            expected="steps of at least 0",
-            got=f"{steps}",
-            remedy="correct it",
+            "minimize", expected="steps of at least 0", got=f"{steps}", remedy="correct it"
         )
     minimizer = Minimizer(
         objective,

@@ -13,12 +13,7 @@ __all__ = ["pyramid_sizes", "refine", "spread_steps"]
 
 
 def pyramid_sizes(
-    size: Sequence[int],
-    scales: int,
-    *,
-    factor: float = 2.0,
-    longest: int = 64,
-    shortest: int = 16,
+    size: Sequence[int], scales: int, *, factor: float = 2.0, longest: int = 64, shortest: int = 16
 ) -> list[tuple[int, ...]]:
     """Return sizes from coarse to fine, each ``factor`` times the one before, ending at ``size``.
 

@@ -191,12 +191,7 @@ class Layer:
         return layer
 
     def _check(self, padding: object, output_padding: object) -> None:
-        """Raise a ShapeError for a combination of arguments that its kind does not allow.
-
-        Args:
-            padding: as the caller wrote it, for the message.
-            output_padding: as the caller wrote it, for the message.
-        """
+        """Raise a ShapeError for a combination of arguments that its kind does not allow."""
         kind, channels, groups = self.kind, self.channels, self.groups
         expected, got, remedy = "", "", ""
         if kind.endswith("pool"):

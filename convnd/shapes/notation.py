@@ -103,10 +103,7 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
         shape = f"{kind}:KERNEL" if pooling else f"{kind}:KERNEL:FILTERS"
         example = f"{kind}:2" if pooling else f"{kind}:5:16"
         raise UsageError(
-            f"layer {text!r}",
-            expected=shape,
-            got=repr(head),
-            remedy=f"write for example {example}",
+            f"layer {text!r}", expected=shape, got=repr(head), remedy=f"write for example {example}"
         )
     arguments: dict[str, Any] = {"kernel": _sizes(text, numbers[0])}
     if not pooling:

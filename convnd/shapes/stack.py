@@ -61,14 +61,7 @@ def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[
     channels = ntuple(channels, 1, "input channels")[0]
     field = ReceptiveField.identity(len(size))
     rows = [
-        Row(
-            layer=None,
-            size=size,
-            channels=channels,
-            parameters=0,
-            multiply_adds=0,
-            field=field,
-        )
+        Row(layer=None, size=size, channels=channels, parameters=0, multiply_adds=0, field=field)
     ]
     for layer in layers:
         before, size = size, output_size(size, layer)

@@ -18,11 +18,7 @@ from convnd.stats.base import (
     tile_sums,
 )
 from convnd.stats.gram import GramStatistic, gram_matrix
-from convnd.stats.moments import (
-    CovarianceStatistic,
-    DistributionStatistic,
-    MomentStatistic,
-)
+from convnd.stats.moments import CovarianceStatistic, DistributionStatistic, MomentStatistic
 from convnd.stats.projected import LinearlyMappable, ProjectedStatistic
 
 __all__ = [

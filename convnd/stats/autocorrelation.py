@@ -99,11 +99,6 @@ class AutocorrelationStatistic:
         """Weights of the positions of a tile and its overlap along an axis.
 
         An end of the field that lies outside of the overlap is too far away to matter.
-
-        Args:
-            visible: positions of the tile and its overlap.
-            extent: positions of the tile.
-            offset: first position of the tile in the field.
         """
         position = torch.arange(min(visible, extent + self.lags), dtype=torch.float64)
         if not self.taper:

@@ -30,10 +30,7 @@ def parse_memory(text: str) -> int | None:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
     if match is None or not 0 < float(match[1]) < 2**53:
         raise UsageError(
-            "memory",
-            expected="auto or a size such as 4GiB",
-            got=f"{text!r}",
-            remedy="correct it",
+            "memory", expected="auto or a size such as 4GiB", got=f"{text!r}", remedy="correct it"
         )
     prefix = match[2] or ""
     power = " KMGT".index(prefix[0]) if prefix else 0

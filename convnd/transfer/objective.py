@@ -12,13 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.backbones import (
-    Backbone,
-    MultiPlanar,
-    choose_device,
-    choose_precision,
-    load,
-)
+from convnd.backbones import Backbone, MultiPlanar, choose_device, choose_precision, load
 from convnd.backbones.user_models import is_user_model, load_user_model
 from convnd.losses import (
     INPUT,

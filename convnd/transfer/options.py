@@ -106,8 +106,7 @@ class TransferOptions:
         ),
     ] = "vgg19"
     content_layers: Annotated[
-        tuple[str, ...],
-        Flag(help="Layers whose features are kept.", panel=LOSS, metavar="L,L,..."),
+        tuple[str, ...], Flag(help="Layers whose features are kept.", panel=LOSS, metavar="L,L,...")
     ] = ("relu4_2",)
     style_layers: Annotated[
         tuple[str, ...],
@@ -116,9 +115,7 @@ class TransferOptions:
     style_layer_weights: Annotated[
         tuple[float, ...],
         Flag(
-            help="One weight per style layer; equal when left out.",
-            panel=LOSS,
-            metavar="W,W,...",
+            help="One weight per style layer; equal when left out.", panel=LOSS, metavar="W,W,..."
         ),
     ] = ()
     style_loss: Annotated[

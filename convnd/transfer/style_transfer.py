@@ -42,7 +42,15 @@ from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.tiling_plan import TilingPlan
 
-__all__ = ["Progress", "Scale", "StyleTransfer", "check_names", "fit_size", "plan_scales"]
+__all__ = [
+    "Progress",
+    "Scale",
+    "StyleTransfer",
+    "check_names",
+    "compared_style_size",
+    "fit_size",
+    "plan_scales",
+]
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,33 @@ def fit_size(size: Sequence[int], longest: int) -> tuple[int, ...]:
         return tuple(size)
     ratio = longest / max(size)
     return tuple(max(1, round(extent * ratio)) for extent in size)
+
+
+def compared_style_size(
+    style: Sequence[int],
+    size: Sequence[int],
+    whole: Sequence[int] | None = None,
+    *,
+    scale: float = 1.0,
+    shortest: int = 1,
+) -> list[int]:
+    """Samples of a style along each axis where it is compared with a result.
+
+    Both then have the same mean extent, or the style's patterns ``scale`` times the size. An axis
+    of length 1 stays.
+
+    Args:
+        style: samples of the style along each axis.
+        size: samples of the result along each axis.
+        whole: extents that correspond to ``size``; None is the style's own.
+        scale: size of the style's patterns relative to their size in its file.
+        shortest: samples along an axis below which no size goes.
+
+    >>> compared_style_size((400, 100), (512, 512))
+    [1024, 256]
+    """
+    ratio = scale * (_mean_extent(size) / _mean_extent(style if whole is None else whole))
+    return [extent if extent == 1 else max(shortest, round(extent * ratio)) for extent in style]
 
 
 def check_names(options: TransferOptions) -> None:
@@ -225,12 +260,7 @@ class StyleTransfer(TransferObjective):
     """
 
     def __init__(
-        self,
-        options: TransferOptions,
-        *,
-        spatial_dims: int,
-        in_channels: int,
-        fixed_axes: int = 0,
+        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, fixed_axes: int = 0
     ) -> None:
         super().__init__(
             options, spatial_dims=spatial_dims, in_channels=in_channels, fixed_axes=fixed_axes
@@ -499,13 +529,14 @@ class StyleTransfer(TransferObjective):
         """Samples of a style along each axis where it is compared with a result of a size."""
         extents, first = style.shape[2:], self.fixed_axes
         whole = extents if style_grid is None or (first and extents[0] == 1) else style_grid
-        ratio = self.options.style_scale
-        ratio *= _mean_extent(size[first:]) / _mean_extent(whole[first:])
-        resized = [
-            extent if extent == 1 else max(self._shortest, round(extent * ratio))
-            for extent in extents
-        ]
-        return [*extents[:first], *resized[first:]]
+        resized = compared_style_size(
+            extents[first:],
+            size[first:],
+            whole[first:],
+            scale=self.options.style_scale,
+            shortest=self._shortest,
+        )
+        return [*extents[:first], *resized]
 
     def style_at(
         self, style: Tensor, size: Sequence[int], style_grid: Sequence[int] | None = None

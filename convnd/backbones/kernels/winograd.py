@@ -159,15 +159,7 @@ def _transform_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:
 
 
 class _BlockedConvolution:
-    """The convolution of one item, block by block of tiles, and the buffers that it needs.
-
-    Args:
-        size: depth, height and width.
-        axes: how many of them are tiled: 2, or 1 for the last alone.
-        taps: transformed kernel, ``(taps along the depth, products, C, O)``.
-        bias: ``(O,)``.
-        relu: end with ``max(0, y)``.
-    """
+    """The convolution of one item, block by block of tiles, and the buffers that it needs."""
 
     def __init__(
         self, size: tuple[int, ...], axes: int, taps: Tensor, bias: Tensor | None, relu: bool

@@ -155,13 +155,7 @@ def status_of(name: str) -> Status:
         except InputFileError as error:
             state, detail = "damaged", str(error)
     return Status(
-        name=name,
-        source=source,
-        licence=licence,
-        size=size,
-        path=path,
-        state=state,
-        detail=detail,
+        name=name, source=source, licence=licence, size=size, path=path, state=state, detail=detail
     )
 
 

@@ -30,8 +30,9 @@ from convnd.io.registry import Format
 if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
+    from torch import Tensor
 
-__all__ = ["FORMATS", "MAX_PIXELS", "read_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "opacity", "read_image"]
 
 MAX_PIXELS = 178_956_970  # the limit of Pillow: half a GiB as 8-bit RGB
 DEFAULT_QUALITY = 95  # higher values make files larger, with no visible difference
@@ -76,6 +77,24 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
         channels=("R", "G", "B"),
         header=header,
     )
+
+
+def opacity(grid: Grid) -> Tensor | None:
+    """The opacity of a picture's pixels, ``(1, 1, H, W)`` in ``[0, 1]``.
+
+    It is resized if the picture was.
+
+    Returns:
+        None if the picture has no transparency.
+    """
+    import torch
+    from torch.nn import functional
+
+    mask = grid.header.get("alpha")
+    if not isinstance(mask, torch.Tensor) or tuple(mask.shape[2:]) == grid.shape:
+        return mask if isinstance(mask, torch.Tensor) else None
+    resized = functional.interpolate(mask, size=grid.shape, mode="bilinear", antialias=True)
+    return resized.clamp(0, 1)
 
 
 def _write_image(
@@ -123,7 +142,6 @@ def _write_image(
 def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
     """Return the codes of a file, ``(H, W, C)``; ``alpha`` adds the alpha of the header."""
     import torch
-    from torch.nn import functional
 
     values = grid.values.detach().to("cpu", torch.float32)
     if values.shape[1] not in (1, 3):
@@ -137,12 +155,8 @@ def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
             "lower the step size or check the input"
         )
     values = values.clamp(0, 1)
-    mask = grid.header.get("alpha")
-    if isinstance(mask, torch.Tensor):
-        if tuple(mask.shape[2:]) != grid.shape:
-            mask = functional.interpolate(
-                mask, size=grid.shape, mode="bilinear", antialias=True
-            ).clamp(0, 1)
+    mask = opacity(grid)
+    if mask is not None:
         values = torch.cat([values, mask], 1) if alpha else values * mask + (1 - mask)
     if depth < 32:
         values = values.mul(_WHITE[depth]).round_()

@@ -153,14 +153,9 @@ def encode(
     count = 0
     try:
         with contextlib.ExitStack() as stack:
-            # The container rounds the beginnings of streams to this.
-            ticks = math.lcm(info.time_base.denominator, 48000)
-            options = {"movie_timescale": str(min(ticks, 2**31 - 1))} if kind == "mp4" else {}
-            if kind in ("matroska", "webm"):
-                options["fflags"] = (
-                    "+bitexact"  # without random numbers, the same video gives the same bytes
-                )
-            out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
+            out = stack.enter_context(
+                av.open(str(path), "w", format=kind, options=_container_options(kind, info))
+            )
             if provenance:
                 out.metadata["comment"] = json.dumps(dict(provenance))
             video: _VideoStream | None = None
@@ -185,10 +180,21 @@ def encode(
                 sound.copy_until(None)
     except av.error.FFmpegError as error:
         raise OutputFileError(
-            f"write {path}: expected to encode and store the video, got '{error_text(error)}'; "
-            "choose another folder or format"
+            f"write {path}",
+            expected="to encode and store the video",
+            got=f"'{error_text(error)}'",
+            remedy="choose another folder or format",
         ) from error
     return count
+
+
+def _container_options(kind: str, info: VideoInfo) -> dict[str, str]:
+    if kind == "mp4":
+        # The container rounds the beginnings of streams to this.
+        ticks = math.lcm(info.time_base.denominator, 48000)
+        return {"movie_timescale": str(min(ticks, 2**31 - 1))}
+    # Matroska without random numbers: the same video gives the same bytes.
+    return {"fflags": "+bitexact"} if kind in ("matroska", "webm") else {}
 
 
 class _VideoStream:

@@ -28,7 +28,7 @@ from convnd.io.registry import Format
 from convnd.io.volumes.header import VolumeHeader
 from convnd.io.volumes.metaimage import parse_metaimage
 from convnd.io.volumes.nrrd import parse_nrrd
-from convnd.io.volumes.voxels import read_voxels
+from convnd.io.volumes.voxels import count_missing, read_voxels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,14 +81,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
         voxels = read_voxels(path, header)
         with np.errstate(over="raise"):  # float64 beyond float32
             volume = np.ascontiguousarray(voxels, np.float32)
-        missing = int(np.count_nonzero(~np.isfinite(volume)))
-        if missing == volume.size:
-            raise InputFileError(
-                f"read {path}",
-                expected="finite voxels",
-                got=f"none among {missing}",
-                remedy="check how the file was made",
-            )
+        missing = count_missing(path, volume)
         integers = voxels.dtype.kind in "iu"
         encoding = IntegerEncoding(voxels.dtype.newbyteorder("=").name) if integers else None
     return Grid(

@@ -21,16 +21,27 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine, rescaled
 from convnd.io.provenance import is_provenance, parse_provenance
 from convnd.io.quantization import IntegerEncoding, integer_codes
-from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
+from convnd.io.volumes.nifti_header import (
+    best_affine,
+    check_affine,
+    checked_shape,
+    checked_spacing,
+    millimetres_per_unit,
+    read_start,
+    valid_affines,
+    voxel_offset,
+)
+from convnd.io.volumes.voxels import count_missing
 
 if TYPE_CHECKING:
     import gzip
@@ -40,12 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "MAX_VOXELS", "read_nifti"]
 
 MAX_VOXELS = 2**30  # 4 GiB as float32
-_LARGEST_START = 2**24  # header and extensions
 _LARGEST_REST = 2**20  # bytes after the voxels: padding
 _DEFLATE_LIMIT = 1100  # zlib packs at most 1032 bytes into one
 _GZIP = b"\x1f\x8b"
-_MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
-_BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)
 _COMMENT = 6  # NIfTI's code for an extension of plain text
 
@@ -79,18 +87,13 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
             header, content = _read_checked(
                 path, stream, compressed, size_limit(max_pixels, MAX_VOXELS)
             )
-        spacing = _spacing(path, header)
-        _check_affine(path, header)
+        spacing = checked_spacing(path, header)
+        check_affine(path, header)
         volume = _voxels(header, content)
-        missing = int(np.count_nonzero(~np.isfinite(volume)))
-        if missing == volume.size:
-            raise InputFileError(
-                f"read {path}: expected finite voxels, got none among {missing}; "
-                "check how the file was made"
-            )
+        missing = count_missing(path, volume)
         values = torch.from_numpy(volume)[None]
         encoding = _integer_encoding(header)
-        affine = _best_affine(header, spacing)
+        affine = best_affine(header, spacing)
         if affine is not None and not np.isfinite(affine).all():
             raise InputFileError(
                 f"read {path}: expected an affine and spacing in finite millimetres, got "
@@ -118,7 +121,7 @@ def _read_checked(
     path: Path, stream: gzip.GzipFile | IO[bytes], compressed: bool, max_voxels: int
 ) -> tuple[Any, bytes]:
     """Check the header; return it and the bytes up to the last voxel."""
-    kind, start = _header_kind(path, stream)
+    kind, start = read_start(path, stream)
     header = kind(start[: kind.sizeof_hdr], check=False)
     magic = header["magic"].item()
     if magic[:3] != kind.single_magic[:3]:
@@ -126,14 +129,14 @@ def _read_checked(
             f"read {path}: expected header and voxels in one file, got magic {magic!r}; "
             "convert the .hdr/.img pair to .nii"
         )
-    shape = _shape(path, header, max_voxels)
+    shape = checked_shape(path, header, max_voxels)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputFileError(
             f"read {path}: expected real voxels, got type {dtype}; "
             "split complex or colour data into volumes"
         )
-    offset = _voxel_offset(path, header)
+    offset = voxel_offset(path, header)
     size = offset + math.prod(shape) * dtype.itemsize
     held = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
     content = b""
@@ -151,93 +154,6 @@ def _read_checked(
     # Parse it again with the extensions that follow it.
     header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
     return header, content[:size]
-
-
-def _header_kind(path: Path, stream: gzip.GzipFile | IO[bytes]) -> tuple[Any, bytes]:
-    """Return nibabel's class for the version of a header, and the first bytes of the file."""
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-
-    start = stream.read(540)
-    kinds: dict[bytes, Any] = {
-        kind.sizeof_hdr.to_bytes(4, order): kind
-        for kind in (Nifti1Header, Nifti2Header)
-        for order in _BYTE_ORDERS
-    }
-    kind = kinds.get(start[:4])
-    if kind is None or len(start) < kind.sizeof_hdr:
-        raise InputFileError(
-            f"read {path}: expected a NIfTI header, got other content; check the file"
-        )
-    return kind, start
-
-
-def _voxel_offset(path: Path, header: Any) -> int:
-    """Return where the voxels begin, in bytes; extensions lie between header and voxels."""
-    offset = float(header["vox_offset"])
-    if not header.sizeof_hdr <= offset <= _LARGEST_START:
-        raise InputFileError(
-            f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
-            "save it again"
-        )
-    return int(offset)
-
-
-def _shape(path: Path, header: Any, max_voxels: int) -> tuple[int, ...]:
-    rank = int(header["dim"][0])
-    if not 1 <= rank <= 7:
-        raise InputFileError(
-            f"read {path}: expected 1 to 7 axes, got dim[0] = {rank}; save it again"
-        )
-    shape = [int(extent) for extent in header["dim"][1 : rank + 1]]
-    check_positions(path, tuple(shape), max_voxels)
-    if max(shape[4:], default=1) > 1:
-        raise InputFileError(
-            f"read {path}: expected a 3-D volume or a 4-D series, got {rank}-D "
-            f"{' × '.join(map(str, shape))}; split it"
-        )
-    return tuple(shape)
-
-
-def _spacing(path: Path, header: Any) -> tuple[float, ...]:
-    """Return the spacing along i, j, k in mm; axes that the file lacks get 1 mm."""
-    rank = min(int(header["dim"][0]), 3)
-    # Conversion through text keeps 0.6, where float32 to float64 gives 0.60000002.
-    pixdim = [float(str(step)) for step in header["pixdim"][1 : rank + 1]]
-    if not all(0 < step < math.inf for step in pixdim):
-        raise InputFileError(
-            f"read {path}: expected positive finite pixdim, got {pixdim}; correct the header"
-        )
-    return tuple(step * _unit(header) for step in pixdim) + (1.0,) * (3 - rank)
-
-
-def _unit(header: Any) -> float:
-    try:
-        return _MILLIMETRES[header.get_xyzt_units()[0]]
-    except KeyError:  # NIfTI does not define the code
-        return 1.0
-
-
-def _check_affine(path: Path, header: Any) -> None:
-    import numpy as np
-
-    for name, affine in _affines(header).items():
-        if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
-            raise InputFileError(
-                f"read {path}: expected an invertible {name}, got {affine[:3].tolist()}; "
-                "correct the header"
-            )
-
-
-def _affines(header: Any) -> dict[str, NDArray[Any]]:
-    """Return the affines that the header declares valid."""
-    if int(header["qform_code"]) > 0 and header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1  # the standard gives 0 this meaning
-    return {
-        name: getattr(header, f"get_{name}")()
-        for name in ("qform", "sform")
-        if int(header[f"{name}_code"]) > 0
-    }
 
 
 def _voxels(header: Any, content: bytes) -> NDArray[Any]:
@@ -265,22 +181,6 @@ def _integer_encoding(header: Any) -> IntegerEncoding | None:
     if slope is None:
         return IntegerEncoding(dtype.name)
     return IntegerEncoding(dtype.name, float(slope), float(intercept))
-
-
-def _best_affine(header: Any, spacing: tuple[float, ...]) -> NDArray[Any] | None:
-    """Return the matrix from indices to millimetres; None without a code above 0."""
-    import numpy as np
-
-    affines = _affines(header)
-    for name in ("sform", "qform"):
-        if name in affines:
-            scale = [_unit(header)] * 3
-            affine = np.diag([*scale, 1.0]) @ affines[name]
-            # If pixdim and affine disagree, pixdim decides on spacing and the affine on directions.
-            lengths = np.linalg.norm(affine[:3, :3], axis=0)
-            affine[:3, :3] *= np.divide(spacing, lengths)
-            return np.asarray(affine)
-    return None
 
 
 def _write_nifti(
@@ -348,9 +248,9 @@ def _read_provenance(path: Path) -> dict[str, str]:
         compressed = file.read(2) == _GZIP
         file.seek(0)
         stream = gzip.GzipFile(fileobj=file) if compressed else file
-        kind, start = _header_kind(path, stream)
+        kind, start = read_start(path, stream)
         header = kind(start[: kind.sizeof_hdr], check=False)
-        offset = _voxel_offset(path, header)
+        offset = voxel_offset(path, header)
         content = start + stream.read(max(0, offset - len(start)))
         header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
         records = [_extension_provenance(extension) for extension in header.extensions]
@@ -358,6 +258,7 @@ def _read_provenance(path: Path) -> dict[str, str]:
 
 
 def _header_for(grid: Grid) -> Any:
+    """Return the header of the input, or a new one, with the extent and spacing of the grid."""
     import nibabel as nib
     import numpy as np
 
@@ -368,9 +269,10 @@ def _header_for(grid: Grid) -> Any:
     if isinstance(known, nibabel.Nifti1Header):  # version 2 is a subclass
         header = known.copy()
         rank = len(header.get_data_shape())
-        before = (*header["pixdim"][1 : min(rank, 3) + 1] * _unit(header), 1.0, 1.0)[:3]
+        steps = header["pixdim"][1 : min(rank, 3) + 1] * millimetres_per_unit(header)
+        spacing = (*steps, 1.0, 1.0)[:3]
     else:
-        header, rank, before = nibabel.Nifti1Header(), 3, (1.0, 1.0, 1.0)
+        header, rank, spacing = nibabel.Nifti1Header(), 3, grid.spacing
         header.set_xyzt_units("mm" if grid.units == ("mm",) * 3 else "unknown")
         header.set_data_shape(grid.shape)
         affine = grid_affine(grid)
@@ -378,9 +280,8 @@ def _header_for(grid: Grid) -> Any:
         code = "scanner" if grid.header.get("affine") is not None else "aligned"
         for name in ("qform", "sform"):
             getattr(header, f"set_{name}")(affine, code)
-        before = grid.spacing
-    factor = np.divide(grid.spacing, before)
-    affines = _affines(header)
+    factor = np.divide(grid.spacing, spacing)
+    affines = valid_affines(header)
     rank = max(rank, 3) if grid.shape[min(rank, 3) :] != (1,) * (3 - min(rank, 3)) else rank
     header.set_data_dtype(np.float32)
     header.set_slope_inter(None)

@@ -1,6 +1,6 @@
 """The voxels of NRRD and MetaImage files, checked for length and checksum.
 
-What they may unpack into is known from the header beforehand, and no more than that is unpacked.
+The header says how much they unpack into, and no more than that is unpacked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convnd.io.volumes.header import VolumeHeader
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["read_voxels"]
+__all__ = ["count_missing", "read_voxels"]
 
 _BLOCK = 2**20
 _DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
@@ -50,6 +50,25 @@ def read_voxels(path: Path, header: VolumeHeader) -> NDArray[Any]:
         else:
             content = _from_text(path, file, dtype, math.prod(header.shape))
     return np.frombuffer(content, dtype).reshape(header.shape, order="F")
+
+
+def count_missing(path: Path, volume: NDArray[Any]) -> int:
+    """Count voxels that are not finite.
+
+    Raises:
+        InputFileError: no voxel is finite.
+    """
+    import numpy as np
+
+    missing = int(np.count_nonzero(~np.isfinite(volume)))
+    if missing == volume.size:
+        raise InputFileError(
+            f"read {path}",
+            expected="finite voxels",
+            got=f"none among {missing}",
+            remedy="check how the file was made",
+        )
+    return missing
 
 
 def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:

@@ -123,11 +123,7 @@ class ShardedEvaluation:
         return split.combine(totals, gradient, deep, x, broadcast=group.broadcast)
 
     def _evaluate_deep(self, deep: Objective, cut: CutFeatures, tiling: Tiling) -> Evaluation:
-        """Evaluate the deep part at the features that all processes have at the cut.
-
-        Returns:
-            The loss, and the gradient of this process's features.
-        """
+        """Evaluate the deep part at the features that all processes have at the cut."""
         assert self.tiler.deep_tiler is not None
         assert cut.origin is not None
         features = cut.take()

@@ -64,11 +64,7 @@ class TiledEvaluation:
         self, work: Callable[[Tiling], Evaluation], objective: Objective, x: Tensor
     ) -> Evaluation:
         return self.tiler.run_with_retries(
-            work,
-            objective.backbone,
-            (*objective.layers, INPUT),
-            x.shape[2:],
-            objective.overlaps,
+            work, objective.backbone, (*objective.layers, INPUT), x.shape[2:], objective.overlaps
         )
 
     def _evaluate(self, objective: Objective, x: Tensor, tiling: Tiling) -> Evaluation:

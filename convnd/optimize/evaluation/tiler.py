@@ -10,12 +10,7 @@ from typing import Any, TypeVar
 from convnd.backbones import Backbone
 from convnd.errors import ResourceError, UsageError, is_out_of_memory
 from convnd.losses import INPUT
-from convnd.optimize.evaluation.tileable import (
-    WHOLE,
-    check_tileable,
-    min_crop,
-    tile_alignment,
-)
+from convnd.optimize.evaluation.tileable import WHOLE, check_tileable, min_crop, tile_alignment
 from convnd.shapes import ReceptiveField, Tiling
 
 __all__ = ["FitsMemory", "SpareBytes", "Tiler"]

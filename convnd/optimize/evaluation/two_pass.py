@@ -71,11 +71,7 @@ class FirstPass:
 
 
 class _GraphMemory:
-    """Counts the bytes of tensors that graphs save for the backward pass.
-
-    Args:
-        known: a tensor that is not counted, because it stays in memory anyway.
-    """
+    """Counts the bytes of tensors that graphs save for the backward pass."""
 
     def __init__(self, known: Tensor) -> None:
         self.bytes = 0

@@ -19,8 +19,7 @@ def backbones(
         str | None, typer.Argument(help="List the layers of this network.", show_default=False)
     ] = None,
     dim: Annotated[
-        int,
-        numeric(int, 1, 16, "--dim", help="Number of spatial axes of the data."),
+        int, numeric(int, 1, 16, "--dim", help="Number of spatial axes of the data.")
     ] = 2,
     channels: Annotated[
         int, numeric(int, 1, 1_000_000, help="Number of channels of the data.")

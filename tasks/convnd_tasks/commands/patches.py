@@ -39,8 +39,7 @@ def patches(
         ),
     ] = None,
     output: Annotated[
-        Path,
-        typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=OUTPUT),
+        Path, typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=OUTPUT)
     ] = Path("patches"),
     report: Report = None,
     overwrite: Overwrite = False,

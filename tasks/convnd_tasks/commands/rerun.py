@@ -108,11 +108,7 @@ rerun.__dict__["processes"] = True  # the root command looks for it; what is run
 def _parse_record(
     result: Path, record: Mapping[str, str]
 ) -> tuple[list[str], list[Mapping[str, str]]]:
-    """The recorded command and the entries of its inputs.
-
-    Raises:
-        InputFileError: there is no record, or a damaged one, or one of another version.
-    """
+    """The recorded command and the entries of its inputs."""
     from convnd_tasks.pipeline.provenance import FORMAT
 
     try:
@@ -150,12 +146,7 @@ def _is_entry(entry: object) -> bool:
 
 
 def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool) -> None:
-    """Check that a recorded command holds inputs and options of the result, and nothing else.
-
-    Raises:
-        InputFileError: a word is no such option, or an input stands where none belongs.
-        UsageError: a user's module would be imported.
-    """
+    """Check that a recorded command holds inputs and options of the result, and nothing else."""
     allowed = _recorded_options()
     for word in line[1:]:
         option, equals, value = word.partition("=")
@@ -230,11 +221,7 @@ def _differences(record: Mapping[str, str]) -> list[str]:
 
 
 def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
-    """The input with the recorded content, or the name of a built-in sample.
-
-    Raises:
-        InputFileError: there is no such file or sample.
-    """
+    """The input with the recorded content, or the name of a built-in sample."""
     from convnd import io
 
     name = entry["name"]

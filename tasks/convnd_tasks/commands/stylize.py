@@ -15,11 +15,7 @@ __all__ = ["Styles", "stylize"]
 
 Styles = Annotated[
     list[str] | None,
-    typer.Option(
-        "--style",
-        help="A further style; may be repeated.",
-        show_default=False,
-    ),
+    typer.Option("--style", help="A further style; may be repeated.", show_default=False),
 ]
 
 

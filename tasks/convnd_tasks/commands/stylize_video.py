@@ -40,11 +40,5 @@ def stylize_video(
     from convnd_tasks.pipeline.run import run_command
 
     run_command(
-        list(files or ()),
-        list(style or ()),
-        3,
-        given,
-        given_settings,
-        summary,
-        modality="videos",
+        list(files or ()), list(style or ()), 3, given, given_settings, summary, modality="videos"
     )

@@ -16,16 +16,7 @@ from convnd_tasks.pipeline.weights import DownloadBar
 if TYPE_CHECKING:
     from convnd.backbones.weights import Status
 
-__all__ = [
-    "as_record",
-    "as_table",
-    "get",
-    "list_",
-    "path",
-    "remove",
-    "verify",
-    "weights",
-]
+__all__ = ["as_record", "as_table", "get", "list_", "path", "remove", "verify", "weights"]
 
 weights = typer.Typer(
     no_args_is_help=True, help="Weights of the networks: list, get, verify, path, remove."
@@ -144,9 +135,7 @@ def path(name: _NAME, *, summary: CommandOutput) -> None:
 @weights.command("remove")
 @with_json_output("weights remove")
 def remove(
-    requested: Annotated[list[str], typer.Argument(metavar="NAME...")],
-    *,
-    summary: CommandOutput,
+    requested: Annotated[list[str], typer.Argument(metavar="NAME...")], *, summary: CommandOutput
 ) -> None:
     """Remove weights, and interrupted downloads of them, from the cache folder."""
     from convnd.backbones.weights import remove as remove_weights

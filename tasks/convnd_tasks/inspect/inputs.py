@@ -72,10 +72,7 @@ def resolve_inputs(
         inputs.append(Input(name, built_in[name]))
     if not inputs:
         raise UsageError(
-            "inputs",
-            expected="at least one",
-            got="none",
-            remedy="name files or folders",
+            "inputs", expected="at least one", got="none", remedy="name files or folders"
         )
     return inputs, dim
 

@@ -220,11 +220,7 @@ def _new_report(task: _Task, search: SearchResult) -> Report:
 
 
 def _draw(
-    task: _Task,
-    sheets: PatchSheets,
-    folder: Path,
-    page: Report,
-    on_message: Callable[[str], None],
+    task: _Task, sheets: PatchSheets, folder: Path, page: Report, on_message: Callable[[str], None]
 ) -> None:
     views = Views(task.network, task.view_inputs, task.options, folder, page, on_message)
     for layer in task.options.layers:

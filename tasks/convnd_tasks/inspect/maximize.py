@@ -123,13 +123,7 @@ def maximize_activation(
 
 
 class _Spectrum:
-    """Inputs of natural spectrum and contrast, parametrized by Fourier coefficients.
-
-    Args:
-        size: extent of the inputs.
-        channels: number of channels; 3 are colors.
-        device: device of the coefficients.
-    """
+    """Inputs of natural spectrum and contrast, parametrized by Fourier coefficients."""
 
     def __init__(self, size: Sequence[int], channels: int, device: torch.device) -> None:
         self._size = list(size)
@@ -165,12 +159,7 @@ class _Spectrum:
 
 
 class _Ascent:
-    """Adam with recovery: the last good coefficients and their gradient are kept.
-
-    Args:
-        start: initial coefficients.
-        learning_rate: initial rate.
-    """
+    """Adam with recovery: the last good coefficients and their gradient are kept."""
 
     def __init__(self, start: Tensor, learning_rate: float) -> None:
         self.rate = learning_rate

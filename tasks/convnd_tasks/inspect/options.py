@@ -98,9 +98,7 @@ class PatchOptions:
         ),
     ] = False
     steps: Annotated[
-        int,
-        Flag(help="Optimization steps of --optimal.", panel=VIEWS),
-        Range(1, 10_000_000),
+        int, Flag(help="Optimization steps of --optimal.", panel=VIEWS), Range(1, 10_000_000)
     ] = 128
     explain: Annotated[
         str,
@@ -120,8 +118,7 @@ class PatchOptions:
     batch: Annotated[
         int,
         Flag(
-            help="Number of inputs of one size to process together; 0: automatic.",
-            panel=RESOURCES,
+            help="Number of inputs of one size to process together; 0: automatic.", panel=RESOURCES
         ),
         Range(0, 100_000),
     ] = 0
@@ -132,10 +129,7 @@ class PatchOptions:
     def __post_init__(self) -> None:
         if not self.layers:
             raise UsageError(
-                "--layer",
-                expected="at least one layer",
-                got="none",
-                remedy="name one",
+                "--layer", expected="at least one layer", got="none", remedy="name one"
             )
         check_ranges(self)
 

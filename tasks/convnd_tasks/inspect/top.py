@@ -137,9 +137,7 @@ class TopActivations:
         all_keys, numbers = np.unique(np.array([*self.keys, *keys], object), return_inverse=True)
         units = np.concatenate([self._units, units])
         values = np.concatenate([self._values, values])
-        key_index = np.concatenate(
-            [numbers[self._key_index], numbers[len(self.keys) :][rows]],
-        )
+        key_index = np.concatenate([numbers[self._key_index], numbers[len(self.keys) :][rows]])
         offsets = np.concatenate([self._offsets, offsets])
         order = np.lexsort((offsets, key_index, -values, units))
         if self._one_per_input:
@@ -179,18 +177,6 @@ def _peaks(
 
     The suppression is greedy: the strongest sample, then the strongest one outside of its
     neighbourhood, and so on.
-
-    Args:
-        maps: all maps, flattened, ``(R, N)``.
-        block_maxima: their block maxima, ``(R, N / block)``.
-        rows: indices ``(K,)`` of the maps to search.
-        limits: the least value that counts in each of these, ``(K,)``.
-        count: the most samples for each map.
-        min_distance: see `TopActivations`.
-        size: shape of a map.
-
-    Returns:
-        Map index, value and offset of each sample, ``(M,)`` each.
     """
     peaks: list[tuple[Integers, Floats, Integers]] = []
     blocks = 2 * count  # enough in most cases; suppression may use them up
@@ -213,19 +199,7 @@ def _peaks(
 def _strongest(
     maps: Tensor, block_maxima: Floats, rows: Integers, limits: Floats, blocks: int
 ) -> tuple[Floats, Integers, Integers, NDArray[np.bool_]]:
-    """List the samples of each map that reach its limit and its ``blocks``-th largest block.
-
-    Args:
-        maps: all maps, flattened, ``(R, N)``.
-        block_maxima: block maxima ``(K, N / block)`` of the maps to search.
-        rows: indices ``(K,)`` of these maps.
-        limits: the least value that counts in each, ``(K,)``.
-        blocks: number of blocks to read of each.
-
-    Returns:
-        Value, position in ``rows`` and offset of each sample, ``(M,)`` each, ordered by map, value
-        (descending) and offset; and for each map whether these are all that reach the limit.
-    """
+    """List the samples of each map that reach its limit and its ``blocks``-th largest block."""
     lowest = np.maximum(limits, np.finfo(limits.dtype).smallest_subnormal)
     complete = np.ones(len(rows), bool)
     if blocks < block_maxima.shape[1]:
@@ -250,15 +224,6 @@ def _suppress_neighbours(
     """Select at most ``count`` samples of each map that are no neighbours of a stronger one.
 
     All maps are processed at once: first the strongest of each, then the strongest that remains.
-
-    Args:
-        owners: map of each sample, ``(M,)``, sorted; samples of a map are ordered by strength.
-        positions: coordinates of the samples, ``(M,)`` for each axis.
-        count: the most samples of a map.
-        min_distance: see `TopActivations`.
-
-    Returns:
-        Sorted indices of the selected samples.
     """
     remaining = np.arange(len(owners))
     selected = []

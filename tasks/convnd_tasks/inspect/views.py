@@ -66,10 +66,7 @@ def open_view_inputs(options: PatchOptions, dim: int) -> ViewInputs:
         inputs, _ = resolve_inputs([name], dim, seed=options.seed)
         if len(inputs) != 1:
             raise InputFileError(
-                name,
-                expected="one file",
-                got="a folder",
-                remedy="name one of its files",
+                name, expected="one file", got="a folder", remedy="name one of its files"
             )
         grid = inputs[0].open()
         if grid.ndim != dim:

@@ -345,6 +345,7 @@ class Modality(ABC):
         """Metadata of the content that the result's format cannot hold."""
         return list(io.lost_metadata(path, inputs.template))
 
+    @abstractmethod
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
         """Measure what the result keeps of the content and takes from the styles.
 
@@ -352,9 +353,6 @@ class Modality(ABC):
             InputFileError: the grids cannot be compared.
             DependencyError: a package that is needed is missing.
         """
-        from convnd_tasks.modalities.metrics import evaluator_for
-
-        return evaluator_for(self.spatial_dims)(inputs.template, result, inputs.styles)
 
     @abstractmethod
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:

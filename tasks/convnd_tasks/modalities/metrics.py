@@ -1,20 +1,19 @@
-"""What an evaluation finds, and the table of who evaluates what."""
+"""Figures about a result, and how they are printed."""
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
-from convnd.errors import UsageError
-from convnd.registry import Registry
+from convnd.errors import InputFileError
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
+    from convnd_tasks.modalities.base import TransferInputs
 
-__all__ = ["EVALUATORS", "Evaluator", "Measure", "as_json", "as_table", "evaluator_for"]
+__all__ = ["Measure", "as_json", "as_table", "compared_content"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +22,13 @@ class Measure:
 
     Args:
         name: in snake case; the key in JSON.
-        value: of the result; NaN is "could not be measured".
-        before: the same figure for the untouched content, where that says something.
-        unit: of both, "" for a pure number.
-        better: ``"higher"``, ``"lower"`` or "".
+        value: the figure of the result; NaN if it could not be measured.
+        before: the figure of the untouched content; None if it has no meaning there.
+        unit: of both figures; "" for a pure number.
+        better: ``"higher"`` or ``"lower"``; "" if neither is better.
         against: what the result is compared with: ``"content"``, ``"style"`` or "".
-        meaning: one line for people.
-        parts: the value of each channel or region by name.
+        meaning: one line of plain text.
+        parts: the value of each channel, layer or region by name.
     """
 
     name: str
@@ -42,62 +41,42 @@ class Measure:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
-class Evaluator(Protocol):
-    """Measures a result in the language of its field; lives in a module ``measure_all``."""
-
-    def __call__(self, content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
-        """Figures for a result made of a content and styles.
-
-        Raises:
-            InputFileError: the grids cannot be compared.
-            DependencyError: a package that finds the figures is missing.
-        """
-        ...
-
-
-EVALUATORS: Registry[str] = Registry("evaluator")
-"""Number of spatial axes, as text, to the module whose ``measure_all`` is an `Evaluator`."""
-
-EVALUATORS.add("1", "convnd_tasks.modalities.signals.metrics")
-EVALUATORS.add("3", "convnd_tasks.modalities.volumes.metrics")
-
-
-def evaluator_for(dim: int) -> Evaluator:
-    """The evaluator of a rank, imported now.
+def compared_content(inputs: TransferInputs) -> Grid:
+    """The content that a result is compared with.
 
     Raises:
-        UsageError: there is none.
+        InputFileError: the inputs are those of a texture, which has none.
     """
-    if str(dim) not in EVALUATORS:
-        raise UsageError(
-            f"evaluate: expected data of {' or '.join(EVALUATORS)} spatial axes, got {dim}; "
-            "no measures are known for it"
+    if inputs.content is None:
+        raise InputFileError(
+            "evaluate", expected="a content to compare with", got="none", remedy="give one"
         )
-    return cast(Evaluator, importlib.import_module(EVALUATORS[str(dim)]).measure_all)
+    return inputs.content
 
 
 def as_json(measures: Sequence[Measure]) -> dict[str, object]:
-    """The measures by name, ready for ``json.dumps``; what could not be measured is None.
+    """The measures by name, ready for ``json.dumps``; a value that could not be measured is None.
+
+    Texts that are empty, and figures that a measure does not have, are left out.
 
     >>> as_json([Measure(name="error", value=float("nan"), unit="ms")])
     {'error': {'value': None, 'unit': 'ms'}}
     """
-    found: dict[str, object] = {}
-    for each in measures:
-        entry: dict[str, object] = {"value": _finite(each.value)}
-        if each.before is not None:
-            entry["before"] = _finite(each.before)
-        entry |= {
-            key: text for key in ("unit", "better", "against") if (text := getattr(each, key))
-        }
-        if each.parts:
-            entry["parts"] = {name: _finite(value) for name, value in each.parts.items()}
-        found[each.name] = entry
-    return found
+    entries: dict[str, object] = {}
+    for measure in measures:
+        entry: dict[str, object] = {"value": _finite(measure.value)}
+        if measure.before is not None:
+            entry["before"] = _finite(measure.before)
+        texts = {key: getattr(measure, key) for key in ("unit", "better", "against", "meaning")}
+        entry |= {key: text for key, text in texts.items() if text}
+        if measure.parts:
+            entry["parts"] = {name: _finite(value) for name, value in measure.parts.items()}
+        entries[measure.name] = entry
+    return entries
 
 
 def as_table(measures: Sequence[Measure]) -> list[str]:
-    """The measures as lines of text: the result's figure beside that of the untouched content.
+    """The measures as lines of text, with the figures of the result and of the untouched content.
 
     >>> as_table([Measure(name="error", value=0.5, unit="ms", meaning="mean error")])[1].split()
     ['error', '0.5', 'ms', 'mean', 'error']

@@ -147,11 +147,7 @@ def stylize(
 
 
 def evaluate(
-    content: Data,
-    result: Data,
-    style: Data | Sequence[Data] = (),
-    *,
-    dim: int | None = None,
+    content: Data, result: Data, style: Data | Sequence[Data] = (), *, dim: int | None = None
 ) -> dict[str, Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
@@ -309,11 +305,7 @@ def _run(
     job = Job(spec, made, JobSettings(**given))
     target = None if out is None else Path(out)
     outcome = job.run(
-        spec.contents[0],
-        target,
-        inputs=inputs,
-        on_progress=on_progress,
-        on_message=on_message,
+        spec.contents[0], target, inputs=inputs, on_progress=on_progress, on_message=on_message
     )
     if isinstance(outcome, Skipped):
         raise UsageError("stylize: skip_existing needs the command line; leave it out")

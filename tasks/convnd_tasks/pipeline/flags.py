@@ -320,10 +320,7 @@ def _parameter(
         show_default=not others and shown not in (None, ""),
     )
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=shown,
-        annotation=Annotated[typed, option],
+        name, inspect.Parameter.KEYWORD_ONLY, default=shown, annotation=Annotated[typed, option]
     )
 
 

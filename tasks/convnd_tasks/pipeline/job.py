@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,7 @@ from convnd.io.atomic import atomic_path, check_target
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
 from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
 from convnd_tasks.pipeline.flags import applicable_modalities, listed
-from convnd_tasks.pipeline.provenance import (
-    is_up_to_date,
-    job_parameters,
-    run_metrics,
-)
+from convnd_tasks.pipeline.provenance import is_up_to_date, job_parameters, run_metrics
 from convnd_tasks.pipeline.report import check_report
 from convnd_tasks.runtime.checkpoints import Checkpointer, save_last_good
 
@@ -213,21 +210,22 @@ class Job:
         assert log.last is not None
         # Only a checkpoint needs the state, which is as large as ten results.
         log.last = dataclasses.replace(log.last, state=dict)
-        result, metrics = writer.write(log.last, log.stopped)
-        outcome = JobResult(
-            path=target or Path("result"),
-            result=result,
-            steps=log.last.step,
-            loss=log.last.loss,
-            rejected_steps=log.last.rejected_steps,
-            seconds=time.monotonic() - started,
-            stopped=log.stopped,
-            losses=log.losses,
-            messages=messages,
-            record=metrics,
-        )
-        if result is not None and output is not None:
-            outcome = self._illustrate(inputs, outcome, output)
+        with self._kept_on_error(checkpointer, say):
+            result, metrics = writer.write(log.last, log.stopped)
+            outcome = JobResult(
+                path=target or Path("result"),
+                result=result,
+                steps=log.last.step,
+                loss=log.last.loss,
+                rejected_steps=log.last.rejected_steps,
+                seconds=time.monotonic() - started,
+                stopped=log.stopped,
+                losses=log.losses,
+                messages=messages,
+                record=metrics,
+            )
+            if result is not None and output is not None:
+                outcome = self._illustrate(inputs, outcome, output)
         if log.stopped is None:
             checkpointer.close()
         return outcome
@@ -369,6 +367,17 @@ class Job:
             raise _translate(error) from error
         return log
 
+    @contextlib.contextmanager
+    def _kept_on_error(
+        self, checkpointer: Checkpointer, say: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Tell users about kept work if the result cannot be written."""
+        try:
+            yield
+        except BaseException as error:
+            self._say_kept(checkpointer, error, say)
+            raise
+
     @staticmethod
     def _say_kept(
         checkpointer: Checkpointer, error: BaseException, say: Callable[[str], None]
@@ -410,15 +419,7 @@ def _translate(error: Exception) -> Exception:
 
 
 class _ResultWriter:
-    """Decodes the result at a step and writes it.
-
-    Args:
-        job: the job.
-        inputs: of the transfer.
-        transfer: the transfer.
-        output: where results go; None writes nothing.
-        say: is called with lines that users should know.
-    """
+    """Decodes the result at a step and writes it."""
 
     def __init__(
         self,
@@ -472,7 +473,5 @@ class _ResultWriter:
         assert progress is not None
         assert self.output is not None
         return save_last_good(
-            error,
-            self.output.path,
-            lambda path: self.write(progress, error, path, overwrite=False),
+            error, self.output.path, lambda path: self.write(progress, error, path, overwrite=False)
         )

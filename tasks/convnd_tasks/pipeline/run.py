@@ -120,28 +120,15 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
 
 
 def _run_one(
-    job: Job,
-    content: str | None,
-    target: Path,
-    summary: CommandOutput,
-    number: int,
-    items: int,
+    job: Job, content: str | None, target: Path, summary: CommandOutput, number: int, items: int
 ) -> None:
     from convnd_tasks.pipeline.job import Skipped
     from convnd_tasks.pipeline.provenance import echo_skipped
 
     with ProgressDisplay(
-        enabled=not job.settings.quiet,
-        terminal=sys.stderr.isatty(),
-        item=number,
-        items=items,
+        enabled=not job.settings.quiet, terminal=sys.stderr.isatty(), item=number, items=items
     ) as display:
-        outcome = job.run(
-            content,
-            target,
-            on_progress=display.update,
-            on_message=display.message,
-        )
+        outcome = job.run(content, target, on_progress=display.update, on_message=display.message)
     if isinstance(outcome, Skipped):
         summary.append("skipped", {"output": str(outcome.path)})
         echo_skipped(outcome.path, outcome.side_files)

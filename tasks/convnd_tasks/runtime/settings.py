@@ -146,8 +146,7 @@ class JobSettings:
         ),
     ] = None
     report: Annotated[
-        Path | None,
-        Flag(help="Write a report, one HTML file.", panel=OUTPUT, recorded=False),
+        Path | None, Flag(help="Write a report, one HTML file.", panel=OUTPUT, recorded=False)
     ] = None
     metadata: Annotated[
         bool,
@@ -200,8 +199,7 @@ class JobSettings:
         Range(0, 10_000_000),
     ] = 0
     quiet: Annotated[
-        bool,
-        Flag(help="Show no progress.", panel=OUTPUT, names=("-q", "--quiet"), recorded=False),
+        bool, Flag(help="Show no progress.", panel=OUTPUT, names=("-q", "--quiet"), recorded=False)
     ] = False
     checkpoint_every: Annotated[
         int,

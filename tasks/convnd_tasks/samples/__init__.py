@@ -100,10 +100,7 @@ def style(
     sample, shape = _choose(STYLES, name, spatial_dims, size, seed)
     if channels is not None and channels < 1:
         raise UsageError(
-            "style",
-            expected="channels of 1 or more",
-            got=channels,
-            remedy="leave it out",
+            "style", expected="channels of 1 or more", got=channels, remedy="leave it out"
         )
     return sample.make(shape, seed, channels)
 
@@ -139,12 +136,7 @@ def _choose(
             remedy="give the number of axes of the data",
         )
     if seed < 0:
-        raise UsageError(
-            kind,
-            expected="a seed of 0 or more",
-            got=seed,
-            remedy="choose another",
-        )
+        raise UsageError(kind, expected="a seed of 0 or more", got=seed, remedy="choose another")
     names = [n for n in table if table[n].supports(spatial_dims)]
     if name is None:
         name = names[0]

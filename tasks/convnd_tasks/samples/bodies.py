@@ -19,16 +19,7 @@ _COLOURS = ("c8452e", "2f6f9f", "e0a92e", "4f8a4a", "8a5a9c", "d98aa0", "3aa6a0"
 
 
 def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
-    """Paint textured bodies that hide each other and are lit along the first axis.
-
-    Args:
-        lattice: positions of the samples.
-        colours: colors of the bodies, ``(K, C)``.
-        ground: colors ``(2, C)`` of the background at the start and the end of axis 0.
-
-    Returns:
-        ``(C, *S)`` in ``[0, 1]``.
-    """
+    """Paint textured bodies that hide each other and are lit along the first axis."""
     n = lattice.ndim
     rng = lattice.rng("bodies")
     coords = lattice.coords()
@@ -66,5 +57,5 @@ def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  
 
 
 CONTENTS: dict[str, Sample] = {
-    "bodies": Sample(make=_make, summary="lit balls and boxes, any rank", sizes={}),
+    "bodies": Sample(make=_make, summary="lit balls and boxes, any rank", sizes={})
 }

@@ -355,7 +355,7 @@ def _maker(kernel: _Kernel) -> Maker:
 
 _SIZE = {3: (96, 96, 64)}
 CONTENTS: dict[str, Sample] = {
-    "chest": Sample(make=_maker(_STANDARD), summary="CT phantom of a chest, HU", sizes=_SIZE),
+    "chest": Sample(make=_maker(_STANDARD), summary="CT phantom of a chest, HU", sizes=_SIZE)
 }
 STYLES: dict[str, Sample] = {
     "sharp": Sample(make=_maker(_SHARP), summary="chest CT, sharp kernel, HU", sizes=_SIZE),

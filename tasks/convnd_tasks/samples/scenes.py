@@ -78,13 +78,7 @@ def _fog(colour: Array, haze: float) -> Array:
 
 
 def _house(
-    easel: Easel,
-    rng: np.random.Generator,
-    x: float,
-    w: float,
-    base: float,
-    h: float,
-    haze: float,
+    easel: Easel, rng: np.random.Generator, x: float, w: float, base: float, h: float, haze: float
 ) -> None:
     """Paint a house with its gable or its eaves to the river."""
     wall = _fog(rgb(str(rng.choice(_WALLS))) * float(rng.uniform(0.88, 1.05)), haze)
@@ -200,14 +194,7 @@ def _tiles(easel: Easel, box: tuple[slice, slice], roof: Array) -> Array:
 
 
 def _timbering(
-    easel: Easel,
-    x: float,
-    w: float,
-    top: float,
-    h: float,
-    floors: int,
-    columns: int,
-    timber: Array,
+    easel: Easel, x: float, w: float, top: float, h: float, floors: int, columns: int, timber: Array
 ) -> None:
     for row in range(floors):
         y = top + row * h / floors

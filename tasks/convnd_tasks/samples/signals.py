@@ -97,12 +97,7 @@ def _beats(heart: _Heart, seconds: float, rng: np.random.Generator) -> list[tupl
 
 
 def _lead(
-    lead: str,
-    heart: _Heart,
-    beats: list[tuple[float, float]],
-    kinds: Array,
-    t: Array,
-    build: Array,
+    lead: str, heart: _Heart, beats: list[tuple[float, float]], kinds: Array, t: Array, build: Array
 ) -> Array:
     """Add the Gaussian waves of all beats of a lead, in mV, at times ``t``."""
     signal = np.zeros(t.size, dtype=np.float64)

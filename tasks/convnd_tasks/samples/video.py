@@ -113,15 +113,12 @@ class SampleVideo:
 def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
     frames, _ = render_video((shape[0], shape[1], shape[2]), seed)
     return as_grid(
-        frames,
-        axes=("t", "y", "x"),
-        units=("s", "px", "px"),
-        spacing=(1 / FRAME_RATE, 1.0, 1.0),
+        frames, axes=("t", "y", "x"), units=("s", "px", "px"), spacing=(1 / FRAME_RATE, 1.0, 1.0)
     )
 
 
 CONTENTS: dict[str, Sample] = {
     "video": Sample(
         make=_make, summary="a video of the town, 25 frames per second", sizes={3: (24, 192, 288)}
-    ),
+    )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd_tasks.modalities.arrays import codec
 from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, TransferInputs
@@ -11,6 +11,8 @@ from convnd_tasks.modalities.grid_transfer import GridModality
 
 if TYPE_CHECKING:
     from typing import ClassVar
+
+    from convnd_tasks.modalities.metrics import Measure
 
 __all__ = ["Arrays"]
 
@@ -23,6 +25,13 @@ class Arrays(GridModality):
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """See `GridModality.encode`."""
         return codec.prepare(inputs, self.options)
+
+    def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
+        """See `Modality.metrics`."""
+        from convnd_tasks.modalities.arrays.metrics import measure_all
+        from convnd_tasks.modalities.metrics import compared_content
+
+        return measure_all(compared_content(inputs), result, inputs.styles)
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["keep_luminance_only", "match_colors", "prepare"]
+__all__ = ["LUMA", "keep_luminance_only", "match_colors", "prepare"]
 
-# Luma of ITU-R BT.601, the weights of the Y in YIQ and YCbCr.
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)
+"""Luma of ITU-R BT.601: the weights of the Y in YIQ and YCbCr."""
 
 
 def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
@@ -132,6 +132,6 @@ def keep_luminance_only(values: Tensor, reference: Tensor) -> Tensor:
     reference = reference.to(values.device)
     if reference.shape != values.shape:
         reference = resize_nd(reference, values.shape[2:], mode="linear", antialias=True)
-    weights = torch.tensor(_LUMA, device=values.device).view(1, 3, 1, 1)
+    weights = torch.tensor(LUMA, device=values.device).view(1, 3, 1, 1)
     luma = ((values.clamp(0, 1) - reference) * weights).sum(1, keepdim=True)
     return reference + luma

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, TransferInputs
 from convnd_tasks.modalities.figures import draw_comparison
@@ -12,6 +12,8 @@ from convnd_tasks.modalities.images.options import ImageOptions
 
 if TYPE_CHECKING:
     from typing import ClassVar
+
+    from convnd_tasks.modalities.metrics import Measure
 
 __all__ = ["Pictures"]
 
@@ -26,6 +28,13 @@ class Pictures(GridModality):
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """See `GridModality.encode`."""
         return codec.prepare(inputs, self.options)
+
+    def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
+        """See `Modality.metrics`."""
+        from convnd_tasks.modalities.images.metrics import measure_all
+        from convnd_tasks.modalities.metrics import compared_content
+
+        return measure_all(compared_content(inputs), result, inputs.styles)
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""

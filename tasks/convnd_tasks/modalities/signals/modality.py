@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import UsageError
 from convnd.io.signals.signal import sampling_rate, value_units
 from convnd_tasks.modalities.base import (
     Figure,
@@ -55,11 +55,10 @@ class Signals(GridModality):
 
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
         """See `Modality.metrics`."""
+        from convnd_tasks.modalities.metrics import compared_content
         from convnd_tasks.modalities.signals.metrics import measure_all
 
-        if inputs.content is None:
-            raise InputFileError("measures compare a result with its content, and there is none")
-        return measure_all(inputs.content, result, inputs.styles)
+        return measure_all(compared_content(inputs), result, inputs.styles)
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""

@@ -1,1 +1,1 @@
-"""Clips: frames held together by motion, or worked on as blocks; `convnd stylize-video`."""
+"""Videos: frames held together by optical flow, or stylised as blocks."""

@@ -1,0 +1,136 @@
+"""The header of NIfTI files: extents, spacing and affines, checked before voxels are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from convnd.errors import InputFileError
+from convnd.io.reading import check_positions
+
+if TYPE_CHECKING:
+    import gzip
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "best_affine",
+    "check_affine",
+    "checked_shape",
+    "checked_spacing",
+    "millimetres_per_unit",
+    "read_start",
+    "valid_affines",
+    "voxel_offset",
+]
+
+_LARGEST_START = 2**24  # header and extensions
+_MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
+_BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+
+
+def read_start(path: Path, stream: gzip.GzipFile | IO[bytes]) -> tuple[Any, bytes]:
+    """Return nibabel's class for the version of a header, and the first bytes of the file."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    start = stream.read(540)
+    kinds: dict[bytes, Any] = {
+        kind.sizeof_hdr.to_bytes(4, order): kind
+        for kind in (Nifti1Header, Nifti2Header)
+        for order in _BYTE_ORDERS
+    }
+    kind = kinds.get(start[:4])
+    if kind is None or len(start) < kind.sizeof_hdr:
+        raise InputFileError(
+            f"read {path}: expected a NIfTI header, got other content; check the file"
+        )
+    return kind, start
+
+
+def voxel_offset(path: Path, header: Any) -> int:
+    """Return where the voxels begin, in bytes; extensions lie between header and voxels."""
+    offset = float(header["vox_offset"])
+    if not header.sizeof_hdr <= offset <= _LARGEST_START:
+        raise InputFileError(
+            f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
+            "save it again"
+        )
+    return int(offset)
+
+
+def checked_shape(path: Path, header: Any, max_voxels: int) -> tuple[int, ...]:
+    """Return the extents; refuse more than 4 axes, empty axes and too many voxels."""
+    rank = int(header["dim"][0])
+    if not 1 <= rank <= 7:
+        raise InputFileError(
+            f"read {path}: expected 1 to 7 axes, got dim[0] = {rank}; save it again"
+        )
+    shape = [int(extent) for extent in header["dim"][1 : rank + 1]]
+    check_positions(path, tuple(shape), max_voxels)
+    if max(shape[4:], default=1) > 1:
+        raise InputFileError(
+            f"read {path}: expected a 3-D volume or a 4-D series, got {rank}-D "
+            f"{' × '.join(map(str, shape))}; split it"
+        )
+    return tuple(shape)
+
+
+def checked_spacing(path: Path, header: Any) -> tuple[float, ...]:
+    """Return the spacing along i, j, k in mm; axes that the file lacks get 1 mm."""
+    rank = min(int(header["dim"][0]), 3)
+    # Conversion through text keeps 0.6, where float32 to float64 gives 0.60000002.
+    pixdim = [float(str(step)) for step in header["pixdim"][1 : rank + 1]]
+    if not all(0 < step < math.inf for step in pixdim):
+        raise InputFileError(
+            f"read {path}: expected positive finite pixdim, got {pixdim}; correct the header"
+        )
+    return tuple(step * millimetres_per_unit(header) for step in pixdim) + (1.0,) * (3 - rank)
+
+
+def millimetres_per_unit(header: Any) -> float:
+    """Return the length of the header's unit in mm; 1 if it is unknown."""
+    try:
+        return _MILLIMETRES[header.get_xyzt_units()[0]]
+    except KeyError:  # NIfTI does not define the code
+        return 1.0
+
+
+def check_affine(path: Path, header: Any) -> None:
+    """Refuse an affine that is not finite or has no inverse."""
+    import numpy as np
+
+    for name, affine in valid_affines(header).items():
+        if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
+            raise InputFileError(
+                f"read {path}: expected an invertible {name}, got {affine[:3].tolist()}; "
+                "correct the header"
+            )
+
+
+def valid_affines(header: Any) -> dict[str, NDArray[Any]]:
+    """Return the affines that the header declares valid."""
+    if int(header["qform_code"]) > 0 and header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1  # the standard gives 0 this meaning
+    return {
+        name: getattr(header, f"get_{name}")()
+        for name in ("qform", "sform")
+        if int(header[f"{name}_code"]) > 0
+    }
+
+
+def best_affine(header: Any, spacing: tuple[float, ...]) -> NDArray[Any] | None:
+    """Return the matrix from indices to millimetres; None without a code above 0."""
+    import numpy as np
+
+    affines = valid_affines(header)
+    for name in ("sform", "qform"):
+        if name in affines:
+            scale = [millimetres_per_unit(header)] * 3
+            affine = np.diag([*scale, 1.0]) @ affines[name]
+            # If pixdim and affine disagree, pixdim decides on spacing and the affine on directions.
+            lengths = np.linalg.norm(affine[:3, :3], axis=0)
+            affine[:3, :3] *= np.divide(spacing, lengths)
+            return np.asarray(affine)
+    return None

@@ -1,0 +1,240 @@
+"""How alike two pictures are: structure, colours, edges, and borders.
+
+Pictures are ``(1, 3, H, W)`` in ``[0, 1]``, read as sRGB. Each function weighs pixels by an opacity
+``(1, 1, H, W)`` in ``[0, 1]``, so that transparent pixels do not count.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convnd_tasks.modalities.images.codec import LUMA
+
+__all__ = [
+    "SSIM_WINDOW",
+    "border_change",
+    "color_difference",
+    "color_distribution_distance",
+    "edge_correlation",
+    "srgb_to_lab",
+    "structural_similarity",
+]
+
+_SIGMA = 1.5  # px, of the window of Wang et al.
+SSIM_WINDOW = 11
+"""Pixels along each side of the window of the structural similarity."""
+
+_BORDER, _INSIDE = 2, 8  # px from the edge: the border ends, the ring inside it ends
+_SAMPLES = 2**18  # pixels whose colours are sorted
+_QUANTILES = 1001
+
+
+def structural_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
+    r"""Mean structural similarity (SSIM) of the luma of two pictures.
+
+    .. math:: \frac{(2\mu_x\mu_y + C_1)(2\sigma_{xy} + C_2)}
+        {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
+
+    Wang et al. (2004), "Image quality assessment: from error visibility to structural similarity",
+    with :math:`C_1 = 0.01^2`, :math:`C_2 = 0.03^2` and a Gaussian window of 11x11 pixels,
+    :math:`\sigma = 1.5`, at every place where it lies inside the picture.
+
+    Args:
+        one: a picture.
+        other: a picture of the same size.
+        opacity: of the pixel at the centre of each window.
+
+    Returns:
+        From -1 to 1, where 1 is equality; NaN if the window does not fit into the picture.
+
+    >>> import torch
+    >>> picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    >>> structural_similarity(picture, picture, torch.ones(1, 1, 16, 16))
+    1.0
+    """
+    if min(one.shape[2:]) < SSIM_WINDOW:
+        return math.nan
+    radius = SSIM_WINDOW // 2
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    window = (-(offsets**2) / (2 * _SIGMA**2)).exp()
+    window = (window / window.sum()).view(1, 1, 1, -1)
+
+    def local_mean(values: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(values, window), window.mT)
+
+    x, y = _luma(one.double()), _luma(other.double())
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    variances = local_mean(x * x + y * y) - mean_x**2 - mean_y**2
+    covariance = local_mean(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
+    return _mean(similarity, opacity[..., radius:-radius, radius:-radius])
+
+
+def srgb_to_lab(values: Tensor) -> Tensor:
+    """Colours in CIELAB (CIE 1976) under the white of sRGB, D65.
+
+    Args:
+        values: ``(B, 3, *S)``, sRGB (IEC 61966-2-1) in ``[0, 1]``.
+
+    Returns:
+        ``(B, 3, *S)``: lightness from 0 to 100, and the axes a* and b*.
+
+    >>> import torch
+    >>> srgb_to_lab(torch.ones(1, 3, 1)).flatten().round().abs().tolist()
+    [100.0, 0.0, 0.0]
+    """
+    linear = torch.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    matrix = torch.tensor(
+        [
+            [0.412453, 0.357580, 0.180423],
+            [0.212671, 0.715160, 0.072169],
+            [0.019334, 0.119193, 0.950227],
+        ],
+        dtype=values.dtype,
+    )
+    matrix /= matrix.sum(1, keepdim=True)  # relative to the white point
+    xyz = torch.einsum("ij,bj...->bi...", matrix, linear)
+    cube_root = xyz.clamp_min(1e-12) ** (1 / 3)
+    x, y, z = torch.where(xyz > (6 / 29) ** 3, cube_root, xyz * (29 / 6) ** 2 / 3 + 4 / 29).unbind(
+        1
+    )
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+def color_difference(one: Tensor, other: Tensor, opacity: Tensor) -> float:
+    """Mean distance of the colours of corresponding pixels in CIELAB (ΔE of CIE 1976).
+
+    Args:
+        one: a picture.
+        other: a picture of the same size.
+        opacity: of each pixel.
+    """
+    distance = (srgb_to_lab(one) - srgb_to_lab(other)).square().sum(1, keepdim=True).sqrt()
+    return _mean(distance, opacity)
+
+
+def color_distribution_distance(
+    one: Tensor, other: Tensor, opacity: Tensor, other_opacity: Tensor
+) -> float:
+    """Sliced Wasserstein-1 distance of two sets of colours in CIELAB.
+
+    Colours are projected onto 13 directions: the axes of CIELAB and the diagonals of their planes
+    and of the cube. The result is the mean over directions of the distance between the sorted
+    projections (Rabin et al., 2011, "Wasserstein barycenter and its application to texture
+    mixing"). Of large pictures every n-th pixel is taken.
+
+    Args:
+        one: a picture.
+        other: a picture of any size.
+        opacity: of the pixels of ``one``.
+        other_opacity: of the pixels of ``other``.
+
+    Returns:
+        In ΔE.
+    """
+    signs = itertools.product((-1.0, 0.0, 1.0), repeat=3)
+    # Of each direction and its opposite one is enough.
+    directions = F.normalize(torch.tensor([sign for sign in signs if sign > (0.0, 0.0, 0.0)]))
+    first, second = (
+        _projection_quantiles(values, weights, directions)
+        for values, weights in ((one, opacity), (other, other_opacity))
+    )
+    return (first - second).abs().mean().item()
+
+
+def edge_correlation(one: Tensor, other: Tensor, opacity: Tensor) -> float:
+    """Pearson correlation of the magnitudes of the luma's gradient (Sobel) in two pictures.
+
+    Args:
+        one: a picture.
+        other: a picture of the same size.
+        opacity: of each pixel.
+
+    Returns:
+        From -1 to 1, where 1 means that edges are in the same places and equally strong relative
+        to each other; NaN if one of the pictures has no edges.
+    """
+    smooth = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 3, 1) / 4
+    slope = torch.tensor([-0.5, 0.0, 0.5]).view(1, 1, 1, 3)
+    kernel = smooth * slope
+
+    def magnitude(values: Tensor) -> Tensor:
+        slopes = F.conv2d(_luma(values), torch.cat([kernel, kernel.mT]))
+        return slopes.square().sum(1, keepdim=True).sqrt()
+
+    weight = opacity[..., 1:-1, 1:-1]
+    x, y = (values - _mean(values, weight) for values in (magnitude(one), magnitude(other)))
+    power = _mean(x * x, weight) * _mean(y * y, weight)
+    if not power > 1e-24:
+        return math.nan
+    return min(1.0, _mean(x * y, weight) / math.sqrt(power))
+
+
+def border_change(content: Tensor, result: Tensor, opacity: Tensor) -> dict[str, float]:
+    """How the outermost pixels changed, compared with the change of those next to them.
+
+    The border is the outermost 2 pixels, and the inside the ring from there to 8 pixels. A transfer
+    that treats both alike gives 0.
+
+    Args:
+        content: a picture.
+        result: a picture of the same size.
+        opacity: of each pixel.
+
+    Returns:
+        Change of the border minus change inside of the mean lightness L* and of the mean chroma
+        C* of CIELAB: paler borders have more lightness and less chroma.
+
+    >>> import torch
+    >>> content = torch.full((1, 3, 32, 32), 0.5)
+    >>> result = content.clone()
+    >>> result[..., 0, :] = 1
+    >>> border_change(content, result, torch.ones(1, 1, 32, 32))["lightness"] > 1
+    True
+    """
+    ring = torch.zeros_like(opacity)
+    ring[..., _BORDER:-_BORDER, _BORDER:-_BORDER] = 1
+    border = opacity * (1 - ring)
+    if min(opacity.shape[2:]) > 2 * _INSIDE:
+        ring[..., _INSIDE:-_INSIDE, _INSIDE:-_INSIDE] = 0
+    before, after = srgb_to_lab(content), srgb_to_lab(result)
+    lightness = after[:, :1] - before[:, :1]
+    chroma = after[:, 1:].norm(dim=1, keepdim=True) - before[:, 1:].norm(dim=1, keepdim=True)
+    return {
+        name: _mean(change, border) - _mean(change, opacity * ring)
+        for name, change in (("lightness", lightness), ("chroma", chroma))
+    }
+
+
+def _luma(values: Tensor) -> Tensor:
+    weights = torch.tensor(LUMA, dtype=values.dtype).view(1, 3, 1, 1)
+    return (values * weights).sum(1, keepdim=True)
+
+
+def _mean(values: Tensor, weight: Tensor) -> float:
+    weight = weight.double()
+    total = weight.sum()
+    return ((values.double() * weight).sum() / total).item() if total > 0 else math.nan
+
+
+def _projection_quantiles(values: Tensor, opacity: Tensor, directions: Tensor) -> Tensor:
+    """Quantiles ``(D, Q)`` of the colours along each direction."""
+    step = -(-opacity.numel() // _SAMPLES)
+    weight = opacity.flatten()[::step].double()
+    colors = srgb_to_lab(values.flatten(2)[..., ::step])[0]
+    colors, weight = colors[:, weight > 0], weight[weight > 0]
+    projections, order = (directions @ colors).sort(1)
+    places = weight[order].cumsum(1)
+    places /= places[:, -1:].clone()
+    levels = ((torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES).expand(
+        len(directions), -1
+    )
+    ranks = torch.searchsorted(places, levels.contiguous()).clamp_max(projections.shape[1] - 1)
+    return projections.gather(1, ranks)
