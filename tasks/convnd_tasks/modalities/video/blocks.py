@@ -135,8 +135,8 @@ class BlockStylizer:
                 waiting = []
             more = len(window) == options.block_frames  # another window may follow
             count = len(window) - options.block_overlap if more else len(window)
-            kept = _load_window(window, count, cache)
-            if kept is None:
+            cached = _load_window(window, count, cache)
+            if cached is None:
                 to_progress = step_callback(window[0].number + shared, total)
                 frames, record = yield from self._window(window, waiting, shared, to_progress)
                 for context, values in zip(window[count:], frames[count:], strict=True):
@@ -145,7 +145,7 @@ class BlockStylizer:
                     share = (index + 1) / (shared + 1)
                     frames[index] = quantize(values * (1 - share) + frames[index] * share)
             else:
-                frames, record = kept
+                frames, record = cached
             for context, values in zip(window[:count], frames[:count], strict=True):
                 before = self._finish(cache, context, values, record, before)
                 record = {**record, "rejected_steps": 0}  # of the window, counted once

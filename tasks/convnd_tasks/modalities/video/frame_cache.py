@@ -140,7 +140,7 @@ class FrameCache(Checkpointer):
         Args:
             pass_index: `FIRST_PASS`, `SECOND_PASS`, `FINAL`, or `CONTENT`.
             number: of the frame, from 0.
-            values: `quantize` d ``(1, 3, H, W)``.
+            values: ``(1, 3, H, W)``, see `quantize`.
             record: facts about the frame, as JSON can hold them.
 
         Raises:

@@ -57,7 +57,7 @@ class VideoSource:
     frame_range: FrameRange = FrameRange()
 
     def frames(self) -> Iterator[tuple[VideoFrame, Tensor]]:
-        """The frames, each with its values at the size of the result, `quantize` d."""
+        """The frames, each with its values at the size of the result, see `quantize`."""
         used = self.frame_range
         for frame in self.video.frames(used.start, used.end, used.every):
             yield frame, quantize(resize_frame(frame.values, self.size))
@@ -97,7 +97,7 @@ class FrameContext:
         number: from 0.
         pts: its time, in ticks of the video.
         name: of its file, or "".
-        content: ``(1, 3, H, W)`` at the size of the result, `quantize` d.
+        content: ``(1, 3, H, W)`` at the size of the result, see `quantize`.
         cut: whether it begins a scene.
         flows: from earlier frames of the scene, by how many frames earlier.
         seconds: spent on ``codec`` and ``flow``.

@@ -62,9 +62,9 @@ def measure_video(
             if not is_cut(earlier[0], before, flows.valid_backward):
                 parts["e_warp"][name] = warping_error(earlier[1], after, flows)
                 parts["input_e_warp"][name] = warping_error(earlier[0], before, flows)
-        input_style, style, kept = energies(before, after)
+        input_style, style, content_energy = energies(before, after)
         parts["input_style"][name], parts["style"][name] = input_style, style
-        parts["content"][name] = kept
+        parts["content"][name] = content_energy
         earlier = before, after
     return _measures(parts, with_styles=bool(styles))
 

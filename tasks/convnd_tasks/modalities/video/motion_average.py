@@ -116,10 +116,10 @@ class MotionCompensatedMean:
             known: whether each frame is.
             default: values of positions that no trajectory connects with a known frame.
         """
-        given = torch.tensor(known, dtype=values.dtype).view(1, 1, -1, 1, 1)
-        weight = self._sum(given * torch.ones_like(values[:, :1]))
-        mean = self._sum(given * values) / weight.clamp(min=1e-12)
-        return torch.where(given > 0, values, torch.where(weight > 1e-6, mean, default))
+        is_known = torch.tensor(known, dtype=values.dtype).view(1, 1, -1, 1, 1)
+        weight = self._sum(is_known * torch.ones_like(values[:, :1]))
+        mean = self._sum(is_known * values) / weight.clamp(min=1e-12)
+        return torch.where(is_known > 0, values, torch.where(weight > 1e-6, mean, default))
 
     def _sum(self, values: Tensor) -> Tensor:
         frames = values.unbind(2)

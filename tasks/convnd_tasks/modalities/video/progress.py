@@ -21,7 +21,7 @@ StepCallback = Callable[[Step | Progress], Progress]
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOutcome:
-    """Where the optimisation of a frame or a block has ended; its values are `quantize` d."""
+    """Where the optimisation of a frame or a block has ended; its values are those of `quantize`."""
 
     values: Tensor
     steps: int

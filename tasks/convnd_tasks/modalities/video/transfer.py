@@ -115,9 +115,9 @@ class VideoTransfer(Transfer):
         self, cache: FrameCache, on_message: Callable[[str], None] | None
     ) -> Iterator[Progress]:
         options, source = self.options, self.source
-        kept = cache.count(options.passes)
-        if kept and on_message is not None:
-            on_message(f"continuing after {kept} frames of an earlier run")
+        resumed = cache.count(options.passes)
+        if resumed and on_message is not None:
+            on_message(f"continuing after {resumed} frames of an earlier run")
         began = time.monotonic()
         previews, count = PreviewCollector(), 0
         stylizer = self._stylizer(on_message)
@@ -159,7 +159,7 @@ class VideoTransfer(Transfer):
             records=records,
             pass_index=pass_index,
             damage=damage,
-            new_frames=count - kept,
+            new_frames=count - resumed,
             seconds=time.monotonic() - began,
             cache=cache,
             previews=previews,
