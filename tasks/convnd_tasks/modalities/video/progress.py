@@ -21,7 +21,7 @@ StepCallback = Callable[[Step | Progress], Progress]
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOutcome:
-    """Where the optimisation of a frame or a block has ended; its values are those of `quantize`."""
+    """Where the optimisation of a frame or a block has ended; values as from `quantize`."""
 
     values: Tensor
     steps: int
