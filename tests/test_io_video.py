@@ -286,8 +286,8 @@ def test_bad_files(tmp_path: Path) -> None:
         out.mux(stream.encode(heard))
         out.mux(stream.encode(None))
     for name, message in (
-        ("cut.mp4", "expected a clip, got a damaged or unsupported file"),
-        ("text.mp4", "expected a clip, got a damaged or unsupported file"),
+        ("cut.mp4", "expected a video, got a damaged or unsupported file"),
+        ("text.mp4", "expected a video, got a damaged or unsupported file"),
         ("empty.mp4", "expected content, got an empty file"),
         ("sound.mp4", "expected a video stream, got audio"),
         ("none.mp4", "expected an existing file, got none"),

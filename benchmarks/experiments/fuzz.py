@@ -1,14 +1,13 @@
-"""Fuzz a reader, guided by coverage: bytes are changed, and kept where they reach new lines.
+"""Fuzz a reader, guided by coverage: mutated files that reach new lines are mutated further.
 
 pip install ".[fuzz,test]" -c constraints.txt
 python -m benchmarks.experiments.fuzz a.nii --runs 20000   # one reader
 python -m benchmarks.experiments.fuzz --runs 2000          # every reader, one process each
 
-The seeds are the whole files and lying headers of `tests/malformed.py`. What ends otherwise than in
-a grid or an `InputFileError`, takes longer than 20 s or more than 2 GiB is kept in ``--findings``
-and ends the run with 1. Clips, NRRD and MetaImage, which `convnd.io.read` has decoded in a child,
-are decoded here in this process, where their lines are seen; frames have at most a million pixels,
-since the limit on memory that the child sets itself is missing.
+The seeds are the whole files and lying headers of `tests/malformed.py`. A file that does not end in
+a grid or an `InputFileError`, or takes more than 20 s or 2 GiB, is saved in ``--findings`` and ends
+the run with exit code 1. Videos are decoded in this process instead of a child, where coverage
+sees the lines; frames have at most a million pixels, since the child's memory limit is missing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-# Readers by a file of theirs; others of `WHOLE` differ in what is inside.
+# One file for each reader; other files of `WHOLE` differ in their content.
 READERS = (
     "a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.avif", "a.tif", "float.tif", "a.npy", "a.npz",
     "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.csv", "a.hea", "a.edf", "a.bdf", "a.wav", "a.dcm",
@@ -37,11 +36,11 @@ READERS = (
 
 
 def main() -> None:
-    """Fuzz the readers asked for."""
+    """Fuzz one reader, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("reader", nargs="?", choices=READERS, help="all if left out")
     parser.add_argument("--runs", type=int, default=2000, help="inputs to try for each reader")
-    parser.add_argument("--seed", type=int, default=1, help="of the fuzzer")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the fuzzer")
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     args = parser.parse_args()
     if args.reader is not None:
@@ -50,20 +49,21 @@ def main() -> None:
     for reader in READERS:
         command = [sys.executable, "-m", "benchmarks.experiments.fuzz", reader]
         command += [f"--runs={args.runs}", f"--seed={args.seed}", f"--findings={args.findings}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        last = [line for line in done.stderr.splitlines() if "cov:" in line or "Done" in line]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        last = [line for line in result.stderr.splitlines() if "cov:" in line or "Done" in line]
         print(
-            f"{reader:10} {'; '.join(last[-2:]) if done.returncode == 0 else 'FAILED'}", flush=True
+            f"{reader:10} {'; '.join(last[-2:]) if result.returncode == 0 else 'FAILED'}",
+            flush=True,
         )
-        if done.returncode:
+        if result.returncode:
             failed.append(reader)
-            print(done.stdout[-2000:], done.stderr[-2000:], flush=True)
+            print(result.stdout[-2000:], result.stderr[-2000:], flush=True)
     print(f"{len(READERS) - len(failed)} of {len(READERS)} readers held")
     sys.exit(1 if failed else 0)
 
 
 def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
-    """Fuzz one; ends the process."""
+    """Fuzz one reader; ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["convnd.io"], enable_loader_override=False):
@@ -74,9 +74,9 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
     from malformed import LIES, PARTS, WHOLE
 
     def decode(path: Path) -> None:
-        clip = VideoDecoder(path, 2**20)
-        clip.describe()
-        for _ in clip.frames(Fraction(0), None):
+        video = VideoDecoder(path, 2**20)
+        video.describe()
+        for _ in video.frames(Fraction(0), None):
             pass
 
     findings.mkdir(exist_ok=True)
@@ -97,8 +97,8 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
     if PARTS.get(reader):
         (seeds / reader).write_bytes((work / reader).read_bytes())
     # A GIF is read as a picture.
-    is_clip = suffix in VIDEO_SUFFIXES and suffix != ".gif"
-    read: Callable[[Path], object] = decode if is_clip else convnd.io.read
+    is_video = suffix in VIDEO_SUFFIXES and suffix != ".gif"
+    read: Callable[[Path], object] = decode if is_video else convnd.io.read
     read(work / reader)
 
     def one(data: bytes) -> None:

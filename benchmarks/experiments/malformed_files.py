@@ -57,37 +57,44 @@ Found = tuple[NDArray[Any], float]
 
 
 def main() -> None:
-    """Read them all and report."""
+    """Read all files and print a report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--readers", nargs="+", default=USUAL, help="beside a file's own")
+    parser.add_argument(
+        "--readers", nargs="+", default=USUAL, help="readers in addition to that of the suffix"
+    )
     add_json_option(parser)
     args = parser.parse_args()
     load_libraries()
     rows: list[dict[str, Any]] = []
-    began = time.monotonic()
+    start = time.monotonic()
     for folder in args.folders:
-        for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             if file.suffix.lower() in SOURCES:
                 continue
             rows += [
-                {"folder": str(folder), "file": str(file), "reader": reader, **apart(file, reader)}
+                {
+                    "folder": str(folder),
+                    "file": str(file),
+                    "reader": reader,
+                    **read_in_process(file, reader),
+                }
                 for reader in readers_of(file, args.readers)
             ]
     report(rows)
     seconds = max((row["seconds"] for row in rows), default=0)
-    most = max((row["mebibytes"] for row in rows), default=0)
+    memory = max((row["mebibytes"] for row in rows), default=0)
     files = len({row["file"] for row in rows})
     print(
-        f"{len(rows)} readings of {files} files in {time.monotonic() - began:.0f} s; at most "
-        f"{seconds:.1f} s and {most:.0f} MiB"
+        f"{len(rows)} readings of {files} files in {time.monotonic() - start:.0f} s; at most "
+        f"{seconds:.1f} s and {memory:.0f} MiB"
     )
     write_results(args.json, "Files that other packages test their readers with", rows)
     sys.exit(any(row["end"] not in ("read", "refused") for row in rows))
 
 
 def load_libraries() -> None:
-    """Once, before processes are forked: each has them, and what they take is not counted."""
+    """Import libraries before processes are forked, so that their memory is not counted."""
     for name in ("PIL.Image", "nibabel", "pydicom", "pydicom.pixels", "cv2", "SimpleITK", "wfdb"):
         with contextlib.suppress(ImportError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,16 +108,16 @@ def load_libraries() -> None:
 
 
 def readers_of(file: Path, usual: list[str]) -> list[str]:
-    """Suffixes to read a file under, and ``series`` for a folder with it alone."""
+    """Return the suffixes to read a file under; ``series`` is a folder that holds only it."""
     lowered = file.name.lower()
-    own = [each for each in convnd.io.suffixes() if lowered.endswith(each)]
+    matches = [suffix for suffix in convnd.io.suffixes() if lowered.endswith(suffix)]
     with file.open("rb") as stream:
         packed = stream.read(2) == GZIP
-    wanted = [f"{each}.gz" if each == ".nii" and packed else each for each in usual]
-    return list(dict.fromkeys([*sorted(own, key=len)[-1:], *wanted]))
+    others = [f"{suffix}.gz" if suffix == ".nii" and packed else suffix for suffix in usual]
+    return list(dict.fromkeys([*sorted(matches, key=len)[-1:], *others]))
 
 
-def apart(file: Path, reader: str) -> dict[str, Any]:
+def read_in_process(file: Path, reader: str) -> dict[str, Any]:
     """How a reading ends, in a process that is killed if it takes too long."""
     with tempfile.TemporaryDirectory(prefix="convnd-malformed-") as work:
         if reader == SERIES:
@@ -123,7 +130,7 @@ def apart(file: Path, reader: str) -> dict[str, Any]:
         before = sorted(Path(work).rglob("*"))
         told, tell = os.pipe()
         printed_to = Path(work).with_suffix(".printed")
-        began = time.monotonic()
+        start = time.monotonic()
         child = os.fork()
         if child == 0:
             inside(path, printed_to, tell)
@@ -139,7 +146,7 @@ def apart(file: Path, reader: str) -> dict[str, Any]:
         if late:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         printed = printed_to.read_text(errors="replace")[:2000]
         printed_to.unlink()
         left = sorted(Path(work).rglob("*")) != before

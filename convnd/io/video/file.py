@@ -95,7 +95,7 @@ class VideoFile:
     @contextlib.contextmanager
     def _request(self, **parameters: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
-            translate_errors(self._path, "a clip"),
+            translate_errors(self._path, "a video"),
             _request(self._path, parameters, **self._options) as messages,
         ):
             yield messages

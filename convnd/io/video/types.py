@@ -124,7 +124,7 @@ class Video(Protocol):
 
 
 def damaged_frames_text(count: int) -> str:
-    """How `Clip.damage` says that frames were damaged.
+    """Return the text of `Video.damage` for a number of damaged frames.
 
     >>> damaged_frames_text(1), damaged_frames_text(2)
     ('1 damaged frame was left out', '2 damaged frames were left out')

@@ -144,7 +144,7 @@ class VideoDecoder:
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
         with (
-            translate_errors(self._path, "a clip"),
+            translate_errors(self._path, "a video"),
             self._memory_errors(),
             self._av.open(str(self._path)) as container,
         ):
