@@ -30,12 +30,18 @@ def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) 
     panels = [("content", content)] if content is not None else []
     panels += [("style", style) for style in styles[:_STYLES]]
     panels += [("result", result)]
-    figure, axes = new_figure(3.2 * len(panels), 3.4, columns=len(panels))
+    tall = max(_height_of(grid) for _, grid in panels)
+    figure, axes = new_figure(3.2 * len(panels), 3.2 * tall + 0.5, columns=len(panels))
     low, high = _value_range(content if content is not None else result)
     for axis, (title, grid) in zip(axes[0], panels, strict=True):
         axis.set_title(title)
         _draw(axis, grid, _value_range(grid) if title == "style" else (low, high))
     return encode(figure)
+
+
+def _height_of(grid: Grid) -> float:
+    """Height of a panel relative to its width, at most 2."""
+    return 0.8 if grid.ndim == 1 else min(2.0, grid.shape[-2] / grid.shape[-1])
 
 
 def draw_grid(grid: Grid) -> bytes:

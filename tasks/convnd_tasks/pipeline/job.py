@@ -152,6 +152,7 @@ class Job:
         self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
         self.modality.check()
         self._shared: dict[tuple[str, str], Any] = {}
+        self._said = False
         self.draws_figures = settings.figures
         if settings.figures is None:
             modality = self.modality
@@ -187,17 +188,22 @@ class Job:
             NumericalError: the last good result was written beside the target first.
         """
         started = time.monotonic()
-        say = on_message or (lambda _: None)
+        messages: list[str] = []
+
+        def say(line: str) -> None:
+            messages.append(line)
+            if on_message is not None:
+                on_message(line)
+
         checkpointer = self.modality.checkpointer(target, self.group)
         output = None if target is None else self._check_outputs(content, target, checkpointer)
         if isinstance(output, Skipped):
             return output
         inputs = inputs or self.open(content)
         transfer = self.modality.prepare(inputs)
-        messages = list(transfer.messages)
-        if output is not None:
-            messages += self._lost_metadata(output.path, inputs)
-        for message in messages:
+        for message in (*self._first_messages(), *transfer.messages):
+            say(message)
+        for message in () if output is None else self._lost_metadata(output.path, inputs):
             say(message)
         if output is not None:
             self.modality.check_output(output.path, inputs, overwrite=output.overwrite)
@@ -330,6 +336,11 @@ class Job:
                     f"write {target}: expected another file than the input {name}, got the same; "
                     "choose another name with --output"
                 )
+
+    def _first_messages(self) -> list[str]:
+        """What the files alone tell, once for all transfers, and not before they are checked."""
+        said, self._said = self._said, True
+        return [self.spec.message] if self.spec.message and not said else []
 
     def _lost_metadata(self, target: Path, inputs: TransferInputs) -> list[str]:
         lost = self.modality.lost_metadata(target, inputs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.pipeline.output import CommandOutput
+from convnd_tasks.pipeline.output import CommandOutput, echo_untrusted
 from convnd_tasks.pipeline.progress import ProgressDisplay
 from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
 
@@ -95,8 +95,6 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
     if spec.batch and group.size > 1:
         spec = spec.shard(group.rank + 1, group.size)
         summary.unmute()
-    if spec.message and group.rank == 0:
-        typer.echo(spec.message, err=True)
     if spec.batch:
         job.open_shared()
     spec.make_folder()
@@ -110,7 +108,7 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
                 raise
             failed += 1
             summary.append("failed", {"output": str(target), "error": str(error)})
-            typer.echo(f"convnd: {error}", err=True)
+            echo_untrusted(f"convnd: {error}")
     if spec.batch:  # together: a process that leaves early would end the others
         failed, items = group.all_reduce_ints(failed, items)
     if failed:
@@ -140,7 +138,7 @@ def _run_one(
     damage = getattr(outcome.result, "damage", "")
     if damage:
         summary.append("failed", {"input": str(content), "error": damage})
-        typer.echo(f"convnd: {content}: {damage}; the rest is done", err=True)
+        echo_untrusted(f"convnd: {content}: {damage}; the rest is done")
         raise typer.Exit(1)
 
 
@@ -164,12 +162,13 @@ def _report(job: Job, outcome: JobResult, summary: CommandOutput) -> None:
     )
     early = "" if outcome.stopped is None else "stopped early, kept: "
     rejected = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
-    typer.echo(
+    echo_untrusted(
         f"{early}{outcome.path}  {extent}, {outcome.steps} steps{rejected}, "
-        f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s"
+        f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s",
+        err=False,
     )
     for path in (*outcome.figures, *([outcome.report] if outcome.report is not None else [])):
-        typer.echo(f"{path}")
+        echo_untrusted(str(path), err=False)
 
 
 def _split_init(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

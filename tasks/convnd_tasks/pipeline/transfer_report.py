@@ -73,7 +73,7 @@ def _losses(page: Report, losses: Mapping[str, Sequence[float]]) -> None:
 def _measures(page: Report, job: Job, inputs: TransferInputs, outcome: JobResult) -> None:
     if inputs.content is None:
         return
-    text, rows = "Result against content and style, as `convnd evaluate` measures them.", []
+    text, rows = "Result against content and style, as the command evaluate measures them.", []
     try:
         rows = [
             [
