@@ -11,12 +11,13 @@ from typing import Any, get_args, get_origin
 
 import numpy as np
 import pytest
-from convnd_tasks.commands.stylize_video import _seconds
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.pipeline.flags import numbers, parse_shard, whole_numbers
+from convnd_tasks.pipeline.flags import numbers, whole_numbers
+from convnd_tasks.pipeline.resolve import parse_shard
+from convnd_tasks.runtime.settings import parse_fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import PARTS, WHOLE
@@ -119,8 +120,8 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "units": lambda text: parse_units(text, 64, layer="relu1_1", seed=0),
     "numbers": lambda text: numbers("--style-weights", text),
     "whole numbers": lambda text: whole_numbers("--references", text),
-    "seconds": lambda text: _seconds("--from", text),
-    "rate": lambda text: _seconds("--rate", text),
+    "seconds": lambda text: parse_fraction("--from", text),
+    "rate": lambda text: parse_fraction("--rate", text),
 }
 
 

@@ -41,13 +41,13 @@ COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
     ),
     "stylize-video": (
         VIDEO,
-        {"results", "pictures", "settings"},
+        {"results", "settings"},
         ["stylize-video", "no.mp4", "waves"],
     ),
     "stylize-volume": (
         ["stylize-volume", "a.nii", "--style", "a.nii", "--steps", "1", "--scales", "1"],
-        {"results", "montage", "settings"},
-        ["stylize-volume", "no.nii"],
+        {"results", "settings"},
+        ["stylize-volume", "no.nii", "--style", "sharp"],
     ),
     "trace": (["trace", "14x1", "conv:5:2"], {"layers"}, ["trace", "14x1", "conv:99:2"]),
     "weights list": (["weights", "list"], {"weights"}, []),
@@ -141,7 +141,7 @@ def test_several_inputs(run: Run, tmp_path: Path) -> None:
 
 def test_what_json_cannot_say_is_null(capsys: pytest.CaptureFixture[str]) -> None:
     summary = CommandOutput("x", json=True)
-    with summary.told():
+    with summary.collect():
         print("for people")
         summary.add(values=[1.5, math.nan, {"far": -math.inf}], path=Path("a"))
     out, err = capsys.readouterr()
