@@ -5,7 +5,7 @@ documentation::
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
-        steps: Annotated[int, Flag(help="Optimisation steps."), Range(0, 1000)] = 100
+        steps: Annotated[int, Flag("Optimisation steps."), Range(0, 1000)] = 100
 
         def __post_init__(self) -> None:
             check_ranges(self)
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from convnd.errors import UsageError
@@ -46,7 +46,7 @@ RESOURCES = "Resources and resuming"
 OUTPUT = "Output"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Flag:
     """How an option appears on the command line.
 
@@ -54,8 +54,7 @@ class Flag:
         help: one sentence.
         panel: heading of the help that the option stands under.
         metavar: placeholder for the value, for example ``"W,W,..."``.
-        names: names to type instead of the one made from the field, for example
-            ``("--audio/--no-audio",)``.
+        names: names to type instead of the one made from the field.
         modalities: kinds of data that have the option, see `convnd_tasks.modalities`; empty is
             all of them.
         recorded: whether the result depends on the option, so that its record holds it.
@@ -63,6 +62,7 @@ class Flag:
 
     help: str
     panel: str | None = None
+    _: KW_ONLY
     metavar: str | None = None
     names: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
@@ -70,9 +70,7 @@ class Flag:
 
 
 DETERMINISTIC = Flag(
-    help="Use only algorithms that give the same bits each time; slower on GPUs.",
-    panel=RESOURCES,
-    names=("--deterministic",),
+    "Use only algorithms that give the same bits each time; slower on GPUs.", RESOURCES
 )
 """The flag of a field ``deterministic``, see `convnd.transfer.deterministic`."""
 
@@ -122,29 +120,46 @@ def ranges_of(options: type[Any]) -> Mapping[str, Range]:
     """The fields of an options dataclass that have a `Range`."""
     return {
         name: metadata
-        for name, hint in get_type_hints(options, include_extras=True).items()
-        if get_origin(hint) is Annotated
+        for name, hint in _annotations(options).items()
         for metadata in get_args(hint)[1:]
         if isinstance(metadata, Range)
     }
 
 
 def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, tuple[Any, Flag]]:
-    """The fields of an options dataclass that have a `Flag`, each with its type and flag."""
-    return {
-        name: (get_args(hint)[0], metadata)
-        for name, hint in get_type_hints(options, include_extras=True).items()
-        if get_origin(hint) is Annotated
-        for metadata in get_args(hint)[1:]
-        if isinstance(metadata, Flag) and name not in without
-    }
+    """The fields of an options dataclass that have a `Flag`, each with its type and flag.
+
+    A field that is true or false gets ``--name``, or ``--name/--no-name`` unless it is false by
+    default.
+    """
+    flags = {}
+    for name, hint in _annotations(options).items():
+        for flag in get_args(hint)[1:]:
+            if isinstance(flag, Flag) and name not in without:
+                kind, *_ = get_args(hint)
+                if not flag.names and bool in (kind, *get_args(kind)):
+                    yes = flag_name(name)
+                    switch = options.__dataclass_fields__[name].default is False
+                    flag = replace(flag, names=(yes if switch else f"{yes}/--no-{yes[2:]}",))
+                flags[name] = kind, flag
+    return flags
+
+
+def _annotations(options: type[Any]) -> dict[str, Any]:
+    """The annotated types of fields. A class that only changes a default repeats the plain type."""
+    hints: dict[str, Any] = {}
+    for cls in options.__mro__:
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            if get_origin(hint) is Annotated:
+                hints.setdefault(name, hint)
+    return {name: hints[name] for name in get_type_hints(options) if name in hints}
 
 
 def flag_name(field: str, flag: Flag | None = None) -> str:
     """The name to type for a field: the flag's own first name, or one made from the field's.
 
-    >>> flag_name("style_weight"), flag_name("audio", Flag(help="", names=("--audio/--no-audio",)))
-    ('--style-weight', '--audio')
+    >>> flag_name("style_weight"), flag_name("audio", Flag("", names=("--sound/--no-sound",)))
+    ('--style-weight', '--sound')
     """
     names = () if flag is None else tuple(name for name in flag.names if name.startswith("--"))
     return names[0].partition("/")[0] if names else f"--{field.replace('_', '-')}"

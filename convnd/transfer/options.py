@@ -82,105 +82,82 @@ class TransferOptions:
     convnd.errors.UsageError: style_weight: expected 0 <= style_weight <= 1e+12, got -1; correct it
     """
 
-    style_weight: Annotated[
-        float, Flag(help="Weight of the style loss (beta).", panel=LOOK), WEIGHT
-    ] = 30.0
-    content_weight: Annotated[
-        float, Flag(help="Weight of the content loss (alpha).", panel=LOOK), WEIGHT
-    ] = 1.0
+    style_weight: Annotated[float, Flag("Weight of the style loss (beta).", LOOK), WEIGHT] = 30.0
+    content_weight: Annotated[float, Flag("Weight of the content loss (alpha).", LOOK), WEIGHT] = (
+        1.0
+    )
     style_scale: Annotated[
-        float,
-        Flag(help="Size of the style's patterns, relative to its file.", panel=LOOK),
-        Range(0.05, 20),
+        float, Flag("Size of the style's patterns, relative to its file.", LOOK), Range(0.05, 20)
     ] = 1.0
     style_weights: Annotated[
         tuple[float, ...],
-        Flag(help="One weight per style; equal when left out.", panel=LOOK, metavar="W,W,..."),
+        Flag("One weight per style; equal when left out.", LOOK, metavar="W,W,..."),
     ] = ()
-    tv_weight: Annotated[float, Flag(help="Weight of total variation.", panel=LOOK), WEIGHT] = 0.0
+    tv_weight: Annotated[float, Flag("Weight of total variation.", LOOK), WEIGHT] = 0.0
     backbone: Annotated[
-        str,
-        Flag(
-            help="Network, see `convnd backbones`, or package.module:attribute of your own.",
-            panel=LOSS,
-        ),
+        str, Flag("Network, see `convnd backbones`, or package.module:attribute of your own.", LOSS)
     ] = "vgg19"
     content_layers: Annotated[
-        tuple[str, ...], Flag(help="Layers whose features are kept.", panel=LOSS, metavar="L,L,...")
+        tuple[str, ...], Flag("Layers whose features are kept.", LOSS, metavar="L,L,...")
     ] = ("relu4_2",)
     style_layers: Annotated[
         tuple[str, ...],
-        Flag(help="Layers whose statistics become the style's.", panel=LOSS, metavar="L,L,..."),
+        Flag("Layers whose statistics become the style's.", LOSS, metavar="L,L,..."),
     ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
     style_layer_weights: Annotated[
         tuple[float, ...],
-        Flag(
-            help="One weight per style layer; equal when left out.", panel=LOSS, metavar="W,W,..."
-        ),
+        Flag("One weight per style layer; equal when left out.", LOSS, metavar="W,W,..."),
     ] = ()
     style_loss: Annotated[
-        str,
-        Flag(help="Statistic of features: gram, moments, covariance, spectrum, ...", panel=LOSS),
+        str, Flag("Statistic of features: gram, moments, covariance, spectrum, ...", LOSS)
     ] = "gram"
     value_statistics: Annotated[
         tuple[str, ...],
         Flag(
-            help="Statistics of the values themselves that are style as well: spectrum, "
+            "Statistics of the values themselves that are style as well: spectrum, "
             "autocorrelation, distribution, ...; none for none.",
-            panel=LOSS,
+            LOSS,
             metavar="S,S,...",
         ),
     ] = ()
-    value_statistics_weight: Annotated[
-        float, Flag(help="Weight of each of them.", panel=LOSS), WEIGHT
-    ] = 30.0
+    value_statistics_weight: Annotated[float, Flag("Weight of each of them.", LOSS), WEIGHT] = 30.0
     normalization: Annotated[
-        str, Flag(help="Scale of the losses: balanced, lecture, gatys or mean.", panel=LOSS)
+        str, Flag("Scale of the losses: balanced, lecture, gatys or mean.", LOSS)
     ] = "balanced"
-    pooling: Annotated[str, Flag(help="max or avg.", panel=LOSS)] = "max"
+    pooling: Annotated[str, Flag("max or avg.", LOSS)] = "max"
     inflation: Annotated[
         str,
         Flag(
-            help="How a network for pictures sees more axes: multiplanar (2.5-D, the default), or "
+            "How a network for pictures sees more axes: multiplanar (2.5-D, the default), or "
             "with kernels that gain axes: mean, centre, acs.",
-            panel=LOSS,
+            LOSS,
         ),
     ] = "auto"
     size: Annotated[
-        int,
-        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
-        Range(0, 1 << 20),
+        int, Flag("Samples along the longest axis; 0: the content's own.", WORK), Range(0, 1 << 20)
     ] = 512
-    steps: Annotated[int, Flag(help="Steps of all scales together.", panel=WORK), STEPS] = 100
-    scales: Annotated[
-        int, Flag(help="Number of sizes from coarse to fine.", panel=WORK), Range(1, 16)
-    ] = 3
-    optimizer: Annotated[str, Flag(help="lbfgs, adam or gradient-descent.", panel=WORK)] = "lbfgs"
+    steps: Annotated[int, Flag("Steps of all scales together.", WORK), STEPS] = 100
+    scales: Annotated[int, Flag("Number of sizes from coarse to fine.", WORK), Range(1, 16)] = 3
+    optimizer: Annotated[str, Flag("lbfgs, adam or gradient-descent.", WORK)] = "lbfgs"
     learning_rate: Annotated[
-        float | None,
-        Flag(help="The optimizer's own when left out.", panel=WORK),
-        Range(1e-12, 1e12),
+        float | None, Flag("The optimizer's own when left out.", WORK), Range(1e-12, 1e12)
     ] = None
-    init: Annotated[
-        str, Flag(help=f"Starting point: {', '.join(INITS)}, or a file.", panel=WORK)
-    ] = "content"
+    init: Annotated[str, Flag(f"Starting point: {', '.join(INITS)}, or a file.", WORK)] = "content"
     strength: Annotated[
-        float,
-        Flag(help="Share of the change: 0 is the content, 1 the result.", panel=LOOK),
-        Range(0, 1),
+        float, Flag("Share of the change: 0 is the content, 1 the result.", LOOK), Range(0, 1)
     ] = 1.0
-    seed: Annotated[int, Flag(help="Seed of everything random.", panel=WORK), SEED] = 0
+    seed: Annotated[int, Flag("Seed of everything random.", WORK), SEED] = 0
     precision: Annotated[
-        str, Flag(help="auto (the fastest here), float32 (exact) or bfloat16.", panel=RESOURCES)
+        str, Flag("auto (the fastest here), float32 (exact) or bfloat16.", RESOURCES)
     ] = "auto"
-    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RESOURCES)] = "auto"
+    device: Annotated[str, Flag("auto, cpu, cuda or mps.", RESOURCES)] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
     tile: Annotated[
         str,
         Flag(
-            help="Samples of a tile along each axis; auto: tiles where memory is short. The result "
+            "Samples of a tile along each axis; auto: tiles where memory is short. The result "
             "is the same.",
-            panel=RESOURCES,
+            RESOURCES,
             metavar="auto|N|off",
             recorded=False,
         ),
@@ -188,8 +165,8 @@ class TransferOptions:
     memory: Annotated[
         str,
         Flag(
-            help="Memory that may be used, as 4GiB; auto: what is free.",
-            panel=RESOURCES,
+            "Memory that may be used, as 4GiB; auto: what is free.",
+            RESOURCES,
             metavar="SIZE",
             recorded=False,
         ),

@@ -45,85 +45,71 @@ class PatchOptions:
     layers: Annotated[
         tuple[str, ...],
         Flag(
-            help="Layers, separated by commas; `convnd backbones NAME` lists them.",
-            panel=SEARCH,
+            "Layers, separated by commas; `convnd backbones NAME` lists them.",
+            SEARCH,
             names=("--layer",),
             metavar="L,L,...",
         ),
     ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-    units: Annotated[
-        str, Flag(help="Units of each layer: 0-15, 3,7,20, random:16 or all.", panel=SEARCH)
-    ] = "0-15"
-    top: Annotated[
-        int, Flag(help="Number of patches for each unit.", panel=SEARCH), Range(1, 10_000)
-    ] = 9
+    units: Annotated[str, Flag("Units of each layer: 0-15, 3,7,20, random:16 or all.", SEARCH)] = (
+        "0-15"
+    )
+    top: Annotated[int, Flag("Number of patches for each unit.", SEARCH), Range(1, 10_000)] = 9
     suppress: Annotated[
         str,
         Flag(
-            help="overlap: of overlapping patches keep only the strongest (non-maximum "
+            "overlap: of overlapping patches keep only the strongest (non-maximum "
             "suppression); input: keep only the strongest patch of each input; none: keep all.",
-            panel=SEARCH,
+            SEARCH,
         ),
     ] = "overlap"
     backbone: Annotated[
         str,
         Flag(
-            help="Network: a name from `convnd backbones`, or package.module:name of your own "
+            "Network: a name from `convnd backbones`, or package.module:name of your own "
             "torch module.",
-            panel=SEARCH,
+            SEARCH,
         ),
     ] = "compact"
     size: Annotated[
         int,
         Flag(
-            help="Resize inputs to this many samples along the longest axis; 0 keeps their size.",
-            panel=SEARCH,
+            "Resize inputs to this many samples along the longest axis; 0 keeps their size.", SEARCH
         ),
         Range(0, 1 << 20),
     ] = 0
     rescale: Annotated[
         bool,
         Flag(
-            help="Map values other than colors to about 0 to 1, or pass them unchanged.",
-            panel=SEARCH,
+            "Map values other than colors to about 0 to 1, or pass them unchanged.",
+            SEARCH,
             names=("--rescale/--raw",),
         ),
     ] = True
     optimal: Annotated[
-        bool,
-        Flag(
-            help="Also compute the input that each unit responds to most.",
-            panel=VIEWS,
-            names=("--optimal",),
-        ),
+        bool, Flag("Also compute the input that each unit responds to most.", VIEWS)
     ] = False
-    steps: Annotated[
-        int, Flag(help="Optimization steps of --optimal.", panel=VIEWS), Range(1, 10_000_000)
-    ] = 128
+    steps: Annotated[int, Flag("Optimization steps of --optimal.", VIEWS), Range(1, 10_000_000)] = (
+        128
+    )
     explain: Annotated[
         str,
         Flag(
-            help="Also show which samples of each patch excite the unit: guided, deconvnet or "
-            "gradient.",
-            panel=VIEWS,
+            "Also show which samples of each patch excite the unit: guided, deconvnet or gradient.",
+            VIEWS,
         ),
     ] = ""
     channel_maps: Annotated[
-        str,
-        Flag(
-            help="Also show where each unit is active in this input.", panel=VIEWS, metavar="INPUT"
-        ),
+        str, Flag("Also show where each unit is active in this input.", VIEWS, metavar="INPUT")
     ] = ""
     gram: tuple[str, ...] = ()
     batch: Annotated[
         int,
-        Flag(
-            help="Number of inputs of one size to process together; 0: automatic.", panel=RESOURCES
-        ),
+        Flag("Number of inputs of one size to process together; 0: automatic.", RESOURCES),
         Range(0, 100_000),
     ] = 0
-    seed: Annotated[int, Flag(help="Seed of everything random.", panel=RESOURCES), SEED] = 0
-    device: Annotated[str, Flag(help="auto, cpu, cuda or mps.", panel=RESOURCES)] = "auto"
+    seed: Annotated[int, Flag("Seed of everything random.", RESOURCES), SEED] = 0
+    device: Annotated[str, Flag("auto, cpu, cuda or mps.", RESOURCES)] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:

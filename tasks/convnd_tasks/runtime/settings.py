@@ -54,25 +54,22 @@ class JobSettings:
     texture: Annotated[
         bool,
         Flag(
-            help="Make a texture: every file is a style, and there is no content.",
-            panel=LOOK,
-            names=("--texture",),
+            "Make a texture: every file is a style, and there is no content.",
+            LOOK,
             modalities=("pictures", "signals", "arrays", "videos"),
         ),
     ] = False
     mask: Annotated[
         str | None,
         Flag(
-            help="An input of the content's kind: nothing changes where it is 0.",
-            panel=LOOK,
-            metavar="FILE",
+            "An input of the content's kind: nothing changes where it is 0.", LOOK, metavar="FILE"
         ),
     ] = None
     rate: Annotated[
         str | None,
         Flag(
-            help="Samples (or frames of a folder of pictures) per second, where no file holds it.",
-            panel=INPUT,
+            "Samples (or frames of a folder of pictures) per second, where no file holds it.",
+            INPUT,
             metavar="N",
             modalities=("signals", "videos"),
         ),
@@ -80,132 +77,95 @@ class JobSettings:
     spacing: Annotated[
         str,
         Flag(
-            help="Millimetres between samples of a scan in .npy or .npz.",
-            panel=INPUT,
+            "Millimetres between samples of a scan in .npy or .npz.",
+            INPUT,
             metavar="X,Y,Z",
             modalities=("volumes",),
         ),
     ] = ""
     start: Annotated[
         str,
-        Flag(
-            help="Begin there.",
-            panel=INPUT,
-            metavar="SECONDS",
-            names=("--from",),
-            modalities=("videos",),
-        ),
+        Flag("Begin there.", INPUT, metavar="SECONDS", names=("--from",), modalities=("videos",)),
     ] = "0"
     end: Annotated[
         str | None,
-        Flag(
-            help="End there.",
-            panel=INPUT,
-            metavar="SECONDS",
-            names=("--to",),
-            modalities=("videos",),
-        ),
+        Flag("End there.", INPUT, metavar="SECONDS", names=("--to",), modalities=("videos",)),
     ] = None
     every: Annotated[
-        int,
-        Flag(help="Only every Nth frame.", panel=INPUT, modalities=("videos",)),
-        Range(1, 1_000_000),
+        int, Flag("Only every Nth frame.", INPUT, modalities=("videos",)), Range(1, 1_000_000)
     ] = 1
     output: Annotated[
         Path | None,
         Flag(
-            help="Result; a folder when the content is one. Default: <content>_stylized here.",
-            panel=OUTPUT,
+            "Result; a folder when the content is one. Default: <content>_stylized here.",
+            OUTPUT,
             names=("-o", "--output"),
             recorded=False,
         ),
     ] = None
-    overwrite: Annotated[
-        bool,
-        Flag(
-            help="Replace existing results.", panel=OUTPUT, names=("--overwrite",), recorded=False
-        ),
-    ] = False
+    overwrite: Annotated[bool, Flag("Replace existing results.", OUTPUT, recorded=False)] = False
     skip_existing: Annotated[
         bool,
         Flag(
-            help="Leave results alone that were made with the same parameters from the same "
-            "inputs.",
-            panel=OUTPUT,
-            names=("--skip-existing",),
+            "Leave results alone that were made with the same parameters from the same inputs.",
+            OUTPUT,
             recorded=False,
         ),
     ] = False
     figures: Annotated[
         bool | None,
         Flag(
-            help="Write figures beside the result. Default: for volumes, videos and the demos.",
-            panel=OUTPUT,
-            names=("--figures/--no-figures",),
+            "Write figures beside the result. Default: for volumes, videos and the demos.",
+            OUTPUT,
             recorded=False,
         ),
     ] = None
     report: Annotated[
-        Path | None, Flag(help="Write a report, one HTML file.", panel=OUTPUT, recorded=False)
+        Path | None, Flag("Write a report, one HTML file.", OUTPUT, recorded=False)
     ] = None
     metadata: Annotated[
         bool,
-        Flag(
-            help="Keep all parameters with the result, for `convnd rerun`.",
-            panel=OUTPUT,
-            names=("--metadata/--no-metadata",),
-            recorded=False,
-        ),
+        Flag("Keep all parameters with the result, for `convnd rerun`.", OUTPUT, recorded=False),
     ] = True
     quality: Annotated[
-        int,
-        Flag(help="Of JPEG and WebP results.", panel=OUTPUT, modalities=("pictures",)),
-        Range(1, 100),
+        int, Flag("Of JPEG and WebP results.", OUTPUT, modalities=("pictures",)), Range(1, 100)
     ] = 95
     dtype: Annotated[
         str,
         Flag(
-            help="float32, or input: the scan's own integers; the rounding error is reported.",
-            panel=OUTPUT,
+            "float32, or input: the scan's own integers; the rounding error is reported.",
+            OUTPUT,
             modalities=("volumes",),
         ),
     ] = "float32"
     crf: Annotated[
         int | None,
         Flag(
-            help="Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
-            panel=OUTPUT,
+            "Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
+            OUTPUT,
             modalities=("videos",),
         ),
         Range(0, 63),
     ] = None
-    audio: Annotated[
-        bool,
-        Flag(
-            help="Copy the sound.",
-            panel=OUTPUT,
-            names=("--audio/--no-audio",),
-            modalities=("videos",),
-        ),
-    ] = True
+    audio: Annotated[bool, Flag("Copy the sound.", OUTPUT, modalities=("videos",))] = True
     save_every: Annotated[
         int,
         Flag(
-            help="Also write a numbered result every so many steps.",
-            panel=OUTPUT,
+            "Also write a numbered result every so many steps.",
+            OUTPUT,
             modalities=("pictures", "signals", "arrays", "volumes"),
             recorded=False,
         ),
         Range(0, 10_000_000),
     ] = 0
     quiet: Annotated[
-        bool, Flag(help="Show no progress.", panel=OUTPUT, names=("-q", "--quiet"), recorded=False)
+        bool, Flag("Show no progress.", OUTPUT, names=("-q", "--quiet"), recorded=False)
     ] = False
     checkpoint_every: Annotated[
         int,
         Flag(
-            help="Keep a checkpoint beside the result every so many steps, and when stopped.",
-            panel=RESOURCES,
+            "Keep a checkpoint beside the result every so many steps, and when stopped.",
+            RESOURCES,
             modalities=("pictures", "signals", "arrays", "volumes"),
             recorded=False,
         ),
@@ -213,19 +173,14 @@ class JobSettings:
     ] = 0
     resume: Annotated[
         bool,
-        Flag(
-            help="Continue from the checkpoint; without one, start anew.",
-            panel=RESOURCES,
-            names=("--resume",),
-            recorded=False,
-        ),
+        Flag("Continue from the checkpoint; without one, start anew.", RESOURCES, recorded=False),
     ] = False
     shard: Annotated[
         str,
         Flag(
-            help="Of a folder only every Nth file, from the Ith: the share of one of N machines. "
+            "Of a folder only every Nth file, from the Ith: the share of one of N machines. "
             "Processes started by torchrun share a folder by themselves.",
-            panel=RESOURCES,
+            RESOURCES,
             metavar="I/N",
             recorded=False,
         ),

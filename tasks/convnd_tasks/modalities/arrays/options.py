@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from convnd.options import WORK, Flag, Range
 from convnd.transfer.options import TransferOptions
 
 __all__ = ["ArrayOptions"]
@@ -19,11 +18,7 @@ class ArrayOptions(TransferOptions):
     ('compact', 'vgg19')
     """
 
-    size: Annotated[
-        int,
-        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
-        Range(0, 1 << 20),
-    ] = 0
+    size: int = 0
 
     @classmethod
     def for_dim(cls, spatial_dims: int, **given: Any) -> Self:

@@ -32,10 +32,7 @@ class ImageOptions(TransferOptions):
 
     colors: Annotated[
         str,
-        Flag(
-            help="Whose colours: style, luminance or match (the last two keep the content's).",
-            panel=LOOK,
-        ),
+        Flag("Whose colours: style, luminance or match (the last two keep the content's).", LOOK),
     ] = "style"
 
     def __post_init__(self) -> None:
