@@ -17,8 +17,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line."""
     try:
-        signal.signal(signal.SIGINT, StopSignal.handler)
-        signal.signal(signal.SIGTERM, StopSignal.handler)
+        StopSignal.catch()
         from convnd.cli import main as run
     except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])

@@ -6,6 +6,7 @@ Neither this module nor the top of a task's module imports torch, so that ``--he
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -19,6 +20,7 @@ import typer
 from convnd import __version__
 from convnd.errors import ConvndError, DependencyError, StopSignal, UsageError
 from convnd.malloc import tune_malloc
+from convnd.shapes import is_count
 
 __all__ = ["app", "main"]
 
@@ -103,13 +105,12 @@ def _single(name: str) -> Callable[..., None]:
 
 def main() -> NoReturn:
     """Run the command line; exit with 0, or with the exit code of the error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names need not be valid text
-        sys.stdout.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGINT, StopSignal.handler)
-    signal.signal(signal.SIGTERM, StopSignal.handler)
+    _open_streams()
+    StopSignal.catch()
     tune_malloc()
-    several = _several()
+    several = False
     try:
+        several = _several()
         if several:
             _join()
         app()()
@@ -123,6 +124,10 @@ def main() -> NoReturn:
     except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])
         code = _fail(stopped, f"stopped by {number.name}", 128 + number, several=several)
+    except OSError as error:  # stdout or stderr; errors of files are errors of ours
+        message = f"output: expected a stream that can be written to, got {error.strerror}"
+        code = _fail(error, f"{message}; results that were written stay", 4, several=several)
+        _close_streams()
     except MemoryError as error:
         reason = str(error) or "none left"
         message = f"memory: expected enough for this job, got {reason}; use a smaller --size"
@@ -130,8 +135,28 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _open_streams() -> None:
+    """Make stdout and stderr usable: they may be closed, and file names need not be valid text."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _close_streams() -> None:
+    """Leave stdout alone at exit, where Python would try once more to write what did not fit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not is_count(size):
+        raise UsageError(
+            "WORLD_SIZE", expected="a number of processes", got=repr(size), remedy="unset it"
+        )
+    return int(size) > 1 and "RANK" in os.environ
 
 
 def _join() -> None:
@@ -160,5 +185,6 @@ def _fail(error: BaseException, message: str, code: int, *, several: bool) -> in
         message, code = ProcessGroup.abort(message, code, error)
     if message:
         # stderr of other processes than the first is closed.
-        print(f"convnd: {message}", file=sys.__stderr__ if several else sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the exit code says it, too
+            print(f"convnd: {message}", file=sys.__stderr__ if several else sys.stderr, flush=True)
     return code

@@ -4,6 +4,7 @@ All of them derive from `ConvndError`, and each is also the matching built-in, s
 ``except ValueError`` keeps working.
 """
 
+import signal
 from typing import NoReturn, overload
 
 __all__ = [
@@ -135,6 +136,13 @@ class StopSignal(BaseException):
     It does not derive from `KeyboardInterrupt`, because the command-line parser would turn that
     into an exit code of its own.
     """
+
+    @classmethod
+    def catch(cls) -> None:
+        """Raise the exception in this process for SIGINT, SIGTERM and SIGHUP from now on."""
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):  # Windows has no SIGHUP
+                signal.signal(getattr(signal, name), cls.handler)
 
     @classmethod
     def handler(cls, number: int, _frame: object) -> NoReturn:

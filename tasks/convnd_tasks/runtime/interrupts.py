@@ -40,7 +40,11 @@ class GracefulInterrupt:
         if not self._waits or threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [
+            getattr(signal, name)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP")
+            if hasattr(signal, name)  # Windows has no SIGHUP
+        ]
 
         def receive(number: int, _frame: FrameType | None) -> None:
             if self._received is None:

@@ -1,0 +1,66 @@
+"""Streams that are full, closed or no terminal, and the environment of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+
+
+def convnd(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell line in which ``convnd`` is this interpreter's."""
+    command = f"{sys.executable} -m convnd {line}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_full_stdout_is_one_line_and_code_4() -> None:
+    done = convnd("samples > /dev/full")
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["samples 2>&-", "samples 2>/dev/full", "samples"])
+def test_stderr_is_not_needed(line: str) -> None:
+    done = convnd(line)
+    assert done.returncode == 0
+    assert done.stdout.startswith("--dim 1")
+
+
+def test_closed_streams_end_without_a_traceback() -> None:
+    assert convnd("samples >&- 2>&-").returncode == 0
+    assert convnd("nothing >&- 2>/dev/full").returncode != 0
+
+
+def test_a_world_size_that_is_no_number_is_refused() -> None:
+    done = convnd("samples", WORLD_SIZE="abc", RANK="0")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "WORLD_SIZE: expected a number of processes, got 'abc'" in done.stderr
+
+
+def test_a_hangup_ends_a_job_like_a_termination() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "convnd", "stylize", "--dim", "2", "--steps", "100000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=os.environ.get("TMPDIR", "/tmp"),
+        text=True,
+    )
+    time.sleep(1)  # handlers are set in the first instants; what comes later ends alike
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGHUP
+    assert "Traceback" not in err
