@@ -11,7 +11,8 @@ from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
-from convnd_tasks.pipeline.resolve import infer_dim, list_files
+from convnd_tasks.pipeline.folders import list_files
+from convnd_tasks.pipeline.resolve import infer_dim
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnd import io
-from convnd.errors import InputFileError, OutputFileError, UsageError
+from convnd.errors import OutputFileError, UsageError
 from convnd.shapes import is_count
 from convnd_tasks import samples
+from convnd_tasks.pipeline.folders import (
+    list_contents,
+    result_name,
+    result_names,
+    typical_name,
+)
 
 __all__ = [
     "JobSpec",
@@ -18,7 +24,6 @@ __all__ = [
     "infer_dim",
     "is_video",
     "kind_of",
-    "list_files",
     "parse_shard",
     "resolve",
 ]
@@ -45,6 +50,7 @@ class JobSpec:
         batch: the contents come from a folder, and one that fails does not stop the others.
         demo: nothing was typed, so that built-in samples are used.
         message: what users should know beforehand, or "".
+        left_out: one line about files of a folder that are not stylised, or "".
     """
 
     modality: str
@@ -57,6 +63,7 @@ class JobSpec:
     batch: bool = False
     demo: bool = False
     message: str = ""
+    left_out: str = ""
 
     def shard(self, number: int, count: int) -> JobSpec:
         """Every ``count``-th content of a folder, from the ``number``-th, counted from 1."""
@@ -91,6 +98,7 @@ def resolve(
     init: str | None = None,
     modality: str | None = None,
     resume: bool = False,
+    recursive: bool = False,
 ) -> JobSpec:
     """Work out what the files ask for; no file is opened.
 
@@ -103,6 +111,7 @@ def resolve(
         init: path of what the optimisation starts from, or None.
         modality: the kind of data that the command is for, or None for any.
         resume: whether an unfinished demo is continued, under its first name.
+        recursive: whether folders in a folder of contents are searched, too.
 
     Raises:
         UsageError: the files do not agree with each other, with ``dim`` or with ``modality``.
@@ -117,7 +126,9 @@ def resolve(
     demo = not files and not styles
     named = [*files, *styles]
     content = None if demo else named[0]
-    example = None if content is None else _example(content)
+    example = content
+    if content is not None and Path(content).is_dir():
+        example = typical_name(Path(content), dim) or content
     videos = modality == "videos" or (example is not None and is_video(example, dim))
     if videos or modality == "volumes":
         dim = 3
@@ -127,9 +138,10 @@ def resolve(
     kind = modality or kind_of(dim, example, videos=videos)
     batch = not demo and not texture and _is_batch(named[0], kind)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
+    left_out = ""
     if batch:
-        suffixes = io.VIDEO_SUFFIXES if kind == "videos" else io.suffixes()
-        contents = tuple(map(str, list_files(Path(named[0]), suffixes)))
+        listing = list_contents(Path(named[0]), kind, dim, recursive=recursive)
+        contents, left_out = tuple(map(str, listing.files)), listing.left_out
     if demo:
         contents = (_demo_content(kind, dim),)
     chosen = tuple(named) if texture else tuple(named[1:])
@@ -144,12 +156,23 @@ def resolve(
         dim=dim,
         contents=contents,
         styles=chosen,
-        outputs=_outputs(named, contents, chosen, kind, dim, output, batch, demo, resume),
+        outputs=_outputs(
+            named,
+            contents,
+            chosen,
+            kind,
+            dim,
+            output,
+            batch=batch,
+            demo=demo,
+            resume=resume,
+        ),
         init=init,
         size=_DEMO_SIZE.get(dim, 24) if demo and kind != "videos" else None,
         batch=batch,
         demo=demo,
         message=message,
+        left_out=left_out,
     )
 
 
@@ -203,41 +226,6 @@ def file_paths(names: Sequence[str | None]) -> list[Path]:
     return [Path(name) for name in names if name is not None and Path(name).suffix]
 
 
-def list_files(
-    folder: Path, suffixes: Sequence[str], *, dim: int | None = None, recursive: bool = False
-) -> list[Path]:
-    """List the files of some formats in a folder, sorted.
-
-    Args:
-        folder: the folder.
-        suffixes: suffixes of the formats.
-        dim: number of spatial axes that the format of a file must allow, or None.
-        recursive: whether to search the folders in it, too.
-
-    Raises:
-        InputFileError: the folder cannot be listed, or has no such file.
-    """
-    endings = tuple(suffixes)
-    try:
-        files = sorted(
-            path
-            for path in (folder.rglob("*") if recursive else folder.iterdir())
-            if path.name.lower().endswith(endings)
-            and (dim is None or io.spatial_dims(path) in (None, dim))
-            and path.is_file()
-        )
-    except OSError as error:
-        raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
-        ) from error
-    if not files:
-        raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(endings)})"
-            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
-        )
-    return files
-
-
 def parse_shard(text: str) -> tuple[int, int] | None:
     """Parse ``"I/N"`` into I and N; "" gives None.
 
@@ -253,19 +241,6 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
         return int(number), int(count)
     raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
-
-
-def _example(content: str) -> str:
-    """A content, or of a folder the first file of a known kind, whose suffix tells the rest."""
-    folder = Path(content)
-    if not folder.is_dir():
-        return content
-    known = (*io.suffixes(), *io.VIDEO_SUFFIXES)
-    try:
-        names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    except OSError:
-        return content  # listing the folder for the job will say so
-    return next((name for name in names if name.lower().endswith(known)), content)
 
 
 def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
@@ -317,54 +292,23 @@ def _outputs(
     kind: str,
     dim: int,
     output: Path | None,
+    *,
     batch: bool,
     demo: bool,
     resume: bool,
 ) -> tuple[Path, ...]:
     if batch:
-        folder = output or Path(f"{Path(named[0]).resolve().name}_stylized")
-        return tuple(folder / name for name in _result_names(contents, kind, dim))
-    if output is not None:
-        return (output,)
+        source = Path(named[0])
+        folder = output or Path(f"{source.resolve().name}_stylized")
+        names = result_names([content or "" for content in contents], kind, dim, source)
+        return tuple(folder / name for name in names)
     if demo:
         # The demo must work a second time, and must not replace the first result.
         first = Path(f"stylized{'.mp4' if kind == 'videos' else _SUFFIX.get(dim, '.npz')}")
-        return (first if resume and kind == "videos" else io.next_free_path(first),)
-    return (Path(_result_names([contents[0] or styles[0]], kind, dim)[0]),)
-
-
-def _result_names(contents: Sequence[str | None], kind: str, dim: int) -> list[str]:
-    split = [_split_suffix(content or "") for content in contents]
-    stems = [stem for stem, _ in split]
-    return [
-        # x.png and x.jpg in one folder must not go to one file.
-        f"{stem if stems.count(stem) == 1 else stem + suffix}_stylized"
-        + _result_suffix(content or "", suffix.lower(), kind, dim)
-        for content, (stem, suffix) in zip(contents, split, strict=True)
-    ]
-
-
-def _split_suffix(content: str) -> tuple[str, str]:
-    path = Path(content)
-    name = path.resolve().name if path.is_dir() else path.name
-    known = sorted([*io.suffixes(), *io.VIDEO_SUFFIXES], key=len, reverse=True)
-    suffix = next((end for end in known if name.lower().endswith(end)), "")
-    return name[: len(name) - len(suffix)], name[len(name) - len(suffix) :]
-
-
-def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
-    """The suffix of a result.
-
-    Arrays stay arrays, which hold anything, and signals keep their format, because no other holds
-    all that it does. The rest gets the usual format of its kind.
-    """
-    if kind == "videos":
-        if Path(content).is_dir():
-            return ""
-        from convnd.io.video.writing import CODECS
-
-        return suffix if suffix in CODECS else ".mp4"
-    if kind == "volumes":
-        return _SUFFIX[3]
-    keeps = suffix in _ARRAYS or (dim == 1 and io.is_written(suffix))
-    return suffix if keeps else _SUFFIX.get(dim, ".npz")
+        default = first if resume and kind == "videos" else io.next_free_path(first)
+    else:
+        default = Path(result_name(contents[0] or styles[0], kind, dim))
+    if output is None:
+        return (default,)
+    folder_named = output.is_dir() and not (kind == "videos" and not default.suffix)
+    return (output / default.name if folder_named else output,)

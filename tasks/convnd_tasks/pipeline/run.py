@@ -64,6 +64,7 @@ def run_command(
         init=init,
         modality=modality,
         resume=settings.resume,
+        recursive=settings.recursive,
     )
     spec = _check_batch(spec, settings)
     group = ProcessGroup.current()
@@ -109,6 +110,9 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
             failed += 1
             summary.append("failed", {"output": str(target), "error": str(error)})
             echo_untrusted(f"convnd: {error}")
+    if spec.left_out and group.rank == 0:
+        summary.add(left_out=spec.left_out)
+        echo_untrusted(spec.left_out)
     if spec.batch:  # together: a process that leaves early would end the others
         failed, items = group.all_reduce_ints(failed, items)
     if failed:

@@ -31,6 +31,7 @@ class JobSettings:
         start: seconds into a video where the result begins.
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
+        recursive: search folders in a folder of contents, too.
         output: path of the result, a folder where the content is one; None makes a name.
         overwrite: replace existing results.
         skip_existing: leave results alone that were made with the same parameters.
@@ -174,6 +175,10 @@ class JobSettings:
     resume: Annotated[
         bool,
         Flag("Continue from the checkpoint; without one, start anew.", RESOURCES, recorded=False),
+    ] = False
+    recursive: Annotated[
+        bool,
+        Flag("Search folders in a folder of contents, too.", INPUT, recorded=False),
     ] = False
     shard: Annotated[
         str,

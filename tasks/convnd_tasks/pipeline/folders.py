@@ -1,0 +1,223 @@
+"""Folders of contents: which files are stylised, which are left out, what results are called."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from convnd import io
+from convnd.errors import ConvndError, InputFileError
+
+__all__ = ["Listing", "list_contents", "list_files", "result_name", "result_names", "typical_name"]
+
+_ARRAYS = (".npy", ".npz")
+_SUFFIX = {1: ".csv", 2: ".png", 3: ".nii.gz"}
+_RESULT = "_stylized"
+
+
+class Listing(NamedTuple):
+    """The contents of a folder.
+
+    Args:
+        files: to stylise, sorted.
+        left_out: one line about the other files, or "".
+    """
+
+    files: list[Path]
+    left_out: str
+
+
+def typical_name(folder: Path, dim: int | None) -> str | None:
+    """The name of a file of the kind that most files of a folder are of.
+
+    Args:
+        folder: the folder.
+        dim: number of spatial axes as typed, or None.
+
+    Returns:
+        None where no file has a suffix of a known format, or the folder cannot be listed.
+    """
+    with contextlib.suppress(OSError):
+        names = sorted(path.name for path in folder.iterdir() if _is_content(path))
+        ranks = {name: _rank(name) for name in names}
+        fitting = [name for name in names if dim is None or ranks[name] in (None, dim)]
+        counts = Counter(ranks[name] for name in fitting)
+        for name in fitting:
+            if counts[ranks[name]] == max(counts.values()):
+                return name
+    return None
+
+
+def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False) -> Listing:
+    """The files of a folder that a job of one kind of data stylises.
+
+    Hidden files, files of other kinds and results of this program are left out.
+
+    Args:
+        folder: the folder.
+        kind: of the data, see `convnd_tasks.modalities`.
+        dim: number of spatial axes.
+        recursive: search the folders in it, too.
+
+    Raises:
+        InputFileError: the folder cannot be listed, or has no such file.
+    """
+    suffixes = io.VIDEO_SUFFIXES if kind == "videos" else io.suffixes()
+    wanted = None if kind == "videos" else dim
+    fitting = list_files(folder, suffixes, dim=wanted, recursive=recursive)
+    files = [path for path in fitting if not _is_result(path)]
+    others: Counter[str] = Counter()
+    for path in folder.rglob("*") if recursive else folder.iterdir():
+        if path.is_dir() and not recursive:
+            others["folders"] += 1
+        elif path.is_file() and path not in fitting:
+            others[path.suffix.lower() or "files without a suffix"] += 1
+    if len(fitting) > len(files):
+        others["results of convnd"] = len(fitting) - len(files)
+    if not files:
+        raise InputFileError(
+            folder.as_posix(),
+            expected=f"{kind} that are not results of convnd",
+            got="none",
+            remedy="give another folder",
+        )
+    listed = ", ".join(f"{what} {count}" for what, count in sorted(others.items()))
+    listed += " (--recursive takes them)" if "folders" in others else ""
+    return Listing(files, f"left out: {listed}" if listed else "")
+
+
+def list_files(
+    folder: Path, suffixes: Sequence[str], *, dim: int | None = None, recursive: bool = False
+) -> list[Path]:
+    """List the files of some formats in a folder, sorted, without hidden ones.
+
+    Args:
+        folder: the folder.
+        suffixes: suffixes of the formats.
+        dim: number of spatial axes that the format of a file must allow, or None.
+        recursive: whether to search the folders in it, too.
+
+    Raises:
+        InputFileError: the folder cannot be listed, or has no such file.
+    """
+    endings = tuple(suffixes)
+    try:
+        files = sorted(
+            path
+            for path in (folder.rglob("*") if recursive else folder.iterdir())
+            if path.name.lower().endswith(endings)
+            and not path.name.startswith(".")
+            and (dim is None or io.spatial_dims(path) in (None, dim))
+            and path.is_file()
+        )
+    except OSError as error:
+        raise InputFileError(
+            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
+        ) from error
+    if not files:
+        raise InputFileError(
+            f"{folder}: expected files of a known kind ({', '.join(endings)})"
+            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
+        )
+    return files
+
+
+def result_name(content: str, kind: str, dim: int) -> str:
+    """What the result of one content is called.
+
+    >>> result_name("scans/a.nii", "volumes", 3), result_name("ecg.edf", "signals", 1)
+    ('a_stylized.nii.gz', 'ecg_stylized.edf')
+    """
+    stem, suffix = _split_suffix(content)
+    return f"{stem}{_RESULT}{_result_suffix(content, suffix.lower(), kind, dim)}"
+
+
+def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | None) -> list[str]:
+    """What the results of a folder are called: no two alike.
+
+    Contents in folders below get their folders in front. Contents whose results would have one
+    name get their suffix into it.
+
+    Args:
+        contents: paths.
+        kind: of the data.
+        dim: number of spatial axes.
+        folder: that all of them are in.
+
+    >>> result_names(["x.png", "x.jpg", "x.png.jpg", "y.png"], "pictures", 2, None)
+    ['x.png_stylized.png', 'x.jpg_stylized.png', 'x.png.jpg_stylized.png', 'y_stylized.png']
+    """
+    prefixes = ["" if folder is None else _folders_below(Path(c), folder) for c in contents]
+    split = [_split_suffix(content) for content in contents]
+    whole = [False] * len(contents)
+
+    def names() -> list[str]:
+        return [
+            f"{prefix}{stem}{suffix if full else ''}{_RESULT}"
+            f"{_result_suffix(content, suffix.lower(), kind, dim)}"
+            for content, prefix, (stem, suffix), full in zip(
+                contents, prefixes, split, whole, strict=True
+            )
+        ]
+
+    while True:
+        made = names()
+        counts = Counter(name.lower() for name in made)  # some file systems ignore case
+        clashing = [counts[name.lower()] > 1 for name in made]
+        if not any(clash and not full for clash, full in zip(clashing, whole, strict=True)):
+            return made
+        whole = [full or clash for clash, full in zip(clashing, whole, strict=True)]
+
+
+def _is_content(path: Path) -> bool:
+    known = (*io.suffixes(), *io.VIDEO_SUFFIXES)
+    name = path.name.lower()
+    return not name.startswith(".") and name.endswith(known) and path.is_file()
+
+
+def _rank(name: str) -> int | None:
+    video = Path(name).suffix.lower() in io.VIDEO_SUFFIXES
+    return 3 if video and not name.lower().endswith(".gif") else io.spatial_dims(name)
+
+
+def _is_result(path: Path) -> bool:
+    """Whether this program made a file: its name and its record say so."""
+    if _RESULT not in path.name:
+        return False
+    with contextlib.suppress(ConvndError):
+        return bool(io.read_provenance(path))
+    return False
+
+
+def _folders_below(content: Path, folder: Path) -> str:
+    parts = content.parent.relative_to(folder).parts
+    return "".join(f"{part}-" for part in parts)
+
+
+def _split_suffix(content: str) -> tuple[str, str]:
+    path = Path(content)
+    name = path.resolve().name if path.is_dir() else path.name
+    known = sorted([*io.suffixes(), *io.VIDEO_SUFFIXES], key=len, reverse=True)
+    suffix = next((end for end in known if name.lower().endswith(end)), "")
+    return name[: len(name) - len(suffix)], name[len(name) - len(suffix) :]
+
+
+def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
+    """The suffix of a result.
+
+    Arrays stay arrays, which hold anything, and signals keep their format, because no other holds
+    all that it does. The rest gets the usual format of its kind.
+    """
+    if kind == "videos":
+        if Path(content).is_dir():
+            return ""
+        from convnd.io.video.writing import CODECS
+
+        return suffix if suffix in CODECS else ".mp4"
+    if kind == "volumes":
+        return _SUFFIX[3]
+    keeps = suffix in _ARRAYS or (dim == 1 and io.is_written(suffix))
+    return suffix if keeps else _SUFFIX.get(dim, ".npz")
