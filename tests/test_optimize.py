@@ -157,6 +157,26 @@ def test_a_diverging_step_is_repaired(make_objective: MakeObjective) -> None:
     assert last.loss < 1e-3
 
 
+@pytest.mark.parametrize("rate", [None, 1e-3])
+def test_gradient_descent_starts_however_steep_the_objective_is(
+    make_objective: MakeObjective, rate: float | None
+) -> None:
+    def steep(_: Objective, x: torch.Tensor) -> Evaluation:
+        evaluation = quadratic(_, x)
+        return Evaluation(evaluation.loss * 1e12, {}, evaluation.gradient * 1e12)
+
+    objective, _ = make_objective(1)
+    first, *_, last = minimize(
+        objective,
+        torch.zeros(1, 1, 4),
+        steps=40,
+        optimizer="gradient-descent",
+        learning_rate=rate,
+        evaluate=steep,
+    )
+    assert last.loss < first.loss / 2
+
+
 def test_nan_at_the_start_is_an_error(make_objective: MakeObjective) -> None:
     objective = Objective(
         make_objective(1)[0].backbone,

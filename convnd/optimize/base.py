@@ -27,9 +27,12 @@ class Optimizer:
     Attributes:
         state: what the optimizer remembers between steps.
         restarts_from_best: whether `restart_from` replaces `step` after the loss has risen.
+        follows_gradient_scale: whether a step is as long as the gradient is large, so that a steep
+            objective needs a small learning rate.
     """
 
     restarts_from_best = False
+    follows_gradient_scale = False
 
     def __init__(self, x: Tensor, lr: float) -> None:
         self.x = x

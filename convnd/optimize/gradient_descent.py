@@ -21,6 +21,8 @@ class GradientDescent(Optimizer):
     tensor([2.])
     """
 
+    follows_gradient_scale = True
+
     @torch.no_grad()
     def step(self) -> None:
         """Move ``x`` once along its gradient, which stays unchanged."""

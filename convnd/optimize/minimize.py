@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
@@ -23,6 +24,10 @@ __all__ = ["Minimizer", "has_converged", "minimize"]
 # A step has diverged when its loss is this many times the best one, and above the first one as
 # well: steps without a line search rise now and then, and near zero every loss is many times more.
 _DIVERGED = 10.0
+
+_FIRST_MOVE = 0.05
+"""Root mean square of the first move of gradient descent where its learning rate was too large, for
+values that span about 1."""
 
 
 class Minimizer:
@@ -136,6 +141,9 @@ class Minimizer:
                 raise recovery.failure(index, loss)
             state.best_gradient = None
         state.gradient = state.best_gradient
+        steep = recovery.halvings_have_failed and self._optimizer.follows_gradient_scale
+        if state.step.index == 0 and steep:
+            recovery.limit_rate(_FIRST_MOVE / self._root_mean_square(state.best_gradient))
         self._optimizer = state.optimizer = self._make_optimizer(x)
         self._move(state)
 
@@ -185,6 +193,12 @@ class Minimizer:
             self._optimizer,
         )
         return step
+
+    def _root_mean_square(self, gradient: Tensor) -> float:
+        """The root mean square of a gradient over all processes."""
+        squares = self._all_reduce(gradient.double().square().sum())
+        count = self._all_reduce(gradient.new_tensor(gradient.numel(), dtype=torch.float64))
+        return max(float((squares / count).sqrt()), 1e-300)
 
     def _move(self, state: State) -> None:
         optimizer = self._optimizer

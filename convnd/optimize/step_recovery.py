@@ -59,6 +59,15 @@ class StepRecovery:
         self.rejected_steps += 1
         return self._failures == 0
 
+    @property
+    def halvings_have_failed(self) -> bool:
+        """Whether half of the smaller learning rates of one step were rejected, too."""
+        return self._failures > _RETRIES // 2
+
+    def limit_rate(self, rate: float) -> None:
+        """Lower the learning rate to this one, if it is larger."""
+        self.learning_rate = min(self.learning_rate, rate)
+
     def accept(self, previous: int) -> str:
         """Accept a step.
 
