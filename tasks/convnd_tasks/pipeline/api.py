@@ -125,7 +125,8 @@ def stylize(
     if all(_is_name(data) for data in (content, *styles) if data is not None):
         return _stylize_files(content, styles, out, dim, settings, chosen, on_progress, on_message)
     grids = [None if content is None else _as_input(content, dim, "content")]
-    grids += [_as_input(data, dim or (grids[0] and grids[0].ndim), "style") for data in styles]
+    rank = dim or (None if grids[0] is None else grids[0].ndim)
+    grids += [_as_input(data, rank, "style") for data in styles]
     first = next((grid for grid in grids if grid is not None), None)
     if first is None or len(grids) < 2:
         raise UsageError("stylize: expected at least one style, got none; give one")
