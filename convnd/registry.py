@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from convnd.errors import UnknownNameError, UsageError
 
-__all__ = ["Registry", "unknown_name"]
+__all__ = ["Registry", "check_name", "unknown_name"]
 
 T = TypeVar("T")
 
@@ -22,8 +22,15 @@ def unknown_name(kind: str, name: str, choices: list[str]) -> UnknownNameError:
     close = difflib.get_close_matches(name, choices, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else "choose one of these"
     return UnknownNameError(
-        kind, expected=f"one of {', '.join(choices)}", got=repr(name), remedy=str(remedy)
+        kind, expected=f"one of {', '.join(choices)}", got=repr(name), remedy=remedy
     )
+
+
+def check_name(kind: str, name: str, choices: Iterable[str]) -> None:
+    """Check that a name is one of the choices; raises `unknown_name` if not."""
+    known = list(choices)
+    if name not in known:
+        raise unknown_name(kind, name, known)
 
 
 class Registry(Generic[T]):
@@ -51,7 +58,7 @@ class Registry(Generic[T]):
         """
         if name in self._entries:
             raise UsageError(
-                str(self.kind), expected="a new name", got=repr(name), remedy="choose another"
+                self.kind, expected="a new name", got=repr(name), remedy="choose another"
             )
         self._entries[name] = entry
         return entry

@@ -307,10 +307,10 @@ def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> 
         load("vgg20")
     with pytest.raises(UnknownNameError, match="layer: expected one of .* got 'relu9_9'"):
         load("vgg19", layers=["relu9_9"])
-    with pytest.raises(UsageError, match="VGG: expected pooling one of max, avg, got 'min'"):
+    with pytest.raises(UsageError, match="pooling: expected one of max, avg, got 'min'"):
         VGG(NARROW, pooling="min")
     with pytest.raises(
-        UsageError, match="expected inflation to be one of mean, centre, acs, got 'axial'"
+        UsageError, match="inflation: expected one of mean, centre, acs, got 'axial'"
     ):
         change_rank(torch.rand(1, 1, 3), 2, "axial")
     with pytest.raises(UsageError, match="device: expected one of auto, cpu, cuda, mps, got 'tpu'"):

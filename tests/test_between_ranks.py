@@ -235,7 +235,7 @@ def test_grey_weights_at_every_rank(rank: int, how: str, rng: np.random.Generato
 
 
 def test_errors() -> None:
-    with pytest.raises(UsageError, match="inflation to be one of mean, centre, acs, got 'no'"):
+    with pytest.raises(UsageError, match="inflation: expected one of mean, centre, acs, got 'no'"):
         change_rank(torch.rand(1, 1, 3), 2, "no")
     with pytest.raises(UsageError, match="acs a kernel as wide along every axis, got 3x5; use"):
         change_rank(torch.rand(1, 1, 3, 5), 3, "acs")

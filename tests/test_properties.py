@@ -15,7 +15,7 @@ from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.pipeline.flags import numbers, whole_numbers
+from convnd_tasks.pipeline.flags import numbers
 from convnd_tasks.pipeline.resolve import parse_shard
 from convnd_tasks.runtime.settings import parse_fraction
 from hypothesis import given, settings
@@ -119,7 +119,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "shard": parse_shard,
     "units": lambda text: parse_units(text, 64, layer="relu1_1", seed=0),
     "numbers": lambda text: numbers("--style-weights", text),
-    "whole numbers": lambda text: whole_numbers("--references", text),
+    "whole numbers": lambda text: numbers("--references", text, int),
     "seconds": lambda text: parse_fraction("--from", text),
     "rate": lambda text: parse_fraction("--rate", text),
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from convnd.errors import ShapeError
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 
 if TYPE_CHECKING:
     from convnd.shapes import ReceptiveField
@@ -119,8 +119,7 @@ class Backbone(nn.Module):
             ShapeError: ``x`` has another rank or number of channels.
         """
         for name in layers:
-            if name not in self.layers:
-                raise unknown_name("layer", name, list(self.layers))
+            check_name("layer", name, self.layers)
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             axes = ", ".join(f"S{axis + 1}" for axis in range(self.spatial_dims))
             raise ShapeError(

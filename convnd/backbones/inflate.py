@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
+from convnd.registry import check_name
 
 __all__ = ["INFLATIONS", "change_in_channels", "change_rank"]
 
@@ -55,13 +56,7 @@ def change_rank(weight: Tensor, spatial_dims: int, inflation: str = "mean") -> T
     >>> change_rank(torch.tensor([[[1.0, 2, 3]], [[4, 5, 6]]]), 2, "acs").int().tolist()
     [[[[0, 1, 0], [0, 2, 0], [0, 3, 0]]], [[[0, 0, 0], [4, 5, 6], [0, 0, 0]]]]
     """
-    if inflation not in INFLATIONS:
-        raise UsageError(
-            "change_rank",
-            expected=f"inflation to be one of {', '.join(INFLATIONS)}",
-            got=repr(inflation),
-            remedy="choose one",
-        )
+    check_name("inflation", inflation, INFLATIONS)
     width = weight.shape[-1]
     if inflation == "acs" and weight.ndim - 2 < spatial_dims:
         return _split_over_axes(weight, spatial_dims)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from convnd.errors import UsageError
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.shapes import Layer, ReceptiveField
 
 __all__ = ["VGG16", "VGG19", "Part", "VGGPlan"]
@@ -189,8 +189,7 @@ class VGGPlan:
         if not layers:
             raise UsageError("layers", expected="at least one", got="none", remedy="name one")
         for name in layers:
-            if name not in self.layers:
-                raise unknown_name("layer", name, list(self.layers))
+            check_name("layer", name, self.layers)
         deepest = max(self.layers.index(name) for name in layers)
         layers = self.layers[: deepest + 1]
         widths = tuple(

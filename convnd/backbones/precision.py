@@ -12,6 +12,7 @@ from convnd.backbones.multiplanar import MultiPlanar
 from convnd.backbones.vgg import VGG
 from convnd.errors import ResourceError, UsageError
 from convnd.nn.layout import channels_last
+from convnd.registry import check_name
 
 __all__ = ["DEVICES", "PRECISIONS", "Precision", "choose_device", "choose_precision"]
 
@@ -126,13 +127,7 @@ def choose_precision(device: torch.device, name: str = "auto") -> Precision:
     >>> choose_precision(torch.device("cpu"), "float32")
     Precision(dtype=torch.float32, channels_last=True, winograd=False)
     """
-    if name not in PRECISIONS:
-        raise UsageError(
-            "precision",
-            expected=f"one of {', '.join(PRECISIONS)}",
-            got=repr(name),
-            remedy="choose one of these",
-        )
+    check_name("precision", name, PRECISIONS)
     if name == "auto":
         name = "bfloat16" if _fast_bfloat16(device) else "float32"
         return Precision(getattr(torch, name), winograd=name == "float32" and device.type == "cpu")

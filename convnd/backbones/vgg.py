@@ -16,7 +16,7 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.kernels import ConvOptions
 from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
 from convnd.backbones.plan import VGGPlan
-from convnd.errors import UsageError
+from convnd.registry import check_name
 
 __all__ = ["VGG"]
 
@@ -67,13 +67,7 @@ class VGG(Backbone):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if pooling not in _POOLINGS:
-            raise UsageError(
-                "VGG",
-                expected=f"pooling one of {', '.join(_POOLINGS)}",
-                got=repr(pooling),
-                remedy="choose one",
-            )
+        check_name("pooling", pooling, _POOLINGS)
         self.plan = plan
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels

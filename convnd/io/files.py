@@ -11,13 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnd.errors import (
-    ConvndError,
-    OutputFileError,
-    ResourceError,
-    ShapeError,
-    UsageError,
-)
+from convnd.errors import ConvndError, OutputFileError, ResourceError, ShapeError, UsageError
 from convnd.io.atomic import (
     atomic_path,
     check_disk_space,
@@ -245,10 +239,7 @@ def _translate_write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise ResourceError(
-            f"write {path}",
-            expected="memory to encode the result",
-            got="none",
-            remedy="free some",
+            f"write {path}", expected="memory to encode the result", got="none", remedy="free some"
         ) from error
     except (OSError, ValueError, OverflowError) as error:
         raise OutputFileError(

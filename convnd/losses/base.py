@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.stats import Sums
 
 __all__ = [
@@ -155,6 +155,5 @@ def check_normalization(name: str) -> str:
     Raises:
         UnknownNameError: it is not.
     """
-    if name not in NORMALIZATIONS:
-        raise unknown_name("normalization", name, list(NORMALIZATIONS))
+    check_name("normalization", name, NORMALIZATIONS)
     return name

@@ -166,15 +166,42 @@ def interleave(tensors: Sequence[Tensor], axis: int, groups: int = 1) -> Tensor:
     return torch.stack([t.reshape(split) for t in tensors], axis + 1).flatten(axis, axis + 2)
 
 
-def initialise(weight: Tensor, bias: Tensor | None, generator: torch.Generator | None) -> None:
-    """Torch's initialisation: uniform in ±1/√fan_in, with all axes but the first as inputs."""
-    bound = 1 / math.sqrt(weight[0].numel())
-    nn.init.uniform_(weight, -bound, bound, generator=generator)
-    if bias is not None:
-        nn.init.uniform_(bias, -bound, bound, generator=generator)
+class ConvModule(nn.Module):
+    """The weights and the geometry of a convolution; the base class of `ConvNd` and its transpose.
+
+    Args:
+        in_channels: channels of the input.
+        layer: the geometry.
+        generator: source of the initial weights.
+        device: of the weights.
+        dtype: of the weights.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layer: Layer,
+        generator: torch.Generator | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.layer = in_channels, layer
+        self.bias: nn.Parameter | None
+        shape = layer.weight_shape(in_channels)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        offset = nn.Parameter(torch.empty(layer.channels or 0, device=device, dtype=dtype))
+        self.register_parameter("bias", offset if layer.bias else None)
+        bound = 1 / math.sqrt(self.weight[0].numel())  # torch's, with all axes but the first
+        for values in self.parameters():
+            nn.init.uniform_(values, -bound, bound, generator=generator)
+
+    def extra_repr(self) -> str:
+        """The geometry, for ``print``."""
+        return f"{self.in_channels}, {self.layer}, spatial_dims={self.layer.ndim}"
 
 
-class ConvNd(nn.Module):
+class ConvNd(ConvModule):
     """`conv_nd` as a module: ``Conv1d``, ``Conv2d``, ``Conv3d`` and so on, by ``spatial_dims``.
 
     Its ``state_dict`` is interchangeable with that of torch's ``Conv1d``, ``Conv2d`` and
@@ -221,10 +248,8 @@ class ConvNd(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         check_mode(padding_mode)
-        self.in_channels = in_channels
-        self.layer = Layer.build(
+        layer = Layer.build(
             "conv",
             ntuple(spatial_dims, 1, "spatial_dims")[0],
             kernel=kernel_size,
@@ -235,13 +260,8 @@ class ConvNd(nn.Module):
             groups=groups,
             bias=bias,
         )
+        super().__init__(in_channels, layer, generator, device, dtype)
         self.padding_mode = padding_mode
-        self.bias: nn.Parameter | None
-        shape = self.layer.weight_shape(in_channels)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        offset = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        self.register_parameter("bias", offset if bias else None)
-        initialise(self.weight, self.bias, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``."""
@@ -251,4 +271,4 @@ class ConvNd(nn.Module):
     def extra_repr(self) -> str:
         """The geometry, for ``print``."""
         mode = "" if self.padding_mode == "zeros" else f", padding_mode={self.padding_mode!r}"
-        return f"{self.in_channels}, {self.layer}, spatial_dims={self.layer.ndim}{mode}"
+        return super().extra_repr() + mode

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from convnd.errors import ShapeError
 from convnd.nn._native import apply_separably, check_batched
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.shapes import Padding, Pairs, pad_pairs
 
 __all__ = ["PADDING_MODES", "PadNd", "pad_nd"]
@@ -19,8 +19,7 @@ or the samples at the other end."""
 
 def check_mode(mode: str) -> None:
     """Check that a name is in `PADDING_MODES`."""
-    if mode not in PADDING_MODES:
-        raise unknown_name("padding_mode", mode, list(PADDING_MODES))
+    check_name("padding_mode", mode, PADDING_MODES)
 
 
 def pad_nd(x: Tensor, padding: Padding, mode: str = "zeros") -> Tensor:

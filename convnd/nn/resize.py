@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
 from convnd.nn._native import apply_separably, check_batched
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.shapes import ntuple
 
 __all__ = ["RESIZE_MODES", "resize_nd"]
@@ -63,8 +63,7 @@ def resize_nd(
     >>> resize_nd(torch.arange(4.0).view(1, 1, 4), 2, mode="area").tolist()
     [[[0.5, 2.5]]]
     """
-    if mode not in RESIZE_MODES:
-        raise unknown_name("resize: mode", mode, list(RESIZE_MODES))
+    check_name("resize: mode", mode, RESIZE_MODES)
     ndim = x.ndim - 2
     check_batched("resize", x, max(1, ndim))
     target = _target(tuple(x.shape[2:]), size, scale)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from convnd.nn._native import NATIVE, check_batched
-from convnd.nn.conv import fold_axis, initialise, sum_over_taps
+from convnd.nn.conv import ConvModule, fold_axis, sum_over_taps
 from convnd.shapes import Layer, Padding, ntuple, output_size
 
 __all__ = ["ConvTransposeNd", "conv_transpose_nd"]
@@ -117,7 +117,7 @@ def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Lay
     return y.narrow(0, skip - first * step, total).movedim(0, 2 + fold)
 
 
-class ConvTransposeNd(nn.Module):
+class ConvTransposeNd(ConvModule):
     """`conv_transpose_nd` as a module.
 
     Its ``state_dict`` is interchangeable with that of torch's ``ConvTranspose1d``, ``2d`` and
@@ -164,9 +164,7 @@ class ConvTransposeNd(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        self.layer = Layer.build(
+        layer = Layer.build(
             "convtranspose",
             ntuple(spatial_dims, 1, "spatial_dims")[0],
             kernel=kernel_size,
@@ -178,18 +176,9 @@ class ConvTransposeNd(nn.Module):
             bias=bias,
             output_padding=output_padding,
         )
-        self.bias: nn.Parameter | None
-        shape = self.layer.weight_shape(in_channels)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        offset = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        self.register_parameter("bias", offset if bias else None)
-        initialise(self.weight, self.bias, generator)
+        super().__init__(in_channels, layer, generator, device, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``."""
         check_batched("ConvTransposeNd", x, self.layer.ndim, channels=self.in_channels)
         return apply_transpose(x, self.weight, self.bias, self.layer)
-
-    def extra_repr(self) -> str:
-        """The geometry, for ``print``."""
-        return f"{self.in_channels}, {self.layer}, spatial_dims={self.layer.ndim}"

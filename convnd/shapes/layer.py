@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex, TypeVar
 
 from convnd.errors import ShapeError
-from convnd.registry import unknown_name
+from convnd.registry import check_name, unknown_name
 
 __all__ = ["KINDS", "Layer", "Padding", "Pairs", "ntuple", "output_size", "pad_pairs"]
 
@@ -163,8 +163,7 @@ class Layer:
             UnknownNameError: no such kind.
             ShapeError: an argument does not fit the number of axes, or the kind.
         """
-        if kind not in KINDS:
-            raise unknown_name("layer", kind, list(KINDS))
+        check_name("layer", kind, KINDS)
         pooling = kind.endswith("pool")
         taps = ntuple(kernel, spatial_dims, f"{kind} kernel")
         if stride is None:

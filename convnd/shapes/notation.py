@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from convnd.errors import ShapeError, UsageError
-from convnd.registry import unknown_name
+from convnd.registry import check_name, unknown_name
 from convnd.shapes.layer import KINDS, Layer
 
 __all__ = ["is_count", "parse_layer", "parse_shape"]
@@ -110,8 +110,7 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
         arguments["channels"] = _number(text, numbers[1])
     for option in options:
         key, equals, value = option.partition("=")
-        if key not in _READERS:
-            raise unknown_name(f"layer {text!r}: option", key, list(_READERS))
+        check_name(f"layer {text!r}: option", key, _READERS)
         if not equals or not value:
             raise UsageError(
                 f"layer {text!r}",

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 import torch
 
@@ -14,47 +13,13 @@ from convnd.backbones import Backbone
 from convnd.losses import INPUT
 from convnd.optimize import OPTIMIZERS, ProcessGroup
 from convnd.stats import STATISTICS, overlap_of, peak_bytes_of
+from convnd.transfer.options import TransferOptions
 
-__all__ = ["KEPT_PAGES", "MemoryModel", "MemoryOptions"]
+__all__ = ["KEPT_PAGES", "MemoryModel"]
 
 KEPT_PAGES = 512 * 2**20
 """Bytes that the allocator holds in blocks too small to be returned: measured with one axis, half
 as much with more."""
-
-
-class MemoryOptions(Protocol):
-    """The options that decide how much memory a transfer takes.
-
-    Attributes:
-        tile: "auto", "off", or samples of a tile along each axis.
-        memory: what may be used, see `convnd.transfer.byte_size.parse_memory`.
-        optimizer: one of `convnd.optimize.OPTIMIZERS`.
-        style_loss: one of `convnd.stats.STATISTICS`, taken of the style layers' features.
-        value_statistics: statistics of the values themselves.
-        content_weight: 0 means that the content's features are not computed.
-        content_layers: layers whose features are compared.
-        style_layers: layers whose statistics are compared.
-        layers: both.
-    """
-
-    @property
-    def tile(self) -> str: ...  # noqa: D102
-    @property
-    def memory(self) -> str: ...  # noqa: D102
-    @property
-    def optimizer(self) -> str: ...  # noqa: D102
-    @property
-    def style_loss(self) -> str: ...  # noqa: D102
-    @property
-    def value_statistics(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def content_weight(self) -> float: ...  # noqa: D102
-    @property
-    def content_layers(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def style_layers(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def layers(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -62,7 +27,7 @@ class MemoryModel:
     """Bytes that the parts of one transfer take in each process.
 
     Args:
-        options: see `MemoryOptions`.
+        options: see `convnd.transfer.options.TransferOptions`.
         backbone: the network.
         device: the device that it runs on.
         batch: number of fields that are optimized together.
@@ -71,7 +36,7 @@ class MemoryModel:
             of another size or on another device is counted. None is no content.
     """
 
-    options: MemoryOptions
+    options: TransferOptions
     backbone: Backbone
     device: torch.device
     batch: int = 1

@@ -21,7 +21,7 @@ from convnd.options import (
     Range,
     check_ranges,
 )
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.shapes import is_count
 from convnd.transfer.byte_size import parse_memory
 
@@ -174,8 +174,7 @@ class TransferOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.init not in INITS:
-            raise unknown_name("init", self.init, list(INITS))
+        check_name("init", self.init, INITS)
         if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
             raise UsageError(
                 f"tile: expected auto, off or a number of samples, got {self.tile!r}; correct it"

@@ -153,34 +153,22 @@ WEIGHTS.add(
     ),
 )
 # torchvision puts the first 8 hex digits of a file's sha256 into its name.
-WEIGHTS.add(
-    "vgg19-torchvision",
-    Entry(
-        origin=WebFile(
-            url=f"{TORCHVISION}/vgg19-dcbb9e9d.pth",
-            sha256="dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
-            size=574_673_361,
+for _name, _sha256, _size in (
+    ("vgg19", "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44", 574_673_361),
+    ("vgg16", "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553_433_881),
+):
+    WEIGHTS.add(
+        f"{_name}-torchvision",
+        Entry(
+            origin=WebFile(
+                url=f"{TORCHVISION}/{_name}-{_sha256[:8]}.pth", sha256=_sha256, size=_size
+            ),
+            convert=_from_pth,
+            stem=f"{_name}-torchvision",
+            licence="none stated for the weights; BSD-3-Clause for torchvision",
+            provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
         ),
-        convert=_from_pth,
-        stem="vgg19-torchvision",
-        licence="none stated for the weights; BSD-3-Clause for torchvision",
-        provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
-    ),
-)
-WEIGHTS.add(
-    "vgg16-torchvision",
-    Entry(
-        origin=WebFile(
-            url=f"{TORCHVISION}/vgg16-397923af.pth",
-            sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-            size=553_433_881,
-        ),
-        convert=_from_pth,
-        stem="vgg16-torchvision",
-        licence="none stated for the weights; BSD-3-Clause for torchvision",
-        provenance="torchvision, trained on ImageNet; downloaded once, its hash verified",
-    ),
-)
+    )
 
 
 def load_state(name: str, *, required: bool = False, progress: Progress = no_progress) -> State:

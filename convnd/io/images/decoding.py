@@ -29,12 +29,7 @@ __all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "image_pr
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
-_ANIMATED = {
-    "PNG",
-    "WEBP",
-    "GIF",
-    "AVIF",
-}  # further pictures in MPO are extras
+_ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
 EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
 # Description, make, model, time, artist, copyright. The orientation is applied, sizes and offsets
@@ -167,13 +162,7 @@ def _check_scans(path: Path) -> None:
 
 
 def _check_held(path: Path, bits: int, ratio: int) -> None:
-    """Refuse more pixels than a file of this length can hold, before anything is decoded.
-
-    Args:
-        path: the file.
-        bits: number of bits of all pixels in one channel.
-        ratio: largest number of bytes that one byte of the file can decode to.
-    """
+    """Refuse more pixels than a file of this length can hold, before anything is decoded."""
     held = path.stat().st_size * ratio
     if bits > 8 * held:
         raise InputFileError(

@@ -71,11 +71,7 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
             planes = planes[:, :-1]
         values = planes.expand(1, 3, -1, -1).contiguous()
     return Grid(
-        values=values,
-        units=("px", "px"),
-        axes=("y", "x"),
-        channels=("R", "G", "B"),
-        header=header,
+        values=values, units=("px", "px"), axes=("y", "x"), channels=("R", "G", "B"), header=header
     )
 
 

@@ -88,10 +88,6 @@ def _start(data: Any) -> datetime | None:
 
 FORMATS = (
     Format(
-        name="DICOM waveform",
-        suffixes=(".dcm",),
-        spatial_dims=1,
-        read=read_waveform,
-        write=None,
+        name="DICOM waveform", suffixes=(".dcm",), spatial_dims=1, read=read_waveform, write=None
     ),
 )

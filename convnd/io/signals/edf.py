@@ -15,12 +15,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.signal import (
     Annotation,
     Signal,
+    check_no_gaps,
     check_samples,
     import_optional,
     sampling_rate,
@@ -152,17 +153,12 @@ def _write_edf(
     provenance: Mapping[str, str],  # noqa: ARG001 - EDF has 80 characters for it: it goes into a sidecar
     quality: int | None,  # noqa: ARG001
 ) -> None:
-    import numpy as np
 
     pyedflib = import_optional("pyedflib", f"write {path.name}")
     signal = signal_of(grid)
     known = dict(signal.extra) if signal.format == "EDF" else {}
     values = grid.values[0].detach().cpu().double().numpy()
-    if not np.isfinite(values).all():
-        raise UsageError(
-            "write: expected a recording without gaps for EDF, which knows none, got some; choose "
-            "another output, .hea, .csv or .npz"
-        )
+    check_no_gaps(values, "EDF")
     bits = _BITS[path.suffix.lower()]
     channels, samples, record_seconds = _channels(grid, values, known, bits)
     kind = pyedflib.FILETYPE_EDFPLUS if bits == 16 else pyedflib.FILETYPE_BDFPLUS

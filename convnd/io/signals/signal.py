@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import DependencyError, InputFileError
+from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io.reading import LIMIT_HINT, size_limit
 from convnd.io.silence import silence_libraries
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_SAMPLES",
     "Annotation",
     "Signal",
+    "check_no_gaps",
     "check_samples",
     "describe",
     "from_json",
@@ -167,6 +168,21 @@ def check_samples(path: Path, count: int, max_samples: int | None) -> None:
         raise InputFileError(
             f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, "
             f"or {LIMIT_HINT}"
+        )
+
+
+def check_no_gaps(values: NDArray[Any], format_name: str) -> None:
+    """Refuse a recording with gaps for a format that has no place for them.
+
+    Raises:
+        UsageError: a value is not finite.
+    """
+    import numpy as np
+
+    if not np.isfinite(values).all():
+        raise UsageError(
+            f"write: expected a recording without gaps for {format_name}, which knows none, got "
+            "some; choose another output, .hea, .csv or .npz"
         )
 
 

@@ -12,11 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
-from convnd.io.signals.signal import Signal, check_samples, sampling_rate, signal_grid, signal_of
+from convnd.io.signals.signal import (
+    Signal,
+    check_no_gaps,
+    check_samples,
+    sampling_rate,
+    signal_grid,
+    signal_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,17 +119,12 @@ def _write_wav(
     provenance: Mapping[str, str],
     quality: int | None,  # noqa: ARG001
 ) -> None:
-    import numpy as np
 
     signal = signal_of(grid)
     extra = signal.extra if signal.format == "WAV" else {}
     kind, bits = int(extra.get("kind", _FLOAT)), int(extra.get("bits", 32))
     values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
-    if not np.isfinite(values).all():
-        raise UsageError(
-            "write: expected a recording without gaps for WAV, which knows none, got some; choose "
-            "another output, .hea, .csv or .npz"
-        )
+    check_no_gaps(values, "WAV")
     data = _encode(values, kind, bits)
     channels, width = values.shape[1], bits // 8
     rate = round(sampling_rate(grid))

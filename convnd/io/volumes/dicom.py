@@ -315,11 +315,6 @@ def _check_pixels(path: Path, file: Path, dataset: Any) -> None:
 
 FORMATS = (
     Format(
-        name="DICOM series",
-        suffixes=(),
-        spatial_dims=3,
-        read=read_series,
-        write=None,
-        folder=True,
+        name="DICOM series", suffixes=(), spatial_dims=3, read=read_series, write=None, folder=True
     ),
 )

@@ -165,11 +165,7 @@ def _volume(grid: Grid) -> NDArray[Any]:
 
 
 def _simple_itk() -> Any:
-    """Import SimpleITK and silence its warnings.
-
-    Raises:
-        DependencyError: it is not installed.
-    """
+    """Import SimpleITK and silence its warnings."""
     try:
         sitk: Any = importlib.import_module("SimpleITK")
     except ImportError as error:

@@ -185,14 +185,7 @@ class VideoDecoder:
     def _decoded(
         self, container: Any, stream: Any, end: Fraction | None, *, whole: bool = False
     ) -> Iterator[tuple[int, NDArray[Any], int, int]]:
-        """Yield time, upright pixels, quarter turns and colour range of each good frame.
-
-        Args:
-            container: the open file.
-            stream: its video stream.
-            end: seconds after the first frame; later frames are not decoded. None: no end.
-            whole: whether to compare what came with what the file declares.
-        """
+        """Yield time, upright pixels, quarter turns and colour range of each good frame."""
         import numpy as np
 
         lost, count = 0, 0

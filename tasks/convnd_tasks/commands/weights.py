@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.tables import align_columns
 from convnd_tasks.pipeline.weights import DownloadBar
 
 if TYPE_CHECKING:
@@ -161,11 +162,7 @@ def as_table(statuses: Sequence[Status]) -> list[str]:
         )
         for status in statuses
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    lines = align_columns(rows, left=len(rows[0]))
     return lines + [f"{status.name}: {status.detail}" for status in statuses if status.detail]
 
 

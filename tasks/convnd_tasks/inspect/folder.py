@@ -31,19 +31,11 @@ def atomic_folder(output: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(output))
     temporary = target.with_name(f".convnd-{os.urandom(6).hex()}")
     try:
-        try:
-            with defer_signals():
-                temporary.mkdir()
-        except OSError as error:
-            raise OutputFileError(
-                f"write {output}",
-                expected="a folder that takes new ones",
-                got=error.strerror,
-                remedy="choose another with --output",
-            ) from error
+        with _translate_errors(output, "new ones"), defer_signals():
+            temporary.mkdir()
         with disk_full_errors(output):
             yield temporary
-        try:
+        with _translate_errors(output, "the results"):
             if not target.exists():
                 temporary.rename(target)
                 return
@@ -52,13 +44,19 @@ def atomic_folder(output: Path) -> Iterator[Path]:
                     destination = target / path.relative_to(temporary)
                     destination.parent.mkdir(parents=True, exist_ok=True)
                     path.replace(destination)
-        except OSError as error:
-            raise OutputFileError(
-                f"write {output}",
-                expected="a folder that takes the results",
-                got=error.strerror,
-                remedy="choose another with --output",
-            ) from error
     finally:
         with defer_signals():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _translate_errors(output: Path, files: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputFileError(
+            f"write {output}",
+            expected=f"a folder that takes {files}",
+            got=error.strerror,
+            remedy="choose another with --output",
+        ) from error

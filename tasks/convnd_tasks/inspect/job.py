@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convnd.backbones import Backbone, Precision, choose_device
 from convnd.errors import ConvndError, InputFileError, NumericalError, OutputExistsError
-from convnd.registry import unknown_name
+from convnd.registry import check_name, unknown_name
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
 from convnd_tasks.inspect.drawing import PatchSheets
@@ -137,8 +137,7 @@ def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrit
     """Check names and paths before any work."""
     if options.explain and options.explain not in METHODS:
         raise unknown_name("--explain", options.explain, list(METHODS))
-    if options.suppress not in SUPPRESSION:
-        raise unknown_name("--suppress", options.suppress, list(SUPPRESSION))
+    check_name("--suppress", options.suppress, SUPPRESSION)
     if report is not None:
         check_report(report, overwrite=overwrite)
     if output.exists() and not overwrite:

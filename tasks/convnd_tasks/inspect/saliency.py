@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from convnd.backbones import Backbone
 from convnd.nn import pad_nd, resize_nd
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd_tasks.inspect.search import Patch
 from convnd_tasks.inspect.units import check_units
 
@@ -65,8 +65,7 @@ def explain(
     >>> explain(network_from_module(net, ["1"]), torch.tensor([[[1.0, 2, 4, 4]]]), "1", 0, (1,))
     tensor([[[ 0., -1.,  1.,  0.]]])
     """
-    if method not in METHODS:
-        raise unknown_name("explain: method", method, list(METHODS))
+    check_name("explain: method", method, METHODS)
     x = x.detach().clone().requires_grad_()
     # Convolutions with frozen parameters are fused with their ReLU, which would bypass the mode.
     frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]

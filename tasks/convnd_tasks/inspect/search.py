@@ -14,6 +14,7 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io import crop
+from convnd.registry import check_name
 from convnd.shapes import ReceptiveField
 from convnd_tasks.inspect.reading import (
     Batch,
@@ -179,13 +180,7 @@ def find_patches(
         UnknownNameError: the network has no such layer.
         UsageError: a layer has no such unit, or an option is out of range.
     """
-    if suppress not in SUPPRESSION:
-        raise UsageError(
-            "suppress",
-            expected=f"one of {', '.join(SUPPRESSION)}",
-            got=repr(suppress),
-            remedy="choose one",
-        )
+    check_name("suppress", suppress, SUPPRESSION)
     if top < 1 or batch < 0:
         raise UsageError(
             "patches",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -14,12 +14,15 @@ from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.base import (
+    Figure,
+    JobResult,
     Modality,
     PreparedInputs,
     Transfer,
     TransferInputs,
     check_no_content_options,
 )
+from convnd_tasks.modalities.figures import draw_comparison
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -96,6 +99,8 @@ class GridTransfer(Transfer):
 class GridModality(Modality):
     """A kind of data whose inputs are grids and whose result is one."""
 
+    figure_caption: ClassVar[str] = "Content, styles and result."
+
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         super().__init__(options, settings, spatial_dims)
         self._engines: dict[int, StyleTransfer] = {}
@@ -110,6 +115,15 @@ class GridModality(Modality):
             check_no_content_options(self.options, self.settings)
         _check_mask(inputs)
         return GridTransfer(self.encode(inputs), inputs, self.options.strength, self._engine)
+
+    def figure_names(self) -> list[str]:
+        """See `Modality.figure_names`."""
+        return ["comparison"]
+
+    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
+        """Content, styles and result side by side."""
+        picture = draw_comparison(inputs.content, inputs.styles, outcome.result)
+        return [Figure("comparison", self.figure_caption, picture)]
 
     def _engine(self, channels: int) -> StyleTransfer:
         """The network for a number of channels, made ready once for all transfers."""

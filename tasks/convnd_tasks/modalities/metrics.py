@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Measure", "as_json", "as_table", "compared_content"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Measure:
     """One figure about a result.
 
@@ -33,6 +33,7 @@ class Measure:
 
     name: str
     value: float
+    _: KW_ONLY
     before: float | None = None
     unit: str = ""
     better: str = ""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.transfer.style_transfer import Progress
-    from convnd_tasks.modalities.base import JobResult
     from convnd_tasks.modalities.metrics import Measure
 
     Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image
@@ -126,7 +125,8 @@ def stylize(
     if all(_is_name(data) for data in (content, *styles) if data is not None):
         return _stylize_files(content, styles, out, dim, settings, chosen, on_progress, on_message)
     grids = [None if content is None else _as_input(content, dim, "content")]
-    grids += [_as_input(data, dim or _rank(grids[0]), "style") for data in styles]
+    rank = dim or (None if grids[0] is None else grids[0].ndim)
+    grids += [_as_input(data, rank, "style") for data in styles]
     first = next((grid for grid in grids if grid is not None), None)
     if first is None or len(grids) < 2:
         raise UsageError("stylize: expected at least one style, got none; give one")
@@ -142,8 +142,7 @@ def stylize(
         styles=[grid for grid in grids[1:] if grid is not None],
         names=[name for name in (*spec.contents, *spec.styles) if name is not None],
     )
-    outcome = _run(spec, inputs, out, settings, chosen, on_progress, on_message)
-    return _result_of(outcome, out)
+    return _run(spec, inputs, out, settings, chosen, on_progress, on_message)
 
 
 def evaluate(
@@ -251,10 +250,6 @@ def _as_input(data: Any, dim: int | None, role: str) -> Grid:
     return io.read(data)
 
 
-def _rank(grid: Grid | None) -> int | None:
-    return None if grid is None else grid.ndim
-
-
 def _kind_of_grid(grid: Grid) -> str:
     """The kind of data of a grid in memory."""
     if grid.ndim == 2 and grid.channels == _RGB:
@@ -285,8 +280,7 @@ def _stylize_files(
         raise UsageError("stylize: expected one content, got a folder; call it for each file")
     if content is None:
         settings = {**settings, "texture": True}
-    outcome = _run(spec, None, out, settings, options, on_progress, on_message)
-    return _result_of(outcome, out)
+    return _run(spec, None, out, settings, options, on_progress, on_message)
 
 
 def _run(
@@ -297,12 +291,12 @@ def _run(
     options: dict[str, Any],
     on_progress: Callable[[Progress], None] | None,
     on_message: Callable[[str], None] | None,
-) -> JobResult:
+) -> StyleResult:
     from convnd_tasks.pipeline.job import Job, Skipped, make_options
 
-    made = make_options(spec, options, settings)
-    given = {"figures": False, **settings}
-    job = Job(spec, made, JobSettings(**given))
+    job = Job(
+        spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
+    )
     target = None if out is None else Path(out)
     outcome = job.run(
         spec.contents[0], target, inputs=inputs, on_progress=on_progress, on_message=on_message
@@ -311,10 +305,6 @@ def _run(
         raise UsageError("stylize: skip_existing needs the command line; leave it out")
     if outcome.stopped is not None:
         raise outcome.stopped
-    return outcome
-
-
-def _result_of(outcome: JobResult, out: str | os.PathLike[str] | None) -> StyleResult:
     return StyleResult(
         result=outcome.result,
         losses=outcome.losses,

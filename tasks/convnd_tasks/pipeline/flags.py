@@ -32,7 +32,6 @@ __all__ = [
     "numbers",
     "numeric",
     "reader",
-    "whole_numbers",
     "with_flags",
     "words",
 ]
@@ -333,10 +332,9 @@ def _text(default: Any) -> str:
 def _parsed(option: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
-    if get_args(kind)[0] is float:
-        return numbers(option, value)
-    if get_args(kind)[0] is int:
-        return whole_numbers(option, value)
+    item = get_args(kind)[0]
+    if item in (float, int):
+        return numbers(option, value, item)
     return () if value == "none" else words(value)
 
 
@@ -349,26 +347,16 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def numbers(option: str, text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str, kind: Callable[[str], T] = float) -> tuple[T, ...]:  # type: ignore[assignment]
     """The numbers between commas.
 
     Raises:
         UsageError: some of them are none; the message names the option.
     """
-    return _each(option, text, float, "numbers", "2,1")
-
-
-def whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers between commas; raises as `numbers`."""
-    return _each(option, text, int, "whole numbers", "1,4")
-
-
-def _each(
-    option: str, text: str, kind: Callable[[str], T], wanted: str, example: str
-) -> tuple[T, ...]:
     try:
         return tuple(kind(word) for word in words(text))
     except ValueError:
+        noun, example = ("whole numbers", "1,4") if kind is int else ("numbers", "2,1")
         raise UsageError(
-            f"{option}: expected {wanted} with commas between, got {text!r}; for example {example}"
+            f"{option}: expected {noun} with commas between, got {text!r}; for example {example}"
         ) from None

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import typer
 
@@ -24,9 +24,6 @@ from convnd import __version__
 from convnd.errors import ConvndError, StopSignal
 from convnd.transfer.deterministic import determinism_error
 from convnd_tasks.pipeline.flags import Json, Verbose
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CommandOutput", "echo_untrusted", "with_json_output"]
 

@@ -13,7 +13,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -37,7 +37,6 @@ __all__ = [
     "input_entry",
     "is_up_to_date",
     "job_parameters",
-    "parameters",
     "run_metrics",
     "settings_record",
     "versions",
@@ -97,17 +96,19 @@ def job_parameters(
     words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(given)]
     rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
-    record = parameters(
-        _COMMANDS.get(spec.modality, "stylize"),
-        [name for _, name in given],
-        options,
-        order=words,
-        extra=[*rank, *arguments_of(settings, without=("mask",), recorded=True)],
-        without=left_out,
-        processes=processes,
-    )
+    line = [
+        *(_COMMANDS.get(spec.modality, "stylize"), *words),
+        *arguments_of(options, without=left_out),
+        *(*rank, *arguments_of(settings, without=("mask",), recorded=True)),
+    ]
     return {
-        **record,
+        "Software": f"convnd {__version__}",
+        "convnd:record": FORMAT,
+        "convnd:command": json.dumps(line),
+        "convnd:inputs": json.dumps([input_entry(name) for _, name in given]),
+        "convnd:versions": json.dumps(versions(processes)),
+        "convnd:backbone_sha256": backbone_sha256(options.backbone),
+        **{f"convnd:{name}": value for name, value in options.record().items()},
         "convnd:modality": spec.modality,
         "convnd:dim": str(spec.dim),
         **settings_record(settings, spec),
@@ -129,43 +130,6 @@ def settings_record(settings: JobSettings, spec: JobSpec) -> dict[str, str]:
         if path is not None:
             record[f"convnd:{name}"] = Path(path).name
     return record
-
-
-def parameters(
-    command: str,
-    inputs: Sequence[str],
-    options: Any,
-    *,
-    extra: Sequence[str] = (),
-    order: Sequence[str] | None = None,
-    without: Sequence[str] = (),
-    processes: int = 1,
-) -> dict[str, str]:
-    """The part of a record that is known before the work.
-
-    Args:
-        command: its name, for example ``"stylize"``.
-        inputs: paths and names of samples.
-        options: dataclass of options, see `convnd.options.Flag`.
-        extra: further arguments as they would be typed; ``{0}`` stands for the first input.
-        order: the arguments that are inputs; None is all of them, one after the other.
-        without: fields that the command does not offer.
-        processes: how many share the work.
-
-    Raises:
-        InputFileError: an input cannot be read.
-    """
-    placed = [PLACEHOLDER % number for number in range(len(inputs))] if order is None else order
-    line = [command, *placed, *arguments_of(options, without=without), *extra]
-    return {
-        "Software": f"convnd {__version__}",
-        "convnd:record": FORMAT,
-        "convnd:command": json.dumps(line),
-        "convnd:inputs": json.dumps([input_entry(name) for name in inputs]),
-        "convnd:versions": json.dumps(versions(processes)),
-        "convnd:backbone_sha256": backbone_sha256(options.backbone),
-        **{f"convnd:{name}": value for name, value in options.record().items()},
-    }
 
 
 def run_metrics(

@@ -57,16 +57,16 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         correlations[name] = _correlation(one[finite], other[finite])
     measures = [
         Measure(
-            name="rmse",
-            value=_mean(errors.values()),
+            "rmse",
+            _mean(errors.values()),
             better="lower",
             against="content",
             meaning="root mean square of result - content" + resized,
             parts=errors,
         ),
         Measure(
-            name="correlation",
-            value=_mean(correlations.values()),
+            "correlation",
+            _mean(correlations.values()),
             better="higher",
             against="content",
             meaning="Pearson correlation of the result with the content" + resized,
@@ -114,8 +114,8 @@ def _against_styles(
         )
         measures.append(
             Measure(
-                name=measure,
-                value=_mean(value.values()),
+                measure,
+                _mean(value.values()),
                 before=_mean(before.values()),
                 unit=unit,
                 better="lower",

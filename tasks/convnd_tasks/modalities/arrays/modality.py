@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convnd_tasks.modalities.arrays import codec
-from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, TransferInputs
-from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
 
 if TYPE_CHECKING:
@@ -21,6 +20,9 @@ class Arrays(GridModality):
     """Arrays of any number of axes, each channel a field of its own."""
 
     name: ClassVar[str] = "arrays"
+    figure_caption: ClassVar[str] = (
+        "Content, styles and result: the middle slice along all but the last two axes."
+    )
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """See `GridModality.encode`."""
@@ -32,13 +34,3 @@ class Arrays(GridModality):
         from convnd_tasks.modalities.metrics import compared_content
 
         return measure_all(compared_content(inputs), result, inputs.styles)
-
-    def figure_names(self) -> list[str]:
-        """See `Modality.figure_names`."""
-        return ["comparison"]
-
-    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """Middle slices of content, styles and result side by side."""
-        picture = draw_comparison(inputs.content, inputs.styles, outcome.result)
-        caption = "Content, styles and result: the middle slice along all but the last two axes."
-        return [Figure("comparison", caption, picture)]

@@ -70,8 +70,8 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     content_energy, grams = features.content_and_style(after.values, before.values, visible)
     measures = [
         Measure(
-            name="content_energy",
-            value=content_energy,
+            "content_energy",
+            content_energy,
             better="lower",
             against="content",
             meaning="squared change of VGG-19's features (relu4_2), relative to the content's"
@@ -90,27 +90,22 @@ def _against_content(before: _Picture, after: _Picture, resized: str) -> list[Me
     border = similarity.border_change(*pictures)
     figures = [
         (
-            Measure(name="ssim", value=similarity.structural_similarity(*pictures)),
+            Measure("ssim", similarity.structural_similarity(*pictures)),
             "higher",
             "structural similarity of the luma to the content, 1 is equal",
         ),
         (
-            Measure(name="edges_kept", value=similarity.edge_correlation(*pictures)),
+            Measure("edges_kept", similarity.edge_correlation(*pictures)),
             "higher",
             "correlation of the strength of edges with the content's",
         ),
         (
-            Measure(name="color_distance", value=similarity.color_difference(*pictures), unit="ΔE"),
+            Measure("color_distance", similarity.color_difference(*pictures), unit="ΔE"),
             "lower",
             "mean difference of colours from the content in CIELAB",
         ),
         (
-            Measure(
-                name="border_change",
-                value=math.hypot(*border.values()),
-                unit="ΔE",
-                parts=border,
-            ),
+            Measure("border_change", math.hypot(*border.values()), unit="ΔE", parts=border),
             "lower",
             "change of the outermost 2 pixels, beyond that of the 6 next to them",
         ),
@@ -134,8 +129,8 @@ def _style_energy(
         for index in (slice(0, 1), slice(1, 2))
     )
     return Measure(
-        name="style_energy",
-        value=sum(after) / len(after),
+        "style_energy",
+        sum(after) / len(after),
         before=sum(before) / len(before),
         better="lower",
         against="style",
@@ -157,8 +152,8 @@ def _color_distribution(before: _Picture, after: _Picture, styles: Sequence[_Pic
         for picture in (after, before)
     )
     return Measure(
-        name="color_distribution",
-        value=value,
+        "color_distribution",
+        value,
         before=untouched,
         unit="ΔE",
         better="lower",

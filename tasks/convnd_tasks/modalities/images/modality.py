@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, TransferInputs
-from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.images import codec
 from convnd_tasks.modalities.images.options import ImageOptions
@@ -35,12 +34,3 @@ class Pictures(GridModality):
         from convnd_tasks.modalities.metrics import compared_content
 
         return measure_all(compared_content(inputs), result, inputs.styles)
-
-    def figure_names(self) -> list[str]:
-        """See `Modality.figure_names`."""
-        return ["comparison"]
-
-    def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """Content, styles and result side by side."""
-        picture = draw_comparison(inputs.content, inputs.styles, outcome.result)
-        return [Figure("comparison", "Content, styles and result.", picture)]

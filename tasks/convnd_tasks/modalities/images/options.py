@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.options import LOOK, Flag
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.transfer.options import TransferOptions
 
 __all__ = ["COLORS", "ImageOptions"]
@@ -37,5 +37,4 @@ class ImageOptions(TransferOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.colors not in COLORS:
-            raise unknown_name("colors", self.colors, list(COLORS))
+        check_name("colors", self.colors, COLORS)

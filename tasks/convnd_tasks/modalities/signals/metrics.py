@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = [
-    "amplitude_distance",
-    "autocorrelation_distance",
-    "measure_all",
-    "psd_distance",
-]
+__all__ = ["amplitude_distance", "autocorrelation_distance", "measure_all", "psd_distance"]
 
 TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 _PASSED = 0.45  # of a sampling rate: above, filters take away

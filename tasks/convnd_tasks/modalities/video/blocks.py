@@ -174,10 +174,7 @@ class BlockStylizer:
         return frames, {**outcome.record(), "features": seconds}
 
     def _optimize(
-        self,
-        window: Sequence[FrameContext],
-        earlier: Sequence[Tensor],
-        to_progress: StepCallback,
+        self, window: Sequence[FrameContext], earlier: Sequence[Tensor], to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise one window of frames.
 

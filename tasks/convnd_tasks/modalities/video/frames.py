@@ -290,10 +290,6 @@ def _warped_references(
     """Earlier results warped to a frame, and the mask of pixels that one of them is valid in.
 
     Each pixel comes from the nearest frame whose flow is consistent there.
-
-    Args:
-        flows: from earlier frames, by how many frames earlier.
-        values: earlier results, the latest one last.
     """
     target = torch.zeros_like(values[-1])
     mask = torch.zeros_like(values[-1][:, :1])

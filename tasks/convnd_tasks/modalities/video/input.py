@@ -170,9 +170,7 @@ def resize_frame(values: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def iter_frames(
-    options: VideoOptions,
-    source: VideoSource,
-    records: Mapping[tuple[int, int], Mapping[str, Any]],
+    options: VideoOptions, source: VideoSource, records: Mapping[tuple[int, int], Mapping[str, Any]]
 ) -> Iterator[FrameContext]:
     """The frames of the input, with the flow between them.
 

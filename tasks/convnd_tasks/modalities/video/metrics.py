@@ -72,8 +72,8 @@ def measure_video(
 def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> list[Measure]:
     measures = [
         Measure(
-            name="e_warp",
-            value=_mean(parts["e_warp"]),
+            "e_warp",
+            _mean(parts["e_warp"]),
             before=_mean(parts["input_e_warp"]),
             better="lower",
             against="content",
@@ -81,16 +81,16 @@ def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> li
             meaning="mean squared difference of neighbouring frames along the input's flow",
         ),
         Measure(
-            name="content_energy",
-            value=_mean(parts["content"]),
+            "content_energy",
+            _mean(parts["content"]),
             better="lower",
             against="content",
             parts=parts["content"],
             meaning="squared distance of relu4_2, relative to the content's",
         ),
         Measure(
-            name="frames",
-            value=float(len(parts["content"])),
+            "frames",
+            float(len(parts["content"])),
             before=float(len(parts["content"])),
             meaning="frames that were compared",
         ),
@@ -99,8 +99,8 @@ def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> li
         measures.insert(
             1,
             Measure(
-                name="style_energy",
-                value=_mean(parts["style"]),
+                "style_energy",
+                _mean(parts["style"]),
                 before=_mean(parts["input_style"]),
                 better="lower",
                 against="style",

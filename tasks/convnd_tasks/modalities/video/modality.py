@@ -57,7 +57,7 @@ class Videos(Modality):
     keeps_partial_result: ClassVar[bool] = False
     draws_figures: ClassVar[bool] = True
     unsupported: ClassVar[Mapping[str, str]] = {
-        "init": "each frame starts from the one before, moved along the flow",
+        "init": "each frame starts from the one before, moved along the flow"
     }
     options: VideoOptions
 
@@ -147,11 +147,7 @@ class Videos(Modality):
         began = time.monotonic()
         settings = self.settings
         result.save(
-            path,
-            overwrite=overwrite,
-            crf=settings.crf,
-            audio=settings.audio,
-            provenance=record,
+            path, overwrite=overwrite, crf=settings.crf, audio=settings.audio, provenance=record
         )
         return dataclasses.replace(result, encoding_seconds=time.monotonic() - began)
 

@@ -9,7 +9,6 @@ from convnd.errors import UsageError
 from convnd.options import (
     LOOK,
     LOSS,
-    SEED,
     STEPS,
     WEIGHT,
     WORK,
@@ -18,7 +17,7 @@ from convnd.options import (
     check_range,
     flag_name,
 )
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.images.options import ImageOptions
 
@@ -68,87 +67,72 @@ class VideoOptions(ImageOptions):
     convnd.errors.UsageError: passes: expected 1 <= passes <= 2, got 3; correct it
     """
 
-    backbone: Annotated[str, Flag(help="Network, see `convnd backbones`.", panel=LOSS)] = "compact"
+    backbone: Annotated[str, Flag("Network, see `convnd backbones`.", LOSS)] = "compact"
     size: Annotated[
-        int,
-        Flag(help="Longest side at most, in pixels; 0: the video's own.", panel=WORK),
-        Range(0, 1 << 20),
+        int, Flag("Longest side at most, in pixels; 0: the video's own.", WORK), Range(0, 1 << 20)
     ] = 512
-    steps: Annotated[int, Flag(help="Steps of a frame that begins a scene.", panel=WORK), STEPS] = (
-        80
-    )
-    seed: Annotated[int, Flag(help="Seed of everything random.", panel=WORK), SEED] = 0
+    steps: Annotated[int, Flag("Steps of a frame that begins a scene.", WORK), STEPS] = 80
     mode: Annotated[
         str,
         Flag(
-            help="flow, block or independent: frames held together by optical flow, as one block "
+            "flow, block or independent: frames held together by optical flow, as one block "
             "with time as third axis, or each by itself.",
-            panel=WORK,
+            WORK,
         ),
     ] = "flow"
     temporal_weight: Annotated[
-        float, Flag(help="Weight of the temporal loss against flicker.", panel=LOOK), WEIGHT
+        float, Flag("Weight of the temporal loss against flicker.", LOOK), WEIGHT
     ] = 60.0
-    block_frames: Annotated[
-        int, Flag(help="Frames of a block.", panel=BLOCK), Range(SMALLEST, 4096)
-    ] = 16
+    block_frames: Annotated[int, Flag("Frames of a block.", BLOCK), Range(SMALLEST, 4096)] = 16
     block_overlap: Annotated[
-        int, Flag(help="Frames that two blocks share and are blended over.", panel=BLOCK)
+        int, Flag("Frames that two blocks share and are blended over.", BLOCK)
     ] = 8
     temporal_decay: Annotated[
         float,
-        Flag(
-            help="How much a frame changes with its neighbours along the motion; 0: by itself.",
-            panel=BLOCK,
-        ),
+        Flag("How much a frame changes with its neighbours along the motion; 0: by itself.", BLOCK),
         Range(0, 1),
     ] = 0.9
     style_motion: Annotated[
         float,
-        Flag(help="How much of the change moves as a style video does; 0: nothing.", panel=BLOCK),
+        Flag("How much of the change moves as a style video does; 0: nothing.", BLOCK),
         Range(0, 1),
     ] = 0.6
     inflation: Annotated[
         str,
         Flag(
-            help="How the network sees time: multiplanar (also on slices along it), or with "
+            "How the network sees time: multiplanar (also on slices along it), or with "
             "kernels: mean (over frames), centre (while pooling) or acs (some lie across it). "
             "Default: not at all; each frame is a picture.",
-            panel=BLOCK,
+            BLOCK,
         ),
     ] = "auto"
-    passes: Annotated[
-        int, Flag(help="2: optimise once more, backwards.", panel=WORK), Range(1, 2)
-    ] = 1
+    passes: Annotated[int, Flag("2: optimise once more, backwards.", WORK), Range(1, 2)] = 1
     references: Annotated[
         tuple[int, ...],
         Flag(
-            help="Distances of the earlier frames that a frame is held to, nearest first.",
-            panel=WORK,
+            "Distances of the earlier frames that a frame is held to, nearest first.",
+            WORK,
             metavar="N,N,...",
         ),
     ] = (1, 4)
     frame_steps: Annotated[
         int,
-        Flag(help="Steps of a later frame, at most: it ends when its loss settles.", panel=WORK),
+        Flag("Steps of a later frame, at most: it ends when its loss settles.", WORK),
         Range(1, 10_000_000),
     ] = 40
     settle_over: Annotated[
-        int,
-        Flag(help="Steps over which a later frame's loss is compared.", panel=WORK),
-        Range(1, 10_000_000),
+        int, Flag("Steps over which a later frame's loss is compared.", WORK), Range(1, 10_000_000)
     ] = 4
     settle_tolerance: Annotated[
         float,
-        Flag(help="Relative decrease over them below which the loss has settled.", panel=WORK),
+        Flag("Relative decrease over them below which the loss has settled.", WORK),
         Range(0, 1),
     ] = 0.03
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("block_overlap", self.block_overlap, Range(1, max(1, self.block_frames // 2)))
-        if self.mode not in MODES:
-            raise unknown_name("mode", self.mode, list(MODES))
+        check_name("mode", self.mode, MODES)
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(
                 f"passes: expected 1 without flow, got {self.passes} with --mode {self.mode}; "

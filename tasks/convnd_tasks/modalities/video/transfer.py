@@ -170,10 +170,7 @@ class VideoTransfer(Transfer):
     def _stylizer(self, on_message: Callable[[str], None] | None) -> FrameStylizer | BlockStylizer:
         if self.options.mode == "block":
             return BlockStylizer(
-                self.options,
-                self.styles,
-                texture=self.settings.texture,
-                on_message=on_message,
+                self.options, self.styles, texture=self.settings.texture, on_message=on_message
             )
         return FrameStylizer(self.options, self.styles, on_message)
 

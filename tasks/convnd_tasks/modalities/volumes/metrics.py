@@ -75,37 +75,37 @@ def _against_content(
     span = float(np.subtract(*np.percentile(before[finite], [99.5, 0.5]))) or 1.0
     return [
         Measure(
-            name="bias",
-            value=float(change.mean()),
+            "bias",
+            float(change.mean()),
             unit="HU",
             against="content",
             meaning="mean of result - scan",
         ),
         Measure(
-            name="rmse",
-            value=float(np.sqrt((change**2).mean())),
+            "rmse",
+            float(np.sqrt((change**2).mean())),
             unit="HU",
             against="content",
             meaning="root mean square of result - scan",
         ),
         Measure(
-            name="anatomy_error",
-            value=noise_spectra.anatomy_error(after, before, spacing),
+            "anatomy_error",
+            noise_spectra.anatomy_error(after, before, spacing),
             unit="HU",
             better="lower",
             against="content",
             meaning="mean absolute difference after a blur of 2 mm",
         ),
         Measure(
-            name="ssim",
-            value=noise_spectra.structural_similarity(before, after, span),
+            "ssim",
+            noise_spectra.structural_similarity(before, after, span),
             better="higher",
             against="content",
             meaning="structural similarity to the scan",
         ),
         Measure(
-            name="edge_sharpness",
-            value=noise_spectra.edge_sharpness(after, spacing, before),
+            "edge_sharpness",
+            noise_spectra.edge_sharpness(after, spacing, before),
             before=noise_spectra.edge_sharpness(before, spacing, before),
             unit="HU/mm",
             meaning="median slope at the scan's strongest edges",
@@ -122,8 +122,8 @@ def _emphysema(before: Any, after: Any, spacing: Sequence[float]) -> list[Measur
         return []
     return [
         Measure(
-            name="laa950",
-            value=100 * float((after[lungs] < _EMPHYSEMA).mean()),
+            "laa950",
+            100 * float((after[lungs] < _EMPHYSEMA).mean()),
             before=100 * float((before[lungs] < _EMPHYSEMA).mean()),
             unit="%",
             meaning="share of the lungs below -950 HU",
@@ -153,8 +153,8 @@ def _noise_distances(
             pass  # the scan or the style has too little of this tissue
         measures.append(
             Measure(
-                name=f"noise_distance_{tissue}",
-                value=distances[1],
+                f"noise_distance_{tissue}",
+                distances[1],
                 before=distances[0],
                 better="lower",
                 against="style",
@@ -186,8 +186,8 @@ def _radiomics(
         means = [sum(part.values()) / len(part) if part else math.nan for part in parts]
         measures.append(
             Measure(
-                name=f"{name}_ccc",
-                value=means[1],
+                f"{name}_ccc",
+                means[1],
                 before=means[0],
                 better="higher",
                 against="style",

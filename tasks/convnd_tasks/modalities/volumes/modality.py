@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd_tasks.modalities.base import (
-    Figure,
-    JobResult,
-    Modality,
-    Table,
-    TransferInputs,
-)
+from convnd_tasks.modalities.base import Figure, JobResult, Modality, Table, TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
     check_scan,
     open_style,

@@ -116,18 +116,7 @@ def _flat_regions(
     side: Sequence[int],
     tissue: str,
 ) -> NDArray[Any]:
-    """The values of the flatter half of a tissue's regions ``(n, *side)``.
-
-    Args:
-        field: slices of the volume.
-        reference: slices that decide which regions are flat.
-        steps: mm along each axis.
-        side: rows and columns of a region.
-        tissue: one of `TISSUES`.
-
-    Raises:
-        InputFileError: fewer than four regions.
-    """
+    """The values of the flatter half of a tissue's regions ``(n, *side)``."""
     import numpy as np
     from scipy import ndimage
 

@@ -140,14 +140,7 @@ class SliceObjective:
     def _add_gradient(
         self, gradient: Tensor, loss: ViewLoss, sum_grads: Mapping[str, Tensor], x: Tensor
     ) -> None:
-        """Add the part of the gradient that passes through one view.
-
-        Args:
-            gradient: ``(1, 1, *S)``, changed in place.
-            loss: of the view.
-            sum_grads: gradient of the objective with respect to the sums of each term.
-            x: the iterate.
-        """
+        """Add the part of the gradient that passes through one view."""
         view = loss.view
         part, content = self._gather_slices(x, view), self._gather_slices(self.content, view)
         # In place, where this process owns the slices.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from convnd.errors import UsageError
 from convnd.options import LOOK, LOSS, STEPS, WEIGHT, WORK, Flag, Range
-from convnd.registry import unknown_name
+from convnd.registry import check_name
 from convnd.transfer.options import TransferOptions
 
 __all__ = ["TRANSFERS", "VALUE_STATISTICS", "WINDOWS", "VolumeOptions", "parse_window"]
@@ -65,88 +65,81 @@ class VolumeOptions(TransferOptions):
     transfer: Annotated[
         str,
         Flag(
-            help="What is transferred: auto, noise (the noise texture of a scan; the anatomy "
+            "What is transferred: auto, noise (the noise texture of a scan; the anatomy "
             "stays) or paint (everything, as of a painting).",
-            panel=LOOK,
+            LOOK,
         ),
     ] = "auto"
     window: Annotated[
         str,
         Flag(
-            help="Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
+            "Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
             "Values outside the window do not change.",
-            panel=LOOK,
+            LOOK,
         ),
     ] = "auto"
     detail_sigma_mm: Annotated[
         float,
         Flag(
-            help="Structures finer than about this many mm are noise texture, coarser ones "
+            "Structures finer than about this many mm are noise texture, coarser ones "
             "anatomy. With --transfer noise only.",
-            panel=LOOK,
+            LOOK,
         ),
         Range(0.01, 100),
     ] = 3.5
     # None means "depends on the transfer"; `VolumeTransfer` replaces it before the engine reads it.
     style_weight: Annotated[
         float | None,
-        Flag(
-            help="Weight of the style loss (beta); depends on --transfer when left out.",
-            panel=LOOK,
-        ),
+        Flag("Weight of the style loss (beta); depends on --transfer when left out.", LOOK),
         WEIGHT,
     ] = None  # type: ignore[assignment]
     content_layers: Annotated[
         tuple[str, ...],
         Flag(
-            help="Layers whose features are kept. With --transfer paint only; relu4_2 when left "
-            "out.",
-            panel=LOSS,
+            "Layers whose features are kept. With --transfer paint only; relu4_2 when left out.",
+            LOSS,
             metavar="L,L,...",
         ),
     ] = ()
     style_layers: Annotated[
         tuple[str, ...],
         Flag(
-            help="Layers whose statistics become the style's; depends on --transfer when left out.",
-            panel=LOSS,
+            "Layers whose statistics become the style's; depends on --transfer when left out.",
+            LOSS,
             metavar="L,L,...",
         ),
     ] = ()
     value_statistics: Annotated[
         tuple[str, ...],
         Flag(
-            help="Statistics of the noise texture itself: autocorrelation or spectrum; none for "
+            "Statistics of the noise texture itself: autocorrelation or spectrum; none for "
             "none. With --transfer noise only.",
-            panel=LOSS,
+            LOSS,
             metavar="S,S,...",
         ),
     ] = ("autocorrelation",)
     value_statistics_weight: Annotated[
         float | None,
-        Flag(help="Weight of each of them; that of a style layer when left out.", panel=LOSS),
+        Flag("Weight of each of them; that of a style layer when left out.", LOSS),
         WEIGHT,
     ] = None  # type: ignore[assignment]
     steps: Annotated[
         int | None,
-        Flag(help="Steps of all scales together; depends on --transfer when left out.", panel=WORK),
+        Flag("Steps of all scales together; depends on --transfer when left out.", WORK),
         STEPS,
     ] = None  # type: ignore[assignment]
     scales: Annotated[
         int,
-        Flag(
-            help="Number of sizes from coarse to fine; more than 1 for large patterns.", panel=WORK
-        ),
+        Flag("Number of sizes from coarse to fine; more than 1 for large patterns.", WORK),
         Range(1, 16),
     ] = 1
     optimizer: Annotated[
-        str,
-        Flag(help="auto (by size and memory), lbfgs, adam or gradient-descent.", panel=WORK),
+        str, Flag("auto (by size and memory), lbfgs, adam or gradient-descent.", WORK)
     ] = "auto"
-    backbone: Annotated[
-        str, Flag(help="Network for pictures, see `convnd backbones`.", panel=LOSS)
-    ] = "compact"
-    size: Annotated[int, Flag(help="Always the scan's own.", panel=WORK), Range(0, 1 << 20)] = 0
+    backbone: Annotated[str, Flag("Network for pictures, see `convnd backbones`.", LOSS)] = (
+        "compact"
+    )
+    size: Annotated[int, Flag("Always the scan's own.", WORK), Range(0, 1 << 20)] = 0
 
     def __post_init__(self) -> None:
         if self.style_layer_weights and not self.style_layers:
@@ -155,11 +148,9 @@ class VolumeOptions(TransferOptions):
                 "that the weights belong to"
             )
         super().__post_init__()
-        if self.transfer not in TRANSFERS:
-            raise unknown_name("transfer", self.transfer, list(TRANSFERS))
+        check_name("transfer", self.transfer, TRANSFERS)
         for name in self.value_statistics:
-            if name not in VALUE_STATISTICS:
-                raise unknown_name("value_statistics", name, list(VALUE_STATISTICS))
+            check_name("value_statistics", name, VALUE_STATISTICS)
         parse_window(self.window)
 
     def check_terms(self) -> None:

@@ -205,13 +205,7 @@ class VolumeTransfer(Transfer):
         self._precision.apply(self._net)
         shape = self._axes.shape
         self._optimizer, reason = choose_optimizer(
-            options,
-            self._net,
-            options.layers,
-            shape,
-            self._axes.spacing,
-            self._device,
-            self._group,
+            options, self._net, options.layers, shape, self._axes.spacing, self._device, self._group
         )
         log_run_settings(_LOG, options.backbone, self._device, self._precision)
         return f"optimizer: {self._optimizer} ({reason}: {math.prod(shape):,} voxels)"
@@ -303,10 +297,7 @@ class VolumeTransfer(Transfer):
     def _refined(self, best: BestIterate, shards: ShardedField) -> Tensor:
         """The best values at one size as the start at the next, this process's part."""
         coarse = best.shards
-        contents = (
-            self._content(best.frame, coarse.size),
-            self._content(best.frame, shards.size),
-        )
+        contents = (self._content(best.frame, coarse.size), self._content(best.frame, shards.size))
         return shards.local_part(refine(coarse.gather(best.values()), shards.size, contents))
 
     def _change(self, best: BestIterate) -> Tensor:
