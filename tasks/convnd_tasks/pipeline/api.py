@@ -292,7 +292,8 @@ def _run(
     on_progress: Callable[[Progress], None] | None,
     on_message: Callable[[str], None] | None,
 ) -> StyleResult:
-    from convnd_tasks.pipeline.job import Job, Skipped, make_options
+    from convnd_tasks.pipeline.job import Job, Skipped
+    from convnd_tasks.pipeline.job_options import make_options
 
     job = Job(
         spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})

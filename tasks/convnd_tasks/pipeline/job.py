@@ -20,12 +20,12 @@ from convnd.errors import (
     is_out_of_memory,
 )
 from convnd.io.atomic import atomic_path, check_target
-from convnd_tasks.modalities import MODALITIES, modality_class, options_class
+from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
-from convnd_tasks.pipeline.flags import applicable_modalities, listed
-from convnd_tasks.pipeline.provenance import is_up_to_date, job_parameters, run_metrics
+from convnd_tasks.pipeline.provenance import is_up_to_date, job_parameters
 from convnd_tasks.pipeline.report import check_report
-from convnd_tasks.runtime.checkpoints import Checkpointer, save_last_good
+from convnd_tasks.pipeline.result_writer import Output, ResultWriter
+from convnd_tasks.runtime.checkpoints import Checkpointer
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from convnd_tasks.pipeline.resolve import JobSpec
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["Job", "Skipped", "make_options"]
+__all__ = ["Job", "Skipped"]
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,6 @@ class Skipped:
 
 
 @dataclass
-class _Output:
-    """Where a job writes.
-
-    Args:
-        path: of the result.
-        side_files: paths of the figures by name, and of the report as "report".
-        overwrite: whether existing files may be replaced.
-        record: entries that are known before the work.
-    """
-
-    path: Path
-    side_files: Mapping[str, Path]
-    overwrite: bool
-    record: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass
 class _Log:
     """What a run leaves behind beside its result."""
 
@@ -80,48 +63,6 @@ class _Log:
         self.last = progress
         for name, value in {"total": progress.loss, **progress.parts}.items():
             self.losses.setdefault(name, []).append(value)
-
-
-def make_options(
-    spec: JobSpec, given_options: Mapping[str, Any], given_settings: Mapping[str, Any]
-) -> TransferOptions:
-    """The options of a job out of those that were typed.
-
-    Args:
-        spec: of the job.
-        given_options: fields of the options that were typed.
-        given_settings: fields of `JobSettings` that were typed.
-
-    Raises:
-        UsageError: an option has no meaning for this kind of data, or a value is out of range.
-    """
-    kind = spec.modality
-    unsupported = modality_class(kind).unsupported
-    for name in (*given_options, *given_settings):
-        allowed = applicable_modalities(name)
-        if name in unsupported:
-            raise UsageError(
-                f"{_typed(name)} has no meaning for {kind}: {unsupported[name]}; leave it out"
-            )
-        if kind not in allowed:
-            raise UsageError(
-                f"{_typed(name)} applies to {listed(sorted(allowed))}, and these are {kind}; leave "
-                "it out"
-            )
-    size = {} if spec.size is None else {"size": spec.size}
-    return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
-
-
-def _typed(name: str) -> str:
-    from convnd.options import flag_name, flags_of
-    from convnd_tasks.runtime.settings import JobSettings
-
-    kinds: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
-    for kind in kinds:
-        flags = flags_of(kind)
-        if name in flags:
-            return flag_name(name, flags[name][1])
-    return flag_name(name)
 
 
 class Job:
@@ -211,7 +152,7 @@ class Job:
             if self.settings.metadata and not output.record:
                 output.record = self._parameters(content)
         state = checkpointer.open(self.options, transfer.fingerprint(), resume=self.settings.resume)
-        writer = _ResultWriter(self, inputs, transfer, output, say)
+        writer = ResultWriter(self.modality, inputs, transfer, output, say)
         log = self._optimise(transfer, checkpointer, writer, state, on_progress, say)
         assert log.last is not None
         # Only a checkpoint needs the state, which is as large as ten results.
@@ -303,12 +244,12 @@ class Job:
 
     def _check_outputs(
         self, content: str | None, target: Path, checkpointer: Checkpointer
-    ) -> _Output | Skipped:
+    ) -> Output | Skipped:
         """Check, before any input is read, that everything can be written."""
         settings = self.settings
         # What was stopped has a checkpoint, and is continued rather than refused.
         overwrite = settings.overwrite or (settings.resume and checkpointer.exists())
-        output = _Output(target, self._side_files(target), overwrite)
+        output = Output(target, self._side_files(target), overwrite)
         self._check_not_an_input(target)
         if settings.skip_existing:
             output.record = self._parameters(content)
@@ -350,7 +291,7 @@ class Job:
         self,
         transfer: Transfer,
         checkpointer: Checkpointer,
-        writer: _ResultWriter,
+        writer: ResultWriter,
         state: Mapping[str, Any] | None,
         on_progress: Callable[[Progress], None] | None,
         say: Callable[[str], None],
@@ -397,7 +338,7 @@ class Job:
         if message:
             say(message)
 
-    def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: _Output) -> JobResult:
+    def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: Output) -> JobResult:
         """Write figures and report."""
         if not output.side_files:
             return outcome
@@ -413,7 +354,15 @@ class Job:
         if report is not None:
             from convnd_tasks.pipeline.transfer_report import write_report
 
-            write_report(report, self, inputs, outcome, figures, overwrite=output.overwrite)
+            write_report(
+                report,
+                self.modality,
+                self.spec,
+                inputs,
+                outcome,
+                figures,
+                overwrite=output.overwrite,
+            )
         return dataclasses.replace(outcome, figures=written, report=report)
 
 
@@ -427,62 +376,3 @@ def _translate(error: Exception) -> Exception:
         "style transfer: expected enough memory, got none left; use a smaller --size or "
         "--backbone compact, or --memory to be more careful with it"
     )
-
-
-class _ResultWriter:
-    """Decodes the result at a step and writes it."""
-
-    def __init__(
-        self,
-        job: Job,
-        inputs: TransferInputs,
-        transfer: Transfer,
-        output: _Output | None,
-        say: Callable[[str], None],
-    ) -> None:
-        self.output = output
-        self._job, self._inputs, self._transfer, self._say = job, inputs, transfer, say
-        self._last_saved = 0
-
-    def write(
-        self,
-        progress: Progress,
-        stopped: BaseException | None,
-        path: Path | None = None,
-        *,
-        overwrite: bool | None = None,
-    ) -> tuple[Any, dict[str, str]]:
-        """Write the result at a step; returns it and the entries about how the run went."""
-        result = self._transfer.result(progress)
-        metrics = run_metrics(
-            progress.step, progress.loss, stopped, progress.rejected_steps
-        ) | dict(self._transfer.record)
-        output = self.output
-        if result is None or output is None:  # another process writes it, or nobody
-            return result, metrics
-        result = self._job.modality.write(
-            path or output.path,
-            result,
-            inputs=self._inputs,
-            overwrite=output.overwrite if overwrite is None else overwrite,
-            record={**output.record, **metrics} if self._job.settings.metadata else None,
-            on_message=self._say,
-        )
-        return result, metrics
-
-    def save_numbered(self, progress: Progress) -> None:
-        """Write a numbered result if one is due at this step (``--save-every``)."""
-        every = self._job.settings.save_every
-        # A scale starts with the step that the one before ended with.
-        due = every and progress.step % every == 0 and progress.step > self._last_saved
-        if due and self.output is not None:
-            self._last_saved = progress.step
-            self.write(progress, None, io.extend_stem(self.output.path, f"{progress.step:06d}"))
-
-    def save_last_good(self, error: NumericalError, progress: Progress | None) -> NumericalError:
-        """Write the last finite result beside the output; returns the error to raise."""
-        assert progress is not None
-        assert self.output is not None
-        return save_last_good(
-            error, self.output.path, lambda path: self.write(progress, error, path, overwrite=False)
-        )

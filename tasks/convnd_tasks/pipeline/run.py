@@ -49,7 +49,8 @@ def run_command(
         typer.Exit: some of several transfers failed, code 1.
     """
     from convnd.optimize import ProcessGroup
-    from convnd_tasks.pipeline.job import Job, make_options
+    from convnd_tasks.pipeline.job import Job
+    from convnd_tasks.pipeline.job_options import make_options
     from convnd_tasks.pipeline.weights import ensure_weights
     from convnd_tasks.runtime.settings import JobSettings
 

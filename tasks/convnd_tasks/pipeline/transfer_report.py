@@ -12,15 +12,16 @@ from convnd_tasks.pipeline.report import Report
 from convnd_tasks.runtime import plots
 
 if TYPE_CHECKING:
-    from convnd_tasks.modalities.base import Figure, JobResult, TransferInputs
-    from convnd_tasks.pipeline.job import Job
+    from convnd_tasks.modalities.base import Figure, JobResult, Modality, TransferInputs
+    from convnd_tasks.pipeline.resolve import JobSpec
 
 __all__ = ["write_report"]
 
 
 def write_report(
     path: Path,
-    job: Job,
+    modality: Modality,
+    spec: JobSpec,
     inputs: TransferInputs,
     outcome: JobResult,
     figures: Sequence[Figure],
@@ -31,7 +32,8 @@ def write_report(
 
     Args:
         path: the report.
-        job: the job that the transfer belongs to.
+        modality: the kind of data, with options and settings.
+        spec: of the job.
         inputs: of the transfer.
         outcome: of the transfer.
         figures: of the result.
@@ -50,12 +52,12 @@ def write_report(
     for figure in figures:
         page.figure(figure.png, figure.caption)
     _losses(page, outcome.losses)
-    _measures(page, job, inputs, outcome)
-    for table in job.modality.tables(inputs, outcome):
+    _measures(page, modality, inputs, outcome)
+    for table in modality.tables(inputs, outcome):
         page.section(table.title)
         page.table(table.header, table.rows)
     page.section("How it was made", "\n\n".join(outcome.messages))
-    options = [*job.options.record().items(), *_settings(job).items()]
+    options = [*modality.options.record().items(), *_settings(modality, spec).items()]
     page.table(["option", "value"], [[name, value] for name, value in options])
     page.write(path, overwrite=overwrite)
 
@@ -70,7 +72,7 @@ def _losses(page: Report, losses: Mapping[str, Sequence[float]]) -> None:
     )
 
 
-def _measures(page: Report, job: Job, inputs: TransferInputs, outcome: JobResult) -> None:
+def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome: JobResult) -> None:
     if inputs.content is None:
         return
     text, rows = "Result against content and style, as the command evaluate measures them.", []
@@ -83,7 +85,7 @@ def _measures(page: Report, job: Job, inputs: TransferInputs, outcome: JobResult
                 measure.unit,
                 measure.meaning,
             ]
-            for measure in job.modality.metrics(inputs, outcome.result)
+            for measure in modality.metrics(inputs, outcome.result)
         ]
     except (DependencyError, InputFileError) as error:  # the rest of the report still helps
         text = f"Not measured: {error}."
@@ -92,12 +94,12 @@ def _measures(page: Report, job: Job, inputs: TransferInputs, outcome: JobResult
         page.table(["measure", "result", "content", "unit", "what it is"], rows)
 
 
-def _settings(job: Job) -> dict[str, str]:
+def _settings(modality: Modality, spec: JobSpec) -> dict[str, str]:
     from convnd_tasks.pipeline.provenance import settings_record
 
     return {
         name.removeprefix("convnd:"): value
-        for name, value in settings_record(job.settings, job.spec).items()
+        for name, value in settings_record(modality.settings, spec).items()
     }
 
 

@@ -1,0 +1,57 @@
+"""The options of a job out of those that were typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import UsageError
+from convnd.options import flag_name, flags_of
+from convnd_tasks.modalities import MODALITIES, modality_class, options_class
+from convnd_tasks.pipeline.flags import applicable_modalities, listed
+from convnd_tasks.runtime.settings import JobSettings
+
+if TYPE_CHECKING:
+    from convnd.transfer.options import TransferOptions
+    from convnd_tasks.pipeline.resolve import JobSpec
+
+__all__ = ["make_options"]
+
+
+def make_options(
+    spec: JobSpec, given_options: Mapping[str, Any], given_settings: Mapping[str, Any]
+) -> TransferOptions:
+    """The options of a job out of those that were typed.
+
+    Args:
+        spec: of the job.
+        given_options: fields of the options that were typed.
+        given_settings: fields of `JobSettings` that were typed.
+
+    Raises:
+        UsageError: an option has no meaning for this kind of data, or a value is out of range.
+    """
+    kind = spec.modality
+    unsupported = modality_class(kind).unsupported
+    for name in (*given_options, *given_settings):
+        allowed = applicable_modalities(name)
+        if name in unsupported:
+            raise UsageError(
+                f"{_typed(name)} has no meaning for {kind}: {unsupported[name]}; leave it out"
+            )
+        if kind not in allowed:
+            raise UsageError(
+                f"{_typed(name)} applies to {listed(sorted(allowed))}, and these are {kind}; leave "
+                "it out"
+            )
+    size = {} if spec.size is None else {"size": spec.size}
+    return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
+
+
+def _typed(name: str) -> str:
+    kinds: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
+    for kind in kinds:
+        flags = flags_of(kind)
+        if name in flags:
+            return flag_name(name, flags[name][1])
+    return flag_name(name)
