@@ -145,11 +145,13 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
         beats = None if ready.initial is None else ready.initial.__self__
         return beats, "".join(ready.messages)
 
-    beats, told = found(ecg, ecg)
+    other = ecg.with_values(1.2 * ecg.values)
+    beats, told = found(ecg, other)
     assert (beats.weight, len(beats.peaks)) == (3.0, 12)
     assert told.startswith("R peaks by lead II: 12 in the content, 12 in the style")
     assert found(ecg, ecg, beat_weight=0) == (None, "")
     assert found(ecg, ecg, beat_weight=7)[0].weight == 7
+    assert found(ecg, ecg) == (None, "lead II: the content has the style's mean beat already")
     lonely = "no beats in lead II of style B: its statistics alone count"
     assert found(ecg, hiss) == (None, lonely)
     assert found(hiss, ecg) == (None, "")

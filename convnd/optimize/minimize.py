@@ -168,7 +168,7 @@ class Minimizer:
             return False
         norms = torch.stack([vector_norm(values) for values in (self._optimizer.x, state.gradient)])
         x_norm, gradient_norm = self._all_reduce(norms.square()).sqrt().tolist()
-        return 0 <= state.step.loss <= _NOISE * _EPSILON * x_norm * gradient_norm
+        return bool(0 <= state.step.loss <= _NOISE * _EPSILON * x_norm * gradient_norm)
 
     def finish(self) -> Step:
         """Make the best step's values those of the last step, and return it."""
