@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.beats import Beats, find_beats, retimed
+from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats, warp_to_rhythm
 from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
@@ -44,7 +44,7 @@ def grid(values):
 def test_retimed_beats_keep_what_is_around_r_peaks(rng):
     values = torch.tensor(rng.normal(size=(2, 1, 1000)).astype("f"))
     peaks, intervals = np.array([120, 320, 540, 800]), np.array([150, 400])
-    found, at = retimed(values, peaks, intervals, RATE)
+    found, at = warp_to_rhythm(values, peaks, intervals, RATE)
     assert at.tolist() == [120, 270, 670, 820]
     assert found.shape[2] == 820 + 200
     for old, new, after in ((120, 120, 80), (320, 270, 80), (540, 670, 80)):
@@ -59,21 +59,21 @@ def test_noise_between_beats_stays_noise_of_its_strength(rng):
     values = torch.tensor(rng.normal(size=(1, 1, 4000)).astype("f"))
     peaks = np.arange(200, 4000, 200)
     for interval in (120, 350):
-        found, at = retimed(values, peaks, np.array([interval]), RATE)
+        found, at = warp_to_rhythm(values, peaks, np.array([interval]), RATE)
         assert found[..., at[0] : at[-1]].std() == pytest.approx(1, abs=0.08)
 
 
 @pytest.mark.parametrize("gap", [1, 2, 7])
 def test_intervals_of_a_few_samples(gap):
     values = torch.arange(40.0)[None, None]
-    found, at = retimed(values, np.array([5, 5 + gap, 30]), np.array([3, 50]), RATE)
+    found, at = warp_to_rhythm(values, np.array([5, 5 + gap, 30]), np.array([3, 50]), RATE)
     assert torch.isfinite(found).all()
     assert found.shape[2] == at[-1] + 10
 
 
 def test_the_term_is_bound_to_the_peaks_at_every_size():
     target = torch.tensor([[[0.0, 0.0, 4.0, 4.0, 0.0, 0.0, 0.0, 0.0]]])
-    beats = Beats(torch.tensor([10, 30, 39]), 40, target, 3, (), 2.0)
+    beats = BeatTemplate(torch.tensor([10, 30, 39]), 40, target, 3, (), 2.0)
     term = beats.term(40)
     values = torch.zeros(1, 1, 40)
     for first in (7, 27):  # the last one is not whole
@@ -81,18 +81,18 @@ def test_the_term_is_bound_to_the_peaks_at_every_size():
     assert (term.weight, term.loss.value(term.loss.sums(values)).item()) == (2.0, 0)
     assert beats.term(20).loss.target.shape == (1, 1, 4)
     with pytest.raises(InputFileError, match="expected a whole beat in the content, got none"):
-        Beats(torch.tensor([1]), 40, target, 3, (), 1.0).term(40)
+        BeatTemplate(torch.tensor([1]), 40, target, 3, (), 1.0).term(40)
 
 
 def test_what_to_start_from_has_the_mean_beat_and_the_rest_is_left(rng):
     target = torch.zeros(1, 1, 24)
     target[..., 10:14] = 4
-    beats = Beats(torch.tensor([20, 60, 99]), 100, target, 12, (), 3.0)
+    beats = BeatTemplate(torch.tensor([20, 60, 99]), 100, target, 12, (), 3.0)
     values = torch.tensor(rng.normal(size=(1, 1, 100)).astype("f")) * 0.01
     values[..., 18:22] -= 3  # another QRS than is wanted
     values[..., 58:62] -= 3
     loss = beats.term(100).loss
-    found = beats.put(values)
+    found = beats.insert(values)
     assert loss.value(loss.sums(values)).item() > 2
     assert loss.value(loss.sums(found)).item() < 0.01
     assert torch.equal(found[..., 32:48], values[..., 32:48])
@@ -104,7 +104,7 @@ def test_beats_are_at_the_same_place_at_every_size():
     """Shrunk with the values, a target fits where it was, but for a sample."""
     t = torch.arange(512.0)
     values = ((t / 7).sin() + (t / 11).cos())[None, None]
-    beats = Beats(torch.tensor([226]), 512, values[..., 203:283].clone(), 23, (), 1.0)
+    beats = BeatTemplate(torch.tensor([226]), 512, values[..., 203:283].clone(), 23, (), 1.0)
     for extent in (512, 256, 128):
         smaller = resize_nd(values, [extent], mode="linear", antialias=True)
         loss = beats.term(extent).loss
@@ -145,11 +145,13 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
         beats = None if ready.initial is None else ready.initial.__self__
         return beats, "".join(ready.messages)
 
-    beats, told = found(ecg, ecg)
+    other = ecg.with_values(1.2 * ecg.values)
+    beats, told = found(ecg, other)
     assert (beats.weight, len(beats.peaks)) == (3.0, 12)
     assert told.startswith("R peaks by lead II: 12 in the content, 12 in the style")
     assert found(ecg, ecg, beat_weight=0) == (None, "")
     assert found(ecg, ecg, beat_weight=7)[0].weight == 7
+    assert found(ecg, ecg) == (None, "lead II: the content has the style's mean beat already")
     lonely = "no beats in lead II of style B: its statistics alone count"
     assert found(ecg, hiss) == (None, lonely)
     assert found(hiss, ecg) == (None, "")
@@ -177,9 +179,9 @@ def test_what_has_no_beats_is_refused(rng):
     flat = torch.linspace(0, 1, 1000).view(1, 1, -1)
     good = torch.tensor(wave([1.0, 2.0, 3.0], 5, t_wave=0.2, width=0.02, rng=rng)).view(1, 1, -1)
     with pytest.raises(InputFileError, match=r"content: expected at least 2 R peaks in lead V1"):
-        find_beats(flat, [good], ["V1"], RATE, weight=3)
+        extract_beats(flat, [good], ["V1"], RATE, weight=3)
     with pytest.raises(InputFileError, match=r"style: expected at least 2 R peaks in lead II, got"):
-        find_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE, weight=3)
+        extract_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE, weight=3)
 
 
 def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
@@ -193,10 +195,8 @@ def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
     )
     assert (code, err) == (0, "")
     code, _, err = run("stylize", "--dim", "2", "--beat-weight", "3")
-    assert (code, "--beat-weight: expected data that it applies to, got pictures" in err) == (
-        2,
-        True,
-    )
+    assert code == 2
+    assert "--beat-weight applies to signals, and these are pictures" in err
     options = SignalOptions(size=0, beat_weight=3)
     with pytest.raises(UsageError, match="--beat-weight: expected a content.*got none"):
         prepare(

@@ -20,7 +20,6 @@ class Made:
     names: Annotated[tuple[str, ...], Flag(help="Which.", metavar="N,N")] = ("a", "b")
     shares: Annotated[tuple[float, ...], Flag(help="Parts.")] = ()
     counts: Annotated[tuple[int, ...], Flag(help="Back.")] = (1, 4)
-    unasked: Annotated[int, Flag(help="Never.")] = 0
     maybe: Annotated[int | None, Flag(help="Perhaps.")] = None
     scale: Annotated[bool, Flag(help="Map.", names=("--scale/--raw",))] = True
     hidden: int = 3
@@ -34,7 +33,7 @@ class HeavyOptions(Made):
 def invoke(*words: str) -> tuple[dict[str, Any], str]:
     seen: dict[str, Any] = {}
 
-    @with_flags(Made, HeavyOptions, without=["unasked"])
+    @with_flags(Made, HeavyOptions)
     def command(
         name: Annotated[str, typer.Argument()] = "x",
         overwrite: Overwrite = False,
@@ -74,7 +73,6 @@ def test_help_shows_the_dataclass() -> None:
     for part in ("Do it.", "How much.", "1.5, 2.5 for heavys", "a,b", "--raw", "Perhaps."):
         assert part in text
     assert "hidden" not in text
-    assert "unasked" not in text
 
 
 def test_numbers_that_are_none_name_the_flag() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.beats import Beats
+from convnd_tasks.modalities.signals.beats import BeatTemplate
 from convnd_tasks.modalities.volumes import memory as volume_memory
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
@@ -141,13 +141,13 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
     content, style = torch.rand(1, 1, 2**16), torch.rand(1, 1, 256)
     peaks = torch.arange(100, 2**16, 500)
-    beats = Beats(peaks, 2**16, torch.rand(1, 1, 100), 50, [style], 3.0)
+    beats = BeatTemplate(peaks, 2**16, torch.rand(1, 1, 100), 50, [style], 3.0)
     before = living().now
     for _ in transfer.run(
         content,
         [style],
         feature_styles=beats.styles,
-        initial=beats.put,
+        initial=beats.insert,
         extra_terms=lambda size: [beats.term(size[0])],
     ):
         pass

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -255,3 +256,21 @@ def test_a_stiff_walk_ends_at_its_best(
     if optimizer == "lbfgs":
         assert any(after > before for before, after in itertools.pairwise(losses))
         assert losses[-1] < 0.01 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_start_at_the_minimum_is_the_result(optimizer: str, scale: float) -> None:
+    goal = torch.linspace(0.1, 1, 50).view(1, 1, 50)
+
+    def evaluate(_: object, x: torch.Tensor) -> Evaluation:
+        # Features in float32 leave this much of a difference of 0; its gradient points anywhere.
+        change = x - goal + 1e-7 * torch.linspace(-1, 1, 50).sign()
+        return Evaluation(scale * change.square().sum().item(), {}, 2 * scale * change)
+
+    anything: Any = None
+    steps = list(minimize(anything, goal, steps=20, optimizer=optimizer, evaluate=evaluate))
+    assert len(steps) == 1
+    assert torch.equal(steps[-1].values, goal)
+    # Further away there is something to do.
+    assert len(list(minimize(anything, 1.01 * goal, steps=1, evaluate=evaluate))) == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.signals.leads import at_rate, has_beats
+from convnd_tasks.modalities.signals.leads import may_be_ecg, resample_lead
 from convnd_tasks.modalities.signals.metrics import measure_all
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.rhythm import are_beats, match_peaks
@@ -23,7 +23,9 @@ def leads():
     data = pytest.importorskip("pydicom.data")
     grid = io.read(data.get_testdata_file("waveform_ecg.dcm", download=False))
     values = grid.values[0].double().numpy() / 1000
-    return {name: at_rate(row, 1000, 500) for name, row in zip(grid.channels, values, strict=True)}
+    return {
+        name: resample_lead(row, 1000, 500) for name, row in zip(grid.channels, values, strict=True)
+    }
 
 
 def noisy(values, rng):
@@ -44,7 +46,7 @@ def test_leads_beat_together_in_noise_too_and_at_every_rate(leads, rng, rate, na
     assert len(expected) == 10
     for name in names:
         for signal in (leads[name], noisy(leads[name], rng)):
-            found = r_peaks(at_rate(signal, 500, rate), rate) / rate
+            found = r_peaks(resample_lead(signal, 500, rate), rate) / rate
             assert match_peaks(expected, found, 0.05)[0] == 1, name
 
 
@@ -101,11 +103,11 @@ def test_what_are_beats(leads, rng):
 
 def test_voltages_or_leads_of_that_name_may_have_beats():
     values = np.arange(99.0)
-    assert has_beats(grid(values, names=("x",), unit="uV"))
-    assert has_beats(grid(values, names=("MLII",), unit=""))
-    assert has_beats(grid(values, names=("my ECG",), unit=""))
-    assert not has_beats(grid(values, names=("left",), unit=""))
-    assert not has_beats(Grid(values=torch.zeros(1, 1, 9), channels=("II",)))
+    assert may_be_ecg(grid(values, names=("x",), unit="uV"))
+    assert may_be_ecg(grid(values, names=("MLII",), unit=""))
+    assert may_be_ecg(grid(values, names=("my ECG",), unit=""))
+    assert not may_be_ecg(grid(values, names=("left",), unit=""))
+    assert not may_be_ecg(Grid(values=torch.zeros(1, 1, 9), channels=("II",)))
 
 
 def measured(content, style):

@@ -20,7 +20,7 @@ from functools import partial
 
 import neurokit2
 import numpy as np
-from convnd_tasks.modalities.signals.leads import at_rate
+from convnd_tasks.modalities.signals.leads import resample_lead
 from convnd_tasks.modalities.signals.rhythm import match_peaks
 
 from benchmarks.measurement import add_json_option, write_results
@@ -48,7 +48,7 @@ Detector = Callable[[Array], Array]
 
 def neurokit_peaks(values: Array, *, method: str, rate: int) -> Array:
     """R peaks in s by a method of neurokit2, after its own cleaning; none where it fails."""
-    signal = at_rate(values, RATE, rate)
+    signal = resample_lead(values, RATE, rate)
     try:
         try:
             cleaned = neurokit2.ecg_clean(signal, sampling_rate=rate, method=method)

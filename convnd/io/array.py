@@ -174,26 +174,15 @@ def _array(grid: Grid) -> NDArray[Any]:
     return cast if np.array_equal(np.isfinite(cast), np.isfinite(values)) else values
 
 
-def _write_npy(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],  # noqa: ARG001 - npy cannot store it: it goes into a sidecar
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_npy(path: Path, grid: Grid, **_: object) -> None:
+    # Provenance goes into a sidecar: npy cannot store it.
     import numpy as np
 
     with path.open("wb") as file:
         np.save(file, _array(grid), allow_pickle=False)
 
 
-def _write_npz(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_npz(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
     import numpy as np
 
     entries: dict[str, Any] = {"values": _array(grid), "spacing": np.array(grid.spacing)}

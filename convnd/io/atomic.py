@@ -26,6 +26,7 @@ __all__ = [
     "extend_stem",
     "folder_lock",
     "next_free_path",
+    "output_errors",
 ]
 
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -118,11 +119,11 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
     mode = _mode(target)
     temporary: Path | None = None
     try:
-        with defer_signals(), _output_errors(path):
+        with defer_signals(), output_errors(path):
             temporary = _create_temporary(target)
         with disk_full_errors(path):
             yield temporary
-        with _output_errors(path):
+        with output_errors(path):
             check_disk_space(temporary)
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
@@ -134,6 +135,23 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
                 temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
         _sync(target.parent)
+
+
+@contextlib.contextmanager
+def output_errors(
+    path: str | os.PathLike[str],
+    expected: str = "a disk that takes the file",
+    remedy: str = "choose another folder",
+) -> Iterator[None]:
+    """Turn any error of the system into an `OutputFileError` with this message."""
+    try:
+        yield
+    except ConvndError:
+        raise
+    except OSError as error:
+        raise OutputFileError(
+            f"write {path}", expected=expected, got=f"'{error_text(error)}'", remedy=remedy
+        ) from error
 
 
 @contextlib.contextmanager
@@ -298,19 +316,6 @@ def _move_into_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
         raise exists_error(target) from None
     except OSError:  # a file system without hard links
         temporary.replace(target)
-
-
-@contextlib.contextmanager
-def _output_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except ConvndError:
-        raise
-    except OSError as error:
-        raise OutputFileError(
-            f"write {path}: expected a disk that takes the file, got '{error_text(error)}'; "
-            "choose another folder"
-        ) from error
 
 
 def _sync(path: Path) -> None:

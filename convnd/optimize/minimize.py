@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from convnd.errors import UsageError
 from convnd.losses import Objective
@@ -24,6 +25,10 @@ __all__ = ["Minimizer", "has_converged", "minimize"]
 # A step has diverged when its loss is this many times the best one, and above the first one as
 # well: steps without a line search rise now and then, and near zero every loss is many times more.
 _DIVERGED = 10.0
+_EPSILON = torch.finfo(torch.float32).eps
+# Multiples of the rounding of x to which the rounding of features amounts. For a signal compared
+# with itself it was 1 to 3.
+_NOISE = 64
 
 _FIRST_MOVE = 0.05
 """Root mean square of the first move of gradient descent where its learning rate was too large, for
@@ -147,6 +152,24 @@ class Minimizer:
         self._optimizer = state.optimizer = self._make_optimizer(x)
         self._move(state)
 
+    def at_minimum(self) -> bool:
+        r"""Return whether the objective is 0 as nearly as float32 can represent it.
+
+        To first order, the objective reaches 0 at a distance of :math:`f / \lVert g \rVert` along
+        its gradient :math:`g` (the step of Polyak, 1987). The units of the objective do not matter.
+        A distance of a few times the rounding of ``x``, :math:`\varepsilon \lVert x \rVert`, is
+        noise. After the start, the objective must also have fallen to its rounding error,
+        :math:`\varepsilon f_0`.
+        """
+        state = self.state
+        if state is None or state.gradient is None:
+            return False
+        if state.step.index > 0 and state.step.loss > _EPSILON * state.first_loss:
+            return False
+        norms = torch.stack([vector_norm(values) for values in (self._optimizer.x, state.gradient)])
+        x_norm, gradient_norm = self._all_reduce(norms.square()).sqrt().tolist()
+        return bool(0 <= state.step.loss <= _NOISE * _EPSILON * x_norm * gradient_norm)
+
     def finish(self) -> Step:
         """Make the best step's values those of the last step, and return it."""
         state = self.state
@@ -258,7 +281,8 @@ def minimize(
     Args:
         objective: the function to minimize.
         start: ``(1, C, *S)``, not changed.
-        steps: steps to take; ``steps + 1`` are yielded, the start first.
+        steps: steps to take; ``steps + 1`` are yielded, the start first, and fewer if the objective
+            reaches 0 as nearly as float32 can represent it.
         optimizer: one of `OPTIMIZERS`.
         learning_rate: of the optimizer; None is its default.
         evaluate: computes loss and gradient.
@@ -309,13 +333,14 @@ def minimize(
         step = minimizer.resume(resume)
         resume = None
     while True:
-        if step.index == steps:
+        finished = step.index == steps or minimizer.at_minimum()
+        if finished:
             step = minimizer.finish()
         assert minimizer.state is not None
         # The state refers to the step, so the step that it holds must not refer to the state: a
         # cycle of objects this large must not wait for the garbage collector.
         yield replace(step, state=minimizer.state.to_dict)
-        if step.index == steps:
+        if finished:
             return
         del step
         step = minimizer.advance()

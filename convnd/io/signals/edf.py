@@ -146,13 +146,8 @@ def _check_size(path: Path) -> None:
         )
 
 
-def _write_edf(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],  # noqa: ARG001 - EDF has 80 characters for it: it goes into a sidecar
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_edf(path: Path, grid: Grid, **_: object) -> None:
+    # Provenance goes into a sidecar: EDF has 80 characters for it.
 
     pyedflib = import_optional("pyedflib", f"write {path.name}")
     signal = signal_of(grid)

@@ -12,7 +12,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -301,13 +301,8 @@ def _resolution(column: Sequence[tuple[int, str]]) -> float:
     return float(10.0**-digits)
 
 
-def _write_table(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],  # noqa: ARG001 - it goes into a sidecar, since it would confuse other readers
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_table(path: Path, grid: Grid, **_: object) -> None:
+    # Provenance goes into a sidecar: in the table it would confuse other readers.
     import numpy as np
 
     signal = signal_of(grid)

@@ -112,13 +112,7 @@ def _decode(data: bytes, kind: int, bits: int) -> NDArray[Any]:
     return np.frombuffer(data, f"<i{bits // 8}") / 2.0 ** (bits - 1)
 
 
-def _write_wav(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_wav(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
 
     signal = signal_of(grid)
     extra = signal.extra if signal.format == "WAV" else {}

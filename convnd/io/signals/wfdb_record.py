@@ -209,13 +209,7 @@ def _annotations(wfdb: Any, path: Path, name: str, rate: float) -> tuple[Annotat
     )  # fmt: skip
 
 
-def _write_wfdb(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_wfdb(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
     import numpy as np
 
     wfdb = import_optional("wfdb", f"write {path.name}")

@@ -109,13 +109,7 @@ def _is_text(key: str) -> bool:
     return _TEXT_KEY.fullmatch(key) is not None and _RESERVED.fullmatch(key.lower()) is None
 
 
-def _write_itk(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
     import numpy as np
 
     sitk = _simple_itk()

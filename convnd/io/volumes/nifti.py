@@ -183,13 +183,7 @@ def _integer_encoding(header: Any) -> IntegerEncoding | None:
     return IntegerEncoding(dtype.name, float(slope), float(intercept))
 
 
-def _write_nifti(
-    path: Path,
-    grid: Grid,
-    *,
-    provenance: Mapping[str, str],
-    quality: int | None,  # noqa: ARG001
-) -> None:
+def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
     """Write voxels under the header of the input, or under a plain one."""
     import gzip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from convnd.options import OUTPUT
 from convnd_tasks.inspect.options import VIEWS, PatchOptions
 from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+
+if TYPE_CHECKING:
+    from convnd_tasks.inspect.job import PatchResult
 
 __all__ = ["patches"]
 
@@ -69,6 +72,11 @@ def patches(
             on_progress=lambda done, total: display.update_count(done, total, "inputs"),
             on_message=display.message,
         )
+    _print(result, output, report, summary)
+
+
+def _print(result: PatchResult, output: Path, report: Path | None, summary: CommandOutput) -> None:
+    """Print the files that were written, and the inputs that failed."""
     summary.add(
         output=str(output),
         inputs=result.inputs,

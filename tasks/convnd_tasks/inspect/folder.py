@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from convnd.errors import OutputFileError
-from convnd.io.atomic import defer_signals, disk_full_errors, folder_lock
+from convnd.io.atomic import defer_signals, disk_full_errors, folder_lock, output_errors
 
 __all__ = ["atomic_folder"]
+
+_REMEDY = "choose another with --output"
 
 
 @contextlib.contextmanager
@@ -31,11 +32,11 @@ def atomic_folder(output: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(output))
     temporary = target.with_name(f".convnd-{os.urandom(6).hex()}")
     try:
-        with _translate_errors(output, "new ones"), defer_signals():
+        with output_errors(output, "a folder that takes new ones", _REMEDY), defer_signals():
             temporary.mkdir()
         with disk_full_errors(output):
             yield temporary
-        with _translate_errors(output, "the results"):
+        with output_errors(output, "a folder that takes the results", _REMEDY):
             if not target.exists():
                 temporary.rename(target)
                 return
@@ -47,16 +48,3 @@ def atomic_folder(output: Path) -> Iterator[Path]:
     finally:
         with defer_signals():
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _translate_errors(output: Path, files: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputFileError(
-            f"write {output}",
-            expected=f"a folder that takes {files}",
-            got=error.strerror,
-            remedy="choose another with --output",
-        ) from error

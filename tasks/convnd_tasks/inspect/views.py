@@ -87,6 +87,7 @@ def open_view_inputs(options: PatchOptions, dim: int) -> ViewInputs:
     )
 
 
+@dataclass(frozen=True)
 class Views:
     """Draws the views that the options ask for, into a folder and a report.
 
@@ -99,21 +100,12 @@ class Views:
         on_message: called with a line of text when optimization steps are taken back.
     """
 
-    def __init__(
-        self,
-        network: Backbone,
-        inputs: ViewInputs,
-        options: PatchOptions,
-        folder: Path,
-        report: Report,
-        on_message: Callable[[str], None],
-    ) -> None:
-        self._network = network
-        self._inputs = inputs
-        self._options = options
-        self._folder = folder
-        self._report = report
-        self._on_message = on_message
+    network: Backbone
+    inputs: ViewInputs
+    options: PatchOptions
+    folder: Path
+    report: Report
+    on_message: Callable[[str], None]
 
     def draw(self, layer: str, units: Sequence[int]) -> None:
         """Draw the views of some units of a layer.
@@ -121,15 +113,15 @@ class Views:
         Raises:
             NumericalError: an optimal input left the finite numbers; those before it are drawn.
         """
-        if self._options.optimal:
+        if self.options.optimal:
             self._draw_optimal_inputs(layer, units)
-        if self._inputs.mapped is not None:
-            self._draw_channel_maps(layer, units, self._inputs.mapped)
-        if self._inputs.gram:
+        if self.inputs.mapped is not None:
+            self._draw_channel_maps(layer, units, self.inputs.mapped)
+        if self.inputs.gram:
             self._draw_grams(layer)
 
     def _draw_optimal_inputs(self, layer: str, units: Sequence[int]) -> None:
-        options = self._options
+        options = self.options
         tiles: Tiles = {}
         failure: AscentError | None = None
         for start in range(0, len(units), _UNITS_AT_ONCE):
@@ -137,12 +129,12 @@ class Views:
             optimal: Iterable[Tensor]
             try:
                 optimal = maximize_activation(
-                    self._network,
+                    self.network,
                     layer,
                     group,
                     steps=options.steps,
                     seed=options.seed,
-                    on_message=self._on_message,
+                    on_message=self.on_message,
                 )
             except AscentError as error:
                 optimal, failure = () if error.inputs is None else error.inputs, error
@@ -164,13 +156,13 @@ class Views:
         axes = item.open().axes
         x = self._first_entry(item)
         tiles: Tiles = {Path(item.name).name: [_thumbnail(x.cpu(), axes)]}
-        maps = channel_maps(self._network, x, layer, units)
+        maps = channel_maps(self.network, x, layer, units)
         for unit, activation in zip(units, maps, strict=True):
             largest = activation.max()
             label = f"unit {unit}" if largest > 0 else f"unit {unit}: none"
             relative = (activation / largest.clamp_min(1e-12))[None, None]
             tiles[label] = [_thumbnail(relative, axes, zero=0.0)]
-        zero = "the gray line" if self._network.spatial_dims == 1 else "black"
+        zero = "the gray line" if self.network.spatial_dims == 1 else "black"
         self._save(
             f"{layer}_channels.png",
             tiles,
@@ -179,28 +171,28 @@ class Views:
 
     def _draw_grams(self, layer: str) -> None:
         features = {}
-        for title, item in self._inputs.gram.items():
+        for title, item in self.inputs.gram.items():
             with torch.inference_mode():
-                features[title] = self._network(self._first_entry(item), [layer])[layer].cpu()
+                features[title] = self.network(self._first_entry(item), [layer])[layer].cpu()
         figure = gram_figure(features, title=layer)
-        with atomic_path(self._folder / f"{layer}_gram.png", overwrite=False) as path:
+        with atomic_path(self.folder / f"{layer}_gram.png", overwrite=False) as path:
             path.write_bytes(figure)
-        self._report.figure(
+        self.report.figure(
             figure,
             "Channels that are active together, in one order for all three. At the size of the "
             "transfer (--size), the matrix after it should resemble that of the style.",
             width=900,
         )
-        self._report.table(["", "distance from the style's"], gram_distances(features))
+        self.report.table(["", "distance from the style's"], gram_distances(features))
 
     def _first_entry(self, item: Input) -> Tensor:
         """Read an input, or its first channel, as the network takes it."""
-        options = self._options
-        _, entries = prepare_input(item, self._network, options.size, options.rescale)
-        return entries[0][1].to(next(self._network.parameters(), torch.zeros(())).device)
+        options = self.options
+        _, entries = prepare_input(item, self.network, options.size, options.rescale)
+        return entries[0][1].to(next(self.network.parameters(), torch.zeros(())).device)
 
     def _save(self, name: str, tiles: Tiles, caption: str) -> None:
-        save_picture(self._folder / name, draw_sheet(tiles, top=1), self._report, caption)
+        save_picture(self.folder / name, draw_sheet(tiles, top=1), self.report, caption)
 
 
 def _thumbnail(values: Tensor, axes: Sequence[str], zero: float | None = None) -> NDArray[np.uint8]:

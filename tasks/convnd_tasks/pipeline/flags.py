@@ -28,9 +28,11 @@ __all__ = [
     "Verbose",
     "applicable_modalities",
     "arguments_of",
+    "as_command",
     "listed",
     "numbers",
     "numeric",
+    "parameters_of",
     "reader",
     "with_flags",
     "words",
@@ -130,7 +132,6 @@ def with_flags(
     *options: type[Any],
     settings: type[Any] | None = None,
     kind: str | None = None,
-    without: Collection[str] = (),
     processes: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator for commands: every field with a `Flag` becomes an option of the command.
@@ -144,50 +145,16 @@ def with_flags(
             of several of them is one option; its help names the defaults where they differ.
         settings: a dataclass whose typed fields are passed apart from those of the options.
         kind: the only kind of data that the command takes; settings of others are left out.
-        without: fields that this command does not offer.
         processes: whether several processes may run it together, see `convnd.optimize`.
     """
-    flags: dict[str, tuple[Any, Flag]] = {}
-    defaults: dict[str, dict[str, Any]] = {}
-    ranges: dict[str, Range] = {}
-    for dataclass in options if settings is None else (*options, settings):
-        allowed = ranges_of(dataclass)
-        for name, pair in flags_of(dataclass, without=without).items():
-            if name not in flags:
-                flags[name] = pair
-                if name in allowed:
-                    ranges[name] = allowed[name]
-        for field in dataclasses.fields(dataclass):
-            defaults.setdefault(field.name, {})[_kind_of_data(dataclass)] = field.default
-    if kind is not None:
-        others = [n for n, (_, f) in flags.items() if f.modalities and kind not in f.modalities]
-        for name in others:
-            del flags[name]
+    flags = _flags_of_all(options if settings is None else (*options, settings), kind)
     of_settings = set() if settings is None else set(flags_of(settings))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(command, include_extras=True)
-        parameters = [
-            parameter.replace(annotation=hints[name])
-            for name, parameter in inspect.signature(command).parameters.items()
-            if name not in ("given", "given_settings", "summary")
-        ]
-        parameters += [
-            _parameter(
-                name,
-                annotation,
-                flag,
-                defaults[name],
-                ranges.get(name),
-                _only_kinds(options, flag, defaults[name]),
-            )
-            for name, (annotation, flag) in flags.items()
-        ]
-
         def run(context: typer.Context, **typed: Any) -> None:
             given: dict[str, Any] = {}
             given_settings: dict[str, Any] = {}
-            for name, (annotation, flag) in flags.items():
+            for name, (annotation, flag, _, _) in flags.items():
                 value = typed.pop(name)
                 source = context.get_parameter_source(name)
                 if source is not None and source.name != "DEFAULT":
@@ -199,17 +166,59 @@ def with_flags(
         context = inspect.Parameter(
             "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
         )
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__module__ = command.__module__
+        fields = [
+            _parameter(
+                name, annotation, flag, defaults, range_, _only_kinds(options, flag, defaults)
+            )
+            for name, (annotation, flag, defaults, range_) in flags.items()
+        ]
         run.__dict__["processes"] = processes  # the root command looks for it
-        parameters = [context, *parameters]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-        )
-        return run
+        return as_command(run, command, [context, *parameters_of(command), *fields])
 
     return decorate
+
+
+def parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
+    """The parameters of a command that are typed, with their annotations."""
+    hints = get_type_hints(command, include_extras=True)
+    return [
+        parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name not in ("given", "given_settings", "summary")
+    ]
+
+
+def as_command(
+    run: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """Give a function the name and help of a command, and the parameters that Typer shows."""
+    run.__name__, run.__doc__, run.__module__ = (
+        command.__name__,
+        command.__doc__,
+        command.__module__,
+    )
+    run.__dict__.update(command.__dict__)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    return run
+
+
+def _flags_of_all(
+    option_classes: Sequence[type[Any]], kind: str | None
+) -> dict[str, tuple[Any, Flag, dict[str, Any], Range | None]]:
+    """Every field with a flag: type, flag, default for each kind of data, and range."""
+    flags: dict[str, tuple[Any, Flag, dict[str, Any], Range | None]] = {}
+    defaults: dict[str, dict[str, Any]] = {}
+    for dataclass in option_classes:
+        for field in dataclasses.fields(dataclass):
+            defaults.setdefault(field.name, {})[_kind_of_data(dataclass)] = field.default
+        ranges = ranges_of(dataclass)
+        for name, (annotation, flag) in flags_of(dataclass).items():
+            if kind is None or not flag.modalities or kind in flag.modalities:
+                flags.setdefault(name, (annotation, flag, defaults[name], ranges.get(name)))
+    return flags
 
 
 def applicable_modalities(name: str) -> set[str]:

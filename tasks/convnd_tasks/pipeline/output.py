@@ -16,14 +16,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, get_type_hints
+from typing import Any
 
 import typer
 
 from convnd import __version__
 from convnd.errors import ConvndError, StopSignal
 from convnd.transfer.deterministic import determinism_error
-from convnd_tasks.pipeline.flags import Json, Verbose
+from convnd_tasks.pipeline.flags import Json, Verbose, as_command, parameters_of
 
 __all__ = ["CommandOutput", "echo_untrusted", "with_json_output"]
 
@@ -122,12 +122,6 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
     """
 
     def decorate(work: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(work, include_extras=True)
-        own = [
-            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in inspect.signature(work).parameters.items()
-            if name != "summary"
-        ]
         shared = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
             for name, kind in (("as_json", Json), ("verbose", Verbose))
@@ -141,12 +135,7 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
                 except RuntimeError as error:
                     raise determinism_error(error) or error from error
 
-        parameters = [*own, *shared]
-        run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
-        run.__dict__.update(work.__dict__)
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return run
+        return as_command(run, work, [*parameters_of(work), *shared])
 
     return decorate
 

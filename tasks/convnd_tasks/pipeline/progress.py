@@ -12,12 +12,27 @@ if TYPE_CHECKING:
 
     from convnd.transfer.style_transfer import Progress
 
-__all__ = ["ProgressDisplay"]
+__all__ = ["BarDisplay", "ProgressDisplay"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class ProgressDisplay:
+class BarDisplay:
+    """A display with a bar on a terminal, which is there within a ``with`` block."""
+
+    _bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+class ProgressDisplay(BarDisplay):
     """Shows how far a job is and how long it still takes.
 
     Args:
@@ -30,10 +45,8 @@ class ProgressDisplay:
 
     def __init__(self, *, enabled: bool, terminal: bool, item: int = 1, items: int = 1) -> None:
         self._prefix = f"{item} of {items}  " if items > 1 else ""
-        self._finished_items, self._items = item - 1, items
         self._lines = enabled and not terminal
         self._started = self._last_line = time.monotonic()
-        self._bar: Bar | None = None
         if enabled and terminal:
             self._bar = self._make_bar()
             self._task = self._bar.add_task(f"{self._prefix}loading", total=1, note="")
@@ -55,15 +68,6 @@ class ProgressDisplay:
             transient=True,
             speed_estimate_period=60,
         )
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def update(self, progress: Progress) -> None:
         """Show one step."""

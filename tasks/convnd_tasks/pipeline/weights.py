@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
+from convnd_tasks.pipeline.progress import BarDisplay
 
 __all__ = ["DownloadBar", "ensure_weights"]
 
@@ -28,7 +26,7 @@ def ensure_weights(backbone: str, *, quiet: bool) -> None:
             fetch(backbone, progress=bar.show)
 
 
-class DownloadBar:
+class DownloadBar(BarDisplay):
     """A progress bar on stderr.
 
     Args:
@@ -36,7 +34,6 @@ class DownloadBar:
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._bar: Progress | None = None
         if enabled:
             from rich.console import Console
             from rich.progress import (
@@ -58,15 +55,6 @@ class DownloadBar:
                 transient=True,
             )
             self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, action: str, done: int, total: int | None) -> None:
         """Update the bar; a `convnd.backbones.weights.Progress`."""

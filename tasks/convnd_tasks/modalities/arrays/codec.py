@@ -41,29 +41,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]
     size = fit_size(template.shape, options.size)
-    given = inputs.labelled()
-    extents = [*((label, grid.shape) for _, grid, label in given), ("result", size)]
-    for label, extent in extents:
-        short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
-        if any(each < SMALLEST for each in short):
-            raise InputFileError(
-                f"{label}: expected at least {SMALLEST} samples along each axis, got "
-                f"{'x'.join(map(str, extent))}; use more"
-            )
-    for role, grid, label in given:
-        allowed = (1, channels) if role == "style" else (channels,)
-        if grid.values.shape[1] not in allowed:
-            raise InputFileError(
-                f"{label}: expected {' or '.join(map(str, allowed))} channels, got "
-                f"{grid.values.shape[1]}; select channels"
-            )
-        finite = torch.isfinite(grid.values)
-        if not bool(finite.any()):
-            raise InputFileError(f"{label}: expected some finite values, got none; check the file")
-        if role != "content" and not bool(finite.all()):
-            raise InputFileError(
-                f"{label}: expected finite values, got some that are not; fill or cut the gaps"
-            )
+    _check(inputs, template, size)
 
     def scaled(values: Tensor, low: float, high: float) -> Tensor:
         fields = ((values - low) / (high - low)).movedim(1, 0)  # (C, 1, *S)
@@ -93,6 +71,36 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
             for step, old, new in zip(template.spacing, template.shape, size, strict=True)
         ),
     )
+
+
+def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> None:
+    """Check extents, channels and values of the inputs."""
+    import torch
+
+    channels = template.values.shape[1]
+    given = inputs.labelled()
+    extents = [*((label, grid.shape) for _, grid, label in given), ("result", size)]
+    for label, extent in extents:
+        short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
+        if any(each < SMALLEST for each in short):
+            raise InputFileError(
+                f"{label}: expected at least {SMALLEST} samples along each axis, got "
+                f"{'x'.join(map(str, extent))}; use more"
+            )
+    for role, grid, label in given:
+        allowed = (1, channels) if role == "style" else (channels,)
+        if grid.values.shape[1] not in allowed:
+            raise InputFileError(
+                f"{label}: expected {' or '.join(map(str, allowed))} channels, got "
+                f"{grid.values.shape[1]}; select channels"
+            )
+        finite = torch.isfinite(grid.values)
+        if not bool(finite.any()):
+            raise InputFileError(f"{label}: expected some finite values, got none; check the file")
+        if role != "content" and not bool(finite.all()):
+            raise InputFileError(
+                f"{label}: expected finite values, got some that are not; fill or cut the gaps"
+            )
 
 
 def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:

@@ -1,10 +1,11 @@
 """Beats: the morphology of one electrocardiogram in the rhythm of another.
 
-Statistics forget where things are, and with that whose rhythm it is: a style that beats twice as
-often asks for twice as many beats, and what the content has no place for comes to lie between its
-own. So features are compared with a style in the content's rhythm (`retimed`), and a term
-(`Beats.term`) asks for its mean beat at the content's R peaks. Facts such as the spectrum stay
-those of the style as it is: what is put between beats that lie further apart has not all its noise.
+Statistics do not depend on positions, so they do not keep the content's rhythm: a style that beats
+twice as often asks for twice as many beats, and the additional ones appear between those of the
+content. Therefore features are compared with the style in the content's rhythm
+(`warp_to_rhythm`), and a term (`BeatTemplate.term`) asks for the style's mean beat at the
+content's R peaks. Statistics of values, such as the spectrum, are those of the unchanged style,
+because the samples that warping adds between beats do not have all of its noise.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from convnd.losses import Term
 
-__all__ = ["WEIGHT", "Beats", "find_beats", "retimed"]
+__all__ = ["WEIGHT", "BeatTemplate", "extract_beats", "warp_to_rhythm"]
 
 WEIGHT = 3.0
 """How much beats count where nothing else is asked for."""
@@ -37,7 +38,7 @@ _FADE = 0.1  # s
 
 
 @dataclass(frozen=True)
-class Beats:
+class BeatTemplate:
     """Where beats are in the result, and what they are to be like.
 
     Args:
@@ -71,7 +72,7 @@ class Beats:
         first = _whole(first, target, extent)
         return Term("beats", self.weight, EventLoss(target, first[:, None], size=[extent]))
 
-    def put(self, values: Tensor) -> Tensor:
+    def insert(self, values: Tensor) -> Tensor:
         """Values whose mean beat is the target's: something to start from.
 
         What their own mean beat lacks is added at every R peak, faded at both ends; to beats that
@@ -127,7 +128,7 @@ def _whole(first: Tensor, target: Tensor, extent: int) -> Tensor:
     return found
 
 
-def find_beats(
+def extract_beats(
     content: Tensor,
     styles: Sequence[Tensor],
     names: Sequence[str],
@@ -136,7 +137,7 @@ def find_beats(
     weights: Sequence[float] = (),
     weight: float | None = None,
     labels: Sequence[str] = (),
-) -> tuple[Beats | None, str]:
+) -> tuple[BeatTemplate | None, str]:
     """The content's R peaks, the styles in its rhythm, and their mean beat.
 
     R peaks are those of one lead (II, or the first) for all leads, see `r_peaks`.
@@ -191,7 +192,7 @@ def find_beats(
         if theirs is None:
             return None, f"no beats in lead {names[lead]} of {other}: its statistics alone count"
         counts.append(str(len(theirs)))
-        values, at = retimed(style, theirs, np.diff(own), rate)
+        values, at = warp_to_rhythm(style, theirs, np.diff(own), rate)
         first = torch.from_numpy(at) - before
         first = first[(first >= 0) & (first + width <= values.shape[2])]
         if not len(first):
@@ -203,10 +204,13 @@ def find_beats(
         events.append(mean_event(values, first[:, None], [width]))
     shares = weights or (1.0,) * len(events)
     target = torch.stack([each * share for each, share in zip(events, shares, strict=True)]).sum(0)
-    beats = Beats(
+    target = target / sum(shares)
+    if _has_mean_beat(content, own, target, before) and weight is None:
+        return None, f"lead {names[lead]}: the content has the style's mean beat already"
+    beats = BeatTemplate(
         torch.from_numpy(own),
         content.shape[2],
-        target / sum(shares),
+        target,
         before,
         changed,
         WEIGHT if weight is None else weight,
@@ -218,7 +222,21 @@ def find_beats(
     return beats, remark
 
 
-def retimed(
+def _has_mean_beat(content: Tensor, peaks: NDArray[np.int64], target: Tensor, before: int) -> bool:
+    """Whether the mean beat of the content is the target, up to the rounding of float32."""
+    import torch
+
+    from convnd.losses import mean_event
+
+    width = target.shape[2]
+    first = torch.from_numpy(peaks) - before
+    first = first[(first >= 0) & (first + width <= content.shape[2])]
+    if not len(first):
+        return False
+    return torch.allclose(mean_event(content, first[:, None], [width]), target, rtol=0, atol=1e-6)
+
+
+def warp_to_rhythm(
     values: Tensor, peaks: NDArray[np.int64], intervals: NDArray[np.int64], rate: float
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """A recording with its own beats, one after the other, at other intervals.
@@ -237,7 +255,7 @@ def retimed(
 
     >>> import numpy as np, torch
     >>> slow = torch.arange(12.0)[None, None]
-    >>> found, at = retimed(slow, np.array([2, 6, 10]), np.array([2]), rate=4)
+    >>> found, at = warp_to_rhythm(slow, np.array([2, 6, 10]), np.array([2]), rate=4)
     >>> at.tolist(), found[0, 0].tolist()
     ([2, 4, 6], [0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0])
     """

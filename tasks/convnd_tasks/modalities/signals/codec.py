@@ -1,23 +1,27 @@
-"""Signals in time: how they enter a style transfer, and what comes back to their owner."""
+"""Encoding of signals: leads in their owner's units as values of about ``[0, 1]``, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import DependencyError, InputFileError, UsageError
-from convnd.io.signals.signal import sampling_rate, signal_of, value_units
+from convnd.io.signals.signal import sampling_rate, signal_of
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, PreparedInputs, TransferInputs
-from convnd_tasks.modalities.signals.beats import Beats, find_beats
+from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.leads import (
-    derive,
-    has_beats,
-    held_by,
+    band_limit,
+    derive_leads,
     independent,
-    lead_key,
-    per_millivolt,
-    resample,
+    interpolate_gaps,
+    may_be_ecg,
+)
+from convnd_tasks.modalities.signals.matching import (
+    longest_stretch,
+    match_leads,
+    resample_to_content,
+    unit_factors,
 )
 
 if TYPE_CHECKING:
@@ -26,127 +30,213 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.modalities.signals.options import SignalOptions
 
-__all__ = ["match_leads", "prepare"]
+__all__ = ["LeadCodec", "prepare"]
 
-_PASSED = 0.9  # of the frequencies below Nyquist that resampling leaves as they are
+_PASSBAND = 0.9  # share of the frequencies below Nyquist that resampling does not attenuate
 
 
 def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
-    r"""Leads in their owner's units as values that span about ``[0, 1]``.
-
-    Every lead is a signal of its own (the batch), restyled after the style's lead of that name.
-    Leads of an ECG that follow from I and II are left out and derived afterwards, so that the
-    identities hold. With a median :math:`m` and one scale :math:`s` for content and style,
-
-    .. math:: x = \tfrac12 + (v - m) / s
-
-    so noise of 0.05 mV in the style is noise of 0.05 mV in the result. Where units are not known
-    to agree, each has its own scale. Styles are brought to the content's sampling rate. Gaps
-    (NaN) of the content are bridged and come back; of a style the longest stretch without gaps
-    counts. Of frequencies that a slower style does not have, the content's stay as they are.
-    Where values were digital, independent leads lie on their recorder's steps again, so that in a
-    file derived leads are off by half of their own step at most.
+    """Encode recordings, see `LeadCodec`, and find their beats.
 
     Args:
         inputs: grids ``(1, C, T)``.
         options: reads ``size``, ``beat_weight`` and ``style_weights``.
 
     Raises:
-        UsageError: beats are asked for of a texture, or where the sampling rate is not known.
-        InputFileError: too short, a lead without values or constant, leads or sampling rates that
-            do not fit.
+        UsageError: beats are asked for of a texture, or of a content without a sampling rate.
+        InputFileError: a recording is too short, a lead has no values, no lead changes in all
+            recordings, or leads or sampling rates do not fit.
     """
-    import torch
-    import torch.nn.functional as F
-
-    from convnd.transfer.style_transfer import fit_size
-
-    template = inputs.styles[0] if inputs.content is None else inputs.content
-    names = [template.channels[index] for index in independent(template.channels)]
-    messages: list[str] = []
-    size = fit_size(template.shape, options.size)
-    given = inputs.labelled()
-    for role, grid, label in given:
-        if grid.shape[0] < SMALLEST or size[0] < SMALLEST:
-            raise InputFileError(
-                f"{label}: expected at least {SMALLEST} samples, got "
-                f"{min(grid.shape[0], size[0])}; use a longer recording"
-            )
-        _check_leads(label, grid, changes=role != "init")
-    content = template.values[:, independent(template.channels)]  # (1, K, T)
-    gaps = ~torch.isfinite(template.values)
-    filled = _bridged(content)
-    middle = filled.median(2, keepdim=True).values
-    spread = _spread(content)  # (K,)
-
-    def matched(other: LabelledGrid) -> tuple[Tensor, bool]:
-        """Another recording's leads ``(1, K, T')``, and whether their units are the content's."""
-        _, grid, label = other
-        rows = match_leads(label, names, grid)
-        values = _cut(label, grid, rows, messages)[:, rows]
-        values = _same_rate(label, values, grid, template, messages)
-        factors = _factors(template, names, grid, rows)
-        return (values if factors is None else values * factors[:, None]), factors is not None
-
-    def follow(other: LabelledGrid) -> tuple[Tensor, Tensor]:
-        """Another recording's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
-        values, known = matched(other)
-        around = values - values.median(2, keepdim=True).values
-        own = _spread(around)
-        if not known:
-            around = around * (spread / own)[:, None]
-            own = spread
-        return around, own
-
-    styles = [follow(each) for each in given if each.role == "style"]
-    scale = torch.stack([spread, *(own for _, own in styles)]).amax(0)[:, None]  # (K, 1)
-
-    def enter(around: Tensor) -> Tensor:
-        return (around / scale + 0.5).movedim(1, 0)  # (K, 1, T)
-
-    digital = signal_of(template)
-    steps = digital.steps if len(digital.steps) == len(template.channels) else ()
-
-    band = _band(template, inputs.styles, size[0])
-
-    def decode(values: Tensor) -> Grid:
-        if band < 1 and entered is not None and values.shape[2] == entered.shape[2]:
-            slowest = min(sampling_rate(style) for style in inputs.styles)
-            values = entered + held_by(values - entered, sampling_rate(template), slowest)
-        leads = (values.movedim(0, 1) - 0.5) * scale + middle
-        if steps:  # on the recorder's own steps the derived leads are exact sums as well
-            step = torch.tensor([steps[index] for index in independent(template.channels)])
-            leads = (leads / step[:, None]).round() * step[:, None]
-        leads = derive(leads, template.channels)
-        if bool(gaps.any()):
-            # Shrunk, a gap stays one, however short it is.
-            here = F.adaptive_max_pool1d(gaps.float(), leads.shape[2])
-            leads = leads.masked_fill(here > 0, float("nan"))
-        return template.with_values(leads)
-
-    # What to start with is an earlier result, so it is in the content's units and place.
-    start = None if inputs.init is None else enter(matched(given[-1])[0] - middle)
-    entered = None if inputs.content is None else enter(filled - middle)
-    references = [enter(around) for around, _ in styles]
-    beats = None
+    codec = LeadCodec(inputs, options)
+    template = codec.template
+    content = None if inputs.content is None else codec.content
+    beats, message = None, ""
     if options.beat_weight != 0:
-        beats, message = _beats(inputs, options, names, entered, references)
-        messages += [message] if message else []
+        beats, message = _beats(inputs, options, codec.names, content, codec.styles)
+    messages = [*codec.messages, *([message] if message else [])]
     return PreparedInputs(
-        content=entered,
-        styles=references,
+        content=content,
+        styles=codec.styles,
         feature_styles=None if beats is None else beats.styles,
-        initial=None if beats is None else beats.put,
+        initial=None if beats is None else beats.insert,
         extra_terms=None if beats is None else lambda extent: [beats.term(extent[0])],
         record={"convnd:beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
-        known_bandwidth=band,
-        init=start,
-        size=size,
-        decode=decode,
-        spacing=(template.spacing[0] * template.shape[0] / size[0],),
+        known_bandwidth=codec.bandwidth,
+        init=codec.init,
+        size=codec.size,
+        decode=codec.decode,
+        spacing=(template.spacing[0] * template.shape[0] / codec.size[0],),
         same_grid=True,
         messages=tuple(dict.fromkeys(messages)),
     )
+
+
+class _Recording(NamedTuple):
+    values: Tensor  # (1, K, T), in the content's units if these are known
+    known_units: bool
+
+
+class LeadCodec:
+    r"""Maps the leads of a recording to values of about ``[0, 1]`` and back.
+
+    Every lead is a signal of its own (the batch), compared with the style's lead of that name.
+    With a median :math:`m` and one scale :math:`s` for content and styles,
+
+    .. math:: x = \tfrac12 + (v - m) / s
+
+    so noise of 0.05 mV in the style is noise of 0.05 mV in the result. If units are not known to
+    agree, each recording has its own scale.
+
+    - Leads of an ECG that follow from I and II are left out, and derived from the result.
+    - A lead that is constant, in the content or in a style, is left out; the content's passes
+      through unchanged.
+    - Styles are resampled to the content's sampling rate. The result keeps the content's
+      frequencies above the Nyquist frequency of the slowest style.
+    - Gaps (NaN) of the content are bridged, and are gaps again in the result. Of a style, the
+      longest stretch without gaps is used.
+    - If values were digital, independent leads are rounded to the steps of their recorder; derived
+      leads then are off by half of their own step at most.
+
+    Args:
+        inputs: grids ``(1, C, T)``.
+        options: reads ``size``.
+
+    Attributes:
+        template: the recording whose leads, rate and units the result has.
+        names: of the encoded leads.
+        size: samples of the result.
+        content: the encoded template ``(K, 1, T)``.
+        styles: encoded ``(K, 1, T_i)`` each.
+        init: the encoded starting point, or None.
+        bandwidth: share of the result's frequencies that all styles contain.
+        messages: one line for each thing that users should know.
+
+    Raises:
+        InputFileError: see `prepare`.
+    """
+
+    def __init__(self, inputs: TransferInputs, options: SignalOptions) -> None:
+        import torch
+
+        from convnd.transfer.style_transfer import fit_size
+
+        self.template = template = inputs.template
+        self.messages: list[str] = []
+        self.size = fit_size(template.shape, options.size)
+        recordings = inputs.labelled()
+        for _, grid, label in recordings:
+            _check_recording(label, grid, self.size[0])
+        styles = [labelled for labelled in recordings if labelled.role == "style"]
+        self._leads = self._changing_leads(recordings[0].label, styles)
+        self.names = [template.channels[index] for index in self._leads]
+        digital = signal_of(template).steps
+        self._steps = digital if len(digital) == len(template.channels) else ()
+        self._gaps = ~torch.isfinite(template.values)
+        self._bridged = _bridge_gaps(template.values)
+        values = self._bridged[:, self._leads]  # (1, K, T)
+        self._median = values.median(2, keepdim=True).values
+        spread = _spread(template.values[:, self._leads])  # (K,)
+        centred = [self._centred(style, spread) for style in styles]
+        self._scale = torch.stack([spread, *(own for _, own in centred)]).amax(0)[:, None]  # (K, 1)
+        self.content = self._encode(values - self._median)
+        self.styles = [self._encode(style) for style, _ in centred]
+        self.init: Tensor | None = None
+        if inputs.init is not None:  # an earlier result: in the content's units and place
+            start = next(labelled for labelled in recordings if labelled.role == "init")
+            self.init = self._encode(self._matched(start).values - self._median)
+        self._has_content = inputs.content is not None
+        self._slowest = min(sampling_rate(style) for style in inputs.styles)
+        self.bandwidth = _bandwidth(template, self._slowest, self.size[0])
+
+    def _changing_leads(self, label: str, styles: Sequence[LabelledGrid]) -> list[int]:
+        """Indices of the independent leads that change in content and styles."""
+        channels = self.template.channels
+        leads = independent(channels)
+        constant = dict.fromkeys(_constant_leads(self.template), label)
+        names = [channels[index] for index in leads]
+        for _, grid, style_label in styles:
+            unchanging = _constant_leads(grid)
+            for index, row in zip(leads, match_leads(style_label, names, grid), strict=True):
+                if row in unchanging:
+                    constant.setdefault(index, style_label)
+        changing = [index for index in leads if index not in constant]
+        if not changing:
+            raise InputFileError(
+                constant[leads[0]],
+                expected="a lead that changes in content and style",
+                got=f"a constant {channels[leads[0]]}",
+                remedy="use another recording",
+            )
+        for source in dict.fromkeys(constant.values()):
+            flat = ", ".join(channels[index] for index in constant if constant[index] == source)
+            self.messages.append(f"{source} is constant in {flat}, which stays unchanged")
+        self._constant = sorted(constant)
+        return changing
+
+    def _matched(self, recording: LabelledGrid) -> _Recording:
+        """The leads of another recording that correspond to the encoded ones."""
+        _, grid, label = recording
+        rows = match_leads(label, self.names, grid)
+        values, message = longest_stretch(label, grid, rows)
+        resampled, note = resample_to_content(label, values[:, rows], grid, self.template)
+        self.messages += [text for text in (message, note) if text]
+        factors = unit_factors(self.template, self.names, grid, rows)
+        if factors is None:
+            return _Recording(resampled, known_units=False)
+        return _Recording(resampled * factors[:, None], known_units=True)
+
+    def _centred(self, style: LabelledGrid, spread: Tensor) -> tuple[Tensor, Tensor]:
+        """A style's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
+        values, known_units = self._matched(style)
+        centred = values - values.median(2, keepdim=True).values
+        own = _spread(centred)
+        if known_units:
+            return centred, own
+        return centred * (spread / own)[:, None], spread
+
+    def _encode(self, centred: Tensor) -> Tensor:
+        return (centred / self._scale + 0.5).movedim(1, 0)  # (K, 1, T)
+
+    def decode(self, values: Tensor) -> Grid:
+        """A recording in the content's units.
+
+        Args:
+            values: ``(K, 1, T')``, of any length.
+        """
+        import torch
+
+        if self.bandwidth < 1 and self._has_content and values.shape[2] == self.content.shape[2]:
+            change = values - self.content
+            rate = sampling_rate(self.template)
+            values = self.content + band_limit(change, rate, self._slowest)
+        leads = (values.movedim(0, 1) - 0.5) * self._scale + self._median
+        if self._steps:  # on the recorder's own steps the derived leads are exact sums as well
+            steps = torch.tensor([self._steps[index] for index in self._leads])
+            leads = (leads / steps[:, None]).round() * steps[:, None]
+        return self.template.with_values(self._all_leads(leads))
+
+    def _all_leads(self, leads: Tensor) -> Tensor:
+        """Add the leads that were not encoded, and the gaps."""
+        import torch
+        import torch.nn.functional as F
+
+        from convnd.nn import resize_nd
+
+        channels, length = self.template.channels, leads.shape[2]
+        unchanged: dict[int, Tensor] = {}
+        if self._constant:
+            resized = resize_nd(self._bridged, [length], mode="linear")
+            unchanged = {index: resized[:, index] for index in self._constant}
+        rows = dict(zip(self._leads, leads.unbind(1), strict=True)) | unchanged
+        basis = torch.stack([rows[index] for index in independent(channels)], 1)
+        values = derive_leads(basis, channels)
+        for index, row in unchanged.items():
+            values[:, index] = row
+        if bool(self._gaps.any()):
+            # Adaptive pooling keeps even the shortest gap when the recording is shrunk.
+            gaps = F.adaptive_max_pool1d(self._gaps.float(), length)
+            values = values.masked_fill(gaps > 0, float("nan"))
+        return values
 
 
 def _beats(
@@ -155,21 +245,23 @@ def _beats(
     names: Sequence[str],
     content: Tensor | None,
     styles: Sequence[Tensor],
-) -> tuple[Beats | None, str]:
-    """Beats where they are asked for, or where there are some; and a line for people, or ""."""
+) -> tuple[BeatTemplate | None, str]:
+    """The styles' beats if they are asked for, or if there are some; and a message, or ""."""
     weight, template = options.beat_weight, inputs.content
     timed = template is not None and template.units == ("s",)
     if weight is not None and not timed:
         raise UsageError(
-            "--beat-weight: expected a content with a sampling rate, got "
-            f"{'none' if template is None else 'one without'}; add it, or leave this out"
+            "--beat-weight",
+            expected="a content with a sampling rate",
+            got="none" if template is None else "one without",
+            remedy="add it, or leave this out",
         )
     if content is None or template is None or not timed:
         return None, ""
-    if weight is None and not all(has_beats(each) for each in (template, *inputs.styles)):
+    if weight is None and not all(may_be_ecg(grid) for grid in (template, *inputs.styles)):
         return None, ""
     try:
-        return find_beats(
+        return extract_beats(
             content,
             styles,
             names,
@@ -184,51 +276,36 @@ def _beats(
         return None, f"beats are left out: {error}"
 
 
-def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
-    """For each lead the channel of another recording that stands for it.
-
-    By name where the other has it; a recording of one lead stands for all.
-
-    Args:
-        label: of the other recording, for the message.
-        names: of the leads wanted.
-        grid: the other recording.
-
-    Raises:
-        InputFileError: some leads are not there, and there are several to choose from.
-    """
-    keys = [lead_key(name) for name in grid.channels]
-    if len(keys) == 1:
-        return [0] * len(names)
-    missing = [name for name in names if lead_key(name) not in keys]
-    # Names that nobody gave ("0", "1") say no more than the order does.
-    unnamed = all(key == str(index) for index, key in enumerate(keys)) or all(
-        name == str(index) for index, name in enumerate(names)
-    )
-    if missing and unnamed and len(keys) == len(names):
-        return list(range(len(keys)))
-    if missing:
-        raise InputFileError(
-            f"{label}: expected leads {', '.join(names)}, or a single one for all, got "
-            f"{', '.join(grid.channels)} without {', '.join(missing)}; rename or select leads"
-        )
-    return [keys.index(lead_key(name)) for name in names]
-
-
-def _check_leads(label: str, grid: Grid, *, changes: bool) -> None:
+def _check_recording(label: str, grid: Grid, size: int) -> None:
     import torch
 
+    if min(grid.shape[0], size) < SMALLEST:
+        raise InputFileError(
+            label,
+            expected=f"at least {SMALLEST} samples",
+            got=min(grid.shape[0], size),
+            remedy="use a longer recording",
+        )
     for name, lead in zip(grid.channels, grid.values[0], strict=True):
+        if not bool(torch.isfinite(lead).any()):
+            raise InputFileError(
+                label,
+                expected=f"values in lead {name}",
+                got="only gaps",
+                remedy="remove that lead",
+            )
+
+
+def _constant_leads(grid: Grid) -> set[int]:
+    """Indices of the leads whose finite values are all the same."""
+    import torch
+
+    constant = set()
+    for index, lead in enumerate(grid.values[0]):
         finite = lead[torch.isfinite(lead)]
-        if finite.numel() == 0:
-            raise InputFileError(
-                f"{label}: expected values in lead {name}, got none but gaps; remove that lead"
-            )
-        if changes and bool((finite == finite[0]).all()):
-            raise InputFileError(
-                f"{label}: expected a lead {name} that changes, got only {finite[0].item():g}; "
-                "remove that lead"
-            )
+        if bool((finite == finite[0]).all()):
+            constant.add(index)
+    return constant
 
 
 def _spread(values: Tensor) -> Tensor:
@@ -239,89 +316,20 @@ def _spread(values: Tensor) -> Tensor:
     return torch.tensor([high - low for low, high in ranges])
 
 
-def _bridged(values: Tensor) -> Tensor:
-    """Gaps filled by straight lines."""
-    import numpy as np
+def _bridge_gaps(values: Tensor) -> Tensor:
+    """Values ``(1, C, T)`` with straight lines across gaps."""
     import torch
 
     if bool(torch.isfinite(values).all()):
         return values
-    found = values.clone()
-    at = np.arange(values.shape[2])
-    for lead in found[0]:
-        row = lead.numpy()
-        good = np.isfinite(row)
-        row[~good] = np.interp(at[~good], at[good], row[good])
-    return found
+    leads = [torch.from_numpy(interpolate_gaps(lead.numpy())) for lead in values[0]]
+    return torch.stack(leads)[None].to(values.dtype)
 
 
-def _cut(label: str, grid: Grid, rows: Sequence[int], messages: list[str]) -> Tensor:
-    """The longest stretch without gaps in the leads that are used."""
-    import numpy as np
-    import torch
-
-    values = grid.values
-    good = torch.isfinite(values[0, sorted(set(rows))]).all(0).numpy()
-    if good.all():
-        return values
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], good.astype(np.int8), [0]])))
-    first, last = max(zip(edges[::2], edges[1::2], strict=True), key=lambda part: part[1] - part[0])
-    if last - first < SMALLEST:
-        raise InputFileError(
-            f"{label}: expected a stretch of {SMALLEST} samples without gaps, got {last - first}; "
-            "use another recording"
-        )
-    messages.append(f"{label} has gaps: using its longest whole stretch, {last - first} samples")
-    return values[..., int(first) : int(last)]
-
-
-def _same_rate(
-    label: str, values: Tensor, grid: Grid, template: Grid, messages: list[str]
-) -> Tensor:
-    timed = [each.units == ("s",) for each in (grid, template)]
-    if not any(timed):
-        return values
-    if not all(timed):
-        raise InputFileError(
-            f"{label}: expected a sampling rate for both it and the content, or for neither, got "
-            "one; add --rate"
-        )
-    rate, wanted = sampling_rate(grid), sampling_rate(template)
-    if abs(rate - wanted) <= 1e-6 * wanted:
-        return values
-    messages.append(f"{label} resampled from {rate:g} to {wanted:g} Hz")
-    found = resample(values, rate, wanted)
-    if found.shape[2] < SMALLEST:
-        raise InputFileError(
-            f"{label}: expected at least {SMALLEST} samples at {wanted:g} Hz, got "
-            f"{found.shape[2]}; use a longer recording"
-        )
-    return found
-
-
-def _band(template: Grid, styles: Sequence[Grid], count: int) -> float:
+def _bandwidth(template: Grid, slowest: float, length: int) -> float:
     """The share of the result's frequencies that the slowest style has."""
     if template.units != ("s",):
         return 1.0
-    rate = sampling_rate(template) * count / template.shape[0]
-    slowest = min(sampling_rate(style) for style in styles)
-    # A little less: filters that resample, and those of recorders, take the last of it.
-    return 1.0 if slowest >= rate else _PASSED * slowest / rate
-
-
-def _factors(
-    template: Grid, names: Sequence[str], grid: Grid, rows: Sequence[int]
-) -> Tensor | None:
-    """What brings the other's values to the template's units, or None where that is unknown."""
-    import torch
-
-    wanted = [template.channels.index(name) for name in names]
-    mine, theirs = per_millivolt(template), per_millivolt(grid)
-    if mine is not None and theirs is not None:
-        pairs = zip(wanted, rows, strict=True)
-        return torch.tensor([mine[own] / theirs[other] for own, other in pairs])
-    units = value_units(template), value_units(grid)
-    alike = all(
-        units[0][own] == units[1][other] != "" for own, other in zip(wanted, rows, strict=True)
-    )
-    return torch.ones(len(names)) if alike else None
+    rate = sampling_rate(template) * length / template.shape[0]
+    # Filters, of resampling and of recorders, take away what lies next to the Nyquist frequency.
+    return 1.0 if slowest >= rate else _PASSBAND * slowest / rate

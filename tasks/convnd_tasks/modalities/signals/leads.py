@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DERIVED",
-    "at_rate",
-    "derive",
-    "filled",
-    "has_beats",
-    "held_by",
+    "band_limit",
+    "derive_leads",
     "identity_error",
     "independent",
+    "interpolate_gaps",
     "lead_key",
+    "may_be_ecg",
     "per_millivolt",
     "resample",
+    "resample_lead",
 ]
 
 _PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv": 1e6}
@@ -70,7 +70,7 @@ def independent(names: Sequence[str]) -> list[int]:
     return [index for index, key in enumerate(keys) if key not in DERIVED]
 
 
-def derive(values: Tensor, names: Sequence[str]) -> Tensor:
+def derive_leads(values: Tensor, names: Sequence[str]) -> Tensor:
     """All leads from the independent ones.
 
     Args:
@@ -122,13 +122,13 @@ def per_millivolt(grid: Grid) -> list[float] | None:
     return None if None in found else [each for each in found if each is not None]
 
 
-def has_beats(grid: Grid) -> bool:
+def may_be_ecg(grid: Grid) -> bool:
     """Whether a signal may be an electrocardiogram: voltages in time, or leads named like one's.
 
     >>> import torch
     >>> from convnd.grid import Grid
     >>> lead = Grid(values=torch.zeros(1, 1, 9), spacing=(0.01,), units=("s",), channels=("II",))
-    >>> has_beats(lead), has_beats(Grid(values=torch.zeros(1, 1, 9)))
+    >>> may_be_ecg(lead), may_be_ecg(Grid(values=torch.zeros(1, 1, 9)))
     (True, False)
     """
     named = any(
@@ -163,7 +163,7 @@ def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
     return torch.from_numpy(found).to(values.dtype)
 
 
-def held_by(values: Tensor, rate: float, wanted: float) -> Tensor:
+def band_limit(values: Tensor, rate: float, wanted: float) -> Tensor:
     """What of a signal a lower sampling rate can hold, at its own rate; lead by lead.
 
     Args:
@@ -183,16 +183,18 @@ def held_by(values: Tensor, rate: float, wanted: float) -> Tensor:
     return torch.cat(found)
 
 
-def at_rate(signal: NDArray[np.float64], rate: float, wanted: float) -> NDArray[np.float64]:
+def resample_lead(signal: NDArray[np.float64], rate: float, wanted: float) -> NDArray[np.float64]:
     """The signal at another sampling rate, by `resample`."""
     import torch
 
     if rate == wanted:
         return signal
-    return resample(torch.from_numpy(filled(signal))[None, None], rate, wanted)[0, 0].numpy()
+    return resample(torch.from_numpy(interpolate_gaps(signal))[None, None], rate, wanted)[
+        0, 0
+    ].numpy()
 
 
-def filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def interpolate_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gaps bridged by straight lines; zeros where there is nothing else."""
     import numpy as np
 

@@ -20,12 +20,12 @@ from convnd.errors import InputFileError
 from convnd.io.signals.signal import import_optional, sampling_rate
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.signals.leads import (
-    at_rate,
-    filled,
-    has_beats,
     identity_error,
+    interpolate_gaps,
     lead_key,
+    may_be_ecg,
     per_millivolt,
+    resample_lead,
 )
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.rhythm import (
@@ -108,7 +108,7 @@ class _Rhythm:
     def of(cls, content: Grid, result: Grid, leads: Sequence[str]) -> _Rhythm | None:
         """None where the content is no electrocardiogram; the result must show that it is one."""
         lead = leads[rhythm_lead(leads)]
-        own = _peaks(content, lead) if has_beats(content) else None
+        own = _peaks(content, lead) if may_be_ecg(content) else None
         if own is None:
             return None
         rate = sampling_rate(result)
@@ -166,10 +166,11 @@ def _likeness(
     signals = {
         "value": {lead: _lead(result, lead) for lead in pairs},
         "before": {
-            lead: at_rate(_lead(content, lead), sampling_rate(content), rate) for lead in pairs
+            lead: resample_lead(_lead(content, lead), sampling_rate(content), rate)
+            for lead in pairs
         },
         "aim": {
-            lead: at_rate(_lead(style, name), sampling_rate(style), rate)
+            lead: resample_lead(_lead(style, name), sampling_rate(style), rate)
             for lead, name in pairs.items()
         },
     }
@@ -192,7 +193,7 @@ def _likeness(
         ),
     ]  # fmt: skip
     theirs = None
-    if rhythm is not None and has_beats(style):
+    if rhythm is not None and may_be_ecg(style):
         theirs = _peaks(style, style.channels[rhythm_lead(style.channels)])
     if rhythm is not None and theirs is not None:
         peaks = {"value": rhythm.result, "before": rhythm.content, "aim": theirs}
@@ -268,7 +269,7 @@ def psd_distance(
     length = min(len(signal), len(reference), round(2 * rate))
     spectra = []
     for values in (signal, reference):
-        frequencies, power = welch(filled(values), rate, nperseg=length)
+        frequencies, power = welch(interpolate_gaps(values), rate, nperseg=length)
         spectra.append(10 * np.log10(power + 1e-12))
     inside = (frequencies >= band[0]) & (frequencies <= min(band[1], _PASSED * rate))
     if not inside.any():
@@ -283,7 +284,7 @@ def autocorrelation_distance(
     lags = min(round(rate), len(signal) - 1, len(reference) - 1)
     curves = []
     for values in (signal, reference):
-        centred = filled(values) - np.nanmean(values)
+        centred = interpolate_gaps(values) - np.nanmean(values)
         power = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
         curve = np.fft.irfft(power)[: lags + 1]
         curves.append(curve / curve[0] if curve[0] > 0 else curve)

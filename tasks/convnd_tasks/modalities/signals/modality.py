@@ -115,8 +115,13 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
         name: of the file, for messages.
 
     Raises:
-        UsageError: the grid is no signal, or its file holds another rate.
+        UsageError: the rate is not positive and finite, the grid is no signal, or its file holds
+            another rate.
     """
+    if not 0 < rate < math.inf:
+        raise UsageError(
+            "--rate", expected="a positive finite number", got=f"{rate:g}", remedy="correct it"
+        )
     if grid.ndim != 1:
         raise UsageError(
             f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from convnd.io.signals.signal import import_optional
 from convnd.io.silence import silence_libraries
-from convnd_tasks.modalities.signals.leads import at_rate, filled
+from convnd_tasks.modalities.signals.leads import interpolate_gaps, resample_lead
 from convnd_tasks.runtime.parallel import parallel_map
 
 if TYPE_CHECKING:
@@ -51,10 +51,10 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
 
     def within(start: int) -> NDArray[np.int64]:
         first = max(0, start - margin)
-        piece = filled(signal[first : start + block + margin])
+        piece = interpolate_gaps(signal[first : start + block + margin])
         if len(piece) < _SHORTEST * rate or _is_straight(piece):
             return np.zeros(0, np.int64)
-        peaks = _found(at_rate(piece, rate, _RATE)) * (rate / _RATE)
+        peaks = _found(resample_lead(piece, rate, _RATE)) * (rate / _RATE)
         at = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
         found: NDArray[np.int64] = at[(at >= start) & (at < start + block)]
         return found

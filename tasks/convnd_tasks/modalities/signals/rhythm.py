@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convnd_tasks.modalities.signals.leads import filled, lead_key
+from convnd_tasks.modalities.signals.leads import interpolate_gaps, lead_key
 from convnd_tasks.modalities.signals.peaks import r_peaks
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def are_beats(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float
     import numpy as np
 
     width = max(1, round(_SMOOTH * rate))
-    smooth = np.convolve(filled(signal), np.full(width, 1 / width), "same")
+    smooth = np.convolve(interpolate_gaps(signal), np.full(width, 1 / width), "same")
     beats = _around(smooth, peaks, round(_QRS * rate), round(_QRS * rate))
     if len(beats) < _FEWEST:
         return False
@@ -120,7 +120,9 @@ def _around(
     import numpy as np
 
     whole = peaks[(peaks >= before) & (peaks + after <= len(signal))]
-    found: NDArray[np.float64] = filled(signal)[whole[:, None] + np.arange(-before, after)]
+    found: NDArray[np.float64] = interpolate_gaps(signal)[
+        whole[:, None] + np.arange(-before, after)
+    ]
     return found
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["VideoTransfer"]
 
 
+@dataclasses.dataclass(eq=False)
 class VideoTransfer(Transfer):
     """The transfer of one video; frames are kept in a `FrameCache` as they are finished.
 
@@ -44,23 +45,14 @@ class VideoTransfer(Transfer):
         messages: lines about the inputs.
     """
 
-    def __init__(
-        self,
-        options: VideoOptions,
-        settings: JobSettings,
-        source: VideoSource,
-        styles: Sequence[Tensor],
-        finisher: FrameFinisher,
-        messages: Sequence[str] = (),
-    ) -> None:
-        self.options = options
-        self.settings = settings
-        self.source = source
-        self.styles = styles
-        self.finisher = finisher
-        self.messages = messages
-        self.record: dict[str, str] = {}
-        self._result: VideoResult | None = None
+    options: VideoOptions
+    settings: JobSettings
+    source: VideoSource
+    styles: Sequence[Tensor]
+    finisher: FrameFinisher
+    messages: Sequence[str] = ()
+    record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
+    _result: VideoResult | None = dataclasses.field(default=None, init=False)
 
     def fingerprint(self) -> Sequence[object]:
         """See `Transfer.fingerprint`."""

@@ -1,0 +1,158 @@
+"""Bringing the leads of another recording to those of the content: names, gaps, rate, units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convnd.errors import InputFileError
+from convnd.io.signals.signal import sampling_rate, value_units
+from convnd_tasks.modalities.base import SMALLEST
+from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt, resample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.grid import Grid
+
+__all__ = ["longest_stretch", "match_leads", "resample_to_content", "unit_factors"]
+
+
+def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
+    """Find the channel of another recording for each lead.
+
+    Leads are matched by name. A recording of one lead serves all.
+
+    Args:
+        label: of the other recording, for the message.
+        names: of the leads.
+        grid: the other recording.
+
+    Returns:
+        One index into ``grid.channels`` for each lead.
+
+    Raises:
+        InputFileError: the recording has several leads, but not all of these.
+    """
+    keys = [lead_key(name) for name in grid.channels]
+    if len(keys) == 1:
+        return [0] * len(names)
+    missing = [name for name in names if lead_key(name) not in keys]
+    # Leads without names are called "0", "1" …; they are matched by their order.
+    unnamed = all(key == str(index) for index, key in enumerate(keys)) or all(
+        name == str(index) for index, name in enumerate(names)
+    )
+    if missing and unnamed and len(keys) == len(names):
+        return list(range(len(keys)))
+    if missing:
+        raise InputFileError(
+            label,
+            expected=f"leads {', '.join(names)}, or a single one for all",
+            got=f"{', '.join(grid.channels)} without {', '.join(missing)}",
+            remedy="rename or select leads",
+        )
+    return [keys.index(lead_key(name)) for name in names]
+
+
+def longest_stretch(label: str, grid: Grid, rows: Sequence[int]) -> tuple[Tensor, str]:
+    """The longest part of a recording in which some leads have no gaps.
+
+    Args:
+        label: of the recording, for messages.
+        grid: the recording.
+        rows: indices of the leads.
+
+    Returns:
+        ``(1, C, T')`` with all leads, and a message, or "" if nothing was cut.
+
+    Raises:
+        InputFileError: the part is too short.
+    """
+    import numpy as np
+    import torch
+
+    values = grid.values
+    finite = torch.isfinite(values[0, sorted(set(rows))]).all(0).numpy()
+    if finite.all():
+        return values, ""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], finite.astype(np.int8), [0]])))
+    first, last = max(zip(edges[::2], edges[1::2], strict=True), key=lambda part: part[1] - part[0])
+    if last - first < SMALLEST:
+        raise InputFileError(
+            label,
+            expected=f"a stretch of {SMALLEST} samples without gaps",
+            got=last - first,
+            remedy="use another recording",
+        )
+    message = f"{label} has gaps: using its longest whole stretch, {last - first} samples"
+    return values[..., int(first) : int(last)], message
+
+
+def resample_to_content(
+    label: str, values: Tensor, grid: Grid, content: Grid
+) -> tuple[Tensor, str]:
+    """Bring another recording to the content's sampling rate.
+
+    Args:
+        label: of the recording, for messages.
+        values: its values ``(1, C, T)``.
+        grid: the recording.
+        content: the recording that has the rate.
+
+    Returns:
+        ``(1, C, T')``, and a message, or "" if the rates are the same.
+
+    Raises:
+        InputFileError: only one of the two rates is known, or too few samples remain.
+        DependencyError: scipy is missing.
+    """
+    timed = [recording.units == ("s",) for recording in (grid, content)]
+    if not any(timed):
+        return values, ""
+    if not all(timed):
+        raise InputFileError(
+            label,
+            expected="a sampling rate for both it and the content, or for neither",
+            got="one",
+            remedy="add --rate",
+        )
+    rate, new_rate = sampling_rate(grid), sampling_rate(content)
+    if abs(rate - new_rate) <= 1e-6 * new_rate:
+        return values, ""
+    resampled = resample(values, rate, new_rate)
+    if resampled.shape[2] < SMALLEST:
+        raise InputFileError(
+            label,
+            expected=f"at least {SMALLEST} samples at {new_rate:g} Hz",
+            got=resampled.shape[2],
+            remedy="use a longer recording",
+        )
+    return resampled, f"{label} resampled from {rate:g} to {new_rate:g} Hz"
+
+
+def unit_factors(
+    content: Grid, names: Sequence[str], grid: Grid, rows: Sequence[int]
+) -> Tensor | None:
+    """Factors that convert the values of another recording to the content's units.
+
+    Args:
+        content: the recording that has the units.
+        names: leads of the content.
+        grid: the other recording.
+        rows: for each lead its index in the other recording.
+
+    Returns:
+        ``(K,)``, or None if the units are not known to agree.
+    """
+    import torch
+
+    indices = [content.channels.index(name) for name in names]
+    scale, other_scale = per_millivolt(content), per_millivolt(grid)
+    if scale is not None and other_scale is not None:
+        pairs = zip(indices, rows, strict=True)
+        return torch.tensor([scale[index] / other_scale[row] for index, row in pairs])
+    units, other_units = value_units(content), value_units(grid)
+    same = all(
+        units[index] == other_units[row] != "" for index, row in zip(indices, rows, strict=True)
+    )
+    return torch.ones(len(names)) if same else None
