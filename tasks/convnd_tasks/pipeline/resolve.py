@@ -11,22 +11,9 @@ from convnd import io
 from convnd.errors import OutputFileError, UsageError
 from convnd.shapes import is_count
 from convnd_tasks import samples
-from convnd_tasks.pipeline.folders import (
-    list_contents,
-    result_name,
-    result_names,
-    typical_name,
-)
+from convnd_tasks.pipeline.folders import list_contents, result_name, result_names, typical_name
 
-__all__ = [
-    "JobSpec",
-    "file_paths",
-    "infer_dim",
-    "is_video",
-    "kind_of",
-    "parse_shard",
-    "resolve",
-]
+__all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "kind_of", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
 """Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
@@ -157,15 +144,7 @@ def resolve(
         contents=contents,
         styles=chosen,
         outputs=_outputs(
-            named,
-            contents,
-            chosen,
-            kind,
-            dim,
-            output,
-            batch=batch,
-            demo=demo,
-            resume=resume,
+            named, contents, chosen, kind, dim, output, batch=batch, demo=demo, resume=resume
         ),
         init=init,
         size=_DEMO_SIZE.get(dim, 24) if demo and kind != "videos" else None,

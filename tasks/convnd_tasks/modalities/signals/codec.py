@@ -289,10 +289,7 @@ def _check_recording(label: str, grid: Grid, size: int) -> None:
     for name, lead in zip(grid.channels, grid.values[0], strict=True):
         if not bool(torch.isfinite(lead).any()):
             raise InputFileError(
-                label,
-                expected=f"values in lead {name}",
-                got="only gaps",
-                remedy="remove that lead",
+                label, expected=f"values in lead {name}", got="only gaps", remedy="remove that lead"
             )
 
 

@@ -85,8 +85,8 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     if worst is not None:
         measures.append(
             Measure(
-                name="lead_identity_error",
-                value=worst * 1000,
+                "lead_identity_error",
+                worst * 1000,
                 before=(identity_error(content) or 0.0) * 1000,
                 unit="µV",
                 better="lower",
@@ -122,15 +122,15 @@ class _Rhythm:
             error = float(np.abs(intervals[:, 0] - intervals[:, 1]).mean() * 1000)
         return [
             Measure(
-                name="r_peak_f1",
-                value=f1,
+                "r_peak_f1",
+                f1,
                 better="higher",
                 against="content",
                 meaning=f"R peaks of lead {self.lead} found again within ±50 ms",
             ),
             Measure(
-                name="rr_error",
-                value=error,
+                "rr_error",
+                error,
                 unit="ms",
                 better="lower",
                 against="content",
@@ -222,8 +222,8 @@ def _likeness(
         }
         measures.append(
             Measure(
-                name=name,
-                value=_mean(parts["value"].values()),
+                name,
+                _mean(parts["value"].values()),
                 before=_mean(parts["before"].values()),
                 unit=unit_,
                 better=better,

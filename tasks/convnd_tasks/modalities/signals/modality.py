@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import UsageError
 from convnd.io.signals.signal import sampling_rate, value_units
-from convnd_tasks.modalities.base import (
-    Figure,
-    JobResult,
-    PreparedInputs,
-    Table,
-    TransferInputs,
-)
+from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, Table, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.signals import codec
 from convnd_tasks.modalities.signals.options import SignalOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from convnd.options import LOSS, WEIGHT, WORK, Flag, Range
+from convnd.options import LOSS, WEIGHT, Flag
 from convnd.transfer.options import TransferOptions
 
 __all__ = ["SignalOptions"]
@@ -27,33 +27,15 @@ class SignalOptions(TransferOptions):
     'compact'
     """
 
-    backbone: Annotated[
-        str,
-        Flag(
-            help="Network, see `convnd backbones`, or package.module:attribute of your own.",
-            panel=LOSS,
-        ),
-    ] = "compact"
-    value_statistics: Annotated[
-        tuple[str, ...],
-        Flag(
-            help="Statistics of the values themselves that are style as well: spectrum, "
-            "autocorrelation, distribution, ...; none for none.",
-            panel=LOSS,
-            metavar="S,S,...",
-        ),
-    ] = ("spectrum",)
-    size: Annotated[
-        int,
-        Flag(help="Samples along the longest axis; 0: the content's own.", panel=WORK),
-        Range(0, 1 << 20),
-    ] = 0
+    backbone: str = "compact"
+    value_statistics: tuple[str, ...] = ("spectrum",)
+    size: int = 0
     beat_weight: Annotated[
         float | None,
         Flag(
-            help="ECGs: weight of the style's mean beat at the content's R peaks; auto: 3 where "
+            "ECGs: weight of the style's mean beat at the content's R peaks; auto: 3 where "
             "both have beats; 0: beats are left alone.",
-            panel=LOSS,
+            LOSS,
             metavar="auto|N",
         ),
         WEIGHT,
