@@ -124,12 +124,11 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     image.SetSpacing([float(step) for step in grid.spacing])
     image.SetOrigin(affine[:3, 3].tolist())
     image.SetDirection((affine[:3, :3] / lengths).ravel().tolist())
-    text = grid.header.get("text")
-    for key, value in (text if isinstance(text, Mapping) else {}).items():
+    metadata = grid.header.get("text")
+    for key, value in (metadata if isinstance(metadata, Mapping) else {}).items():
         if _is_text(key):  # line breaks would end the entry in a MetaImage
-            value = _CONTROL.sub(" ", value if path.suffix.lower() == ".nrrd" else
-                                 value.replace("\n", " "))  # fmt: skip
-            image.SetMetaData(key, value)
+            one_line = value if path.suffix.lower() == ".nrrd" else value.replace("\n", " ")
+            image.SetMetaData(key, _CONTROL.sub(" ", one_line))
     if provenance:
         image.SetMetaData(_PROVENANCE_KEY, json.dumps(dict(provenance)))
     writer = sitk.ImageFileWriter()
