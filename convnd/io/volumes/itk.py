@@ -137,7 +137,7 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     try:
         writer.Execute(image)
     except RuntimeError as error:  # all that ITK knows to raise
-        _, _, why = str(error).rpartition("Reason: ")
+        why = str(error).rpartition("Reason: ")[2]
         raise OSError("not all of it was stored" if "ITK" in why else why) from error
 
 
