@@ -162,64 +162,64 @@ def extract_beats(
     import torch
 
     from convnd.losses import mean_event
-    from convnd_tasks.modalities.signals.peaks import r_peaks
-    from convnd_tasks.modalities.signals.rhythm import are_beats, rhythm_lead
+    from convnd_tasks.modalities.signals.rhythm import rhythm_lead
 
     lead = rhythm_lead(names)
     before, width = round(BEFORE * rate), round((BEFORE + AFTER) * rate)
-
-    label, *others = labels or ("content", *["style"] * len(styles))
-
-    def peaks(label: str, values: Tensor) -> NDArray[np.int64] | None:
-        samples = values[lead, 0].double().numpy()
-        found = r_peaks(samples, rate)
-        if weight is None:
-            return found if are_beats(samples, found, rate) else None
-        if len(found) < 2:
-            raise InputFileError(
-                f"{label}: expected at least 2 R peaks in lead {names[lead]}, got {len(found)}; "
-                "use another recording, or --beat-weight 0"
-            )
-        return found
-
-    own = peaks(label, content)
-    if own is None:
+    label, *style_labels = labels or ("content", *["style"] * len(styles))
+    peaks = _find_peaks(label, content, lead, names, rate, required=weight is not None)
+    if peaks is None:
         return None, ""
-    changed, events = [], []
-    counts = [str(len(own))]
-    for other, style in zip(others, styles, strict=False):
-        theirs = peaks(other, style)
-        if theirs is None:
-            return None, f"no beats in lead {names[lead]} of {other}: its statistics alone count"
-        counts.append(str(len(theirs)))
-        values, at = warp_to_rhythm(style, theirs, np.diff(own), rate)
-        first = torch.from_numpy(at) - before
-        first = first[(first >= 0) & (first + width <= values.shape[2])]
-        if not len(first):
+    warped, events, counts = [], [], []
+    for style_label, style in zip(style_labels, styles, strict=False):
+        style_peaks = _find_peaks(
+            style_label, style, lead, names, rate, required=weight is not None
+        )
+        if style_peaks is None:
+            message = f"no beats in lead {names[lead]} of {style_label}"
+            return None, f"{message}: its statistics alone count"
+        counts.append(str(len(style_peaks)))
+        values, positions = warp_to_rhythm(style, style_peaks, np.diff(peaks), rate)
+        starts = torch.from_numpy(positions) - before
+        starts = starts[(starts >= 0) & (starts + width <= values.shape[2])]
+        if not len(starts):
             raise InputFileError(
-                f"{other}: expected a whole beat, got none; use a longer recording, or "
+                f"{style_label}: expected a whole beat, got none; use a longer recording, or "
                 "--beat-weight 0"
             )
-        changed.append(values)
-        events.append(mean_event(values, first[:, None], [width]))
+        warped.append(values)
+        events.append(mean_event(values, starts[:, None], [width]))
     shares = weights or (1.0,) * len(events)
-    target = torch.stack([each * share for each, share in zip(events, shares, strict=True)]).sum(0)
-    target = target / sum(shares)
-    if _has_mean_beat(content, own, target, before) and weight is None:
+    weighted = [event * share for event, share in zip(events, shares, strict=True)]
+    target = torch.stack(weighted).sum(0) / sum(shares)
+    if _has_mean_beat(content, peaks, target, before) and weight is None:
         return None, f"lead {names[lead]}: the content has the style's mean beat already"
-    beats = BeatTemplate(
-        torch.from_numpy(own),
-        content.shape[2],
-        target,
-        before,
-        changed,
-        WEIGHT if weight is None else weight,
-    )
+    length, term_weight = content.shape[2], WEIGHT if weight is None else weight
+    beats = BeatTemplate(torch.from_numpy(peaks), length, target, before, warped, term_weight)
     remark = (
-        f"R peaks by lead {names[lead]}: {counts[0]} in the content, {', '.join(counts[1:])} in "
+        f"R peaks by lead {names[lead]}: {len(peaks)} in the content, {', '.join(counts)} in "
         "the style, which is given the content's rhythm"
     )
     return beats, remark
+
+
+def _find_peaks(
+    label: str, values: Tensor, lead: int, names: Sequence[str], rate: float, *, required: bool
+) -> NDArray[np.int64] | None:
+    """R peaks of one lead in samples; None where they are no beats and none are required."""
+    from convnd_tasks.modalities.signals.peaks import r_peaks
+    from convnd_tasks.modalities.signals.rhythm import are_beats
+
+    samples = values[lead, 0].double().numpy()
+    peaks = r_peaks(samples, rate)
+    if not required:
+        return peaks if are_beats(samples, peaks, rate) else None
+    if len(peaks) < 2:
+        raise InputFileError(
+            f"{label}: expected at least 2 R peaks in lead {names[lead]}, got {len(peaks)}; "
+            "use another recording, or --beat-weight 0"
+        )
+    return peaks
 
 
 def _has_mean_beat(content: Tensor, peaks: NDArray[np.int64], target: Tensor, before: int) -> bool:

@@ -154,12 +154,8 @@ def _traces(
 
     reaches = [_reach(line) for _, line in lines]
     need = sum(low + high for _, low, high in reaches)
-    if paper:
-        room = height / _GAIN  # mV
-        gap = (room - need) / len(lines)
-    else:
-        room = need * 1.15 or 1.0
-        gap = (room - need) / len(lines)
+    room = height / _GAIN if paper else need * 1.15 or 1.0  # on paper in mV
+    gap = (room - need) / len(lines)
     top = room
     end = 0.0
     for (role, (values, rate)), (middle, low, high) in zip(lines, reaches, strict=True):
@@ -187,24 +183,31 @@ def _traces(
     axes.set_ylabel(lead, rotation=0, ha="right", va="center", fontsize=10)
     axes.set_yticks([])
     if paper:
-        axes.set_facecolor(_PAPER)
-        for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
-            mv = step * _SPEED / _GAIN
-            at = np.arange(-round(before / step), math.ceil(end / step) + 1) * step
-            axes.vlines(at, 0, room, color, linewidth=thick, zorder=0)
-            at = np.arange(0, room + mv, mv)
-            axes.hlines(at, -before, end, color, linewidth=thick, zorder=0)
-        foot = (room - _PULSE[1]) / 2
-        axes.step(
-            -before + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
-            foot + np.array([0, _PULSE[1], 0, 0]),
-            color="black",
-            linewidth=0.7,
-            where="post",
-        )
+        _draw_paper(axes, end, room)
     axes.tick_params(labelsize=7, labelbottom=last)
     if last:
         axes.set_xlabel("s" if timed else "sample", fontsize=8)
+
+
+def _draw_paper(axes: Any, end: float, room: float) -> None:
+    """Draw ECG paper up to ``end`` s and ``room`` mV, and the calibration pulse."""
+    import numpy as np
+
+    axes.set_facecolor(_PAPER)
+    for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
+        mv = step * _SPEED / _GAIN
+        at = np.arange(-round(_BEFORE / step), math.ceil(end / step) + 1) * step
+        axes.vlines(at, 0, room, color, linewidth=thick, zorder=0)
+        at = np.arange(0, room + mv, mv)
+        axes.hlines(at, -_BEFORE, end, color, linewidth=thick, zorder=0)
+    foot = (room - _PULSE[1]) / 2
+    axes.step(
+        -_BEFORE + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
+        foot + np.array([0, _PULSE[1], 0, 0]),
+        color="black",
+        linewidth=0.7,
+        where="post",
+    )
 
 
 def _spectra(

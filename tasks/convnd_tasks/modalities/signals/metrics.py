@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -146,93 +146,115 @@ def _peaks(grid: Grid, lead: str) -> NDArray[np.float64] | None:
     return found / rate if are_beats(signal, found, rate) else None
 
 
+class _Comparison(NamedTuple):
+    """A distance of the result, and of the untouched content, from the style, lead by lead."""
+
+    name: str
+    unit: str
+    better: str
+    meaning: str
+    signals: Mapping[str, Mapping[str, Any]]  # of "value", "before" and "aim", by lead
+    distance: Callable[[Any, Any], float]
+
+    def measure(self) -> Measure:
+        aim = self.signals["aim"]
+        parts = {
+            when: {lead: self.distance(self.signals[when][lead], aim[lead]) for lead in aim}
+            for when in ("value", "before")
+        }
+        return Measure(
+            self.name,
+            _mean(parts["value"].values()),
+            before=_mean(parts["before"].values()),
+            unit=self.unit,
+            better=self.better,
+            against="style",
+            meaning=self.meaning,
+            parts=parts["value"],
+        )
+
+
 def _likeness(
     content: Grid, result: Grid, style: Grid, leads: Sequence[str], rhythm: _Rhythm | None
 ) -> list[Measure]:
-    names = {lead_key(name): name for name in style.channels}
-    alone = style.channels[0] if len(style.channels) == 1 else None
-    pairs = {
-        lead: reference
-        for lead in leads
-        if (reference := names.get(lead_key(lead), alone)) is not None
+    """Distances from a style, of the leads that it has."""
+    pairs = _style_leads(style, leads)
+    rate = sampling_rate(result)
+
+    def resampled(grid: Grid, name: str) -> NDArray[np.float64]:
+        return resample_lead(_lead(grid, name), sampling_rate(grid), rate)
+
+    # What is measured depends on the sampling rate, so all are brought to the result's.
+    signals = {
+        "value": {lead: _lead(result, lead) for lead in pairs},
+        "before": {lead: resampled(content, lead) for lead in pairs},
+        "aim": {lead: resampled(style, name) for lead, name in pairs.items()},
     }
+    # A slower style has no frequencies above its own Nyquist frequency.
+    highest = _PASSED * min(rate, sampling_rate(style))
+    unit = "mV" if per_millivolt(result) is not None else "units"
+    comparisons = [
+        _Comparison(
+            *("psd_distance", "dB", "lower"),
+            f"RMS difference of spectra from 0.5 to {highest:g} Hz",
+            signals,
+            partial(psd_distance, rate=rate, band=(_LOWEST, highest)),
+        ),
+        _Comparison(
+            *("autocorrelation_distance", "", "lower"),
+            "RMS difference of autocorrelations up to 1 s",
+            signals,
+            partial(autocorrelation_distance, rate=rate),
+        ),
+        _Comparison(
+            *("amplitude_distance", unit, "lower"),
+            "Wasserstein-1 distance of amplitudes around their median",
+            signals,
+            amplitude_distance,
+        ),
+    ]
+    if rhythm is not None and may_be_ecg(style):
+        style_peaks = _peaks(style, style.channels[rhythm_lead(style.channels)])
+        if style_peaks is not None:
+            peaks = {"value": rhythm.result, "before": rhythm.content, "aim": style_peaks}
+            comparisons[1:1] = _beat_comparisons(signals, peaks, rate, unit)
+    return [comparison.measure() for comparison in comparisons]
+
+
+def _style_leads(style: Grid, leads: Sequence[str]) -> dict[str, str]:
+    """The style's lead for each lead that has one: of the same name, or the only one."""
+    names = {lead_key(name): name for name in style.channels}
+    only = style.channels[0] if len(style.channels) == 1 else None
+    candidates = {lead: names.get(lead_key(lead), only) for lead in leads}
+    pairs = {lead: name for lead, name in candidates.items() if name is not None}
     if not pairs:
         raise InputFileError(
             f"evaluate: expected a style with leads of the content ({', '.join(leads)}), got "
             f"{', '.join(style.channels)}; give one that has them, or a single lead"
         )
-    rate = sampling_rate(result)
-    # What is measured depends on the sampling rate, so all are brought to the result's.
-    signals = {
-        "value": {lead: _lead(result, lead) for lead in pairs},
-        "before": {
-            lead: resample_lead(_lead(content, lead), sampling_rate(content), rate)
-            for lead in pairs
-        },
-        "aim": {
-            lead: resample_lead(_lead(style, name), sampling_rate(style), rate)
-            for lead, name in pairs.items()
-        },
+    return pairs
+
+
+def _beat_comparisons(
+    signals: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    peaks: Mapping[str, NDArray[np.float64]],
+    rate: float,
+    unit: str,
+) -> list[_Comparison]:
+    """Comparisons of the mean beats around R peaks, which are in s."""
+    beats = {
+        when: {
+            lead: mean_beat(values, rate, np.rint(peaks[when] * rate).astype(np.int64))
+            for lead, values in by_lead.items()
+        }
+        for when, by_lead in signals.items()
     }
-    # Of what lies above a slower style's own Nyquist frequency it says nothing.
-    highest = _PASSED * min(rate, sampling_rate(style))
-    unit = "mV" if per_millivolt(result) is not None else "units"
-    table: list[tuple[str, str, str, str, Mapping[str, Any], Callable[[Any, Any], float]]] = [
-        (
-            "psd_distance", "dB", "lower", f"RMS difference of spectra from 0.5 to {highest:g} Hz",
-            signals, partial(psd_distance, rate=rate, band=(_LOWEST, highest)),
-        ),
-        (
-            "autocorrelation_distance", "", "lower",
-            "RMS difference of autocorrelations up to 1 s",
-            signals, partial(autocorrelation_distance, rate=rate),
-        ),
-        (
-            "amplitude_distance", unit, "lower",
-            "Wasserstein-1 distance of amplitudes around their median", signals, amplitude_distance,
-        ),
-    ]  # fmt: skip
-    theirs = None
-    if rhythm is not None and may_be_ecg(style):
-        theirs = _peaks(style, style.channels[rhythm_lead(style.channels)])
-    if rhythm is not None and theirs is not None:
-        peaks = {"value": rhythm.result, "before": rhythm.content, "aim": theirs}
-        beats = {
-            when: {
-                lead: mean_beat(values, rate, np.rint(peaks[when] * rate).astype(np.int64))
-                for lead, values in each.items()
-            }
-            for when, each in signals.items()
-        }
-        table[1:1] = [
-            (
-                "beat_correlation", "", "higher",
-                "correlation of the mean beats at their R peaks", beats, beat_correlation,
-            ),
-            (
-                "beat_distance", unit, "lower",
-                "RMS difference of the mean beats around their medians", beats, beat_distance,
-            ),
-        ]  # fmt: skip
-    measures = []
-    for name, unit_, better, meaning, of, distance in table:
-        parts = {
-            when: {lead: distance(of[when][lead], of["aim"][lead]) for lead in pairs}
-            for when in ("value", "before")
-        }
-        measures.append(
-            Measure(
-                name,
-                _mean(parts["value"].values()),
-                before=_mean(parts["before"].values()),
-                unit=unit_,
-                better=better,
-                against="style",
-                meaning=meaning,
-                parts=parts["value"],
-            )
-        )
-    return measures
+    correlation = "correlation of the mean beats at their R peaks"
+    distance = "RMS difference of the mean beats around their medians"
+    return [
+        _Comparison("beat_correlation", "", "higher", correlation, beats, beat_correlation),
+        _Comparison("beat_distance", unit, "lower", distance, beats, beat_distance),
+    ]
 
 
 def _joined(same: Sequence[Measure]) -> Measure:
