@@ -84,12 +84,9 @@ def rerun(
         summary.append("differences", difference)
         echo_untrusted(difference)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
-    found = [_find_input(entry, folders) for entry in entries]
-    command = [_fill_place(word, found) for word in line]
     target = output or Path(io.extend_stem(result, "rerun").name)
-    command += ["-o", str(target), "--no-figures"]
-    command += ["--overwrite"] if overwrite else []
-    command += ["--quiet"] if quiet else []
+    options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
+    command = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
     code = cli.app()(command, standalone_mode=False)
     if code:
         raise typer.Exit(code)
@@ -259,7 +256,14 @@ def _sample_names() -> set[str]:
     return names | {name for rank in ranks for name in samples.styles(rank)} | set(video.CONTENTS)
 
 
-def _fill_place(word: str, found: Sequence[str]) -> str:
-    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    place = _PLACE.fullmatch(value)
-    return word if place is None else f"{option}{equals}{found[int(place[1])]}"
+def _fill_places(
+    line: Sequence[str], entries: Sequence[Mapping[str, str]], folders: Sequence[Path]
+) -> list[str]:
+    """The recorded command with the paths of its inputs."""
+    paths = [_find_input(entry, folders) for entry in entries]
+    words = []
+    for word in line:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        place = _PLACE.fullmatch(value)
+        words.append(word if place is None else f"{option}{equals}{paths[int(place[1])]}")
+    return words

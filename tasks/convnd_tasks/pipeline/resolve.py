@@ -112,17 +112,7 @@ def resolve(
         raise UsageError("--texture: expected at least one style, got no file; give one")
     demo = not files and not styles
     named = [*files, *styles]
-    content = None if demo else named[0]
-    example = content
-    if content is not None and Path(content).is_dir():
-        example = typical_name(Path(content), dim) or content
-    videos = modality == "videos" or (example is not None and is_video(example, dim))
-    if videos or modality == "volumes":
-        dim = 3
-    else:
-        shown = [] if example is None else [example]
-        dim = infer_dim(file_paths([*shown, *named[1:], init]), dim)
-    kind = modality or kind_of(dim, example, videos=videos)
+    dim, kind = _infer_kind(named, dim, init, modality)
     batch = not demo and not texture and _is_batch(named[0], kind)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
     left_out = ""
@@ -153,6 +143,20 @@ def resolve(
         message=message,
         left_out=left_out,
     )
+
+
+def _infer_kind(
+    named: Sequence[str], dim: int | None, init: str | None, modality: str | None
+) -> tuple[int, str]:
+    """Number of spatial axes and kind of data of a content and its styles; none is the demo."""
+    example = named[0] if named else None
+    if example is not None and Path(example).is_dir():
+        example = typical_name(Path(example), dim) or example
+    videos = modality == "videos" or (example is not None and is_video(example, dim))
+    if videos or modality == "volumes":
+        return 3, modality or "videos"
+    dim = infer_dim(file_paths([example, *named[1:], init]), dim)
+    return dim, modality or kind_of(dim, example, videos=False)
 
 
 def infer_dim(files: Sequence[Path], dim: int | None) -> int:
