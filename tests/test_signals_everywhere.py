@@ -34,7 +34,7 @@ PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optima
 READ, WRITTEN = "convnd.io.files:read", "convnd.io.atomic:_sync"
 PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     # What may be there afterwards besides the inputs: work that was promised to be kept.
-    "picture, reading": (PICTURE, "convnd_tasks.pipeline.resolve:open_input", set()),
+    "picture, reading": (PICTURE, "convnd_tasks.pipeline.job:Job.open", set()),
     "picture, weights": (PICTURE, "convnd.transfer.objective:load", set()),
     "picture, targets": (PICTURE, "convnd.losses.style:StyleLoss.__init__", set()),
     "picture, first step": (PICTURE, "convnd.losses.objective:Objective.value", set()),
@@ -47,7 +47,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "signal, reading": (SIGNAL, "convnd.io.signals.table:_cells", set()),
     "signal, drawing": (
         SIGNAL,
-        "convnd_tasks.modalities.signals.report:write",
+        "convnd_tasks.pipeline.transfer_report:write_report",
         {"a_stylized.csv", "a_stylized.csv.json"},
     ),
     "volume, slices": (
@@ -93,18 +93,21 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "samples": (["samples"], "convnd_tasks.samples:styles", set()),
     "backbones": (["backbones"], "convnd_tasks.commands.backbones:_description", set()),
     "weights": (["weights", "verify", "compact"], "convnd.backbones.weights:verify", set()),
-    "rerun": (["rerun", "a.png"], "convnd.io:read_record", set()),
+    "rerun": (["rerun", "a.png"], "convnd_tasks.commands.rerun:_parse_record", set()),
 }
+
+KINDS = ("images", "signals", "volumes", "video")
+"""Packages of `convnd_tasks.modalities` that the commands here use."""
 
 
 @pytest.fixture(scope="module")
 def server() -> multiprocessing.context.ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     modules = [place.partition(":")[0] for _, place, _ in PHASES.values()]
-    names = ("videos.command", "videos.job", "volumes.command", "rerun", "signals.report")
+    kinds = [f"convnd_tasks.modalities.{name}.modality" for name in KINDS]
     context.set_forkserver_preload(
-        ["stopped", "convnd.cli", "matplotlib.figure", *modules]
-        + [f"convnd_tasks.{name}" for name in names]
+        ["stopped", "convnd.cli", "convnd_tasks.pipeline.run", "matplotlib.figure"]
+        + [*modules, *kinds]
     )
     return context
 
