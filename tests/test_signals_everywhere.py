@@ -106,8 +106,7 @@ def server() -> multiprocessing.context.ForkServerContext:
     modules = [place.partition(":")[0] for _, place, _ in PHASES.values()]
     kinds = [f"convnd_tasks.modalities.{name}.modality" for name in KINDS]
     context.set_forkserver_preload(
-        ["stopped", "convnd.cli", "convnd_tasks.pipeline.run", "matplotlib.figure"]
-        + [*modules, *kinds]
+        ["stopped", "convnd.cli", "convnd_tasks.pipeline.run", *modules, *kinds]
     )
     return context
 

@@ -1,0 +1,145 @@
+"""`convnd.stylize` and `convnd.evaluate`, on files and on data in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks.pipeline.api import as_grid
+from PIL import Image
+
+import convnd
+from convnd.errors import InputFileError, OutputExistsError, ShapeError, UsageError
+from convnd.grid import Grid
+
+QUICK: dict[str, Any] = {"backbone": "compact", "steps": 1, "scales": 1, "size": 0}
+
+
+@pytest.fixture
+def pixels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, 256, (40, 36, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        Image.fromarray,
+        lambda pixels: pixels,
+        torch.from_numpy,
+        lambda pixels: torch.from_numpy(pixels).movedim(-1, 0) / 255,
+        lambda pixels: (torch.from_numpy(pixels).movedim(-1, 0) / 255)[None],
+        as_grid,
+    ],
+    ids=["PIL", "array", "bytes", "tensor", "batch", "grid"],
+)
+def test_pictures_of_every_type_give_the_same(
+    convert: Callable[[Any], Any], pixels: np.ndarray
+) -> None:
+    style = convert(pixels[::-1].copy())
+    result = convnd.stylize(convert(pixels), style, dim=2, **QUICK)
+    expected = convnd.stylize(as_grid(pixels), as_grid(pixels[::-1].copy()), **QUICK)
+    assert result.values.shape == (1, 3, 40, 36)
+    assert 0 <= result.values.min() <= result.values.max() <= 1
+    torch.testing.assert_close(result.values, expected.values, atol=1e-3, rtol=0)
+    assert (result.steps, result.path) == (1, None)
+    assert len(result.losses["total"]) >= 1
+    png = result._repr_png_()
+    assert png is not None
+    assert png.startswith(b"\x89PNG")
+
+
+def test_files_in_and_out(tmp_path: Path, pixels: np.ndarray) -> None:
+    photo, painting = tmp_path / "photo.png", tmp_path / "painting.png"
+    Image.fromarray(pixels).save(photo)
+    Image.fromarray(pixels[::-1]).save(painting)
+    steps: list[int] = []
+    out = tmp_path / "out.png"
+    result = convnd.stylize(
+        photo, [str(painting)], out=out, on_progress=lambda p: steps.append(p.step), **QUICK
+    )
+    assert steps == [0, 1]
+    assert result.path == out
+    values = convnd.read(out).values
+    torch.testing.assert_close(values, result.values, atol=0.51 / 255, rtol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.png",
+        "painting.png",
+        "photo.png",
+    ]
+    with pytest.raises(OutputExistsError):
+        convnd.stylize(photo, painting, out=out, **QUICK)
+    with pytest.raises(OutputExistsError):
+        result.save(out)
+    assert result.save(tmp_path / "again.png").exists()
+
+
+@pytest.mark.parametrize("shape", [(200,), (2, 200), (30, 28), (1, 2, 18, 17, 16)])
+def test_arrays_of_every_rank(shape: tuple[int, ...], rng: np.random.Generator) -> None:
+    content = rng.normal(5, 2, shape)
+    dim = len(shape) if len(shape) < 3 and shape[0] != 2 else {2: 1, 5: 3}[len(shape)]
+    result = convnd.stylize(content, content[..., ::-1], dim=dim, **QUICK)
+    channels = shape[-dim - 1] if len(shape) > dim else 1
+    assert result.values.shape == (1, channels, *shape[-dim:])
+    assert 3 < result.values.mean() < 7
+
+
+def test_a_texture_has_no_content(pixels: np.ndarray) -> None:
+    result = convnd.stylize(None, pixels, **{**QUICK, "size": 32})
+    assert result.values.shape[:2] == (1, 3)
+    with pytest.raises(UsageError, match="--mask|--strength|--colors"):
+        convnd.stylize(None, pixels, strength=0.5, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (("gone.png", "waves"), {}, InputFileError, "gone.png"),
+        (("waves", "cells"), {}, UsageError, "--dim"),
+        ((torch.rand(30, 30), torch.rand(30, 30)), {"stepz": 3}, TypeError, "stepz"),
+        ((torch.rand(30, 30), torch.rand(30, 30)), {"steps": -1}, UsageError, "steps"),
+        ((torch.rand(30, 30), torch.rand(30, 30)), {"rate": "5"}, UsageError, "--rate"),
+        ((torch.rand(3, 30, 30), torch.rand(3, 30, 30)), {}, UsageError, "dim"),
+        ((torch.rand(9, 9), torch.rand(9, 9)), {"dim": 3}, ShapeError, "3 to 5 axes"),
+        ((torch.rand(2, 1, 200), torch.rand(200)), {"dim": 1}, ShapeError, "batch of 1"),
+        ((torch.rand(200), []), {"dim": 1}, UsageError, "at least one style"),
+    ],
+)
+def test_errors_name_what_is_wrong(
+    arguments: tuple[Any, Any],
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        convnd.stylize(*arguments, **{**QUICK, **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="one content, got a folder"):
+        convnd.stylize(tmp_path, "waves", **QUICK)
+
+
+def test_a_result_is_measured(tmp_path: Path, rng: np.random.Generator) -> None:
+    content, style = (as_grid(rng.normal(size=(2, 600)), 1) for _ in range(2))
+    result = convnd.stylize(content, style, **QUICK).result
+    assert isinstance(result, Grid)
+    measures = convnd.evaluate(content, result, style)
+    assert measures
+    assert all(measure.name == name for name, measure in measures.items())
+    for name, grid in (("c", content), ("r", result), ("s", style)):
+        convnd.write(tmp_path / f"{name}.npz", grid)
+    paths = [tmp_path / f"{name}.npz" for name in "crs"]
+    from_files = convnd.evaluate(*paths, dim=1)
+    for name, measure in measures.items():
+        assert from_files[name].value == pytest.approx(measure.value, rel=1e-4, nan_ok=True), name
+    mixed = convnd.evaluate(content, paths[1], [style])
+    assert mixed.keys() == measures.keys()

@@ -1,0 +1,132 @@
+"""What was typed becomes a job: folders of every kind, their results, and shares of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from convnd_tasks.pipeline.resolve import JobSpec, resolve
+
+from convnd.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def folder_of(root: Path, *names: str) -> str:
+    root.mkdir()
+    for name in names:
+        (root / name).touch()
+    return str(root)
+
+
+@pytest.mark.parametrize(
+    ("names", "dim", "modality", "kind", "results"),
+    [
+        (["b.jpg", "a.png"], None, None, "pictures", ["a_stylized.png", "b_stylized.png"]),
+        (["a.csv", "b.edf"], None, None, "signals", ["a_stylized.csv", "b_stylized.edf"]),
+        (["a.npy", "b.npz"], 1, None, "signals", ["a_stylized.npy", "b_stylized.npz"]),
+        (["a.npy", "b.npz"], 2, None, "arrays", ["a_stylized.npy", "b_stylized.npz"]),
+        (["a.npy"], 4, None, "arrays", ["a_stylized.npy"]),
+        (["a.nii", "b.nii.gz"], None, None, "volumes", ["a_stylized.nii.gz", "b_stylized.nii.gz"]),
+        (["a.nii", "b.mha"], 3, "volumes", "volumes", ["a_stylized.nii.gz", "b_stylized.nii.gz"]),
+        (["a.mp4", "b.mkv"], None, None, "videos", ["a_stylized.mp4", "b_stylized.mkv"]),
+        (["a.mp4", "b.gif"], None, "videos", "videos", ["a_stylized.mp4", "b_stylized.gif"]),
+    ],
+)
+def test_a_folder_is_a_job_for_each_file(
+    names: list[str],
+    dim: int | None,
+    modality: str | None,
+    kind: str,
+    results: list[str],
+    tmp_path: Path,
+) -> None:
+    folder = folder_of(tmp_path / "in", *names, "notes.txt")
+    spec = resolve([folder], ["style"], dim=dim, modality=modality)
+    assert (spec.modality, spec.batch) == (kind, True)
+    assert [Path(name or "").name for name in spec.contents] == sorted(names)
+    assert [path.name for path in spec.outputs] == results
+    assert {path.parent.name for path in spec.outputs} == {"in_stylized"}
+    spec = resolve([folder], ["style"], dim=dim, modality=modality, output=tmp_path / "out")
+    assert {path.parent for path in spec.outputs} == {tmp_path / "out"}
+
+
+@pytest.mark.parametrize(
+    ("names", "modality"),
+    [(["1.dcm", "2.dcm"], "volumes"), (["1.png", "2.png"], "videos")],
+)
+def test_a_folder_of_slices_or_frames_is_one_content(
+    names: list[str], modality: str, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path / "in", *names)
+    spec = resolve([folder], ["style"], modality=modality)
+    assert (spec.modality, spec.batch, spec.contents) == (modality, False, (folder,))
+
+
+def test_styles_come_from_both_places_and_one_is_built_in() -> None:
+    spec = resolve(["a.png", "b.png"], ["c.png"])
+    assert (spec.contents, spec.styles) == (("a.png",), ("b.png", "c.png"))
+    spec = resolve(["a.png"])
+    assert len(spec.styles) == 1
+    assert spec.styles[0] in spec.message
+    spec = resolve(["a.png", "b.png"], texture=True)
+    assert (spec.contents, spec.styles) == ((None,), ("a.png", "b.png"))
+    with pytest.raises(UsageError, match="--dim: expected 2, which is what a.png holds"):
+        resolve(["a.png", "b.nii"])
+
+
+def test_shares_of_a_folder_are_disjoint_and_complete(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", *(f"{number}.nii" for number in range(7)))
+    spec = resolve([folder], ["style"])
+    shares = [spec.shard(number, 3) for number in (1, 2, 3)]
+
+    def pairs(spec: JobSpec) -> list[tuple[str | None, Path]]:
+        return list(zip(spec.contents, spec.outputs, strict=True))
+
+    together = [pair for share in shares for pair in pairs(share)]
+    assert sorted(together, key=str) == sorted(pairs(spec), key=str)
+    assert [len(share.contents) for share in shares] == [3, 2, 2]
+
+
+SCANS = ["stylize-volume", "scans", "--style", "style.nii", "--backbone", "compact"]
+SCANS += ["--steps", "1", "--scales", "1", "--style-layers", "relu1_1", "--no-figures", "-q"]
+
+
+@pytest.fixture
+def scans(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder of three scans."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for path in (*(folder / f"{name}.nii" for name in "abc"), tmp_path / "style.nii"):
+        voxels = rng.normal(0, 100, (18, 17, 16)).astype(np.float32)
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(path)
+    return folder
+
+
+def made(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
+
+
+def test_machines_share_a_folder_of_scans_and_skip_what_is_there(
+    scans: Path, run: Run, tmp_path: Path
+) -> None:
+    results = tmp_path / "scans_stylized"
+    code, _, err = run(*SCANS, "--shard", "2/2")
+    assert code == 0, err
+    assert list(made(results)) == ["b_stylized.nii.gz"]
+    code, out, err = run(*SCANS, "--skip-existing")
+    assert code == 0, err
+    first = made(results)
+    assert list(first) == [f"{name}_stylized.nii.gz" for name in "abc"]
+    assert out.count("\n") == 3
+    code, _, err = run(*SCANS, "--skip-existing")
+    assert (code, made(results)) == (0, first), err
+    # Other parameters: refused without --overwrite.
+    code, _, err = run(*SCANS, "--skip-existing", "--seed", "3")
+    assert (code, made(results)) == (1, first), err
+    code, _, err = run("stylize-volume", "scans/a.nii", *SCANS[2:], "--shard", "1/2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--shard: expected a folder" in err
