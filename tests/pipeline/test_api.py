@@ -13,7 +13,13 @@ from convnd_tasks.pipeline.api import as_grid
 from PIL import Image
 
 import convnd
-from convnd.errors import InputFileError, OutputExistsError, ShapeError, UsageError
+from convnd.errors import (
+    InputFileError,
+    OutputExistsError,
+    ShapeError,
+    UnknownNameError,
+    UsageError,
+)
 from convnd.grid import Grid
 
 QUICK: dict[str, Any] = {"backbone": "compact", "steps": 1, "scales": 1, "size": 0}
@@ -99,7 +105,12 @@ def test_a_texture_has_no_content(pixels: np.ndarray) -> None:
     [
         (("gone.png", "waves"), {}, InputFileError, "gone.png"),
         (("waves", "cells"), {}, UsageError, "--dim"),
-        ((torch.rand(30, 30), torch.rand(30, 30)), {"stepz": 3}, TypeError, "stepz"),
+        (
+            (torch.rand(30, 30), torch.rand(30, 30)),
+            {"stepz": 3},
+            UnknownNameError,
+            "did you mean 'steps'",
+        ),
         ((torch.rand(30, 30), torch.rand(30, 30)), {"steps": -1}, UsageError, "steps"),
         ((torch.rand(30, 30), torch.rand(30, 30)), {"rate": "5"}, UsageError, "--rate"),
         ((torch.rand(3, 30, 30), torch.rand(3, 30, 30)), {}, UsageError, "dim"),
@@ -130,16 +141,19 @@ def test_a_folder_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
 
 def test_a_result_is_measured(tmp_path: Path, rng: np.random.Generator) -> None:
     content, style = (as_grid(rng.normal(size=(2, 600)), 1) for _ in range(2))
-    result = convnd.stylize(content, style, **QUICK).result
+    result = convnd.stylize(content, style, rate=100, **QUICK).result
     assert isinstance(result, Grid)
-    measures = convnd.evaluate(content, result, style)
+    assert (result.spacing, result.units) == ((0.01,), ("s",))
+    with pytest.raises(InputFileError, match="rate"):
+        convnd.evaluate(content, as_grid(result.values, 1), style)
+    measures = convnd.evaluate(content, result, style, rate=100)
     assert measures
     assert all(measure.name == name for name, measure in measures.items())
     for name, grid in (("c", content), ("r", result), ("s", style)):
         convnd.write(tmp_path / f"{name}.npz", grid)
     paths = [tmp_path / f"{name}.npz" for name in "crs"]
-    from_files = convnd.evaluate(*paths, dim=1)
+    from_files = convnd.evaluate(*paths, dim=1, rate="100")
     for name, measure in measures.items():
         assert from_files[name].value == pytest.approx(measure.value, rel=1e-4, nan_ok=True), name
-    mixed = convnd.evaluate(content, paths[1], [style])
+    mixed = convnd.evaluate(content, paths[1], [style], rate=100)
     assert mixed.keys() == measures.keys()

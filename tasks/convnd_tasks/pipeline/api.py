@@ -15,7 +15,7 @@ from convnd.options import flags_of
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.base import TransferInputs, open_grid
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
-from convnd_tasks.runtime.settings import JobSettings
+from convnd_tasks.runtime.settings import JobSettings, parse_fraction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,12 +121,15 @@ def stylize(
     styles = list(style) if isinstance(style, list | tuple) else [style]
     known = flags_of(JobSettings)
     settings = {name: value for name, value in options.items() if name in known}
+    if settings.get("rate") is not None:
+        settings["rate"] = str(settings["rate"])
     chosen = {name: value for name, value in options.items() if name not in known}
     if all(_is_name(data) for data in (content, *styles) if data is not None):
         return _stylize_files(content, styles, out, dim, settings, chosen, on_progress, on_message)
-    grids = [None if content is None else _as_input(content, dim, "content")]
+    rate = settings.get("rate")
+    grids = [None if content is None else _as_input(content, dim, "content", rate)]
     rank = dim or (None if grids[0] is None else grids[0].ndim)
-    grids += [_as_input(data, rank, "style") for data in styles]
+    grids += [_as_input(data, rank, "style", rate) for data in styles]
     first = next((grid for grid in grids if grid is not None), None)
     if first is None or len(grids) < 2:
         raise UsageError("stylize: expected at least one style, got none; give one")
@@ -141,12 +144,18 @@ def stylize(
         content=grids[0],
         styles=[grid for grid in grids[1:] if grid is not None],
         names=[name for name in (*spec.contents, *spec.styles) if name is not None],
+        rate_given=rate is not None,
     )
     return _run(spec, inputs, out, settings, chosen, on_progress, on_message)
 
 
 def evaluate(
-    content: Data, result: Data, style: Data | Sequence[Data] = (), *, dim: int | None = None
+    content: Data,
+    result: Data,
+    style: Data | Sequence[Data] = (),
+    *,
+    dim: int | None = None,
+    rate: float | str | None = None,
 ) -> dict[str, Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
@@ -155,6 +164,7 @@ def evaluate(
         result: what came out.
         style: the styles that it was given.
         dim: number of spatial axes, where a tensor or array does not tell.
+        rate: samples per second of signals that do not hold it.
 
     Returns:
         Measures by name.
@@ -165,20 +175,22 @@ def evaluate(
     """
     from convnd_tasks.pipeline.evaluation import evaluate_files
 
+    typed_rate = None if rate is None else str(rate)
     styles = list(style) if isinstance(style, list | tuple) else [style]
     if all(_is_name(data) for data in (content, result, *styles)):
-        measures = evaluate_files(str(content), str(result), [str(one) for one in styles], dim=dim)
+        names = [str(one) for one in styles]
+        measures = evaluate_files(str(content), str(result), names, dim=dim, rate=typed_rate)
         return {measure.name: measure for measure in measures}
-    before = _as_input(content, dim, "content")
+    before = _as_input(content, dim, "content", typed_rate)
     rank = before.ndim
     inputs = TransferInputs(
         content=before,
-        styles=[_as_input(data, rank, "style") for data in styles],
+        styles=[_as_input(data, rank, "style", typed_rate) for data in styles],
         names=["content", *(f"style {number}" for number in range(1, len(styles) + 1))],
     )
     kind = _kind_of_grid(before)
     modality = modality_class(kind)(options_class(kind).for_dim(rank), JobSettings(), rank)
-    measures = modality.metrics(inputs, _as_input(result, rank, "content"))
+    measures = modality.metrics(inputs, _as_input(result, rank, "content", typed_rate))
     return {measure.name: measure for measure in measures}
 
 
@@ -238,7 +250,16 @@ def _is_name(data: object) -> bool:
     return isinstance(data, str | os.PathLike)
 
 
-def _as_input(data: Any, dim: int | None, role: str) -> Grid:
+def _as_input(data: Any, dim: int | None, role: str, rate: str | None) -> Grid:
+    grid = _open_or_convert(data, dim, role)
+    if rate is None or grid.ndim != 1:
+        return grid
+    from convnd_tasks.modalities.signals.modality import set_rate
+
+    return set_rate(grid, float(parse_fraction("rate", rate)), role)
+
+
+def _open_or_convert(data: Any, dim: int | None, role: str) -> Grid:
     if not _is_name(data):
         return as_grid(data, dim)
     if dim is not None:

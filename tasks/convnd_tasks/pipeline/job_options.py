@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import UsageError
 from convnd.options import flag_name, flags_of
+from convnd.registry import unknown_name
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
 from convnd_tasks.pipeline.flags import applicable_modalities, listed
 from convnd_tasks.runtime.settings import JobSettings
@@ -29,12 +30,15 @@ def make_options(
         given_settings: fields of `JobSettings` that were typed.
 
     Raises:
+        UnknownNameError: there is no such option.
         UsageError: an option has no meaning for this kind of data, or a value is out of range.
     """
     kind = spec.modality
     unsupported = modality_class(kind).unsupported
     for name in (*given_options, *given_settings):
         allowed = applicable_modalities(name)
+        if not allowed:
+            raise unknown_name("option", name, _option_names(kind))
         if name in unsupported:
             raise UsageError(
                 f"{_typed(name)} has no meaning for {kind}: {unsupported[name]}; leave it out"
@@ -46,6 +50,11 @@ def make_options(
             )
     size = {} if spec.size is None else {"size": spec.size}
     return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
+
+
+def _option_names(kind: str) -> list[str]:
+    names = [*flags_of(options_class(kind)), *flags_of(JobSettings)]
+    return sorted(name for name in names if kind in applicable_modalities(name))
 
 
 def _typed(name: str) -> str:

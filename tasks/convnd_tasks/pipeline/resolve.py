@@ -259,7 +259,10 @@ def _is_batch(content: str, kind: str) -> bool:
     except OSError:
         return False  # reading the folder will say so
     if kind == "videos":
-        return bool(names) and all(name.endswith(tuple(io.VIDEO_SUFFIXES)) for name in names)
+        videos = [name for name in names if name.endswith(tuple(io.VIDEO_SUFFIXES))]
+        pictures = [suffix for suffix in io.suffixes() if io.spatial_dims(f"x{suffix}") == 2]
+        others = set(names) - set(videos)
+        return bool(videos) and not any(name.endswith(tuple(pictures)) for name in others)
     whole = [
         suffix
         for suffix in io.suffixes()
