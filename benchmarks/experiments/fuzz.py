@@ -4,10 +4,11 @@ pip install ".[fuzz,test]" -c constraints.txt
 python -m benchmarks.experiments.fuzz a.nii --runs 20000   # one reader
 python -m benchmarks.experiments.fuzz --runs 2000          # every reader, one process each
 
-The seeds are the whole files and lying headers of `tests/malformed.py`. A file that does not end in
-a grid or an `InputFileError`, or takes more than 20 s or 2 GiB, is saved in ``--findings`` and ends
-the run with exit code 1. Videos are decoded in this process instead of a child, where coverage
-sees the lines; frames have at most a million pixels, since the child's memory limit is missing.
+The seeds are the whole files and lying headers of `tests/support/malformed.py`. A file that does
+not end in a grid or an `InputFileError`, or takes more than 20 s or 2 GiB, is saved in
+``--findings`` and ends the run with exit code 1. Videos are decoded in this process instead of a
+child, where coverage sees the lines; frames have at most a million pixels, since the child's memory
+limit is missing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 
 # One file for each reader; other files of `WHOLE` differ in their content.
 READERS = (

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 from rounding import network_rounding
-from test_tiled import LAYERS, assert_equal, objective_for
+from tiles import LAYERS, assert_equal, objective_for
 
 from convnd.backbones import VGG, VGG19, load
 from convnd.optimize import Tiler

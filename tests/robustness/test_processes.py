@@ -16,7 +16,7 @@ import pytest
 
 import convnd.io
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 KEEP = ("--checkpoint-every", "1", "--resume", "--steps", "100000")
 # What is worked on, the command, and what it makes.
 JOBS = {
@@ -55,9 +55,9 @@ def start(folder: Path, count: int, command: tuple[str, ...]) -> list[subprocess
 
 @pytest.mark.slow
 def test_groups_of_two_three_and_four_equal_one(tmp_path: Path) -> None:
-    paths = os.pathsep.join([str(ROOT.parent), str(ROOT.parent / "tasks")])
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tasks")])
     done = subprocess.run(
-        [sys.executable, str(ROOT / "several_processes.py"), str(tmp_path)],
+        [sys.executable, str(ROOT / "tests" / "support" / "several_processes.py"), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,

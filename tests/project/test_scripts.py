@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", ".", "--json", "out.json"]
 SCRIPTS = {
     "examples/any_rank.py": [],

@@ -21,7 +21,7 @@ from convnd_tasks.runtime.settings import parse_fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import PARTS, WHOLE
-from test_malformed import refusal
+from refusals import refusal
 
 import convnd.io
 from convnd.errors import UsageError
