@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.backbones import Backbone, MultiPlanar, choose_device, choose_precision, load
-from convnd.backbones.user_models import is_user_model, load_user_model
+from convnd.backbones import MultiPlanar, choose_device
 from convnd.losses import (
     INPUT,
     ContentLoss,
@@ -36,6 +35,7 @@ from convnd.stats import (
 )
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
+from convnd.transfer.network import load_network
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.targets import Targets
 
@@ -64,37 +64,13 @@ class TransferObjective:
         self.options = options
         self.fixed_axes = fixed_axes
         self.device = choose_device(options.device)
-        self.backbone, precision = self._network(spatial_dims, in_channels)
+        self.backbone, self.precision = load_network(
+            options, spatial_dims=spatial_dims, in_channels=in_channels
+        )
         self._given = options
         self.resolve_layers(None)
-        self.backbone.to(self.device)
-        self.precision = choose_precision(self.device, precision)
-        self.precision.apply(self.backbone)
         self._targets = Targets(self.backbone, self.precision, self.device)
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
-
-    def _network(self, spatial_dims: int, in_channels: int) -> tuple[Backbone, str]:
-        """The network, and the precision it is to have."""
-        options = self.options
-        if is_user_model(options.backbone):
-            network = load_user_model(
-                options.backbone, options.layers, spatial_dims=spatial_dims, in_channels=in_channels
-            )
-            # Not every layer of others works in bfloat16.
-            return network, "float32" if options.precision == "auto" else options.precision
-        as_it_is = options.inflation in ("auto", "multiplanar")
-        planes = spatial_dims > 2 and as_it_is
-        shipped = load(
-            options.backbone,
-            spatial_dims=2 if planes else spatial_dims,
-            in_channels=in_channels,
-            layers=options.layers,
-            pooling=options.pooling,
-            inflation="mean" if as_it_is else options.inflation,
-        )
-        if planes:
-            return MultiPlanar(shipped, spatial_dims=spatial_dims), options.precision
-        return shipped, options.precision
 
     def resolve_layers(self, size: Sequence[int] | None) -> None:
         """Name the layers for results of a size; None is any without length-1 axes.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd import io
+from convnd.backbones import choose_device
 from convnd.errors import InputFileError, NumericalError, UsageError
 from convnd.optimize import (
     Evaluation,
@@ -25,6 +26,7 @@ from convnd.optimize import (
 )
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
+from convnd.transfer.network import load_network
 from convnd.transfer.style_transfer import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.volumes.encoding import VolumeEncoding
@@ -41,7 +43,6 @@ from convnd_tasks.modalities.volumes.state import BestIterate, VolumeRunState
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convnd.backbones import Backbone
     from convnd.grid import Grid
     from convnd.losses import Objective
     from convnd.optimize import Step
@@ -180,29 +181,10 @@ class VolumeTransfer(Transfer):
 
     def _load_network(self) -> str:
         """Load the network, choose the optimizer, and say why."""
-        from convnd.backbones import choose_device, choose_precision, load
-        from convnd.backbones.user_models import is_user_model, load_user_model
-
         options = self.options
         make_deterministic(options.deterministic)
         self._device = choose_device(options.device)
-        precision = options.precision
-        net: Backbone
-        if is_user_model(options.backbone):
-            net = load_user_model(options.backbone, options.layers, spatial_dims=2, in_channels=1)
-            # Some layers of other people's networks do not work in bfloat16.
-            precision = "float32" if precision == "auto" else precision
-        else:
-            net = load(
-                options.backbone,
-                spatial_dims=2,
-                in_channels=1,
-                layers=options.layers,
-                pooling=options.pooling,
-            )
-        self._net = net.to(self._device)
-        self._precision = choose_precision(self._device, precision)
-        self._precision.apply(self._net)
+        self._net, self._precision = load_network(options, spatial_dims=2, in_channels=1)
         shape = self._axes.shape
         self._optimizer, reason = choose_optimizer(
             options, self._net, options.layers, shape, self._axes.spacing, self._device, self._group
