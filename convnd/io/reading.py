@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from convnd.errors import DependencyError, InputFileError, ResourceError, UsageError
 from convnd.io.atomic import error_text
+from convnd.io.silence import silence_libraries
 from convnd.shapes import is_count
 
 __all__ = [
     "LIMIT_HINT",
     "check_file",
     "check_positions",
+    "import_optional",
     "size_limit",
     "too_large_error",
     "translate_errors",
@@ -154,3 +158,24 @@ def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
             f"read {path}: expected at most {limit:,} pixels, got {size} = {count:,}; "
             f"make it smaller, or {LIMIT_HINT}"
         )
+
+
+def import_optional(package: str, what: str, extra: str = "signals") -> Any:
+    """Import a package that only some formats need.
+
+    Args:
+        package: name of the module to import.
+        what: the operation that needs it, for the message.
+        extra: the optional dependencies of this package that include it.
+
+    Raises:
+        DependencyError: it is not installed; the message holds the command that installs it.
+    """
+    try:
+        with silence_libraries():
+            return importlib.import_module(package)
+    except ImportError as error:
+        raise DependencyError(
+            f"{what}: expected the package {package.split('.')[0]}, got none installed; "
+            f'pip install "convnd-toolkit[{extra}]"'
+        ) from error

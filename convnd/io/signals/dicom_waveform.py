@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.reading import translate_errors
+from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
-from convnd.io.signals.signal import Signal, check_samples, import_optional, signal_grid
+from convnd.io.signals.signal import Signal, check_samples, signal_grid
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.dicom import read_dataset
 

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.reading import translate_errors
+from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.signal import (
     Annotation,
     Signal,
     check_no_gaps,
     check_samples,
-    import_optional,
     sampling_rate,
     signal_grid,
     signal_of,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import DependencyError, InputFileError, UsageError
+from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.io.reading import LIMIT_HINT, size_limit
-from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +26,6 @@ __all__ = [
     "check_samples",
     "describe",
     "from_json",
-    "import_optional",
     "sampling_rate",
     "signal_grid",
     "signal_of",
@@ -233,24 +230,3 @@ def _unique_names(names: Sequence[str]) -> list[str]:
             name = f"{base}-{number}"
         unique.append(name)
     return unique
-
-
-def import_optional(package: str, what: str, extra: str = "signals") -> Any:
-    """Import a package that only some formats need.
-
-    Args:
-        package: name of the module to import.
-        what: the operation that needs it, for the message.
-        extra: the optional dependencies of this package that include it.
-
-    Raises:
-        DependencyError: it is not installed; the message holds the command that installs it.
-    """
-    try:
-        with silence_libraries():
-            return importlib.import_module(package)
-    except ImportError as error:
-        raise DependencyError(
-            f"{what}: expected the package {package.split('.')[0]}, got none installed; "
-            f'pip install "convnd-toolkit[{extra}]"'
-        ) from error

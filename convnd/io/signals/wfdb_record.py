@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.provenance import is_provenance
-from convnd.io.reading import check_file, translate_errors
+from convnd.io.reading import check_file, import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.signal import (
     Annotation,
     Signal,
     check_samples,
-    import_optional,
     sampling_rate,
     signal_grid,
     signal_of,

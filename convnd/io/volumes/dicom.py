@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from convnd.errors import DependencyError, InputFileError
+from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps
 from convnd.io.quantization import IntegerEncoding
-from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.reading import check_positions, import_optional, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
 
@@ -100,13 +100,7 @@ def read_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
         InputFileError: it is deflated and unpacks into too much.
         DependencyError: pydicom is not installed.
     """
-    try:
-        import pydicom
-    except ImportError as error:
-        raise DependencyError(
-            "DICOM: expected the package pydicom, got none; "
-            'install it: pip install "convnd-toolkit[volumes]"'
-        ) from error
+    pydicom = import_optional("pydicom", f"read {file}", extra="volumes")
     meta = pydicom.filereader.read_file_meta_info(file)
     if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
         with file.open("rb") as stream:

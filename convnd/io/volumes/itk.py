@@ -11,19 +11,18 @@ something else than other programs do. SimpleITK, an optional package, writes.
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import DependencyError, InputFileError, NumericalError, ShapeError
+from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.provenance import parse_provenance
 from convnd.io.quantization import IntegerEncoding, integer_codes
-from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.reading import check_positions, import_optional, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.header import VolumeHeader
 from convnd.io.volumes.metaimage import parse_metaimage
@@ -159,13 +158,7 @@ def _volume(grid: Grid) -> NDArray[Any]:
 
 def _simple_itk() -> Any:
     """Import SimpleITK and silence its warnings."""
-    try:
-        sitk: Any = importlib.import_module("SimpleITK")
-    except ImportError as error:
-        raise DependencyError(
-            "NRRD and MHA: expected the package SimpleITK, got none; "
-            'install it: pip install "convnd-toolkit[volumes]"'
-        ) from error
+    sitk = import_optional("SimpleITK", "NRRD and MHA", extra="volumes")
     # What it would write to stderr comes as an error, or does not matter.
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     return sitk

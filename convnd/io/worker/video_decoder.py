@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.atomic import error_text
-from convnd.io.reading import check_positions, too_large_error, translate_errors
-from convnd.io.signals.signal import import_optional
+from convnd.io.reading import check_positions, import_optional, too_large_error, translate_errors
 from convnd.io.video.types import ColorTags, damaged_frames_text
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from convnd.io.signals.signal import import_optional, sampling_rate, value_units
+from convnd.io.reading import import_optional
+from convnd.io.signals.signal import sampling_rate, value_units
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from convnd.io.signals.signal import import_optional, value_units
+from convnd.io.reading import import_optional
+from convnd.io.signals.signal import value_units
 
 if TYPE_CHECKING:
     import numpy as np

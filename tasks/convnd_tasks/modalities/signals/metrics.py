@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from convnd.errors import InputFileError
-from convnd.io.signals.signal import import_optional, sampling_rate
+from convnd.io.reading import import_optional
+from convnd.io.signals.signal import sampling_rate
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.signals.leads import (
     identity_error,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convnd.io.signals.signal import import_optional
+from convnd.io.reading import import_optional
 from convnd.io.silence import silence_libraries
 from convnd_tasks.modalities.signals.leads import interpolate_gaps, resample_lead
 from convnd_tasks.runtime.parallel import parallel_map

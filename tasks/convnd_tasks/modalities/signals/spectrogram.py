@@ -35,7 +35,7 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     """
     import numpy as np
 
-    from convnd.io.signals.signal import import_optional
+    from convnd.io.reading import import_optional
 
     signal = import_optional("scipy.signal", "spectrogram")
     lead = next((name for name in result.channels if lead_key(name) == "ii"), result.channels[0])

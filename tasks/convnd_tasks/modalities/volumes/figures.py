@@ -6,7 +6,7 @@ import io as _bytes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import DependencyError
+from convnd.io.reading import import_optional
 from convnd_tasks.modalities.arrays.codec import same_units, value_range
 from convnd_tasks.modalities.volumes.orientation import canonical_array
 
@@ -30,15 +30,11 @@ def montage(scan: Grid, style: Grid, result: Grid) -> bytes:
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError(
-            "montage: expected the package matplotlib, got none; install it: "
-            'pip install "convnd-toolkit[volumes]", or leave it out (--no-figures)'
-        ) from error
     import numpy as np
+
+    import_optional("matplotlib", "figures (--no-figures leaves them out)", extra="volumes")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     before, after = canonical_array(scan), canonical_array(result)
     change = after[0] - before[0]

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import DependencyError, InputFileError
+from convnd.errors import InputFileError
+from convnd.io.reading import import_optional
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.volumes.orientation import canonical_array
 
@@ -33,14 +34,9 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         InputFileError: scan and result are of different shapes.
         DependencyError: scipy is missing.
     """
-    try:
-        import scipy  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(
-            "evaluate: expected the package scipy, got none; install it: "
-            'pip install "convnd-toolkit[volumes]"'
-        ) from error
     import numpy as np
+
+    import_optional("scipy", "evaluate", extra="volumes")
 
     if content.shape != result.shape:
         raise InputFileError(
