@@ -209,6 +209,18 @@ class TransferOptions:
         """Every layer whose features are needed."""
         return (*self.content_layers, *self.style_layers)
 
+    def check_style_weights(self, count: int) -> None:
+        """Check that there is one weight for each of ``count`` styles, or none.
+
+        Raises:
+            UsageError: another number of weights.
+        """
+        if self.style_weights and len(self.style_weights) != count:
+            raise UsageError(
+                f"style_weights: expected one weight for each of {count} styles, got "
+                f"{len(self.style_weights)}; give as many"
+            )
+
     def check_terms(self) -> None:
         """Check that each kind of loss has a layer, and that some weight is above 0.
 

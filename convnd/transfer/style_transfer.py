@@ -364,14 +364,9 @@ class StyleTransfer(TransferObjective):
         init: Tensor | None,
     ) -> tuple[int, ...]:
         """Check the inputs of `run`; returns the size of the result."""
-        weights = self.options.style_weights
         if not styles:
             raise UsageError("style transfer: expected at least one style, got none; give one")
-        if weights and len(weights) != len(styles):
-            raise UsageError(
-                f"style_weights: expected one weight for each of {len(styles)} styles, got "
-                f"{len(weights)}; give as many"
-            )
+        self.options.check_style_weights(len(styles))
         if size is None:
             if content is None:
                 raise UsageError("texture: expected a size, got neither size nor content; give one")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convnd_tasks.runtime.plots import join_pictures
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -112,7 +114,9 @@ def draw_thumbnail(
         return _draw_plane(whole, side, spacing)
     if rank == 3 and is_clip(axes):
         frames = np.unique(np.linspace(0, whole.shape[1] - 1, _FRAMES).round().astype(int))
-        return _join([_draw_plane(whole[:, frame], side, spacing[1:]) for frame in frames])
+        return join_pictures(
+            [_draw_plane(whole[:, frame], side, spacing[1:]) for frame in frames], axis=1, gap=1
+        )
     center: list[Any] = [extent // 2 for extent in whole.shape[1:]]
     if rank > 3:
         return _draw_plane(whole[(slice(None), *center[:-2])], side, spacing[-2:])
@@ -122,7 +126,7 @@ def draw_thumbnail(
         steps = [step for axis, step in enumerate(spacing) if axis != normal]
         # The later axis points up, the radiological convention for RAS volumes.
         planes.append(_draw_plane(plane.swapaxes(1, 2)[:, ::-1], side, steps[::-1], tight=True))
-    return _join(planes)
+    return join_pictures(planes, axis=1, gap=1)
 
 
 def _to_pixels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -189,11 +193,3 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return start and stop of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _join(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    gap = np.full((len(parts[0]), 1, 3), 255, np.uint8)
-    pieces: list[Any] = [parts[0]]
-    for part in parts[1:]:
-        pieces += [gap, part]
-    return np.concatenate(pieces, axis=1)

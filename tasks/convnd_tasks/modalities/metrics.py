@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.modalities.base import TransferInputs
 
-__all__ = ["Measure", "as_json", "as_table", "compared_content"]
+__all__ = ["Measure", "as_json", "as_table", "compared_content", "finite_or_none"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ def as_json(measures: Sequence[Measure]) -> dict[str, object]:
     """
     entries: dict[str, object] = {}
     for measure in measures:
-        entry: dict[str, object] = {"value": _finite(measure.value)}
+        entry: dict[str, object] = {"value": finite_or_none(measure.value)}
         if measure.before is not None:
-            entry["before"] = _finite(measure.before)
+            entry["before"] = finite_or_none(measure.before)
         texts = {key: getattr(measure, key) for key in ("unit", "better", "against", "meaning")}
         entry |= {key: text for key, text in texts.items() if text}
         if measure.parts:
-            entry["parts"] = {name: _finite(value) for name, value in measure.parts.items()}
+            entry["parts"] = {name: finite_or_none(value) for name, value in measure.parts.items()}
         entries[measure.name] = entry
     return entries
 
@@ -113,5 +113,6 @@ def _figure(value: float | None) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def finite_or_none(value: float | None) -> float | None:
+    """The value, or None for one that is not finite or missing."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError
+from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.pipeline.report import Report
 from convnd_tasks.runtime import plots
 
@@ -80,8 +80,8 @@ def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome:
         rows = [
             [
                 measure.name,
-                _finite(measure.value),
-                _finite(measure.before),
+                finite_or_none(measure.value),
+                finite_or_none(measure.before),
                 measure.unit,
                 measure.meaning,
             ]
@@ -101,7 +101,3 @@ def _settings(modality: Modality, spec: JobSpec) -> dict[str, str]:
         name.removeprefix("convnd:"): value
         for name, value in settings_record(modality.settings, spec).items()
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["COLORS", "encode", "encode_pixels", "loss_curve", "new_figure"]
+__all__ = ["COLORS", "encode", "encode_pixels", "join_pictures", "loss_curve", "new_figure"]
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 """Colors for readers with color-vision deficiencies as well (Okabe and Ito, 2008)."""
@@ -89,6 +89,18 @@ def encode_pixels(pixels: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def join_pictures(pictures: Sequence[NDArray[Any]], *, axis: int, gap: int) -> NDArray[Any]:
+    """Join pictures ``(H, W, 3)`` along an axis, with a white gap of some pixels between them."""
+    import numpy as np
+
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    parts = [pictures[0]]
+    for picture in pictures[1:]:
+        parts += [np.full(shape, 255, picture.dtype), picture]
+    return np.concatenate(parts, axis=axis)
 
 
 def loss_curve(

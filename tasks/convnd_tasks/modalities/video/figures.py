@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convnd_tasks.runtime.plots import COLORS, encode, encode_pixels, new_figure
+from convnd_tasks.runtime.plots import COLORS, encode, encode_pixels, join_pictures, new_figure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,9 @@ class PreviewCollector:
         rows = [
             [thumbs[numbers[place]] for place in dict.fromkeys(places)] for thumbs in self._thumbs
         ]
-        return encode_pixels(_stacked([_stacked(row, axis=1) for row in rows], axis=0))
+        return encode_pixels(
+            join_pictures([join_pictures(row, axis=1, gap=_GAP) for row in rows], axis=0, gap=_GAP)
+        )
 
     def slit_scan(self) -> bytes:
         """A PNG with the middle column over time, of the input above that of the result."""
@@ -58,7 +60,7 @@ class PreviewCollector:
             np.stack([columns[number] for number in numbers], 1).repeat(wide, 1)
             for columns in self._columns
         ]
-        return encode_pixels(_stacked(rows, axis=0))
+        return encode_pixels(join_pictures(rows, axis=0, gap=_GAP))
 
     def _add(self, which: int, number: int, values: Tensor) -> None:
         from convnd.nn import resize_nd
@@ -125,15 +127,3 @@ def _pixels(values: Tensor) -> NDArray[Any]:
     codes = values[0].detach().cpu().clamp(0, 1).mul(255).round_().byte()
     pixels: NDArray[Any] = codes.permute(1, 2, 0).contiguous().numpy()
     return pixels
-
-
-def _stacked(pictures: Sequence[NDArray[Any]], *, axis: int) -> NDArray[Any]:
-    """Join pictures along an axis with a white gap between them."""
-    parts: list[NDArray[Any]] = []
-    for picture in pictures:
-        if parts:
-            shape = list(picture.shape)
-            shape[axis] = _GAP
-            parts.append(np.full(shape, 255, picture.dtype))
-        parts.append(picture)
-    return np.concatenate(parts, axis=axis)

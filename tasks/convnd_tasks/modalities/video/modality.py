@@ -24,6 +24,7 @@ from convnd_tasks.modalities.base import (
     open_grid,
 )
 from convnd_tasks.modalities.images.codec import match_colors
+from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.modalities.video.blocks import read_style_video
 from convnd_tasks.modalities.video.figures import plot_timeline
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
@@ -101,7 +102,7 @@ class Videos(Modality):
         source = VideoSource(video=video, size=size, frame_range=self._frame_range)
         mask: Any = inputs.mask
         check_mask(mask, video)
-        self._check_style_weights(inputs)
+        self.options.check_style_weights(len(inputs.styles))
         messages = list(video.info.remarks)
         styles = [self._read_style(style, messages) for style in inputs.styles]
         if self.options.colors == "match" and not self.settings.texture:
@@ -198,8 +199,8 @@ class Videos(Modality):
         result: VideoResult = outcome.result
         info, records = self._video(inputs).info, result.records
         measures = [
-            ("E_warp of the result", _finite(result.e_warp)),
-            ("E_warp of the input", _finite(result.input_e_warp)),
+            ("E_warp of the result", finite_or_none(result.e_warp)),
+            ("E_warp of the input", finite_or_none(result.input_e_warp)),
             ("frames", len(records)),
             ("scenes", result.scenes),
             ("steps per frame", mean_of(records, "steps")),
@@ -272,15 +273,3 @@ class Videos(Modality):
         if style.damage:
             messages.append(f"{style.info.path}: {style.damage}; the others are style")
         return values
-
-    def _check_style_weights(self, inputs: TransferInputs) -> None:
-        weights, count = self.options.style_weights, len(inputs.styles)
-        if weights and len(weights) != count:
-            raise UsageError(
-                f"style_weights: expected one weight for each of {count} styles, got "
-                f"{len(weights)}; give as many"
-            )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

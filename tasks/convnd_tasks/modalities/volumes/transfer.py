@@ -81,11 +81,7 @@ class VolumeTransfer(Transfer):
                 check_scan(grid, label)
             elif role == "style":
                 check_style(grid, label)
-        if options.style_weights and len(options.style_weights) != len(inputs.styles):
-            raise UsageError(
-                f"style_weights: expected one weight for each of {len(inputs.styles)} styles, got "
-                f"{len(options.style_weights)}; give as many"
-            )
+        options.check_style_weights(len(inputs.styles))
         self._scan = inputs.content
         self._inputs = inputs
         self._integers = integers
