@@ -120,7 +120,13 @@ def dry_run_write(path: str | os.PathLike[str], grid: Grid) -> None:
     if has_gaps and corner.shape[-1] > 1:
         corner[..., -1] = float("nan")
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / Path(path).name, dataclasses.replace(grid, values=corner))
+        trial = Path(folder) / Path(path).name
+        try:
+            write(trial, dataclasses.replace(grid, values=corner))
+        except ConvndError as error:  # its message is about the output, not about the trial
+            error.operation = error.operation.replace(str(trial), str(path))
+            error.args = (str(error).replace(str(trial), str(path)),)
+            raise
 
 
 def write(

@@ -206,3 +206,12 @@ def test_formats_are_registered_once(monkeypatch):
     with pytest.raises(UsageError, match="file format: expected a new name, got 'PNG'"):
         register(taken)
     assert ".y" not in convnd.io.suffixes()
+
+
+def test_a_dry_run_names_the_output_and_not_its_trial_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = Grid(values=torch.rand(1, 3, 8, 8))
+    with pytest.raises(ShapeError) as caught:
+        convnd.io.dry_run_write("x.nii", picture)
+    assert "write x.nii:" in str(caught.value)
+    assert not list(tmp_path.iterdir())

@@ -100,7 +100,8 @@ def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
             _check_scans(path)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             raise InputFileError(
-                f"read {path}: expected one picture, got an animation; save one frame of it"
+                f"read {path}: expected one picture, got an animation; save one frame of it, or "
+                "stylise it as a video (convnd stylize-video)"
             )
         image.load()  # to the end of the file, where some of the metadata is
         header = _metadata(image.info, image.getexif)

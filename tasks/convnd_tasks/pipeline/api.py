@@ -224,8 +224,8 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
     if dim is None:
         if values.ndim > 2:
             raise UsageError(
-                f"stylize: expected dim for an array of {values.ndim} axes, got none; say how many "
-                "of them are spatial"
+                f"stylize: expected dim for an array of {values.ndim} axes, got none; give "
+                f"the number of spatial axes, for example dim={max(1, values.ndim - 2)}"
             )
         dim = values.ndim
     if not dim <= values.ndim <= dim + 2:

@@ -117,6 +117,18 @@ def test_mask_strength_and_integers(run, scan, style, tmp_path, rng):
     assert not (tmp_path / "full-montage.png").exists()
 
 
+def test_a_mask_may_be_an_array_on_the_grid_of_the_scan(run, scan, style, tmp_path):
+    region = np.zeros((20, 18, 17), np.uint8)
+    region[5:15, 5:12] = 1
+    np.save(tmp_path / "mask.npy", region)
+    masked = ("--style", style, "--mask", "mask.npy", "--no-figures", *QUICK)
+    code, _, err = run("stylize-volume", scan, *masked, "-o", "part.nii")
+    assert (code, "--spacing" in err) == (0, False)
+    before, part = (nib.load(tmp_path / name).get_fdata() for name in ("scan.nii", "part.nii"))
+    np.testing.assert_array_equal(part[region == 0], before[region == 0])
+    assert not np.array_equal(part, before)
+
+
 def test_a_series_is_done_frame_by_frame(run, style, tmp_path, rng):
     frames = np.stack([hounsfield(rng, noise=n) for n in (5, 9)], -1).astype(np.float32)
     save(tmp_path / "series.nii.gz", frames)

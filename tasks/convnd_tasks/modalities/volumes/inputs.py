@@ -20,6 +20,7 @@ __all__ = [
     "built_in_scan",
     "check_scan",
     "check_style",
+    "is_array",
     "mask_weights",
     "open_style",
     "open_volume",
@@ -27,6 +28,11 @@ __all__ = [
 ]
 
 _ARRAYS = (".npy", ".npz")
+
+
+def is_array(name: str) -> bool:
+    """Whether a file holds an array, which has no spacing of its own."""
+    return name.lower().endswith(_ARRAYS)
 
 
 def parse_spacing(text: str) -> tuple[float, ...]:
@@ -63,13 +69,13 @@ def open_volume(name: str, spacing: Sequence[float] = ()) -> Grid:
         UsageError: an array without a spacing, or a spacing for a file that holds its own.
     """
     grid = io.read(name)
-    is_array = name.lower().endswith(_ARRAYS)
-    if spacing and not is_array:
+    array = is_array(name)
+    if spacing and not array:
         raise UsageError(
             f"--spacing: expected an array (.npy, .npz), got {name}, which has its own; leave it "
             "out"
         )
-    if is_array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
+    if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
         grid = type(grid)(values=grid.values[:, None], header=grid.header)
     if grid.ndim != 3:
         raise InputFileError(
@@ -78,7 +84,7 @@ def open_volume(name: str, spacing: Sequence[float] = ()) -> Grid:
         )
     if spacing:
         return dataclasses.replace(grid, spacing=tuple(spacing), units=("mm",) * 3)
-    if is_array and grid.units != ("mm",) * 3:
+    if array and grid.units != ("mm",) * 3:
         raise UsageError(
             f"--spacing: expected millimetres along three axes for {name}, got none; for "
             "example --spacing 0.6,0.6,5"
@@ -127,7 +133,7 @@ def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) 
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
     # The spacing belongs to arrays; a file of another format holds its own.
-    return open_volume(name, spacing if name.lower().endswith(_ARRAYS) else ())
+    return open_volume(name, spacing if is_array(name) else ())
 
 
 def check_scan(scan: Grid, label: str) -> None:

@@ -12,6 +12,7 @@ from convnd.errors import UsageError
 from convnd_tasks.modalities.base import Figure, JobResult, Modality, Table, TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
     check_scan,
+    is_array,
     open_style,
     open_volume,
     parse_spacing,
@@ -70,6 +71,8 @@ class Volumes(Modality):
         spacing = parse_spacing(self.settings.spacing)
         if role == "style" and content is not None:
             return open_style(name, self.options.seed, content, spacing)
+        if content is not None and is_array(name):  # a mask or start lies on the scan's grid
+            spacing = spacing or content.spacing
         grid = open_volume(name, spacing)
         if role == "content":
             check_scan(grid, name)
