@@ -336,10 +336,7 @@ class VolumeTransfer(Transfer):
             config,
             content,
             views=views,
-            styles=(
-                [style.extract(view, self._device) for style in self._encoding.styles]
-                for view in views
-            ),
+            styles=self._encoding.extract_styles(views, self._device),
             weights=self._style_weights,
             precision=self._precision,
             shards=shards,
