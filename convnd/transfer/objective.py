@@ -123,15 +123,11 @@ class TransferObjective:
         with torch.no_grad():
             if content is not None and options.content_weight > 0:
                 layers = options.content_layers
-                found = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
-                terms += [
-                    Term(
-                        "content",
-                        options.content_weight / len(options.content_layers),
-                        ContentLoss(found[name], layer=name, normalization=options.normalization),
-                    )
-                    for name in options.content_layers
-                ]
+                features = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
+                weight, normalization = options.content_weight / len(layers), options.normalization
+                for name in layers:
+                    loss = ContentLoss(features[name], layer=name, normalization=normalization)
+                    terms.append(Term("content", weight, loss))
         terms += (
             self.style_terms(
                 styles,

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -190,10 +191,7 @@ def find_patches(
         )
     fields = receptive_fields(network, list(units))
     search = _Search(network.to(device), units, fields, top, suppress, device)
-
-    def prepare(item: Input) -> tuple[tuple[int, ...], list[tuple[str, Tensor]]]:
-        return prepare_input(item, network, size, rescale)
-
+    prepare = partial(prepare_input, network=network, size=size, rescale=rescale)
     for entries in iter_batches(inputs, prepare, batch):
         search.update(entries)
         if on_input is not None:

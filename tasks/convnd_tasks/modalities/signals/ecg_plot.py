@@ -47,10 +47,8 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     import_optional("matplotlib.backends.backend_agg", "paper")
     timed = result.units == ("s",)
     paper = timed and per_millivolt(result) is not None
-    rows = [
-        (lead, [(role, values) for role, values in lines_of(lead, content, style, result)])
-        for lead in result.channels[:_LEADS]
-    ]
+    leads = result.channels[:_LEADS]
+    rows = [(lead, lines_of(lead, content, style, result)) for lead in leads]
     seconds = max(_seconds(result), 1e-9)
     width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
     shown = [
