@@ -10,6 +10,7 @@ from convnd_tasks.modalities.images import codec
 from convnd_tasks.modalities.images.options import ImageOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import ClassVar
 
     from convnd_tasks.modalities.metrics import Measure
@@ -21,6 +22,9 @@ class Pictures(GridModality):
     """Colour pictures."""
 
     name: ClassVar[str] = "pictures"
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "inflation": "the networks are networks for pictures"
+    }
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 
