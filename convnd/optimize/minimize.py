@@ -310,8 +310,8 @@ def minimize(
     >>> smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
     >>> start = torch.tensor([[[0.0, 1.0, 0.0, 1.0]]])
     >>> *_, last = minimize(smooth, start, steps=20)
-    >>> last.index, last.loss < 1e-6
-    (20, True)
+    >>> last.index <= 20, last.loss < 1e-6
+    (True, True)
     """
     if steps < 0:
         raise UsageError(
