@@ -21,7 +21,7 @@ from convnd.optimize.evaluation import (
     tiled_features,
     tiled_sums,
 )
-from convnd.optimize.minimize import Minimizer, has_converged, minimize
+from convnd.optimize.minimizer import Minimizer, has_converged, minimize
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import HISTORY, OPTIMIZERS
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
