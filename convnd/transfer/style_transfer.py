@@ -201,8 +201,8 @@ def plan_scales(
         fixed_axes: leading axes that keep their length at every size.
         shortest: samples along an axis below which no size goes.
 
-    >>> [(scale.size, scale.steps) for scale in plan_scales((64, 48), scales=2, steps=10)]
-    [((32, 24), 5), ((64, 48), 5)]
+    >>> [(scale.size, scale.steps) for scale in plan_scales((256, 192), scales=2, steps=10)]
+    [((128, 96), 6), ((256, 192), 4)]
     """
     fixed, plane = tuple(size[:fixed_axes]), size[fixed_axes:]
     sizes = pyramid_sizes(plane, min(scales, max(1, steps)), shortest=shortest)
