@@ -21,7 +21,8 @@ DIM = {"pictures": 2, "signals": 1, "arrays": 4, "volumes": 3, "videos": 3}
 
 def field_of(row: OptionRow) -> tuple[str, type[Any]]:
     """The field behind an option, and its dataclass."""
-    for dataclass in (JobSettings, *map(options_class, MODALITIES)):
+    classes: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
+    for dataclass in classes:
         for name, (_, flag) in flags_of(dataclass).items():
             if flag_name(name, flag) == row.name:
                 return name, dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ class Spoiler:
 
 
 @pytest.fixture
-def spoiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spoiler]:
+def spoiler(monkeypatch: pytest.MonkeyPatch) -> Spoiler:
     return Spoiler(monkeypatch)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from convnd import io
-from convnd.errors import OutputFileError, UsageError
+from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.shapes import is_count
 from convnd_tasks import samples
 from convnd_tasks.pipeline.folders import list_contents, result_name, result_names, typical_name
@@ -296,5 +297,13 @@ def _outputs(
         default = Path(result_name(contents[0] or styles[0], kind, dim))
     if output is None:
         return (default,)
-    folder_named = output.is_dir() and not (kind == "videos" and not default.suffix)
-    return (output / default.name if folder_named else output,)
+    if output.is_dir() and not (kind == "videos" and (not default.suffix or _is_result(output))):
+        return (output / default.name,)
+    return (output,)
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds the frames of a result: its record says so."""
+    with contextlib.suppress(ConvndError):
+        return bool(io.read_provenance(folder))
+    return False
