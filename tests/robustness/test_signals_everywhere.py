@@ -35,7 +35,7 @@ READ, WRITTEN = "convnd.io.files:read", "convnd.io.atomic:_sync"
 PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     # What may be there afterwards besides the inputs: work that was promised to be kept.
     "picture, reading": (PICTURE, "convnd_tasks.pipeline.job:Job.open", set()),
-    "picture, weights": (PICTURE, "convnd.transfer.objective:load", set()),
+    "picture, weights": (PICTURE, "convnd.transfer.network:load", set()),
     "picture, targets": (PICTURE, "convnd.losses.style:StyleLoss.__init__", set()),
     "picture, first step": (PICTURE, "convnd.losses.objective:Objective.value", set()),
     "picture, later step": (

@@ -51,9 +51,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def decoders() -> list[psutil.Process]:
-    """Children of this process that decode; other tests may have left other ones."""
-    found = psutil.Process().children()
-    return [each for each in found if "convnd.io" in " ".join(each.cmdline())]
+    """Children of this process that decode; other tests may have left a fork server."""
+    lines = {child: " ".join(child.cmdline()) for child in psutil.Process().children()}
+    return [child for child, line in lines.items() if "convnd.io" in line and "fork" not in line]
 
 
 HANGS = ("time.sleep(99)", "while True: pass")
