@@ -364,7 +364,7 @@ def test_stylize_with_a_network_of_ones_own(
     code, _, err = run(*command, "--style-layers", "relu1_1")
     assert code == 2
     assert "layer: expected one of 0, 1, 2, 3, 4, 5, 6, got 'relu1_1'" in err
-    code, _, err = run(*command, "--style-layers", "1", "--inflation", "acs")
+    code, _, err = run(*command, "--style-layers", "1", "--pooling", "avg")
     assert code == 2
     assert "expected one of the shipped networks with --pooling and --inflation" in err
 
