@@ -11,10 +11,23 @@ from typing import NamedTuple
 from convnd import io
 from convnd.errors import ConvndError, InputFileError
 
-__all__ = ["Listing", "list_contents", "list_files", "result_name", "result_names", "typical_name"]
+__all__ = [
+    "ARRAY_SUFFIXES",
+    "DEFAULT_SUFFIXES",
+    "Listing",
+    "list_contents",
+    "list_files",
+    "result_name",
+    "result_names",
+    "typical_name",
+]
 
-_ARRAYS = (".npy", ".npz")
-_SUFFIX = {1: ".csv", 2: ".png", 3: ".nii.gz"}
+ARRAY_SUFFIXES = (".npy", ".npz")
+"""Suffixes of arrays, which may hold any number of axes."""
+
+DEFAULT_SUFFIXES = {1: ".csv", 2: ".png", 3: ".nii.gz"}
+"""The usual suffix of a result by number of spatial axes; ``.npz`` for more."""
+
 _RESULT = "_stylized"
 
 
@@ -218,6 +231,6 @@ def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
 
         return suffix if suffix in CODECS else ".mp4"
     if kind == "volumes":
-        return _SUFFIX[3]
-    keeps = suffix in _ARRAYS or (dim == 1 and io.is_written(suffix))
-    return suffix if keeps else _SUFFIX.get(dim, ".npz")
+        return DEFAULT_SUFFIXES[3]
+    keeps = suffix in ARRAY_SUFFIXES or (dim == 1 and io.is_written(suffix))
+    return suffix if keeps else DEFAULT_SUFFIXES.get(dim, ".npz")

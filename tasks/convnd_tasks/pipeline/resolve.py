@@ -12,15 +12,19 @@ from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.shapes import is_count
 from convnd_tasks import samples
-from convnd_tasks.pipeline.folders import list_contents, result_name, result_names, typical_name
+from convnd_tasks.pipeline.folders import (
+    ARRAY_SUFFIXES,
+    DEFAULT_SUFFIXES,
+    list_contents,
+    result_name,
+    result_names,
+    typical_name,
+)
 
 __all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "kind_of", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
 """Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
-
-_SUFFIX = {1: ".csv", 2: ".png", 3: ".nii.gz"}
-_ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +233,7 @@ def parse_shard(text: str) -> tuple[int, int] | None:
 
 def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
     """The kind of data of a number of axes and a content (or first style of a texture)."""
-    array = content is None or content.lower().endswith(_ARRAYS)
+    array = content is None or content.lower().endswith(ARRAY_SUFFIXES)
     if videos:
         return "videos"
     if dim == 1:
@@ -269,7 +273,7 @@ def _is_batch(content: str, kind: str) -> bool:
         for suffix in io.suffixes()
         if suffix != ".dcm" and io.spatial_dims(f"x{suffix}") == 3
     ]
-    return any(name.endswith((*whole, *_ARRAYS)) for name in names)
+    return any(name.endswith((*whole, *ARRAY_SUFFIXES)) for name in names)
 
 
 def _outputs(
@@ -291,7 +295,8 @@ def _outputs(
         return tuple(folder / name for name in names)
     if demo:
         # The demo must work a second time, and must not replace the first result.
-        first = Path(f"stylized{'.mp4' if kind == 'videos' else _SUFFIX.get(dim, '.npz')}")
+        suffix = ".mp4" if kind == "videos" else DEFAULT_SUFFIXES.get(dim, ".npz")
+        first = Path(f"stylized{suffix}")
         default = first if resume and kind == "videos" else io.next_free_path(first)
     else:
         default = Path(result_name(contents[0] or styles[0], kind, dim))
