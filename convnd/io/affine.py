@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["anatomical_axes", "flip_lps", "grid_affine", "rescaled"]
+__all__ = ["anatomical_axes", "flip_lps", "grid_affine", "is_orthogonal", "rescaled"]
 
 
 def grid_affine(grid: Grid) -> NDArray[Any]:
@@ -50,6 +50,14 @@ def rescaled(affine: NDArray[Any], factor: NDArray[Any]) -> NDArray[Any]:
     change = np.diag([*factor, 1.0])
     change[:3, 3] = (factor - 1) / 2
     return np.asarray(affine @ change)
+
+
+def is_orthogonal(affine: NDArray[Any]) -> bool:
+    """Whether the axes of an affine are at right angles, to about a twentieth of a degree."""
+    import numpy as np
+
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.allclose(directions.T @ directions, np.eye(3), atol=1e-3))
 
 
 def flip_lps(affine: NDArray[Any]) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.provenance import parse_provenance
+from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.signal import from_json, signal_of, to_json
@@ -157,7 +158,9 @@ def _grid(path: Path, array: NDArray[Any], **metadata: Any) -> Grid:
     with np.errstate(over="raise"):  # float64 beyond float32
         values = torch.from_numpy(np.array(array, np.float32, order="C"))[None]
     floating = array.dtype.kind == "f" and array.dtype.itemsize <= 8
-    header = {"dtype": array.dtype.name if floating else "float32"}
+    header: dict[str, object] = {"dtype": array.dtype.name if floating else "float32"}
+    if array.dtype.kind in "iu":
+        header |= integer_header(array, IntegerEncoding(array.dtype.newbyteorder("=").name))
     return Grid(values=values, header=header, **metadata)
 
 
@@ -165,6 +168,9 @@ def _array(grid: Grid) -> NDArray[Any]:
     """Return values in the type of the input, unless they exceed its range."""
     import numpy as np
 
+    codes = integer_codes(grid)
+    if codes is not None:
+        return codes[0]
     values = grid.values.detach().to("cpu").float()[0].numpy()
     dtype = str(grid.header.get("dtype", "float32"))
     if dtype not in {"float16", "float64"}:

@@ -20,7 +20,7 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
         region: one slice per axis, with start and stop inside the grid and without a step.
 
     Returns:
-        A copy of the values, with spacing, units and names. The affine of a NIfTI header moves to
+        A copy of the values, with spacing, units and names. The affine of a volume moves to
         the first voxel of the box; transparency is cut with the values.
 
     Raises:
@@ -44,8 +44,13 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
     header: dict[str, Any] = dict(grid.header)
     if "alpha" in header:
         header["alpha"] = header["alpha"][(..., *region)].clone()
+    start = [part.start for part in region]
     if "nifti" in header:
-        header["nifti"] = _shift_origin(header["nifti"], [part.start for part in region])
+        header["nifti"] = _shift_origin(header["nifti"], start)
+    if header.get("affine") is not None:
+        header["affine"] = _shifted(header["affine"], start)
+    if "integer_codes" in header:
+        header["integer_codes"] = header["integer_codes"][(..., *region)].copy()
     return dataclasses.replace(
         grid, values=grid.values[(slice(None), slice(None), *region)].clone(), header=header
     )
@@ -53,13 +58,18 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
 
 def _shift_origin(header: Any, start: Sequence[int]) -> Any:
     """Return a copy of a NIfTI header whose affines map index 0 to the voxel ``start``."""
-    import numpy as np
-
     header = header.copy()
-    shift = np.eye(4)
-    shift[:3, 3] = start
     for name in ("qform", "sform"):
         code = int(header[f"{name}_code"])
         if code > 0:
-            getattr(header, f"set_{name}")(getattr(header, f"get_{name}")() @ shift, code)
+            getattr(header, f"set_{name}")(_shifted(getattr(header, f"get_{name}")(), start), code)
     return header
+
+
+def _shifted(affine: Any, start: Sequence[int]) -> Any:
+    """Return an affine that maps index 0 to where it mapped the voxel ``start``."""
+    import numpy as np
+
+    shift = np.eye(4)
+    shift[:3, 3] = start
+    return affine @ shift

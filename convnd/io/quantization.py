@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["IntegerEncoding", "integer_codes", "quantize"]
+__all__ = ["IntegerEncoding", "decode", "integer_codes", "integer_header", "quantize"]
+
+_EXACT = 2**22  # steps of an encoding that float32 tells apart with certainty
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def quantize(grid: Grid) -> tuple[Grid, float, int]:
     Returns:
         The rounded grid; the largest rounding error, at most half the slope; and the number of
         values outside the range of the integer type. Those are clipped, and the error does not
-        count them.
+        count them. Unchanged values keep the integers that the file holds.
 
     Raises:
         UsageError: the file did not store integers.
@@ -54,26 +56,75 @@ def quantize(grid: Grid) -> tuple[Grid, float, int]:
             "integer output: expected an input that holds integers, got other numbers; "
             "leave it float32"
         )
-    values = grid.values.detach().to("cpu").numpy()
+    exact = _exact_codes(grid, encoding)
     limits = np.iinfo(encoding.dtype)
-    exact = (values.astype(np.float64) - encoding.intercept) / encoding.slope
     outside = (exact < limits.min - 0.5) | (exact > limits.max + 0.5)
-    codes = np.clip(np.round(exact), limits.min, limits.max)
-    error = np.abs(codes - exact)[~outside].max(initial=0.0) * abs(encoding.slope)
-    rounded = torch.from_numpy((codes * encoding.slope + encoding.intercept).astype(np.float32))
+    codes, untouched = _nearest_codes(grid, encoding)
+    error = np.abs(codes - exact)[~(outside | untouched)].max(initial=0.0) * abs(encoding.slope)
     header = {**grid.header, "quantized": True}
-    result = dataclasses.replace(grid, values=rounded, header=header)
-    return result, float(error), int(outside.sum())
+    values = torch.from_numpy(decode(codes, encoding))[None]
+    result = dataclasses.replace(grid, values=values, header=header)
+    return result, float(error), int((outside & ~untouched).sum())
 
 
 def integer_codes(grid: Grid) -> tuple[NDArray[Any], IntegerEncoding] | None:
     """Return the integers ``(C, *S)`` of a grid that `quantize` has rounded; None for others."""
-    import numpy as np
-
     encoding = grid.header.get("integer_encoding")
     if not grid.header.get("quantized") or not isinstance(encoding, IntegerEncoding):
         return None
+    return _nearest_codes(grid, encoding)[0], encoding
+
+
+def integer_header(codes: NDArray[Any], encoding: IntegerEncoding) -> dict[str, object]:
+    """Return the header entries of a grid that was read from integers.
+
+    Args:
+        codes: the integers of the file, ``(C, *S)``.
+        encoding: how they become values.
+
+    Returns:
+        ``integer_encoding``; and ``integer_codes`` if the values as float32 do not tell the
+        integers apart, so that `quantize` can give unchanged values their own integers.
+    """
+    import numpy as np
+
+    header: dict[str, object] = {"integer_encoding": encoding}
+    ends = np.array([codes.min(), codes.max()], np.float64)
+    largest = np.abs(ends * encoding.slope + encoding.intercept).max()
+    if max(largest, np.abs(ends).max() * abs(encoding.slope)) > _EXACT * abs(encoding.slope):
+        header["integer_codes"] = codes
+    return header
+
+
+def decode(codes: NDArray[Any], encoding: IntegerEncoding) -> NDArray[Any]:
+    """Return the values of integers, as float32."""
+    import numpy as np
+
+    if (encoding.slope, encoding.intercept) == (1, 0):
+        return codes.astype(np.float32)
+    return (codes * np.float64(encoding.slope) + encoding.intercept).astype(np.float32)
+
+
+def _exact_codes(grid: Grid, encoding: IntegerEncoding) -> NDArray[Any]:
+    """Return the values ``(C, *S)`` in steps of the encoding, not rounded."""
+    import numpy as np
+
     values = grid.values.detach().to("cpu").numpy()[0].astype(np.float64)
-    codes = np.round((values - encoding.intercept) / encoding.slope)
+    return np.asarray((values - encoding.intercept) / encoding.slope)
+
+
+def _nearest_codes(grid: Grid, encoding: IntegerEncoding) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the nearest integers ``(C, *S)``, and where the file's own were taken."""
+    import numpy as np
+
     limits = np.iinfo(encoding.dtype)
-    return np.clip(codes, limits.min, limits.max).astype(encoding.dtype), encoding
+    # Of the ends of 64 bits float64 knows only neighbours; the upper one is too large.
+    high = limits.max if limits.bits < 64 else np.nextafter(np.float64(limits.max), 0)
+    exact = _exact_codes(grid, encoding)
+    codes = np.clip(np.round(exact), limits.min, high).astype(encoding.dtype)
+    stored = grid.header.get("integer_codes")
+    if not isinstance(stored, np.ndarray) or stored.shape != codes.shape:
+        return codes, np.zeros(codes.shape, bool)
+    untouched = decode(stored, encoding) == grid.values.detach().to("cpu").numpy()[0]
+    codes[untouched] = stored[untouched]
+    return codes, untouched

@@ -21,7 +21,7 @@ from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.provenance import parse_provenance
-from convnd.io.quantization import IntegerEncoding, integer_codes
+from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
 from convnd.io.reading import check_positions, import_optional, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.header import VolumeHeader
@@ -81,8 +81,10 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
         with np.errstate(over="raise"):  # float64 beyond float32
             volume = np.ascontiguousarray(voxels, np.float32)
         missing = count_missing(path, volume)
-        integers = voxels.dtype.kind in "iu"
-        encoding = IntegerEncoding(voxels.dtype.newbyteorder("=").name) if integers else None
+        integers: dict[str, object] = {"integer_encoding": None}
+        if voxels.dtype.kind in "iu":
+            dtype = voxels.dtype.newbyteorder("=").name
+            integers = integer_header(voxels[None], IntegerEncoding(dtype))
     return Grid(
         values=torch.from_numpy(volume)[None, None],
         spacing=header.spacing,
@@ -90,7 +92,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
         axes=("i", "j", "k"),
         header={
             "affine": flip_lps(affine),
-            "integer_encoding": encoding,
+            **integers,
             "text": {key: text for key, text in header.text.items() if _is_text(key)},
             "non_finite": missing > 0,
         },

@@ -1,11 +1,11 @@
 """NIfTI volumes: ``.nii`` and ``.nii.gz``, versions 1 and 2, three spatial axes and frames.
 
 A volume is a grid of shape ``(1, T, I, J, K)`` in the units of the file (HU, …), with its axes in
-the order of the file and spacing in millimetres from ``pixdim``. A 4-D file is a grid of ``T``
-channels, one for each frame, and is written back as 4-D. The whole header is written back: affine
-with its codes, units, description, extensions. Values are written as float32, unless
-`convnd.io.quantize` has rounded them to the integers of the file. If the extent or spacing has
-changed, the affine follows, so that the field of view stays the same.
+the order of the file and spacing in millimetres from the sform, else from ``pixdim``. A 4-D file is
+a grid of ``T`` channels, one for each frame, and is written back as 4-D. The whole header is
+written back: affine with its codes, units, description, extensions. Values are written as float32,
+unless `convnd.io.quantize` has rounded them to the integers of the file. If the extent or spacing
+has changed, the affine follows, so that the field of view stays the same.
 
 Files that other programs load but that mislead are refused: pixdim of zero or NaN, an affine with
 NaN or without inverse, axes of length zero, complex and RGB voxels, nothing but NaN, headers that
@@ -25,18 +25,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
-from convnd.io.affine import grid_affine, rescaled
+from convnd.io.affine import grid_affine, is_orthogonal, rescaled
 from convnd.io.provenance import is_provenance, parse_provenance
-from convnd.io.quantization import IntegerEncoding, integer_codes
+from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
 from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.nifti_header import (
-    best_affine,
-    check_affine,
     checked_shape,
-    checked_spacing,
-    millimetres_per_unit,
+    header_geometry,
     read_start,
     valid_affines,
     voxel_offset,
@@ -75,7 +72,6 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     import gzip
 
-    import numpy as np
     import torch
 
     with translate_errors(path, "a NIfTI volume"), warnings.catch_warnings():
@@ -87,18 +83,12 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
             header, content = _read_checked(
                 path, stream, compressed, size_limit(max_pixels, MAX_VOXELS)
             )
-        spacing = checked_spacing(path, header)
-        check_affine(path, header)
-        volume = _voxels(header, content)
+        spacing, affine = header_geometry(path, header)
+        codes = _stored_voxels(header, content)
+        volume = _voxels(header, codes)
         missing = count_missing(path, volume)
         values = torch.from_numpy(volume)[None]
-        encoding = _integer_encoding(header)
-        affine = best_affine(header, spacing)
-        if affine is not None and not np.isfinite(affine).all():
-            raise InputFileError(
-                f"read {path}: expected an affine and spacing in finite millimetres, got "
-                f"{spacing}; correct the header"
-            )
+        integers = _integer_header(header, codes)
         for extension in list(filter(_extension_provenance, header.extensions)):
             header.extensions.remove(extension)
         # Fix what nibabel would fix, and print, when it writes.
@@ -111,7 +101,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         header={
             "nifti": header,
             "affine": affine,
-            "integer_encoding": encoding,
+            **integers,
             "non_finite": missing > 0,
         },
     )
@@ -156,31 +146,35 @@ def _read_checked(
     return header, content[:size]
 
 
-def _voxels(header: Any, content: bytes) -> NDArray[Any]:
+def _stored_voxels(header: Any, content: bytes) -> NDArray[Any]:
+    """Return the numbers of the file, ``(T, I, J, K)``."""
     import numpy as np
 
     shape = (*header.get_data_shape(), 1, 1, 1)[:4]
     stored = np.frombuffer(content, header.get_data_dtype(), offset=int(header["vox_offset"]))
-    stored = stored.reshape(shape, order="F")
+    return np.moveaxis(stored.reshape(shape, order="F"), 3, 0)
+
+
+def _voxels(header: Any, stored: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
     slope, intercept = header.get_slope_inter()
-    volume = np.empty((shape[3], *shape[:3]), np.float32)
+    volume = np.empty(stored.shape, np.float32)
     with np.errstate(over="raise"):  # beyond float32
         # Slice by slice, since scaling in float64 takes twice the memory.
-        for frame, k in np.ndindex(shape[3], shape[2]):
-            plane = stored[..., k, frame]
+        for frame, k in np.ndindex(stored.shape[0], stored.shape[3]):
+            plane = stored[frame, ..., k]
             scaled = plane if slope is None else plane * np.float64(slope) + intercept
             volume[frame, ..., k] = scaled
     return volume
 
 
-def _integer_encoding(header: Any) -> IntegerEncoding | None:
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iu":
-        return None
+def _integer_header(header: Any, stored: NDArray[Any]) -> dict[str, object]:
+    if stored.dtype.kind not in "iu":
+        return {"integer_encoding": None}
     slope, intercept = header.get_slope_inter()
-    if slope is None:
-        return IntegerEncoding(dtype.name)
-    return IntegerEncoding(dtype.name, float(slope), float(intercept))
+    scaling = () if slope is None else (float(slope), float(intercept))
+    return integer_header(stored, IntegerEncoding(stored.dtype.newbyteorder("=").name, *scaling))
 
 
 def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
@@ -263,8 +257,7 @@ def _header_for(grid: Grid) -> Any:
     if isinstance(known, nibabel.Nifti1Header):  # version 2 is a subclass
         header = known.copy()
         rank = len(header.get_data_shape())
-        steps = header["pixdim"][1 : min(rank, 3) + 1] * millimetres_per_unit(header)
-        spacing = (*steps, 1.0, 1.0)[:3]
+        spacing, _ = header_geometry(Path("header"), header)
     else:
         header, rank, spacing = nibabel.Nifti1Header(), 3, grid.spacing
         header.set_xyzt_units("mm" if grid.units == ("mm",) * 3 else "unknown")
@@ -272,8 +265,9 @@ def _header_for(grid: Grid) -> Any:
         affine = grid_affine(grid)
         # Affines of other formats are in the millimetres of the scanner.
         code = "scanner" if grid.header.get("affine") is not None else "aligned"
-        for name in ("qform", "sform"):
-            getattr(header, f"set_{name}")(affine, code)
+        header.set_sform(affine, code)
+        # A quaternion holds no shear.
+        header.set_qform(affine, code if is_orthogonal(affine) else "unknown")
     factor = np.divide(grid.spacing, spacing)
     affines = valid_affines(header)
     rank = max(rank, 3) if grid.shape[min(rank, 3) :] != (1,) * (3 - min(rank, 3)) else rank

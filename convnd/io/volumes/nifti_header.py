@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "best_affine",
     "check_affine",
     "checked_shape",
     "checked_spacing",
+    "header_geometry",
     "millimetres_per_unit",
     "read_start",
     "valid_affines",
@@ -27,6 +27,7 @@ __all__ = [
 
 _LARGEST_START = 2**24  # header and extensions
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
+_ROUNDING = 1e-4  # relative difference up to which pixdim and affine agree
 _BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 
@@ -120,17 +121,32 @@ def valid_affines(header: Any) -> dict[str, NDArray[Any]]:
     }
 
 
-def best_affine(header: Any, spacing: tuple[float, ...]) -> NDArray[Any] | None:
-    """Return the matrix from indices to millimetres; None without a code above 0."""
+def header_geometry(path: Path, header: Any) -> tuple[tuple[float, ...], NDArray[Any] | None]:
+    """Return spacing and affine, in mm: those of the sform, else of the qform, else of pixdim.
+
+    Returns:
+        Spacing along i, j, k, and the matrix from indices to RAS+; None without a code above 0.
+
+    Raises:
+        InputFileError: pixdim, or an affine that the header declares valid, cannot be used.
+    """
     import numpy as np
 
+    pixdim = checked_spacing(path, header)
+    check_affine(path, header)
     affines = valid_affines(header)
-    for name in ("sform", "qform"):
-        if name in affines:
-            scale = [millimetres_per_unit(header)] * 3
-            affine = np.diag([*scale, 1.0]) @ affines[name]
-            # If pixdim and affine disagree, pixdim decides on spacing and the affine on directions.
-            lengths = np.linalg.norm(affine[:3, :3], axis=0)
-            affine[:3, :3] *= np.divide(spacing, lengths)
-            return np.asarray(affine)
-    return None
+    name = next((name for name in ("sform", "qform") if name in affines), None)
+    if name is None:
+        return pixdim, None
+    affine = np.diag([*[millimetres_per_unit(header)] * 3, 1.0]) @ affines[name]
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.allclose(lengths, pixdim, rtol=_ROUNDING, atol=0):
+        # pixdim keeps 0.6, which the affine rounds to float32.
+        affine[:3, :3] *= np.divide(pixdim, lengths)
+        lengths = np.array(pixdim)
+    if not np.isfinite(affine).all():
+        raise InputFileError(
+            f"read {path}: expected an affine and spacing in finite millimetres, got "
+            f"{pixdim}; correct the header"
+        )
+    return tuple(map(float, lengths)), affine

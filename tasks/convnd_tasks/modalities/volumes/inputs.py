@@ -6,10 +6,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd_tasks.modalities.volumes.geometry import placement_difference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,27 +63,24 @@ def open_volume(name: str, spacing: Sequence[float] = ()) -> Grid:
 
     Args:
         name: path.
-        spacing: mm along three axes, for arrays; empty for files that hold their own.
+        spacing: mm along three axes, for arrays; files of other formats hold their own.
 
     Raises:
         InputFileError: it cannot be read, or holds another number of axes.
-        UsageError: an array without a spacing, or a spacing for a file that holds its own.
+        UsageError: an array without a spacing.
     """
     grid = io.read(name)
     array = is_array(name)
-    if spacing and not array:
-        raise UsageError(
-            f"--spacing: expected an array (.npy, .npz), got {name}, which has its own; leave it "
-            "out"
-        )
     if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
-        grid = type(grid)(values=grid.values[:, None], header=grid.header)
+        codes: Any = grid.header.get("integer_codes")
+        header = grid.header if codes is None else {**grid.header, "integer_codes": codes[None]}
+        grid = type(grid)(values=grid.values[:, None], header=header)
     if grid.ndim != 3:
         raise InputFileError(
             f"{name}: expected a volume of three axes, got {grid.ndim}; use convnd stylize "
             f"--dim {grid.ndim}"
         )
-    if spacing:
+    if array and spacing:
         return dataclasses.replace(grid, spacing=tuple(spacing), units=("mm",) * 3)
     if array and grid.units != ("mm",) * 3:
         raise UsageError(
@@ -132,8 +130,7 @@ def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) 
         return samples.style(name, spatial_dims=dims, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
-    # The spacing belongs to arrays; a file of another format holds its own.
-    return open_volume(name, spacing if is_array(name) else ())
+    return open_volume(name, spacing)
 
 
 def check_scan(scan: Grid, label: str) -> None:
@@ -144,12 +141,11 @@ def check_scan(scan: Grid, label: str) -> None:
         label: its name in messages.
 
     Raises:
-        InputFileError: not three axes of more than one sample, one value everywhere, or no finite
-            value.
+        InputFileError: not three axes, one value everywhere, or no finite value.
     """
     import torch
 
-    if scan.ndim != 3 or min(scan.shape) < 2:
+    if scan.ndim != 3:
         raise InputFileError(
             f"{label}: expected a volume of three axes, got {_extent(scan)}; "
             "give a volume, or use convnd stylize --dim 2"
@@ -193,10 +189,9 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
     """The share of the change that applies to each voxel, ``(1, 1, *S)`` or 1.
 
     Raises:
-        InputFileError: the mask has another shape or affine than the scan.
+        InputFileError: the mask has another shape than the scan, or lies elsewhere.
         UsageError: the mask is 0 everywhere.
     """
-    import numpy as np
     import torch
 
     if mask is None:
@@ -206,10 +201,10 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
             f"--mask: expected the scan's shape {_extent(scan)}, got {_extent(mask)}; resample "
             "the mask onto the scan"
         )
-    known = mask.header.get("affine") is not None and scan.header.get("affine") is not None
-    if known and not np.allclose(io.grid_affine(mask), io.grid_affine(scan), atol=1e-2):
+    difference = placement_difference(scan, mask)
+    if difference:
         raise InputFileError(
-            "--mask: expected voxels where the scan's are, got another affine; resample the mask "
+            f"--mask: expected voxels where the scan's are, got {difference}; resample the mask "
             "onto the scan"
         )
     weights = torch.nan_to_num(mask.values[:, :1]).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Measures of volumes in the language of CT: HU, noise texture, radiomics, emphysema."""
+"""Measures of volumes: change in the unit of the scan, noise texture, radiomics, emphysema."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional
 from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.volumes.geometry import (
+    HOUNSFIELD,
+    placement_difference,
+    value_unit,
+)
 from convnd_tasks.modalities.volumes.orientation import canonical_array
 
 if TYPE_CHECKING:
@@ -26,12 +31,12 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     """Measure a result against its scan and its style; of a series the first frame.
 
     Args:
-        content: the scan, values in HU, spacing in mm.
+        content: the scan, spacing in mm.
         result: has the scan's shape.
         styles: noise and radiomics are compared with the first volume among them.
 
     Raises:
-        InputFileError: scan and result are of different shapes.
+        InputFileError: scan and result are of different shapes, or lie in different places.
         DependencyError: scipy is missing.
     """
     import numpy as np
@@ -43,13 +48,20 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             f"evaluate: expected two volumes of one shape, got {content.shape} and "
             f"{result.shape}; give the scan and what was made of it"
         )
+    difference = placement_difference(content, result)
+    if difference:
+        raise InputFileError(
+            f"evaluate: expected two volumes of the same voxels, got {difference}; resample one "
+            "of them onto the other"
+        )
+    unit = value_unit(content)
     before, spacing = canonical_array(content)
     after, _ = canonical_array(result)
     finite = np.isfinite(before) & np.isfinite(after)
     before, after = np.where(finite, before, _AIR), np.where(finite, after, _AIR)
     measures = [
-        *_against_content(before, after, finite, spacing),
-        *_emphysema(before, after, spacing),
+        *_against_content(before, after, finite, spacing, unit),
+        *(_emphysema(before, after, spacing) if unit == HOUNSFIELD else []),
     ]
     volumes = [style for style in styles if style.ndim == 3]
     if volumes:
@@ -60,9 +72,9 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
 
 def _against_content(
-    before: Any, after: Any, finite: Any, spacing: Sequence[float]
+    before: Any, after: Any, finite: Any, spacing: Sequence[float], unit: str
 ) -> list[Measure]:
-    """What changed from the scan to the result."""
+    """What changed from the scan to the result, in the unit of their values."""
     import numpy as np
 
     from convnd_tasks.modalities.volumes import noise_spectra
@@ -73,21 +85,21 @@ def _against_content(
         Measure(
             "bias",
             float(change.mean()),
-            unit="HU",
+            unit=unit,
             against="content",
             meaning="mean of result - scan",
         ),
         Measure(
             "rmse",
             float(np.sqrt((change**2).mean())),
-            unit="HU",
+            unit=unit,
             against="content",
             meaning="root mean square of result - scan",
         ),
         Measure(
             "anatomy_error",
             noise_spectra.anatomy_error(after, before, spacing),
-            unit="HU",
+            unit=unit,
             better="lower",
             against="content",
             meaning="mean absolute difference after a blur of 2 mm",
@@ -103,7 +115,7 @@ def _against_content(
             "edge_sharpness",
             noise_spectra.edge_sharpness(after, spacing, before),
             before=noise_spectra.edge_sharpness(before, spacing, before),
-            unit="HU/mm",
+            unit=f"{unit or 1}/mm",
             meaning="median slope at the scan's strongest edges",
         ),
     ]

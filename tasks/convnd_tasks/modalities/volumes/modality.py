@@ -71,8 +71,8 @@ class Volumes(Modality):
         spacing = parse_spacing(self.settings.spacing)
         if role == "style" and content is not None:
             return open_style(name, self.options.seed, content, spacing)
-        if content is not None and is_array(name):  # a mask or start lies on the scan's grid
-            spacing = spacing or content.spacing
+        if content is not None:  # a mask lies on the scan's grid
+            spacing = content.spacing
         grid = open_volume(name, spacing)
         if role == "content":
             check_scan(grid, name)
@@ -82,6 +82,11 @@ class Volumes(Modality):
         """See `Modality.prepare`."""
         from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
 
+        if self.settings.spacing and not any(map(is_array, inputs.names)):
+            raise UsageError(
+                f"--spacing: expected an array (.npy, .npz) among {', '.join(inputs.names)}, got "
+                "files that hold their own; leave it out"
+            )
         return VolumeTransfer(inputs, self._options, integers=self.settings.dtype == "input")
 
     def write(
@@ -101,6 +106,11 @@ class Volumes(Modality):
             on_message(
                 f"rounded to the scan's integers: error at most {error:.3g}"
                 + (f"; {clipped} values out of range were clipped" if clipped else "")
+            )
+        elif "integer_codes" in result.header:
+            on_message(
+                "the scan's integers are larger than float32 holds exactly; --dtype input keeps "
+                "those of unchanged voxels"
             )
         io.write(path, result, overwrite=overwrite, provenance=record)
         return result

@@ -1,0 +1,126 @@
+"""What scans are compared with, in which unit, and which of them can be read at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as _nibabel
+import numpy as np
+import pytest
+from convnd_tasks.modalities.volumes.geometry import placement_difference, value_unit
+from convnd_tasks.modalities.volumes.metrics import measure_all
+
+import convnd
+import convnd.io
+from convnd.errors import InputFileError, UsageError
+from convnd.grid import Grid
+
+nibabel: Any = _nibabel  # its type hints are incomplete
+
+QUICK = ("--steps", "1", "-q", "--no-figures", "--style-layers", "relu1_1")
+
+
+def save(path: Path, data: np.ndarray, *, shift: float = 0.0, step: float = 2.0) -> Path:
+    affine = np.diag([1.0, 1.0, step, 1.0])
+    affine[2, 3] = shift
+    nibabel.save(nibabel.Nifti1Image(data, affine), path)
+    return path
+
+
+def speckle(shape: tuple[int, ...] = (20, 18, 16), seed: int = 0, mean: float = 300) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, 40, shape).astype(np.float32)
+
+
+def test_scans_in_different_places_are_not_compared(tmp_path):
+    first = convnd.io.read(save(tmp_path / "a.nii", speckle()))
+    for name, place in {"far": {"shift": 50.0}, "thick": {"step": 5.0}}.items():
+        other = convnd.io.read(save(tmp_path / f"{name}.nii", speckle(), **place))
+        with pytest.raises(InputFileError, match="evaluate: .* voxels up to .* mm away"):
+            measure_all(first, other, [])
+    again = convnd.io.read(save(tmp_path / "same.nii", speckle(), shift=1e-4))
+    assert {m.name: m.value for m in measure_all(first, again, [])}["rmse"] == 0
+
+
+def test_turned_scans_are_not_compared(tmp_path):
+    data = speckle((18, 18, 18))
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([1.0, 1.0, 1.0, 1.0])), tmp_path / "a.nii")
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([-1.0, 1.0, 1.0, 1.0])), tmp_path / "b.nii")
+    difference = placement_difference(
+        convnd.io.read(tmp_path / "a.nii"), convnd.io.read(tmp_path / "b.nii")
+    )
+    assert difference == "voxels up to 34 mm away"
+
+
+def test_evaluate_refuses_scans_in_different_places(run, tmp_path):
+    save(tmp_path / "a.nii", speckle())
+    save(tmp_path / "b.nii", speckle(), shift=50)
+    code, _, err = run("evaluate", "a.nii", "b.nii")
+    assert (code, "voxels up to 50 mm away" in err) == (3, True)
+    np.save(tmp_path / "c.npy", speckle())  # lies wherever the scan does
+    assert run("evaluate", "a.nii", "c.npy")[0] == 0
+
+
+def test_only_ct_is_measured_in_hounsfield_units(tmp_path):
+    mr = convnd.io.read(save(tmp_path / "mr.nii", speckle()))
+    ct = convnd.io.read(save(tmp_path / "ct.nii", speckle(mean=-600)))
+    assert (value_unit(mr), value_unit(ct)) == ("", "HU")
+    for grid, unit in ((mr, ""), (ct, "HU")):
+        measures = {m.name: m.unit for m in measure_all(grid, grid, [])}
+        assert {measures["bias"], measures["rmse"], measures["anatomy_error"]} == {unit}
+    said = Grid(values=ct.values, spacing=ct.spacing, header={"value_unit": "Bq/ml"})
+    assert value_unit(said) == "Bq/ml"
+
+
+def test_the_spacing_is_that_of_the_array_beside_a_scan(run, tmp_path):
+    save(tmp_path / "scan.nii", speckle())
+    np.save(tmp_path / "style.npy", speckle(seed=1))
+    typed = ("stylize-volume", "scan.nii", "--style", "style.npy", *QUICK)
+    code, _, err = run(*typed)
+    assert (code, "--spacing 0.6,0.6,5" in err) == (2, True)
+    np.save(tmp_path / "mask.npy", np.ones((20, 18, 16)))
+    code, _, err = run(*typed, "--spacing", "0.6,0.6,5", "--mask", "mask.npy")
+    assert code == 0, err
+    back = nibabel.load(tmp_path / "scan_stylized.nii.gz")
+    assert back.header.get_zooms() == pytest.approx((1, 1, 2))
+    nibabel.save(nibabel.load(tmp_path / "scan.nii"), tmp_path / "style.nii")
+    with pytest.raises(UsageError, match="--spacing: expected an array"):
+        convnd.stylize(
+            tmp_path / "scan.nii", tmp_path / "style.nii", dim=3, spacing="1,1,1", steps=1
+        )
+
+
+def test_one_slice_is_a_volume(run, tmp_path):
+    save(tmp_path / "slice.nii", speckle((24, 20, 1)))
+    save(tmp_path / "other.nii", speckle((24, 20, 3), seed=1))
+    code, _, err = run("stylize-volume", "slice.nii", "--style", "other.nii", *QUICK)
+    assert code == 0, err
+    back = nibabel.load(tmp_path / "slice_stylized.nii.gz")
+    assert back.shape == (24, 20, 1)
+    assert not np.array_equal(back.get_fdata(), speckle((24, 20, 1)))
+    assert run("evaluate", "slice.nii", "slice_stylized.nii.gz")[0] == 0
+
+
+def test_unchanged_voxels_keep_large_integers(run, tmp_path):
+    data = np.full((20, 18, 16), 36_540_001, np.int32)
+    data[4:16, 4:16] = np.random.default_rng(0).integers(0, 1000, (12, 12, 16))
+    nibabel.save(nibabel.Nifti1Image(data, np.eye(4), dtype=np.int32), tmp_path / "large.nii")
+    mask = np.zeros(data.shape, np.float32)
+    mask[6:10, 6:10] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    typed = ("stylize-volume", "large.nii", "--style", "large.nii", "--mask", "mask.npy", *QUICK)
+    code, _, err = run(*typed, "--dtype", "input", "-o", "b.nii")
+    assert code == 0, err
+    back = np.asarray(nibabel.load(tmp_path / "b.nii").dataobj)
+    assert back.dtype == np.int32
+    np.testing.assert_array_equal(back[mask == 0], data[mask == 0])
+    code, _, err = run(*typed, "-o", "c.nii")
+    assert (code, "--dtype input" in err) == (0, True)
+
+
+def test_an_output_that_is_the_scan_is_refused(run, tmp_path):
+    save(tmp_path / "scan.nii", speckle())
+    before = (tmp_path / "scan.nii").read_bytes()
+    typed = ("stylize-volume", "scan.nii", "--style", "scan.nii", *QUICK)
+    assert run(*typed, "-o", "scan.nii", "--overwrite")[0] == 2
+    assert (tmp_path / "scan.nii").read_bytes() == before
