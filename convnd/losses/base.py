@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from convnd.errors import UsageError
+from convnd.errors import ShapeError, UsageError
 from convnd.registry import check_name
 from convnd.stats import Sums
 
@@ -19,6 +19,7 @@ __all__ = [
     "Term",
     "Window",
     "check_normalization",
+    "expand_target",
     "tile_index",
     "tile_offset",
     "tile_shape",
@@ -157,3 +158,37 @@ def check_normalization(name: str) -> str:
     """
     check_name("normalization", name, NORMALIZATIONS)
     return name
+
+
+def expand_target(operation: str, target: Tensor, shape: Sequence[int], layer: str) -> Tensor:
+    """Return ``target`` in the shape of what it is compared with; one item serves a whole batch.
+
+    Args:
+        operation: the loss, for the message.
+        target: ``(B', …)``, with ``B'`` as the batch or 1.
+        shape: ``(B, …)`` of the values compared with it.
+        layer: the layer of the values, for the message.
+
+    Raises:
+        ShapeError: the shapes differ in more than a batch of one.
+
+    >>> import torch
+    >>> expand_target("loss", torch.zeros(1, 3, 8), (2, 3, 8), "relu1_1").shape
+    torch.Size([2, 3, 8])
+    """
+    if tuple(target.shape) == tuple(shape):
+        return target
+    if len(shape) > 0 and target.shape[1:] == tuple(shape[1:]):
+        if len(target) == 1:
+            return target.expand(shape)
+        remedy = "give one target for all items of the batch, or one for each"
+    elif len(shape) > 1 and target.ndim == len(shape) and target.shape[1] == shape[1]:
+        remedy = "bring both to one size"
+    else:
+        remedy = "bring both to the same channels"
+    raise ShapeError(
+        operation,
+        expected=f"values {tuple(target.shape)} of {layer} as the target's",
+        got=f"{tuple(shape)}",
+        remedy=remedy,
+    )

@@ -8,9 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from convnd.errors import ShapeError
-from convnd.losses.base import Window, check_normalization, tile_index
-from convnd.stats import Sums
+from convnd.losses.base import Window, check_normalization, expand_target, tile_index
+from convnd.stats import Sums, accumulable
 
 __all__ = ["ContentLoss", "ContentSource"]
 
@@ -45,8 +44,11 @@ class ContentLoss:
     ``"balanced"``   :math:`d / \lVert a(C) \rVert^2`       ours: the same weight at any size
     ================ ====================================== =================================
 
+    The first two are summed over a batch, the others averaged.
+
     Args:
-        target: features of the content ``(B, C, *S)`` on any device, or a source of them.
+        target: features of the content ``(B, C, *S)`` on any device, or a source of them;
+            ``(1, C, *S)`` serves every item of a batch.
         layer: the layer of the features.
         normalization: one of `NORMALIZATIONS`.
 
@@ -82,17 +84,16 @@ class ContentLoss:
             ShapeError: features and target have different shapes.
         """
         target = self.target.features(window)
-        if features.shape != target.shape:
-            raise ShapeError(
-                "ContentLoss",
-                expected=f"features {tuple(target.shape)} of {self.layer} as the content's",
-                got=f"{tuple(features.shape)}",
-                remedy="bring both to one size",
-            )
+        batch = len(features) / max(1, len(target))
+        target = expand_target("ContentLoss", target, features.shape, self.layer)
+        if features.dtype == torch.float16:  # a difference may exceed its largest number
+            features = features.float()
         difference = (features - target.to(features.device)).flatten()
-        if difference.dtype not in (torch.float32, torch.float64):
-            difference = difference.float()
-        return Sums(difference.dot(difference), math.prod(features.shape[2:]))
+        difference = accumulable(difference)
+        total = difference.dot(difference)
+        if batch > 1 and self.normalization in ("balanced", "mean"):
+            total = total / batch  # energy and channels are those of one target for all items
+        return Sums(total, math.prod(features.shape[2:]))
 
     def value(self, sums: Sums) -> Tensor:
         """Return the loss, a scalar."""
@@ -109,7 +110,9 @@ class _StoredContent:
         self.channels = features.shape[0] * features.shape[1]
         # Channel by channel, because memory may not hold a second tensor as large as the target.
         squares = [
-            channel.square().sum(dtype=torch.float64) for item in features for channel in item
+            accumulable(channel).square().sum(dtype=torch.float64)
+            for item in features
+            for channel in item
         ]
         self.energy = float(torch.stack(squares).sum())
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, tile_offset, tile_shape
-from convnd.stats import Sums
+from convnd.losses.base import INPUT, Window, expand_target, tile_offset, tile_shape
+from convnd.stats import Sums, accumulable
 
 __all__ = ["EventLoss", "mean_event"]
 
@@ -28,7 +28,7 @@ class EventLoss:
     style's beat in the content's rhythm.
 
     Args:
-        target: ``(B, C, *W)``, see `mean_event`.
+        target: ``(B, C, *W)``, or ``(1, C, *W)`` for every item of a batch; see `mean_event`.
         positions: ``(E, N)``, the first position of each window.
         size: extent of the whole field along each of its ``N`` axes.
 
@@ -46,21 +46,9 @@ class EventLoss:
     overlap = 0
 
     def __init__(self, target: Tensor, positions: Tensor, *, size: Sequence[int]) -> None:
-        width = torch.tensor(target.shape[2:])
-        if (
-            positions.ndim != 2
-            or positions.shape[1] != len(width)
-            or not len(positions)
-            or bool((positions < 0).any() or (positions + width > torch.tensor(list(size))).any())
-        ):
-            raise ShapeError(
-                "EventLoss",
-                expected=f"windows {tuple(width.tolist())} in a field {tuple(size)}",
-                got=f"{len(positions)} of which some are not",
-                remedy="leave those out",
-            )
+        _check_windows(positions, tuple(target.shape[2:]), tuple(size))
         self.positions = positions
-        self.target = _subtract_mean(target.detach())
+        self.target = _subtract_mean(accumulable(target.detach()))
         energy = self.target.square().sum().item()
         self._energy = energy if energy > 0 else 1.0
 
@@ -81,12 +69,40 @@ class EventLoss:
             index = index * features.shape[axis + 2] + position
         index, mask = index.to(features.device), mask.to(features.device)
         values = features.flatten(2)[..., index.where(mask, 0)] * mask  # (B, C, E, *W)
-        return Sums(values.sum(2), math.prod(extents))
+        return Sums(accumulable(values).sum(2), math.prod(extents))
 
     def value(self, sums: Sums) -> Tensor:
         """Return the loss, a scalar."""
-        difference = _subtract_mean(sums.total / len(self.positions)) - self.target
-        return difference.square().sum() / self._energy
+        mean = _subtract_mean(sums.total / len(self.positions))
+        target = expand_target("EventLoss", self.target, mean.shape, self.layer)
+        squared = (mean - target).square().sum()
+        return squared / (self._energy * (len(mean) / len(self.target)))
+
+
+def _check_windows(positions: Tensor, width: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """Check that there are windows, and that all of them lie in the field."""
+    ndim = len(width)
+    if positions.ndim != 2 or positions.shape[1] != ndim or len(size) != ndim:
+        raise ShapeError(
+            "EventLoss",
+            expected=f"positions (E, {ndim}) and a size of {ndim} axes for windows {width}",
+            got=f"positions {tuple(positions.shape)} and size {size}",
+            remedy="give one number for each spatial axis of the target",
+        )
+    if not len(positions):
+        raise ShapeError(
+            "EventLoss", expected="at least one window", got="none", remedy="give its position"
+        )
+    outside = ((positions < 0) | (positions + torch.tensor(width) > torch.tensor(size))).any(1)
+    if bool(outside.any()):
+        first = int(outside.nonzero()[0])
+        raise ShapeError(
+            "EventLoss",
+            expected=f"windows {width} inside the field {size}",
+            got=f"{int(outside.sum())} of {len(positions)} outside, the first at "
+            f"{tuple(positions[first].tolist())}",
+            remedy="leave those out",
+        )
 
 
 def mean_event(values: Tensor, positions: Tensor, width: Sequence[int]) -> Tensor:

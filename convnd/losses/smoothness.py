@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError
 from convnd.losses.base import INPUT, Window, tile_index, tile_shape
-from convnd.stats import Sums
+from convnd.stats import Sums, accumulable
 
 __all__ = ["TotalVariationLoss", "total_variation"]
 
@@ -73,6 +73,7 @@ class TotalVariationLoss:
                 remedy="give as many as axes",
             )
         extents = tile_shape(features, window)
+        features = accumulable(features)
         total = features.new_zeros(())
         for axis, step in enumerate(self.spacing):
             # Along this axis the tile is followed by the first position of the next tile.

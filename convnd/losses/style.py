@@ -7,8 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.errors import ShapeError, UsageError
-from convnd.losses.base import Window, check_normalization, tile_offset, tile_shape
+from convnd.errors import UsageError
+from convnd.losses.base import (
+    Window,
+    check_normalization,
+    expand_target,
+    tile_offset,
+    tile_shape,
+)
+from convnd.nn.transforms import full_precision, is_transformed
 from convnd.stats import (
     STATISTICS,
     ProjectedStatistic,
@@ -38,13 +45,14 @@ class StyleLoss:
     ============== ============================================== ===============================
 
     A style of another size than the result counts as if it had as many positions: its sums are
-    multiplied by ``P / P_S``, which leaves the printed formulas as they are for equal sizes.
+    multiplied by ``P / P_S``, which leaves the printed formulas as they are for equal sizes. The
+    printed formulas are summed over a batch, the other two averaged.
     Statistics other than the Gram matrix are compared per position, by ``"mean"`` or
     ``"balanced"``.
 
     Args:
         target: sums of the style's features by the same statistic (`convnd.stats.blend` joins
-            several styles).
+            several styles), of one style for each item of a batch, or of one for all.
         layer: the layer of the features.
         statistic: one of `convnd.stats.STATISTICS`, or a statistic itself.
         normalization: one of `NORMALIZATIONS`.
@@ -110,17 +118,12 @@ class StyleLoss:
         Raises:
             ShapeError: the statistic and the target have different shapes.
         """
-        summary = self.statistic.summary(sums)
-        if summary.shape != self.target.shape:
-            raise ShapeError(
-                "StyleLoss",
-                expected=f"a statistic {tuple(self.target.shape)} of {self.layer} as the style's",
-                got=f"{tuple(summary.shape)}",
-                remedy="bring both to the same channels",
-            )
-        squared: Tensor = _SquaredDistance.apply(summary, self.target)  # type: ignore[no-untyped-call]
+        with full_precision(sums.total):
+            summary = self.statistic.summary(sums)
+        target = expand_target("StyleLoss", self.target, summary.shape, self.layer)
+        squared = _squared_distance(summary, target)
         if self.normalization == "balanced":
-            return squared / self._energy
+            return squared / (self._energy * (len(summary) / len(self.target)))
         if self.normalization == "mean":
             return squared / summary.numel()
         channels = self.target.shape[1]
@@ -130,18 +133,27 @@ class StyleLoss:
         return squared / (4 * channels**2)
 
 
+def _squared_distance(summary: Tensor, target: Tensor) -> Tensor:
+    if is_transformed():
+        return (summary - target).square().sum()
+    squared: Tensor = _SquaredDistance.apply(summary, target)  # type: ignore[no-untyped-call]
+    return squared
+
+
 class _SquaredDistance(torch.autograd.Function):
     """Squared distance to a constant. Its backward pass makes one matrix; torch's makes three."""
 
     @staticmethod
     def forward(ctx: Any, summary: Tensor, target: Tensor) -> Tensor:
-        difference = summary - target
-        ctx.save_for_backward(difference)
-        flat = difference.flatten()
+        # The difference itself would have no graph, and second derivatives would lack a term.
+        ctx.save_for_backward(summary, target)
+        flat = (summary - target).flatten()
         return flat.dot(flat)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (difference,) = ctx.saved_tensors
-        return difference * (2 * gradient), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        summary, target = ctx.saved_tensors
+        factor = 2 * gradients[0]
+        if torch.is_grad_enabled():  # the graph of this pass is needed
+            return (summary - target) * factor, None
+        return (summary - target).mul_(factor), None

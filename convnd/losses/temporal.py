@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, tile_index, tile_shape
-from convnd.stats import Sums
+from convnd.losses.base import INPUT, Window, expand_target, tile_index, tile_shape
+from convnd.stats import Sums, accumulable
 
 __all__ = ["TemporalLoss"]
 
@@ -25,7 +25,7 @@ class TemporalLoss:
     count: it divides by P · C).
 
     Args:
-        target: ``(B, C, *S)``.
+        target: ``(B, C, *S)``, or ``(1, C, *S)`` for every item of a batch.
         mask: ``(B, 1, *S)``, in ``[0, 1]``.
         reference: divides the loss. With the mean squared norm of the target's values, the loss is
             relative to the target's energy.
@@ -65,15 +65,9 @@ class TemporalLoss:
         target, mask = self.target, self.mask
         if window is not None:
             target, mask = target[tile_index(window)], mask[tile_index(window)]
-        if features.shape != target.shape:
-            raise ShapeError(
-                "TemporalLoss",
-                expected=f"values {tuple(target.shape)} as the target's",
-                got=f"{tuple(features.shape)}",
-                remedy="bring both to one size",
-            )
-        difference = features - target.to(features.device)
-        total = torch.sum(mask.to(features.device) * difference * difference)
+        target = expand_target("TemporalLoss", target, features.shape, self.layer)
+        difference = accumulable(features) - accumulable(target.to(features.device))
+        total = torch.sum(accumulable(mask.to(features.device)) * difference * difference)
         return Sums(total, math.prod(tile_shape(features, window)))
 
     def value(self, sums: Sums) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
@@ -14,12 +15,24 @@ __all__ = [
     "OverlapStatistic",
     "Statistic",
     "Sums",
+    "accumulable",
     "blend",
     "is_additive",
     "overlap_of",
     "peak_bytes_of",
     "tile_sums",
 ]
+
+
+def accumulable(values: Tensor) -> Tensor:
+    """``values`` in a number format that sums of many of them fit: float32, or float64 as it is.
+
+    Float16 ends at 65,504, and bfloat16 has 8 bits.
+
+    >>> accumulable(torch.ones(2, dtype=torch.float16)).dtype
+    torch.float32
+    """
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
 @dataclass(frozen=True)

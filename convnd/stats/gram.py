@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.stats.base import Sums
+from convnd.nn.transforms import full_precision, is_transformed
+from convnd.stats.base import Sums, accumulable
 
 __all__ = ["GramStatistic", "gram_matrix"]
 
@@ -50,8 +51,12 @@ def gram_matrix(features: Tensor) -> Tensor:
             got=f"shape {tuple(features.shape)}",
             remedy="keep the batch and spatial axes",
         )
-    result: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
-    return result
+    with full_precision(features):
+        if is_transformed():
+            flat = accumulable(features.flatten(2))
+            return flat @ flat.mT
+        result: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
+        return result
 
 
 class GramStatistic:

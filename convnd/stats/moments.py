@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.stats.base import Sums
+from convnd.stats.base import Sums, accumulable
 from convnd.stats.gram import gram_matrix
 
 __all__ = ["CovarianceStatistic", "DistributionStatistic", "MomentStatistic"]
@@ -27,9 +27,7 @@ class MomentStatistic:
 
     def sums(self, features: Tensor) -> Sums:
         """Sums of values and of squares ``(B, 2, C)``."""
-        flat = features.flatten(2)
-        if flat.dtype not in (torch.float32, torch.float64):
-            flat = flat.float()
+        flat = accumulable(features.flatten(2))
         total = torch.stack([flat.sum(2), flat.square().sum(2)], 1)
         return Sums(total, math.prod(features.shape[2:]))
 
@@ -49,9 +47,7 @@ class CovarianceStatistic:
 
     def sums(self, features: Tensor) -> Sums:
         """Sums of products; in a last column, sums of values ``(B, C, C + 1)``."""
-        values = features.flatten(2)
-        if values.dtype not in (torch.float32, torch.float64):
-            values = values.float()
+        values = accumulable(features.flatten(2))
         total = torch.cat([gram_matrix(features), values.sum(2, keepdim=True)], 2)
         return Sums(total, math.prod(features.shape[2:]))
 

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from convnd.errors import UsageError
+from convnd.nn.transforms import full_precision
 from convnd.stats.base import Statistic, Sums
 
 __all__ = ["LinearlyMappable", "ProjectedStatistic"]
@@ -61,7 +62,9 @@ class ProjectedStatistic:
 
     def sums(self, features: Tensor) -> Sums:
         """Sums of the mapped features."""
-        return self._mappable.project_sums(self._statistic.sums(features), self._matrix)
+        sums = self._statistic.sums(features)
+        with full_precision(features):
+            return self._mappable.project_sums(sums, self._matrix)
 
     def summary(self, sums: Sums) -> Tensor:
         """The summary of the statistic."""

@@ -186,11 +186,11 @@ def test_errors(generator: torch.Generator) -> None:
         ContentLoss(STYLE, normalization="balance")
     with pytest.raises(UsageError, match="expected the statistic gram with normalization lecture"):
         style_loss("lecture", statistic="moments")
-    with pytest.raises(ShapeError, match=r"ContentLoss: expected features \(1, 2, 2\) of relu4_2"):
+    with pytest.raises(ShapeError, match=r"ContentLoss: expected values \(1, 2, 2\) of relu4_2"):
         ContentLoss(STYLE).sums(torch.ones(1, 2, 3))
-    with pytest.raises(ShapeError, match=r"StyleLoss: expected a statistic \(1, 2, 2\) of relu1_1"):
+    with pytest.raises(ShapeError, match=r"StyleLoss: expected values \(1, 2, 2\) of relu1_1"):
         style = StyleLoss(STATISTICS["gram"].sums(STYLE), layer="relu1_1")
-        style.value(style.sums(torch.ones(3, 2, 2)))
+        style.value(style.sums(torch.ones(1, 3, 2)))
     with pytest.raises(ShapeError, match="one spacing for each of 2 spatial axes, got 1"):
         total_variation(torch.ones(1, 1, 2, 2), [1.0])
     with pytest.raises(UsageError, match="at least one term, got none"):
@@ -225,7 +225,7 @@ def test_temporal_loss_by_hand() -> None:
     assert loss.value(total).item() == pytest.approx(10 / 15)
     with pytest.raises(ShapeError, match="expected a mask"):
         TemporalLoss(target, mask[..., :2])
-    with pytest.raises(ShapeError, match=r"expected values \(1, 2, 3\) as the target's"):
+    with pytest.raises(ShapeError, match=r"expected values \(1, 2, 3\) of input as the target's"):
         loss.sums(x[..., :2])
 
 
@@ -251,5 +251,12 @@ def test_events_are_the_mean_over_their_windows(
     parts = parts + loss.sums(torch.tensor(x[:, :, cut:]), [slice(cut, None), *rest])
     torch.testing.assert_close(parts.total, whole.total)
     assert parts.count == whole.count
-    with pytest.raises(ShapeError, match="EventLoss: expected windows"):
-        EventLoss(torch.tensor(target), torch.tensor([size]), size=size)
+    for positions, expected in (
+        ([size], "windows"),
+        ([[0] * (len(size) + 1)], "positions"),
+        (torch.empty(0, len(size)).long().tolist() or torch.empty(0, len(size)), "at least one"),
+    ):
+        with pytest.raises(ShapeError) as caught:
+            EventLoss(torch.tensor(target), torch.as_tensor(positions), size=size)
+        assert caught.value.operation == "EventLoss"
+        assert caught.value.expected.startswith(expected)
