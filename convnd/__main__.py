@@ -5,8 +5,10 @@ Signal handlers are set before anything else is imported: a signal never ends in
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+import warnings
 from typing import NoReturn
 
 from convnd.errors import StopSignal
@@ -18,12 +20,21 @@ def main() -> NoReturn:
     """Run the command line."""
     try:
         StopSignal.catch()
+        _silence_libraries()
         from convnd.cli import main as run
     except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])
         print(f"convnd: stopped by {number.name}", file=sys.stderr)  # noqa: T201
         sys.exit(128 + number)
     run()
+
+
+def _silence_libraries() -> None:
+    """Keep warnings and log messages of libraries off stderr, unless Python was asked for them."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    # Python prints what no handler takes.
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import sys
@@ -18,11 +19,26 @@ from typing import Annotated, NoReturn
 import typer
 
 from convnd import __version__
-from convnd.errors import ConvndError, DependencyError, StopSignal, UsageError
+from convnd.errors import (
+    ConvndError,
+    DependencyError,
+    StopSignal,
+    UsageError,
+    is_out_of_memory,
+    printable,
+)
 from convnd.malloc import tune_malloc
 from convnd.shapes import is_count
 
-__all__ = ["app", "main"]
+__all__ = ["CommandLineError", "app", "main"]
+
+CommandLineError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+"""What was typed is no command. Whether Typer brings its own click depends on its version."""
+
+_FAULT = 70  # EX_SOFTWARE of sysexits.h
+_READER_LEFT = 141  # as a shell reports SIGPIPE
 
 
 def _version(show: bool) -> None:
@@ -113,26 +129,59 @@ def main() -> NoReturn:
         several = _several()
         if several:
             _join()
-        app()()
-    except SystemExit as done:
-        if not several:
+        done = app()(standalone_mode=False)
+        code = done if isinstance(done, int) else 0
+        if several:
+            code = _fail(SystemExit(code), "", code, several=True) if code else _leave()
+        sys.stdout.flush()
+    except BaseException as error:
+        if _is_unexpected(error) and os.environ.get("CONVND_TRACEBACK"):
             raise
-        wrong = done.code if isinstance(done.code, int) else 0
-        code = _fail(done, "", wrong, several=True) if wrong else _leave()
-    except ConvndError as error:
-        code = _fail(error, str(error), error.exit_code, several=several)
-    except StopSignal as stopped:
-        number = signal.Signals(stopped.args[0])
-        code = _fail(stopped, f"stopped by {number.name}", 128 + number, several=several)
-    except OSError as error:  # stdout or stderr; errors of files are errors of ours
-        message = f"output: expected a stream that can be written to, got {error.strerror}"
-        code = _fail(error, f"{message}; results that were written stay", 4, several=several)
-        _close_streams()
-    except MemoryError as error:
-        reason = str(error) or "none left"
-        message = f"memory: expected enough for this job, got {reason}; use a smaller --size"
-        code = _fail(error, message, 4, several=several)
+        if isinstance(error, CommandLineError) and type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]  # the help
+            sys.exit(2)
+        message, code = _message_and_code(error)
+        if isinstance(error, CommandLineError) and "--json" in sys.argv:
+            with contextlib.suppress(OSError):
+                print(json.dumps({"exit_code": code, "error": message}), flush=True)  # noqa: T201
+        code = _fail(error, message, code, several=several)
+        if code == _READER_LEFT or (code == 4 and not isinstance(error, ConvndError)):
+            _close_streams()
     sys.exit(code)
+
+
+def _message_and_code(error: BaseException) -> tuple[str, int]:
+    """The line that tells people of an error, and the exit code."""
+    if isinstance(error, SystemExit):  # Typer ends so when the reader of a pipe has left
+        left = isinstance(error.__context__, BrokenPipeError)
+        return "", _READER_LEFT if left else error.code if isinstance(error.code, int) else 0
+    if isinstance(error, ConvndError):
+        return str(error), error.exit_code
+    if isinstance(error, StopSignal):
+        number = signal.Signals(error.args[0])
+        return f"stopped by {number.name}", 128 + number
+    if isinstance(error, CommandLineError):
+        context = getattr(error, "ctx", None)
+        command = "convnd" if context is None else context.command_path
+        text = " ".join(error.format_message().split())  # type: ignore[attr-defined]
+        return f"{text.removesuffix('.')}; see {command} --help", 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: expected a path that can be used, got '{error.strerror}'", 3
+    if isinstance(error, OSError):  # stdout or stderr; errors of files are errors of ours
+        text = f"output: expected a stream that can be written to, got {error.strerror}"
+        return f"{text}; results that were written stay", 4
+    if is_out_of_memory(error):
+        return "memory: expected enough for this job, got none left; use a smaller --size", 4
+    return (
+        f"expected no fault of convnd, got {type(error).__name__}: {str(error)[:200]}; please "
+        "report it with what was typed (CONVND_TRACEBACK=1 shows where it happened)",
+        _FAULT,
+    )
+
+
+def _is_unexpected(error: BaseException) -> bool:
+    expected = (ConvndError, StopSignal, SystemExit, OSError, CommandLineError)
+    return not (isinstance(error, expected) or is_out_of_memory(error))
 
 
 def _open_streams() -> None:
@@ -184,7 +233,7 @@ def _fail(error: BaseException, message: str, code: int, *, several: bool) -> in
 
         message, code = ProcessGroup.abort(message, code, error)
     if message:
-        # stderr of other processes than the first is closed.
+        stream = sys.__stderr__ if several else sys.stderr  # others than the first have closed it
         with contextlib.suppress(OSError):  # the exit code says it, too
-            print(f"convnd: {message}", file=sys.__stderr__ if several else sys.stderr, flush=True)
+            print(f"convnd: {printable(message)}", file=stream, flush=True)
     return code

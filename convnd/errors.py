@@ -20,6 +20,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "is_out_of_memory",
+    "printable",
 ]
 
 
@@ -74,10 +75,21 @@ class ConvndError(Exception):
     def __str__(self) -> str:
         # The built-in bases would add an errno or quotes. File names and file contents may hold
         # line breaks and control characters; escaping them keeps the message on one line.
-        text = str(self.args[0]) if self.args else ""
-        if text.isprintable():
-            return text
-        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        return printable(str(self.args[0]) if self.args else "")
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line without characters that a terminal or an editor would obey.
+
+    Control characters, line breaks, marks that reverse the direction of writing, and bytes that are
+    no text are written as escapes.
+
+    >>> printable("scan\x1b[31m\n\u202egpj.exe"), printable("中 µV")
+    ('scan\\x1b[31m\\n\\u202egpj.exe', '中 µV')
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class UsageError(ConvndError, ValueError):

@@ -50,6 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CONVND_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("CONVND_OFFLINE", "")
     monkeypatch.setenv("CONVND_MAX_PIXELS", "")
+    monkeypatch.setenv("CONVND_TRACEBACK", "1")  # a fault is an exception, not a line with a code
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from convnd_tasks.pipeline.flags import numeric
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["backbones"]
@@ -38,10 +38,10 @@ def backbones(
     records = [_record(backbone, dim, channels) for backbone in names]
     summary.add(**({"backbones": records} if name is None else records[0]))
     for record in records:
-        typer.secho(f"{record['name']}  {record['summary']}", bold=True)
-        typer.echo("\n".join(_description(record)))
+        echo(f"{record['name']}  {record['summary']}", bold=True)
+        echo(*_description(record))
     if name is not None:
-        typer.echo("\n" + "\n".join(_layer_table(records[0])))
+        echo("", *_layer_table(records[0]))
 
 
 def _record(name: str, dim: int, channels: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convnd_tasks.pipeline.flags import Dim
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 
 __all__ = ["evaluate"]
 
@@ -47,7 +47,7 @@ def evaluate(
     measures = evaluate_files(content, result, style or [], dim=dim, rate=rate)
     summary.add(measures=as_json(measures))
     if not measures:
-        typer.echo("nothing to measure without beats or a style; add --style", err=True)
+        echo("nothing to measure without beats or a style; add --style", err=True)
         return
     for line in as_table(measures):
-        typer.echo(line)
+        echo(line)

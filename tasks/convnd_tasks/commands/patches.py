@@ -11,7 +11,7 @@ import typer
 from convnd.options import OUTPUT
 from convnd_tasks.inspect.options import VIEWS, PatchOptions
 from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 
 if TYPE_CHECKING:
     from convnd_tasks.inspect.job import PatchResult
@@ -87,12 +87,11 @@ def _print(result: PatchResult, output: Path, report: Path | None, summary: Comm
         messages=result.messages,
     )
     for error in result.errors:
-        typer.echo(f"convnd: {error}", err=True)
-    for path in result.pictures:
-        typer.echo(str(path))
-    typer.echo(f"{output}  {result.patches} patches of {result.inputs} inputs")
+        echo(f"convnd: {error}", err=True)
+    echo(*map(str, result.pictures))
+    echo(f"{output}  {result.patches} patches of {result.inputs} inputs")
     if report is not None:
-        typer.echo(str(report))
+        echo(str(report))
     if result.errors:
-        typer.echo(f"convnd: {len(result.errors)} of {result.inputs} failed", err=True)
+        echo(f"convnd: {len(result.errors)} of {result.inputs} failed", err=True)
         raise typer.Exit(1)

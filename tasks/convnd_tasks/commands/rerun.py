@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convnd.errors import InputFileError, UsageError
+from convnd.io.atomic import error_text
 from convnd.options import OUTPUT, flag_name, flags_of
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.flags import Overwrite, Quiet
-from convnd_tasks.pipeline.output import CommandOutput, echo_untrusted, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -82,21 +83,25 @@ def rerun(
     _check_line(result, line, len(entries), trusted=trust_remote_code)
     for difference in _differences(record):
         summary.append("differences", difference)
-        echo_untrusted(difference)
+        echo(difference, err=True)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
     target = output or Path(io.extend_stem(result, "rerun").name)
     options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
     command = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
-    code = cli.app()(command, standalone_mode=False)
+    try:
+        code = cli.app()(command, standalone_mode=False)
+    except cli.CommandLineError as error:
+        raise InputFileError(
+            f"rerun: expected options of {line[0]} in the record, got '{error_text(error)}' in "
+            f"{result}; the record is damaged or made up"
+        ) from error
     if code:
         raise typer.Exit(code)
     if ProcessGroup.current().rank != 0:  # the first has written it
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
     summary.add(result=str(result), output=str(target), same_bytes=same)
-    echo_untrusted(
-        f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}", err=False
-    )
+    echo(f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}")
 
 
 rerun.__dict__["processes"] = True  # the root command looks for it; what is run says more

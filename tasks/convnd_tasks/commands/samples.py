@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 
 __all__ = ["samples"]
 
@@ -16,7 +14,7 @@ def samples(*, summary: CommandOutput) -> None:
 
     for dim in (1, 2, 3):
         contents, styles = built_in.contents(dim), built_in.styles(dim)
-        typer.echo(f"--dim {dim}")
-        typer.echo(f"  contents  {', '.join(contents)}")
-        typer.echo(f"  styles    {', '.join(styles)}")
+        echo(f"--dim {dim}")
+        echo(f"  contents  {', '.join(contents)}")
+        echo(f"  styles    {', '.join(styles)}")
         summary.append("samples", {"dim": dim, "contents": contents, "styles": styles})

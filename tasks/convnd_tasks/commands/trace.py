@@ -11,7 +11,7 @@ import typer
 from convnd.shapes import Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
 from convnd_tasks.pipeline.flags import numeric
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["as_record", "as_table", "trace"]
@@ -54,8 +54,8 @@ def trace(
     rows = trace_shapes(size, channels, stack)
     summary.add(**as_record(rows))
     header, *lines = as_table(rows)
-    typer.secho(header, bold=True)
-    typer.echo("\n".join(lines))
+    echo(header, bold=True)
+    echo(*lines)
 
 
 def as_table(rows: Sequence[Row]) -> list[str]:

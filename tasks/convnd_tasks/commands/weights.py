@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.tables import align_columns
 from convnd_tasks.pipeline.weights import DownloadBar
 
@@ -37,7 +37,7 @@ def list_(*, summary: CommandOutput) -> None:
 
     statuses = [status_of(name) for name in names()]
     summary.add(weights=[as_record(status) for status in statuses])
-    typer.echo("\n".join(as_table(statuses)))
+    echo(*as_table(statuses))
 
 
 @weights.command("get")
@@ -86,7 +86,7 @@ def get(
             fetch(source, progress=bar.show)
             name = source
     summary.add(name=name)
-    typer.echo(name)
+    echo(name)
 
 
 @weights.command("verify")
@@ -110,15 +110,15 @@ def verify(
         try:
             sha256 = check(name)
             summary.append("intact", {"name": name, "sha256": sha256})
-            typer.echo(f"{name}: intact, {sha256}")
+            echo(f"{name}: intact, {sha256}")
         except InputFileError as error:
             if len(selected) == 1:
                 raise
             failed += 1
             summary.append("failed", {"name": name, "error": str(error)})
-            typer.echo(f"convnd: {error}", err=True)
+            echo(f"convnd: {error}", err=True)
     if failed:
-        typer.echo(f"convnd: {failed} of {len(selected)} failed", err=True)
+        echo(f"convnd: {failed} of {len(selected)} failed", err=True)
         raise typer.Exit(1)
 
 
@@ -130,7 +130,7 @@ def path(name: _NAME, *, summary: CommandOutput) -> None:
 
     file = get_path(name)
     summary.add(name=name, file=str(file))
-    typer.echo(file)
+    echo(str(file))
 
 
 @weights.command("remove")
@@ -145,7 +145,7 @@ def remove(
         removed = remove_weights(name)
         summary.append("removed", {"name": name, "files": [str(file) for file in removed]})
         lines = [f"{name}: removed {file}" for file in removed] or [f"{name}: not here"]
-        typer.echo("\n".join(lines))
+        echo(*lines)
 
 
 def as_table(statuses: Sequence[Status]) -> list[str]:

@@ -21,11 +21,11 @@ from typing import Any
 import typer
 
 from convnd import __version__
-from convnd.errors import ConvndError, StopSignal
+from convnd.errors import ConvndError, StopSignal, printable
 from convnd.transfer.deterministic import determinism_error
 from convnd_tasks.pipeline.flags import Json, Verbose, as_command, parameters_of
 
-__all__ = ["CommandOutput", "echo_untrusted", "with_json_output"]
+__all__ = ["CommandOutput", "echo", "with_json_output"]
 
 
 class CommandOutput:
@@ -69,7 +69,7 @@ class CommandOutput:
             logger.addHandler(listener)
             logger.setLevel(logging.INFO)
         if self.verbose:
-            typer.echo(f"convnd {__version__}, Python {platform.python_version()}", err=True)
+            echo(f"convnd {__version__}, Python {platform.python_version()}", err=True)
         if self.json:
             sys.stdout = sys.stderr
         try:
@@ -84,11 +84,11 @@ class CommandOutput:
             seconds, peak = time.monotonic() - began, _peak_memory()
             if self.verbose:
                 memory = "" if peak is None else f", at most {peak / 2**20:.0f} MiB"
-                typer.echo(f"{seconds:.1f} s{memory}", err=True)
+                echo(f"{seconds:.1f} s{memory}", err=True)
             sys.stdout = self._out
             if self.json:
                 entries = {**self._entries, **self._shared(seconds, peak)}
-                typer.echo(json.dumps(_plain(entries), ensure_ascii=False, allow_nan=False))
+                echo(_json_text(entries))
 
     def _shared(self, seconds: float, peak: int | None) -> dict[str, Any]:
         return {
@@ -102,7 +102,7 @@ class CommandOutput:
         """A line of the log."""
         self._settings |= getattr(record, "figures", {})
         if self.verbose:
-            typer.echo(record.getMessage(), err=True)
+            echo(*record.getMessage().splitlines(), err=True)
 
 
 class _Listener(logging.Handler):
@@ -140,16 +140,19 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
     return decorate
 
 
-def echo_untrusted(line: str, *, err: bool = True) -> None:
-    """Print one line that holds text from a file, with its control characters escaped.
+def echo(*lines: str, err: bool = False, bold: bool = False) -> None:
+    """Print lines, with their control characters escaped: the only way that commands print.
 
-    A terminal would obey escape sequences, and a line break would forge a line of ours.
+    Names and texts of files are part of most lines. A terminal would obey escape sequences in them,
+    and a line break would forge a line of ours.
 
     Args:
-        line: the text.
+        lines: to print.
         err: print to stderr instead of stdout.
+        bold: print in bold on a terminal.
     """
-    typer.echo("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line), err=err)
+    for line in lines:
+        typer.secho(printable(line), err=err, bold=bold or None)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:
@@ -162,6 +165,12 @@ def _failure(error: BaseException) -> dict[str, Any]:
         return {"exit_code": error.exit_code}
     code = 4 if isinstance(error, MemoryError) else getattr(error, "exit_code", 1)
     return {"exit_code": code, "error": str(error) or type(error).__name__}
+
+
+def _json_text(entries: Mapping[str, Any]) -> str:
+    """One line of JSON; characters that a terminal would obey are JSON's escapes."""
+    text = json.dumps(_plain(entries), ensure_ascii=False, allow_nan=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def _plain(value: Any) -> Any:

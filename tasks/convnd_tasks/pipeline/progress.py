@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
-import typer
+from convnd.errors import printable
+from convnd_tasks.pipeline.output import echo
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -88,9 +89,9 @@ class ProgressDisplay(BarDisplay):
     def message(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         if self._bar is not None:
-            self._bar.console.print(line, markup=False, highlight=False)
+            self._bar.console.print(printable(line), markup=False, highlight=False)
         else:
-            typer.echo(line, err=True)
+            echo(line, err=True)
 
     def _show(self, description: str, note: str, fraction_done: float) -> None:
         if self._bar is not None:
@@ -102,7 +103,7 @@ class ProgressDisplay(BarDisplay):
         if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = self._seconds_left(fraction_done, now)
-            typer.echo(f"{description}  {note}{left}", err=True)
+            echo(f"{description}  {note}{left}", err=True)
 
     def _seconds_left(self, fraction_done: float, now: float) -> str:
         if fraction_done <= 0:

@@ -15,14 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from convnd import __version__, io
 from convnd.backbones.user_models import import_model, is_user_model
 from convnd.errors import OutputExistsError
 from convnd.options import flag_name, flags_of
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.pipeline.flags import arguments_of
+from convnd_tasks.pipeline.output import echo
 
 if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
@@ -219,10 +218,10 @@ def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
         path: the result.
         side_files: figures and reports that were asked for with it.
     """
-    typer.echo(f"{path}  exists, made with the same parameters")
+    echo(f"{path}  exists, made with the same parameters")
     for other in side_files:
         if not other.exists():
-            typer.echo(f"{other}  is not written, because the result is not made again", err=True)
+            echo(f"{other}  is not written, because the result is not made again", err=True)
 
 
 def _comparable_fields(record: Mapping[str, str]) -> dict[str, str]:

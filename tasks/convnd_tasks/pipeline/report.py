@@ -2,7 +2,8 @@
 
 A report loads nothing from elsewhere and runs no script: figures are embedded as PNG or SVG
 images, and the style sheet follows the reader's choice of light or dark. Jinja2 escapes all text,
-so that a file name or a header cannot inject HTML. The templates are in the folder ``templates``.
+so that a file name or a header cannot inject HTML, and control characters are written as escapes.
+The templates are in the folder ``templates``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convnd import __version__
-from convnd.errors import UsageError
+from convnd.errors import UsageError, printable
 from convnd.io.atomic import atomic_path, check_target
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("convnd_tasks.pipeline"),
         autoescape=True,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -195,6 +197,15 @@ def _template() -> Template:
     )
     environment.filters["cell"] = _format_cell
     return environment.get_template("report.html")
+
+
+def _finalize(value: Any) -> Any:
+    """A value as the page shows it: no text of a file reverses the writing or hides a part."""
+    from markupsafe import Markup
+
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(map(printable, value.split("\n")))
+    return value
 
 
 def _is_number(cell: object) -> bool:

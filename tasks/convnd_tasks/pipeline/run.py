@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd_tasks.pipeline.output import CommandOutput, echo_untrusted
+from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay
 from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
 
@@ -110,15 +110,15 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
                 raise
             failed += 1
             summary.append("failed", {"output": str(target), "error": str(error)})
-            echo_untrusted(f"convnd: {error}")
+            echo(f"convnd: {error}", err=True)
     if spec.left_out and group.rank == 0:
         summary.add(left_out=spec.left_out)
-        echo_untrusted(spec.left_out)
+        echo(spec.left_out, err=True)
     if spec.batch:  # together: a process that leaves early would end the others
         failed, items = group.all_reduce_ints(failed, items)
     if failed:
         if group.rank == 0:
-            typer.echo(f"convnd: {failed} of {items} failed", err=True)
+            echo(f"convnd: {failed} of {items} failed", err=True)
         raise typer.Exit(1)
 
 
@@ -143,7 +143,7 @@ def _run_one(
     damage = getattr(outcome.result, "damage", "")
     if damage:
         summary.append("failed", {"input": str(content), "error": damage})
-        echo_untrusted(f"convnd: {content}: {damage}; the rest is done")
+        echo(f"convnd: {content}: {damage}; the rest is done", err=True)
         raise typer.Exit(1)
 
 
@@ -167,13 +167,12 @@ def _report(job: Job, outcome: JobResult, summary: CommandOutput) -> None:
     )
     early = "" if outcome.stopped is None else "stopped early, kept: "
     rejected = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
-    echo_untrusted(
+    echo(
         f"{early}{outcome.path}  {extent}, {outcome.steps} steps{rejected}, "
-        f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s",
-        err=False,
+        f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s"
     )
     for path in (*outcome.figures, *([outcome.report] if outcome.report is not None else [])):
-        echo_untrusted(str(path), err=False)
+        echo(str(path))
 
 
 def _split_init(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

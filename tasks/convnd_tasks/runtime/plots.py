@@ -10,6 +10,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from convnd.errors import printable
+from convnd.io.silence import silence_libraries
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -64,6 +67,9 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) 
 def encode(figure: Figure, kind: str = "png", *, dpi: float = 144) -> bytes:
     """Encode a figure as a file; equal figures give equal bytes.
 
+    Texts are drawn as they are: a dollar sign in the name of a lead begins no formula, and a
+    character that the font lacks is a box without a warning.
+
     Args:
         figure: the figure.
         kind: ``"png"`` or ``"svg"``.
@@ -73,9 +79,25 @@ def encode(figure: Figure, kind: str = "png", *, dpi: float = 144) -> bytes:
 
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(_SETTINGS), silence_libraries():
+        _take_texts_literally(figure)
         figure.savefig(buffer, format=kind, dpi=dpi, facecolor="white", metadata=metadata)
     return buffer.getvalue()
+
+
+def _take_texts_literally(figure: Figure) -> None:
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+
+    numbers = set()  # at ticks; matplotlib writes some as formulas, for example powers of ten
+    for axis in figure.findobj(Axis):
+        for tick in (*axis.majorTicks, *axis.minorTicks):
+            numbers |= {tick.label1, tick.label2}
+    for text in figure.findobj(Text):
+        if text not in numbers:
+            text.set_parse_math(False)
+            lines = text.get_text().split("\n")
+            text.set_text("\n".join(map(printable, lines)))
 
 
 def encode_pixels(pixels: NDArray[Any]) -> bytes:
