@@ -1,74 +1,119 @@
-"""Features gathered by the class of their position."""
+"""The tissues of a scan: its voxels by value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from convnd.nn import resize_nd
+from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
 
-__all__ = ["downsample_labels", "gather_by_label"]
-
-
-def downsample_labels(labels: Tensor, size: Sequence[int], n_labels: int) -> Tensor:
-    """The label of each position of a layer: the most frequent one among its pixels.
-
-    Args:
-        labels: number of the class of each pixel ``(n, 1, H, W)``.
-        size: extent of the layer ``(h, w)``.
-        n_labels: number of labels; numbers from there on count as one more.
-
-    Returns:
-        ``(n, 1, h, w)``.
-    """
-    if tuple(labels.shape[2:]) == tuple(size):
-        return labels
-    shares = [
-        resize_nd((labels == number).float(), size, mode="area") for number in range(n_labels + 1)
-    ]
-    return torch.stack(shares).argmax(0)
+__all__ = ["HOUNSFIELD", "Scheme", "TissueMap", "otsu_scheme", "tissue_values"]
 
 
-def gather_by_label(features: Tensor, labels: Tensor, n_labels: int) -> list[Tensor]:
-    """The features of each label, so that a statistic visits every position once.
+@dataclass(frozen=True)
+class Scheme:
+    """How values name a tissue.
 
     Args:
-        features: ``(n, C, h, w)``, of a layer.
-        labels: see `downsample_labels`.
-        n_labels: number of labels; positions with other numbers are left out.
-
-    Returns:
-        ``(1, C, N)`` for each label.
-
-    >>> features = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
-    >>> labels = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
-    >>> [part.tolist() for part in gather_by_label(features, labels, 2)]
-    [[[[1.0, 4.0]]], [[[2.0, 3.0]]]]
+        names: of the tissues, from low to high values.
+        limits: the values between them, one fewer.
+        measured: for each tissue, whether its noise can be told from its anatomy.
+        uniform: whether the noise is about the same in every tissue, as in magnitude images.
     """
-    numbers = downsample_labels(labels, features.shape[2:], n_labels).flatten()
-    positions = [(numbers == number).nonzero()[:, 0] for number in range(n_labels)]
-    rows = _GatherRows.apply(features.movedim(1, -1).flatten(0, -2), torch.cat(positions))  # type: ignore[no-untyped-call]
-    return [part.mT[None] for part in rows.split([len(part) for part in positions])]
+
+    names: tuple[str, ...]
+    limits: tuple[float, ...]
+    measured: tuple[bool, ...]
+    uniform: bool = False
 
 
-class _GatherRows(torch.autograd.Function):
-    """Rows in another order, each at most once, so that the gradient needs no sums."""
+HOUNSFIELD = Scheme(
+    ("air", "lung", "border", "soft", "bone"),
+    (-950.0, -500.0, -200.0, 200.0),
+    # Between lung and soft tissue lie their borders, and bone has trabeculae in place of noise.
+    (True, True, False, True, False),
+)
+"""The tissues of CT, by HU."""
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        ctx.count = len(rows)
-        return rows.index_select(0, order)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (order,) = ctx.saved_tensors
-        (gradient,) = gradients
-        if len(order) < ctx.count:  # the rows that were left out share one row of zeros
-            gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
-        inverse = order.new_full((ctx.count,), len(order))
-        inverse[order] = torch.arange(len(order), device=order.device)
-        return gradient.index_select(0, inverse), None
+def otsu_scheme(values: Sequence[Tensor]) -> Scheme:
+    """Three tissues of scans in other units, between the two thresholds of Otsu (1979).
+
+    Args:
+        values: of the tissues of each scan, in the same units; every scan counts alike.
+    """
+    bins = 128
+    pooled = torch.cat([part[:: max(1, part.numel() // 100_000)] for part in values])
+    low, high = (float(end) for end in torch.quantile(pooled, pooled.new_tensor([0.005, 0.995])))
+    if high <= low:
+        high = low + 1.0
+    histogram = sum(
+        torch.histc(part, bins, low, high).double() / max(1, part.numel()) for part in values
+    )
+    assert isinstance(histogram, Tensor)
+    weight = torch.cat([histogram.new_zeros(1), histogram.cumsum(0)])
+    moment = torch.cat(
+        [histogram.new_zeros(1), (histogram * torch.arange(bins, dtype=torch.float64)).cumsum(0)]
+    )
+    share = weight[None] - weight[:, None]  # of bins [i, j)
+    between = (moment[None] - moment[:, None]).square() / share.clamp(min=1e-12)
+    first, second = torch.arange(1, bins)[:, None], torch.arange(1, bins)[None]
+    score = between[0, first] + between[first, second] + between[second, bins]
+    score = torch.where(first < second, score, -1.0)
+    place = int(score.argmax())
+    step = (high - low) / bins
+    limits = [low + step * (1 + place // (bins - 1)), low + step * (1 + place % (bins - 1))]
+    return Scheme(("dark", "medium", "bright"), tuple(limits), (True, True, True), uniform=True)
+
+
+class TissueMap:
+    """The tissue of every voxel, by its value after a small blur.
+
+    Args:
+        values: ``(D, H, W)``, finite.
+        spacing: mm along each axis.
+        valid: the voxels that belong to some tissue.
+        scheme: the tissues.
+        resolution: mm, the standard deviation of the blur.
+
+    Attributes:
+        labels: number of the tissue, -1 outside ``valid``; int8.
+    """
+
+    def __init__(
+        self,
+        values: Tensor,
+        spacing: Sequence[float],
+        valid: Tensor,
+        scheme: Scheme,
+        resolution: float,
+    ) -> None:
+        self.scheme = scheme
+        self._sigma = sigmas(spacing, resolution, min(spacing))
+        smooth = local_mean(values, valid.float(), self._sigma)
+        labels = torch.bucketize(smooth, smooth.new_tensor(scheme.limits)).to(torch.int8)
+        self.labels = torch.where(valid, labels, -1)
+
+    def mask(self, tissue: int) -> Tensor:
+        """The voxels of one tissue."""
+        return self.labels == tissue
+
+    def share(self, tissue: int) -> Tensor:
+        """How much a voxel belongs to a tissue, ``[0, 1]``; all tissues add up to 1 inside."""
+        valid = (self.labels >= 0).float()
+        share = local_mean(self.mask(tissue).float(), valid, self._sigma)
+        return share * valid
+
+    @property
+    def reach(self) -> list[int]:
+        """Voxels along each axis within which a blur mixes tissues."""
+        return [1 if width > 0 else 0 for width in self._sigma]
+
+
+def tissue_values(values: Tensor, spacing: Sequence[float], valid: Tensor) -> Tensor:
+    """The values of the valid voxels after a blur of one voxel."""
+    smooth = local_mean(values, valid.float(), sigmas(spacing, min(spacing), min(spacing)))
+    return smooth[valid]

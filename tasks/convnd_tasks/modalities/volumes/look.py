@@ -1,0 +1,353 @@
+"""The look of a scan: the sharpness of its edges and the noise of its tissues."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd_tasks.modalities.volumes.noise_covariance import (
+    NoiseCovariance,
+    fit_spectrum,
+    high_pass_power,
+    measure_noise,
+    power_spectrum,
+)
+from convnd_tasks.modalities.volumes.sharpness import (
+    EdgeProfiles,
+    Filter,
+    apply_filters,
+    differs,
+    find_filter,
+    is_significant,
+    measure_edges,
+)
+from convnd_tasks.modalities.volumes.smoothing import (
+    constant_background,
+    gaussian,
+    local_mean,
+    sigmas,
+)
+from convnd_tasks.modalities.volumes.tissues import Scheme, TissueMap
+
+__all__ = ["Look", "NoiseChange", "Scan", "change_noise", "match_sharpness", "noise_changes"]
+
+_LEAST_NOISE = 0.03
+"""Share of the variance below which a difference of noise is none."""
+
+_ITERATIONS = 6
+_ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
+_LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A frame of a scan with axes towards head, front and right.
+
+    Args:
+        values: ``(D, H, W)``, finite.
+        spacing: mm along each axis.
+        valid: voxels that are neither padding nor missing.
+    """
+
+    values: Tensor
+    spacing: tuple[float, ...]
+    valid: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, spacing: Sequence[float]) -> Scan:
+        """A scan whose values may be missing (NaN) and padded."""
+        finite = torch.isfinite(values)
+        low = values[finite].min() if bool(finite.any()) else values.new_zeros(())
+        values = torch.where(finite, values, low)
+        return cls(values, tuple(spacing), finite & ~constant_background(values))
+
+    def with_values(self, values: Tensor) -> Scan:
+        """The same grid with other values."""
+        return Scan(values, self.spacing, self.valid)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is transferred from one scan to another.
+
+    Args:
+        noise: covariance of the noise by number of the tissue; not of every tissue.
+        edges: profiles across edges, by axis.
+        strengths: quantiles of the slopes of edges.
+    """
+
+    noise: Mapping[int, NoiseCovariance]
+    edges: Mapping[int, EdgeProfiles]
+    strengths: Tensor
+
+    @classmethod
+    def measure(cls, scan: Scan, scheme: Scheme, resolution: float) -> Look:
+        """Measure a scan.
+
+        Args:
+            scan: the scan.
+            scheme: the tissues.
+            resolution: mm; of scans that are compared the coarser one's finest voxel side.
+        """
+        tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
+        noise = measure_noise(scan.values, scan.spacing, tissues, resolution)
+        edges, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
+        return cls(noise, edges, strengths)
+
+
+@dataclass(frozen=True)
+class NoiseChange:
+    """The change of a tissue's noise, as filters of the size of the covariance.
+
+    Args:
+        added: filter that turns white noise into the noise that is added.
+        removed: filter that takes the noise that is removed out of the scan.
+        scan: standard deviation of the scan's noise.
+        style: standard deviation of the style's noise.
+    """
+
+    added: Tensor
+    removed: Tensor
+    scan: float
+    style: float
+
+    def only_adding(self) -> NoiseChange:
+        """The change without what it removes."""
+        return dataclasses.replace(self, removed=torch.zeros_like(self.removed))
+
+
+def match_sharpness(scan: Scan, styles: Sequence[Look], weights: Sequence[float],
+                    resolution: float) -> dict[int, Filter]:
+    """The filters that give a scan the sharpness of styles; none where nothing speaks for one.
+
+    Args:
+        scan: the scan.
+        styles: their looks.
+        weights: of the styles; the filters of several are averaged.
+        resolution: see `Look.measure`.
+    """
+    own, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
+    total: dict[int, float] = {}
+    for style, weight in zip(styles, weights, strict=True):
+        for axis, along in _filters_of_style(scan, own, strengths, style, resolution).items():
+            share = weight / sum(weights)
+            total[axis] = total.get(axis, 0.0) + share * along.amount
+    return {
+        axis: Filter(amount, resolution / scan.spacing[axis])
+        for axis, amount in total.items()
+        if amount
+    }
+
+
+def noise_changes(
+    scan: Look, styles: Sequence[Look], weights: Sequence[float], spacing: Sequence[float],
+    resolution: float, tissues: int,
+) -> dict[int, NoiseChange]:
+    """The change of every tissue's noise from that of a scan to that of styles.
+
+    A tissue whose noise is not known in both takes the change of the nearest one whose noise is.
+
+    Args:
+        scan: look of the scan.
+        styles: looks of the styles.
+        weights: of the styles.
+        spacing: of the scan, mm along each axis.
+        resolution: see `Look.measure`.
+        tissues: number of tissues.
+
+    Returns:
+        By tissue; empty where no tissue is known in both.
+    """
+    known = {}
+    for tissue, own in scan.noise.items():
+        counts = [extent // 2 for extent in own.values.shape]
+        pairs = [
+            (style.noise[tissue].resampled(spacing, counts), weight)
+            for style, weight in zip(styles, weights, strict=True)
+            if tissue in style.noise
+        ]
+        if pairs:
+            total = sum(weight for _, weight in pairs)
+            target = torch.stack([noise.values * (weight / total) for noise, weight in pairs])
+            known[tissue] = _noise_change(own, target.sum(0), spacing, resolution)
+    if not known:
+        return {}
+    # Of two equally near tissues the denser one, whose noise is that of reconstructions.
+    nearest = {
+        tissue: min(known, key=lambda other: (abs(other - tissue), -other))
+        for tissue in range(tissues)
+    }
+    # What looks like noise in a tissue that was not measured may be anatomy, and stays.
+    return {
+        tissue: known[other] if tissue == other else known[other].only_adding()
+        for tissue, other in nearest.items()
+    }
+
+
+def change_noise(
+    scan: Scan, tissues: TissueMap, changes: Mapping[int, NoiseChange], resolution: float, seed: int
+) -> Tensor:
+    """The change ``(D, H, W)`` of a scan's values that gives its tissues other noise.
+
+    Args:
+        scan: the scan.
+        tissues: of it.
+        changes: by tissue.
+        resolution: see `Look.measure`.
+        seed: of the noise that is added.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    white = torch.randn(scan.values.shape, generator=generator)
+    total = torch.zeros_like(scan.values)
+    adds = any(bool(change.added.any()) for change in changes.values())
+    spectrum = _spectrum(white, changes) if adds else None
+    values, size = None, _padded(scan.values.shape, changes)
+    for tissue, change in changes.items():
+        share = tissues.share(tissue)
+        if not bool(share.any()):
+            continue
+        if bool(change.removed.any()):
+            values = _spectrum(scan.values, changes) if values is None else values
+            fine = _filtered(values, change.removed, size, scan.values.shape)
+            total -= share * _noise_like(fine, tissues.mask(tissue), change, scan, resolution)
+        if spectrum is not None and bool(change.added.any()):
+            added = _filtered(spectrum, change.added, size, scan.values.shape)
+            total += share * added * _room(scan, change, resolution)
+    for tissue in changes:  # noise has no mean, so that a tissue keeps its own
+        mask = tissues.mask(tissue)
+        if bool(mask.any()):
+            total -= tissues.share(tissue) * total[mask].mean()
+    return total
+
+
+def _filters_of_style(
+    scan: Scan, own: Mapping[int, EdgeProfiles], strengths: Tensor, style: Look, resolution: float
+) -> dict[int, Filter]:
+    """Filters for one style, corrected by what they do to the scan itself."""
+    shared = [
+        axis
+        for axis in own
+        if axis in style.edges and differs(own[axis], style.edges[axis])
+    ]
+    if not shared:
+        return {}
+    wanted = {axis: style.edges[axis].sharpness() for axis in shared}
+    aims = dict(wanted)
+    filters: dict[int, Filter] = {}
+    for _ in range(_ITERATIONS):
+        filters = {axis: find_filter(own[axis], aims[axis]) for axis in shared}
+        whole = filters | _of_alike_axes(filters, scan.spacing, resolution)
+        filtered = apply_filters(scan.values, whole, scan.valid)
+        edges, slopes = measure_edges(filtered, scan.spacing, scan.valid, resolution)
+        # Other voxels are the strongest edges after the filter, so the aim is corrected.
+        for axis in shared:
+            if axis in edges:
+                error = (wanted[axis] - 1) / max(1e-3, edges[axis].sharpness() - 1)
+                aims[axis] = 1 + (aims[axis] - 1) * math.sqrt(error)
+    filters = {
+        axis: along
+        for axis, along in filters.items()
+        if is_significant(own[axis], style.edges[axis], (slopes, style.strengths))
+    }
+    return filters | _of_alike_axes(
+        filters, scan.spacing, resolution, [axis for axis in range(3) if axis not in shared]
+    )
+
+
+def _of_alike_axes(
+    filters: Mapping[int, Filter],
+    spacing: Sequence[float],
+    resolution: float,
+    axes: Sequence[int] = (0, 1, 2),
+) -> dict[int, Filter]:
+    """Filters along axes without one, from those with the same spacing."""
+    filled = {}
+    for axis, width in enumerate(sigmas(spacing, resolution, min(spacing))):
+        alike = [
+            along.amount
+            for other, along in filters.items()
+            if math.isclose(spacing[other], spacing[axis], rel_tol=0.05)
+        ]
+        if width > 0 and axis in axes and axis not in filters and alike:
+            filled[axis] = Filter(sum(alike) / len(alike), resolution / spacing[axis])
+    return filled
+
+
+def _noise_change(
+    scan: NoiseCovariance, style: Tensor, spacing: Sequence[float], resolution: float
+) -> NoiseChange:
+    own, target = power_spectrum(scan.values), power_spectrum(style)
+    added = removed = scan.values.new_zeros(scan.values.shape)
+    if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+        added = _kernel(fit_spectrum(style - scan.values, spacing, resolution).sqrt())
+    if float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+        # Of noise that is too much, the share that is left keeps the style's power.
+        ratio = target / own.clamp(min=1e-12 * float(own.max()))
+        visible = high_pass_power(own.shape, spacing, resolution) > 0.02
+        removed = _kernel(torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0))
+    middle = tuple(extent // 2 for extent in style.shape)
+    return NoiseChange(
+        added,
+        removed,
+        scan.deviation,
+        math.sqrt(max(0.0, float(style[middle]))),
+    )
+
+
+def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
+    """The share of the noise that magnitudes have room for.
+
+    Magnitudes are not below 0, and their standard deviation in air is 0.52 of their mean (Rayleigh).
+    """
+    if float(scan.values.min()) < 0 or change.style <= 0:
+        return 1.0
+    widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
+    mean = local_mean(scan.values, scan.valid.float(), widths)
+    return (0.52 * mean / change.style).clamp(0, 1)
+
+
+def _kernel(transfer: Tensor) -> Tensor:
+    """A symmetric filter with its middle in the middle, float32."""
+    return torch.fft.fftshift(torch.fft.ifftn(transfer).real).float()
+
+
+def _padded(shape: Sequence[int], changes: Mapping[int, NoiseChange]) -> list[int]:
+    """Extents with room for the reach of every filter."""
+    kernels = [kernel.shape for change in changes.values() for kernel in (change.added, change.removed)]
+    return [extent + max(kernel[axis] for kernel in kernels) // 2 for axis, extent in enumerate(shape)]
+
+
+def _spectrum(values: Tensor, changes: Mapping[int, NoiseChange]) -> Tensor:
+    return torch.fft.rfftn(values, _padded(values.shape, changes))
+
+
+def _filtered(
+    spectrum: Tensor, kernel: Tensor, size: Sequence[int], shape: Sequence[int]
+) -> Tensor:
+    """A volume, given by its spectrum on a grid of a size, after a filter."""
+    whole = kernel.new_zeros(size)
+    index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
+    place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
+    whole[place] = kernel
+    result = torch.fft.irfftn(spectrum * torch.fft.rfftn(whole), size)
+    return result[tuple(slice(0, extent) for extent in shape)]
+
+
+def _noise_like(
+    fine: Tensor, mask: Tensor, change: NoiseChange, scan: Scan, resolution: float
+) -> Tensor:
+    """What of a fine component is noise: most of it where it is as strong as noise alone."""
+    del change
+    widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
+    energy = gaussian(fine.square(), widths)
+    values = energy[mask]
+    values = values[:: max(1, values.numel() // 500_000)]
+    noise = float(values.quantile(0.3)) if values.numel() else 0.0
+    share = (noise / energy.clamp(min=1e-12)).clamp(max=1.0)
+    limit = _LARGEST_REMOVAL * math.sqrt(noise)
+    return (share * fine).clamp(-limit, limit)

@@ -1,0 +1,290 @@
+r"""The noise of each tissue of a scan, as its covariance between neighbouring voxels.
+
+The noise of a tissue is what is left of its voxels after a high-pass filter that looks at this tissue
+alone. Anatomy is left as well, so only places count whose local standard deviation is about the most
+frequent one (the global noise level of Christianson et al., 2015). Sums over those places,
+
+.. math:: R(\tau) = \frac{\sum_p r(p)\, r(p + \tau)}{\sum_p m(p + \tau)},
+
+are the covariance of the noise, and their Fourier transform is its power spectrum. The sums add up
+over parts of a scan and know no number of axes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.tissues import TissueMap
+
+__all__ = ["HIGH_PASS", "NoiseCovariance", "fit_spectrum", "high_pass_power", "lag_counts", "measure_noise", "power_spectrum"]
+
+HIGH_PASS = 4.0
+"""Standard deviation, in resolutions, of the Gaussian whose difference is taken, twice."""
+
+_REACH = 8.0  # resolutions; the largest lag
+_LOCAL = 3.0  # resolutions, sigma of the window in which a standard deviation is local
+_SPREAD = 0.3  # relative distance from the most frequent local deviation up to which places count
+_FEWEST = 400  # places
+_SAMPLES = 40_000  # places whose neighbours are read
+_FLAT = 0.15  # share of a tissue that is flat, below which its noise is not told from anatomy
+
+
+@dataclass(frozen=True)
+class NoiseCovariance:
+    """The covariance of a tissue's noise.
+
+    Args:
+        values: ``(2 l_0 + 1, 2 l_1 + 1, 2 l_2 + 1)``, by lag; the middle is the variance.
+        spacing: mm of one lag along each axis.
+        places: voxels that it was measured at.
+    """
+
+    values: Tensor
+    spacing: tuple[float, ...]
+    places: int
+
+    @property
+    def variance(self) -> float:
+        """Covariance at lag 0."""
+        middle = tuple(extent // 2 for extent in self.values.shape)
+        return float(self.values[middle])
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise, in the units of the scan."""
+        return math.sqrt(max(0.0, self.variance))
+
+    def scaled(self, factor: float) -> NoiseCovariance:
+        """The covariance after all values of the scan were multiplied by a factor."""
+        return NoiseCovariance(self.values * factor**2, self.spacing, self.places)
+
+    def resampled(self, spacing: Sequence[float], counts: Sequence[int]) -> NoiseCovariance:
+        """The covariance at the lags of another grid, between them linear, 0 beyond them.
+
+        Args:
+            spacing: mm of one lag along each axis.
+            counts: largest lag along each axis.
+        """
+        if tuple(spacing) == self.spacing and all(
+            extent == 2 * count + 1
+            for extent, count in zip(self.values.shape, counts, strict=True)
+        ):
+            return self
+        axes = []
+        for extent, own, step, count in zip(
+            self.values.shape, self.spacing, spacing, counts, strict=True
+        ):
+            lags = torch.arange(-count, count + 1) * (step / own)  # in lags of this covariance
+            # Zeros lie around the largest lag, so that what is beyond it is uncorrelated.
+            axes.append(lags / ((extent + 2) / 2 - 0.5))
+        padded = F.pad(self.values[None, None], (1,) * 6).double()
+        z, y, x = torch.meshgrid(*axes, indexing="ij")
+        grid = torch.stack([x, y, z], -1)[None].double()
+        values = F.grid_sample(padded, grid, align_corners=True, padding_mode="zeros")[0, 0]
+        return NoiseCovariance(values.float(), tuple(spacing), self.places)
+
+
+def lag_counts(
+    shape: Sequence[int], spacing: Sequence[float], resolution: float
+) -> tuple[int, ...]:
+    """The largest lag along each axis.
+
+    >>> lag_counts((48, 512, 512), (5.0, 0.6, 0.6), 0.6)
+    (1, 8, 8)
+    """
+    return tuple(
+        min(extent - 1, max(1, round(_REACH * resolution / step)))
+        for extent, step in zip(shape, spacing, strict=True)
+    )
+
+
+def measure_noise(
+    values: Tensor, spacing: Sequence[float], tissues: TissueMap, resolution: float
+) -> dict[int, NoiseCovariance]:
+    """The noise of each tissue that has enough flat places.
+
+    Args:
+        values: ``(D, H, W)``, finite.
+        spacing: mm along each axis.
+        tissues: of these values.
+        resolution: mm, of the coarser of the scans that are compared.
+    """
+    counts = lag_counts(values.shape, spacing, resolution)
+    measured = {}
+    for tissue, known in enumerate(tissues.scheme.measured):
+        inner = erode(tissues.mask(tissue), tissues.reach) if known else None
+        if inner is None or int(inner.sum()) < _FEWEST:
+            continue
+        residual = _residual(values, inner, spacing, resolution)
+        places = _flat_places(residual, inner, spacing, resolution)
+        if places is None:
+            continue
+        covariance = _covariance(residual, inner, places, counts)
+        measured[tissue] = NoiseCovariance(covariance, tuple(spacing), len(places))
+    return _of_all_tissues(measured, tissues)
+
+
+def power_spectrum(covariance: Tensor) -> Tensor:
+    """The power spectrum of a covariance, on the grid of its lags, zero frequency first.
+
+    Lags are weighted by a triangle, which smooths the spectrum; what is negative becomes 0.
+    """
+    weighted = covariance.double() * _triangle(covariance.shape)
+    return torch.fft.fftn(torch.fft.ifftshift(weighted)).real.clamp(min=0)
+
+
+def fit_spectrum(
+    covariance: Tensor, spacing: Sequence[float], resolution: float, iterations: int = 40
+) -> Tensor:
+    r"""The power spectrum of noise that has a covariance once it has passed the high-pass filter.
+
+    The measured spectrum is :math:`D = W * (T S)`, with the power :math:`T` that the filter passes
+    and the transform :math:`W` of the triangle by which lags are weighted. The iterations of
+    Richardson (1972) and Lucy (1974) solve it for :math:`S \ge 0`.
+
+    Args:
+        covariance: ``(2 l_0 + 1, ...)``, as `measure_noise` gives it.
+        spacing: mm of one lag along each axis.
+        resolution: see `measure_noise`.
+        iterations: their number.
+
+    Returns:
+        On a grid of about twice as many frequencies, zero frequency first; odd along each axis.
+    """
+    size = [2 * extent - 1 for extent in covariance.shape]
+    weight = torch.fft.ifftshift(_centred(_triangle(covariance.shape), size))
+    lags = torch.fft.ifftshift(_centred(covariance.double(), size))
+    passed = high_pass_power(size, spacing, resolution)
+    measured = torch.fft.fftn(lags * weight).real.clamp(min=0)
+    spectrum = measured / passed.clamp(min=0.1)
+    tiny = 1e-9 * float(measured.mean()) + 1e-30
+
+    def smooth(power: Tensor) -> Tensor:
+        return torch.fft.fftn(torch.fft.ifftn(power).real * weight).real.clamp(min=0)
+
+    norm = smooth(passed).clamp(min=1e-3)
+    for _ in range(iterations):
+        ratio = measured / (smooth(passed * spectrum) + tiny)
+        spectrum = spectrum * (smooth(ratio * passed) / norm)
+    return spectrum
+
+
+def high_pass_power(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
+    """The share of the power that the high-pass filter passes, by frequency.
+
+    Args:
+        shape: frequencies along each axis, as `torch.fft.fftn` orders them.
+        spacing: mm along each axis.
+        resolution: see `measure_noise`.
+    """
+    widths = sigmas(spacing, HIGH_PASS * resolution, min(spacing))
+    exponent = torch.zeros(tuple(shape), dtype=torch.float64)
+    for axis, (extent, width) in enumerate(zip(shape, widths, strict=True)):
+        frequency = torch.fft.fftfreq(extent, dtype=torch.float64) * width
+        exponent += frequency.square().view([-1 if other == axis else 1 for other in range(3)])
+    return (1 - torch.exp(-2 * math.pi**2 * exponent)) ** 4
+
+
+def _triangle(shape: Sequence[int]) -> Tensor:
+    """Weights of lags, 1 in the middle."""
+    weight = torch.ones(tuple(shape), dtype=torch.float64)
+    for axis, extent in enumerate(shape):
+        lags = (torch.arange(extent, dtype=torch.float64) - extent // 2).abs()
+        along = 1 - lags / (extent // 2 + 1)
+        weight = weight * along.view([-1 if other == axis else 1 for other in range(len(shape))])
+    return weight
+
+
+def _centred(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Values in the middle of a larger grid of zeros; all extents are odd."""
+    pads = [
+        (whole - extent) // 2
+        for whole, extent in reversed(list(zip(size, values.shape, strict=True)))
+        for _ in range(2)
+    ]
+    return F.pad(values, pads)
+
+
+def _residual(
+    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
+) -> Tensor:
+    """What a high-pass filter that looks at one tissue alone leaves of its voxels."""
+    weight, widths = inner.float(), sigmas(spacing, HIGH_PASS * resolution, min(spacing))
+    residual = values * weight
+    for _ in range(2):  # the second takes what bends off as well
+        residual = (residual - local_mean(residual, weight, widths)) * weight
+    return residual
+
+
+def _flat_places(
+    residual: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
+) -> Tensor | None:
+    """Indices ``(n, 3)`` of places whose local deviation is about the most frequent one."""
+    widths = sigmas(spacing, _LOCAL * resolution, min(spacing))
+    weight = inner.float()
+    whole = inner & (gaussian(weight, widths) > 0.5)
+    if int(whole.sum()) < _FEWEST:
+        whole = inner
+    local = local_mean(residual.square(), weight, widths).clamp(min=0).sqrt()
+    deviations = local[whole]
+    top = float(deviations.kthvalue(max(1, int(0.9 * deviations.numel()))).values)
+    if top <= 0:
+        return whole.nonzero()  # no noise at all
+    bins = 128
+    # Bins of equal width: density by deviation favours quiet places, where anatomy is not.
+    counts = torch.histc(deviations, bins, 0.0, top)
+    smooth = gaussian(counts.view(1, 1, bins), (0.0, 0.0, 3.0)).flatten()
+    mode = (int(smooth.argmax()) + 0.5) * top / bins
+    flat = whole & (local > (1 - _SPREAD) * mode) & (local < (1 + _SPREAD) * mode)
+    places = flat.nonzero()
+    return places if len(places) >= max(_FEWEST, _FLAT * int(whole.sum())) else None
+
+
+def _covariance(
+    residual: Tensor, inner: Tensor, places: Tensor, counts: Sequence[int]
+) -> Tensor:
+    """Covariance by lag at some places, alike in both directions of every axis."""
+    places = places[:: max(1, len(places) // _SAMPLES)]
+    pads = [count for count in reversed(counts) for _ in range(2)]
+    field = F.pad(residual, pads)
+    weight = F.pad(inner.float(), pads)
+    _, height, width = field.shape
+    shifted = places + torch.tensor(counts)
+    start = (shifted[:, 0] * height + shifted[:, 1]) * width + shifted[:, 2]
+    centre = field.view(-1)[start]
+    result = torch.zeros([2 * count + 1 for count in counts])
+    ranges = [range(-count, count + 1) for count in counts]
+    for lag in itertools.product(range(counts[0] + 1), *ranges[1:]):
+        index = start + (lag[0] * height + lag[1]) * width + lag[2]
+        total = (centre * field.view(-1)[index]).sum(dtype=torch.float64)
+        number = weight.view(-1)[index].sum(dtype=torch.float64)
+        value = total / number if number > 0.1 * len(places) else 0.0
+        for sign in (1, -1):
+            place = [count + sign * step for count, step in zip(counts, lag, strict=True)]
+            result[tuple(place)] = value
+    for axis in range(3):
+        result = (result + result.flip(axis)) / 2
+    return result
+
+
+def _of_all_tissues(
+    measured: dict[int, NoiseCovariance], tissues: TissueMap
+) -> dict[int, NoiseCovariance]:
+    """The noise of the quietest tissue for all of them, where the scheme says that it is uniform.
+
+    In magnitude images the noise of all tissues is that of the receiver (Gudbjartsson 1995), and
+    what varies more is anatomy. Air is left aside where another tissue is known: it has less.
+    """
+    if not tissues.scheme.uniform or not measured:
+        return measured
+    candidates = [noise for tissue, noise in measured.items() if tissue] or [*measured.values()]
+    quietest = min(candidates, key=lambda noise: noise.deviation)
+    return dict.fromkeys(range(len(tissues.scheme.names)), quietest)
