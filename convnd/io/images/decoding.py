@@ -1,11 +1,13 @@
 """Decodes picture files: upright pixels, grey or RGB, with or without alpha.
 
 Pillow decodes files and checks them to their end; `convnd.io.images.deep` decodes more than 8 bits.
+Both run in the child process of `convnd.io.images.request`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import threading
@@ -29,6 +31,8 @@ __all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "image_pr
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+# Pillow would load all of its own, in a third of the time that the child takes to start.
+_PLUGINS = ("Png", "Jpeg", "Mpo", "WebP", "Tiff", "Bmp", "Gif", "Avif")
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
 EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
@@ -38,11 +42,16 @@ _EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
 _EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment holds provenance
 # Bytes that one byte of a file can decode to. Deflate packs at most 1032 into one; LZW, whose codes
 # grow to 12 bits, about 1300. A block of 64 pixels takes at least a bit in a JPEG; runs have at
-# most 255 pixels in BMP and 128 in TIFF. WebP and AVIF have no such limit.
+# most 255 pixels in BMP and 128 in TIFF.
 _PACKED = {"PNG": 1100, "JPEG": 1100, "MPO": 1100, "GIF": 1500, "BMP": 130}
+# WebP, AVIF, and CCITT, LZMA, Zstandard and WebP in TIFF have no limit, but photographs take more
+# than a fiftieth of a bit for a pixel.
+_PACKED_FREELY = 400
 _TIFF_PACKED = {1: 1, 5: 1500, 7: 1100, 8: 1100, 32773: 130, 32946: 1100}
-# Largest number of pixels for CCITT, LZMA, Zstandard and WebP in TIFF, without such a limit.
-_MAX_UNBOUNDED = 2**26
+_FREE = 2**26  # pixels that any file in such a format may have: plain areas take next to nothing
+# Bytes for a pixel while it is decoded, of 8 bits and of more: buffers of the decoder, the picture,
+# and copies in other orders and modes.
+_BYTES_PER_PIXEL, _BYTES_PER_DEEP_PIXEL = 48, 160
 _MAX_SCANS = 500  # of a progressive JPEG; each touches all pixels, and encoders write about ten
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BLOCK = 2**20
@@ -65,8 +74,15 @@ class Decoded:
     header: dict[str, object]
 
 
-def decode(path: Path, max_pixels: int) -> Decoded:
+def decode(
+    path: Path, max_pixels: int, reserve_memory: Callable[[int], None] = lambda _: None
+) -> Decoded:
     """Decode the one picture in a file.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest ``H · W``.
+        reserve_memory: is called with the number of bytes that decoding will need.
 
     Raises:
         InputFileError: not a picture, damaged, animated, of several pages, of an unsupported kind,
@@ -77,8 +93,8 @@ def decode(path: Path, max_pixels: int) -> Decoded:
         with path.open("rb") as file:
             start = file.read(26)
         if start.startswith(_TIFF_STARTS):
-            return _decode_tiff(path, max_pixels)
-        return _decode_other(path, start, max_pixels)
+            return _decode_tiff(path, max_pixels, reserve_memory)
+        return _decode_other(path, start, max_pixels, reserve_memory)
 
 
 def image_provenance(path: Path) -> dict[str, str]:
@@ -89,13 +105,15 @@ def image_provenance(path: Path) -> dict[str, str]:
     return parse_provenance(comment[8:]) if isinstance(comment, bytes) and comment else text
 
 
-def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
+def _decode_other(
+    path: Path, start: bytes, max_pixels: int, reserve_memory: Callable[[int], None]
+) -> Decoded:
     with _open(path) as image:
         check_positions(path, (image.height, image.width), max_pixels)
         # The bit depth of a PNG has a fixed position.
         depth = start[24] if image.format == "PNG" else 8
-        if image.format in _PACKED:
-            _check_held(path, image.height * image.width * depth, _PACKED[image.format])
+        ratio = _PACKED.get(str(image.format))
+        reserve_memory(_check_held(path, image.height * image.width, depth, ratio))
         if image.format in ("JPEG", "MPO"):
             _check_scans(path)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
@@ -110,7 +128,7 @@ def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
     return Decoded(_upright(pixels, orientation), header)
 
 
-def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
+def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], None]) -> Decoded:
     from PIL import Image
 
     with path.open("rb") as file:
@@ -128,12 +146,9 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
             info["dpi"] = (tags[Tag.X_DENSITY], tags[Tag.Y_DENSITY])
         header = _metadata(info, load_exif)
     check_positions(path, (tags[Tag.HEIGHT], tags[Tag.WIDTH]), max_pixels)
-    compression = tags.get(Tag.COMPRESSION, 1)
-    if compression in _TIFF_PACKED:
-        bits = tags[Tag.HEIGHT] * tags[Tag.WIDTH] * max(tags.get(Tag.BITS, (1,)))
-        _check_held(path, bits, _TIFF_PACKED[compression])
-    else:
-        check_positions(path, (tags[Tag.HEIGHT], tags[Tag.WIDTH]), min(max_pixels, _MAX_UNBOUNDED))
+    pixels, depth = tags[Tag.HEIGHT] * tags[Tag.WIDTH], max(tags.get(Tag.BITS, (1,)))
+    ratio = _TIFF_PACKED.get(tags.get(Tag.COMPRESSION, 1))
+    reserve_memory(_check_held(path, pixels, depth, ratio))
     if any(not page.get(Tag.SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
         raise InputFileError(
             f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
@@ -162,21 +177,38 @@ def _check_scans(path: Path) -> None:
         )
 
 
-def _check_held(path: Path, bits: int, ratio: int) -> None:
-    """Refuse more pixels than a file of this length can hold, before anything is decoded."""
-    held = path.stat().st_size * ratio
-    if bits > 8 * held:
+def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
+    """Refuse more pixels than a file of this length can hold, before anything is decoded.
+
+    Args:
+        path: the file.
+        pixels: number of pixels that its header declares.
+        depth: bits of a pixel, of one channel.
+        ratio: bytes that a byte can decode to; None if the format has no limit.
+
+    Returns:
+        The number of bytes that decoding may take.
+    """
+    length = path.stat().st_size
+    if ratio is None:
+        size, held = pixels * max(1, depth // 8), max(_FREE, _PACKED_FREELY * length)
+    else:
+        size, held = pixels * depth // 8, ratio * length
+    if size > held:
         raise InputFileError(
             f"read {path}: expected at most {held:,} bytes of pixels in a file of its length, got "
-            f"{bits // 8:,}; the file is cut short or damaged"
+            f"{size:,}; the file is cut short or damaged"
         )
+    return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
 
 
 def _open(path: Path) -> PIL.Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        Image.init()  # otherwise only the commonest formats are known
+        for name in _PLUGINS:
+            with contextlib.suppress(ImportError):  # a Pillow without that library
+                importlib.import_module(f"PIL.{name}ImagePlugin")
         return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
     except UnidentifiedImageError as error:
         raise InputFileError(

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
-from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, image_provenance
+from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT
+from convnd.io.images.request import request_pixels, request_provenance
 from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 
@@ -58,9 +59,10 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: not a picture, damaged, animated, of several pages, or too large.
         ResourceError: there is not enough memory for it.
     """
-    import torch
+    with request_pixels(path, size_limit(max_pixels, MAX_PIXELS)) as receive:
+        import torch  # while the child decodes
 
-    decoded = decode(path, size_limit(max_pixels, MAX_PIXELS))
+        decoded = receive()
     with translate_errors(path, "a picture"):
         depth = 8 * decoded.pixels.itemsize
         planes = torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None]
@@ -273,7 +275,7 @@ def _format(kind: str, *suffixes: str, writes: bool = True) -> Format:
         spatial_dims=2,
         read=read_image,
         write=functools.partial(_write_image, kind) if writes else None,
-        read_provenance=None if kind in ("BMP", "GIF") else image_provenance,
+        read_provenance=None if kind in ("BMP", "GIF") else request_provenance,
     )
 
 
