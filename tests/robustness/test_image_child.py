@@ -50,8 +50,8 @@ def idle_children() -> list[int]:
 CASES = {
     "import ctypes; ctypes.string_at(0)": "its end by SIGSEGV",
     "import os; os._exit(0)": "ended with code 0",
-    "return bytearray(2**28 + 2**24)": "asks for more than there is",
-    "reserve_memory(2**28); bytearray(2**29 + 2**24)": "asks for more than there is",
+    "return bytearray(2**29 + 2**24)": "asks for more than there is",
+    "reserve_memory(2**28); bytearray(2**29 + 2**28 + 2**24)": "asks for more than there is",
     "raise RecursionError": "its end|ended with code 1",
     "path.with_name('leak').write_bytes(b'x')": "ended with code 1",
     "return Decoded(numpy.zeros((9, 9, 9), 'u1'), {})": "no pixels",

@@ -59,7 +59,7 @@ def begin(*arguments):
 def limit(size):
     global before
     if before is None:
-        for name in ("numpy", "cv2", "PIL.Image", "av"):
+        for name in ("cv2", "av"):
             if name != "av" or "convnd.io.worker.video_decoder" in sys.modules:
                 importlib.import_module(name)
         with open("/proc/self/clear_refs", "w") as file:

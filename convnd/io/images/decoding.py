@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-__all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "image_provenance"]
+__all__ = [
+    "EXIF_IFD",
+    "GPS_IFD",
+    "USER_COMMENT",
+    "Decoded",
+    "decode",
+    "image_provenance",
+    "load_plugins",
+]
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -202,13 +210,18 @@ def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
     return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
 
 
+def load_plugins() -> None:
+    """Load the part of Pillow that decodes the readable formats."""
+    for name in _PLUGINS:
+        with contextlib.suppress(ImportError):  # a Pillow without that library
+            importlib.import_module(f"PIL.{name}ImagePlugin")
+
+
 def _open(path: Path) -> PIL.Image.Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        for name in _PLUGINS:
-            with contextlib.suppress(ImportError):  # a Pillow without that library
-                importlib.import_module(f"PIL.{name}ImagePlugin")
+        load_plugins()
         return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
     except UnidentifiedImageError as error:
         raise InputFileError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.images.decoding import decode, image_provenance
+from convnd.io.images.decoding import decode, image_provenance, load_plugins
 from convnd.io.images.request import header_to_json
 from convnd.io.reading import translate_errors
 
@@ -17,10 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY", "serve"]
 
-MEMORY = 2**28
-"""Bytes that decoding may take in addition to those for the pixels: metadata, stacks of threads."""
+MEMORY = 2**29
+"""Bytes of addresses that decoding may take in addition to those for the pixels: metadata, stacks
+of threads, and the code of OpenCV, which only deep pixels need."""
 
 _LARGEST_HEADER = 2**23  # characters of JSON
+
+# The code of libraries does not count as memory of a file.
+importlib.import_module("numpy")
+load_plugins()
 
 
 def serve(
