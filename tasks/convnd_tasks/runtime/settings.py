@@ -136,6 +136,7 @@ class JobSettings:
         Flag(
             "float32, or input: the scan's own integers; the rounding error is reported.",
             OUTPUT,
+            choices=("float32", "input"),
             modalities=("volumes",),
         ),
     ] = "float32"
