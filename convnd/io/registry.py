@@ -64,9 +64,10 @@ SIGNAL_METADATA = (
     "names of leads",
     "units",
     "start time",
+    "time of the first sample",
     "annotations",
     "gain and baseline",
-    "channels of other rates",
+    "leads of other rates",
 )
 """Metadata of a recording besides values and sampling rate, see `convnd.io.lost_metadata`."""
 
