@@ -111,3 +111,14 @@ def test_pixels_and_metadata_are_those_of_the_decoder(path):
     assert np.array_equal(decoded.pixels, expected.pixels)
     assert decoded.header == expected.header
     assert set(decoded.header) >= {"dpi", "exif", "text"}
+
+
+def test_a_relative_path_is_one_of_the_present_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, color in enumerate(("red", "blue")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Image.new("RGB", (4, 4), color).save(folder / "a.png")
+        monkeypatch.chdir(folder)
+        assert convnd.io.read("a.png").values[0, :, 0, 0].tolist() == [1 - number, 0, number]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import logging
 import threading
 import warnings
@@ -18,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
+from convnd.io.conversions import recognized_format
 from convnd.io.images.deep import Tag, deep_pixels, deep_tiff_pixels, tiff_pages
+from convnd.io.images.profile import apply_tables, convert_with_tables, declared_space
 from convnd.io.provenance import is_provenance, parse_provenance
-from convnd.io.reading import check_positions, translate_errors
+from convnd.io.reading import check_positions, import_optional, translate_errors
 from convnd.io.silence import silence_stderr
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
-_READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+_READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 # Pillow would load all of its own, in a third of the time that the child takes to start.
 _PLUGINS = ("Png", "Jpeg", "Mpo", "WebP", "Tiff", "Bmp", "Gif", "Avif")
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
@@ -47,6 +48,7 @@ EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
 # Description, make, model, time, artist, copyright. The orientation is applied, sizes and offsets
 # belong to the old file, and the thumbnail shows the old picture.
 _EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
+_COLOR_SPACE = 0xA001
 _EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment holds provenance
 # Bytes that one byte of a file can decode to. Deflate packs at most 1032 into one; LZW, whose codes
 # grow to 12 bits, about 1300. A block of 64 pixels takes at least a bit in a JPEG; runs have at
@@ -62,6 +64,9 @@ _FREE = 2**26  # pixels that any file in such a format may have: plain areas tak
 _BYTES_PER_PIXEL, _BYTES_PER_DEEP_PIXEL = 48, 160
 _MAX_SCANS = 500  # of a progressive JPEG; each touches all pixels, and encoders write about ten
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TO_GIF = "PIL.Image.open(NAME).save('clip.gif', save_all=True)"
+_START = 32  # bytes that tell a format
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BLOCK = 2**20
 
 _LOCK = threading.Lock()
@@ -75,7 +80,9 @@ class Decoded:
     Args:
         pixels: ``(H, W, C)``: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or float32
             in ``[0, 1]``. Writable and contiguous.
-        header: of ``icc``, ``exif``, ``dpi`` and ``text`` those that the file has.
+        header: of ``icc``, ``exif``, ``dpi`` and ``text`` those that the file has; ``space``, the
+            arguments of `convnd.io.images.color.named_space`, where it declares another colour
+            space than sRGB without a profile; and ``notes`` about precision that was lost.
     """
 
     pixels: NDArray[Any]
@@ -125,15 +132,19 @@ def _decode_other(
         if image.format in ("JPEG", "MPO"):
             _check_scans(path)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
+            clip = "" if image.format == "GIF" else ", made with Python: " + _TO_GIF
             raise InputFileError(
-                f"read {path}: expected one picture, got an animation; save one frame of it, or "
-                "stylise it as a video (convnd stylize-video)"
+                f"read {path}",
+                expected="one picture",
+                got="an animation",
+                remedy=f"save one frame of it, or use convnd stylize-video with a GIF{clip}",
             )
         image.load()  # to the end of the file, where some of the metadata is
         header = _metadata(image.info, image.getexif)
+        header |= declared_space(path, image, header)
         orientation = _orientation(image)
         pixels = deep_pixels(path) if depth == 16 else _pixels(path, image, header)
-    return Decoded(_upright(pixels, orientation), header)
+    return Decoded(_upright(apply_tables(pixels, header), orientation), header)
 
 
 def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], None]) -> Decoded:
@@ -162,10 +173,10 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
             f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
         )
     if max(tags.get(Tag.BITS, (1,))) > 8:
-        return Decoded(deep_tiff_pixels(path, tags), header)
+        return Decoded(apply_tables(deep_tiff_pixels(path, tags), header), header)
     with _open(path) as image, silence_stderr():
         image.load()  # applies the orientation itself
-        return Decoded(_pixels(path, image, header), header)
+        return Decoded(apply_tables(_pixels(path, image, header), header), header)
 
 
 def _check_scans(path: Path) -> None:
@@ -220,10 +231,23 @@ def load_plugins() -> None:
 def _open(path: Path) -> PIL.Image.Image:
     from PIL import Image, UnidentifiedImageError
 
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        heif = import_optional("pillow_heif", f"read {path}: HEIC", extra="pictures")
+        heif.register_heif_opener(thumbnails=False)
     try:
         load_plugins()
         return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
     except UnidentifiedImageError as error:
+        known = recognized_format(start)
+        if known is not None:
+            raise InputFileError(
+                f"read {path}",
+                expected=f"a picture ({', '.join(_READABLE)})",
+                got=known[0],
+                remedy=known[1],
+            ) from error
         raise InputFileError(
             f"read {path}: expected a picture ({', '.join(_READABLE)}), got content that is none "
             "of these, or a damaged one; check the file"
@@ -231,7 +255,7 @@ def _open(path: Path) -> PIL.Image.Image:
 
 
 def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> NDArray[Any]:
-    """Return pixels of at most 8 bits; removes an ICC profile that does not fit them."""
+    """Return pixels of at most 8 bits, CMYK by its ICC profile, which is then removed."""
     import numpy as np
 
     if image.mode in {"I", "F", "LAB"} or image.mode.startswith("I;"):
@@ -239,12 +263,10 @@ def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> ND
             f"read {path}: expected grey, RGB, CMYK or palette pixels, got pixels of kind "
             f"'{image.mode}'; convert it to RGB"
         )
-    icc = header.get("icc")
-    space = icc[16:20] if isinstance(icc, bytes) else b""
-    if space != b"RGB ":
-        header.pop("icc", None)
-        if (image.mode, space) in {("CMYK", b"CMYK"), ("L", b"GRAY")}:
-            image = _to_srgb(image, icc)
+    if image.mode == "CMYK":
+        icc = header.pop("icc", None)
+        if isinstance(icc, bytes) and icc[16:20] == b"CMYK":
+            image = convert_with_tables(image, icc) or image
     if image.has_transparency_data:
         # Pillow converts premultiplied colours in two steps only.
         straight = image.convert("LA") if image.mode == "La" else image
@@ -253,19 +275,6 @@ def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> ND
         image = image.convert("L" if image.mode in {"1", "L"} else "RGB")
     pixels = np.array(image)
     return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _to_srgb(image: PIL.Image.Image, icc: object) -> PIL.Image.Image:
-    from PIL import ImageCms
-
-    assert isinstance(icc, bytes)
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return image  # the profile is damaged: Pillow converts without it
-    return image if converted is None else converted
 
 
 def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> dict[str, object]:
@@ -286,14 +295,14 @@ def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> di
         and not key.startswith(_NOT_TEXT)
         and not is_provenance(key, value)
     }
-    remaining = _remaining_exif(exif)
+    remaining = _remaining_exif(exif, has_profile="icc" in header)
     return header | ({"text": text} if text else {}) | ({"exif": remaining} if remaining else {})
 
 
-_NOT_TEXT = ("XML:", "Raw profile", "exif", "xmp")
+_NOT_TEXT = ("XML:", "Raw profile", "exif", "xmp", "icc_profile")
 
 
-def _remaining_exif(exif: Callable[[], PIL.Image.Exif]) -> bytes:
+def _remaining_exif(exif: Callable[[], PIL.Image.Exif], *, has_profile: bool) -> bytes:
     """Return the part of EXIF that stays true for a changed picture."""
     from PIL import Image
 
@@ -306,6 +315,8 @@ def _remaining_exif(exif: Callable[[], PIL.Image.Exif]) -> bytes:
         for tag in (EXIF_IFD, GPS_IFD):
             part = source.get_ifd(tag)
             part = {key: value for key, value in part.items() if key not in _EXIF_DROPPED}
+            if not has_profile and part.get(_COLOR_SPACE) != 1:
+                part.pop(_COLOR_SPACE, None)  # the result is sRGB
             if part:
                 remaining[tag] = part
         return remaining.tobytes() if len(remaining) else b""

@@ -67,7 +67,7 @@ def header_to_json(header: Mapping[str, object]) -> dict[str, Any]:
     r"""Return the metadata of a picture in types of JSON.
 
     >>> header_from_json(header_to_json({"icc": b"\0", "dpi": (72.0, 72.0), "text": {"a": "b"}}))
-    {'icc': b'\x00', 'dpi': (72.0, 72.0), 'text': {'a': 'b'}}
+    {'dpi': (72.0, 72.0), 'text': {'a': 'b'}, 'icc': b'\x00'}
     """
     encoded = {
         key: base64.b64encode(value).decode()

@@ -84,6 +84,7 @@ def request(
     timeout = TIMEOUT if timeout is None else timeout
     message = {
         **parameters, "path": str(path), "timeout": max(1, int(timeout)), "reuse": reuse,
+        "folder": _current_folder(),
     }  # fmt: skip
     arguments = tuple(COMMAND if command is None else command)
     child = (_take_idle(arguments) if reuse else None) or _Child(path, arguments)
@@ -95,6 +96,13 @@ def request(
             _keep(child)
         else:
             child.close()
+
+
+def _current_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return None
 
 
 class _Child:

@@ -59,6 +59,10 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
         _limit_memory(module.MEMORY + size)
 
     last: tuple[str, dict[str, Any]] = ("end", {})
+    if request["folder"] is not None:
+        # A relative path is one of the parent's present folder, which may have changed.
+        with contextlib.suppress(OSError):
+            os.chdir(request["folder"])
     try:
         reserve_memory(0)
         _limit_cpu(timeout * _THREADS)
