@@ -22,6 +22,7 @@ from convnd.errors import UsageError
 
 __all__ = [
     "DETERMINISTIC",
+    "DEVICE",
     "LOOK",
     "LOSS",
     "OUTPUT",
@@ -55,6 +56,8 @@ class Flag:
         panel: heading of the help that the option stands under.
         metavar: placeholder for the value, for example ``"W,W,..."``.
         names: names to type instead of the one made from the field.
+        choices: the words that the option takes, for shell completion; empty where there are
+            others.
         modalities: kinds of data that have the option, see `convnd_tasks.modalities`; empty is
             all of them.
         recorded: whether the result depends on the option, so that its record holds it.
@@ -65,6 +68,7 @@ class Flag:
     _: KW_ONLY
     metavar: str | None = None
     names: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     recorded: bool = True
 
@@ -73,6 +77,9 @@ DETERMINISTIC = Flag(
     "Use only algorithms that give the same bits each time; slower on GPUs.", RESOURCES
 )
 """The flag of a field ``deterministic``, see `convnd.transfer.deterministic`."""
+
+DEVICE = Flag("auto, cpu, cuda or mps.", RESOURCES, choices=("auto", "cpu", "cuda", "mps"))
+"""The flag of a field ``device``."""
 
 
 @dataclass(frozen=True)

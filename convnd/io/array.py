@@ -228,7 +228,7 @@ FORMATS = (
         spatial_dims=None,
         read=read_npz,
         write=_write_npz,
-        unsupported_metadata=("gain and baseline", "channels of other rates"),
+        unsupported_metadata=("gain and baseline", "leads of other rates"),
         read_provenance=_read_provenance,
     ),
 )

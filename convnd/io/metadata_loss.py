@@ -21,12 +21,13 @@ _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     ),
     "units": lambda grid: any(signal_of(grid).units),
     "start time": lambda grid: signal_of(grid).start is not None,
+    "time of the first sample": lambda grid: signal_of(grid).offset != 0,
     "annotations": lambda grid: bool(signal_of(grid).annotations),
     "durations of annotations": lambda grid: any(
         annotation.duration for annotation in signal_of(grid).annotations
     ),
     "gain and baseline": lambda grid: bool(signal_of(grid).steps),
-    "channels of other rates": lambda grid: bool(signal_of(grid).extra.get("others")),
+    "leads of other rates": lambda grid: bool(signal_of(grid).others),
 }
 
 

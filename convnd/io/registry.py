@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from convnd.errors import InputFileError, UsageError
+from convnd.io.conversions import conversion_advice
 from convnd.registry import Registry
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ SIGNAL_METADATA = (
     "names of leads",
     "units",
     "start time",
+    "time of the first sample",
     "annotations",
     "gain and baseline",
-    "channels of other rates",
+    "leads of other rates",
 )
 """Metadata of a recording besides values and sampling rate, see `convnd.io.lost_metadata`."""
 
@@ -178,7 +180,7 @@ def readable_format(path: str | os.PathLike[str]) -> Format:
             f"read {path}",
             expected=f"a name ending in {', '.join(_BY_SUFFIX)}",
             got=repr(Path(path).name),
-            remedy="convert the file",
+            remedy=conversion_advice(path),
         )
     return entry
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from convnd.errors import UsageError
 from convnd.options import (
     DETERMINISTIC,
+    DEVICE,
     LOOK,
     LOSS,
     RESOURCES,
@@ -25,7 +26,10 @@ from convnd.registry import check_name
 from convnd.shapes import is_count
 from convnd.transfer.byte_size import parse_memory
 
-__all__ = ["INITS", "TransferOptions"]
+__all__ = ["INITS", "STYLE_LOSSES", "TransferOptions"]
+
+STYLE_LOSSES = ("gram", "moments", "covariance", "distribution", "autocorrelation", "spectrum")
+"""The names of `convnd.stats.STATISTICS`, which are known here without torch."""
 
 INITS = ("content", "style", "random")
 """What the optimisation may start from; the command line also takes a file."""
@@ -109,7 +113,12 @@ class TransferOptions:
         Flag("One weight per style layer; equal when left out.", LOSS, metavar="W,W,..."),
     ] = ()
     style_loss: Annotated[
-        str, Flag("Statistic of features: gram, moments, covariance, spectrum, ...", LOSS)
+        str,
+        Flag(
+            "Statistic of features: gram, moments, covariance, spectrum, ...",
+            LOSS,
+            choices=STYLE_LOSSES,
+        ),
     ] = "gram"
     value_statistics: Annotated[
         tuple[str, ...],
@@ -118,19 +127,26 @@ class TransferOptions:
             "autocorrelation, distribution, ...; none for none.",
             LOSS,
             metavar="S,S,...",
+            choices=STYLE_LOSSES,
         ),
     ] = ()
     value_statistics_weight: Annotated[float, Flag("Weight of each of them.", LOSS), WEIGHT] = 30.0
     normalization: Annotated[
-        str, Flag("Scale of the losses: balanced, lecture, gatys or mean.", LOSS)
+        str,
+        Flag(
+            "Scale of the losses: balanced, lecture, gatys or mean.",
+            LOSS,
+            choices=("balanced", "lecture", "gatys", "mean"),
+        ),
     ] = "balanced"
-    pooling: Annotated[str, Flag("max or avg.", LOSS)] = "max"
+    pooling: Annotated[str, Flag("max or avg.", LOSS, choices=("max", "avg"))] = "max"
     inflation: Annotated[
         str,
         Flag(
             "How a network for pictures sees more axes: multiplanar (2.5-D, the default), or "
             "with kernels that gain axes: mean, centre, acs.",
             LOSS,
+            choices=("auto", "multiplanar", "mean", "centre", "acs"),
         ),
     ] = "auto"
     size: Annotated[
@@ -138,19 +154,31 @@ class TransferOptions:
     ] = 512
     steps: Annotated[int, Flag("Steps of all scales together.", WORK), STEPS] = 100
     scales: Annotated[int, Flag("Number of sizes from coarse to fine.", WORK), Range(1, 16)] = 3
-    optimizer: Annotated[str, Flag("lbfgs, adam or gradient-descent.", WORK)] = "lbfgs"
+    optimizer: Annotated[
+        str,
+        Flag(
+            "lbfgs, adam or gradient-descent.", WORK, choices=("lbfgs", "adam", "gradient-descent")
+        ),
+    ] = "lbfgs"
     learning_rate: Annotated[
         float | None, Flag("The optimizer's own when left out.", WORK), Range(1e-12, 1e12)
     ] = None
-    init: Annotated[str, Flag(f"Starting point: {', '.join(INITS)}, or a file.", WORK)] = "content"
+    init: Annotated[
+        str, Flag(f"Starting point: {', '.join(INITS)}, or a file.", WORK, choices=INITS)
+    ] = "content"
     strength: Annotated[
         float, Flag("Share of the change: 0 is the content, 1 the result.", LOOK), Range(0, 1)
     ] = 1.0
     seed: Annotated[int, Flag("Seed of everything random.", WORK), SEED] = 0
     precision: Annotated[
-        str, Flag("auto (the fastest here), float32 (exact) or bfloat16.", RESOURCES)
+        str,
+        Flag(
+            "auto (the fastest here), float32 (exact) or bfloat16.",
+            RESOURCES,
+            choices=("auto", "float32", "bfloat16"),
+        ),
     ] = "auto"
-    device: Annotated[str, Flag("auto, cpu, cuda or mps.", RESOURCES)] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
     tile: Annotated[
         str,
@@ -159,6 +187,7 @@ class TransferOptions:
             "is the same.",
             RESOURCES,
             metavar="auto|N|off",
+            choices=("auto", "off"),
             recorded=False,
         ),
     ] = "auto"

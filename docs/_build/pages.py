@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,10 +64,10 @@ def commands_page() -> str:
     for name, command in sorted(root.commands.items()):
         children: Mapping[str, Any] = getattr(command, "commands", {})
         lines += ["", f"## convnd {name}", "", _text(command.help), ""]
-        lines += _parameters(command)
+        lines += _parameters(command, without=root.params)
         for child, inner in children.items():
             lines += ["", f"### convnd {name} {child}", "", _text(inner.help), ""]
-            lines += _parameters(inner)
+            lines += _parameters(inner, without=root.params)
     return "\n".join(lines) + "\n"
 
 
@@ -88,18 +88,18 @@ def _escape(text: str) -> str:
     return re.sub(r"(?<![\\`])([<>|*_])", r"\\\1", text) if "`" not in text else text
 
 
-def _parameters(command: Any) -> list[str]:
+def _parameters(command: Any, without: Sequence[Any] = ()) -> list[str]:
     """Tables of arguments and options, one for each panel."""
     panels: dict[str, list[str]] = {}
     for parameter in command.params:
-        if getattr(parameter, "hidden", False) or parameter.name == "help":
+        if getattr(parameter, "hidden", False) or parameter.name == "help" or parameter in without:
             continue
         is_option = parameter.opts[0].startswith("-")
         panel = getattr(parameter, "rich_help_panel", None)
         heading = panel if isinstance(panel, str) else ("Options" if is_option else "Arguments")
         names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
         if not is_option:
-            names = f"`{parameter.metavar or parameter.name}`"
+            names = f"`{parameter.metavar or parameter.name}`".replace("|", "\\|")
         elif not getattr(parameter, "is_flag", False):
             names += " " + _metavar(parameter)
         description = _cell(getattr(parameter, "help", None) or "")
@@ -120,7 +120,7 @@ def _default(parameter: Any) -> str:
     shown = getattr(parameter, "show_default", True)
     if isinstance(shown, str):
         return _cell(shown)
-    if not shown or value is None or value is False or callable(value) or value in ((), []):
+    if not shown or value is None or value is False or callable(value) or value in ((), [], ""):
         return ""
     if isinstance(value, list | tuple):
         value = ",".join(map(str, value))

@@ -147,7 +147,7 @@ def test_offline_in_another_command(run: Run, home: Path) -> None:
         (("verify", "vgg16-torchvision"), 3, "run: convnd weights get vgg16-torchvision"),
         (("remove", "compact"), 2, "got a part of this package"),
         (("remove", "nothing"), 2, "weights: expected one of"),
-        (("forget",), 2, "No such command"),
+        (("forget",), 2, "no such command"),
     ],
 )
 def test_errors(run: Run, home: Path, arguments: tuple[str, ...], code: int, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import sys
 import warnings
 import zlib
 
@@ -16,8 +17,16 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
 import convnd.io
-from convnd.errors import InputFileError, NumericalError, OutputFileError, ShapeError, UsageError
+from convnd.errors import (
+    DependencyError,
+    InputFileError,
+    NumericalError,
+    OutputFileError,
+    ShapeError,
+    UsageError,
+)
 from convnd.grid import Grid
+from convnd.io.images.decoding import decode
 
 LOSSLESS = [".png", ".tif", ".bmp"]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -126,10 +135,10 @@ def test_cmyk_goes_through_its_profile_which_is_then_dropped(tmp_path, monkeypat
     monkeypatch.setattr(ImageCms, "ImageCmsProfile", lambda file: file.read())
     monkeypatch.setattr(ImageCms, "profileToProfile", convert)
     Image.new("CMYK", (2, 2)).save(tmp_path / "a.jpg", icc_profile=bytes(icc))
-    grid = convnd.io.read(tmp_path / "a.jpg")
+    decoded = decode(tmp_path / "a.jpg", 4)  # in this process, where the library was replaced
     assert seen == [("CMYK", "RGB")]
-    assert in_bytes(grid)[0, 0].tolist() == [1, 2, 3]
-    assert "icc" not in grid.header
+    assert decoded.pixels[0, 0].tolist() == [1, 2, 3]
+    assert "icc" not in decoded.header
 
 
 def test_a_damaged_cmyk_profile_is_no_reason_to_refuse(tmp_path):
@@ -594,8 +603,15 @@ def test_animations_are_refused(tmp_path, suffix):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     path = tmp_path / f"a{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
-    with pytest.raises(InputFileError, match="expected one picture, got an animation; save one"):
+    with pytest.raises(InputFileError, match="expected one picture, got an animation") as caught:
         convnd.io.read(path)
+    assert "convnd stylize-video" in str(caught.value)
+    if suffix != ".gif":  # which PyAV reads; what the message proposes makes one
+        assert "save('clip.gif', save_all=True)" in str(caught.value)
+        with Image.open(path) as image:
+            image.save(tmp_path / "clip.gif", save_all=True)
+    clip = convnd.io.open_video(tmp_path / ("a.gif" if suffix == ".gif" else "clip.gif"))
+    assert len(list(clip.frames())) == 2
 
 
 def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path, codes):
@@ -610,7 +626,7 @@ def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path, codes):
     ("content", "message"),
     [
         (b"Dear diary,\ntoday", "expected a picture .PNG, JPEG, .* none of these"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of these"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "got PostScript"),
         (b"II*\0", "expected a picture, got a damaged or unsupported file"),
         (b"II*\0\x08\0\0\0", "expected a picture, got a damaged or unsupported file"),
     ],
@@ -663,3 +679,90 @@ def test_a_damaged_exif_record_is_no_reason_to_refuse(tmp_path, codes):
     grid = convnd.io.read(tmp_path / "a.png")
     np.testing.assert_array_equal(in_bytes(grid), codes)
     assert "exif" not in grid.header
+
+
+# What files say of their origin
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
+@pytest.mark.parametrize("place", [False, True])
+def test_no_directory_of_exif_is_empty(tmp_path, codes, suffix, place):
+    exif = Image.Exif()
+    exif[0x10F] = "Camera"
+    if place:
+        exif[0x8825] = {1: "N", 2: (50.0, 30.0, 0.0)}
+    Image.fromarray(codes).save(tmp_path / "a.jpg", exif=exif)
+    convnd.io.write(tmp_path / f"b{suffix}", convnd.io.read(tmp_path / "a.jpg"))
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert (0x8825 in image.getexif()) == place
+        assert 0x8769 not in image.getexif()
+        assert image.getexif()[0x10F] == "Camera"
+
+
+# Formats by other names, and formats that are not read
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JIF"])
+def test_a_jpeg_by_its_other_names(tmp_path, codes, suffix):
+    Image.fromarray(codes).save(tmp_path / f"a{suffix}", format="JPEG")
+    grid = convnd.io.read(tmp_path / f"a{suffix}")
+    convnd.io.write(tmp_path / f"b{suffix}", grid)
+    with Image.open(tmp_path / f"b{suffix}") as image:
+        assert image.format == "JPEG"
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".HIF", ".jpg"])
+def test_heic_is_read_whatever_its_name(tmp_path, suffix):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x10F] = "Camera"
+    image = Image.new("RGB", (64, 48), (200, 30, 40))
+    pillow_heif.from_pillow(image).save(tmp_path / "a.heic", quality=100, exif=exif.tobytes())
+    path = (tmp_path / "a.heic").rename(tmp_path / f"b{suffix}")
+    grid = convnd.io.read(path)
+    assert grid.shape == (48, 64)
+    assert np.abs(in_bytes(grid)[20, 20].astype(int) - (200, 30, 40)).max() < 4
+    assert "text" not in grid.header
+    convnd.io.write(tmp_path / "c.png", grid)
+    with Image.open(tmp_path / "c.png") as written:
+        assert written.getexif()[0x10F] == "Camera"
+
+
+def test_heic_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(DependencyError, match=r"convnd-toolkit\[pictures\]"):
+        decode(tmp_path / "a.heic", 10**6)
+
+
+def test_heic_of_too_many_pixels_and_damaged_heic(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "a.heic"
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48))).save(path)
+    with pytest.raises(InputFileError, match="at most 100 pixels"):
+        convnd.io.read(path, max_pixels=100)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputFileError, match=r"read .*a\.heic"):
+        convnd.io.read(path)
+    path.write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+    with pytest.raises(InputFileError, match=r"read .*a\.heic"):
+        convnd.io.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("a.cr2", b"II*\0", "darktable"),
+        ("a.psd", b"8BPS", "PNG"),
+        ("a.svg", b"<svg", "inkscape"),
+        ("a.jxl", b"\xff\x0a", "djxl"),
+        ("a.ppm", b"P6\n", "PIL.Image"),
+        ("a.jpg", b"8BPS" + b"\0" * 40, "Photoshop.*PNG"),
+        ("a.png", b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, "JPEG XL.*djxl"),
+        ("a.png", b"%PDF-1.7\n" + b"\0" * 40, "pdftoppm"),
+    ],
+)
+def test_formats_that_are_not_read_name_what_converts_them(tmp_path, name, content, remedy):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputFileError, match=remedy):
+        convnd.io.read(tmp_path / name)

@@ -231,9 +231,9 @@ def test_tables_are_understood(tmp_path, text, names, units, rate):
         list(csv.reader(file.read_text().splitlines(), delimiter=";" if ";" in text else ","))
         for file in (tmp_path / "b.csv", path)
     )
-    assert len(written) == len([row for row in original if not row[0].startswith("#")])
+    assert len(written) == len(original)
     if names != ("0", "1"):
-        assert written[0] == next(row for row in original if not row[0].startswith("#"))
+        assert written[:-3] == original[:-3]  # comments and the header
     again = io.read(tmp_path / "b.csv")
     np.testing.assert_array_equal(again.values.numpy(), grid.values.numpy())
     assert again.spacing == pytest.approx(grid.spacing)
@@ -257,7 +257,6 @@ def test_gaps_survive_in_tables(tmp_path):
     [
         ("I,II\n1,2\n3\n", "expected 2 columns in every row, got 1 in line 3"),
         ("I,II\n1,2\n3,x\n", "expected a number, got 'x' in line 3"),
-        ("I,II\n1,\n3,\n", "expected numbers in every channel, got none in II"),
         ("I,II\n1,2\n", "expected at least two samples, got one"),
         ("t,I\n0,2\n0,3\n", "expected times that rise"),
         ("t,I\n0,2\n0.1,3\n0.2,1\n0.9,1\n1,1\n", "expected evenly spaced times"),

@@ -7,6 +7,7 @@ for ever.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import re
@@ -43,19 +44,32 @@ SUFFIXES = list(convnd.io.suffixes())
 
 # A decoder that tells, before each message, how much more memory it has held since its imports.
 REPORTING = r"""
-import re, sys
-told = open(sys.argv[1], "w")
+import importlib, re, sys
+log = open(sys.argv[1], "w")
 sys.path[:] = sys.argv[2:]
-import numpy
-from convnd.io.worker import worker, video_decoder
-video_decoder.pyav()
-def held():
-    return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
-before, true = held(), worker._send
-def say(*given, **named):
-    print(held() - before, file=told, flush=True)
-    true(*given, **named)
-worker._send = say
+from convnd.io.worker import worker
+answer, limit_memory, send = worker._answer, worker._limit_memory, worker._send
+before = None
+def held(kind):
+    return int(re.search(kind + r":\s+(\d+)", open("/proc/self/status").read())[1])
+def begin(*arguments):
+    global before
+    before = None
+    return answer(*arguments)
+def limit(size):
+    global before
+    if before is None:
+        for name in ("cv2", "av"):
+            if name != "av" or "convnd.io.worker.video_decoder" in sys.modules:
+                importlib.import_module(name)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        before = held("VmRSS")
+    limit_memory(size)
+def report(*arguments, **fields):
+    print(held("VmHWM") - before, file=log, flush=True)
+    send(*arguments, **fields)
+worker._answer, worker._limit_memory, worker._send = begin, limit, report
 worker.main()
 """
 
@@ -66,23 +80,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def _report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """A pipe that decoders write into, and the handle to read it without waiting."""
+    pipe = tmp_path_factory.mktemp("report") / "pipe"
+    os.mkfifo(pipe)
+    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    yield pipe, handle
+    os.close(handle)
+
+
 @pytest.fixture(autouse=True)
-def _decoders(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[int]]:
-    """Decoders of clips, in processes of their own, have the same bound; KiB that they took."""
+def _decoders(_report: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Decoders, in processes of their own, have the same bound; KiB that they took."""
     if not STATUS.exists():
         yield []
         return
-    pipe = tmp_path_factory.mktemp("told") / "pipe"
-    os.mkfifo(pipe)
-    handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    pipe, handle = _report
     command = (sys.executable, "-I", "-c", REPORTING, str(pipe))
     monkeypatch.setattr("convnd.io.worker.client.COMMAND", command)
     taken: list[int] = []
     yield taken
-    with os.fdopen(handle, "rb") as told:
-        taken += map(int, told.read().split())
+    with contextlib.suppress(BlockingIOError):
+        while text := os.read(handle, 2**16):
+            taken += map(int, text.split())
     assert max(taken, default=0) < 1024 * MEBIBYTES
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -64,3 +65,21 @@ def test_a_hangup_ends_a_job_like_a_termination() -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGHUP
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
+def test_messages_that_cannot_be_written_do_not_end_a_job(tmp_path: Path, stderr: str) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(str(0.1 * (n % 7)) for n in range(40)))
+    line = (
+        f"stylize {tmp_path}/a.csv waves --rate 100 --steps 1 --scales 1 -v --json "
+        f"-o {tmp_path}/b.csv {stderr}"
+    )
+    done = convnd(line)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["results"][0]["output"] == f"{tmp_path}/b.csv"
+
+
+@pytest.mark.parametrize("words", ["--help", "stylize --help", "--show-completion bash"])
+def test_help_that_cannot_be_written_is_code_4(words: str) -> None:
+    done = convnd(f"{words} > /dev/full")
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)

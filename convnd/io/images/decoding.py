@@ -1,12 +1,13 @@
 """Decodes picture files: upright pixels, grey or RGB, with or without alpha.
 
 Pillow decodes files and checks them to their end; `convnd.io.images.deep` decodes more than 8 bits.
+Both run in the child process of `convnd.io.images.request`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import importlib
 import logging
 import threading
 import warnings
@@ -16,35 +17,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
+from convnd.io.conversions import recognized_format
 from convnd.io.images.deep import Tag, deep_pixels, deep_tiff_pixels, tiff_pages
+from convnd.io.images.profile import apply_tables, convert_with_tables, declared_space
 from convnd.io.provenance import is_provenance, parse_provenance
-from convnd.io.reading import check_positions, translate_errors
+from convnd.io.reading import check_positions, import_optional, translate_errors
 from convnd.io.silence import silence_stderr
 
 if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-__all__ = ["EXIF_IFD", "GPS_IFD", "USER_COMMENT", "Decoded", "decode", "image_provenance"]
+__all__ = [
+    "EXIF_IFD",
+    "GPS_IFD",
+    "USER_COMMENT",
+    "Decoded",
+    "decode",
+    "image_provenance",
+    "load_plugins",
+]
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
-_READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+_READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+# Pillow would load all of its own, in a third of the time that the child takes to start.
+_PLUGINS = ("Png", "Jpeg", "Mpo", "WebP", "Tiff", "Bmp", "Gif", "Avif")
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
 EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
 # Description, make, model, time, artist, copyright. The orientation is applied, sizes and offsets
 # belong to the old file, and the thumbnail shows the old picture.
 _EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
+_COLOR_SPACE = 0xA001
 _EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment holds provenance
 # Bytes that one byte of a file can decode to. Deflate packs at most 1032 into one; LZW, whose codes
 # grow to 12 bits, about 1300. A block of 64 pixels takes at least a bit in a JPEG; runs have at
-# most 255 pixels in BMP and 128 in TIFF. WebP and AVIF have no such limit.
+# most 255 pixels in BMP and 128 in TIFF.
 _PACKED = {"PNG": 1100, "JPEG": 1100, "MPO": 1100, "GIF": 1500, "BMP": 130}
+# WebP, AVIF, and CCITT, LZMA, Zstandard and WebP in TIFF have no limit, but photographs take more
+# than a fiftieth of a bit for a pixel.
+_PACKED_FREELY = 400
 _TIFF_PACKED = {1: 1, 5: 1500, 7: 1100, 8: 1100, 32773: 130, 32946: 1100}
-# Largest number of pixels for CCITT, LZMA, Zstandard and WebP in TIFF, without such a limit.
-_MAX_UNBOUNDED = 2**26
+_FREE = 2**26  # pixels that any file in such a format may have: plain areas take next to nothing
+# Bytes for a pixel while it is decoded, of 8 bits and of more: buffers of the decoder, the picture,
+# and copies in other orders and modes.
+_BYTES_PER_PIXEL, _BYTES_PER_DEEP_PIXEL = 48, 160
 _MAX_SCANS = 500  # of a progressive JPEG; each touches all pixels, and encoders write about ten
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TO_GIF = "PIL.Image.open(NAME).save('clip.gif', save_all=True)"
+_START = 32  # bytes that tell a format
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BLOCK = 2**20
 
 _LOCK = threading.Lock()
@@ -58,15 +80,24 @@ class Decoded:
     Args:
         pixels: ``(H, W, C)``: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or float32
             in ``[0, 1]``. Writable and contiguous.
-        header: of ``icc``, ``exif``, ``dpi`` and ``text`` those that the file has.
+        header: of ``icc``, ``exif``, ``dpi`` and ``text`` those that the file has; ``space``, the
+            arguments of `convnd.io.images.color.named_space`, where it declares another colour
+            space than sRGB without a profile; and ``notes`` about precision that was lost.
     """
 
     pixels: NDArray[Any]
     header: dict[str, object]
 
 
-def decode(path: Path, max_pixels: int) -> Decoded:
+def decode(
+    path: Path, max_pixels: int, reserve_memory: Callable[[int], None] = lambda _: None
+) -> Decoded:
     """Decode the one picture in a file.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest ``H · W``.
+        reserve_memory: is called with the number of bytes that decoding will need.
 
     Raises:
         InputFileError: not a picture, damaged, animated, of several pages, of an unsupported kind,
@@ -77,8 +108,8 @@ def decode(path: Path, max_pixels: int) -> Decoded:
         with path.open("rb") as file:
             start = file.read(26)
         if start.startswith(_TIFF_STARTS):
-            return _decode_tiff(path, max_pixels)
-        return _decode_other(path, start, max_pixels)
+            return _decode_tiff(path, max_pixels, reserve_memory)
+        return _decode_other(path, start, max_pixels, reserve_memory)
 
 
 def image_provenance(path: Path) -> dict[str, str]:
@@ -89,28 +120,34 @@ def image_provenance(path: Path) -> dict[str, str]:
     return parse_provenance(comment[8:]) if isinstance(comment, bytes) and comment else text
 
 
-def _decode_other(path: Path, start: bytes, max_pixels: int) -> Decoded:
+def _decode_other(
+    path: Path, start: bytes, max_pixels: int, reserve_memory: Callable[[int], None]
+) -> Decoded:
     with _open(path) as image:
         check_positions(path, (image.height, image.width), max_pixels)
         # The bit depth of a PNG has a fixed position.
         depth = start[24] if image.format == "PNG" else 8
-        if image.format in _PACKED:
-            _check_held(path, image.height * image.width * depth, _PACKED[image.format])
+        ratio = _PACKED.get(str(image.format))
+        reserve_memory(_check_held(path, image.height * image.width, depth, ratio))
         if image.format in ("JPEG", "MPO"):
             _check_scans(path)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
+            clip = "" if image.format == "GIF" else ", made with Python: " + _TO_GIF
             raise InputFileError(
-                f"read {path}: expected one picture, got an animation; save one frame of it, or "
-                "stylise it as a video (convnd stylize-video)"
+                f"read {path}",
+                expected="one picture",
+                got="an animation",
+                remedy=f"save one frame of it, or use convnd stylize-video with a GIF{clip}",
             )
         image.load()  # to the end of the file, where some of the metadata is
         header = _metadata(image.info, image.getexif)
+        header |= declared_space(path, image, header)
         orientation = _orientation(image)
         pixels = deep_pixels(path) if depth == 16 else _pixels(path, image, header)
-    return Decoded(_upright(pixels, orientation), header)
+    return Decoded(_upright(apply_tables(pixels, header), orientation), header)
 
 
-def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
+def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], None]) -> Decoded:
     from PIL import Image
 
     with path.open("rb") as file:
@@ -128,21 +165,18 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded:
             info["dpi"] = (tags[Tag.X_DENSITY], tags[Tag.Y_DENSITY])
         header = _metadata(info, load_exif)
     check_positions(path, (tags[Tag.HEIGHT], tags[Tag.WIDTH]), max_pixels)
-    compression = tags.get(Tag.COMPRESSION, 1)
-    if compression in _TIFF_PACKED:
-        bits = tags[Tag.HEIGHT] * tags[Tag.WIDTH] * max(tags.get(Tag.BITS, (1,)))
-        _check_held(path, bits, _TIFF_PACKED[compression])
-    else:
-        check_positions(path, (tags[Tag.HEIGHT], tags[Tag.WIDTH]), min(max_pixels, _MAX_UNBOUNDED))
+    pixels, depth = tags[Tag.HEIGHT] * tags[Tag.WIDTH], max(tags.get(Tag.BITS, (1,)))
+    ratio = _TIFF_PACKED.get(tags.get(Tag.COMPRESSION, 1))
+    reserve_memory(_check_held(path, pixels, depth, ratio))
     if any(not page.get(Tag.SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
         raise InputFileError(
             f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
         )
     if max(tags.get(Tag.BITS, (1,))) > 8:
-        return Decoded(deep_tiff_pixels(path, tags), header)
+        return Decoded(apply_tables(deep_tiff_pixels(path, tags), header), header)
     with _open(path) as image, silence_stderr():
         image.load()  # applies the orientation itself
-        return Decoded(_pixels(path, image, header), header)
+        return Decoded(apply_tables(_pixels(path, image, header), header), header)
 
 
 def _check_scans(path: Path) -> None:
@@ -162,23 +196,58 @@ def _check_scans(path: Path) -> None:
         )
 
 
-def _check_held(path: Path, bits: int, ratio: int) -> None:
-    """Refuse more pixels than a file of this length can hold, before anything is decoded."""
-    held = path.stat().st_size * ratio
-    if bits > 8 * held:
+def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
+    """Refuse more pixels than a file of this length can hold, before anything is decoded.
+
+    Args:
+        path: the file.
+        pixels: number of pixels that its header declares.
+        depth: bits of a pixel, of one channel.
+        ratio: bytes that a byte can decode to; None if the format has no limit.
+
+    Returns:
+        The number of bytes that decoding may take.
+    """
+    length = path.stat().st_size
+    if ratio is None:
+        size, held = pixels * max(1, depth // 8), max(_FREE, _PACKED_FREELY * length)
+    else:
+        size, held = pixels * depth // 8, ratio * length
+    if size > held:
         raise InputFileError(
             f"read {path}: expected at most {held:,} bytes of pixels in a file of its length, got "
-            f"{bits // 8:,}; the file is cut short or damaged"
+            f"{size:,}; the file is cut short or damaged"
         )
+    return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
+
+
+def load_plugins() -> None:
+    """Load the part of Pillow that decodes the readable formats."""
+    for name in _PLUGINS:
+        with contextlib.suppress(ImportError):  # a Pillow without that library
+            importlib.import_module(f"PIL.{name}ImagePlugin")
 
 
 def _open(path: Path) -> PIL.Image.Image:
     from PIL import Image, UnidentifiedImageError
 
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        heif = import_optional("pillow_heif", f"read {path}: HEIC", extra="pictures")
+        heif.register_heif_opener(thumbnails=False)
     try:
-        Image.init()  # otherwise only the commonest formats are known
+        load_plugins()
         return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
     except UnidentifiedImageError as error:
+        known = recognized_format(start)
+        if known is not None:
+            raise InputFileError(
+                f"read {path}",
+                expected=f"a picture ({', '.join(_READABLE)})",
+                got=known[0],
+                remedy=known[1],
+            ) from error
         raise InputFileError(
             f"read {path}: expected a picture ({', '.join(_READABLE)}), got content that is none "
             "of these, or a damaged one; check the file"
@@ -186,7 +255,7 @@ def _open(path: Path) -> PIL.Image.Image:
 
 
 def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> NDArray[Any]:
-    """Return pixels of at most 8 bits; removes an ICC profile that does not fit them."""
+    """Return pixels of at most 8 bits, CMYK by its ICC profile, which is then removed."""
     import numpy as np
 
     if image.mode in {"I", "F", "LAB"} or image.mode.startswith("I;"):
@@ -194,12 +263,10 @@ def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> ND
             f"read {path}: expected grey, RGB, CMYK or palette pixels, got pixels of kind "
             f"'{image.mode}'; convert it to RGB"
         )
-    icc = header.get("icc")
-    space = icc[16:20] if isinstance(icc, bytes) else b""
-    if space != b"RGB ":
-        header.pop("icc", None)
-        if (image.mode, space) in {("CMYK", b"CMYK"), ("L", b"GRAY")}:
-            image = _to_srgb(image, icc)
+    if image.mode == "CMYK":
+        icc = header.pop("icc", None)
+        if isinstance(icc, bytes) and icc[16:20] == b"CMYK":
+            image = convert_with_tables(image, icc) or image
     if image.has_transparency_data:
         # Pillow converts premultiplied colours in two steps only.
         straight = image.convert("LA") if image.mode == "La" else image
@@ -208,19 +275,6 @@ def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> ND
         image = image.convert("L" if image.mode in {"1", "L"} else "RGB")
     pixels = np.array(image)
     return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _to_srgb(image: PIL.Image.Image, icc: object) -> PIL.Image.Image:
-    from PIL import ImageCms
-
-    assert isinstance(icc, bytes)
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return image  # the profile is damaged: Pillow converts without it
-    return image if converted is None else converted
 
 
 def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> dict[str, object]:
@@ -241,14 +295,14 @@ def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> di
         and not key.startswith(_NOT_TEXT)
         and not is_provenance(key, value)
     }
-    remaining = _remaining_exif(exif)
+    remaining = _remaining_exif(exif, has_profile="icc" in header)
     return header | ({"text": text} if text else {}) | ({"exif": remaining} if remaining else {})
 
 
-_NOT_TEXT = ("XML:", "Raw profile", "exif", "xmp")
+_NOT_TEXT = ("XML:", "Raw profile", "exif", "xmp", "icc_profile")
 
 
-def _remaining_exif(exif: Callable[[], PIL.Image.Exif]) -> bytes:
+def _remaining_exif(exif: Callable[[], PIL.Image.Exif], *, has_profile: bool) -> bytes:
     """Return the part of EXIF that stays true for a changed picture."""
     from PIL import Image
 
@@ -261,6 +315,8 @@ def _remaining_exif(exif: Callable[[], PIL.Image.Exif]) -> bytes:
         for tag in (EXIF_IFD, GPS_IFD):
             part = source.get_ifd(tag)
             part = {key: value for key, value in part.items() if key not in _EXIF_DROPPED}
+            if not has_profile and part.get(_COLOR_SPACE) != 1:
+                part.pop(_COLOR_SPACE, None)  # the result is sRGB
             if part:
                 remaining[tag] = part
         return remaining.tobytes() if len(remaining) else b""

@@ -1,9 +1,12 @@
-"""Pictures: PNG, JPEG, WebP, TIFF, BMP, AVIF, and GIF for reading.
+"""Pictures: PNG, JPEG, WebP, TIFF, BMP, AVIF, and for reading GIF and HEIF.
 
-A picture is a grid of shape ``(1, 3, H, W)`` in R, G, B, float32 in ``[0, 1]``. The values are
-the codes of the file divided by the largest code. They stay in the gamma-encoded space of the
-file's colour profile, which is written back, so that no conversion loses precision. Palettes,
-greyscale (three equal channels) and CMYK (by its profile, if any) are converted on reading.
+A picture is a grid of shape ``(1, 3, H, W)`` in R, G, B of sRGB, float32. The values are the codes
+of the file divided by the largest code, in ``[0, 1]``. Other colour spaces are converted on
+reading, in float: those of ICC profiles, of PNG's ``gAMA``, ``cHRM`` and ``cICP``, of AVIF's codes
+and of EXIF; colours that sRGB has not are then below 0 or above 1. The writer converts back to an
+RGB profile of a matrix and curves, and embeds it; it writes sRGB where the file had another
+profile, or where the format holds none. Palettes, greyscale (three equal channels) and CMYK (by its
+profile, if any) are converted on reading.
 The EXIF orientation is applied. Transparency is not among the values: the header keeps it, and it
 is written back, resized with the grid.
 
@@ -14,6 +17,7 @@ grey. In formats without transparency (JPEG, BMP), the background is white.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
@@ -23,7 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
-from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, decode, image_provenance
+from convnd.io.images.color import profile_space
+from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, Decoded
+from convnd.io.images.profile import pixels_in_srgb, space_of_header
+from convnd.io.images.request import request_pixels, request_provenance
 from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 
@@ -38,6 +45,7 @@ MAX_PIXELS = 178_956_970  # the limit of Pillow: half a GiB as 8-bit RGB
 DEFAULT_QUALITY = 95  # higher values make files larger, with no visible difference
 _LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 _NO_ALPHA = {"JPEG", "BMP"}
+_NO_PROFILE = {"BMP"}
 _WHITE = {8: 255, 16: 65535, 32: 1}
 
 
@@ -52,24 +60,40 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
         Values ``(1, 3, H, W)``. The header holds metadata for the writer: ``depth`` (8, 16, or 32
         for float), ``grey`` (whether the file was grey), and those that the file has of ``alpha``
         (``(1, 1, H, W)`` in ``[0, 1]``), ``icc``, ``exif`` (without orientation and thumbnail),
-        ``dpi`` and ``text``.
+        ``dpi``, ``text``, and ``notes`` (lines about precision that reading lost).
 
     Raises:
         InputFileError: not a picture, damaged, animated, of several pages, or too large.
         ResourceError: there is not enough memory for it.
     """
+    with request_pixels(path, size_limit(max_pixels, MAX_PIXELS)) as receive:
+        import torch  # noqa: F401 - while the child decodes
+
+        decoded = receive()
+    with translate_errors(path, "a picture"):
+        return _grid(decoded)
+
+
+def _grid(decoded: Decoded) -> Grid:
     import torch
 
-    decoded = decode(path, size_limit(max_pixels, MAX_PIXELS))
-    with translate_errors(path, "a picture"):
-        depth = 8 * decoded.pixels.itemsize
-        planes = torch.from_numpy(decoded.pixels).permute(2, 0, 1)[None]
-        planes = planes.to(torch.float32, memory_format=torch.contiguous_format).div_(_WHITE[depth])
-        header = decoded.header | {"depth": depth, "grey": planes.shape[1] < 3}
-        if planes.shape[1] % 2 == 0:
-            header["alpha"] = planes[:, -1:].clone()
-            planes = planes[:, :-1]
-        values = planes.expand(1, 3, -1, -1).contiguous()
+    pixels = decoded.pixels
+    depth, samples = 8 * pixels.itemsize, pixels.shape[2]
+    header = decoded.header | {"depth": depth, "grey": samples < 3}
+
+    def planes(codes: NDArray[Any]) -> Tensor:
+        # A view of codes in [0, 1] would keep them in memory beside the grid's values.
+        scaled = torch.from_numpy(codes).permute(2, 0, 1)[None]
+        return scaled.to(torch.float32, memory_format=torch.contiguous_format)
+
+    if samples % 2 == 0:
+        header["alpha"] = planes(pixels[..., -1:]).div_(_WHITE[depth])
+        pixels = pixels[..., :-1]
+    colors = pixels_in_srgb(pixels, header)
+    values = planes(colors)
+    if colors is pixels:
+        values = values.div_(_WHITE[depth])
+    values = values.expand(1, 3, -1, -1).contiguous()
     return Grid(
         values=values, units=("px", "px"), axes=("y", "x"), channels=("R", "G", "B"), header=header
     )
@@ -104,7 +128,8 @@ def _write_image(
             f"write: expected at most {largest} pixels a side for {kind}, got {width} × {height}; "
             "write .png or .tif"
         )
-    header = grid.header
+    header = _written_header(kind, grid)
+    grid = dataclasses.replace(grid, header=header)
     depths = {"PNG": (8, 16), "TIFF": (8, 16, 32)}.get(kind, (8,))
     depth = header.get("depth", 8)
     depth = min(depth, depths[-1]) if isinstance(depth, int) and depth in _WHITE else 8
@@ -114,8 +139,7 @@ def _write_image(
         _save_tiff(path, pixels, header, exif)
         return
     options: dict[str, Any] = {"dpi": header.get("dpi")} if kind != "WEBP" else {}
-    # A profile of RGB does not describe grey pixels.
-    if pixels.shape[2] > 2 and isinstance(header.get("icc"), bytes):
+    if "icc" in header:
         options["icc_profile"] = header["icc"]
     if len(exif):
         options["exif"] = exif.tobytes()
@@ -135,6 +159,17 @@ def _write_image(
         _image(pixels).save(path, format=kind, **options)
 
 
+def _written_header(kind: str, grid: Grid) -> dict[str, object]:
+    """Return the header without a profile that the format or the pixels cannot have."""
+    header = dict(grid.header)
+    icc = header.get("icc")
+    space = profile_space(icc) if isinstance(icc, bytes) else None
+    is_fitting = space is not None and space.matrix is not None and grid.values.shape[1] == 3
+    if kind in _NO_PROFILE or space is None or not is_fitting or not space.is_invertible:
+        header.pop("icc", None)
+    return header
+
+
 def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
     """Return the codes of a file, ``(H, W, C)``; ``alpha`` adds the alpha of the header."""
     import torch
@@ -150,6 +185,10 @@ def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
             "write: expected finite values for a picture, got NaN or infinity; "
             "lower the step size or check the input"
         )
+    space = space_of_header(grid.header)
+    if space is not None:
+        codes = space.from_srgb(values[0].permute(1, 2, 0).numpy())
+        values = torch.from_numpy(codes).permute(2, 0, 1)[None]
     values = values.clamp(0, 1)
     mask = opacity(grid)
     if mask is not None:
@@ -170,10 +209,14 @@ def _exif(exif_bytes: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
     """Return the EXIF of the input with provenance as the user comment, in JSON."""
     from PIL import Image
 
-    exif = Image.Exif()
+    source, exif = Image.Exif(), Image.Exif()
     if isinstance(exif_bytes, bytes) and exif_bytes:
-        exif.load(exif_bytes)
-    parts = {tag: exif.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD)}
+        source.load(exif_bytes)
+    # Asking for a directory that is missing adds an empty one.
+    parts = {tag: dict(source.get_ifd(tag)) for tag in (EXIF_IFD, GPS_IFD)}
+    for tag in source:
+        if tag not in parts:
+            exif[tag] = source[tag]
     if provenance:
         comment = json.dumps(dict(provenance)).encode("ascii")
         parts[EXIF_IFD] = parts[EXIF_IFD] | {USER_COMMENT: b"ASCII\0\0\0" + comment}
@@ -257,7 +300,7 @@ def _save_tiff(
     dpi, icc = header.get("dpi"), header.get("icc")
     if isinstance(dpi, tuple):
         values |= {282: dpi[0], 283: dpi[1], 296: 2}
-    if isinstance(icc, bytes) and colours == 3:
+    if isinstance(icc, bytes):
         values[34675] = icc
     for tag, value in values.items():
         tags[tag] = value
@@ -273,16 +316,17 @@ def _format(kind: str, *suffixes: str, writes: bool = True) -> Format:
         spatial_dims=2,
         read=read_image,
         write=functools.partial(_write_image, kind) if writes else None,
-        read_provenance=None if kind in ("BMP", "GIF") else image_provenance,
+        read_provenance=None if kind in ("BMP", "GIF", "HEIF") else request_provenance,
     )
 
 
 FORMATS = (
     _format("PNG", ".png"),
-    _format("JPEG", ".jpg", ".jpeg"),
+    _format("JPEG", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg"),
     _format("WEBP", ".webp"),
     _format("TIFF", ".tif", ".tiff"),
     _format("BMP", ".bmp"),
     _format("AVIF", ".avif"),
     _format("GIF", ".gif", writes=False),
+    _format("HEIF", ".heic", ".heif", ".hif", writes=False),
 )

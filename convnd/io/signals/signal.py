@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_SAMPLES",
     "Annotation",
+    "OtherLead",
     "Signal",
     "check_no_gaps",
     "check_samples",
@@ -53,6 +54,29 @@ class Annotation:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OtherLead:
+    """A lead beside those of the grid, as its file holds it.
+
+    Args:
+        name: of the lead.
+        unit: of its values; "" if the file does not say.
+        rate: samples per second.
+        position: among all leads of the file.
+        values: ``(T,)`` in its unit; gaps are NaN.
+        step: value of one digital step; 0 if the values were not digital.
+        zero: digital value of 0.
+    """
+
+    name: str
+    unit: str
+    rate: float
+    position: int
+    values: NDArray[Any]
+    step: float = 0.0
+    zero: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signal:
     """Metadata of a recording.
@@ -63,6 +87,11 @@ class Signal:
         annotations: marks in order of time.
         steps: value of one digital step of each channel; empty if the values were not digital.
         zeros: digital value of 0 of each channel.
+        offset: seconds of the first sample on the recording's own clock.
+        rate_assumed: whether the sampling rate is a convention and not said by the file.
+        others: leads that are not in the grid, because they have another sampling rate or were not
+            chosen.
+        remarks: clauses about what the file holds and users should know.
         extra: metadata that only one format has, under keys of its reader.
         format: name of that format.
     """
@@ -72,6 +101,10 @@ class Signal:
     annotations: tuple[Annotation, ...] = ()
     steps: tuple[float, ...] = ()
     zeros: tuple[int, ...] = ()
+    offset: float = 0.0
+    rate_assumed: bool = False
+    others: tuple[OtherLead, ...] = ()
+    remarks: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     format: str = ""
 
@@ -97,6 +130,7 @@ def to_json(signal: Signal) -> str:
         {
             "units": signal.units,
             "start": None if signal.start is None else signal.start.isoformat(),
+            "offset": signal.offset,
             "annotations": [
                 (mark.seconds, mark.text, mark.duration) for mark in signal.annotations
             ],
@@ -116,6 +150,7 @@ def from_json(text: str) -> Signal:
         return Signal(
             units=tuple(str(unit) for unit in fields["units"]),
             start=None if start is None else datetime.fromisoformat(start),
+            offset=float(fields.get("offset", 0.0)),
             annotations=tuple(
                 Annotation(float(seconds), str(words), float(duration))
                 for seconds, words, duration in fields["annotations"]
@@ -196,7 +231,7 @@ def signal_grid(
         signal: metadata of the recording.
 
     Raises:
-        InputFileError: no samples, a rate that is not positive, or a channel of gaps only.
+        InputFileError: no samples, a rate that is not positive, or gaps alone.
     """
     import numpy as np
     import torch
@@ -209,11 +244,10 @@ def signal_grid(
             "header"
         )
     names = _unique_names(names)
-    for name, row in zip(names, samples, strict=True):
-        if not np.isfinite(row).any():
-            raise InputFileError(
-                f"read {path}: expected numbers in every channel, got none in {name}; remove it"
-            )
+    if not np.isfinite(samples).any():
+        raise InputFileError(
+            f"read {path}: expected numbers in at least one channel, got gaps alone; check the file"
+        )
     with np.errstate(over="raise", invalid="ignore"):
         values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None]
     time_axis = {} if rate is None else {"spacing": (1 / rate,), "units": ("s",), "axes": ("t",)}

@@ -1,62 +1,89 @@
-"""Tables of text: ``.csv`` and ``.tsv``, one row for each sample.
+"""Tables of text: ``.csv``, ``.tsv`` and ``.txt``, one row for each sample.
 
-The reader detects a header, the separator (comma, semicolon, tab, space), decimal commas and a time
-column. Units stand behind the name in the header: ``II (mV)`` or ``II [mV]``. A column named time,
-t, seconds or similar gives the sampling rate, with its unit in brackets: ``time (ms)``. Empty cells
-and ``nan`` are gaps.
+The reader detects the encoding, a header with or without a row of units, comments and other lines
+before the data, the separator, decimal commas, quotes and empty last columns. Units stand behind
+the name (``II (mV)``, ``II [mV]``) or in a row of their own. A column of times gives the sampling
+rate: numbers with a unit (``time (ms)``, ``epoch_ms``), clocks (``hh:mm:ss.mmm``) or dates, in one
+column or two. An evenly rising first column is a time or an index, whatever its name. Empty cells
+and ``nan`` are gaps. A result has the lines, times and words of its input.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
 from convnd.io.registry import Format
-from convnd.io.signals.signal import Signal, check_samples, signal_grid, signal_of, value_units
+from convnd.io.signals.columns import (
+    Column,
+    Layout,
+    cell_value,
+    columns_of,
+    name_and_unit,
+    table_grid,
+)
+from convnd.io.signals.signal import check_samples, sampling_rate, signal_of, value_units
+from convnd.io.signals.times import SECONDS, decimal_digits, format_time, is_time_cell
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_table"]
+__all__ = ["FORMATS", "default_header", "default_times", "read_table"]
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BOM = b"\xef\xbb\xbf"
 _START = 2**16
-_SEPARATORS = ("\t", ";", ",")
-_TIME = {"t", "time", "times", "seconds", "second", "sec", "timestamp", "datetime", "date"}
-_SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
-_GAPS = {"", "nan", "na", "null", "none", "-"}
-_BRACKETS = re.compile(r"[\(\)\[\]]")
-_UNEVEN = 0.01  # of a step: the largest distance of a time from a regular grid
+_SEPARATORS = ("\t", ";", "|", ",")
+_COMMENTS = ("#", "%", "//")
+_HEAD = 1000  # lines in which the data must begin
+_SAMPLE = 50  # lines that tell separator and decimal mark
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_UNIT_CELL = re.compile(r"(?i)\W{0,2}[a-zµμ°%#Ωω][a-zµμ°%0-9/^²#: .]{0,30}\W{0,2}")
+_RATE = re.compile(
+    r"(?i)\b(?:sampl\w*[ _]*(?:rate|freq\w*)|fs|sfreq|frequency)\b"
+    r"[^\d\n]{0,12}([\d.]+) *(k?)(?:hz|sps|\b)"
+)
+_UNITS = {
+    *("mv", "uv", "µv", "μv", "v", "nv", "mmhg", "bpm", "%", "c", "°c", "g", "a", "ma", "ua", "µa"),
+    *("pa", "kpa", "adu", "nu", "au", "a.u.", "lsb", "raw", "ohm", "kohm", "us", "µs", "m/s^2"),
+    *("deg", "rad", "l", "ml", "l/min", "hz", "counts", "count", "sample", "sample #", "#", "-"),
+}
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Text:
+    """How a table of text is punctuated.
+
+    Args:
+        separator: between cells; a space is any blank.
+        before: lines before the data, as they are; the last ones are the header.
+        between: further lines without data, each with the number of rows before it.
+        trailing: whether rows end in a separator.
+        newline: the end of a line.
+        encoding: of the characters.
+    """
+
     separator: str
-    decimal: str
-    header: tuple[str, ...]  # as it stands; empty: none
-    time: int | None
-    per_second: float = 1.0  # units of the time column to seconds
-    first: float = 0.0
-    dates: bool = False
+    before: tuple[str, ...] = ()
+    between: tuple[tuple[int, str], ...] = ()
+    trailing: bool = False
     newline: str = "\n"
+    encoding: str = "utf-8"
 
 
 def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
     """Read a table of samples.
 
     Args:
-        path: an existing file, UTF-8 (or Latin-1).
+        path: an existing file in UTF-8, UTF-16 or Latin-1.
         max_pixels: largest number of samples over all channels.
 
     Returns:
@@ -64,55 +91,63 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
 
     Raises:
         InputFileError: rows of different length, text among numbers, times that do not step
-            evenly, nothing but gaps, or too large.
+            evenly, a unit of time that is not known, nothing but gaps, or too large.
     """
-    import numpy as np
-
     with translate_errors(path, "a table of numbers"):
-        text = _decode(path)
-        lines = [
-            (number, line)
-            for number, line in enumerate(text.splitlines(), 1)
-            if line.strip() and not line.startswith("#")
+        text, encoding = _decode(path)
+        lines = text.splitlines()
+        separator, decimal = _punctuation(path, lines)
+        first = _first_row(lines, separator, decimal)
+        rows = [
+            (number, _cells(line, separator))
+            for number, line in enumerate(lines[first:], first + 1)
+            if not _is_remark(line)
         ]
-        if not lines:
-            raise InputFileError(f"read {path}: expected rows of numbers, got none; save it again")
-        separator, decimal = _punctuation(lines)
-        header, rows = _header_and_rows(path, lines, separator, decimal)
-        width = len(rows[0][1])
-        check_samples(path, width * len(rows), max_pixels)
-        names = [_name_and_unit(cell) for cell in header]
-        time = _time_column(names, rows, decimal)
-        newline = "\r\n" if "\r\n" in text else "\n"
-        rate, start, layout = None, None, _Layout(separator, decimal, header, time, newline=newline)
-        if time is not None:
-            column = [(number, cells[time]) for number, cells in rows]
-            rate, start, layout = _times(path, column, names, layout)
-        columns = [index for index in range(width) if index != time]
-        if not columns:
+        if not rows:
+            where = " under the header" if any(not _is_remark(line) for line in lines) else ""
             raise InputFileError(
-                f"read {path}: expected a column of values beside the time, got none; add one"
+                f"read {path}: expected rows of numbers{where}, got none; save it again"
             )
-        samples = np.array(
-            [[_number(path, line, cells[i], decimal) for line, cells in rows] for i in columns],
-            np.float64,
+        check_samples(path, len(rows[0][1]) * len(rows), max_pixels)
+        header_rows = [
+            _cells(line, separator)
+            for line in lines[:first]
+            if not _is_remark(line) and not _named_separator(line)
+        ]
+        trailing = separator != " " and _is_trailing(header_rows, [cells for _, cells in rows])
+        width = len(rows[0][1]) - trailing
+        header = _header(path, header_rows, width, separator, rows[0][0])
+        for number, cells in rows:
+            if len(cells) != width + trailing:
+                raise InputFileError(
+                    f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
+                    f"{number}; correct it"
+                )
+        columns = [
+            Column(*(header[k] if header else ("", None)), [cells[k] for _, cells in rows])
+            for k in range(width)
+        ]
+        layout = _Text(
+            separator,
+            tuple(lines[:first]),
+            _lines_between(lines, first),
+            trailing,
+            "\r\n" if "\r\n" in text else "\n",
+            encoding,
         )
-        if len(rows) < 2:
-            raise InputFileError(
-                f"read {path}: expected at least two samples, got one; use a longer recording"
-            )
-        signal = Signal(
-            units=tuple(names[i][1] or "" for i in columns) if header else (),
-            start=start,
-            extra={"layout": layout},
-            format="table",
+        return table_grid(
+            path,
+            columns,
+            [number for number, _ in rows],
+            named=bool(header),
+            decimal=decimal,
+            text=layout,
+            rate=_rate_of(lines[:first]),
         )
-        labels = [names[i][0] if header else str(k) for k, i in enumerate(columns)]
-        return signal_grid(path, samples, rate, labels, signal)
 
 
-def _decode(path: Path) -> str:
-    """Return the text of a file in UTF-8, UTF-16 or Latin-1."""
+def _decode(path: Path) -> tuple[str, str]:
+    """The text of a file, and its encoding."""
     with path.open("rb") as file:
         head = file.read(_START)
     # Bytes of other content would become rows of cells, which take many times as much memory.
@@ -120,243 +155,266 @@ def _decode(path: Path) -> str:
         raise InputFileError(f"read {path}: expected text, got other bytes; check the file")
     raw = path.read_bytes()
     if raw[:2] in _UTF16:
-        return raw.decode("utf-16")
+        return raw.decode("utf-16"), "utf-16"
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig"), "utf-8-sig" if raw[:3] == _BOM else "utf-8"
     except UnicodeDecodeError:
-        return raw.decode("latin-1")
+        return raw.decode("latin-1"), "latin-1"
 
 
-def _header_and_rows(
-    path: Path, lines: Sequence[tuple[int, str]], separator: str, decimal: str
-) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
-    """Split lines into cells; the header is empty if the first line holds numbers."""
-    rows = [(number, _cells(line, separator)) for number, line in lines]
-    header = () if _numeric(rows[0][1], decimal) else tuple(rows.pop(0)[1])
-    if not rows:
-        raise InputFileError(
-            f"read {path}: expected rows of numbers under the header, got none; save it again"
-        )
-    width = len(header) or len(rows[0][1])
-    for number, cells in rows:
-        if len(cells) != width:
-            raise InputFileError(
-                f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
-                f"{number}; correct it"
-            )
-    return header, rows
+def _is_remark(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith(_COMMENTS)
 
 
-def _punctuation(lines: Sequence[tuple[int, str]]) -> tuple[str, str]:
-    """Return separator and decimal mark, judged by the last of the first lines."""
-    sample = [line for _, line in lines[:50]]
-    last = sample[-1]
-    for separator in _SEPARATORS:
+def _named_separator(line: str) -> str:
+    """The separator of a first line like ``sep=;``, which Excel writes; or ""."""
+    match = re.fullmatch(r"(?i)\W?sep=(.)\W?", line.strip("\n"))
+    return match[1] if match else ""
+
+
+def _punctuation(path: Path, lines: Sequence[str]) -> tuple[str, str]:
+    """Separator and decimal mark, judged by the last of the first lines with data."""
+    sample = [line for line in lines[: _HEAD + _SAMPLE] if not _is_remark(line)]
+    if not sample:
+        raise InputFileError(f"read {path}: expected rows of numbers, got none; save it again")
+    named = _named_separator(sample[0])
+    sample = sample[-_SAMPLE:]
+    separator = named or _separator(sample)
+    cells = [cell for line in sample for cell in _cells(line, separator)]
+    numbers = [cell for cell in cells if cell[:1].isdigit() or cell[:1] in "+-.,"]
+    points = any("." in cell and not is_time_cell(cell) for cell in numbers)
+    commas = any(_DECIMAL_COMMA.fullmatch(cell) for cell in numbers)
+    return separator, "," if commas and not points else "."
+
+
+def _separator(sample: Sequence[str]) -> str:
+    last = re.sub(r'"[^"]*"', '""', sample[-1])
+    for separator in _SEPARATORS[:-1]:
         if separator in last:
-            if separator == ",":
-                return ",", "."
-            cells = last.split(separator)
-            comma = any("," in cell for cell in cells) and not any("." in cell for cell in cells)
-            return separator, "," if comma else "."
-    return (" " if len(last.split()) > 1 else ","), "."
+            return separator
+    words = last.split()
+    if len(words) > 1 and all(_DECIMAL_COMMA.fullmatch(w) or w.isdigit() for w in words):
+        return " "
+    if "," in last:
+        # One decimal comma in every row under a header of one name: a single column.
+        rows = [line for line in sample[-_SAMPLE:] if _DECIMAL_COMMA.fullmatch(line.strip())]
+        is_single = len(sample) > 2 and "," not in sample[0] and len(rows) >= len(sample) - 2
+        return ";" if is_single else ","
+    return " " if len(words) > 1 else ","
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    if separator == " ":
+    if separator == " " and '"' not in line:
         return line.split()
     if '"' in line:
         import csv
 
+        if separator == " ":
+            return [cell for cell in next(csv.reader([line], delimiter=" ")) if cell]
         return [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
     return [cell.strip() for cell in line.split(separator)]
 
 
-def _name_and_unit(cell: str) -> tuple[str, str | None]:
-    """Split the cell of a header, in time linear in its length.
+def _first_row(lines: Sequence[str], separator: str, decimal: str) -> int:
+    """Position of the first line of numbers: most of its cells are numbers, times or gaps."""
+    candidates = [k for k in range(min(len(lines), _HEAD)) if not _is_remark(lines[k])]
+    for position, index in enumerate(candidates):
+        if _named_separator(lines[index]):
+            continue
+        cells = _cells(lines[index], separator)
+        if not _is_data(cells, decimal):
+            continue
+        following = candidates[position + 1 : position + 2]
+        below = _cells(lines[following[0]], separator) if following else []
+        if below and _counts_columns(cells, below):
+            continue  # the header that pandas gives to columns without names
+        if position == 0 and below and _words(cells, decimal) > _words(below, decimal):
+            continue  # a header in which some names are numbers
+        while position and _are_gaps(_cells(lines[candidates[position - 1]], separator), cells):
+            position -= 1
+        return candidates[position]
+    return len(lines)
 
-    >>> _name_and_unit("II (mV)"), _name_and_unit(" aVR [uV] "), _name_and_unit("time")
-    (('II', 'mV'), ('aVR', 'uV'), ('time', None))
+
+def _are_gaps(cells: Sequence[str], following: Sequence[str]) -> bool:
+    """Whether a line is a row of gaps above another row."""
+    return len(cells) == len(following) and _gaps(cells) == len(cells)
+
+
+def _is_data(cells: Sequence[str], decimal: str) -> bool:
+    words, gaps = _words(cells, decimal), _gaps(cells)
+    numbers = len(cells) - words - gaps
+    return numbers > 0 and numbers >= words
+
+
+def _words(cells: Sequence[str], decimal: str) -> int:
+    """The number of cells that are no numbers, times or gaps."""
+    return sum(cell_value(cell, decimal) is None and not is_time_cell(cell) for cell in cells)
+
+
+def _gaps(cells: Sequence[str]) -> int:
+    values = [cell_value(cell) for cell in cells]
+    return sum(value is not None and math.isnan(value) for value in values)
+
+
+def _counts_columns(cells: Sequence[str], following: Sequence[str]) -> bool:
+    """Whether cells are 0, 1, 2 …, behind an empty one or above numbers with decimals."""
+    named = cells[1:] if cells and cells[0] == "" else cells
+    counts = bool(named) and list(named) == [str(index) for index in range(len(named))]
+    return counts and (len(named) < len(cells) or all("." in cell for cell in following))
+
+
+def _is_trailing(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether every row ends in a separator with nothing behind it."""
+    width = len(rows[0])
+    named = bool(header) and len(header[-1]) == width and header[-1][-1] != ""
+    return width > 1 and not named and all(cells[-1] == "" for cells in rows)
+
+
+def _header(
+    path: Path, table: Sequence[Sequence[str]], width: int, separator: str, line: int
+) -> list[tuple[str, str | None]]:
+    """Name and unit of each column; empty if there is no header.
+
+    Args:
+        path: the file, for messages.
+        table: cells of the lines before the data.
+        width: number of columns.
+        separator: between cells.
+        line: number of the first line of data, for messages.
     """
-    cell = cell.strip()
-    start = max(cell.rfind("("), cell.rfind("["))
-    if start < 0 or cell[-1] not in ")]" or _BRACKETS.search(cell[start + 1 : -1]):
-        return cell, None
-    return cell[:start].strip(), cell[start + 1 : -1].strip()
-
-
-def _value(cell: str, decimal: str) -> float | None:
-    if cell.lower() in _GAPS:
-        return math.nan
-    try:
-        return float(cell.replace(",", ".") if decimal == "," else cell)
-    except ValueError:
-        return None
-
-
-def _numeric(cells: Sequence[str], decimal: str) -> bool:
-    return any(
-        _value(cell, decimal) is not None and cell.lower() not in _GAPS for cell in cells
-    ) or any(_date(cell) is not None for cell in cells)
-
-
-def _number(path: Path, line: int, cell: str, decimal: str) -> float:
-    value = _value(cell, decimal)
-    if value is None:
-        raise InputFileError(
-            f"read {path}: expected a number, got {cell[:40]!r} in line {line}; correct it"
-        )
-    return value
-
-
-def _date(cell: str) -> datetime | None:
-    if not re.match(r"\d{4}-\d\d", cell):
-        return None
-    try:
-        return datetime.fromisoformat(cell)
-    except ValueError:
-        return None
-
-
-def _time_column(
-    names: Sequence[tuple[str, str | None]], rows: Sequence[tuple[int, list[str]]], decimal: str
-) -> int | None:
-    for index, (name, _) in enumerate(names):
-        if re.split(r"[ _]", name.lower())[0] in _TIME:
-            return index
-    if names:
-        return None
-    first = [cells[0] for _, cells in rows]
-    if _date(first[0]) is not None:
-        return 0
-    # Without a header: a first of several columns that rises evenly is time.
-    values = [_value(cell, decimal) for cell in first[:1000]]
-    if len(rows[0][1]) < 2 or len(values) < 3 or None in values:
-        return None
-    steps = [b - a for a, b in itertools.pairwise(values)]  # type: ignore[operator]
-    even = steps[0] > 0 and max(steps) - min(steps) < _UNEVEN * steps[0]
-    return 0 if even and steps[0] < 1 else None
-
-
-def _times(
-    path: Path,
-    column: Sequence[tuple[int, str]],
-    names: Sequence[tuple[str, str | None]],
-    layout: _Layout,
-) -> tuple[float, datetime | None, _Layout]:
-    """Return sampling rate, start, and the layout with which the column can be written again."""
-    import dataclasses
-
-    import numpy as np
-
-    start = _date(column[0][1])
-    if start is not None:
-        dates = [_date(cell) for _, cell in column]
-        if None in dates:
+    if not table:
+        return []
+    last = _fit(table[-1], width, separator)
+    if last is None:
+        if len(table[-1]) > 1 or len(table) == 1:
             raise InputFileError(
-                f"read {path}: expected a date in every row of the time column, got something "
-                "else; correct it"
+                f"read {path}: expected {len(table[-1])} columns in every row, got {width} in line "
+                f"{line}; correct it"
             )
-        times = np.array([(date - start).total_seconds() for date in dates])  # type: ignore[operator]
-        factor = 1.0
-    else:
-        times = np.array([_number(path, n, cell, layout.decimal) for n, cell in column])
-        unit = ""
-        if names and layout.time is not None:
-            name, unit_ = names[layout.time]
-            unit = (unit_ or next(iter(re.split(r"[ _]", name.lower())[1:]), "")).lower()
-        factor = _SECONDS.get(unit, 1.0)
-    if len(times) < 2:
-        raise InputFileError(
-            f"read {path}: expected at least two samples, got one; use a longer recording"
-        )
-    step = float(times[-1] - times[0]) / (len(times) - 1)
-    if not math.isfinite(step) or step <= 0:
-        raise InputFileError(
-            f"read {path}: expected times that rise, got a step of {step:g}; correct them"
-        )
-    # Times are often rounded to a few digits: only the distance to a regular grid matters.
-    distance = np.abs(times - (times[0] + step * np.arange(len(times))))
-    worst = int(np.argmax(distance))
-    if not distance[worst] <= max(0.51 * _resolution(column), _UNEVEN * step) + 1e-9:
-        raise InputFileError(
-            f"read {path}: expected evenly spaced times, got a jump near line "
-            f"{column[worst][0]}; fill the gap with empty cells or resample"
-        )
-    rate = 1 / (step * factor)
-    if abs(rate - round(rate)) < 1e-3 * rate / len(times) * 2 and rate > 1:
-        rate = float(round(rate))
-    changed = dataclasses.replace(
-        layout, per_second=1 / factor, first=float(times[0]), dates=start is not None
+        return []
+    above = _fit(table[-2], width, separator) if len(table) > 1 else None
+    if above is not None and _are_units(last):
+        units = [cell.strip("'\"()[] ") for cell in last]
+        names = [name_and_unit(cell) for cell in above]
+        return [(name, unit or own) for (name, own), unit in zip(names, units, strict=True)]
+    return [name_and_unit(cell) for cell in last]
+
+
+def _fit(cells: Sequence[str], width: int, separator: str) -> list[str] | None:
+    """The names of this many columns, or None.
+
+    A header may end in a separator where rows do not; R leaves out the name of its row names.
+    """
+    if len(cells) == width + 1 and cells[-1] == "":
+        return list(cells[:-1])
+    if len(cells) == width - 1 and separator in " \t":
+        return ["", *cells]
+    return list(cells) if len(cells) == width else None
+
+
+def _are_units(cells: Sequence[str]) -> bool:
+    """Whether the cells of a row are units."""
+    texts = [cell.strip("'\"()[] ").lower() for cell in cells]
+    known = sum(
+        text in _UNITS or text in SECONDS or re.fullmatch(r"[hmsdyt:./\- ]*", text) is not None
+        for text in texts
     )
-    return rate, start, changed
+    plain = all(_UNIT_CELL.fullmatch(cell) or not cell for cell in cells)
+    return plain and known >= (len(texts) + 1) // 2
 
 
-def _resolution(column: Sequence[tuple[int, str]]) -> float:
-    """Return the smallest step that the digits of the times can show."""
-    digits = 0
-    for _, cell in column[:200]:
-        if "e" in cell.lower() or "-" in cell[1:]:
-            return 0.0
-        digits = max(digits, len(re.split(r"[.,]", cell)[1]) if re.search(r"[.,]", cell) else 0)
-    return float(10.0**-digits)
+def _rate_of(before: Sequence[str]) -> float | None:
+    """The sampling rate that a line before the data names, or None."""
+    for line in before:
+        match = _RATE.search(line)
+        if match and re.fullmatch(r"\d+\.?\d*|\.\d+", match[1]) and float(match[1]) > 0:
+            return float(match[1]) * (1000 if match[2] else 1)
+    return None
+
+
+def _with_rate(line: str, grid: Grid) -> str:
+    """A line before the data; if it names the sampling rate, with that of the grid."""
+    match = _RATE.search(line)
+    if match is None or _rate_of([line]) is None or grid.units != ("s",):
+        return line
+    rate = sampling_rate(grid) / (1000 if match[2] else 1)
+    return f"{line[: match.start(1)]}{rate:.9g}{line[match.end(1) :]}"
+
+
+def _lines_between(lines: Sequence[str], first: int) -> tuple[tuple[int, str], ...]:
+    count, between = 0, []
+    for line in lines[first:]:
+        if _is_remark(line):
+            between.append((count, line))
+        else:
+            count += 1
+    return tuple(between)
 
 
 def _write_table(path: Path, grid: Grid, **_: object) -> None:
     # Provenance goes into a sidecar: in the table it would confuse other readers.
-    import numpy as np
-
     signal = signal_of(grid)
-    layout = signal.extra.get("layout") if signal.format == "table" else None
-    timed = grid.units == ("s",)
-    layout = layout if isinstance(layout, _Layout) else _default_layout(grid, path, timed)
-    values = grid.values[0].detach().cpu().numpy()
-    columns = [[_text(value, layout.decimal) for value in row] for row in values]
-    if layout.time is not None:
-        columns.insert(layout.time, _time_text(np.arange(values.shape[1]), grid, layout))
-    out = io.StringIO(newline="")
-    separator = layout.separator
-    if layout.header:
-        cells = [f'"{cell}"' if separator in cell else cell for cell in layout.header]
-        out.write(separator.join(cells) + layout.newline)
-    for row in zip(*columns, strict=True):
-        out.write(separator.join(row) + layout.newline)
-    path.write_bytes(out.getvalue().encode("utf-8"))
-
-
-def _default_layout(grid: Grid, path: Path, timed: bool) -> _Layout:
-    units = value_units(grid)
-    header = [
-        f"{name} ({unit})" if unit else name
-        for name, unit in zip(grid.channels, units, strict=True)
+    known = signal.extra.get("layout") if signal.format == "table" else None
+    if isinstance(known, Layout) and known.names == grid.channels and known.text is not None:
+        layout, text = known, known.text
+    else:
+        layout, text = _default_layout(grid, path)
+    count = grid.shape[0]
+    columns = columns_of(grid, layout, layout.cell)
+    if layout.time is None and known is None and grid.units == ("s",):
+        columns.insert(0, default_times(grid))
+    rows = [
+        text.separator.join(_quoted(cell, text.separator) for cell in row)
+        + (text.separator if text.trailing else "")
+        for row in zip(*columns, strict=True)
     ]
-    if timed:
-        header.insert(0, "time (s)")
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    return _Layout(separator, ".", tuple(header), 0 if timed else None)
+    before = list(text.before)
+    if layout.count and count != layout.count:
+        before = [_with_rate(line, grid) for line in before]
+    else:
+        for position, line in reversed(text.between):
+            rows.insert(position, line)
+    out = io.StringIO(newline="")
+    for line in [*before, *rows]:
+        out.write(line + text.newline)
+    path.write_bytes(out.getvalue().encode(text.encoding, "replace"))
 
 
-def _text(value: Any, decimal: str) -> str:
-    if not math.isfinite(value):
-        return "" if math.isnan(value) else str(value)
-    text = str(value)  # the shortest that reads back as the same float32
-    return text.replace(".", ",") if decimal == "," else text
+def default_header(grid: Grid) -> list[str]:
+    """Names of columns for a recording that was no table: a time, and each lead with its unit."""
+    names = [
+        f"{name} ({unit})" if unit else name
+        for name, unit in zip(grid.channels, value_units(grid), strict=True)
+    ]
+    return ["time (s)", *names] if grid.units == ("s",) else names
 
 
-def _time_text(indices: NDArray[Any], grid: Grid, layout: _Layout) -> list[str]:
-    if layout.dates:
-        start = signal_of(grid).start or datetime(1970, 1, 1)
-        return [
-            (start + timedelta(seconds=float(index * grid.spacing[0]))).isoformat()
-            for index in indices
-        ]
-    times = layout.first + indices * (grid.spacing[0] * layout.per_second)
-    return [f"{time:.9g}".replace(".", layout.decimal) for time in times]
+def default_times(grid: Grid) -> list[str]:
+    """Seconds of each sample, as text."""
+    step = 1 / Fraction(sampling_rate(grid)).limit_denominator(10**9)
+    offset = Fraction(str(signal_of(grid).offset))
+    digits = max(decimal_digits(step), decimal_digits(offset) if offset > 0 else 0)
+    return [format_time(offset + step * index, "", digits) for index in range(grid.shape[0])]
+
+
+def _default_layout(grid: Grid, path: Path) -> tuple[Layout, _Text]:
+    separator = "," if path.suffix.lower() == ".csv" else "\t"
+    header = separator.join(_quoted(name, separator) for name in default_header(grid))
+    layout = Layout(grid.channels, tuple(range(len(grid.channels))))
+    return layout, _Text(separator, (header,))
+
+
+def _quoted(cell: str, separator: str) -> str:
+    if separator in cell and cell[:1] != '"':
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
 
 
 FORMATS = (
     Format(
         name="table",
-        suffixes=(".csv", ".tsv"),
+        suffixes=(".csv", ".tsv", ".txt"),
         spatial_dims=1,
         read=read_table,
         write=_write_table,
@@ -364,7 +422,7 @@ FORMATS = (
             "start time",
             "annotations",
             "gain and baseline",
-            "channels of other rates",
+            "leads of other rates",
         ),
     ),
 )

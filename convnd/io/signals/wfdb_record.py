@@ -321,7 +321,7 @@ FORMATS = (
         read=read_wfdb,
         write=_write_wfdb,
         companions=(".dat", f".{_ANNOTATOR}"),
-        unsupported_metadata=("channels of other rates", "durations of annotations"),
+        unsupported_metadata=("time of the first sample", "durations of annotations"),
         read_provenance=_read_provenance,
     ),
 )

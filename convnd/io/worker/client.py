@@ -7,14 +7,17 @@ is trusted: a file may have taken over the child.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import math
+import os
 import select
 import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +41,15 @@ COMMAND = (
 )
 """Starts the child; its arguments are the folders that this process imports packages from."""
 
+IDLE_SECONDS = 2.0
+"""Seconds that a child without a request is kept for the next file."""
+
 _MAX_MESSAGE = 2**24
 _DTYPES = ("uint8", "uint16", "float32")
 _POLL_SECONDS = 0.5
 _ERRORS = {error.__name__: error for error in (InputFileError, ResourceError, DependencyError)}
+# A decoder needs no threads of linear algebra, and NumPy starts in half the time without them.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @contextlib.contextmanager
@@ -52,8 +60,9 @@ def request(
     max_values: int,
     timeout: float | None = None,
     command: Sequence[str] | None = None,
+    reuse: bool = False,
 ) -> Iterator[Iterator[tuple[dict[str, Any], NDArray[Any] | None]]]:
-    """Start a child that decodes a file; it is gone when the block ends.
+    """Ask a child to decode a file, which it begins at once; it is gone when the block ends.
 
     Args:
         path: the file.
@@ -61,6 +70,8 @@ def request(
         max_values: largest number of values of an array.
         timeout: seconds without a message before the child is ended; None for `TIMEOUT`.
         command: starts the child; None for `COMMAND`.
+        reuse: whether a child that has answered decodes further files; it ends after
+            `IDLE_SECONDS` without one.
 
     Yields:
         The child's messages, some with an array.
@@ -71,41 +82,117 @@ def request(
         DependencyError: the decoder's package is missing.
     """
     timeout = TIMEOUT if timeout is None else timeout
-    message = {**parameters, "path": str(path), "timeout": max(1, int(timeout))}
-    folders = [folder for folder in sys.path if folder]
+    message = {
+        **parameters, "path": str(path), "timeout": max(1, int(timeout)), "reuse": reuse,
+        "folder": _current_folder(),
+    }  # fmt: skip
+    arguments = tuple(COMMAND if command is None else command)
+    child = (_take_idle(arguments) if reuse else None) or _Child(path, arguments)
     try:
-        child = subprocess.Popen(
-            [*(COMMAND if command is None else command), *folders],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            process_group=0,  # Ctrl-C goes to the parent alone
-        )
-    except OSError as error:
-        raise ResourceError(
-            f"read {path}",
-            expected="to start a process that decodes it",
-            got=f"'{error_text(error)}'",
-            remedy="close other programs",
-        ) from error
-    try:
-        assert child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died at once, which the first read reports
-            child.stdin.write(json.dumps(message).encode() + b"\n")
-            child.stdin.flush()
+        child.ask(message)
         yield _messages(child, path, max_values, timeout)
     finally:
-        child.kill()
-        for pipe in (child.stdin, child.stdout):
+        if reuse and child.has_answered:
+            _keep(child)
+        else:
+            child.close()
+
+
+def _current_folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was removed
+        return None
+
+
+class _Child:
+    """A process that decodes files.
+
+    Args:
+        path: the first file, for messages.
+        command: starts the process.
+
+    Raises:
+        ResourceError: it cannot be started.
+    """
+
+    def __init__(self, path: Path, command: tuple[str, ...]) -> None:
+        self.command = command
+        self.owner = os.getpid()
+        self.has_answered = False
+        try:
+            self.process = subprocess.Popen(
+                [*command, *(folder for folder in sys.path if folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                process_group=0,  # Ctrl-C goes to the parent alone
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        except OSError as error:
+            raise ResourceError(
+                f"read {path}",
+                expected="to start a process that decodes it",
+                got=f"'{error_text(error)}'",
+                remedy="close other programs",
+            ) from error
+
+    def ask(self, message: Mapping[str, Any]) -> None:
+        """Send a request."""
+        self.has_answered = False
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died, which the first read reports
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        child.wait()
+        self.process.wait()
+
+
+_IDLE: dict[_Child, threading.Timer] = {}
+_LOCK = threading.Lock()
+
+
+def _take_idle(command: tuple[str, ...]) -> _Child | None:
+    """Return a child of this process that waits for a request, if there is one."""
+    with _LOCK:
+        for child in list(_IDLE):
+            if child.owner == os.getpid() and child.command == command:
+                _IDLE.pop(child).cancel()
+                return child
+    return None
+
+
+def _keep(child: _Child) -> None:
+    timer = threading.Timer(IDLE_SECONDS, _close_idle, [child])
+    timer.daemon = True
+    with _LOCK:
+        _IDLE[child] = timer
+    timer.start()
+
+
+def _close_idle(child: _Child) -> None:
+    with _LOCK:
+        timer = _IDLE.pop(child, None)
+    if timer is not None:
+        child.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    for child in list(_IDLE):
+        if child.owner == os.getpid():
+            _close_idle(child)
 
 
 def _messages(
-    child: subprocess.Popen[bytes], path: Path, max_values: int, timeout: float
+    child: _Child, path: Path, max_values: int, timeout: float
 ) -> Iterator[tuple[dict[str, Any], NDArray[Any] | None]]:
     import numpy as np
 
@@ -117,8 +204,11 @@ def _messages(
             message = json.loads(bytes(_receive(child, path, bytearray(length), timeout)))
             kind = message["kind"]
             if kind == "error":
-                raise _ERRORS[message["name"]](str(message["text"]))
+                error_class = _ERRORS[message["name"]]
+                child.has_answered = True
+                raise error_class(str(message["text"]))
             if kind != "array":
+                child.has_answered = kind != "alive"
                 yield message, None
                 if kind != "alive":
                     return
@@ -141,13 +231,13 @@ def _messages(
 
 
 def _receive(
-    child: subprocess.Popen[bytes], path: Path, buffer: bytearray | memoryview, timeout: float
+    child: _Child, path: Path, buffer: bytearray | memoryview, timeout: float
 ) -> bytearray | memoryview:
     """Fill ``buffer``; only time spent waiting counts, and none while the job is suspended.
 
     `multiprocessing.connection` is of no use here: its time-out ends when a message begins.
     """
-    pipe: Any = child.stdout
+    pipe: Any = child.process.stdout
     view, filled, waited = memoryview(buffer), 0, 0.0
     poll = select.poll() if hasattr(select, "poll") else None  # Windows waits without an end
     if poll is not None:
@@ -171,8 +261,8 @@ def _receive(
     return buffer
 
 
-def _crash_error(child: subprocess.Popen[bytes], path: Path) -> InputFileError:
-    code = child.wait()
+def _crash_error(child: _Child, path: Path) -> InputFileError:
+    code = child.process.wait()
     if code < 0:
         names = {number.value: number.name for number in signal.Signals}
         name = names.get(-code, str(-code))

@@ -28,6 +28,8 @@ _CLOCK = re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9}(?:\.\d{1,12})?)", re.ASCII)
 SCALER_FLAGS = 2 | 0x2000 | 0x40000
 """Bilinear, chroma for every pixel, accurate rounding: without these flags, shortcuts of the scaler
 darken each picture by more than one code, when it is read and when it is written."""
+MEMORY = 2**30
+"""Bytes that decoding may take in addition to `BYTES_PER_PIXEL`."""
 BYTES_PER_PIXEL = 128
 """Bytes per pixel of a frame: 16 reference frames, some more for each thread, of up to 16 bits."""
 _MPEG, _JPEG = 1, 2  # limited and full range

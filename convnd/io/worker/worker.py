@@ -20,46 +20,71 @@ from typing import Any, BinaryIO
 from convnd.errors import ConvndError
 from convnd.io.reading import too_large_error
 
-__all__ = ["MEMORY", "main"]
+__all__ = ["main"]
 
-MEMORY = 2**30
-"""Bytes that decoding may take in addition to what the decoder reserves."""
 _THREADS = 16  # the most that a decoder starts
-_DECODERS = ("video_decoder",)
+_DECODERS = ("video_decoder", "image_decoder")
 
 
 def main(out: BinaryIO | None = None) -> None:
-    """Answer the request on stdin, then return.
+    """Answer the requests on stdin, a JSON object on each line, then return.
 
-    The request's ``decoder`` names a module of `convnd.io.worker`, whose ``serve`` yields the
-    answers.
+    The request's ``decoder`` names a module of `convnd.io.worker`. Its ``serve`` yields the
+    answers. Its ``MEMORY`` is the number of bytes that decoding may take in addition to those that
+    it reserves. The request's ``reuse`` tells whether another request may follow.
 
     Args:
         out: receives the answers; None for stdout.
     """
     out = sys.stdout.buffer if out is None else out
-    request: Mapping[str, Any] = json.loads(sys.stdin.buffer.readline())
-    _end_with_parent()
+    _lower_limit("RLIMIT_CORE", 0)
+    _lower_limit("RLIMIT_FSIZE", 0)  # it has nothing to write
+    while line := sys.stdin.buffer.readline():
+        request: Mapping[str, Any] = json.loads(line)
+        _end_with_parent()
+        kind, fields = _answer(request, out)
+        _end_with_parent(on=False)  # before the answer, since the next request may follow it
+        _send(out, kind, **fields)
+        if not request["reuse"]:
+            return
+
+
+def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, Any]]:
+    """Send all answers to a request but the last, which is returned."""
     path, timeout = Path(request["path"]), int(request["timeout"])
+    (name,) = (name for name in _DECODERS if name == request["decoder"])
+    module = importlib.import_module(f"convnd.io.worker.{name}")
+
+    def reserve_memory(size: int) -> None:
+        _limit_memory(module.MEMORY + size)
+
+    last: tuple[str, dict[str, Any]] = ("end", {})
+    if request["folder"] is not None:
+        # A relative path is one of the parent's present folder, which may have changed.
+        with contextlib.suppress(OSError):
+            os.chdir(request["folder"])
     try:
-        _lower_limit("RLIMIT_CORE", 0)
-        _lower_limit("RLIMIT_FSIZE", 0)  # it has nothing to write
-        _limit_memory(0)
+        reserve_memory(0)
         _limit_cpu(timeout * _THREADS)
-        (name,) = (name for name in _DECODERS if name == request["decoder"])
-        module = importlib.import_module(f"convnd.io.worker.{name}")
-        for kind, fields, array in module.serve(path, request, _limit_memory):
+        for kind, fields, array in module.serve(path, request, reserve_memory):
             _limit_cpu(timeout * _THREADS)
-            if array is None:
+            if array is not None:
+                _send(out, kind, **fields, shape=array.shape, dtype=array.dtype.name)
+                out.write(array.data)
+                out.flush()
+            elif kind == "alive":
                 _send(out, kind, **fields)
-                continue
-            _send(out, kind, **fields, shape=array.shape, dtype=array.dtype.name)
-            out.write(array.data)
-            out.flush()
-    except ConvndError as error:
-        _send(out, "error", name=type(error).__name__, text=str(error))
+            else:
+                last = kind, fields
     except MemoryError:
-        _send(out, "error", name="InputFileError", text=str(too_large_error(path)))
+        error: ConvndError = too_large_error(path)
+    except ConvndError as refusal:
+        # The system refused memory beyond the limit, however much there is.
+        lacks_memory = isinstance(refusal.__cause__, MemoryError)
+        error = too_large_error(path) if lacks_memory else refusal
+    else:
+        return last
+    return "error", {"name": type(error).__name__, "text": str(error)}
 
 
 def _send(out: BinaryIO, kind: str, **fields: Any) -> None:
@@ -79,14 +104,14 @@ def _lower_limit(name: str, value: int) -> None:
         resource.setrlimit(number, (soft, hard))
 
 
-def _limit_memory(reserved: int) -> None:
-    """Allow ``reserved`` bytes and `MEMORY` in addition to what this process holds now."""
+def _limit_memory(size: int) -> None:
+    """Allow so many bytes in addition to what this process holds now."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         held = pages * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         held = 2**30
-    _lower_limit("RLIMIT_AS", held + MEMORY + reserved)
+    _lower_limit("RLIMIT_AS", held + size)
 
 
 def _limit_cpu(seconds: int) -> None:
@@ -95,10 +120,11 @@ def _limit_cpu(seconds: int) -> None:
     _lower_limit("RLIMIT_CPU", int(times.user + times.system) + seconds + 1)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(*, on: bool = True) -> None:
     """Let the system end this process when its stdin closes, however the parent ended.
 
-    The signal needs no line of Python, so that it also ends a decoder that never returns.
+    The signal needs no line of Python, so that it also ends a decoder that never returns. A new
+    request on stdin causes it, too.
     """
     with contextlib.suppress(ImportError, AttributeError, OSError):
         import fcntl
@@ -106,7 +132,10 @@ def _end_with_parent() -> None:
 
         signal.signal(signal.SIGIO, signal.SIG_DFL)
         fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+        flags = fcntl.fcntl(0, fcntl.F_GETFL)
+        fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
+        if not on:
+            return
         poll = select.poll()
         poll.register(0, 0)
         if poll.poll(0):  # the parent was gone already

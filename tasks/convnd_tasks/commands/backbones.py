@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.pipeline.completion import complete_weights
 from convnd_tasks.pipeline.flags import numeric
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
@@ -16,7 +17,12 @@ __all__ = ["backbones"]
 @with_json_output("backbones")
 def backbones(
     name: Annotated[
-        str | None, typer.Argument(help="List the layers of this network.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="List the layers of this network.",
+            show_default=False,
+            autocompletion=complete_weights,
+        ),
     ] = None,
     dim: Annotated[
         int, numeric(int, 1, 16, "--dim", help="Number of spatial axes of the data.")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from convnd_tasks.pipeline.completion import complete_styles
 from convnd_tasks.pipeline.flags import Dim
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 
@@ -22,7 +23,9 @@ def evaluate(
             "--style",
             help="A style that it was given: a file, or the name of a built-in one. May be "
             "repeated.",
+            metavar="STYLE",
             show_default=False,
+            autocompletion=complete_styles,
         ),
     ] = None,
     dim: Dim = None,

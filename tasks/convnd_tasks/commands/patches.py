@@ -10,6 +10,7 @@ import typer
 
 from convnd.options import OUTPUT
 from convnd_tasks.inspect.options import VIEWS, PatchOptions
+from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 
@@ -29,6 +30,7 @@ def patches(
             help="Images, recordings, scans or clips; folders of them; or names of built-in "
             "samples (`convnd samples`). Default: the built-in samples.",
             show_default=False,
+            autocompletion=complete_inputs,
         ),
     ] = None,
     dim: Dim = None,

@@ -89,7 +89,7 @@ def rerun(
     options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
     command = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
     try:
-        code = cli.app()(command, standalone_mode=False)
+        code = cli.run(command)
     except cli.CommandLineError as error:
         raise InputFileError(
             f"rerun: expected options of {line[0]} in the record, got '{error_text(error)}' in "

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from convnd_tasks.modalities import options_class
+from convnd_tasks.pipeline.completion import complete_inputs, complete_styles
 from convnd_tasks.pipeline.flags import Dim, with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 from convnd_tasks.runtime.settings import JobSettings
@@ -15,7 +16,13 @@ __all__ = ["Styles", "stylize"]
 
 Styles = Annotated[
     list[str] | None,
-    typer.Option("--style", help="A further style; may be repeated.", show_default=False),
+    typer.Option(
+        "--style",
+        metavar="STYLE",
+        help="A further style; may be repeated.",
+        show_default=False,
+        autocompletion=complete_styles,
+    ),
 ]
 
 
@@ -34,6 +41,7 @@ def stylize(
             "styles: files or names of built-in ones, see `convnd samples`. Nothing: a built-in "
             "demo.",
             show_default=False,
+            autocompletion=complete_inputs,
         ),
     ] = None,
     style: Styles = None,

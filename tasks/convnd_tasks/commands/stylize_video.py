@@ -8,6 +8,7 @@ import typer
 
 from convnd_tasks.commands.stylize import Styles
 from convnd_tasks.modalities import options_class
+from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 from convnd_tasks.runtime.settings import JobSettings
@@ -25,6 +26,7 @@ def stylize_video(
             help="A video, or a folder of numbered pictures or of videos; styles are pictures, "
             "names of built-in ones, or with --mode block videos. Nothing: a built-in demo.",
             show_default=False,
+            autocompletion=complete_inputs,
         ),
     ] = None,
     style: Styles = None,

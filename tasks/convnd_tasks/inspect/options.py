@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import DETERMINISTIC, RESOURCES, SEED, Flag, Range, check_ranges
+from convnd.options import DETERMINISTIC, DEVICE, RESOURCES, SEED, Flag, Range, check_ranges
 
 __all__ = ["SEARCH", "VIEWS", "PatchOptions"]
 
@@ -61,6 +61,7 @@ class PatchOptions:
             "overlap: of overlapping patches keep only the strongest (non-maximum "
             "suppression); input: keep only the strongest patch of each input; none: keep all.",
             SEARCH,
+            choices=("overlap", "input", "none"),
         ),
     ] = "overlap"
     backbone: Annotated[
@@ -97,6 +98,7 @@ class PatchOptions:
         Flag(
             "Also show which samples of each patch excite the unit: guided, deconvnet or gradient.",
             VIEWS,
+            choices=("guided", "deconvnet", "gradient"),
         ),
     ] = ""
     channel_maps: Annotated[
@@ -109,7 +111,7 @@ class PatchOptions:
         Range(0, 100_000),
     ] = 0
     seed: Annotated[int, Flag("Seed of everything random.", RESOURCES), SEED] = 0
-    device: Annotated[str, Flag("auto, cpu, cuda or mps.", RESOURCES)] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     deterministic: Annotated[bool, DETERMINISTIC] = False
 
     def __post_init__(self) -> None:

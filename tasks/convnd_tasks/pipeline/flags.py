@@ -18,6 +18,7 @@ import typer
 
 from convnd.errors import UsageError
 from convnd.options import OUTPUT, Flag, Range, flag_name, flags_of, ranges_of
+from convnd_tasks.pipeline.completion import complete_choices, complete_weights
 
 __all__ = [
     "Dim",
@@ -320,6 +321,11 @@ def _parameter(
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
         read["metavar"] = flag.metavar
+    if name == "backbone":
+        read["autocompletion"] = complete_weights
+    elif flag.choices:
+        several = get_origin(kind) is tuple
+        read["autocompletion"] = complete_choices(flag.choices, several=several)
     option = typer.Option(
         *flag.names,
         **read,

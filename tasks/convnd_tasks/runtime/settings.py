@@ -38,6 +38,8 @@ class JobSettings:
         figures: write figures beside the result; None lets the kind of data decide.
         report: path of a report, one HTML file, or None.
         metadata: keep the parameters with the result.
+        strip: leave out what the content's file says of its origin: camera, place, time, author,
+            comments.
         quality: of JPEG and WebP, 1 to 100.
         dtype: of volumes: "float32", or "input" for the scan's own integers.
         crf: constant rate factor of a video's encoder; None is 18 for H.264 and 24 for VP9.
@@ -128,6 +130,15 @@ class JobSettings:
         bool,
         Flag("Keep all parameters with the result, for `convnd rerun`.", OUTPUT, recorded=False),
     ] = True
+    strip: Annotated[
+        bool,
+        Flag(
+            "Leave out what the content's file says of its origin: camera, place, time, author, "
+            "comments. With --no-metadata, nothing but the picture is left.",
+            OUTPUT,
+            modalities=("pictures",),
+        ),
+    ] = False
     quality: Annotated[
         int, Flag("Of JPEG and WebP results.", OUTPUT, modalities=("pictures",)), Range(1, 100)
     ] = 95
@@ -136,6 +147,7 @@ class JobSettings:
         Flag(
             "float32, or input: the scan's own integers; the rounding error is reported.",
             OUTPUT,
+            choices=("float32", "input"),
             modalities=("volumes",),
         ),
     ] = "float32"

@@ -160,7 +160,8 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
     assert found(plain, plain) == (None, "")
     assert found(plain, plain, beat_weight=3)[0] is not None
     silent = dataclasses.replace(ecg, spacing=(1.0,), units=("px",))
-    assert found(silent, silent) == (None, "")
+    beats, told = found(silent, silent)
+    assert (beats, "names no sampling rate" in told, "--rate" in told) == (None, True, True)
 
 
 def test_without_scipy_beats_are_left_out_and_it_is_said(rng, monkeypatch):
@@ -193,7 +194,7 @@ def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
     code, _, err = run(
         "stylize", "a.npy", "a.npy", "--dim", "1", "--beat-weight", "auto", "--steps", "0"
     )
-    assert (code, err) == (0, "")
+    assert (code, err.count("\n"), "names no sampling rate" in err) == (0, 1, True)
     code, _, err = run("stylize", "--dim", "2", "--beat-weight", "3")
     assert code == 2
     assert "--beat-weight applies to signals, and these are pictures" in err

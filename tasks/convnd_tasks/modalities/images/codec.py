@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from convnd.errors import InputFileError
 from convnd_tasks.modalities.base import SMALLEST, PreparedInputs, TransferInputs
@@ -47,9 +47,9 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
             f"result: expected at least {SMALLEST} pixels along each side, got "
             f"{size[1]}x{size[0]} at --size {options.size}; use a larger --size, or crop"
         )
-    pictures = [style.values for style in inputs.styles]
+    pictures = [style.values.clamp(0, 1) for style in inputs.styles]
     if options.colors == "match" and content is not None:
-        pictures = [match_colors(picture, content.values) for picture in pictures]
+        pictures = [match_colors(picture, content.values.clamp(0, 1)) for picture in pictures]
 
     def decode(values: Tensor) -> Grid:
         if content is None:
@@ -58,12 +58,19 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
             values = keep_luminance_only(values, content.values)
         return content.with_values(values.clamp(0, 1))
 
+    notes = [
+        f"{label}: {note}"
+        for _, grid, label in inputs.labelled()
+        for note in cast("tuple[str, ...]", grid.header.get("notes", ()))
+    ]
     return PreparedInputs(
-        content=None if content is None else content.values,
+        # Colours that sRGB has not are outside of what the networks know.
+        content=None if content is None else content.values.clamp(0, 1),
         styles=pictures,
-        init=None if inputs.init is None else inputs.init.values,
+        init=None if inputs.init is None else inputs.init.values.clamp(0, 1),
         size=size,
         decode=decode,
+        messages=tuple(notes),
     )
 
 

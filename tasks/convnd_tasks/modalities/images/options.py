@@ -32,7 +32,11 @@ class ImageOptions(TransferOptions):
 
     colors: Annotated[
         str,
-        Flag("Whose colours: style, luminance or match (the last two keep the content's).", LOOK),
+        Flag(
+            "Whose colours: style, luminance or match (the last two keep the content's).",
+            LOOK,
+            choices=COLORS,
+        ),
     ] = "style"
 
     def __post_init__(self) -> None:

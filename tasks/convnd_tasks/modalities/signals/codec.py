@@ -126,6 +126,17 @@ class LeadCodec:
         recordings = inputs.labelled()
         for _, grid, label in recordings:
             _check_recording(label, grid, self.size[0])
+            self.messages += [f"{label} {remark}" for remark in signal_of(grid).remarks]
+            if signal_of(grid).rate_assumed:
+                self.messages.append(
+                    f"{label} names no unit of time: seconds are assumed, {sampling_rate(grid):g} "
+                    "Hz; --rate N says otherwise"
+                )
+        if template.units != ("s",):
+            self.messages.append(
+                f"{recordings[0].label} names no sampling rate: its samples are taken as they are; "
+                "--rate N names it"
+            )
         styles = [labelled for labelled in recordings if labelled.role == "style"]
         self._leads = self._changing_leads(recordings[0].label, styles)
         self.names = [template.channels[index] for index in self._leads]
@@ -169,7 +180,7 @@ class LeadCodec:
             )
         for source in dict.fromkeys(constant.values()):
             flat = ", ".join(channels[index] for index in constant if constant[index] == source)
-            self.messages.append(f"{source} is constant in {flat}, which stays unchanged")
+            self.messages.append(f"{source} is constant or empty in {flat}, which stays unchanged")
         self._constant = sorted(constant)
         return changing
 
@@ -277,8 +288,6 @@ def _beats(
 
 
 def _check_recording(label: str, grid: Grid, size: int) -> None:
-    import torch
-
     if min(grid.shape[0], size) < SMALLEST:
         raise InputFileError(
             label,
@@ -286,21 +295,16 @@ def _check_recording(label: str, grid: Grid, size: int) -> None:
             got=min(grid.shape[0], size),
             remedy="use a longer recording",
         )
-    for name, lead in zip(grid.channels, grid.values[0], strict=True):
-        if not bool(torch.isfinite(lead).any()):
-            raise InputFileError(
-                label, expected=f"values in lead {name}", got="only gaps", remedy="remove that lead"
-            )
 
 
 def _constant_leads(grid: Grid) -> set[int]:
-    """Indices of the leads whose finite values are all the same."""
+    """Indices of the leads whose finite values are all the same, or that have none."""
     import torch
 
     constant = set()
     for index, lead in enumerate(grid.values[0]):
         finite = lead[torch.isfinite(lead)]
-        if bool((finite == finite[0]).all()):
+        if not len(finite) or bool((finite == finite[0]).all()):
             constant.add(index)
     return constant
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import UsageError
-from convnd.io.signals.signal import sampling_rate, value_units
+from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, Table, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.signals import codec
@@ -120,8 +120,9 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
         raise UsageError(
             f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"
         )
-    if grid.units == ("px",):
-        return dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
+    if grid.units == ("px",) or signal_of(grid).rate_assumed:
+        timed = dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
+        return describe(timed, rate_assumed=False)
     known = 1 / grid.spacing[0]
     if not math.isclose(known, rate, rel_tol=1e-6):
         raise UsageError(

@@ -268,7 +268,7 @@ class Videos(Modality):
 
     def _read_style(self, style: Any, messages: list[str]) -> Tensor:
         if isinstance(style, Grid):
-            return style.values
+            return style.values.clamp(0, 1)  # without colours that sRGB has not
         values = read_style_video(style, self.options.size)
         if style.damage:
             messages.append(f"{style.info.path}: {style.damage}; the others are style")

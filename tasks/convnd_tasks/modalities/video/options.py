@@ -78,6 +78,7 @@ class VideoOptions(ImageOptions):
             "flow, block or independent: frames held together by optical flow, as one block "
             "with time as third axis, or each by itself.",
             WORK,
+            choices=MODES,
         ),
     ] = "flow"
     temporal_weight: Annotated[
@@ -104,6 +105,7 @@ class VideoOptions(ImageOptions):
             "kernels: mean (over frames), centre (while pooling) or acs (some lie across it). "
             "Default: not at all; each frame is a picture.",
             BLOCK,
+            choices=("auto", "multiplanar", "mean", "centre", "acs"),
         ),
     ] = "auto"
     passes: Annotated[int, Flag("2: optimise once more, backwards.", WORK), Range(1, 2)] = 1

@@ -68,6 +68,7 @@ class VolumeOptions(TransferOptions):
             "What is transferred: auto, noise (the noise texture of a scan; the anatomy "
             "stays) or paint (everything, as of a painting).",
             LOOK,
+            choices=TRANSFERS,
         ),
     ] = "auto"
     window: Annotated[
@@ -76,6 +77,7 @@ class VolumeOptions(TransferOptions):
             "Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
             "Values outside the window do not change.",
             LOOK,
+            choices=("auto", *WINDOWS),
         ),
     ] = "auto"
     detail_sigma_mm: Annotated[
@@ -116,6 +118,7 @@ class VolumeOptions(TransferOptions):
             "none. With --transfer noise only.",
             LOSS,
             metavar="S,S,...",
+            choices=VALUE_STATISTICS,
         ),
     ] = ("autocorrelation",)
     value_statistics_weight: Annotated[
@@ -134,7 +137,12 @@ class VolumeOptions(TransferOptions):
         Range(1, 16),
     ] = 1
     optimizer: Annotated[
-        str, Flag("auto (by size and memory), lbfgs, adam or gradient-descent.", WORK)
+        str,
+        Flag(
+            "auto (by size and memory), lbfgs, adam or gradient-descent.",
+            WORK,
+            choices=("auto", "lbfgs", "adam", "gradient-descent"),
+        ),
     ] = "auto"
     backbone: Annotated[str, Flag("Network for pictures, see `convnd backbones`.", LOSS)] = (
         "compact"

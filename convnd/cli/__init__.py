@@ -12,13 +12,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from convnd import __version__
+from convnd.cli.commands import Command, Group, Root, help_width
 from convnd.errors import (
     ConvndError,
     DependencyError,
@@ -30,7 +31,10 @@ from convnd.errors import (
 from convnd.malloc import tune_malloc
 from convnd.shapes import is_count
 
-__all__ = ["CommandLineError", "app", "main"]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["CommandLineError", "app", "main", "run", "usage_message"]
 
 CommandLineError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
@@ -41,47 +45,81 @@ _FAULT = 70  # EX_SOFTWARE of sysexits.h
 _READER_LEFT = 141  # as a shell reports SIGPIPE
 
 
-def _version(show: bool) -> None:
+_EVERY = "Options of every command"
+"""Heading of the root command's options behind another command."""
+
+
+_MOST_PIXELS = 2**40
+
+
+def _print_version(show: bool) -> None:
     if show:
         typer.echo(f"convnd {__version__}")
         raise typer.Exit
 
 
+def _set_offline(offline: bool) -> None:
+    if offline:
+        os.environ["CONVND_OFFLINE"] = "1"
+
+
+def _set_max_pixels(text: str | None) -> None:
+    if text is None:
+        return
+    if not (is_count(text) and 1 <= int(text) <= _MOST_PIXELS):
+        raise typer.BadParameter(f"expected a whole number from 1 to {_MOST_PIXELS}, got {text!r}")
+    os.environ["CONVND_MAX_PIXELS"] = text
+
+
 def _root(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never touch the network (or CONVND_OFFLINE=1).")
-    ] = False,
-    max_pixels: Annotated[
-        int | None,
+        bool,
         typer.Option(
-            min=1,
-            max=2**40,
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            expose_value=False,
+            help="Print the version.",
+            rich_help_panel=_EVERY,
+        ),
+    ] = False,
+    _offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            callback=_set_offline,
+            expose_value=False,
+            help="Never touch the network (or CONVND_OFFLINE=1).",
+            rich_help_panel=_EVERY,
+        ),
+    ] = False,
+    _max_pixels: Annotated[
+        str | None,
+        typer.Option(
+            "--max-pixels",
+            callback=_set_max_pixels,
+            expose_value=False,
             metavar="N",
             help="Largest number of pixels, voxels or samples of an input (of a frame in videos), "
             "instead of the limit of its format (or CONVND_MAX_PIXELS).",
-            show_default=False,
+            rich_help_panel=_EVERY,
         ),
     ] = None,
 ) -> None:
     """Neural style transfer and convolution for signals, images, volumes and videos."""
-    if offline:
-        os.environ["CONVND_OFFLINE"] = "1"
-    if max_pixels is not None:
-        os.environ["CONVND_MAX_PIXELS"] = str(max_pixels)
 
 
 def app() -> typer.Typer:
     """Return the Typer application with every installed task mounted."""
     root = typer.Typer(
+        cls=Root,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
-        # Importing rich takes as long as all the rest, and the list of commands does not need it.
-        rich_markup_mode="rich" if len(sys.argv) > 2 else None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,  # importing rich takes as long as all the rest
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "terminal_width": help_width(),
+        },
     )
     root.callback()(_root)
     for task in sorted(entry_points(group="convnd.tasks"), key=lambda task: task.name):
@@ -91,12 +129,66 @@ def app() -> typer.Typer:
             command = _unavailable(task.name, str(error))
         if _several() and not getattr(command, "processes", False):
             extra = {"ignore_unknown_options": True, "allow_extra_args": True}
-            root.command(task.name, context_settings=extra)(_single(task.name))
+            root.command(task.name, cls=Command, context_settings=extra)(_single(task.name))
         elif isinstance(command, typer.Typer):
-            root.add_typer(command, name=task.name)
+            for info in command.registered_commands:
+                info.cls = Command
+            root.add_typer(command, name=task.name, cls=Group)
         else:
-            root.command(task.name)(command)
+            root.command(task.name, cls=Command)(command)
     return root
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line in this process, and return its exit code.
+
+    Args:
+        arguments: the words behind ``convnd``; None takes those of this process.
+
+    Raises:
+        CommandLineError: they are no command with its options.
+        ConvndError: the command failed.
+    """
+    try:
+        code = app()(arguments, prog_name="convnd", standalone_mode=False)
+    except CommandLineError as error:
+        if type(error).__name__ != "NoArgsIsHelpError":
+            raise
+        error.show()  # type: ignore[attr-defined]  # the help
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def usage_message(error: Any) -> str:
+    """What was wrong with a command line, and what would be right or where to read it."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if isinstance(error, typer.BadParameter) and parameter is not None and error.message:
+        message = f"{max(parameter.opts, key=len)}: {error.message}"
+    message, _, suggestion = message.partition(". Did you mean ")
+    options = getattr(error, "possibilities", None)
+    commands = _commands_with(context, getattr(error, "option_name", None))
+    if commands:
+        message = f"{error.message} before a command"
+        remedy = f"put it behind the command ({', '.join(commands)})"
+    elif options:
+        message, remedy = error.message, f"did you mean {', '.join(options)}?"
+    elif suggestion:
+        remedy = f"did you mean {suggestion}"
+    else:
+        remedy = f"see {'convnd' if context is None else context.command_path} --help"
+    return f"{message[:1].lower()}{message[1:]}; {remedy}"
+
+
+def _commands_with(context: Any, option: str | None) -> list[str]:
+    """The commands that have an option, if it was typed before a command."""
+    if context is None or context.parent is not None or option is None:
+        return []
+    return [
+        name
+        for name, command in context.command.commands.items()
+        if any(option in parameter.opts for parameter in command.params)
+    ]
 
 
 def _unavailable(name: str, reason: str) -> Callable[[], None]:
@@ -129,17 +221,13 @@ def main() -> NoReturn:
         several = _several()
         if several:
             _join()
-        done = app()(standalone_mode=False)
-        code = done if isinstance(done, int) else 0
+        code = run()
         if several:
             code = _fail(SystemExit(code), "", code, several=True) if code else _leave()
         sys.stdout.flush()
     except BaseException as error:
         if _is_unexpected(error) and os.environ.get("CONVND_TRACEBACK"):
             raise
-        if isinstance(error, CommandLineError) and type(error).__name__ == "NoArgsIsHelpError":
-            error.show()  # type: ignore[attr-defined]  # the help
-            sys.exit(2)
         message, code = _message_and_code(error)
         if isinstance(error, CommandLineError) and "--json" in sys.argv:
             with contextlib.suppress(OSError):
@@ -161,10 +249,7 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
         number = signal.Signals(error.args[0])
         return f"stopped by {number.name}", 128 + number
     if isinstance(error, CommandLineError):
-        context = getattr(error, "ctx", None)
-        command = "convnd" if context is None else context.command_path
-        text = " ".join(error.format_message().split())  # type: ignore[attr-defined]
-        return f"{text.removesuffix('.')}; see {command} --help", 2
+        return usage_message(error), 2
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: expected a path that can be used, got '{error.strerror}'", 3
     if isinstance(error, OSError):  # stdout or stderr; errors of files are errors of ours
@@ -192,6 +277,24 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is sys.__stderr__ and type(sys.stderr) is io.TextIOWrapper:
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_LossyFile(sys.stderr.fileno(), "wb", closefd=False)),
+            encoding=sys.stderr.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+
+
+class _LossyFile(io.FileIO):
+    """Where messages go: one that cannot be written is lost, and does not end the work."""
+
+    def write(self, data: Buffer, /) -> int:
+        """Write bytes, or drop them."""
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return memoryview(data).nbytes
 
 
 def _close_streams() -> None:

@@ -1,0 +1,325 @@
+"""Tables of samples, whatever file they stand in: which columns are times, and which are leads."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.signals.signal import Signal, describe, signal_grid, signal_of
+from convnd.io.signals.times import INDEX_NAMES, TimeColumn, is_time_cell, parse_name, read_times
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convnd.grid import Grid
+
+__all__ = ["Column", "Layout", "cell_value", "columns_of", "name_and_unit", "table_grid"]
+
+_GAPS = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-", "-nan", "?"}
+_BRACKETS = re.compile(r"[\(\)\[\]]")
+_VALUE_UNIT = re.compile(
+    r"(?i)[fpnuµμmkMG]?(v|volts?|a|g|pa|m/s\^?2|mmhg|bpm|%|°?c|ω|ohm|s/m|adu|nu)"
+)
+_PROBE = 1000  # rows that are looked at before all are read
+_DIGITS = 7  # of a number that float32 holds
+_FEWEST = 8  # rows of an index without a name
+_UNEVEN = 0.01  # of a step
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        name: without its unit; "" if the table has no names.
+        unit: the text in brackets, or None.
+        cells: of every row.
+    """
+
+    name: str
+    unit: str | None
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is needed to write a table again as it was read.
+
+    Args:
+        names: of the leads, in the order of the grid's channels.
+        leads: position of each of them in the table.
+        count: rows of the table.
+        time: the columns of times, or of an index.
+        index: a further index beside the times, or None.
+        texts: cells of the columns that hold words, by position.
+        gap: how a gap is written.
+        decimal: decimal mark.
+        text: what the format keeps beside the cells.
+        exact: values ``(C, T)`` with more digits than float32 holds, or None.
+    """
+
+    names: tuple[str, ...]
+    leads: tuple[int, ...]
+    count: int = 0
+    time: TimeColumn | None = None
+    index: TimeColumn | None = None
+    texts: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    gap: str = ""
+    decimal: str = "."
+    text: Any = None
+    exact: NDArray[Any] | None = None
+
+    def cell(self, value: Any) -> str:
+        """The cell of a value."""
+        if not math.isfinite(value):
+            return self.gap if math.isnan(value) else str(value)
+        text = str(value)  # the shortest that reads back as the same number
+        return text.replace(".", ",") if self.decimal == "," else text
+
+
+def name_and_unit(cell: str) -> tuple[str, str | None]:
+    """Split the cell of a header, in time linear in its length.
+
+    >>> name_and_unit("II (mV)"), name_and_unit(" aVR [uV] "), name_and_unit("time")
+    (('II', 'mV'), ('aVR', 'uV'), ('time', None))
+    """
+    cell = cell.strip().strip("'\"")
+    start = max(cell.rfind("("), cell.rfind("["))
+    if start < 0 or cell[-1] not in ")]" or _BRACKETS.search(cell[start + 1 : -1]):
+        return cell, None
+    return cell[:start].strip(), cell[start + 1 : -1].strip()
+
+
+def cell_value(cell: str, decimal: str = ".") -> float | None:
+    """The number of a cell, NaN for a gap, or None for anything else.
+
+    >>> cell_value("1,5", ","), cell_value("n/a"), cell_value("N")
+    (1.5, nan, None)
+    """
+    if cell.lower() in _GAPS:
+        return math.nan
+    try:
+        return float(cell.replace(",", ".") if decimal == "," else cell)
+    except ValueError:
+        return None
+
+
+def table_grid(
+    path: Path,
+    columns: Sequence[Column],
+    lines: Sequence[int],
+    *,
+    named: bool,
+    decimal: str = ".",
+    text: Any = None,
+    rate: float | None = None,
+    format_name: str = "table",
+) -> Grid:
+    """Make a grid of the leads of a table.
+
+    Args:
+        path: the file, for messages.
+        columns: at least one.
+        lines: number of each row in the file, for messages.
+        named: whether the columns have names.
+        decimal: decimal mark.
+        text: what the format keeps beside the cells, see `Layout`.
+        rate: samples per second that the file names elsewhere, or None.
+        format_name: common name of the format.
+
+    Returns:
+        Values ``(1, C, T)``; spacing in seconds if there are times or a rate, else in samples.
+
+    Raises:
+        InputFileError: text among numbers, times that do not step evenly, a unit of time that is
+            not known, nothing but gaps, or too few rows.
+    """
+    import numpy as np
+
+    remarks: list[str] = []
+    time = _time_column(path, columns, lines, named, decimal)
+    index = _index_beside(path, columns, lines, time, decimal)
+    clocks = [column for column in (time, index) if column is not None]
+    used = {k for column in clocks for k in column.columns}
+    others = [k for k in range(len(columns)) if k not in used]
+    values = {k: _numbers(path, columns[k].cells, lines, decimal) for k in others}
+    words = {k: tuple(columns[k].cells) for k in others if values[k] is None}
+    leads = [k for k in others if k not in words]
+    if not leads:
+        raise InputFileError(
+            f"read {path}: expected a column of values beside the time, got none; add one"
+        )
+    if words:
+        listed = ", ".join(columns[k].name or str(k) for k in words)
+        remarks.append(f"holds words in {listed}, which stay as they are")
+    samples = np.stack([row for row in values.values() if row is not None])
+    if len(lines) < 2:
+        raise InputFileError(
+            f"read {path}: expected at least two samples, got one; use a longer recording"
+        )
+    names = [columns[k].name if named else str(number) for number, k in enumerate(leads)]
+    signal = Signal(
+        units=tuple(columns[k].unit or "" for k in leads) if named else (),
+        start=None if time is None else time.start,
+        offset=0.0 if time is None else time.offset,
+        rate_assumed=time is not None and time.assumed and rate is None,
+        remarks=tuple(remarks),
+        format=format_name,
+    )
+    known = None if time is None else time.rate
+    if rate is not None and (known is None or (time is not None and time.assumed)):
+        known = rate
+    grid = signal_grid(path, samples, known, names, signal)
+    gap = next((c for k in leads for c in columns[k].cells if c.lower() in _GAPS), "")
+    cells = (cell for k in leads for cell in columns[k].cells)
+    exact = (
+        samples if any(len(cell) > _DIGITS and _digits(cell) > _DIGITS for cell in cells) else None
+    )
+    layout = Layout(
+        grid.channels, tuple(leads), len(lines), time, index, words, gap, decimal, text, exact
+    )
+    return describe(grid, extra={**signal_of(grid).extra, "layout": layout})
+
+
+def columns_of(grid: Grid, layout: Layout, text: Callable[[Any], str]) -> list[list[str]]:
+    """The cells of a table, column by column.
+
+    Args:
+        grid: has the leads of the layout.
+        layout: as the table was read.
+        text: makes the cell of a value.
+    """
+    import numpy as np
+
+    values = grid.values[0].detach().cpu().numpy()
+    count = values.shape[1]
+    cells: dict[int, list[str]] = {
+        position: [text(value) for value in row]
+        for position, row in zip(layout.leads, values, strict=True)
+    }
+    if layout.exact is not None and layout.exact.shape == values.shape:
+        with np.errstate(over="ignore", invalid="ignore"):
+            unchanged = layout.exact.astype(np.float32) == values
+        for row, position in enumerate(layout.leads):
+            for index in np.flatnonzero(unchanged[row]).tolist():
+                cells[position][index] = text(float(layout.exact[row, index]))
+    for column in (layout.time, layout.index):
+        if column is not None:
+            cells |= dict(zip(column.columns, column.texts(count), strict=True))
+    for position, words in layout.texts.items():
+        cells[position] = [words[index * len(words) // count] for index in range(count)]
+    return [cells[position] for position in sorted(cells)]
+
+
+def _numbers(
+    path: Path, cells: Sequence[str], lines: Sequence[int], decimal: str
+) -> NDArray[Any] | None:
+    """The numbers of a column; None if it holds words instead.
+
+    Raises:
+        InputFileError: it holds both.
+    """
+    import numpy as np
+
+    values = [cell_value(cell, decimal) for cell in cells]
+    if None not in values:
+        return np.array(values, np.float64)
+    if all(value is None or math.isnan(value) for value in values):
+        return None
+    index = values.index(None)
+    raise InputFileError(
+        f"read {path}: expected a number, got {cells[index][:40]!r} in line {lines[index]}; "
+        "correct it"
+    )
+
+
+def _time_column(
+    path: Path, columns: Sequence[Column], lines: Sequence[int], named: bool, decimal: str
+) -> TimeColumn | None:
+    """The columns of times or of an index, or None."""
+    chosen = _time_positions(columns, named, decimal)
+    if not chosen:
+        return None
+    cells = [columns[k].cells for k in chosen]
+    last = columns[chosen[-1]]
+    name = parse_name(last.name if named else "", last.unit)
+    mark = decimal if not any("." in cell for cell in last.cells[:_PROBE]) else "."
+    return read_times(path, lines, chosen, cells, name, mark)
+
+
+def _index_beside(
+    path: Path,
+    columns: Sequence[Column],
+    lines: Sequence[int],
+    time: TimeColumn | None,
+    decimal: str,
+) -> TimeColumn | None:
+    """The first column, if it counts samples beside a column of times."""
+    if time is None or 0 in time.columns or len(columns) < 3:
+        return None
+    name = parse_name(columns[0].name, columns[0].unit)
+    if name.words not in INDEX_NAMES or not _rises_evenly(columns[0].cells, decimal):
+        return None
+    return read_times(path, lines, [0], [columns[0].cells], name, decimal)
+
+
+def _digits(cell: str) -> int:
+    """Significant digits of a number."""
+    mantissa = cell.lower().split("e")[0]
+    return sum(map(str.isdigit, mantissa.lstrip("+-0.,")))
+
+
+def _time_positions(columns: Sequence[Column], named: bool, decimal: str) -> list[int]:
+    first_cells = [column.cells[0] if column.cells else "" for column in columns]
+    timed = [is_time_cell(cell) for cell in first_cells]
+    names = [parse_name(column.name, column.unit) for column in columns]
+    by_name = [k for k, name in enumerate(names) if named and name.is_time]
+    # Date and time of day may stand in two columns.
+    for k in range(len(columns) - 1):
+        date, clock = first_cells[k : k + 2]
+        dated = timed[k] and ":" not in date
+        if dated and timed[k + 1] and ":" in clock and not re.search(r"\d{4}", clock):
+            return [k, k + 1]
+    for k in by_name:
+        # A column that is called like a unit, "min" or "s", may be a lead.
+        is_word = names[k].unit is None or len(names[k].words.split()) > 1 or columns[k].unit
+        if is_word or timed[k] or _rises_evenly(columns[k].cells, decimal):
+            return [k]
+    if timed and timed[0]:
+        return [0]
+    if len(columns) < 2 or not _rises_evenly(columns[0].cells, decimal):
+        return []
+    # Whatever its name, an evenly rising first column is a time or an index, unless it has a unit
+    # of values. A few samples may rise evenly by chance.
+    known = named and (names[0].words in INDEX_NAMES or names[0].unit is not None)
+    if not named:  # times below a second are in seconds by custom
+        first, second = (cell_value(cell, decimal) or 0.0 for cell in columns[0].cells[:2])
+        known = second - first < 1
+    if not known and len(columns[0].cells) < _FEWEST:
+        return []
+    unit = columns[0].unit
+    return [] if unit and names[0].unit is None and _VALUE_UNIT.fullmatch(unit) else [0]
+
+
+def _rises_evenly(cells: Sequence[str], decimal: str) -> bool:
+    """Whether numbers rise from row to row, evenly but for the rounding of their last place."""
+    import numpy as np
+
+    start = [cell_value(cell, decimal) for cell in cells[:_PROBE]]
+    if len(start) < 3 or None in start or not bool((np.diff(np.array(start, float)) > 0).all()):
+        return False
+    values = np.array([cell_value(cell, decimal) for cell in cells], np.float64)  # None is NaN
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    if not np.isfinite(values).all() or not step > 0:
+        return False
+    marks = [re.split("[.,]", cell) for cell in cells[:_PROBE]]
+    place = 10.0 ** -max(len(parts[1]) if len(parts) > 1 else 0 for parts in marks)
+    # Rounded to steps of their own size, times would say as little as a slow drift.
+    allowed = max(_UNEVEN * step, 0.51 * place if step >= 2 * place else 0)
+    distance = np.abs(values - values[0] - step * np.arange(len(values))).max()
+    return bool(distance <= allowed + 4 * np.spacing(np.abs(values).max()))

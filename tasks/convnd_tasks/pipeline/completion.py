@@ -1,0 +1,84 @@
+"""What the shell offers for the arguments of a command when Tab is pressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import typer
+
+__all__ = ["complete_choices", "complete_inputs", "complete_styles", "complete_weights"]
+
+Completer = Callable[..., list[tuple[str, str]]]
+
+
+def complete_choices(choices: Sequence[str], *, several: bool = False) -> Completer:
+    """A completer for an option that takes one of some names.
+
+    Args:
+        choices: the names.
+        several: the option takes names with commas between.
+
+    >>> complete_choices(["spectrum", "gram"], several=True)("gram,sp")
+    [('gram,spectrum', '')]
+    """
+
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        before, comma, name = incomplete.rpartition(",") if several else ("", "", incomplete)
+        return [(f"{before}{comma}{choice}", "") for choice in choices if choice.startswith(name)]
+
+    return complete
+
+
+def complete_inputs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of samples and files; files alone are left to the shell.
+
+    Args:
+        ctx: of the command; its ``--dim`` selects the samples.
+        incomplete: what is typed of the word.
+    """
+    return _with_files(_samples(ctx, contents=True), incomplete)
+
+
+def complete_styles(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of built-in styles and files; files alone are left to the shell.
+
+    Args:
+        ctx: of the command; its ``--dim`` selects the samples.
+        incomplete: what is typed of the word.
+    """
+    return _with_files(_samples(ctx, contents=False), incomplete)
+
+
+def complete_weights(incomplete: str) -> list[tuple[str, str]]:
+    """Names of the networks whose weights are known, the user's among them."""
+    from convnd.backbones.weights import names
+
+    return [(name, "") for name in names() if name.startswith(incomplete)]
+
+
+def _samples(ctx: typer.Context, *, contents: bool) -> dict[str, str]:
+    """Names and summaries of the samples that a command takes."""
+    from convnd_tasks import samples
+
+    command = "" if ctx.command is None else ctx.command.name or ""
+    ranks = {"stylize-volume": (3,), "stylize-video": (2,)}.get(command, (1, 2, 3))
+    typed = ctx.params.get("dim")
+    names: dict[str, str] = {}
+    for rank in ranks if typed is None else (int(typed),):
+        if contents:
+            names |= {name: samples.CONTENTS[name].summary for name in samples.contents(rank)}
+        names |= {name: samples.STYLES[name].summary for name in samples.styles(rank)}
+    return names
+
+
+def _with_files(names: dict[str, str], incomplete: str) -> list[tuple[str, str]]:
+    fitting = [(name, text) for name, text in names.items() if name.startswith(incomplete)]
+    if not fitting:
+        return []  # the shell completes paths itself, better than we do
+    files = [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in sorted(Path().iterdir())
+        if path.name.startswith(incomplete) and not path.name.startswith(".")
+    ]
+    return [*fitting, *((name, "") for name in files)]

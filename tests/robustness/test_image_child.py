@@ -1,0 +1,124 @@
+"""A picture decoder that hangs, dies or is greedy ends in one line; one child decodes many."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import convnd.io
+from convnd.errors import InputFileError
+from convnd.io.images.decoding import decode
+from convnd.io.images.request import request_pixels
+from convnd.io.worker import client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    codes = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(codes).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+@pytest.fixture(autouse=True)
+def _no_idle_child() -> None:
+    client._close_all()
+
+
+def replace_decoder(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    """Make the child run a statement in place of decoding."""
+    code = (
+        "import sys, time; sys.path[:] = sys.argv[1:]\n"
+        "import numpy; from convnd.io.images.decoding import Decoded\n"
+        "from convnd.io.worker import worker, image_decoder\n"
+        f"def decode(path, max_pixels, reserve_memory):\n  {statement}\n"
+        "image_decoder.decode = decode\nworker.main()"
+    )
+    monkeypatch.setattr(client, "COMMAND", (sys.executable, "-I", "-c", code))
+
+
+def idle_children() -> list[int]:
+    return [child.process.pid for child in client._IDLE]
+
+
+CASES = {
+    "import ctypes; ctypes.string_at(0)": "its end by SIGSEGV",
+    "import os; os._exit(0)": "ended with code 0",
+    "return bytearray(2**29 + 2**24)": "asks for more than there is",
+    "reserve_memory(2**28); bytearray(2**29 + 2**28 + 2**24)": "asks for more than there is",
+    "raise RecursionError": "its end|ended with code 1",
+    "path.with_name('leak').write_bytes(b'x')": "ended with code 1",
+    "return Decoded(numpy.zeros((9, 9, 9), 'u1'), {})": "no pixels",
+    "return Decoded(numpy.zeros((9, 9, 3)), {})": "its protocol",
+    "return Decoded(numpy.zeros((9, 9, 3), 'u1'), "
+    "{'text': {'a': 'b' * 2**24}})": "metadata of at most",
+}
+
+
+@pytest.mark.parametrize("statement", CASES)
+def test_a_decoder_gone_wrong_is_one_line(path, monkeypatch, statement):
+    replace_decoder(monkeypatch, statement)
+    with pytest.raises(InputFileError, match=CASES[statement]) as refusal:
+        convnd.io.read(path)
+    assert str(refusal.value).isprintable()
+
+
+def test_a_decoder_that_hangs_is_one_line(path, monkeypatch):
+    replace_decoder(monkeypatch, "time.sleep(99)")
+    monkeypatch.setattr(client, "TIMEOUT", 1.0)
+    start = time.monotonic()
+    with pytest.raises(InputFileError, match="an answer of its decoder within 1 s"):
+        convnd.io.read(path)
+    assert time.monotonic() - start < 20
+    assert idle_children() == []
+
+
+def test_one_child_decodes_many_pictures_and_refuses_some(path, tmp_path):
+    (tmp_path / "b.png").write_bytes(path.read_bytes()[:60])
+    values = convnd.io.read(path).values
+    (first,) = idle_children()
+    with pytest.raises(InputFileError):
+        convnd.io.read(tmp_path / "b.png")
+    assert convnd.io.read(path).values.equal(values)
+    assert idle_children() == [first]
+
+
+def test_a_child_without_work_ends(path, monkeypatch):
+    monkeypatch.setattr(client, "IDLE_SECONDS", 0.05)
+    convnd.io.read(path)
+    deadline = time.monotonic() + 20
+    while client._IDLE and time.monotonic() < deadline:
+        time.sleep(0.01)
+    names = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    assert not [name for name in names if "convnd.io.worker" in name]
+
+
+def test_pixels_and_metadata_are_those_of_the_decoder(path):
+    exif, text = Image.Exif(), PngInfo()
+    exif[271] = "a camera"
+    text.add_text("base64", "not encoded")
+    with Image.open(path) as image:
+        image.save(path, dpi=(72, 72), icc_profile=bytes(200), exif=exif, pnginfo=text)
+    with request_pixels(path, 2**20) as receive:
+        decoded = receive()
+    expected = decode(path, 2**20)
+    assert np.array_equal(decoded.pixels, expected.pixels)
+    assert decoded.header == expected.header
+    assert set(decoded.header) >= {"dpi", "exif", "text"}
+
+
+def test_a_relative_path_is_one_of_the_present_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, color in enumerate(("red", "blue")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Image.new("RGB", (4, 4), color).save(folder / "a.png")
+        monkeypatch.chdir(folder)
+        assert convnd.io.read("a.png").values[0, :, 0, 0].tolist() == [1 - number, 0, number]
