@@ -14,10 +14,13 @@ from convnd.transfer.options import TransferOptions
 
 __all__ = ["TRANSFERS", "VALUE_STATISTICS", "WINDOWS", "VolumeOptions", "parse_window"]
 
-TRANSFERS = ("auto", "noise", "paint")
-"""What is transferred: the noise texture of a scan, which leaves the anatomy as it is; or all
-patterns, as those of a painting. ``auto`` is noise for styles that are volumes and paint for
-pictures."""
+TRANSFERS = ("auto", "look", "paint")
+"""What is transferred: the look of a scan, its noise and sharpness, which leaves the anatomy as it
+is; or all patterns, as those of a painting. ``auto`` is look for styles that are volumes and paint
+for pictures."""
+
+MODALITIES = ("auto", "ct", "mr", "other")
+"""What values mean: Hounsfield units in CT, no unit in MR and others."""
 
 VALUE_STATISTICS = ("autocorrelation", "spectrum")
 """The choices of `VolumeOptions.value_statistics`: statistics that keep the order of values."""

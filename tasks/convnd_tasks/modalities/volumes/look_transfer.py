@@ -1,0 +1,347 @@
+"""The transfer of a scan's look: its noise and sharpness, in its own units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from convnd import io
+from convnd.errors import InputFileError, NumericalError, UsageError
+from convnd.transfer.style_transfer import Progress
+from convnd_tasks.modalities.base import Transfer, TransferInputs
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
+from convnd_tasks.modalities.volumes.inputs import mask_weights
+from convnd_tasks.modalities.volumes.look import (
+    Look,
+    NoiseChange,
+    Scan,
+    change_noise,
+    match_sharpness,
+    noise_changes,
+)
+from convnd_tasks.modalities.volumes.noise_covariance import measure_noise, power_spectrum
+from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
+from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
+from convnd_tasks.modalities.volumes.tissues import (
+    HOUNSFIELD,
+    Scheme,
+    TissueMap,
+    otsu_scheme,
+    tissue_values,
+)
+from convnd_tasks.modalities.volumes.units import StyleUnits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.grid import Grid
+    from convnd.optimize import ProcessGroup
+
+__all__ = ["LookTransfer"]
+
+_STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""Shares of the change that are tried, one after the other, until the anatomy is safe."""
+
+_STAGES = 3  # steps of a frame: measured, changed, checked
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What is to be changed in a frame.
+
+    Args:
+        scan: the frame.
+        expected: its values after its sharpness was changed.
+        filters: of the sharpness, by axis.
+        noise: change of the values' noise.
+        changes: what the noise was made of.
+        scheme: tissues of the scan.
+        before: noise of the frame with its new sharpness.
+    """
+
+    scan: Scan
+    expected: Tensor
+    filters: Mapping[int, Filter]
+    noise: Tensor
+    changes: Mapping[int, NoiseChange]
+    scheme: Scheme
+    before: Look
+
+
+class LookTransfer(Transfer):
+    """The transfer of the look of volumes to a volume.
+
+    The look is measured by sums over each scan, and the change that makes them equal is computed
+    from the sums: a filter along each axis for the sharpness of edges, and noise with the lacking
+    covariance for each tissue. Nothing else of the style can reach the scan. Figures tell whether
+    the anatomy survived; the change is made smaller until they hold.
+
+    Args:
+        inputs: the content has values ``(1, T, *S)`` and spacing in mm; styles are volumes.
+        options: see `VolumeOptions`.
+        integers: whether the result will be written in the scan's own integers.
+
+    Raises:
+        UsageError: an option does not fit the inputs.
+        InputFileError: a style cannot have anything in common with the scan.
+    """
+
+    def __init__(
+        self, inputs: TransferInputs, options: VolumeOptions, *, integers: bool = False
+    ) -> None:
+        assert inputs.content is not None
+        self._inputs, self._options, self._integers = inputs, options, integers
+        self._scan, self._axes = inputs.content, Orientation(inputs.content)
+        self._mask = mask_weights(inputs.content, inputs.mask)
+        weights = options.style_weights or (1.0,) * len(inputs.styles)
+        pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
+        self._weights = [weight for _, weight in pairs]
+        self._units = StyleUnits(inputs.content, [style for style, _ in pairs], options)
+        self._styles = [
+            (Scan.of(values, spacing)) for values, spacing in self._units.canonical_styles()
+        ]
+        self._resolution = max(
+            min(spacing)
+            for spacing in (self._axes.spacing, *(style.spacing for style in self._styles))
+        )
+        self._window = parse_window(options.window)
+        if self._window is not None and not bool(self._inside(self._scan.values).any()):
+            raise InputFileError(
+                f"scan: expected values in the window {self._window[0]:g} … "
+                f"{self._window[1]:g}, got none; use --window auto"
+            )
+        self._looks: list[Look] = []
+        self._results: list[Tensor] = []
+        self.messages = self._units.messages
+        self.record: dict[str, str] = {}
+
+    def fingerprint(self) -> Sequence[object]:
+        """See `Transfer.fingerprint`."""
+        inputs = self._inputs
+        grids = [self._scan, *inputs.styles, *([] if inputs.mask is None else [inputs.mask])]
+        return ["look", *(grid.spacing for grid in grids), *(grid.values for grid in grids)]
+
+    def check_writable(self, path: Path) -> None:
+        """See `Transfer.check_writable`."""
+        if self._integers:
+            io.quantize(self._scan)
+        io.dry_run_write(path, self._scan)
+
+    def run(
+        self,
+        *,
+        state: Mapping[str, Any] | None,
+        group: ProcessGroup | None,
+        on_message: Callable[[str], None] | None,
+    ) -> Iterator[Progress]:
+        """See `Transfer.run`; three steps a frame. Several processes all do the same work.
+
+        Raises:
+            InputFileError: no tissue has noise that can be told from anatomy.
+            NumericalError: a safety figure is broken however small the change is.
+        """
+        del state  # a frame takes seconds
+        self._group = group
+        self._results = []
+        say = (lambda _: None) if on_message is None else on_message
+        self._looks = [
+            Look.measure(style, self._scheme(style), self._resolution) for style in self._styles
+        ]
+        frames = self._scan.values.shape[1]
+        for frame in range(frames):
+            values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
+            scan = Scan.of(values, self._axes.spacing)
+            yield self._progress(frame, 0, scan.values, math.nan)
+            change = self._change(scan, self._options.seed + frame)
+            yield self._progress(frame, 1, scan.values, self._distance(change, change.before))
+            result, strength, figures = self._safest(change, frame)
+            after = self._noise_after(change, result)
+            self._results.append(result)
+            self._describe(change, after, strength, figures, frame, frames, say)
+            yield self._progress(frame, 2, result, self._distance(change, after))
+            broken = describe_broken(figures)
+            if broken:
+                raise NumericalError(
+                    f"scan: expected the anatomy to stay, got {broken}, at a strength of "
+                    f"{strength * self._options.strength:g}; use another style, --mask or a "
+                    "smaller --strength"
+                )
+        yield self._progress(frames - 1, _STAGES, result, self._distance(change, after))
+
+    def result(self, progress: Progress) -> Grid | None:
+        """The whole scan with the frames that are done, whatever the step is."""
+        del progress
+        if self._group is not None and self._group.rank != 0:
+            return None
+        frames = list(torch.split(self._scan.values, 1, 1))
+        for frame, result in enumerate(self._results):
+            frames[frame] = self._merge(frames[frame], result)
+        return self._scan.with_values(torch.cat(frames, 1))
+
+    def _scheme(self, scan: Scan) -> Scheme:
+        if self._units.unit == HU:
+            return HOUNSFIELD
+        return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
+
+    def _change(self, scan: Scan, seed: int) -> _Change:
+        """Measure a frame, and what has to change in it."""
+        scheme = self._scheme(scan)
+        filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
+        sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
+        tissues = TissueMap(sharp.values, scan.spacing, scan.valid, scheme, self._resolution)
+        before = Look.measure(sharp, scheme, self._resolution)
+        changes = noise_changes(
+            before,
+            self._looks,
+            self._weights,
+            scan.spacing,
+            self._resolution,
+            len(scheme.names),
+        )
+        if not changes and not filters:
+            known = sorted({scheme.names[tissue] for look in self._looks for tissue in look.noise})
+            raise InputFileError(
+                "scan and style: expected a tissue with flat places in both, whose noise can be "
+                f"compared, got {', '.join(known) or 'none'} in the style alone; use another "
+                "style or a larger part of the scan"
+            )
+        noise = torch.zeros_like(scan.values)
+        if changes:
+            noise = change_noise(sharp, tissues, changes, self._resolution, seed)
+        return _Change(scan, sharp.values, filters, noise, changes, scheme, before)
+
+    def _safest(
+        self, change: _Change, frame: int
+    ) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
+        """The result of the largest strength at which every figure is safe."""
+        scan = change.scan
+        share = self._shares(frame)
+        low, high = scan.values[scan.valid].min(), scan.values[scan.valid].max()
+        for strength in _STRENGTHS:
+            weight = share * (strength * self._options.strength)
+            expected = scan.values + weight * (change.expected - scan.values)
+            result = (expected + weight * change.noise).clamp(low, high)
+            result = torch.where(scan.valid & (weight > 0), result, scan.values)
+            figures = measure_safety(
+                scan,
+                expected,
+                result,
+                change.scheme,
+                change.changes,
+                self._resolution,
+                self._units.unit,
+            )
+            if not describe_broken(figures):
+                break
+        return result, strength, figures
+
+    def _shares(self, frame: int) -> Tensor:
+        """The share of the change that applies to each voxel, from window and mask."""
+        values = self._scan.values[:, frame : frame + 1]
+        share = self._inside(values).float() * self._mask
+        return self._axes.to_canonical(share)[0, 0]
+
+    def _inside(self, values: Tensor) -> Tensor:
+        if self._window is None:
+            return torch.isfinite(values)
+        return (values >= self._window[0]) & (values <= self._window[1])
+
+    def _merge(self, scan: Tensor, result: Tensor) -> Tensor:
+        """A frame with a result in place of the voxels that changed."""
+        values = self._axes.from_canonical(result[None, None])
+        same = ~torch.isfinite(scan) | (values == scan)
+        return torch.where(same, scan, values)
+
+    def _noise_after(self, change: _Change, result: Tensor) -> Look:
+        scan = change.scan
+        tissues = TissueMap(result, scan.spacing, scan.valid, change.scheme, self._resolution)
+        noise = measure_noise(result, scan.spacing, tissues, self._resolution)
+        return Look(noise, {}, change.before.strengths)
+
+    def _distance(self, change: _Change, look: Look) -> float:
+        """How far the noise is from the style's: the share of its power in the wrong place."""
+        distances = []
+        for tissue, noise in look.noise.items():
+            targets = [
+                (style.noise[tissue], weight)
+                for style, weight in zip(self._looks, self._weights, strict=True)
+                if tissue in style.noise
+            ]
+            if not targets or tissue not in change.changes:
+                continue
+            counts = [extent // 2 for extent in noise.values.shape]
+            total = sum(weight for _, weight in targets)
+            target = sum(
+                power_spectrum(covariance.resampled(noise.spacing, counts).values) * (w / total)
+                for covariance, w in targets
+            )
+            own = power_spectrum(noise.values)
+            distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
+        return sum(distances) / len(distances) if distances else 0.0
+
+    def _describe(
+        self,
+        change: _Change,
+        after: Look,
+        strength: float,
+        figures: Sequence[SafetyFigure],
+        frame: int,
+        frames: int,
+        say: Callable[[str], None],
+    ) -> None:
+        """Say and record what changed, and the safety figures."""
+        unit = self._units.unit
+        prefix = f"frame {frame + 1}: " if frames > 1 else ""
+        suffix = f"_{frame + 1}" if frames > 1 else ""
+        noise = []
+        for tissue, name in enumerate(change.scheme.names):
+            if tissue in after.noise and tissue in change.before.noise:
+                style = change.changes[tissue].style if tissue in change.changes else math.nan
+                values = (change.before.noise[tissue].deviation, after.noise[tissue].deviation, style)
+                noise.append((name, values))
+        if change.scheme.uniform:
+            noise = [("all tissues", values) for _, values in noise[:1]]
+        for name, (first, last, style) in noise:
+            say(
+                f"{prefix}noise of {name}: {first:.3g} to {last:.3g}{unit and ' ' + unit}, "
+                f"the style's is {style:.3g}"
+            )
+            self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
+                f"{first:.4g} to {last:.4g}, style {style:.4g}"
+            )
+        words = {
+            axis: f"{'blurred' if along.amount < 0 else 'sharpened'} by {abs(along.amount):.2g}"
+            for axis, along in change.filters.items()
+        }
+        names = ("head", "front", "right")
+        sharpness = ", ".join(f"{word} towards {names[axis]}" for axis, word in words.items())
+        say(f"{prefix}sharpness: {sharpness or 'as it was'}")
+        self.record[f"sharpness{suffix}"] = sharpness or "as it was"
+        self.record[f"safe_strength{suffix}"] = f"{strength:g}"
+        self.record[f"anatomy{suffix}"] = "; ".join(map(str, figures))
+        if strength < 1:
+            say(f"{prefix}strength: {strength:g}, since more would harm the anatomy")
+        if not describe_broken(figures):
+            say(f"{prefix}anatomy: {'; '.join(map(str, figures))}")
+
+    def _progress(self, frame: int, stage: int, values: Tensor, loss: float) -> Progress:
+        frames = self._scan.values.shape[1]
+        step = frame * _STAGES + stage
+        loss = 1.0 if math.isnan(loss) else loss
+        return Progress(
+            step=step,
+            steps=frames * _STAGES,
+            scale=1,
+            scales=1,
+            fraction_done=step / (frames * _STAGES),
+            loss=loss,
+            parts={"noise": loss},
+            values=values[None, None],
+        )

@@ -1,0 +1,212 @@
+"""Figures that tell whether a scan's anatomy survived a change of its look.
+
+Noise and sharpness are expected to change, so a result is compared with the scan after its sharpness
+was changed, and against the noise that the style has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd_tasks.modalities.volumes.look import NoiseChange, Scan
+from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
+from convnd_tasks.modalities.volumes.tissues import (
+    HOUNSFIELD,
+    Scheme,
+    TissueMap,
+    otsu_scheme,
+    tissue_values,
+)
+
+__all__ = ["SafetyFigure", "describe_broken", "measure_safety"]
+
+_FEWEST = 500  # voxels of a tissue that is judged
+_MEAN_HU, _MEAN_SHARE = 2.0, 0.01
+_DEVIATIONS = 6.0
+_CONTRAST = 0.1
+_DICE = 0.98
+_EMPHYSEMA = -950.0  # HU
+_LAA_POINTS = 1.0
+_SEGMENT_SIGMA = 1.5  # resolutions; segmentations look at scans without their noise
+
+
+@dataclass(frozen=True)
+class SafetyFigure:
+    """One figure with its limit.
+
+    Args:
+        name: for example "mean change of soft".
+        value: what was measured.
+        low: lowest value that is safe.
+        high: highest value that is safe.
+        unit: of the value, or "".
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is within its limits."""
+        return self.low <= self.value <= self.high
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        limits = (
+            f"at most {self.high:g}"
+            if self.low in (-math.inf, 0.0)
+            else f"at least {self.low:g}"
+            if self.high == math.inf
+            else f"{self.low:g} to {self.high:g}"
+        )
+        return f"{self.name} {self.value:.3g}{unit} ({limits})"
+
+
+def measure_safety(
+    scan: Scan,
+    expected: Tensor,
+    result: Tensor,
+    scheme: Scheme,
+    changes: Mapping[int, NoiseChange],
+    resolution: float,
+    unit: str,
+) -> list[SafetyFigure]:
+    """Measure one frame.
+
+    Args:
+        scan: the frame before.
+        expected: the frame after its sharpness was changed, before its noise was.
+        result: the frame after.
+        scheme: tissues of the scan.
+        changes: of the noise, by tissue.
+        resolution: see `convnd_tasks.modalities.volumes.look.Look.measure`.
+        unit: "HU", or "" for others.
+
+    Returns:
+        For each tissue the change of its mean and the largest change of a voxel; contrast of thin
+        structures; overlap of segmentations; in CT the share of dark lung.
+    """
+    tissues = TissueMap(expected, scan.spacing, scan.valid, scheme, resolution)
+    return [
+        *_tissue_means(scan, result, tissues, unit),
+        *_largest_changes(expected, result, tissues, changes),
+        *_thin_structures(scan, expected, result, resolution),
+        *_segmentation(scan, expected, result, resolution, unit),
+        *(_dark_lung(expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
+    ]
+
+
+def describe_broken(figures: Sequence[SafetyFigure]) -> str:
+    """The figures outside their limits, for a message; "" if all are safe."""
+    return "; ".join(str(figure) for figure in figures if not figure.holds)
+
+
+def _tissue_means(
+    scan: Scan, result: Tensor, tissues: TissueMap, unit: str
+) -> list[SafetyFigure]:
+    figures = []
+    # Filters mix the voxels at the border of two tissues, which belong to neither.
+    masks = {
+        number: erode(tissues.mask(number), [2 * count for count in tissues.reach])
+        for number in range(len(tissues.scheme.names))
+    }
+    levels = [
+        abs(float(scan.values[mask].mean())) for mask in masks.values() if int(mask.sum()) > _FEWEST
+    ]
+    for number, mask in masks.items():
+        if int(mask.sum()) <= _FEWEST:
+            continue
+        before = float(scan.values[mask].mean())
+        change = float((result[mask] - scan.values[mask]).mean())
+        level = max(abs(before), sum(levels) / len(levels))
+        limit = _MEAN_HU if unit == "HU" else _MEAN_SHARE * level
+        name = f"mean change of {tissues.scheme.names[number]}"
+        figures.append(SafetyFigure(name, abs(change), 0.0, limit, unit))
+    return figures
+
+
+def _largest_changes(
+    expected: Tensor, result: Tensor, tissues: TissueMap, changes: Mapping[int, NoiseChange]
+) -> list[SafetyFigure]:
+    largest = 0.0
+    for number, change in changes.items():
+        mask = tissues.mask(number)
+        deviation = max(change.scan, change.style)
+        if bool(mask.any()) and deviation > 0:
+            moved = float((result - expected)[mask].abs().max())
+            largest = max(largest, moved / deviation)
+    return [SafetyFigure("largest change", largest, 0.0, _DEVIATIONS, "deviations of the noise")]
+
+
+def _thin_structures(
+    scan: Scan, expected: Tensor, result: Tensor, resolution: float
+) -> list[SafetyFigure]:
+    """The contrast of vessels, cortex and other structures of one or two voxels."""
+    weight = scan.valid.float()
+    fine, coarse = (sigmas(scan.spacing, s * resolution, min(scan.spacing)) for s in (0.8, 2.5))
+
+    def ridges(values: Tensor) -> Tensor:
+        return local_mean(values, weight, fine) - local_mean(values, weight, coarse)
+
+    before = ridges(expected)
+    inner = erode(scan.valid, [math.ceil(2 * width) for width in coarse])
+    strength = before.abs()[inner]
+    if strength.numel() < _FEWEST:
+        return []
+    limit = float(strength.kthvalue(max(1, int(0.98 * strength.numel()))).values)
+    places = inner & (before.abs() >= limit)
+    first, second = before[places].double(), ridges(result)[places].double()
+    ratio = float((first * second).sum() / first.square().sum().clamp(min=1e-30))
+    return [SafetyFigure("contrast of thin structures", ratio, 1 - _CONTRAST, 1 + _CONTRAST)]
+
+
+def _segmentation(
+    scan: Scan, expected: Tensor, result: Tensor, resolution: float, unit: str
+) -> list[SafetyFigure]:
+    weight = scan.valid.float()
+    widths = sigmas(scan.spacing, _SEGMENT_SIGMA * resolution, min(scan.spacing))
+    first, second = (local_mean(values, weight, widths) for values in (expected, result))
+    limits = (
+        (-500.0, 200.0)
+        if unit == "HU"
+        else otsu_scheme([tissue_values(expected, scan.spacing, scan.valid)]).limits
+    )
+    overlaps = []
+    one, other = (torch.bucketize(v[scan.valid], v.new_tensor(limits)) for v in (first, second))
+    for label in range(len(limits) + 1):
+        sizes = int((one == label).sum()), int((other == label).sum())
+        if min(sizes) > 0.01 * one.numel():
+            overlaps.append(2 * int(((one == label) & (other == label)).sum()) / sum(sizes))
+    if not overlaps:
+        return []
+    return [SafetyFigure("overlap of segmentations (Dice)", min(overlaps), _DICE, math.inf)]
+
+
+def _dark_lung(
+    expected: Tensor, result: Tensor, tissues: TissueMap, changes: Mapping[int, NoiseChange]
+) -> list[SafetyFigure]:
+    """The share of the lungs below -950 HU, against what the added noise alone does to it."""
+    lung = HOUNSFIELD.names.index("lung")
+    mask = tissues.mask(lung)
+    if int(mask.sum()) < 20 * _FEWEST or lung not in changes:
+        return []
+    before, after = expected[mask], result[mask]
+    change = changes[lung]
+    variance = float((after - before).var())
+    if change.style < change.scan or variance <= 0:
+        explained = float((before < _EMPHYSEMA).float().mean())
+    else:
+        normal = torch.distributions.Normal(0.0, math.sqrt(variance))
+        explained = float(normal.cdf(_EMPHYSEMA - before).mean())
+    share = float((after < _EMPHYSEMA).float().mean())
+    points = 100 * abs(share - explained)
+    name = "dark lung (LAA-950) beyond what noise explains"
+    return [SafetyFigure(name, points, 0.0, _LAA_POINTS, "points")]

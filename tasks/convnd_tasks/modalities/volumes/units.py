@@ -1,0 +1,134 @@
+"""The units of a scan and its styles: whether values of one mean something in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convnd.errors import InputFileError, UsageError
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
+from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.smoothing import constant_background
+from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.grid import Grid
+
+__all__ = ["StyleUnits", "scan_unit"]
+
+_SAME_UNIT = 1.25  # ratio of levels up to which two scans without a unit are in the same one
+
+
+def scan_unit(scan: Grid, modality: str) -> str:
+    """The unit of a scan's values, "HU" or "" for others.
+
+    Args:
+        scan: a volume.
+        modality: "auto", "ct", "mr" or "other"; auto looks at the file and its values.
+    """
+    if modality == "auto":
+        return HOUNSFIELD if value_unit(scan) == HOUNSFIELD else ""
+    return HOUNSFIELD if modality == "ct" else ""
+
+
+class StyleUnits:
+    """Brings the values of styles into the unit of a scan.
+
+    In Hounsfield units values stay as they are. The values of magnetic resonance have no unit, so
+    those of a style are multiplied by the ratio of the tissues' median values.
+
+    Args:
+        scan: the content.
+        styles: volumes.
+        options: reads ``modality``, ``window`` and ``style_window``.
+
+    Attributes:
+        unit: of the scan, "HU" or "".
+        messages: what users should know.
+
+    Raises:
+        InputFileError: the scan is in HU and a style is not, or the other way round.
+        UsageError: ``style_window`` without ``window``.
+    """
+
+    def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
+        self.unit = scan_unit(scan, options.modality)
+        self._styles = styles
+        self._maps: list[tuple[float, float]] = []
+        messages = []
+        target, source = parse_window(options.window), parse_window(options.style_window)
+        if source is not None and target is None:
+            raise UsageError(
+                "--style-window: expected --window as well, the values of the scan that "
+                "correspond to it, got auto; give both"
+            )
+        for style in styles:
+            if source is not None and target is not None:
+                factor = (target[1] - target[0]) / (source[1] - source[0])
+                self._maps.append((factor, target[0] - factor * source[0]))
+                messages.append(
+                    f"style: its values {source[0]:g} to {source[1]:g} are taken for "
+                    f"{target[0]:g} to {target[1]:g} of the scan"
+                )
+                continue
+            self._check(scan, style, options.modality)
+            factor = 1.0 if self.unit else _level_ratio(scan, style)
+            self._maps.append((factor, 0.0))
+            if factor != 1:
+                messages.append(
+                    f"style: its values times {factor:.3g} are in the unit of the scan, judged by "
+                    "the median of their tissues"
+                )
+        kind = "CT, in HU" if self.unit else "values without a unit, as of MR"
+        messages.append(f"scan: {kind}; --modality says otherwise")
+        self.messages = tuple(messages)
+
+    def canonical_styles(self) -> list[tuple[Tensor, tuple[float, ...]]]:
+        """The first frame ``(D, H, W)`` of each style in the unit of the scan, and its spacing."""
+        result = []
+        for style, (factor, offset) in zip(self._styles, self._maps, strict=True):
+            axes = Orientation(style)
+            values = axes.to_canonical(style.values[:, :1])[0, 0]
+            if (factor, offset) != (1.0, 0.0):
+                values = values * factor + offset
+            result.append((values, axes.spacing))
+        return result
+
+    def _check(self, scan: Grid, style: Grid, modality: str) -> None:
+        other = scan_unit(style, "auto")
+        if other == self.unit or (modality == "ct" and self.unit == HOUNSFIELD):
+            return
+        if self.unit == HOUNSFIELD or not _may_be_hounsfield(scan):
+            names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (as of MR)"}
+            raise InputFileError(
+                f"style: expected {names[self.unit]}, as the scan has, got {names[other]}; give a "
+                "style of the same modality, say --modality ct if both are in HU, or name the "
+                "values that correspond with --window and --style-window"
+            )
+        self.unit = HOUNSFIELD  # a part of a CT without air, with a style that shows its unit
+
+
+def _may_be_hounsfield(scan: Grid) -> bool:
+    """Whether values without air may be HU: fat is below 0 and soft tissue above."""
+    low, high = float(scan.values.nan_to_num().min()), float(scan.values.nan_to_num().max())
+    return -1024 <= low < -20 and 0 < high < 4000
+
+
+def _level_ratio(scan: Grid, style: Grid) -> float:
+    """The median of a scan's tissues over that of a style's; 1 where they are nearly the same."""
+    levels = []
+    for grid in (scan, style):
+        values = Orientation(grid).to_canonical(grid.values[:, :1])[0, 0].nan_to_num()
+        valid = ~constant_background(values)
+        smooth = tissue_values(values, Orientation(grid).spacing, valid)
+        if not smooth.numel():
+            return 1.0
+        tissue = smooth[smooth > otsu_scheme([smooth]).limits[0]]
+        levels.append(float((tissue if tissue.numel() else smooth).median()))
+    if levels[0] * levels[1] <= 0:
+        return 1.0
+    ratio = levels[0] / levels[1]
+    return 1.0 if 1 / _SAME_UNIT < ratio < _SAME_UNIT else ratio
