@@ -16,7 +16,7 @@ from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.signal import Signal, check_samples, signal_grid
 from convnd.io.silence import silence_libraries
-from convnd.io.volumes.dicom import read_dataset
+from convnd.io.volumes.dicom_dataset import read_dataset
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
