@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from convnd.io.registry import Format
 from convnd.io.signals.dicom_waveform import read_waveform
+from convnd.io.silence import silence_libraries
 from convnd.io.volumes.dicom import read_dicom_image, read_series
 from convnd.io.volumes.dicom_dataset import is_dicom, read_dataset
-from convnd.io.volumes.dicom_writing import read_dicom_provenance, write_dicom
+from convnd.io.volumes.dicom_writing import check_dicom, read_dicom_provenance, write_dicom
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -31,7 +32,8 @@ def read_dicom_file(path: Path, *, max_pixels: int | None = None) -> Grid:
 def _spatial_dims(path: Path) -> int:
     """Number of axes of a file: 3 for images, 1 for waveforms and for what cannot be read."""
     try:
-        return 3 if "Rows" in read_dataset(path, stop_before_pixels=True) else 1
+        with silence_libraries():
+            return 3 if "Rows" in read_dataset(path, stop_before_pixels=True) else 1
     except Exception:  # reading the file will say why
         return 1
 
@@ -43,6 +45,7 @@ SERIES = Format(
     read=read_series,
     write=write_dicom,
     folder=True,
+    check=check_dicom,
     read_provenance=read_dicom_provenance,
 )
 """A folder of the slices of one series; also how files of one image are written."""

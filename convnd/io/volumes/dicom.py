@@ -17,7 +17,6 @@ from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.quantization import IntegerEncoding, is_exact
 from convnd.io.reading import check_positions, size_limit, translate_errors
-from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.dicom_dataset import decode_pixels, read_header
 from convnd.io.volumes.dicom_frames import Frame, frames_of, ordered_frames, series_geometry
@@ -26,7 +25,7 @@ from convnd.io.volumes.dicom_series import SeriesFile, series_files
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "MAX_VOXELS", "DicomSource", "read_dicom_image", "read_series"]
+__all__ = ["MAX_VOXELS", "DicomSource", "read_dicom_image", "read_series"]
 
 MAX_VOXELS = 2**30
 _UNITS = {"BQML": "Bq/ml", "GY": "Gy", "HU": "HU"}
@@ -202,10 +201,3 @@ def _value_unit(header: Any) -> str:
         return "HU"
     unit = kind or str(header.get("Units") or header.get("DoseUnits") or "")
     return _UNITS.get(unit.upper(), "")
-
-
-FORMATS = (
-    Format(
-        name="DICOM series", suffixes=(), spatial_dims=3, read=read_series, write=None, folder=True
-    ),
-)

@@ -28,7 +28,9 @@ _LONG_VALUES = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR"
 # Bytes that one byte of compressed pixels can become: runs of RLE are of 128, and a block of 64
 # pixels takes at least a bit in a JPEG. Others have no limit.
 _RLE_LIMIT, _JPEG_LIMIT = 64, 1100
-_MAX_UNBOUNDED = 2**26  # bytes of pixels that a decoder without such a limit may give for a small file
+_MAX_UNBOUNDED = (
+    2**26
+)  # bytes of pixels that a decoder without such a limit may give for a small file
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DEFLATED_FREE = 2**23  # bytes that any deflated file may unpack into
 _DEFLATED_LIMIT = 30  # or so many times its length; real data shrink to a half

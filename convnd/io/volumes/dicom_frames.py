@@ -121,9 +121,7 @@ class _Groups:
         return None if value is None else self._header[name].value
 
 
-def _frame(
-    path: Path, name: str, groups: _Groups, header: Any, source: int, index: int
-) -> Frame:
+def _frame(path: Path, name: str, groups: _Groups, header: Any, source: int, index: int) -> Frame:
     parts = {part: groups.get(part) for part in _PARTS}
     lacking = [part for part, value in parts.items() if value is None or not len(value)]
     if lacking:
@@ -152,9 +150,7 @@ def _frame(
         position=position,
         orientation=orientation,
         spacing=(spacing[0], spacing[1]),
-        thickness=float(
-            groups.get("SpacingBetweenSlices") or groups.get("SliceThickness") or 1.0
-        ),
+        thickness=float(groups.get("SpacingBetweenSlices") or groups.get("SliceThickness") or 1.0),
         slope=scaling[0],
         intercept=scaling[1],
         decimals=tuple(map(_decimals, parts["ImagePositionPatient"])),

@@ -46,7 +46,7 @@ def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
     if not files:
         raise InputFileError(
             f"read {folder}: expected a folder of DICOM images, got none in it or below; name a "
-            "file, or the folder of a series"
+            "file in it, or the folder of a series"
         )
     groups: dict[str, list[SeriesFile]] = {}
     for file in files:
@@ -97,7 +97,7 @@ def _pattern(name: str) -> str:
 
 def _chosen(folder: Path, groups: dict[str, list[SeriesFile]], series: str) -> list[SeriesFile]:
     matching = [uid for uid in groups if not series or series in _names(groups[uid])]
-    if series and not matching:
+    if not matching and not series.isdigit():  # digits are a number, not a part of a text
         matching = [
             uid for uid in groups if series.lower() in _text(groups[uid], "SeriesDescription")
         ]

@@ -1,7 +1,7 @@
 """Writes volumes that were read from DICOM files as DICOM files again.
 
 The new files are a new series of the same study: the data sets of the source with new pixels, new
-UIDs, the image type ``DERIVED`` and references to the source. Windows, slope and intercept stay, and
+UIDs, the image type ``DERIVED`` and references to the source. Windows, slope and intercept stay;
 so do the bits of a number, unless the new values need more.
 """
 
@@ -25,7 +25,7 @@ from convnd.io.volumes.dicom_dataset import read_dataset
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["dicom_rounding", "read_dicom_provenance", "write_dicom"]
+__all__ = ["check_dicom", "dicom_rounding", "read_dicom_provenance", "write_dicom"]
 
 _GROUP, _CREATOR = 0x0099, "convnd"  # the block of private elements that holds the record
 _DESCRIPTION = "Style transfer by convnd"
@@ -50,22 +50,38 @@ def write_dicom(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: o
         UsageError: the volume is not on the grid of its source.
         NumericalError: a value is not finite.
     """
+    check_dicom(path, grid)
     source = _source(grid)
     planes = _stored_planes(grid, source)
     seed = hashlib.sha256(b"".join(plane.tobytes() for plane in planes)).hexdigest()
+    ends = (min(int(plane.min()) for plane in planes), max(int(plane.max()) for plane in planes))
     width = max(4, len(str(len(source.datasets))))
     is_folder = path.is_dir()
-    if not is_folder and len(source.datasets) > 1:
-        raise UsageError(
-            f"write {path.name}: expected a folder for a series of {len(source.datasets)} files, "
-            "got the name of one file; leave the suffix out"
-        )
     for number, dataset in enumerate(source.datasets):
         places = [k for k, frame in enumerate(source.frames) if frame.source == number]
         places.sort(key=lambda k: source.frames[k].index)
         first = places[0] + 1 if len(places) == 1 else number + 1
         file = path / f"{first:0{width}d}.dcm" if is_folder else path
-        _write_file(file, dataset, [planes[k] for k in places], seed, provenance)
+        _write_file(file, dataset, [planes[k] for k in places], ends, seed, provenance)
+
+
+def check_dicom(path: Path, grid: Grid) -> None:
+    """Check, before any work, that a volume can be written as DICOM.
+
+    Args:
+        path: the output; without a suffix it is a folder.
+        grid: what will be written.
+
+    Raises:
+        UsageError: it was not read from DICOM files, is on another grid than they are, or needs
+            several files and has the name of one.
+    """
+    count = len(_source(grid).datasets)
+    if path.suffix and count > 1:
+        raise UsageError(
+            f"write {path.name}: expected a folder for a series of {count} files, got the name of "
+            "one file; leave the suffix out"
+        )
 
 
 def dicom_rounding(grid: Grid) -> tuple[float, int]:
@@ -180,6 +196,7 @@ def _write_file(
     file: Path,
     source: Any,
     planes: Sequence[NDArray[Any]],
+    ends: tuple[int, int],
     seed: str,
     provenance: Mapping[str, str],
 ) -> None:
@@ -197,7 +214,7 @@ def _write_file(
         if name in dataset:
             del dataset[name]
     pixels = np.stack(planes)
-    _describe_pixels(dataset, pixels)
+    _describe_pixels(dataset, pixels.dtype, ends)
     syntax = dataset.file_meta.TransferSyntaxUID
     native = (pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian)
     dataset.file_meta.TransferSyntaxUID = syntax if syntax in native else native[1]
@@ -251,14 +268,13 @@ def _remove_record(dataset: Any) -> None:
         del block[1]
 
 
-def _describe_pixels(dataset: Any, pixels: NDArray[Any]) -> None:
-    """Set the bits of a number, which stay if they hold all numbers."""
+def _describe_pixels(dataset: Any, dtype: Any, ends: tuple[int, int]) -> None:
+    """Set the bits of a number, which stay if they hold all numbers of the series."""
     import numpy as np
 
-    bits = 8 * pixels.dtype.itemsize
-    is_signed = pixels.dtype.kind == "i"
+    bits, (low, high) = 8 * dtype.itemsize, ends
+    is_signed = dtype.kind == "i"
     stored = int(dataset.get("BitsStored", bits))
-    low, high = int(pixels.min()), int(pixels.max())
     half = 2 ** (stored - 1)
     fits = -half <= low and high < half if is_signed else high < 2 * half
     was_signed = bool(int(dataset.PixelRepresentation))
@@ -271,6 +287,6 @@ def _describe_pixels(dataset: Any, pixels: NDArray[Any]) -> None:
             if name in dataset:
                 value = int(dataset[name].value)
                 del dataset[name]
-                if np.iinfo(pixels.dtype).min <= value <= np.iinfo(pixels.dtype).max:
+                if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
                     setattr(dataset, name, value)
                     dataset[name].VR = "SS" if is_signed else "US"
