@@ -10,13 +10,20 @@ from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.array import FORMATS as ARRAY_FORMATS
 from convnd.io.atomic import extend_stem, next_free_path
 from convnd.io.cropping import crop
-from convnd.io.files import check_output, dry_run_write, read, read_provenance, write
+from convnd.io.dicom import FORMATS as DICOM_FORMATS
+from convnd.io.files import (
+    check_output,
+    dry_run_write,
+    is_dicom_output,
+    read,
+    read_provenance,
+    write,
+)
 from convnd.io.images.formats import FORMATS as IMAGE_FORMATS
 from convnd.io.metadata_loss import lost_metadata
 from convnd.io.provenance import digest
 from convnd.io.quantization import quantize
 from convnd.io.registry import Format, is_written, register, spatial_dims, suffixes
-from convnd.io.signals.dicom_waveform import FORMATS as WAVEFORM_FORMATS
 from convnd.io.signals.edf import FORMATS as EDF_FORMATS
 from convnd.io.signals.table import FORMATS as TABLE_FORMATS
 from convnd.io.signals.wav import FORMATS as WAV_FORMATS
@@ -26,7 +33,7 @@ from convnd.io.video.image_sequence import check_image_sequence_output, write_im
 from convnd.io.video.opening import open_video
 from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
 from convnd.io.video.writing import check_video_output, write_video
-from convnd.io.volumes.dicom import FORMATS as DICOM_FORMATS
+from convnd.io.volumes.dicom_writing import dicom_rounding
 from convnd.io.volumes.itk import FORMATS as ITK_FORMATS
 from convnd.io.volumes.nifti import FORMATS as NIFTI_FORMATS
 
@@ -42,10 +49,12 @@ __all__ = [
     "check_output",
     "check_video_output",
     "crop",
+    "dicom_rounding",
     "digest",
     "dry_run_write",
     "extend_stem",
     "grid_affine",
+    "is_dicom_output",
     "is_video",
     "is_written",
     "lost_metadata",
@@ -72,7 +81,6 @@ for _entry in (
     *WFDB_FORMATS,
     *EDF_FORMATS,
     *WAV_FORMATS,
-    *WAVEFORM_FORMATS,
     *VIDEO_FORMATS,
 ):
     register(_entry)

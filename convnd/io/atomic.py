@@ -27,6 +27,7 @@ __all__ = [
     "folder_lock",
     "next_free_path",
     "output_errors",
+    "sync",
 ]
 
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -127,14 +128,14 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
             check_disk_space(temporary)
             if mode is not None:
                 temporary.chmod(stat.S_IMODE(mode))
-            _sync(temporary)
+            sync(temporary)
             _move_into_place(temporary, target, overwrite=overwrite)
     finally:
         with defer_signals():
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
-        _sync(target.parent)
+        sync(target.parent)
 
 
 @contextlib.contextmanager
@@ -318,7 +319,8 @@ def _move_into_place(temporary: Path, target: Path, *, overwrite: bool) -> None:
         temporary.replace(target)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder has reached the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

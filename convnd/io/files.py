@@ -20,6 +20,7 @@ from convnd.io.atomic import (
     exists_error,
     folder_lock,
 )
+from convnd.io.atomic_folder import atomic_folder, check_folder_target
 from convnd.io.provenance import (
     check_sidecar,
     is_provenance,
@@ -33,7 +34,7 @@ from convnd.io.registry import Format, Writer, find_format, readable_format, wri
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["check_output", "dry_run_write", "read", "read_provenance", "write"]
+__all__ = ["check_output", "dry_run_write", "is_dicom_output", "read", "read_provenance", "write"]
 
 
 def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid:
@@ -79,7 +80,11 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def check_output(
-    path: str | os.PathLike[str], *, overwrite: bool = False, provenance: bool = False
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    provenance: bool = False,
+    dicom: bool = False,
 ) -> None:
     """Check, before any work, that a result can be written here.
 
@@ -87,6 +92,7 @@ def check_output(
         path: the output; its suffix selects the format.
         overwrite: whether an existing file may be replaced.
         provenance: whether provenance will be stored with it.
+        dicom: whether the result is a volume from DICOM files, which can go into a folder.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false, or another file has the name of its
@@ -95,12 +101,20 @@ def check_output(
         OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
             folder or a device.
     """
-    entry, _ = writable_format(path)
+    entry, _ = writable_format(path, dicom=dicom)
+    if entry.folder and not Path(path).suffix:
+        check_folder_target(path, overwrite=overwrite)
+        return
     check_target(path, overwrite=overwrite)
     for suffix in entry.companions:
         check_target(Path(path).with_suffix(suffix), overwrite=overwrite)
     if provenance and entry.read_provenance is None:
         check_sidecar(Path(path))
+
+
+def is_dicom_output(path: str | os.PathLike[str], grid: Grid) -> bool:
+    """Whether `write` makes DICOM files of a grid: it was read from some, and the name says so."""
+    return writable_format(path, dicom="dicom" in grid.header)[0].folder
 
 
 def dry_run_write(path: str | os.PathLike[str], grid: Grid) -> None:
@@ -113,6 +127,10 @@ def dry_run_write(path: str | os.PathLike[str], grid: Grid) -> None:
     Raises:
         ConvndError: see `write`.
     """
+    entry, _ = writable_format(path, dicom="dicom" in grid.header)
+    if entry.check is not None:
+        entry.check(Path(path), grid)
+        return
     corner, has_gaps = grid.values, bool(grid.values.isnan().any())
     for axis in range(2, corner.ndim):
         corner = corner.narrow(axis, 0, min(2, corner.shape[axis]))
@@ -155,7 +173,7 @@ def write(
         NumericalError: the values are not finite, and were when they were read.
         UsageError: no format is written under its suffix, or ``quality`` is outside 1 … 100.
     """
-    entry, writer = writable_format(path)
+    entry, writer = writable_format(path, dicom="dicom" in grid.header)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(
             f"write {path}",
@@ -171,6 +189,10 @@ def write(
             remedy="choose a suffix that holds them, such as .npz",
         )
     text = dict(provenance or {})
+    if entry.folder and not Path(path).suffix:
+        with atomic_folder(path, overwrite=overwrite) as temporary, _translate_write_errors(path):
+            writer(temporary, grid, provenance=text, quality=quality)
+        return
     if not entry.companions:
         _write_one(Path(path), grid, entry, writer, text, overwrite=overwrite, quality=quality)
         return

@@ -105,8 +105,8 @@ def read_sidecar(path: Path) -> dict[str, str]:
 def digest(path: Path, *, named: bool = True) -> str:
     """Return the sha256 of a file and of all files that belong to it, in hexadecimal.
 
-    A folder includes the names and contents of all its files; a WFDB header includes the files that
-    it names, and the annotations.
+    A folder includes the names and contents of all files in it and below; a WFDB header includes
+    the files that it names, and the annotations.
 
     Args:
         path: a file or folder.
@@ -118,7 +118,7 @@ def digest(path: Path, *, named: bool = True) -> str:
     """
     try:
         if path.is_dir():
-            files = [file for file in sorted(path.iterdir()) if file.is_file()]
+            files = [file for file in sorted(path.rglob("*")) if file.is_file()]
         elif path.suffix.lower() == ".hea":
             files = _wfdb_files(path)
         else:
@@ -126,6 +126,7 @@ def digest(path: Path, *, named: bool = True) -> str:
         total = hashlib.sha256()
         for file in files:
             name, file_hash = file.name, _sha256(file)
+            name = file.relative_to(path).as_posix() if path.is_dir() else name
             if not named and path.is_file():
                 name = name.removeprefix(path.stem)
                 file_hash = _unnamed_sha256(file, path.stem) if file == path else file_hash

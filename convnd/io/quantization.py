@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["IntegerEncoding", "decode", "integer_codes", "integer_header", "quantize"]
+__all__ = ["IntegerEncoding", "decode", "integer_codes", "integer_header", "is_exact", "quantize"]
 
 _EXACT = 2**22  # steps of an encoding that float32 tells apart with certainty
 
@@ -86,14 +86,17 @@ def integer_header(codes: NDArray[Any], encoding: IntegerEncoding) -> dict[str, 
         ``integer_encoding``; and ``integer_codes`` if the values as float32 do not tell the
         integers apart, so that `quantize` can give unchanged values their own integers.
     """
-    import numpy as np
-
     header: dict[str, object] = {"integer_encoding": encoding}
-    ends = np.array([codes.min(), codes.max()], np.float64)
-    largest = np.abs(ends * encoding.slope + encoding.intercept).max()
-    if max(largest, np.abs(ends).max() * abs(encoding.slope)) > _EXACT * abs(encoding.slope):
+    if not is_exact(encoding, int(codes.min()), int(codes.max())):
         header["integer_codes"] = codes
     return header
+
+
+def is_exact(encoding: IntegerEncoding, low: int, high: int) -> bool:
+    """Whether float32 tells the values of all integers from ``low`` to ``high`` apart."""
+    ends = [code * encoding.slope + encoding.intercept for code in (low, high)]
+    largest = max(*map(abs, ends), *(abs(code * encoding.slope) for code in (low, high)))
+    return largest <= _EXACT * abs(encoding.slope)
 
 
 def decode(codes: NDArray[Any], encoding: IntegerEncoding) -> NDArray[Any]:

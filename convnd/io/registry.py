@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,12 @@ class Format:
             `convnd.io.lost_metadata`.
         read_provenance: reads the provenance that ``write`` stored in the file; None if the format
             cannot store it, so that it goes into a sidecar file.
+        recognizes: tells from the first bytes of a file without a known suffix whether it is of
+            this format; None if only suffixes tell.
+        check: checks, before any work, that a grid can be written under a name; None to try it
+            with a corner of the grid.
+        count_axes: reads the number of spatial axes from an existing file; None if the format
+            decides it.
     """
 
     name: str
@@ -101,7 +108,12 @@ class Format:
     folder: bool = False
     unsupported_metadata: tuple[str, ...] = ()
     read_provenance: Callable[[Path], Mapping[str, str]] | None = None
+    recognizes: Callable[[bytes], bool] | None = None
+    check: Callable[[Path, Grid], None] | None = None
+    count_axes: Callable[[Path], int] | None = None
 
+
+_START = 256  # bytes that formats are recognized by
 
 FORMATS = Registry[Format]("file format")
 _BY_SUFFIX: dict[str, Format] = {}
@@ -143,17 +155,37 @@ def is_written(suffix: str) -> bool:
 def find_format(path: str | os.PathLike[str]) -> Format | None:
     """Return the format whose longest suffix ends the name, in any case; None if there is none.
 
-    A folder without a known suffix has the format that is a folder.
+    A folder has the format that is a folder, whatever its name; a file without a known suffix, the
+    format that recognizes its first bytes.
     """
+    if os.path.isdir(path):  # noqa: PTH112 - which never raises
+        return next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
+    return _format_of_name(path) or _format_of_content(path)
+
+
+def _format_of_name(path: str | os.PathLike[str]) -> Format | None:
     name = Path(path).name.lower()
     matches = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix)]
-    if not matches and os.path.isdir(path):  # noqa: PTH112 - which never raises
-        return next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
     return _BY_SUFFIX[max(matches, key=len)] if matches else None
 
 
+def _format_of_content(path: str | os.PathLike[str]) -> Format | None:
+    start = b""
+    with contextlib.suppress(OSError, ValueError):
+        if os.path.isfile(path):  # noqa: PTH113 - which never raises
+            with Path(path).open("rb") as file:
+                start = file.read(_START)
+    for key in FORMATS:
+        recognizes = FORMATS[key].recognizes
+        if start and recognizes is not None and recognizes(start):
+            return FORMATS[key]
+    return None
+
+
 def spatial_dims(path: str | os.PathLike[str]) -> int | None:
-    """Return the number of spatial axes of a file, from its suffix alone; it need not exist.
+    """Return the number of spatial axes of a file, from its suffix; it need not exist.
+
+    Of formats that hold one number or another, existing files are looked into.
 
     Returns:
         None if files of this suffix differ in it (``.npy``).
@@ -165,7 +197,10 @@ def spatial_dims(path: str | os.PathLike[str]) -> int | None:
     >>> convnd.io.spatial_dims("photo.JPG"), convnd.io.spatial_dims("scan.nii.gz")
     (2, 3)
     """
-    return readable_format(path).spatial_dims
+    entry = readable_format(path)
+    if entry.count_axes is not None and os.path.isfile(path):  # noqa: PTH113 - which never raises
+        return entry.count_axes(Path(path))
+    return entry.spatial_dims
 
 
 def readable_format(path: str | os.PathLike[str]) -> Format:
@@ -185,13 +220,20 @@ def readable_format(path: str | os.PathLike[str]) -> Format:
     return entry
 
 
-def writable_format(path: str | os.PathLike[str]) -> tuple[Format, Writer]:
+def writable_format(path: str | os.PathLike[str], *, dicom: bool = False) -> tuple[Format, Writer]:
     """Return the format of a file to write, and its writer.
+
+    Args:
+        path: the output.
+        dicom: whether the data come from DICOM files; they can be written as such again, into a
+            folder, which has no suffix, or into one file.
 
     Raises:
         UsageError: no format is written under this suffix.
     """
-    entry = find_format(path)
+    entry = _format_of_name(path)
+    if dicom and (not Path(path).suffix or (entry is not None and entry.name == "DICOM")):
+        entry = next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
     if entry is None or entry.write is None:
         written = [suffix for suffix in _BY_SUFFIX if is_written(suffix)]
         raise UsageError(

@@ -171,7 +171,7 @@ def test_the_longest_name_that_fits_can_be_written(tmp_path):
     assert target.read_text() == "new"
 
 
-@pytest.mark.parametrize("moment", ["_create_temporary", "_move_into_place", "_sync"])
+@pytest.mark.parametrize("moment", ["_create_temporary", "_move_into_place", "sync"])
 def test_a_signal_at_a_bad_moment_leaves_nothing(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

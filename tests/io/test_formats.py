@@ -92,7 +92,7 @@ def test_inputs_that_are_no_readable_file(tmp_path, suffix):
     refused("^read ")
     path.unlink()
     path.mkdir()
-    refused("expected a file, got a folder; name a file in it")
+    refused("expected a folder of DICOM images, got none .*; name a file in it")
     path.rmdir()
     os.mkfifo(path)
     refused("expected an ordinary file, got a device or pipe; save to a file first")

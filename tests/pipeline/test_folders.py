@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convnd_tasks.pipeline.folders import list_contents, result_names, typical_name
+from convnd_tasks.pipeline.folders import list_contents, result_names, typical_file
 from convnd_tasks.pipeline.resolve import resolve
 from PIL import Image
 
@@ -47,7 +47,7 @@ def test_the_kind_of_most_files_counts(holiday: Path, dim: int | None) -> None:
     ]
     for part in (".csv 1", ".heic 1", ".mov 1", "folders 1 (--recursive takes them)"):
         assert part in spec.left_out
-    assert typical_name(holiday, 1) == "list.csv"
+    assert typical_file(holiday, 1) == str(holiday / "list.csv")
 
 
 def test_folders_below_are_searched_on_request(holiday: Path) -> None:

@@ -152,7 +152,7 @@ def test_two_writers_of_one_file(
 ) -> None:
     """Another one comes first when all of ours is on the disk and has no name yet."""
     # Results of several files wait for their turn; the others are synced last.
-    owner, name = (files, "folder_lock") if _several(suffix) else (atomic, "_sync")
+    owner, name = (files, "folder_lock") if _several(suffix) else (atomic, "sync")
     other, ours = tmp_path / "other", tmp_path / "ours"
     for folder in (other, ours):
         folder.mkdir()

@@ -31,7 +31,7 @@ CLIP = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "-o", "o.mp4"
 FILM = ["stylize-video", "a.mp4", "waves", *FAST, "--size", "64", "-o", "o.mp4"]
 PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optimal", "-q"]
 
-READ, WRITTEN = "convnd.io.files:read", "convnd.io.atomic:_sync"
+READ, WRITTEN = "convnd.io.files:read", "convnd.io.atomic:sync"
 PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     # What may be there afterwards besides the inputs: work that was promised to be kept.
     "picture, reading": (PICTURE, "convnd_tasks.pipeline.job:Job.open", set()),

@@ -1,7 +1,7 @@
 """DICOM waveforms (ECG and the like): ``.dcm``, read only.
 
 Of several multiplex groups the longest counts: a 12-lead ECG often carries median beats beside the
-rhythm. Images in ``.dcm`` belong to a series, which is read by its folder.
+rhythm.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
-from convnd.io.registry import Format
 from convnd.io.signals.signal import Signal, check_samples, signal_grid
 from convnd.io.silence import silence_libraries
-from convnd.io.volumes.dicom import read_dataset
+from convnd.io.volumes.dicom_dataset import read_dataset
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_waveform"]
+__all__ = ["read_waveform"]
 
 
 def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -44,8 +43,8 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
         groups = list(data.get("WaveformSequence", ()))
         if not groups:
             raise InputFileError(
-                f"read {path}: expected a waveform, got {data.SOPClassUID.name}; images are read "
-                "by the folder of their series"
+                f"read {path}: expected an image or a waveform, got "
+                f"{getattr(data.get('SOPClassUID'), 'name', 'neither')}; give another file"
             )
         index = max(range(len(groups)), key=lambda k: int(groups[k].NumberOfWaveformSamples))
         group = groups[index]
@@ -84,10 +83,3 @@ def _start(data: Any) -> datetime | None:
     with contextlib.suppress(ValueError):
         return datetime.strptime(text, "%Y%m%d%H%M%S")
     return None
-
-
-FORMATS = (
-    Format(
-        name="DICOM waveform", suffixes=(".dcm",), spatial_dims=1, read=read_waveform, write=None
-    ),
-)

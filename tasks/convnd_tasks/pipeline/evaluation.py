@@ -40,7 +40,9 @@ def evaluate_files(
         DependencyError: a package that is needed is missing.
     """
     videos = is_video(content, dim) or (Path(content).is_dir() and is_video(result, dim))
-    axes = 3 if videos else infer_dim(file_paths([content, result, *styles]), dim)
+    # A folder that holds no video is a DICOM series.
+    volumes = videos or Path(content).is_dir()
+    axes = 3 if volumes else infer_dim(file_paths([content, result, *styles]), dim)
     kind = kind_of(axes, content, videos=videos)
     options = options_class(kind).for_dim(axes)
     modality = modality_class(kind)(options, JobSettings(rate=rate), axes)

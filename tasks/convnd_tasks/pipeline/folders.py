@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from convnd import io
 from convnd.errors import ConvndError, InputFileError
+from convnd.io.registry import find_format
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -19,7 +20,7 @@ __all__ = [
     "list_files",
     "result_name",
     "result_names",
-    "typical_name",
+    "typical_file",
 ]
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -43,8 +44,8 @@ class Listing(NamedTuple):
     left_out: str
 
 
-def typical_name(folder: Path, dim: int | None) -> str | None:
-    """The name of a file of the kind that most files of a folder are of.
+def typical_file(folder: Path, dim: int | None) -> str | None:
+    """The path of a file of the kind that most files of a folder are of.
 
     Args:
         folder: the folder.
@@ -54,7 +55,7 @@ def typical_name(folder: Path, dim: int | None) -> str | None:
         None where no file has a suffix of a known format, or the folder cannot be listed.
     """
     with contextlib.suppress(OSError):
-        names = sorted(path.name for path in folder.iterdir() if _is_content(path))
+        names = sorted(str(path) for path in folder.iterdir() if _is_content(path))
         ranks = {name: _rank(name) for name in names}
         fitting = [name for name in names if dim is None or ranks[name] in (None, dim)]
         counts = Counter(ranks[name] for name in fitting)
@@ -231,6 +232,14 @@ def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
 
         return suffix if suffix in CODECS else ".mp4"
     if kind == "volumes":
-        return DEFAULT_SUFFIXES[3]
+        return _scan_suffix(content)
     keeps = suffix in ARRAY_SUFFIXES or (dim == 1 and io.is_written(suffix))
     return suffix if keeps else DEFAULT_SUFFIXES.get(dim, ".npz")
+
+
+def _scan_suffix(content: str) -> str:
+    """The suffix of a scan's result: DICOM files become such files again, a series a folder."""
+    if Path(content).is_dir():
+        return ""
+    entry = find_format(content)
+    return ".dcm" if entry is not None and entry.name == "DICOM" else DEFAULT_SUFFIXES[3]

@@ -18,7 +18,7 @@ from convnd_tasks.pipeline.folders import (
     list_contents,
     result_name,
     result_names,
-    typical_name,
+    typical_file,
 )
 
 __all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "kind_of", "parse_shard", "resolve"]
@@ -156,7 +156,7 @@ def _infer_kind(
     """Number of spatial axes and kind of data of a content and its styles; none is the demo."""
     example = named[0] if named else None
     if example is not None and Path(example).is_dir():
-        example = typical_name(Path(example), dim) or example
+        example = typical_file(Path(example), dim) or example
     videos = modality == "videos" or (example is not None and is_video(example, dim))
     if videos or modality == "volumes":
         return 3, modality or "videos"
@@ -302,7 +302,9 @@ def _outputs(
         default = Path(result_name(contents[0] or styles[0], kind, dim))
     if output is None:
         return (default,)
-    if output.is_dir() and not (kind == "videos" and (not default.suffix or _is_result(output))):
+    # Frames and slices go right into a folder; other results get a name in it.
+    fills = not default.suffix or (kind == "videos" and _is_result(output))
+    if output.is_dir() and not (kind in ("videos", "volumes") and fills):
         return (output / default.name,)
     return (output,)
 

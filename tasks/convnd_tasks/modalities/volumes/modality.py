@@ -89,6 +89,11 @@ class Volumes(Modality):
             )
         return VolumeTransfer(inputs, self._options, integers=self.settings.dtype == "input")
 
+    def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
+        """See `Modality.check_output`; a scan from DICOM files may become such files again."""
+        dicom = inputs is None or "dicom" in inputs.template.header
+        io.check_output(path, overwrite=overwrite, provenance=self.settings.metadata, dicom=dicom)
+
     def write(
         self,
         path: Path,
@@ -101,12 +106,12 @@ class Volumes(Modality):
     ) -> Grid:
         """See `Modality.write`; the setting ``dtype`` may round the values."""
         del inputs
-        if self.settings.dtype == "input":
+        if io.is_dicom_output(path, result):
+            error, clipped = io.dicom_rounding(result)
+            on_message(_rounding_message("the steps of the DICOM files", error, clipped))
+        elif self.settings.dtype == "input":
             result, error, clipped = io.quantize(result)
-            on_message(
-                f"rounded to the scan's integers: error at most {error:.3g}"
-                + (f"; {clipped} values out of range were clipped" if clipped else "")
-            )
+            on_message(_rounding_message("the scan's integers", error, clipped))
         elif "integer_codes" in result.header:
             on_message(
                 "the scan's integers are larger than float32 holds exactly; --dtype input keeps "
@@ -149,3 +154,8 @@ class Volumes(Modality):
     def describe(self, result: Any) -> tuple[str, dict[str, Any]]:
         """See `Modality.describe`."""
         return " x ".join(map(str, result.shape)), {"shape": list(result.shape)}
+
+
+def _rounding_message(target: str, error: float, clipped: int) -> str:
+    lost = f"; {clipped} values out of range were clipped" if clipped else ""
+    return f"rounded to {target}: error at most {error:.3g}{lost}"

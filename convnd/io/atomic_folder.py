@@ -1,0 +1,104 @@
+"""Writes folders of files so that they appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from convnd.errors import OutputExistsError, OutputFileError
+from convnd.io.atomic import (
+    check_disk_space,
+    check_target,
+    defer_signals,
+    disk_full_errors,
+    folder_lock,
+    output_errors,
+    sync,
+)
+
+__all__ = ["atomic_folder", "check_folder_target"]
+
+_NUMBERED = re.compile(r"[0-9]+\.dcm")
+
+
+def check_folder_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Check that a folder of files can be written here, before the work that fills it.
+
+    Args:
+        path: the output, a new or empty folder.
+        overwrite: whether a folder that holds nothing but numbered DICOM files, as a result does,
+            may be replaced.
+
+    Returns:
+        The folder itself, with symbolic links resolved.
+
+    Raises:
+        OutputExistsError: it holds files and ``overwrite`` is false.
+        OutputFileError: it holds other files; or the folder that it goes into is missing or takes
+            no new files.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.is_dir():
+        return check_target(path, overwrite=False)
+    names = sorted(file.name for file in target.iterdir())
+    if names and not overwrite:
+        raise OutputExistsError(
+            f"write {path}: expected a new or empty folder, got one with files in it; choose "
+            "another name, or replace it (--overwrite)"
+        )
+    others = [name for name in names if not _NUMBERED.fullmatch(name)]
+    if others:
+        raise OutputFileError(
+            f"write {path}: expected a folder of numbered DICOM files to replace, got "
+            f"{others[0]!r} among them; choose another name"
+        )
+    check_target(target.with_name(".convnd-test"), overwrite=True)
+    return target
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; it replaces ``path`` if the block succeeds.
+
+    Args:
+        path: the output, see `check_folder_target`.
+        overwrite: whether an existing folder of results may be replaced.
+
+    Yields:
+        The temporary folder, empty.
+
+    Raises:
+        OutputExistsError: it exists (now, or when the block has ended).
+        OutputFileError: see `check_folder_target`; or the disk is full.
+    """
+    target = check_folder_target(path, overwrite=overwrite)
+    temporary, old = (
+        target.with_name(f".convnd-{os.urandom(6).hex()}") for _ in ("new files", "old files")
+    )
+    try:
+        with defer_signals(), output_errors(path):
+            temporary.mkdir()
+        with disk_full_errors(path):
+            yield temporary
+        with output_errors(path):
+            for file in temporary.iterdir():
+                check_disk_space(file)
+                sync(file)
+        with defer_signals(), folder_lock(target.parent):
+            check_folder_target(path, overwrite=overwrite)
+            with output_errors(path):
+                if target.exists():
+                    target.rename(old)
+                temporary.rename(target)
+    finally:
+        with defer_signals():
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not target.exists():
+                old.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):  # not every system can sync a folder
+        sync(target.parent)
