@@ -29,6 +29,7 @@ class MultiPlanar(Backbone):
     Args:
         net: a backbone of ``n`` axes, used unchanged.
         spatial_dims: number of axes ``N`` of the data, more than ``n``, at most 10.
+        planes: the choices of axes, each in rising order; None is all of them.
 
     Raises:
         UsageError: ``spatial_dims`` is out of range.
@@ -44,7 +45,13 @@ class MultiPlanar(Backbone):
     relu2_1@12 1 128 6 4 5
     """
 
-    def __init__(self, net: Backbone, *, spatial_dims: int) -> None:
+    def __init__(
+        self,
+        net: Backbone,
+        *,
+        spatial_dims: int,
+        planes: Collection[tuple[int, ...]] | None = None,
+    ) -> None:
         super().__init__()
         if not net.spatial_dims < spatial_dims <= 10:
             raise UsageError(
@@ -61,6 +68,7 @@ class MultiPlanar(Backbone):
         self.orientations = {
             "".join(map(str, axes)): axes
             for axes in itertools.combinations(range(spatial_dims), net.spatial_dims)
+            if planes is None or axes in planes
         }
         self.layers = self.plane_layers(net.layers)
         self.receptive_fields = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from convnd.backbones import Backbone, MultiPlanar, Precision, choose_device, choose_precision, load
 from convnd.backbones.user_models import is_user_model, load_user_model
 from convnd.transfer.options import TransferOptions
@@ -10,7 +12,11 @@ __all__ = ["load_network"]
 
 
 def load_network(
-    options: TransferOptions, *, spatial_dims: int, in_channels: int
+    options: TransferOptions,
+    *,
+    spatial_dims: int,
+    in_channels: int,
+    planes: Collection[tuple[int, ...]] | None = None,
 ) -> tuple[Backbone, Precision]:
     """Load the network that the options name, and move it to their device.
 
@@ -18,6 +24,7 @@ def load_network(
         options: of the transfer.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data.
+        planes: see `convnd.backbones.MultiPlanar`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
@@ -32,17 +39,17 @@ def load_network(
         precision = "float32" if precision == "auto" else precision
     else:
         unchanged = options.inflation in ("auto", "multiplanar")
-        planes = spatial_dims > 2 and unchanged
+        planar = spatial_dims > 2 and unchanged
         network = load(
             name,
-            spatial_dims=2 if planes else spatial_dims,
+            spatial_dims=2 if planar else spatial_dims,
             in_channels=in_channels,
             layers=options.layers,
             pooling=options.pooling,
             inflation="mean" if unchanged else options.inflation,
         )
-        if planes:
-            network = MultiPlanar(network, spatial_dims=spatial_dims)
+        if planar:
+            network = MultiPlanar(network, spatial_dims=spatial_dims, planes=planes)
     device = choose_device(options.device)
     number_format = choose_precision(device, precision)
     number_format.apply(network.to(device))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -52,20 +52,27 @@ class TransferObjective:
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
         fixed_axes: axes at the front that are time, see `resolve_layers`.
+        planes: see `convnd.backbones.MultiPlanar`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
     """
 
     def __init__(
-        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, fixed_axes: int = 0
+        self,
+        options: TransferOptions,
+        *,
+        spatial_dims: int,
+        in_channels: int,
+        fixed_axes: int = 0,
+        planes: Collection[tuple[int, ...]] | None = None,
     ) -> None:
         make_deterministic(options.deterministic)
         self.options = options
         self.fixed_axes = fixed_axes
         self.device = choose_device(options.device)
         self.backbone, self.precision = load_network(
-            options, spatial_dims=spatial_dims, in_channels=in_channels
+            options, spatial_dims=spatial_dims, in_channels=in_channels, planes=planes
         )
         self._given = options
         self.resolve_layers(None)
@@ -177,7 +184,7 @@ class TransferObjective:
                 }
                 tiler = Tiler() if tiler is None else tiler
                 found = [
-                    self._targets.style(style, statistics, tiler, raw=[*taps], group=group)
+                    self._style_sums(style, statistics, tiler, raw=[*taps], group=group)
                     for style in styles
                 ]
                 targets = {name: blend([each[name] for each in found], weights) for name in shares}
@@ -200,6 +207,33 @@ class TransferObjective:
                 styles if value_styles is None else value_styles, weights, known_bandwidth
             )
         return terms
+
+    def _style_sums(
+        self,
+        style: Tensor,
+        statistics: Mapping[str, Statistic],
+        tiler: Tiler,
+        *,
+        raw: Collection[str],
+        group: ProcessGroup | None,
+    ) -> dict[str, Sums]:
+        """Statistics of a style by layer; a picture serves the planes of every orientation."""
+        sources = {name: name for name in statistics}
+        if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
+            visible = self.backbone.plane_layers(self._given.style_layers, style.shape[2:])
+            first = {name.partition("@")[0]: name for name in reversed(visible)}
+            sources = {
+                name: name if name in visible else first[name.partition("@")[0]]
+                for name in statistics
+            }
+        sums = self._targets.style(
+            style,
+            {source: statistics[name] for name, source in sources.items()},
+            tiler,
+            raw={sources[name] for name in raw if name in sources},
+            group=group,
+        )
+        return {name: sums[source] for name, source in sources.items()}
 
     def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
         """The style's layers, and how much each of them counts."""

@@ -7,7 +7,7 @@ between reading and writing is here, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -248,6 +248,7 @@ class StyleTransfer(TransferObjective):
         in_channels: channels of the values.
         fixed_axes: leading axes that keep their length at every scale, as the frames of a video.
             A style with one sample along them says nothing of what happens there.
+        planes: of data of three and more axes, see `convnd.backbones.MultiPlanar`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
@@ -260,10 +261,20 @@ class StyleTransfer(TransferObjective):
     """
 
     def __init__(
-        self, options: TransferOptions, *, spatial_dims: int, in_channels: int, fixed_axes: int = 0
+        self,
+        options: TransferOptions,
+        *,
+        spatial_dims: int,
+        in_channels: int,
+        fixed_axes: int = 0,
+        planes: Collection[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__(
-            options, spatial_dims=spatial_dims, in_channels=in_channels, fixed_axes=fixed_axes
+            options,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            fixed_axes=fixed_axes,
+            planes=planes,
         )
         strides = [
             max(map(int, self.backbone.receptive_fields[name].stride))

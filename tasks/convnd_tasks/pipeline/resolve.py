@@ -131,7 +131,7 @@ def resolve(
         contents, chosen = tuple(named[:1]), tuple(named)
     message = ""
     if not chosen:
-        chosen = (samples.styles(2 if kind == "videos" else dim)[0],)
+        chosen = (_default_style(kind, dim),)
         message = "" if demo else f"no style given, using the built-in one: {chosen[0]}"
     return JobSpec(
         modality=kind,
@@ -242,6 +242,14 @@ def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
         return "arrays" if content is not None and array else "pictures"
     stored = content is not None and bool(Path(content).suffix or Path(content).is_dir())
     return "volumes" if dim == 3 and stored and not array else "arrays"
+
+
+def _default_style(kind: str, dim: int) -> str:
+    if kind == "volumes":
+        from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE
+
+        return MATCHING_STYLE
+    return samples.styles(2 if kind == "videos" else dim)[0]
 
 
 def _demo_content(kind: str, dim: int) -> str:

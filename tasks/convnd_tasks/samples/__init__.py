@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from convnd.errors import ShapeError, UsageError
 from convnd.registry import Registry, unknown_name
-from convnd_tasks.samples import bodies, patterns, phantom, scenes, signals, video
+from convnd_tasks.samples import bodies, head, patterns, phantom, scenes, signals, video
 from convnd_tasks.samples.sample import Sample
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ for _name, _sample in (
     scenes.CONTENTS | signals.CONTENTS | phantom.CONTENTS | video.CONTENTS | bodies.CONTENTS
 ).items():
     CONTENTS.add(_name, _sample)
-for _name, _sample in (signals.STYLES | phantom.STYLES | patterns.STYLES).items():
+for _name, _sample in (signals.STYLES | phantom.STYLES | head.STYLES | patterns.STYLES).items():
     STYLES.add(_name, _sample)
 
 

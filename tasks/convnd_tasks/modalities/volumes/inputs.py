@@ -18,15 +18,24 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
 
 __all__ = [
+    "MATCHING_STYLE",
+    "PHANTOM",
     "built_in_scan",
     "check_scan",
     "check_style",
+    "default_style",
     "is_array",
     "mask_weights",
     "open_style",
     "open_volume",
     "parse_spacing",
 ]
+
+MATCHING_STYLE = "matching"
+"""Name of the built-in style of the scan's own modality."""
+
+PHANTOM = "phantom"
+"""Entry of the header of a built-in scan."""
 
 _ARRAYS = (".npy", ".npz")
 
@@ -91,19 +100,35 @@ def open_volume(name: str, spacing: Sequence[float] = ()) -> Grid:
 
 
 def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
-    """A style of the built-in chest, with voxels of about the size of a scan's.
+    """A built-in scan as style, with voxels of about the size of a scan's.
 
     Args:
-        name: one of `convnd_tasks.samples.phantom.STYLES`.
+        name: one of the styles of `convnd_tasks.samples.phantom` and `convnd_tasks.samples.head`.
         seed: chooses the patient.
         scan: the content.
     """
     from convnd_tasks import samples
-    from convnd_tasks.samples import phantom
+    from convnd_tasks.samples import head, phantom
 
     spacing = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
-    size = phantom.matching_size(spacing[::-1], math.prod(scan.shape))
-    return samples.style(name, spatial_dims=3, size=size, seed=seed)
+    if name in head.STYLES:
+        grid = head.middle(spacing[::-1], seed)
+    else:
+        size = phantom.matching_size(spacing[::-1], math.prod(scan.shape))
+        grid = samples.style(name, spatial_dims=3, size=size, seed=seed)
+    return dataclasses.replace(grid, header={**grid.header, PHANTOM: True})
+
+
+def default_style(scan: Grid, modality: str) -> str:
+    """The built-in style for a scan: one of its own modality.
+
+    Args:
+        scan: the content.
+        modality: see `convnd_tasks.modalities.volumes.units.scan_unit`.
+    """
+    from convnd_tasks.modalities.volumes.units import scan_unit
+
+    return "sharp" if scan_unit(scan, modality) else "mr"
 
 
 def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) -> Grid:
@@ -120,11 +145,11 @@ def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) 
         UsageError: see `open_volume`; or no sample of this name.
     """
     from convnd_tasks import samples
-    from convnd_tasks.samples import phantom
+    from convnd_tasks.samples import head, phantom
 
     path = Path(name)
     if not path.suffix and not path.exists():
-        if name in phantom.STYLES:
+        if name in phantom.STYLES or name in head.STYLES:
             return built_in_scan(name, seed, scan)
         dims = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
         return samples.style(name, spatial_dims=dims, seed=seed)

@@ -25,6 +25,8 @@ from convnd_tasks.modalities.volumes.sharpness import (
     find_filter,
     is_significant,
     measure_edges,
+    value_distance,
+    value_quantiles,
 )
 from convnd_tasks.modalities.volumes.smoothing import (
     constant_background,
@@ -40,7 +42,9 @@ _LEAST_NOISE = 0.03
 """Share of the variance below which a difference of noise is none."""
 
 _ITERATIONS = 6
+_MOST_VOXELS, _FEWEST_SLICES = 3_000_000, 16  # of what is measured
 _ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
+_STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
 _LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
 
 
@@ -70,6 +74,15 @@ class Scan:
         """The same grid with other values."""
         return Scan(values, self.spacing, self.valid)
 
+    def middle(self) -> Scan:
+        """The slices around the middle, enough to measure the scan's look."""
+        slices = max(_FEWEST_SLICES, _MOST_VOXELS // math.prod(self.values.shape[1:]))
+        surplus = self.values.shape[0] - slices
+        if surplus <= 0:
+            return self
+        window = slice(surplus // 2, surplus // 2 + slices)
+        return Scan(self.values[window], self.spacing, self.valid[window])
+
 
 @dataclass(frozen=True)
 class Look:
@@ -79,11 +92,13 @@ class Look:
         noise: covariance of the noise by number of the tissue; not of every tissue.
         edges: profiles across edges, by axis.
         strengths: quantiles of the slopes of edges.
+        values: quantiles of the values after a blur.
     """
 
     noise: Mapping[int, NoiseCovariance]
     edges: Mapping[int, EdgeProfiles]
     strengths: Tensor
+    values: Tensor
 
     @classmethod
     def measure(cls, scan: Scan, scheme: Scheme, resolution: float) -> Look:
@@ -94,10 +109,16 @@ class Look:
             scheme: the tissues.
             resolution: mm; of scans that are compared the coarser one's finest voxel side.
         """
+        scan = scan.middle()
         tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
         noise = measure_noise(scan.values, scan.spacing, tissues, resolution)
         edges, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
-        return cls(noise, edges, strengths)
+        values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
+        return cls(noise, edges, strengths, values)
+
+    def without_edges(self) -> Look:
+        """The look whose sharpness is not transferred."""
+        return dataclasses.replace(self, edges={})
 
 
 @dataclass(frozen=True)
@@ -107,12 +128,14 @@ class NoiseChange:
     Args:
         added: filter that turns white noise into the noise that is added.
         removed: filter that takes the noise that is removed out of the scan.
+        removed_variance: of the noise that is removed.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
     """
 
     added: Tensor
     removed: Tensor
+    removed_variance: float
     scan: float
     style: float
 
@@ -121,8 +144,9 @@ class NoiseChange:
         return dataclasses.replace(self, removed=torch.zeros_like(self.removed))
 
 
-def match_sharpness(scan: Scan, styles: Sequence[Look], weights: Sequence[float],
-                    resolution: float) -> dict[int, Filter]:
+def match_sharpness(
+    scan: Scan, styles: Sequence[Look], weights: Sequence[float], resolution: float
+) -> dict[int, Filter]:
     """The filters that give a scan the sharpness of styles; none where nothing speaks for one.
 
     Args:
@@ -131,10 +155,11 @@ def match_sharpness(scan: Scan, styles: Sequence[Look], weights: Sequence[float]
         weights: of the styles; the filters of several are averaged.
         resolution: see `Look.measure`.
     """
-    own, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
+    scan = scan.middle()
+    own, _ = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
     total: dict[int, float] = {}
     for style, weight in zip(styles, weights, strict=True):
-        for axis, along in _filters_of_style(scan, own, strengths, style, resolution).items():
+        for axis, along in _filters_of_style(scan, own, style, resolution).items():
             share = weight / sum(weights)
             total[axis] = total.get(axis, 0.0) + share * along.amount
     return {
@@ -145,8 +170,12 @@ def match_sharpness(scan: Scan, styles: Sequence[Look], weights: Sequence[float]
 
 
 def noise_changes(
-    scan: Look, styles: Sequence[Look], weights: Sequence[float], spacing: Sequence[float],
-    resolution: float, tissues: int,
+    scan: Look,
+    styles: Sequence[Look],
+    weights: Sequence[float],
+    spacing: Sequence[float],
+    resolution: float,
+    tissues: int,
 ) -> dict[int, NoiseChange]:
     """The change of every tissue's noise from that of a scan to that of styles.
 
@@ -214,30 +243,28 @@ def change_noise(
         if bool(change.removed.any()):
             values = _spectrum(scan.values, changes) if values is None else values
             fine = _filtered(values, change.removed, size, scan.values.shape)
-            total -= share * _noise_like(fine, tissues.mask(tissue), change, scan, resolution)
+            total -= share * _noise_like(fine, change.removed_variance, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
             added = _filtered(spectrum, change.added, size, scan.values.shape)
             total += share * added * _room(scan, change, resolution)
     for tissue in changes:  # noise has no mean, so that a tissue keeps its own
-        mask = tissues.mask(tissue)
-        if bool(mask.any()):
-            total -= tissues.share(tissue) * total[mask].mean()
+        core = tissues.core(tissue)
+        if bool(core.any()):
+            total -= tissues.share(tissue) * total[core].mean()
     return total
 
 
 def _filters_of_style(
-    scan: Scan, own: Mapping[int, EdgeProfiles], strengths: Tensor, style: Look, resolution: float
+    scan: Scan, own: Mapping[int, EdgeProfiles], style: Look, resolution: float
 ) -> dict[int, Filter]:
     """Filters for one style, corrected by what they do to the scan itself."""
-    shared = [
-        axis
-        for axis in own
-        if axis in style.edges and differs(own[axis], style.edges[axis])
-    ]
+    shared = [axis for axis in own if axis in style.edges and differs(own[axis], style.edges[axis])]
     if not shared:
         return {}
     wanted = {axis: style.edges[axis].sharpness() for axis in shared}
     aims = dict(wanted)
+    values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
+    distance = value_distance(values, style.values)
     filters: dict[int, Filter] = {}
     for _ in range(_ITERATIONS):
         filters = {axis: find_filter(own[axis], aims[axis]) for axis in shared}
@@ -252,7 +279,7 @@ def _filters_of_style(
     filters = {
         axis: along
         for axis, along in filters.items()
-        if is_significant(own[axis], style.edges[axis], (slopes, style.strengths))
+        if is_significant(own[axis], style.edges[axis], (slopes, style.strengths), distance)
     }
     return filters | _of_alike_axes(
         filters, scan.spacing, resolution, [axis for axis in range(3) if axis not in shared]
@@ -283,17 +310,20 @@ def _noise_change(
 ) -> NoiseChange:
     own, target = power_spectrum(scan.values), power_spectrum(style)
     added = removed = scan.values.new_zeros(scan.values.shape)
+    variance = 0.0
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         added = _kernel(fit_spectrum(style - scan.values, spacing, resolution).sqrt())
     if float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         # Of noise that is too much, the share that is left keeps the style's power.
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
         visible = high_pass_power(own.shape, spacing, resolution) > 0.02
-        removed = _kernel(torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0))
+        transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
+        removed, variance = _kernel(transfer), float((own * transfer.square()).mean())
     middle = tuple(extent // 2 for extent in style.shape)
     return NoiseChange(
         added,
         removed,
+        variance,
         scan.deviation,
         math.sqrt(max(0.0, float(style[middle]))),
     )
@@ -302,7 +332,7 @@ def _noise_change(
 def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
     """The share of the noise that magnitudes have room for.
 
-    Magnitudes are not below 0, and their standard deviation in air is 0.52 of their mean (Rayleigh).
+    Magnitudes are not below 0; in air their standard deviation is 0.52 of their mean (Rayleigh).
     """
     if float(scan.values.min()) < 0 or change.style <= 0:
         return 1.0
@@ -318,8 +348,12 @@ def _kernel(transfer: Tensor) -> Tensor:
 
 def _padded(shape: Sequence[int], changes: Mapping[int, NoiseChange]) -> list[int]:
     """Extents with room for the reach of every filter."""
-    kernels = [kernel.shape for change in changes.values() for kernel in (change.added, change.removed)]
-    return [extent + max(kernel[axis] for kernel in kernels) // 2 for axis, extent in enumerate(shape)]
+    kernels = [
+        kernel.shape for change in changes.values() for kernel in (change.added, change.removed)
+    ]
+    return [
+        extent + max(kernel[axis] for kernel in kernels) // 2 for axis, extent in enumerate(shape)
+    ]
 
 
 def _spectrum(values: Tensor, changes: Mapping[int, NoiseChange]) -> Tensor:
@@ -338,16 +372,17 @@ def _filtered(
     return result[tuple(slice(0, extent) for extent in shape)]
 
 
-def _noise_like(
-    fine: Tensor, mask: Tensor, change: NoiseChange, scan: Scan, resolution: float
-) -> Tensor:
-    """What of a fine component is noise: most of it where it is as strong as noise alone."""
-    del change
+def _noise_like(fine: Tensor, variance: float, scan: Scan, resolution: float) -> Tensor:
+    """What of a fine component is noise: all where it is as strong as noise, none at structures.
+
+    Args:
+        fine: the component.
+        variance: of it where there is noise alone.
+        scan: has the same grid.
+        resolution: see `Look.measure`.
+    """
     widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
     energy = gaussian(fine.square(), widths)
-    values = energy[mask]
-    values = values[:: max(1, values.numel() // 500_000)]
-    noise = float(values.quantile(0.3)) if values.numel() else 0.0
-    share = (noise / energy.clamp(min=1e-12)).clamp(max=1.0)
-    limit = _LARGEST_REMOVAL * math.sqrt(noise)
-    return (share * fine).clamp(-limit, limit)
+    share = (_STRUCTURE - energy / max(variance, 1e-30)) / (_STRUCTURE - 1)
+    limit = _LARGEST_REMOVAL * math.sqrt(variance)
+    return (share.clamp(0, 1) * fine).clamp(-limit, limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from convnd import io
-from convnd.errors import InputFileError, NumericalError, UsageError
+from convnd.errors import InputFileError, NumericalError
 from convnd.transfer.style_transfer import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
-from convnd_tasks.modalities.volumes.inputs import mask_weights
+from convnd_tasks.modalities.volumes.inputs import (
+    MATCHING_STYLE,
+    PHANTOM,
+    default_style,
+    mask_weights,
+)
 from convnd_tasks.modalities.volumes.look import (
     Look,
     NoiseChange,
@@ -24,7 +30,10 @@ from convnd_tasks.modalities.volumes.look import (
     match_sharpness,
     noise_changes,
 )
-from convnd_tasks.modalities.volumes.noise_covariance import measure_noise, power_spectrum
+from convnd_tasks.modalities.volumes.noise_covariance import (
+    measure_noise_again,
+    power_spectrum,
+)
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
@@ -119,7 +128,7 @@ class LookTransfer(Transfer):
             )
         self._looks: list[Look] = []
         self._results: list[Tensor] = []
-        self.messages = self._units.messages
+        self.messages = (*self._style_messages(), *self._units.messages)
         self.record: dict[str, str] = {}
 
     def fingerprint(self) -> Sequence[object]:
@@ -154,6 +163,11 @@ class LookTransfer(Transfer):
         self._looks = [
             Look.measure(style, self._scheme(style), self._resolution) for style in self._styles
         ]
+        # The edges of a phantom are sharper than any anatomy's.
+        self._looks = [
+            look.without_edges() if grid.header.get(PHANTOM) else look
+            for look, grid in zip(self._looks, self._units.styles, strict=True)
+        ]
         frames = self._scan.values.shape[1]
         for frame in range(frames):
             values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
@@ -184,6 +198,17 @@ class LookTransfer(Transfer):
         for frame, result in enumerate(self._results):
             frames[frame] = self._merge(frames[frame], result)
         return self._scan.with_values(torch.cat(frames, 1))
+
+    def _style_messages(self) -> list[str]:
+        messages = []
+        if MATCHING_STYLE in self._inputs.names:
+            name = default_style(self._scan, self._options.modality)
+            messages.append(f"style: built-in {name}, of the scan's modality")
+        ignored = self._options.ignored_by_look()
+        if ignored:
+            names = ", ".join("--" + name.replace("_", "-") for name in ignored)
+            messages.append(f"transfer: look, which does not read {names}; see --transfer paint")
+        return messages
 
     def _scheme(self, scan: Scan) -> Scheme:
         if self._units.unit == HU:
@@ -217,9 +242,7 @@ class LookTransfer(Transfer):
             noise = change_noise(sharp, tissues, changes, self._resolution, seed)
         return _Change(scan, sharp.values, filters, noise, changes, scheme, before)
 
-    def _safest(
-        self, change: _Change, frame: int
-    ) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
+    def _safest(self, change: _Change, frame: int) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
         """The result of the largest strength at which every figure is safe."""
         scan = change.scan
         share = self._shares(frame)
@@ -260,10 +283,12 @@ class LookTransfer(Transfer):
         return torch.where(same, scan, values)
 
     def _noise_after(self, change: _Change, result: Tensor) -> Look:
-        scan = change.scan
-        tissues = TissueMap(result, scan.spacing, scan.valid, change.scheme, self._resolution)
-        noise = measure_noise(result, scan.spacing, tissues, self._resolution)
-        return Look(noise, {}, change.before.strengths)
+        before, after = (change.scan.with_values(v).middle() for v in (change.expected, result))
+        tissues = TissueMap(
+            before.values, before.spacing, before.valid, change.scheme, self._resolution
+        )
+        noise = measure_noise_again(after.values, change.before.noise, tissues, self._resolution)
+        return dataclasses.replace(change.before, noise=noise)
 
     def _distance(self, change: _Change, look: Look) -> float:
         """How far the noise is from the style's: the share of its power in the wrong place."""
@@ -304,7 +329,11 @@ class LookTransfer(Transfer):
         for tissue, name in enumerate(change.scheme.names):
             if tissue in after.noise and tissue in change.before.noise:
                 style = change.changes[tissue].style if tissue in change.changes else math.nan
-                values = (change.before.noise[tissue].deviation, after.noise[tissue].deviation, style)
+                values = (
+                    change.before.noise[tissue].deviation,
+                    after.noise[tissue].deviation,
+                    style,
+                )
                 noise.append((name, values))
         if change.scheme.uniform:
             noise = [("all tissues", values) for _, values in noise[:1]]

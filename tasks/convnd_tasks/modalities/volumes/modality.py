@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd_tasks.modalities.base import Figure, JobResult, Modality, Table, TransferInputs
+from convnd_tasks.modalities.base import (
+    Figure,
+    JobResult,
+    Modality,
+    Table,
+    Transfer,
+    TransferInputs,
+)
 from convnd_tasks.modalities.volumes.inputs import (
+    MATCHING_STYLE,
     check_scan,
+    check_style,
+    default_style,
     is_array,
     open_style,
     open_volume,
@@ -21,8 +30,10 @@ from convnd_tasks.modalities.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
+    from convnd.transfer.options import TransferOptions
+    from convnd.transfer.style_transfer import StyleTransfer
     from convnd_tasks.modalities.metrics import Measure
-    from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["Volumes"]
 
@@ -33,10 +44,14 @@ class Volumes(Modality):
     name = "volumes"
     draws_figures = True
     unsupported: ClassVar[Mapping[str, str]] = {
-        "init": "a volume starts from the scan plus the noise that its tissues lack",
+        "init": "a volume always starts from the scan",
         "size": "the result always has the scan's grid",
         "inflation": "a volume is always seen in slices across its three axes",
     }
+
+    def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
+        super().__init__(options, settings, spatial_dims)
+        self._engines: dict[tuple[tuple[int, int], ...], StyleTransfer] = {}
 
     @property
     def _options(self) -> VolumeOptions:
@@ -44,32 +59,17 @@ class Volumes(Modality):
 
     def check(self) -> None:
         """See `Modality.check`."""
-        from convnd.stats import STATISTICS
         from convnd.transfer.style_transfer import check_names
-        from convnd_tasks.modalities.volumes.presets import PRESETS
 
-        options = self._options
         parse_spacing(self.settings.spacing)
-        preset = PRESETS["noise" if options.transfer == "auto" else options.transfer]
-        # Names that depend on the transfer or on the scan stand for themselves here.
-        check_names(
-            dataclasses.replace(
-                options,
-                content_layers=options.content_layers or preset.content_layers,
-                style_layers=options.style_layers or preset.style_layers,
-                optimizer="lbfgs" if options.optimizer == "auto" else options.optimizer,
-            )
-        )
-        if not getattr(STATISTICS[options.style_loss], "additive", False):
-            raise UsageError(
-                "--style-loss: expected one that adds up over slices, such as gram, moments or "
-                f"covariance, got {options.style_loss}; choose one of these"
-            )
+        check_names(self.options)
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Grid:
         """See `Modality.open`."""
         spacing = parse_spacing(self.settings.spacing)
         if role == "style" and content is not None:
+            if name == MATCHING_STYLE:
+                name = default_style(content, self._options.modality)
             return open_style(name, self.options.seed, content, spacing)
         if content is not None:  # a mask lies on the scan's grid
             spacing = content.spacing
@@ -78,16 +78,42 @@ class Volumes(Modality):
             check_scan(grid, name)
         return grid
 
-    def prepare(self, inputs: TransferInputs) -> VolumeTransfer:
+    def prepare(self, inputs: TransferInputs) -> Transfer:
         """See `Modality.prepare`."""
-        from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
-
         if self.settings.spacing and not any(map(is_array, inputs.names)):
             raise UsageError(
                 f"--spacing: expected an array (.npy, .npz) among {', '.join(inputs.names)}, got "
                 "files that hold their own; leave it out"
             )
-        return VolumeTransfer(inputs, self._options, integers=self.settings.dtype == "input")
+        if inputs.content is None:
+            raise UsageError("volumes: expected a scan as content, got none; give one")
+        for role, grid, label in inputs.labelled():
+            if role == "content":
+                check_scan(grid, label)
+            elif role == "style":
+                check_style(grid, label)
+        options = self._options
+        options.check_style_weights(len(inputs.styles))
+        integers = self.settings.dtype == "input"
+        pictures = any(style.ndim == 2 for style in inputs.styles)
+        if options.transfer == "paint" or (options.transfer == "auto" and pictures):
+            from convnd_tasks.modalities.volumes.paint_transfer import PaintTransfer
+
+            return PaintTransfer(inputs, options, self._engine, integers=integers)
+        from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
+
+        return LookTransfer(inputs, options, integers=integers)
+
+    def _engine(self, planes: Sequence[tuple[int, int]]) -> StyleTransfer:
+        """The network for planes, made ready once for all transfers."""
+        from convnd.transfer.style_transfer import StyleTransfer
+
+        key = tuple(planes)
+        if key not in self._engines:
+            self._engines[key] = StyleTransfer(
+                self.options, spatial_dims=3, in_channels=1, planes=key
+            )
+        return self._engines[key]
 
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
         """See `Modality.check_output`; a scan from DICOM files may become such files again."""

@@ -1,8 +1,8 @@
 r"""The noise of each tissue of a scan, as its covariance between neighbouring voxels.
 
-The noise of a tissue is what is left of its voxels after a high-pass filter that looks at this tissue
-alone. Anatomy is left as well, so only places count whose local standard deviation is about the most
-frequent one (the global noise level of Christianson et al., 2015). Sums over those places,
+The noise of a tissue is what is left of its voxels after a high-pass filter that looks at this
+tissue alone. Anatomy is left as well, so only places count whose local standard deviation is about
+the most frequent one (the global noise level of Christianson et al., 2015). Sums over those places,
 
 .. math:: R(\tau) = \frac{\sum_p r(p)\, r(p + \tau)}{\sum_p m(p + \tau)},
 
@@ -12,9 +12,10 @@ over parts of a scan and know no number of axes.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,16 @@ from torch.nn import functional as F
 from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
-__all__ = ["HIGH_PASS", "NoiseCovariance", "fit_spectrum", "high_pass_power", "lag_counts", "measure_noise", "power_spectrum"]
+__all__ = [
+    "HIGH_PASS",
+    "NoiseCovariance",
+    "fit_spectrum",
+    "high_pass_power",
+    "lag_counts",
+    "measure_noise",
+    "measure_noise_again",
+    "power_spectrum",
+]
 
 HIGH_PASS = 4.0
 """Standard deviation, in resolutions, of the Gaussian whose difference is taken, twice."""
@@ -44,12 +54,14 @@ class NoiseCovariance:
     Args:
         values: ``(2 l_0 + 1, 2 l_1 + 1, 2 l_2 + 1)``, by lag; the middle is the variance.
         spacing: mm of one lag along each axis.
-        places: voxels that it was measured at.
+        tissue: number of the tissue that it was measured in.
+        places: indices ``(n, 3)`` of the voxels that it was measured at.
     """
 
     values: Tensor
     spacing: tuple[float, ...]
-    places: int
+    tissue: int
+    places: Tensor
 
     @property
     def variance(self) -> float:
@@ -62,10 +74,6 @@ class NoiseCovariance:
         """Standard deviation of the noise, in the units of the scan."""
         return math.sqrt(max(0.0, self.variance))
 
-    def scaled(self, factor: float) -> NoiseCovariance:
-        """The covariance after all values of the scan were multiplied by a factor."""
-        return NoiseCovariance(self.values * factor**2, self.spacing, self.places)
-
     def resampled(self, spacing: Sequence[float], counts: Sequence[int]) -> NoiseCovariance:
         """The covariance at the lags of another grid, between them linear, 0 beyond them.
 
@@ -74,8 +82,7 @@ class NoiseCovariance:
             counts: largest lag along each axis.
         """
         if tuple(spacing) == self.spacing and all(
-            extent == 2 * count + 1
-            for extent, count in zip(self.values.shape, counts, strict=True)
+            extent == 2 * count + 1 for extent, count in zip(self.values.shape, counts, strict=True)
         ):
             return self
         axes = []
@@ -89,7 +96,7 @@ class NoiseCovariance:
         z, y, x = torch.meshgrid(*axes, indexing="ij")
         grid = torch.stack([x, y, z], -1)[None].double()
         values = F.grid_sample(padded, grid, align_corners=True, padding_mode="zeros")[0, 0]
-        return NoiseCovariance(values.float(), tuple(spacing), self.places)
+        return dataclasses.replace(self, values=values.float(), spacing=tuple(spacing))
 
 
 def lag_counts(
@@ -128,8 +135,32 @@ def measure_noise(
         if places is None:
             continue
         covariance = _covariance(residual, inner, places, counts)
-        measured[tissue] = NoiseCovariance(covariance, tuple(spacing), len(places))
+        measured[tissue] = NoiseCovariance(covariance, tuple(spacing), tissue, places)
     return _of_all_tissues(measured, tissues)
+
+
+def measure_noise_again(
+    values: Tensor,
+    noise: Mapping[int, NoiseCovariance],
+    tissues: TissueMap,
+    resolution: float,
+) -> dict[int, NoiseCovariance]:
+    """The noise of changed values at the places where it was measured before.
+
+    Args:
+        values: of the grid that the noise was measured on.
+        noise: as it was measured, by tissue.
+        tissues: as they were.
+        resolution: see `measure_noise`.
+    """
+    again: dict[int, NoiseCovariance] = {}
+    for before in {id(part): part for part in noise.values()}.values():
+        inner = erode(tissues.mask(before.tissue), tissues.reach)
+        residual = _residual(values, inner, before.spacing, resolution)
+        counts = [extent // 2 for extent in before.values.shape]
+        covariance = _covariance(residual, inner, before.places, counts)
+        again[before.tissue] = dataclasses.replace(before, values=covariance)
+    return {tissue: again[before.tissue] for tissue, before in noise.items()}
 
 
 def power_spectrum(covariance: Tensor) -> Tensor:
@@ -213,9 +244,7 @@ def _centred(values: Tensor, size: Sequence[int]) -> Tensor:
     return F.pad(values, pads)
 
 
-def _residual(
-    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
-) -> Tensor:
+def _residual(values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float) -> Tensor:
     """What a high-pass filter that looks at one tissue alone leaves of its voxels."""
     weight, widths = inner.float(), sigmas(spacing, HIGH_PASS * resolution, min(spacing))
     residual = values * weight
@@ -248,9 +277,7 @@ def _flat_places(
     return places if len(places) >= max(_FEWEST, _FLAT * int(whole.sum())) else None
 
 
-def _covariance(
-    residual: Tensor, inner: Tensor, places: Tensor, counts: Sequence[int]
-) -> Tensor:
+def _covariance(residual: Tensor, inner: Tensor, places: Tensor, counts: Sequence[int]) -> Tensor:
     """Covariance by lag at some places, alike in both directions of every axis."""
     places = places[:: max(1, len(places) // _SAMPLES)]
     pads = [count for count in reversed(counts) for _ in range(2)]

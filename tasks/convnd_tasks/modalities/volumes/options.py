@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import LOOK, LOSS, STEPS, WEIGHT, WORK, Flag, Range
+from convnd.options import LOOK, LOSS, STEPS, WORK, Flag, Range
 from convnd.registry import check_name
 from convnd.transfer.options import TransferOptions
 
-__all__ = ["TRANSFERS", "VALUE_STATISTICS", "WINDOWS", "VolumeOptions", "parse_window"]
+__all__ = ["MODALITIES", "TRANSFERS", "WINDOWS", "VolumeOptions", "parse_window"]
 
 TRANSFERS = ("auto", "look", "paint")
 """What is transferred: the look of a scan, its noise and sharpness, which leaves the anatomy as it
@@ -21,9 +22,6 @@ for pictures."""
 
 MODALITIES = ("auto", "ct", "mr", "other")
 """What values mean: Hounsfield units in CT, no unit in MR and others."""
-
-VALUE_STATISTICS = ("autocorrelation", "spectrum")
-"""The choices of `VolumeOptions.value_statistics`: statistics that keep the order of values."""
 
 WINDOWS = {
     "lung": (-600.0, 1500.0),
@@ -39,23 +37,14 @@ class VolumeOptions(TransferOptions):
     """How a volume is stylised; the other options are those of `TransferOptions`.
 
     Args:
-        transfer: one of `TRANSFERS`.
+        transfer: one of `TRANSFERS`. What only the transfer of everything reads, such as steps,
+            layers and weights of losses, is told and ignored where a look is transferred.
+        modality: one of `MODALITIES`; auto looks at the file and its values.
         window: values that take part: "auto", one of `WINDOWS`, or "LEVEL,WIDTH". Values outside
-            the window do not change. "auto" is -1200 to 800 where the noise of a CT scan is
-            transferred, and most values of the scan elsewhere.
-        detail_sigma_mm: standard deviation in mm of the Gaussian that separates noise texture from
-            anatomy. Only for the transfer of noise.
-        content_layers: layers whose features the result keeps; empty depends on ``transfer``, see
-            `convnd_tasks.modalities.volumes.presets.PRESETS`. The transfer of noise keeps the
-            blurred values instead, and takes none.
-        style_layers: empty depends on ``transfer``.
-        style_weight: None depends on ``transfer``.
-        steps: of all scales together; None depends on ``transfer``.
-        value_statistics: some of `VALUE_STATISTICS`, of the noise texture. The transfer of
-            everything ignores them.
-        value_statistics_weight: None weighs each of them as much as a style layer.
-        optimizer: "auto" chooses by size and memory.
-        tile: number of slices that the network sees together; "off" is all slices across an axis.
+            the window do not change. "auto" is all values where a look is transferred, and most
+            values of the scan elsewhere.
+        style_window: values of the style that correspond to ``window``, where both are not in the
+            same unit; written as ``window`` is.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -68,10 +57,18 @@ class VolumeOptions(TransferOptions):
     transfer: Annotated[
         str,
         Flag(
-            "What is transferred: auto, noise (the noise texture of a scan; the anatomy "
+            "What is transferred: auto, look (noise and sharpness of a scan; the anatomy "
             "stays) or paint (everything, as of a painting).",
             LOOK,
             choices=TRANSFERS,
+        ),
+    ] = "auto"
+    modality: Annotated[
+        str,
+        Flag(
+            "What the values are: auto, ct (Hounsfield units), mr or other.",
+            LOOK,
+            choices=MODALITIES,
         ),
     ] = "auto"
     window: Annotated[
@@ -83,98 +80,53 @@ class VolumeOptions(TransferOptions):
             choices=("auto", *WINDOWS),
         ),
     ] = "auto"
-    detail_sigma_mm: Annotated[
-        float,
+    style_window: Annotated[
+        str,
         Flag(
-            "Structures finer than about this many mm are noise texture, coarser ones "
-            "anatomy. With --transfer noise only.",
+            "Values of the style that correspond to --window, where its unit is another: "
+            "LEVEL,WIDTH or a name.",
             LOOK,
+            choices=("auto", *WINDOWS),
         ),
-        Range(0.01, 100),
-    ] = 3.5
-    # None means "depends on the transfer"; `VolumeTransfer` replaces it before the engine reads it.
-    style_weight: Annotated[
-        float | None,
-        Flag("Weight of the style loss (beta); depends on --transfer when left out.", LOOK),
-        WEIGHT,
-    ] = None  # type: ignore[assignment]
-    content_layers: Annotated[
-        tuple[str, ...],
-        Flag(
-            "Layers whose features are kept. With --transfer paint only; relu4_2 when left out.",
-            LOSS,
-            metavar="L,L,...",
-        ),
-    ] = ()
+    ] = "auto"
     style_layers: Annotated[
         tuple[str, ...],
         Flag(
-            "Layers whose statistics become the style's; depends on --transfer when left out.",
+            "Layers whose statistics become the style's, with --transfer paint.",
             LOSS,
             metavar="L,L,...",
         ),
-    ] = ()
-    value_statistics: Annotated[
-        tuple[str, ...],
-        Flag(
-            "Statistics of the noise texture itself: autocorrelation or spectrum; none for "
-            "none. With --transfer noise only.",
-            LOSS,
-            metavar="S,S,...",
-            choices=VALUE_STATISTICS,
-        ),
-    ] = ("autocorrelation",)
-    value_statistics_weight: Annotated[
-        float | None,
-        Flag("Weight of each of them; that of a style layer when left out.", LOSS),
-        WEIGHT,
-    ] = None  # type: ignore[assignment]
+    ] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
     steps: Annotated[
-        int | None,
-        Flag("Steps of all scales together; depends on --transfer when left out.", WORK),
-        STEPS,
-    ] = None  # type: ignore[assignment]
+        int, Flag("Steps of all scales together, with --transfer paint.", WORK), STEPS
+    ] = 40
     scales: Annotated[
         int,
         Flag("Number of sizes from coarse to fine; more than 1 for large patterns.", WORK),
         Range(1, 16),
     ] = 1
-    optimizer: Annotated[
-        str,
-        Flag(
-            "auto (by size and memory), lbfgs, adam or gradient-descent.",
-            WORK,
-            choices=("auto", "lbfgs", "adam", "gradient-descent"),
-        ),
-    ] = "auto"
     backbone: Annotated[str, Flag("Network for pictures, see `convnd backbones`.", LOSS)] = (
         "compact"
     )
     size: Annotated[int, Flag("Always the scan's own.", WORK), Range(0, 1 << 20)] = 0
 
     def __post_init__(self) -> None:
-        if self.style_layer_weights and not self.style_layers:
-            raise UsageError(
-                "style_layer_weights: expected style_layers as well, got none; name the layers "
-                "that the weights belong to"
-            )
         super().__post_init__()
         check_name("transfer", self.transfer, TRANSFERS)
-        for name in self.value_statistics:
-            check_name("value_statistics", name, VALUE_STATISTICS)
+        check_name("modality", self.modality, MODALITIES)
         parse_window(self.window)
+        parse_window(self.style_window)
 
-    def check_terms(self) -> None:
-        """Check that some weight may be above 0; empty layers depend on the transfer.
-
-        Raises:
-            UsageError: every weight is 0.
-        """
-        if not (self.content_weight or self.style_weight is None or self.style_weight):
-            raise UsageError(
-                "content_weight, style_weight: expected one of them above 0, got 0 and 0; "
-                "there would be nothing to do"
-            )
+    def ignored_by_look(self) -> list[str]:
+        """Options of the transfer of everything that were given."""
+        read = ("transfer", "modality", "window", "style_window", "style_weights")
+        common = ("seed", "strength", "memory", "device", "deterministic", "precision", "init")
+        return [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.name not in (*read, *common)
+            and getattr(self, field.name) != getattr(type(self), field.name)
+        ]
 
 
 def parse_window(text: str) -> tuple[float, float] | None:

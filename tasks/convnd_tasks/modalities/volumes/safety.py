@@ -1,7 +1,7 @@
 """Figures that tell whether a scan's anatomy survived a change of its look.
 
-Noise and sharpness are expected to change, so a result is compared with the scan after its sharpness
-was changed, and against the noise that the style has.
+Noise and sharpness are expected to change, so a result is compared with the scan after its
+sharpness was changed, and against the noise that the style has.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
     Scheme,
     TissueMap,
-    otsu_scheme,
-    tissue_values,
+    otsu_limits,
 )
 
 __all__ = ["SafetyFigure", "describe_broken", "measure_safety"]
@@ -99,7 +98,7 @@ def measure_safety(
         *_tissue_means(scan, result, tissues, unit),
         *_largest_changes(expected, result, tissues, changes),
         *_thin_structures(scan, expected, result, resolution),
-        *_segmentation(scan, expected, result, resolution, unit),
+        *_segmentation(scan, expected, result, resolution),
         *(_dark_lung(expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
 
@@ -109,15 +108,9 @@ def describe_broken(figures: Sequence[SafetyFigure]) -> str:
     return "; ".join(str(figure) for figure in figures if not figure.holds)
 
 
-def _tissue_means(
-    scan: Scan, result: Tensor, tissues: TissueMap, unit: str
-) -> list[SafetyFigure]:
+def _tissue_means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> list[SafetyFigure]:
     figures = []
-    # Filters mix the voxels at the border of two tissues, which belong to neither.
-    masks = {
-        number: erode(tissues.mask(number), [2 * count for count in tissues.reach])
-        for number in range(len(tissues.scheme.names))
-    }
+    masks = {number: tissues.core(number) for number in range(len(tissues.scheme.names))}
     levels = [
         abs(float(scan.values[mask].mean())) for mask in masks.values() if int(mask.sum()) > _FEWEST
     ]
@@ -169,25 +162,23 @@ def _thin_structures(
 
 
 def _segmentation(
-    scan: Scan, expected: Tensor, result: Tensor, resolution: float, unit: str
+    scan: Scan, expected: Tensor, result: Tensor, resolution: float
 ) -> list[SafetyFigure]:
+    """Overlap of the two classes of Otsu's threshold and of the three of his two, by volume."""
     weight = scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * resolution, min(scan.spacing))
-    first, second = (local_mean(values, weight, widths) for values in (expected, result))
-    limits = (
-        (-500.0, 200.0)
-        if unit == "HU"
-        else otsu_scheme([tissue_values(expected, scan.spacing, scan.valid)]).limits
+    first, second = (
+        local_mean(values, weight, widths)[scan.valid] for values in (expected, result)
     )
-    overlaps = []
-    one, other = (torch.bucketize(v[scan.valid], v.new_tensor(limits)) for v in (first, second))
-    for label in range(len(limits) + 1):
-        sizes = int((one == label).sum()), int((other == label).sum())
-        if min(sizes) > 0.01 * one.numel():
-            overlaps.append(2 * int(((one == label) & (other == label)).sum()) / sum(sizes))
-    if not overlaps:
+    if not first.numel():
         return []
-    return [SafetyFigure("overlap of segmentations (Dice)", min(overlaps), _DICE, math.inf)]
+    figures = []
+    for classes, name in ((2, "two"), (3, "three")):
+        limits = first.new_tensor(otsu_limits([first], classes))
+        one, other = torch.bucketize(first, limits), torch.bucketize(second, limits)
+        overlap = float((one == other).float().mean())  # Dice, weighted by the volume of a class
+        figures.append(SafetyFigure(f"Dice of {name} classes", overlap, _DICE, math.inf))
+    return figures
 
 
 def _dark_lung(

@@ -1,15 +1,15 @@
 r"""The sharpness of a scan's edges along each axis, and the filter that gives it to another.
 
 Profiles of values across the strongest edges, taken along one axis, have the second moments
-:math:`M = \sum_e p_e p_e^\top`, which add up over edges, scans and parts of scans. With the derivatives
-of a narrow and a wide Gaussian, :math:`v` and :math:`u`,
+:math:`M = \sum_e p_e p_e^\top`, which add up over edges and over parts of scans. With the
+derivatives of a narrow and a wide Gaussian, :math:`v` and :math:`u`,
 
 .. math:: Q = \frac{v^\top M u}{u^\top M u}
 
-is the slope at a fine scale for one unit of slope at a coarse scale: 1 for blurred edges, and the ratio
-of the widths for ideal ones. Noise does not correlate with the slope of an edge and hardly changes it.
-A linear filter :math:`H` along the axis changes :math:`M` into :math:`H M H^\top`, so the filter that
-gives a scan the sharpness of another is found from the moments alone.
+is the slope at a fine scale for one unit of slope at a coarse scale: 1 for blurred edges, and the
+ratio of the widths for ideal ones. Noise does not correlate with the slope of an edge and hardly
+changes it. A linear filter :math:`H` along the axis changes :math:`M` into :math:`H M H^\top`, so
+the filter that gives a scan the sharpness of another is found from the moments alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from torch import Tensor
 
 from convnd_tasks.modalities.volumes.smoothing import erode, filter_axis, local_mean, sigmas
 
-__all__ = ["EdgeProfiles", "Filter", "apply_filters", "differs", "find_filter", "is_significant", "measure_edges"]
+__all__ = [
+    "EdgeProfiles",
+    "Filter",
+    "apply_filters",
+    "differs",
+    "find_filter",
+    "is_significant",
+    "measure_edges",
+    "value_distance",
+    "value_quantiles",
+]
 
 _NARROW, _WIDE = 0.7, 2.0  # resolutions, sigmas of the Gaussians
 _REACH = 10  # resolutions, half the length of a profile
@@ -35,7 +45,8 @@ _MASK_SHARPENING = 1.0  # resolutions, sigma of the Gaussian whose difference sh
 _MOST_BLUR, _MOST_SHARPENING = 2.0, 4.0
 _LEAST_SPREAD = 0.15  # of the logarithm of Q - 1, between anatomies
 _LEAST_CHANGE = 0.05  # relative change of Q - 1 below which sharpness stays as it is
-_OTHER_ANATOMY = 0.25  # mean log ratio of slopes from which on two anatomies have nothing in common
+# From here on two anatomies have nothing in common: mean log ratio of slopes, distance of values.
+_OTHER_SLOPES, _OTHER_VALUES = 0.25, 0.1
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,9 @@ def measure_edges(
         edges = inside & (strength >= limit) & (slopes[axis].abs() >= 0.8 * strength)
         places = edges.nonzero()
         if limit > 0 and len(places) >= _FEWEST:
-            profiles[axis] = _profiles(values, places, axis, reach[axis], resolution / spacing[axis])
+            profiles[axis] = _profiles(
+                values, places, axis, reach[axis], resolution / spacing[axis]
+            )
     return profiles, strengths
 
 
@@ -142,23 +155,43 @@ def find_filter(edges: EdgeProfiles, sharpness: float) -> Filter:
 
 
 def is_significant(
-    scan: EdgeProfiles, style: EdgeProfiles, strengths: tuple[Tensor, Tensor]
+    scan: EdgeProfiles, style: EdgeProfiles, strengths: tuple[Tensor, Tensor], distance: float
 ) -> bool:
     """Whether two scans differ in sharpness by more than anatomy explains.
 
     Edges of two anatomies differ without any difference between the scanners, by about as much as
-    the parts of one scan do. The more alike the slopes of both are, the less this explains. A
-    difference counts if it is above four deviations.
+    the parts of one scan do. The more alike the anatomies are, the less this explains. A difference
+    counts if it is above four deviations, and between unlike anatomies never.
 
     Args:
         scan: edges of the scan along an axis.
         style: edges of the style along it.
         strengths: quantiles of the slopes of both, of the scan after it was filtered.
+        distance: between the values of both, see `value_distance`.
     """
     ratio = (strengths[1] / strengths[0].clamp(min=1e-12)).clamp(min=1e-6).log()
-    unlike = min(1.0, float(ratio.abs().mean()) / _OTHER_ANATOMY)
+    unlike = max(float(ratio.abs().mean()) / _OTHER_SLOPES, distance / _OTHER_VALUES)
+    if unlike > 0.5:
+        return False
     spread = math.sqrt((scan.spread**2 + style.spread**2) / 2)
     return differs(scan, style, 4 * unlike * max(spread, _LEAST_SPREAD))
+
+
+def value_distance(scan: Tensor, style: Tensor) -> float:
+    """Mean distance of the quantiles of two scans' values, in ranges of the scan's values.
+
+    Neither noise nor sharpness changes the values of a blurred scan by much, but anatomy does.
+    """
+    spread = float(scan[-1] - scan[0])
+    return float((scan - style).abs().mean()) / spread if spread > 0 else 1.0
+
+
+def value_quantiles(
+    values: Tensor, spacing: Sequence[float], valid: Tensor, resolution: float
+) -> Tensor:
+    """Quantiles of the values of a scan after a blur, for `value_distance`."""
+    smooth = local_mean(values, valid.float(), sigmas(spacing, _WIDE * resolution, min(spacing)))
+    return _quantiles(smooth[valid], [0.05 + 0.9 * number / 48 for number in range(49)])
 
 
 def differs(scan: EdgeProfiles, style: EdgeProfiles, least: float = 0.0) -> bool:
@@ -182,9 +215,7 @@ def apply_filters(values: Tensor, filters: dict[int, Filter], valid: Tensor) -> 
     return torch.where(valid, filled, values)
 
 
-def _profiles(
-    values: Tensor, places: Tensor, axis: int, reach: int, unit: float
-) -> EdgeProfiles:
+def _profiles(values: Tensor, places: Tensor, axis: int, reach: int, unit: float) -> EdgeProfiles:
     places = places[:: max(1, len(places) // _MOST)]
     offsets = torch.arange(-reach, reach + 1)
     index = [places[:, None, other] for other in range(3)]

@@ -70,8 +70,9 @@ def local_mean(values: Tensor, weight: Tensor, sigma: Sequence[float]) -> Tensor
 
 
 def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
-    """The voxels of a mask with no voxel outside it within ``reach``; edges of the volume count
-    as inside.
+    """The voxels of a mask with no voxel outside it within ``reach``.
+
+    Beyond the ends of the volume counts as inside.
 
     Args:
         mask: ``(D, H, W)``, bool.

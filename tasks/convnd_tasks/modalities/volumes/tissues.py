@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
 
-__all__ = ["HOUNSFIELD", "Scheme", "TissueMap", "otsu_scheme", "tissue_values"]
+__all__ = ["HOUNSFIELD", "Scheme", "TissueMap", "otsu_limits", "otsu_scheme", "tissue_values"]
 
 
 @dataclass(frozen=True)
@@ -45,28 +45,43 @@ def otsu_scheme(values: Sequence[Tensor]) -> Scheme:
     Args:
         values: of the tissues of each scan, in the same units; every scan counts alike.
     """
+    limits = otsu_limits(values, 3)
+    return Scheme(("dark", "medium", "bright"), limits, (True, True, True), uniform=True)
+
+
+def otsu_limits(values: Sequence[Tensor], classes: int) -> tuple[float, ...]:
+    """The thresholds of Otsu (1979) between two or three classes.
+
+    Args:
+        values: of each scan; every scan counts alike.
+        classes: 2 or 3.
+
+    >>> low, high = torch.linspace(0, 1, 50), torch.linspace(9, 10, 50)
+    >>> 1 < otsu_limits([torch.cat([low, high])], 2)[0] < 9
+    True
+    """
     bins = 128
     pooled = torch.cat([part[:: max(1, part.numel() // 100_000)] for part in values])
     low, high = (float(end) for end in torch.quantile(pooled, pooled.new_tensor([0.005, 0.995])))
     if high <= low:
         high = low + 1.0
-    histogram = sum(
-        torch.histc(part, bins, low, high).double() / max(1, part.numel()) for part in values
-    )
-    assert isinstance(histogram, Tensor)
+    histogram = torch.zeros(bins, dtype=torch.float64)
+    for part in values:
+        histogram += torch.histc(part, bins, low, high).double() / max(1, part.numel())
     weight = torch.cat([histogram.new_zeros(1), histogram.cumsum(0)])
     moment = torch.cat(
         [histogram.new_zeros(1), (histogram * torch.arange(bins, dtype=torch.float64)).cumsum(0)]
     )
     share = weight[None] - weight[:, None]  # of bins [i, j)
     between = (moment[None] - moment[:, None]).square() / share.clamp(min=1e-12)
-    first, second = torch.arange(1, bins)[:, None], torch.arange(1, bins)[None]
+    step, inner = (high - low) / bins, torch.arange(1, bins)
+    if classes == 2:
+        best = int((between[0, inner] + between[inner, bins]).argmax())
+        return (low + step * (1 + best),)
+    first, second = inner[:, None], inner[None]
     score = between[0, first] + between[first, second] + between[second, bins]
-    score = torch.where(first < second, score, -1.0)
-    place = int(score.argmax())
-    step = (high - low) / bins
-    limits = [low + step * (1 + place // (bins - 1)), low + step * (1 + place % (bins - 1))]
-    return Scheme(("dark", "medium", "bright"), tuple(limits), (True, True, True), uniform=True)
+    place = int(torch.where(first < second, score, -1.0).argmax())
+    return low + step * (1 + place // (bins - 1)), low + step * (1 + place % (bins - 1))
 
 
 class TissueMap:
@@ -100,6 +115,10 @@ class TissueMap:
     def mask(self, tissue: int) -> Tensor:
         """The voxels of one tissue."""
         return self.labels == tissue
+
+    def core(self, tissue: int) -> Tensor:
+        """The voxels of one tissue that no filter mixes with another."""
+        return erode(self.mask(tissue), [2 * count for count in self.reach])
 
     def share(self, tissue: int) -> Tensor:
         """How much a voxel belongs to a tissue, ``[0, 1]``; all tissues add up to 1 inside."""

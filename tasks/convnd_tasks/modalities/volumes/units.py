@@ -47,6 +47,7 @@ class StyleUnits:
 
     Attributes:
         unit: of the scan, "HU" or "".
+        styles: as they were given.
         messages: what users should know.
 
     Raises:
@@ -56,7 +57,7 @@ class StyleUnits:
 
     def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
         self.unit = scan_unit(scan, options.modality)
-        self._styles = styles
+        self.styles = styles
         self._maps: list[tuple[float, float]] = []
         messages = []
         target, source = parse_window(options.window), parse_window(options.style_window)
@@ -89,7 +90,7 @@ class StyleUnits:
     def canonical_styles(self) -> list[tuple[Tensor, tuple[float, ...]]]:
         """The first frame ``(D, H, W)`` of each style in the unit of the scan, and its spacing."""
         result = []
-        for style, (factor, offset) in zip(self._styles, self._maps, strict=True):
+        for style, (factor, offset) in zip(self.styles, self._maps, strict=True):
             axes = Orientation(style)
             values = axes.to_canonical(style.values[:, :1])[0, 0]
             if (factor, offset) != (1.0, 0.0):

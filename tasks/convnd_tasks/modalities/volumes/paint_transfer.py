@@ -1,0 +1,153 @@
+"""The transfer of all patterns of a picture or volume to a volume, by the common engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from convnd import io
+from convnd.errors import InputFileError
+from convnd.nn import resize_nd
+from convnd_tasks.modalities.arrays.codec import value_range
+from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
+from convnd_tasks.modalities.grid_transfer import GridTransfer
+from convnd_tasks.modalities.volumes.inputs import mask_weights
+from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.modalities.volumes.orientation import Orientation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from convnd.grid import Grid
+    from convnd.transfer.style_transfer import StyleTransfer
+
+__all__ = ["PaintTransfer", "square_planes"]
+
+_SHORTEST = 16  # samples along the sides of a plane
+_SQUARE = 2.0  # ratio of a voxel's sides up to which a plane counts as square
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class PaintTransfer(GridTransfer):
+    """The transfer of patterns: the network for pictures looks at the slices across every axis.
+
+    Args:
+        inputs: the content has values ``(1, T, *S)`` and spacing in mm; styles are volumes or
+            pictures.
+        options: see `VolumeOptions`.
+        engine: makes, or has ready, the network for planes.
+        integers: whether the result will be written in the scan's own integers.
+
+    Raises:
+        InputFileError: the scan has no planes that are large enough, or no value in the window.
+    """
+
+    def __init__(
+        self,
+        inputs: TransferInputs,
+        options: VolumeOptions,
+        engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer],
+        *,
+        integers: bool = False,
+    ) -> None:
+        assert inputs.content is not None
+        mask_weights(inputs.content, inputs.mask)
+        self._integers = integers
+        axes = Orientation(inputs.content)
+        planes = square_planes(axes.shape, axes.spacing)
+        if not planes:
+            raise InputFileError(
+                f"scan: expected slices of at least {_SHORTEST} x {_SHORTEST} square pixels along "
+                f"some axis, got {' x '.join(map(str, axes.shape))} at "
+                f"{' x '.join(f'{step:g}' for step in axes.spacing)} mm; use a larger volume"
+            )
+        prepared = _encode(inputs.content, inputs.styles, options)
+        super().__init__(prepared, inputs, options.strength, lambda _: engine(planes))
+
+    def check_writable(self, path: Path) -> None:
+        """See `Transfer.check_writable`."""
+        scan = self.inputs.template
+        if self._integers:
+            io.quantize(scan)
+        io.dry_run_write(path, scan)
+
+
+def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
+    """The pairs of axes whose planes have enough samples and about square pixels.
+
+    >>> square_planes((48, 512, 512), (5.0, 0.6, 0.6)), square_planes((40, 40, 40), (1.0, 1.0, 1.0))
+    ([(1, 2)], [(0, 1), (0, 2), (1, 2)])
+    """
+    return [
+        (first, second)
+        for first, second in ((0, 1), (0, 2), (1, 2))
+        if min(shape[first], shape[second]) >= _SHORTEST
+        and 1 / _SQUARE <= spacing[first] / spacing[second] <= _SQUARE
+    ]
+
+
+def _encode(scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> PreparedInputs:
+    """Encode a scan and its styles as values in ``[0, 1]``, with axes towards head, front, right.
+
+    On the way back the result is the scan plus a change.
+    """
+    axes, window = Orientation(scan), parse_window(options.window)
+    low, high = value_range(scan.values) if window is None else window
+    inside = torch.isfinite(scan.values)
+    if window is not None:
+        inside &= (scan.values >= low) & (scan.values <= high)
+        if not bool(inside.any()):
+            raise InputFileError(
+                f"scan: expected values in the window {low:g} … {high:g}, got none; use "
+                "--window auto"
+            )
+    content = axes.to_canonical(_unit_range(scan.values, low, high)).movedim(1, 0)
+    frames = content.shape[0]
+
+    def decode(values: Tensor) -> Grid:
+        change = axes.from_canonical((values - content).movedim(0, 1)) * (high - low)
+        changes = inside & (change != 0)
+        # Where nothing is added, nothing is rounded either.
+        return scan.with_values(torch.where(changes, scan.values + change, scan.values))
+
+    chosen = " (auto)" if window is None else ""
+    return PreparedInputs(
+        content=content,
+        styles=[_encode_style(style, axes).expand(frames, -1, -1, -1, -1) for style in styles],
+        init=None,
+        size=axes.shape,
+        decode=decode,
+        spacing=axes.spacing,
+        same_grid=True,
+        messages=(
+            f"window {low:g} to {high:g}{chosen}; what lies outside stays as it is",
+            "transfer: paint",
+        ),
+    )
+
+
+def _encode_style(style: Grid, axes: Orientation) -> Tensor:
+    """A style ``(1, 1, *S)`` with the voxel size of a scan; a picture has one slice."""
+    if style.ndim == 2:
+        values, (low, high) = style.values, value_range(style.values)
+        if values.shape[1] == 3:
+            values = (values * values.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            low, high = 0.0, 1.0
+        factor = max(axes.shape) / max(style.shape)
+        size = [max(_SHORTEST, round(extent * factor)) for extent in style.shape]
+        values = _unit_range(values, low, high)
+        return resize_nd(values, size, mode="linear", antialias=True)[:, :, None]
+    own = Orientation(style)
+    values = own.to_canonical(_unit_range(style.values[:, :1], *value_range(style.values)))
+    size = [
+        max(_SHORTEST, round(extent * step / target))
+        for extent, step, target in zip(own.shape, own.spacing, axes.spacing, strict=True)
+    ]
+    return resize_nd(values, size, mode="linear", antialias=True)
+
+
+def _unit_range(values: Tensor, low: float, high: float) -> Tensor:
+    return values.nan_to_num(nan=low, posinf=high, neginf=low).sub(low).div(high - low).clamp(0, 1)
