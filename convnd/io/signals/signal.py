@@ -255,12 +255,13 @@ def signal_grid(
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:
-    unique: list[str] = []
+    unique: dict[str, int] = {}  # and the last number that a name got
     for index, name in enumerate(names):
         base = name.strip() or str(index)
-        name, number = base, 1
+        name, number = base, unique.get(base, 1)
         while name in unique:
             number += 1
             name = f"{base}-{number}"
-        unique.append(name)
-    return unique
+        unique[base] = number
+        unique.setdefault(name, 1)
+    return list(unique)

@@ -46,7 +46,12 @@ _DEFINITIONS = (
     ("b", b"## annotation type definitions"),
     ("e", b"## end of definitions"),
 )
-_LARGEST_HEADER = 2**24
+_LARGEST_HEADER = 2**20
+_LARGEST_ANNOTATIONS = 2**21  # at least two bytes for each, which become four hundred
+_MOST_SIGNALS, _MOST_SEGMENTS = 4096, 10_000  # wfdb takes milliseconds for each
+# Gaps between segments and flat signals in FLAC take no room in files. So many samples may have any
+# record (a day of one flat signal), and so many more for each byte of its files.
+_FREE, _PACKED = 2**24, 16
 _UNLISTED = 64  # signals of a multi-segment record that its own header does not list
 _FINEST = 1e-4  # units: the smallest step for values that were not digital
 
@@ -74,19 +79,16 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             raise InputFileError(
                 f"read {path}: expected signals, got a header that names none; check the record"
             )
-        _check_size(path, header, max_pixels)
-        files = header.seg_name if hasattr(header, "seg_name") else header.file_name
-        for file in dict.fromkeys(files or ()):
-            if file == "~":
-                continue
-            if not hasattr(header, "seg_name"):
-                _check_beside(path, file)
-                continue
-            _check_text(_check_beside(path, f"{file}.hea"))
-            segment = wfdb.rdheader(str(path.with_name(file)))
-            _check_size(path, segment, max_pixels)
-            for part in segment.file_name or ():
-                _check_beside(path, part)
+        headers = [header]
+        for file in dict.fromkeys(getattr(header, "seg_name", ())):
+            if file != "~":
+                _check_text(_check_beside(path, f"{file}.hea"))
+                headers.append(wfdb.rdheader(str(path.with_name(file))))
+        names = {name for part in headers for name in getattr(part, "file_name", None) or ()}
+        files = [_check_beside(path, name) for name in names - {"~"}]
+        length = sum(file.stat().st_size for file in files)
+        for part in headers:
+            _check_size(path, part, max_pixels, length)
         record = wfdb.rdrecord(name)
         annotations = _annotations(wfdb, path, name, float(record.fs))
         gains = [float(gain) for gain in record.adc_gain or ()]
@@ -133,6 +135,15 @@ def _check_text(path: Path) -> None:
     words = lines[0].split() if lines else []
     # The first word is the name, with the number of segments behind "/"; the second counts signals.
     counts = [*(words[0].split(b"/")[1:] if words else ()), *words[1:2]]
+    limits = (_MOST_SEGMENTS, _MOST_SIGNALS)[-len(counts) :]
+    for limit, count in zip(limits, counts, strict=False):
+        if count.isdigit() and int(count[:9]) > limit:
+            raise InputFileError(
+                f"read {path}",
+                expected=f"at most {limit:,} segments or signals",
+                got=count[:9].decode(),
+                remedy="split it",
+            )
     if len(text) > _LARGEST_HEADER or any(
         not count.isdigit() or int(count[:9]) > len(lines) + _UNLISTED for count in counts
     ):
@@ -147,14 +158,28 @@ def _check_text(path: Path) -> None:
         )
 
 
-def _check_size(path: Path, header: Any, max_samples: int | None) -> None:
+def _check_size(path: Path, header: Any, max_samples: int | None, held: int) -> None:
     """Refuse more samples than allowed, and shifts between signals longer than the record.
 
     wfdb reads every sample of a frame and shifts signals before it looks at the result.
+
+    Args:
+        path: the record, for messages.
+        header: of the record, or of a segment.
+        max_samples: see `check_samples`.
+        held: length of all files of signals, in bytes.
     """
     length = int(header.sig_len or 0)
     per_frame = getattr(header, "samps_per_frame", None) or [1] * int(header.n_sig or 0)
-    check_samples(path, length * sum(int(count or 1) for count in per_frame), max_samples)
+    samples = length * sum(int(count or 1) for count in per_frame)
+    check_samples(path, samples, max_samples)
+    if samples > _FREE + _PACKED * held:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"at most {_FREE + _PACKED * held:,} samples for the length of its files",
+            got=f"{samples:,}",
+            remedy="copy the whole record, or convert it to another format",
+        )
     skews = [int(skew or 0) for skew in getattr(header, "skew", None) or ()]
     if max(skews, default=0) > length or min(skews, default=0) < 0:
         raise InputFileError(
@@ -178,7 +203,15 @@ def _check_beside(path: Path, name: str) -> Path:
 
 def _check_notes(path: Path) -> None:
     """Refuse notes that look like incomplete definitions: wfdb would never stop reading them."""
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_ANNOTATIONS + 1)
+    if len(content) > _LARGEST_ANNOTATIONS:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"at most {_LARGEST_ANNOTATIONS:,} bytes of annotations",
+            got="more",
+            remedy="remove or split them",
+        )
     kinds = ""
     for note in re.finditer(rb"(.)\xfc(?=## )", content, re.DOTALL):  # its length, "a note"
         text = content[note.end() :][: note[1][0]].rstrip(b"\0")
