@@ -85,6 +85,7 @@ def check_output(
     overwrite: bool = False,
     provenance: bool = False,
     dicom: bool = False,
+    spatial_dims: int | None = None,
 ) -> None:
     """Check, before any work, that a result can be written here.
 
@@ -93,15 +94,16 @@ def check_output(
         overwrite: whether an existing file may be replaced.
         provenance: whether provenance will be stored with it.
         dicom: whether the result is a volume from DICOM files, which can go into a folder.
+        spatial_dims: number of spatial axes of the result, or None if it is not known yet.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false, or another file has the name of its
             sidecar.
-        UsageError: no format is written under its suffix.
+        UsageError: no format for so many axes is written under its suffix.
         OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
             folder or a device.
     """
-    entry, _ = writable_format(path, dicom=dicom)
+    entry, _ = writable_format(path, spatial_dims, dicom=dicom)
     if entry.folder and not Path(path).suffix:
         check_folder_target(path, overwrite=overwrite)
         return

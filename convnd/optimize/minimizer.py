@@ -62,7 +62,7 @@ class Minimizer:
                 "minimize",
                 expected="a positive finite learning rate",
                 got=f"{rate}",
-                remedy="correct it",
+                remedy=f"the default of {optimizer} is {spec.learning_rate:g}",
             )
         self._objective = objective
         self._evaluate = evaluate
@@ -315,7 +315,10 @@ def minimize(
     """
     if steps < 0:
         raise UsageError(
-            "minimize", expected="steps of at least 0", got=f"{steps}", remedy="correct it"
+            "minimize",
+            expected="steps of at least 0",
+            got=f"{steps}",
+            remedy="0 evaluates the start alone",
         )
     minimizer = Minimizer(
         objective,

@@ -289,7 +289,7 @@ def sha256_of(path: Path) -> str:
             "weights",
             expected="a file",
             got=f"{path}: {error_text(error)}",
-            remedy="fetch it again",
+            remedy="check the path",
         ) from error
 
 
@@ -334,7 +334,7 @@ def _damaged_error(path: Path, got: str) -> InputFileError:
         "weights",
         expected=f"intact ones in {path}",
         got=f"'{got}'",
-        remedy=("remove them and get them again (convnd weights remove, convnd weights get)"),
+        remedy="find their name (convnd weights verify), remove them and get them again",
     )
 
 

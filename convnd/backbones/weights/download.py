@@ -110,7 +110,10 @@ def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise UsageError(
-            "download", expected="an address http(s)://HOST/…", got=repr(url), remedy="correct it"
+            "download",
+            expected="an address http(s)://HOST/…",
+            got=repr(url),
+            remedy="copy it from the browser, or give a file",
         )
     part = path.with_name(path.name + ".part")
     while True:

@@ -84,7 +84,7 @@ class VideoFile:
                     raise InputFileError(
                         f"read {self._path}: expected frames of {_size_text(self.info.size)} as "
                         f"the first, got {_size_text(pixels.shape)} at {end_time:.3f} s; end there "
-                        f"(--end {end_time:.3f}), or split it"
+                        f"(--to {end_time:.3f}), or split it"
                     )
                 if count % every == 0:
                     white = 255.0 if pixels.itemsize == 1 else 65535.0

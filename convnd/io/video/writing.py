@@ -326,8 +326,8 @@ def _codes(values: Tensor) -> Any:
     planes = values[0].detach().to("cpu", torch.float32)
     if not bool(planes.isfinite().all()):
         raise NumericalError(
-            "write: expected finite values for a frame, got NaN or infinity; lower the step size "
-            "or check the input"
+            "write: expected finite values for a frame, got NaN or infinity; use a smaller "
+            "learning rate, or check the input"
         )
     codes = planes.clamp(0, 1).mul(255).round_().to(torch.uint8)
     return codes.permute(1, 2, 0).contiguous().numpy()

@@ -129,7 +129,8 @@ def list_files(
         )
     except OSError as error:
         raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
+            f"{folder}: expected a folder that can be listed, got {error.strerror}; check its "
+            "permissions"
         ) from error
     if not files:
         raise InputFileError(

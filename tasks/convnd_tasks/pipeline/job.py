@@ -316,8 +316,22 @@ class Job:
             partial = log.last is not None and self.modality.keeps_partial_result
             if isinstance(error, NumericalError) and partial and writer.output is not None:
                 raise writer.save_last_good(error, log.last) from error
-            raise _translate(error) from error
+            raise self._translate(error) from error
         return log
+
+    def _translate(self, error: Exception) -> Exception:
+        """An error of torch about memory as one of ours."""
+        if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
+            return error
+        if not is_out_of_memory(error):
+            return error
+        smaller = "crop the content" if "size" in self.modality.unsupported else "a smaller --size"
+        return ResourceError(
+            "style transfer",
+            expected="enough memory",
+            got="none left",
+            remedy=f"use --memory with less than is free, or {smaller}",
+        )
 
     @contextlib.contextmanager
     def _kept_on_error(
@@ -364,15 +378,3 @@ class Job:
                 overwrite=output.overwrite,
             )
         return dataclasses.replace(outcome, figures=written, report=report)
-
-
-def _translate(error: Exception) -> Exception:
-    """An error of torch about memory as one of ours."""
-    if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
-        return error
-    if not is_out_of_memory(error):
-        return error
-    return ResourceError(
-        "style transfer: expected enough memory, got none left; use a smaller --size or "
-        "--backbone compact, or --memory to be more careful with it"
-    )

@@ -265,7 +265,7 @@ def _beats(
             "--beat-weight",
             expected="a content with a sampling rate",
             got="none" if template is None else "one without",
-            remedy="add it, or leave this out",
+            remedy="add --rate, or leave --beat-weight out",
         )
     if content is None or template is None or not timed:
         return None, ""

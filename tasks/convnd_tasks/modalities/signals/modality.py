@@ -114,7 +114,7 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
     """
     if not 0 < rate < math.inf:
         raise UsageError(
-            "--rate", expected="a positive finite number", got=f"{rate:g}", remedy="correct it"
+            "--rate", expected="a positive finite number", got=f"{rate:g}", remedy="for example 250"
         )
     if grid.ndim != 1:
         raise UsageError(

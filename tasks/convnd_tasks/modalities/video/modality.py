@@ -57,6 +57,11 @@ class Videos(Modality):
     name: ClassVar[str] = "videos"
     keeps_partial_result: ClassVar[bool] = False
     draws_figures: ClassVar[bool] = True
+    step_noun: ClassVar[str] = "frame"
+    loss_caption: ClassVar[str] = (
+        "The objective and its weighted terms at every step of every frame or block. They jump "
+        "where the next one begins; the last value is the mean over frames."
+    )
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "each frame starts from the one before, moved along the flow"
     }
@@ -178,18 +183,22 @@ class Videos(Modality):
         result: VideoResult = outcome.result
         return [
             Figure(
-                "sheet", "Frames of the input, and of the result below.", result.previews.sheet()
+                "sheet",
+                "Frames from the whole video: the input above, the result below.",
+                result.previews.sheet(),
             ),
             Figure(
                 "slit",
-                "The middle column of every frame, side by side: input above, result below. Even "
-                "motion is a slanting line; flicker would be upright stripes.",
+                "The middle column of pixels of every frame, side by side: the input above, the "
+                "result below. Time runs to the right. Even motion is a slanting line; flicker is "
+                "upright stripes.",
                 result.previews.slit_scan(),
             ),
             Figure(
                 "timeline",
-                "Loss by term, warping error against the frame before, and seconds. Dotted lines: "
-                "a new scene.",
+                "For every frame: the terms of the loss; the warping error E_warp, which is the "
+                "mean squared difference to the frame before, moved along the optical flow; and "
+                "the seconds of work. A dotted line is a new scene.",
                 plot_timeline(result.records),
             ),
         ]

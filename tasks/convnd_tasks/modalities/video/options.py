@@ -64,7 +64,7 @@ class VideoOptions(ImageOptions):
 
     >>> VideoOptions(passes=3)
     Traceback (most recent call last):
-    convnd.errors.UsageError: passes: expected 1 <= passes <= 2, got 3; correct it
+    convnd.errors.UsageError: passes: expected 1 <= passes <= 2, got 3; the default is 1
     """
 
     backbone: Annotated[str, Flag("Network, see `convnd backbones`.", LOSS)] = "compact"
@@ -133,7 +133,12 @@ class VideoOptions(ImageOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("block_overlap", self.block_overlap, Range(1, max(1, self.block_frames // 2)))
+        check_range(
+            "block_overlap",
+            self.block_overlap,
+            Range(1, max(1, self.block_frames // 2)),
+            self.block_frames // 2 or 1,
+        )
         check_name("mode", self.mode, MODES)
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(

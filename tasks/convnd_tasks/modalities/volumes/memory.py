@@ -13,6 +13,7 @@ from convnd.errors import ResourceError
 from convnd.optimize import OPTIMIZERS, ProcessGroup
 from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.memory_model import KEPT_PAGES
+from convnd.transfer.tiling_plan import gib
 from convnd_tasks.modalities.volumes.slabs import SlabPlan, square_pixel_views
 
 if TYPE_CHECKING:
@@ -80,9 +81,10 @@ def choose_optimizer(
         share = f" for each of {group.local_size} processes" if several else ""
         source = "free" if limit is None else "allowed by --memory"
         raise ResourceError(
-            f"volume: expected at most {available / 2**30:.1f} GiB, which is {source}{share}, got "
-            f"a job of about {size / 2**30:.1f} GiB for {voxels:,} voxels; use --optimizer adam, "
-            f"{'fewer processes, ' if several else ''}or crop the scan"
+            f"volume: expected at most {gib(available)}, which is {source}{share}, got "
+            f"a job of about {gib(size)} for {voxels:,} voxels; "
+            f"{'' if name == 'adam' else 'use --optimizer adam, '}"
+            f"{'start fewer processes, ' if several else ''}or crop the scan"
         )
     return name, reason
 
