@@ -57,6 +57,10 @@ ELSEWHERE = {
 """Options of other commands that a message names together with the command, or that are enough."""
 
 
+FOREIGN = ("convnd/backbones/weights/wheel.py", "convnd/io/conversions.py")
+"""Files with options of other programs."""
+
+
 def _text(node: ast.JoinedStr) -> str:
     """The literal text of an f-string; what is inserted is a word."""
     return "".join(
@@ -89,7 +93,7 @@ OPTIONS = sorted(
         (path, option)
         for path, text in MESSAGES
         for option in re.findall(r"--[a-z][\w-]+(?!WORD)", text)
-        if not (option in ("--help", "--no-WORD") or path.endswith("weights/wheel.py"))  # of pip
+        if option not in ("--help", "--no-WORD") and path not in FOREIGN
     }
 )
 

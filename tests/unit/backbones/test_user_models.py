@@ -384,4 +384,4 @@ def test_a_network_for_other_data_is_refused(
     )
     code, _, err = run("stylize", "--dim", 3, "--backbone", "grey:net", *layers)
     assert code == 2
-    assert "--dim: expected 2, which is what grey:net takes, got 3" in err
+    assert "grey:net: expected data with 2 spatial axes, which it takes, got 3" in err

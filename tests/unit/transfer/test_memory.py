@@ -131,5 +131,5 @@ def test_usage() -> None:
     for text in ("", "0", "-3", "yes", "1.5"):
         with pytest.raises(UsageError, match="tile: expected auto, off or a number of samples"):
             TransferOptions(tile=text)
-    with pytest.raises(ResourceError, match="--memory: expected more than"):
+    with pytest.raises(ResourceError, match="memory: expected more than"):
         transferred(replaced(memory="1MiB"), (64,), [])
