@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -73,10 +74,13 @@ class ConvModule(nn.Module):
         super().__init__()
         self.spatial_dims = layer.ndim
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.dilation = layer.kernel, layer.stride, layer.dilation
-        self.padding: Padding = padding if isinstance(padding, str) else _as_torch(layer.padding)
+        # Tools that change attributes, and TorchScript, have other types for them than ours.
+        self.kernel_size: Any = layer.kernel
+        self.stride: Any = layer.stride
+        self.dilation: Any = layer.dilation
+        self.padding: Any = padding if isinstance(padding, str) else _as_torch(layer.padding)
         self.transposed = kind == "convtranspose"
-        self.output_padding = layer.output_padding
+        self.output_padding: Any = layer.output_padding
         self.groups, self.padding_mode = groups, padding_mode
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias: nn.Parameter | None

@@ -12,7 +12,15 @@ from torch import Tensor, fx, nn
 
 from convnd.errors import ShapeError
 
-__all__ = ["NATIVE", "Native", "apply_separably", "cached", "check_batched", "trace_as_leaf"]
+__all__ = [
+    "NATIVE",
+    "NO_NODE",
+    "Native",
+    "apply_separably",
+    "cached",
+    "check_batched",
+    "trace_as_leaf",
+]
 
 R = TypeVar("R")
 
@@ -87,16 +95,21 @@ def cached(function: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
+NO_NODE: Any = None
+"""The result of `trace_as_leaf` where nothing is traced."""
+
+
 def trace_as_leaf(module: nn.Module, x: Any) -> Any:
     """The node of a layer in a graph of ``torch.fx``, as for torch's own layers.
 
     Returns:
-        None if ``x`` is no node, or if the layer itself is what is traced.
+        `NO_NODE` if ``x`` is no node, or if the layer itself is what is traced.
     """
     if not isinstance(x, fx.Proxy):
-        return None
-    name = x.tracer.path_of_module(module)
-    return x.tracer.create_proxy("call_module", name, (x,), {}) if name else None
+        return NO_NODE
+    tracer: Any = x.tracer
+    name = tracer.path_of_module(module)
+    return tracer.create_proxy("call_module", name, (x,), {}) if name else NO_NODE
 
 
 def apply_separably(

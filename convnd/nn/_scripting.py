@@ -11,8 +11,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._jit_internal import is_scripting  # torch.jit's, which type checkers do not see there
 
 __all__ = [
+    "is_scripting",
     "script_avg_pool",
     "script_batch_norm",
     "script_conv",
@@ -38,7 +40,7 @@ def script_pad(x: Tensor, padding: list[int], mode: str, value: float) -> Tensor
             else:
                 rows = F.pad(rows, inner, mode)
             rows = rows[:, :, max(-low, 0) : rows.shape[-1] - max(-high, 0)]
-            x = rows.reshape(shape[:-1] + [rows.shape[-1]]).movedim(-1, 2 + axis)
+            x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x
 
 
@@ -116,7 +118,7 @@ def script_conv(
     for axis in range(lead):
         reach = (weight.shape[2 + axis] - 1) * dilation[axis]
         sizes.append((x.shape[2 + axis] - reach - 1) // stride[axis] + 1)
-    result = result.reshape(sizes + result.shape[1:])
+    result = result.reshape(sizes + list(result.shape[1:]))
     back = [0, 1 + lead] + [1 + axis for axis in range(lead)]
     return result.permute(back + [2 + axis for axis in range(lead, ndim)])
 
@@ -171,7 +173,7 @@ def script_per_axis(x: Tensor, kind: str, sizes: list[int]) -> Tensor:
             rows = F.adaptive_max_pool1d(rows, count)
         else:
             rows = F.adaptive_avg_pool1d(rows, count)
-        x = rows.reshape(shape[:-1] + [count]).movedim(-1, 2 + axis)
+        x = rows.reshape(list(shape[:-1]) + [count]).movedim(-1, 2 + axis)
     return x
 
 
@@ -198,7 +200,7 @@ def script_interpolate(
                 align_corners=align_corners,
                 recompute_scale_factor=recompute,
             )
-        x = rows.reshape(shape[:-1] + [rows.shape[-1]]).movedim(-1, 2 + axis)
+        x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x
 
 
@@ -219,7 +221,7 @@ def script_max_pool(
         more = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
         rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + more], "constant", float("-inf"))
         rows = F.max_pool1d(rows, kernel[axis], stride[axis], 0, dilation[axis])
-        x = rows.reshape(shape[:-1] + [rows.shape[-1]]).movedim(-1, 2 + axis)
+        x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x
 
 
@@ -246,7 +248,7 @@ def script_avg_pool(
             if not count_include_pad:
                 starts, stops = starts.clamp(min=0), stops.clamp(max=shape[-1])
             rows = rows / (stops - starts)
-        x = rows.reshape(shape[:-1] + [rows.shape[-1]]).movedim(-1, 2 + axis)
+        x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x / divisor if divisor != 0 else x
 
 

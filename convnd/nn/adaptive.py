@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from convnd.nn._native import NATIVE, apply_separably, cached, check_batched, trace_as_leaf
+from convnd.nn._native import NATIVE, NO_NODE, apply_separably, cached, check_batched, trace_as_leaf
 from convnd.nn._pool_indices import pool_axes_with_indices
-from convnd.nn._scripting import script_per_axis
+from convnd.nn._scripting import is_scripting, script_per_axis
 from convnd.shapes import ntuple
 
 __all__ = [
@@ -60,9 +61,7 @@ def adaptive_avg_pool_nd(x: Tensor, output_size: Sizes) -> Tensor:
     return apply_separably(x, apply)
 
 
-def adaptive_max_pool_nd(
-    x: Tensor, output_size: Sizes, return_indices: bool = False
-) -> Tensor | tuple[Tensor, Tensor]:
+def adaptive_max_pool_nd(x: Tensor, output_size: Sizes, return_indices: bool = False) -> Any:
     """The maxima of a fixed number of windows; the windows are those of `adaptive_avg_pool_nd`.
 
     Args:
@@ -81,8 +80,7 @@ def adaptive_max_pool_nd(
     """
     if has_torch_function_unary(x):
         options = output_size, return_indices
-        result: Tensor = handle_torch_function(adaptive_max_pool_nd, (x,), x, *options)
-        return result
+        return handle_torch_function(adaptive_max_pool_nd, (x,), x, *options)
     sizes = _sizes("adaptive_max_pool", tuple(x.shape[2:]), output_size)
     if len(sizes) in NATIVE:
         values, positions = NATIVE[len(sizes)].adaptive_max_pool(x, sizes)
@@ -102,7 +100,7 @@ def _sizes(operation: str, extents: tuple[int, ...], output_size: Sizes) -> tupl
         check_batched(operation, torch.empty((1, 1), device="meta"), 1)
     if output_size is None or isinstance(output_size, int):
         output_size = (output_size,) * len(extents)
-    filled = [
+    filled: list[Any] = [
         extents[axis] if count is None and axis < len(extents) else count
         for axis, count in enumerate(output_size)
     ]
@@ -117,12 +115,12 @@ class _AdaptivePoolNd(nn.Module):
         self.spatial_dims = ntuple(spatial_dims, 1, "spatial_dims")[0]
         if not isinstance(output_size, int | None):
             output_size = tuple(output_size)
-        self.output_size = output_size
+        self.output_size: Any = output_size
         _sizes(type(self).__name__, (1,) * self.spatial_dims, output_size)  # for its errors
 
     def __prepare_scriptable__(self) -> _AdaptivePoolNd:
         """Called by ``torch.jit.script``, whose language has one type for every value."""
-        sizes = self.output_size
+        sizes: Any = self.output_size
         sizes = [sizes] * self.spatial_dims if isinstance(sizes, int | None) else sizes
         self._script_sizes = [0 if count is None else count for count in sizes]
         self._script_kind = self.kind
@@ -154,10 +152,10 @@ class AdaptiveAvgPoolNd(_AdaptivePoolNd):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *output_size)``."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             y = script_per_axis(x, self._script_kind, self._script_sizes)
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 if not has_torch_function_unary(x):
                     check_batched("AdaptiveAvgPoolNd", x, self.spatial_dims)
@@ -191,10 +189,10 @@ class AdaptiveMaxPoolNd(_AdaptivePoolNd):
     # TorchScript would join two result types to one that no next layer takes.
     def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
         """``(B, C, *S)`` to ``(B, C, *output_size)``; with ``return_indices``, also positions."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             y = script_per_axis(x, self._script_kind, self._script_sizes)
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 if not has_torch_function_unary(x):
                     check_batched("AdaptiveMaxPoolNd", x, self.spatial_dims)

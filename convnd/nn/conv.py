@@ -16,8 +16,8 @@ from torch.overrides import (
 )
 
 from convnd.nn._conv_module import ConvModule
-from convnd.nn._native import NATIVE, cached, check_batched, trace_as_leaf
-from convnd.nn._scripting import script_conv
+from convnd.nn._native import NATIVE, NO_NODE, cached, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_conv
 from convnd.nn.pad import check_mode, pad_by_pairs
 from convnd.shapes import Layer, Padding, output_size
 
@@ -261,7 +261,7 @@ class ConvNd(ConvModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             y = script_conv(
                 x,
                 self.weight,
@@ -273,7 +273,7 @@ class ConvNd(ConvModule):
                 self.padding_mode,
             )
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 y = conv_nd(
                     x,

@@ -11,8 +11,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import has_torch_function_unary
 
 from convnd.errors import ShapeError
-from convnd.nn._native import check_batched, trace_as_leaf
-from convnd.nn._scripting import script_batch_norm
+from convnd.nn._native import NO_NODE, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_batch_norm
 from convnd.shapes import ntuple
 
 __all__ = ["BatchNormNd", "InstanceNormNd"]
@@ -42,8 +42,9 @@ class BatchNormNd(_BatchNorm):
         ShapeError: the input has another rank or number of channels, or, in training, a single
             value per channel, which has no variance.
 
-    >>> BatchNormNd(1, eps=0.0, spatial_dims=1)(torch.tensor([[[1.0]], [[3.0]]])).flatten().tolist()
-    [-1.0, 1.0]
+    >>> norm = BatchNormNd(1, spatial_dims=1)
+    >>> norm(torch.tensor([[[1.0, 3.0]]])).round().tolist()
+    [[[-1.0, 1.0]]]
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class BatchNormNd(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to the same shape."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             y = script_batch_norm(
                 x,
                 self.running_mean,
@@ -78,13 +79,13 @@ class BatchNormNd(_BatchNorm):
                 self.eps,
             )
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 y = super().forward(x)
         return y
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if not torch.jit.is_scripting() and isinstance(input, Tensor):
+        if not is_scripting() and isinstance(input, Tensor):
             check_batched("BatchNormNd", input, self.spatial_dims, channels=self.num_features)
             from_input = self.training or not self.track_running_stats
             if from_input and input.numel() == self.num_features:
@@ -97,7 +98,8 @@ class BatchNormNd(_BatchNorm):
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""
-        return f"{super().extra_repr()}, spatial_dims={self.spatial_dims}"
+        arguments: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{arguments}, spatial_dims={self.spatial_dims}"
 
 
 class InstanceNormNd(_InstanceNorm):
@@ -146,17 +148,17 @@ class InstanceNormNd(_InstanceNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to the same shape."""
-        if torch.jit.is_scripting():
-            y = self._apply_instance_norm(x)
+        if is_scripting():
+            y = self._apply_instance_norm(x)  # type: ignore[no-untyped-call]
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 self._check_input_dim(x)
-                y = self._apply_instance_norm(x)
-        return y
+                y = self._apply_instance_norm(x)  # type: ignore[no-untyped-call]
+        return y  # type: ignore[no-any-return]
 
     def _check_input_dim(self, input: Tensor) -> None:
-        if not torch.jit.is_scripting() and isinstance(input, Tensor):
+        if not is_scripting() and isinstance(input, Tensor):
             check_batched("InstanceNormNd", input, self.spatial_dims, channels=self.num_features)
             from_input = self.training or not self.track_running_stats
             if from_input and math.prod(input.shape[2:]) < 2:
@@ -172,4 +174,5 @@ class InstanceNormNd(_InstanceNorm):
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""
-        return f"{super().extra_repr()}, spatial_dims={self.spatial_dims}"
+        arguments: str = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{arguments}, spatial_dims={self.spatial_dims}"

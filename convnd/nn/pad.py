@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError, UsageError
-from convnd.nn._native import NATIVE, apply_separably, cached, check_batched, trace_as_leaf
-from convnd.nn._scripting import script_pad
+from convnd.nn._native import NATIVE, NO_NODE, apply_separably, cached, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_pad
 from convnd.registry import check_name
 from convnd.shapes import Padding, Pairs, ntuple, pad_pairs
 
@@ -189,10 +188,10 @@ class PadNd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *S')``."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             y = script_pad(x, self._script_padding, self.mode, self.value)
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 if not has_torch_function_unary(x):
                     check_batched("PadNd", x, self.spatial_dims)

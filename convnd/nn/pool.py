@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import UsageError
-from convnd.nn._native import NATIVE, apply_separably, cached, check_batched, trace_as_leaf
+from convnd.nn._native import NATIVE, NO_NODE, apply_separably, cached, check_batched, trace_as_leaf
 from convnd.nn._pool_counts import add_up_windows, window_counts
 from convnd.nn._pool_indices import max_with_indices, pad_lowest
-from convnd.nn._scripting import script_avg_pool, script_max_pool
+from convnd.nn._scripting import is_scripting, script_avg_pool, script_max_pool
 from convnd.nn.pad import pad_by_pairs
 from convnd.shapes import Layer, Padding, ntuple, output_size
 
@@ -115,7 +114,7 @@ def max_pool_nd(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Any:
     """The maximum of every window; padding never counts.
 
     Args:
@@ -140,13 +139,13 @@ def max_pool_nd(
     equal maxima, the first of them receives the gradient. On CUDA torch's gradient in 3-D is not
     deterministic.
 
+    >>> import torch
     >>> max_pool_nd(torch.arange(16.0).view(1, 1, 2, 2, 2, 2), 2).item()
     15.0
     """
     if has_torch_function_unary(x):
         options = kernel_size, stride, padding, dilation, ceil_mode, return_indices
-        result: Tensor = handle_torch_function(max_pool_nd, (x,), x, *options)
-        return result
+        return handle_torch_function(max_pool_nd, (x,), x, *options)
     ndim = x.ndim - 2
     if ndim < 1:
         check_batched("maxpool", x, 1)
@@ -155,11 +154,10 @@ def max_pool_nd(
     )
     if operator is not None:
         try:
-            result = operator(x, *arguments)
+            return operator(x, *arguments)
         except RuntimeError:
             output_size(x.shape[2:], layer)  # for its errors, which say what to do
             raise
-        return result
     sizes = output_size(x.shape[2:], layer)
     if return_indices:
         return max_with_indices(x, layer, sizes)
@@ -204,6 +202,7 @@ def avg_pool_nd(
         ShapeError: ranks or sizes do not fit, or the padding is wider than a window's reach.
         UsageError: ``divisor_override`` is 0.
 
+    >>> import torch
     >>> avg_pool_nd(torch.ones(1, 1, 4), 2, padding=1).tolist()
     [[[0.5, 1.0, 0.5]]]
     """
@@ -262,9 +261,10 @@ class _PoolNd(nn.Module):
     ) -> None:
         super().__init__()
         self.spatial_dims = ntuple(spatial_dims, 1, "spatial_dims")[0]
-        self.kernel_size = _hashable(kernel_size)
-        self.stride = self.kernel_size if stride is None else _hashable(stride)
-        self.padding, self.dilation = _hashable(padding), _hashable(dilation)
+        self.kernel_size: Any = _hashable(kernel_size)
+        self.stride: Any = self.kernel_size if stride is None else _hashable(stride)
+        self.padding: Any = _hashable(padding)
+        self.dilation: Any = _hashable(dilation)
         self.ceil_mode = ceil_mode
         _ = self.layer  # for its errors
 
@@ -293,7 +293,7 @@ class _PoolNd(nn.Module):
         return f"{self.layer}, spatial_dims={self.spatial_dims}"
 
 
-def _hashable(value: Padding) -> Padding:
+def _hashable(value: Any) -> Any:
     """Sequences as tuples, so that geometries can be remembered by them."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return value
@@ -315,6 +315,7 @@ class MaxPoolNd(_PoolNd):
     Raises:
         ShapeError: an argument does not fit ``spatial_dims``, or the input does not.
 
+    >>> import torch
     >>> MaxPoolNd(2, spatial_dims=4)(torch.zeros(1, 3, 4, 4, 4, 4)).shape
     torch.Size([1, 3, 2, 2, 2, 2])
     """
@@ -338,11 +339,11 @@ class MaxPoolNd(_PoolNd):
     # TorchScript would join two result types to one that no next layer takes.
     def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
         """``(B, C, *S)`` to ``(B, C, *S')``; with ``return_indices``, also the positions."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             kernel, stride, dilation = self._script_sizes
             y = script_max_pool(x, kernel, stride, self._script_padding, dilation, self.ceil_mode)
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 if not has_torch_function_unary(x) and x.ndim != self.spatial_dims + 2:
                     check_batched("MaxPoolNd", x, self.spatial_dims)
@@ -373,6 +374,7 @@ class AvgPoolNd(_PoolNd):
     Raises:
         ShapeError: an argument does not fit ``spatial_dims``, or the input does not.
 
+    >>> import torch
     >>> AvgPoolNd(2, spatial_dims=1)(torch.arange(4.0).view(1, 1, 4)).tolist()
     [[[0.5, 2.5]]]
     """
@@ -396,7 +398,7 @@ class AvgPoolNd(_PoolNd):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *S')``."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             kernel, stride, _ = self._script_sizes
             divisor = self.divisor_override
             y = script_avg_pool(
@@ -409,7 +411,7 @@ class AvgPoolNd(_PoolNd):
                 0 if divisor is None else divisor,
             )
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 if not has_torch_function_unary(x) and x.ndim != self.spatial_dims + 2:
                     check_batched("AvgPoolNd", x, self.spatial_dims)

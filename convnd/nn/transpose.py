@@ -6,6 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from torch.overrides import (
 
 from convnd.errors import ShapeError
 from convnd.nn._conv_module import ConvModule
-from convnd.nn._native import NATIVE, cached, check_batched, trace_as_leaf
-from convnd.nn._scripting import script_conv_transpose
+from convnd.nn._native import NATIVE, NO_NODE, cached, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_conv_transpose
 from convnd.nn.conv import fold_axis, sum_over_taps
 from convnd.registry import check_name
 from convnd.shapes import Layer, Padding
@@ -225,7 +226,7 @@ class ConvTransposeNd(ConvModule):
         Raises:
             ShapeError: the input does not fit, or no output padding leads to this size.
         """
-        if torch.jit.is_scripting():
+        if is_scripting():
             assert output_size is None, "a scripted ConvTransposeNd has one output size"
             y = script_conv_transpose(
                 x,
@@ -238,7 +239,7 @@ class ConvTransposeNd(ConvModule):
                 self.groups,
             )
         else:
-            y = None
+            y = NO_NODE
             if has_torch_function_unary(x) and output_size is None:
                 y = trace_as_leaf(self, x)
             if y is None:
@@ -255,7 +256,7 @@ class ConvTransposeNd(ConvModule):
         return y
 
     @torch.jit.unused
-    def _output_padding(self, x: Tensor, output_size: Sequence[int] | None) -> int | Sequence[int]:
+    def _output_padding(self, x: Tensor, output_size: Sequence[int] | None) -> Any:
         """The output padding that leads to an output size, see `forward`."""
         if output_size is None:
             return self.output_padding

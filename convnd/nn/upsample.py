@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError, UsageError
-from convnd.nn._native import NATIVE, apply_separably, check_batched, trace_as_leaf
-from convnd.nn._scripting import script_interpolate
+from convnd.nn._native import NATIVE, NO_NODE, apply_separably, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_interpolate
 from convnd.registry import check_name
 from convnd.shapes import ntuple
 
@@ -64,6 +63,7 @@ def interpolate_nd(
     All modes are separable, so torch's operators of two axes process two axes at a time. For
     shrinking without aliasing, see `convnd.nn.resize_nd`.
 
+    >>> import torch
     >>> interpolate_nd(torch.tensor([[[1.0, 3.0]]]), scale_factor=2).tolist()
     [[[1.0, 1.0, 3.0, 3.0]]]
     """
@@ -93,17 +93,15 @@ def interpolate_nd(
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
         extents = part.shape[2:]
+        target, scale = None, None
         if factors is None:
             target = [
                 extent if axis is None else sizes[axis]
                 for axis, extent in zip(axes, extents, strict=True)
             ]
-            options = {"size": target}
         else:
-            options = {"scale_factor": [1.0 if axis is None else factors[axis] for axis in axes]}
-        return F.interpolate(
-            part, mode=INTERPOLATION_MODES[mode], align_corners=align_corners, **options
-        )
+            scale = [1.0 if axis is None else factors[axis] for axis in axes]
+        return F.interpolate(part, target, scale, INTERPOLATION_MODES[mode], align_corners)
 
     if ndim == 1:
         return apply(x.unsqueeze(2), (None, 0)).squeeze(2)
@@ -175,6 +173,7 @@ class UpsampleNd(nn.Module):
         UsageError: see `interpolate_nd`.
         ShapeError: the input has another rank.
 
+    >>> import torch
     >>> UpsampleNd(scale_factor=2, spatial_dims=4)(torch.zeros(1, 1, 2, 2, 2, 3)).shape
     torch.Size([1, 1, 4, 4, 4, 6])
     """
@@ -201,7 +200,7 @@ class UpsampleNd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *S')``."""
-        if torch.jit.is_scripting():
+        if is_scripting():
             y = script_interpolate(
                 x,
                 self._script_size,
@@ -211,7 +210,7 @@ class UpsampleNd(nn.Module):
                 self.recompute_scale_factor,
             )
         else:
-            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else None
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
             if y is None:
                 if not has_torch_function_unary(x):
                     check_batched("UpsampleNd", x, self.spatial_dims)

@@ -15,7 +15,7 @@ from torch import nn
 from convnd import nn as cn
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 
-PAIRS = {
+PAIRS: dict[Any, Any] = {
     cn.ConvNd: nn.Conv2d,
     cn.ConvTransposeNd: nn.ConvTranspose2d,
     cn.MaxPoolNd: nn.MaxPool2d,
@@ -122,11 +122,14 @@ def test_interpolation_is_torchs(
 ) -> None:
     if "size" in options and recompute:
         pytest.skip("there is no factor to compute")
-    torchs = {"linear": ["linear", "bilinear", "trilinear"], "cubic": [None, "bicubic", None]}
+    torchs: dict[str, list[str | None]] = {
+        "linear": ["linear", "bilinear", "trilinear"],
+        "cubic": [None, "bicubic", None],
+    }
     name = torchs[mode][ndim - 1]
     if name is None:
         pytest.skip("torch has no such mode in this rank")
-    x = torch.rand(1, 2, 6, 5, 4, generator=generator)[(..., *[0] * (3 - ndim))]
+    x = torch.rand(1, 2, *(6, 5, 4)[:ndim], generator=generator)
     common = {**options, "align_corners": corners, "recompute_scale_factor": recompute}
     expected = F.interpolate(x, mode=name, **common)
     for alias in (mode, name):
@@ -263,15 +266,16 @@ def test_attributes_may_be_changed(generator: torch.Generator) -> None:
         ("padding", (2, 1)),
     ):
         module = cn.ConvNd(2, 3, 3, padding=1, spatial_dims=2)
-        fresh = cn.ConvNd(2, 3, 3, spatial_dims=2, **{"padding": 1, attribute: value})
+        changed: dict[str, Any] = {"padding": 1, attribute: value}
+        fresh = cn.ConvNd(2, 3, 3, spatial_dims=2, **changed)
         fresh.load_state_dict(module.state_dict())
         setattr(module, attribute, value)
         assert torch.equal(module(x), fresh(x))
         assert module.layer == fresh.layer
-    for attribute, value in (("stride", 1), ("kernel_size", (2, 3)), ("ceil_mode", True)):
+    for attribute, other in (("stride", 1), ("kernel_size", (2, 3)), ("ceil_mode", True)):
         pool = cn.MaxPoolNd(3, 2, spatial_dims=2)
-        options = {"kernel_size": 3, "stride": 2, attribute: value}
-        setattr(pool, attribute, value)
+        options: dict[str, Any] = {"kernel_size": 3, "stride": 2, attribute: other}
+        setattr(pool, attribute, other)
         assert torch.equal(pool(x), cn.MaxPoolNd(**options, spatial_dims=2)(x))
 
 
@@ -321,9 +325,9 @@ def test_batch_norm_above_three_axes(
 
 
 def test_tools_find_our_batch_norms() -> None:
-    net = nn.Sequential(cn.ConvNd(2, 3, 3, spatial_dims=2), cn.BatchNormNd(3, spatial_dims=2))
-    net.eval()
-    fused = torch.nn.utils.fuse_conv_bn_eval(net[0], net[1])
+    conv: Any = cn.ConvNd(2, 3, 3, spatial_dims=2).eval()
+    norm = cn.BatchNormNd(3, spatial_dims=2).eval()
+    fused = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
     x = torch.rand(1, 2, 5, 5)
-    torch.testing.assert_close(fused(x), net(x))
-    assert isinstance(net[1], nn.modules.batchnorm._BatchNorm)
+    torch.testing.assert_close(fused(x), norm(conv(x)))
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)

@@ -105,7 +105,7 @@ def test_copies(name: str, ndim: int, generator: torch.Generator) -> None:
 def test_functional_transforms(name: str, ndim: int, generator: torch.Generator) -> None:
     module, x = make(name, ndim, generator)
     module, x = module.double(), x.double()
-    state = dict(module.named_parameters())
+    state: dict[str, Tensor] = dict(module.named_parameters())
 
     def function(x: Tensor) -> Tensor:
         result: Tensor = torch.func.functional_call(module, state, (x,))
