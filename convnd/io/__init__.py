@@ -32,7 +32,7 @@ from convnd.io.video.file import FORMATS as VIDEO_FORMATS
 from convnd.io.video.image_sequence import check_image_sequence_output, write_image_sequence
 from convnd.io.video.opening import open_video
 from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
-from convnd.io.video.writing import check_video_output, write_video
+from convnd.io.video.writing import check_video_output, lost_properties, write_video
 from convnd.io.volumes.dicom_writing import dicom_rounding
 from convnd.io.volumes.itk import FORMATS as ITK_FORMATS
 from convnd.io.volumes.nifti import FORMATS as NIFTI_FORMATS
@@ -58,6 +58,7 @@ __all__ = [
     "is_video",
     "is_written",
     "lost_metadata",
+    "lost_properties",
     "next_free_path",
     "open_video",
     "quantize",

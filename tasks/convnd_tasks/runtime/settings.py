@@ -31,6 +31,7 @@ class JobSettings:
         start: seconds into a video where the result begins.
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
+        deinterlace: turn frames of two fields into progressive ones.
         recursive: search folders in a folder of contents, too.
         output: path of the result, or of the folder that it goes into; a folder is made where the
             content is one, or where the path ends in a slash. None makes a name.
@@ -98,6 +99,10 @@ class JobSettings:
     every: Annotated[
         int, Flag("Only every Nth frame.", INPUT, modalities=("videos",)), Range(1, 1_000_000)
     ] = 1
+    deinterlace: Annotated[
+        bool,
+        Flag("Make progressive frames of interlaced ones.", INPUT, modalities=("videos",)),
+    ] = False
     output: Annotated[
         str | None,
         Flag(

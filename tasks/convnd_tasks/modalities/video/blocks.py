@@ -255,6 +255,7 @@ class BlockStylizer:
         if record is None:
             record = {
                 "pts": context.pts,
+                "duration": context.duration,
                 "name": context.name,
                 "cut": context.cut,
                 **{name: outcome[name] for name in _OF_OUTCOME},

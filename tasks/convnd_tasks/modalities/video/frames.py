@@ -197,6 +197,7 @@ class FrameStylizer:
             outcome = yield from self._first_frame(context.content, to_progress)
         record: dict[str, Any] = {
             "pts": context.pts,
+            "duration": context.duration,
             "name": context.name,
             "cut": context.cut,
             **outcome.record(),

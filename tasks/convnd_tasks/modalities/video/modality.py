@@ -89,7 +89,10 @@ class Videos(Modality):
             if content is not None and not Path(name).is_dir():
                 rate = None  # a result knows its own
             return open_video(
-                name, None if rate is None else parse_fraction("--rate", rate), self._sample_shape
+                name,
+                None if rate is None else parse_fraction("--rate", rate),
+                self._sample_shape,
+                deinterlace=self.settings.deinterlace and content is None,
             )
         if not video:
             return open_grid(name, 2, role=role, seed=self.options.seed)
@@ -159,9 +162,9 @@ class Videos(Modality):
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
         """See `Modality.lost_metadata`."""
-        no_sound = path.suffix.lower() in ("", ".gif")
-        has_sound = bool(self._video(inputs).info.audio) and self.settings.audio
-        return ["sound"] if no_sound and has_sound else []
+        video, settings = self._video(inputs), self.settings
+        info = dataclasses.replace(video.info, size=working_size(video, self.options.size))
+        return io.lost_properties(path, info, audio=settings.audio, provenance=settings.metadata)
 
     def metrics(self, inputs: TransferInputs, result: Video | VideoResult) -> list[Measure]:
         """See `Modality.metrics`.

@@ -58,7 +58,14 @@ class VideoTransfer(Transfer):
         """See `Transfer.fingerprint`."""
         used = dataclasses.astuple(self.source.frame_range)
         video = content_fingerprint(self.source.video.info)
-        return [used, self.settings.texture, video, self.finisher.fingerprint(), *self.styles]
+        return [
+            used,
+            self.settings.texture,
+            self.settings.deinterlace,
+            video,
+            self.finisher.fingerprint(),
+            *self.styles,
+        ]
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
