@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from video_files import picture, request_here, write_video_file
 
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.io.video import file
-from tests.support.videos import picture, request_here, write_video_file
 
 TAGS = {
     "title": "My film",

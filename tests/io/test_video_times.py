@@ -8,12 +8,12 @@ from pathlib import Path
 import av
 import pytest
 from PIL import Image
+from video_files import packet_times, picture, remux, request_here, write_video_file
 
 from convnd import io
 from convnd.io.video import file
 from convnd.io.video.gif import loop_count
 from convnd.io.video.mp4 import track_end
-from tests.support.videos import packet_times, picture, remux, request_here, write_video_file
 
 UNEVEN = [0, 3003, 6000, 9900, 15000, 45000, 90000, 91000]
 

@@ -25,7 +25,7 @@ from convnd.io.video.gif import set_last_delay
 from convnd.io.video.sound import SoundCopier
 from convnd.io.video.tags import copy_tags, lost_tags
 from convnd.io.video.types import VideoFrame, VideoInfo
-from convnd.io.worker.video_pixels import pyav
+from convnd.io.worker.video_pixels import open_container, pyav
 
 __all__ = ["check_video_output", "encode", "lost_properties", "write_video"]
 
@@ -172,7 +172,7 @@ def encode(
                     copy_tags(out, kind, info, origin=origin, end=end, provenance=provenance)
                     video = VideoStream(av, out, kind, path, info, values, crf)
                     if audio and info.audio and kind != "gif":
-                        source = stack.enter_context(av.open(str(info.path)))
+                        source = stack.enter_context(open_container(info.path))
                         sound = SoundCopier(source, out, info, origin, is_part=is_part, end=end)
                 if sound is not None:
                     sound.copy_until(frame.pts * info.time_base)

@@ -17,7 +17,7 @@ from convnd.io.reading import check_positions, too_large_error, translate_errors
 from convnd.io.video.gif import loop_count
 from convnd.io.video.types import damaged_frames_text
 from convnd.io.worker.deinterlacing import Deinterlacer
-from convnd.io.worker.video_pixels import Orientation, orientation, pyav, rgb_pixels
+from convnd.io.worker.video_pixels import Orientation, open_container, orientation, pyav, rgb_pixels
 from convnd.io.worker.video_timing import FrameClock, last_duration, missing_text, stream_offset
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class VideoDecoder:
 
     def comment(self) -> str:
         """Return the comment of the container, which holds provenance."""
-        with self._memory_errors(), self._av.open(str(self._path)) as container:
+        with self._memory_errors(), open_container(self._path) as container:
             metadata = {key.lower(): value for key, value in container.metadata.items()}
         return str(metadata.get("comment", ""))
 
@@ -165,7 +165,7 @@ class VideoDecoder:
         with (
             translate_errors(self._path, "a video"),
             self._memory_errors(),
-            self._av.open(str(self._path)) as container,
+            open_container(self._path) as container,
         ):
             stream = container.streams.best("video")
             if stream is None:

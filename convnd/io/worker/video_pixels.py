@@ -23,6 +23,7 @@ __all__ = [
     "SCALER_MATRICES",
     "Orientation",
     "matrix_code",
+    "open_container",
     "orientation",
     "pyav",
     "rgb_pixels",
@@ -35,6 +36,7 @@ darken each picture by more than one code, when it is read and when it is writte
 SCALER_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 """From codes of ISO/IEC 23091-4 to codes of the scaler."""
 
+_FORMATS = "mov,matroska,avi,gif,apng,mpegts,mpeg,mpegvideo,mxf,asf,flv,ogg"
 _MPEG, _JPEG = 1, 2  # limited and full range
 _UNSPECIFIED = 2
 _YCGCO, _BY_PRIMARIES = 8, 12
@@ -70,6 +72,17 @@ def pyav() -> Any:
     av = import_optional("av", "video", extra="video")
     av.logging.set_level(None)
     return av
+
+
+def open_container(path: Path) -> Any:
+    """Open a video file with PyAV; formats that read further files are not known here.
+
+    Args:
+        path: an existing file.
+    """
+    return pyav().open(
+        str(path), container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+    )
 
 
 def matrix_code(tags: ColorTags, height: int) -> int:
