@@ -24,7 +24,10 @@ from convnd.io.metadata_loss import lost_metadata
 from convnd.io.provenance import digest
 from convnd.io.quantization import quantize
 from convnd.io.registry import Format, is_written, register, spatial_dims, suffixes
+from convnd.io.signals.containers import FORMATS as CONTAINER_FORMATS
 from convnd.io.signals.edf import FORMATS as EDF_FORMATS
+from convnd.io.signals.sheets import FORMATS as SHEET_FORMATS
+from convnd.io.signals.sound import FORMATS as SOUND_FORMATS
 from convnd.io.signals.table import FORMATS as TABLE_FORMATS
 from convnd.io.signals.wav import FORMATS as WAV_FORMATS
 from convnd.io.signals.wfdb_record import FORMATS as WFDB_FORMATS
@@ -82,6 +85,9 @@ for _entry in (
     *WFDB_FORMATS,
     *EDF_FORMATS,
     *WAV_FORMATS,
+    *SOUND_FORMATS,
+    *SHEET_FORMATS,
+    *CONTAINER_FORMATS,
     *VIDEO_FORMATS,
 ):
     register(_entry)

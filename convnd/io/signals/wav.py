@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_wav"]
+__all__ = ["CHANNEL_NAMES", "FORMATS", "read_wav"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _MOST_CHUNKS = 10_000
-_NAMES = {1: ("mono",), 2: ("left", "right")}
+CHANNEL_NAMES = {1: ("mono",), 2: ("left", "right")}
 
 
 def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -72,7 +72,7 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
         check_samples(path, len(data) // (bits // 8), max_pixels)
         samples = _decode(data, kind, bits).reshape(-1, channels).T
-        names = _NAMES.get(channels, tuple(str(index) for index in range(channels)))
+        names = CHANNEL_NAMES.get(channels, tuple(str(index) for index in range(channels)))
         signal = Signal(extra={"kind": kind, "bits": bits}, format="WAV")
         return signal_grid(path, samples, float(rate), names, signal)
 
