@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from convnd.io.atomic import (
     error_text,
     exists_error,
     folder_lock,
+    renamed_errors,
+    temporary_folder,
 )
 from convnd.io.atomic_folder import atomic_folder, check_folder_target
 from convnd.io.provenance import (
@@ -139,14 +140,10 @@ def dry_run_write(path: str | os.PathLike[str], grid: Grid) -> None:
     corner = corner.nan_to_num()
     if has_gaps and corner.shape[-1] > 1:
         corner[..., -1] = float("nan")
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / Path(path).name
-        try:
+    with temporary_folder() as folder:
+        trial = folder / Path(path).name
+        with renamed_errors(trial, path):
             write(trial, dataclasses.replace(grid, values=corner))
-        except ConvndError as error:  # its message is about the output, not about the trial
-            error.operation = error.operation.replace(str(trial), str(path))
-            error.args = (str(error).replace(str(trial), str(path)),)
-            raise
 
 
 def write(
@@ -201,11 +198,11 @@ def write(
     if text and entry.read_provenance is None:
         check_sidecar(Path(path))
     check_output(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder) / Path(path).name
-        with _translate_write_errors(path):
+    with temporary_folder() as folder:
+        temporary = folder / Path(path).name
+        with renamed_errors(temporary, path), _translate_write_errors(path):
             writer(temporary, grid, provenance=text, quality=quality)
-            for file in Path(folder).iterdir():
+            for file in folder.iterdir():
                 check_disk_space(file)
         _place_all(temporary, Path(path), entry.companions, overwrite=overwrite)
 

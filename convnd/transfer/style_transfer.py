@@ -34,6 +34,8 @@ from convnd.optimize import (
     refine,
     spread_steps,
 )
+from convnd.optimize.base import is_count
+from convnd.optimize.state import check_field, state_errors
 from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
 from convnd.transfer.memory import MemoryBudget
@@ -391,6 +393,8 @@ class StyleTransfer(TransferObjective):
         values: Tensor | None = None
         coarse_content: Tensor | None = None
         before = _Counts()
+        if resume is not None:
+            self._check_state(problem, resume)
         for scale in problem.scales:
             if resume is not None and scale.number < resume["scale"]:
                 continue
@@ -429,6 +433,18 @@ class StyleTransfer(TransferObjective):
             before = _Counts(progress.step, progress.rejected_steps)
             coarse_content = content
             del progress, optimizer_state, objective
+
+    @staticmethod
+    def _check_state(problem: _Problem, resume: Mapping[str, Any]) -> None:
+        """Check what the optimiser does not: the scale, and the size of the values at it."""
+        with state_errors():
+            number = resume["scale"]
+            if not all(map(is_count, (number, *_Counts(*resume["before"])))):
+                raise ValueError("no number of a scale or of steps")
+            field = ShardedField(problem.scales[number].size, problem.group)
+            extents = [stop - start for start, stop in field.local_box]
+            values = resume["optimizer"]["step"]["values"]
+            check_field(values, (1, problem.styles[0].shape[1], *extents))
 
     def _run_scale(
         self,

@@ -11,7 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
-from convnd.io.atomic import check_target, error_text, exists_error, folder_lock
+from convnd.io.atomic import (
+    check_target,
+    error_text,
+    exists_error,
+    folder_lock,
+    renamed_errors,
+)
 from convnd.io.files import read, write
 from convnd.io.reading import size_limit
 from convnd.io.registry import find_format
@@ -216,7 +222,8 @@ def write_image_sequence(
             name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
             values = square_pixels(frame.values, aspect).clamp(0, 1)
             grid = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
-            write(temporary / name, grid, provenance=provenance)
+            with renamed_errors(temporary, folder):
+                write(temporary / name, grid, provenance=provenance)
         if exists:
             _move_into_place(temporary, folder, overwrite=overwrite)
         else:

@@ -114,6 +114,7 @@ class VideoTransfer(Transfer):
         self, cache: FrameCache, on_message: Callable[[str], None] | None
     ) -> Iterator[Progress]:
         options, source = self.options, self.source
+        cache.size = source.size
         resumed = cache.count(options.passes)
         if resumed and on_message is not None:
             on_message(f"continuing after {resumed} frames of an earlier run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,27 @@ class VolumeRunState:
     rejected_steps: int = 0
     minimizer: dict[str, Any] | None = None
 
+    def check(self, sizes: Sequence[ShardedField], frames: int) -> None:
+        """Check a state that was read from a checkpoint; the optimizer checks its own.
+
+        Args:
+            sizes: the field at each size, from coarse to fine.
+            frames: number of frames of the scan.
+
+        Raises:
+            ValueError: it is not that of such a scan.
+        """
+        from convnd.optimize.base import is_count
+        from convnd.optimize.state import check_field
+
+        if not (is_count(self.scale) and is_count(self.rejected_steps)):
+            raise ValueError("no number of a size")
+        if not (isinstance(self.minimizer, dict) and len(self.changes) < frames):
+            raise ValueError("no unfinished frame")
+        check_field(self.start, (1, 1, *local_extents(sizes[self.scale])))
+        for change in self.changes:
+            check_field(change, (1, 1, *local_extents(sizes[-1])))
+
     def to_dict(self, step: Step) -> dict[str, Any]:
         """The arguments of a `VolumeRunState` that resumes after a step and yields it again."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -45,6 +67,11 @@ class VolumeRunState:
         """The state to resume, once: it is as large as the optimizer's memory."""
         state, self.minimizer = self.minimizer, None
         return state
+
+
+def local_extents(shards: ShardedField) -> list[int]:
+    """Shape of this process's part of a field."""
+    return [stop - start for start, stop in shards.local_box]
 
 
 @dataclass

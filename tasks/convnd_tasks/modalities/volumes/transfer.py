@@ -24,6 +24,7 @@ from convnd.optimize import (
     refine,
     spread_steps,
 )
+from convnd.optimize.state import state_errors
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
 from convnd.transfer.network import load_network
@@ -136,7 +137,7 @@ class VolumeTransfer(Transfer):
             UnknownNameError: no such layer of the backbone.
         """
         self._group = ProcessGroup() if group is None else group
-        self._state = VolumeRunState() if state is None else VolumeRunState(**state)
+        self._state = VolumeRunState() if state is None else self._stored_state(state)
         self._best = None
         del state
         message = self._load_network()
@@ -144,6 +145,16 @@ class VolumeTransfer(Transfer):
             on_message(message)
         for frame in range(len(self._state.changes), self._scan.values.shape[1]):
             yield from self._run_frame(frame, on_message)
+
+    def _stored_state(self, state: Mapping[str, Any]) -> VolumeRunState:
+        """The state of a checkpoint, which anybody may have written."""
+        with state_errors():
+            stored = VolumeRunState(**state)
+            total = self.options.steps or 0
+            sizes = pyramid_sizes(self._axes.shape, min(self.options.scales, max(1, total)))
+            fields = [ShardedField(size, self._group) for size in sizes]
+            stored.check(fields, self._scan.values.shape[1])
+        return stored
 
     def result(self, progress: Progress) -> Grid | None:
         """The whole scan with the best changes so far, whatever the step is.
@@ -201,7 +212,8 @@ class VolumeTransfer(Transfer):
             objective = self._objective(content, shards)
             resume = state.pop_minimizer()
             if resume is not None:
-                objective.keep_terms(state.terms)
+                with state_errors():
+                    objective.keep_terms(state.terms)
             elif self._best is None:
                 state.start = objective.initial(self.options.seed)
             else:
