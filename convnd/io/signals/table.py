@@ -36,6 +36,7 @@ _BOM = b"\xef\xbb\xbf"
 _START = 2**16
 _SEPARATORS = ("\t", ";", "|", ",")
 _COMMENTS = ("#", "%", "//")
+_LINE_ENDS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]+")
 _HEAD = 1000  # lines in which the data must begin
 _SAMPLE = 50  # lines that tell separator and decimal mark
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
@@ -242,9 +243,17 @@ def default_times(grid: Grid) -> list[str]:
 
 def _default_layout(grid: Grid, path: Path) -> tuple[Layout, _Text]:
     separator = "," if path.suffix.lower() == ".csv" else "\t"
-    header = separator.join(_quoted(name, separator) for name in default_header(grid))
+    header = separator.join(_name_cell(name, separator) for name in default_header(grid))
     layout = Layout(grid.channels, tuple(range(len(grid.channels))))
     return layout, _Text(separator, (header,))
+
+
+def _name_cell(name: str, separator: str) -> str:
+    """Write a name, which another format may hold, as one cell of one line, see RFC 4180."""
+    name = _LINE_ENDS.sub(" ", name)
+    if separator in name or '"' in name or name.startswith(_COMMENTS):
+        return '"' + name.replace('"', '""') + '"'
+    return name
 
 
 def _quoted(cell: str, separator: str) -> str:
