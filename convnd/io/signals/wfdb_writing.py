@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from convnd.io.atomic import temporary_folder
 from convnd.io.reading import import_optional
 from convnd.io.signals.signal import sampling_rate, signal_of, value_units
 from convnd.io.signals.wfdb_annotations import write_annotations
@@ -137,7 +137,7 @@ def _write_blocks(
     sums = [0] * len(header["fmt"])
     with (
         path.with_suffix(".dat").open("wb") as file,
-        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+        temporary_folder(path.parent) as folder,
     ):
         for block in blocks:
             part = wfdb.Record(record_name=path.stem, e_d_signal=list(block), **header)
