@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video import format as av_format
 from av.video.format import VideoFormat
 from numpy.typing import NDArray
 
@@ -37,7 +38,8 @@ MATRICES = (*WEIGHTS, YCGCO)
 def planar_formats() -> list[str]:
     """YUV in planes or half planes, of 8 to 16 bits, in both orders of bytes."""
     formats = []
-    for name in sorted(av.video.format.names):
+    names: Any = av_format  # its stubs lack some attributes
+    for name in sorted(names.names):
         kind = VideoFormat(name, WIDTH, HEIGHT)
         if kind.is_planar and not kind.is_rgb and len(kind.components) >= 3:
             formats.append(name)
@@ -72,7 +74,7 @@ def to_codes(rgb: NDArray[Any], matrix: int, full: bool, bits: int) -> list[NDAr
 def pack(name: str, codes: list[NDArray[Any]]) -> Any:
     """A frame of planes, each the mean of the codes that one of its samples stands for."""
     frame = av.VideoFrame(WIDTH, HEIGHT, name)
-    parts = frame.format.components
+    parts: Any = frame.format.components
     for part, plane_codes in zip(parts, codes, strict=False):
         bits, size = part.bits, (part.height, WIDTH // part.width)
         means = plane_codes.reshape(size[0], HEIGHT // size[0], part.width, size[1]).mean((1, 3))

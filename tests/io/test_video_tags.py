@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -51,9 +52,9 @@ def test_tags_chapters_and_languages(
         assert {key: tags[key] for key in TAGS} == TAGS
         assert ("comment" in tags) == (provenance is not None)
         assert [sound.language for sound in result.streams.audio] == ["deu", "jpn"]
+        parts: list[Any] = list(result.chapters())
         found = [
-            (float(part["start"] * part["time_base"]), part["metadata"]["title"])
-            for part in result.chapters()
+            (float(part["start"] * part["time_base"]), part["metadata"]["title"]) for part in parts
         ]
         assert found == [(0.0, "one"), (0.16, "two")]
     assert io.lost_properties(tmp_path / name, io.open_video(source).info) == []
@@ -65,10 +66,11 @@ def test_chapters_of_a_part(tmp_path: Path) -> None:
     start, end = Fraction(12, 100), Fraction(24, 100)
     copy(source, tmp_path / "b.mkv", start=start, end=end)
     with av.open(str(tmp_path / "b.mkv")) as result:
-        found = [
-            (*(round(float(part[k] * part["time_base"]), 3) for k in ("start", "end")),)
-            for part in result.chapters()
-        ]
+        parts: list[Any] = list(result.chapters())
+    found = [
+        tuple(round(float(part[key] * part["time_base"]), 3) for key in ("start", "end"))
+        for part in parts
+    ]
     assert found == [(0, 0.08), (0.08, 0.12)]
 
 
@@ -99,7 +101,7 @@ def test_pixels_become_square_where_nothing_else_is_held(tmp_path: Path, aspect:
     for name in ("b.gif", "b.webm"):
         io.write_video(tmp_path / name, video.info, video.frames())
         result = io.open_video(tmp_path / name).info
-        assert (result.size, result.aspect) == (size[::-1], 1)
+        assert (*result.size, result.aspect) == (*size[::-1], 1)
     io.write_image_sequence(tmp_path / "b", video.frames(), aspect=video.info.aspect)
     with Image.open(tmp_path / "b" / "frame-000001.png") as frame:
         assert frame.size == size
@@ -112,8 +114,8 @@ def test_a_track_without_decoder_is_left_out(tmp_path: Path) -> None:
     entries = [place for place in range(len(data)) if data[place : place + 4] == b"mp4a"]
     place = [p for p in entries if data[p - 8 : p - 4] == b"\0\0\0\1"][-1]
     data[place : place + 4] = b"apac"
-    for name in (b"esds", b"mp4a"):
-        while (found := data.find(name, place + 4)) >= 0:
+    for box in (b"esds", b"mp4a"):
+        while (found := data.find(box, place + 4)) >= 0:
             data[found : found + 4] = b"xxxx"
     path.write_bytes(data)
     video = io.open_video(path)

@@ -154,7 +154,7 @@ def remux(
             if not packet.size:
                 continue
             ticks = round(shift / packet.time_base)
-            packet.pts += ticks
+            packet.pts = (packet.pts or 0) + ticks
             if packet.dts is not None:
                 packet.dts += ticks
             packet.stream = streams[packet.stream.index]

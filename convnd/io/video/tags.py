@@ -58,7 +58,7 @@ def copy_tags(
         return
     begin = origin * info.time_base
     limit = None if end is None else info.start * info.time_base + end - begin
-    chapters = []
+    chapters: list[dict[str, Any]] = []
     for chapter in info.chapters:
         first, last = max(Fraction(0), chapter.start - begin), chapter.end - begin
         last = last if limit is None else min(last, limit)

@@ -236,7 +236,9 @@ class Job:
         stem = io.extend_stem(target, "x").name.rpartition("-x")[0]
         names = self.modality.figure_names() if self.draws_figures else []
         paths = {name: target.with_name(f"{stem}-{name}.png") for name in names}
-        if self.spec.demo:  # it must work a second time, and must not replace a first figure
+        # Nobody asked for these names: a demo works a second time, and results that differ in
+        # their suffix keep their figures apart.
+        if self.spec.demo or (self.settings.figures is None and not target.exists()):
             paths = {name: io.next_free_path(path) for name, path in paths.items()}
         if self.settings.report is not None:
             paths["report"] = self.settings.report

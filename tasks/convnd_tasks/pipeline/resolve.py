@@ -120,7 +120,12 @@ def resolve(
     ('pictures', 'photo_stylized.png')
     """
     if texture and not (files or styles):
-        raise UsageError("--texture: expected at least one style, got no file; give one")
+        if modality != "videos":
+            raise UsageError(
+                "--texture: expected at least one style, got no file; give a file or the name of a "
+                f"built-in style, as {samples.styles(dim or 2)[0]}"
+            )
+        files = [_demo_content(modality, 3)]
     demo = not files and not styles
     named = [*files, *styles]
     dim, kind = _infer_kind(named, dim, init, modality)

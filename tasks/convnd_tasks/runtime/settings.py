@@ -143,7 +143,7 @@ class JobSettings:
             "Leave out what the content's file says of its origin: camera, place, time, author, "
             "comments. With --no-metadata, nothing but the picture is left.",
             OUTPUT,
-            modalities=("pictures",),
+            modalities=("pictures", "videos"),
         ),
     ] = False
     quality: Annotated[
