@@ -8,6 +8,7 @@ import signal
 from typing import NoReturn, overload
 
 __all__ = [
+    "STOP_SIGNALS",
     "ConvndError",
     "DependencyError",
     "InputFileError",
@@ -22,6 +23,14 @@ __all__ = [
     "is_out_of_memory",
     "printable",
 ]
+
+
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+)
+"""The signals that ask the command line to stop."""
 
 
 class ConvndError(Exception):
@@ -71,6 +80,14 @@ class ConvndError(Exception):
         if expected:
             text = f"{text}: expected {expected}, got {got}; {remedy}"
         super().__init__(text)
+
+    def rename(self, old: str, new: str) -> None:
+        """Replace a name in the message and its parts, for example of a temporary file."""
+        self.args = tuple(
+            arg.replace(old, new) if isinstance(arg, str) else arg for arg in self.args
+        )
+        for part in ("operation", "expected", "got", "remedy"):
+            setattr(self, part, getattr(self, part).replace(old, new))
 
     def __str__(self) -> str:
         # The built-in bases would add an errno or quotes. File names and file contents may hold
@@ -152,9 +169,8 @@ class StopSignal(BaseException):
     @classmethod
     def catch(cls) -> None:
         """Raise the exception in this process for SIGINT, SIGTERM and SIGHUP from now on."""
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):  # Windows has no SIGHUP
-                signal.signal(getattr(signal, name), cls.handler)
+        for number in STOP_SIGNALS:
+            signal.signal(number, cls.handler)
 
     @classmethod
     def handler(cls, number: int, _frame: object) -> NoReturn:

@@ -107,19 +107,30 @@ def check_ranges(options: Any) -> None:
         UsageError: a number is outside its range; the message names field, range and number.
     """
     for name, allowed in ranges_of(type(options)).items():
-        check_range(name, getattr(options, name), allowed)
+        default = type(options).__dataclass_fields__[name].default
+        check_range(name, getattr(options, name), allowed, default)
 
 
-def check_range(name: str, value: float | None, allowed: Range) -> None:
+def check_range(
+    name: str, value: float | None, allowed: Range, default: float | None = None
+) -> None:
     """Check one number; None passes.
+
+    Args:
+        name: of the option.
+        value: the number.
+        allowed: its range.
+        default: the number that the message proposes; None proposes to leave the option out.
 
     Raises:
         UsageError: the number is outside the range.
     """
     if value is not None and value not in allowed:
         raise UsageError(
-            f"{name}: expected {allowed.low:g} <= {name} <= {allowed.high:g}, got {value:g}; "
-            "correct it"
+            name,
+            expected=f"{allowed.low:g} <= {name} <= {allowed.high:g}",
+            got=f"{value:g}",
+            remedy="leave it out" if default is None else f"the default is {default:g}",
         )
 
 

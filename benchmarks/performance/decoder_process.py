@@ -58,7 +58,7 @@ def decode_in_process(path: Path) -> int:
     """Decodes all frames in this process, to floats; returns their number."""
     decoder, count = VideoDecoder(path, MAX_FRAME), 0
     decoder.describe()
-    for _, pixels in decoder.frames(Fraction(0), None):
+    for *_, pixels in decoder.frames(Fraction(0), None):
         assert pixels is not None
         planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
         planes.contiguous().div_(255 if pixels.itemsize == 1 else 65535)

@@ -6,7 +6,7 @@ network, and `MultiPlanar` applies a network for pictures to the slices of a vol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,8 @@ from convnd.backbones.plan import VGG16, VGG19, VGGPlan
 from convnd.backbones.precision import Precision, choose_device, choose_precision
 from convnd.backbones.probe import probe_receptive_field
 from convnd.backbones.vgg import VGG
+from convnd.errors import InputFileError, is_out_of_memory
+from convnd.io.atomic import error_text
 from convnd.registry import Registry
 
 __all__ = [
@@ -148,6 +150,29 @@ def load(
     source = BACKBONES[backbone]
     plan = source.plan if layers is None else source.plan.truncate(layers)
     state = source.state()
+    try:
+        net = _assemble(plan, state, spatial_dims, in_channels, pooling, inflation)
+    except (KeyError, RuntimeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InputFileError(
+            f"weights {source.weights}",
+            expected=f"those of every layer of {backbone}",
+            got=f"'{error_text(error)}'",
+            remedy="remove them and get them again (convnd weights remove, convnd weights get)",
+        ) from error
+    return net.eval()
+
+
+def _assemble(
+    plan: VGGPlan,
+    state: Mapping[str, Tensor],
+    spatial_dims: int,
+    in_channels: int,
+    pooling: str,
+    inflation: str,
+) -> VGG:
+    """A network with weights that are changed to its rank and number of channels."""
     # Copies, because a tensor of the file keeps the memory of the whole file alive.
     weights = {"mean": state["mean"].clone()}
     for name, parts in plan.parts(state["mean"].numel()).items():
@@ -163,7 +188,7 @@ def load(
     with torch.device("meta"):  # without drawing random weights
         net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)
     net.load_state_dict({_state_name(key): value for key, value in weights.items()}, assign=True)
-    return net.eval()
+    return net
 
 
 def _of_rank(weight: Tensor, spatial_dims: int, inflation: str) -> Tensor:

@@ -45,9 +45,9 @@ def load_user_model(
     check_rank(network, name, spatial_dims)
     if network.in_channels != in_channels:
         raise UsageError(
-            "--backbone",
+            f"backbone {name}",
             expected=f"a network for {in_channels} channels, which the data have",
-            got=f"{name}, which takes {network.in_channels}",
+            got=f"one that takes {network.in_channels}",
             remedy="give data of that kind or change the network's first layer",
         )
     return network
@@ -66,10 +66,10 @@ def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
     """
     if network.spatial_dims != spatial_dims:
         raise UsageError(
-            "--dim",
-            expected=f"{network.spatial_dims}, which is what {name} takes",
+            f"backbone {name}",
+            expected=f"data with {network.spatial_dims} spatial axes, which it takes",
             got=spatial_dims,
-            remedy="give data of that kind",
+            remedy="give such data, or another network",
         )
 
 
@@ -93,22 +93,22 @@ def import_model(name: str) -> nn.Module:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's code may raise anything
         raise UsageError(
-            f"--backbone {name}",
+            f"backbone {name}",
             expected="a module that imports",
             got=f"'{error}'",
             remedy=f"check {module_name}",
         ) from error
     if not hasattr(module, attribute):
         public = [entry for entry in dir(module) if not entry.startswith("_")]
-        raise unknown_name(f"--backbone {module_name}", attribute, public)
+        raise unknown_name(f"backbone {module_name}", attribute, public)
     network = getattr(module, attribute)
     if not isinstance(network, nn.Module) and callable(network):
         network = network()
     if not isinstance(network, nn.Module):
         raise InputFileError(
-            f"--backbone {name}",
+            f"backbone {name}",
             expected="a torch.nn.Module",
             got=type(network).__name__,
-            remedy="name one",
+            remedy="name an attribute that is one, or a function that returns one",
         )
     return network

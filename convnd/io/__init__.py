@@ -24,7 +24,10 @@ from convnd.io.metadata_loss import lost_metadata
 from convnd.io.provenance import digest
 from convnd.io.quantization import quantize
 from convnd.io.registry import Format, is_written, register, spatial_dims, suffixes
+from convnd.io.signals.containers import FORMATS as CONTAINER_FORMATS
 from convnd.io.signals.edf import FORMATS as EDF_FORMATS
+from convnd.io.signals.sheets import FORMATS as SHEET_FORMATS
+from convnd.io.signals.sound import FORMATS as SOUND_FORMATS
 from convnd.io.signals.table import FORMATS as TABLE_FORMATS
 from convnd.io.signals.wav import FORMATS as WAV_FORMATS
 from convnd.io.signals.wfdb_record import FORMATS as WFDB_FORMATS
@@ -32,7 +35,7 @@ from convnd.io.video.file import FORMATS as VIDEO_FORMATS
 from convnd.io.video.image_sequence import check_image_sequence_output, write_image_sequence
 from convnd.io.video.opening import open_video
 from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
-from convnd.io.video.writing import check_video_output, write_video
+from convnd.io.video.writing import check_video_output, lost_properties, write_video
 from convnd.io.volumes.dicom_writing import dicom_rounding
 from convnd.io.volumes.itk import FORMATS as ITK_FORMATS
 from convnd.io.volumes.nifti import FORMATS as NIFTI_FORMATS
@@ -58,6 +61,7 @@ __all__ = [
     "is_video",
     "is_written",
     "lost_metadata",
+    "lost_properties",
     "next_free_path",
     "open_video",
     "quantize",
@@ -81,6 +85,9 @@ for _entry in (
     *WFDB_FORMATS,
     *EDF_FORMATS,
     *WAV_FORMATS,
+    *SOUND_FORMATS,
+    *SHEET_FORMATS,
+    *CONTAINER_FORMATS,
     *VIDEO_FORMATS,
 ):
     register(_entry)

@@ -3,8 +3,10 @@
 An array of shape ``(C, *S)`` becomes values ``(1, C, *S)``; an array of one axis is one channel.
 ``.npz`` holds it as ``values`` (or as its only array, under any name), and may add ``spacing``,
 ``units``, ``axes`` and ``channels`` of `Grid`, and ``signal``: units, start and annotations of a
-signal as JSON. Values keep their units and gaps (NaN), and become float32; arrays of floating point
-are written back in the type of the input. Pickles are never loaded.
+signal as JSON. Arrays of usual names make up a recording as well: leads beside ``fs``, or beside a
+vector of times, see `convnd.io.signals.arrays`. Values keep their units and gaps (NaN), and become
+float32; arrays of floating point are written back in the type of the input. Pickles are never
+loaded.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -23,7 +26,9 @@ from convnd.io.provenance import parse_provenance
 from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
+from convnd.io.signals.arrays import RATE_NAMES, NamedArrays, recording_of, simple_name
 from convnd.io.signals.signal import from_json, signal_of, to_json
+from convnd.io.signals.times import SECONDS, parse_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,6 +83,8 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         candidates = [name for name in entries if name == "values"] or [
             name for name in entries if name not in extras
         ]
+        if "values" not in entries and _is_recording(entries):
+            return _recording(path, archive, entries, size_limit(max_pixels, MAX_VALUES))
         if len(candidates) != 1:
             raise InputFileError(
                 f"read {path}: expected an array called values, or one array alone, got "
@@ -97,11 +104,40 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
         }
         if "spacing" in entries:
             metadata["spacing"] = tuple(float(step) for step in load("spacing", "iuf"))
-        grid = _grid(path, values, **metadata)
+        grid = _in_seconds(_grid(path, values, **metadata))
         if "signal" not in entries:
             return grid
         signal = from_json(str(load("signal", "U")))
         return dataclasses.replace(grid, header={**grid.header, "signal": signal})
+
+
+def _is_recording(entries: Mapping[str, str]) -> bool:
+    """Whether the names of arrays are those of a recording: one is a sampling rate or a time."""
+    return len(entries) > 1 and any(
+        simple_name(name) in RATE_NAMES or parse_name(name, None).is_time for name in entries
+    )
+
+
+def _recording(path: Path, archive: Any, entries: Mapping[str, str], limit: int) -> Grid:
+    """A recording in arrays of usual names, see `convnd.io.signals.arrays`."""
+    arrays, texts = {}, {}
+    for name, entry in entries.items():
+        length = archive.getinfo(entry).file_size
+        with archive.open(entry) as file:
+            array = _load(path, file, length, limit, kinds="biufU")
+        if array.dtype.kind == "U":
+            texts[name] = tuple(str(text) for text in array.reshape(-1))
+        else:
+            arrays[name] = array
+    return recording_of(path, NamedArrays(arrays, texts), "npz")
+
+
+def _in_seconds(grid: Grid) -> Grid:
+    """The grid with its spacing in seconds, if that is in another unit of time."""
+    if grid.ndim != 1 or grid.units[0].lower() not in SECONDS:
+        return grid
+    step = Fraction(str(grid.spacing[0])) * SECONDS[grid.units[0].lower()]
+    return dataclasses.replace(grid, spacing=(float(step),), units=("s",))
 
 
 def _load(
@@ -127,7 +163,7 @@ def _load(
         )
     check_positions(path, shape, limit)
     size = math.prod(shape) * dtype.itemsize
-    if kinds == "U" and size > _MAX_TEXT:
+    if dtype.kind == "U" and size > _MAX_TEXT:
         raise InputFileError(
             f"read {path}",
             expected=f"at most {_MAX_TEXT:,} bytes of text",

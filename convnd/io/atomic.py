@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from convnd.errors import ConvndError, OutputExistsError, OutputFileError
+from convnd.errors import STOP_SIGNALS, ConvndError, OutputExistsError, OutputFileError
 
 __all__ = [
     "atomic_path",
@@ -27,7 +29,9 @@ __all__ = [
     "folder_lock",
     "next_free_path",
     "output_errors",
+    "renamed_errors",
     "sync",
+    "temporary_folder",
 ]
 
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -64,6 +68,11 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         target = Path(os.path.realpath(path))
         mode = _mode(target)
         if mode is None:
+            if Path(path).is_symlink() and not overwrite:
+                raise OutputExistsError(
+                    f"{name}: expected a new file, got a link to {target}, which is missing; "
+                    "choose another name, or write there (--overwrite)"
+                )
             _check_folder(name, Path(path).parent)
         elif stat.S_ISDIR(mode):
             raise OutputFileError(f"{name}: expected a file, got a folder; name a file in it")
@@ -122,7 +131,7 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
     try:
         with defer_signals(), output_errors(path):
             temporary = _create_temporary(target)
-        with disk_full_errors(path):
+        with renamed_errors(temporary, path), disk_full_errors(path):
             yield temporary
         with output_errors(path):
             check_disk_space(temporary)
@@ -136,6 +145,48 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Pa
                 temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can sync a folder
         sync(target.parent)
+
+
+@contextlib.contextmanager
+def renamed_errors(
+    temporary: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> Iterator[None]:
+    """Name the result, rather than a temporary file or folder of ours, in errors of the block."""
+    try:
+        yield
+    except ConvndError as error:
+        error.rename(os.fspath(temporary), os.fspath(path))
+        error.rename(Path(temporary).name, Path(path).name)
+        raise
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Make a private folder; it is deleted after the block.
+
+    Args:
+        parent: the folder to make it in; None is the system's folder for temporary files.
+
+    Raises:
+        OutputFileError: it takes no new folders, or there is none.
+    """
+    folder: Path | None = None
+    try:
+        with defer_signals():
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=".convnd-", dir=parent))
+            except OSError as error:
+                raise OutputFileError(
+                    "temporary folder",
+                    expected=f"a place that takes one ({parent or 'TMPDIR'})",
+                    got=f"'{error_text(error)}'",
+                    remedy="free the disk, or set TMPDIR to a folder that takes files",
+                ) from error
+        yield folder
+    finally:
+        with defer_signals():
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -248,7 +299,7 @@ def exists_error(path: Path) -> OutputExistsError:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM to the end of the block, which makes or removes a file.
+    """Delay SIGINT, SIGTERM and SIGHUP to the end of the block, which makes or removes a file.
 
     Otherwise a signal could come after a file is made and before anyone knows of it. Python runs
     handlers in the main thread only, so that blocks in other threads need no delay.
@@ -261,7 +312,7 @@ def defer_signals() -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
 
-    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -342,7 +393,7 @@ def extend_stem(path: Path, note: str) -> Path:
 def next_free_path(path: Path) -> Path:
     """Return the path itself, or the first of ``name-2``, ``name-3``, … that does not exist."""
     candidate, number = path, 1
-    while candidate.exists():
+    while os.path.lexists(candidate):  # a link to nothing is no free name
         number += 1
         candidate = extend_stem(path, str(number))
     return candidate

@@ -39,7 +39,7 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
             "crop",
             expected=f"a region inside {grid.shape}",
             got=str(tuple(region)),
-            remedy="correct it",
+            remedy="give a slice with start and stop inside it for each axis",
         )
     header: dict[str, Any] = dict(grid.header)
     if "alpha" in header:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ from convnd.io.atomic import (
     error_text,
     exists_error,
     folder_lock,
+    renamed_errors,
+    temporary_folder,
 )
 from convnd.io.atomic_folder import atomic_folder, check_folder_target
 from convnd.io.provenance import (
@@ -85,6 +86,7 @@ def check_output(
     overwrite: bool = False,
     provenance: bool = False,
     dicom: bool = False,
+    spatial_dims: int | None = None,
 ) -> None:
     """Check, before any work, that a result can be written here.
 
@@ -93,15 +95,16 @@ def check_output(
         overwrite: whether an existing file may be replaced.
         provenance: whether provenance will be stored with it.
         dicom: whether the result is a volume from DICOM files, which can go into a folder.
+        spatial_dims: number of spatial axes of the result, or None if it is not known yet.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false, or another file has the name of its
             sidecar.
-        UsageError: no format is written under its suffix.
+        UsageError: no format for so many axes is written under its suffix.
         OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
             folder or a device.
     """
-    entry, _ = writable_format(path, dicom=dicom)
+    entry, _ = writable_format(path, spatial_dims, dicom=dicom)
     if entry.folder and not Path(path).suffix:
         check_folder_target(path, overwrite=overwrite)
         return
@@ -137,14 +140,10 @@ def dry_run_write(path: str | os.PathLike[str], grid: Grid) -> None:
     corner = corner.nan_to_num()
     if has_gaps and corner.shape[-1] > 1:
         corner[..., -1] = float("nan")
-    with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / Path(path).name
-        try:
+    with temporary_folder() as folder:
+        trial = folder / Path(path).name
+        with renamed_errors(trial, path):
             write(trial, dataclasses.replace(grid, values=corner))
-        except ConvndError as error:  # its message is about the output, not about the trial
-            error.operation = error.operation.replace(str(trial), str(path))
-            error.args = (str(error).replace(str(trial), str(path)),)
-            raise
 
 
 def write(
@@ -199,11 +198,11 @@ def write(
     if text and entry.read_provenance is None:
         check_sidecar(Path(path))
     check_output(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder) / Path(path).name
-        with _translate_write_errors(path):
+    with temporary_folder() as folder:
+        temporary = folder / Path(path).name
+        with renamed_errors(temporary, path), _translate_write_errors(path):
             writer(temporary, grid, provenance=text, quality=quality)
-            for file in Path(folder).iterdir():
+            for file in folder.iterdir():
                 check_disk_space(file)
         _place_all(temporary, Path(path), entry.companions, overwrite=overwrite)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lost_metadata"]
 
+_LONGEST_NOTE = 255  # characters of a WFDB annotation
 _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     "sampling rate": lambda grid: grid.units == ("s",),
     "names of leads": lambda grid: any(
@@ -25,6 +26,9 @@ _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     "annotations": lambda grid: bool(signal_of(grid).annotations),
     "durations of annotations": lambda grid: any(
         annotation.duration for annotation in signal_of(grid).annotations
+    ),
+    "annotations beyond 255 characters": lambda grid: any(
+        len(annotation.text) > _LONGEST_NOTE for annotation in signal_of(grid).annotations
     ),
     "gain and baseline": lambda grid: bool(signal_of(grid).steps),
     "leads of other rates": lambda grid: bool(signal_of(grid).others),

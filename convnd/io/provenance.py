@@ -70,7 +70,9 @@ def check_sidecar(path: Path) -> None:
         OutputExistsError: another file has the name of the sidecar.
     """
     side = sidecar_path(path)
-    if side.exists() and not any(is_provenance(*pair) for pair in read_sidecar(path).items()):
+    if os.path.lexists(side) and not any(
+        is_provenance(*pair) for pair in read_sidecar(path).items()
+    ):
         raise OutputExistsError(
             f"write {side}: expected a record of an earlier result or none, got another file; "
             "choose another name, or leave the record out (--no-metadata)"

@@ -134,7 +134,7 @@ def size_limit(limit: int | None, default: int) -> int:
     text = os.environ.get("CONVND_MAX_PIXELS", "")
     if text and not (is_count(text) and int(text) > 0):
         raise UsageError(
-            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {text!r}; correct it"
+            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {text!r}; unset it"
         )
     return int(text) if text else default
 

@@ -220,26 +220,35 @@ def readable_format(path: str | os.PathLike[str]) -> Format:
     return entry
 
 
-def writable_format(path: str | os.PathLike[str], *, dicom: bool = False) -> tuple[Format, Writer]:
+def writable_format(
+    path: str | os.PathLike[str], spatial_dims: int | None = None, *, dicom: bool = False
+) -> tuple[Format, Writer]:
     """Return the format of a file to write, and its writer.
 
     Args:
-        path: the output.
+        path: the output; its suffix selects the format.
+        spatial_dims: number of spatial axes that the format has to hold, or None for any.
         dicom: whether the data come from DICOM files; they can be written as such again, into a
             folder, which has no suffix, or into one file.
 
     Raises:
-        UsageError: no format is written under this suffix.
+        UsageError: no format for so many axes is written under this suffix.
     """
+
+    def fits(entry: Format | None) -> bool:
+        held = None if entry is None else entry.spatial_dims
+        return held is None or spatial_dims is None or held == spatial_dims
+
     entry = _format_of_name(path)
     if dicom and (not Path(path).suffix or (entry is not None and entry.name == "DICOM")):
         entry = next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
-    if entry is None or entry.write is None:
-        written = [suffix for suffix in _BY_SUFFIX if is_written(suffix)]
+    if entry is None or entry.write is None or not fits(entry):
+        written = [end for end in _BY_SUFFIX if is_written(end) and fits(_BY_SUFFIX[end])]
+        name = Path(path).name
         raise UsageError(
             f"write {path}",
             expected=f"a name ending in {', '.join(written)}",
-            got=repr(Path(path).name),
-            remedy="choose one of these",
+            got=repr(name),
+            remedy=f"for example {Path(name).stem or 'result'}{written[0]}",
         )
     return entry, entry.write

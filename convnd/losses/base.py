@@ -146,7 +146,7 @@ class Term:
                 f"{self.name}",
                 expected="a finite weight of at least 0",
                 got=f"{self.weight}",
-                remedy="correct it",
+                remedy="0 leaves the term out",
             )
 
 

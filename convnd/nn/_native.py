@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from convnd.errors import ShapeError
 
-__all__ = ["NATIVE", "Native", "apply_separably", "check_batched"]
+__all__ = [
+    "NATIVE",
+    "NO_NODE",
+    "Native",
+    "apply_separably",
+    "cached",
+    "check_batched",
+    "trace_as_leaf",
+]
+
+R = TypeVar("R")
 
 
 class Native(NamedTuple):
@@ -19,14 +31,25 @@ class Native(NamedTuple):
     conv: Callable[..., Tensor]
     conv_transpose: Callable[..., Tensor]
     max_pool: Callable[..., Tensor]
+    max_pool_with_indices: Callable[..., tuple[Tensor, Tensor]]
     avg_pool: Callable[..., Tensor]
+    adaptive_max_pool: Callable[..., tuple[Tensor, Tensor]]
+    adaptive_avg_pool: Callable[..., Tensor]
 
 
-NATIVE = {  # the only place that lists ranks
-    1: Native(F.conv1d, F.conv_transpose1d, F.max_pool1d, F.avg_pool1d),
-    2: Native(F.conv2d, F.conv_transpose2d, F.max_pool2d, F.avg_pool2d),
-    3: Native(F.conv3d, F.conv_transpose3d, F.max_pool3d, F.avg_pool3d),
-}
+def _native(rank: int) -> Native:
+    return Native(
+        conv=getattr(torch, f"conv{rank}d"),
+        conv_transpose=getattr(torch, f"conv_transpose{rank}d"),
+        max_pool=getattr(torch, f"max_pool{rank}d"),
+        max_pool_with_indices=getattr(F, f"max_pool{rank}d_with_indices"),
+        avg_pool=getattr(F, f"avg_pool{rank}d"),
+        adaptive_max_pool=getattr(F, f"adaptive_max_pool{rank}d_with_indices"),
+        adaptive_avg_pool=getattr(F, f"adaptive_avg_pool{rank}d"),
+    )
+
+
+NATIVE = {rank: _native(rank) for rank in (1, 2, 3)}  # the only place that lists ranks
 
 
 def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None = None) -> None:
@@ -50,6 +73,43 @@ def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None 
             got=f"shape {tuple(x.shape)}",
             remedy="bring the axes into the order (B, C, *S), or change the weight or groups",
         )
+
+
+def cached(function: Callable[..., R]) -> Callable[..., R]:
+    """Remember the results of a function of small arguments, such as a layer's geometry.
+
+    Working out the geometry takes ten times as long as a small pooling. ``torch.compile`` runs the
+    function itself, once for each compilation.
+    """
+    remembered = lru_cache(maxsize=1024)(function)
+
+    @wraps(function)
+    def call(*args: Any) -> R:
+        if torch.compiler.is_dynamo_compiling():
+            return function(*args)
+        try:
+            return remembered(*args)
+        except TypeError:  # lists have no hash
+            return function(*args)
+
+    return call
+
+
+NO_NODE: Any = None
+"""The result of `trace_as_leaf` where nothing is traced."""
+
+
+def trace_as_leaf(module: nn.Module, x: Any) -> Any:
+    """The node of a layer in a graph of ``torch.fx``, as for torch's own layers.
+
+    Returns:
+        `NO_NODE` if ``x`` is no node, or if the layer itself is what is traced.
+    """
+    if not isinstance(x, fx.Proxy):
+        return NO_NODE
+    tracer: Any = x.tracer
+    name = tracer.path_of_module(module)
+    return tracer.create_proxy("call_module", name, (x,), {}) if name else NO_NODE
 
 
 def apply_separably(

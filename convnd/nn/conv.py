@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.overrides import (
+    handle_torch_function,
+    has_torch_function,
+    has_torch_function_unary,
+)
 
-from convnd.nn._native import NATIVE, check_batched
-from convnd.nn.pad import check_mode, pad_nd
-from convnd.shapes import Layer, Padding, ntuple, output_size
+from convnd.nn._conv_module import ConvModule
+from convnd.nn._native import NATIVE, NO_NODE, cached, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_conv
+from convnd.nn.pad import check_mode, pad_by_pairs
+from convnd.shapes import Layer, Padding, output_size
 
 __all__ = ["ConvNd", "conv_nd"]
 
@@ -26,11 +32,11 @@ def conv_nd(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *,
     stride: int | Sequence[int] = 1,
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    *,
     padding_mode: str = "zeros",
 ) -> Tensor:
     r"""Convolution (strictly cross-correlation, as usual in deep learning) over all spatial axes.
@@ -63,39 +69,57 @@ def conv_nd(
     >>> conv_nd(torch.ones(1, 1, 3, 3, 3, 3), torch.ones(1, 1, 3, 3, 3, 3)).item()
     81.0
     """
-    ndim = weight.ndim - 2
-    check_batched("conv", x, ndim, channels=weight.shape[1] * groups)
+    if has_torch_function((x, weight)):
+        options = stride, padding, dilation, groups
+        result: Tensor = handle_torch_function(
+            conv_nd, (x, weight), x, weight, bias, *options, padding_mode=padding_mode
+        )
+        return result
+    layer, unpadded = _geometry(
+        tuple(weight.shape[2:]), stride, padding, dilation, weight.shape[0], groups, padding_mode
+    )
+    if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
+        check_batched("conv", x, layer.ndim, channels=weight.shape[1] * groups)
+    try:
+        if padding_mode != "zeros":
+            x, layer = pad_by_pairs(x, layer.padding, padding_mode), unpadded
+        return _conv(x, weight, bias, layer)
+    except RuntimeError:
+        output_size(x.shape[2:], layer)  # for its errors, which say what to do
+        raise
+
+
+@cached
+def _geometry(
+    kernel: tuple[int, ...],
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    channels: int,
+    groups: int,
+    padding_mode: str,
+) -> tuple[Layer, Layer]:
+    """The geometry, and that of the padded input."""
+    check_mode(padding_mode)
     layer = Layer.build(
         "conv",
-        ndim,
-        kernel=weight.shape[2:],
+        len(kernel),
+        kernel=kernel,
         stride=stride,
         dilation=dilation,
         padding=padding,
-        channels=weight.shape[0],
+        channels=channels,
         groups=groups,
     )
-    return apply_conv(x, weight, bias, layer, padding_mode)
-
-
-def apply_conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer, padding_mode: str
-) -> Tensor:
-    """`conv_nd` with its arguments as a `Layer`."""
-    output_size(x.shape[2:], layer)  # for its errors
-    check_mode(padding_mode)
-    if padding_mode != "zeros":
-        x = pad_nd(x, layer.padding, padding_mode)
-        layer = dataclasses.replace(layer, padding=((0, 0),) * layer.ndim)
-    return _conv(x, weight, bias, layer)
+    return layer, dataclasses.replace(layer, padding=((0, 0),) * layer.ndim)
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     if layer.ndim not in NATIVE:
         return _conv_folded(x, weight, bias, layer)
-    lows = tuple(low for low, _ in layer.padding)
-    if any(low != high for low, high in layer.padding):
-        x, lows = pad_nd(x, layer.padding), (0,) * layer.ndim
+    lows, highs = zip(*layer.padding, strict=True)
+    if lows != highs:
+        x, lows = pad_by_pairs(x, layer.padding, "constant"), (0,) * layer.ndim
     conv = NATIVE[layer.ndim].conv
     return conv(x, weight, bias, layer.stride, lows, layer.dilation, layer.groups)
 
@@ -104,6 +128,7 @@ def _conv_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -
     """Fold the axis with the fewest taps into the batch, and its taps into the channels."""
     fold = layer.kernel.index(min(layer.kernel))
     taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
+    output_size(x.shape[2:], layer)  # for its errors
     x = fold_axis(x, fold, layer.padding[fold])
     count = (x.shape[0] - layer.reach[fold] - 1) // step + 1
     slices = [slice(tap * gap, tap * gap + step * (count - 1) + 1, step) for tap in range(taps)]
@@ -166,66 +191,34 @@ def interleave(tensors: Sequence[Tensor], axis: int, groups: int = 1) -> Tensor:
     return torch.stack([t.reshape(split) for t in tensors], axis + 1).flatten(axis, axis + 2)
 
 
-class ConvModule(nn.Module):
-    """The weights and the geometry of a convolution; the base class of `ConvNd` and its transpose.
-
-    Args:
-        in_channels: channels of the input.
-        layer: the geometry.
-        generator: source of the initial weights.
-        device: of the weights.
-        dtype: of the weights.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        layer: Layer,
-        generator: torch.Generator | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
-        super().__init__()
-        self.in_channels, self.layer = in_channels, layer
-        self.bias: nn.Parameter | None
-        shape = layer.weight_shape(in_channels)
-        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-        offset = nn.Parameter(torch.empty(layer.channels or 0, device=device, dtype=dtype))
-        self.register_parameter("bias", offset if layer.bias else None)
-        bound = 1 / math.sqrt(self.weight[0].numel())  # torch's, with all axes but the first
-        for values in self.parameters():
-            nn.init.uniform_(values, -bound, bound, generator=generator)
-
-    def extra_repr(self) -> str:
-        """The geometry, for ``print``."""
-        return f"{self.in_channels}, {self.layer}, spatial_dims={self.layer.ndim}"
-
-
 class ConvNd(ConvModule):
     """`conv_nd` as a module: ``Conv1d``, ``Conv2d``, ``Conv3d`` and so on, by ``spatial_dims``.
 
-    Its ``state_dict`` is interchangeable with that of torch's ``Conv1d``, ``Conv2d`` and
-    ``Conv3d``. The attribute ``layer`` is the geometry that `convnd.shapes.trace` reads.
+    Arguments, their order, attributes, first weights and ``state_dict`` are those of torch's
+    ``Conv1d``, ``Conv2d`` and ``Conv3d``.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: taps, one number or one per axis.
-        spatial_dims: number of spatial axes, any from 1.
         stride: as in `conv_nd`, like the arguments up to ``groups``.
         padding: samples beyond the border.
         dilation: distance between taps.
         groups: number of groups of channels that are convolved separately.
         bias: whether to add a learnt bias to each output channel.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
-        generator: source of the initial weights, which are distributed as in torch.
         device: of the weights.
         dtype: of the weights.
+        spatial_dims: number of spatial axes, any from 1.
+        generator: source of the first weights, which are distributed as in torch.
 
     Raises:
         ShapeError: an argument does not fit ``spatial_dims``, or the groups do not divide the
             channels; in `forward`, the input does not fit.
         UnknownNameError: no such padding mode.
+
+    Attributes:
+        layer: the geometry that `convnd.shapes.trace` reads, worked out of the attributes.
 
     >>> ConvNd(3, 16, 5, spatial_dims=2)(torch.zeros(1, 3, 14, 14)).shape
     torch.Size([1, 16, 10, 10])
@@ -236,39 +229,60 @@ class ConvNd(ConvModule):
         in_channels: int,
         out_channels: int,
         kernel_size: int | Sequence[int],
-        *,
-        spatial_dims: int,
         stride: int | Sequence[int] = 1,
         padding: Padding = 0,
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        spatial_dims: int,
+        generator: torch.Generator | None = None,
     ) -> None:
         check_mode(padding_mode)
-        layer = Layer.build(
+        super().__init__(
             "conv",
-            ntuple(spatial_dims, 1, "spatial_dims")[0],
-            kernel=kernel_size,
-            stride=stride,
-            dilation=dilation,
-            padding=padding,
-            channels=out_channels,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
             groups=groups,
             bias=bias,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            spatial_dims=spatial_dims,
+            generator=generator,
         )
-        super().__init__(in_channels, layer, generator, device, dtype)
-        self.padding_mode = padding_mode
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``."""
-        check_batched("ConvNd", x, self.layer.ndim, channels=self.in_channels)
-        return apply_conv(x, self.weight, self.bias, self.layer, self.padding_mode)
-
-    def extra_repr(self) -> str:
-        """The geometry, for ``print``."""
-        mode = "" if self.padding_mode == "zeros" else f", padding_mode={self.padding_mode!r}"
-        return super().extra_repr() + mode
+        if is_scripting():
+            y = script_conv(
+                x,
+                self.weight,
+                self.bias,
+                self.stride,
+                self._script_padding,
+                self.dilation,
+                self.groups,
+                self.padding_mode,
+            )
+        else:
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
+            if y is None:
+                y = conv_nd(
+                    x,
+                    self.weight,
+                    self.bias,
+                    self.stride,
+                    self.padding,
+                    self.dilation,
+                    self.groups,
+                    padding_mode=self.padding_mode,
+                )
+        return y

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from convnd.errors import ShapeError
-from convnd.nn._native import apply_separably, check_batched
+from convnd.errors import ShapeError, UsageError
+from convnd.nn._native import NATIVE, NO_NODE, apply_separably, cached, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_pad
 from convnd.registry import check_name
-from convnd.shapes import Padding, Pairs, pad_pairs
+from convnd.shapes import Padding, Pairs, ntuple, pad_pairs
 
-__all__ = ["PADDING_MODES", "PadNd", "pad_nd"]
+__all__ = ["PADDING_MODES", "PAD_MODES", "PadNd", "pad_nd"]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-"""Values beyond the border: zeros, the mirror image without the border sample, the border sample,
-or the samples at the other end."""
+"""Values beyond the border that a convolution reads: zeros, the mirror image without the border
+sample, the border sample, or the samples at the other end. The names are those of torch's
+convolutions."""
+
+PAD_MODES = ("constant", *PADDING_MODES[1:])
+"""The modes of `pad_nd`, with the names of `torch.nn.functional.pad`."""
 
 
 def check_mode(mode: str) -> None:
@@ -22,40 +28,86 @@ def check_mode(mode: str) -> None:
     check_name("padding_mode", mode, PADDING_MODES)
 
 
-def pad_nd(x: Tensor, padding: Padding, mode: str = "zeros") -> Tensor:
-    """Extend every spatial axis beyond its ends.
+def pad_nd(
+    x: Tensor, padding: Padding, mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Extend every spatial axis beyond its ends, or crop it.
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         padding: samples to add: one number, one per axis, or a ``(low, high)`` pair per axis. In
-            the order of the axes, unlike `torch.nn.functional.pad`, which starts from the last.
-        mode: one of `PADDING_MODES`.
+            the order of the axes, unlike `torch.nn.functional.pad`, which starts from the last. A
+            negative number crops.
+        mode: one of `PAD_MODES`.
+        value: what a constant padding is filled with; None is 0.
 
     Returns:
         ``(B, C, *S')`` with ``S' = low + S + high``; ``x`` itself where nothing is to be added.
 
     Raises:
         UnknownNameError: no such mode.
-        ShapeError: the padding does not fit the axes, or asks reflect for as many samples as the
-            axis has, or circular for more.
+        UsageError: a value is given with another mode.
+        ShapeError: the padding does not fit the axes, asks reflect for as many samples as the axis
+            has, or circular for more; or it leaves nothing.
 
     Torch's own function reflects, replicates and wraps around up to three axes. This one supports
-    any number: the last three together, the others one by one. As in torch, the gradient of reflect
-    and replicate padding is not deterministic on CUDA.
+    any number: the last three together, the others one by one. Where one end is cropped and the
+    other padded, reflect and replicate read the whole input, and circular what is left of it. As in
+    torch, the gradient of reflect and replicate padding is not deterministic on CUDA.
 
     >>> import torch
     >>> pad_nd(torch.arange(4.0).view(1, 1, 4), ((2, 1),), "reflect").tolist()
     [[[2.0, 1.0, 0.0, 1.0, 2.0, 3.0, 2.0]]]
+    >>> pad_nd(torch.arange(4.0).view(1, 1, 4), ((-1, 2),), value=9.0).tolist()
+    [[[1.0, 2.0, 3.0, 9.0, 9.0]]]
     """
-    check_mode(mode)
+    if has_torch_function_unary(x):
+        result: Tensor = handle_torch_function(pad_nd, (x,), x, padding, mode, value)
+        return result
     check_batched("pad", x, max(1, x.ndim - 2))
-    pairs = pad_pairs(padding, x.ndim - 2)
-    return _pad(x, pairs, mode) if any(map(any, pairs)) else x
+    pairs = _pairs(padding, x.ndim - 2, mode, value)
+    return pad_by_pairs(x, pairs, mode, value) if pairs else x
 
 
-def _pad(x: Tensor, pairs: Pairs, mode: str) -> Tensor:
-    if mode == "zeros":
-        return F.pad(x, _innermost_first(pairs))
+@cached
+def _pairs(padding: Padding, ndim: int, mode: str, value: float | None) -> Pairs:
+    """The padding of each axis; empty if nothing is to be added."""
+    _check_pad_mode(mode, value)
+    pairs = pad_pairs(padding, ndim, minimum=None)
+    return pairs if any(map(any, pairs)) else ()
+
+
+def pad_by_pairs(x: Tensor, pairs: Pairs, mode: str, value: float | None = None) -> Tensor:
+    """`pad_nd` with its arguments checked."""
+    if mode == "circular" and min(map(min, pairs)) < 0:  # as in torch
+        x = _crop(x, pairs)
+        pairs = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
+    if mode in ("constant", "zeros") or len(pairs) in NATIVE:
+        try:
+            if mode in ("constant", "zeros"):
+                y = F.pad(x, _innermost_first(pairs), value=value)
+            else:
+                y = F.pad(x, _innermost_first(pairs), mode)
+        except RuntimeError:
+            _check_extents(x, pairs, mode)
+            raise
+        if 0 in y.shape[2:]:
+            _check_extents(x, pairs, mode)
+        return y
+    _check_extents(x, pairs, mode)
+    added = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
+
+    def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
+        part_pairs = tuple((0, 0) if axis is None else added[axis] for axis in axes)
+        if not any(map(any, part_pairs)):
+            return part
+        return F.pad(part, _innermost_first(part_pairs), mode)
+
+    return _crop(apply_separably(x, apply), pairs)
+
+
+def _check_extents(x: Tensor, pairs: Pairs, mode: str) -> None:
+    """Raise a ShapeError if an axis is too short for its padding."""
     for axis, (samples, pair) in enumerate(zip(x.shape[2:], pairs, strict=True)):
         limit = {"reflect": samples - 1, "circular": samples}.get(mode)
         if limit is not None and max(pair) > limit:
@@ -65,16 +117,32 @@ def _pad(x: Tensor, pairs: Pairs, mode: str) -> Tensor:
                     f"at most {limit} samples of {mode} padding on axis {axis} of {samples} samples"
                 ),
                 got=pair,
-                remedy="pad less, or use replicate or zeros",
+                remedy="pad less, or use replicate or constant",
+            )
+        if samples + sum(pair) < 1:
+            raise ShapeError(
+                "pad",
+                expected=f"at least one sample left of {samples} on axis {axis}",
+                got=f"padding {pair}",
+                remedy="crop less",
             )
 
-    def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        part_pairs = tuple((0, 0) if axis is None else pairs[axis] for axis in axes)
-        if not any(map(any, part_pairs)):
-            return part
-        return F.pad(part, _innermost_first(part_pairs), mode)
 
-    return apply_separably(x, apply)
+def _crop(x: Tensor, pairs: Pairs) -> Tensor:
+    """Without as many samples at each end as negative numbers say."""
+    for axis, (low, high) in enumerate(pairs, start=2):
+        if min(low, high) < 0:
+            start = max(-low, 0)
+            x = x.narrow(axis, start, max(0, x.shape[axis] - start - max(-high, 0)))
+    return x
+
+
+def _check_pad_mode(mode: str, value: float | None) -> None:
+    check_name("padding mode", mode, PAD_MODES)
+    if mode != "constant" and value:
+        raise UsageError(
+            "pad", expected=f"no value with mode {mode}", got=value, remedy="use constant"
+        )
 
 
 def _innermost_first(pairs: Pairs) -> list[int]:
@@ -84,13 +152,18 @@ def _innermost_first(pairs: Pairs) -> list[int]:
 class PadNd(nn.Module):
     """`pad_nd` as a module.
 
+    It stands for torch's ``ConstantPad``, ``ZeroPad``, ``ReflectionPad``, ``ReplicationPad`` and
+    ``CircularPad``, by mode.
+
     Args:
-        padding: as in `pad_nd`.
-        mode: one of `PADDING_MODES`.
+        padding: as in `pad_nd`; negative numbers crop.
+        mode: one of `PAD_MODES`.
+        value: what a constant padding is filled with; None is 0.
         spatial_dims: number of spatial axes.
 
     Raises:
         UnknownNameError: no such mode.
+        UsageError: a value is given with another mode.
         ShapeError: the padding does not fit ``spatial_dims``; in `forward`, the input does not.
 
     >>> import torch
@@ -98,18 +171,39 @@ class PadNd(nn.Module):
     torch.Size([1, 2, 5, 5, 5, 5])
     """
 
-    def __init__(self, padding: Padding, mode: str = "zeros", *, spatial_dims: int) -> None:
+    def __init__(
+        self,
+        padding: Padding,
+        mode: str = "constant",
+        value: float | None = None,
+        *,
+        spatial_dims: int,
+    ) -> None:
         super().__init__()
-        check_mode(mode)
-        self.padding = pad_pairs(padding, spatial_dims)
+        _check_pad_mode(mode, value)
+        self.spatial_dims = ntuple(spatial_dims, 1, "spatial_dims")[0]
+        self.padding = pad_pairs(padding, self.spatial_dims, minimum=None)
         self.mode = mode
-        self.spatial_dims = spatial_dims
+        self.value = 0.0 if value is None else value
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *S')``."""
-        check_batched("PadNd", x, self.spatial_dims)
-        return pad_nd(x, self.padding, self.mode)
+        if is_scripting():
+            y = script_pad(x, self._script_padding, self.mode, self.value)
+        else:
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
+            if y is None:
+                if not has_torch_function_unary(x):
+                    check_batched("PadNd", x, self.spatial_dims)
+                y = pad_nd(x, self.padding, self.mode, self.value)
+        return y
+
+    def __prepare_scriptable__(self) -> PadNd:
+        """Called by ``torch.jit.script``, whose language has no pairs of any number."""
+        self._script_padding = [count for pair in self.padding for count in pair]
+        return self
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""
-        return f"{self.padding}, mode={self.mode!r}, spatial_dims={self.spatial_dims}"
+        value = f", value={self.value}" if self.value else ""
+        return f"{self.padding}, mode={self.mode!r}{value}, spatial_dims={self.spatial_dims}"

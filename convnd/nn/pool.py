@@ -1,28 +1,120 @@
-"""Pooling over any number of axes."""
+"""Pooling over windows of any number of axes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from convnd.nn._native import NATIVE, apply_separably, check_batched
-from convnd.nn.pad import pad_nd
-from convnd.shapes import Layer, Padding, output_size
+from convnd.errors import UsageError
+from convnd.nn._native import NATIVE, NO_NODE, apply_separably, cached, check_batched, trace_as_leaf
+from convnd.nn._pool_counts import add_up_windows, window_counts
+from convnd.nn._pool_indices import max_with_indices, pad_lowest
+from convnd.nn._scripting import is_scripting, script_avg_pool, script_max_pool
+from convnd.nn.pad import pad_by_pairs
+from convnd.shapes import Layer, Padding, ntuple, output_size
 
 __all__ = ["AvgPoolNd", "MaxPoolNd", "avg_pool_nd", "max_pool_nd"]
+
+
+class _Plan(NamedTuple):
+    """The geometry of a pooling, and torch's operator with its arguments where there is one.
+
+    Args:
+        layer: the geometry.
+        operator: torch's; None where torch has none: above three axes, with unequal sides, with
+            padding of more than half a window, and for a divisor in one axis. Also None where a
+            window may hold nothing but padding: torch's then writes outside of its memory.
+        arguments: those behind the input.
+    """
+
+    layer: Layer
+    operator: Callable[..., Any] | None
+    arguments: tuple[Any, ...]
+
+
+@cached
+def _max_plan(
+    ndim: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+    return_indices: bool,
+) -> _Plan:
+    layer = _build("maxpool", ndim, kernel_size, stride, padding, dilation, ceil_mode)
+    lows = tuple(low for low, _ in layer.padding)
+    arguments = (layer.kernel, layer.stride, lows, layer.dilation, ceil_mode)
+    if not _is_native(layer) or (any(lows) and max(layer.dilation) > 1):
+        return _Plan(layer, None, arguments)
+    native = NATIVE[ndim]
+    operator = native.max_pool_with_indices if return_indices else native.max_pool
+    return _Plan(layer, operator, arguments)
+
+
+@cached
+def _avg_plan(
+    ndim: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> _Plan:
+    if divisor_override == 0:
+        raise UsageError(
+            "avgpool", expected="a divisor_override other than 0", got=0, remedy="leave it out"
+        )
+    layer = _build("avgpool", ndim, kernel_size, stride, padding, 1, ceil_mode)
+    lows = tuple(low for low, _ in layer.padding)
+    arguments: tuple[Any, ...] = (layer.kernel, layer.stride, lows, ceil_mode, count_include_pad)
+    if divisor_override is not None:
+        arguments = (*arguments, divisor_override)
+    is_native = _is_native(layer) and (ndim > 1 or divisor_override is None)
+    return _Plan(layer, NATIVE[ndim].avg_pool if is_native else None, arguments)
+
+
+def _build(
+    kind: str,
+    ndim: int,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+    dilation: int | Sequence[int],
+    ceil_mode: bool,
+) -> Layer:
+    return Layer.build(
+        kind,
+        ndim,
+        kernel=kernel_size,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
+
+
+def _is_native(layer: Layer) -> bool:
+    """Whether torch's operator supports the rank and the padding."""
+    return layer.ndim in NATIVE and all(
+        low == high and 2 * low <= taps
+        for (low, high), taps in zip(layer.padding, layer.kernel, strict=True)
+    )
 
 
 def max_pool_nd(
     x: Tensor,
     kernel_size: int | Sequence[int],
-    *,
     stride: int | Sequence[int] | None = None,
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
-) -> Tensor:
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
     """The maximum of every window; padding never counts.
 
     Args:
@@ -31,34 +123,52 @@ def max_pool_nd(
         stride: step between windows; the default is the window itself.
         padding: as in `convnd.nn.conv_nd`; no wider than a window reaches.
         dilation: distance between the samples of a window.
+        ceil_mode: whether a last window may reach beyond the padding, see `convnd.shapes.Layer`.
+        return_indices: whether to give also where the maxima are, as torch does: the positions in
+            ``x.flatten(2)``.
 
     Returns:
-        ``(B, C, *S')``, with S' from `convnd.shapes.output_size`.
+        ``(B, C, *S')``, with S' from `convnd.shapes.output_size`; with ``return_indices``, also
+        the positions in the same shape.
 
     Raises:
-        ShapeError: ranks or sizes do not fit, or the padding is wider than a window's reach.
+        ShapeError: ranks or sizes do not fit, the padding is wider than a window's reach, or a
+            dilated window holds nothing but padding.
 
     The maximum is separable, so above three axes it is computed in several steps. If a window holds
-    equal maxima, one of them receives the gradient. On CUDA torch's gradient in 3-D is not
+    equal maxima, the first of them receives the gradient. On CUDA torch's gradient in 3-D is not
     deterministic.
 
+    >>> import torch
     >>> max_pool_nd(torch.arange(16.0).view(1, 1, 2, 2, 2, 2), 2).item()
     15.0
     """
-    layer = _plan("maxpool", x, kernel_size, stride, padding, dilation)
-    x, pads = _native_padding(x, layer, lowest=True)
+    if has_torch_function_unary(x):
+        options = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+        return handle_torch_function(max_pool_nd, (x,), x, *options)
+    ndim = x.ndim - 2
+    if ndim < 1:
+        check_batched("maxpool", x, 1)
+    layer, operator, arguments = _max_plan(
+        ndim, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
+    if operator is not None:
+        try:
+            return operator(x, *arguments)
+        except RuntimeError:
+            output_size(x.shape[2:], layer)  # for its errors, which say what to do
+            raise
+    sizes = output_size(x.shape[2:], layer)
+    if return_indices:
+        return max_with_indices(x, layer, sizes)
+    x = pad_lowest(x, layer, sizes)
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        kernel, steps, padding, gaps = (
-            [default if axis is None else values[axis] for axis in axes]
-            for values, default in (
-                (layer.kernel, 1),
-                (layer.stride, 1),
-                (pads, 0),
-                (layer.dilation, 1),
-            )
+        kernel, steps, gaps = (
+            [1 if axis is None else values[axis] for axis in axes]
+            for values in (layer.kernel, layer.stride, layer.dilation)
         )
-        return NATIVE[len(axes)].max_pool(part, kernel, steps, padding, gaps)
+        return NATIVE[len(axes)].max_pool(part, kernel, steps, [0] * len(axes), gaps)
 
     return apply_separably(x, apply)
 
@@ -66,10 +176,11 @@ def max_pool_nd(
 def avg_pool_nd(
     x: Tensor,
     kernel_size: int | Sequence[int],
-    *,
     stride: int | Sequence[int] | None = None,
     padding: Padding = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """The mean of every window.
 
@@ -79,76 +190,65 @@ def avg_pool_nd(
         stride: step between windows; the default is the window itself.
         padding: zeros beyond the border, as in `convnd.nn.conv_nd`; no wider than a window
             reaches.
+        ceil_mode: whether a last window may reach beyond the padding, see `convnd.shapes.Layer`.
         count_include_pad: whether windows on the border divide by the number of all their samples,
             zeros included (the default, as in torch), or only by those inside of ``x``.
+        divisor_override: divides the sum of every window, instead of a number of samples.
 
     Returns:
         ``(B, C, *S')``, with S' from `convnd.shapes.output_size`.
 
     Raises:
         ShapeError: ranks or sizes do not fit, or the padding is wider than a window's reach.
+        UsageError: ``divisor_override`` is 0.
 
+    >>> import torch
     >>> avg_pool_nd(torch.ones(1, 1, 4), 2, padding=1).tolist()
     [[[0.5, 1.0, 0.5]]]
     """
-    layer = _plan("avgpool", x, kernel_size, stride, padding, 1)
-    size = x.shape[2:]
-    x, pads = _native_padding(x, layer, lowest=False)
+    if has_torch_function_unary(x):
+        options = kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        result: Tensor = handle_torch_function(avg_pool_nd, (x,), x, *options)
+        return result
+    ndim = x.ndim - 2
+    if ndim < 1:
+        check_batched("avgpool", x, 1)
+    layer, operator, arguments = _avg_plan(
+        ndim, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
+    # Torch has no average of 16-bit values over three axes on CPUs.
+    widen = ndim > 2 and x.element_size() < 4 and x.device.type == "cpu"
+    if operator is not None and not widen:
+        try:
+            result = operator(x, *arguments)
+        except RuntimeError:
+            output_size(x.shape[2:], layer)  # for its errors, which say what to do
+            raise
+        return result
+    sizes = output_size(x.shape[2:], layer)
+    if divisor_override is not None:
+        return (add_up_windows(x, layer, sizes) / divisor_override).to(x.dtype)
+    if widen or ceil_mode or (not count_include_pad and any(map(any, layer.padding))):
+        counts = window_counts(x, layer, sizes, include_pad=count_include_pad)
+        return (add_up_windows(x, layer, sizes) / counts).to(x.dtype)
+    x = pad_by_pairs(x, layer.padding, "constant") if any(map(any, layer.padding)) else x
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        kernel, steps, padding = (
-            [default if axis is None else values[axis] for axis in axes]
-            for values, default in ((layer.kernel, 1), (layer.stride, 1), (pads, 0))
+        kernel, steps = (
+            [1 if axis is None else values[axis] for axis in axes]
+            for values in (layer.kernel, layer.stride)
         )
-        return NATIVE[len(axes)].avg_pool(part, kernel, steps, padding)
+        return NATIVE[len(axes)].avg_pool(part, kernel, steps)
 
-    y = apply_separably(x, apply)
-    if not count_include_pad:
-        for axis, (samples, taps, step, (low, high)) in enumerate(
-            zip(size, layer.kernel, layer.stride, layer.padding, strict=True)
-        ):
-            if low or high:
-                starts = step * torch.arange(y.shape[2 + axis], device=y.device) - low
-                inside = (starts + taps).clamp(max=samples) - starts.clamp(min=0)
-                factor = (taps / inside).to(y.dtype)
-                y = y * factor.view(-1, *[1] * (len(size) - 1 - axis))
-    return y
-
-
-def _plan(
-    kind: str,
-    x: Tensor,
-    kernel_size: int | Sequence[int],
-    stride: int | Sequence[int] | None,
-    padding: Padding,
-    dilation: int | Sequence[int],
-) -> Layer:
-    """The geometry, checked against ``x``."""
-    ndim = x.ndim - 2
-    check_batched(kind, x, max(1, ndim))
-    layer = Layer.build(
-        kind, ndim, kernel=kernel_size, stride=stride, padding=padding, dilation=dilation
-    )
-    output_size(x.shape[2:], layer)  # for its errors
-    return layer
-
-
-def _native_padding(x: Tensor, layer: Layer, *, lowest: bool) -> tuple[Tensor, tuple[int, ...]]:
-    """Pad ``x`` unless torch can, which supports equal sides of at most half a window."""
-    pads = tuple(low for low, _ in layer.padding)
-    if all(
-        low == high and 2 * low <= taps
-        for (low, high), taps in zip(layer.padding, layer.kernel, strict=True)
-    ):
-        return x, pads
-    if not lowest:
-        return pad_nd(x, layer.padding), (0,) * len(pads)
-    flat = [count for pair in reversed(layer.padding) for count in pair]
-    return F.pad(x, flat, value=-torch.inf), (0,) * len(pads)
+    return apply_separably(x, apply)
 
 
 class _PoolNd(nn.Module):
-    """Base class of the two poolings."""
+    """The attributes of a pooling, with torch's names; they may be changed."""
+
+    __jit_unused_properties__ = ("layer",)
+
+    kind = ""
 
     def __init__(
         self,
@@ -156,43 +256,66 @@ class _PoolNd(nn.Module):
         stride: int | Sequence[int] | None,
         padding: Padding,
         dilation: int | Sequence[int],
+        ceil_mode: bool,
         spatial_dims: int,
     ) -> None:
         super().__init__()
-        self.layer = Layer.build(
-            self.kind,
-            spatial_dims,
-            kernel=kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-        )
-
-    kind = ""
+        self.spatial_dims = ntuple(spatial_dims, 1, "spatial_dims")[0]
+        self.kernel_size: Any = _hashable(kernel_size)
+        self.stride: Any = self.kernel_size if stride is None else _hashable(stride)
+        self.padding: Any = _hashable(padding)
+        self.dilation: Any = _hashable(dilation)
+        self.ceil_mode = ceil_mode
+        _ = self.layer  # for its errors
 
     @property
-    def spatial_dims(self) -> int:
-        """Number of spatial axes."""
-        return self.layer.ndim
+    def layer(self) -> Layer:
+        """The geometry."""
+        return _build(
+            self.kind,
+            self.spatial_dims,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+        )
+
+    def __prepare_scriptable__(self) -> _PoolNd:
+        """Called by ``torch.jit.script``, whose language has one type for every value."""
+        layer = self.layer
+        self._script_sizes = [list(layer.kernel), list(layer.stride), list(layer.dilation)]
+        self._script_padding = [count for pair in layer.padding for count in pair]
+        return self
 
     def extra_repr(self) -> str:
         """The geometry, for ``print``."""
         return f"{self.layer}, spatial_dims={self.spatial_dims}"
 
 
+def _hashable(value: Any) -> Any:
+    """Sequences as tuples, so that geometries can be remembered by them."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return tuple(_hashable(item) for item in value)
+
+
 class MaxPoolNd(_PoolNd):
-    """`max_pool_nd` as a module.
+    """`max_pool_nd` as a module; arguments and attributes are those of torch's ``MaxPool2d``.
 
     Args:
-        kernel_size: as in `max_pool_nd`, like the arguments up to ``dilation``.
+        kernel_size: as in `max_pool_nd`, like all but the last.
         stride: step between windows.
         padding: samples beyond the border.
         dilation: distance between the samples of a window.
+        return_indices: whether to give also where the maxima are.
+        ceil_mode: whether a last window may reach beyond the padding.
         spatial_dims: number of spatial axes.
 
     Raises:
         ShapeError: an argument does not fit ``spatial_dims``, or the input does not.
 
+    >>> import torch
     >>> MaxPoolNd(2, spatial_dims=4)(torch.zeros(1, 3, 4, 4, 4, 4)).shape
     torch.Size([1, 3, 2, 2, 2, 2])
     """
@@ -205,36 +328,53 @@ class MaxPoolNd(_PoolNd):
         stride: int | Sequence[int] | None = None,
         padding: Padding = 0,
         dilation: int | Sequence[int] = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
         *,
         spatial_dims: int,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, dilation, spatial_dims)
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode, spatial_dims)
+        self.return_indices = return_indices
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, *S)`` to ``(B, C, *S')``."""
-        check_batched("MaxPoolNd", x, self.spatial_dims)
-        return max_pool_nd(
-            x,
-            self.layer.kernel,
-            stride=self.layer.stride,
-            padding=self.layer.padding,
-            dilation=self.layer.dilation,
-        )
+    # TorchScript would join two result types to one that no next layer takes.
+    def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
+        """``(B, C, *S)`` to ``(B, C, *S')``; with ``return_indices``, also the positions."""
+        if is_scripting():
+            kernel, stride, dilation = self._script_sizes
+            y = script_max_pool(x, kernel, stride, self._script_padding, dilation, self.ceil_mode)
+        else:
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
+            if y is None:
+                if not has_torch_function_unary(x) and x.ndim != self.spatial_dims + 2:
+                    check_batched("MaxPoolNd", x, self.spatial_dims)
+                y = max_pool_nd(
+                    x,
+                    self.kernel_size,
+                    self.stride,
+                    self.padding,
+                    self.dilation,
+                    self.ceil_mode,
+                    self.return_indices,
+                )
+        return y
 
 
 class AvgPoolNd(_PoolNd):
-    """`avg_pool_nd` as a module.
+    """`avg_pool_nd` as a module; arguments and attributes are those of torch's ``AvgPool2d``.
 
     Args:
-        kernel_size: as in `avg_pool_nd`, like the arguments up to ``count_include_pad``.
+        kernel_size: as in `avg_pool_nd`, like all but the last.
         stride: step between windows.
         padding: zeros beyond the border.
-        count_include_pad: as in `avg_pool_nd`.
+        ceil_mode: whether a last window may reach beyond the padding.
+        count_include_pad: whether padding counts as samples of a window.
+        divisor_override: divides the sum of every window, instead of a number of samples.
         spatial_dims: number of spatial axes.
 
     Raises:
         ShapeError: an argument does not fit ``spatial_dims``, or the input does not.
 
+    >>> import torch
     >>> AvgPoolNd(2, spatial_dims=1)(torch.arange(4.0).view(1, 1, 4)).tolist()
     [[[0.5, 2.5]]]
     """
@@ -246,20 +386,42 @@ class AvgPoolNd(_PoolNd):
         kernel_size: int | Sequence[int],
         stride: int | Sequence[int] | None = None,
         padding: Padding = 0,
-        *,
+        ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
+        *,
         spatial_dims: int,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, 1, spatial_dims)
+        super().__init__(kernel_size, stride, padding, 1, ceil_mode, spatial_dims)
         self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to ``(B, C, *S')``."""
-        check_batched("AvgPoolNd", x, self.spatial_dims)
-        return avg_pool_nd(
-            x,
-            self.layer.kernel,
-            stride=self.layer.stride,
-            padding=self.layer.padding,
-            count_include_pad=self.count_include_pad,
-        )
+        if is_scripting():
+            kernel, stride, _ = self._script_sizes
+            divisor = self.divisor_override
+            y = script_avg_pool(
+                x,
+                kernel,
+                stride,
+                self._script_padding,
+                self.ceil_mode,
+                self.count_include_pad,
+                0 if divisor is None else divisor,
+            )
+        else:
+            y = trace_as_leaf(self, x) if has_torch_function_unary(x) else NO_NODE
+            if y is None:
+                if not has_torch_function_unary(x) and x.ndim != self.spatial_dims + 2:
+                    check_batched("AvgPoolNd", x, self.spatial_dims)
+                y = avg_pool_nd(
+                    x,
+                    self.kernel_size,
+                    self.stride,
+                    self.padding,
+                    self.ceil_mode,
+                    self.count_include_pad,
+                    self.divisor_override,
+                )
+        return y

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError, UsageError
 from convnd.nn._native import apply_separably, check_batched
@@ -63,6 +64,11 @@ def resize_nd(
     >>> resize_nd(torch.arange(4.0).view(1, 1, 4), 2, mode="area").tolist()
     [[[0.5, 2.5]]]
     """
+    if has_torch_function_unary(x):
+        result: Tensor = handle_torch_function(
+            resize_nd, (x,), x, size, scale=scale, mode=mode, antialias=antialias
+        )
+        return result
     check_name("resize: mode", mode, RESIZE_MODES)
     ndim = x.ndim - 2
     check_batched("resize", x, max(1, ndim))

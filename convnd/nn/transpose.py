@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import (
+    handle_torch_function,
+    has_torch_function,
+    has_torch_function_unary,
+)
 
-from convnd.nn._native import NATIVE, check_batched
-from convnd.nn.conv import ConvModule, fold_axis, sum_over_taps
-from convnd.shapes import Layer, Padding, ntuple, output_size
+from convnd.errors import ShapeError
+from convnd.nn._conv_module import ConvModule
+from convnd.nn._native import NATIVE, NO_NODE, cached, check_batched, trace_as_leaf
+from convnd.nn._scripting import is_scripting, script_conv_transpose
+from convnd.nn.conv import fold_axis, sum_over_taps
+from convnd.registry import check_name
+from convnd.shapes import Layer, Padding
+from convnd.shapes import output_size as shape_of
 
 __all__ = ["ConvTransposeNd", "conv_transpose_nd"]
 
@@ -19,12 +32,11 @@ def conv_transpose_nd(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    *,
     stride: int | Sequence[int] = 1,
     padding: Padding = 0,
     output_padding: int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    dilation: int | Sequence[int] = 1,
 ) -> Tensor:
     r"""Transposed convolution: the gradient of `conv_nd` with respect to its input, as a layer.
 
@@ -37,8 +49,8 @@ def conv_transpose_nd(
         stride: step between the output positions of the input samples, one number or one per axis.
         padding: samples cropped from the output: a number, or a ``(low, high)`` pair per axis.
         output_padding: samples added after the output, fewer than the stride or the dilation.
-        dilation: distance between taps.
         groups: number of groups of channels that are convolved separately.
+        dilation: distance between taps.
 
     Returns:
         ``(B, O, *S')`` with ``S' = (S − 1)·s − low − high + d·(K − 1) + output_padding + 1``.
@@ -53,27 +65,44 @@ def conv_transpose_nd(
     >>> conv_transpose_nd(x, x, stride=2).shape
     torch.Size([1, 1, 4, 4, 4, 4])
     """
-    ndim = weight.ndim - 2
-    check_batched("conv_transpose", x, ndim, channels=weight.shape[0])
+    if has_torch_function((x, weight)):
+        options = stride, padding, output_padding, groups, dilation
+        result: Tensor = handle_torch_function(
+            conv_transpose_nd, (x, weight), x, weight, bias, *options
+        )
+        return result
+    layer = _geometry(tuple(weight.shape), stride, padding, output_padding, groups, dilation)
+    if x.ndim != weight.ndim or x.shape[1] != weight.shape[0]:
+        check_batched("conv_transpose", x, layer.ndim, channels=weight.shape[0])
+    try:
+        return _transpose(x, weight, bias, layer)
+    except RuntimeError:
+        shape_of(x.shape[2:], layer)  # for its errors, which say what to do
+        raise
+
+
+@cached
+def _geometry(
+    shape: tuple[int, ...],
+    stride: int | Sequence[int],
+    padding: Padding,
+    output_padding: int | Sequence[int],
+    groups: int,
+    dilation: int | Sequence[int],
+) -> Layer:
     layer = Layer.build(
         "convtranspose",
-        ndim,
-        kernel=weight.shape[2:],
+        len(shape) - 2,
+        kernel=shape[2:],
         stride=stride,
         dilation=dilation,
         padding=padding,
-        channels=weight.shape[1] * groups,
+        channels=shape[1] * groups,
         groups=groups,
         output_padding=output_padding,
     )
-    layer.weight_shape(weight.shape[0])  # for its errors
-    return apply_transpose(x, weight, bias, layer)
-
-
-def apply_transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-    """`conv_transpose_nd` with its arguments as a `Layer`."""
-    output_size(x.shape[2:], layer)  # for its errors
-    return _transpose(x, weight, bias, layer)
+    layer.weight_shape(shape[0])  # for its errors
+    return layer
 
 
 def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
@@ -95,7 +124,7 @@ def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Lay
     fold = layer.kernel.index(min(layer.kernel))
     taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
     samples, skip = x.shape[2 + fold], layer.padding[fold][0]
-    total = output_size(x.shape[2:], layer)[fold]
+    total = shape_of(x.shape[2:], layer)[fold]
     # Output sample q·step + phase reads input q − m through tap t, where t·gap = m·step + phase.
     first, last = skip // step, (skip + total - 1) // step
     front, back = max(0, layer.reach[fold] // step - first), max(0, last + 1 - samples)
@@ -120,29 +149,31 @@ def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Lay
 class ConvTransposeNd(ConvModule):
     """`conv_transpose_nd` as a module.
 
-    Its ``state_dict`` is interchangeable with that of torch's ``ConvTranspose1d``, ``2d`` and
-    ``3d``.
+    Arguments, their order, attributes, first weights and ``state_dict`` are those of torch's
+    ``ConvTranspose1d``, ``2d`` and ``3d``.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: taps, one number or one per axis.
-        spatial_dims: number of spatial axes, any from 1.
-        stride: as in `conv_transpose_nd`, like the arguments up to ``groups``.
+        stride: as in `conv_transpose_nd`, like the next three.
         padding: samples cropped from the output.
         output_padding: samples added after the output.
-        dilation: distance between taps.
         groups: number of groups of channels that are convolved separately.
         bias: whether to add a learnt bias to each output channel.
-        generator: source of the initial weights, which are distributed as in torch.
+        dilation: distance between taps.
+        padding_mode: ``"zeros"``, the only one, as in torch.
         device: of the weights.
         dtype: of the weights.
+        spatial_dims: number of spatial axes, any from 1.
+        generator: source of the first weights, which are distributed as in torch.
 
     Raises:
+        UnknownNameError: another padding mode.
         ShapeError: an argument does not fit ``spatial_dims``, or the groups do not divide the
             channels; in `forward`, the input does not fit.
 
-    >>> up = ConvTransposeNd(8, 4, 4, spatial_dims=3, stride=2, padding=1)
+    >>> up = ConvTransposeNd(8, 4, 4, stride=2, padding=1, spatial_dims=3)
     >>> up(torch.zeros(1, 8, 5, 5, 5)).shape
     torch.Size([1, 4, 10, 10, 10])
     """
@@ -152,33 +183,98 @@ class ConvTransposeNd(ConvModule):
         in_channels: int,
         out_channels: int,
         kernel_size: int | Sequence[int],
-        *,
-        spatial_dims: int,
         stride: int | Sequence[int] = 1,
         padding: Padding = 0,
         output_padding: int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
-        generator: torch.Generator | None = None,
+        dilation: int | Sequence[int] = 1,
+        padding_mode: str = "zeros",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        spatial_dims: int,
+        generator: torch.Generator | None = None,
     ) -> None:
-        layer = Layer.build(
+        check_name("ConvTransposeNd: padding_mode", padding_mode, ["zeros"])
+        super().__init__(
             "convtranspose",
-            ntuple(spatial_dims, 1, "spatial_dims")[0],
-            kernel=kernel_size,
-            stride=stride,
-            dilation=dilation,
-            padding=padding,
-            channels=out_channels,
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            output_padding=output_padding,
             groups=groups,
             bias=bias,
-            output_padding=output_padding,
+            padding_mode=padding_mode,
+            device=device,
+            dtype=dtype,
+            spatial_dims=spatial_dims,
+            generator=generator,
         )
-        super().__init__(in_channels, layer, generator, device, dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``."""
-        check_batched("ConvTransposeNd", x, self.layer.ndim, channels=self.in_channels)
-        return apply_transpose(x, self.weight, self.bias, self.layer)
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """``(B, in_channels, *S)`` to ``(B, out_channels, *S')``.
+
+        Args:
+            x: the input.
+            output_size: S', or all of the result's shape, of the sizes that the stride leaves open;
+                None means that of ``output_padding``.
+
+        Raises:
+            ShapeError: the input does not fit, or no output padding leads to this size.
+        """
+        if is_scripting():
+            assert output_size is None, "a scripted ConvTransposeNd has one output size"
+            y = script_conv_transpose(
+                x,
+                self.weight,
+                self.bias,
+                self.stride,
+                self._script_padding,
+                self.output_padding,
+                self.dilation,
+                self.groups,
+            )
+        else:
+            y = NO_NODE
+            if has_torch_function_unary(x) and output_size is None:
+                y = trace_as_leaf(self, x)
+            if y is None:
+                y = conv_transpose_nd(
+                    x,
+                    self.weight,
+                    self.bias,
+                    self.stride,
+                    self.padding,
+                    self._output_padding(x, output_size),
+                    self.groups,
+                    self.dilation,
+                )
+        return y
+
+    @torch.jit.unused
+    def _output_padding(self, x: Tensor, output_size: Sequence[int] | None) -> Any:
+        """The output padding that leads to an output size, see `forward`."""
+        if output_size is None:
+            return self.output_padding
+        ndim = self.spatial_dims
+        check_batched("ConvTransposeNd", x, ndim, channels=self.in_channels)
+        layer = dataclasses.replace(self.layer, output_padding=(0,) * ndim)
+        smallest = shape_of(x.shape[2:], layer)
+        sizes = tuple(map(operator.index, output_size))[-ndim:]
+        added = [size - low for size, low in zip(sizes, smallest, strict=False)]
+        limits = [max(step, gap) for step, gap in zip(self.stride, self.dilation, strict=True)]
+        if len(output_size) not in (ndim, ndim + 2) or any(
+            not 0 <= count < limit for count, limit in zip(added, limits, strict=True)
+        ):
+            largest = tuple(low + limit - 1 for low, limit in zip(smallest, limits, strict=True))
+            raise ShapeError(
+                "ConvTransposeNd",
+                expected=f"an output_size from {smallest} to {largest}",
+                got=tuple(output_size),
+                remedy="choose one in between, or another stride or padding",
+            )
+        return tuple(added)

@@ -1,6 +1,11 @@
 """Minimizing an objective: evaluators, optimizers, the loop of steps, and coarse to fine."""
 
-from convnd.optimize.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from convnd.optimize.checkpoint import (
+    fingerprint,
+    is_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from convnd.optimize.distributed import (
     Box,
     ProcessGroup,
@@ -49,6 +54,7 @@ __all__ = [
     "evaluate_whole",
     "fingerprint",
     "has_converged",
+    "is_checkpoint",
     "load_checkpoint",
     "minimize",
     "pyramid_sizes",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,12 @@ class Adam(Optimizer):
     >>> x
     tensor([2.5000, 1.5000])
     """
+
+    state_kinds: ClassVar[Mapping[str, str]] = {
+        "count": "count",
+        "first": "field",
+        "second": "field",
+    }
 
     def __init__(
         self,

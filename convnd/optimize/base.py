@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["AllReduce", "Optimizer"]
+__all__ = ["AllReduce", "Optimizer", "is_count", "is_number"]
 
 AllReduce = Callable[[Tensor], Tensor]
 """Adds a number up over the processes that share a field."""
@@ -26,11 +26,14 @@ class Optimizer:
 
     Attributes:
         state: what the optimizer remembers between steps.
+        state_kinds: of each entry of the state: "field" (a tensor shaped as ``x``), "number",
+            "count", or a list of "fields" or "numbers".
         restarts_from_best: whether `restart_from` replaces `step` after the loss has risen.
         follows_gradient_scale: whether a step is as long as the gradient is large, so that a steep
             objective needs a small learning rate.
     """
 
+    state_kinds: ClassVar[Mapping[str, str]] = {}
     restarts_from_best = False
     follows_gradient_scale = False
 
@@ -53,8 +56,43 @@ class Optimizer:
         raise NotImplementedError
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from the ``state`` of another optimizer, which may be on another device."""
+        """Continue from the ``state`` of another optimizer, which may be on another device.
+
+        Raises:
+            ValueError: the state is that of another kind of optimizer, or of another ``x``.
+        """
+        if state and set(state) != set(self.state_kinds):
+            raise ValueError(f"the state of another optimizer: {', '.join(map(str, state))[:80]}")
+        for name, value in state.items():
+            if not self._is_kind(value, self.state_kinds[name]):
+                raise ValueError(f"another kind of {name} in the optimizer")
         self.state = {name: _to_device(value, self.x.device) for name, value in state.items()}
+
+    def _is_kind(self, value: object, kind: str) -> bool:
+        if kind in ("fields", "numbers"):
+            return isinstance(value, list) and all(self._is_kind(v, kind[:-1]) for v in value)
+        if kind == "field":
+            return (
+                isinstance(value, Tensor)
+                and value.shape == self.x.shape
+                and value.dtype == self.x.dtype
+            )
+        if kind == "count":
+            return is_count(value)
+        scalar = isinstance(value, Tensor) and value.ndim == 0 and value.dtype == self.x.dtype
+        return scalar or is_number(value)
+
+
+def is_count(value: object) -> bool:
+    """Return whether a value of a stored state is a whole number from 0 on."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value of a stored state is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 1e300  # which NaN is not
 
 
 def _to_device(value: Any, device: torch.device) -> Any:

@@ -21,14 +21,18 @@ import safetensors
 import torch
 from torch import Tensor
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import UsageError
 from convnd.io.atomic import atomic_path
+from convnd.io.reading import check_file
 from convnd.optimize.distributed import Box, ProcessGroup, ShardedField
 from convnd.optimize.offload import release_pages
+from convnd.optimize.state import state_errors
 
-__all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["fingerprint", "is_checkpoint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = "convnd checkpoint 6"
+_KIND = "convnd checkpoint "
+_FORMAT = f"{_KIND}6"
+_MOST_SLABS = 1024
 
 _TYPES = {
     torch.float64: "F64",
@@ -90,13 +94,15 @@ def load_checkpoint(
     Raises:
         InputFileError: the file is missing, damaged, or no checkpoint.
         UsageError: it belongs to other inputs or options.
+        ResourceError: there is not enough memory for it.
     """
-    try:
+    # Nobody vouches for the file: its mark is compared before anything else of it is parsed.
+    with state_errors(f"a complete checkpoint in {path}"):
+        check_file(path)
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise ValueError("another kind of file")
-            structure = json.loads(metadata["state"])
             if metadata["mark"] != mark:
                 raise UsageError(
                     "resume",
@@ -104,16 +110,23 @@ def load_checkpoint(
                     got=f"that of others in {Path(path).name}",
                     remedy="give the same ones, or remove it to start anew",
                 )
-            return _insert_tensors(structure, file, ProcessGroup() if group is None else group)
-    except (OSError, safetensors.SafetensorError, ValueError, KeyError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise InputFileError(
-            "resume",
-            expected=f"a complete checkpoint in {path}",
-            got=str(error),
-            remedy="remove it to start anew",
-        ) from error
+            structure = json.loads(metadata["state"])
+            group = ProcessGroup() if group is None else group
+            return _Reader(file, group).insert_tensors(structure)
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Return whether `save_checkpoint` may replace what is at a path: a checkpoint, or nothing."""
+    if not os.path.lexists(path):
+        return True
+    if Path(path).is_symlink():
+        return False
+    try:
+        check_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            return str((file.metadata() or {}).get("format")).startswith(_KIND)
+    except (OSError, safetensors.SafetensorError):
+        return False
 
 
 def fingerprint(parts: Iterable[object]) -> str:
@@ -212,27 +225,55 @@ def _extract_tensors(
     return value
 
 
-def _insert_tensors(value: Any, file: Any, group: ProcessGroup) -> Any:
-    """Return the state: the reverse of `_extract_tensors`."""
-    if isinstance(value, dict):
-        if "boxes" in value:
-            field = ShardedField(value["size"], group)
-            return _read_slab(value["tensor"], field, value["boxes"], file)
-        if "tensor" in value:
-            # A copy is aligned as any tensor: on some CPUs sums depend on the alignment.
-            whole: Tensor = file.get_tensor(value["tensor"]).clone()
-            return whole
-        return {key: _insert_tensors(item, file, group) for key, item in value["dict"]}
-    if isinstance(value, list):
-        return [_insert_tensors(item, file, group) for item in value]
-    return value
+class _Reader:
+    """Puts the tensors of a file back into a state: the reverse of `_extract_tensors`.
 
+    Args:
+        file: an open file of safetensors.
+        group: the processes that receive slabs.
+    """
 
-def _read_slab(name: str, field: ShardedField, boxes: list[Box], file: Any) -> Tensor:
-    """Read this process's slab of a field out of the slabs in the file."""
+    def __init__(self, file: Any, group: ProcessGroup) -> None:
+        self._file = file
+        self._group = group
+        self._names: set[str] = set()
 
-    def read(number: int, index: tuple[slice, ...]) -> Tensor:
-        values: Tensor = file.get_slice(f"{name}.{number}")[index]
-        return values
+    def insert_tensors(self, value: Any) -> Any:
+        """Return a state, or a part of one, with its tensors."""
+        if isinstance(value, dict):
+            if "boxes" in value:
+                self._use(value["tensor"])
+                return self._read_slab(value["tensor"], value["size"], value["boxes"])
+            if "tensor" in value:
+                self._use(value["tensor"])
+                # A copy is aligned as any tensor: on some CPUs sums depend on the alignment.
+                whole: Tensor = self._file.get_tensor(value["tensor"]).clone()
+                if whole.dtype not in _TYPES:
+                    raise ValueError(f"values of {whole.dtype}")
+                return whole
+            return {key: self.insert_tensors(item) for key, item in value["dict"]}
+        if isinstance(value, list):
+            return [self.insert_tensors(item) for item in value]
+        return value
 
-    return field.assemble([(box, partial(read, number)) for number, box in enumerate(boxes)])
+    def _use(self, name: str) -> None:
+        # A state names each tensor once; one that is named a million times would fill the memory.
+        if name in self._names:
+            raise ValueError(f"tensor {name} twice")
+        self._names.add(name)
+
+    def _read_slab(self, name: str, size: list[int], boxes: list[Box]) -> Tensor:
+        """Read this process's slab of a field out of the slabs in the file."""
+        field = ShardedField(size, self._group)
+        slices = [self._file.get_slice(f"{name}.{number}") for number in range(len(boxes))]
+        extents = [list(slab.get_shape())[2:] for slab in slices]
+        if not field.is_tiled_by(boxes[:_MOST_SLABS]) or extents != [
+            [stop - start for start, stop in box] for box in boxes
+        ]:
+            raise ValueError(f"slabs of tensor {name} that do not fit together")
+
+        def read(number: int, index: tuple[slice, ...]) -> Tensor:
+            values: Tensor = slices[number][index]
+            return values
+
+        return field.assemble([(box, partial(read, number)) for number, box in enumerate(boxes)])

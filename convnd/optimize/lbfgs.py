@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,13 @@ class LBFGS(Optimizer):
     True
     """
 
+    state_kinds: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("changes", "moves"), "fields"),
+        "inverses": "numbers",
+        **dict.fromkeys(("curvature", "length"), "number"),
+        **dict.fromkeys(("direction", "gradient"), "field"),
+        "restarts": "count",
+    }
     restarts_from_best = True
 
     def __init__(self, x: Tensor, lr: float, *, history: int, all_reduce: AllReduce) -> None:
@@ -85,6 +93,12 @@ class LBFGS(Optimizer):
         state["restarts"] += 1
         length = self.lr * 0.5 ** state["restarts"]
         self._move(x, state, gradient, self._direction(state, gradient), length)
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See `Optimizer.load`."""
+        super().load(state)
+        if len({len(state[name]) for name in ("changes", "moves", "inverses") if state}) > 1:
+            raise ValueError("a history of pairs of which some lack a part")
 
     def _move(
         self, x: Tensor, state: dict[str, Any], gradient: Tensor, direction: Tensor, length: Any

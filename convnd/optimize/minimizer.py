@@ -17,7 +17,7 @@ from convnd.optimize.base import AllReduce, Optimizer
 from convnd.optimize.evaluation import Evaluation, Evaluator, evaluate_whole
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import OPTIMIZERS
-from convnd.optimize.state import State, Step
+from convnd.optimize.state import State, Step, check_state, state_errors
 from convnd.optimize.step_recovery import StepRecovery
 
 __all__ = ["Minimizer", "has_converged", "minimize"]
@@ -62,7 +62,7 @@ class Minimizer:
                 "minimize",
                 expected="a positive finite learning rate",
                 got=f"{rate}",
-                remedy="correct it",
+                remedy=f"the default of {optimizer} is {spec.learning_rate:g}",
             )
         self._objective = objective
         self._evaluate = evaluate
@@ -187,8 +187,13 @@ class Minimizer:
 
         Returns:
             The last accepted step.
+
+        Raises:
+            InputFileError: the state is not that of such a minimization.
         """
         x = self._optimizer.x
+        with state_errors():
+            check_state(stored, x)
         step, best = (
             Step(
                 **{**stored[name], "values": stored[name]["values"].to(x.device)},
@@ -201,7 +206,8 @@ class Minimizer:
             stored["learning_rate"], stored["rejected_steps"], exact=exact
         )
         self._optimizer = self._make_optimizer(self._own(step.values))
-        self._optimizer.load(stored["optimizer"])
+        with state_errors():
+            self._optimizer.load(stored["optimizer"])
         same = best.values.equal(step.values)
         step = replace(step, values=self._offload.store(step.values))
         best_values = step.values if same else self._offload.store(best.values)
@@ -300,6 +306,7 @@ def minimize(
     Raises:
         UnknownNameError: no such optimizer.
         UsageError: ``steps`` is negative or ``learning_rate`` is not positive.
+        InputFileError: the state to resume from is not that of such a minimization.
         NumericalError: loss or gradient is not finite at the start, or remains so after all
             retries. The last step yielded is good.
 
@@ -315,7 +322,10 @@ def minimize(
     """
     if steps < 0:
         raise UsageError(
-            "minimize", expected="steps of at least 0", got=f"{steps}", remedy="correct it"
+            "minimize",
+            expected="steps of at least 0",
+            got=f"{steps}",
+            remedy="0 evaluates the start alone",
         )
     minimizer = Minimizer(
         objective,
@@ -332,6 +342,9 @@ def minimize(
     else:
         step = minimizer.resume(resume)
         resume = None
+        with state_errors():
+            if step.index > steps:
+                raise ValueError(f"step {step.index} of {steps}")
     while True:
         finished = step.index == steps or minimizer.at_minimum()
         if finished:

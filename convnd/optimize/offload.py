@@ -62,21 +62,24 @@ class DiskOffload:
         if not self._enabled:
             return torch.zeros_like(like)
         folder = self._folder or Path(os.environ.get("TMPDIR", "/var/tmp"))
-        handle, name = tempfile.mkstemp(prefix="convnd-", dir=folder if folder.is_dir() else None)
+        handle, name = -1, ""
         try:
+            parent = folder if folder.is_dir() else None
+            handle, name = tempfile.mkstemp(prefix="convnd-", dir=parent)
             if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process later
                 os.posix_fallocate(handle, 0, max(1, like.nbytes))
             values = torch.from_file(name, shared=True, size=like.numel(), dtype=like.dtype)
         except OSError as error:
             raise ResourceError(
                 "memory",
-                expected=f"{like.nbytes / 2**30:.1f} GiB of free disk in {Path(name).parent}",
+                expected=f"{like.nbytes / 2**30:.1f} GiB of free disk in {folder}",
                 got=str(error.strerror),
                 remedy="set TMPDIR to a folder with more, or allow more memory",
             ) from error
         finally:
-            os.close(handle)
-            Path(name).unlink()
+            if name:
+                os.close(handle)
+                Path(name).unlink()
         return values.view(like.shape)
 
     def store(self, values: Tensor) -> Tensor:

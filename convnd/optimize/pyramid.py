@@ -32,7 +32,9 @@ def pyramid_sizes(
     [(96, 128), (192, 256), (384, 512)]
     """
     if scales < 1:
-        raise UsageError("scales", expected="at least 1", got=str(scales), remedy="correct it")
+        raise UsageError(
+            "scales", expected="at least 1", got=str(scales), remedy="1 is the size itself"
+        )
     if max(size) == 1:
         return [tuple(size)]
     sizes = [tuple(size)]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from convnd.optimize.base import Optimizer
+from convnd.errors import ConvndError, InputFileError, ResourceError, is_out_of_memory
+from convnd.io.atomic import error_text
+from convnd.optimize.base import Optimizer, is_count, is_number
 from convnd.optimize.step_recovery import StepRecovery
 
-__all__ = ["State", "Step"]
+__all__ = ["State", "Step", "check_field", "check_state", "state_errors"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,74 @@ def _step_to_dict(step: Step) -> dict[str, Any]:
         "parts": dict(step.parts),
         "values": step.values,
     }
+
+
+@contextlib.contextmanager
+def state_errors(expected: str = "a checkpoint that this job has written") -> Iterator[None]:
+    """Turn any error of the block, which reads a stored state, into one about the checkpoint.
+
+    Args:
+        expected: what the checkpoint should be.
+
+    Raises:
+        InputFileError: the block raised an error of any class but ours.
+        ResourceError: the block ran out of memory.
+    """
+    try:
+        yield
+    except ConvndError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise ResourceError(
+                "resume", expected="memory for the checkpoint", got="none", remedy="free some"
+            ) from error
+        raise InputFileError(
+            "resume",
+            expected=expected,
+            got=f"'{error_text(error)}'",
+            remedy="remove it to start anew",
+        ) from error
+
+
+def check_state(stored: Mapping[str, Any], x: Tensor) -> None:
+    """Check a state of a minimization that was read from a file; the optimizer checks its own.
+
+    Args:
+        stored: what `State.to_dict` returned.
+        x: has the shape and type of the variable.
+
+    Raises:
+        ValueError: it is no such state. Missing entries raise other errors, see `state_errors`.
+    """
+    if (
+        not all(is_number(stored[name]) for name in ("first_loss", "learning_rate"))
+        or not stored["learning_rate"] > 0
+        or not is_count(stored["rejected_steps"])
+        or not isinstance(stored["exact"], bool)
+    ):
+        raise ValueError("no state of a minimization")
+    for step in (stored["step"], stored["best"]):
+        parts = step["parts"]
+        if (
+            set(step) != {"index", "loss", "parts", "values"}
+            or not (is_count(step["index"]) and is_number(step["loss"]))
+            or not (isinstance(parts, dict) and all(map(is_number, parts.values())))
+        ):
+            raise ValueError("no step of a minimization")
+        check_field(step["values"], x.shape, x.dtype)
+    check_field(stored["gradient"], x.shape, x.dtype)
+    if stored["best_gradient"] is not None:
+        check_field(stored["best_gradient"], x.shape, x.dtype)
+
+
+def check_field(values: object, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> None:
+    """Check a stored tensor.
+
+    Raises:
+        ValueError: it is no tensor, or of another shape or type.
+    """
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{type(values).__name__} in place of a tensor")
+    if tuple(values.shape) != tuple(shape) or values.dtype != dtype:
+        raise ValueError(f"a tensor {tuple(values.shape)} of {values.dtype}")

@@ -5,11 +5,12 @@ it. Sizes leave out the batch and channel axes. Shapes as people type them end w
 ``14x14x3``.
 """
 
-from convnd.shapes.layer import KINDS, Layer, Padding, Pairs, ntuple, output_size, pad_pairs
+from convnd.shapes.layer import KINDS, Layer, output_size
 from convnd.shapes.notation import is_count, parse_layer, parse_shape
 from convnd.shapes.receptive_field import ReceptiveField
 from convnd.shapes.stack import Row, trace
 from convnd.shapes.tiling import Tile, Tiling
+from convnd.shapes.tuples import Padding, Pairs, ntuple, pad_pairs
 
 __all__ = [
     "KINDS",

@@ -7,95 +7,18 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex, TypeVar
+from typing import SupportsIndex, TypeVar
 
 from convnd.errors import ShapeError
-from convnd.registry import check_name, unknown_name
+from convnd.registry import check_name
+from convnd.shapes.tuples import Padding, Pairs, ntuple, pad_pairs
 
-__all__ = ["KINDS", "Layer", "Padding", "Pairs", "ntuple", "output_size", "pad_pairs"]
-
-Padding = str | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
-"""``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per axis."""
+__all__ = ["KINDS", "Layer", "output_size"]
 
 KINDS = ("conv", "convtranspose", "maxpool", "avgpool")
 """The kinds of `Layer`."""
 
-Pairs = tuple[tuple[int, int], ...]
-
 T = TypeVar("T")
-
-
-def ntuple(
-    value: SupportsIndex | Sequence[SupportsIndex], ndim: int, name: str, *, minimum: int = 1
-) -> tuple[int, ...]:
-    """One whole number for each axis: a single number is repeated, a sequence is checked.
-
-    Args:
-        value: a whole number, or one for each of the ``ndim`` axes.
-        ndim: number of spatial axes.
-        name: the argument's name, for the message.
-        minimum: smallest valid value.
-
-    Raises:
-        ShapeError: the number of values is wrong, or a value is below ``minimum`` or not whole.
-
-    >>> ntuple(3, 2, "kernel_size"), ntuple((1, 2), 2, "stride")
-    ((3, 3), (1, 2))
-    """
-    try:
-        values = (operator.index(value),) * ndim  # type: ignore[arg-type]
-    except TypeError:
-        try:
-            values = tuple(operator.index(item) for item in value)  # type: ignore[union-attr]
-        except TypeError:
-            values = ()
-    if len(values) != ndim or min(values, default=minimum) < minimum:
-        raise ShapeError(
-            name,
-            expected=f"one whole number of at least {minimum}, or {ndim} of them",
-            got=repr(value),
-            remedy="give one for all axes or one for each",
-        )
-    return values
-
-
-def pad_pairs(
-    padding: Padding, ndim: int, *, reach: Sequence[int] | None = None, name: str = "padding"
-) -> Pairs:
-    """Padding before and after each axis, from any of its notations.
-
-    Args:
-        padding: ``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
-            axis.
-        ndim: number of spatial axes.
-        reach: samples that ``"same"`` adds along each axis, ``dilation · (kernel − 1)``; the larger
-            half comes after, as in torch. With stride s the output has ``ceil(S / s)`` samples.
-        name: the argument's name, for the message.
-
-    Raises:
-        ShapeError: another notation, or a negative number.
-
-    >>> pad_pairs("same", 2, reach=(2, 3)), pad_pairs(((0, 1), 4), 2)
-    (((1, 1), (1, 2)), ((0, 1), (4, 4)))
-    """
-    words = ("valid",) if reach is None else ("same", "valid")
-    if isinstance(padding, str):
-        if padding not in words:
-            raise unknown_name(name, padding, [*words, "a number"])
-        totals = reach if padding == "same" and reach is not None else (0,) * ndim
-        return tuple((total // 2, total - total // 2) for total in totals)
-    items: list[Any] = list(padding) if isinstance(padding, Iterable) else [padding] * ndim
-    if len(items) != ndim:
-        raise ShapeError(
-            name,
-            expected=f"{ndim} entries",
-            got=repr(padding),
-            remedy="give a number for all axes, or a number or a (low, high) pair for each",
-        )
-    pairs = (
-        ntuple(item, 2, f"{name} of axis {axis}", minimum=0) for axis, item in enumerate(items)
-    )
-    return tuple((low, high) for low, high in pairs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +38,8 @@ class Layer:
         groups: groups that the channels are divided into.
         bias: whether there is one bias per output channel.
         output_padding: samples added after the output of a transposed convolution.
+        ceil_mode: whether a pooling has a last window that reaches beyond the padding, if that
+            window starts inside of the input.
 
     >>> Layer.build("conv", 3, kernel=5, channels=16).parameters(1)
     2016
@@ -129,6 +54,7 @@ class Layer:
     groups: int = 1
     bias: bool = True
     output_padding: tuple[int, ...]
+    ceil_mode: bool = False
 
     @classmethod
     def build(
@@ -144,6 +70,7 @@ class Layer:
         groups: int = 1,
         bias: bool = True,
         output_padding: SupportsIndex | Sequence[SupportsIndex] = 0,
+        ceil_mode: bool = False,
     ) -> Layer:
         """Build a layer from arguments as in `convnd.nn`.
 
@@ -158,6 +85,7 @@ class Layer:
             groups: groups that the channels are divided into.
             bias: whether there is one bias per output channel.
             output_padding: samples added after the output of a transposed convolution.
+            ceil_mode: whether a pooling rounds its number of windows up.
 
         Raises:
             UnknownNameError: no such kind.
@@ -185,6 +113,7 @@ class Layer:
             groups=groups,
             bias=bias and not pooling,
             output_padding=extra,
+            ceil_mode=bool(ceil_mode),
         )
         layer._check(padding, output_padding)
         return layer
@@ -200,6 +129,8 @@ class Layer:
             elif channels is not None or groups != 1:
                 expected, got = "no channels or groups", f"channels={channels}, groups={groups}"
                 remedy = "a pooling keeps its channels"
+        elif self.ceil_mode:
+            expected, got, remedy = "no ceil_mode", "ceil_mode=True", "it belongs to poolings"
         elif channels is None or channels < 1 or groups < 1 or channels % groups:
             expected, got = f"output channels that {groups} groups divide", str(channels)
             remedy = "give a positive multiple of groups"
@@ -281,6 +212,7 @@ class Layer:
             "padding": _axes(self.padding) if set(self.padding) != {(0, 0)} else "",
             "output_padding": _axes(self.output_padding) if any(self.output_padding) else "",
             "groups": str(self.groups) if self.groups != 1 else "",
+            "ceil_mode": "yes" if self.ceil_mode else "",
             "bias": "no" if self.channels is not None and not self.bias else "",
         }
         pieces = [f"{key}={value}" for key, value in options.items() if value]
@@ -302,10 +234,12 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
     .. math:: \left\lfloor \frac{S + p_\text{low} + p_\text{high} - d(k-1) - 1}{s} \right\rfloor + 1
 
     for convolutions and pooling, and for transposed convolutions
-    :math:`(S-1)\,s - p_\text{low} - p_\text{high} + d(k-1) + 1 + p_\text{out}`.
+    :math:`(S-1)\,s - p_\text{low} - p_\text{high} + d(k-1) + 1 + p_\text{out}`. With
+    ``ceil_mode`` the quotient is rounded up, unless the last window would start behind the input.
 
     Raises:
-        ShapeError: the numbers of axes differ, or the output would be empty.
+        ShapeError: the numbers of axes differ, the output would be empty, or a window of a dilated
+            max pooling would hold nothing but padding.
 
     >>> output_size((14, 14), Layer.build("conv", 2, kernel=5, channels=16))
     (10, 10)
@@ -325,7 +259,10 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
             count = (samples - 1) * step - low - high + reach + 1 + more
             need = f"an output left after padding {low}+{high}"
         else:
-            count = (samples + low + high - reach - 1) // step + 1
+            rest = samples + low + high - reach - 1
+            count = rest // step + 1
+            if layer.ceil_mode and rest % step and count * step < samples + low:
+                count += 1
             need = f"at least {max(1, reach + 1 - low - high)} samples"
         if samples < 1 or count < 1:
             raise ShapeError(
@@ -334,5 +271,22 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
                 got=f"{samples} samples",
                 remedy="use a larger input, another padding or a smaller kernel",
             )
+        if layer.kind == "maxpool" and max(layer.dilation) > 1 and (low or high):
+            _check_windows(layer, axis, samples, count)
         result.append(count)
     return tuple(result)
+
+
+def _check_windows(layer: Layer, axis: int, samples: int, count: int) -> None:
+    """Check that every window of a dilated pooling has a tap inside of the input."""
+    low, gap, reach = layer.padding[axis][0], layer.dilation[axis], layer.reach[axis]
+    last = layer.stride[axis] * (count - 1) - low
+    for start in (*range(-low, min(0, last), layer.stride[axis]), last):
+        first = start if start >= 0 else start % gap  # the first tap that is not before the input
+        if first >= samples or first > start + reach:
+            raise ShapeError(
+                str(layer),
+                expected=f"a sample in every window along axis {axis}",
+                got=f"none among {samples} samples in the window that starts at {start}",
+                remedy="pad less, or use a smaller dilation",
+            )

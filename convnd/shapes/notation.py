@@ -7,6 +7,7 @@ A layer is its kind, its kernel, for convolutions its filters, then options::
     conv:3:8,dilation=2,groups=4,bias=no
     conv:4:8,padding=1/2                       1 before and 2 after every axis
     maxpool:2   avgpool:3,stride=2             the default stride is the kernel
+    maxpool:3,stride=2,ceil_mode=yes           a last window may reach beyond the end
     convtranspose:4:8,stride=2,padding=1,output_padding=1
 
 A number applies to all axes; numbers joined by ``x`` apply to one axis each: ``2x1x1``,
@@ -166,7 +167,10 @@ def _padding(text: str, piece: str) -> str | tuple[tuple[int, int], ...]:
 def _switch(text: str, piece: str) -> bool:
     if piece not in ("yes", "no"):
         raise UsageError(
-            f"layer {text!r}", expected="yes or no", got=repr(piece), remedy="write bias=no"
+            f"layer {text!r}",
+            expected="yes or no",
+            got=repr(piece),
+            remedy="write for example bias=no",
         )
     return piece == "yes"
 
@@ -178,4 +182,5 @@ _READERS: dict[str, Callable[[str, str], object]] = {
     "groups": _number,
     "bias": _switch,
     "output_padding": _sizes,
+    "ceil_mode": _switch,
 }

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from convnd.shapes.layer import Layer, ntuple, output_size
+from convnd.shapes.layer import Layer, output_size
 from convnd.shapes.receptive_field import ReceptiveField
+from convnd.shapes.tuples import ntuple
 
 __all__ = ["Row", "trace"]
 

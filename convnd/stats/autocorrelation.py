@@ -251,7 +251,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
                 "SpectrumStatistic",
                 expected="0 < highest <= 1",
                 got=f"{highest:g}",
-                remedy="correct it",
+                remedy="1 keeps all frequencies",
             )
         taper = lags // 2 if taper is None else taper
         super().__init__(lags, keep_all_axes=keep_all_axes, taper=taper)

@@ -197,7 +197,7 @@ def blend(parts: Sequence[Sums], weights: Sequence[float]) -> Sums:
             "blend",
             expected="weights of at least 0 with a positive sum",
             got=list(weights),
-            remedy="correct them",
+            remedy="give one above 0 for each style that counts",
         )
     total = parts[0].total / parts[0].count * (weights[0] / sum(weights))
     for part, weight in zip(parts[1:], weights[1:], strict=True):

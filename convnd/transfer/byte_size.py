@@ -30,7 +30,10 @@ def parse_memory(text: str) -> int | None:
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*(?:([KMGT]I?)?B)\s*", text.upper())
     if match is None or not 0 < float(match[1]) < 2**53:
         raise UsageError(
-            "memory", expected="auto or a size such as 4GiB", got=f"{text!r}", remedy="correct it"
+            "memory",
+            expected="auto, or a size above 0 with its unit",
+            got=f"{text!r}",
+            remedy="for example 4GiB or 500MB",
         )
     prefix = match[2] or ""
     power = " KMGT".index(prefix[0]) if prefix else 0

@@ -49,6 +49,6 @@ def determinism_error(error: RuntimeError) -> ConvndError | None:
     if not match:
         return None
     return UsageError(
-        f"--deterministic: expected operations with a deterministic algorithm on this device, got "
+        f"deterministic: expected operations with a deterministic algorithm on this device, got "
         f"{text.split()[-1]}; use --device cpu, or leave the option out"
     )

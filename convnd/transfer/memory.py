@@ -90,14 +90,16 @@ class MemoryBudget:
 
     def _remedy(self) -> str:
         options = self.model.options
+        remedies = ["a smaller --size"]
         if options.tile == "off":
-            return "use --tile auto, a smaller --size or --style-scale, or --backbone compact"
-        remedies = ["use a smaller --size", "--backbone compact"]
+            remedies = ["--tile auto", "a smaller --size", "a smaller --style-scale"]
+        if options.backbone != "compact":
+            remedies.append("--backbone compact")
         if options.optimizer == "lbfgs":
-            remedies.append("or --optimizer adam")
+            remedies.append("--optimizer adam")
         if overlap_of(STATISTICS[options.style_loss]):  # tiles read far beyond their own
-            remedies.append("or --style-loss gram")
-        return ", ".join(remedies)
+            remedies.append("--style-loss gram")
+        return f"use {' or '.join(remedies)}"
 
 
 def _usable_bytes(model: MemoryModel) -> int:
@@ -114,10 +116,10 @@ def _usable_bytes(model: MemoryModel) -> int:
     usable = -model.group.all_reduce_max(-usable)
     if limit is not None and usable <= 0:
         raise ResourceError(
-            "--memory",
+            "memory",
             expected=f"more than the {gib(limit - usable)} that the program and its inputs take",
             got=model.options.memory,
-            remedy="allow more",
+            remedy="allow more, or auto",
         )
     return usable
 

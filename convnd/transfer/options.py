@@ -75,15 +75,16 @@ class TransferOptions:
         device: "auto", "cpu", "cuda" or "mps".
         deterministic: use only algorithms that give the same bits each time.
         tile: "auto" cuts the work into tiles where memory is short, a number is the samples of a
-            tile along each axis, "off" never cuts. The result is the same.
+            tile along each axis, "off" never cuts. The result is the same up to rounding: in
+            bfloat16 some values of a picture differ by up to 4/255.
         memory: memory that may be used, for example "4GiB"; "auto" is what is free.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
 
-    >>> TransferOptions(style_weight=-1)
+    >>> TransferOptions(strength=2)
     Traceback (most recent call last):
-    convnd.errors.UsageError: style_weight: expected 0 <= style_weight <= 1e+12, got -1; correct it
+    convnd.errors.UsageError: strength: expected 0 <= strength <= 1, got 2; the default is 1
     """
 
     style_weight: Annotated[float, Flag("Weight of the style loss (beta).", LOOK), WEIGHT] = 30.0
@@ -184,7 +185,7 @@ class TransferOptions:
         str,
         Flag(
             "Samples of a tile along each axis; auto: tiles where memory is short. The result "
-            "is the same.",
+            "is the same up to rounding, which bfloat16 shows (--precision float32 does not).",
             RESOURCES,
             metavar="auto|N|off",
             choices=("auto", "off"),
@@ -206,7 +207,8 @@ class TransferOptions:
         check_name("init", self.init, INITS)
         if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
             raise UsageError(
-                f"tile: expected auto, off or a number of samples, got {self.tile!r}; correct it"
+                f"tile: expected auto, off or a number of samples, got {self.tile!r}; for example "
+                "512"
             )
         parse_memory(self.memory)
         for name in ("style_layer_weights", "style_weights"):
@@ -214,7 +216,7 @@ class TransferOptions:
             if weights and not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
                 raise UsageError(
                     f"{name}: expected finite weights of at least 0, not all 0, got "
-                    f"{', '.join(f'{weight:g}' for weight in weights)}; correct them"
+                    f"{', '.join(f'{weight:g}' for weight in weights)}; for example 2,1"
                 )
         if self.style_layer_weights and len(self.style_layer_weights) != len(self.style_layers):
             raise UsageError(

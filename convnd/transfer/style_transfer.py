@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ from convnd.optimize import (
     refine,
     spread_steps,
 )
+from convnd.optimize.base import is_count
+from convnd.optimize.state import check_field, state_errors
 from convnd.registry import unknown_name
 from convnd.stats import STATISTICS
 from convnd.transfer.memory import MemoryBudget
@@ -59,7 +61,7 @@ class Progress:
 
     Args:
         step: number of the step over all scales; 0 is the starting point.
-        steps: number of steps over all scales.
+        steps: number of steps over all scales, as far as they are known: a scale may end early.
         scale: number of the current scale, from 1 (coarse).
         scales: number of scales.
         fraction_done: share of the whole work that is done, in ``[0, 1]``.
@@ -154,7 +156,7 @@ def check_names(options: TransferOptions) -> None:
         TransferOptions.inflation,
     ):
         raise UsageError(
-            "--backbone: expected one of the shipped networks with --pooling and --inflation, got "
+            "backbone: expected one of the shipped networks with pooling and inflation, got "
             f"{options.backbone}, which is run as it is; leave them out"
         )
     if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
@@ -214,6 +216,13 @@ def plan_scales(
         steps_before += count
         work_before += count * planned[-1].samples
     return planned
+
+
+class _Counts(NamedTuple):
+    """Steps of the coarser scales, which may end early, and how many of them were rejected."""
+
+    taken: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,7 +403,9 @@ class StyleTransfer(TransferObjective):
         generator = torch.Generator().manual_seed(self.options.seed)
         values: Tensor | None = None
         coarse_content: Tensor | None = None
-        rejected_steps = 0
+        before = _Counts()
+        if resume is not None:
+            self._check_state(problem, resume)
         for scale in problem.scales:
             if resume is not None and scale.number < resume["scale"]:
                 continue
@@ -404,7 +415,7 @@ class StyleTransfer(TransferObjective):
             styles = self._styles_at(problem.styles, scale.size, problem.style_grid)
             optimizer_state = None
             if resume is not None:  # the optimiser's state brings its own values
-                optimizer_state, rejected_steps = resume["optimizer"], resume["rejected_steps"]
+                optimizer_state, before = resume["optimizer"], _Counts(*resume["before"])
                 values = optimizer_state["step"]["values"].to(self.device)
                 resume = None
             elif values is None:
@@ -423,16 +434,28 @@ class StyleTransfer(TransferObjective):
             start = [values]  # handed over, so that the optimiser alone holds it
             values = None
             for progress in self._run_scale(
-                problem, scale, objective, plan, shards, start, optimizer_state, rejected_steps
+                problem, scale, objective, plan, shards, start, optimizer_state, before
             ):
                 yield progress
                 values = progress.values
             assert values is not None
             if progress.shards is not None and scale.number + 1 < len(problem.scales):
                 values = progress.shards.gather(values)  # much smaller than the next scale
-            rejected_steps = progress.rejected_steps
+            before = _Counts(progress.step, progress.rejected_steps)
             coarse_content = content
             del progress, optimizer_state, objective
+
+    @staticmethod
+    def _check_state(problem: _Problem, resume: Mapping[str, Any]) -> None:
+        """Check what the optimiser does not: the scale, and the size of the values at it."""
+        with state_errors():
+            number = resume["scale"]
+            if not all(map(is_count, (number, *_Counts(*resume["before"])))):
+                raise ValueError("no number of a scale or of steps")
+            field = ShardedField(problem.scales[number].size, problem.group)
+            extents = [stop - start for start, stop in field.local_box]
+            values = resume["optimizer"]["step"]["values"]
+            check_field(values, (1, problem.styles[0].shape[1], *extents))
 
     def _run_scale(
         self,
@@ -443,7 +466,7 @@ class StyleTransfer(TransferObjective):
         shards: ShardedField | None,
         start: list[Tensor],
         optimizer_state: dict[str, Any] | None,
-        rejected_steps: int,
+        before: _Counts,
     ) -> Iterator[Progress]:
         """One scale: its evaluator and its steps."""
         tiler = plan.tiler
@@ -468,16 +491,16 @@ class StyleTransfer(TransferObjective):
             if step.note:
                 problem.on_message(step.note)
             yield Progress(
-                step=scale.steps_before + step.index,
-                steps=last.steps_before + last.steps,
+                step=before.taken + step.index,
+                steps=before.taken + last.steps_before + last.steps - scale.steps_before,
                 scale=scale.number + 1,
                 scales=len(problem.scales),
                 fraction_done=(scale.work_before + step.index * scale.samples) / max(work, 1),
                 loss=step.loss,
                 parts=step.parts,
                 values=step.values,
-                rejected_steps=rejected_steps + step.rejected_steps,
-                state=partial(_state, scale.number, rejected_steps, step),
+                rejected_steps=before.rejected + step.rejected_steps,
+                state=partial(_state, scale.number, before, step),
                 shards=shards,
             )
 
@@ -581,8 +604,8 @@ class StyleTransfer(TransferObjective):
         return torch.rand(shape, generator=generator).to(self.device)
 
 
-def _state(scale: int, rejected_steps: int, step: Step) -> dict[str, Any]:
-    return {"scale": scale, "rejected_steps": rejected_steps, "optimizer": step.state()}
+def _state(scale: int, before: _Counts, step: Step) -> dict[str, Any]:
+    return {"scale": scale, "before": list(before), "optimizer": step.state()}
 
 
 def _mean_extent(size: Sequence[int]) -> float:

@@ -182,7 +182,7 @@ def choose_tiling(
         tiler = _TileMemory(model, size, left, keep_content, cut).tiler(on_message)
     elif model.group.size > 1:
         raise UsageError(
-            "--tile",
+            "tile",
             expected="tiles, for several processes to share",
             got="off",
             remedy="leave it out",
@@ -309,7 +309,9 @@ def _deep_tiles(
 
 
 def gib(size: float) -> str:
-    """Return bytes as GiB."""
+    """Return bytes as GiB, or as MiB below a tenth of it."""
+    if 0 < size < 2**30 / 10:
+        return f"{max(1, round(size / 2**20))} MiB"
     return f"{size / 2**30:.1f} GiB"
 
 

@@ -138,8 +138,8 @@ def test_offline_in_another_command(run: Run, home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("get", "nothing"), 2, "weights: expected one of vgg19, compact"),
-        (("get", "nothing.pth"), 3, "weights: expected a file, got nothing.pth"),
+        (("get", "nothing"), 2, "an address, or a file that exists, got 'nothing'; check"),
+        (("get", "nothing.pth"), 3, "read nothing.pth: expected an existing file, got none"),
         (("get", "vgg19", "--name", "x"), 2, "weights get: expected --sha256 with a URL only"),
         (("get", "x.pth", "--sha256", "0"), 2, "weights get: expected --sha256 with a URL only"),
         (("get", "ftp://host/x", "--sha256", "0" * 64), 2, "expected an address http"),

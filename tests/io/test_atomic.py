@@ -4,14 +4,16 @@ import errno
 import os
 import signal
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from convnd.errors import OutputExistsError, OutputFileError, StopSignal
+from convnd.errors import InputFileError, OutputExistsError, OutputFileError, StopSignal
 from convnd.io import atomic
-from convnd.io.atomic import atomic_path, check_target
+from convnd.io.atomic import atomic_path, check_target, next_free_path, temporary_folder
+from convnd.io.provenance import write_sidecar
 
 
 def names(folder: Path) -> list[str]:
@@ -195,3 +197,42 @@ def test_a_signal_at_a_bad_moment_leaves_nothing(
         assert signal.signal(signal.SIGTERM, before) is stop
     left = [each.name for each in tmp_path.iterdir()]
     assert left == (["a"] if moment == "_move_into_place" else [])
+
+
+def test_a_link_to_nothing_is_no_free_name(tmp_path: Path) -> None:
+    link, target = tmp_path / "a.png", tmp_path / "elsewhere" / "b.png"
+    link.symlink_to(target)
+    assert next_free_path(link) == tmp_path / "a-2.png"
+    with pytest.raises(OutputExistsError, match="got a link to .* which is missing"):
+        check_target(link, overwrite=False)
+    (tmp_path / "elsewhere").mkdir()
+    with atomic_path(link, overwrite=True) as file:
+        file.write_text("asked for")
+    assert target.read_text() == "asked for"
+
+
+def test_a_sidecar_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(OutputExistsError, match="a record of an earlier result or none"):
+        write_sidecar(tmp_path / "a.csv", {"convnd:x": "y"})
+    assert names(tmp_path) == ["a.csv.json"]
+
+
+def test_errors_name_the_result_and_not_the_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputFileError) as caught, atomic_path("a.png", overwrite=False) as file:
+        raise InputFileError(f"write {file}", expected="this", got=file.name, remedy=str(file))
+    assert str(caught.value) == "write a.png: expected this, got a.png; a.png"
+    assert caught.value.operation == "write a.png"
+
+
+@pytest.mark.parametrize("parent", [None, Path("/nowhere")])
+def test_a_temporary_folder_that_cannot_be_is_an_output_error(
+    parent: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    expected = pytest.raises(OutputFileError, match="temporary folder: expected a place that")
+    with expected, temporary_folder(parent):
+        pass

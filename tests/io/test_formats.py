@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,8 +67,12 @@ def test_unknown_suffixes_are_answered_with_the_known_ones(tmp_path):
     with pytest.raises(InputFileError, match=known):
         convnd.io.read("a.odt")
     for name in ("a.heic", "a.gif", "png", "a"):
-        with pytest.raises(UsageError, match=r"name ending in \.png, .*; choose one of these"):
+        with pytest.raises(UsageError, match=r"name ending in \.png, .*\.nii, .*; for example"):
             convnd.io.check_output(tmp_path / name)
+        with pytest.raises(UsageError) as refused:
+            convnd.io.check_output(tmp_path / name, spatial_dims=2)
+        assert {".png", ".npy"} < set(re.findall(r"\.\w+", refused.value.expected))
+        assert not {".nii", ".csv"} & set(re.findall(r"\.\w+", refused.value.expected))
         with pytest.raises(UsageError, match=r"name ending in \.png"):
             convnd.io.write(tmp_path / name, GRIDS[2])
     assert ".gif" in convnd.io.suffixes()

@@ -14,7 +14,7 @@ import torch
 from convnd import io
 from convnd.errors import DependencyError, InputFileError, OutputExistsError, UsageError
 from convnd.grid import Grid
-from convnd.io.signals import wfdb_record
+from convnd.io.signals import wfdb_writing
 from convnd.io.signals.signal import Annotation, describe, sampling_rate, signal_of, value_units
 
 wfdb = pytest.importorskip("wfdb")
@@ -85,7 +85,7 @@ def test_a_wfdb_record_comes_back_with_all_it_knows(record, samples, tmp_path):
 
 @pytest.mark.parametrize("largest", [20_000, 2_000_000])  # of 16 bits, and of 32
 def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(largest, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(wfdb_record, "_BLOCK", 100)
+    monkeypatch.setattr(wfdb_writing, "_BLOCK", 100)
     digital = rng.integers(-largest, largest, (1001, 3))
     values = torch.from_numpy(digital.T / 200.0)[None].float()
     values[0, 1, 40:60] = float("nan")

@@ -210,21 +210,20 @@ def test_part_of_a_clip(tmp_path: Path) -> None:
 
 
 def test_deep_frames_are_read_in_full(tmp_path: Path) -> None:
-    ramp = np.arange(64, dtype=np.uint16)[None, :, None] * 40 + 30000
-    frames = [np.ascontiguousarray(np.broadcast_to(ramp, (48, 64, 3)))] * 2
-    path = make(
-        tmp_path / "a.mkv",
-        [0, 1001],
-        codec="ffv1",
-        pix_fmt="yuv444p16le",
-        audio="",
-        frames=frames,
-        kind="rgb48le",
-    )
-    values = next(io.open_video(path).frames()).values
-    assert (
-        values * 65535 - torch.from_numpy(frames[0].astype(np.float32)).permute(2, 0, 1)
-    ).abs().max() < 8
+    # Planes of a grey ramp, of limited range; FFmpeg's scaler would be off by 100 of 65535.
+    grey = np.linspace(0.4, 0.6, 64)
+    planes = np.full((3, 48, 64), 128 << 8, np.uint16)
+    planes[0] = np.round((16 + 219 * grey) * 256)
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p16le"
+        frame = av.VideoFrame(64, 48, "yuv444p16le")
+        for plane, codes in zip(frame.planes, planes, strict=True):
+            plane.update(codes.tobytes())
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    values = next(io.open_video(tmp_path / "a.mkv").frames()).values
+    assert (values - torch.from_numpy(grey).float()).abs().max() < 1 / 65535 * 2
 
 
 def test_refused(tmp_path: Path) -> None:
@@ -343,13 +342,10 @@ def test_sizes_that_change_or_are_absurd(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     clip = io.open_video(make(tmp_path / "a.mp4", aspect=Fraction(1)))
-    wide = io.open_video(make(tmp_path / "w.mp4", audio=""))
     check = io.check_video_output
     with pytest.raises(UsageError, match="expected sound that webm holds, got aac; choose .mkv"):
         check(tmp_path / "b.webm", clip.info)
     check(tmp_path / "b.webm", clip.info, audio=False)
-    with pytest.raises(UsageError, match="expected square pixels for WebM, got 4/3"):
-        check(tmp_path / "b.webm", wide.info)
     with pytest.raises(UsageError, match="expected a name ending in .mp4"):
         check(tmp_path / "b.avi", clip.info)
     with pytest.raises(OutputExistsError, match="expected a new file"):
@@ -364,16 +360,23 @@ def test_outputs_that_cannot_be(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         io.write_video(tmp_path / "b.mp4", clip.info, stops())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "w.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4"]
 
 
-def test_odd_sizes(tmp_path: Path) -> None:
+def test_odd_sizes_become_even_in_h264(tmp_path: Path) -> None:
+    """4:2:0, which every player shows, has no odd sizes there."""
     info = io.VideoInfo(path=tmp_path, size=(33, 47), time_base=Fraction(1, 10), rate=Fraction(10))
     values = torch.rand(1, 3, 1, 1).expand(1, 3, 33, 47)
-    io.write_video(tmp_path / "a.mp4", info, [io.VideoFrame(at, values) for at in range(3)])
-    clip = io.open_video(tmp_path / "a.mp4")
-    assert clip.info.size == (33, 47)
-    assert (next(clip.frames()).values - values).abs().max() < 0.02
+    for name, size in (("a.mp4", (34, 48)), ("a.mkv", (34, 48)), ("a.webm", (33, 47))):
+        path = tmp_path / name
+        io.write_video(path, info, [io.VideoFrame(at, values) for at in range(3)])
+        clip = io.open_video(path)
+        assert clip.info.size == size
+        assert (next(clip.frames()).values - values[..., :1, :1]).abs().max() < 0.02
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        told = io.lost_properties(path, info)
+        assert any("odd size 47x33" in line for line in told) == (size != (33, 47))
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:

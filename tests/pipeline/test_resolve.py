@@ -44,7 +44,7 @@ def test_a_folder_is_a_job_for_each_file(
     results: list[str],
     tmp_path: Path,
 ) -> None:
-    folder = folder_of(tmp_path / "in", *names, "notes.txt")
+    folder = folder_of(tmp_path / "in", *names, "notes.pdf")
     spec = resolve([folder], ["style"], dim=dim, modality=modality)
     assert (spec.modality, spec.batch) == (kind, True)
     assert [Path(name or "").name for name in spec.contents] == sorted(names)
@@ -130,3 +130,34 @@ def test_machines_share_a_folder_of_scans_and_skip_what_is_there(
     code, _, err = run("stylize-volume", "scans/a.nii", *SCANS[2:], "--shard", "1/2")
     assert (code, err.count("\n")) == (2, 1)
     assert "--shard: expected a folder" in err
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "result", "folder"),
+    [
+        (None, None, "a_stylized.png", None),
+        ("b.png", None, "b.png", None),
+        ("new/", None, "new/a_stylized.png", "new"),
+        ("there", None, "there/a_stylized.png", None),
+        ("there/", None, "there/a_stylized.png", None),
+        ("new", None, "new", None),  # an unknown suffix, which writing refuses
+        ("new/", "videos", "new", None),  # a folder of frames
+        ("there/", "videos", "there/a_stylized.mp4", None),
+    ],
+)
+def test_the_place_of_a_result(
+    output: str | None,
+    kind: str | None,
+    result: str,
+    folder: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    name = "a.mp4" if kind == "videos" else "a.png"
+    spec = resolve([name, "b.png"], output=output)
+    assert spec.outputs == (Path(result),)
+    assert spec.folder == (None if folder is None else Path(folder))
+    spec.make_folder()
+    assert Path("new").exists() == (folder == "new")

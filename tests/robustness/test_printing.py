@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay
 from convnd_tasks.pipeline.report import Report
 from convnd_tasks.runtime import plots
 from PIL import Image
 
+import convnd.io
 from convnd.errors import InputFileError, printable
+from convnd.grid import Grid
 
 # A window's title, red, a line of its own, the other direction, C1's own escape, bytes of no text.
 HOSTILE = "a\x1b]0;owned\x07\x1b[31m\nconvnd: fake\r\u202egpj.\x9b2J\u2028\udcff\u200b"
@@ -186,3 +189,15 @@ def test_inspect_prints_hostile_names_escaped(run: Any, names: list[str]) -> Non
 def test_an_error_is_one_line_whatever_it_holds() -> None:
     assert harmless(str(InputFileError(HOSTILE)))
     assert harmless(str(InputFileError(HOSTILE, expected=HOSTILE, got=HOSTILE, remedy=HOSTILE)))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_names_of_leads_stay_one_cell_of_one_line(suffix: str, tmp_path: Path) -> None:
+    names = ("a,b", 'c"d', "e\nf", "#g", "=1+1", "x\ty", "%z", "k\r\n1,2,3", "\u2028l")
+    values = torch.rand(1, len(names), 20, generator=torch.Generator().manual_seed(3))
+    grid = Grid(values=values, axes=("t",), channels=names, spacing=(0.01,), units=("s",))
+    convnd.io.write(tmp_path / f"a{suffix}", grid)
+    again = convnd.io.read(tmp_path / f"a{suffix}")
+    assert again.values.equal(values)
+    line_ends = re.compile(r"[\r\n\u2028]+")
+    assert again.channels == tuple(line_ends.sub(" ", name).strip() for name in names)

@@ -288,8 +288,8 @@ def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
     assert moves[1] / moves[0] == pytest.approx(0.5, rel=0.1)
     assert moves[2] / moves[0] == pytest.approx(0.25, rel=0.1)
     assert said == [
-        "optimal inputs of 0: numbers that are not finite at step 2, taken back; going on at 0.25 "
-        "of the step"
+        "optimal inputs of 0: numbers that are not finite at step 2, rejected; going on at 0.25 "
+        "of the learning rate"
     ]
 
 
@@ -327,8 +327,8 @@ def test_patches_found_before_are_offered_with_them(
     assert code == 0, err
     # The second layer's second evaluation; the first layer took three.
     assert err == (
-        "optimal inputs of relu2_1: numbers that are not finite at step 1, taken back; going on at "
-        "0.5 of the step\n"
+        "optimal inputs of relu2_1: numbers that are not finite at step 1, rejected; going on at "
+        "0.5 of the learning rate\n"
     )
     assert json.loads((tmp_path / "o" / "patches.json").read_text())["messages"] == [err.strip()]
     calls[0], good = 0, range(5, 99)

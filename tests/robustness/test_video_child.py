@@ -27,8 +27,8 @@ START = (
 )
 AFTER_ONE = """
 true = d.VideoDecoder.frames
-def frames(*given):
-    yield next(true(*given))
+def frames(*given, **named):
+    yield next(true(*given, **named))
     {}
 d.VideoDecoder.frames = frames
 """
@@ -66,7 +66,7 @@ CASES = {
     "sys.stdout.buffer.write(b'x' * 99); sys.stdout.buffer.flush()": "keeps to its protocol",
     "worker._send(sys.stdout.buffer, 'array', pts=0, shape=[9**9, 9, 3], dtype='uint8')": "to its",
     "worker._send(sys.stdout.buffer, 'array', pts=0, shape=[2, 2, 3], dtype='object')": "protocol",
-    "yield 1, given[0]._av.VideoFrame(320, 240).to_ndarray()": "frames of three colours",
+    "yield 1, 1, given[0]._av.VideoFrame(320, 240).to_ndarray()": "frames of three colours",
 }
 
 
@@ -115,7 +115,7 @@ def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None
 def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:
     alone = [
         pixels
-        for _, pixels in video_decoder.VideoDecoder(path, 2**25).frames(
+        for _, _, pixels in video_decoder.VideoDecoder(path, 2**25).frames(
             video_decoder.Fraction(0), None
         )
     ]

@@ -86,8 +86,8 @@ def _itk(path: Path, rng: Random) -> None:
 
 
 def _table(path: Path, rng: Random) -> None:
-    mark = "\t" if path.suffix == ".tsv" else ","
-    rows = [mark.join(("time (s)", "I (mV)", "II (mV)"))]
+    mark = {".tsv": "\t", ".txt": " "}.get(path.suffix, ",")
+    rows = [mark.join(("time_s", "I", "II") if mark == " " else ("time (s)", "I (mV)", "II (mV)"))]
     rows += [mark.join((f"{k / 100:.2f}", *(f"{v:.3f}" for v in rng.normal(size=2))))
              for k in range(40)]  # fmt: skip
     path.write_text("\n".join(rows) + "\n")
@@ -123,6 +123,44 @@ def _wav(path: Path, rng: Random) -> None:
         file.setsampwidth(3 if "24" in path.name else 2)
         file.setframerate(8000)
         file.writeframes(rng.bytes(600))
+
+
+def _sound(path: Path, rng: Random) -> None:
+    import soundfile
+
+    soundfile.write(path, rng.normal(size=(900, 2)) / 5, 8000)
+
+
+def _mat(path: Path, rng: Random) -> None:
+    import scipy.io
+
+    scipy.io.savemat(path, {"ecg": rng.normal(size=(2, 90)), "fs": 250.0}, do_compression=True)
+
+
+def _hdf5(path: Path, rng: Random) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.create_dataset("ecg", data=rng.normal(size=(2, 90)), compression="gzip")
+        file.attrs["fs"] = 250.0
+
+
+def _parquet(path: Path, rng: Random) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {"time (ms)": 4 * np.arange(90), "I (mV)": rng.normal(size=90)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+def _excel(path: Path, rng: Random) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(["time (ms)", "I (mV)"])
+    for k, value in enumerate(rng.normal(size=40)):
+        book.active.append([4 * k, float(value)])
+    book.save(path)
 
 
 def _waveform(path: Path, rng: Random) -> None:
@@ -181,6 +219,8 @@ WHOLE: dict[str, Maker] = {
     "a.npy": _npy, "a.npz": _npz, "packed.npz": _npz, "a.nii": _nifti, "two.nii": _nifti,
     "a.nii.gz": _nifti, "a.nrrd": _itk, "packed.nrrd": _itk, "a.mha": _itk, "packed.mha": _itk,
     "a.csv": _table, "a.tsv": _table, "a.hea": _record, "a.edf": _edf, "a.bdf": _edf,
+    "a.txt": _table, "a.flac": _sound, "a.ogg": _sound, "a.aiff": _sound, "a.mat": _mat,
+    "a.h5": _hdf5, "a.parquet": _parquet, "a.xlsx": _excel,
     "a.wav": _wav, "24.wav": _wav, "a.dcm": _waveform, "packed.dcm": _waveform,
     "series": _series, "a.mp4": _clip("libx264"), "a.mkv": _clip("libx264"),
     "a.webm": _clip("libvpx-vp9"), "a.avi": _clip("mpeg4"), "a.mov": _clip("mpeg4"),

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,23 +20,24 @@ from safetensors.torch import load_file, save_file
 
 from convnd.backbones.weights.conversion import State
 from convnd.errors import ConvndError, InputFileError, OutputFileError, ResourceError
-from convnd.io.atomic import atomic_path, defer_signals, error_text
+from convnd.io.atomic import atomic_path, error_text
+from convnd.io.reading import check_file
 
 __all__ = [
     "Progress",
     "cache_folder",
+    "check_finite",
     "check_hash",
-    "check_intact",
     "check_online",
     "check_space",
     "is_offline",
+    "load_intact",
     "load_or_make",
     "lock_weights",
     "no_progress",
     "read_metadata",
     "save",
     "sha256_of",
-    "temporary_folder",
     "translate_disk_errors",
     "user_names",
     "user_path",
@@ -99,20 +99,6 @@ def check_online(name: str, remedy: str) -> None:
             got=("none, and the network is switched off (CONVND_OFFLINE, --offline)"),
             remedy=f"with a network, run: {remedy}",
         )
-
-
-@contextlib.contextmanager
-def temporary_folder(folder: Path | None) -> Iterator[Path]:
-    """A new folder in ``folder``, or in the system's temporary folder; deleted afterwards."""
-    work: Path | None = None
-    try:
-        with defer_signals(), translate_disk_errors(folder or Path(tempfile.gettempdir())):
-            work = Path(tempfile.mkdtemp(prefix=".convnd-", dir=folder))
-        yield work
-    finally:
-        with defer_signals():
-            if work is not None:
-                shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -194,12 +180,13 @@ def load_or_make(
         OutputFileError: the folder takes no file, and ``required``. Errors of ``make`` pass.
     """
     path = cache_folder() / f"{name}.safetensors"
-    with contextlib.suppress(OSError, safetensors.SafetensorError):
-        return load_file(path)
+    with contextlib.suppress(InputFileError):
+        return load_intact(path)
     with lock_weights(name, required=required, progress=progress) as folder:
-        with contextlib.suppress(OSError, safetensors.SafetensorError):
-            return load_file(path)  # another process has made them in the meantime
+        with contextlib.suppress(InputFileError):
+            return load_intact(path)  # another process has made them in the meantime
         state = make(folder)
+        check_finite(path, state)
         if folder is not None:
             try:
                 save(path, state, metadata or {})
@@ -232,27 +219,49 @@ def read_metadata(path: Path) -> dict[str, str]:
         InputFileError: the file is missing or damaged.
     """
     try:
+        check_file(path)
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:
         raise _damaged_error(path, error_text(error)) from error
 
 
-def check_intact(path: Path) -> None:
-    """Compare the tensors of a file that `save` wrote with their recorded sha256.
+def load_intact(path: Path) -> State:
+    """Load a file that `save` wrote, and compare its tensors with their recorded sha256.
 
     Raises:
-        InputFileError: the file is missing or damaged, or records no sha256.
+        InputFileError: the file is missing or damaged, records no sha256, or holds values that
+            are not finite.
     """
     recorded = read_metadata(path).get("sha256", "none")
     try:
-        sha256 = _tensors_sha256(load_file(path))
-    except (OSError, safetensors.SafetensorError) as error:
+        state = load_file(path)
+    except Exception as error:  # of safetensors, or of torch for a type that it lacks
         raise _damaged_error(path, error_text(error)) from error
+    sha256 = _tensors_sha256(state)
     if sha256 != recorded:
         raise _damaged_error(
             path, f"tensors of sha256 {sha256[:12]}… where {recorded[:12]} is recorded"
         )
+    check_finite(path, state)
+    return state
+
+
+def check_finite(path: Path, state: State) -> None:
+    """Check that weights are real numbers without NaN and infinities.
+
+    Args:
+        path: where they come from, for the message.
+        state: tensors by name.
+
+    Raises:
+        InputFileError: they are not.
+    """
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise _damaged_error(path, f"{name} of type {tensor.dtype}")
+        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+            raise _damaged_error(path, f"{name} with values that are not finite")
 
 
 def check_hash(path: Path, sha256: str) -> None:
@@ -281,6 +290,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         InputFileError: the file cannot be read.
     """
+    check_file(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -289,7 +299,7 @@ def sha256_of(path: Path) -> str:
             "weights",
             expected="a file",
             got=f"{path}: {error_text(error)}",
-            remedy="fetch it again",
+            remedy="check the path",
         ) from error
 
 
@@ -334,7 +344,7 @@ def _damaged_error(path: Path, got: str) -> InputFileError:
         "weights",
         expected=f"intact ones in {path}",
         got=f"'{got}'",
-        remedy=("remove them and get them again (convnd weights remove, convnd weights get)"),
+        remedy="find their name (convnd weights verify), remove them and get them again",
     )
 
 

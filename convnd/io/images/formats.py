@@ -183,7 +183,7 @@ def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
     if not bool(values.isfinite().all()):
         raise NumericalError(
             "write: expected finite values for a picture, got NaN or infinity; "
-            "lower the step size or check the input"
+            "use a smaller learning rate or check the input"
         )
     space = space_of_header(grid.header)
     if space is not None:

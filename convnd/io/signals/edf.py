@@ -95,15 +95,6 @@ class _Header:
         return self.raw[192:197] in {b"EDF+D", b"BDF+D"}
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What is needed to write a file again: header, positions of the grid's leads, and samples."""
-
-    header: _Header
-    leads: tuple[int, ...]
-    count: int
-
-
 def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
     """Read an EDF or BDF file.
 
@@ -136,7 +127,6 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
         count = max(frequency, key=lambda count: (frequency[count], count))
         chosen = [k for k in leads if header.counts[k] == count]
         values = {k: _physical(header, k, digital[k], slots) for k in leads}
-        known = _Known(header, tuple(chosen), len(values[chosen[0]]))
         signal = Signal(
             units=tuple(header.text("dimension", k) for k in chosen),
             start=_start(file),
@@ -154,7 +144,8 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
                 for k in leads
                 if k not in chosen
             ),
-            extra={"edf": known},
+            positions=tuple(chosen),
+            extra={"header": header},
             format="EDF",
         )
         names = [header.text("label", k) for k in chosen]
@@ -305,16 +296,17 @@ def _write_edf(path: Path, grid: Grid, **_: object) -> None:
     # Provenance goes into a sidecar: EDF has 80 characters for it.
     edfio = import_optional("edfio", f"write {path.name}")
     signal = signal_of(grid)
-    known = signal.extra.get("edf")
-    known = known if isinstance(known, _Known) and signal.format == "EDF" else None
+    known = signal.extra.get("header") if signal.format == "EDF" else None
+    known = known if isinstance(known, _Header) else None
     values = grid.values[0].detach().cpu().double().numpy()
     check_no_gaps(values, "EDF")
     bits = _BITS[path.suffix.lower()]
-    if known is not None and known.header.width * 8 != bits:
+    if known is not None and known.width * 8 != bits:
         known = None
     leads = _leads(grid, values, known, bits)
     counts = [len(lead["digital"]) for lead in leads]
-    records, seconds = _records(counts, values.shape[1], sampling_rate(grid), known)
+    position = signal.positions[0] if known is not None and signal.positions else 0
+    records, seconds = _records(counts, values.shape[1], sampling_rate(grid), known, position)
     signal_class = edfio.EdfSignal if bits == 16 else edfio.BdfSignal
     signals = [
         signal_class.from_digital(
@@ -336,7 +328,7 @@ def _write_edf(path: Path, grid: Grid, **_: object) -> None:
         for mark in signal.annotations
     ]
     start = signal.start
-    plain = known is not None and not known.header.raw[192:196].strip()
+    plain = known is not None and not known.raw[192:196].strip()
     with silence_libraries():
         file = (edfio.Edf if bits == 16 else edfio.Bdf)(
             signals,
@@ -364,9 +356,9 @@ def _ascii(text: str, length: int) -> str:
     return plain.encode("ascii", "replace").decode("ascii")[:length]
 
 
-def _restore_header(path: Path, known: _Known, positions: Sequence[int | None]) -> None:
+def _restore_header(path: Path, known: _Header, positions: Sequence[int | None]) -> None:
     """Put back the patient, recording, start and texts of leads, byte by byte."""
-    raw = known.header.raw
+    raw = known.raw
     with path.open("r+b") as file:
         file.seek(8)
         file.write(raw[8:184])
@@ -378,7 +370,7 @@ def _restore_header(path: Path, known: _Known, positions: Sequence[int | None]) 
             for row, position in enumerate(positions):
                 if position is not None:
                     file.seek(start + row * width)
-                    file.write(known.header.fields[name][position])
+                    file.write(known.fields[name][position])
             start += width * count
 
 
@@ -389,15 +381,15 @@ def _at(file: Any, position: int, length: int) -> bytes:
 
 
 def _leads(
-    grid: Grid, values: NDArray[Any], known: _Known | None, bits: int
+    grid: Grid, values: NDArray[Any], known: _Header | None, bits: int
 ) -> list[dict[str, Any]]:
     """Fields and digital samples of each lead, in the order of the file."""
     import numpy as np
 
     signal, units = signal_of(grid), value_units(grid)
     positions: list[int | None] = [None] * len(values)
-    if known is not None and len(known.leads) == len(values):
-        positions = list(known.leads)
+    if known is not None and len(signal.positions) == len(values):
+        positions = list(signal.positions)
     seconds = values.shape[1] / sampling_rate(grid)
     rows = [
         (position, name, unit, row)
@@ -437,22 +429,20 @@ def _leads(
     return leads
 
 
-def _lead_header(known: _Known | None, position: int | None) -> dict[str, Any]:
+def _lead_header(known: _Header | None, position: int | None) -> dict[str, Any]:
     """Texts and ranges of a lead in the file that it came from."""
     if known is None or position is None:
         return {}
-    header = known.header
-    texts = {name: header.text(name, position) for name in _TEXT_FIELDS}
-    return {**texts, **{name: header.ranges[name][position] for name in _RANGES}}
+    texts = {name: known.text(name, position) for name in _TEXT_FIELDS}
+    return {**texts, **{name: known.ranges[name][position] for name in _RANGES}}
 
 
 def _records(
-    counts: Sequence[int], count: int, rate: float, known: _Known | None
+    counts: Sequence[int], count: int, rate: float, known: _Header | None, position: int
 ) -> tuple[int, float]:
     """Number of data records, and the seconds of one, so that each holds whole samples."""
-    if known is not None and known.count == count:
-        header = known.header
-        return round(count / header.counts[known.leads[0]]), header.seconds
+    if known is not None and known.counts[position] * known.records == count:
+        return known.records, known.seconds
     common = math.gcd(*counts)
     preferred = min(float(round(rate)) or 1.0, count)
     sizes = [

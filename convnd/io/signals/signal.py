@@ -43,9 +43,10 @@ class Annotation:
 
     Args:
         seconds: time since the start of the recording.
-        text: content of the mark; in WFDB, the code of a beat ("N", "V", …).
+        text: content of the mark; in WFDB, the code of a beat ("N", "V", …) and its note.
         duration: in seconds; 0 for a moment.
-        detail: further fields of the format (WFDB: auxiliary note, subtype, channel, number).
+        detail: further fields of the format (WFDB: symbol, auxiliary note, subtype, channel, number
+            and ticks a second).
     """
 
     seconds: float
@@ -89,8 +90,8 @@ class Signal:
         zeros: digital value of 0 of each channel.
         offset: seconds of the first sample on the recording's own clock.
         rate_assumed: whether the sampling rate is a convention and not said by the file.
-        others: leads that are not in the grid, because they have another sampling rate or were not
-            chosen.
+        others: leads of other sampling rates, which are not in the grid.
+        positions: of each channel among all leads of the file; empty if they are in order.
         remarks: clauses about what the file holds and users should know.
         extra: metadata that only one format has, under keys of its reader.
         format: name of that format.
@@ -104,6 +105,7 @@ class Signal:
     offset: float = 0.0
     rate_assumed: bool = False
     others: tuple[OtherLead, ...] = ()
+    positions: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     format: str = ""
@@ -132,7 +134,8 @@ def to_json(signal: Signal) -> str:
             "start": None if signal.start is None else signal.start.isoformat(),
             "offset": signal.offset,
             "annotations": [
-                (mark.seconds, mark.text, mark.duration) for mark in signal.annotations
+                (mark.seconds, mark.text, mark.duration, *([mark.detail] if mark.detail else ()))
+                for mark in signal.annotations
             ],
         }
     )
@@ -152,8 +155,8 @@ def from_json(text: str) -> Signal:
             start=None if start is None else datetime.fromisoformat(start),
             offset=float(fields.get("offset", 0.0)),
             annotations=tuple(
-                Annotation(float(seconds), str(words), float(duration))
-                for seconds, words, duration in fields["annotations"]
+                Annotation(float(seconds), str(text), float(duration), *map(dict, detail))
+                for seconds, text, duration, *detail in fields["annotations"]
             ),
         )
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -255,12 +258,13 @@ def signal_grid(
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:
-    unique: list[str] = []
+    unique: dict[str, int] = {}  # and the last number that a name got
     for index, name in enumerate(names):
         base = name.strip() or str(index)
-        name, number = base, 1
+        name, number = base, unique.get(base, 1)
         while name in unique:
             number += 1
             name = f"{base}-{number}"
-        unique.append(name)
-    return unique
+        unique[base] = number
+        unique.setdefault(name, 1)
+    return list(unique)

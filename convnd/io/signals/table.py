@@ -11,7 +11,6 @@ and ``nan`` are gaps. A result has the lines, times and words of its input.
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,16 +21,10 @@ from typing import TYPE_CHECKING
 from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
 from convnd.io.registry import Format
-from convnd.io.signals.columns import (
-    Column,
-    Layout,
-    cell_value,
-    columns_of,
-    name_and_unit,
-    table_grid,
-)
+from convnd.io.signals.columns import Layout, columns_of, table_grid
+from convnd.io.signals.headers import RATE, rate_of, split_header
 from convnd.io.signals.signal import check_samples, sampling_rate, signal_of, value_units
-from convnd.io.signals.times import SECONDS, decimal_digits, format_time, is_time_cell
+from convnd.io.signals.times import decimal_digits, format_time, is_time_cell
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -43,19 +36,10 @@ _BOM = b"\xef\xbb\xbf"
 _START = 2**16
 _SEPARATORS = ("\t", ";", "|", ",")
 _COMMENTS = ("#", "%", "//")
+_LINE_ENDS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]+")
 _HEAD = 1000  # lines in which the data must begin
 _SAMPLE = 50  # lines that tell separator and decimal mark
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
-_UNIT_CELL = re.compile(r"(?i)\W{0,2}[a-zµμ°%#Ωω][a-zµμ°%0-9/^²#: .]{0,30}\W{0,2}")
-_RATE = re.compile(
-    r"(?i)\b(?:sampl\w*[ _]*(?:rate|freq\w*)|fs|sfreq|frequency)\b"
-    r"[^\d\n]{0,12}([\d.]+) *(k?)(?:hz|sps|\b)"
-)
-_UNITS = {
-    *("mv", "uv", "µv", "μv", "v", "nv", "mmhg", "bpm", "%", "c", "°c", "g", "a", "ma", "ua", "µa"),
-    *("pa", "kpa", "adu", "nu", "au", "a.u.", "lsb", "raw", "ohm", "kohm", "us", "µs", "m/s^2"),
-    *("deg", "rad", "l", "ml", "l/min", "hz", "counts", "count", "sample", "sample #", "#", "-"),
-}
 
 
 @dataclass(frozen=True)
@@ -97,52 +81,29 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
         text, encoding = _decode(path)
         lines = text.splitlines()
         separator, decimal = _punctuation(path, lines)
-        first = _first_row(lines, separator, decimal)
         rows = [
             (number, _cells(line, separator))
-            for number, line in enumerate(lines[first:], first + 1)
-            if not _is_remark(line)
-        ]
-        if not rows:
-            where = " under the header" if any(not _is_remark(line) for line in lines) else ""
-            raise InputFileError(
-                f"read {path}: expected rows of numbers{where}, got none; save it again"
-            )
-        check_samples(path, len(rows[0][1]) * len(rows), max_pixels)
-        header_rows = [
-            _cells(line, separator)
-            for line in lines[:first]
+            for number, line in enumerate(lines, 1)
             if not _is_remark(line) and not _named_separator(line)
         ]
-        trailing = separator != " " and _is_trailing(header_rows, [cells for _, cells in rows])
-        width = len(rows[0][1]) - trailing
-        header = _header(path, header_rows, width, separator, rows[0][0])
-        for number, cells in rows:
-            if len(cells) != width + trailing:
-                raise InputFileError(
-                    f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
-                    f"{number}; correct it"
-                )
-        columns = [
-            Column(*(header[k] if header else ("", None)), [cells[k] for _, cells in rows])
-            for k in range(width)
-        ]
+        check_samples(path, sum(len(cells) for _, cells in rows), max_pixels)
+        table = split_header(path, rows, decimal, blank_separated=separator in " \t")
         layout = _Text(
             separator,
-            tuple(lines[:first]),
-            _lines_between(lines, first),
-            trailing,
+            tuple(lines[: table.lines[0] - 1]),
+            _lines_between(lines, table.lines[0] - 1),
+            table.trailing,
             "\r\n" if "\r\n" in text else "\n",
             encoding,
         )
         return table_grid(
             path,
-            columns,
-            [number for number, _ in rows],
-            named=bool(header),
+            table.columns,
+            table.lines,
+            named=table.named,
             decimal=decimal,
             text=layout,
-            rate=_rate_of(lines[:first]),
+            rate=rate_of(layout.before),
         )
 
 
@@ -215,128 +176,10 @@ def _cells(line: str, separator: str) -> list[str]:
     return [cell.strip() for cell in line.split(separator)]
 
 
-def _first_row(lines: Sequence[str], separator: str, decimal: str) -> int:
-    """Position of the first line of numbers: most of its cells are numbers, times or gaps."""
-    candidates = [k for k in range(min(len(lines), _HEAD)) if not _is_remark(lines[k])]
-    for position, index in enumerate(candidates):
-        if _named_separator(lines[index]):
-            continue
-        cells = _cells(lines[index], separator)
-        if not _is_data(cells, decimal):
-            continue
-        following = candidates[position + 1 : position + 2]
-        below = _cells(lines[following[0]], separator) if following else []
-        if below and _counts_columns(cells, below):
-            continue  # the header that pandas gives to columns without names
-        if position == 0 and below and _words(cells, decimal) > _words(below, decimal):
-            continue  # a header in which some names are numbers
-        while position and _are_gaps(_cells(lines[candidates[position - 1]], separator), cells):
-            position -= 1
-        return candidates[position]
-    return len(lines)
-
-
-def _are_gaps(cells: Sequence[str], following: Sequence[str]) -> bool:
-    """Whether a line is a row of gaps above another row."""
-    return len(cells) == len(following) and _gaps(cells) == len(cells)
-
-
-def _is_data(cells: Sequence[str], decimal: str) -> bool:
-    words, gaps = _words(cells, decimal), _gaps(cells)
-    numbers = len(cells) - words - gaps
-    return numbers > 0 and numbers >= words
-
-
-def _words(cells: Sequence[str], decimal: str) -> int:
-    """The number of cells that are no numbers, times or gaps."""
-    return sum(cell_value(cell, decimal) is None and not is_time_cell(cell) for cell in cells)
-
-
-def _gaps(cells: Sequence[str]) -> int:
-    values = [cell_value(cell) for cell in cells]
-    return sum(value is not None and math.isnan(value) for value in values)
-
-
-def _counts_columns(cells: Sequence[str], following: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2 …, behind an empty one or above numbers with decimals."""
-    named = cells[1:] if cells and cells[0] == "" else cells
-    counts = bool(named) and list(named) == [str(index) for index in range(len(named))]
-    return counts and (len(named) < len(cells) or all("." in cell for cell in following))
-
-
-def _is_trailing(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether every row ends in a separator with nothing behind it."""
-    width = len(rows[0])
-    named = bool(header) and len(header[-1]) == width and header[-1][-1] != ""
-    return width > 1 and not named and all(cells[-1] == "" for cells in rows)
-
-
-def _header(
-    path: Path, table: Sequence[Sequence[str]], width: int, separator: str, line: int
-) -> list[tuple[str, str | None]]:
-    """Name and unit of each column; empty if there is no header.
-
-    Args:
-        path: the file, for messages.
-        table: cells of the lines before the data.
-        width: number of columns.
-        separator: between cells.
-        line: number of the first line of data, for messages.
-    """
-    if not table:
-        return []
-    last = _fit(table[-1], width, separator)
-    if last is None:
-        if len(table[-1]) > 1 or len(table) == 1:
-            raise InputFileError(
-                f"read {path}: expected {len(table[-1])} columns in every row, got {width} in line "
-                f"{line}; correct it"
-            )
-        return []
-    above = _fit(table[-2], width, separator) if len(table) > 1 else None
-    if above is not None and _are_units(last):
-        units = [cell.strip("'\"()[] ") for cell in last]
-        names = [name_and_unit(cell) for cell in above]
-        return [(name, unit or own) for (name, own), unit in zip(names, units, strict=True)]
-    return [name_and_unit(cell) for cell in last]
-
-
-def _fit(cells: Sequence[str], width: int, separator: str) -> list[str] | None:
-    """The names of this many columns, or None.
-
-    A header may end in a separator where rows do not; R leaves out the name of its row names.
-    """
-    if len(cells) == width + 1 and cells[-1] == "":
-        return list(cells[:-1])
-    if len(cells) == width - 1 and separator in " \t":
-        return ["", *cells]
-    return list(cells) if len(cells) == width else None
-
-
-def _are_units(cells: Sequence[str]) -> bool:
-    """Whether the cells of a row are units."""
-    texts = [cell.strip("'\"()[] ").lower() for cell in cells]
-    known = sum(
-        text in _UNITS or text in SECONDS or re.fullmatch(r"[hmsdyt:./\- ]*", text) is not None
-        for text in texts
-    )
-    plain = all(_UNIT_CELL.fullmatch(cell) or not cell for cell in cells)
-    return plain and known >= (len(texts) + 1) // 2
-
-
-def _rate_of(before: Sequence[str]) -> float | None:
-    """The sampling rate that a line before the data names, or None."""
-    for line in before:
-        match = _RATE.search(line)
-        if match and re.fullmatch(r"\d+\.?\d*|\.\d+", match[1]) and float(match[1]) > 0:
-            return float(match[1]) * (1000 if match[2] else 1)
-    return None
-
-
 def _with_rate(line: str, grid: Grid) -> str:
     """A line before the data; if it names the sampling rate, with that of the grid."""
-    match = _RATE.search(line)
-    if match is None or _rate_of([line]) is None or grid.units != ("s",):
+    match = RATE.search(line)
+    if match is None or rate_of([line]) is None or grid.units != ("s",):
         return line
     rate = sampling_rate(grid) / (1000 if match[2] else 1)
     return f"{line[: match.start(1)]}{rate:.9g}{line[match.end(1) :]}"
@@ -400,9 +243,17 @@ def default_times(grid: Grid) -> list[str]:
 
 def _default_layout(grid: Grid, path: Path) -> tuple[Layout, _Text]:
     separator = "," if path.suffix.lower() == ".csv" else "\t"
-    header = separator.join(_quoted(name, separator) for name in default_header(grid))
+    header = separator.join(_name_cell(name, separator) for name in default_header(grid))
     layout = Layout(grid.channels, tuple(range(len(grid.channels))))
     return layout, _Text(separator, (header,))
+
+
+def _name_cell(name: str, separator: str) -> str:
+    """Write a name, which another format may hold, as one cell of one line, see RFC 4180."""
+    name = _LINE_ENDS.sub(" ", name)
+    if separator in name or '"' in name or name.startswith(_COMMENTS):
+        return '"' + name.replace('"', '""') + '"'
+    return name
 
 
 def _quoted(cell: str, separator: str) -> str:

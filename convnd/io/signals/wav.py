@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_wav"]
+__all__ = ["CHANNEL_NAMES", "FORMATS", "read_wav"]
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-_NAMES = {1: ("mono",), 2: ("left", "right")}
+_MOST_CHUNKS = 10_000
+CHANNEL_NAMES = {1: ("mono",), 2: ("left", "right")}
 
 
 def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -50,12 +51,7 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, cut short, compressed, or too large.
     """
     with translate_errors(path, "a WAV file"):
-        content = path.read_bytes()
-        if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-            raise InputFileError(
-                f"read {path}: expected a RIFF WAVE file, got other content; check the file"
-            )
-        chunks = dict(_chunks(path, content))
+        chunks = _chunks(path)
         if b"fmt " not in chunks or b"data" not in chunks:
             raise InputFileError(
                 f"read {path}: expected a format and samples, got neither or one; save it again"
@@ -76,25 +72,40 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
         check_samples(path, len(data) // (bits // 8), max_pixels)
         samples = _decode(data, kind, bits).reshape(-1, channels).T
-        names = _NAMES.get(channels, tuple(str(index) for index in range(channels)))
+        names = CHANNEL_NAMES.get(channels, tuple(str(index) for index in range(channels)))
         signal = Signal(extra={"kind": kind, "bits": bits}, format="WAV")
         return signal_grid(path, samples, float(rate), names, signal)
 
 
-def _chunks(path: Path, content: bytes) -> list[tuple[bytes, bytes]]:
-    chunks = []
-    position = 12
-    while position + 8 <= len(content):
-        name, size = struct.unpack("<4sI", content[position : position + 8])
-        body = content[position + 8 : position + 8 + size]
-        if len(body) < size:
+def _chunks(path: Path, names: Collection[bytes] = (b"fmt ", b"data")) -> dict[bytes, bytes]:
+    """Read the chunks of these names; of several with one name, the last."""
+    chunks: dict[bytes, bytes] = {}
+    length, position = path.stat().st_size, 12
+    with path.open("rb") as file:
+        start = file.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
             raise InputFileError(
-                f"read {path}: expected {size} bytes in a chunk, got {len(body)}; the file is cut "
-                "short"
+                f"read {path}: expected a RIFF WAVE file, got other content; check the file"
             )
-        chunks.append((name, body))
-        position += 8 + size + size % 2
-    return chunks
+        for _ in range(_MOST_CHUNKS):
+            if position + 8 > length:
+                return chunks
+            file.seek(position)
+            name, size = struct.unpack("<4sI", file.read(8))
+            if position + 8 + size > length:
+                raise InputFileError(
+                    f"read {path}: expected {size} bytes in a chunk, got "
+                    f"{length - position - 8}; the file is cut short"
+                )
+            if name in names:
+                chunks[name] = file.read(size)
+            position += 8 + size + size % 2
+    raise InputFileError(
+        f"read {path}",
+        expected=f"at most {_MOST_CHUNKS:,} chunks",
+        got="more",
+        remedy="the file is damaged",
+    )
 
 
 def _decode(data: bytes, kind: int, bits: int) -> NDArray[Any]:
@@ -156,7 +167,7 @@ def _encode(values: NDArray[Any], kind: int, bits: int) -> bytes:
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
-    info = dict(_chunks(path, path.read_bytes())).get(b"LIST", b"")
+    info = _chunks(path, (b"LIST",)).get(b"LIST", b"")
     if info[:8] != b"INFOICMT":
         return {}
     return parse_provenance(info[12 : 12 + struct.unpack("<I", info[8:12])[0]].rstrip(b"\0"))

@@ -17,7 +17,7 @@ from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import check_file, check_positions, size_limit, translate_errors
 from convnd.io.registry import Format
-from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, VideoFrame, VideoInfo
+from convnd.io.video.types import VIDEO_SUFFIXES, Chapter, ColorTags, VideoFrame, VideoInfo
 from convnd.io.worker.client import request
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class VideoFile:
 
     Args:
         path: an existing file.
+        deinterlace: whether frames of two fields are turned into progressive ones.
         timeout: seconds without a frame before the child is ended; None for
             `convnd.io.worker.client.TIMEOUT`.
         command: starts the child; None for `convnd.io.worker.client.COMMAND`.
@@ -48,10 +49,16 @@ class VideoFile:
     """
 
     def __init__(
-        self, path: Path, *, timeout: float | None = None, command: Sequence[str] | None = None
+        self,
+        path: Path,
+        *,
+        deinterlace: bool = False,
+        timeout: float | None = None,
+        command: Sequence[str] | None = None,
     ) -> None:
         check_file(path)
         self._path = path
+        self._deinterlace = deinterlace
         self._options: dict[str, Any] = {"timeout": timeout, "command": command}
         self.damage = ""
         self.info = VideoInfo(path=path, size=(1, 1), time_base=Fraction(1))
@@ -66,8 +73,8 @@ class VideoFile:
 
         self.damage = ""
         limits = {"start": str(start), "end": None if end is None else str(end)}
-        count = 0
-        with self._request(what="frames", **limits) as messages:
+        origin = self.info.start
+        with self._request(what="frames", origin=origin, every=every, **limits) as messages:
             for message, pixels in messages:
                 if message["kind"] == "end":
                     self.damage = str(message["damage"])
@@ -84,19 +91,20 @@ class VideoFile:
                     raise InputFileError(
                         f"read {self._path}: expected frames of {_size_text(self.info.size)} as "
                         f"the first, got {_size_text(pixels.shape)} at {end_time:.3f} s; end there "
-                        f"(--end {end_time:.3f}), or split it"
+                        f"(--to {end_time:.3f}), or split it"
                     )
-                if count % every == 0:
-                    white = 255.0 if pixels.itemsize == 1 else 65535.0
-                    planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
-                    yield VideoFrame(int(message["pts"]), planes.contiguous().div_(white))
-                count += 1
+                white = 255.0 if pixels.itemsize == 1 else 65535.0
+                planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
+                values = planes.contiguous().div_(white)
+                yield VideoFrame(int(message["pts"]), values, duration=int(message["duration"]))
 
     @contextlib.contextmanager
     def _request(self, **parameters: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
             translate_errors(self._path, "a video"),
-            _request(self._path, parameters, **self._options) as messages,
+            _request(
+                self._path, {**parameters, "deinterlace": self._deinterlace}, **self._options
+            ) as messages,
         ):
             yield messages
 
@@ -116,6 +124,7 @@ def _info(path: Path, description: Mapping[str, Any]) -> VideoInfo:
         size=(height, width),
         time_base=Fraction(description["time_base"]),
         start=description["start"],
+        offset=description["offset"],
         rate=None if description["rate"] is None else Fraction(description["rate"]),
         frames=description["frames"],
         aspect=Fraction(description["aspect"]),
@@ -126,6 +135,13 @@ def _info(path: Path, description: Mapping[str, Any]) -> VideoInfo:
             matrix=description["matrix"],
         ),
         audio=tuple(description["audio"]),
+        tags=description["tags"],
+        stream_tags=description["stream_tags"],
+        chapters=tuple(
+            Chapter(Fraction(chapter["start"]), Fraction(chapter["end"]), chapter["title"])
+            for chapter in description["chapters"]
+        ),
+        loops=description["loops"],
         remarks=tuple(description["remarks"]),
     )
 
@@ -190,13 +206,12 @@ def _read_provenance(path: Path) -> dict[str, str]:
         return parse_provenance(str(next(messages)[0]["text"]))
 
 
+_WRITTEN = (".mp4", ".m4v", ".mkv", ".webm")
+
 FORMATS = (
     Format(
         name="video",
-        # GIF counts as a picture; `open_video` and `write_video` take it as a video, too.
-        suffixes=tuple(
-            suffix for suffix in VIDEO_SUFFIXES if suffix not in (".gif", ".mov", ".avi")
-        ),
+        suffixes=_WRITTEN,
         spatial_dims=3,
         read=read_video,
         write=_write_video,
@@ -204,7 +219,10 @@ FORMATS = (
     ),
     Format(
         name="video (read only)",
-        suffixes=(".mov", ".avi"),
+        # GIF counts as a picture; `open_video` and `write_video` take it as a video, too.
+        suffixes=tuple(
+            suffix for suffix in VIDEO_SUFFIXES if suffix not in (*_WRITTEN, ".gif", ".apng")
+        ),
         spatial_dims=3,
         read=read_video,
         write=None,

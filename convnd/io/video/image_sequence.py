@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -10,10 +11,17 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
-from convnd.io.atomic import check_target, error_text, exists_error, folder_lock
+from convnd.io.atomic import (
+    check_target,
+    error_text,
+    exists_error,
+    folder_lock,
+    renamed_errors,
+)
 from convnd.io.files import read, write
 from convnd.io.reading import size_limit
 from convnd.io.registry import find_format
+from convnd.io.video.encoder import square_pixels
 from convnd.io.video.file import MAX_FRAME
 from convnd.io.video.types import (
     SRGB_TRANSFER,
@@ -31,28 +39,18 @@ __all__ = [
 ]
 
 
-def numbered_images(folder: Path) -> list[Path]:
-    """List the pictures of a folder whose names end in a number, in the order of the numbers.
+def numbered_images(folder: Path) -> dict[int, Path]:
+    """Find the pictures of a folder that have a number, in the order of the numbers.
 
+    The number is the one at the end of a name. Where names do not end in a number, or all end in
+    the same one, as "IMG_0001 (1)", it is the last one that differs from picture to picture.
     Hidden files and files of other formats are left out.
 
     Raises:
         InputFileError: the folder cannot be listed, or two pictures have one number.
     """
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputFileError(
-            f"read {folder}: expected a folder that can be listed, got '{error_text(error)}'; "
-            "check it"
-        ) from error
     pictures: dict[int, Path] = {}
-    for path in paths:
-        digits = re.search(r"([0-9]+)$", path.stem)
-        kind = find_format(path)
-        if digits is None or kind is None or kind.spatial_dims != 2 or path.name.startswith("."):
-            continue
-        number = int(digits[1])
+    for number, path in _numbers(_pictures(folder)):
         if number in pictures:
             raise InputFileError(
                 f"read {folder}",
@@ -61,7 +59,61 @@ def numbered_images(folder: Path) -> list[Path]:
                 remedy="remove one",
             )
         pictures[number] = path
-    return [pictures[number] for number in sorted(pictures)]
+    return dict(sorted(pictures.items()))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """All pictures of a folder but hidden ones."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputFileError(
+            f"read {folder}: expected a folder that can be listed, got '{error_text(error)}'; "
+            "check it"
+        ) from error
+    pictures = []
+    for path in paths:
+        kind = find_format(path)
+        if kind is not None and kind.spatial_dims == 2 and not path.name.startswith("."):
+            pictures.append(path)
+    return pictures
+
+
+def _numbers(pictures: list[Path]) -> list[tuple[int, Path]]:
+    """Each picture that has a number, with it."""
+    parts = {path: re.split(r"([0-9]+)", path.stem) for path in pictures}
+    ending = [
+        (int(texts[-2]), path) for path, texts in parts.items() if not texts[-1] and texts[1:]
+    ]
+    if ending and len({number for number, _ in ending}) == len(ending):
+        return ending
+    if len({tuple(texts[::2]) for texts in parts.values()}) == 1:  # only numbers differ
+        for place in reversed(range(1, len(next(iter(parts.values()))), 2)):
+            numbered = [(int(texts[place]), path) for path, texts in parts.items()]
+            if len({number for number, _ in numbered}) == len(numbered):
+                return numbered
+    return ending
+
+
+def _gap_text(numbers: list[int]) -> str:
+    """Say which numbers are missing from a sequence of even steps; "" if none is.
+
+    >>> _gap_text([1, 2, 5, 6]), _gap_text([10, 20, 30]), _gap_text([1, 3, 4])
+    ('missing pictures: 3 to 4; the others follow each other', '', \
+'missing pictures: 2; the others follow each other')
+    """
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    step = min(steps, default=1)
+    gaps = [
+        (before + step, after - step)
+        for before, after in itertools.pairwise(numbers)
+        if after - before > step
+    ]
+    if not gaps:
+        return ""
+    texts = [str(first) if first >= last else f"{first} to {last}" for first, last in gaps[:5]]
+    more = f" and {len(gaps) - 5} more gaps" if len(gaps) > 5 else ""
+    return f"missing pictures: {', '.join(texts)}{more}; the others follow each other"
 
 
 class ImageSequence:
@@ -76,13 +128,19 @@ class ImageSequence:
     """
 
     def __init__(self, folder: Path, *, rate: Fraction) -> None:
-        self._files = numbered_images(folder)
+        numbered = numbered_images(folder)
+        self._files = list(numbered.values())
         self.damage = ""
         if not self._files:
             raise InputFileError(
                 f"read {folder}: expected pictures whose names end in a number, as "
                 "frame-0001.png, got none; give another folder"
             )
+        remarks = [_gap_text(list(numbered))]
+        others = [path.name for path in _pictures(folder) if path not in self._files]
+        if others:
+            remarks.append(f"left out, since their names have no number: {', '.join(others[:5])}")
+            remarks[-1] += f" and {len(others) - 5} more" if len(others) > 5 else ""
         first = read(self._files[0], max_pixels=size_limit(None, MAX_FRAME))
         self.info = VideoInfo(
             path=folder,
@@ -91,6 +149,7 @@ class ImageSequence:
             rate=rate,
             frames=len(self._files),
             colors=ColorTags(True, 1, SRGB_TRANSFER, 0),
+            remarks=tuple(filter(None, remarks)),
         )
 
     def frames(
@@ -123,7 +182,7 @@ class ImageSequence:
                     f"read {path}: expected opaque frames, got transparency; put it on a "
                     "background first"
                 )
-            yield VideoFrame(number, grid.values, path.name)
+            yield VideoFrame(number, grid.values, path.name, duration=every)
 
 
 def write_image_sequence(
@@ -131,6 +190,7 @@ def write_image_sequence(
     frames: Iterable[VideoFrame],
     *,
     overwrite: bool = False,
+    aspect: Fraction = Fraction(1),
     provenance: Mapping[str, str] | None = None,
 ) -> int:
     """Write frames as PNG files into a folder; they appear when all of them are complete.
@@ -139,6 +199,7 @@ def write_image_sequence(
         folder: a new or empty folder; with ``overwrite``, files of the same names are replaced.
         frames: frames with names keep them, with ``.png``; others are numbered from 1.
         overwrite: whether the folder may hold files.
+        aspect: width of a pixel divided by its height; pictures get square ones.
         provenance: see `convnd.io.write`.
 
     Returns:
@@ -159,8 +220,10 @@ def write_image_sequence(
         temporary.mkdir()
         for count, frame in enumerate(frames, 1):
             name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
-            grid = Grid(values=frame.values.clamp(0, 1), axes=("y", "x"), channels=("R", "G", "B"))
-            write(temporary / name, grid, provenance=provenance)
+            values = square_pixels(frame.values, aspect).clamp(0, 1)
+            grid = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
+            with renamed_errors(temporary, folder):
+                write(temporary / name, grid, provenance=provenance)
         if exists:
             _move_into_place(temporary, folder, overwrite=overwrite)
         else:

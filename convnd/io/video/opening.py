@@ -14,12 +14,15 @@ from convnd.io.video.types import VIDEO_SUFFIXES, Video
 __all__ = ["open_video"]
 
 
-def open_video(path: str | os.PathLike[str], *, rate: Fraction | None = None) -> Video:
+def open_video(
+    path: str | os.PathLike[str], *, rate: Fraction | None = None, deinterlace: bool = False
+) -> Video:
     """Open a video file, or a folder of numbered pictures as a video.
 
     Args:
         path: the file or folder.
         rate: frames per second of a folder; None for 25. A file has its own rate.
+        deinterlace: whether frames of two fields are turned into progressive ones.
 
     Raises:
         InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
@@ -40,4 +43,4 @@ def open_video(path: str | os.PathLike[str], *, rate: Fraction | None = None) ->
             f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
             "out"
         )
-    return VideoFile(source)
+    return VideoFile(source, deinterlace=deinterlace)

@@ -9,8 +9,8 @@ they are asked for, from a file (`convnd.io.video.file`) or a folder of numbered
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VIDEO_SUFFIXES",
+    "Chapter",
     "ColorTags",
     "Video",
     "VideoFrame",
@@ -28,7 +29,11 @@ __all__ = [
     "is_video",
 ]
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"),
+    *(".3gp", ".3g2", ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".mxf"),
+    *(".wmv", ".asf", ".flv", ".f4v", ".ogv", ".apng"),
+)
 """Suffixes of files that are read as videos; `convnd.io.video.writing.CODECS` has those written."""
 
 SRGB_TRANSFER = 13
@@ -52,6 +57,15 @@ class ColorTags:
     matrix: int = 2
 
 
+@dataclass(frozen=True)
+class Chapter:
+    """A named part of a video; ``start`` and ``end`` are seconds on the clock of the file."""
+
+    start: Fraction
+    end: Fraction
+    title: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What a video file says of its frames before they are decoded.
@@ -61,11 +75,16 @@ class VideoInfo:
         size: height and width of the upright frames.
         time_base: seconds of one tick; times of frames are multiples of it.
         start: time of the first frame, in ticks of ``time_base``.
+        offset: time at which the file begins, sound or pictures, in ticks; 0 in a result.
         rate: average frames per second; None if unknown.
         frames: number of frames that the file declares; None if it declares none.
         aspect: width of a pixel divided by its height.
         colors: colour tags of the file.
-        audio: codec of each audio stream.
+        audio: codec of each audio stream that can be copied.
+        tags: title, date and other texts of the file.
+        stream_tags: those of the video stream, for example its language.
+        chapters: named parts.
+        loops: how often an animation is played; 0 is without an end.
         remarks: notes for people about the file, one line each.
     """
 
@@ -73,11 +92,16 @@ class VideoInfo:
     size: tuple[int, int]
     time_base: Fraction
     start: int = 0
+    offset: int = 0
     rate: Fraction | None = None
     frames: int | None = None
     aspect: Fraction = Fraction(1)
     colors: ColorTags = ColorTags()
     audio: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    stream_tags: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()
+    loops: int = 0
     remarks: tuple[str, ...] = ()
 
 
@@ -89,11 +113,13 @@ class VideoFrame:
         pts: its time, in ticks of ``time_base``.
         values: ``(1, 3, H, W)``.
         name: name of its file, if each frame has one.
+        duration: how long it is shown, in ticks; 0 where only the next frame tells.
     """
 
     pts: int
     values: Tensor
     name: str = ""
+    duration: int = 0
 
 
 class Video(Protocol):

@@ -153,7 +153,7 @@ def _volume(grid: Grid) -> NDArray[Any]:
     if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
         raise NumericalError(
             "write: expected finite voxels, as they were read, got NaN or infinity; "
-            "lower the step size or check the input"
+            "use a smaller learning rate, or check the input"
         )
     return volume
 

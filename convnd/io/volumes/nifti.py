@@ -195,7 +195,7 @@ def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
         raise NumericalError(
             "write: expected finite voxels, as they were read, got NaN or infinity; "
-            "lower the step size or check the input"
+            "use a smaller learning rate, or check the input"
         )
     header = _header_for(grid)
     codes = integer_codes(grid)

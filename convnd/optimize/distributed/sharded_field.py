@@ -163,6 +163,22 @@ class ShardedField:
                 part[_index(overlap, self.local_box)] = read(_index(overlap, box))
         return part
 
+    def is_tiled_by(self, boxes: Sequence[Box]) -> bool:
+        """Return whether boxes cover every position of the field once."""
+        inside = all(
+            len(box) == len(self.size)
+            and all(
+                0 <= start <= stop <= extent
+                for (start, stop), extent in zip(box, self.size, strict=True)
+            )
+            for box in boxes
+        )
+        return (
+            inside
+            and sum(math.prod(_extent(box)) for box in boxes) == math.prod(self.size)
+            and all(_intersection(a, b) is None for a, b in itertools.combinations(boxes, 2))
+        )
+
     def gather(self, part: Tensor) -> Tensor:
         """Return the whole field in every process."""
         return self.gather_region(part, [self._whole()] * self.group.size)

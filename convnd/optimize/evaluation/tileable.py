@@ -49,7 +49,7 @@ def min_crop(backbone: Backbone) -> list[int]:
     """
     if not isinstance(backbone, ModuleBackbone):
         return [0] * backbone.spatial_dims
-    factor = 2 if _padding_modes(backbone) - {"zeros"} else 1
+    factor = 2 if _padding_modes(backbone) - {"zeros", "constant"} else 1
     fields = backbone.receptive_fields.values()
     return [
         factor * max(field.span[axis] for field in fields) for axis in range(backbone.spatial_dims)

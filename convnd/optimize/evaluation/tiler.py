@@ -61,7 +61,10 @@ class Tiler:
     ) -> None:
         if tile is not None and tile < 1:
             raise UsageError(
-                "tile", expected="at least 1 sample", got=str(tile), remedy="correct it"
+                "tile",
+                expected="at least 1 sample",
+                got=str(tile),
+                remedy="None chooses one that fits",
             )
         self._tile = tile
         self._fits = fits

@@ -31,7 +31,7 @@ def backbones(
         int, numeric(int, 1, 1_000_000, help="Number of channels of the data.")
     ] = 3,
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """List the networks, or the layers of one.
 
@@ -42,7 +42,7 @@ def backbones(
 
     names = [*BACKBONES] if name is None else [name]
     records = [_record(backbone, dim, channels) for backbone in names]
-    summary.add(**({"backbones": records} if name is None else records[0]))
+    command_output.add(**({"backbones": records} if name is None else records[0]))
     for record in records:
         echo(f"{record['name']}  {record['summary']}", bold=True)
         echo(*_description(record))

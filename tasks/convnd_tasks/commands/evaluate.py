@@ -38,7 +38,7 @@ def evaluate(
         ),
     ] = None,
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Measure what a style transfer kept of the content and took from the style.
 
@@ -48,7 +48,7 @@ def evaluate(
     from convnd_tasks.pipeline.evaluation import evaluate_files
 
     measures = evaluate_files(content, result, style or [], dim=dim, rate=rate)
-    summary.add(measures=as_json(measures))
+    command_output.add(measures=as_json(measures))
     if not measures:
         echo("nothing to measure without beats or a style; add --style", err=True)
         return

@@ -13,6 +13,7 @@ from convnd_tasks.inspect.options import VIEWS, PatchOptions
 from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.runtime.wording import counted
 
 if TYPE_CHECKING:
     from convnd_tasks.inspect.job import PatchResult
@@ -27,7 +28,7 @@ def patches(
         list[str] | None,
         typer.Argument(
             metavar="INPUT",
-            help="Images, recordings, scans or clips; folders of them; or names of built-in "
+            help="Images, signals, scans or videos; folders of them; or names of built-in "
             "samples (`convnd samples`). Default: the built-in samples.",
             show_default=False,
             autocompletion=complete_inputs,
@@ -51,7 +52,7 @@ def patches(
     quiet: Quiet = False,
     *,
     given: dict[str, Any],
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Show what the units of a network respond to: the patches that excite them most.
 
@@ -74,12 +75,14 @@ def patches(
             on_progress=lambda done, total: display.update_count(done, total, "inputs"),
             on_message=display.message,
         )
-    _print(result, output, report, summary)
+    _print(result, output, report, command_output)
 
 
-def _print(result: PatchResult, output: Path, report: Path | None, summary: CommandOutput) -> None:
+def _print(
+    result: PatchResult, output: Path, report: Path | None, command_output: CommandOutput
+) -> None:
     """Print the files that were written, and the inputs that failed."""
-    summary.add(
+    command_output.add(
         output=str(output),
         inputs=result.inputs,
         patches=result.patches,
@@ -91,7 +94,7 @@ def _print(result: PatchResult, output: Path, report: Path | None, summary: Comm
     for error in result.errors:
         echo(f"convnd: {error}", err=True)
     echo(*map(str, result.pictures))
-    echo(f"{output}  {result.patches} patches of {result.inputs} inputs")
+    echo(f"{output}  {counted(result.patches, 'patches')} of {counted(result.inputs, 'inputs')}")
     if report is not None:
         echo(str(report))
     if result.errors:

@@ -66,7 +66,7 @@ def rerun(
     ] = False,
     quiet: Quiet = False,
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Make a result again from the parameters that are kept inside it.
 
@@ -82,7 +82,7 @@ def rerun(
     line, entries = _parse_record(result, record)
     _check_line(result, line, len(entries), trusted=trust_remote_code)
     for difference in _differences(record):
-        summary.append("differences", difference)
+        command_output.append("differences", difference)
         echo(difference, err=True)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
     target = output or Path(io.extend_stem(result, "rerun").name)
@@ -100,7 +100,7 @@ def rerun(
     if ProcessGroup.current().rank != 0:  # the first has written it
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
-    summary.add(result=str(result), output=str(target), same_bytes=same)
+    command_output.add(result=str(result), output=str(target), same_bytes=same)
     echo(f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}")
 
 

@@ -8,7 +8,7 @@ __all__ = ["samples"]
 
 
 @with_json_output("samples")
-def samples(*, summary: CommandOutput) -> None:
+def samples(*, command_output: CommandOutput) -> None:
     """List the built-in contents and styles."""
     from convnd_tasks import samples as built_in
 
@@ -17,4 +17,4 @@ def samples(*, summary: CommandOutput) -> None:
         echo(f"--dim {dim}")
         echo(f"  contents  {', '.join(contents)}")
         echo(f"  styles    {', '.join(styles)}")
-        summary.append("samples", {"dim": dim, "contents": contents, "styles": styles})
+        command_output.append("samples", {"dim": dim, "contents": contents, "styles": styles})

@@ -49,7 +49,7 @@ def stylize(
     *,
     given: dict[str, Any],
     given_settings: dict[str, Any],
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Give one thing the style of another.
 
@@ -57,4 +57,4 @@ def stylize(
     """
     from convnd_tasks.pipeline.run import run_command
 
-    run_command(list(files or ()), list(style or ()), dim, given, given_settings, summary)
+    run_command(list(files or ()), list(style or ()), dim, given, given_settings, command_output)

@@ -33,7 +33,7 @@ def stylize_video(
     *,
     given: dict[str, Any],
     given_settings: dict[str, Any],
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Give a video the style of a picture, without flicker; times and sound stay as they are.
 
@@ -42,5 +42,11 @@ def stylize_video(
     from convnd_tasks.pipeline.run import run_command
 
     run_command(
-        list(files or ()), list(style or ()), 3, given, given_settings, summary, modality="videos"
+        list(files or ()),
+        list(style or ()),
+        3,
+        given,
+        given_settings,
+        command_output,
+        modality="videos",
     )

@@ -33,7 +33,7 @@ def stylize_volume(
     *,
     given: dict[str, Any],
     given_settings: dict[str, Any],
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Give a scan the style of another; affine, units and Hounsfield values stay true.
 
@@ -41,4 +41,6 @@ def stylize_volume(
     """
     from convnd_tasks.pipeline.run import run_command
 
-    run_command(files, list(style or ()), 3, given, given_settings, summary, modality="volumes")
+    run_command(
+        files, list(style or ()), 3, given, given_settings, command_output, modality="volumes"
+    )

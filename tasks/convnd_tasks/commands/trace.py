@@ -39,7 +39,7 @@ def trace(
         numeric(int, 1, 16, "--dim", help="Number of spatial axes. Default: inferred from SHAPE."),
     ] = None,
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Trace a shape through a stack of layers: sizes, parameters, receptive fields, cost.
 
@@ -52,7 +52,7 @@ def trace(
     size, channels = parse_shape(shape, dim)
     stack = [parse_layer(text, len(size)) for text in layers]
     rows = trace_shapes(size, channels, stack)
-    summary.add(**as_record(rows))
+    command_output.add(**as_record(rows))
     header, *lines = as_table(rows)
     echo(header, bold=True)
     echo(*lines)

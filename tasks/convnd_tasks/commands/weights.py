@@ -33,12 +33,12 @@ _NAME = Annotated[
 
 @weights.command("list")
 @with_json_output("weights list")
-def list_(*, summary: CommandOutput) -> None:
+def list_(*, command_output: CommandOutput) -> None:
     """List all weights with their state, size, licence, source and file."""
     from convnd.backbones.weights import names, status_of
 
     statuses = [status_of(name) for name in names()]
-    summary.add(weights=[as_record(status) for status in statuses])
+    command_output.add(weights=[as_record(status) for status in statuses])
     echo(*as_table(statuses))
 
 
@@ -62,14 +62,24 @@ def get(
     ] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Download and verify weights; print the name to use as --backbone."""
     from convnd.backbones.weights import add_file, add_url, fetch, names
-    from convnd.errors import UsageError
+    from convnd.errors import UnknownNameError, UsageError
+    from convnd.registry import unknown_name
 
     is_url = "://" in source
     is_file = not is_url and source not in names() and (Path(source).exists() or "." in source)
+    if not (is_url or is_file or source in names()):
+        known = unknown_name("weights get", source, list(names()))
+        remedy = known.remedy if "did you" in known.remedy else "check the spelling"
+        raise UnknownNameError(
+            "weights get",
+            expected=f"{', '.join(names())}, an address, or a file that exists",
+            got=repr(source),
+            remedy=remedy,
+        )
     if (name and not (is_url or is_file)) or (sha256 and not is_url):
         raise UsageError(
             "weights get",
@@ -85,7 +95,7 @@ def get(
         else:
             fetch(source, progress=bar.show)
             name = source
-    summary.add(name=name)
+    command_output.add(name=name)
     echo(name)
 
 
@@ -101,7 +111,7 @@ def verify(
         ),
     ] = None,
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Read whole files of weights and compare their sha256."""
     from convnd.backbones.weights import find_path, names
@@ -113,13 +123,13 @@ def verify(
     for name in selected:
         try:
             sha256 = check(name)
-            summary.append("intact", {"name": name, "sha256": sha256})
+            command_output.append("intact", {"name": name, "sha256": sha256})
             echo(f"{name}: intact, {sha256}")
         except InputFileError as error:
             if len(selected) == 1:
                 raise
             failed += 1
-            summary.append("failed", {"name": name, "error": str(error)})
+            command_output.append("failed", {"name": name, "error": str(error)})
             echo(f"convnd: {error}", err=True)
     if failed:
         echo(f"convnd: {failed} of {len(selected)} failed", err=True)
@@ -128,12 +138,12 @@ def verify(
 
 @weights.command("path")
 @with_json_output("weights path")
-def path(name: _NAME, *, summary: CommandOutput) -> None:
+def path(name: _NAME, *, command_output: CommandOutput) -> None:
     """Print the file that holds weights."""
     from convnd.backbones.weights import get_path
 
     file = get_path(name)
-    summary.add(name=name, file=str(file))
+    command_output.add(name=name, file=str(file))
     echo(str(file))
 
 
@@ -144,14 +154,14 @@ def remove(
         list[str], typer.Argument(metavar="NAME...", autocompletion=complete_weights)
     ],
     *,
-    summary: CommandOutput,
+    command_output: CommandOutput,
 ) -> None:
     """Remove weights, and interrupted downloads of them, from the cache folder."""
     from convnd.backbones.weights import remove as remove_weights
 
     for name in requested:
         removed = remove_weights(name)
-        summary.append("removed", {"name": name, "files": [str(file) for file in removed]})
+        command_output.append("removed", {"name": name, "files": [str(file) for file in removed]})
         lines = [f"{name}: removed {file}" for file in removed] or [f"{name}: not here"]
         echo(*lines)
 

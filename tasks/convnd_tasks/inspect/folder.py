@@ -8,7 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from convnd.io.atomic import defer_signals, disk_full_errors, folder_lock, output_errors
+from convnd.io.atomic import (
+    defer_signals,
+    disk_full_errors,
+    folder_lock,
+    output_errors,
+    renamed_errors,
+)
 
 __all__ = ["atomic_folder"]
 
@@ -34,7 +40,7 @@ def atomic_folder(output: Path) -> Iterator[Path]:
     try:
         with output_errors(output, "a folder that takes new ones", _REMEDY), defer_signals():
             temporary.mkdir()
-        with disk_full_errors(output):
+        with renamed_errors(temporary, output), disk_full_errors(output):
             yield temporary
         with output_errors(output, "a folder that takes the results", _REMEDY):
             if not target.exists():

@@ -41,7 +41,7 @@ class PatchResult:
         patches: number of patches.
         pictures: picture files in the output folder.
         errors: errors of the inputs that failed.
-        messages: one line for each layer in which optimization steps were taken back.
+        messages: one line for each layer in which optimization steps were rejected.
     """
 
     inputs: int = 0
@@ -93,7 +93,7 @@ def run_patches(
         report: HTML file to write, or None.
         overwrite: replace files in an existing folder, and the report.
         on_progress: called after each input with the number of inputs searched, and of all.
-        on_message: called with a line of text when optimization steps are taken back.
+        on_message: called with a line of text when optimization steps are rejected.
 
     Raises:
         NumericalError: an optimal input left the finite numbers; the message names a folder with

@@ -62,7 +62,7 @@ def maximize_activation(
 ) -> Tensor:
     """Compute inputs of natural spectrum that maximize the mean activation of units.
 
-    A step after which the activation or its gradient is not finite is taken back and retried at
+    A step after which the activation or its gradient is not finite is rejected and retried at
     half the rate, up to 8 times in a row.
 
     Args:
@@ -75,7 +75,7 @@ def maximize_activation(
         blur: initial standard deviation of the Gaussian, in samples; decreases to 0.
         learning_rate: rate of Adam.
         seed: seed of the start and the shifts.
-        on_message: called with a line of text when steps are taken back for the first time.
+        on_message: called with a line of text when steps are rejected for the first time.
 
     Returns:
         ``(len(units), C, *size)`` in ``[0, 1]``, on the CPU.
@@ -91,7 +91,7 @@ def maximize_activation(
             "maximize_activation",
             expected="steps from 1, jitter and blur from 0",
             got=f"{steps}, {jitter}, {blur:g}",
-            remedy="correct them",
+            remedy="the defaults are 128, 4 and 1",
         )
     span = receptive_fields(network, [layer])[layer].span
     rank = network.spatial_dims
@@ -106,7 +106,7 @@ def maximize_activation(
         if finite and ascent.failures and on_message is not None:
             on_message(
                 f"optimal inputs of {layer}: numbers that are not finite at step {ascent.step}, "
-                f"taken back; going on at {ascent.rate / learning_rate:.3g} of the step"
+                f"rejected; going on at {ascent.rate / learning_rate:.3g} of the learning rate"
             )
             on_message = None
         if finite:

@@ -72,7 +72,7 @@ def write_tables(
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     with (
         atomic_path(folder / "patches.csv", overwrite=False) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)

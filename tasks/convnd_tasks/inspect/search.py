@@ -187,7 +187,7 @@ def find_patches(
             "patches",
             expected="top of at least 1 and batch of at least 0",
             got=f"{top}, {batch}",
-            remedy="correct them",
+            remedy="the defaults are 9 and 0",
         )
     fields = receptive_fields(network, list(units))
     search = _Search(network.to(device), units, fields, top, suppress, device)

@@ -97,7 +97,7 @@ class Views:
         options: options of the run.
         folder: folder for the pictures.
         report: the report.
-        on_message: called with a line of text when optimization steps are taken back.
+        on_message: called with a line of text when optimization steps are rejected.
     """
 
     network: Backbone

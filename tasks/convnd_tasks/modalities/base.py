@@ -92,7 +92,7 @@ class TransferInputs:
         ]
         present = [(role, grid) for role, grid in roles if grid is not None]
         return [
-            LabelledGrid(role, grid, f"{role} {name}")
+            LabelledGrid(role, grid, name if name.startswith(role) else f"{role} {name}")
             for (role, grid), name in zip(present, self.names, strict=True)
         ]
 
@@ -256,6 +256,8 @@ class Modality(ABC):
             not, the checkpoint keeps it.
         draws_figures: whether figures are written unless ``--no-figures`` says otherwise.
         draws_demo_figures: the same for the built-in demo.
+        step_noun: what the steps of `Transfer.run` are, in the singular.
+        loss_caption: what the report says of the course of the loss.
     """
 
     name: ClassVar[str]
@@ -263,6 +265,10 @@ class Modality(ABC):
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
     draws_demo_figures: ClassVar[bool] = True
+    step_noun: ClassVar[str] = "step"
+    loss_caption: ClassVar[str] = (
+        "The objective and its weighted terms at every step. They jump where a finer scale begins."
+    )
 
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         self.options = options
@@ -322,7 +328,12 @@ class Modality(ABC):
             OutputFileError: it cannot be written there.
         """
         del inputs
-        io.check_output(path, overwrite=overwrite, provenance=self.settings.metadata)
+        io.check_output(
+            path,
+            overwrite=overwrite,
+            provenance=self.settings.metadata,
+            spatial_dims=self.spatial_dims,
+        )
 
     def write(
         self,

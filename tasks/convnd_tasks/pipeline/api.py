@@ -294,7 +294,7 @@ def _stylize_files(
     spec = resolve(
         files,
         dim=dim,
-        output=None if out is None else Path(out),
+        output=out,
         texture=content is None or bool(settings.get("texture")),
     )
     if spec.batch:
@@ -319,7 +319,8 @@ def _run(
     job = Job(
         spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
     )
-    target = None if out is None else Path(out)
+    target = None if out is None else spec.outputs[0]
+    spec.make_folder()
     outcome = job.run(
         spec.contents[0], target, inputs=inputs, on_progress=on_progress, on_message=on_message
     )

@@ -19,6 +19,7 @@ import typer
 from convnd.errors import UsageError
 from convnd.options import OUTPUT, Flag, Range, flag_name, flags_of, ranges_of
 from convnd_tasks.pipeline.completion import complete_choices, complete_weights
+from convnd_tasks.runtime.wording import listed
 
 __all__ = [
     "Dim",
@@ -30,7 +31,6 @@ __all__ = [
     "applicable_modalities",
     "arguments_of",
     "as_command",
-    "listed",
     "numbers",
     "numeric",
     "parameters_of",
@@ -185,7 +185,7 @@ def parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
     return [
         parameter.replace(annotation=hints[name])
         for name, parameter in inspect.signature(command).parameters.items()
-        if name not in ("given", "given_settings", "summary")
+        if name not in ("given", "given_settings", "command_output")
     ]
 
 
@@ -275,15 +275,6 @@ def arguments_of(
         elif value is not None and value != "":
             arguments.append(f"{option}={value}")
     return arguments
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])
 
 
 def _only_kinds(options: Sequence[type[Any]], flag: Flag, defaults: Collection[str]) -> list[str]:

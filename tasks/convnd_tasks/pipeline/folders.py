@@ -129,7 +129,8 @@ def list_files(
         )
     except OSError as error:
         raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check it"
+            f"{folder}: expected a folder that can be listed, got {error.strerror}; check its "
+            "permissions"
         ) from error
     if not files:
         raise InputFileError(
@@ -228,7 +229,7 @@ def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
     if kind == "videos":
         if Path(content).is_dir():
             return ""
-        from convnd.io.video.writing import CODECS
+        from convnd.io.video.encoder import CODECS
 
         return suffix if suffix in CODECS else ".mp4"
     if kind == "volumes":

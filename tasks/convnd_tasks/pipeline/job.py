@@ -236,7 +236,9 @@ class Job:
         stem = io.extend_stem(target, "x").name.rpartition("-x")[0]
         names = self.modality.figure_names() if self.draws_figures else []
         paths = {name: target.with_name(f"{stem}-{name}.png") for name in names}
-        if self.spec.demo:  # it must work a second time, and must not replace a first figure
+        # Nobody asked for these names: a demo works a second time, and results that differ in
+        # their suffix keep their figures apart.
+        if self.spec.demo or (self.settings.figures is None and not target.exists()):
             paths = {name: io.next_free_path(path) for name, path in paths.items()}
         if self.settings.report is not None:
             paths["report"] = self.settings.report
@@ -316,8 +318,22 @@ class Job:
             partial = log.last is not None and self.modality.keeps_partial_result
             if isinstance(error, NumericalError) and partial and writer.output is not None:
                 raise writer.save_last_good(error, log.last) from error
-            raise _translate(error) from error
+            raise self._translate(error) from error
         return log
+
+    def _translate(self, error: Exception) -> Exception:
+        """An error of torch about memory as one of ours."""
+        if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
+            return error
+        if not is_out_of_memory(error):
+            return error
+        smaller = "crop the content" if "size" in self.modality.unsupported else "a smaller --size"
+        return ResourceError(
+            "style transfer",
+            expected="enough memory",
+            got="none left",
+            remedy=f"use --memory with less than is free, or {smaller}",
+        )
 
     @contextlib.contextmanager
     def _kept_on_error(
@@ -364,15 +380,3 @@ class Job:
                 overwrite=output.overwrite,
             )
         return dataclasses.replace(outcome, figures=written, report=report)
-
-
-def _translate(error: Exception) -> Exception:
-    """An error of torch about memory as one of ours."""
-    if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
-        return error
-    if not is_out_of_memory(error):
-        return error
-    return ResourceError(
-        "style transfer: expected enough memory, got none left; use a smaller --size or "
-        "--backbone compact, or --memory to be more careful with it"
-    )

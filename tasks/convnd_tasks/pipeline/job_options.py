@@ -9,8 +9,9 @@ from convnd.errors import UsageError
 from convnd.options import flag_name, flags_of
 from convnd.registry import unknown_name
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
-from convnd_tasks.pipeline.flags import applicable_modalities, listed
+from convnd_tasks.pipeline.flags import applicable_modalities
 from convnd_tasks.runtime.settings import JobSettings
+from convnd_tasks.runtime.wording import listed
 
 if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions

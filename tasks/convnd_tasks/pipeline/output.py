@@ -106,12 +106,12 @@ class CommandOutput:
 
 
 class _Listener(logging.Handler):
-    def __init__(self, summary: CommandOutput) -> None:
+    def __init__(self, command_output: CommandOutput) -> None:
         super().__init__()
-        self.summary = summary
+        self.command_output = command_output
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.summary.on_log(record)
+        self.command_output.on_log(record)
 
 
 def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -128,10 +128,10 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
         ]
 
         def run(*, as_json: bool = False, verbose: bool = False, **typed: Any) -> None:
-            summary = CommandOutput(command, json=as_json, verbose=verbose)
-            with summary.collect():
+            command_output = CommandOutput(command, json=as_json, verbose=verbose)
+            with command_output.collect():
                 try:
-                    work(**typed, summary=summary)
+                    work(**typed, command_output=command_output)
                 except RuntimeError as error:
                     raise determinism_error(error) or error from error
 

@@ -42,9 +42,13 @@ class ProgressDisplay(BarDisplay):
             half minute.
         item: number of the file among several, from 1.
         items: number of files.
+        noun: what the steps are, in the singular.
     """
 
-    def __init__(self, *, enabled: bool, terminal: bool, item: int = 1, items: int = 1) -> None:
+    def __init__(
+        self, *, enabled: bool, terminal: bool, item: int = 1, items: int = 1, noun: str = "step"
+    ) -> None:
+        self._noun = noun
         self._prefix = f"{item} of {items}  " if items > 1 else ""
         self._lines = enabled and not terminal
         self._started = self._last_line = time.monotonic()
@@ -73,7 +77,7 @@ class ProgressDisplay(BarDisplay):
     def update(self, progress: Progress) -> None:
         """Show one step."""
         extent = "x".join(str(samples) for samples in reversed(progress.size))
-        note = f"step {progress.step}/{progress.steps}  loss {progress.loss:.4g}"
+        note = f"{self._noun} {progress.step}/{progress.steps}  loss {progress.loss:.4g}"
         self._show(f"{self._prefix}{extent}", note, progress.fraction_done)
 
     def update_count(self, done: int, total: int, noun: str) -> None:

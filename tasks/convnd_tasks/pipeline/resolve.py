@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
 """Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
 
 
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """Transfers of one kind of data that share their styles.
@@ -37,6 +41,7 @@ class JobSpec:
         contents: path or sample name of each content; None is a texture.
         styles: path or sample name of each style.
         outputs: path of each result.
+        folder: folder of the results that is made before the work, or None.
         init: path of what the optimisation starts from, or None.
         size: longest axis of the result where no ``--size`` is given; None is the options' own.
         batch: the contents come from a folder, and one that fails does not stop the others.
@@ -50,6 +55,7 @@ class JobSpec:
     contents: tuple[str | None, ...]
     styles: tuple[str, ...]
     outputs: tuple[Path, ...]
+    folder: Path | None = None
     init: str | None = None
     size: int | None = None
     batch: bool = False
@@ -63,19 +69,18 @@ class JobSpec:
         return dataclasses.replace(self, contents=self.contents[share], outputs=self.outputs[share])
 
     def make_folder(self) -> None:
-        """Make the folder of a batch's results.
+        """Make the folder of the results.
 
         Raises:
             OutputFileError: it cannot be made.
         """
-        if not (self.batch and self.outputs):  # a share of a folder may be empty
+        if self.folder is None or not self.outputs:  # a share of a folder may be empty
             return
-        folder = self.outputs[0].parent
         try:
-            folder.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputFileError(
-                f"{folder}: expected a folder that can be written to, got {error.strerror}; "
+                f"{self.folder}: expected a folder that can be written to, got {error.strerror}; "
                 "choose another with --output"
             ) from error
 
@@ -85,7 +90,7 @@ def resolve(
     styles: Sequence[str] = (),
     *,
     dim: int | None = None,
-    output: Path | None = None,
+    output: str | os.PathLike[str] | None = None,
     texture: bool = False,
     init: str | None = None,
     modality: str | None = None,
@@ -98,7 +103,8 @@ def resolve(
         files: content, or a folder of contents, and styles; none is the built-in demo.
         styles: further styles.
         dim: number of spatial axes as typed, or None.
-        output: path of the result, or None for the default.
+        output: path of the result, or of its folder where it is one or ends in a slash; None is the
+            default.
         texture: every file is a style.
         init: path of what the optimisation starts from, or None.
         modality: the kind of data that the command is for, or None for any.
@@ -114,7 +120,12 @@ def resolve(
     ('pictures', 'photo_stylized.png')
     """
     if texture and not (files or styles):
-        raise UsageError("--texture: expected at least one style, got no file; give one")
+        if modality != "videos":
+            raise UsageError(
+                "--texture: expected at least one style, got no file; give a file or the name of a "
+                f"built-in style, as {samples.styles(dim or 2)[0]}"
+            )
+        files = [_demo_content(modality, 3)]
     demo = not files and not styles
     named = [*files, *styles]
     dim, kind = _infer_kind(named, dim, init, modality)
@@ -133,14 +144,16 @@ def resolve(
     if not chosen:
         chosen = (_default_style(kind, dim),)
         message = "" if demo else f"no style given, using the built-in one: {chosen[0]}"
+    outputs, folder = _outputs(
+        named, contents, chosen, kind, dim, output, batch=batch, demo=demo, resume=resume
+    )
     return JobSpec(
         modality=kind,
         dim=dim,
         contents=contents,
         styles=chosen,
-        outputs=_outputs(
-            named, contents, chosen, kind, dim, output, batch=batch, demo=demo, resume=resume
-        ),
+        outputs=outputs,
+        folder=folder,
         init=init,
         size=_DEMO_SIZE.get(dim, 24) if demo and kind != "videos" else None,
         batch=batch,
@@ -290,17 +303,18 @@ def _outputs(
     styles: Sequence[str],
     kind: str,
     dim: int,
-    output: Path | None,
+    output: str | os.PathLike[str] | None,
     *,
     batch: bool,
     demo: bool,
     resume: bool,
-) -> tuple[Path, ...]:
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The paths of the results, and the folder of them that has to be made."""
     if batch:
         source = Path(named[0])
-        folder = output or Path(f"{source.resolve().name}_stylized")
+        folder = Path(output or f"{source.resolve().name}_stylized")
         names = result_names([content or "" for content in contents], kind, dim, source)
-        return tuple(folder / name for name in names)
+        return tuple(folder / name for name in names), folder
     if demo:
         # The demo must work a second time, and must not replace the first result.
         suffix = ".mp4" if kind == "videos" else DEFAULT_SUFFIXES.get(dim, ".npz")
@@ -309,12 +323,17 @@ def _outputs(
     else:
         default = Path(result_name(contents[0] or styles[0], kind, dim))
     if output is None:
-        return (default,)
+        return (default,), None
+    path = Path(output)
     # Frames and slices go right into a folder; other results get a name in it.
-    fills = not default.suffix or (kind == "videos" and _is_result(output))
-    if output.is_dir() and not (kind in ("videos", "volumes") and fills):
-        return (output / default.name,)
-    return (output,)
+    fills = not default.suffix or (kind == "videos" and _is_result(path))
+    if kind in ("videos", "volumes") and (fills or (kind == "videos" and not path.exists())):
+        return (path,), None
+    if path.is_dir():
+        return (path / default.name,), None
+    if os.fspath(output).endswith(_SEPARATORS):
+        return (path / default.name,), path
+    return (path,), None
 
 
 def _is_result(folder: Path) -> bool:

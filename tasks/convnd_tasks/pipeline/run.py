@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from convnd.errors import ConvndError, UsageError
+from convnd.errors import ConvndError, OutputExistsError, UsageError
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay
 from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
+from convnd_tasks.runtime.wording import counted
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -29,7 +30,7 @@ def run_command(
     dim: int | None,
     given: Mapping[str, Any],
     given_settings: Mapping[str, Any],
-    summary: CommandOutput,
+    command_output: CommandOutput,
     *,
     modality: str | None = None,
 ) -> None:
@@ -41,7 +42,7 @@ def run_command(
         dim: number of spatial axes as typed, or None.
         given: fields of the options that were typed.
         given_settings: fields of `JobSettings` that were typed.
-        summary: collects what was done.
+        command_output: collects what was done.
         modality: the kind of data that the command is for, or None for any.
 
     Raises:
@@ -78,15 +79,15 @@ def run_command(
         )
     job = Job(spec, made, settings, group=None if spec.batch else group)
     ensure_weights(made.backbone, quiet=settings.quiet)
-    run_jobs(job, summary, group)
+    run_jobs(job, command_output, group)
 
 
-def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
+def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> None:
     """Run every transfer of a job; of several, one that fails does not stop the others.
 
     Args:
         job: the job.
-        summary: collects what was done.
+        command_output: collects what was done.
         group: the processes that were started together; each takes files of its own from a folder.
 
     Raises:
@@ -96,61 +97,72 @@ def run_jobs(job: Job, summary: CommandOutput, group: ProcessGroup) -> None:
     spec = job.spec
     if spec.batch and group.size > 1:
         spec = spec.shard(group.rank + 1, group.size)
-        summary.unmute()
+        command_output.unmute()
     if spec.batch:
         job.open_shared()
     spec.make_folder()
-    failed = 0
+    failed = existing = 0
     items = len(spec.outputs)
     for number, (content, target) in enumerate(zip(spec.contents, spec.outputs, strict=True), 1):
         try:
-            _run_one(job, content, target, summary, number, items)
+            _run_one(job, content, target, command_output, number, items)
         except ConvndError as error:
             if not spec.batch or isinstance(error, UsageError):
                 raise
             failed += 1
-            summary.append("failed", {"output": str(target), "error": str(error)})
+            existing += isinstance(error, OutputExistsError)
+            command_output.append("failed", {"output": str(target), "error": str(error)})
             echo(f"convnd: {error}", err=True)
     if spec.left_out and group.rank == 0:
-        summary.add(left_out=spec.left_out)
+        command_output.add(left_out=spec.left_out)
         echo(spec.left_out, err=True)
     if spec.batch:  # together: a process that leaves early would end the others
         failed, items = group.all_reduce_ints(failed, items)
     if failed:
         if group.rank == 0:
-            echo(f"convnd: {failed} of {items} failed", err=True)
+            hint = "; --skip-existing leaves out results that exist" if existing else ""
+            echo(f"convnd: {failed} of {items} failed{hint}", err=True)
         raise typer.Exit(1)
 
 
 def _run_one(
-    job: Job, content: str | None, target: Path, summary: CommandOutput, number: int, items: int
+    job: Job,
+    content: str | None,
+    target: Path,
+    command_output: CommandOutput,
+    number: int,
+    items: int,
 ) -> None:
     from convnd_tasks.pipeline.job import Skipped
     from convnd_tasks.pipeline.provenance import echo_skipped
 
     with ProgressDisplay(
-        enabled=not job.settings.quiet, terminal=sys.stderr.isatty(), item=number, items=items
+        enabled=not job.settings.quiet,
+        terminal=sys.stderr.isatty(),
+        item=number,
+        items=items,
+        noun=job.modality.step_noun,
     ) as display:
         outcome = job.run(content, target, on_progress=display.update, on_message=display.message)
     if isinstance(outcome, Skipped):
-        summary.append("skipped", {"output": str(outcome.path)})
+        command_output.append("skipped", {"output": str(outcome.path)})
         echo_skipped(outcome.path, outcome.side_files)
         return
     if outcome.result is not None:
-        _report(job, outcome, summary)
+        _report(job, outcome, command_output)
     if outcome.stopped is not None:
         raise outcome.stopped
     damage = getattr(outcome.result, "damage", "")
     if damage:
-        summary.append("failed", {"input": str(content), "error": damage})
+        command_output.append("failed", {"input": str(content), "error": damage})
         echo(f"convnd: {content}: {damage}; the rest is done", err=True)
         raise typer.Exit(1)
 
 
-def _report(job: Job, outcome: JobResult, summary: CommandOutput) -> None:
+def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None:
     """Print one line about a result, and collect its figures for ``--json``."""
     extent, entries = job.modality.describe(outcome.result)
-    summary.append(
+    command_output.append(
         "results",
         {
             "output": str(outcome.path),
@@ -168,7 +180,7 @@ def _report(job: Job, outcome: JobResult, summary: CommandOutput) -> None:
     early = "" if outcome.stopped is None else "stopped early, kept: "
     rejected = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
     echo(
-        f"{early}{outcome.path}  {extent}, {outcome.steps} steps{rejected}, "
+        f"{early}{outcome.path}  {extent}, {counted(outcome.steps, 'steps')}{rejected}, "
         f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s"
     )
     for path in (*outcome.figures, *([outcome.report] if outcome.report is not None else [])):

@@ -51,7 +51,7 @@ def write_report(
     page.section("Pictures")
     for figure in figures:
         page.figure(figure.png, figure.caption)
-    _losses(page, outcome.losses)
+    _losses(page, outcome.losses, modality.loss_caption)
     _measures(page, modality, inputs, outcome)
     for table in modality.tables(inputs, outcome):
         page.section(table.title)
@@ -62,14 +62,11 @@ def write_report(
     page.write(path, overwrite=overwrite)
 
 
-def _losses(page: Report, losses: Mapping[str, Sequence[float]]) -> None:
+def _losses(page: Report, losses: Mapping[str, Sequence[float]], caption: str) -> None:
     if not losses:
         return
     page.section("Loss")
-    page.figure(
-        plots.loss_curve(losses),
-        "The objective and its weighted terms at every step. They jump where a finer scale begins.",
-    )
+    page.figure(plots.loss_curve(losses), caption)
 
 
 def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome: JobResult) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd import __version__, io
-from convnd.errors import NumericalError, StopSignal
+from convnd.errors import NumericalError, OutputExistsError, StopSignal
 from convnd.options import flags_of
 from convnd_tasks.runtime.interrupts import GracefulInterrupt
 
@@ -63,11 +63,21 @@ class Checkpointer:
         """Whether there is unfinished work of an earlier run."""
         return self.path.exists()
 
-    def check(self, *, resume: bool, overwrite: bool) -> None:
-        """Check, before any work, that nothing unfinished would be lost.
+    def check(self, *, resume: bool, overwrite: bool) -> None:  # noqa: ARG002
+        """Check, before any work, that a checkpoint may take its place.
 
-        A checkpoint in one file is simply replaced, so this one has nothing to refuse.
+        A checkpoint of an earlier run is replaced; `FrameCache` has work to refuse.
+
+        Raises:
+            OutputExistsError: there is another file, or a link.
         """
+        from convnd.optimize import is_checkpoint
+
+        if self.every and not is_checkpoint(self.path):
+            raise OutputExistsError(
+                f"write {self.path}: expected no such file or a checkpoint of an earlier run, got "
+                "another file; choose another output"
+            )
 
     def open(
         self, options: TransferOptions, inputs: Iterable[object], *, resume: bool

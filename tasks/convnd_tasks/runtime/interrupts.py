@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from convnd.errors import StopSignal
+from convnd.errors import STOP_SIGNALS, StopSignal
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -18,7 +18,7 @@ __all__ = ["GracefulInterrupt"]
 
 
 class GracefulInterrupt:
-    """Lets SIGINT and SIGTERM wait for the current step; all processes of a job stop at one step.
+    """Lets signals wait for the current step; all processes of a job stop at one step.
 
     Args:
         group: the processes that share the job; None is this one alone.
@@ -40,11 +40,6 @@ class GracefulInterrupt:
         if not self._waits or threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = [
-            getattr(signal, name)
-            for name in ("SIGINT", "SIGTERM", "SIGHUP")
-            if hasattr(signal, name)  # Windows has no SIGHUP
-        ]
 
         def receive(number: int, _frame: FrameType | None) -> None:
             if self._received is None:
@@ -52,11 +47,11 @@ class GracefulInterrupt:
             elif self._alone:
                 raise StopSignal(number)
 
-        handlers = [signal.signal(number, receive) for number in numbers]
+        handlers = [signal.signal(number, receive) for number in STOP_SIGNALS]
         try:
             yield
         finally:
-            for number, handler in zip(numbers, handlers, strict=True):
+            for number, handler in zip(STOP_SIGNALS, handlers, strict=True):
                 signal.signal(number, handler)
 
     def received(self) -> int:

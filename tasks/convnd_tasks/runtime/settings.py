@@ -31,8 +31,10 @@ class JobSettings:
         start: seconds into a video where the result begins.
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
+        deinterlace: turn frames of two fields into progressive ones.
         recursive: search folders in a folder of contents, too.
-        output: path of the result, a folder where the content is one; None makes a name.
+        output: path of the result, or of the folder that it goes into; a folder is made where the
+            content is one, or where the path ends in a slash. None makes a name.
         overwrite: replace existing results.
         skip_existing: leave results alone that were made with the same parameters.
         figures: write figures beside the result; None lets the kind of data decide.
@@ -97,11 +99,16 @@ class JobSettings:
     every: Annotated[
         int, Flag("Only every Nth frame.", INPUT, modalities=("videos",)), Range(1, 1_000_000)
     ] = 1
+    deinterlace: Annotated[
+        bool,
+        Flag("Make progressive frames of interlaced ones.", INPUT, modalities=("videos",)),
+    ] = False
     output: Annotated[
-        Path | None,
+        str | None,
         Flag(
-            "Result; a folder when the content is one. Default: <content>_stylized here.",
+            "Result, or its folder (a new one ends in /). Default: <content>_stylized here.",
             OUTPUT,
+            metavar="PATH",
             names=("-o", "--output"),
             recorded=False,
         ),
@@ -136,7 +143,7 @@ class JobSettings:
             "Leave out what the content's file says of its origin: camera, place, time, author, "
             "comments. With --no-metadata, nothing but the picture is left.",
             OUTPUT,
-            modalities=("pictures",),
+            modalities=("pictures", "videos"),
         ),
     ] = False
     quality: Annotated[
@@ -222,7 +229,7 @@ class JobSettings:
         if self.end is not None and parse_fraction("--to", self.end) <= start:
             raise UsageError(
                 f"--to: expected a time after --from, which is {self.start} s, got {self.end} s; "
-                "correct it"
+                "give a later one, or leave it out for the end of the video"
             )
 
 

@@ -120,9 +120,10 @@ def test_rhythm_is_measured_where_there_is_one(leads, rng):
     rest = {"psd_distance", "autocorrelation_distance", "amplitude_distance"}
     ecg, hiss = grid(leads["II"]), grid(rng.normal(size=5000))
     sound = grid(np.stack([leads["II"]] * 2), names=("left", "right"), rate=8000.0, unit="")
-    assert measured(ecg, ecg) == beats | rest
-    assert measured(ecg, hiss) == {"r_peak_f1", "rr_error"} | rest
-    assert measured(hiss, ecg) == rest
+    wander = {"wander_distance"}
+    assert measured(ecg, ecg) == beats | rest | wander
+    assert measured(ecg, hiss) == {"r_peak_f1", "rr_error"} | rest | wander
+    assert measured(hiss, ecg) == rest | wander  # a voltage that may be an electrocardiogram
     assert measured(sound, sound) == rest
     lost = {each.name: each.value for each in measure_all(ecg, hiss, [ecg])}
     assert lost["r_peak_f1"] < 0.8  # a result has to have a rhythm

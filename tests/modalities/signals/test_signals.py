@@ -161,7 +161,9 @@ def test_leads_are_matched_by_name_or_one_serves_all():
     style = grid(np.zeros((3, 9)), ("V1", "Lead I", "lead ii"))
     assert match_leads("style", ["I", "II"], style) == [1, 2]
     assert match_leads("style", ["I", "II"], grid(np.zeros((1, 9)), ("MLII",))) == [0, 0]
-    with pytest.raises(InputFileError, match=r"style: expected leads I, V9.*without V9; rename"):
+    with pytest.raises(
+        InputFileError, match=r"style: expected leads I, V9.*without V9; --leads I takes.*V9="
+    ):
         match_leads("style", ["I", "V9"], style)
 
 

@@ -40,7 +40,14 @@ def _frames(items: Iterable[object]) -> Iterator[StylizedFrame]:
 def _context(number: int, cut: bool) -> FrameContext:
     content = torch.zeros(1, 3, 1, 1)
     return FrameContext(
-        number=number, pts=number, name="", content=content, cut=cut, flows={}, seconds={}
+        number=number,
+        pts=number,
+        duration=1,
+        name="",
+        content=content,
+        cut=cut,
+        flows={},
+        seconds={},
     )
 
 

@@ -387,8 +387,9 @@ def test_command(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "film.mp4")
     code, out, err = run("stylize-video", "film.mp4", "cells", "--report", "r.html", *FAST)
     assert code == 0, err
-    # A first step on so small a picture may be too long, which is reported and put right.
-    assert all("reject" in line or "taken back" in line for line in err.splitlines())
+    # A first step on so small a picture may be too long, which is reported and put right. Three
+    # steps do not finish a frame, which is told.
+    assert all("reject" in line or "not finished" in line for line in err.splitlines())
     assert out.startswith("film_stylized.mp4  64x48, 4 frames, E_warp ")
     assert "s per frame" in out
     before, after = (list(io.open_video(n).frames()) for n in ("film.mp4", "film_stylized.mp4"))

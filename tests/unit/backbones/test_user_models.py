@@ -366,7 +366,7 @@ def test_stylize_with_a_network_of_ones_own(
     assert "layer: expected one of 0, 1, 2, 3, 4, 5, 6, got 'relu1_1'" in err
     code, _, err = run(*command, "--style-layers", "1", "--pooling", "avg")
     assert code == 2
-    assert "expected one of the shipped networks with --pooling and --inflation" in err
+    assert "expected one of the shipped networks with pooling and inflation" in err
 
 
 def test_a_network_for_other_data_is_refused(
@@ -379,8 +379,9 @@ def test_a_network_for_other_data_is_refused(
     code, _, err = run("stylize", "--dim", 2, "--backbone", "grey:net", *layers)
     assert code == 2
     assert (
-        "expected a network for 3 channels, which the data have, got grey:net, which takes 1" in err
+        "grey:net: expected a network for 3 channels, which the data have, got one that takes 1"
+        in err
     )
     code, _, err = run("stylize", "--dim", 3, "--backbone", "grey:net", *layers)
     assert code == 2
-    assert "--dim: expected 2, which is what grey:net takes, got 3" in err
+    assert "grey:net: expected data with 2 spatial axes, which it takes, got 3" in err

@@ -474,7 +474,7 @@ def test_a_bit_that_turned_is_found_and_fetched_again(server: Server, home: Path
     data[-1] ^= 1
     path.write_bytes(data)
     assert weights.status_of(NAME).state == "damaged"
-    with pytest.raises(InputFileError, match=r"expected intact ones in .*; remove them and get"):
+    with pytest.raises(InputFileError, match=r"expected intact ones in .*; .* remove them and get"):
         weights.verify(NAME)
     assert weights.fetch(NAME) == path
     assert weights.status_of(NAME).state == "verified"
@@ -770,7 +770,7 @@ class TestOwn:
         [
             ({"a": torch.zeros(2)}, "expected 3x3 convolutions of a VGG.* got no convolutions"),
             ({"features.0.weight": torch.zeros(4, 1, 3, 3)}, "got no convolutions"),
-            ({"features.0.weight": torch.zeros(4, 3, 3, 3)}, "none called 'features.0.bias'"),
+            ({"features.0.weight": torch.zeros(4, 3, 3, 3)}, "features.0.bias"),
             (
                 {"conv1_1.weight": torch.zeros(4, 3, 3, 3), "conv1_1.bias": torch.zeros(4)},
                 "got no mean of three channels",
@@ -812,7 +812,7 @@ class TestOwn:
             weights.load_state("vgg20")
         with pytest.raises(InputFileError, match="weights vgg16-torchvision: expected them in"):
             weights.get_path("vgg16-torchvision")
-        with pytest.raises(InputFileError, match="weights: expected a file, got"):
+        with pytest.raises(InputFileError, match="expected an existing file, got"):
             weights.add_file(tmp_path / "missing.pth")
         (tmp_path / "y.safetensors").write_bytes(b"half")
         with pytest.raises(InputFileError, match="expected a file of safetensors, got"):

@@ -6,19 +6,25 @@ import numpy as np
 import pytest
 import torch
 
-from convnd.errors import ShapeError, UnknownNameError
-from convnd.nn import PADDING_MODES, PadNd, pad_nd
+from convnd.errors import ShapeError, UnknownNameError, UsageError
+from convnd.nn import PAD_MODES, PADDING_MODES, PadNd, pad_nd
 
-NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+NUMPY_MODES = {
+    "constant": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 PAIRS = ((1, 2), (0, 1), (2, 2), (3, 0), (1, 1))
 SIZE = (3, 2, 4, 5, 2)
 
 
 def test_every_mode_is_tested() -> None:
-    assert tuple(NUMPY_MODES) == PADDING_MODES
+    assert tuple(NUMPY_MODES) == PAD_MODES
+    assert ("zeros", *PAD_MODES[1:]) == PADDING_MODES
 
 
-@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("mode", PAD_MODES)
 @pytest.mark.parametrize("ndim", [1, 2, 3, 4, 5])
 def test_pad_is_numpys(ndim: int, mode: str, rng: np.random.Generator) -> None:
     x = rng.normal(size=(2, 3, *SIZE[:ndim]))
@@ -27,14 +33,14 @@ def test_pad_is_numpys(ndim: int, mode: str, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
-@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("mode", PAD_MODES)
 @pytest.mark.parametrize("ndim", [1, 4, 5])
 def test_gradients(ndim: int, mode: str, rng: np.random.Generator) -> None:
     x = torch.from_numpy(rng.normal(size=(1, 2, *[2] * ndim))).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: pad_nd(x, 1, mode), x, fast_mode=True)
 
 
-@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize("mode", PAD_MODES)
 @pytest.mark.parametrize("ndim", [1, 2, 3, 4])
 def test_a_length_one_axis_changes_nothing(ndim: int, mode: str, rng: np.random.Generator) -> None:
     x = torch.from_numpy(rng.normal(size=(1, 2, *[3] * ndim)))
@@ -44,6 +50,32 @@ def test_a_length_one_axis_changes_nothing(ndim: int, mode: str, rng: np.random.
         assert torch.equal(pad_nd(x.unsqueeze(2 + axis), pairs, mode).squeeze(2 + axis), y)
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4, 5])
+def test_constant_values_and_crops(ndim: int, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(2, 3, *SIZE[:ndim]))
+    pairs = ((-1, 2), (3, -1), (-1, -1), (0, -2), (1, 1))[:ndim]
+    added = [(max(low, 0), max(high, 0)) for low, high in pairs]
+    expected = np.pad(x, ((0, 0), (0, 0), *added), constant_values=7.0)
+    crops = tuple(
+        slice(max(-low, 0), n - max(-high, 0))
+        for (low, high), n in zip(pairs, expected.shape[2:], strict=True)
+    )
+    y = PadNd(pairs, value=7.0, spatial_dims=ndim)(torch.from_numpy(x))
+    np.testing.assert_array_equal(y, expected[(..., *crops)])
+    expected = np.pad(x, ((0, 0), (0, 0), *added), mode="edge")
+    np.testing.assert_array_equal(
+        pad_nd(torch.from_numpy(x), pairs, "replicate"), expected[(..., *crops)]
+    )
+
+
+@pytest.mark.parametrize("mode", PAD_MODES)
+def test_negative_padding_as_in_torch(mode: str, rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.normal(size=(1, 2, 5, 6)))
+    for pairs in (((-1, 2), (2, -2)), ((-2, -1), (0, 3))):
+        flat = [count for pair in reversed(pairs) for count in pair]
+        assert torch.equal(pad_nd(x, pairs, mode), torch.nn.functional.pad(x, flat, mode))
+
+
 def test_nothing_to_add_costs_nothing() -> None:
     x = torch.zeros(1, 1, 2, 2, 2, 2)
     assert pad_nd(x, 0, "reflect") is x
@@ -51,7 +83,7 @@ def test_nothing_to_add_costs_nothing() -> None:
 
 def test_channels_last_stays() -> None:
     x = torch.randn(1, 8, 6, 6).to(memory_format=torch.channels_last)
-    for mode in ("zeros", "reflect", "replicate"):
+    for mode in ("constant", "reflect", "replicate"):
         assert pad_nd(x, 1, mode).is_contiguous(memory_format=torch.channels_last)
 
 
@@ -65,8 +97,15 @@ def test_bad_inputs_are_refused(ndim: int) -> None:
     assert pad_nd(x, 3, "circular").shape[2] == pad_nd(x, 3, "replicate").shape[2] == 9
     with pytest.raises(UnknownNameError, match="got 'mirror'"):
         pad_nd(x, 1, "mirror")
-    with pytest.raises(UnknownNameError, match="did you mean 'zeros'"):
-        PadNd(1, "zero", spatial_dims=ndim)
+    with pytest.raises(UnknownNameError, match="did you mean 'constant'"):
+        PadNd(1, "constnt", spatial_dims=ndim)
+    with pytest.raises(UsageError) as caught:
+        pad_nd(x, 1, "reflect", 2.0)
+    assert caught.value.got == "2.0"
+    with pytest.raises(ShapeError, match="at least one sample left of 3 on axis 0"):
+        pad_nd(x, -2)
+    with pytest.raises(ShapeError, match="pair for each axis, in the order of the axes"):
+        pad_nd(x, (1,) * (2 * ndim))
     with pytest.raises(ShapeError, match=f"padding: expected {ndim} entries"):
         pad_nd(x, (1,) * (ndim + 1))
     with pytest.raises(ShapeError, match="add the batch axis"):

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 
 from convnd.errors import ShapeError
 from convnd.nn import AvgPoolNd, MaxPoolNd, avg_pool_nd, max_pool_nd
+from convnd.shapes import output_size
 
 RANKS = (1, 2, 3, 4, 5)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -75,6 +77,106 @@ def test_avg_pool(ndim: int, name: str, include: bool, rng: np.random.Generator)
     np.testing.assert_allclose(module(torch.from_numpy(x)), np.nanmean(seen, -1), rtol=1e-12)
 
 
+@pytest.mark.parametrize("ndim", RANKS)
+def test_mean_of_ones_is_one(ndim: int) -> None:
+    """In float64, too: numbers of samples are not rounded to float32."""
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        x = torch.ones(1, 1, *[5] * ndim, dtype=dtype)
+        for padding in (1, ((1, 0),) * ndim):
+            y = avg_pool_nd(x, 3, 1, padding, count_include_pad=False)
+            assert y.dtype == dtype
+            assert torch.equal(y, torch.ones_like(y))
+            y = avg_pool_nd(x, 3, 2, padding, True, False)
+            assert torch.equal(y, torch.ones_like(y))
+
+
+CEIL_SETTINGS = [
+    (samples, taps, step, padding)
+    for samples in (4, 5, 6, 7)
+    for taps in (2, 3)
+    for step in (1, 2, 3)
+    for padding in (0, 1)
+]
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_ceil_mode_and_divisors_as_in_torch(ndim: int, rng: np.random.Generator) -> None:
+    """Beside torch's own operator also our path for more axes, by a length-1 axis in front."""
+    for samples, taps, step, padding in CEIL_SETTINGS:
+        x = torch.from_numpy(rng.normal(size=(2, 3, *[samples] * ndim)))
+        high = x[(slice(None), slice(None), *[None] * (4 - ndim))]  # four axes
+        kernel, stride = [1] * (4 - ndim) + [taps] * ndim, [1] * (4 - ndim) + [step] * ndim
+        pads = [0] * (4 - ndim) + [padding] * ndim
+        for include in (True, False):
+            pool = getattr(F, f"avg_pool{ndim}d")
+            expected = pool(x, taps, step, padding, True, include)
+            torch.testing.assert_close(avg_pool_nd(x, taps, step, padding, True, include), expected)
+            y = avg_pool_nd(high, kernel, stride, pads, True, include)
+            torch.testing.assert_close(y.flatten(2), expected.flatten(2))
+            if ndim > 1:
+                expected = pool(x, taps, step, padding, True, include, 7)
+                y = avg_pool_nd(high, kernel, stride, pads, True, include, 7)
+                torch.testing.assert_close(y.flatten(2), expected.flatten(2))
+        if padding > taps // 2:
+            continue
+        expected, indices = getattr(F, f"max_pool{ndim}d")(
+            x, taps, step, padding, ceil_mode=True, return_indices=True
+        )
+        for values, options in (
+            (x, (taps, step, padding)),
+            (high, (kernel, stride, pads)),
+        ):
+            y, positions = max_pool_nd(values, *options, ceil_mode=True, return_indices=True)
+            assert torch.equal(y.flatten(2), expected.flatten(2))
+            assert torch.equal(positions.flatten(2), indices.flatten(2))
+            layer = MaxPoolNd(*options, ceil_mode=True, spatial_dims=values.ndim - 2).layer
+            assert output_size(values.shape[2:], layer) == y.shape[2:]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("ndim", RANKS)
+def test_indices_lead_to_the_maxima(ndim: int, name: str, rng: np.random.Generator) -> None:
+    at = settings(name, ndim)
+    x = torch.from_numpy(rng.integers(0, 3, size=(2, 3, *[5, 4, 4, 5, 3][:ndim]))).float()
+    arguments = at["kernel"], at["stride"], at["padding"]
+    y, positions = MaxPoolNd(*arguments, return_indices=True, spatial_dims=ndim)(x)
+    assert torch.equal(y, max_pool_nd(x, *arguments))
+    assert torch.equal(x.flatten(2).gather(2, positions.flatten(2)).view(y.shape), y)
+    # Of equal maxima it is the first, as in torch.
+    places = np.arange(x[0, 0].numel(), dtype=float).reshape(1, 1, *x.shape[2:])
+    places = np.broadcast_to(places, x.shape)
+    tied = windows(x.numpy(), -np.inf, **at) == y.numpy()[..., None]
+    first = np.where(tied, windows(places, np.inf, **at), np.inf).min(-1)
+    np.testing.assert_array_equal(positions, first)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+def test_a_window_without_a_sample_is_refused(ndim: int) -> None:
+    """Torch's own operator writes outside of its memory there."""
+    x = torch.rand(1, 1, *[2] * ndim)
+    for indices in (False, True):
+        pool = MaxPoolNd(2, padding=1, dilation=3, return_indices=indices, spatial_dims=ndim)
+        with pytest.raises(ShapeError) as caught:
+            pool(x)
+        assert "a sample in every window along axis 0" in caught.value.expected
+        with pytest.raises(ShapeError, match="in every window"):
+            output_size(x.shape[2:], pool.layer)
+    # The same windows on more samples all hold one.
+    assert bool(
+        max_pool_nd(torch.rand(1, 1, *[3] * ndim), 2, padding=1, dilation=3).isfinite().all()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8])
+def test_whole_numbers_have_maxima(dtype: torch.dtype, rng: np.random.Generator) -> None:
+    x = torch.from_numpy(rng.integers(0, 9, size=(1, 2, 3, 3, 3, 3))).to(dtype)
+    try:
+        y = max_pool_nd(x, 3, 2, 1)
+    except NotImplementedError:
+        pytest.skip("this torch pools no whole numbers")
+    assert torch.equal(y, max_pool_nd(x.double(), 3, 2, 1).to(dtype))
+
+
 @pytest.mark.parametrize("ndim", [1, 4])
 def test_gradients(ndim: int, rng: np.random.Generator) -> None:
     x = torch.from_numpy(rng.normal(size=(1, 2, *[3] * ndim))).requires_grad_()
@@ -83,6 +185,11 @@ def test_gradients(ndim: int, rng: np.random.Generator) -> None:
     )
     assert torch.autograd.gradcheck(
         lambda x: avg_pool_nd(x, 2, stride=1, padding=1, count_include_pad=False),
+        x,
+        fast_mode=True,
+    )
+    assert torch.autograd.gradcheck(
+        lambda x: max_pool_nd(x, 2, 2, 1, ceil_mode=True, return_indices=True)[0],
         x,
         fast_mode=True,
     )

@@ -99,7 +99,7 @@ def build(ndim: int, mode: str, kernels: Sequence[int], strides: Sequence[int]) 
         layers += [conv.layer, conv.layer]
         channels = 5
     pool = MaxPoolNd(3, spatial_dims=ndim, stride=2, padding=1)
-    modules += [pool, PadNd(2, mode, spatial_dims=ndim)]
+    modules += [pool, PadNd(2, "constant" if mode == "zeros" else mode, spatial_dims=ndim)]
     last = ConvNd(channels, 4, 3, spatial_dims=ndim, dilation=2, generator=g)
     modules.append(last)
     field = ReceptiveField.identity(ndim)

@@ -124,10 +124,12 @@ def test_memory_decides_on_tiles() -> None:
 
 def test_usage() -> None:
     for text in ("", "4", "GiB", "-1GiB", "0GiB", "4 GiBs", "nan GiB"):
-        with pytest.raises(UsageError, match="memory: expected auto or a size such as 4GiB"):
+        with pytest.raises(
+            UsageError, match="memory: expected auto, or a size .*; for example 4GiB"
+        ):
             parse_memory(text)
     for text in ("", "0", "-3", "yes", "1.5"):
         with pytest.raises(UsageError, match="tile: expected auto, off or a number of samples"):
             TransferOptions(tile=text)
-    with pytest.raises(ResourceError, match="--memory: expected more than"):
+    with pytest.raises(ResourceError, match="memory: expected more than"):
         transferred(replaced(memory="1MiB"), (64,), [])

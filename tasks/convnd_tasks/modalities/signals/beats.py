@@ -13,9 +13,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError
+from convnd_tasks.modalities.signals.leads import is_other_lead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,27 +28,27 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHT", "BeatTemplate", "extract_beats", "warp_to_rhythm"]
 
 WEIGHT = 3.0
-"""How much beats count where nothing else is asked for."""
+"""Default weight of the term of beats."""
 
 BEFORE, AFTER = 0.25, 0.45
-"""Seconds around an R peak that are its beat."""
+"""Seconds of a beat before and after its R peak."""
 
-_KEPT = (0.4, 0.25)  # s behind one R peak and before the next that no rhythm changes
-_MOST = (12, 6)  # twentieths of an interval, so that there is something between
+_FIXED = (0.4, 0.25)  # s after an R peak and before the next that no rhythm changes
+_FIXED_SHARE = (12, 6)  # twentieths of an interval at most, so that there is something between
 _FADE = 0.1  # s
 
 
 @dataclass(frozen=True)
 class BeatTemplate:
-    """Where beats are in the result, and what they are to be like.
+    """The positions of beats in the result, and the mean beat they should have.
 
     Args:
-        peaks: samples of the R peaks ``(E,)``, in a field of ``size``.
+        peaks: samples of the R peaks ``(E,)``, in a result of ``size`` samples.
         size: samples of the result at its full size.
         target: the mean beat ``(B, C, W)`` at that size.
-        before: samples of it before the R peak.
-        styles: in the content's rhythm ``(B, C, T_i)`` each.
-        weight: how much the term counts.
+        before: samples of the mean beat before the R peak.
+        styles: the styles in the content's rhythm ``(B, C, T_i)`` each.
+        weight: weight of the term.
     """
 
     peaks: Tensor
@@ -58,25 +59,25 @@ class BeatTemplate:
     weight: float
 
     def term(self, extent: int) -> Term:
-        """The term of an objective at a size.
+        """Return the term of an objective at a size.
 
         Args:
             extent: samples of the iterate.
 
         Raises:
-            InputFileError: no beat lies in the recording as a whole.
+            InputFileError: no whole beat lies in the recording.
         """
         from convnd.losses import EventLoss, Term
 
-        first, target = self._at(extent)
-        first = _whole(first, target, extent)
-        return Term("beats", self.weight, EventLoss(target, first[:, None], size=[extent]))
+        starts, target = self._windows(extent)
+        starts = _whole_windows(starts, target, extent)
+        return Term("beats", self.weight, EventLoss(target, starts[:, None], size=[extent]))
 
     def insert(self, values: Tensor) -> Tensor:
-        """Values whose mean beat is the target's: something to start from.
+        """Change values so that their mean beat is the target's; the optimisation starts there.
 
-        What their own mean beat lacks is added at every R peak, faded at both ends; to beats that
-        the recording cuts as well, which the term does not see.
+        The difference of the mean beats is added at every R peak, faded at both ends. Beats that
+        the recording cuts get it as well, though the term does not see them.
 
         Args:
             values: ``(B, C, T)``.
@@ -89,23 +90,23 @@ class BeatTemplate:
         from convnd.losses import mean_event
 
         extent = values.shape[2]
-        first, target = self._at(extent)
+        starts, target = self._windows(extent)
         width = target.shape[2]
-        mean = mean_event(values, _whole(first, target, extent)[:, None], [width])
-        lacks = target - mean.to(target)
+        mean = mean_event(values, _whole_windows(starts, target, extent)[:, None], [width])
+        difference = target - mean.to(target)
         edge = torch.linspace(0, torch.pi, max(2, width // 6))
         fade = torch.ones(width)
         fade[: len(edge)] = (1 - edge.cos()) / 2
         fade[-len(edge) :] = (1 + edge.cos()) / 2
-        lacks = (lacks - lacks.median(2, keepdim=True).values) * fade
-        found = values.clone()
-        for start in first.tolist():
+        difference = (difference - difference.median(2, keepdim=True).values) * fade
+        changed = values.clone()
+        for start in starts.tolist():
             begin, end = max(start, 0), min(start + width, extent)
-            found[..., begin:end] += lacks[..., begin - start : end - start].to(found)
-        return found
+            changed[..., begin:end] += difference[..., begin - start : end - start].to(changed)
+        return changed
 
-    def _at(self, extent: int) -> tuple[Tensor, Tensor]:
-        """Where windows begin ``(E,)``, and the mean beat ``(B, C, W)``, at a size."""
+    def _windows(self, extent: int) -> tuple[Tensor, Tensor]:
+        """First samples of the beats ``(E,)``, and the mean beat ``(B, C, W)``, at a size."""
         import torch
 
         from convnd.nn import resize_nd
@@ -113,19 +114,27 @@ class BeatTemplate:
         ratio = extent / self.size
         width = max(2, round(self.target.shape[2] * ratio))
         # Edges of samples, and with them those of windows, are where they were at every size.
-        first = ((self.peaks - self.before) * ratio).round().to(torch.int64)
-        return first, resize_nd(self.target, [width], mode="linear", antialias=True)
+        starts = ((self.peaks - self.before) * ratio).round().to(torch.int64)
+        return starts, resize_nd(self.target, [width], mode="linear", antialias=True)
 
 
-def _whole(first: Tensor, target: Tensor, extent: int) -> Tensor:
-    """Of the windows those that lie in the field."""
-    found = first[(first >= 0) & (first + target.shape[2] <= extent)]
-    if not len(found):
+def _whole_windows(starts: Tensor, target: Tensor, extent: int) -> Tensor:
+    """First samples of the windows that lie in the recording."""
+    inside = starts[(starts >= 0) & (starts + target.shape[2] <= extent)]
+    if not len(inside):
         raise InputFileError(
             f"beats: expected a whole beat in the content, got none in {extent} samples; use a "
             "longer recording or --beat-weight 0"
         )
-    return found
+    return inside
+
+
+class _StyleBeats(NamedTuple):
+    """A style in the content's rhythm ``(B, C, T)``, its mean beat, and how many beats it has."""
+
+    values: Tensor
+    mean: Tensor
+    beats: int
 
 
 def extract_beats(
@@ -138,75 +147,122 @@ def extract_beats(
     weight: float | None = None,
     labels: Sequence[str] = (),
 ) -> tuple[BeatTemplate | None, str]:
-    """The content's R peaks, the styles in its rhythm, and their mean beat.
+    """Find the content's R peaks, bring the styles to its rhythm, and average their beats.
 
-    R peaks are those of one lead (II, or the first) for all leads, see `r_peaks`.
+    R peaks are those of one lead for all leads, see `rhythm_lead` and `r_peaks`. Leads that are
+    named like something else than an electrocardiogram keep their own rhythm.
 
     Args:
         content: ``(K, 1, T)``.
         styles: ``(K, 1, T_i)`` each, at the same sampling rate.
         names: of the ``K`` leads.
         rate: samples per second.
-        weights: how much each style's beat counts; empty is all alike.
-        weight: how much the term counts; None is `WEIGHT`, where there are beats, see `are_beats`.
+        weights: weight of each style's beat; empty weighs all alike.
+        weight: weight of the term; None is `WEIGHT`, if there are beats, see `are_beats`.
         labels: of content and styles, for messages; empty is their roles.
 
     Returns:
-        Beats, or None where there are none, and a line for people, or "".
+        Beats, or None without beats, and a message, or "".
 
     Raises:
-        InputFileError: less than two R peaks in one of them, and a weight is given.
+        InputFileError: a recording has less than two R peaks, and a weight is given.
         DependencyError: neurokit2 or scipy is missing.
     """
+    import torch
+
+    from convnd_tasks.modalities.signals.rhythm import rhythm_lead
+
+    lead = rhythm_lead(names)
+    required = weight is not None
+    label, *style_labels = labels or ("content", *["style"] * len(styles))
+    peaks = _find_peaks(label, content, lead, names, rate, required=required)
+    if peaks is None:
+        return None, ""
+    beats = []
+    for style_label, style in zip(style_labels, styles, strict=False):
+        style_peaks = _find_peaks(style_label, style, lead, names, rate, required=required)
+        if style_peaks is None:
+            message = f"no beats in lead {names[lead]} of {style_label}"
+            return None, f"{message}: its statistics alone count"
+        beats.append(_style_beats(style_label, style, style_peaks, peaks, rate))
+    shares = weights or (1.0,) * len(beats)
+    weighted = [beat.mean * share for beat, share in zip(beats, shares, strict=True)]
+    target = torch.stack(weighted).sum(0) / sum(shares)
+    warped = [beat.values for beat in beats]
+    before = round(BEFORE * rate)
+    others = [row for row, name in enumerate(names) if is_other_lead(name, names)]
+    if others:
+        _leave_rhythm(others, content, styles, peaks, before, target, warped)
+    if not required and _has_mean_beat(content, peaks, target, before):
+        return None, f"lead {names[lead]}: the content has the style's mean beat already"
+    term_weight = WEIGHT if weight is None else weight
+    template = BeatTemplate(
+        torch.from_numpy(peaks), content.shape[2], target, before, warped, term_weight
+    )
+    counts = ", ".join(str(beat.beats) for beat in beats)
+    return template, (
+        f"R peaks by lead {names[lead]}: {len(peaks)} in the content, {counts} in the style, which "
+        "is given the content's rhythm"
+    )
+
+
+def _style_beats(
+    label: str,
+    style: Tensor,
+    style_peaks: NDArray[np.int64],
+    peaks: NDArray[np.int64],
+    rate: float,
+) -> _StyleBeats:
+    """Bring a style to the rhythm of R peaks, and average its beats."""
     import numpy as np
     import torch
 
     from convnd.losses import mean_event
-    from convnd_tasks.modalities.signals.rhythm import rhythm_lead
 
-    lead = rhythm_lead(names)
     before, width = round(BEFORE * rate), round((BEFORE + AFTER) * rate)
-    label, *style_labels = labels or ("content", *["style"] * len(styles))
-    peaks = _find_peaks(label, content, lead, names, rate, required=weight is not None)
-    if peaks is None:
-        return None, ""
-    warped, events, counts = [], [], []
-    for style_label, style in zip(style_labels, styles, strict=False):
-        style_peaks = _find_peaks(
-            style_label, style, lead, names, rate, required=weight is not None
+    values, positions = warp_to_rhythm(style, style_peaks, np.diff(peaks), rate)
+    starts = torch.from_numpy(positions) - before
+    starts = starts[(starts >= 0) & (starts + width <= values.shape[2])]
+    if not len(starts):
+        raise InputFileError(
+            f"{label}: expected a whole beat, got none; use a longer recording, or --beat-weight 0"
         )
-        if style_peaks is None:
-            message = f"no beats in lead {names[lead]} of {style_label}"
-            return None, f"{message}: its statistics alone count"
-        counts.append(str(len(style_peaks)))
-        values, positions = warp_to_rhythm(style, style_peaks, np.diff(peaks), rate)
-        starts = torch.from_numpy(positions) - before
-        starts = starts[(starts >= 0) & (starts + width <= values.shape[2])]
-        if not len(starts):
-            raise InputFileError(
-                f"{style_label}: expected a whole beat, got none; use a longer recording, or "
-                "--beat-weight 0"
-            )
-        warped.append(values)
-        events.append(mean_event(values, starts[:, None], [width]))
-    shares = weights or (1.0,) * len(events)
-    weighted = [event * share for event, share in zip(events, shares, strict=True)]
-    target = torch.stack(weighted).sum(0) / sum(shares)
-    if _has_mean_beat(content, peaks, target, before) and weight is None:
-        return None, f"lead {names[lead]}: the content has the style's mean beat already"
-    length, term_weight = content.shape[2], WEIGHT if weight is None else weight
-    beats = BeatTemplate(torch.from_numpy(peaks), length, target, before, warped, term_weight)
-    remark = (
-        f"R peaks by lead {names[lead]}: {len(peaks)} in the content, {', '.join(counts)} in "
-        "the style, which is given the content's rhythm"
-    )
-    return beats, remark
+    return _StyleBeats(values, mean_event(values, starts[:, None], [width]), len(style_peaks))
+
+
+def _leave_rhythm(
+    rows: Sequence[int],
+    content: Tensor,
+    styles: Sequence[Tensor],
+    peaks: NDArray[np.int64],
+    before: int,
+    target: Tensor,
+    warped: Sequence[Tensor],
+) -> None:
+    """Take leads that are no electrocardiogram out of the beats, in place.
+
+    Their mean beat is asked to stay the content's, and their style keeps its own rhythm.
+    """
+    import torch
+
+    from convnd.losses import mean_event
+
+    width = target.shape[2]
+    starts = torch.from_numpy(peaks) - before
+    starts = starts[(starts >= 0) & (starts + width <= content.shape[2])]
+    if len(starts):
+        target[rows] = mean_event(content, starts[:, None], [width]).to(target)[rows]
+    for style, values in zip(styles, warped, strict=True):
+        length = style.shape[2]
+        positions = torch.arange(values.shape[2]) % max(1, 2 * length - 2)
+        positions = torch.minimum(positions, (2 * length - 2 - positions).clamp(min=0))
+        values[rows] = style[rows][..., positions.clamp(max=length - 1)]
 
 
 def _find_peaks(
     label: str, values: Tensor, lead: int, names: Sequence[str], rate: float, *, required: bool
 ) -> NDArray[np.int64] | None:
-    """R peaks of one lead in samples; None where they are no beats and none are required."""
+    """Find the R peaks of one lead in samples; None if these are no beats and none are required."""
     from convnd_tasks.modalities.signals.peaks import r_peaks
     from convnd_tasks.modalities.signals.rhythm import are_beats
 
@@ -223,23 +279,23 @@ def _find_peaks(
 
 
 def _has_mean_beat(content: Tensor, peaks: NDArray[np.int64], target: Tensor, before: int) -> bool:
-    """Whether the mean beat of the content is the target, up to the rounding of float32."""
+    """Tell whether the mean beat of the content is the target, up to the rounding of float32."""
     import torch
 
     from convnd.losses import mean_event
 
     width = target.shape[2]
-    first = torch.from_numpy(peaks) - before
-    first = first[(first >= 0) & (first + width <= content.shape[2])]
-    if not len(first):
+    starts = torch.from_numpy(peaks) - before
+    starts = starts[(starts >= 0) & (starts + width <= content.shape[2])]
+    if not len(starts):
         return False
-    return torch.allclose(mean_event(content, first[:, None], [width]), target, rtol=0, atol=1e-6)
+    return torch.allclose(mean_event(content, starts[:, None], [width]), target, rtol=0, atol=1e-6)
 
 
 def warp_to_rhythm(
     values: Tensor, peaks: NDArray[np.int64], intervals: NDArray[np.int64], rate: float
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """A recording with its own beats, one after the other, at other intervals.
+    """Give a recording other intervals between its beats.
 
     What lies around the R peaks stays. Between them samples are left out, or go back and forth
     from both sides, so that noise keeps its spectrum; the two sides are faded into each other.
@@ -251,12 +307,12 @@ def warp_to_rhythm(
         rate: samples per second.
 
     Returns:
-        The values, and where their R peaks are then.
+        The values, and the samples of their R peaks.
 
     >>> import numpy as np, torch
     >>> slow = torch.arange(12.0)[None, None]
-    >>> found, at = warp_to_rhythm(slow, np.array([2, 6, 10]), np.array([2]), rate=4)
-    >>> at.tolist(), found[0, 0].tolist()
+    >>> fast, positions = warp_to_rhythm(slow, np.array([2, 6, 10]), np.array([2]), rate=4)
+    >>> positions.tolist(), fast[0, 0].tolist()
     ([2, 4, 6], [0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0])
     """
     import numpy as np
@@ -264,33 +320,34 @@ def warp_to_rhythm(
 
     samples = values.numpy()
     parts = [samples[..., : peaks[0]]]
-    at = [int(peaks[0])]
+    positions = [int(peaks[0])]
     for number, (first, last) in enumerate(itertools.pairwise(peaks)):
         length = int(intervals[number % len(intervals)])
-        parts.append(_of_length(samples[..., first:last], length, rate))
-        at.append(at[-1] + length)
+        parts.append(_stretch(samples[..., first:last], length, rate))
+        positions.append(positions[-1] + length)
     parts.append(samples[..., peaks[-1] :])
-    return torch.from_numpy(np.concatenate(parts, -1)), np.array(at, np.int64)
+    return torch.from_numpy(np.concatenate(parts, -1)), np.array(positions, np.int64)
 
 
-def _of_length(beat: NDArray[np.float32], length: int, rate: float) -> NDArray[np.float32]:
-    """What lies between two R peaks, so many samples of it."""
+def _stretch(beat: NDArray[np.float32], length: int, rate: float) -> NDArray[np.float32]:
+    """Give the samples between two R peaks another length."""
     import numpy as np
 
-    have = beat.shape[-1]
+    count = beat.shape[-1]
     head, tail = (
-        min(round(each * rate), have * part // 20, length * part // 20)
-        for each, part in zip(_KEPT, _MOST, strict=True)
+        min(round(seconds * rate), count * share // 20, length * share // 20)
+        for seconds, share in zip(_FIXED, _FIXED_SHARE, strict=True)
     )
-    middle = beat[..., head : have - tail]
+    middle = beat[..., head : count - tail]
     extent = middle.shape[-1]
-    at = np.arange(length - head - tail)
+    positions = np.arange(length - head - tail)
     # Forwards from the left and backwards from the right, turned round at the other end.
     period = max(1, 2 * extent - 2)
-    there = at % period
-    left = np.minimum(there, period - there) % extent
-    back = at[::-1] % period
+    phase = positions % period
+    left = np.minimum(phase, period - phase) % extent
+    back = positions[::-1] % period
     right = (extent - 1 - np.minimum(back, period - back)) % extent
-    fade = np.clip((at - (len(at) - 1) / 2) / max(1.0, _FADE * rate) + 0.5, 0, 1)
+    centre = (len(positions) - 1) / 2
+    fade = np.clip((positions - centre) / max(1.0, _FADE * rate) + 0.5, 0, 1)
     between = (middle[..., left] * (1 - fade) + middle[..., right] * fade).astype(beat.dtype)
-    return np.concatenate([beat[..., :head], between, beat[..., have - tail :]], -1)
+    return np.concatenate([beat[..., :head], between, beat[..., count - tail :]], -1)

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import DependencyError, InputFileError, UsageError
-from convnd.io.signals.signal import sampling_rate, signal_of
+from convnd.io.signals.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.signals.baseline import match_baseline
 from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.leads import (
     band_limit,
     derive_leads,
     independent,
     interpolate_gaps,
+    is_ecg_lead,
+    is_other_lead,
+    lead_key,
+    lead_kind,
     may_be_ecg,
 )
 from convnd_tasks.modalities.signals.matching import (
@@ -22,6 +27,13 @@ from convnd_tasks.modalities.signals.matching import (
     match_leads,
     resample_to_content,
     unit_factors,
+)
+from convnd_tasks.modalities.signals.peaks import LOWEST_RATE
+from convnd_tasks.modalities.signals.selection import (
+    choose_rate,
+    describe_others,
+    lead_pairs,
+    with_leads,
 )
 
 if TYPE_CHECKING:
@@ -40,10 +52,11 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
 
     Args:
         inputs: grids ``(1, C, T)``.
-        options: reads ``size``, ``beat_weight`` and ``style_weights``.
+        options: reads ``size``, ``leads``, ``beat_weight`` and ``style_weights``.
 
     Raises:
-        UsageError: beats are asked for of a texture, or of a content without a sampling rate.
+        UsageError: beats are asked for of a texture, or of a content without a sampling rate or of
+            a low one; or leads are asked for that the content does not have.
         InputFileError: a recording is too short, a lead has no values, no lead changes in all
             recordings, or leads or sampling rates do not fit.
     """
@@ -88,8 +101,10 @@ class LeadCodec:
     agree, each recording has its own scale.
 
     - Leads of an ECG that follow from I and II are left out, and derived from the result.
-    - A lead that is constant, in the content or in a style, is left out; the content's passes
-      through unchanged.
+    - A lead that is constant or empty, in the content or in a style, that records triggers, or that
+      was not asked for, is left out; the content's passes through unchanged.
+    - The baseline wander of an electrocardiogram, below 0.5 Hz, is the style's, see
+      `convnd_tasks.modalities.signals.baseline`.
     - Styles are resampled to the content's sampling rate. The result keeps the content's
       frequencies above the Nyquist frequency of the slowest style.
     - Gaps (NaN) of the content are bridged, and are gaps again in the result. Of a style, the
@@ -121,6 +136,7 @@ class LeadCodec:
         from convnd.transfer.style_transfer import fit_size
 
         self.template = template = inputs.template
+        self._pairs = lead_pairs(options.leads)
         self.messages: list[str] = []
         self.size = fit_size(template.shape, options.size)
         recordings = inputs.labelled()
@@ -137,6 +153,9 @@ class LeadCodec:
                 f"{recordings[0].label} names no sampling rate: its samples are taken as they are; "
                 "--rate N names it"
             )
+        others = describe_others(template, recordings[0].label)
+        if others:
+            self.messages.append(others)
         styles = [labelled for labelled in recordings if labelled.role == "style"]
         self._leads = self._changing_leads(recordings[0].label, styles)
         self.names = [template.channels[index] for index in self._leads]
@@ -158,18 +177,24 @@ class LeadCodec:
         self._has_content = inputs.content is not None
         self._slowest = min(sampling_rate(style) for style in inputs.styles)
         self.bandwidth = _bandwidth(template, self._slowest, self.size[0])
+        if self._has_content and template.units == ("s",):
+            self._match_baselines(options.style_weights)
 
     def _changing_leads(self, label: str, styles: Sequence[LabelledGrid]) -> list[int]:
-        """Indices of the independent leads that change in content and styles."""
+        """Indices of the independent leads that were asked for and change in content and styles."""
         channels = self.template.channels
-        leads = independent(channels)
-        constant = dict.fromkeys(_constant_leads(self.template), label)
+        leads = self._chosen_leads(label)
+        constant = dict.fromkeys(
+            [index for index in _constant_leads(self.template) if index in leads], label
+        )
         names = [channels[index] for index in leads]
-        for _, grid, style_label in styles:
+        for style in styles:
+            grid = self._with_leads(style.grid, names)
             unchanging = _constant_leads(grid)
-            for index, row in zip(leads, match_leads(style_label, names, grid), strict=True):
+            rows = match_leads(style.label, names, grid, self._pairs)
+            for index, row in zip(leads, rows, strict=True):
                 if row in unchanging:
-                    constant.setdefault(index, style_label)
+                    constant.setdefault(index, style.label)
         changing = [index for index in leads if index not in constant]
         if not changing:
             raise InputFileError(
@@ -181,13 +206,46 @@ class LeadCodec:
         for source in dict.fromkeys(constant.values()):
             flat = ", ".join(channels[index] for index in constant if constant[index] == source)
             self.messages.append(f"{source} is constant or empty in {flat}, which stays unchanged")
-        self._constant = sorted(constant)
+        self._unchanged = [index for index in independent(channels) if index not in changing]
         return changing
+
+    def _chosen_leads(self, label: str) -> list[int]:
+        """Indices of the independent leads that were asked for; without triggers, if none were."""
+        channels = self.template.channels
+        leads = independent(channels)
+        if not self._pairs:
+            marks = [index for index in leads if lead_kind(channels[index]) == "marks"]
+            index = [0] if 0 in leads and _rises_evenly(self.template) else []
+            others = [*index, *marks]
+            if not others or len(others) == len(leads):
+                return leads
+            for reason, rows in (("an index or times", index), ("marks", marks)):
+                if rows:
+                    names = ", ".join(channels[row] for row in rows)
+                    self.messages.append(f"{label} has {reason} in {names}, which stays unchanged")
+            return [row for row in leads if row not in others]
+        choose_rate(self.template, list(self._pairs), label)
+        chosen = [index for index in leads if lead_key(channels[index]) in self._pairs]
+        if not chosen:
+            raise UsageError(
+                f"--leads: {label}",
+                expected="I or II",
+                got=f"{', '.join(self._pairs)}, which follow from them",
+                remedy="choose I, II or both",
+            )
+        return chosen
+
+    def _with_leads(self, grid: Grid, names: Sequence[str]) -> Grid:
+        """Another recording, with these leads in its grid even if they have another rate."""
+        if len(grid.channels) == 1 and not self._pairs:
+            return grid
+        keys = [self._pairs.get(lead_key(name), lead_key(name)) for name in names]
+        return with_leads(grid, keys) or grid
 
     def _matched(self, recording: LabelledGrid) -> _Recording:
         """The leads of another recording that correspond to the encoded ones."""
-        _, grid, label = recording
-        rows = match_leads(label, self.names, grid)
+        label, grid = recording.label, self._with_leads(recording.grid, self.names)
+        rows = match_leads(label, self.names, grid, self._pairs)
         values, message = longest_stretch(label, grid, rows)
         resampled, note = resample_to_content(label, values[:, rows], grid, self.template)
         self.messages += [text for text in (message, note) if text]
@@ -204,6 +262,21 @@ class LeadCodec:
         if known_units:
             return centred, own
         return centred * (spread / own)[:, None], spread
+
+    def _match_baselines(self, weights: Sequence[float]) -> None:
+        """Give the content's electrocardiogram leads the baseline wander of the styles."""
+        import torch
+
+        rate, units = sampling_rate(self.template), value_units(self.template)
+        if rate < LOWEST_RATE:
+            return
+        for row, (index, name) in enumerate(zip(self._leads, self.names, strict=True)):
+            if is_ecg_lead(name, units[index]) and not is_other_lead(name, self.names):
+                lead = self.content[row, 0].double().numpy()
+                styles = [style[row, 0].double().numpy() for style in self.styles]
+                matched = match_baseline(lead, styles, rate, weights)
+                if matched is not lead:
+                    self.content[row, 0] = torch.from_numpy(matched).to(self.content)
 
     def _encode(self, centred: Tensor) -> Tensor:
         return (centred / self._scale + 0.5).movedim(1, 0)  # (K, 1, T)
@@ -235,9 +308,15 @@ class LeadCodec:
 
         channels, length = self.template.channels, leads.shape[2]
         unchanged: dict[int, Tensor] = {}
-        if self._constant:
-            resized = resize_nd(self._bridged, [length], mode="linear")
-            unchanged = {index: resized[:, index] for index in self._constant}
+        if self._unchanged:
+            # Leads that follow from others stay, too, if those do.
+            changing = {lead_key(name) for name in self.names}
+            derived = set(range(len(channels))) - set(independent(channels))
+            stays = [*self._unchanged, *(() if changing & {"i", "ii"} else derived)]
+            resized = self._bridged
+            if resized.shape[2] != length:
+                resized = resize_nd(self._bridged, [length], mode="linear")
+            unchanged = {index: resized[:, index] for index in stays}
         rows = dict(zip(self._leads, leads.unbind(1), strict=True)) | unchanged
         basis = torch.stack([rows[index] for index in independent(channels)], 1)
         values = derive_leads(basis, channels)
@@ -260,16 +339,23 @@ def _beats(
     """The styles' beats if they are asked for, or if there are some; and a message, or ""."""
     weight, template = options.beat_weight, inputs.content
     timed = template is not None and template.units == ("s",)
-    if weight is not None and not timed:
+    fast = template is not None and timed and sampling_rate(template) >= LOWEST_RATE
+    if weight is not None and not fast:
+        rate = (
+            f"{sampling_rate(template):g} Hz" if template is not None and timed else "one without"
+        )
         raise UsageError(
             "--beat-weight",
-            expected="a content with a sampling rate",
-            got="none" if template is None else "one without",
-            remedy="add it, or leave this out",
+            expected="a content with a sampling rate"
+            + (f" of at least {LOWEST_RATE:g} Hz" if timed else ""),
+            got="none" if template is None else rate,
+            remedy="leave --beat-weight out" if timed else "add --rate, or leave --beat-weight out",
         )
-    if content is None or template is None or not timed:
+    if content is None or template is None or not fast:
         return None, ""
-    if weight is None and not all(may_be_ecg(grid) for grid in (template, *inputs.styles)):
+    if weight is None and not (
+        may_be_ecg(template, names) and all(may_be_ecg(style) for style in inputs.styles)
+    ):
         return None, ""
     try:
         return extract_beats(
@@ -295,6 +381,19 @@ def _check_recording(label: str, grid: Grid, size: int) -> None:
             got=min(grid.shape[0], size),
             remedy="use a longer recording",
         )
+
+
+def _rises_evenly(grid: Grid) -> bool:
+    """Tell whether the first lead of a recording rises evenly, as an index or times do."""
+    import torch
+
+    lead = grid.values[0, 0].double()
+    if len(lead) < SMALLEST or not bool(torch.isfinite(lead).all()):
+        return False
+    step = (lead[-1] - lead[0]) / (len(lead) - 1)
+    distance = (lead - lead[0] - step * torch.arange(len(lead))).abs().max()
+    rounding = 4 * lead.abs().max() * torch.finfo(torch.float32).eps
+    return bool(step > 0) and bool(distance <= 0.01 * step + rounding)
 
 
 def _constant_leads(grid: Grid) -> set[int]:

@@ -24,7 +24,10 @@ __all__ = [
     "identity_error",
     "independent",
     "interpolate_gaps",
+    "is_ecg_lead",
+    "is_other_lead",
     "lead_key",
+    "lead_kind",
     "may_be_ecg",
     "per_millivolt",
     "resample",
@@ -35,6 +38,40 @@ _PER_MILLIVOLT = {"mv": 1.0, "uv": 1e3, "µv": 1e3, "μv": 1e3, "v": 1e-3, "nv":
 
 _LEADS = {"i", "ii", "iii", "avr", "avl", "avf", "mli", "mlii", "mliii"}
 _LEADS |= {f"{kind}{number}" for kind in ("v", "mcl", "mv") for number in range(1, 7)}
+
+_MARKS = {"status", "trigger", "trig", "sti", "stim", "marker", "markers", "event", "events"}
+_OTHER_WORDS = {
+    *(
+        "ppg",
+        "spo",
+        "sao",
+        "resp",
+        "rsp",
+        "eeg",
+        "emg",
+        "eog",
+        "ecog",
+        "ieeg",
+        "seeg",
+        "meg",
+        "eda",
+    ),
+    *("gsr", "scr", "scl", "abp", "art", "bp", "nibp", "pap", "cvp", "icp", "acc", "gyro", "mag"),
+    *("co", "etco", "pulse", "hr", "pr", "imu", "light", "sound", "audio", "mic", "snore", "flow"),
+    *("thor", "abdo", "abd", "nasal", "effort", "chin", "gait", "force", "angle"),
+}
+_OTHER_STEMS = (
+    "pleth",
+    "photopleth",
+    "respir",
+    "breath",
+    "airflow",
+    "temp",
+    "press",
+    "accel",
+    "oxy",
+)
+_SCALP = re.compile("(fp|af|f|fc|ft|c|cp|t|tp|p|po|o|a|m)([0-9]{1,2}|z)")
 
 # Einthoven (III = II - I) and Goldberger, in terms of I and II.
 DERIVED: Mapping[str, tuple[float, float]] = {
@@ -47,7 +84,7 @@ DERIVED: Mapping[str, tuple[float, float]] = {
 
 
 def lead_key(name: str) -> str:
-    """What leads are matched by: case, "Lead", brackets and punctuation do not count.
+    """Return what leads are matched by: case, "Lead", brackets and punctuation do not count.
 
     >>> lead_key("Lead I (Einthoven)"), lead_key("aVR"), lead_key("ECG V1")
     ('i', 'avr', 'v1')
@@ -58,7 +95,7 @@ def lead_key(name: str) -> str:
 
 
 def independent(names: Sequence[str]) -> list[int]:
-    """Positions of the leads that do not follow from I and II.
+    """Return the positions of the leads that do not follow from I and II.
 
     >>> independent(["I", "II", "III", "aVR", "V1"])
     [0, 1, 4]
@@ -72,7 +109,7 @@ def independent(names: Sequence[str]) -> list[int]:
 
 
 def derive_leads(values: Tensor, names: Sequence[str]) -> Tensor:
-    """All leads from the independent ones.
+    """Compute all leads from the independent ones.
 
     Args:
         values: ``(1, K, T)``, in the order of ``independent(names)``.
@@ -83,20 +120,21 @@ def derive_leads(values: Tensor, names: Sequence[str]) -> Tensor:
     """
     import torch
 
-    kept = independent(names)
-    rows = dict(zip(kept, values.unbind(1), strict=True))
-    at = {lead_key(names[index]): row for index, row in rows.items()}
+    rows = dict(zip(independent(names), values.unbind(1), strict=True))
+    by_key = {lead_key(names[index]): row for index, row in rows.items()}
     for index, name in enumerate(names):
         if index not in rows:
             one, two = DERIVED[lead_key(name)]
-            rows[index] = (one * at["i"].double() + two * at["ii"].double()).to(values.dtype)
+            derived = one * by_key["i"].double() + two * by_key["ii"].double()
+            rows[index] = derived.to(values.dtype)
     return torch.stack([rows[index] for index in range(len(names))], 1)
 
 
 def identity_error(grid: Grid) -> float | None:
-    """Largest departure from the limb-lead identities, in mV (or in the file's own unit).
+    """Measure the largest departure from the limb-lead identities, in mV or the file's own unit.
 
-    None when there is nothing to compare: I and II are needed, and a lead that follows from them.
+    Returns:
+        None without I, II and a lead that follows from them.
     """
     import torch
 
@@ -118,13 +156,65 @@ def identity_error(grid: Grid) -> float | None:
 
 
 def per_millivolt(grid: Grid) -> list[float] | None:
-    """How many of each channel's units are a millivolt; None unless all are voltages."""
-    found = [_PER_MILLIVOLT.get(unit.strip().lower()) for unit in value_units(grid)]
-    return None if None in found else [each for each in found if each is not None]
+    """Return how many of each channel's units are a millivolt; None unless all are voltages."""
+    factors = [_PER_MILLIVOLT.get(unit.strip().lower()) for unit in value_units(grid)]
+    return None if None in factors else [factor for factor in factors if factor is not None]
 
 
-def may_be_ecg(grid: Grid) -> bool:
-    """Whether a signal may be an electrocardiogram: voltages in time, or leads named like one's.
+def lead_kind(name: str) -> str:
+    """Tell what a lead records from its name.
+
+    Returns:
+        ``"ecg"``; ``"marks"`` for triggers and status words; ``"other"`` for pulse, respiration,
+        brain, muscles and so on; "" if the name does not tell.
+
+    >>> [lead_kind(name) for name in ("Lead II", "PLETH", "EEG Fpz-Cz", "Resp nasal", "ch1")]
+    ['ecg', 'other', 'other', 'other', '']
+    """
+    if lead_key(name) in _LEADS or re.search("ecg|ekg", name.lower()):
+        return "ecg"
+    words = re.findall("[a-zµ]+[0-9]*", name.lower())
+    if any(word in _MARKS for word in words):
+        return "marks"
+    stems = {word.rstrip("0123456789") for word in words}
+    if stems & _OTHER_WORDS or any(stem.startswith(_OTHER_STEMS) for stem in stems):
+        return "other"
+    # Electrodes of the 10-20 system, also as pairs. C1 to C6 may be chest leads, too.
+    electrodes = [word for word in words if word not in {"ref", "le", "avg", "m"}]
+    is_scalp = bool(electrodes) and all(_SCALP.fullmatch(word) for word in electrodes)
+    return "other" if is_scalp else ""
+
+
+def is_other_lead(name: str, names: Sequence[str]) -> bool:
+    """Tell whether a lead of a recording records something else than an electrocardiogram.
+
+    C1 to C6 are places on the scalp, or chest leads beside other leads of an electrocardiogram.
+
+    >>> is_other_lead("C3", ["C3", "C4"]), is_other_lead("C3", ["I", "II", "C3"])
+    (True, False)
+    """
+    is_chest = re.fullmatch("c[1-6]", lead_key(name)) is not None
+    if is_chest and any(lead_kind(other) == "ecg" for other in names):
+        return False
+    return lead_kind(name) in ("other", "marks")
+
+
+def is_ecg_lead(name: str, unit: str) -> bool:
+    """Tell whether a lead may be one of an electrocardiogram: by its name, else by its unit."""
+    kind = lead_kind(name)
+    return kind == "ecg" or (not kind and unit.strip().lower() in _PER_MILLIVOLT)
+
+
+def may_be_ecg(grid: Grid, names: Sequence[str] | None = None) -> bool:
+    """Tell whether a recording may be an electrocardiogram.
+
+    Args:
+        grid: the recording.
+        names: the leads in question; None is all.
+
+    Returns:
+        Whether it has a sampling rate, and a lead that is named like one of an electrocardiogram or
+        is a voltage that is not named like something else.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -132,75 +222,71 @@ def may_be_ecg(grid: Grid) -> bool:
     >>> may_be_ecg(lead), may_be_ecg(Grid(values=torch.zeros(1, 1, 9)))
     (True, False)
     """
-    named = any(
-        lead_key(name) in _LEADS or re.search("ecg|ekg", name.lower()) for name in grid.channels
+    leads = zip(grid.channels, value_units(grid), strict=True)
+    return grid.units == ("s",) and any(
+        is_ecg_lead(name, unit) for name, unit in leads if names is None or name in names
     )
-    return grid.units == ("s",) and (named or per_millivolt(grid) is not None)
 
 
-def resample(values: Tensor, rate: float, wanted: float) -> Tensor:
-    """The signal at another sampling rate, with what aliases taken out first.
+def resample(values: Tensor, rate: float, new_rate: float) -> Tensor:
+    """Bring a signal to another sampling rate, without aliases.
 
     Polyphase filtering with a Kaiser window (`scipy.signal.resample_poly`), by the nearest ratio
     of whole numbers up to 10,000. Ends are continued as straight lines.
 
     Args:
         values: ``(B, C, T)``, without gaps.
-        rate: samples per second now.
-        wanted: samples per second then.
+        rate: its samples per second.
+        new_rate: samples per second of the result.
 
     Raises:
         DependencyError: scipy is missing.
     """
     import torch
 
-    ratio = Fraction(wanted / rate).limit_denominator(10_000)
+    ratio = Fraction(new_rate / rate).limit_denominator(10_000)
     if ratio == 1 or ratio == 0:
         return values
     signal = import_optional("scipy.signal", "resample")
-    found = signal.resample_poly(
+    resampled = signal.resample_poly(
         values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     )
-    return torch.from_numpy(found).to(values.dtype)
+    return torch.from_numpy(resampled).to(values.dtype)
 
 
-def band_limit(values: Tensor, rate: float, wanted: float) -> Tensor:
-    """What of a signal a lower sampling rate can hold, at its own rate; lead by lead.
+def band_limit(values: Tensor, rate: float, low_rate: float) -> Tensor:
+    """Remove what a lower sampling rate cannot hold, lead by lead.
 
     Args:
         values: ``(B, C, T)``, without gaps.
-        rate: samples per second.
-        wanted: the lower rate.
+        rate: their samples per second.
+        low_rate: the lower rate.
 
     Raises:
         DependencyError: scipy is missing.
     """
     import torch
 
-    found = [
-        resample(resample(each[None], rate, wanted), wanted, rate)[..., : values.shape[2]]
-        for each in values
-    ]
-    return torch.cat(found)
+    leads = [resample(resample(lead[None], rate, low_rate), low_rate, rate) for lead in values]
+    return torch.cat([lead[..., : values.shape[2]] for lead in leads])
 
 
-def resample_lead(signal: NDArray[np.float64], rate: float, wanted: float) -> NDArray[np.float64]:
-    """The signal at another sampling rate, by `resample`."""
+def resample_lead(signal: NDArray[np.float64], rate: float, new_rate: float) -> NDArray[np.float64]:
+    """Bring one lead ``(T,)``, gaps bridged, to another sampling rate; see `resample`."""
     import torch
 
-    if rate == wanted:
+    if rate == new_rate:
         return signal
-    return resample(torch.from_numpy(interpolate_gaps(signal))[None, None], rate, wanted)[
-        0, 0
-    ].numpy()
+    bridged = torch.from_numpy(interpolate_gaps(signal))[None, None]
+    return resample(bridged, rate, new_rate)[0, 0].numpy()
 
 
 def interpolate_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaps bridged by straight lines; zeros where there is nothing else."""
+    """Bridge gaps with straight lines; values that are gaps alone become zeros."""
     import numpy as np
 
-    good = np.isfinite(values)
-    if good.all() or not good.any():
+    finite = np.isfinite(values)
+    if finite.all() or not finite.any():
         return np.nan_to_num(values)
-    at = np.arange(len(values))
-    return np.interp(at, at[good], values[good])
+    positions = np.arange(len(values))
+    return np.interp(positions, positions[finite], values[finite])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["longest_stretch", "match_leads", "resample_to_content", "unit_factors"]
 
 
-def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
+def match_leads(
+    label: str, names: Sequence[str], grid: Grid, pairs: Mapping[str, str] | None = None
+) -> list[int]:
     """Find the channel of another recording for each lead.
 
     Leads are matched by name. A recording of one lead serves all.
@@ -27,6 +29,7 @@ def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
         label: of the other recording, for the message.
         names: of the leads.
         grid: the other recording.
+        pairs: what the other recording calls a lead, where that differs; by `lead_key`.
 
     Returns:
         One index into ``grid.channels`` for each lead.
@@ -37,7 +40,8 @@ def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
     keys = [lead_key(name) for name in grid.channels]
     if len(keys) == 1:
         return [0] * len(names)
-    missing = [name for name in names if lead_key(name) not in keys]
+    targets = {name: (pairs or {}).get(lead_key(name), lead_key(name)) for name in names}
+    missing = [name for name, key in targets.items() if key not in keys]
     # Leads without names are called "0", "1" …; they are matched by their order.
     unnamed = all(key == str(index) for index, key in enumerate(keys)) or all(
         name == str(index) for index, name in enumerate(names)
@@ -45,13 +49,16 @@ def match_leads(label: str, names: Sequence[str], grid: Grid) -> list[int]:
     if missing and unnamed and len(keys) == len(names):
         return list(range(len(keys)))
     if missing:
+        common = [name for name in names if name not in missing]
+        pair = f"{missing[0]}={grid.channels[0]}"
+        remedy = f"--leads {','.join(common)} takes what both have; " if common else ""
         raise InputFileError(
             label,
             expected=f"leads {', '.join(names)}, or a single one for all",
             got=f"{', '.join(grid.channels)} without {', '.join(missing)}",
-            remedy="rename or select leads",
+            remedy=f"{remedy}--leads {pair} pairs leads of other names",
         )
-    return [keys.index(lead_key(name)) for name in names]
+    return [keys.index(targets[name]) for name in names]
 
 
 def longest_stretch(label: str, grid: Grid, rows: Sequence[int]) -> tuple[Tensor, str]:

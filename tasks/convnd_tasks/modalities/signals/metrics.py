@@ -1,9 +1,9 @@
-"""Biosignals: rhythm against the content, spectrum, beats and amplitudes against the style.
+"""Measures of biosignals: rhythm against the content; spectra, beats, amplitudes against styles.
 
-R peaks are those of one lead (II, or the first) for all leads, which beat together; everything else
-is averaged over the leads that both have, and kept for each. Rhythm is measured where the content
-is an electrocardiogram, and mean beats where the style is one as well: of sounds, or of values
-whose unit is not known, both are left out.
+R peaks are those of one lead for all leads, which beat together. Every other measure is computed
+for each lead that both recordings have, and averaged. Rhythm and baseline wander are measured if
+the content is an electrocardiogram, and mean beats if the style is one as well; not of sounds, or
+of values whose unit is not known.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import numpy as np
 
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional
-from convnd.io.signals.signal import sampling_rate
+from convnd.io.signals.signal import sampling_rate, value_units
 from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.signals.baseline import HIGHEST, baseline_rms
 from convnd_tasks.modalities.signals.leads import (
     identity_error,
     interpolate_gaps,
+    is_ecg_lead,
     lead_key,
     may_be_ecg,
     per_millivolt,
     resample_lead,
 )
-from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.peaks import LOWEST_RATE, r_peaks
 from convnd_tasks.modalities.signals.rhythm import (
     are_beats,
     beat_correlation,
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["amplitude_distance", "autocorrelation_distance", "measure_all", "psd_distance"]
 
 TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
-_PASSED = 0.45  # of a sampling rate: above, filters take away
-_LOWEST = 0.5  # Hz: below is where the patient lies
+_PASSED = 0.45  # of a sampling rate: filters attenuate higher frequencies
+_LOWEST = HIGHEST  # Hz: lower frequencies are baseline wander, which has a measure of its own
 
 
 def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
@@ -77,11 +79,11 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         )
     rhythm = _Rhythm.of(content, result, leads)
     measures = [] if rhythm is None else rhythm.measures()
-    each = [
+    distances = [
         measure for style in styles for measure in _likeness(content, result, style, leads, rhythm)
     ]
-    for name in dict.fromkeys(measure.name for measure in each):
-        measures.append(_joined([measure for measure in each if measure.name == name]))
+    for name in dict.fromkeys(measure.name for measure in distances):
+        measures.append(_joined([measure for measure in distances if measure.name == name]))
     worst = identity_error(result)
     if worst is not None:
         measures.append(
@@ -109,11 +111,11 @@ class _Rhythm:
     def of(cls, content: Grid, result: Grid, leads: Sequence[str]) -> _Rhythm | None:
         """None where the content is no electrocardiogram; the result must show that it is one."""
         lead = leads[rhythm_lead(leads)]
-        own = _peaks(content, lead) if may_be_ecg(content) else None
-        if own is None:
+        content_peaks = _peaks(content, lead) if may_be_ecg(content, [lead]) else None
+        if content_peaks is None:
             return None
         rate = sampling_rate(result)
-        return cls(lead, own, r_peaks(_lead(result, lead), rate) / rate)
+        return cls(lead, content_peaks, r_peaks(_lead(result, lead), rate) / rate)
 
     def measures(self) -> list[Measure]:
         f1, pairs = match_peaks(self.content, self.result, TOLERANCE)
@@ -141,10 +143,10 @@ class _Rhythm:
 
 
 def _peaks(grid: Grid, lead: str) -> NDArray[np.float64] | None:
-    """R peaks in s, or None where what is found are no beats."""
+    """Find R peaks in s; None if these are no beats."""
     signal, rate = _lead(grid, lead), sampling_rate(grid)
-    found = r_peaks(signal, rate)
-    return found / rate if are_beats(signal, found, rate) else None
+    peaks = r_peaks(signal, rate)
+    return peaks / rate if are_beats(signal, peaks, rate) else None
 
 
 class _Comparison(NamedTuple):
@@ -178,14 +180,14 @@ class _Comparison(NamedTuple):
 def _likeness(
     content: Grid, result: Grid, style: Grid, leads: Sequence[str], rhythm: _Rhythm | None
 ) -> list[Measure]:
-    """Distances from a style, of the leads that it has."""
+    """Compute distances from a style, for the leads that it has."""
     pairs = _style_leads(style, leads)
     rate = sampling_rate(result)
 
     def resampled(grid: Grid, name: str) -> NDArray[np.float64]:
         return resample_lead(_lead(grid, name), sampling_rate(grid), rate)
 
-    # What is measured depends on the sampling rate, so all are brought to the result's.
+    # Measures depend on the sampling rate, so all recordings are brought to the result's.
     signals = {
         "value": {lead: _lead(result, lead) for lead in pairs},
         "before": {lead: resampled(content, lead) for lead in pairs},
@@ -214,16 +216,44 @@ def _likeness(
             amplitude_distance,
         ),
     ]
-    if rhythm is not None and may_be_ecg(style):
-        style_peaks = _peaks(style, style.channels[rhythm_lead(style.channels)])
+    units = dict(zip(result.channels, value_units(result), strict=True))
+    ecg_leads = [lead for lead in pairs if is_ecg_lead(lead, units[lead])]
+    if ecg_leads and rate >= LOWEST_RATE:
+        comparisons.append(_wander_comparison(signals, ecg_leads, rate, unit))
+    style_lead = style.channels[rhythm_lead(style.channels)]
+    if rhythm is not None and may_be_ecg(style, [style_lead]):
+        style_peaks = _peaks(style, style_lead)
         if style_peaks is not None:
             peaks = {"value": rhythm.result, "before": rhythm.content, "aim": style_peaks}
             comparisons[1:1] = _beat_comparisons(signals, peaks, rate, unit)
     return [comparison.measure() for comparison in comparisons]
 
 
+def _wander_comparison(
+    signals: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    leads: Sequence[str],
+    rate: float,
+    unit: str,
+) -> _Comparison:
+    """Compare amplitudes below the frequencies of the other measures."""
+    amplitudes = {
+        when: {lead: baseline_rms(by_lead[lead], rate) for lead in leads}
+        for when, by_lead in signals.items()
+    }
+    levels = [
+        f"{role} {_mean(amplitudes[when].values()):.3g}"
+        for role, when in (("content", "before"), ("result", "value"), ("style", "aim"))
+    ]
+    return _Comparison(
+        *("wander_distance", unit, "lower"),
+        f"difference of RMS amplitudes below {HIGHEST:g} Hz: {', '.join(levels)}",
+        amplitudes,
+        lambda one, other: abs(one - other),
+    )
+
+
 def _style_leads(style: Grid, leads: Sequence[str]) -> dict[str, str]:
-    """The style's lead for each lead that has one: of the same name, or the only one."""
+    """Return the style's lead for each lead that has one: of the same name, or the only one."""
     names = {lead_key(name): name for name in style.channels}
     only = style.channels[0] if len(style.channels) == 1 else None
     candidates = {lead: names.get(lead_key(lead), only) for lead in leads}
@@ -242,7 +272,7 @@ def _beat_comparisons(
     rate: float,
     unit: str,
 ) -> list[_Comparison]:
-    """Comparisons of the mean beats around R peaks, which are in s."""
+    """Compare the mean beats around R peaks, which are in s."""
     beats = {
         when: {
             lead: mean_beat(values, rate, np.rint(peaks[when] * rate).astype(np.int64))
@@ -259,16 +289,16 @@ def _beat_comparisons(
 
 
 def _joined(same: Sequence[Measure]) -> Measure:
-    """One measure against several styles: the mean over them."""
+    """Average one measure over several styles."""
     if len(same) == 1:
         return same[0]
-    leads = {lead for each in same for lead in each.parts}
+    leads = {lead for measure in same for lead in measure.parts}
     return dataclasses.replace(
         same[0],
-        value=_mean(each.value for each in same),
-        before=_mean(each.before for each in same if each.before is not None),
+        value=_mean(measure.value for measure in same),
+        before=_mean(measure.before for measure in same if measure.before is not None),
         parts={
-            lead: _mean(each.parts[lead] for each in same if lead in each.parts)
+            lead: _mean(measure.parts[lead] for measure in same if lead in measure.parts)
             for lead in sorted(leads)
         },
     )
@@ -280,7 +310,7 @@ def psd_distance(
     rate: float,
     band: tuple[float, float] = (_LOWEST, float("inf")),
 ) -> float:
-    """RMS difference of Welch spectra in dB.
+    """Compute the RMS difference of Welch spectra in dB.
 
     Args:
         signal: ``(T,)``.
@@ -303,7 +333,7 @@ def psd_distance(
 def autocorrelation_distance(
     signal: NDArray[np.float64], reference: NDArray[np.float64], rate: float
 ) -> float:
-    """RMS difference of normalised autocorrelations at lags up to 1 s."""
+    """Compute the RMS difference of normalised autocorrelations at lags up to 1 s."""
     lags = min(round(rate), len(signal) - 1, len(reference) - 1)
     curves = []
     for values in (signal, reference):
@@ -315,10 +345,10 @@ def autocorrelation_distance(
 
 
 def amplitude_distance(signal: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Wasserstein-1 distance of the values around their medians, in their unit."""
-    at = np.linspace(0, 1, 1001)
+    """Compute the Wasserstein-1 distance of values around their medians, in their unit."""
+    levels = np.linspace(0, 1, 1001)
     one, other = (
-        np.quantile(values[np.isfinite(values)] - np.nanmedian(values), at)
+        np.quantile(values[np.isfinite(values)] - np.nanmedian(values), levels)
         for values in (signal, reference)
     )
     return float(np.abs(one - other).mean())
@@ -331,7 +361,7 @@ def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
 
 
 def _mean(values: Any) -> float:
-    finite = [each for each in values if np.isfinite(each)]
+    finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 
 

@@ -13,6 +13,7 @@ from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, Tabl
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.signals import codec
 from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.modalities.signals.selection import choose_rate, lead_pairs
 from convnd_tasks.runtime.settings import parse_fraction
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ class Signals(GridModality):
         """See `Modality.open`; ``--rate`` fills in a sampling rate that the file does not hold."""
         grid = super().open(name, role, content)
         sample = not Path(name).suffix and not Path(name).exists()
-        if self.settings.rate is None or role == "mask" or sample:
-            return grid
-        return set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
+        if self.settings.rate is not None and role != "mask" and not sample:
+            grid = set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
+        pairs = lead_pairs(self.options.leads)
+        if role == "content" and pairs:
+            return choose_rate(grid, list(pairs), name)
+        return grid
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """See `GridModality.encode`."""
@@ -114,7 +118,7 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
     """
     if not 0 < rate < math.inf:
         raise UsageError(
-            "--rate", expected="a positive finite number", got=f"{rate:g}", remedy="correct it"
+            "--rate", expected="a positive finite number", got=f"{rate:g}", remedy="for example 250"
         )
     if grid.ndim != 1:
         raise UsageError(

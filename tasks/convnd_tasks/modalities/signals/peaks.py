@@ -1,9 +1,9 @@
 """R peaks, by a detector made for noisy recordings.
 
-A style brings noise, and beats of another shape: what finds R peaks has to find an inverted QRS as
-well, and not be led by noise. The method was chosen with contents and noise alone, no result in
-sight (``benchmarks/experiments/r_peak_detectors.py``): of those in neurokit2, the one that finds
-the same beats in all of 12 leads, and finds them again in noise.
+A style brings noise, and beats of another shape: a detector has to find an inverted QRS as well,
+and must not take noise for beats. The method was chosen with contents and noise alone, not with
+results (``benchmarks/experiments/r_peak_detectors.py``): of those in neurokit2, it is the one that
+finds the same beats in all of 12 leads, and finds them again in noise.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["r_peaks"]
+__all__ = ["LOWEST_RATE", "r_peaks"]
+
+LOWEST_RATE = 50.0
+"""Samples per second below which a QRS complex of 0.1 s cannot be told from a wave."""
 
 _METHOD = "khamis2016"
 _RATE = 500  # Hz, which its smoothing is meant for
-_BLOCK, _MARGIN = 900.0, 10.0  # s looked at in one piece, and seen beside it
+_BLOCK, _MARGIN = 900.0, 10.0  # s of a block, and of its overlap on both sides
 _SHORTEST = 2.0  # s
 _FLAT = 1e-6  # of the largest value: what float32 leaves of a straight line
 
 
 def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
-    """Samples of the R peaks of one lead, rising: the middle of the QRS, whichever way it points.
+    """Find the R peaks of one lead: the middle of each QRS, whichever way it points.
 
     The UNSW detector (Khamis et al., 2016, "QRS Detection Algorithm for Telehealth
     Electrocardiogram Recordings") as in neurokit2, which takes about 20 ms for a second of signal;
@@ -40,47 +43,49 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
         rate: samples per second.
 
     Returns:
-        Nothing for less than 2 s.
+        Rising positions in samples; none in less than 2 s, or below `LOWEST_RATE`.
 
     Raises:
         DependencyError: neurokit2 or scipy is missing.
     """
     import numpy as np
 
+    if rate < LOWEST_RATE:
+        return np.zeros(0, np.int64)
     block, margin = round(_BLOCK * rate), round(_MARGIN * rate)
 
-    def within(start: int) -> NDArray[np.int64]:
+    def peaks_of_block(start: int) -> NDArray[np.int64]:
         first = max(0, start - margin)
         piece = interpolate_gaps(signal[first : start + block + margin])
         if len(piece) < _SHORTEST * rate or _is_straight(piece):
             return np.zeros(0, np.int64)
-        peaks = _found(resample_lead(piece, rate, _RATE)) * (rate / _RATE)
-        at = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
-        found: NDArray[np.int64] = at[(at >= start) & (at < start + block)]
-        return found
+        peaks = _detect(resample_lead(piece, rate, _RATE)) * (rate / _RATE)
+        positions = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
+        inside: NDArray[np.int64] = positions[(positions >= start) & (positions < start + block)]
+        return inside
 
-    each = parallel_map(within, range(0, len(signal), block))
-    result: NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, np.int64), *each]))
+    blocks = parallel_map(peaks_of_block, range(0, len(signal), block))
+    result: NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, np.int64), *blocks]))
     return result
 
 
 def _is_straight(signal: NDArray[np.float64]) -> bool:
     import numpy as np
 
-    found = import_optional("scipy.signal", "R peaks").detrend(signal)
-    return bool(np.ptp(found) <= _FLAT * np.abs(signal).max())
+    detrended = import_optional("scipy.signal", "R peaks").detrend(signal)
+    return bool(np.ptp(detrended) <= _FLAT * np.abs(signal).max())
 
 
-def _found(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R peaks at `_RATE`."""
+def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find R peaks at `_RATE`."""
     import numpy as np
 
     neurokit = import_optional("neurokit2", "R peaks")
     with silence_libraries():
         try:
-            found = neurokit.ecg_findpeaks(signal, sampling_rate=_RATE, method=_METHOD)
+            detection = neurokit.ecg_findpeaks(signal, sampling_rate=_RATE, method=_METHOD)
         except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError):
             return np.zeros(0)  # what it raises on a signal without peaks
-    peaks = np.asarray(found["ECG_R_Peaks"], np.float64)
-    kept: NDArray[np.float64] = peaks[np.isfinite(peaks)]
-    return kept
+    peaks = np.asarray(detection["ECG_R_Peaks"], np.float64)
+    finite: NDArray[np.float64] = peaks[np.isfinite(peaks)]
+    return finite

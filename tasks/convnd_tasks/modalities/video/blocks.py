@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from convnd.io import Video
     from convnd_tasks.modalities.video.options import VideoOptions
 
-__all__ = ["BlockStylizer", "read_style_video"]
+__all__ = ["BlockStylizer", "make_block_transfer", "read_style_video"]
 
 _STYLE_FRAMES = 48
 """Frames of a video whose motion is style; more of them add little."""
@@ -88,6 +88,11 @@ def read_style_video(video: Video, longest: int) -> Tensor:
     return torch.stack(frames, 2)
 
 
+def make_block_transfer(options: VideoOptions) -> BlockStyleTransfer:
+    """A network for blocks of frames; it serves all videos of a job."""
+    return BlockStyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
+
+
 class BlockStylizer:
     """A network and styles made ready once, for all windows of a video.
 
@@ -97,6 +102,7 @@ class BlockStylizer:
             result's sampling in time and space.
         texture: there is no content; the frames of the source show the size and the motion.
         on_message: is called with lines that users should know.
+        transfer: a network that is ready, from `make_block_transfer`; None makes one.
 
     Raises:
         UsageError: an option names something that does not exist.
@@ -109,12 +115,13 @@ class BlockStylizer:
         *,
         texture: bool = False,
         on_message: Callable[[str], None] | None = None,
+        transfer: BlockStyleTransfer | None = None,
     ) -> None:
         check_names(options)
         self.options = options
         self.texture = texture
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
-        self.transfer = BlockStyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
+        self.transfer = make_block_transfer(options) if transfer is None else transfer
         self._margin = 0 if options.inflation == "auto" else _MARGIN
         moving = next((list(style.unbind(2)) for style in self.styles if style.shape[2] > 1), [])
         self._style_flows = [estimate_flow(*pair) for pair in itertools.pairwise(moving)]
@@ -255,6 +262,7 @@ class BlockStylizer:
         if record is None:
             record = {
                 "pts": context.pts,
+                "duration": context.duration,
                 "name": context.name,
                 "cut": context.cut,
                 **{name: outcome[name] for name in _OF_OUTCOME},

@@ -24,7 +24,11 @@ def is_sample(name: str) -> bool:
 
 
 def open_video(
-    name: str, rate: Fraction | None = None, sample_shape: tuple[int, int, int] = DEMO
+    name: str,
+    rate: Fraction | None = None,
+    sample_shape: tuple[int, int, int] = DEMO,
+    *,
+    deinterlace: bool = False,
 ) -> Video:
     """Open a file, a folder of numbered pictures, or the built-in video.
 
@@ -32,6 +36,7 @@ def open_video(
         name: path, or name of the built-in video.
         rate: frames per second of a folder.
         sample_shape: frames, height and width of the built-in video.
+        deinterlace: whether frames of two fields are turned into progressive ones.
 
     Raises:
         InputFileError: see `convnd.io.open_video`.
@@ -41,7 +46,7 @@ def open_video(
 
     if is_sample(name):
         return video.SampleVideo(sample_shape)
-    return io.open_video(name, rate=rate)
+    return io.open_video(name, rate=rate, deinterlace=deinterlace)
 
 
 def content_fingerprint(info: VideoInfo) -> object:

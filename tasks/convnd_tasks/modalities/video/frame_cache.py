@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +24,8 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.grid import Grid
-from convnd.io.atomic import atomic_path, error_text
+from convnd.io.atomic import atomic_path, error_text, temporary_folder
+from convnd.io.reading import check_file
 from convnd_tasks.runtime.checkpoints import Checkpointer, options_fingerprint
 
 if TYPE_CHECKING:
@@ -45,6 +46,15 @@ FINAL = 3
 
 _NAMES = ("content", "frame", "second", "final")
 _WHITE = 65535
+_BEGINNING = b'{"fingerprint": "'
+_LONGEST_LOG = 2**28
+_LARGEST = 2**62
+
+# What the entry of a finished frame holds besides its pass and number.
+_COUNTS = ("steps", "rejected_steps")
+_NUMBERS = ("loss", "codec", "flow", "features")
+_OPTIONAL_NUMBERS = ("e_warp", "input_e_warp", "later_e_warp")
+_REQUIRED = ("pts", "name", "cut", "parts", "e_warp", "input_e_warp", *_COUNTS, *_NUMBERS)
 
 
 def quantize(values: Tensor) -> Tensor:
@@ -64,16 +74,19 @@ class FrameCache(Checkpointer):
 
     Attributes:
         records: of every kept frame, by pass index and number of the frame.
+        size: height and width of the frames, for the check of kept ones; None accepts any.
     """
 
     def __init__(self, output: Path | None, group: ProcessGroup | None = None) -> None:
         self._temporary = output is None
         if output is None:
-            output = Path(tempfile.mkdtemp(prefix="convnd-")) / "video"
-            weakref.finalize(self, shutil.rmtree, output.parent, ignore_errors=True)
+            stack = contextlib.ExitStack()
+            output = stack.enter_context(temporary_folder()) / "video"
+            weakref.finalize(self, stack.close)
         super().__init__(output, 0, group)
         self.path = output.with_name(f"{output.name}.frames")
         self.records: dict[tuple[int, int], dict[str, Any]] = {}
+        self.size: tuple[int, ...] | None = None
 
     def exists(self) -> bool:
         """Whether there are finished frames of an earlier run."""
@@ -83,8 +96,14 @@ class FrameCache(Checkpointer):
         """Check, before any work, that no finished frames would be lost.
 
         Raises:
-            OutputExistsError: there are some, and neither flag says what to do with them.
+            OutputExistsError: there are some, and neither flag says what to do with them; or the
+                folder has files in it that this program did not make.
         """
+        if os.path.lexists(self.path) and not self._is_ours():
+            raise OutputExistsError(
+                f"{self.path}: expected no such folder or one of an earlier run, got another; "
+                "choose another output"
+            )
         if self.exists() and not (resume or overwrite):
             raise OutputExistsError(
                 f"{self.path}: expected no frames of an earlier run, got some; continue from them "
@@ -116,7 +135,7 @@ class FrameCache(Checkpointer):
             if resume and self._log.exists():
                 self._load(expected)
             else:
-                if self._log.exists():
+                if self._log.exists() and self._is_ours():
                     shutil.rmtree(self.path)
                 self.path.mkdir(exist_ok=True)
                 header = json.dumps({"fingerprint": expected})
@@ -165,7 +184,15 @@ class FrameCache(Checkpointer):
         Raises:
             InputFileError: it is missing or damaged.
         """
-        return io.read(self._picture(pass_index, number)).values
+        path = self._picture(pass_index, number)
+        values = io.read(path).values
+        size = tuple(values.shape[2:]) if self.size is None else self.size
+        if values.shape != (1, 3, *size):
+            raise InputFileError(
+                f"resume: expected kept frames of {size[1]}x{size[0]} pixels and three channels, "
+                f"got {path} of another shape; start anew (--overwrite)"
+            )
+        return values
 
     def count(self, pass_index: int) -> int:
         """Number of kept frames of a pass."""
@@ -197,14 +224,29 @@ class FrameCache(Checkpointer):
     def _log(self) -> Path:
         return self.path / "frames.jsonl"
 
+    def _is_ours(self) -> bool:
+        """Whether the folder is empty, or begins its list of frames as this program does."""
+        try:
+            if self.path.is_symlink() or not self.path.is_dir():
+                return False
+            if not any(self.path.iterdir()):
+                return True
+            check_file(self._log)
+            with self._log.open("rb") as file:
+                return file.read(len(_BEGINNING)) == _BEGINNING
+        except OSError:
+            return False
+
     def _picture(self, pass_index: int, number: int) -> Path:
         return self.path / f"{_NAMES[pass_index]}-{number:06d}.png"
 
     def _load(self, expected: str) -> None:
-        header, *lines = self._log.read_text(encoding="utf-8").splitlines() or [""]
+        check_file(self._log)
+        with self._log.open("rb") as file:
+            header, *lines = file.read(_LONGEST_LOG).splitlines() or [b""]
         try:
             fingerprint = json.loads(header)["fingerprint"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputFileError(
                 f"resume: expected the frames of an earlier run in {self.path}, got a damaged "
                 "list of them; start anew (--overwrite)"
@@ -215,13 +257,55 @@ class FrameCache(Checkpointer):
                 f"{self.path.name}; give the same ones, or start anew (--overwrite)"
             )
         self.records = {}
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # the last line may be cut off
+        with contextlib.suppress(ValueError, RecursionError):  # the last line may be cut off
             for line in lines:
                 entry = json.loads(line)
-                key = int(entry["pass"]), int(entry["number"])
-                if not self._picture(*key).exists():
+                if not (_is_entry(entry) and self._picture(*_key(entry)).is_file()):
                     break
-                self.records[key] = entry
+                self.records[_key(entry)] = entry
         entries = [{"fingerprint": expected}, *self.records.values()]
         with atomic_path(self._log, overwrite=True) as log:
             log.write_text("".join(json.dumps(x) + "\n" for x in entries), encoding="utf-8")
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[int, int]:
+    return entry["pass"], entry["number"]
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a line of the list describes a frame as `FrameCache.save` does."""
+    if not isinstance(entry, dict):
+        return False
+    pass_index: Any = entry.get("pass")
+    number = entry.get("number")
+    if not (_is_count(pass_index) and pass_index < len(_NAMES) and _is_count(number)):
+        return False
+    facts = {name for name in entry if name not in ("pass", "number")}
+    if pass_index == CONTENT and not facts:
+        return True
+    required = {"parts", "features", "loss", *_COUNTS} if pass_index == SHARED else {*_REQUIRED}
+    return required <= facts and all(_is_fact(name, entry[name]) for name in facts)
+
+
+def _is_fact(name: str, value: Any) -> bool:
+    if name == "parts":
+        return isinstance(value, dict) and all(map(_is_number, value.values()))
+    if name == "name":
+        plain = isinstance(value, str) and Path(value).name == value and "\0" not in value
+        return value is None or value == "" or (plain and value not in (".", ".."))
+    if name == "cut":
+        return isinstance(value, bool)
+    if name == "pts":
+        return isinstance(value, int) and abs(value) < _LARGEST
+    if name in _COUNTS:
+        return _is_count(value)
+    return _is_number(value) or (name in _OPTIONAL_NUMBERS and value is None)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < _LARGEST  # which NaN is not

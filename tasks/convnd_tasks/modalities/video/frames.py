@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from convnd_tasks.modalities.video.input import (
     VideoSource,
     iter_frames,
 )
+from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.progress import (
     StepCallback,
     TransferOutcome,
@@ -45,10 +46,11 @@ from convnd_tasks.modalities.video.progress import (
 )
 from convnd_tasks.runtime.prefetch import prefetch
 
-if TYPE_CHECKING:
-    from convnd_tasks.modalities.video.options import VideoOptions
+__all__ = ["FrameStylizer", "make_frame_transfer"]
 
-__all__ = ["FrameStylizer"]
+_FINISHED_OVER, _FINISHED_DECREASE = 4, 0.15
+"""A first frame is finished when its loss falls by less than this share over so many steps: after
+the default 80 it is about 0.03, after 40 about 0.1, and after 20 about 0.3."""
 
 
 @dataclass
@@ -67,6 +69,11 @@ class _History:
             self.values.popleft()
 
 
+def make_frame_transfer(options: VideoOptions) -> StyleTransfer:
+    """A network for single frames; it serves all videos of a job."""
+    return StyleTransfer(options, spatial_dims=2, in_channels=3)
+
+
 class FrameStylizer:
     """A network and styles made ready once, for all frames of a video.
 
@@ -74,6 +81,7 @@ class FrameStylizer:
         options: see `VideoOptions`.
         styles: ``(1, 3, *S_i)`` each.
         on_message: is called with lines that users should know.
+        transfer: a network that is ready, from `make_frame_transfer`; None makes one.
 
     Raises:
         UsageError: an option names something that does not exist.
@@ -84,14 +92,17 @@ class FrameStylizer:
         options: VideoOptions,
         styles: Sequence[Tensor],
         on_message: Callable[[str], None] | None = None,
+        *,
+        transfer: StyleTransfer | None = None,
     ) -> None:
         check_names(options)
         self.options = options
         self.styles = styles
-        self.transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
+        self.transfer = make_frame_transfer(options) if transfer is None else transfer
         self._terms: list[Term] = []
         self._evaluate: Any = evaluate_whole
         self._on_message = on_message
+        self._said = False
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
         """Stylise frame after frame; kept frames are taken from the cache.
@@ -197,6 +208,7 @@ class FrameStylizer:
             outcome = yield from self._first_frame(context.content, to_progress)
         record: dict[str, Any] = {
             "pts": context.pts,
+            "duration": context.duration,
             "name": context.name,
             "cut": context.cut,
             **outcome.record(),
@@ -217,8 +229,19 @@ class FrameStylizer:
         self, content: Tensor, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
         """A frame by itself: an ordinary transfer from coarse to fine."""
+        losses: list[tuple[int, float]] = []
         steps = self.transfer.run(content, self.styles, on_message=self._on_message)
-        return (yield from run_transfer(steps, to_progress))
+        outcome = yield from run_transfer(_recorded(steps, losses), to_progress)
+        if self.options.mode == "flow" and not self._said and self._on_message is not None:
+            text = _unfinished_text([loss for scale, loss in losses if scale == losses[-1][0]])
+            if text:
+                self._said = True
+                self._on_message(
+                    f"the first frame is not finished after {outcome.steps} steps: {text}; later "
+                    "frames go on from it, and colours drift; use more --steps (default "
+                    f"{VideoOptions.steps})"
+                )
+        return outcome
 
     def _blend_backward(
         self,
@@ -282,6 +305,31 @@ class FrameStylizer:
             loss=best.loss,
             parts=best.parts,
         )
+
+
+def _recorded(steps: Iterable[Progress], losses: list[tuple[int, float]]) -> Iterator[Progress]:
+    """Note scale and loss of each step."""
+    for progress in steps:
+        losses.append((progress.scale, progress.loss))
+        yield progress
+
+
+def _unfinished_text(losses: Sequence[float]) -> str:
+    """Say why a frame is not finished, by its losses at the last scale; "" if it is.
+
+    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.05, 1.01])
+    ''
+    >>> _unfinished_text([20.0, 19.9])
+    'it took 1 step at its full size'
+    """
+    if len(losses) <= _FINISHED_OVER:
+        count = len(losses) - 1
+        return f"it took {count} step{'' if count == 1 else 's'} at its full size"
+    before, after = losses[-1 - _FINISHED_OVER], losses[-1]
+    decrease = (before - after) / abs(before) if before else 0.0
+    if decrease < _FINISHED_DECREASE:
+        return ""
+    return f"its loss still fell by {100 * decrease:.0f} % in the last {_FINISHED_OVER}"
 
 
 def _warped_references(

@@ -96,6 +96,7 @@ class FrameContext:
     Args:
         number: from 0.
         pts: its time, in ticks of the video.
+        duration: how long it is shown, in ticks; 0 where only the next frame tells.
         name: of its file, or "".
         content: ``(1, 3, H, W)`` at the size of the result, see `quantize`.
         cut: whether it begins a scene.
@@ -105,6 +106,7 @@ class FrameContext:
 
     number: int
     pts: int
+    duration: int
     name: str
     content: Tensor
     cut: bool
@@ -120,9 +122,10 @@ class StylizedFrame:
         number: from 0.
         content: the input's frame at the size of the result ``(1, 3, H, W)``.
         values: the result.
-        record: ``pts``, ``name``, ``steps``, ``rejected_steps``, ``loss``, ``parts``, ``cut``,
-            ``e_warp`` of the result and ``input_e_warp`` of the input against the frame before
-            (None at the beginning of a scene), and the seconds ``codec``, ``flow``, ``features``.
+        record: ``pts``, ``duration``, ``name``, ``steps``, ``rejected_steps``, ``loss``,
+            ``parts``, ``cut``, ``e_warp`` of the result and ``input_e_warp`` of the input against
+            the frame before (None at the beginning of a scene), and the seconds ``codec``,
+            ``flow``, ``features``.
     """
 
     number: int
@@ -202,6 +205,7 @@ def iter_frames(
         yield FrameContext(
             number=number,
             pts=frame.pts,
+            duration=frame.duration,
             name=frame.name,
             content=content,
             cut=cut,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convnd.losses import Objective
     from convnd_tasks.modalities.video.result import VideoResult
 
-__all__ = ["Energies", "measure_video"]
+__all__ = ["Energies", "measure_texture", "measure_video"]
 
 
 def measure_video(
@@ -67,6 +67,35 @@ def measure_video(
         parts["content"][name] = content_energy
         earlier = before, after
     return _measures(parts, with_styles=bool(styles))
+
+
+def measure_texture(result: Video | VideoResult, styles: Sequence[Grid]) -> list[Measure]:
+    """Measure a texture: it has no content, and moves along the flow of no other video.
+
+    Args:
+        result: the texture.
+        styles: pictures ``(1, 3, H, W)`` that show its style; at least one.
+
+    Raises:
+        InputFileError: a frame cannot be read.
+    """
+    energies: Energies | None = None
+    parts: dict[str, float] = {}
+    for number, frame in enumerate(result.frames()):
+        if energies is None:
+            energies = Energies([style.values for style in styles], tuple(frame.values.shape[2:]))
+        _, parts[str(number)], _ = energies(frame.values, frame.values)
+    return [
+        Measure(
+            "style_energy",
+            _mean(parts),
+            better="lower",
+            against="style",
+            parts=parts,
+            meaning="squared distance of Gram matrices, relative to the style's",
+        ),
+        Measure("frames", float(len(parts)), meaning="frames that were measured"),
+    ]
 
 
 def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> list[Measure]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -25,13 +27,14 @@ from convnd_tasks.modalities.base import (
 )
 from convnd_tasks.modalities.images.codec import match_colors
 from convnd_tasks.modalities.metrics import finite_or_none
-from convnd_tasks.modalities.video.blocks import read_style_video
+from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
 from convnd_tasks.modalities.video.figures import plot_timeline
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
 from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
 from convnd_tasks.modalities.video.frame_cache import FrameCache
+from convnd_tasks.modalities.video.frames import make_frame_transfer
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working_size
-from convnd_tasks.modalities.video.metrics import measure_video
+from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.result import mean_of
 from convnd_tasks.modalities.video.transfer import VideoTransfer
@@ -42,10 +45,14 @@ if TYPE_CHECKING:
 
     from convnd.io import Video
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.style_transfer import StyleTransfer
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.modalities.video.result import VideoResult
 
 __all__ = ["Videos"]
+
+_TEXTURE_FRAMES, _TEXTURE_STRIDE = 4, 8
+"""Frames of a style video that stand for it where a texture is measured."""
 
 _COLOR_FRAMES = 16
 """Frames whose colours stand for those of a video."""
@@ -57,6 +64,11 @@ class Videos(Modality):
     name: ClassVar[str] = "videos"
     keeps_partial_result: ClassVar[bool] = False
     draws_figures: ClassVar[bool] = True
+    step_noun: ClassVar[str] = "frame"
+    loss_caption: ClassVar[str] = (
+        "The objective and its weighted terms at every step of every frame or block. They jump "
+        "where the next one begins; the last value is the mean over frames."
+    )
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "each frame starts from the one before, moved along the flow"
     }
@@ -84,7 +96,10 @@ class Videos(Modality):
             if content is not None and not Path(name).is_dir():
                 rate = None  # a result knows its own
             return open_video(
-                name, None if rate is None else parse_fraction("--rate", rate), self._sample_shape
+                name,
+                None if rate is None else parse_fraction("--rate", rate),
+                self._sample_shape,
+                deinterlace=self.settings.deinterlace and content is None,
             )
         if not video:
             return open_grid(name, 2, role=role, seed=self.options.seed)
@@ -111,7 +126,15 @@ class Videos(Modality):
                 colors = torch.stack(frames, 2)
                 styles = [match_colors(style, colors) for style in styles]
         finisher = FrameFinisher(self.options, mask, self._frame_range)
-        return VideoTransfer(self.options, self.settings, source, styles, finisher, messages)
+        return VideoTransfer(
+            self.options,
+            self.settings,
+            source,
+            styles,
+            finisher,
+            lambda: self._network,
+            messages,
+        )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:
         """See `Modality.checkpointer`."""
@@ -154,9 +177,11 @@ class Videos(Modality):
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
         """See `Modality.lost_metadata`."""
-        no_sound = path.suffix.lower() in ("", ".gif")
-        has_sound = bool(self._video(inputs).info.audio) and self.settings.audio
-        return ["sound"] if no_sound and has_sound else []
+        video, settings = self._video(inputs), self.settings
+        info = dataclasses.replace(video.info, size=working_size(video, self.options.size))
+        if settings.strip:
+            info = dataclasses.replace(info, tags={}, stream_tags={})
+        return io.lost_properties(path, info, audio=settings.audio, provenance=settings.metadata)
 
     def metrics(self, inputs: TransferInputs, result: Video | VideoResult) -> list[Measure]:
         """See `Modality.metrics`.
@@ -166,6 +191,12 @@ class Videos(Modality):
             result: a video, or a result whose frame cache is open.
         """
         pictures = [style for style in inputs.styles if isinstance(style, Grid)]
+        if self.settings.texture:
+            for style in inputs.styles:
+                if not isinstance(style, Grid):
+                    frames = itertools.islice(style.frames(), 0, None, _TEXTURE_STRIDE)
+                    pictures += [Grid(values=frame.values) for frame in frames][:_TEXTURE_FRAMES]
+            return measure_texture(result, pictures)
         return measure_video(self._video(inputs), result, pictures, self._frame_range)
 
     def figure_names(self) -> list[str]:
@@ -178,18 +209,22 @@ class Videos(Modality):
         result: VideoResult = outcome.result
         return [
             Figure(
-                "sheet", "Frames of the input, and of the result below.", result.previews.sheet()
+                "sheet",
+                "Frames from the whole video: the input above, the result below.",
+                result.previews.sheet(),
             ),
             Figure(
                 "slit",
-                "The middle column of every frame, side by side: input above, result below. Even "
-                "motion is a slanting line; flicker would be upright stripes.",
+                "The middle column of pixels of every frame, side by side: the input above, the "
+                "result below. Time runs to the right. Even motion is a slanting line; flicker is "
+                "upright stripes.",
                 result.previews.slit_scan(),
             ),
             Figure(
                 "timeline",
-                "Loss by term, warping error against the frame before, and seconds. Dotted lines: "
-                "a new scene.",
+                "For every frame: the terms of the loss; the warping error E_warp, which is the "
+                "mean squared difference to the frame before, moved along the optical flow; and "
+                "the seconds of work. A dotted line is a new scene.",
                 plot_timeline(result.records),
             ),
         ]
@@ -242,6 +277,13 @@ class Videos(Modality):
             "e_warp": result.e_warp,
             "input_e_warp": result.input_e_warp,
         }
+
+    @functools.cached_property
+    def _network(self) -> StyleTransfer:
+        """The network of the job, for all of its videos."""
+        if self.options.mode == "block":
+            return make_block_transfer(self.options)
+        return make_frame_transfer(self.options)
 
     @property
     def _frame_range(self) -> FrameRange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
 from convnd.options import (
@@ -64,7 +64,7 @@ class VideoOptions(ImageOptions):
 
     >>> VideoOptions(passes=3)
     Traceback (most recent call last):
-    convnd.errors.UsageError: passes: expected 1 <= passes <= 2, got 3; correct it
+    convnd.errors.UsageError: passes: expected 1 <= passes <= 2, got 3; the default is 1
     """
 
     backbone: Annotated[str, Flag("Network, see `convnd backbones`.", LOSS)] = "compact"
@@ -119,7 +119,11 @@ class VideoOptions(ImageOptions):
     ] = (1, 4)
     frame_steps: Annotated[
         int,
-        Flag("Steps of a later frame, at most: it ends when its loss settles.", WORK),
+        Flag(
+            "Steps of a later frame, at most: it ends when its loss settles. --steps, where that "
+            "is less.",
+            WORK,
+        ),
         Range(1, 10_000_000),
     ] = 40
     settle_over: Annotated[
@@ -131,9 +135,26 @@ class VideoOptions(ImageOptions):
         Range(0, 1),
     ] = 0.03
 
+    @classmethod
+    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
+        """Options of a job: later frames take no more steps than the first.
+
+        >>> VideoOptions.for_dim(3, steps=2).frame_steps, VideoOptions.for_dim(3).frame_steps
+        (2, 40)
+        """
+        steps = given.get("steps")
+        if isinstance(steps, int) and given.get("frame_steps") is None:
+            given["frame_steps"] = min(steps, cls.frame_steps)
+        return super().for_dim(spatial_dims, **given)
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("block_overlap", self.block_overlap, Range(1, max(1, self.block_frames // 2)))
+        check_range(
+            "block_overlap",
+            self.block_overlap,
+            Range(1, max(1, self.block_frames // 2)),
+            self.block_frames // 2 or 1,
+        )
         check_name("mode", self.mode, MODES)
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(

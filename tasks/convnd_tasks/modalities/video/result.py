@@ -103,7 +103,7 @@ class VideoResult:
         for number in numbers[::every]:
             record = self.records[number]
             values = self.cache.load(self.pass_index, number)
-            yield io.VideoFrame(record["pts"], values, record["name"])
+            yield io.VideoFrame(record["pts"], values, record["name"], record.get("duration", 0))
 
     def save(
         self,
@@ -128,7 +128,11 @@ class VideoResult:
         """
         if not path.suffix:
             io.write_image_sequence(
-                path, self._previewed(), overwrite=overwrite, provenance=provenance
+                path,
+                self._previewed(),
+                overwrite=overwrite,
+                aspect=self.info.aspect,
+                provenance=provenance,
             )
             return
         io.write_video(

@@ -42,6 +42,7 @@ class VideoTransfer(Transfer):
         source: the frames to stylise; for a texture those of the style video.
         styles: pictures ``(1, 3, *S_i)``, or with mode ``"block"`` videos ``(1, 3, T_i, *S_i)``.
         finisher: applies colours, strength and mask.
+        network: gives the network of the job, see `make_frame_transfer` and `make_block_transfer`.
         messages: lines about the inputs.
     """
 
@@ -50,6 +51,7 @@ class VideoTransfer(Transfer):
     source: VideoSource
     styles: Sequence[Tensor]
     finisher: FrameFinisher
+    network: Callable[[], Any]
     messages: Sequence[str] = ()
     record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
@@ -58,7 +60,14 @@ class VideoTransfer(Transfer):
         """See `Transfer.fingerprint`."""
         used = dataclasses.astuple(self.source.frame_range)
         video = content_fingerprint(self.source.video.info)
-        return [used, self.settings.texture, video, self.finisher.fingerprint(), *self.styles]
+        return [
+            used,
+            self.settings.texture,
+            self.settings.deinterlace,
+            video,
+            self.finisher.fingerprint(),
+            *self.styles,
+        ]
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
@@ -107,6 +116,7 @@ class VideoTransfer(Transfer):
         self, cache: FrameCache, on_message: Callable[[str], None] | None
     ) -> Iterator[Progress]:
         options, source = self.options, self.source
+        cache.size = source.size
         resumed = cache.count(options.passes)
         if resumed and on_message is not None:
             on_message(f"continuing after {resumed} frames of an earlier run")
@@ -145,6 +155,8 @@ class VideoTransfer(Transfer):
             records = [cache.records[FINAL, number] for number in range(count)]
         info = source.video.info
         rate = None if info.rate is None else info.rate / source.frame_range.every
+        if self.settings.strip:
+            info = dataclasses.replace(info, tags={}, stream_tags={})
         self._result = VideoResult(
             info=dataclasses.replace(info, size=source.size, rate=rate),
             end=source.frame_range.end,
@@ -162,9 +174,13 @@ class VideoTransfer(Transfer):
     def _stylizer(self, on_message: Callable[[str], None] | None) -> FrameStylizer | BlockStylizer:
         if self.options.mode == "block":
             return BlockStylizer(
-                self.options, self.styles, texture=self.settings.texture, on_message=on_message
+                self.options,
+                self.styles,
+                texture=self.settings.texture,
+                on_message=on_message,
+                transfer=self.network(),
             )
-        return FrameStylizer(self.options, self.styles, on_message)
+        return FrameStylizer(self.options, self.styles, on_message, transfer=self.network())
 
 
 def _last_step(result: VideoResult, values: Tensor) -> Progress:

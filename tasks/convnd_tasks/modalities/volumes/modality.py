@@ -118,7 +118,13 @@ class Volumes(Modality):
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
         """See `Modality.check_output`; a scan from DICOM files may become such files again."""
         dicom = inputs is None or "dicom" in inputs.template.header
-        io.check_output(path, overwrite=overwrite, provenance=self.settings.metadata, dicom=dicom)
+        io.check_output(
+            path,
+            overwrite=overwrite,
+            provenance=self.settings.metadata,
+            spatial_dims=self.spatial_dims,
+            dicom=dicom,
+        )
 
     def write(
         self,

@@ -51,7 +51,7 @@ class VolumeOptions(TransferOptions):
 
     >>> VolumeOptions(strength=2)
     Traceback (most recent call last):
-    convnd.errors.UsageError: strength: expected 0 <= strength <= 1, got 2; correct it
+    convnd.errors.UsageError: strength: expected 0 <= strength <= 1, got 2; the default is 1
     """
 
     transfer: Annotated[

@@ -140,10 +140,10 @@ def test_several_inputs(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_json_cannot_say_is_null(capsys: pytest.CaptureFixture[str]) -> None:
-    summary = CommandOutput("x", json=True)
-    with summary.collect():
+    command_output = CommandOutput("x", json=True)
+    with command_output.collect():
         print("for people")
-        summary.add(values=[1.5, math.nan, {"far": -math.inf}], path=Path("a"))
+        command_output.add(values=[1.5, math.nan, {"far": -math.inf}], path=Path("a"))
     out, err = capsys.readouterr()
     found = json.loads(out, parse_constant=lambda word: pytest.fail(word))
     assert (found["values"], found["path"]) == ([1.5, None, {"far": None}], "a")

@@ -1,0 +1,153 @@
+"""MATLAB and HDF5 files of signals: ``.mat``, ``.h5`` and ``.hdf5``, read only.
+
+A ``.mat`` of version 7.3 is an HDF5 file. What the arrays in it mean is told by
+`convnd.io.signals.arrays`. Objects are not loaded, and links to other files are not followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.reading import import_optional, translate_errors
+from convnd.io.registry import Format
+from convnd.io.signals.arrays import NamedArrays, recording_of
+from convnd.io.signals.signal import check_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_hdf5", "read_mat"]
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_DEEPEST = 4  # levels of nested structures
+_LONGEST_TEXT = 10_000  # entries of an array of words
+
+
+def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a MATLAB file of any version.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of samples over all arrays.
+
+    Returns:
+        Values ``(1, C, T)``.
+
+    Raises:
+        InputFileError: no recording in it, several, damaged, or too large.
+        DependencyError: scipy is missing, or h5py for version 7.3.
+    """
+    with translate_errors(path, "a MATLAB file"), path.open("rb") as file:
+        head = file.read(520)
+    if _HDF5 in (head[:8], head[512:520]):
+        return read_hdf5(path, max_pixels=max_pixels)
+    scipy_io = import_optional("scipy.io", f"read {path}")
+    with translate_errors(path, "a MATLAB file"):
+        count = 0
+        for _, shape, kind in scipy_io.whosmat(str(path)):
+            if kind != "struct":
+                size = 1
+                for extent in shape:
+                    size *= int(extent)
+                count += size
+        check_samples(path, count, max_pixels)
+        loaded = scipy_io.loadmat(str(path), simplify_cells=True)
+        return recording_of(path, _gather(loaded), "MATLAB")
+
+
+def _gather(loaded: dict[str, Any]) -> NamedArrays:
+    """Arrays and texts of nested structures."""
+    import numpy as np
+
+    arrays: dict[str, NDArray[Any]] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+
+    def collect(name: str, value: Any, depth: int) -> None:
+        if isinstance(value, dict) and depth < _DEEPEST:
+            for key, item in value.items():
+                if not str(key).startswith("__"):
+                    collect(f"{name}.{key}" if name else str(key), item, depth + 1)
+        elif isinstance(value, str):
+            texts[name] = (value,)
+        elif isinstance(value, int | float | np.number | np.ndarray):
+            array = np.asarray(value)
+            if array.dtype.kind in "biuf":
+                arrays[name] = array
+            elif array.size <= _LONGEST_TEXT and all(isinstance(x, str) for x in array.reshape(-1)):
+                texts[name] = tuple(str(text).strip() for text in array.reshape(-1))
+
+    collect("", loaded, 0)
+    return NamedArrays(arrays, texts)
+
+
+def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read an HDF5 file.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of samples over all arrays.
+
+    Returns:
+        Values ``(1, C, T)``; the sampling rate may be a dataset or an attribute.
+
+    Raises:
+        InputFileError: no recording in it, several, damaged, or too large.
+        DependencyError: h5py is missing.
+    """
+    h5py = import_optional("h5py", f"read {path}", "tables")
+    with translate_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        datasets = dict(_datasets(h5py, file))
+        numbers = {k: d for k, d in datasets.items() if d.dtype.kind in "biuf"}
+        check_samples(path, sum(dataset.size for dataset in numbers.values()), max_pixels)
+        arrays = {name: dataset[()] for name, dataset in numbers.items()}
+        texts = {
+            name: tuple(_text(item) for item in dataset[()].reshape(-1))
+            for name, dataset in datasets.items()
+            if dataset.dtype.kind in "SO" and 0 < dataset.size <= _LONGEST_TEXT and dataset.shape
+        }
+        for owner in (file, *datasets.values()):
+            for key, value in owner.attrs.items():
+                _add_attribute(key, value, arrays, texts)
+    if not numbers:
+        raise InputFileError(f"read {path}: expected arrays of numbers, got none; check the file")
+    return recording_of(path, NamedArrays(arrays, texts), "HDF5")
+
+
+def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
+    """Datasets that lie in the file itself; `visititems` follows no links."""
+    found: list[tuple[str, Any]] = []
+
+    def visit(name: str, item: Any) -> None:
+        is_local = isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external
+        if is_local and item.dtype.kind in "biufSO" and not name.startswith("#"):
+            found.append((name.replace("/", "."), item))
+
+    file.visititems(visit)
+    return iter(found)
+
+
+def _add_attribute(
+    key: str, value: Any, arrays: dict[str, Any], texts: dict[str, tuple[str, ...]]
+) -> None:
+    import numpy as np
+
+    array = np.asarray(value)
+    if array.dtype.kind in "iuf" and array.size == 1:
+        arrays.setdefault(f"attributes.{key}", array)
+    elif array.dtype.kind in "SOU" and array.size <= _LONGEST_TEXT:
+        texts.setdefault(f"attributes.{key}", tuple(_text(item) for item in array.reshape(-1)))
+
+
+def _text(item: Any) -> str:
+    return item.decode("utf-8", "replace").strip() if isinstance(item, bytes) else str(item).strip()
+
+
+FORMATS = (
+    Format(name="MATLAB", suffixes=(".mat",), spatial_dims=1, read=read_mat, write=None),
+    Format(name="HDF5", suffixes=(".h5", ".hdf5"), spatial_dims=1, read=read_hdf5, write=None),
+)

@@ -1,0 +1,247 @@
+"""Tables in files that are no text: Parquet and Excel workbooks.
+
+Their columns mean what those of text do, see `convnd.io.signals.table`. Of a workbook the first
+sheet with numbers is read. A result has the columns, times and words of its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import InputFileError
+from convnd.io.reading import import_optional, translate_errors
+from convnd.io.registry import Format
+from convnd.io.signals.columns import Column, Layout, columns_of, name_and_unit, table_grid
+from convnd.io.signals.headers import rate_of, split_header
+from convnd.io.signals.signal import check_samples, signal_of
+from convnd.io.signals.table import default_header, default_times
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_excel", "read_parquet"]
+
+_LOST = ("start time", "annotations", "gain and baseline", "leads of other rates")
+_LARGEST_BOOK = 2**30  # bytes of an unpacked workbook
+
+
+def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a Parquet file.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of samples over all columns.
+
+    Returns:
+        Values ``(1, C, T)``.
+
+    Raises:
+        InputFileError: see `convnd.io.signals.table.read_table`.
+        DependencyError: pyarrow is missing.
+    """
+    parquet = import_optional("pyarrow.parquet", f"read {path}", "tables")
+    with translate_errors(path, "a Parquet file"):
+        file = parquet.ParquetFile(path)
+        check_samples(path, file.metadata.num_rows * file.metadata.num_columns, max_pixels)
+        data = file.read()
+        columns = [
+            Column(*name_and_unit(_column_name(name)), _cells(column))
+            for name, column in zip(data.column_names, data.columns, strict=True)
+        ]
+        # pandas stores an index behind the columns.
+        order = sorted(range(len(columns)), key=lambda k: not _is_index(data.column_names[k]))
+        if not columns or data.num_rows < 1:
+            raise InputFileError(f"read {path}: expected rows of numbers, got none; check the file")
+        grid = table_grid(
+            path,
+            [columns[k] for k in order],
+            range(1, data.num_rows + 1),
+            named=True,
+            text=[data.column_names[k] for k in order],
+            format_name="Parquet",
+        )
+        file.close()
+        return grid
+
+
+def _is_index(name: str) -> bool:
+    return name.startswith("__index_level_")
+
+
+def _column_name(name: str) -> str:
+    return "" if _is_index(name) else name
+
+
+def _cells(column: Any) -> list[str]:
+    """The texts of a column, exact to the last digit."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_timestamp(column.type):
+        column = pc.strftime(column, format="%Y-%m-%dT%H:%M:%S")
+    elif pa.types.is_duration(column.type):
+        column = column.cast(pa.int64())
+    elif pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return ["" if value is None else _cell_text(value) for value in column.to_pylist()]
+
+
+def _write_parquet(path: Path, grid: Grid, **_: object) -> None:
+    import numpy as np
+
+    pa = import_optional("pyarrow", f"write {path.name}", "tables")
+    parquet = import_optional("pyarrow.parquet", f"write {path.name}", "tables")
+    layout = signal_of(grid).extra.get("layout") if signal_of(grid).format == "Parquet" else None
+    values = grid.values[0].detach().cpu().double().numpy()
+    if not isinstance(layout, Layout) or layout.names != grid.channels:
+        names = default_header(grid)
+        arrays = [pa.array(row, from_pandas=True) for row in values]
+        if grid.units == ("s",):
+            arrays.insert(0, pa.array([float(text) for text in default_times(grid)]))
+    else:
+        names = layout.text
+        arrays = []
+        for position, cells in enumerate(columns_of(grid, layout, layout.cell)):
+            if position in layout.leads:
+                numbers = np.array([float(cell or "nan") for cell in cells])
+                arrays.append(pa.array(numbers, from_pandas=True))
+            else:
+                arrays.append(pa.array(_typed(cells)))
+    parquet.write_table(pa.table(arrays, names=list(names)), path)
+
+
+def _typed(cells: Sequence[str]) -> list[Any]:
+    """Whole numbers, numbers, times or words, as the texts of a column allow."""
+    from datetime import datetime
+
+    for parse in (int, float, datetime.fromisoformat):
+        with contextlib.suppress(ValueError):
+            typed: list[Any] = [parse(cell) if cell else None for cell in cells]
+            # Neither a float nor a datetime holds nanoseconds since 1970.
+            shown = [
+                cell if value is None else _cell_text(value)
+                for value, cell in zip(typed, cells, strict=True)
+            ]
+            if parse is not datetime.fromisoformat or all(map(_same_time, shown, cells)):
+                return typed
+    return list(cells)
+
+
+def _same_time(one: str, other: str) -> bool:
+    """Whether two texts of a date are the same but for zeros at the end."""
+    return one.rstrip("0.") == other.rstrip("0.")
+
+
+def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a workbook.
+
+    Args:
+        path: an existing ``.xlsx`` or ``.xlsm`` file.
+        max_pixels: largest number of samples over all columns.
+
+    Returns:
+        Values ``(1, C, T)``.
+
+    Raises:
+        InputFileError: see `convnd.io.signals.table.read_table`.
+        DependencyError: openpyxl is missing.
+    """
+    openpyxl = import_optional("openpyxl", f"read {path}", "tables")
+    with translate_errors(path, "an Excel workbook"):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _LARGEST_BOOK:
+            raise InputFileError(
+                f"read {path}: expected at most {_LARGEST_BOOK:,} bytes unpacked, got "
+                f"{unpacked:,}; save it as .csv"
+            )
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        try:
+            for sheet in book.worksheets:
+                rows = _rows(path, sheet, max_pixels)
+                if any(len(cells) > 0 for _, cells in rows):
+                    break
+            others = [name for name in book.sheetnames if name != sheet.title]
+        finally:
+            book.close()
+        table = split_header(path, rows)
+        before = [cells for number, cells in rows if number < table.lines[0]]
+        grid = table_grid(
+            path,
+            table.columns,
+            table.lines,
+            named=table.named,
+            text=(before, sheet.title),
+            rate=rate_of([" ".join(cells) for cells in before]),
+            format_name="Excel",
+        )
+        if not others:
+            return grid
+        from convnd.io.signals.signal import describe
+
+        remark = f"has sheets {', '.join(others)}, too, which are not read"
+        return describe(grid, remarks=(*signal_of(grid).remarks, remark))
+
+
+def _rows(path: Path, sheet: Any, max_samples: int | None) -> list[tuple[int, list[str]]]:
+    """Number and texts of each row of a sheet that is not empty, as wide as the widest."""
+    rows: list[tuple[int, list[str]]] = []
+    count = 0
+    for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells = ["" if value is None else _cell_text(value) for value in values]
+        count += len(cells)
+        check_samples(path, count, max_samples)
+        if any(cells):
+            rows.append((number, cells))
+    used = max((k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0)
+    return [(number, (cells + [""] * used)[:used]) for number, cells in rows]
+
+
+def _cell_text(value: Any) -> str:
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _write_excel(path: Path, grid: Grid, **_: object) -> None:
+    openpyxl = import_optional("openpyxl", f"write {path.name}", "tables")
+    layout = signal_of(grid).extra.get("layout") if signal_of(grid).format == "Excel" else None
+    book = openpyxl.Workbook(write_only=True)
+    if isinstance(layout, Layout) and layout.names == grid.channels:
+        before, title = layout.text
+    else:
+        before, title = [default_header(grid)], "Sheet1"
+        layout = Layout(grid.channels, tuple(range(len(grid.channels))))
+    columns = columns_of(grid, layout, layout.cell)
+    if layout.time is None and layout.count == 0 and grid.units == ("s",):
+        columns.insert(0, default_times(grid))
+    sheet = book.create_sheet(title)
+    for row in before:
+        sheet.append([cell or None for cell in row])
+    for row in zip(*map(_typed, columns), strict=True):
+        sheet.append([None if value == "" or value != value else value for value in row])
+    book.save(path)
+
+
+FORMATS = (
+    Format(
+        name="Parquet",
+        suffixes=(".parquet",),
+        spatial_dims=1,
+        read=read_parquet,
+        write=_write_parquet,
+        unsupported_metadata=_LOST,
+    ),
+    Format(
+        name="Excel",
+        suffixes=(".xlsx",),
+        spatial_dims=1,
+        read=read_excel,
+        write=_write_excel,
+        unsupported_metadata=_LOST,
+    ),
+)

@@ -1,0 +1,120 @@
+"""Sound beside WAV: FLAC, Ogg Vorbis and Opus, MP3 and AIFF, by libsndfile.
+
+Values are relative to full scale, ``[-1, 1]``. FLAC, Ogg Vorbis and AIFF are written in the sample
+format of their input; the rest is read only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.io.provenance import parse_provenance
+from convnd.io.reading import import_optional, translate_errors
+from convnd.io.registry import SIGNAL_METADATA, Format
+from convnd.io.signals.signal import (
+    Signal,
+    check_no_gaps,
+    check_samples,
+    sampling_rate,
+    signal_grid,
+    signal_of,
+)
+from convnd.io.signals.wav import CHANNEL_NAMES
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["FORMATS", "read_sound"]
+
+_SUBTYPES = {"FLAC": "PCM_24", "OGG": "VORBIS", "AIFF": "PCM_24"}
+_KINDS = {".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".aif": "AIFF", ".aiff": "AIFF"}
+_TAGS = ("title", "artist", "album", "date", "copyright", "license")
+
+
+def read_sound(path: Path, *, max_pixels: int | None = None) -> Grid:
+    """Read a sound file.
+
+    Args:
+        path: an existing file.
+        max_pixels: largest number of samples over all channels.
+
+    Returns:
+        Values ``(1, C, T)`` in ``[-1, 1]``; spacing in seconds.
+
+    Raises:
+        InputFileError: damaged, or too large.
+        DependencyError: soundfile is missing.
+    """
+    soundfile = import_optional("soundfile", f"read {path}", "sound")
+    with (
+        translate_errors(path, "a sound file"),
+        path.open("rb") as raw,
+        soundfile.SoundFile(raw) as file,
+    ):
+        check_samples(path, file.frames * file.channels, max_pixels)
+        samples = file.read(dtype="float64", always_2d=True).T
+        names = CHANNEL_NAMES.get(file.channels, tuple(str(k) for k in range(file.channels)))
+        tags = {tag: text for tag in _TAGS if (text := getattr(file, tag))}
+        extra = {"format": file.format, "subtype": file.subtype, "tags": tags}
+        return signal_grid(
+            path, samples, float(file.samplerate), names, Signal(extra=extra, format="sound")
+        )
+
+
+def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
+    soundfile = import_optional("soundfile", f"write {path.name}", "sound")
+    signal = signal_of(grid)
+    extra: Mapping[str, Any] = signal.extra if signal.format == "sound" else {}
+    kind = _KINDS[path.suffix.lower()]
+    same = extra.get("format") == kind and soundfile.check_format(kind, extra["subtype"])
+    values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
+    check_no_gaps(values, kind)
+    with soundfile.SoundFile(
+        str(path),
+        "w",
+        samplerate=round(sampling_rate(grid)),
+        channels=values.shape[1],
+        format=kind,
+        subtype=extra["subtype"] if same else _SUBTYPES[kind],
+    ) as file:
+        for tag, text in extra.get("tags", {}).items():
+            setattr(file, tag, text)
+        if provenance:
+            file.comment = json.dumps(dict(provenance))
+        file.write(values.clip(-1, 1))
+
+
+def _read_provenance(path: Path) -> Mapping[str, str]:
+    soundfile = import_optional("soundfile", f"read {path}", "sound")
+    with soundfile.SoundFile(str(path)) as file:
+        return parse_provenance((file.comment or "").encode()) if file.comment else {}
+
+
+FORMATS = (
+    *(
+        Format(
+            name=name,
+            suffixes=suffixes,
+            spatial_dims=1,
+            read=read_sound,
+            write=_write_sound,
+            unsupported_metadata=SIGNAL_METADATA,
+            read_provenance=_read_provenance,
+        )
+        for name, suffixes in (
+            ("FLAC", (".flac",)),
+            ("Ogg", (".ogg", ".oga")),
+            ("AIFF", (".aif", ".aiff")),
+        )
+    ),
+    Format(
+        name="MP3 and Opus",
+        suffixes=(".mp3", ".opus"),
+        spatial_dims=1,
+        read=read_sound,
+        write=None,
+    ),
+)

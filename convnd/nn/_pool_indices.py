@@ -1,0 +1,82 @@
+"""Maxima of windows with their positions, where torch has no operator for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convnd.nn._native import NATIVE
+from convnd.nn._pool_counts import padding_of_windows
+from convnd.shapes import Layer
+
+__all__ = ["max_with_indices", "pad_lowest", "pool_axes_with_indices"]
+
+
+def pad_lowest(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
+    """Pad with values that are no maximum, so that every window has all of its samples.
+
+    Args:
+        x: ``(B, C, *S)``.
+        layer: the pooling.
+        sizes: windows along each axis.
+    """
+    pairs = padding_of_windows(x.shape[2:], layer, sizes)
+    if not any(map(any, pairs)):
+        return x
+    flat = [count for pair in reversed(pairs) for count in pair]
+    lowest = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+    return F.pad(x, flat, value=lowest)
+
+
+def max_with_indices(x: Tensor, layer: Layer, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The maximum of every window, and its position in ``x.flatten(2)``.
+
+    Args:
+        x: ``(B, C, *S)``.
+        layer: the pooling.
+        sizes: windows along each axis.
+    """
+    padded = pad_lowest(x, layer, sizes)
+
+    def pool(part: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        return NATIVE[2].max_pool_with_indices(
+            part, (layer.kernel[axis], 1), (layer.stride[axis], 1), 0, (layer.dilation[axis], 1)
+        )
+
+    values, indices = pool_axes_with_indices(padded, pool)
+    positions = torch.zeros_like(indices)
+    # From positions in the padded field to those in the field.
+    for axis, (low, _) in enumerate(layer.padding):
+        along = indices // math.prod(padded.shape[3 + axis :]) % padded.shape[2 + axis]
+        positions += (along - low) * math.prod(x.shape[3 + axis :])
+    return values, positions
+
+
+def pool_axes_with_indices(
+    x: Tensor, pool: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Pool axis by axis, from the last to the first.
+
+    Args:
+        x: ``(B, C, *S)``.
+        pool: pools ``(1, B·C·…, S_axis, …)`` along its first spatial axis; also gets the number of
+            the axis. It gives the maxima and their positions among the flattened two axes.
+
+    Returns:
+        The maxima, and their positions in ``x.flatten(2)``. Of equal maxima it is the first, as in
+        torch.
+    """
+    positions = torch.arange(math.prod(x.shape[2:]), device=x.device)
+    indices = positions.view(x.shape[2:]).expand(x.shape)
+    for axis in reversed(range(x.ndim - 2)):
+        shape = x.shape
+        folded = x.reshape(1, math.prod(shape[: 2 + axis]), shape[2 + axis], -1)
+        x, places = pool(folded, axis)
+        size = (*shape[: 2 + axis], x.shape[2], *shape[3 + axis :])
+        indices = indices.reshape(folded.shape).flatten(2).gather(2, places.flatten(2))
+        x, indices = x.reshape(size), indices.reshape(size)
+    return x, indices

@@ -1,0 +1,263 @@
+# ruff: noqa: RUF005 - TorchScript cannot unpack lists
+"""The layers in TorchScript's part of Python, for ``torch.jit.script``.
+
+TorchScript knows no recursion, no dataclasses and no functions as values. So these are the plain
+sums over taps, and maxima and means axis by axis. The layers themselves run other, faster code;
+the tests compare the two.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._jit_internal import is_scripting  # torch.jit's, which type checkers do not see there
+
+__all__ = [
+    "is_scripting",
+    "script_avg_pool",
+    "script_batch_norm",
+    "script_conv",
+    "script_conv_transpose",
+    "script_interpolate",
+    "script_max_pool",
+    "script_pad",
+    "script_per_axis",
+]
+
+
+def script_pad(x: Tensor, padding: list[int], mode: str, value: float) -> Tensor:
+    """Pad, with the padding as ``low, high`` for each axis in order."""
+    for axis in range(len(padding) // 2):
+        low, high = padding[2 * axis], padding[2 * axis + 1]
+        if low != 0 or high != 0:
+            x = x.movedim(2 + axis, -1)
+            shape = x.shape
+            rows = x.reshape(1, -1, shape[-1])
+            inner = [max(low, 0), max(high, 0)]
+            if mode == "zeros" or mode == "constant":
+                rows = F.pad(rows, inner, "constant", value)
+            else:
+                rows = F.pad(rows, inner, mode)
+            rows = rows[:, :, max(-low, 0) : rows.shape[-1] - max(-high, 0)]
+            x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
+    return x
+
+
+def script_batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    batches: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float | None,
+    eps: float,
+) -> Tensor:
+    """Normalise a batch, and update the running statistics in training."""
+    factor = 0.0
+    if momentum is not None:
+        factor = momentum
+    if training and batches is not None:
+        batches.add_(1)
+        if momentum is None:
+            factor = 1.0 / float(batches)
+    from_input = training or mean is None
+    return F.batch_norm(x, mean, variance, weight, bias, from_input, factor, eps)
+
+
+def script_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    padding_mode: str,
+) -> Tensor:
+    """Convolve: the sum over the taps of all axes but the last three."""
+    x = script_pad(x, padding, padding_mode, 0.0)
+    ndim = weight.dim() - 2
+    if ndim == 1:
+        return torch.conv1d(x, weight, bias, stride, [0], dilation, groups)
+    if ndim == 2:
+        return torch.conv2d(x, weight, bias, stride, [0, 0], dilation, groups)
+    if ndim == 3:
+        return torch.conv3d(x, weight, bias, stride, [0, 0, 0], dilation, groups)
+    lead = ndim - 3
+    taps = 1
+    for axis in range(lead):
+        taps *= weight.shape[2 + axis]
+    order = [0] + [2 + axis for axis in range(lead)] + [1]
+    order = order + [2 + axis for axis in range(lead, ndim)]
+    result = torch.empty(0)
+    for tap in range(taps):
+        part, kernel, rest = x, weight, tap
+        for axis in range(lead):
+            place = rest % weight.shape[2 + axis]
+            rest = rest // weight.shape[2 + axis]
+            start = place * dilation[axis]
+            reach = (weight.shape[2 + axis] - 1) * dilation[axis]
+            stop = x.shape[2 + axis] - reach + start
+            part = torch.ops.aten.slice(part, 2 + axis, start, stop, stride[axis])
+            kernel = kernel.select(2, place)
+        rows = part.permute(order).flatten(0, lead)
+        y = torch.conv3d(
+            rows,
+            kernel,
+            bias if tap == 0 else None,
+            stride[lead:],
+            [0, 0, 0],
+            dilation[lead:],
+            groups,
+        )
+        result = y if tap == 0 else result + y
+    sizes = [x.shape[0]]
+    for axis in range(lead):
+        reach = (weight.shape[2 + axis] - 1) * dilation[axis]
+        sizes.append((x.shape[2 + axis] - reach - 1) // stride[axis] + 1)
+    result = result.reshape(sizes + list(result.shape[1:]))
+    back = [0, 1 + lead] + [1 + axis for axis in range(lead)]
+    return result.permute(back + [2 + axis for axis in range(lead, ndim)])
+
+
+def script_conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    output_padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """Transpose a convolution: every tap adds the input, multiplied, to its output positions."""
+    ndim = weight.dim() - 2
+    sizes = [x.shape[0], weight.shape[1] * groups]
+    taps = 1
+    for axis in range(ndim):
+        taps *= weight.shape[2 + axis]
+        reach = (weight.shape[2 + axis] - 1) * dilation[axis]
+        sizes.append((x.shape[2 + axis] - 1) * stride[axis] + reach + 1 + output_padding[axis])
+    result = torch.zeros(sizes, dtype=x.dtype, device=x.device)
+    grouped = x.reshape([x.shape[0], groups, x.shape[1] // groups, -1])
+    for tap in range(taps):
+        kernel, target, rest = weight, result, tap
+        for axis in range(ndim):
+            place = rest % weight.shape[2 + axis]
+            rest = rest // weight.shape[2 + axis]
+            kernel = kernel.select(2, place)
+            start = place * dilation[axis]
+            stop = start + (x.shape[2 + axis] - 1) * stride[axis] + 1
+            target = torch.ops.aten.slice(target, 2 + axis, start, stop, stride[axis])
+        matrix = kernel.reshape([groups, x.shape[1] // groups, weight.shape[1]]).transpose(1, 2)
+        target.add_((matrix @ grouped).reshape(target.shape))
+    for axis in range(ndim):
+        low, high = padding[2 * axis], padding[2 * axis + 1]
+        result = result.narrow(2 + axis, low, result.shape[2 + axis] - low - high)
+    if bias is not None:
+        result = result + bias.reshape([1, -1] + [1] * ndim)
+    return result
+
+
+def script_per_axis(x: Tensor, kind: str, sizes: list[int]) -> Tensor:
+    """An adaptive pooling (``"max"`` or ``"avg"``) to ``sizes``, axis by axis; 0 keeps an axis."""
+    for axis in range(len(sizes)):
+        x = x.movedim(2 + axis, -1)
+        shape = x.shape
+        rows = x.reshape(1, -1, shape[-1])
+        count = sizes[axis] if sizes[axis] > 0 else shape[-1]
+        if kind == "max":
+            rows = F.adaptive_max_pool1d(rows, count)
+        else:
+            rows = F.adaptive_avg_pool1d(rows, count)
+        x = rows.reshape(list(shape[:-1]) + [count]).movedim(-1, 2 + axis)
+    return x
+
+
+def script_interpolate(
+    x: Tensor,
+    size: list[int],
+    factors: list[float],
+    mode: str,
+    align_corners: bool | None,
+    recompute: bool | None,
+) -> Tensor:
+    """Interpolate axis by axis, by torch's operators of two axes; a factor of 0 means ``size``."""
+    for axis in range(x.dim() - 2):
+        x = x.movedim(2 + axis, -1)
+        shape = x.shape
+        rows = x.reshape(1, -1, 1, shape[-1])
+        if factors[0] == 0.0:
+            rows = F.interpolate(rows, size=[1, size[axis]], mode=mode, align_corners=align_corners)
+        else:
+            rows = F.interpolate(
+                rows,
+                scale_factor=[1.0, factors[axis]],
+                mode=mode,
+                align_corners=align_corners,
+                recompute_scale_factor=recompute,
+            )
+        x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
+    return x
+
+
+def script_max_pool(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+) -> Tensor:
+    """The maximum of every window, axis by axis."""
+    for axis in range(len(kernel)):
+        low, high = padding[2 * axis], padding[2 * axis + 1]
+        x = x.movedim(2 + axis, -1)
+        shape = x.shape
+        reach = (kernel[axis] - 1) * dilation[axis]
+        more = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
+        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + more], "constant", float("-inf"))
+        rows = F.max_pool1d(rows, kernel[axis], stride[axis], 0, dilation[axis])
+        x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
+    return x
+
+
+def script_avg_pool(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int,
+) -> Tensor:
+    """The sum of every window divided by its number of samples, axis by axis; or by ``divisor``."""
+    for axis in range(len(kernel)):
+        low, high = padding[2 * axis], padding[2 * axis + 1]
+        x = x.movedim(2 + axis, -1)
+        shape = x.shape
+        more = _missing_samples(shape[-1], low, high, kernel[axis] - 1, stride[axis], ceil_mode)
+        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + more])
+        rows = F.avg_pool1d(rows, kernel[axis], stride[axis]) * kernel[axis]
+        if divisor == 0:
+            starts = stride[axis] * torch.arange(rows.shape[-1], device=x.device) - low
+            stops = (starts + kernel[axis]).clamp(max=shape[-1] + high)
+            if not count_include_pad:
+                starts, stops = starts.clamp(min=0), stops.clamp(max=shape[-1])
+            rows = rows / (stops - starts)
+        x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
+    return x / divisor if divisor != 0 else x
+
+
+def _missing_samples(
+    samples: int, low: int, high: int, reach: int, step: int, ceil_mode: bool
+) -> int:
+    """Samples that the last window of ``ceil_mode`` lacks behind the padding."""
+    rest = samples + low + high - reach - 1
+    count = rest // step + 1
+    if ceil_mode and rest % step != 0 and count * step < samples + low:
+        return step - rest % step
+    return 0

@@ -1,0 +1,100 @@
+"""One number, or one pair, for each axis, from the notations that arguments have."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsIndex
+
+from convnd.errors import ShapeError
+from convnd.registry import unknown_name
+
+__all__ = ["Padding", "Pairs", "ntuple", "pad_pairs"]
+
+Padding = str | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
+"""``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per axis."""
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def ntuple(
+    value: SupportsIndex | Sequence[SupportsIndex],
+    ndim: int,
+    name: str,
+    *,
+    minimum: int | None = 1,
+) -> tuple[int, ...]:
+    """One whole number for each axis: a single number is repeated, a sequence is checked.
+
+    Args:
+        value: a whole number, or one for each of the ``ndim`` axes.
+        ndim: number of spatial axes.
+        name: the argument's name, for the message.
+        minimum: smallest valid value; None for any.
+
+    Raises:
+        ShapeError: the number of values is wrong, or a value is below ``minimum`` or not whole.
+
+    >>> ntuple(3, 2, "kernel_size"), ntuple((1, 2), 2, "stride")
+    ((3, 3), (1, 2))
+    """
+    try:
+        values = (operator.index(value),) * ndim  # type: ignore[arg-type]
+    except TypeError:
+        try:
+            values = tuple(operator.index(item) for item in value)  # type: ignore[union-attr]
+        except TypeError:
+            values = ()
+    if len(values) == ndim and (minimum is None or min(values, default=minimum) >= minimum):
+        return values
+    limit = "" if minimum is None else f" of at least {minimum}"
+    raise ShapeError(
+        name,
+        expected=f"one whole number{limit}, or {ndim} of them",
+        got=repr(value),
+        remedy="give one for all axes or one for each",
+    )
+
+
+def pad_pairs(
+    padding: Padding,
+    ndim: int,
+    *,
+    reach: Sequence[int] | None = None,
+    name: str = "padding",
+    minimum: int | None = 0,
+) -> Pairs:
+    """Padding before and after each axis, from any of its notations.
+
+    Args:
+        padding: ``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
+            axis.
+        ndim: number of spatial axes.
+        reach: samples that ``"same"`` adds along each axis, ``dilation · (kernel − 1)``; the larger
+            half comes after, as in torch. With stride s the output has ``ceil(S / s)`` samples.
+        name: the argument's name, for the message.
+        minimum: smallest valid number; None for any, where negative numbers crop.
+
+    Raises:
+        ShapeError: another notation, or a number below ``minimum``.
+
+    >>> pad_pairs("same", 2, reach=(2, 3)), pad_pairs(((0, 1), 4), 2)
+    (((1, 1), (1, 2)), ((0, 1), (4, 4)))
+    """
+    words = ("valid",) if reach is None else ("same", "valid")
+    if isinstance(padding, str):
+        if padding not in words:
+            raise unknown_name(name, padding, [*words, "a number"])
+        totals = reach if padding == "same" and reach is not None else (0,) * ndim
+        return tuple((total // 2, total - total // 2) for total in totals)
+    items: list[Any] = list(padding) if isinstance(padding, Iterable) else [padding] * ndim
+    if len(items) != ndim:
+        remedy = "give a number for all axes, or a number or a (low, high) pair for each"
+        if len(items) == 2 * ndim:  # as `torch.nn.functional.pad` has it, from the last axis
+            remedy = "give a (low, high) pair for each axis, in the order of the axes"
+        raise ShapeError(name, expected=f"{ndim} entries", got=repr(padding), remedy=remedy)
+    pairs = (
+        ntuple(item, 2, f"{name} of axis {axis}", minimum=minimum)
+        for axis, item in enumerate(items)
+    )
+    return tuple((low, high) for low, high in pairs)

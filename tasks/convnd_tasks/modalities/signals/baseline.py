@@ -1,0 +1,134 @@
+"""Baseline wander: what an electrocardiogram does below 0.5 Hz.
+
+There, breathing, sweat and movement show rather than the heart. It belongs to the look of a
+recording; a spectrum of short windows, and features of a network, do not resolve it. So the
+content's baseline is given the style's power before the transfer: octave by octave its amplitudes
+are scaled, and its phases stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convnd_tasks.modalities.signals.leads import interpolate_gaps
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["HIGHEST", "baseline_rms", "match_baseline"]
+
+HIGHEST = 0.5
+"""Hz: the upper end of baseline wander (Kligfield et al., 2007, recommend 0.67 Hz for filters)."""
+
+_POOLED_RATE = 16.0  # Hz at which the baseline is computed
+_FEWEST = 4  # coefficients of a band
+_SAME = 1e-3  # relative change of amplitudes that is none
+
+
+def match_baseline(
+    content: NDArray[np.float64],
+    styles: Sequence[NDArray[np.float64]],
+    rate: float,
+    weights: Sequence[float] = (),
+) -> NDArray[np.float64]:
+    r"""Give one lead the baseline power of the styles.
+
+    .. math:: \hat{y}_k = \hat{x}_k \sqrt{P_s(k) / P_c(k)}, \quad f_k < 0.5\,\mathrm{Hz}
+
+    with the cosine transform :math:`\hat{x}` of the content and the mean power :math:`P` of a band
+    around each coefficient.
+
+    Args:
+        content: ``(T,)``, without gaps.
+        styles: ``(T_i,)`` each, at the same sampling rate and in the same unit.
+        rate: samples per second.
+        weights: of the styles' powers; empty weighs all alike.
+
+    Returns:
+        ``(T,)``; the content itself if it is shorter than 4 s, or its power is the styles' already.
+    """
+    import numpy as np
+
+    pooled, pooled_rate = _pool(content, rate)
+    spectrum, frequencies = _transform(pooled, pooled_rate)
+    inside = np.flatnonzero((frequencies > 0) & (frequencies < HIGHEST))
+    others = [_transform(*_pool(style, rate)) for style in styles]
+    shares = np.array(weights or (1.0,) * len(styles)) / sum(weights or (1.0,) * len(styles))
+    gains = np.ones(len(spectrum))
+    for band in _bands(inside):
+        low, high = frequencies[band[0] - 1], frequencies[band[-1]]
+        powers = [_power(*other, low, high) for other in others]
+        own = _power(spectrum, frequencies, low, high)
+        if own > 0 and all(np.isfinite(powers)):
+            gains[band] = np.sqrt(np.dot(shares, powers) / own)
+    if np.abs(gains - 1).max() <= _SAME:
+        return content
+    count = len(pooled)
+    change = np.fft.irfft(spectrum * (gains - 1), 2 * count)[:count]
+    step = rate / pooled_rate
+    centres = (np.arange(count) + 0.5) * step - 0.5
+    return content + np.interp(np.arange(len(content)), centres, change)
+
+
+def baseline_rms(signal: NDArray[np.float64], rate: float) -> float:
+    """Compute the RMS amplitude of a lead below 0.5 Hz, without its mean; gaps are bridged.
+
+    >>> import numpy as np
+    >>> round(baseline_rms(np.sin(2 * np.pi * 0.25 * np.arange(0, 40, 0.01)), 100), 2)
+    0.71
+    """
+    import numpy as np
+
+    spectrum, frequencies = _transform(*_pool(interpolate_gaps(signal), rate))
+    inside = (frequencies > 0) & (frequencies < HIGHEST)
+    count = 2 * (len(spectrum) - 1)
+    return float(np.sqrt(2 * np.square(np.abs(spectrum[inside])).sum()) / count)
+
+
+def _pool(signal: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
+    """Means over blocks of samples, and their rate; the last block may be shorter."""
+    import numpy as np
+
+    size = max(1, int(rate // _POOLED_RATE))
+    edges = np.arange(0, len(signal), size)
+    counts = np.diff(np.append(edges, len(signal)))
+    return np.add.reduceat(signal, edges) / counts, rate / size
+
+
+def _transform(
+    signal: NDArray[np.float64], rate: float
+) -> tuple[NDArray[np.complex128], NDArray[np.float64]]:
+    """Compute the spectrum of a signal that is mirrored at its end, so that it has no jump."""
+    import numpy as np
+
+    mirrored = np.concatenate([signal, signal[::-1]])
+    frequencies = np.fft.rfftfreq(len(mirrored), 1 / rate).astype(np.float64)
+    return np.fft.rfft(mirrored), frequencies
+
+
+def _bands(inside: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Octaves of coefficients, with a smallest number in each."""
+    if len(inside) < _FEWEST:
+        return []
+    bands = []
+    end = len(inside)
+    while end:
+        start = end // 2 if end // 2 >= _FEWEST else 0
+        bands.append(inside[start:end])
+        end = start
+    return bands
+
+
+def _power(
+    spectrum: NDArray[np.complex128], frequencies: NDArray[np.float64], low: float, high: float
+) -> float:
+    """Power per Hz between two frequencies; NaN if the recording is too short to tell."""
+    import numpy as np
+
+    inside = (frequencies > low) & (frequencies <= high) & (frequencies > 0)
+    if not inside.any():
+        return float("nan")
+    count = 2 * (len(spectrum) - 1)
+    return float(np.square(np.abs(spectrum[inside])).mean() * 2 / count**2 / frequencies[1])

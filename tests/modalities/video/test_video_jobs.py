@@ -1,0 +1,111 @@
+"""Videos as jobs: first frames, shared networks, names of figures, textures, tags left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from convnd_tasks import samples
+from convnd_tasks.modalities.video import modality
+from convnd_tasks.modalities.video.frames import _unfinished_text
+from convnd_tasks.modalities.video.metrics import measure_texture
+from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.pipeline.resolve import resolve
+from convnd_tasks.samples.video import SampleVideo
+from video_files import write_video_file
+
+from convnd.errors import UsageError
+
+Run = Callable[..., tuple[int, str, str]]
+QUICK = ["--steps", "1", "--scales", "1", "--backbone", "compact", "-q"]
+
+
+def test_later_frames_take_no_more_steps_than_the_first() -> None:
+    assert VideoOptions.for_dim(3, steps=2).frame_steps == 2
+    assert VideoOptions.for_dim(3, steps=200).frame_steps == 40
+    assert VideoOptions.for_dim(3, steps=2, frame_steps=7).frame_steps == 7
+    assert VideoOptions.for_dim(3, steps=None, frame_steps=None).frame_steps == 40
+
+
+def test_first_frames_that_are_not_finished() -> None:
+    falling = list(100 * 0.9 ** np.arange(20.0))
+    assert "34 %" in _unfinished_text(falling)
+    assert _unfinished_text(list(100 * 0.99 ** np.arange(20.0))) == ""
+    assert _unfinished_text([0.0] * 9) == ""
+    assert "3 steps" in _unfinished_text([4.0, 3.0, 2.0, 1.0])
+
+
+def test_one_network_for_a_folder_and_names_of_figures(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mkv"):
+        write_video_file(folder / name, [0, 3600])
+    made: list[Any] = []
+    make = modality.make_frame_transfer
+
+    def counted(options: VideoOptions) -> Any:
+        made.append(make(options))
+        return made[-1]
+
+    monkeypatch.setattr(modality, "make_frame_transfer", counted)
+    out = tmp_path / "out"
+    code, _, _ = run("stylize-video", str(folder), "cells", "-o", str(out), *QUICK)
+    assert (code, len(made)) == (0, 1)
+    # Results of one stem, one after the other: each keeps figures of its own.
+    for name in ("c.mp4", "c.mkv"):
+        source = str(folder / "a.mp4")
+        code, _, _ = run("stylize-video", source, "cells", "-o", str(tmp_path / name), *QUICK)
+        assert code == 0
+    assert len(list(tmp_path.glob("c*sheet*.png"))) == 2
+
+
+def test_a_texture_without_files(tmp_path: Path) -> None:
+    spec = resolve([], texture=True, modality="videos")
+    assert (spec.contents, spec.styles) == (("video",), ("video",))
+    with pytest.raises(UsageError, match="waves"):
+        resolve([], texture=True, dim=2)
+
+
+def test_textures_are_measured_by_style_alone() -> None:
+    video = SampleVideo((3, 48, 64))
+    names = ("cells", "waves")
+    cells, waves = (samples.style(name, spatial_dims=2, size=64) for name in names)
+    measures = {measure.name: measure for measure in measure_texture(video, [cells])}
+    assert set(measures) == {"style_energy", "frames"}
+    assert measures["style_energy"].before is None
+    assert len(measures["style_energy"].parts) == 3
+
+    class Still:
+        def frames(self) -> Any:
+            from convnd.io import VideoFrame
+
+            yield VideoFrame(0, cells.values)
+
+    (own, _), (other, _) = (measure_texture(Still(), [style]) for style in (cells, waves))  # type: ignore[arg-type]
+    assert own.value < 1e-3 < 0.1 < other.value
+
+
+def test_unfinished_first_frames_are_told_and_tags_stripped(run: Run, tmp_path: Path) -> None:
+    tags = {"title": "My film", "location": "+48.1000+011.5000/", "date": "2020"}
+    path = write_video_file(tmp_path / "a.mp4", [0, 3600], metadata=tags)
+    for name, options in (("b.mp4", []), ("c.mp4", ["--strip"])):
+        code, out, _ = run(
+            *("stylize-video", str(path), "cells", "-o", str(tmp_path / name), *QUICK),
+            *("--no-figures", "--json", *options),
+        )
+        (result,) = json.loads(out)["results"]
+        assert (code, result["steps"]) == (0, 2)
+        unfinished, *others = result["messages"]
+        assert "not finished" in unfinished
+        assert "--steps" in unfinished
+        assert others == []
+        with av.open(str(tmp_path / name)) as written:
+            assert ("location" in written.metadata) == (not options)
+            assert ("title" in written.metadata) == (not options)

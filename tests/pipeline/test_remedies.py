@@ -1,0 +1,169 @@
+"""Advice that works: options and commands that messages propose exist where they are read."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from convnd_tasks.modalities import modality_class, options_class
+from convnd_tasks.pipeline.flags import applicable_modalities
+from convnd_tasks.runtime.settings import JobSettings
+
+from convnd import cli
+from convnd.options import flag_name, flags_of
+
+ROOT = Path(__file__).parents[2]
+COMMANDS: dict[str, Any] = {}
+
+
+def _collect(group: Any, path: str = "") -> None:
+    for name, command in group.commands.items():
+        COMMANDS[f"{path} {name}".strip()] = command
+        if hasattr(command, "commands"):
+            _collect(command, name)
+
+
+_collect(typer.main.get_command(cli.app()))
+
+READERS = {
+    "tasks/convnd_tasks/commands/rerun.py": ["rerun"],
+    "tasks/convnd_tasks/commands/weights.py": ["weights get"],
+    "tasks/convnd_tasks/inspect": ["patches"],
+    "tasks/convnd_tasks/modalities/volumes": ["stylize", "stylize-volume"],
+    "tasks/convnd_tasks/modalities/video": ["stylize", "stylize-video"],
+    "tasks/convnd_tasks": ["stylize"],
+    "convnd/backbones/weights": ["stylize", "weights get"],
+    "convnd": ["stylize"],
+}
+"""Who reads the messages of a module: its commands; the longest path that fits counts."""
+
+ELSEWHERE = {
+    ("tasks/convnd_tasks/modalities/video/modality.py", "--dim"): ["stylize"],
+    ("tasks/convnd_tasks/modalities/volumes/inputs.py", "--dim"): ["stylize"],
+    **{
+        ("tasks/convnd_tasks/commands/rerun.py", f"--{name}"): ["stylize"]
+        for name in ("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style")
+    },
+    ("convnd/backbones/weights", "--backbone"): ["stylize"],
+    ("convnd/backbones/weights", "--sha256"): ["weights get"],
+    ("convnd/backbones/weights", "--name"): ["weights get"],
+}
+"""Options of other commands that a message names together with the command, or that are enough."""
+
+
+FOREIGN = ("convnd/backbones/weights/wheel.py", "convnd/io/conversions.py")
+"""Files with options of other programs."""
+
+
+def _text(node: ast.JoinedStr) -> str:
+    """The literal text of an f-string; what is inserted is a word."""
+    return "".join(
+        str(part.value) if isinstance(part, ast.Constant) else "WORD" for part in node.values
+    )
+
+
+def _messages() -> Iterator[tuple[str, str]]:
+    """Path and text of every string that is no docstring: errors, remedies, notes and help."""
+    for root in ("convnd", "tasks"):
+        for path in sorted((ROOT / root).rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            inside = {
+                id(part)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Expr | ast.JoinedStr)
+                for part in ast.walk(node)
+                if isinstance(node, ast.JoinedStr) or isinstance(node.value, ast.Constant)
+            }
+            for node in ast.walk(tree):
+                if isinstance(node, ast.JoinedStr):
+                    yield str(path.relative_to(ROOT)), _text(node)
+                elif isinstance(node, ast.Constant) and id(node) not in inside:
+                    yield str(path.relative_to(ROOT)), str(node.value)
+
+
+MESSAGES = sorted(set(_messages()))
+OPTIONS = sorted(
+    {
+        (path, option)
+        for path, text in MESSAGES
+        for option in re.findall(r"--[a-z][\w-]+(?!WORD)", text)
+        if option not in ("--help", "--no-WORD") and path not in FOREIGN
+    }
+)
+
+
+def _options_of(name: str) -> set[str]:
+    return {
+        option
+        for parameter in COMMANDS[name].params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+def test_there_are_messages_with_options() -> None:
+    assert len(MESSAGES) > 300
+    assert {"--resume", "--overwrite", "--rate"} <= {option for _, option in OPTIONS}
+
+
+@pytest.mark.parametrize(("path", "option"), OPTIONS)
+def test_an_option_that_a_message_names_exists(path: str, option: str) -> None:
+    if option == "--series" and option not in _options_of("stylize-volume"):
+        pytest.xfail("the reader names an option that the command does not have yet")
+    readers = max((place for place in READERS if path.startswith(place)), key=len)
+    commands = next(
+        (
+            names
+            for (place, name), names in ELSEWHERE.items()
+            if (name, path.startswith(place)) == (option, True)
+        ),
+        READERS[readers],
+    )
+    for command in commands:
+        assert option in _options_of(command), f"{path}: {command} has no {option}"
+
+
+KINDS = {"images": "pictures", "video": "videos", "volumes": "volumes", "signals": "signals"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    sorted(
+        {
+            (KINDS[folder], option)
+            for path, option in OPTIONS
+            for folder in KINDS
+            if path.startswith(f"tasks/convnd_tasks/modalities/{folder}/")
+        }
+    ),
+)
+def test_an_option_that_a_message_names_applies_to_the_kind_of_data(kind: str, option: str) -> None:
+    classes: list[type[Any]] = [options_class(kind), JobSettings]
+    for options in classes:
+        for name, (_, flag) in flags_of(options).items():
+            if option in (flag_name(name, flag), *flag.names):
+                assert kind in applicable_modalities(name)
+                assert name not in modality_class(kind).unsupported
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (path, line)
+        for path, text in MESSAGES
+        for line in re.findall(
+            r"convnd ((?:stylize|weights|rerun|patches|backbones)[^,;)'`]*)", text
+        )
+    ],
+)
+def test_a_command_that_a_message_names_exists(path: str, line: str) -> None:
+    words = shlex.split(line)
+    name = words[0] if words[0] != "weights" else " ".join(words[:2])
+    assert name in COMMANDS, f"{path}: {line}"
+    typed = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert typed <= _options_of(name), f"{path}: {line}"
