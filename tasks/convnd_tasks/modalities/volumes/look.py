@@ -16,6 +16,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
     high_pass_power,
     measure_noise,
     power_spectrum,
+    tissue_residual,
 )
 from convnd_tasks.modalities.volumes.sharpness import (
     EdgeProfiles,
@@ -42,6 +43,7 @@ _LEAST_NOISE = 0.03
 """Share of the variance below which a difference of noise is none."""
 
 _ITERATIONS = 6
+_FEWEST_MEAN = 500  # voxels whose mean counts
 _MOST_VOXELS, _FEWEST_SLICES = 3_000_000, 16  # of what is measured
 _ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
 _STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
@@ -232,23 +234,25 @@ def change_noise(
     """
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(scan.values.shape, generator=generator)
-    total = torch.zeros_like(scan.values)
+    size = _padded(scan.values.shape, changes)
     adds = any(bool(change.added.any()) for change in changes.values())
-    spectrum = _spectrum(white, changes) if adds else None
-    values, size = None, _padded(scan.values.shape, changes)
+    spectrum = torch.fft.rfftn(white, size) if adds else None
+    total = torch.zeros_like(scan.values)
     for tissue, change in changes.items():
         share = tissues.share(tissue)
         if not bool(share.any()):
             continue
         if bool(change.removed.any()):
-            values = _spectrum(scan.values, changes) if values is None else values
-            fine = _filtered(values, change.removed, size, scan.values.shape)
+            # Within the tissue, so that its borders are no structure.
+            residual = tissue_residual(scan.values, tissues.mask(tissue), scan.spacing, resolution)
+            fine = _filtered(torch.fft.rfftn(residual, size), change.removed, size, white.shape)
             total -= share * _noise_like(fine, change.removed_variance, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
-            added = _filtered(spectrum, change.added, size, scan.values.shape)
+            added = _filtered(spectrum, change.added, size, white.shape)
             total += share * added * _room(scan, change, resolution)
     for tissue in changes:  # noise has no mean, so that a tissue keeps its own
-        core = tissues.core(tissue)
+        core = tissues.core(tissue, depth=4)
+        core = core if int(core.sum()) > _FEWEST_MEAN else tissues.core(tissue)
         if bool(core.any()):
             total -= tissues.share(tissue) * total[core].mean()
     return total
@@ -330,15 +334,18 @@ def _noise_change(
 
 
 def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
-    """The share of the noise that magnitudes have room for.
+    """The share of the noise for which there is room within the scan's range of values.
 
-    Magnitudes are not below 0; in air their standard deviation is 0.52 of their mean (Rayleigh).
+    Values that were cut at the ends of the range, as air in CT, have less noise, and magnitudes in
+    air have a deviation of half their mean (Rayleigh). More noise would change the mean there.
     """
-    if float(scan.values.min()) < 0 or change.style <= 0:
+    if change.style <= 0:
         return 1.0
     widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
     mean = local_mean(scan.values, scan.valid.float(), widths)
-    return (0.52 * mean / change.style).clamp(0, 1)
+    values = scan.values[scan.valid]
+    room = torch.minimum(mean - values.min(), values.max() - mean)
+    return (room / (2 * change.style)).clamp(0, 1)
 
 
 def _kernel(transfer: Tensor) -> Tensor:
@@ -354,10 +361,6 @@ def _padded(shape: Sequence[int], changes: Mapping[int, NoiseChange]) -> list[in
     return [
         extent + max(kernel[axis] for kernel in kernels) // 2 for axis, extent in enumerate(shape)
     ]
-
-
-def _spectrum(values: Tensor, changes: Mapping[int, NoiseChange]) -> Tensor:
-    return torch.fft.rfftn(values, _padded(values.shape, changes))
 
 
 def _filtered(

@@ -250,6 +250,7 @@ class LookTransfer(Transfer):
         for strength in _STRENGTHS:
             weight = share * (strength * self._options.strength)
             expected = scan.values + weight * (change.expected - scan.values)
+            expected = torch.where(scan.valid, expected.clamp(low, high), scan.values)
             result = (expected + weight * change.noise).clamp(low, high)
             result = torch.where(scan.valid & (weight > 0), result, scan.values)
             figures = measure_safety(

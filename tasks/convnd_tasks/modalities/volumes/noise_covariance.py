@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "measure_noise",
     "measure_noise_again",
     "power_spectrum",
+    "tissue_residual",
 ]
 
 HIGH_PASS = 4.0
@@ -43,7 +44,8 @@ _REACH = 8.0  # resolutions; the largest lag
 _LOCAL = 3.0  # resolutions, sigma of the window in which a standard deviation is local
 _SPREAD = 0.3  # relative distance from the most frequent local deviation up to which places count
 _FEWEST = 400  # places
-_SAMPLES = 40_000  # places whose neighbours are read
+_SAMPLES = 40_000  # places at most whose neighbours are read
+_READS = 30_000_000  # neighbours that are read at most
 _FLAT = 0.15  # share of a tissue that is flat, below which its noise is not told from anatomy
 
 
@@ -127,10 +129,10 @@ def measure_noise(
     counts = lag_counts(values.shape, spacing, resolution)
     measured = {}
     for tissue, known in enumerate(tissues.scheme.measured):
-        inner = erode(tissues.mask(tissue), tissues.reach) if known else None
+        inner = tissues.core(tissue) if known else None
         if inner is None or int(inner.sum()) < _FEWEST:
             continue
-        residual = _residual(values, inner, spacing, resolution)
+        residual = tissue_residual(values, inner, spacing, resolution)
         places = _flat_places(residual, inner, spacing, resolution)
         if places is None:
             continue
@@ -155,8 +157,8 @@ def measure_noise_again(
     """
     again: dict[int, NoiseCovariance] = {}
     for before in {id(part): part for part in noise.values()}.values():
-        inner = erode(tissues.mask(before.tissue), tissues.reach)
-        residual = _residual(values, inner, before.spacing, resolution)
+        inner = tissues.core(before.tissue)
+        residual = tissue_residual(values, inner, before.spacing, resolution)
         counts = [extent // 2 for extent in before.values.shape]
         covariance = _covariance(residual, inner, before.places, counts)
         again[before.tissue] = dataclasses.replace(before, values=covariance)
@@ -244,8 +246,20 @@ def _centred(values: Tensor, size: Sequence[int]) -> Tensor:
     return F.pad(values, pads)
 
 
-def _residual(values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float) -> Tensor:
-    """What a high-pass filter that looks at one tissue alone leaves of its voxels."""
+def tissue_residual(
+    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
+) -> Tensor:
+    """What a high-pass filter that looks at one tissue alone leaves of its voxels.
+
+    Args:
+        values: ``(D, H, W)``, finite.
+        inner: the voxels of the tissue.
+        spacing: mm along each axis.
+        resolution: see `measure_noise`.
+
+    Returns:
+        0 outside the tissue.
+    """
     weight, widths = inner.float(), sigmas(spacing, HIGH_PASS * resolution, min(spacing))
     residual = values * weight
     for _ in range(2):  # the second takes what bends off as well
@@ -279,7 +293,8 @@ def _flat_places(
 
 def _covariance(residual: Tensor, inner: Tensor, places: Tensor, counts: Sequence[int]) -> Tensor:
     """Covariance by lag at some places, alike in both directions of every axis."""
-    places = places[:: max(1, len(places) // _SAMPLES)]
+    lags = (counts[0] + 1) * math.prod(2 * count + 1 for count in counts[1:])
+    places = places[:: max(1, len(places) // min(_SAMPLES, _READS // lags))]
     pads = [count for count in reversed(counts) for _ in range(2)]
     field = F.pad(residual, pads)
     weight = F.pad(inner.float(), pads)

@@ -26,6 +26,7 @@ __all__ = ["SafetyFigure", "describe_broken", "measure_safety"]
 
 _FEWEST = 500  # voxels of a tissue that is judged
 _MEAN_HU, _MEAN_SHARE = 2.0, 0.01
+_DEEP = 4  # voxels
 _DEVIATIONS = 6.0
 _CONTRAST = 0.1
 _DICE = 0.98
@@ -110,7 +111,8 @@ def describe_broken(figures: Sequence[SafetyFigure]) -> str:
 
 def _tissue_means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> list[SafetyFigure]:
     figures = []
-    masks = {number: tissues.core(number) for number in range(len(tissues.scheme.names))}
+    # Deep inside, where a change of sharpness mixes nothing.
+    masks = {number: tissues.core(number, _DEEP) for number in range(len(tissues.scheme.names))}
     levels = [
         abs(float(scan.values[mask].mean())) for mask in masks.values() if int(mask.sum()) > _FEWEST
     ]

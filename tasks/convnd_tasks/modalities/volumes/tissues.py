@@ -116,9 +116,9 @@ class TissueMap:
         """The voxels of one tissue."""
         return self.labels == tissue
 
-    def core(self, tissue: int) -> Tensor:
-        """The voxels of one tissue that no filter mixes with another."""
-        return erode(self.mask(tissue), [2 * count for count in self.reach])
+    def core(self, tissue: int, depth: int = 2) -> Tensor:
+        """The voxels of one tissue with no other tissue within ``depth`` voxels."""
+        return erode(self.mask(tissue), [depth * count for count in self.reach])
 
     def share(self, tissue: int) -> Tensor:
         """How much a voxel belongs to a tissue, ``[0, 1]``; all tissues add up to 1 inside."""

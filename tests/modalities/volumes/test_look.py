@@ -1,0 +1,312 @@
+"""The look of scans: known answers, harm that is found, and what must not change."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.volumes import look_transfer
+from convnd_tasks.modalities.volumes.look import Look, NoiseChange, Scan
+from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
+from convnd_tasks.modalities.volumes.noise_covariance import fit_spectrum, measure_noise
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
+from convnd_tasks.modalities.volumes.sharpness import find_filter, measure_edges
+from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, gaussian
+from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from convnd.errors import InputFileError, NumericalError
+from convnd.grid import Grid
+
+Array = NDArray[np.float64]
+SPACING = (1.0, 1.0, 1.0)
+SHAPE = (24, 72, 72)
+
+
+def chest(noise: float, seed: int, kernel: float = 0.0, *, mirrored: bool = False) -> Array:
+    """Balls of soft tissue in lung, each with a rim of bone, edges of one voxel, and noise."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    data = np.full(SHAPE, -820.0)
+    data[:, :6] = -1000.0
+    for cy, cx, radius in ((24, 20, 15), (50, 48, 17), (20, 56, 8), (58, 14, 7)):
+        distance = np.sqrt((y - cy) ** 2 + (x - cx) ** 2 + 0.3 * (z - 12) ** 2)
+        inside = np.clip(radius - distance + 0.5, 0, 1)
+        rim = inside * np.clip(distance - radius + 2.5, 0, 1)
+        data += inside * (860 - 0) + rim * 260
+    data = ndimage.gaussian_filter(data, 0.6)
+    white = rng.normal(size=SHAPE)
+    grain = ndimage.gaussian_filter(white, kernel) if kernel else white
+    data += noise * grain / grain.std()
+    return data[:, :, ::-1].copy() if mirrored else data
+
+
+def grid_of(values: Array, *, unit: str = "HU") -> Grid:
+    """A volume whose axes run towards right, front and head, from values towards head first."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 1, 0))).float()
+    header = {"affine": np.eye(4), "value_unit": unit}
+    return Grid(values=tensor[None, None], spacing=SPACING, units=("mm",) * 3, header=header)
+
+
+def stylise(content: Array, style: Array, *, unit: str = "HU", **options: object) -> Array:
+    """The result of a transfer of the look, towards head first."""
+    inputs = TransferInputs(
+        content=grid_of(content, unit=unit), styles=[grid_of(style, unit=unit)], names=["c", "s"]
+    )
+    transfer = LookTransfer(inputs, VolumeOptions(**options))  # type: ignore[arg-type]
+    steps = list(transfer.run(state=None, group=None, on_message=None))
+    result = transfer.result(steps[-1])
+    assert result is not None
+    return result.values[0, 0].numpy().transpose(2, 1, 0).astype(np.float64)
+
+
+def core() -> NDArray[np.bool_]:
+    """Voxels inside the two large balls, away from their rims."""
+    _, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    return np.asarray(
+        (np.hypot(y - 24, x - 20) < 9) & (np.abs(np.arange(24) - 12)[:, None, None] < 9)
+    )
+
+
+@pytest.mark.parametrize("kernel", [0.0, 1.2])
+def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
+    content = chest(5, 1)
+    style = chest(30, 2, kernel, mirrored=True)
+    change = stylise(content, style) - content
+    # The truth: variances add up, 30² = 5² + lacking².
+    lacking = math.sqrt(30**2 - 5**2)
+    inside = core()
+    # A sample deviation of n independent values is off by 1/sqrt(2 n); the noise of the kernel has
+    # about (4 pi k²)^1.5 values in one; both, scan and style, are measured. Five deviations.
+    independent = inside.sum() / max(1.0, (4 * math.pi * kernel**2) ** 1.5)
+    assert change[inside].std() == pytest.approx(lacking, rel=5 * math.sqrt(1 / independent) + 0.05)
+    assert abs(change[inside].mean()) < 5 * lacking / math.sqrt(independent)
+
+    def neighbours(noise: Array) -> float:
+        pairs = inside[:, :, 1:] & inside[:, :, :-1]
+        one, other = noise[:, :, 1:][pairs], noise[:, :, :-1][pairs]
+        return float(np.corrcoef(one, other)[0, 1])
+
+    expected = math.exp(-1 / (4 * kernel**2)) if kernel else 0.0
+    assert neighbours(change) == pytest.approx(expected, abs=5 / math.sqrt(independent) + 0.05)
+    # Noise is no anatomy: edges are as steep as they were, and nothing else is drawn.
+    smooth = ndimage.gaussian_filter(change, 4)
+    assert np.abs(smooth).max() < 6 * lacking / math.sqrt((4 * math.pi * 16) ** 1.5 / 20)
+
+
+@pytest.mark.parametrize("sigma", [0.8, 1.2])
+def test_known_blur_comes_over(sigma: float) -> None:
+    content = chest(3, 1)
+    style = ndimage.gaussian_filter(content, sigma)
+    result = stylise(content, style[:, :, ::-1].copy())
+    truth, scale = style, np.abs(style - content).max()
+    # A Gaussian is found for a Gaussian: what is left is a small part of what the blur changed.
+    assert np.abs(result - truth).max() < 0.1 * scale
+
+
+def test_sharpening_comes_over_in_slope() -> None:
+    content = chest(2, 1)
+    style = content + 0.8 * (content - ndimage.gaussian_filter(content, 1.2))
+    result = stylise(content, style[:, :, ::-1].copy())
+    slopes = [np.abs(np.gradient(values, axis=2)) for values in (content, style, result)]
+    edges = slopes[0] > np.quantile(slopes[0], 0.98)
+    before, target, after = (float(np.median(slope[edges])) for slope in slopes)
+    assert target > 1.15 * before
+    assert after == pytest.approx(target, rel=0.15)
+
+
+def test_noise_alone_never_sharpens() -> None:
+    profiles, _ = measure_edges(
+        torch.from_numpy(chest(5, 1)).float(), SPACING, torch.ones(SHAPE, dtype=torch.bool), 1.0
+    )
+    noisy, _ = measure_edges(
+        torch.from_numpy(chest(40, 3)).float(), SPACING, torch.ones(SHAPE, dtype=torch.bool), 1.0
+    )
+    for axis in profiles:
+        assert noisy[axis].sharpness() == pytest.approx(profiles[axis].sharpness(), rel=0.03)
+
+
+def test_less_noise_is_less_noise() -> None:
+    content, clean = chest(30, 1), chest(0, 1)
+    result = stylise(content, chest(8, 2, mirrored=True))
+    inside = core()
+    assert (result - clean)[inside].std() < 0.6 * (content - clean)[inside].std()
+    assert np.abs(result - content).max() < 4 * 30  # no voxel moves by more than noise does
+
+
+def test_another_anatomy_changes_no_sharpness() -> None:
+    content = chest(5, 1)
+    style = ndimage.gaussian_filter(chest(5, 2), 1.5)[:, :40, :40]  # another part, and blurred
+    result = stylise(content, np.pad(style, ((0, 0), (0, 16), (0, 16)), mode="reflect"))
+    slopes = [np.abs(np.gradient(values, axis=2)) for values in (content, result)]
+    edges = slopes[0] > np.quantile(slopes[0], 0.99)
+    assert np.median(slopes[1][edges]) == pytest.approx(np.median(slopes[0][edges]), rel=0.02)
+
+
+def test_padding_range_and_gaps_stay() -> None:
+    content = chest(5, 1)
+    content[:, :6] = content[:, :, -5:] = -2000.0
+    content[3, 40, 40] = np.nan
+    result = stylise(content, chest(30, 2))
+    padded = content == -2000
+    np.testing.assert_array_equal(result[padded], content[padded].astype(np.float32))
+    assert np.isnan(result[3, 40, 40])
+    finite = np.isfinite(result)
+    np.testing.assert_array_equal(finite, np.isfinite(content))
+    seen = content[~padded & np.isfinite(content)]
+    inside = result[~padded & finite]
+    assert seen.min() <= inside.min() + 1e-3
+    assert inside.max() <= seen.max() + 1e-3
+
+
+def test_magnitudes_without_a_unit_are_scaled() -> None:
+    content = (chest(4, 1) + 900).clip(1)
+    style = 3.0 * (chest(24, 2, mirrored=True) + 900).clip(1)
+    change = stylise(content, style, unit="") - content
+    lacking = math.sqrt(24**2 - 4**2)
+    assert change[core()].std() == pytest.approx(lacking, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("units", "options", "message"),
+    [
+        (("HU", ""), {}, "expected Hounsfield units"),
+        (("", "HU"), {}, "expected values without a unit"),
+    ],
+)
+def test_another_unit_is_refused(
+    units: tuple[str, str], options: dict[str, object], message: str
+) -> None:
+    content = grid_of(np.abs(chest(5, 1)) if not units[0] else chest(5, 1), unit=units[0])
+    style = grid_of(chest(20, 2), unit=units[1])
+    inputs = TransferInputs(content=content, styles=[style], names=["c", "s"])
+    with pytest.raises(InputFileError, match=message):
+        LookTransfer(inputs, VolumeOptions(**options))  # type: ignore[arg-type]
+
+
+def test_a_window_of_the_style_names_its_unit() -> None:
+    content = chest(5, 1)
+    style = (chest(30, 2, mirrored=True) + 1000) / 4  # stored from 0
+    inputs = TransferInputs(
+        content=grid_of(content), styles=[grid_of(style, unit="")], names=["c", "s"]
+    )
+    # -1000 to 1000 of the scan are 0 to 500 of the style.
+    options = VolumeOptions(window="0,2000", style_window="250,500")
+    transfer = LookTransfer(inputs, options)
+    (*_, last) = transfer.run(state=None, group=None, on_message=None)
+    result = transfer.result(last)
+    assert result is not None
+    change = result.values[0, 0].numpy().transpose(2, 1, 0) - content
+    assert change[core()].std() == pytest.approx(math.sqrt(30**2 - 5**2), rel=0.1)
+
+
+def test_harm_lowers_the_strength_and_then_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = SafetyFigure("mean change of soft", 9.0, 0.0, 2.0, "HU")
+    calls: list[int] = []
+
+    def unsafe(*_: object) -> list[SafetyFigure]:
+        calls.append(1)
+        return [broken] if len(calls) < safe_from else []
+
+    monkeypatch.setattr(look_transfer, "measure_safety", unsafe)
+    content, style = chest(5, 1), chest(30, 2)
+    safe_from = 3
+    change = stylise(content, style) - content
+    calls.clear()
+    safe_from = 0
+    whole = stylise(content, style) - content
+    assert change[core()].std() == pytest.approx(0.5 * whole[core()].std(), rel=0.02)
+    calls.clear()
+    safe_from = 10**6
+    with pytest.raises(NumericalError, match="mean change of soft 9 HU"):
+        stylise(content, style)
+
+
+def test_safety_finds_harm() -> None:
+    values = torch.from_numpy(chest(5, 1)).float()
+    scan = Scan.of(values, SPACING)
+    kernel = torch.zeros(3, 3, 3)
+    changes = {tissue: NoiseChange(kernel, kernel, 0.0, 5.0, 5.0) for tissue in range(5)}
+
+    def broken(result: torch.Tensor) -> str:
+        figures = measure_safety(scan, values, result, HOUNSFIELD, changes, 1.0, "HU")
+        return describe_broken(figures)
+
+    noise = 5 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    assert broken(values + noise - noise.mean()) == ""
+    assert "mean change of soft" in broken(values + 3.0 * (values > -100))
+    spike = values.clone()
+    spike[12, 24, 20] += 200
+    assert "largest change" in broken(spike)
+    assert "thin structures" in broken(gaussian(values, (0.0, 1.5, 1.5)))
+    erased = torch.where(values > 150, torch.full_like(values, -820.0), values)
+    assert "Dice" in broken(erased)
+
+
+def test_fitted_spectra_have_the_measured_covariance(generator: torch.Generator) -> None:
+    """The oracle is noise of a known kernel, drawn and measured; no spectrum is compared."""
+    del generator
+    rng = np.random.default_rng(4)
+    white = rng.normal(size=(40, 96, 96))
+    field = ndimage.gaussian_filter(white, 1.0)
+    field = 10 * field / field.std()
+    values = torch.from_numpy(field).float()
+    valid = torch.ones(values.shape, dtype=torch.bool)
+    tissues = TissueMap(values, SPACING, valid, HOUNSFIELD, 1.0)
+    (noise,) = measure_noise(values, SPACING, tissues, 1.0).values()
+    spectrum = fit_spectrum(noise.values, SPACING, 1.0)
+    # Of a field with 40·96·96 voxels and 45 in a correlated one: 1.3 %; five of these, and the
+    # power below the high-pass filter, 3 % of this kernel's.
+    assert float(spectrum.mean()) == pytest.approx(100.0, rel=0.12)
+
+
+def test_filters_of_the_room(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(9, 30, 17))
+    expected = ndimage.gaussian_filter(values, (0, 1.7, 1.7), mode="nearest", truncate=4)
+    actual = gaussian(torch.from_numpy(values), (0.0, 1.7, 1.7))
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
+    mask = torch.from_numpy(rng.random((9, 30, 17)) < 0.9)
+    shrunk = ndimage.binary_erosion(mask.numpy(), np.ones((1, 3, 5)), border_value=1)
+    cross = ndimage.binary_erosion(mask.numpy(), np.ones((1, 3, 1)), border_value=1)
+    expected_mask = ndimage.binary_erosion(cross, np.ones((1, 1, 5)), border_value=1)
+    np.testing.assert_array_equal(erode(mask, (0, 1, 2)), expected_mask)
+    np.testing.assert_array_equal(shrunk, expected_mask)
+
+
+def test_constant_tissue_of_a_phantom_is_no_background() -> None:
+    data = chest(0, 1).round()
+    three = torch.from_numpy(np.where(data > 200, 300.0, np.where(data > -500, 40.0, -820.0)))
+    background = constant_background(three)
+    assert not bool(background[core()].any())
+    assert bool(background[:, 0].all())
+
+
+def test_filters_are_found_from_moments() -> None:
+    values = torch.from_numpy(chest(0, 1)).float()
+    valid = torch.ones(SHAPE, dtype=torch.bool)
+    own, _ = measure_edges(values, SPACING, valid, 1.0)
+    for amount in (-1.3, -0.5, 0.7, 2.0):
+        from convnd_tasks.modalities.volumes.sharpness import Filter
+
+        target = own[2].sharpness(Filter(amount, 1.0).matrix(own[2].moments.shape[0]))
+        assert find_filter(own[2], target).amount == pytest.approx(amount, abs=0.01)
+
+
+def test_a_look_needs_flat_places() -> None:
+    rng = np.random.default_rng(0)
+    rough = ndimage.gaussian_filter(rng.normal(size=(16, 20, 20)), 1) * 5000
+    with pytest.raises(InputFileError, match="flat places"):
+        stylise(rough, rough + 1.0)
+
+
+def test_a_look_is_that_of_the_middle() -> None:
+    scan = Scan.of(torch.zeros(40, 512, 512) + torch.arange(40.0)[:, None, None], SPACING)
+    middle = scan.middle()
+    assert middle.values.shape[0] == 16
+    assert middle.values[0, 0, 0] == 12
+    assert isinstance(Look.measure(middle, HOUNSFIELD, 1.0).noise, dict)
