@@ -42,6 +42,7 @@ from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.random_phase import random_phase_noise
 from convnd.transfer.tiling_plan import TilingPlan
 
 __all__ = [
@@ -589,6 +590,9 @@ class StyleTransfer(TransferObjective):
         if self.options.init == "content" and content is not None:
             return content if problem.initial is None else problem.initial(content)
         # Drawn on the CPU, so that a seed means the same on every device.
+        if content is None and self.options.init == "content":
+            weights = self.options.style_weights
+            return random_phase_noise(styles, size, weights=weights, generator=generator)
         shape = (*styles[0].shape[:2], *size)
         return torch.rand(shape, generator=generator).to(self.device)
 

@@ -115,6 +115,8 @@ class PreparedInputs:
         extra_terms: see `StyleTransfer.run`.
         known_bandwidth: see `StyleTransfer.run`.
         record: entries of the result's record that tell how the inputs were used.
+        visible_content: the content without what nobody sees, which a result of another size is
+            mixed with; None is the content as it was read.
     """
 
     content: Tensor | None
@@ -130,6 +132,7 @@ class PreparedInputs:
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
     known_bandwidth: float = 1.0
     record: Mapping[str, str] = field(default_factory=dict)
+    visible_content: Grid | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `convnd.transfer.style_transfer.StyleTransfer.run`."""

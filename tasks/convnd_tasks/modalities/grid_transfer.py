@@ -91,9 +91,10 @@ class GridTransfer(Transfer):
         values = whole.cpu()
         if tuple(values.shape[2:]) != tuple(self.prepared.size):  # stopped at a coarse scale
             values = resize_nd(values, self.prepared.size, mode="cubic")
-        return mix_with_content(
-            self.prepared.decode(values), self.inputs.content, self.inputs.mask, self.strength
-        )
+        result, content = self.prepared.decode(values), self.inputs.content
+        if content is not None and tuple(content.shape) != tuple(result.shape):
+            content = self.prepared.visible_content or content
+        return mix_with_content(result, content, self.inputs.mask, self.strength)
 
 
 class GridModality(Modality):

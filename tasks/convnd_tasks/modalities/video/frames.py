@@ -22,7 +22,7 @@ from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.style_transfer import Progress, StyleTransfer, check_names
-from convnd_tasks.modalities.images.codec import match_colors
+from convnd_tasks.modalities.images.codec import color_moments, match_colors
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warp, warping_error
 from convnd_tasks.modalities.video.frame_cache import (
     CONTENT,
@@ -201,7 +201,7 @@ class FrameStylizer:
         if history.values and self.options.mode == "flow":
             target, mask = _warped_references(context.flows, history.values)
             # Uncovered pixels begin as the input, in the colours of the result.
-            uncovered = match_colors(context.content, history.values[-1])
+            uncovered = match_colors(context.content, color_moments(history.values[-1]))
             start = torch.where(mask > 0, target, uncovered)
             outcome = yield from self._optimize(context.content, start, target, mask, to_progress)
         else:

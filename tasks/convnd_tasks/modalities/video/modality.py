@@ -25,7 +25,8 @@ from convnd_tasks.modalities.base import (
     check_no_content_options,
     open_grid,
 )
-from convnd_tasks.modalities.images.codec import match_colors
+from convnd_tasks.modalities.images.codec import color_moments, match_colors
+from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
 from convnd_tasks.modalities.video.figures import plot_timeline
@@ -89,7 +90,7 @@ class Videos(Modality):
     def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
         """See `Modality.open`; videos are opened, and read frame by frame later."""
         if role == "mask":
-            return open_video(name) if io.is_video(name) else io.read(name)
+            return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
         video = io.is_video(name)
         if role == "content" or (self.settings.texture and (video or is_sample(name))):
             rate = self.settings.rate
@@ -123,8 +124,8 @@ class Videos(Modality):
         if self.options.colors == "match" and not self.settings.texture:
             frames = source.sample(_COLOR_FRAMES)
             if frames:
-                colors = torch.stack(frames, 2)
-                styles = [match_colors(style, colors) for style in styles]
+                reference = color_moments(torch.stack(frames, 2))
+                styles = [match_colors(style, reference) for style in styles]
         finisher = FrameFinisher(self.options, mask, self._frame_range)
         return VideoTransfer(
             self.options,
@@ -309,8 +310,8 @@ class Videos(Modality):
         return template  # type: ignore[no-any-return]
 
     def _read_style(self, style: Any, messages: list[str]) -> Tensor:
-        if isinstance(style, Grid):
-            return style.values.clamp(0, 1)  # without colours that sRGB has not
+        if isinstance(style, Grid):  # without colours that nobody sees, or that sRGB has not
+            return fill_hidden_pixels(style, "style").values.clamp(0, 1)
         values = read_style_video(style, self.options.size)
         if style.damage:
             messages.append(f"{style.info.path}: {style.damage}; the others are style")
