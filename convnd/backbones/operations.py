@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from convnd.backbones.kernels import ConvOptions, FrozenWeights, frozen_conv, frozen_max_pool
 from convnd.errors import ShapeError
 from convnd.nn import avg_pool_nd, conv_nd
+from convnd.nn.layout import channels_last, is_channels_last
 
 __all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
 
@@ -135,18 +136,43 @@ class Convolve(Operation):
         constant_axes: see `Convolution.forward`, like the next two.
         dtype: number format of the result.
         options: ReLU and memory.
+        replicated: spatial axes along which the outermost samples go on beyond the border; zeros
+            lie there along the others.
     """
 
     convolution: Convolution
     constant_axes: tuple[int, ...]
     dtype: torch.dtype
     options: ConvOptions
+    replicated: tuple[int, ...] = ()
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         """See `Operation.__call__`."""
+        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.replicated]
+        # The zero padding lies beyond these samples, and what it reaches is cut off.
+        for axis, margin in zip(self.replicated, margins, strict=True):
+            x = _replicate(x, axis + 2, margin)
         x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
+        if any(margins):
+            x, values = (self._cut(result, margins) for result in (x, values))
         self._file(values, features)
         return x
+
+    def _cut(self, values: Tensor, margins: Sequence[int]) -> Tensor:
+        keep_layout = is_channels_last(values)
+        for axis, margin in zip(self.replicated, margins, strict=True):
+            values = values.narrow(axis + 2, margin, values.shape[axis + 2] - 2 * margin)
+        return channels_last(values) if keep_layout else values.contiguous()
+
+
+def _replicate(x: Tensor, axis: int, margin: int) -> Tensor:
+    """Repeat the outermost samples; unlike torch's padding, with a deterministic gradient."""
+    if margin == 0:
+        return x
+    keep_layout = is_channels_last(x)
+    low, high = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+    x = torch.cat([low] * margin + [x] + [high] * margin, axis)
+    return channels_last(x) if keep_layout else x
 
 
 @dataclass(frozen=True, kw_only=True)

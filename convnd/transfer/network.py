@@ -33,7 +33,7 @@ def load_network(
     else:
         unchanged = options.inflation in ("auto", "multiplanar")
         planes = spatial_dims > 2 and unchanged
-        network = load(
+        vgg = load(
             name,
             spatial_dims=2 if planes else spatial_dims,
             in_channels=in_channels,
@@ -41,8 +41,8 @@ def load_network(
             pooling=options.pooling,
             inflation="mean" if unchanged else options.inflation,
         )
-        if planes:
-            network = MultiPlanar(network, spatial_dims=spatial_dims)
+        vgg.padding = options.padding
+        network = MultiPlanar(vgg, spatial_dims=spatial_dims) if planes else vgg
     device = choose_device(options.device)
     number_format = choose_precision(device, precision)
     number_format.apply(network.to(device))

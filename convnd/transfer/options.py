@@ -34,6 +34,14 @@ STYLE_LOSSES = ("gram", "moments", "covariance", "distribution", "autocorrelatio
 INITS = ("content", "style", "random")
 """What the optimisation may start from; the command line also takes a file."""
 
+PADDING = Flag(
+    "What the network reads beyond the border: zeros, as trained, or replicate, which stylises "
+    "borders as the rest. Default: zeros; for pictures replicate.",
+    LOSS,
+    choices=("zeros", "replicate"),
+)
+"""The flag of a field ``padding``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
@@ -59,6 +67,10 @@ class TransferOptions:
         style_weights: one for each style; empty weighs all alike.
         style_scale: size of the style's patterns relative to their size in its file.
         pooling: "max", as trained, or "avg".
+        padding: what the network's first layer reads beyond the border: "zeros", as trained, or
+            "replicate", the outermost samples again. A user's network is run as it is.
+        padding: "zeros" or "replicate": what the network's first layer reads beyond
+            the border.
         inflation: how a network for pictures sees more axes: "multiplanar" (2.5-D: on slices
             across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
             kernels that gain axes, see `convnd.backbones.change_rank`.
@@ -67,7 +79,9 @@ class TransferOptions:
         steps: optimisation steps of all scales together.
         optimizer: see `convnd.optimize.OPTIMIZERS`.
         learning_rate: None takes the optimizer's own.
-        init: what the optimisation starts from, one of `INITS`.
+        init: what the optimisation starts from, one of `INITS`. A texture has no content, and starts
+            from noise with the spectrum of the styles instead, see
+            `convnd.transfer.random_phase.random_phase_noise`.
         strength: share of the change from content to result that is applied, in ``[0, 1]``.
         seed: seed of everything random.
         precision: number format of the features: "auto" (the fastest here), "float32" or
@@ -141,6 +155,7 @@ class TransferOptions:
         ),
     ] = "balanced"
     pooling: Annotated[str, Flag("max or avg.", LOSS, choices=("max", "avg"))] = "max"
+    padding: Annotated[str, PADDING] = "zeros"
     inflation: Annotated[
         str,
         Flag(
@@ -205,6 +220,7 @@ class TransferOptions:
     def __post_init__(self) -> None:
         check_ranges(self)
         check_name("init", self.init, INITS)
+        check_name("padding", self.padding, PADDING.choices)
         if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
             raise UsageError(
                 f"tile: expected auto, off or a number of samples, got {self.tile!r}; for example "

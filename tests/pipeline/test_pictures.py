@@ -166,7 +166,8 @@ def with_alpha(codes: Codes, alpha: Codes, hidden: tuple[int, int, int]) -> Code
 def alpha() -> Codes:
     y, x = np.mgrid[:32, :32]
     distance = np.hypot(y - 14, x - 17)
-    return np.clip((12.5 - distance) * 100, 0, 255).astype(np.uint8)
+    opacity: Codes = np.clip((12.5 - distance) * 100, 0, 255).astype(np.uint8)
+    return opacity
 
 
 @pytest.mark.parametrize("role", ["content", "style", "init"])
@@ -193,7 +194,7 @@ def test_hidden_colours_have_no_influence(
         seen = results[0][..., 3] > 0
         assert 0.3 < seen.mean() < 0.9
         results = [result[seen] for result in results]
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_hidden_colours_of_a_mask_have_no_influence(
@@ -208,7 +209,7 @@ def test_hidden_colours_of_a_mask_have_no_influence(
         results.append(
             stylize(run, "content.png", "style.png", f"{number}.png", "--mask", "mask.png")
         )
-    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0][alpha == 0], content[alpha == 0])
     assert np.abs(results[0] - content).max() > 10
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
+from convnd.io.images.formats import grid_of_image, grid_of_pixels
 from convnd.options import flags_of
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.base import TransferInputs, open_grid
@@ -198,13 +199,17 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
     """Data in memory as a `Grid`.
 
     Args:
-        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``;
-            8-bit arrays ``(H, W, 3)`` are pictures.
+        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``.
+            Codes of 8 or 16 bits (uint8, uint16) of three colours, and alpha, are pictures:
+            ``(H, W, 3 or 4)``, and with ``dim=2`` ``(3 or 4, H, W)``. So are three channels of
+            floats in ``[0, 1]`` with ``dim=2``.
         dim: number of spatial axes; None takes all axes of an array of one or two axes.
 
     Raises:
         UsageError: ``dim`` is needed and missing.
         ShapeError: the array has another number of axes.
+        InputFileError: integers of three channels whose range is not known; or a PIL image of an
+            unsupported kind.
 
     >>> import numpy as np
     >>> as_grid(np.zeros((4, 5, 3), np.uint8)).shape
@@ -216,11 +221,11 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
     if isinstance(data, Grid):
         return data
     if hasattr(data, "convert"):  # a PIL image
-        data = np.asarray(data.convert("RGB"))
+        return grid_of_image(data)
     values = data if isinstance(data, torch.Tensor) else torch.from_numpy(np.array(data))
-    if values.dtype == torch.uint8 and values.ndim == 3 and values.shape[-1] == 3:
-        picture = values.movedim(-1, 0)[None].float() / 255
-        return Grid(values=picture, channels=_RGB)
+    picture = _as_codes(values, dim)
+    if picture is not None:
+        return picture
     if dim is None:
         if values.ndim > 2:
             raise UsageError(
@@ -239,11 +244,32 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
         raise ShapeError(
             f"stylize: expected a batch of 1, got {values.shape[0]}; give one item at a time"
         )
+    if dim == 2 and values.shape[1] == 3 and not values.is_floating_point():
+        raise InputFileError(
+            "stylize",
+            expected="three channels as floats from 0 to 1, uint8 or uint16",
+            got=str(values.dtype).removeprefix("torch."),
+            remedy="divide by the largest code, for example picture / 255",
+        )
     values = values.float()
     in_range = bool(((values >= 0) & (values <= 1)).all())
     if dim == 2 and values.shape[1] == 3 and in_range:
         return Grid(values=values, channels=_RGB)
     return Grid(values=values)
+
+
+def _as_codes(values: Tensor, dim: int | None) -> Grid | None:
+    """Codes of a picture as a grid; None for anything else."""
+    import torch
+
+    if values.dtype not in (torch.uint8, torch.uint16) or dim not in (None, 2):
+        return None
+    codes = values[0] if values.ndim == 4 and values.shape[0] == 1 else values
+    if codes.ndim == 3 and codes.shape[-1] not in (3, 4) and codes.shape[0] in (3, 4) and dim == 2:
+        codes = codes.movedim(0, -1)
+    if codes.ndim != 3 or codes.shape[-1] not in (3, 4):
+        return None
+    return grid_of_pixels(codes.cpu().contiguous().numpy())
 
 
 def _is_name(data: object) -> bool:

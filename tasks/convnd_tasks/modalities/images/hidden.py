@@ -117,9 +117,8 @@ def _sources(hidden: NDArray[Any]) -> NDArray[Any]:
         known[known] = ~unknown.flat[mirror]
         sources[places[known]] = sources[y[known] * width + x[known]]
         unknown.flat[places[known]] = False
-    places = np.flatnonzero(unknown)
-    if places.size:
-        sources[places] = sources[_nearest_known(unknown)]
+    if unknown.any():
+        sources[unknown.ravel()] = sources[_nearest_known(unknown)]
     return sources
 
 
