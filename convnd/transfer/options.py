@@ -79,8 +79,8 @@ class TransferOptions:
         steps: optimisation steps of all scales together.
         optimizer: see `convnd.optimize.OPTIMIZERS`.
         learning_rate: None takes the optimizer's own.
-        init: what the optimisation starts from, one of `INITS`. A texture has no content, and starts
-            from noise with the spectrum of the styles instead, see
+        init: what the optimisation starts from, one of `INITS`. A texture has no content, and
+            starts from noise with the spectrum of the styles instead, see
             `convnd.transfer.random_phase.random_phase_noise`.
         strength: share of the change from content to result that is applied, in ``[0, 1]``.
         seed: seed of everything random.
