@@ -68,6 +68,14 @@ class JobSpec:
         share = slice(number - 1, None, count)
         return dataclasses.replace(self, contents=self.contents[share], outputs=self.outputs[share])
 
+    def preview(self) -> JobSpec:
+        """The same job with pictures as results, see ``--preview``."""
+        pictures = [
+            path if io.spatial_dims(path) == 2 else path.with_name(f"{path.stem}-preview.png")
+            for path in self.outputs
+        ]
+        return dataclasses.replace(self, outputs=tuple(pictures))
+
     def make_folder(self) -> None:
         """Make the folder of the results.
 

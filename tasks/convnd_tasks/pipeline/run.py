@@ -68,7 +68,7 @@ def run_command(
         resume=settings.resume,
         recursive=settings.recursive,
     )
-    spec = _check_batch(spec, settings)
+    spec = _check_batch(spec.preview() if settings.preview else spec, settings)
     group = ProcessGroup.current()
     # A file as starting point is checked like the names that the option takes.
     typed = options if init is None else {**options, "init": "content"}

@@ -32,6 +32,7 @@ class JobSettings:
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
         deinterlace: turn frames of two fields into progressive ones.
+        preview: of a video only the first frame, as a picture.
         recursive: search folders in a folder of contents, too.
         output: path of the result, or of the folder that it goes into; a folder is made where the
             content is one, or where the path ends in a slash. None makes a name.
@@ -102,6 +103,14 @@ class JobSettings:
     deinterlace: Annotated[
         bool,
         Flag("Make progressive frames of interlaced ones.", INPUT, modalities=("videos",)),
+    ] = False
+    preview: Annotated[
+        bool,
+        Flag(
+            "Stylise only the first frame, as a picture, and tell how long all may take.",
+            INPUT,
+            modalities=("videos",),
+        ),
     ] = False
     output: Annotated[
         str | None,

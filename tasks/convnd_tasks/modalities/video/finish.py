@@ -94,7 +94,8 @@ class FrameFinisher:
             cache.save(FINAL, number, values, record)
             before = content, values
             yield number
-        if not isinstance(self.mask, Grid) and next(masks, None) is not None:
+        is_video = self.mask is not None and not isinstance(self.mask, Grid)
+        if is_video and self.frame_range.count is None and next(masks, None) is not None:
             raise InputFileError(
                 f"--mask: expected a frame for each of {len(records)} of the video, got more; give "
                 "one picture, or a video of as many frames"

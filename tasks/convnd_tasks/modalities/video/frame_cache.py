@@ -54,7 +54,17 @@ _LARGEST = 2**62
 _COUNTS = ("steps", "rejected_steps")
 _NUMBERS = ("loss", "codec", "flow", "features")
 _OPTIONAL_NUMBERS = ("e_warp", "input_e_warp", "later_e_warp")
-_REQUIRED = ("pts", "name", "cut", "parts", "e_warp", "input_e_warp", *_COUNTS, *_NUMBERS)
+_REQUIRED = (
+    "pts",
+    "duration",
+    "name",
+    "cut",
+    "parts",
+    "e_warp",
+    "input_e_warp",
+    *_COUNTS,
+    *_NUMBERS,
+)
 
 
 def quantize(values: Tensor) -> Tensor:
@@ -297,7 +307,7 @@ def _is_fact(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "pts":
         return isinstance(value, int) and abs(value) < _LARGEST
-    if name in _COUNTS:
+    if name in (*_COUNTS, "duration"):
         return _is_count(value)
     return _is_number(value) or (name in _OPTIONAL_NUMBERS and value is None)
 

@@ -16,6 +16,7 @@ import torch
 from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
+from convnd.io.video.encoder import square_pixels
 from convnd_tasks.modalities.base import (
     Figure,
     JobResult,
@@ -78,6 +79,11 @@ class Videos(Modality):
     def check(self) -> None:
         """See `Modality.check`."""
         super().check()
+        if self.settings.preview and (self.options.mode == "block" or self.settings.report):
+            raise UsageError(
+                "--preview: expected a single frame, which is a picture without --mode block and "
+                "--report; leave these out"
+            )
         if not self.settings.texture:
             return
         check_no_content_options(self.options, self.settings)
@@ -143,6 +149,9 @@ class Videos(Modality):
 
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
         """See `Modality.check_output`."""
+        if self.settings.preview:
+            io.check_output(path, overwrite=overwrite, spatial_dims=2)
+            return
         if not path.suffix:
             io.check_image_sequence_output(path, overwrite=overwrite)
             return
@@ -168,9 +177,14 @@ class Videos(Modality):
         on_message: Callable[[str], None],
     ) -> VideoResult:
         """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix."""
-        del inputs, on_message
         began = time.monotonic()
         settings = self.settings
+        if settings.preview:
+            values = square_pixels(next(result.frames()).values, result.info.aspect)
+            picture = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
+            io.write(path, picture, overwrite=overwrite, provenance=record)
+            on_message(self._estimate(inputs, result.seconds))
+            return result
         result.save(
             path, overwrite=overwrite, crf=settings.crf, audio=settings.audio, provenance=record
         )
@@ -179,6 +193,8 @@ class Videos(Modality):
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
         """See `Modality.lost_metadata`."""
         video, settings = self._video(inputs), self.settings
+        if settings.preview:
+            return []
         info = dataclasses.replace(video.info, size=working_size(video, self.options.size))
         if settings.strip:
             info = dataclasses.replace(info, tags={}, stream_tags={})
@@ -202,11 +218,13 @@ class Videos(Modality):
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""
-        return ["sheet", "slit", "timeline"]
+        return [] if self.settings.preview else ["sheet", "slit", "timeline"]
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
         """See `Modality.figures`; after the result was written."""
         del inputs
+        if self.settings.preview:
+            return []
         result: VideoResult = outcome.result
         return [
             Figure(
@@ -293,11 +311,24 @@ class Videos(Modality):
             start=parse_fraction("--from", settings.start),
             end=None if settings.end is None else parse_fraction("--to", settings.end),
             every=settings.every,
+            count=1 if settings.preview else None,
         )
 
     @property
     def _sample_shape(self) -> tuple[int, int, int]:
         return BLOCK_DEMO if self.options.mode == "block" else DEMO
+
+    def _estimate(self, inputs: TransferInputs, seconds: float) -> str:
+        """Say how long all frames may take, by the first."""
+        video = self._video(inputs)
+        used = dataclasses.replace(self._frame_range, count=None)
+        count = VideoSource(video=video, size=video.info.size, frame_range=used).count()
+        if count is None:
+            return f"the first frame took {seconds:.1f} s; the file does not say how many there are"
+        return (
+            f"the first frame took {seconds:.1f} s; all {count} may take about "
+            f"{max(1, round(seconds * count / 60))} minutes"
+        )
 
     def _video(self, inputs: TransferInputs) -> Video:
         """The video whose frames are stylised: the content, or for a texture the first style."""

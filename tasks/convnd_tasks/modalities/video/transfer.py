@@ -71,7 +71,7 @@ class VideoTransfer(Transfer):
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
-        if path.suffix:
+        if path.suffix and not self.settings.preview:
             io.check_video_output(
                 path,
                 self.source.video.info,
