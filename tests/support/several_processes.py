@@ -51,7 +51,8 @@ from convnd.transfer import memory as memory_module
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import Progress, StyleTransfer
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
 
 Found = dict[str, Tensor]
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")

@@ -13,7 +13,7 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
-from convnd.transfer.style_transfer import fit_size
+from convnd.transfer.scales import fit_size
 from convnd_tasks.inspect.top import CHANNEL_SEPARATOR
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnd.losses import Term
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
@@ -284,7 +284,7 @@ class Modality(ABC):
         Raises:
             UsageError: an option does not exist or does not fit.
         """
-        from convnd.transfer.style_transfer import check_names
+        from convnd.transfer.names import check_names
 
         check_names(self.options)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["GridModality", "GridTransfer", "mix_with_content"]

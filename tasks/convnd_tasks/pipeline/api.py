@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.metrics import Measure
 
     Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image

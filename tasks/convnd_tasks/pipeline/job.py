@@ -30,7 +30,7 @@ from convnd_tasks.runtime.checkpoints import Checkpointer
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Modality
     from convnd_tasks.pipeline.resolve import JobSpec
     from convnd_tasks.runtime.settings import JobSettings

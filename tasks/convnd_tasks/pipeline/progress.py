@@ -11,7 +11,7 @@ from convnd_tasks.pipeline.output import echo
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
 
 __all__ = ["BarDisplay", "ProgressDisplay"]
 

@@ -13,7 +13,7 @@ from convnd_tasks.pipeline.provenance import run_metrics
 from convnd_tasks.runtime.checkpoints import save_last_good
 
 if TYPE_CHECKING:
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
 
 __all__ = ["Output", "ResultWriter"]

@@ -14,7 +14,7 @@ from convnd_tasks.runtime.interrupts import GracefulInterrupt
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
 
 __all__ = ["Checkpointer", "options_fingerprint", "save_last_good"]
 

@@ -39,7 +39,7 @@ from convnd.errors import (
     UsageError,
 )
 from convnd.grid import Grid
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd.transfer.targets import Targets
 
 Run = Callable[..., tuple[int, str, str]]

@@ -16,7 +16,7 @@ from convnd_tasks.modalities.volumes.view_loss import ViewLoss
 from convnd_tasks.runtime.checkpoints import Checkpointer
 
 from convnd import cli
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 
 Run = Callable[..., tuple[int, str, str]]
 # Two frames, two sizes, two steps and one.

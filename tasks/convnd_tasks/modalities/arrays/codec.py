@@ -36,7 +36,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     import torch
 
     from convnd.nn import resize_nd
-    from convnd.transfer.style_transfer import fit_size
+    from convnd.transfer.scales import fit_size
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]

@@ -81,7 +81,7 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
 
 
 def _result_size(inputs: TransferInputs, options: ImageOptions) -> tuple[int, ...]:
-    from convnd.transfer.style_transfer import fit_size
+    from convnd.transfer.scales import fit_size
 
     for _, grid, label in inputs.labelled():
         if min(grid.shape) < SMALLEST:

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd.transfer.style_transfer import Progress, check_names
+from convnd.transfer.names import check_names
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, SHARED, FrameCache, quantize

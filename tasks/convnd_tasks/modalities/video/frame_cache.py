@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
 
 __all__ = ["CONTENT", "FINAL", "FIRST_PASS", "SECOND_PASS", "SHARED", "FrameCache", "quantize"]
 

@@ -21,7 +21,9 @@ from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
-from convnd.transfer.style_transfer import Progress, StyleTransfer, check_names
+from convnd.transfer.names import check_names
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.images.codec import color_moments, match_colors
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warp, warping_error
 from convnd_tasks.modalities.video.frame_cache import (

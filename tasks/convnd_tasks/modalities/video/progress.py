@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convnd.optimize import Step
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.video.frame_cache import quantize
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.video.blocks import BlockStylizer
 from convnd_tasks.modalities.video.figures import PreviewCollector

@@ -45,7 +45,7 @@ class Volumes(Modality):
     def check(self) -> None:
         """See `Modality.check`."""
         from convnd.stats import STATISTICS
-        from convnd.transfer.style_transfer import check_names
+        from convnd.transfer.names import check_names
         from convnd_tasks.modalities.volumes.presets import PRESETS
 
         options = self._options

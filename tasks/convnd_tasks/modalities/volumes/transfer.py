@@ -28,7 +28,7 @@ from convnd.optimize.state import state_errors
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
 from convnd.transfer.network import load_network
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.volumes.encoding import VolumeEncoding
 from convnd_tasks.modalities.volumes.features import VolumeLossConfig
