@@ -63,7 +63,7 @@ def fragile(good: int, inner: Evaluator = evaluate_whole) -> tuple[Objective, Te
     net = from_module(Copy(), layers=["copy"], spatial_dims=1, in_channels=1)
     loss = ContentLoss(goal, layer="copy", normalization="mean")
     objective = Objective(net, [Term("kept", 1.0, loss)], precision=Precision(torch.bfloat16))
-    (copy,) = (module for module in net.modules() if isinstance(module, Copy))
+    (copy,) = (module for module in objective.backbone.modules() if isinstance(module, Copy))
     left = [good]
     # Tiles of a user's module are tested once, which NaN would fail.
     inner(objective, goal)
