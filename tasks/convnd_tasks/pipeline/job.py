@@ -270,11 +270,14 @@ class Job:
         return output
 
     def _check_not_an_input(self, target: Path) -> None:
+        """Refuse to replace an input, or a file that an input is read from."""
+        outputs = [file for file in io.files_written(target) if file.exists()]
         names = (*self.spec.contents, *self.spec.styles, self.spec.init, self.settings.mask)
-        for name in names:
-            if name is None or not (target.exists() and Path(name).exists()):
+        for name in names if outputs else ():
+            if name is None or not Path(name).exists():
                 continue
-            if Path(name).samefile(target):
+            inputs = io.files_read(name)
+            if any(file.samefile(output) for file in inputs for output in outputs):
                 raise UsageError(
                     f"write {target}: expected another file than the input {name}, got the same; "
                     "choose another name with --output"
