@@ -44,6 +44,7 @@ from convnd.io.video.image_sequence import check_image_sequence_output, write_im
 from convnd.io.video.opening import open_video
 from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
 from convnd.io.video.writing import check_video_output, lost_properties, write_video
+from convnd.io.volumes.dicom import read_series
 from convnd.io.volumes.dicom_writing import dicom_rounding
 from convnd.io.volumes.itk import FORMATS as ITK_FORMATS
 from convnd.io.volumes.mgh import FORMATS as MGH_FORMATS
@@ -78,6 +79,7 @@ __all__ = [
     "quantize",
     "read",
     "read_provenance",
+    "read_series",
     "register",
     "spatial_dims",
     "suffixes",

@@ -40,9 +40,10 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def _grid(suffix: str) -> Grid:
-    if suffix in (".csv", ".tsv", ".edf", ".bdf", ".hea", ".wav"):
+    dims = io.spatial_dims(f"a{suffix}")
+    if dims == 1:
         return Grid(values=noise(1, 2, 60_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
-    if suffix in (".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".npz"):
+    if dims in (None, 3):
         return Grid(values=noise(1, 1, 40, 40, 40), spacing=(1.0,) * 3, units=("mm",) * 3)
     return Grid(values=noise(1, 3, 400, 400), channels=("R", "G", "B"))
 

@@ -46,7 +46,7 @@ def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
     if not files:
         raise InputFileError(
             f"read {folder}: expected a folder of DICOM images, got none in it or below; name a "
-            "file in it, or the folder of a series"
+            "file in it, or the folder of a series, or search folders for scans (--recursive)"
         )
     groups: dict[str, list[SeriesFile]] = {}
     for file in files:

@@ -37,6 +37,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    series: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Number, description or UID of the content in a folder of several DICOM series.",
+            show_default=False,
+        ),
+    ] = "",
     *,
     command_output: CommandOutput,
 ) -> None:
@@ -47,7 +55,7 @@ def evaluate(
     from convnd_tasks.modalities.metrics import as_json, as_table
     from convnd_tasks.pipeline.evaluation import evaluate_files
 
-    measures = evaluate_files(content, result, style or [], dim=dim, rate=rate)
+    measures = evaluate_files(content, result, style or [], dim=dim, rate=rate, series=series)
     command_output.add(measures=as_json(measures))
     if not measures:
         echo("nothing to measure without beats or a style; add --style", err=True)

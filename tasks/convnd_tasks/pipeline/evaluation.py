@@ -24,6 +24,7 @@ def evaluate_files(
     *,
     dim: int | None = None,
     rate: str | None = None,
+    series: str = "",
 ) -> list[Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
@@ -33,6 +34,7 @@ def evaluate_files(
         styles: paths or names of built-in styles.
         dim: number of spatial axes, or None to infer it.
         rate: samples per second of signals whose files do not hold it.
+        series: name of the content in a folder of several DICOM series.
 
     Raises:
         UsageError: the files do not agree.
@@ -45,7 +47,7 @@ def evaluate_files(
     axes = 3 if volumes else infer_dim(file_paths([content, result, *styles]), dim)
     kind = kind_of(axes, content, videos=videos)
     options = options_class(kind).for_dim(axes)
-    modality = modality_class(kind)(options, JobSettings(rate=rate), axes)
+    modality = modality_class(kind)(options, JobSettings(rate=rate, series=series), axes)
     before: Any = modality.open(content, "content")
     after: Any = modality.open(result, "content", before)
     inputs = TransferInputs(

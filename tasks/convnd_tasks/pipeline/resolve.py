@@ -17,6 +17,7 @@ from convnd_tasks.pipeline.folders import (
     ARRAY_SUFFIXES,
     DEFAULT_SUFFIXES,
     list_contents,
+    list_scans,
     result_name,
     result_names,
     typical_file,
@@ -86,6 +87,9 @@ class JobSpec:
             return
         try:
             self.folder.mkdir(exist_ok=True)
+            for output in self.outputs:  # scans named after BIDS stay in folders of subjects
+                if self.batch:
+                    output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputFileError(
                 f"{self.folder}: expected a folder that can be written to, got {error.strerror}; "
@@ -137,7 +141,7 @@ def resolve(
     demo = not files and not styles
     named = [*files, *styles]
     dim, kind = _infer_kind(named, dim, init, modality)
-    batch = not demo and not texture and _is_batch(named[0], kind)
+    batch = not demo and not texture and _is_batch(named[0], kind, recursive=recursive)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
     left_out = ""
     if batch:
@@ -273,7 +277,7 @@ def _demo_content(kind: str, dim: int) -> str:
     return samples.contents(dim)[0]
 
 
-def _is_batch(content: str, kind: str) -> bool:
+def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
     """Whether a content is a folder of contents, rather than of the slices or frames of one."""
     folder = Path(content)
     if not folder.is_dir():
@@ -289,12 +293,11 @@ def _is_batch(content: str, kind: str) -> bool:
         pictures = [suffix for suffix in io.suffixes() if io.spatial_dims(f"x{suffix}") == 2]
         others = set(names) - set(videos)
         return bool(videos) and not any(name.endswith(tuple(pictures)) for name in others)
-    whole = [
-        suffix
-        for suffix in io.suffixes()
-        if suffix != ".dcm" and io.spatial_dims(f"x{suffix}") == 3
-    ]
-    return any(name.endswith((*whole, *ARRAY_SUFFIXES)) for name in names)
+    if recursive:
+        return True
+    with contextlib.suppress(ConvndError):
+        return bool(list_scans(folder))
+    return False
 
 
 def _outputs(

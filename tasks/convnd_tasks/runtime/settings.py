@@ -28,6 +28,8 @@ class JobSettings:
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
         spacing: millimetres between samples along three axes, for arrays: ``"0.6,0.6,5"``.
+        series: UID, number or description of the series in a folder of several, of DICOM files;
+            ``"CONTENT,STYLE"`` where both folders hold several.
         start: seconds into a video where the result begins.
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
@@ -86,6 +88,16 @@ class JobSettings:
             "Millimetres between samples of a scan in .npy or .npz.",
             INPUT,
             metavar="X,Y,Z",
+            modalities=("volumes",),
+        ),
+    ] = ""
+    series: Annotated[
+        str,
+        Flag(
+            "Of a folder with several DICOM series, the one with this number, description or UID; "
+            "CONTENT,STYLE where both are such folders.",
+            INPUT,
+            metavar="NAME",
             modalities=("volumes",),
         ),
     ] = ""
