@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd.io.reading import check_path
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
 from convnd_tasks.pipeline.folders import list_files
@@ -52,6 +53,7 @@ def resolve_inputs(
     files: list[Path] = []
     sample_names: list[str] = []
     for name in names:
+        check_path(name)
         path = Path(name)
         if path.is_dir():
             files += list_files(path, io.suffixes(), dim=dim, recursive=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnd.io.reading import check_path
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.pipeline.resolve import file_paths, infer_dim, is_video, kind_of
@@ -41,6 +42,8 @@ def evaluate_files(
         InputFileError: a file cannot be read, or the grids cannot be compared.
         DependencyError: a package that is needed is missing.
     """
+    for name in (content, result, *styles):
+        check_path(name)
     videos = is_video(content, dim) or (Path(content).is_dir() and is_video(result, dim))
     # A folder that holds no video is a DICOM series.
     volumes = videos or Path(content).is_dir()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
+from convnd.io.atomic import output_errors
+from convnd.io.reading import check_path
 from convnd.shapes import is_count
 from convnd_tasks import samples
 from convnd_tasks.pipeline.folders import (
@@ -140,6 +142,10 @@ def resolve(
         files = [_demo_content(modality, 3)]
     demo = not files and not styles
     named = [*files, *styles]
+    for name in (*named, *([] if init is None else [init])):
+        check_path(name)
+    if output is not None:
+        _check_output_name(os.fspath(output))
     dim, kind = _infer_kind(named, dim, init, modality)
     batch = not demo and not texture and _is_batch(named[0], kind, recursive=recursive)
     contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
@@ -298,6 +304,18 @@ def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
     with contextlib.suppress(ConvndError):
         return bool(list_scans(folder))
     return False
+
+
+def _check_output_name(output: str) -> None:
+    if not output:
+        raise UsageError(
+            "--output", expected="the name of a file", got="an empty one", remedy="type one"
+        )
+    with output_errors(output, "a path that can be followed", "choose another name"):
+        try:
+            Path(output).exists()
+        except ValueError as error:  # a NUL
+            raise OSError(error) from error
 
 
 def _outputs(
