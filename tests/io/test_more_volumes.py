@@ -73,6 +73,10 @@ def test_a_series_of_freesurfer_volumes_comes_back(tmp_path):
     assert grid.values.shape == (1, 2, 4, 5, 6)
     convnd.io.write(tmp_path / "b.mgz", grid)
     np.testing.assert_array_equal(values_of(tmp_path / "b.mgz"), frames)
+    convnd.io.write(tmp_path / "c.nii", grid)
+    np.testing.assert_array_equal(values_of(tmp_path / "c.nii"), frames)
+    convnd.io.write(tmp_path / "d.mgz", convnd.io.read(tmp_path / "c.nii"))
+    np.testing.assert_array_equal(values_of(tmp_path / "d.mgz"), frames)
 
 
 def test_damaged_freesurfer_volumes_are_refused(tmp_path):

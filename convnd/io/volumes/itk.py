@@ -21,7 +21,7 @@ from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.provenance import parse_provenance
-from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
+from convnd.io.quantization import IntegerEncoding, integer_header, plain_integers
 from convnd.io.reading import check_positions, import_optional, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.header import VolumeHeader
@@ -145,12 +145,12 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
 
 
 def _volume(grid: Grid) -> NDArray[Any]:
-    """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized."""
+    """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized to such."""
     import numpy as np
 
-    codes = integer_codes(grid)
-    if codes is not None:
-        return codes[0][0]  # type: ignore[no-any-return]
+    integers = plain_integers(grid)
+    if integers is not None:
+        return integers[0]  # type: ignore[no-any-return]
     volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
     if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
         raise NumericalError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine
-from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
+from convnd.io.quantization import IntegerEncoding, integer_header, plain_integers
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.nifti_content import LARGEST_REST, opened
@@ -127,7 +127,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     nibabel: Any = nib
     known = grid.header.get("mgh")
     frames = grid.values.shape[1]
-    if frames != 1 and not isinstance(known, nibabel.freesurfer.mghformat.MGHHeader):
+    if frames != 1 and not {"mgh", "nifti"} & set(grid.header):
         raise ShapeError(
             f"write: expected 1 channel for MGH, got {frames}; write one file per channel"
         )
@@ -137,9 +137,9 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
             "write: expected finite voxels, as they were read, got NaN or infinity; "
             "lower the step size or check the input"
         )
-    codes = integer_codes(grid)
-    if codes is not None:
-        volume = _storable(codes[0], codes[1])
+    integers = plain_integers(grid)
+    if integers is not None:
+        volume = _storable(integers)
     frames_last = np.moveaxis(volume, 0, -1) if frames > 1 else volume[0]
     image = nibabel.MGHImage(frames_last, grid_affine(grid), known)
     image.set_data_dtype(volume.dtype)
@@ -151,17 +151,16 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     path.write_bytes(content)
 
 
-def _storable(codes: NDArray[Any], encoding: IntegerEncoding) -> NDArray[Any]:
-    """Return integers in their own type, or the first that the format has; else values."""
+def _storable(integers: NDArray[Any]) -> NDArray[Any]:
+    """Return integers in their own type, or the first that the format has; else as float32."""
     import numpy as np
 
-    if (encoding.slope, encoding.intercept) == (1, 0):
-        own = codes.dtype.name if codes.dtype.name in _WRITTEN else _WRITTEN[0]
-        for name in (own, *_WRITTEN):
-            limits = np.iinfo(name)
-            if limits.min <= codes.min() and codes.max() <= limits.max:
-                return codes.astype(name)
-    return (codes * encoding.slope + encoding.intercept).astype(np.float32)
+    own = integers.dtype.name if integers.dtype.name in _WRITTEN else _WRITTEN[0]
+    for name in (own, *_WRITTEN):
+        limits = np.iinfo(name)
+        if limits.min <= integers.min() and integers.max() <= limits.max:
+            return integers.astype(name)
+    return integers.astype(np.float32)
 
 
 def _size_error(path: Path, size: int, got: str) -> InputFileError:
