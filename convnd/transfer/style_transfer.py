@@ -198,11 +198,15 @@ class StyleTransfer(TransferObjective):
     ) -> tuple[int, ...]:
         """Check the inputs of `run`; returns the size of the result."""
         if not styles:
-            raise UsageError("style transfer: expected at least one style, got none; give one")
+            raise UsageError(
+                "style transfer", expected="at least one style", got="none", remedy="give one"
+            )
         self.options.check_style_weights(len(styles))
         if size is None:
             if content is None:
-                raise UsageError("texture: expected a size, got neither size nor content; give one")
+                raise UsageError(
+                    "texture", expected="a size", got="neither size nor content", remedy="give one"
+                )
             size = content.shape[2:]
         for values in (content, init, *styles):
             if values is not None:

@@ -21,7 +21,7 @@ PAGES = [
 # Paths that are made while the site is built: pages out of code, and copies of files of the root.
 GENERATED = re.compile(r"(reference/(convnd|python|commands|options)|project/)")
 sys.path.insert(0, str(ROOT / "docs" / "_build"))
-import pages  # noqa: E402
+import pages  # type: ignore[import-not-found]  # noqa: E402
 
 sys.path.pop(0)
 ROOT_COMMAND = pages.root_command()

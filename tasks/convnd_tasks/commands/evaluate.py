@@ -7,22 +7,21 @@ from typing import Annotated
 import typer
 
 from convnd_tasks.pipeline.completion import complete_styles
-from convnd_tasks.pipeline.flags import Dim
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import Dim
 
 __all__ = ["evaluate"]
 
 
 @with_json_output("evaluate")
 def evaluate(
-    content: Annotated[str, typer.Argument(help="The file that was stylised.")],
-    result: Annotated[str, typer.Argument(help="The file that came out.")],
+    content: Annotated[str, typer.Argument(help="The file that it was made from.")],
+    result: Annotated[str, typer.Argument(help="The stylised file.")],
     style: Annotated[
         list[str] | None,
         typer.Option(
             "--style",
-            help="A style that it was given: a file, or the name of a built-in one. May be "
-            "repeated.",
+            help="A style of the result: a file, or the name of a built-in one. May be repeated.",
             metavar="STYLE",
             show_default=False,
             autocompletion=complete_styles,

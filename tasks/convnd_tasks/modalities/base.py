@@ -414,8 +414,10 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
     grid = io.read(path)
     if grid.ndim != spatial_dims:
         raise InputFileError(
-            f"{path}: expected {spatial_dims} spatial axes, got {grid.ndim}; use "
-            f"--dim {grid.ndim} or another file"
+            str(path),
+            expected=f"{spatial_dims} spatial axes",
+            got=grid.ndim,
+            remedy=f"use --dim {grid.ndim} or another file",
         )
     return grid
 
@@ -427,10 +429,17 @@ def check_no_content_options(options: TransferOptions, settings: JobSettings) ->
         UsageError: one of them was given.
     """
     if settings.mask is not None:
-        raise UsageError("--mask: expected a content to protect, got --texture; leave it out")
+        raise UsageError(
+            "--mask", expected="a content to protect", got="--texture", remedy="leave it out"
+        )
     if options.strength != 1:
-        raise UsageError("--strength: expected a content to mix with, got --texture; leave it out")
+        raise UsageError(
+            "--strength", expected="a content to mix with", got="--texture", remedy="leave it out"
+        )
     if getattr(options, "colors", "style") != "style":
         raise UsageError(
-            "--colors: expected a content whose colours to keep, got --texture; leave it out"
+            "--colors",
+            expected="a content whose colours to keep",
+            got="--texture",
+            remedy="leave it out",
         )

@@ -180,8 +180,12 @@ def _check_mask(inputs: TransferInputs) -> None:
         return
     if tuple(mask.shape) != tuple(content.shape):
         raise InputFileError(
-            f"--mask: expected the content's extent {'x'.join(map(str, content.shape))}, got "
-            f"{'x'.join(map(str, mask.shape))}; resample the mask onto the content"
+            "--mask",
+            expected=f"the content's extent {'x'.join(map(str, content.shape))}",
+            got="x".join(map(str, mask.shape)),
+            remedy="resample the mask onto the content",
         )
     if not bool((torch.nan_to_num(mask.values) > 0).any()):
-        raise InputFileError("--mask: expected values above 0, got none; give another mask")
+        raise InputFileError(
+            "--mask", expected="values above 0", got="none", remedy="give another mask"
+        )

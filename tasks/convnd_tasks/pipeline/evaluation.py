@@ -1,4 +1,4 @@
-"""Measures of a result, the same way for every kind of data."""
+"""Evaluation of a result: the same steps for every kind of data."""
 
 from __future__ import annotations
 

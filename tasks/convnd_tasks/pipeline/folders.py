@@ -1,4 +1,4 @@
-"""Folders of contents: which files are stylised, which are left out, what results are called."""
+"""Folders of contents: selection of files, and names of results."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
         InputFileError: the folder cannot be listed, or has no such file.
     """
     suffixes = io.VIDEO_SUFFIXES if kind == "videos" else io.suffixes()
-    wanted = None if kind == "videos" else dim
+    rank = None if kind == "videos" else dim
     if kind == "volumes":
         fitting = list_scans(folder, recursive=recursive)
     else:
-        fitting = list_files(folder, suffixes, dim=wanted, recursive=recursive)
+        fitting = list_files(folder, suffixes, dim=rank, recursive=recursive)
     files = [path for path in fitting if not _is_result(path)]
     taken = {part for path in fitting for part in io.files_read(path)}
     others: Counter[str] = Counter()
@@ -175,19 +175,26 @@ def list_files(
         )
     except OSError as error:
         raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check its "
-            "permissions"
+            str(folder),
+            expected="a folder that can be listed",
+            got=error.strerror,
+            remedy="check its permissions",
         ) from error
     if not files:
         raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(endings)})"
-            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
+            str(folder),
+            expected=(
+                f"files of a known kind ({', '.join(endings)})"
+                f"{('' if dim is None else f' with {dim} spatial axes')}"
+            ),
+            got="none",
+            remedy="give another folder",
         )
     return files
 
 
 def result_name(content: str, kind: str, dim: int) -> str:
-    """What the result of one content is called.
+    """Name the result of one content.
 
     >>> result_name("scans/a.nii", "volumes", 3), result_name("ecg.edf", "signals", 1)
     ('a_stylized.nii.gz', 'ecg_stylized.edf')
@@ -199,7 +206,7 @@ def result_name(content: str, kind: str, dim: int) -> str:
 
 
 def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | None) -> list[str]:
-    """What the results of a folder are called: no two alike.
+    """Name the results of a folder, all differently.
 
     Contents in folders below get their folders in front; scans with names after BIDS stay in
     folders like these. Contents whose results would have one
@@ -228,11 +235,11 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
         ]
 
     while True:
-        made = names()
-        counts = Counter(name.lower() for name in made)  # some file systems ignore case
-        clashing = [counts[name.lower()] > 1 for name in made]
+        results = names()
+        counts = Counter(name.lower() for name in results)  # some file systems ignore case
+        clashing = [counts[name.lower()] > 1 for name in results]
         if not any(clash and not full for clash, full in zip(clashing, whole, strict=True)):
-            return made
+            return results
         whole = [full or clash for clash, full in zip(clashing, whole, strict=True)]
 
 

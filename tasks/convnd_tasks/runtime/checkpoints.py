@@ -128,6 +128,6 @@ class Checkpointer:
             self.path.unlink(missing_ok=True)
 
     def kept_message(self, error: BaseException) -> str:
-        """What to tell users about work that an error left unfinished, or "" for nothing."""
+        """A line for users about unfinished work that is kept after an error, or ""."""
         del error
         return ""

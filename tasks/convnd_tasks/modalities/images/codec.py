@@ -1,4 +1,4 @@
-"""Pictures: how they enter a style transfer, and what comes back to their owner."""
+"""Encoding of pictures as values for a style transfer, and decoding of the result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
-    """Pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
+    """Encode pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
 
     Colours that sRGB has not are clamped, since they are outside of what the networks know.
 
@@ -86,8 +86,10 @@ def _result_size(inputs: TransferInputs, options: ImageOptions) -> tuple[int, ..
     for _, grid, label in inputs.labelled():
         if min(grid.shape) < SMALLEST:
             raise InputFileError(
-                f"{label}: expected a picture of at least {SMALLEST}x{SMALLEST} pixels, got "
-                f"{grid.shape[1]}x{grid.shape[0]}; use a larger one"
+                label,
+                expected=f"a picture of at least {SMALLEST}x{SMALLEST} pixels",
+                got=f"{grid.shape[1]}x{grid.shape[0]}",
+                remedy="use a larger one",
             )
     if inputs.content is None:
         size: tuple[int, ...] = (options.size or ImageOptions.size,) * 2
@@ -95,8 +97,10 @@ def _result_size(inputs: TransferInputs, options: ImageOptions) -> tuple[int, ..
         size = fit_size(inputs.content.shape, options.size)
     if min(size) < SMALLEST:
         raise InputFileError(
-            f"result: expected at least {SMALLEST} pixels along each side, got "
-            f"{size[1]}x{size[0]} at --size {options.size}; use a larger --size, or crop"
+            "result",
+            expected=f"at least {SMALLEST} pixels along each side",
+            got=f"{size[1]}x{size[0]} at --size {options.size}",
+            remedy="use a larger --size, or crop",
         )
     return size
 
@@ -143,7 +147,7 @@ def pooled_moments(moments: Sequence[Moments], weights: Sequence[float] = ()) ->
 
 
 def match_colors(picture: Tensor, reference: Moments, own: Moments | None = None) -> Tensor:
-    r"""The picture with the mean and covariance of the reference's colours.
+    r"""Give a picture the mean and covariance of a reference's colours.
 
     .. math:: x' = \Sigma_r^{1/2} \Sigma_x^{-1/2} (x - \mu_x) + \mu_r
 
@@ -181,7 +185,7 @@ def match_colors(picture: Tensor, reference: Moments, own: Moments | None = None
 
 
 def keep_luminance_only(values: Tensor, reference: Tensor) -> Tensor:
-    """The luminance of the one with the chrominance of the other.
+    """Combine the luminance of one picture with the chrominance of another.
 
     Luminance is the luma of BT.601; chrominance what a colour differs from its luma by.
 

@@ -83,8 +83,10 @@ def read_style_video(video: Video, longest: int) -> Tensor:
     ]
     if len(frames) < SMALLEST:
         raise InputFileError(
-            f"style: expected a video of at least {SMALLEST} frames, so that it shows motion, "
-            f"got {len(frames)} in {video.info.path}; use a longer one, or a picture"
+            "style",
+            expected=f"a video of at least {SMALLEST} frames, so that it shows motion",
+            got=f"{len(frames)} in {video.info.path}",
+            remedy="use a longer one, or a picture",
         )
     return torch.stack(frames, 2)
 
@@ -95,7 +97,7 @@ def make_block_transfer(options: VideoOptions) -> BlockStyleTransfer:
 
 
 class BlockStylizer:
-    """A network and styles made ready once, for all windows of a video.
+    """Stylises the windows of a video with one network and its styles.
 
     Args:
         options: see `VideoOptions`.
@@ -258,7 +260,7 @@ class BlockStylizer:
         outcome: dict[str, Any],
         before: StylizedFrame | None,
     ) -> StylizedFrame:
-        """Keep a frame with its record, unless it is kept already."""
+        """Save a frame with its record in the cache, unless it is there."""
         record: Any = cache.records.get((FIRST_PASS, context.number))
         if record is None:
             record = {

@@ -57,7 +57,7 @@ the default 80 it is about 0.03, after 40 about 0.1, and after 20 about 0.3."""
 
 @dataclass
 class _History:
-    """Earlier frames of the scene, the latest one last."""
+    """The earlier frames of a scene, the latest one last."""
 
     contents: deque[Tensor] = field(default_factory=deque)
     values: deque[Tensor] = field(default_factory=deque)
@@ -77,7 +77,7 @@ def make_frame_transfer(options: VideoOptions) -> StyleTransfer:
 
 
 class FrameStylizer:
-    """A network and styles made ready once, for all frames of a video.
+    """Stylises the frames of a video with one network and its styles.
 
     Args:
         options: see `VideoOptions`.
@@ -107,7 +107,7 @@ class FrameStylizer:
         self._said = False
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
-        """Stylise frame after frame; kept frames are taken from the cache.
+        """Stylise frame after frame; frames that the cache holds are not computed again.
 
         Args:
             source: the frames to stylise.

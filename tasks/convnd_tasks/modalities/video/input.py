@@ -163,8 +163,10 @@ def working_size(video: Video, longest: int) -> tuple[int, int]:
     size = fit_even(video.info.size, longest)
     if min(size) < SMALLEST:
         raise InputFileError(
-            f"{video.info.path}: expected frames of at least {SMALLEST} pixels along each side, "
-            f"got {size[1]}x{size[0]}; use a larger --size, or another video"
+            str(video.info.path),
+            expected=f"frames of at least {SMALLEST} pixels along each side",
+            got=f"{size[1]}x{size[0]}",
+            remedy="use a larger --size, or another video",
         )
     return size
 

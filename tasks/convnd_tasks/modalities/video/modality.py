@@ -89,8 +89,10 @@ class Videos(Modality):
         check_no_content_options(self.options, self.settings)
         if self.options.mode != "block":
             raise UsageError(
-                f"--texture: expected --mode block, where motion is style, got --mode "
-                f"{self.options.mode}; add it"
+                "--texture",
+                expected="--mode block, where motion is style",
+                got=f"--mode {self.options.mode}",
+                remedy="add it",
             )
 
     def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
@@ -112,8 +114,10 @@ class Videos(Modality):
             return open_grid(name, 2, role=role, seed=self.options.seed)
         if self.options.mode != "block":
             raise UsageError(
-                f"style: expected a picture with --mode {self.options.mode}, got the video {name}; "
-                "add --mode block, where its motion is style, too"
+                "style",
+                expected=f"a picture with --mode {self.options.mode}",
+                got=f"the video {name}",
+                remedy="add --mode block, where its motion is style, too",
             )
         return open_video(name, sample_shape=self._sample_shape)
 
@@ -335,8 +339,10 @@ class Videos(Modality):
         template: Any = inputs.template
         if isinstance(template, Grid):
             raise UsageError(
-                f"--texture: expected a video as first style, got the picture {inputs.names[0]}; "
-                "give a video, or another --dim"
+                "--texture",
+                expected="a video as first style",
+                got=f"the picture {inputs.names[0]}",
+                remedy="give a video, or another --dim",
             )
         return template  # type: ignore[no-any-return]
 
