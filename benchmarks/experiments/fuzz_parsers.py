@@ -78,7 +78,7 @@ def structure(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     path.write_bytes(seeds[-1])
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
-        metadata = dict(file.metadata())
+        metadata = dict(file.metadata() or {})
 
     def parse_json(data: bytes) -> None:
         text = data.decode("utf-8", "replace")
@@ -150,8 +150,14 @@ def _runs() -> tuple[Any, Any, Any, list[dict[str, Any]]]:
 
     torch.set_num_threads(1)
     options = TransferOptions(
-        **{"backbone": "compact", "precision": "float32", "steps": 2, "scales": 1, "size": 0},
-        **{"init": "random", "style_layers": ("relu1_1",), "content_layers": ("relu1_1",)},
+        backbone="compact",
+        precision="float32",
+        steps=2,
+        scales=1,
+        size=0,
+        init="random",
+        style_layers=("relu1_1",),
+        content_layers=("relu1_1",),
     )
     content, style = torch.rand(2, 1, 1, 24, generator=torch.Generator().manual_seed(1))
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
