@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd.errors import ShapeError
 
@@ -90,6 +90,29 @@ class Grid:
     def shape(self) -> tuple[int, ...]:
         """Extent along each spatial axis, in samples."""
         return tuple(self.values.shape[2:])
+
+    def to(self, *args: Any, **kwargs: Any) -> Grid:
+        """The same grid with its values on another device, or in another number format.
+
+        Args:
+            args: as for `torch.Tensor.to`: a device, a ``dtype``, or both.
+            kwargs: as for `torch.Tensor.to`.
+
+        Returns:
+            The grid itself if nothing changes.
+
+        >>> import torch
+        >>> Grid(values=torch.zeros(1, 1, 4)).to(torch.float64).values.dtype
+        torch.float64
+        """
+        values = self.values.to(*args, **kwargs)
+        return self if values is self.values else dataclasses.replace(self, values=values)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from convnd.grid_html import grid_html
+
+        return grid_html(self)
 
     def with_values(self, values: Tensor) -> Grid:
         """The same grid with other values; the spacing follows if the extent changes.

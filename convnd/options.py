@@ -78,7 +78,9 @@ DETERMINISTIC = Flag(
 )
 """The flag of a field ``deterministic``, see `convnd.transfer.deterministic`."""
 
-DEVICE = Flag("auto, cpu, cuda or mps.", RESOURCES, choices=("auto", "cpu", "cuda", "mps"))
+DEVICE = Flag(
+    "Where to compute: auto, cpu, cuda or mps.", RESOURCES, choices=("auto", "cpu", "cuda", "mps")
+)
 """The flag of a field ``device``."""
 
 

@@ -9,7 +9,8 @@ import sys
 
 import convnd
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import StyleTransfer, fit_size
+from convnd.transfer.scales import fit_size
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main(content: str, style: str, output: str) -> None:

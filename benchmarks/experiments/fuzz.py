@@ -1,8 +1,9 @@
-"""Fuzz a reader, guided by coverage: mutated files that reach new lines are mutated further.
+"""Fuzz a reader or parser, guided by coverage: files that reach new lines are mutated further.
 
 pip install ".[fuzz,test]" -c constraints.txt
 python -m benchmarks.experiments.fuzz a.nii --runs 20000   # one reader
-python -m benchmarks.experiments.fuzz --runs 2000          # every reader, one process each
+python -m benchmarks.experiments.fuzz record --seconds 600
+python -m benchmarks.experiments.fuzz --runs 2000          # every one, one process each
 
 The seeds are the whole files and lying headers of `tests/support/malformed.py`. A file that does
 not end in a grid or an `InputFileError`, or takes more than 20 s or 2 GiB, is saved in
@@ -26,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.experiments.fuzz_parsers import PARSERS
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 
 # One file for each reader; other files of `WHOLE` differ in their content.
@@ -35,21 +38,33 @@ READERS = (
     "a.mp4", "a.mkv", "a.avi",
 )  # fmt: skip
 
+INSTRUMENTED = [
+    "convnd.io", "convnd.optimize.checkpoint", "convnd.optimize.state", "convnd.optimize.base",
+    "convnd.backbones.weights.conversion", "convnd_tasks.commands.rerun",
+    "convnd_tasks.modalities.video.frame_cache",
+]  # fmt: skip
+
 
 def main() -> None:
     """Fuzz one reader, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("reader", nargs="?", choices=READERS, help="all if left out")
+    parser.add_argument("reader", nargs="?", choices=(*READERS, *PARSERS), help="all if left out")
     parser.add_argument("--runs", type=int, default=2000, help="inputs to try for each reader")
+    parser.add_argument("--seconds", type=int, default=0, help="end after so long; 0: after --runs")
     parser.add_argument("--seed", type=int, default=1, help="seed of the fuzzer")
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     args = parser.parse_args()
     if args.reader is not None:
-        fuzz(args.reader, args.runs, args.seed, args.findings)
+        work = Path(tempfile.mkdtemp(prefix="convnd-fuzz-"))
+        runs = -1 if args.seconds else args.runs
+        options = [f"-runs={runs}", f"-max_total_time={args.seconds}", f"-seed={args.seed}"]
+        fuzz(args.reader, options, work, args.findings)
     failed = []
-    for reader in READERS:
+    names = (*READERS, *PARSERS)
+    for reader in names:
         command = [sys.executable, "-m", "benchmarks.experiments.fuzz", reader]
         command += [f"--runs={args.runs}", f"--seed={args.seed}", f"--findings={args.findings}"]
+        command += [f"--seconds={args.seconds}"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         last = [line for line in result.stderr.splitlines() if "cov:" in line or "Done" in line]
         print(
@@ -59,20 +74,58 @@ def main() -> None:
         if result.returncode:
             failed.append(reader)
             print(result.stdout[-2000:], result.stderr[-2000:], flush=True)
-    print(f"{len(READERS) - len(failed)} of {len(READERS)} readers held")
+    print(f"{len(names) - len(failed)} of {len(names)} held")
     sys.exit(1 if failed else 0)
 
 
-def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
-    """Fuzz one reader; ends the process."""
+def fuzz(name: str, options: list[str], work: Path, findings: Path) -> None:
+    """Fuzz one reader or parser; ends the process.
+
+    Args:
+        name: of `READERS` or `PARSERS`.
+        options: for libFuzzer.
+        work: an empty folder.
+        findings: folder for inputs that are not held.
+    """
     import atheris
 
-    with atheris.instrument_imports(include=["convnd.io"], enable_loader_override=False):
-        import convnd.io
-        from convnd.errors import InputFileError
-        from convnd.io.video.types import VIDEO_SUFFIXES
-        from convnd.io.worker.video_decoder import VideoDecoder
+    findings.mkdir(exist_ok=True)
+    findings = findings.absolute()
+    seeds = work / "seeds"
+    seeds.mkdir()
+    os.chdir(work)
+    warnings.simplefilter("ignore")
+    with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):
+        if name in PARSERS:
+            samples, parse = PARSERS[name](work)
+            for number, sample in enumerate(samples):
+                (seeds / str(number)).write_bytes(sample)
+        else:
+            parse = _reader(name, work, seeds)
+    from convnd.errors import ConvndError, InputFileError
+
+    accepted = ConvndError if name in PARSERS else InputFileError
+
+    def one(data: bytes) -> None:
+        try:
+            parse(data)
+        except accepted as error:
+            if not str(error).isprintable() or "\n" in str(error):
+                raise AssertionError(str(error)) from error
+
+    options = [*options, "-timeout=20", "-rss_limit_mb=2048", "-max_len=65536"]
+    called: list[Any] = [sys.argv[0], *options, f"-artifact_prefix={findings}/{name}-", str(seeds)]
+    atheris.Setup(called, one)
+    atheris.Fuzz()
+
+
+def _reader(reader: str, work: Path, seeds: Path) -> Callable[[bytes], object]:
+    """Make seeds for a reader; returns what reads bytes with it."""
     from malformed import LIES, PARTS, WHOLE
+
+    import convnd.io
+    from convnd.io.video.types import VIDEO_SUFFIXES
+    from convnd.io.worker.video_decoder import VideoDecoder
 
     def decode(path: Path) -> None:
         video = VideoDecoder(path, 2**20)
@@ -80,13 +133,6 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
         for _ in video.frames(Fraction(0), None):
             pass
 
-    findings.mkdir(exist_ok=True)
-    findings = findings.absolute()
-    work = Path(tempfile.mkdtemp(prefix="convnd-fuzz-"))
-    seeds = work / "seeds"
-    seeds.mkdir()
-    os.chdir(work)
-    warnings.simplefilter("ignore")
     suffix = "".join(Path(reader).suffixes)
     for name, make in WHOLE.items():
         if name.endswith(suffix) and not PARTS.get(name):
@@ -102,19 +148,11 @@ def fuzz(reader: str, runs: int, seed: int, findings: Path) -> None:
     read: Callable[[Path], object] = decode if is_video else convnd.io.read
     read(work / reader)
 
-    def one(data: bytes) -> None:
+    def parse(data: bytes) -> object:
         (work / reader).write_bytes(data)
-        try:
-            read(work / reader)
-        except InputFileError as error:
-            if not str(error).isprintable() or "\n" in str(error):
-                raise AssertionError(str(error)) from error
+        return read(work / reader)
 
-    options = [f"-runs={runs}", f"-seed={seed}", "-timeout=20", "-rss_limit_mb=2048"]
-    options += ["-max_len=65536", f"-artifact_prefix={findings}/{reader}-"]
-    called: list[Any] = [sys.argv[0], *options, str(seeds)]
-    atheris.Setup(called, one)
-    atheris.Fuzz()
+    return parse
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ from torch import Tensor
 from benchmarks.common import Judge, picture
 from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import io
-from convnd.transfer.style_transfer import Progress, StyleTransfer
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from convnd.errors import UsageError, is_out_of_memory
 from convnd.registry import unknown_name
 from convnd.shapes import ReceptiveField
 
-__all__ = ["ModuleBackbone", "from_module"]
+__all__ = ["ModuleBackbone", "copy_module", "from_module"]
 
 
 class ModuleBackbone(Backbone):
@@ -201,19 +201,7 @@ def from_module(
         rank, channels = _first_convolution(module)
         spatial_dims = rank if spatial_dims is None else spatial_dims
         in_channels = channels if in_channels is None else in_channels
-    shared = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
-        for parameter in module.parameters()
-    }
-    try:
-        frozen = copy.deepcopy(module, shared)
-    except Exception as error:  # the module's own code may raise anything
-        raise UsageError(
-            "from_module",
-            expected="a module that can be copied",
-            got=f"'{error}' from {type(module).__name__}",
-            remedy="build a ModuleBackbone on the module itself",
-        ) from error
+    frozen = copy_module(module, "from_module").requires_grad_(False)
     network = ModuleBackbone(
         frozen,
         layers,
@@ -226,6 +214,34 @@ def from_module(
         order = {name: index for index, name in enumerate(network.order)}
         network.layers = tuple(sorted(layers, key=lambda name: order.get(name, len(order))))
     return network
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def copy_module(module: M, operation: str) -> M:
+    """A copy whose parameters share memory with the module's until they are moved or cast.
+
+    Args:
+        module: any module; it does not change.
+        operation: what needs the copy, for the message.
+
+    Raises:
+        UsageError: the module's own code refuses to be copied.
+    """
+    shared = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+        for parameter in module.parameters()
+    }
+    try:
+        return copy.deepcopy(module, shared)
+    except Exception as error:  # the module's own code may raise anything
+        raise UsageError(
+            operation,
+            expected="a module that can be copied",
+            got=f"'{error}' from {type(module).__name__}",
+            remedy="build a ModuleBackbone on the module itself, in the precision asked for",
+        ) from error
 
 
 def _first_convolution(module: nn.Module) -> tuple[int, int]:

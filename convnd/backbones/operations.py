@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from convnd.backbones.kernels import ConvOptions, FrozenWeights, frozen_conv, frozen_max_pool
 from convnd.errors import ShapeError
 from convnd.nn import avg_pool_nd, conv_nd
+from convnd.nn.layout import channels_last, is_channels_last
+from convnd.nn.transforms import autocast_dtype, full_precision, is_transformed
 
 __all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
 
@@ -25,7 +27,8 @@ __all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
 class Convolution(nn.Module):
     """A convolution of odd width with zero padding that keeps the extent.
 
-    Its weights are frozen, unless ``requires_grad`` of ``weight`` says otherwise.
+    Its weights are frozen, unless ``requires_grad`` of one of them says otherwise. Frozen weights
+    are run by `frozen_conv`, except under transforms of torch, which cannot follow it.
 
     Args:
         shape: of the weight, ``(O, C, *K)``.
@@ -63,12 +66,21 @@ class Convolution(nn.Module):
         Returns:
             ``(B, O, *S)`` twice: for the next layer and for the caller.
         """
-        if not self.weight.requires_grad:
-            return frozen_conv(x, self._frozen_weights(constant_axes, dtype), options)
+        is_trained = self.weight.requires_grad or (
+            self.bias is not None and self.bias.requires_grad
+        )
+        autocast = autocast_dtype(x)
+        if not is_trained and not is_transformed():
+            dtype = dtype if autocast is None else autocast
+            weights = self._frozen_weights(constant_axes, dtype, cast=x.dtype == autocast)
+            with full_precision(x):  # the weights have their number format already
+                return frozen_conv(x, weights, options)
         weight = self._summed_weight(constant_axes)
         padding = [width // 2 for width in weight.shape[2:]]
-        y = conv_nd(x.to(weight.dtype), weight, self.bias, padding=padding)
+        x = x.to(weight.dtype) if autocast is None else x
+        y = conv_nd(x, weight, self.bias, padding=padding)
         y = F.relu(y) if options is not None and options.relu else y
+        y = y if dtype is None or autocast is not None else y.to(dtype)
         return y, y
 
     def _summed_weight(self, axes: tuple[int, ...]) -> Tensor:
@@ -77,17 +89,29 @@ class Convolution(nn.Module):
             weight = weight.sum(axis + 2, keepdim=True)
         return weight
 
-    def _frozen_weights(self, axes: tuple[int, ...], dtype: torch.dtype | None) -> FrozenWeights:
-        """The weights in the layouts that `frozen_conv` reads, made again when they change."""
+    def _frozen_weights(
+        self, axes: tuple[int, ...], dtype: torch.dtype | None, *, cast: bool
+    ) -> FrozenWeights:
+        """The weights in the layouts that `frozen_conv` reads, made again when they change.
+
+        Args:
+            axes: constant axes, see `forward`.
+            dtype: number format of the result.
+            cast: whether the weights are rounded to ``dtype``, as the input is.
+        """
         state = [
-            (each.data_ptr(), each.dtype, 0 if each.is_inference() else each._version)
-            for each in self.parameters()
+            (values.data_ptr(), values.dtype, 0 if values.is_inference() else values._version)
+            for values in self.parameters()
         ]
-        key = axes, dtype
+        key = axes, dtype, cast
         if key not in self._cache or self._cache[key][0] != state:
             # Holding the old tensors keeps new weights from being allocated at their address.
-            tensors = [each.detach() for each in self.parameters()]
-            weights = FrozenWeights(self._summed_weight(axes).detach(), self.bias, dtype)
+            tensors = [values.detach() for values in self.parameters()]
+            weight = self._summed_weight(axes).detach()
+            bias: Tensor | None = self.bias
+            if cast:
+                weight, bias = weight.to(dtype), None if bias is None else bias.detach().to(dtype)
+            weights = FrozenWeights(weight, bias, dtype)
             self._cache[key] = state, tensors, weights
         return self._cache[key][2]
 
@@ -135,18 +159,43 @@ class Convolve(Operation):
         constant_axes: see `Convolution.forward`, like the next two.
         dtype: number format of the result.
         options: ReLU and memory.
+        replicated: spatial axes along which the outermost samples go on beyond the border; zeros
+            lie there along the others.
     """
 
     convolution: Convolution
     constant_axes: tuple[int, ...]
     dtype: torch.dtype
     options: ConvOptions
+    replicated: tuple[int, ...] = ()
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         """See `Operation.__call__`."""
+        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.replicated]
+        # The zero padding lies beyond these samples, and what it reaches is cut off.
+        for axis, margin in zip(self.replicated, margins, strict=True):
+            x = _replicate(x, axis + 2, margin)
         x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
+        if any(margins):
+            x, values = (self._cut(result, margins) for result in (x, values))
         self._file(values, features)
         return x
+
+    def _cut(self, values: Tensor, margins: Sequence[int]) -> Tensor:
+        keep_layout = is_channels_last(values)
+        for axis, margin in zip(self.replicated, margins, strict=True):
+            values = values.narrow(axis + 2, margin, values.shape[axis + 2] - 2 * margin)
+        return channels_last(values) if keep_layout else values.contiguous()
+
+
+def _replicate(x: Tensor, axis: int, margin: int) -> Tensor:
+    """Repeat the outermost samples; unlike torch's padding, with a deterministic gradient."""
+    if margin == 0:
+        return x
+    keep_layout = is_channels_last(x)
+    low, high = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+    x = torch.cat([low] * margin + [x] + [high] * margin, axis)
+    return channels_last(x) if keep_layout else x
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from convnd.backbones.module import ModuleBackbone
+from convnd.backbones.base import Backbone
+from convnd.backbones.module import ModuleBackbone, copy_module
 from convnd.backbones.multiplanar import MultiPlanar
 from convnd.backbones.vgg import VGG
 from convnd.errors import ResourceError, UsageError
@@ -45,6 +47,29 @@ class Precision:
         dtype = torch.promote_types(self.dtype, torch.float32)
         return replace(self, dtype=dtype, winograd=False)
 
+    @classmethod
+    def of(cls, backbone: Backbone) -> Precision:
+        """The precision that a backbone has, with channels innermost."""
+        net = backbone.net if isinstance(backbone, MultiPlanar) else backbone
+        if isinstance(net, VGG):
+            return cls(net.dtype, winograd=net.winograd)
+        dtypes = [values.dtype for values in net.parameters() if values.is_floating_point()]
+        return cls(dtypes[0] if dtypes else torch.float32)
+
+    def convert(self, backbone: Backbone) -> Backbone:
+        """The backbone in this precision: itself if it has it, else a copy; it does not change.
+
+        The copy shares the weights that need no conversion.
+
+        Raises:
+            UsageError: the module cannot be copied.
+        """
+        if self._fits(backbone):
+            return backbone
+        twin = copy_module(backbone, "Objective")
+        self.apply(twin)
+        return twin
+
     def apply(self, module: nn.Module) -> nn.Module:
         """Convert the parameters of ``module`` in place.
 
@@ -54,28 +79,51 @@ class Precision:
         if isinstance(module, MultiPlanar):
             self.apply(module.net)
             return module
-        first = next(iter(module.convolutions.values())) if isinstance(module, VGG) else None
-        exact = () if first is None else tuple(map(id, first.parameters()))
-        for parameter in module.parameters():
-            dtype = self.dtype
-            if id(parameter) in exact:
-                dtype = torch.promote_types(dtype, torch.float32)
-            values = parameter.data.to(dtype)
-            if self.winograd and values.ndim > 2:  # the layout that `winograd_conv_nd` reads
-                values = values.movedim((1, 0), (-2, -1)).contiguous().movedim((-1, -2), (0, 1))
-                parameter.data = values
-            else:
-                parameter.data = self.layout(values)
-        for buffer in module.buffers() if isinstance(module, ModuleBackbone) else ():
-            if buffer.is_floating_point():
-                buffer.data = buffer.data.to(self.dtype)
+        for parameter, dtype in self._dtypes(module):
+            parameter.data = self._arrange(parameter.data.to(dtype))
+        for buffer in _user_buffers(module):
+            buffer.data = buffer.data.to(self.dtype)
         if isinstance(module, VGG):
             module.winograd = self.winograd
         return module
 
+    def _fits(self, module: nn.Module) -> bool:
+        """Whether `apply` would change nothing."""
+        if isinstance(module, MultiPlanar):
+            return self._fits(module.net)
+        if isinstance(module, VGG) and module.winograd != self.winograd:
+            return False
+        return all(buffer.dtype == self.dtype for buffer in _user_buffers(module)) and all(
+            values.dtype == dtype and self._arrange(values.data).data_ptr() == values.data_ptr()
+            for values, dtype in self._dtypes(module)
+        )
+
+    def _dtypes(self, module: nn.Module) -> Iterator[tuple[nn.Parameter, torch.dtype]]:
+        """The parameters of a module, and the number format of each in this precision."""
+        first = next(iter(module.convolutions.values())) if isinstance(module, VGG) else None
+        exact = () if first is None else tuple(map(id, first.parameters()))
+        for parameter in module.parameters():
+            is_exact = id(parameter) in exact
+            yield (
+                parameter,
+                torch.promote_types(self.dtype, torch.float32) if is_exact else self.dtype,
+            )
+
+    def _arrange(self, values: torch.Tensor) -> torch.Tensor:
+        """Weights in the memory layout that the convolutions read fastest."""
+        if self.winograd and values.ndim > 2:  # the layout that `winograd_conv_nd` reads
+            return values.movedim((1, 0), (-2, -1)).contiguous().movedim((-1, -2), (0, 1))
+        return self.layout(values)
+
     def layout(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` ``(B, C, *S)`` in this memory layout, with its own number format."""
         return channels_last(x) if self.channels_last else x.contiguous()
+
+
+def _user_buffers(module: nn.Module) -> list[torch.Tensor]:
+    """The buffers of a user's module whose number format follows that of its parameters."""
+    buffers = module.buffers() if isinstance(module, ModuleBackbone) else ()
+    return [buffer for buffer in buffers if buffer.is_floating_point()]
 
 
 def choose_device(name: str = "auto") -> torch.device:

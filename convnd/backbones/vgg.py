@@ -44,6 +44,9 @@ class VGG(Backbone):
         UsageError: no such pooling.
 
     Attributes:
+        padding: what the first convolution reads beyond the border: "zeros", as trained, which mean
+            the mean of the training pictures; or "replicate", the outermost samples again, so that
+            less of the features depends on the border.
         winograd: whether float32 convolutions on a CPU use `winograd_conv_nd` where it is faster.
 
     >>> from convnd.backbones import VGG19
@@ -56,6 +59,7 @@ class VGG(Backbone):
 
     mean: Tensor
     winograd: bool = False
+    padding: str = "zeros"
 
     def __init__(
         self,
@@ -133,7 +137,10 @@ class VGG(Backbone):
         """The operations that lead to ``layers``, compiled once for each combination."""
         trained = next(self.convolutions.parameters()).requires_grad
         projected = frozenset(self.projections).difference(raw)
-        key = tuple(layers), projected, constant_axes, trained, self.dtype, self.winograd
+        key = (
+            *(tuple(layers), projected, constant_axes, trained),
+            *(self.dtype, self.winograd, self.padding),
+        )
         if key not in self._compiled:
             compiled = self._compile(frozenset(layers), projected, constant_axes, trained)
             self._compiled[key] = tuple(compiled)
@@ -168,7 +175,13 @@ class VGG(Backbone):
                 for group in (self.reductions, self.convolutions, self.expansions)
                 if name in group
             ]
-            convolve = partial(Convolve, constant_axes=constant_axes, dtype=self.dtype)
+            replicated: tuple[int, ...] = ()
+            if self.padding == "replicate" and depth[name] == 0 and not self._input_layer:
+                axes = range(self.spatial_dims)
+                replicated = tuple(axis for axis in axes if axis not in constant_axes)
+            convolve = partial(
+                Convolve, constant_axes=constant_axes, dtype=self.dtype, replicated=replicated
+            )
             options = ConvOptions(winograd=self.winograd, inplace_grad=True)
             for convolution in before:
                 yield convolve(convolution=convolution, options=options)

@@ -23,7 +23,15 @@ from convnd.io.images.formats import FORMATS as IMAGE_FORMATS
 from convnd.io.metadata_loss import lost_metadata
 from convnd.io.provenance import digest
 from convnd.io.quantization import quantize
-from convnd.io.registry import Format, is_written, register, spatial_dims, suffixes
+from convnd.io.registry import (
+    Format,
+    files_read,
+    files_written,
+    is_written,
+    register,
+    spatial_dims,
+    suffixes,
+)
 from convnd.io.signals.containers import FORMATS as CONTAINER_FORMATS
 from convnd.io.signals.edf import FORMATS as EDF_FORMATS
 from convnd.io.signals.sheets import FORMATS as SHEET_FORMATS
@@ -36,8 +44,10 @@ from convnd.io.video.image_sequence import check_image_sequence_output, write_im
 from convnd.io.video.opening import open_video
 from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
 from convnd.io.video.writing import check_video_output, lost_properties, write_video
+from convnd.io.volumes.dicom import read_series
 from convnd.io.volumes.dicom_writing import dicom_rounding
 from convnd.io.volumes.itk import FORMATS as ITK_FORMATS
+from convnd.io.volumes.mgh import FORMATS as MGH_FORMATS
 from convnd.io.volumes.nifti import FORMATS as NIFTI_FORMATS
 
 __all__ = [
@@ -56,6 +66,8 @@ __all__ = [
     "digest",
     "dry_run_write",
     "extend_stem",
+    "files_read",
+    "files_written",
     "grid_affine",
     "is_dicom_output",
     "is_video",
@@ -67,6 +79,7 @@ __all__ = [
     "quantize",
     "read",
     "read_provenance",
+    "read_series",
     "register",
     "spatial_dims",
     "suffixes",
@@ -79,6 +92,7 @@ for _entry in (
     *IMAGE_FORMATS,
     *ARRAY_FORMATS,
     *NIFTI_FORMATS,
+    *MGH_FORMATS,
     *ITK_FORMATS,
     *DICOM_FORMATS,
     *TABLE_FORMATS,

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.provenance import parse_provenance
-from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
+from convnd.io.quantization import IntegerEncoding, integer_header, plain_integers
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.arrays import RATE_NAMES, NamedArrays, recording_of, simple_name
@@ -204,9 +204,9 @@ def _array(grid: Grid) -> NDArray[Any]:
     """Return values in the type of the input, unless they exceed its range."""
     import numpy as np
 
-    codes = integer_codes(grid)
-    if codes is not None:
-        return codes[0]
+    integers = plain_integers(grid)
+    if integers is not None:
+        return integers
     values = grid.values.detach().to("cpu").float()[0].numpy()
     dtype = str(grid.header.get("dtype", "float32"))
     if dtype not in {"float16", "float64"}:

@@ -11,6 +11,8 @@ _RAW = "develop it (darktable, RawTherapee) and export a TIFF or PNG"
 _FLAT = "export it as PNG or TIFF"
 _DRAWING = "draw it at the size that you need (inkscape --export-type=png, rsvg-convert)"
 _PAGES = "draw one page of it (pdftoppm -png -r 150)"
+_ITK = "convert it to NIfTI, for example with Python: SimpleITK.ReadImage and WriteImage"
+_UNPACK = "unpack it first"
 _PILLOW = "save it as PNG, for example with Python: PIL.Image.open(NAME).save('picture.png')"
 
 _ADVICE: dict[str, str] = {
@@ -22,8 +24,14 @@ _ADVICE: dict[str, str] = {
     **dict.fromkeys((".jp2", ".j2k", ".jpx", ".dds", ".xbm"), _PILLOW),
     ".jxl": "convert it with djxl of libjxl: djxl picture.jxl picture.png",
     ".exr": "map it to the range of a display and save a 16-bit PNG or TIFF",
-    ".hdr": "an Analyze scan needs its .img beside it; map a Radiance picture to the range of a "
-    "display and save a PNG or TIFF",
+    ".mnc": "convert it to NIfTI with mnc2nii of the MINC tools, or nibabel.load and nibabel.save",
+    **dict.fromkeys((".par", ".rec"), "convert it to NIfTI with nibabel's parrec2nii"),
+    **dict.fromkeys((".brik", ".head"), "convert it to NIfTI with 3dAFNItoNIFTI"),
+    **dict.fromkeys((".v", ".i"), "convert it to NIfTI with nibabel.load and nibabel.save"),
+    **dict.fromkeys((".vtk", ".vti", ".gipl", ".pic", ".lsm"), _ITK),
+    **dict.fromkeys((".bz2", ".xz", ".zst", ".zip"), _UNPACK),
+    **dict.fromkeys((".rar", ".7z", ".tar", ".tgz"), _UNPACK),
+    ".dicomdir": "give the folder of the series",
 }
 # Starts of files under a wrong name: the name of the format, and the suffix that has the advice.
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
@@ -39,6 +47,7 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"<svg", "SVG", ".svg"),
     (b"P6\n", "PPM", ".ppm"),
     (b"P5\n", "PGM", ".pgm"),
+    (b"CDF\x01", "MINC", ".mnc"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The metadata of a signal that a file format cannot store."""
+"""The metadata of a signal or volume that a file format cannot store."""
 
 from __future__ import annotations
 
@@ -34,17 +34,22 @@ _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     "leads of other rates": lambda grid: bool(signal_of(grid).others),
 }
 
+_LOST_GEOMETRY = {
+    "npy": ("spacing", "position and directions of the scan"),
+    "npz": ("position and directions of the scan",),
+}
+
 
 def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
-    """Name the metadata of a signal that a file of this format will not contain.
+    """Name the metadata of a signal or volume that a file of this format will not contain.
 
     Args:
         path: the output; its suffix selects the format.
         grid: what will be written.
 
     Returns:
-        Names such as ``"sampling rate"``; empty for grids of more than one axis, and for the format
-        that the grid was read from.
+        Names such as ``"sampling rate"``; empty for pictures, and for the format that a signal was
+        read from.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -52,6 +57,8 @@ def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
     ('sampling rate',)
     """
     entry = find_format(path)
+    if entry is not None and grid.ndim == 3 and grid.header.get("affine") is not None:
+        return _LOST_GEOMETRY.get(entry.name, ())
     if entry is None or grid.ndim != 1 or signal_of(grid).format == entry.name:
         return ()
     return tuple(name for name in entry.unsupported_metadata if _IS_PRESENT[name](grid))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError
 from convnd.io.atomic import atomic_path, error_text
+from convnd.io.registry import parts_of
 
 __all__ = [
     "check_sidecar",
@@ -108,7 +109,7 @@ def digest(path: Path, *, named: bool = True) -> str:
     """Return the sha256 of a file and of all files that belong to it, in hexadecimal.
 
     A folder includes the names and contents of all files in it and below; a WFDB header includes
-    the files that it names, and the annotations.
+    the files that it names, and the annotations; a detached header of a volume, its voxels.
 
     Args:
         path: a file or folder.
@@ -123,6 +124,8 @@ def digest(path: Path, *, named: bool = True) -> str:
             files = [file for file in sorted(path.rglob("*")) if file.is_file()]
         elif path.suffix.lower() == ".hea":
             files = _wfdb_files(path)
+        elif parts := parts_of(path):
+            files = [path, *parts]
         else:
             return _sha256(path)
         total = hashlib.sha256()

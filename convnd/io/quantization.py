@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["IntegerEncoding", "decode", "integer_codes", "integer_header", "is_exact", "quantize"]
+__all__ = [
+    "IntegerEncoding",
+    "decode",
+    "integer_codes",
+    "integer_header",
+    "is_exact",
+    "plain_integers",
+    "quantize",
+]
 
 _EXACT = 2**22  # steps of an encoding that float32 tells apart with certainty
 
@@ -73,6 +81,16 @@ def integer_codes(grid: Grid) -> tuple[NDArray[Any], IntegerEncoding] | None:
     if not grid.header.get("quantized") or not isinstance(encoding, IntegerEncoding):
         return None
     return _nearest_codes(grid, encoding)[0], encoding
+
+
+def plain_integers(grid: Grid) -> NDArray[Any] | None:
+    """Return the integers ``(C, *S)`` of a rounded grid if they are its values; None for others.
+
+    Formats without slope and intercept can hold no other integers.
+    """
+    codes = integer_codes(grid)
+    is_plain = codes is not None and (codes[1].slope, codes[1].intercept) == (1, 0)
+    return codes[0] if codes is not None and is_plain else None
 
 
 def integer_header(codes: NDArray[Any], encoding: IntegerEncoding) -> dict[str, object]:

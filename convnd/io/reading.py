@@ -19,6 +19,7 @@ from convnd.shapes import is_count
 __all__ = [
     "LIMIT_HINT",
     "check_file",
+    "check_path",
     "check_positions",
     "import_optional",
     "size_limit",
@@ -74,6 +75,28 @@ def check_file(path: str | os.PathLike[str]) -> None:
     except (OSError, ValueError) as error:
         raise InputFileError(
             f"{name}: expected a file that can be opened, got '{error_text(error)}'; check the path"
+        ) from error
+
+
+def check_path(name: str) -> None:
+    """Refuse names that no file can have, and paths that cannot be followed; one may be missing.
+
+    Raises:
+        UsageError: the name is empty, as that of a variable of the shell that is not set.
+        InputFileError: it is too long, holds a NUL, or lies in a folder that may not be entered.
+    """
+    if not name:
+        raise UsageError(
+            "input", expected="the name of a file", got="an empty one", remedy="type one"
+        )
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise InputFileError(
+            f"read {name if len(name) < 300 else name[:300] + '…'}: expected a path that can be "
+            f"followed, got '{error_text(error)}'; check it"
         ) from error
 
 

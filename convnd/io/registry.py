@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.io.conversions import conversion_advice
 from convnd.registry import Registry
 
@@ -22,8 +22,11 @@ __all__ = [
     "Format",
     "Reader",
     "Writer",
+    "files_read",
+    "files_written",
     "find_format",
     "is_written",
+    "parts_of",
     "readable_format",
     "register",
     "spatial_dims",
@@ -86,6 +89,7 @@ class Format:
         write: the writer; None if the format can only be read.
         companions: suffixes of further files that the writer may put beside its own, with the same
             stem; the writer gets a path with the stem of the result.
+        parts: lists the further files that an existing file is read from; None if there are none.
         folder: whether it is a folder of files; only one format can be.
         unsupported_metadata: metadata of signals that it cannot store, see
             `convnd.io.lost_metadata`.
@@ -105,6 +109,7 @@ class Format:
     read: Reader
     write: Writer | None
     companions: tuple[str, ...] = ()
+    parts: Callable[[Path], Sequence[Path]] | None = None
     folder: bool = False
     unsupported_metadata: tuple[str, ...] = ()
     read_provenance: Callable[[Path], Mapping[str, str]] | None = None
@@ -180,6 +185,32 @@ def _format_of_content(path: str | os.PathLike[str]) -> Format | None:
         if start and recognizes is not None and recognizes(start):
             return FORMATS[key]
     return None
+
+
+def parts_of(path: str | os.PathLike[str]) -> list[Path]:
+    """List the further files that an existing file is read from, such as its voxels.
+
+    Raises:
+        InputFileError: its header cannot be read.
+    """
+    entry = find_format(path)
+    return [] if entry is None or entry.parts is None else list(entry.parts(Path(path)))
+
+
+def files_read(path: str | os.PathLike[str]) -> list[Path]:
+    """List an existing input and all files that it is read from, as far as they can be told."""
+    file, parts = Path(path), list[Path]()
+    with contextlib.suppress(ConvndError, OSError):
+        parts = [part for part in file.iterdir() if part.is_file()] if file.is_dir() else []
+        parts += parts_of(path)
+    return [file, *parts]
+
+
+def files_written(path: str | os.PathLike[str]) -> list[Path]:
+    """List an output and the further files that its format may put beside it."""
+    entry = _format_of_name(path)
+    companions = () if entry is None else entry.companions
+    return [Path(path), *(Path(path).with_suffix(suffix) for suffix in companions)]
 
 
 def spatial_dims(path: str | os.PathLike[str]) -> int | None:

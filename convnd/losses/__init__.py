@@ -15,6 +15,7 @@ from convnd.losses.base import (
 from convnd.losses.content import ContentLoss, ContentSource
 from convnd.losses.events import EventLoss, mean_event
 from convnd.losses.objective import Objective
+from convnd.losses.perceptual import PerceptualLoss
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
 from convnd.losses.style import StyleLoss
 from convnd.losses.temporal import TemporalLoss
@@ -27,6 +28,7 @@ __all__ = [
     "EventLoss",
     "Loss",
     "Objective",
+    "PerceptualLoss",
     "StyleLoss",
     "TemporalLoss",
     "Term",

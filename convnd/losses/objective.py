@@ -23,9 +23,10 @@ class Objective:
     of tiles can be added up before `value` computes the loss (see `convnd.optimize.evaluation`).
 
     Args:
-        backbone: computes the features; its parameters are cast to ``precision`` in place.
+        backbone: computes the features; it does not change.
         terms: the weighted losses.
-        precision: number format and memory layout of the features.
+        precision: number format and memory layout of the features; None is that of ``backbone``.
+            A backbone of another precision is copied.
 
     Attributes:
         layers: the layers that terms read, without `INPUT`.
@@ -34,8 +35,8 @@ class Objective:
         overlaps: positions behind a tile that its sums read, by layer.
 
     Raises:
-        UsageError: there is no term, or terms of one layer read it before and behind its
-            projection.
+        UsageError: there is no term, terms of one layer read it before and behind its projection,
+            or a module of another precision cannot be copied.
     """
 
     def __init__(
@@ -45,10 +46,9 @@ class Objective:
             raise UsageError(
                 "Objective", expected="at least one term", got="none", remedy="add a loss"
             )
-        self.backbone = backbone
         self.terms = tuple(terms)
-        self.precision = Precision() if precision is None else precision
-        self.precision.apply(backbone)
+        self.precision = Precision.of(backbone) if precision is None else precision
+        self.backbone = self.precision.convert(backbone)
         names = dict.fromkeys(term.loss.layer for term in terms if term.loss.layer != INPUT)
         self.layers = tuple(names)
         # If all terms of a layer read it before its projection, the projection is not computed.
@@ -82,7 +82,7 @@ class Objective:
         if exact == self.precision:
             return False
         self.precision = exact
-        exact.apply(self.backbone)
+        self.backbone = exact.convert(self.backbone)
         return True
 
     def features(self, x: Tensor) -> dict[str, Tensor]:

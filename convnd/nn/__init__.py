@@ -17,7 +17,8 @@ from convnd.nn.adaptive import (
 from convnd.nn.conv import ConvNd, conv_nd
 from convnd.nn.norm import BatchNormNd, InstanceNormNd
 from convnd.nn.pad import PAD_MODES, PADDING_MODES, PadNd, pad_nd
-from convnd.nn.pool import AvgPoolNd, MaxPoolNd, avg_pool_nd, max_pool_nd
+from convnd.nn.pool import avg_pool_nd, max_pool_nd
+from convnd.nn.pool_layers import AvgPoolNd, MaxPoolNd
 from convnd.nn.resize import RESIZE_MODES, resize_nd
 from convnd.nn.transpose import ConvTransposeNd, conv_transpose_nd
 from convnd.nn.upsample import INTERPOLATION_MODES, UpsampleNd, interpolate_nd

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["full_precision", "is_transformed"]
+__all__ = ["autocast_dtype", "full_precision", "is_transformed"]
 
 _functorch_is_active: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", lambda: False
@@ -33,11 +33,19 @@ def is_transformed() -> bool:
     )
 
 
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The number format that autocast computes convolutions of ``x`` in; None without autocast."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return None
+
+
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Context in which autocast does not round the products of sums to 16 bits.
 
     Autocast computes torch's own losses in float32; the products in statistics are no losses to it.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.autocast(x.device.type, enabled=False)
-    return contextlib.nullcontext()
+    if autocast_dtype(x) is None:
+        return contextlib.nullcontext()
+    return torch.autocast(x.device.type, enabled=False)

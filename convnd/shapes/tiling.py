@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from convnd.errors import ShapeError
 from convnd.shapes.receptive_field import ReceptiveField
+from convnd.shapes.tile_axis import AxisTiling, divide_up, tile_axis
 
 __all__ = ["Tile", "Tiling"]
 
@@ -34,95 +35,6 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """A `Tile` along one axis."""
-
-    crop: slice
-    windows: Mapping[str, slice]
-    crop_windows: Mapping[str, slice]
-
-    @property
-    def extent(self) -> int:
-        return int(self.crop.stop - self.crop.start)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Axis:
-    """An axis cut into pieces of one length, the last one shorter."""
-
-    extent: int
-    length: int
-    align: int
-    receptive_fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
-    overlaps: Mapping[str, int]
-    min_crop: int
-
-    @property
-    def count(self) -> int:
-        return _divide_up(self.extent, self.length)
-
-    def piece(self, index: int) -> _Piece:
-        if self.count == 1:
-            # The end of a layer is unknown here, and not needed.
-            windows = dict.fromkeys(self.receptive_fields, slice(0, None))
-            return _Piece(slice(0, self.extent), windows, windows)
-        first, last = index == 0, index == self.count - 1
-        start, stop = index * self.length, min((index + 1) * self.length, self.extent)
-        low, high = start, stop
-        ends: dict[str, tuple[int, int]] = {}
-        for name, (size, stride, offset) in self.receptive_fields.items():
-            # Cuts are multiples of every stride, so that the quotients are whole.
-            begin, end = math.floor(start / Fraction(stride)), math.floor(stop / Fraction(stride))
-            ends[name] = begin, end
-            last_position = end - 1 + self.overlaps.get(name, 0)
-            low = min(low, math.ceil(offset + begin * stride))
-            high = max(high, math.floor(offset + last_position * stride + size - 1) + 1)
-        low = 0 if first else max(0, low)
-        high = self.extent if last else min(self.extent, high)
-        low, high = self._align(low, high)
-        windows, crop_windows = {}, {}
-        for name, (begin, end) in ends.items():
-            first_position = math.floor(low / Fraction(self.receptive_fields[name][1]))
-            stop = end + self.overlaps.get(name, 0) - first_position
-            windows[name] = slice(begin, None if last else end)
-            crop_windows[name] = slice(begin - first_position, None if last else stop)
-        return _Piece(slice(low, high), windows, crop_windows)
-
-    def crop_for(self, name: str, window: slice) -> tuple[slice, slice]:
-        """The crop that a window of a layer depends on, and the window in the crop's features."""
-        size, stride, offset = self.receptive_fields[name]
-        if window.start == 0 and window.stop is None:
-            return slice(0, self.extent), slice(0, None)
-        low, high = 0, self.extent
-        if window.start > 0:
-            low = max(0, math.ceil(offset + window.start * stride))
-        if window.stop is not None:
-            end = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
-            high = min(self.extent, end)
-        low, high = self._align(low, high)
-        first_position = math.floor(low / Fraction(stride))
-        stop = None if window.stop is None else window.stop - first_position
-        return slice(low, high), slice(window.start - first_position, stop)
-
-    def _align(self, low: int, high: int) -> tuple[int, int]:
-        """A crop of at least the minimum extent, with an aligned start."""
-        high = min(self.extent, max(high, low + self.min_crop))
-        low = max(0, min(low, high - self.min_crop))
-        return low // self.align * self.align, high
-
-    def sizes(self) -> tuple[int, int]:
-        """Extent of the largest crop, and approximately the sum over all crops."""
-        ends = 3  # the border may shorten the crops of this many pieces at each end
-        if self.count <= 2 * ends:
-            extents = [self.piece(index).extent for index in range(self.count)]
-            return max(extents), sum(extents)
-        outer = (*range(ends), *range(self.count - ends, self.count))
-        extents = [self.piece(index).extent for index in outer]
-        inner = self.piece(self.count // 2).extent
-        return max(inner, *extents), sum(extents) + inner * (self.count - 2 * ends)
-
-
-@dataclass(frozen=True)
 class Tiling:
     """A grid cut into tiles along every axis.
 
@@ -142,7 +54,7 @@ class Tiling:
     (slice(7, 10, None),) (slice(8, None, None),) (slice(1, None, None),)
     """
 
-    axes: tuple[_Axis, ...] = field(repr=False)
+    axes: tuple[AxisTiling, ...] = field(repr=False)
 
     @classmethod
     def cut(
@@ -185,11 +97,13 @@ class Tiling:
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
             if pieces is not None and pieces[axis] > 1:
                 tiles[axis] = min(
-                    tiles[axis], _divide_up(_divide_up(extent, step), pieces[axis]) * step
+                    tiles[axis], divide_up(divide_up(extent, step), pieces[axis]) * step
                 )
         return cls(
             tuple(
-                _axis(axis, extent, max(1, length // step) * step, step, fields, overlaps, min_crop)
+                tile_axis(
+                    axis, extent, max(1, length // step) * step, step, fields, overlaps, min_crop
+                )
                 for axis, (extent, length, step) in enumerate(zip(size, tiles, steps, strict=True))
             )
         )
@@ -227,16 +141,16 @@ class Tiling:
         (4, (33, 33))
         """
         steps = _steps(size, fields, align)
-        options: list[list[tuple[int, int, _Axis]]] = []
+        options: list[list[tuple[int, int, AxisTiling]]] = []
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
-            units = _divide_up(extent, step)
+            units = divide_up(extent, step)
             times = 1 if pieces is None else pieces[axis]
             # The shortest length for each number of pieces; it makes the last piece the longest.
             lengths = sorted(
-                {_divide_up(units, times * count) for count in _counts(_divide_up(units, times))}
+                {divide_up(units, times * count) for count in _counts(divide_up(units, times))}
             )
             candidates = [
-                _axis(axis, extent, length * step, step, fields, overlaps, min_crop)
+                tile_axis(axis, extent, length * step, step, fields, overlaps, min_crop)
                 for length in lengths
             ]
             options.append([(*candidate.sizes(), candidate) for candidate in candidates])
@@ -273,7 +187,7 @@ class Tiling:
         [[0, 1], [2, 3], [4]]
         """
         count = self.axes[axis].count
-        return range(_divide_up(number * count, shares), _divide_up((number + 1) * count, shares))
+        return range(divide_up(number * count, shares), divide_up((number + 1) * count, shares))
 
     def tiles(self, axis: int, pieces: range) -> Iterator[Tile]:
         """The tiles that lie in these pieces along an axis."""
@@ -336,28 +250,6 @@ class Tiling:
         return list(self.axes[0].receptive_fields)
 
 
-def _axis(
-    axis: int,
-    extent: int,
-    length: int,
-    align: int,
-    fields: Mapping[str, ReceptiveField],
-    overlaps: Mapping[str, int] | None,
-    min_crop: Sequence[int] | None,
-) -> _Axis:
-    return _Axis(
-        extent=extent,
-        length=length,
-        align=align,
-        receptive_fields={
-            name: (field.size[axis], field.stride[axis], field.offset[axis])
-            for name, field in fields.items()
-        },
-        overlaps={} if overlaps is None else overlaps,
-        min_crop=0 if min_crop is None else min_crop[axis],
-    )
-
-
 def _steps(
     size: Sequence[int], fields: Mapping[str, ReceptiveField], align: Sequence[int] | None
 ) -> list[int]:
@@ -378,11 +270,6 @@ def _steps(
         )
         for axis in range(len(size))
     ]
-
-
-def _divide_up(number: int, divisor: int) -> int:
-    """The quotient, rounded up."""
-    return -(-number // divisor)
 
 
 def _counts(units: int) -> Iterator[int]:

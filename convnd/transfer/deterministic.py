@@ -49,6 +49,8 @@ def determinism_error(error: RuntimeError) -> ConvndError | None:
     if not match:
         return None
     return UsageError(
-        f"deterministic: expected operations with a deterministic algorithm on this device, got "
-        f"{text.split()[-1]}; use --device cpu, or leave the option out"
+        "deterministic",
+        expected="operations with a deterministic algorithm on this device",
+        got=text.split()[-1],
+        remedy="use --device cpu, or leave the option out",
     )

@@ -40,7 +40,7 @@ def load_network(
     else:
         unchanged = options.inflation in ("auto", "multiplanar")
         planar = spatial_dims > 2 and unchanged
-        network = load(
+        vgg = load(
             name,
             spatial_dims=2 if planar else spatial_dims,
             in_channels=in_channels,
@@ -48,8 +48,10 @@ def load_network(
             pooling=options.pooling,
             inflation="mean" if unchanged else options.inflation,
         )
+        vgg.padding = options.padding
+        network = vgg
         if planar:
-            network = MultiPlanar(network, spatial_dims=spatial_dims, planes=planes)
+            network = MultiPlanar(vgg, spatial_dims=spatial_dims, planes=planes)
     device = choose_device(options.device)
     number_format = choose_precision(device, precision)
     number_format.apply(network.to(device))

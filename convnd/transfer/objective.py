@@ -172,22 +172,24 @@ class TransferObjective:
         """
         options = self.options
         weights = options.style_weights or (1.0,) * len(styles)
-        taps = self._taps()
+        projections = self._projections()
         shares = self._shares(styles)
         terms: list[Term] = []
         if options.style_weight > 0:
             with torch.no_grad():
                 statistic = STATISTICS[options.style_loss]
                 statistics = {
-                    name: ProjectedStatistic(statistic, taps[name]) if name in taps else statistic
+                    name: ProjectedStatistic(statistic, projections[name])
+                    if name in projections
+                    else statistic
                     for name in shares
                 }
                 tiler = Tiler() if tiler is None else tiler
-                found = [
-                    self._style_sums(style, statistics, tiler, raw=[*taps], group=group)
+                sums = [
+                    self._style_sums(style, statistics, tiler, raw=[*projections], group=group)
                     for style in styles
                 ]
-                targets = {name: blend([each[name] for each in found], weights) for name in shares}
+                targets = {name: blend([part[name] for part in sums], weights) for name in shares}
             terms += [
                 Term(
                     "style",
@@ -197,7 +199,7 @@ class TransferObjective:
                         layer=name,
                         statistic=options.style_loss,
                         normalization=options.normalization,
-                        projection=taps.get(name),
+                        projection=projections.get(name),
                     ),
                 )
                 for name, share in shares.items()
@@ -246,18 +248,18 @@ class TransferObjective:
             shares = {name: share for name, share in shares.items() if name in seen}
         return shares
 
-    def _taps(self) -> dict[str, Tensor]:
+    def _projections(self) -> dict[str, Tensor]:
         """Projections of the style's layers that its statistic applies to its sums instead."""
         options = self.options
         if not isinstance(STATISTICS[options.style_loss], LinearlyMappable):
             return {}
         content = options.content_layers if options.content_weight > 0 else ()
-        found = {
+        projections = {
             name: self.backbone.projection(name)
             for name in options.style_layers
             if name not in content
         }
-        return {name: tap for name, tap in found.items() if tap is not None}
+        return {name: matrix for name, matrix in projections.items() if matrix is not None}
 
     def _value_terms(
         self, styles: Sequence[Tensor], weights: Sequence[float], bandwidth: float

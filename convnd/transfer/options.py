@@ -34,6 +34,14 @@ STYLE_LOSSES = ("gram", "moments", "covariance", "distribution", "autocorrelatio
 INITS = ("content", "style", "random")
 """What the optimisation may start from; the command line also takes a file."""
 
+PADDING = Flag(
+    "What the network reads beyond the border: zeros, as trained, or replicate, which stylises "
+    "borders as the rest. Default: zeros; for pictures replicate.",
+    LOSS,
+    choices=("zeros", "replicate"),
+)
+"""The flag of a field ``padding``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
@@ -59,6 +67,10 @@ class TransferOptions:
         style_weights: one for each style; empty weighs all alike.
         style_scale: size of the style's patterns relative to their size in its file.
         pooling: "max", as trained, or "avg".
+        padding: what the network's first layer reads beyond the border: "zeros", as trained, or
+            "replicate", the outermost samples again. A user's network is run as it is.
+        padding: "zeros" or "replicate": what the network's first layer reads beyond
+            the border.
         inflation: how a network for pictures sees more axes: "multiplanar" (2.5-D: on slices
             across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
             kernels that gain axes, see `convnd.backbones.change_rank`.
@@ -67,7 +79,9 @@ class TransferOptions:
         steps: optimisation steps of all scales together.
         optimizer: see `convnd.optimize.OPTIMIZERS`.
         learning_rate: None takes the optimizer's own.
-        init: what the optimisation starts from, one of `INITS`.
+        init: what the optimisation starts from, one of `INITS`. A texture has no content, and
+            starts from noise with the spectrum of the styles instead, see
+            `convnd.transfer.random_phase.random_phase_noise`.
         strength: share of the change from content to result that is applied, in ``[0, 1]``.
         seed: seed of everything random.
         precision: number format of the features: "auto" (the fastest here), "float32" or
@@ -124,14 +138,16 @@ class TransferOptions:
     value_statistics: Annotated[
         tuple[str, ...],
         Flag(
-            "Statistics of the values themselves that are style as well: spectrum, "
-            "autocorrelation, distribution, ...; none for none.",
+            "Statistics of the values themselves that the result takes as well: spectrum, "
+            "autocorrelation, distribution, ... or none.",
             LOSS,
             metavar="S,S,...",
             choices=STYLE_LOSSES,
         ),
     ] = ()
-    value_statistics_weight: Annotated[float, Flag("Weight of each of them.", LOSS), WEIGHT] = 30.0
+    value_statistics_weight: Annotated[
+        float, Flag("Weight of each of the --value-statistics.", LOSS), WEIGHT
+    ] = 30.0
     normalization: Annotated[
         str,
         Flag(
@@ -140,7 +156,10 @@ class TransferOptions:
             choices=("balanced", "lecture", "gatys", "mean"),
         ),
     ] = "balanced"
-    pooling: Annotated[str, Flag("max or avg.", LOSS, choices=("max", "avg"))] = "max"
+    pooling: Annotated[
+        str, Flag("Pooling of the network: max or avg.", LOSS, choices=("max", "avg"))
+    ] = "max"
+    padding: Annotated[str, PADDING] = "zeros"
     inflation: Annotated[
         str,
         Flag(
@@ -158,11 +177,15 @@ class TransferOptions:
     optimizer: Annotated[
         str,
         Flag(
-            "lbfgs, adam or gradient-descent.", WORK, choices=("lbfgs", "adam", "gradient-descent")
+            "Optimiser: lbfgs, adam or gradient-descent.",
+            WORK,
+            choices=("lbfgs", "adam", "gradient-descent"),
         ),
     ] = "lbfgs"
     learning_rate: Annotated[
-        float | None, Flag("The optimizer's own when left out.", WORK), Range(1e-12, 1e12)
+        float | None,
+        Flag("Learning rate; that of the optimiser when left out.", WORK),
+        Range(1e-12, 1e12),
     ] = None
     init: Annotated[
         str, Flag(f"Starting point: {', '.join(INITS)}, or a file.", WORK, choices=INITS)
@@ -174,7 +197,7 @@ class TransferOptions:
     precision: Annotated[
         str,
         Flag(
-            "auto (the fastest here), float32 (exact) or bfloat16.",
+            "Number format of the features: auto (the fastest here), float32 (exact) or bfloat16.",
             RESOURCES,
             choices=("auto", "float32", "bfloat16"),
         ),
@@ -184,8 +207,8 @@ class TransferOptions:
     tile: Annotated[
         str,
         Flag(
-            "Samples of a tile along each axis; auto: tiles where memory is short. The result "
-            "is the same up to rounding, which bfloat16 shows (--precision float32 does not).",
+            "Samples of a tile along each axis; auto: tiles where memory is short. Tiles change "
+            "the result by rounding only, which is visible with --precision bfloat16.",
             RESOURCES,
             metavar="auto|N|off",
             choices=("auto", "off"),
@@ -195,7 +218,7 @@ class TransferOptions:
     memory: Annotated[
         str,
         Flag(
-            "Memory that may be used, as 4GiB; auto: what is free.",
+            "Memory that may be used, for example 4GiB; auto: what is free.",
             RESOURCES,
             metavar="SIZE",
             recorded=False,
@@ -205,23 +228,30 @@ class TransferOptions:
     def __post_init__(self) -> None:
         check_ranges(self)
         check_name("init", self.init, INITS)
+        check_name("padding", self.padding, PADDING.choices)
         if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
             raise UsageError(
-                f"tile: expected auto, off or a number of samples, got {self.tile!r}; for example "
-                "512"
+                "tile",
+                expected="auto, off or a number of samples",
+                got=repr(self.tile),
+                remedy="for example 512",
             )
         parse_memory(self.memory)
         for name in ("style_layer_weights", "style_weights"):
             weights = getattr(self, name)
             if weights and not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
                 raise UsageError(
-                    f"{name}: expected finite weights of at least 0, not all 0, got "
-                    f"{', '.join(f'{weight:g}' for weight in weights)}; for example 2,1"
+                    name,
+                    expected="finite weights of at least 0, not all 0",
+                    got=", ".join(f"{weight:g}" for weight in weights),
+                    remedy="for example 2,1",
                 )
         if self.style_layer_weights and len(self.style_layer_weights) != len(self.style_layers):
             raise UsageError(
-                f"style_layer_weights: expected one for each of {len(self.style_layers)} style "
-                f"layers, got {len(self.style_layer_weights)}; give as many"
+                "style_layer_weights",
+                expected=f"one for each of {len(self.style_layers)} style layers",
+                got=len(self.style_layer_weights),
+                remedy="give as many",
             )
         self.check_terms()
 
@@ -248,8 +278,10 @@ class TransferOptions:
         """
         if self.style_weights and len(self.style_weights) != count:
             raise UsageError(
-                f"style_weights: expected one weight for each of {count} styles, got "
-                f"{len(self.style_weights)}; give as many"
+                "style_weights",
+                expected=f"one weight for each of {count} styles",
+                got=len(self.style_weights),
+                remedy="give as many",
             )
 
     def check_terms(self) -> None:
@@ -261,13 +293,17 @@ class TransferOptions:
         for name in ("content_layers", "style_layers"):
             if not getattr(self, name):
                 raise UsageError(
-                    f"{name}: expected at least one layer, got none; to leave a term out, give it "
-                    "weight 0"
+                    name,
+                    expected="at least one layer",
+                    got="none",
+                    remedy="to leave a term out, give it weight 0",
                 )
         if not self.content_weight and not self.style_weight and not self.value_statistics:
             raise UsageError(
-                "content_weight, style_weight: expected one of them above 0, got 0 and 0; "
-                "there would be nothing to do"
+                "content_weight, style_weight",
+                expected="one of them above 0",
+                got="0 and 0",
+                remedy="there would be nothing to do",
             )
 
     def record(self) -> dict[str, str]:

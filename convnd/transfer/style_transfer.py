@@ -6,22 +6,18 @@ between reading and writing is here, once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from convnd.backbones import BACKBONES, INFLATIONS
-from convnd.backbones.user_models import is_user_model
 from convnd.errors import UsageError
-from convnd.losses import Objective, Term, check_normalization
+from convnd.losses import Objective, Term
 from convnd.nn import resize_nd
 from convnd.optimize import (
-    OPTIMIZERS,
     Evaluator,
     ProcessGroup,
     ShardedEvaluation,
@@ -30,199 +26,20 @@ from convnd.optimize import (
     TiledEvaluation,
     evaluate_whole,
     minimize,
-    pyramid_sizes,
     refine,
-    spread_steps,
 )
 from convnd.optimize.base import is_count
 from convnd.optimize.state import check_field, state_errors
-from convnd.registry import unknown_name
-from convnd.stats import STATISTICS
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.progress import Progress
+from convnd.transfer.random_phase import random_phase_noise
+from convnd.transfer.scales import Scale, compared_style_size, plan_scales
 from convnd.transfer.tiling_plan import TilingPlan
 
-__all__ = [
-    "Progress",
-    "Scale",
-    "StyleTransfer",
-    "check_names",
-    "compared_style_size",
-    "fit_size",
-    "plan_scales",
-]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One evaluated step of a transfer.
-
-    Args:
-        step: number of the step over all scales; 0 is the starting point.
-        steps: number of steps over all scales, as far as they are known: a scale may end early.
-        scale: number of the current scale, from 1 (coarse).
-        scales: number of scales.
-        fraction_done: share of the whole work that is done, in ``[0, 1]``.
-        loss: the objective.
-        parts: weighted value of each kind of term, by name.
-        values: the image being optimised ``(1, C, *S)`` at the current scale; with several
-            processes, this process's part of it.
-        rejected_steps: number of rejected steps so far, see `convnd.optimize.minimize`.
-        state: makes everything that a run needs to resume here; must be called before the next
-            step is asked for.
-        shards: which process holds which part of ``values``; None where one process holds all.
-        extra_shards: the same for fields of other sizes in the state.
-    """
-
-    step: int
-    steps: int
-    scale: int
-    scales: int
-    fraction_done: float
-    loss: float
-    parts: Mapping[str, float]
-    values: Tensor
-    rejected_steps: int = 0
-    state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
-    shards: ShardedField | None = field(default=None, repr=False, compare=False)
-    extra_shards: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Samples of the whole image along each axis."""
-        return tuple(self.values.shape[2:]) if self.shards is None else self.shards.size
-
-    def whole(self) -> Tensor | None:
-        """The whole image in process 0, None in the others. Every process has to call this."""
-        return self.values if self.shards is None else self.shards.gather_to_root(self.values)
-
-
-def fit_size(size: Sequence[int], longest: int) -> tuple[int, ...]:
-    """Scale extents so that the longest is ``longest``; an axis of length 1 stays.
-
-    Args:
-        size: samples along each axis.
-        longest: samples along the longest axis; 0 keeps the size.
-
-    >>> fit_size((600, 800), 512), fit_size((600, 800), 0)
-    ((384, 512), (600, 800))
-    """
-    if longest == 0:
-        return tuple(size)
-    ratio = longest / max(size)
-    return tuple(max(1, round(extent * ratio)) for extent in size)
-
-
-def compared_style_size(
-    style: Sequence[int],
-    size: Sequence[int],
-    whole: Sequence[int] | None = None,
-    *,
-    scale: float = 1.0,
-    shortest: int = 1,
-) -> list[int]:
-    """Samples of a style along each axis where it is compared with a result.
-
-    Both then have the same mean extent, or the style's patterns ``scale`` times the size. An axis
-    of length 1 stays.
-
-    Args:
-        style: samples of the style along each axis.
-        size: samples of the result along each axis.
-        whole: extents that correspond to ``size``; None is the style's own.
-        scale: size of the style's patterns relative to their size in its file.
-        shortest: samples along an axis below which no size goes.
-
-    >>> compared_style_size((400, 100), (512, 512))
-    [1024, 256]
-    """
-    ratio = scale * (_mean_extent(size) / _mean_extent(style if whole is None else whole))
-    return [extent if extent == 1 else max(shortest, round(extent * ratio)) for extent in style]
-
-
-def check_names(options: TransferOptions) -> None:
-    """Check that every name among the options exists, before anything is read or loaded.
-
-    Raises:
-        UnknownNameError: no such backbone, layer, inflation, statistic, optimizer or normalization.
-        UsageError: pooling or rank of a user's module is to be changed.
-    """
-    if not is_user_model(options.backbone):
-        BACKBONES[options.backbone].plan.truncate(options.layers)
-    elif (options.pooling, options.inflation) != (
-        TransferOptions.pooling,
-        TransferOptions.inflation,
-    ):
-        raise UsageError(
-            "backbone: expected one of the shipped networks with pooling and inflation, got "
-            f"{options.backbone}, which is run as it is; leave them out"
-        )
-    if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
-        raise unknown_name("inflation", options.inflation, ["auto", "multiplanar", *INFLATIONS])
-    for name in (options.style_loss, *options.value_statistics):
-        STATISTICS[name]
-    OPTIMIZERS[options.optimizer]
-    check_normalization(options.normalization)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One size at which a transfer is optimised.
-
-    Args:
-        number: from 0 (coarse).
-        size: samples along each axis.
-        steps: optimisation steps at this size.
-        steps_before: steps of all coarser sizes.
-        work_before: steps times samples of all coarser sizes.
-    """
-
-    number: int
-    size: tuple[int, ...]
-    steps: int
-    steps_before: int
-    work_before: int
-
-    @property
-    def samples(self) -> int:
-        """Samples of the image at this size."""
-        return math.prod(self.size)
-
-
-def plan_scales(
-    size: Sequence[int], *, scales: int, steps: int, fixed_axes: int = 0, shortest: int = 1
-) -> list[Scale]:
-    """The sizes of a transfer from coarse to fine, each twice the one before, with their steps.
-
-    Args:
-        size: samples of the result along each axis.
-        scales: number of sizes at most.
-        steps: of all sizes together.
-        fixed_axes: leading axes that keep their length at every size.
-        shortest: samples along an axis below which no size goes.
-
-    >>> [(scale.size, scale.steps) for scale in plan_scales((512, 256), scales=2, steps=10)]
-    [((256, 128), 6), ((512, 256), 4)]
-    """
-    fixed, plane = tuple(size[:fixed_axes]), size[fixed_axes:]
-    sizes = pyramid_sizes(plane, min(scales, max(1, steps)), shortest=shortest)
-    counts = spread_steps(steps, len(sizes))
-    planned: list[Scale] = []
-    steps_before = work_before = 0
-    for number, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
-        planned.append(Scale(number, (*fixed, *extent), count, steps_before, work_before))
-        steps_before += count
-        work_before += count * planned[-1].samples
-    return planned
-
-
-class _Counts(NamedTuple):
-    """Steps of the coarser scales, which may end early, and how many of them were rejected."""
-
-    taken: int = 0
-    rejected: int = 0
+__all__ = ["StyleTransfer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +60,13 @@ class _Problem:
     memory: MemoryBudget
     group: ProcessGroup
     on_message: Callable[[str], None]
+
+
+class _Counts(NamedTuple):
+    """Steps of the coarser scales, which may end early, and how many of them were rejected."""
+
+    taken: int = 0
+    rejected: int = 0
 
 
 class StyleTransfer(TransferObjective):
@@ -385,11 +209,15 @@ class StyleTransfer(TransferObjective):
     ) -> tuple[int, ...]:
         """Check the inputs of `run`; returns the size of the result."""
         if not styles:
-            raise UsageError("style transfer: expected at least one style, got none; give one")
+            raise UsageError(
+                "style transfer", expected="at least one style", got="none", remedy="give one"
+            )
         self.options.check_style_weights(len(styles))
         if size is None:
             if content is None:
-                raise UsageError("texture: expected a size, got neither size nor content; give one")
+                raise UsageError(
+                    "texture", expected="a size", got="neither size nor content", remedy="give one"
+                )
             size = content.shape[2:]
         for values in (content, init, *styles):
             if values is not None:
@@ -600,15 +428,12 @@ class StyleTransfer(TransferObjective):
         if self.options.init == "content" and content is not None:
             return content if problem.initial is None else problem.initial(content)
         # Drawn on the CPU, so that a seed means the same on every device.
+        if content is None and self.options.init == "content":
+            weights = self.options.style_weights
+            return random_phase_noise(styles, size, weights=weights, generator=generator)
         shape = (*styles[0].shape[:2], *size)
         return torch.rand(shape, generator=generator).to(self.device)
 
 
 def _state(scale: int, before: _Counts, step: Step) -> dict[str, Any]:
     return {"scale": scale, "before": list(before), "optimizer": step.state()}
-
-
-def _mean_extent(size: Sequence[int]) -> float:
-    # Geometric mean over the axes that have more than one sample.
-    extents = [extent for extent in size if extent > 1] or [1]
-    return float(math.prod(extents) ** (1 / len(extents)))

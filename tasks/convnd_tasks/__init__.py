@@ -1,1 +1,1 @@
-"""What people do with convnd: each module here is one task, mounted by an entry point."""
+"""The application on top of `convnd`: commands, the pipeline, kinds of data and samples."""

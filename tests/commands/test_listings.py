@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ def test_listings_tell_what_a_backbone_holds(run: Run, name: str, dim: int) -> N
     }
     for layer, part in [*net.expansions.items(), *net.reductions.items()]:
         parameters[layer] += sum(p.numel() for p in part.parameters())
-    parameters |= {layer: part.weight.numel() for layer, part in net.projections.items()}
+    projections: dict[str, Any] = dict(net.projections.items())
+    parameters |= {layer: part.weight.numel() for layer, part in projections.items()}
     listed = {layer: row["parameters"] for layer, row in rows.items() if row["parameters"]}
     assert parameters.items() <= listed.items()
     assert record["parameters"] == sum(listed.values())

@@ -178,7 +178,8 @@ def test_a_record_prints_no_control_characters_and_waits_for_no_pipe(run, tmp_pa
     assert run(*CASES["photo_stylized.png"])[0] == 0
     with Image.open(tmp_path / "photo_stylized.png") as picture:
         text = PngImagePlugin.PngInfo()
-        for key, value in {**picture.text, "convnd:stopped": "\x1b[31mX\nconvnd: fake"}.items():
+        entries: dict[str, str] = picture.text  # type: ignore[attr-defined]  # it is a PNG
+        for key, value in {**entries, "convnd:stopped": "\x1b[31mX\nconvnd: fake"}.items():
             text.add_text(key, value)
         picture.save(tmp_path / "forged.png", pnginfo=text)
     os.mkfifo(tmp_path / "photo.png")
@@ -351,7 +352,8 @@ def test_what_names_a_patient_is_in_no_record_or_report(run, tmp_path, rng):
         file.writeSamples([rng.normal(size=400)])
     code, told, more = run("stylize", "a.edf", "-o", "a.csv", *FAST, *LAYERS)
     assert code == 0, more
-    written = (nib.load(tmp_path / "v.nii.gz").to_bytes(), (tmp_path / "r.html").read_bytes(),
+    scan: Any = nib.load(tmp_path / "v.nii.gz")
+    written = (scan.to_bytes(), (tmp_path / "r.html").read_bytes(),
                (tmp_path / "a.csv").read_bytes(), (tmp_path / "a.csv.json").read_bytes(),
                f"{out}{err}{told}{more}".encode())  # fmt: skip
     for text in (b"Nobody", b"ID4711", b"19510203", b"Clinic7"):

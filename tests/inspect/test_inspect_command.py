@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -125,7 +126,7 @@ def test_volume_patches_lie_where_they_lay(tmp_path: Path) -> None:
     assert places
     for place in places:
         name = f"unit{place['unit']:04d}_{place['rank']}.nii.gz"
-        part = nib.load(tmp_path / "out" / "relu2_1" / name)
+        part: Any = nib.load(tmp_path / "out" / "relu2_1" / name)
         box = tuple(slice(a, b) for a, b in zip(place["start"], place["stop"], strict=True))
         np.testing.assert_array_equal(part.get_fdata().astype(np.float32), data[box])
         np.testing.assert_allclose(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_arrays_that_are_refused(tmp_path, array, message):
 def test_archives_that_are_refused(tmp_path):
     path = tmp_path / "a.npz"
 
-    def refused(message: str, **entries: object) -> None:
+    def refused(message: str, **entries: Any) -> None:
         np.savez(path, **entries)
         with pytest.raises(InputFileError, match=message):
             convnd.io.read(path)

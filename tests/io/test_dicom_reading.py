@@ -197,6 +197,21 @@ def test_folders_below_and_folders_of_several_series(tmp_path):
         read_series(patient, series="thorax")
     with pytest.raises(InputFileError, match="called '7', got none of these: 2"):
         read_series(patient, series="7")
+    series(patient / "study" / "c", [0, 5], **{**second, "SeriesInstanceUID": "1.2.10"})
+    with pytest.raises(InputFileError, match=r"3 mixed: 2 \(.*1\.2\.9 \(.*1\.2\.10 \("):
+        convnd.io.read(patient)  # of which two have one number
+
+
+def test_slices_side_by_side_are_no_slice(tmp_path):
+    fields: dict[str, Any] = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}
+    with pytest.raises(InputFileError, match="a mosaic of several in 0000; .* dcm2niix"):
+        convnd.io.read(series(tmp_path / "s", [0, 5], **fields))
+
+
+def test_a_missing_decoder_is_named():
+    pytest.importorskip("pydicom")
+    with pytest.raises(InputFileError, match=r"Unable to decompress.*pip install \"pylibjpeg"):
+        convnd.io.read(real("MR_small_jpeg_ls_lossless.dcm"))
 
 
 def test_an_index_of_the_folder_is_no_slice(tmp_path):

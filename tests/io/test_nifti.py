@@ -217,7 +217,10 @@ HAZARDS = [
     ({"datatype": 128, "bitpix": 24}, "expected real voxels, got type"),
     ({"datatype": 1536, "bitpix": 128}, "expected real voxels, got type"),
     ({"datatype": 77}, "damaged or unsupported"),
-    ({"magic": b"ni1"}, r"header and voxels in one file, got magic b'ni1'; convert the .hdr"),
+    (
+        {"magic": b"ni1"},
+        "header and voxels in one file, got magic b'ni1'; name",
+    ),
     ({"sizeof_hdr": 99}, "expected a NIfTI header, got other content"),
     ({"vox_offset": 0}, "voxels after the header, got vox_offset 0"),
     ({"vox_offset": NAN}, "voxels after the header, got vox_offset nan"),

@@ -23,10 +23,12 @@ RECORD = {
 WRITTEN = sorted(suffix for each in FORMATS for suffix in FORMATS[each].suffixes
                  if FORMATS[each].write is not None)  # fmt: skip
 
+VOLUMES = (*(".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh"),)
+
 
 def grid_for(suffix: str) -> Grid:
     dims = convnd.io.spatial_dims(f"a{suffix}") or 2
-    channels = 1 if dims == 1 or suffix in (".nii", ".nii.gz", ".nrrd", ".mha") else 3
+    channels = 1 if dims == 1 or suffix in VOLUMES else 3
     values = torch.rand(1, channels, *[16] * dims, generator=torch.Generator().manual_seed(1))
     return Grid(values=values)
 

@@ -344,3 +344,27 @@ def test_npz_whose_signal_is_none(tmp_path, text):
     np.savez(tmp_path / "a.npz", values=np.zeros((1, 9)), signal=np.array(text))
     with pytest.raises(InputFileError, match="a.npz: expected an .npz archive"):
         io.read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf", ".hea", ".wav", ".flac"])
+def test_a_rate_that_is_not_known_is_asked_for(tmp_path, suffix):
+    with pytest.raises(UsageError, match="expected a sampling rate for .* add --rate"):
+        io.write(tmp_path / f"a{suffix}", Grid(values=torch.rand(1, 1, 99)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+@pytest.mark.parametrize("rate", [0.25, 128.5])
+def test_sounds_have_whole_rates(tmp_path, suffix, rate):
+    sound = Grid(values=torch.rand(1, 1, 99), spacing=(1 / rate,), units=("s",))
+    with pytest.raises(UsageError, match=f"expected a whole number of hertz .*got {rate:g} Hz"):
+        io.write(tmp_path / f"a{suffix}", sound)
+
+
+def test_dicom_says_what_is_not_read():
+    pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    signal = signal_of(io.read(get_testdata_file("waveform_ecg.dcm", download=False)))
+    assert signal.remarks == ("has 2 groups of waveforms, of which the longest is read",)
+    assert signal.start is not None

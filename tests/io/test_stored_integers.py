@@ -81,3 +81,15 @@ def test_a_crop_keeps_its_integers(tmp_path):
     box = convnd.io.crop(grid, [slice(1, 3), slice(0, 4), slice(2, 5)])
     convnd.io.write(tmp_path / "b.nii", convnd.io.quantize(box)[0])
     np.testing.assert_array_equal(load(tmp_path / "b.nii"), codes[1:, :, 2:])
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mgz", ".npy", ".npz", ".nii"])
+def test_integers_with_a_slope_keep_their_values_in_formats_without(tmp_path, suffix):
+    codes = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = nibabel.Nifti1Image(codes, np.eye(4), dtype=np.int16)
+    image.header.set_slope_inter(0.5, -1024.0)
+    (tmp_path / "a.nii").write_bytes(image.to_bytes())
+    grid = convnd.io.read(tmp_path / "a.nii")
+    convnd.io.write(tmp_path / f"b{suffix}", convnd.io.quantize(grid)[0])
+    back = convnd.io.read(tmp_path / f"b{suffix}").values
+    np.testing.assert_array_equal(back.flatten(), grid.values.flatten())

@@ -101,7 +101,7 @@ def test_pixels_become_square_where_nothing_else_is_held(tmp_path: Path, aspect:
     for name in ("b.gif", "b.webm"):
         io.write_video(tmp_path / name, video.info, video.frames())
         result = io.open_video(tmp_path / name).info
-        assert (*result.size, result.aspect) == (*size[::-1], 1)
+        assert (result.size, result.aspect) == (size[::-1], Fraction(1))
     io.write_image_sequence(tmp_path / "b", video.frames(), aspect=video.info.aspect)
     with Image.open(tmp_path / "b" / "frame-000001.png") as frame:
         assert frame.size == size

@@ -110,17 +110,17 @@ def test_an_edit_list_is_no_damage(tmp_path: Path) -> None:
     assert (len(list(video.frames())), video.damage, video.info.frames) == (17, "", 17)
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.mpg"])
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.mpg", "a.wmv"])
 def test_a_late_start_is_no_damage(tmp_path: Path, name: str) -> None:
-    codec = "mpeg2video" if name == "a.mpg" else "libx264"
+    codec = {"a.mpg": "mpeg2video", "a.wmv": "wmv2"}.get(name, "libx264")
     early = write_video_file(
-        tmp_path / "early.mkv",
+        tmp_path / ("early.avi" if name == "a.wmv" else "early.mkv"),
         range(10),
         last=1,
         base=Fraction(1, 25),
         codec=codec,
         tracks=["und"],
-        sound_codec="mp2" if name in ("a.mpg", "a.ts") else "aac",
+        sound_codec="mp2" if name in ("a.mpg", "a.ts", "a.wmv") else "aac",
     )
     options = {"avoid_negative_ts": "disabled"} if name == "a.mkv" else {}
     late = remux(early, tmp_path / name, Fraction(3), options)

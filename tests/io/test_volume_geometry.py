@@ -100,3 +100,11 @@ def test_small_and_large_numbers_of_geometry_keep_their_digits(tmp_path):
         convnd.io.write(tmp_path / f"b{suffix}", grid)
         back = convnd.io.read(tmp_path / f"b{suffix}")
         np.testing.assert_allclose(convnd.io.grid_affine(back), affine, rtol=1e-9)
+
+
+def test_what_arrays_cannot_hold_of_a_scan_is_named(tmp_path):
+    grid = convnd.io.read(nifti(tmp_path / "a.nii", SHEARED))
+    place = "position and directions of the scan"
+    assert convnd.io.lost_metadata("b.npy", grid) == ("spacing", place)
+    assert convnd.io.lost_metadata("b.npz", grid) == (place,)
+    assert convnd.io.lost_metadata("b.nrrd", grid) == ()

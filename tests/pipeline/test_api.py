@@ -11,6 +11,7 @@ import pytest
 import torch
 from convnd_tasks.pipeline.api import as_grid
 from PIL import Image
+from profiles import GREY, P3
 
 import convnd
 from convnd.errors import (
@@ -157,3 +158,57 @@ def test_a_result_is_measured(tmp_path: Path, rng: np.random.Generator) -> None:
         assert from_files[name].value == pytest.approx(measure.value, rel=1e-4, nan_ok=True), name
     mixed = convnd.evaluate(content, paths[1], [style], rate=100)
     assert mixed.keys() == measures.keys()
+
+
+# Pictures in memory
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("order", ["last", "first", "batch", "tensor"])
+def test_codes_of_a_picture_are_scaled(dtype: type, order: str, rng: np.random.Generator) -> None:
+    white = np.iinfo(dtype).max
+    codes: Any = rng.integers(0, white + 1, (20, 24, 4)).astype(dtype)
+    data: Any = codes if order == "last" else np.moveaxis(codes, -1, 0)
+    data = data[None] if order == "batch" else data
+    data = torch.from_numpy(data.copy()) if order == "tensor" else data
+    grid = as_grid(data, 2)
+    expected = codes[..., :3].astype(np.float32) / np.float32(white)
+    np.testing.assert_array_equal(grid.values[0].permute(1, 2, 0), expected)
+    assert grid.channels == ("R", "G", "B")
+    assert grid.header["depth"] == 8 * codes.itemsize
+    alpha: Any = grid.header["alpha"]
+    np.testing.assert_allclose(alpha[0, 0], codes[..., 3] / white, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.uint32])
+def test_other_integers_of_three_channels_are_refused(dtype: type) -> None:
+    codes: Any = np.full((3, 20, 24), 200, dtype)
+    with pytest.raises(InputFileError, match="divide by the largest code"):
+        convnd.stylize(codes, codes, dim=2, **QUICK)
+    assert as_grid(codes[:1], 2).values.max() == 200  # one channel has units of its own
+
+
+def test_a_picture_of_pillow_is_what_its_file_is(tmp_path: Path, pixels: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    alpha = np.dstack([pixels, pixels[..., 0]])
+    grey = (pixels[..., 0].astype(np.uint16) * 257) + 5
+    palette = Image.fromarray(pixels).quantize(9)
+    pictures: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "alpha.png": (Image.fromarray(alpha), {"exif": exif, "icc_profile": P3}),
+        "grey.png": (Image.fromarray(grey), {"icc_profile": GREY}),
+        "palette.png": (palette, {"transparency": 3}),
+        "cmyk.tif": (Image.fromarray(pixels).convert("CMYK"), {}),
+    }
+    for name, (picture, options) in pictures.items():
+        picture.save(tmp_path / name, **options)
+        expected = convnd.read(tmp_path / name)
+        with Image.open(tmp_path / name) as opened:
+            grid = as_grid(opened)
+        torch.testing.assert_close(grid.values, expected.values, atol=1e-6, rtol=0)
+        assert grid.header.keys() - {"dpi"} == expected.header.keys(), name
+        assert ("alpha" in grid.header) == (name in ("alpha.png", "palette.png"))
+    result = convnd.stylize(Image.fromarray(alpha), pixels, **QUICK)
+    result.save(tmp_path / "result.png")
+    with Image.open(tmp_path / "result.png") as written:
+        np.testing.assert_array_equal(np.array(written)[..., 3], alpha[..., 3])

@@ -24,7 +24,8 @@ from convnd.optimize import (
     save_checkpoint,
 )
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import Progress, StyleTransfer
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
 
 MakeObjective = Callable[[int], tuple[Objective, torch.Tensor]]
 

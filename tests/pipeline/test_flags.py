@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import pytest
 import typer
-from convnd_tasks.pipeline.flags import Overwrite, with_flags
+from convnd_tasks.pipeline.flags import with_flags
+from convnd_tasks.pipeline.parameters import Overwrite
 from typer.testing import CliRunner
 
 from convnd.errors import UsageError
@@ -38,10 +39,10 @@ def invoke(*words: str) -> tuple[dict[str, Any], str]:
         name: Annotated[str, typer.Argument()] = "x",
         overwrite: Overwrite = False,
         *,
-        given: dict[str, Any],
+        typed_options: dict[str, Any],
     ) -> None:
         """Do it."""
-        seen.update(name=name, overwrite=overwrite, given=given)
+        seen.update(name=name, overwrite=overwrite, given=typed_options)
 
     app = typer.Typer()
     app.command()(command)
@@ -52,7 +53,7 @@ def invoke(*words: str) -> tuple[dict[str, Any], str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "given"),
+    ("words", "typed_options"),
     [
         ([], {}),
         (["--weight", "1.5"], {"weight": 1.5}),  # typed, though it is the default
@@ -62,10 +63,10 @@ def invoke(*words: str) -> tuple[dict[str, Any], str]:
         (["--shares", "2,1.5", "--raw"], {"shares": (2.0, 1.5), "scale": False}),
     ],
 )
-def test_what_was_typed_is_given(words: list[str], given: dict[str, Any]) -> None:
+def test_what_was_typed_is_given(words: list[str], typed_options: dict[str, Any]) -> None:
     seen, _ = invoke("y", "--overwrite", *words)
-    assert seen == {"name": "y", "overwrite": True, "given": given}
-    assert Made(**given) is not None
+    assert seen == {"name": "y", "overwrite": True, "given": typed_options}
+    assert Made(**typed_options) is not None
 
 
 def test_help_shows_the_dataclass() -> None:

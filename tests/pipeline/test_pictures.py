@@ -6,8 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
+import torch
+from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.images.hidden import fill_hidden
+from convnd_tasks.modalities.images.metrics import measure_all as evaluate_pictures
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from profiles import GREY, P3, SWAPPED
@@ -144,3 +150,155 @@ def test_strip_is_for_pictures(run: Run) -> None:
     code, _, err = run("stylize", "--dim", "1", "--strip", "-q", "--steps", "1")
     assert (code, err.count("\n")) == (2, 1), err
     assert "--strip" in err
+
+
+# What nobody sees
+
+
+def with_alpha(codes: Codes, alpha: Codes, hidden: tuple[int, int, int]) -> Codes:
+    """A picture with these colours where it is transparent."""
+    codes = codes.copy()
+    codes[alpha == 0] = hidden
+    return np.dstack([codes, alpha])
+
+
+@pytest.fixture
+def alpha() -> Codes:
+    y, x = np.mgrid[:32, :32]
+    distance = np.hypot(y - 14, x - 17)
+    opacity: Codes = np.clip((12.5 - distance) * 100, 0, 255).astype(np.uint8)
+    return opacity
+
+
+@pytest.mark.parametrize("role", ["content", "style", "init"])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--colors", "match"), ("--colors", "luminance"), ("--size", "20", "--strength", "0.5")],
+    ids=lambda arguments: "-".join(arguments) or "plain",
+)
+def test_hidden_colours_have_no_influence(
+    run: Run, content: Codes, style: Codes, alpha: Codes, role: str, arguments: tuple[str, ...]
+) -> None:
+    codes = {"content": content, "style": style, "init": content[::-1].copy()}
+    results = []
+    for number, color in enumerate([(0, 0, 0), (255, 0, 255)]):
+        files = {name: save(Path(f"{name}.png"), pixels) for name, pixels in codes.items()}
+        files[role] = save(Path("cut.png"), with_alpha(codes[role], alpha, color))
+        init = ("--init", files["init"]) if role == "init" else ()
+        out = f"result{number}.png"
+        stylize(run, files["content"], files["style"], out, *init, *arguments)
+        with Image.open(out) as image:
+            results.append(np.array(image))
+    if role == "content":
+        assert results[0].shape[2] == 4
+        seen = results[0][..., 3] > 0
+        assert 0.3 < seen.mean() < 0.9
+        results = [result[seen] for result in results]
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_hidden_colours_of_a_mask_have_no_influence(
+    run: Run, content: Codes, style: Codes, alpha: Codes
+) -> None:
+    save(Path("content.png"), content)
+    save(Path("style.png"), style)
+    white = np.full_like(content, 255)
+    results = []
+    for number, color in enumerate([(0, 0, 0), (255, 255, 255)]):
+        save(Path("mask.png"), with_alpha(white, alpha, color))
+        results.append(
+            stylize(run, "content.png", "style.png", f"{number}.png", "--mask", "mask.png")
+        )
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0][alpha == 0], content[alpha == 0])
+    assert np.abs(results[0] - content).max() > 10
+
+
+@pytest.mark.parametrize("kind", ["palette", "transparent colour", "16 bits", "premultiplied"])
+def test_every_kind_of_transparency(
+    run: Run, content: Codes, style: Codes, alpha: Codes, kind: str
+) -> None:
+    """The kinds hide by a palette, by a colour, by 16 bits of alpha, and by multiplied colours."""
+    hidden = alpha < 128
+    save(Path("style.png"), style)
+    results = []
+    for number, color in enumerate([(0, 0, 0), (255, 0, 255)]):
+        codes = content.copy()
+        codes[hidden] = color
+        opaque = np.where(hidden, 0, 255).astype(np.uint8)
+        path = Path("content.tif" if kind == "premultiplied" else "content.png")
+        if kind == "palette":
+            palette = Image.fromarray(np.where(hidden, 0, 1 + codes[..., 0] // 8).astype(np.uint8))
+            palette.putpalette([*color, *(x for k in range(32) for x in (8 * k, 4 * k, 9))])
+            palette.save(path, transparency=0)
+        elif kind == "transparent colour":
+            Image.fromarray(codes).save(path, transparency=color)
+        elif kind == "16 bits":
+            deep = np.dstack([codes, opaque]).astype(np.uint16) * 257
+            cv2.imwrite(str(path), deep[..., [2, 1, 0, 3]])
+        else:
+            codes[hidden] = 0 if number == 0 else 3  # below what the alpha lets through
+            pixels = np.dstack([codes, opaque]).astype(np.uint16) * 257
+            tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=[1])
+        stylize(run, str(path), "style.png", f"{number}.png")
+        with Image.open(f"{number}.png") as image:
+            results.append(np.array(image.convert("RGBA")))
+        path.unlink()
+    assert (results[0][..., 3] == 0).any()
+    np.testing.assert_array_equal(results[0][~hidden], results[1][~hidden])
+
+
+def test_a_picture_that_is_transparent_everywhere_is_refused(run: Run, content: Codes) -> None:
+    nothing = np.dstack([content, np.zeros((32, 32), np.uint8)])
+    save(Path("content.png"), content)
+    save(Path("nothing.png"), nothing)
+    for files in (("nothing.png", "content.png"), ("content.png", "nothing.png")):
+        code, _, err = run("stylize", *files, "--backbone", "compact", "-q", "-o", "result.png")
+        assert (code, err.count("\n")) == (3, 1), err
+        assert "transparent everywhere" in err
+
+
+def test_hidden_colours_are_not_measured_or_drawn(
+    content: Codes, style: Codes, alpha: Codes, tmp_path: Path
+) -> None:
+    drawn, measured = [], []
+    for number, color in enumerate([(0, 0, 0), (255, 0, 255)]):
+        pictures = {"content": content, "result": content[::-1].copy(), "style": style}
+        grids = {
+            name: io.read(save(tmp_path / f"{name}{number}.png", with_alpha(pixels, alpha, color)))
+            for name, pixels in pictures.items()
+        }
+        drawn.append(draw_comparison(grids["content"], [grids["style"]], grids["result"]))
+        measures = evaluate_pictures(grids["content"], grids["result"], [grids["style"]])
+        measured.append([measure.value for measure in measures])
+    assert drawn[0] == drawn[1]
+    assert measured[0] == pytest.approx(measured[1], rel=1e-4, nan_ok=True)
+
+
+def test_what_is_filled_looks_like_what_is_seen(rng: np.random.Generator) -> None:
+    hidden = np.zeros((64, 64), bool)
+    hidden[:, 24:] = True
+    texture = torch.from_numpy(rng.random((1, 3, 64, 64), np.float32))
+    filled = fill_hidden(texture, hidden)
+    assert torch.equal(filled[..., :24], texture[..., :24])
+    assert torch.equal(filled[..., 24:48], texture[..., :24].flip(3))
+    assert filled[..., 24:].std().item() == pytest.approx(texture[..., :24].std().item(), rel=0.03)
+    only = np.ones((20, 30), bool)
+    only[7, 9] = False
+    assert torch.unique(fill_hidden(texture[..., :20, :30], only)[0, 0]).numel() == 1
+
+
+# Textures
+
+
+def test_a_texture_of_grey_is_grey_and_has_its_contrast(run: Run, style: Codes) -> None:
+    grey = style[..., :1].repeat(3, 2)
+    save(Path("style.png"), grey)
+    quick = ("--backbone", "compact", "--steps", "6", "--size", "48", "-q")
+    code, _, err = run("stylize", "--texture", "style.png", "-o", "result.png", *quick)
+    assert code == 0, err
+    codes = result_codes(Path("result.png"))
+    assert codes.shape == (48, 48, 3)
+    assert np.ptp(codes, axis=2).max() <= 1
+    assert codes.std() == pytest.approx(grey.std(), rel=0.1)
+    assert codes.mean() == pytest.approx(grey.mean(), abs=3)

@@ -21,7 +21,7 @@ PAGES = [
 # Paths that are made while the site is built: pages out of code, and copies of files of the root.
 GENERATED = re.compile(r"(reference/(convnd|python|commands|options)|project/)")
 sys.path.insert(0, str(ROOT / "docs" / "_build"))
-import pages  # noqa: E402
+import pages  # type: ignore[import-not-found]  # noqa: E402
 
 sys.path.pop(0)
 ROOT_COMMAND = pages.root_command()
@@ -153,3 +153,22 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
             page.read_text(),
         )
         assert not loaded, f"{page.name} loads {loaded}"
+
+
+def test_every_promise_of_security_names_its_tests() -> None:
+    """Files and functions that SECURITY.md names exist; every promise names one."""
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    table = text.partition("## What is promised\n")[2].partition("\n**")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    functions = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert len(rows) > 20
+    tests = r"`(tests/[\w/]+\.py|test_\w+)`"
+    for row in rows:
+        named = re.findall(tests, row.split("|")[2])
+        assert named or "the same" in row, row
+    for name in re.findall(tests, text):
+        assert name in functions or (ROOT / name).is_file(), name

@@ -26,7 +26,7 @@ from convnd.grid import Grid
 from convnd.io import atomic, files
 from convnd.io.registry import find_format
 from convnd.io.signals.signal import Annotation, Signal
-from convnd.io.video.writing import CODECS
+from convnd.io.video.encoder import CODECS
 from convnd.optimize import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
@@ -40,9 +40,10 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def _grid(suffix: str) -> Grid:
-    if suffix in (".csv", ".tsv", ".edf", ".bdf", ".hea", ".wav"):
+    dims = io.spatial_dims(f"a{suffix}")
+    if dims == 1:
         return Grid(values=noise(1, 2, 60_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
-    if suffix in (".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".npz"):
+    if dims in (None, 3):
         return Grid(values=noise(1, 1, 40, 40, 40), spacing=(1.0,) * 3, units=("mm",) * 3)
     return Grid(values=noise(1, 3, 400, 400), channels=("R", "G", "B"))
 
@@ -66,12 +67,16 @@ def _checkpoint(path: Path) -> None:
     save_checkpoint(path, {"values": noise(300, 300)}, "mark")
 
 
+def _write_grid(suffix: str, path: Path) -> None:
+    io.write(path, _grid(suffix), overwrite=True)
+
+
 CLIPS = sorted(CODECS)
 GRIDS = [
-    each for each in sorted(io.suffixes()) if each not in CLIPS and find_format(f"a{each}").write
+    suffix for suffix in sorted(io.suffixes()) if suffix not in CLIPS and io.is_written(suffix)
 ]
 WRITERS: dict[str, Callable[[Path], None]] = {
-    **{each: lambda path, each=each: io.write(path, _grid(each), overwrite=True) for each in GRIDS},
+    **{suffix: partial(_write_grid, suffix) for suffix in GRIDS},
     **dict.fromkeys(CLIPS, _clip),
     ".checkpoint": _checkpoint,
 }

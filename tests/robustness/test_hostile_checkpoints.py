@@ -157,7 +157,7 @@ def test_a_link_is_no_place_for_a_checkpoint(tmp_path: Path) -> None:
 
 OPTIONS = VideoOptions(backbone="compact", size=0)
 ENTRY: dict[str, Any] = {
-    **{"pass": 1, "number": 0, "pts": 0, "name": "a.png", "cut": False},
+    **{"pass": 1, "number": 0, "pts": 0, "duration": 1, "name": "a.png", "cut": False},
     **{"steps": 3, "rejected_steps": 0, "loss": 1.5, "parts": {"style": 1.5}},
     **{"e_warp": None, "input_e_warp": 0.1, "codec": 0.1, "flow": 0.0, "features": 1},
 }

@@ -37,7 +37,7 @@ from convnd.io import array, files
 from convnd.io.images import formats
 from convnd.io.signals import signal
 from convnd.io.video import file
-from convnd.io.volumes import dicom, itk, nifti
+from convnd.io.volumes import dicom, itk, mgh, nifti
 
 SUFFIXES = list(convnd.io.suffixes())
 
@@ -199,7 +199,7 @@ def test_how_large_inputs_may_be_is_peoples_own_choice(folder, monkeypatch, name
     assert message is not None
     assert re.search("at most 5 (pixels|samples), got .*--max-pixels N", message)
     monkeypatch.setenv("CONVND_MAX_PIXELS", "1000000")
-    for each in (formats, nifti, dicom, itk, array, signal, file):
+    for each in (formats, nifti, mgh, dicom, itk, array, signal, file):
         for limit in ("MAX_PIXELS", "MAX_VOXELS", "MAX_VALUES", "MAX_SAMPLES", "MAX_FRAME"):
             if hasattr(each, limit):
                 monkeypatch.setattr(each, limit, 5)
@@ -244,7 +244,7 @@ def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
     with bounded(gone=parts), pytest.raises(InputFileError) as refused:
         convnd.io.read(path)
     assert error_is_one_line(str(refused.value))
-    assert re.search("stays while it is read|existing file", str(refused.value))
+    assert re.search("stays while it is read|existing file|file .* beside it", str(refused.value))
     assert capfd.readouterr() == ("", "")
 
 

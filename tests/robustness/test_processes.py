@@ -30,7 +30,7 @@ JOBS = {
     "scan": (
         (24, 22, 20),
         ("stylize-volume", "a.npy", "--style", "b.npy", "--spacing", "2,2,2", "--optimizer", "adam",
-         "--style-layers", "relu1_1", "--value-statistics", "none", "--no-figures", *KEEP,
+         "--style-layers", "relu1_1", "--transfer", "paint", "--no-figures", *KEEP,
          "-o", "out.nii"),
         "out.nii",
     ),

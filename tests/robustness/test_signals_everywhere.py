@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow  # each command is started and stopped many times
 FAST = ["--backbone", "compact", "--steps", "2", "--scales", "1", "-q"]
 PICTURE = ["stylize", "a.png", "waves", *FAST, "--size", "32"]
 SIGNAL = ["stylize", "a.csv", "a.csv", "--rate", "100", *FAST, "--report", "r.html"]
-VOLUME = ["stylize-volume", "a.nii", "--style", "a.nii", "--steps", "2", "-q", "--report", "r.html"]
+VOLUME = ["stylize-volume", "a.nii", "--style", "a.nii", *FAST, "--transfer", "paint",
+          "--report", "r.html"]  # fmt: skip
 CLIP = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "-o", "o.mp4"]
 FILM = ["stylize-video", "a.mp4", "waves", *FAST, "--size", "64", "-o", "o.mp4"]
 PATCHES = ["patches", "a.png", "--layer", "relu2_1", "--units", "0-1", "--optimal", "-q"]
@@ -50,9 +51,10 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
         "convnd_tasks.pipeline.transfer_report:write_report",
         {"a_stylized.csv", "a_stylized.csv.json"},
     ),
-    "volume, slices": (
-        VOLUME,
-        "convnd_tasks.modalities.volumes.objective:SliceObjective._sums",
+    "volume, targets": (VOLUME, "convnd.losses.style:StyleLoss.__init__", set()),
+    "volume, its look": (
+        ["stylize-volume", "a.nii", "--style", "a.nii", "-q"],
+        "convnd_tasks.modalities.volumes.look:Look.measure",
         set(),
     ),
     "volume, drawing": (

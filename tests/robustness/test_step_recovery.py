@@ -63,7 +63,7 @@ def fragile(good: int, inner: Evaluator = evaluate_whole) -> tuple[Objective, Te
     net = from_module(Copy(), layers=["copy"], spatial_dims=1, in_channels=1)
     loss = ContentLoss(goal, layer="copy", normalization="mean")
     objective = Objective(net, [Term("kept", 1.0, loss)], precision=Precision(torch.bfloat16))
-    (copy,) = (module for module in net.modules() if isinstance(module, Copy))
+    (copy,) = (module for module in objective.backbone.modules() if isinstance(module, Copy))
     left = [good]
     # Tiles of a user's module are tested once, which NaN would fail.
     inner(objective, goal)
@@ -153,10 +153,7 @@ class Spoiler:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wrong: Callable[[int], bool] = lambda _: False
         self.calls = 0
-        from convnd_tasks.modalities.volumes.objective import SliceObjective
-
-        for owner, name in ((Objective, "value"), (SliceObjective, "_value")):
-            monkeypatch.setattr(owner, name, self._spoilt(getattr(owner, name)))
+        monkeypatch.setattr(Objective, "value", self._spoilt(Objective.value))
 
     def _spoilt(self, value: Callable[..., tuple[Tensor, Any]]) -> Callable[..., Any]:
         def spoilt(*arguments: Any) -> tuple[Tensor, Any]:
@@ -175,7 +172,15 @@ def spoiler(monkeypatch: pytest.MonkeyPatch) -> Spoiler:
 TASKS = {
     "picture": ["stylize", "a.png", "waves", "--size", "24"],
     "signal": ["stylize", "a.csv", "b.csv", "--rate", "100"],
-    "volume": ["stylize-volume", "a.nii", "--style", "a.nii", "--no-figures"],
+    "volume": [
+        "stylize-volume",
+        "a.nii",
+        "--style",
+        "a.nii",
+        "--transfer",
+        "paint",
+        "--no-figures",
+    ],
     "clip": ["stylize-video", "frames", "waves", "--size", "64", "--no-figures"],
     "block": ["stylize-video", "frames", "waves", "--mode", "block", "--size", "64"],
 }

@@ -8,11 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from convnd.errors import UsageError
+from convnd.optimize import ProcessGroup
+
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 def convnd(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,3 +89,58 @@ def test_messages_that_cannot_be_written_do_not_end_a_job(tmp_path: Path, stderr
 def test_help_that_cannot_be_written_is_code_4(words: str) -> None:
     done = convnd(f"{words} > /dev/full")
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("RANK", "abc"), ("RANK", "2"), ("RANK", ""), ("LOCAL_RANK", "x"), ("WORLD_SIZE", "9" * 5000)],
+)
+def test_variables_of_torchrun_that_are_no_numbers_are_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    for variable in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(variable, {"WORLD_SIZE": "2"}.get(variable, "0"))
+    monkeypatch.setenv(name, text)
+    assert run("samples")[0] == 2
+    with pytest.raises(UsageError, match=f"{name}: expected"):
+        ProcessGroup.join()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("stylize", "", "b.png"), ("stylize", "a.png", ""), ("stylize", "a.png", "-o", "")),
+        *(("evaluate", "a.png", ""), ("patches", "")),
+    ],
+)
+def test_an_empty_name_is_not_the_current_folder(run: Run, words: tuple[str, ...]) -> None:
+    """A variable of the shell that is not set gives one."""
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert "got an empty one" in err
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("stylize", f"{LONG}.png"), 3),
+        (("stylize", "a.png", f"{LONG}.png"), 3),
+        (("stylize", "town", "--dim", "2", "-o", f"{LONG}.png"), 4),
+        (("stylize", "town", "--dim", "2", "-o", f"{LONG}/a.png"), 4),
+        (("stylize", "town", "--dim", "2", "--init", f"{LONG}.png"), 3),
+        (("evaluate", f"{LONG}.png", "a.png"), 3),
+        (("patches", f"{LONG}.png"), 3),
+        (("patches", "town", "-o", LONG), 4),
+        (("rerun", f"{LONG}.png"), 3),
+        (("weights", "get", f"{LONG}.pth"), 3),
+    ],
+)
+def test_names_that_are_too_long_are_one_line(
+    run: Run, words: tuple[str, ...], expected: int
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out, err.count("\n")) == (expected, "", 1)
+    assert "File name too long" in err

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,7 +20,7 @@ import torch
 
 from convnd.errors import DependencyError, InputFileError
 from convnd.io.video.file import VideoFile
-from convnd.io.worker import client, video_decoder
+from convnd.io.worker import video_decoder
 
 START = (
     "import sys, time; sys.path[:] = sys.argv[1:]\n"
@@ -97,7 +98,7 @@ def test_a_decoder_that_hangs_is_one_line(
 ) -> None:
     frames = VideoFile(path, timeout=30, command=child(AFTER_ONE.format(bad))).frames()
     next(frames)  # its start may take as long as it likes
-    monkeypatch.setattr(client.select, "poll", Silence)
+    monkeypatch.setattr("convnd.io.worker.client.select.poll", Silence)
     with pytest.raises(InputFileError, match="an answer of its decoder within 30 s") as refused:
         next(frames)
     assert str(refused.value).isprintable()
@@ -114,10 +115,7 @@ def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None
 
 def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:
     alone = [
-        pixels
-        for _, _, pixels in video_decoder.VideoDecoder(path, 2**25).frames(
-            video_decoder.Fraction(0), None
-        )
+        pixels for _, _, pixels in video_decoder.VideoDecoder(path, 2**25).frames(Fraction(0), None)
     ]
     frames = VideoFile(path).frames()
     for frame, pixels in zip(frames, alone, strict=True):
@@ -130,7 +128,7 @@ def test_one_who_stops_early_leaves_no_child(path: Path) -> None:
     frames = VideoFile(path).frames()
     next(frames)
     assert len(decoders()) == 1
-    frames.close()
+    frames.close()  # type: ignore[attr-defined]  # it is a generator
     assert not decoders()
 
 

@@ -26,6 +26,7 @@ import pydicom
 import pyedflib
 import SimpleITK as sitk  # noqa: N813
 import tifffile
+from dicom_files import enhanced
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -197,6 +198,22 @@ def _series(path: Path, rng: Random) -> None:
         each.save_as(path / f"{number}.dcm", enforce_file_format=True)
 
 
+def _mgh(path: Path, rng: Random) -> None:
+    image: Any = nib.MGHImage(_codes(rng), np.eye(4))
+    nib.save(image, path)
+
+
+def _pair(path: Path, rng: Random) -> None:
+    kind: Any = nib.AnalyzeImage if "analyze" in path.name else nib.Nifti1Pair
+    nib.save(kind(_codes(rng).astype(np.int16), np.eye(4)), path.with_suffix(".img"))
+    path.with_suffix(".mat").unlink(missing_ok=True)
+
+
+def _frames(path: Path, rng: Random) -> None:
+    del rng
+    enhanced(path, [0, 5, 10])
+
+
 def _clip(codec: str) -> Maker:
     def make(path: Path, rng: Random) -> None:
         with av.open(str(path), "w") as out:
@@ -222,12 +239,17 @@ WHOLE: dict[str, Maker] = {
     "a.txt": _table, "a.flac": _sound, "a.ogg": _sound, "a.aiff": _sound, "a.mat": _mat,
     "a.h5": _hdf5, "a.parquet": _parquet, "a.xlsx": _excel,
     "a.wav": _wav, "24.wav": _wav, "a.dcm": _waveform, "packed.dcm": _waveform,
-    "series": _series, "a.mp4": _clip("libx264"), "a.mkv": _clip("libx264"),
+    "series": _series, "a.mgz": _mgh, "a.mgh": _mgh, "a.hdr": _pair, "analyze.hdr": _pair,
+    "a.mhd": _itk, "packed.mhd": _itk, "a.nhdr": _itk, "frames.dcm": _frames,
+    "a.mp4": _clip("libx264"), "a.mkv": _clip("libx264"),
     "a.webm": _clip("libvpx-vp9"), "a.avi": _clip("mpeg4"), "a.mov": _clip("mpeg4"),
 }  # fmt: skip
 """By the name to be read; ``series`` is a folder."""
 
-PARTS = {"a.hea": ("a.hea", "a.dat", "a.atr"), "series": ("series/1.dcm",)}
+PARTS = {"a.hea": ("a.hea", "a.dat", "a.atr"), "series": ("series/1.dcm",),
+         "a.hdr": ("a.hdr", "a.img"), "analyze.hdr": ("analyze.hdr", "analyze.img"),
+         "a.mhd": ("a.mhd", "a.raw"), "packed.mhd": ("packed.mhd", "packed.zraw"),
+         "a.nhdr": ("a.nhdr", "a.raw")}  # fmt: skip
 """The files that damage goes to, where it is not the one that is read."""
 
 

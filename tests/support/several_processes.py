@@ -21,18 +21,15 @@ import pytest
 import torch
 import torch._dynamo  # which Adam loads at its first step: here once for all processes
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.volumes.features import VolumeLossConfig
-from convnd_tasks.modalities.volumes.objective import SliceObjective
+from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.modalities.volumes.slabs import square_pixel_views
-from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
 from convnd_tasks.runtime.checkpoints import Checkpointer
 from convnd_tasks.runtime.interrupts import GracefulInterrupt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from convnd.backbones import VGG, VGG19, MultiPlanar, Precision
-from convnd.errors import StopSignal, is_out_of_memory
+from convnd.errors import is_out_of_memory
 from convnd.grid import Grid
 from convnd.losses import ContentLoss, Objective, StyleLoss, TemporalLoss, Term, TotalVariationLoss
 from convnd.optimize import (
@@ -51,7 +48,8 @@ from convnd.transfer import memory as memory_module
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import Progress, StyleTransfer
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
 
 Found = dict[str, Tensor]
 LAYERS = ("relu1_1", "relu2_1", "relu3_1")
@@ -289,45 +287,6 @@ def signals(group: ProcessGroup, folder: Path) -> None:
         assert interrupt.received() == signal.SIGTERM
 
 
-def slices(group: ProcessGroup, folder: Path) -> None:
-    """Loss and gradient of a volume whose slices and values are shared out."""
-    generator = torch.Generator().manual_seed(3)
-    size, spacing = (22, 21, 24), (2.0, 2.0, 2.6)
-    narrow = type(VGG19)(widths=((4, 4), (4,)))
-    net = VGG(narrow, spatial_dims=2, in_channels=1, generator=generator).double()
-    precision = Precision(torch.float64)
-    two = torch.where(torch.arange(24) < 12, 0.25, 0.6)  # tissues
-    content, x = two + torch.rand(2, 1, 1, *size, generator=generator).double() * 0.02
-    views = square_pixel_views(size, spacing)
-    styles = [
-        [two[: view.size[1]] + 0.2 * torch.rand(9, 1, *view.size, generator=generator).double()]
-        for view in views
-    ]
-    for layers in (None, ("relu2_1",)):
-        config = VolumeLossConfig(
-            style_layers=("relu1_1", "relu2_1"), content_layers=layers, style_weight=3.0,
-            content_weight=1.0, detail_sigma_mm=2.4, tissues=((0.1, 0.4), (0.45, 0.9)),
-            tv_weight=0.5,
-        )  # fmt: skip
-        common = {"views": views, "styles": styles, "weights": [1.0], "precision": precision}
-        shards = ShardedField(size, group)
-        one = SliceObjective(net, config, content, **common)
-        several = SliceObjective(net, config, shards.local_part(content), shards=shards, **common)
-        assert several.term_names() == one.term_names()
-        expected, found = one.evaluate(x), several.evaluate(shards.local_part(x))
-        assert abs(found.loss / expected.loss - 1) < 1e-6
-        part = shards.local_part(expected.gradient)
-        assert (found.gradient - part).norm() <= 1e-5 * expected.gradient.norm()
-        if layers is None:
-            scale, own = one.step_scale(), several.step_scale()
-            assert isinstance(scale, Tensor)
-            assert (own - shards.local_part(scale)).abs().max() < 1e-5
-            start, own = one.initial(5), several.initial(5)
-            assert (start - content).abs().max() > 1e-3
-            assert (own - shards.local_part(start)).abs().max() < 1e-5
-            assert several.term_names() == one.term_names()
-
-
 def scan_of(noise: float, seed: int) -> Grid:
     """Two frames of soft tissue beside lung, in HU."""
     generator = torch.Generator().manual_seed(seed)
@@ -337,57 +296,26 @@ def scan_of(noise: float, seed: int) -> Grid:
 
 
 def volumes(group: ProcessGroup, folder: Path) -> None:
-    """Scans that processes share, also when another number of processes resumes."""
-    scan, style = scan_of(5, 1), scan_of(20, 2)
-    options = VolumeOptions(
-        steps=2,
-        precision="float32",
-        style_layers=("relu1_1",),
-        value_statistics=(),
-        optimizer="adam",
-    )
-    inputs = TransferInputs(content=scan, styles=[style], names=["scan", "style"])
+    """The look of a scan: every process does the work, and the first one has the result."""
+    inputs = TransferInputs(content=scan_of(5, 1), styles=[scan_of(20, 2)], names=["scan", "style"])
 
     def alone(_: Path) -> Found:
-        transfer = VolumeTransfer(inputs, options)
-        *steps, last = transfer.run()
+        transfer = LookTransfer(inputs, VolumeOptions())
+        *_, last = transfer.run(state=None, group=None, on_message=None)
         result = transfer.result(last)
         assert result is not None
-        losses = [progress.loss for progress in (*steps, last)]
-        return {"losses": torch.tensor(losses), "values": result.values}
+        return {"values": result.values}
 
     one = once(group, folder / "volume", alone)
-
-    def check(state: dict[str, object] | None = None) -> None:
-        transfer = VolumeTransfer(inputs, options)
-        steps = list(transfer.run(state=state, group=group))
-        losses = [progress.loss for progress in steps]
-        assert losses == pytest.approx(one["losses"].tolist()[-len(losses) :], rel=1e-5)
-        assert len(losses) == (6 if state is None else 2)
-        result = transfer.result(steps[-1])
-        assert (result is None) == (group.rank != 0)
-        if result is not None:
-            difference = result.values - one["values"]
-            assert difference.norm() / one["values"].norm() < 1e-5
-
-    check()
-    checkpointer = Checkpointer(folder / f"scan-{group.size}", 1, group)
-    steps = []
-    with checkpointer.interrupt.signals(), pytest.raises(StopSignal):
-        for progress in VolumeTransfer(inputs, options).run(group=group):
-            steps.append(progress.step)
-            if group.rank == group.size - 1 and progress.step == 3:
-                signal.raise_signal(signal.SIGTERM)  # the last process gets it while it works
-            checkpointer.after_step(progress)
-    assert steps == [0, 1, 2, 2, 3]
-    group.all_reduce_max(0)  # waits until the first process has written the file
-    for count in (group.size, group.size - 1):  # in the second frame, after the first
-        path = folder / f"scan-{count}.checkpoint"
-        if path.exists():
-            check(load_checkpoint(path, "", group))
+    transfer = LookTransfer(inputs, VolumeOptions())
+    *_, last = transfer.run(state=None, group=group, on_message=None)
+    result = transfer.result(last)
+    assert (result is None) == (group.rank != 0)
+    if result is not None:
+        assert torch.equal(result.values, one["values"])
 
 
-CASES = (evaluations, transfers, slices, volumes, planes, memory, scarce, signals)
+CASES = (evaluations, transfers, volumes, planes, memory, scarce, signals)
 
 
 def work(rank: int, size: int, port: int, folder: Path) -> None:
@@ -395,7 +323,7 @@ def work(rank: int, size: int, port: int, folder: Path) -> None:
         RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     group = ProcessGroup.join()
-    for case in CASES if size < 4 else (evaluations, transfers, slices, planes):
+    for case in CASES if size < 4 else (evaluations, transfers, planes):
         case(group, folder)
     ProcessGroup.shutdown()
 

@@ -61,7 +61,7 @@ def objective_for(
     """Every kind of term on every layer, and an iterate."""
     shape = (2, net.in_channels, *size)
     x, content, style = torch.rand((3, *shape), generator=generator, dtype=dtype)
-    net.to(dtype)
+    Precision(dtype).apply(net)
     with torch.no_grad():
         kept, targets = net(content, layers), net(style, layers)
     terms = [

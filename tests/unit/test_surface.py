@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import inspect
+import io
 import pkgutil
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import convnd_tasks
 import pytest
 import torch
+from PIL import Image
 
 import convnd
 from convnd import errors
@@ -78,6 +82,49 @@ def test_grid_keeps_its_field_of_view() -> None:
     assert smaller.spacing == (6.0, 1.0)
     assert (smaller.ndim, smaller.shape, smaller.axes) == (2, (5, 10), ("y", "x"))
     assert grid.with_values(torch.zeros(1, 1, 10, 20)).channels == ("0",)
+
+
+def test_grid_to_another_type_and_device() -> None:
+    grid = Grid(values=torch.zeros(1, 2, 4), spacing=(0.5,), units=("s",), header={"rate": 2.0})
+    assert grid.to("cpu") is grid
+    assert grid.to(torch.float32) is grid
+    for moved in (
+        grid.to(torch.float64),
+        grid.to("cpu", torch.float64),
+        grid.to(dtype=torch.float64),
+    ):
+        assert moved.values.dtype == torch.float64
+        assert (moved.spacing, moved.units, moved.header) == ((0.5,), ("s",), {"rate": 2.0})
+    assert grid.to("meta").values.device.type == "meta"
+    assert grid.values.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 9), (1, 14, 600), (1, 3, 300, 7), (1, 1, 5, 6, 7), (1, 2, 3, 3, 3, 3)]
+)
+def test_notebooks_show_grids(shape: tuple[int, ...]) -> None:
+    ndim = len(shape) - 2
+    values = torch.rand(shape)
+    values.flatten()[::5] = float("nan")
+    names = ("R", "G", "B") if shape[1] == 3 else tuple(f"<{n}>" for n in range(shape[1]))
+    grid = Grid(values=values, channels=names, header={"patient": "Doe"}, spacing=(0.25,) * ndim)
+    text = grid._repr_html_()
+    ElementTree.fromstring(text)  # well formed
+    assert ("<svg" in text) == (ndim == 1)
+    assert ("data:image/png;base64," in text) == (ndim > 1)
+    assert " × ".join(map(str, shape[2:])) in text
+    assert "0.25 px" in text
+    assert "Doe" not in text
+    for constant in (float("nan"), float("inf"), 3.0):
+        ElementTree.fromstring(Grid(values=torch.full(shape, constant))._repr_html_())
+
+
+def test_a_picture_is_shown_in_its_colours() -> None:
+    values = torch.zeros(1, 3, 2, 2)
+    values[0, 0] = 1.0
+    text = Grid(values=values, channels=("R", "G", "B"))._repr_html_()
+    data = base64.b64decode(text.split("base64,")[1].split("'")[0])
+    assert Image.open(io.BytesIO(data)).convert("RGB").getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from torch import Tensor
 from convnd.backbones.kernels.pooling import mask_gradient, positive_mask
 from convnd.backbones.kernels.prepacked import PrepackedConv
 from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
+from convnd.nn import conv_nd
 from convnd.nn.layout import channels_last, is_channels_last
 
 __all__ = ["ConvOptions", "FrozenWeights", "frozen_conv"]
@@ -87,6 +88,12 @@ class FrozenWeights:
         """``(B, O, *S)`` to ``(B, C, *S)``."""
         return self._backward_conv(gradient)
 
+    def differentiable_backward(self, gradient: Tensor) -> Tensor:
+        """`backward` by torch's own operators, which give a graph for second derivatives."""
+        flipped = self.cast_weight.transpose(0, 1).flip(tuple(range(2, self.weight.ndim)))
+        padding = [width // 2 for width in self.weight.shape[2:]]
+        return conv_nd(gradient.to(flipped.dtype), flipped, padding=padding)
+
     @cached_property
     def cast_weight(self) -> Tensor:
         """The weights in the number format of the result."""
@@ -124,7 +131,7 @@ def frozen_conv(
         options: ReLU and memory; None means the defaults of `ConvOptions`.
 
     Returns:
-        ``(B, O, *S)`` twice, differentiable once with respect to ``x``.
+        ``(B, O, *S)`` twice, differentiable with respect to ``x``.
 
     >>> x = torch.tensor([[[1.0, -2.0, 3.0]]], requires_grad=True)
     >>> frozen_conv(x, FrozenWeights(torch.ones(1, 1, 3)), ConvOptions(relu=True))[0]
@@ -161,11 +168,17 @@ class _FrozenConv(torch.autograd.Function):
         return y, y.detach()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(
         ctx: Any, output_grad: Tensor | None, features_grad: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         saved = ctx.saved_tensors[0] if ctx.saved_tensors else None
+        if torch.is_grad_enabled():  # second derivatives need the graph of this pass
+            parts = [part for part in (output_grad, features_grad) if part is not None]
+            if not parts:
+                return None, None, None
+            total = sum(parts[1:], start=parts[0])
+            total = total if saved is None else total * (saved > 0)
+            return ctx.weights.differentiable_backward(total).to(ctx.dtype), None, None
         inplace = ctx.inplace_grad and output_grad is not None
         gradient = features_grad if output_grad is None else output_grad
         if gradient is None:

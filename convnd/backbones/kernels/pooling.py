@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convnd.nn import max_pool_nd
 from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
+from convnd.nn.transforms import is_transformed
 
 __all__ = ["frozen_max_pool", "mask_gradient", "positive_mask"]
 
@@ -26,11 +27,15 @@ def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False
         x: ``(B, C, *S)``.
         kernel: samples of a window along each axis; also the step between windows.
         mask_grad: set the gradient to 0 where a maximum is 0. ``x`` is then the output of
-            `frozen_conv` with ``relu`` and without ``mask_grad``.
+            `frozen_conv` with ``relu`` and without ``mask_grad``. Under transforms of torch, which
+            use `max_pool_nd`, the gradient of ReLU does that.
 
     >>> frozen_max_pool(torch.tensor([[[1.0, 2.0, 4.0, 3.0]]]), [2])
     tensor([[[2., 4.]]])
     """
+    if is_transformed():
+        pooled: Tensor = max_pool_nd(x, tuple(kernel))
+        return pooled
     if len(kernel) == 1:
         return frozen_max_pool(x.unsqueeze(2), [1, *kernel], mask_grad=mask_grad).squeeze(2)
     if len(kernel) not in _POOLS:
@@ -93,9 +98,15 @@ class _FrozenMaxPool(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         indices, *mask = ctx.saved_tensors
+        (gradient,) = gradients
+        if torch.is_grad_enabled():  # second derivatives need the graph of this pass
+            values = gradient * mask[0] if mask else gradient
+            plane = gradient.new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
+            in_plane = indices + _window_starts(plane.view(ctx.shape), indices, ctx.kernel)
+            plane = plane.scatter(2, in_plane.flatten(2), values.flatten(2))
+            return plane.view(ctx.shape), None, None
         _, pool_backward = _POOLS[len(ctx.kernel)]
         gradient = channels_last(gradient) if is_channels_last(indices) else gradient.contiguous()
         x_grad = torch.empty(

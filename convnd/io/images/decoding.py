@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.conversions import recognized_format
 from convnd.io.images.deep import Tag, deep_pixels, deep_tiff_pixels, tiff_pages
-from convnd.io.images.profile import apply_tables, convert_with_tables, declared_space
+from convnd.io.images.profile import apply_tables, convert_with_tables, declared_space, known_space
 from convnd.io.provenance import is_provenance, parse_provenance
 from convnd.io.reading import check_positions, import_optional, translate_errors
 from convnd.io.silence import silence_stderr
@@ -34,6 +34,7 @@ __all__ = [
     "USER_COMMENT",
     "Decoded",
     "decode",
+    "decode_image",
     "image_provenance",
     "load_plugins",
 ]
@@ -112,6 +113,27 @@ def decode(
         if start.startswith(_TIFF_STARTS):
             return _decode_tiff(path, max_pixels, reserve_memory)
         return _decode_other(path, start, max_pixels, reserve_memory)
+
+
+def decode_image(image: PIL.Image.Image) -> Decoded:
+    """Take pixels and metadata of a picture that Pillow has opened, as `decode` does of a file.
+
+    Raises:
+        InputFileError: its pixels are of an unsupported kind.
+    """
+    import numpy as np
+
+    name = Path("picture")
+    header = _metadata(image.info, image.getexif)
+    if image.format not in (None, "PNG"):
+        header.pop("text", None)  # notes of Pillow's decoder
+    if image.mode.startswith("I;16"):
+        pixels = np.array(image).astype(np.uint16)[..., None]
+    else:
+        pixels = _pixels(name, image, header)
+    if "icc" not in header:
+        header |= known_space(image)
+    return Decoded(_upright(apply_tables(pixels, header), _orientation(image)), header)
 
 
 def image_provenance(path: Path) -> dict[str, str]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.images.color import profile_space
-from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, Decoded
+from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, Decoded, decode_image
 from convnd.io.images.profile import pixels_in_srgb, space_of_header
 from convnd.io.images.request import request_pixels, request_provenance
 from convnd.io.reading import size_limit, translate_errors
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["FORMATS", "MAX_PIXELS", "opacity", "read_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "grid_of_image", "grid_of_pixels", "opacity", "read_image"]
 
 MAX_PIXELS = 178_956_970  # the limit of Pillow: half a GiB as 8-bit RGB
 DEFAULT_QUALITY = 95  # higher values make files larger, with no visible difference
@@ -72,6 +72,23 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
         decoded = receive()
     with translate_errors(path, "a picture"):
         return _grid(decoded)
+
+
+def grid_of_pixels(pixels: NDArray[Any]) -> Grid:
+    """Take the codes of a picture: sRGB, ``(H, W, C)`` as in `Decoded`, uint8 or uint16."""
+    return _grid(Decoded(pixels, {}))
+
+
+def grid_of_image(image: PIL.Image.Image) -> Grid:
+    """Take a picture that Pillow has opened, as `read_image` reads its file.
+
+    Its orientation in EXIF is applied, its profile is converted, and its transparency and 16 bits
+    of grey are kept.
+
+    Raises:
+        InputFileError: its pixels are of an unsupported kind.
+    """
+    return _grid(decode_image(image))
 
 
 def _grid(decoded: Decoded) -> Grid:

@@ -75,10 +75,16 @@ def declared_space(
                 remedy="export it as a picture without HDR, for example in sRGB",
             )
         header.pop("icc", None)
-    elif info.get("icc_profile") or "srgb" in info:
+        return {} if named_space(*space).is_srgb else {"space": space}
+    return known_space(image)
+
+
+def known_space(image: PIL.Image.Image) -> dict[str, object]:
+    """The part of `declared_space` that Pillow knows without the file: ``gAMA``, ``cHRM``, EXIF."""
+    info = image.info
+    if info.get("icc_profile") or "srgb" in info:
         return {}
-    else:
-        space = _png_gamma(info) if kind == "PNG" else _exif_space(image.getexif)
+    space = _png_gamma(info) or _exif_space(image.getexif)
     with contextlib.suppress(ArithmeticError, ValueError):  # primaries on one line
         if space is not None and not named_space(*space).is_srgb:
             return {"space": space}

@@ -7,6 +7,7 @@ rhythm.
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,11 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
                 * float(channel.get("ChannelSensitivityCorrectionFactor", 1))
                 for channel in channels
             ),
+            remarks=(
+                (f"has {len(groups)} groups of waveforms, of which the longest is read",)
+                if len(groups) > 1
+                else ()
+            ),
             format="DICOM",
         )
         samples = data.waveform_array(index).T
@@ -79,7 +85,8 @@ def _unit(channel: Any) -> str:
 
 
 def _start(data: Any) -> datetime | None:
-    text = str(data.get("AcquisitionDateTime", "")).split(".")[0].split("+")[0]
-    with contextlib.suppress(ValueError):
-        return datetime.strptime(text, "%Y%m%d%H%M%S")
+    text = re.split("[+-]", str(data.get("AcquisitionDateTime", "")))[0]
+    for form in ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S"):
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form)
     return None

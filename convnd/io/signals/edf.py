@@ -30,6 +30,7 @@ from convnd.io.signals.signal import (
     OtherLead,
     Signal,
     check_no_gaps,
+    check_rate,
     check_samples,
     sampling_rate,
     signal_grid,
@@ -300,6 +301,7 @@ def _write_edf(path: Path, grid: Grid, **_: object) -> None:
     known = known if isinstance(known, _Header) else None
     values = grid.values[0].detach().cpu().double().numpy()
     check_no_gaps(values, "EDF")
+    check_rate(grid, "EDF")
     bits = _BITS[path.suffix.lower()]
     if known is not None and known.width * 8 != bits:
         known = None

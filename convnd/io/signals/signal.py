@@ -24,6 +24,7 @@ __all__ = [
     "OtherLead",
     "Signal",
     "check_no_gaps",
+    "check_rate",
     "check_samples",
     "describe",
     "from_json",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 MAX_SAMPLES = 2**30  # over all channels: 4 GiB as float32
+_WHOLE = 1e-6  # of a rate: what resampled recordings are off by
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,35 @@ def check_no_gaps(values: NDArray[Any], format_name: str) -> None:
             f"write: expected a recording without gaps for {format_name}, which knows none, got "
             "some; choose another output, .hea, .csv or .npz"
         )
+
+
+def check_rate(grid: Grid, format_name: str, *, whole: bool = False) -> float:
+    """Return the sampling rate, for a format that cannot be written without one.
+
+    Args:
+        grid: the recording.
+        format_name: common name of the format, for messages.
+        whole: whether the format holds whole numbers of hertz alone.
+
+    Raises:
+        UsageError: the grid has no sampling rate, or one that the format cannot hold.
+    """
+    if grid.units != ("s",):
+        raise UsageError(
+            "write",
+            expected=f"a sampling rate for {format_name}",
+            got="a recording without one",
+            remedy="add --rate, or choose .csv, .npy or .npz",
+        )
+    rate = sampling_rate(grid)
+    if whole and (rate < 1 or abs(rate - round(rate)) > _WHOLE * rate):
+        raise UsageError(
+            "write",
+            expected=f"a whole number of hertz for {format_name}",
+            got=f"{rate:g} Hz",
+            remedy="choose another output, .csv, .hea or .npz",
+        )
+    return rate
 
 
 def signal_grid(

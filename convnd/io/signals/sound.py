@@ -17,8 +17,8 @@ from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.signal import (
     Signal,
     check_no_gaps,
+    check_rate,
     check_samples,
-    sampling_rate,
     signal_grid,
     signal_of,
 )
@@ -72,10 +72,11 @@ def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     same = extra.get("format") == kind and soundfile.check_format(kind, extra["subtype"])
     values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
     check_no_gaps(values, kind)
+    rate = round(check_rate(grid, kind, whole=True))
     with soundfile.SoundFile(
         str(path),
         "w",
-        samplerate=round(sampling_rate(grid)),
+        samplerate=rate,
         channels=values.shape[1],
         format=kind,
         subtype=extra["subtype"] if same else _SUBTYPES[kind],

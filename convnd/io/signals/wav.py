@@ -19,8 +19,8 @@ from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.signal import (
     Signal,
     check_no_gaps,
+    check_rate,
     check_samples,
-    sampling_rate,
     signal_grid,
     signal_of,
 )
@@ -132,7 +132,7 @@ def _write_wav(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     check_no_gaps(values, "WAV")
     data = _encode(values, kind, bits)
     channels, width = values.shape[1], bits // 8
-    rate = round(sampling_rate(grid))
+    rate = round(check_rate(grid, "WAV", whole=True))
     header = struct.pack(
         "<HHIIHH", kind, channels, rate, rate * channels * width, channels * width, bits
     )

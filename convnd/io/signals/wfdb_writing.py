@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnd.io.atomic import temporary_folder
 from convnd.io.reading import import_optional
-from convnd.io.signals.signal import sampling_rate, signal_of, value_units
+from convnd.io.signals.signal import check_rate, sampling_rate, signal_of, value_units
 from convnd.io.signals.wfdb_annotations import write_annotations
 from convnd.io.silence import silence_libraries
 
@@ -41,6 +41,7 @@ def write_wfdb(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
 
     wfdb = import_optional("wfdb", f"write {path.name}")
     signal = signal_of(grid)
+    rate = check_rate(grid, "WFDB")
     leads = _leads(grid)
     known = signal.extra.get("frames", 0) if signal.format == "WFDB" else 0
     frames = math.gcd(*(len(lead.values) for lead in leads))
@@ -71,7 +72,6 @@ def write_wfdb(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
         times = {"base_time": signal.start.time(), "base_date": signal.start.date()}
     else:  # WFDB can store a time of day without a date
         times = {"base_time": signal.extra.get("time")}
-    rate = sampling_rate(grid)
     frame_rate = rate * frames / grid.shape[0]
     if math.isclose(frame_rate, round(frame_rate), rel_tol=1e-9):
         frame_rate = round(frame_rate)

@@ -28,6 +28,8 @@ __all__ = ["FORMATS", "MAX_FRAME", "MAX_PIXELS", "VideoFile"]
 MAX_FRAME = 2**25
 """Largest number of pixels of a frame: 8K."""
 
+_LONGEST = 2**40  # ticks of a frame
+
 MAX_PIXELS = 2**28
 """Largest number of pixels of a whole video that is read into one grid: 3 GiB as float32."""
 
@@ -96,7 +98,11 @@ class VideoFile:
                 white = 255.0 if pixels.itemsize == 1 else 65535.0
                 planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
                 values = planes.contiguous().div_(white)
-                yield VideoFrame(int(message["pts"]), values, duration=int(message["duration"]))
+                yield VideoFrame(
+                    int(message["pts"]),
+                    values,
+                    duration=min(max(0, int(message["duration"])), _LONGEST),
+                )
 
     @contextlib.contextmanager
     def _request(self, **parameters: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:

@@ -31,6 +31,7 @@ _RLE_LIMIT, _JPEG_LIMIT = 64, 1100
 _MAX_UNBOUNDED = (
     2**26
 )  # bytes of pixels that a decoder without such a limit may give for a small file
+_DECODERS = 'pip install "pylibjpeg[all]", or save the series uncompressed (gdcmconv --raw)'
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DEFLATED_FREE = 2**23  # bytes that any deflated file may unpack into
 _DEFLATED_LIMIT = 30  # or so many times its length; real data shrink to a half
@@ -202,7 +203,11 @@ def _damage_error(
     path: Path, file: Path, error: Exception, what: str = "a DICOM file that can be read"
 ) -> InputFileError:
     name = "" if file == path else f" in {file.name}"
+    text = error_text(error)
+    lacks_decoder = "Unable to decompress" in text
     return InputFileError(
-        f"read {path}: expected {what}, got '{error_text(error)[:160]}'{name}; "
-        "save the series uncompressed, or check the file"
+        f"read {path}",
+        expected=what,
+        got=f"'{text[:160]}'{name}",
+        remedy=_DECODERS if lacks_decoder else "save the series uncompressed, or check the file",
     )

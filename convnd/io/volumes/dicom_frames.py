@@ -306,12 +306,17 @@ def _check_even(path: Path, depths: NDArray[Any], between: float, unit: float) -
 
 
 def _check_greyscale(path: Path, name: str, header: Any) -> None:
-    """Refuse colours, and values that come from a table."""
+    """Refuse colours, several slices side by side, and values that come from a table."""
     colours = header.get("PhotometricInterpretation", "MONOCHROME2")
     if int(header.get("SamplesPerPixel") or 1) > 1 or not str(colours).startswith("MONOCHROME"):
         raise InputFileError(
             f"read {path}: expected greyscale slices, got {name} in colours ({colours}); "
             "stylise it as a picture: save it as PNG"
+        )
+    if "MOSAIC" in (header.get("ImageType") or ()):
+        raise InputFileError(
+            f"read {path}: expected one slice in a frame, got a mosaic of several in {name}; "
+            "convert the series to NIfTI with dcm2niix"
         )
     if header.get("ModalityLUTSequence"):
         raise InputFileError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
     if not files:
         raise InputFileError(
             f"read {folder}: expected a folder of DICOM images, got none in it or below; name a "
-            "file in it, or the folder of a series"
+            "file in it, or the folder of a series, or search folders for scans (--recursive)"
         )
     groups: dict[str, list[SeriesFile]] = {}
     for file in files:
@@ -103,8 +104,9 @@ def _chosen(folder: Path, groups: dict[str, list[SeriesFile]], series: str) -> l
         ]
     if len(matching) == 1:
         return groups[matching[0]]
+    numbers = Counter(_text(files, "SeriesNumber") for files in groups.values())
     listed = [
-        f"{_text(files, 'SeriesNumber') or uid} "
+        f"{number if numbers[number := _text(files, 'SeriesNumber')] == 1 else uid} "
         f"({_text(files, 'SeriesDescription') or 'no description'}, {len(files)} files)"
         for uid, files in groups.items()
         if uid in matching or not matching

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from convnd.errors import InputFileError
+from convnd.io.reading import check_file
 
 __all__ = [
     "Encoding",
     "VolumeHeader",
+    "detached_data",
     "header_error",
     "header_lines",
     "parse_integers",
@@ -26,6 +28,9 @@ _MAX_HEADER = 2**20
 # Tabs may stand in a line; a carriage return only before its line feed. ITK's parsers disagree with
 # others about what the remaining control characters mean.
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+# A file in the same folder: no separators, drives or hidden files, and no pattern for several.
+_FILE_NAME = re.compile(r"[^./\\:%][^/\\:%]*")
+_DATA_SUFFIXES = (".raw", ".zraw", ".gz", ".img", ".dat", ".data", ".bin", ".hex", ".txt")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
 
@@ -45,6 +50,7 @@ class VolumeHeader:
         directions: direction of each axis in LPS+, ``directions[axis][row]``.
         origin: position of the first voxel in LPS+, in mm.
         text: entries without a meaning for the voxels, as their owner wrote them.
+        data: the file that holds the voxels; None if it is the header's.
     """
 
     shape: tuple[int, int, int]
@@ -55,6 +61,7 @@ class VolumeHeader:
     directions: tuple[tuple[float, ...], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     origin: tuple[float, ...] = (0.0, 0.0, 0.0)
     text: dict[str, str] = field(default_factory=dict)
+    data: Path | None = None
 
 
 def header_lines(path: Path) -> Iterator[tuple[str, int]]:
@@ -122,11 +129,36 @@ def header_error(path: Path, expected: str, got: str) -> InputFileError:
     )
 
 
+def detached_data(path: Path, name: str) -> Path:
+    """Return the file of voxels that a detached header names; it has to lie beside the header.
+
+    Args:
+        path: the header.
+        name: as the header has it.
+
+    Raises:
+        InputFileError: it names a file elsewhere or of another kind, several files, or none that
+            exists.
+    """
+    file = path.parent / name
+    suffix = Path(name).suffix.lower()
+    is_plain = _FILE_NAME.fullmatch(name) is not None and suffix in _DATA_SUFFIXES
+    if not is_plain or file.resolve().parent != path.resolve().parent:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"one file of voxels beside it ({', '.join(_DATA_SUFFIXES)})",
+            got=repr(name[:60]),
+            remedy="put it there and correct the header, or save both as one file",
+        )
+    check_file(file)
+    return file
+
+
 def separated_data_error(path: Path) -> InputFileError:
-    """Return the error for a header whose voxels are in another file."""
+    """Return the error for a header whose voxels are in another file, and should not be."""
     return InputFileError(
         f"read {path}",
         expected="header and voxels in one file",
         got="a header that names another",
-        remedy="save it as one",
+        remedy="save it as one, or rename a detached header to .mhd or .nhdr",
     )

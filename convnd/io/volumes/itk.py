@@ -1,4 +1,4 @@
-"""NRRD and MetaImage volumes (``.nrrd``, ``.mha``).
+"""NRRD and MetaImage volumes (``.nrrd``, ``.mha``), also with voxels beside (``.nhdr``, ``.mhd``).
 
 As with NIfTI: values ``(1, 1, I, J, K)`` in the file's units, spacing in mm, ``header["affine"]``
 towards RAS+ (these formats count in LPS+). Text entries come along and are written back. Values
@@ -21,7 +21,7 @@ from convnd.errors import InputFileError, NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.provenance import parse_provenance
-from convnd.io.quantization import IntegerEncoding, integer_codes, integer_header
+from convnd.io.quantization import IntegerEncoding, integer_header, plain_integers
 from convnd.io.reading import check_positions, import_optional, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.header import VolumeHeader
@@ -46,7 +46,7 @@ _RESERVED = re.compile(
 
 
 def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
-    """Read one 3-D volume of ``.nrrd`` or ``.mha``.
+    """Read one 3-D volume of ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd``.
 
     Args:
         path: an existing file; its content selects the format.
@@ -128,13 +128,15 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     metadata = grid.header.get("text")
     for key, value in (metadata if isinstance(metadata, Mapping) else {}).items():
         if _is_text(key):  # line breaks would end the entry in a MetaImage
-            one_line = value if path.suffix.lower() == ".nrrd" else value.replace("\n", " ")
+            one_line = (
+                value if path.suffix.lower() in (".nrrd", ".nhdr") else value.replace("\n", " ")
+            )
             image.SetMetaData(key, _CONTROL.sub(" ", one_line))
     if provenance:
         image.SetMetaData(_PROVENANCE_KEY, json.dumps(dict(provenance)))
     writer = sitk.ImageFileWriter()
     writer.SetFileName(str(path))
-    writer.UseCompressionOn()
+    writer.SetUseCompression(path.suffix.lower() in (".nrrd", ".mha"))
     try:
         writer.Execute(image)
     except RuntimeError as error:  # all that ITK knows to raise
@@ -143,12 +145,12 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
 
 
 def _volume(grid: Grid) -> NDArray[Any]:
-    """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized."""
+    """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized to such."""
     import numpy as np
 
-    codes = integer_codes(grid)
-    if codes is not None:
-        return codes[0][0]  # type: ignore[no-any-return]
+    integers = plain_integers(grid)
+    if integers is not None:
+        return integers[0]  # type: ignore[no-any-return]
     volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
     if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
         raise NumericalError(
@@ -171,6 +173,11 @@ def _read_provenance(path: Path) -> dict[str, str]:
     return parse_provenance(text) if text else {}
 
 
+def _data_file(path: Path) -> list[Path]:
+    data = _parse_header(path).data
+    return [] if data is None else [data]
+
+
 FORMATS = tuple(
     Format(
         name=name,
@@ -178,7 +185,14 @@ FORMATS = tuple(
         spatial_dims=3,
         read=read_itk,
         write=_write_itk,
+        companions=companions,
+        parts=_data_file if companions else None,
         read_provenance=_read_provenance,
     )
-    for name, suffix in (("NRRD", ".nrrd"), ("MetaImage", ".mha"))
+    for name, suffix, companions in (
+        ("NRRD", ".nrrd", ()),
+        ("NRRD with detached header", ".nhdr", (".raw",)),
+        ("MetaImage", ".mha", ()),
+        ("MetaImage with detached header", ".mhd", (".raw",)),
+    )
 )

@@ -1,4 +1,4 @@
-"""The header of MetaImage files (``.mha``), after the definition in ITK's documentation."""
+"""The header of MetaImage files (``.mha``, ``.mhd``), after ITK's documentation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from convnd.io.volumes.header import (
     Encoding,
     VolumeHeader,
+    detached_data,
     header_error,
     header_lines,
     parse_integers,
@@ -45,8 +46,11 @@ def parse_metaimage(path: Path) -> VolumeHeader:
             three axes of real numbers.
     """
     fields, text, offset = _fields(path)
+    data = None
     if fields["ElementDataFile"] != "LOCAL":
-        raise separated_data_error(path)
+        if path.suffix.lower() != ".mhd":
+            raise separated_data_error(path)
+        data, offset = detached_data(path, fields["ElementDataFile"]), 0
     if fields.get("NDims") != "3":
         raise header_error(path, "3 axes, NDims = 3", repr(fields.get("NDims", "none")[:40]))
     if fields.get("ElementNumberOfChannels", "1") != "1":
@@ -61,15 +65,17 @@ def parse_metaimage(path: Path) -> VolumeHeader:
     if _flag(path, fields, "CompressedData"):
         encoding = "gzip"
     (header_size,) = parse_integers(path, "HeaderSize", fields.get("HeaderSize", "0"), 1)
-    if header_size not in (0, -1) or (header_size == -1 and encoding != "raw"):
+    skips = header_size > 0 and data is not None
+    if not (header_size in (0, -1) or skips) or (header_size != 0 and encoding != "raw"):
         raise header_error(path, "voxels right behind the header", f"HeaderSize {header_size}")
     big_endian = _flag(path, fields, _synonym(path, fields, _BYTE_ORDER))
     return VolumeHeader(
         shape=(shape[0], shape[1], shape[2]),
         dtype=(">" if big_endian else "<") + dtype,
         encoding=encoding,
-        offset=offset if header_size == 0 else None,
+        offset=None if header_size == -1 else offset + header_size,
         text=text,
+        data=data,
         **_geometry(path, fields),
     )
 

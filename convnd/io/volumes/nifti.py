@@ -1,4 +1,4 @@
-"""NIfTI volumes: ``.nii`` and ``.nii.gz``, versions 1 and 2, three spatial axes and frames.
+"""NIfTI volumes: ``.nii``, ``.nii.gz`` and pairs, versions 1 and 2, three spatial axes and frames.
 
 A volume is a grid of shape ``(1, T, I, J, K)`` in the units of the file (HU, …), with its axes in
 the order of the file and spacing in millimetres from the sform, else from ``pixdim``. A 4-D file is
@@ -17,13 +17,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.errors import NumericalError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine, is_orthogonal, rescaled
 from convnd.io.provenance import is_provenance, parse_provenance
@@ -31,26 +30,29 @@ from convnd.io.quantization import IntegerEncoding, integer_codes, integer_heade
 from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
+from convnd.io.volumes.nifti_content import LARGEST_REST, opened, read_pair, read_single
 from convnd.io.volumes.nifti_header import (
-    checked_shape,
     header_geometry,
     read_start,
     valid_affines,
     voxel_offset,
 )
+from convnd.io.volumes.nifti_pair import (
+    PAIR_SUFFIXES,
+    as_pair,
+    as_single,
+    is_analyze,
+    is_pair,
+    pair_files,
+)
 from convnd.io.volumes.voxels import count_missing
 
 if TYPE_CHECKING:
-    import gzip
-
     from numpy.typing import NDArray
 
 __all__ = ["FORMATS", "MAX_VOXELS", "read_nifti"]
 
 MAX_VOXELS = 2**30  # 4 GiB as float32
-_LARGEST_REST = 2**20  # bytes after the voxels: padding
-_DEFLATE_LIMIT = 1100  # zlib packs at most 1032 bytes into one
-_GZIP = b"\x1f\x8b"
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)
 _COMMENT = 6  # NIfTI's code for an extension of plain text
 
@@ -70,80 +72,40 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, hazardous (see the module), of more than 4 axes, or too large.
         ResourceError: there is not enough memory for it.
     """
-    import gzip
-
+    import nibabel.nifti1
     import torch
 
     with translate_errors(path, "a NIfTI volume"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with path.open("rb") as file:
-            compressed = file.read(2) == _GZIP
-            file.seek(0)
-            stream = gzip.GzipFile(fileobj=file) if compressed else file
-            header, content = _read_checked(
-                path, stream, compressed, size_limit(max_pixels, MAX_VOXELS)
-            )
+        limit = size_limit(max_pixels, MAX_VOXELS)
+        header: Any
+        header, content = (read_pair if is_pair(path) else read_single)(path, limit)
         spacing, affine = header_geometry(path, header)
         codes = _stored_voxels(header, content)
         volume = _voxels(header, codes)
         missing = count_missing(path, volume)
         values = torch.from_numpy(volume)[None]
         integers = _integer_header(header, codes)
-        for extension in list(filter(_extension_provenance, header.extensions)):
-            header.extensions.remove(extension)
-        # Fix what nibabel would fix, and print, when it writes.
-        header.check_fix(_SILENT, error_level=100)
+        entries: dict[str, object] = {}
+        kind: Any = nibabel.nifti1.Nifti1Header
+        if isinstance(header, kind):  # Analyze has nothing to bring back
+            for extension in list(filter(_extension_provenance, header.extensions)):
+                header.extensions.remove(extension)
+            # Fix what nibabel would fix, and print, when it writes.
+            header.check_fix(_SILENT, error_level=100)
+            entries = {"nifti": header}
     return Grid(
         values=values,
         spacing=spacing,
         units=("mm",) * 3,
         axes=("i", "j", "k"),
         header={
-            "nifti": header,
+            **entries,
             "affine": affine,
             **integers,
             "non_finite": missing > 0,
         },
     )
-
-
-def _read_checked(
-    path: Path, stream: gzip.GzipFile | IO[bytes], compressed: bool, max_voxels: int
-) -> tuple[Any, bytes]:
-    """Check the header; return it and the bytes up to the last voxel."""
-    kind, start = read_start(path, stream)
-    header = kind(start[: kind.sizeof_hdr], check=False)
-    magic = header["magic"].item()
-    if magic[:3] != kind.single_magic[:3]:
-        raise InputFileError(
-            f"read {path}: expected header and voxels in one file, got magic {magic!r}; "
-            "convert the .hdr/.img pair to .nii"
-        )
-    shape = checked_shape(path, header, max_voxels)
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputFileError(
-            f"read {path}: expected real voxels, got type {dtype}; "
-            "split complex or colour data into volumes"
-        )
-    offset = voxel_offset(path, header)
-    size = offset + math.prod(shape) * dtype.itemsize
-    held = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
-    content = b""
-    if size <= held:
-        content = start + stream.read(size - len(start) + compressed * (_LARGEST_REST + 1))
-    if len(content) < size:
-        raise InputFileError(
-            f"read {path}: expected {size:,} bytes for {' × '.join(map(str, shape))} voxels of "
-            f"{dtype}, got fewer; the file is cut short"
-        )
-    if len(content) > size + _LARGEST_REST:
-        raise InputFileError(
-            f"read {path}: expected {size:,} bytes, got many more; the header is wrong"
-        )
-    # Parse it again with the extensions that follow it.
-    header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
-    return header, content[:size]
 
 
 def _stored_voxels(header: Any, content: bytes) -> NDArray[Any]:
@@ -164,7 +126,7 @@ def _voxels(header: Any, stored: NDArray[Any]) -> NDArray[Any]:
         # Slice by slice, since scaling in float64 takes twice the memory.
         for frame, k in np.ndindex(stored.shape[0], stored.shape[3]):
             plane = stored[frame, ..., k]
-            scaled = plane if slope is None else plane * np.float64(slope) + intercept
+            scaled = plane if slope is None else plane * np.float64(slope) + (intercept or 0)
             volume[frame, ..., k] = scaled
     return volume
 
@@ -173,7 +135,7 @@ def _integer_header(header: Any, stored: NDArray[Any]) -> dict[str, object]:
     if stored.dtype.kind not in "iu":
         return {"integer_encoding": None}
     slope, intercept = header.get_slope_inter()
-    scaling = () if slope is None else (float(slope), float(intercept))
+    scaling = () if slope is None else (float(slope), float(intercept or 0))
     return integer_header(stored, IntegerEncoding(stored.dtype.newbyteorder("=").name, *scaling))
 
 
@@ -187,7 +149,7 @@ def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     nibabel: Any = nib  # its type hints are incomplete
 
     frames = grid.values.shape[1]
-    if frames not in (1, _frames(grid.header.get("nifti"))):
+    if frames not in (1, _frames(grid.header.get("nifti"))) and "mgh" not in grid.header:
         raise ShapeError(
             f"write: expected 1 channel for NIfTI, got {frames}; write one file per channel"
         )
@@ -206,12 +168,18 @@ def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
         comment = json.dumps(dict(provenance)).encode("ascii")
         header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT, comment))
     two = isinstance(header, nibabel.Nifti2Header)
-    image = (nibabel.Nifti2Image if two else nibabel.Nifti1Image)(
-        np.moveaxis(volume, 0, -1).reshape(header.get_data_shape()), None, header
-    )
+    kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
+    if is_pair(path):
+        kind, header = as_pair(header)
+    image = kind(np.moveaxis(volume, 0, -1).reshape(header.get_data_shape()), None, header)
     if codes is not None:
         # Set now, because making the image drops them; integers are written unchanged.
         image.header.set_slope_inter(codes[1].slope, codes[1].intercept)
+    if is_pair(path):
+        suffixes = zip(("header", "image"), PAIR_SUFFIXES, strict=True)
+        files = {part: path.with_suffix(suffix) for part, suffix in suffixes}
+        image.to_file_map({part: nibabel.FileHolder(str(file)) for part, file in files.items()})
+        return
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # Without name and time, the same volume gives the same bytes.
@@ -230,17 +198,19 @@ def _extension_provenance(extension: Any) -> dict[str, str]:
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
-    import gzip
-
-    with silence_libraries(), path.open("rb") as file:
-        compressed = file.read(2) == _GZIP
-        file.seek(0)
-        stream = gzip.GzipFile(fileobj=file) if compressed else file
+    pair = is_pair(path)
+    path = pair_files(path)[0] if pair else path
+    with silence_libraries(), opened(path) as (stream, _):
         kind, start = read_start(path, stream)
-        header = kind(start[: kind.sizeof_hdr], check=False)
-        offset = voxel_offset(path, header)
-        content = start + stream.read(max(0, offset - len(start)))
-        header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
+        if is_analyze(kind, start):
+            return {}
+        if pair:
+            header = as_single(kind, start + stream.read(LARGEST_REST))
+        else:
+            header = kind(start[: kind.sizeof_hdr], check=False)
+            offset = voxel_offset(path, header)
+            content = start + stream.read(max(0, offset - len(start)))
+            header = kind.from_fileobj(io.BytesIO(content[:offset]), check=False)
         records = [_extension_provenance(extension) for extension in header.extensions]
     return next((record for record in records if record), {})
 
@@ -287,6 +257,10 @@ def _frames(header: Any) -> int:
     return int((*header.get_data_shape(), 1, 1, 1, 1)[3]) if header is not None else 1
 
 
+def _other_file(path: Path) -> list[Path]:
+    return [file for file in pair_files(path) if file != path]
+
+
 FORMATS = (
     Format(
         name="NIfTI",
@@ -294,6 +268,25 @@ FORMATS = (
         spatial_dims=3,
         read=read_nifti,
         write=_write_nifti,
+        read_provenance=_read_provenance,
+    ),
+    Format(
+        name="NIfTI pair",
+        suffixes=PAIR_SUFFIXES,
+        spatial_dims=3,
+        read=read_nifti,
+        write=_write_nifti,
+        companions=PAIR_SUFFIXES,
+        parts=_other_file,
+        read_provenance=_read_provenance,
+    ),
+    Format(
+        name="NIfTI pair, compressed",
+        suffixes=tuple(f"{suffix}.gz" for suffix in PAIR_SUFFIXES),
+        spatial_dims=3,
+        read=read_nifti,
+        write=None,
+        parts=_other_file,
         read_provenance=_read_provenance,
     ),
 )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from convnd.errors import InputFileError
+from convnd.io.conversions import recognized_format
 from convnd.io.reading import check_positions
+from convnd.io.volumes.nifti_pair import analyze_affine
 
 if TYPE_CHECKING:
     import gzip
@@ -44,16 +46,23 @@ def read_start(path: Path, stream: gzip.GzipFile | IO[bytes]) -> tuple[Any, byte
     }
     kind = kinds.get(start[:4])
     if kind is None or len(start) < kind.sizeof_hdr:
-        raise InputFileError(
-            f"read {path}: expected a NIfTI header, got other content; check the file"
-        )
+        known = recognized_format(start)
+        got, remedy = known or ("other content", "check the file")
+        raise InputFileError(f"read {path}", expected="a NIfTI header", got=got, remedy=remedy)
     return kind, start
 
 
-def voxel_offset(path: Path, header: Any) -> int:
-    """Return where the voxels begin, in bytes; extensions lie between header and voxels."""
+def voxel_offset(path: Path, header: Any, *, pair: bool = False) -> int:
+    """Return where the voxels begin, in bytes; extensions lie between header and voxels.
+
+    Args:
+        path: the file, for messages.
+        header: its header.
+        pair: whether the voxels are in a file of their own.
+    """
     offset = float(header["vox_offset"])
-    if not header.sizeof_hdr <= offset <= _LARGEST_START:
+    first = 0 if pair else header.sizeof_hdr
+    if not first <= offset <= _LARGEST_START:
         raise InputFileError(
             f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
             "save it again"
@@ -94,7 +103,7 @@ def millimetres_per_unit(header: Any) -> float:
     """Return the length of the header's unit in mm; 1 if it is unknown."""
     try:
         return _MILLIMETRES[header.get_xyzt_units()[0]]
-    except KeyError:  # NIfTI does not define the code
+    except (KeyError, AttributeError):  # NIfTI does not define the code; Analyze has none
         return 1.0
 
 
@@ -133,6 +142,8 @@ def header_geometry(path: Path, header: Any) -> tuple[tuple[float, ...], NDArray
     import numpy as np
 
     pixdim = checked_spacing(path, header)
+    if "sform_code" not in header:  # Analyze
+        return pixdim, analyze_affine(header)
     check_affine(path, header)
     affines = valid_affines(header)
     name = next((name for name in ("sform", "qform") if name in affines), None)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from convnd.io.volumes.header import (
     Encoding,
     VolumeHeader,
+    detached_data,
     header_error,
     header_lines,
     parse_integers,
@@ -54,7 +55,7 @@ _FIELDS = {
     "content", "number", "type", "dimension", "space", "spacedimension", "sizes", "spacings",
     "thicknesses", "axismins", "axismaxs", "centers", "labels", "units", "kinds", "min", "max",
     "oldmin", "oldmax", "endian", "encoding", "lineskip", "byteskip", "sampleunits", "spaceunits",
-    "spaceorigin", "spacedirections", "measurementframe", "blocksize",
+    "spaceorigin", "spacedirections", "measurementframe", "blocksize", "datafile",
 }  # fmt: skip
 _ALIASES = {"centerings": "centers"}
 _VECTOR = re.compile(r"\(([^()]*)\)")
@@ -79,12 +80,14 @@ def parse_nrrd(path: Path) -> VolumeHeader:
     order = "<"
     if code[1] != "1" and encoding != "ascii":
         order = _choice(path, fields, "endian", _BYTE_ORDERS)
+    data = detached_data(path, fields["datafile"]) if "datafile" in fields else None
     return VolumeHeader(
         shape=(shape[0], shape[1], shape[2]),
         dtype=order + code,
         encoding=encoding,
-        offset=_data_offset(path, fields, encoding, offset),
+        offset=_data_offset(path, fields, encoding, offset if data is None else 0),
         text=text,
+        data=data,
         **_geometry(path, fields, shape),
     )
 
@@ -94,27 +97,34 @@ def _fields(path: Path) -> tuple[dict[str, str], dict[str, str], int]:
     fields: dict[str, str] = {}
     text: dict[str, str] = {}
     lines = header_lines(path)
+    size = path.stat().st_size  # a detached header may end without an empty line
     magic, _ = next(lines)
     if not _MAGIC.fullmatch(magic):
         raise header_error(path, "the header of a NRRD file", repr(magic[:40]))
     for line, position in lines:
-        if not line:
+        if line:
+            _add(path, line, fields, text)
+        if not line or (position == size and "datafile" in fields):
             return fields, text, position
-        if line.startswith("#"):
-            continue
-        name, mark, value = line.partition(":=")
-        if mark and ": " not in name:
-            text[name] = _ESCAPE.sub(lambda match: {"n": "\n"}.get(match[1], match[1]), value)
-            continue
-        name, mark, value = line.partition(": ")
-        name = name.replace(" ", "").lower()
-        name = _ALIASES.get(name, name)
-        if name == "datafile":
-            raise separated_data_error(path)
-        if not mark or name not in _FIELDS or name in fields:
-            raise header_error(path, "known fields, once each", repr(line[:60]))
-        fields[name] = value.strip()
     raise AssertionError("header_lines ends with an error")
+
+
+def _add(path: Path, line: str, fields: dict[str, str], text: dict[str, str]) -> None:
+    """Add a line to the fields or to the text; comments are left out."""
+    if line.startswith("#"):
+        return
+    name, mark, value = line.partition(":=")
+    if mark and ": " not in name:
+        text[name] = _ESCAPE.sub(lambda match: {"n": "\n"}.get(match[1], match[1]), value)
+        return
+    name, mark, value = line.partition(": ")
+    name = name.replace(" ", "").lower()
+    name = _ALIASES.get(name, name)
+    if name == "datafile" and path.suffix.lower() != ".nhdr":
+        raise separated_data_error(path)
+    if not mark or name not in _FIELDS or name in fields:
+        raise header_error(path, "known fields, once each", repr(line[:60]))
+    fields[name] = value.strip()
 
 
 def _choice(path: Path, fields: dict[str, str], name: str, table: dict[str, _T]) -> _T:

@@ -26,6 +26,10 @@ _ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 def read_voxels(path: Path, header: VolumeHeader) -> NDArray[Any]:
     """Read voxels in the type that the file holds.
 
+    Args:
+        path: the file of the header.
+        header: what it says.
+
     Returns:
         ``(I, J, K)``, in Fortran order.
 
@@ -35,6 +39,7 @@ def read_voxels(path: Path, header: VolumeHeader) -> NDArray[Any]:
     """
     import numpy as np
 
+    path = header.data or path
     dtype = np.dtype(header.dtype)
     size = math.prod(header.shape) * dtype.itemsize
     with path.open("rb") as file:

@@ -304,7 +304,7 @@ class VideoDecoder:
 def _frame_count(stream: Any) -> int | None:
     """Frames that a file declares, without those that an edit list leaves out."""
     entries = stream.index_entries
-    if stream.frames and len(entries) >= stream.frames:
+    if stream.frames and len(entries):
         return sum(not entry.is_discard for entry in entries) or None
     return stream.frames or None
 

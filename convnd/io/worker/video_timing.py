@@ -143,8 +143,8 @@ def _avi_frames(stream: Any, path: Path) -> int:
 
 def _declared_end(container: Any, stream: Any) -> Fraction | None:
     """The second at which a file says that its video ends; None if it does not."""
-    if stream.duration:
-        return Fraction(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    if stream.duration:  # in ASF from 0, elsewhere from the first frame
+        return Fraction(stream.duration * stream.time_base)
     tagged = _tagged_duration(stream)
     if tagged is not None:
         return tagged

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from convnd.errors import ResourceError, is_out_of_memory
+from convnd.errors import ResourceError, UsageError, is_out_of_memory
+from convnd.shapes import is_count
 
 __all__ = ["ProcessGroup"]
 
@@ -60,16 +61,21 @@ class ProcessGroup:
         otherwise through the CPU and gloo.
 
         Raises:
+            UsageError: a variable of the environment is no number, or the rank too large.
             ResourceError: the other processes cannot be reached.
         """
-        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        rank, size = _environment("RANK"), _environment("WORLD_SIZE")
         if size == 1:
             return cls()
+        if rank >= size:
+            raise UsageError(
+                "RANK", expected=f"less than WORLD_SIZE={size}", got=rank, remedy="use torchrun"
+            )
         devices = torch.cuda.device_count()
-        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        local_rank = _environment("LOCAL_RANK", rank)
         if devices:
             torch.cuda.set_device(local_rank % devices)
-        device_each = devices >= int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        device_each = devices >= _environment("LOCAL_WORLD_SIZE", size)
         try:
             cls._store, _, _ = next(rendezvous("env://", timeout=timedelta(minutes=5)))
             dist.init_process_group(
@@ -105,7 +111,7 @@ class ProcessGroup:
         """Number of processes on this machine, which share its memory."""
         if self.size == 1:
             return 1
-        return min(self.size, int(os.environ.get("LOCAL_WORLD_SIZE", self.size)))
+        return min(self.size, _environment("LOCAL_WORLD_SIZE", self.size))
 
     def all_reduce(self, values: Tensor) -> Tensor:
         """Return the sum of the values of all processes, the same bits in each."""
@@ -278,3 +284,13 @@ def _on_backend_device(values: Tensor) -> Tensor:
 
 def _first_line(error: BaseException) -> str:
     return " ".join(str(error).split("\n")[0].split())[:200]
+
+
+def _environment(name: str, default: int | None = None) -> int:
+    """A number that torchrun sets."""
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not is_count(text):
+        raise UsageError(
+            name, expected="a whole number from 0 on", got=repr(text[:80]), remedy="use torchrun"
+        )
+    return int(text)

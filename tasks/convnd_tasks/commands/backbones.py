@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from convnd_tasks.pipeline.completion import complete_weights
-from convnd_tasks.pipeline.flags import numeric
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import numeric
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["backbones"]

@@ -7,22 +7,21 @@ from typing import Annotated
 import typer
 
 from convnd_tasks.pipeline.completion import complete_styles
-from convnd_tasks.pipeline.flags import Dim
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import Dim
 
 __all__ = ["evaluate"]
 
 
 @with_json_output("evaluate")
 def evaluate(
-    content: Annotated[str, typer.Argument(help="The file that was stylised.")],
-    result: Annotated[str, typer.Argument(help="The file that came out.")],
+    content: Annotated[str, typer.Argument(help="The file that it was made from.")],
+    result: Annotated[str, typer.Argument(help="The stylised file.")],
     style: Annotated[
         list[str] | None,
         typer.Option(
             "--style",
-            help="A style that it was given: a file, or the name of a built-in one. May be "
-            "repeated.",
+            help="A style of the result: a file, or the name of a built-in one. May be repeated.",
             metavar="STYLE",
             show_default=False,
             autocompletion=complete_styles,
@@ -37,6 +36,14 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    series: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Number, description or UID of the content in a folder of several DICOM series.",
+            show_default=False,
+        ),
+    ] = "",
     *,
     command_output: CommandOutput,
 ) -> None:
@@ -47,7 +54,7 @@ def evaluate(
     from convnd_tasks.modalities.metrics import as_json, as_table
     from convnd_tasks.pipeline.evaluation import evaluate_files
 
-    measures = evaluate_files(content, result, style or [], dim=dim, rate=rate)
+    measures = evaluate_files(content, result, style or [], dim=dim, rate=rate, series=series)
     command_output.add(measures=as_json(measures))
     if not measures:
         echo("nothing to measure without beats or a style; add --style", err=True)

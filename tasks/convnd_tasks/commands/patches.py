@@ -11,8 +11,9 @@ import typer
 from convnd.options import OUTPUT
 from convnd_tasks.inspect.options import VIEWS, PatchOptions
 from convnd_tasks.pipeline.completion import complete_inputs
-from convnd_tasks.pipeline.flags import Dim, Overwrite, Quiet, Report, with_flags
+from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import Dim, Overwrite, Quiet, Report
 from convnd_tasks.runtime.wording import counted
 
 if TYPE_CHECKING:
@@ -45,13 +46,20 @@ def patches(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Folder of the results.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("patches"),
     report: Report = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     *,
-    given: dict[str, Any],
+    typed_options: dict[str, Any],
     command_output: CommandOutput,
 ) -> None:
     """Show what the units of a network respond to: the patches that excite them most.
@@ -62,7 +70,7 @@ def patches(
     from convnd_tasks.pipeline.progress import ProgressDisplay
     from convnd_tasks.pipeline.weights import ensure_weights
 
-    options = PatchOptions(gram=gram or (), **given)
+    options = PatchOptions(gram=gram or (), **typed_options)
     ensure_weights(options.backbone, quiet=quiet)
     with ProgressDisplay(enabled=not quiet, terminal=sys.stderr.isatty()) as display:
         result = run_patches(

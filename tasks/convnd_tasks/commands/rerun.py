@@ -18,8 +18,8 @@ from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import error_text
 from convnd.options import OUTPUT, flag_name, flags_of
 from convnd_tasks.modalities import MODALITIES, options_class
-from convnd_tasks.pipeline.flags import Overwrite, Quiet
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import Overwrite, Quiet
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def rerun(
         list[Path] | None,
         typer.Option(
             "--inputs",
-            help="Folder (or file) to look for the inputs in, beside this one and the result's; "
-            "may be given several times.",
+            metavar="PATH",
+            help="Folder (or file) to search for the inputs, besides this folder and the "
+            "result's. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +52,8 @@ def rerun(
         typer.Option(
             "-o",
             "--output",
-            help="Default: <result>-rerun here.",
+            metavar="PATH",
+            help="The new result. Default: <result>-rerun in this folder.",
             rich_help_panel=OUTPUT,
             show_default=False,
         ),
@@ -68,14 +70,14 @@ def rerun(
     *,
     command_output: CommandOutput,
 ) -> None:
-    """Make a result again from the parameters that are kept inside it.
+    """Make a result again from the record inside it.
 
     Inputs are found by their sha256. On the same machine, with the same versions and as many
     processes, the same bytes come out; the last line says whether they did.
 
     convnd rerun photo_stylized.png
     """
-    from convnd import cli, io
+    from convnd import io
     from convnd.optimize import ProcessGroup
 
     record = io.read_provenance(result)
@@ -87,16 +89,8 @@ def rerun(
     folders = [*(inputs or ()), Path(), result.resolve().parent]
     target = output or Path(io.extend_stem(result, "rerun").name)
     options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
-    command = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
-    try:
-        code = cli.run(command)
-    except cli.CommandLineError as error:
-        raise InputFileError(
-            f"rerun: expected options of {line[0]} in the record, got '{error_text(error)}' in "
-            f"{result}; the record is damaged or made up"
-        ) from error
-    if code:
-        raise typer.Exit(code)
+    words = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
+    _run_recorded(words, result)
     if ProcessGroup.current().rank != 0:  # the first has written it
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
@@ -105,6 +99,28 @@ def rerun(
 
 
 rerun.__dict__["processes"] = True  # the root command looks for it; what is run says more
+
+
+def _run_recorded(words: Sequence[str], result: Path) -> None:
+    """Run a recorded command whose words were checked.
+
+    Raises:
+        InputFileError: a value is outside the range of its option.
+        typer.Exit: the command failed.
+    """
+    from convnd import cli
+
+    try:
+        code = cli.run(words)
+    except cli.CommandLineError as error:
+        raise InputFileError(
+            "rerun",
+            expected=f"options of {words[0]} in the record",
+            got=f"'{error_text(error)}' in {result}",
+            remedy="the record is damaged or made up",
+        ) from error
+    if code:
+        raise typer.Exit(code)
 
 
 def _parse_record(
@@ -127,13 +143,17 @@ def _parse_record(
             raise ValueError
     except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise InputFileError(
-            f"rerun: expected a result with the record of {', '.join(_COMMANDS)} in it, got "
-            f"{result} without; it was made with --no-metadata, by something else, or changed since"
+            "rerun",
+            expected=f"a result with the record of {', '.join(_COMMANDS)} in it",
+            got=f"{result} without",
+            remedy=("it was made with --no-metadata, by something else, or changed since"),
         ) from error
     if record.get("convnd:record") != FORMAT:
         raise InputFileError(
-            f"rerun: expected a record of version {FORMAT}, got {result} of an older development "
-            "version, whose options had other names; type the command anew"
+            "rerun",
+            expected=f"a record of version {FORMAT}",
+            got=(f"{result} of an older development version, whose options had other names"),
+            remedy="type the command anew",
         )
     return line, entries
 
@@ -160,8 +180,10 @@ def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool
             fits = fits and (option not in _INPUT_OPTIONS or _is_named_start(option, value))
         if not fits:
             raise InputFileError(
-                f"rerun: expected inputs and options of {line[0]} in the record, got "
-                f"{word[:80]!r} in {result}; the record is damaged or made up"
+                "rerun",
+                expected=f"inputs and options of {line[0]} in the record",
+                got=f"{word[:80]!r} in {result}",
+                remedy="the record is damaged or made up",
             )
         if option == "--backbone" and not trusted:
             _check_backbone(value)
@@ -189,13 +211,15 @@ def _check_backbone(name: str) -> None:
 
     if name not in BACKBONES:
         raise UsageError(
-            f"rerun: expected one of the shipped networks, got {name[:80]!r}, whose import runs "
-            "code; allow it if you trust it (--trust-remote-code)"
+            "rerun",
+            expected="one of the shipped networks",
+            got=f"{name[:80]!r}, whose import runs code",
+            remedy="allow it if you trust it (--trust-remote-code)",
         )
 
 
 def _differences(record: Mapping[str, str]) -> list[str]:
-    """One line for each thing that differs here, so that other bytes are no surprise."""
+    """One line for each difference between the record and this machine that may change bytes."""
     from convnd import __version__
     from convnd.backbones import BACKBONES
     from convnd.optimize import ProcessGroup
@@ -230,8 +254,10 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
     if "sha256" not in entry:
         if name not in _sample_names() or Path(name).exists():
             raise InputFileError(
-                f"rerun: expected the name of a sample, got {name[:80]!r}, for which there is no "
-                "sha256; give the files to the command itself"
+                "rerun",
+                expected="the name of a sample",
+                got=f"{name[:80]!r}, for which there is no sha256",
+                remedy="give the files to the command itself",
             )
         return name
     exists = False
@@ -247,8 +273,10 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
             continue
     got = "one of other content" if exists else "none"
     raise InputFileError(
-        f"rerun: expected the input {name} with sha256 {entry['sha256'][:12]}…, got {got} in "
-        f"{', '.join(map(str, folders))}; name its folder (--inputs)"
+        "rerun",
+        expected=f"the input {name} with sha256 {entry['sha256'][:12]}…",
+        got=f"{got} in {', '.join(map(str, folders))}",
+        remedy="name its folder (--inputs)",
     )
 
 

@@ -8,8 +8,9 @@ import typer
 
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_inputs, complete_styles
-from convnd_tasks.pipeline.flags import Dim, with_flags
+from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.parameters import Dim
 from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["Styles", "stylize"]
@@ -47,14 +48,16 @@ def stylize(
     style: Styles = None,
     dim: Dim = None,
     *,
-    given: dict[str, Any],
-    given_settings: dict[str, Any],
+    typed_options: dict[str, Any],
+    typed_settings: dict[str, Any],
     command_output: CommandOutput,
 ) -> None:
-    """Give one thing the style of another.
+    """Give a picture, signal, scan, array or video the style of another.
 
     convnd stylize photo.jpg painting.jpg
     """
     from convnd_tasks.pipeline.run import run_command
 
-    run_command(list(files or ()), list(style or ()), dim, given, given_settings, command_output)
+    run_command(
+        list(files or ()), list(style or ()), dim, typed_options, typed_settings, command_output
+    )

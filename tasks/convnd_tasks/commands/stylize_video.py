@@ -31,8 +31,8 @@ def stylize_video(
     ] = None,
     style: Styles = None,
     *,
-    given: dict[str, Any],
-    given_settings: dict[str, Any],
+    typed_options: dict[str, Any],
+    typed_settings: dict[str, Any],
     command_output: CommandOutput,
 ) -> None:
     """Give a video the style of a picture, without flicker; times and sound stay as they are.
@@ -45,8 +45,8 @@ def stylize_video(
         list(files or ()),
         list(style or ()),
         3,
-        given,
-        given_settings,
+        typed_options,
+        typed_settings,
         command_output,
         modality="videos",
     )

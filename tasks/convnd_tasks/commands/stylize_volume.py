@@ -31,8 +31,8 @@ def stylize_volume(
     ],
     style: Styles = None,
     *,
-    given: dict[str, Any],
-    given_settings: dict[str, Any],
+    typed_options: dict[str, Any],
+    typed_settings: dict[str, Any],
     command_output: CommandOutput,
 ) -> None:
     """Give a scan the style of another; affine, units and Hounsfield values stay true.
@@ -42,5 +42,11 @@ def stylize_volume(
     from convnd_tasks.pipeline.run import run_command
 
     run_command(
-        files, list(style or ()), 3, given, given_settings, command_output, modality="volumes"
+        files,
+        list(style or ()),
+        3,
+        typed_options,
+        typed_settings,
+        command_output,
+        modality="volumes",
     )

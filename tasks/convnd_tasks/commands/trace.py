@@ -10,8 +10,8 @@ import typer
 
 from convnd.shapes import Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
-from convnd_tasks.pipeline.flags import numeric
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import numeric
 from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
 
 __all__ = ["as_record", "as_table", "trace"]

@@ -55,10 +55,18 @@ def get(
         ),
     ],
     sha256: Annotated[
-        str, typer.Option(help="Sha256 of the file at a URL; 64 digits.", show_default=False)
+        str,
+        typer.Option(
+            metavar="DIGITS", help="Sha256 of the file at a URL, 64 digits.", show_default=False
+        ),
     ] = "",
     name: Annotated[
-        str, typer.Option(help="Name for a VGG of your own; the default is the name of the file.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Name for a VGG of your own. Default: the name of the file.",
+            show_default=False,
+        ),
     ] = "",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
     *,

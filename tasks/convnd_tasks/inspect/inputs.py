@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd.io.reading import check_path
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
 from convnd_tasks.pipeline.folders import list_files
@@ -29,8 +31,9 @@ def resolve_inputs(
     """Resolve names to inputs and infer their number of spatial axes; opens no file.
 
     Args:
-        names: files, folders (searched recursively), or names of built-in samples. An empty
-            sequence selects the built-in contents and styles in a few variations.
+        names: files, folders (searched recursively, for files of the number of axes that most of
+            them have), or names of built-in samples. An empty sequence selects the built-in
+            contents and styles in a few variations.
         dim: number of spatial axes, or None to infer it.
         seed: seed of the samples.
 
@@ -52,9 +55,10 @@ def resolve_inputs(
     files: list[Path] = []
     sample_names: list[str] = []
     for name in names:
+        check_path(name)
         path = Path(name)
         if path.is_dir():
-            files += list_files(path, io.suffixes(), dim=dim, recursive=True)
+            files += _files_of_one_rank(path, dim)
         elif path.suffix or path.exists():
             files.append(path)
         else:
@@ -76,6 +80,16 @@ def resolve_inputs(
             "inputs", expected="at least one", got="none", remedy="name files or folders"
         )
     return inputs, dim
+
+
+def _files_of_one_rank(folder: Path, dim: int | None) -> list[Path]:
+    """The files of a folder with ``dim`` spatial axes, or with as many as most of them have."""
+    files = list_files(folder, io.suffixes(), dim=dim, recursive=True)
+    ranks = Counter(io.spatial_dims(path) for path in files)
+    del ranks[None]
+    if dim is None and ranks:
+        dim = ranks.most_common(1)[0][0]
+    return [path for path in files if dim is None or io.spatial_dims(path) in (None, dim)]
 
 
 def _built_in(dim: int, seed: int) -> dict[str, partial[Grid]]:

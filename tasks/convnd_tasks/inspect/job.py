@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnd.backbones import Backbone, Precision, choose_device
 from convnd.errors import ConvndError, InputFileError, NumericalError, OutputExistsError
+from convnd.io.atomic import output_errors
 from convnd.registry import check_name, unknown_name
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
@@ -140,7 +142,9 @@ def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrit
     check_name("--suppress", options.suppress, SUPPRESSION)
     if report is not None:
         check_report(report, overwrite=overwrite)
-    if output.exists() and not overwrite:
+    with output_errors(output, "a path that can be followed", "choose another name"):
+        exists = os.path.lexists(output) or output.exists()
+    if exists and not overwrite:
         raise OutputExistsError(
             f"write {output}",
             expected="a new folder",

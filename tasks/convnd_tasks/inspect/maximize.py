@@ -99,20 +99,18 @@ def maximize_activation(
     spectrum = _Spectrum(_default_size(span) if size is None else size, network.in_channels, device)
     generator = torch.Generator().manual_seed(seed)
     ascent = _Ascent(spectrum.random(len(units), generator), learning_rate)
+    noted = False
     while ascent.failures or ascent.step < steps:
         shifts = torch.randint(-jitter, jitter + 1, (rank,), generator=generator).tolist()
         x = torch.roll(spectrum.decode(ascent.coefficients), shifts, tuple(range(2, rank + 2)))
         finite = ascent.differentiate(_mean_activation(network, layer, units, x))
-        if finite and ascent.failures and on_message is not None:
-            on_message(
-                f"optimal inputs of {layer}: numbers that are not finite at step {ascent.step}, "
-                f"rejected; going on at {ascent.rate / learning_rate:.3g} of the learning rate"
-            )
-            on_message = None
+        if finite and ascent.failures and not noted:
+            noted = True
+            _note_rejection(on_message, layer, ascent.step, ascent.rate / learning_rate)
+        if not finite and (ascent.last_good is None or ascent.failures == _RETRIES):
+            raise _ascent_error(ascent, spectrum, layer)
         if finite:
             ascent.accept()
-        elif ascent.last_good is None or ascent.failures == _RETRIES:
-            raise _ascent_error(ascent, spectrum, layer)
         else:
             ascent.reject()
         ascent.optimizer.step()
@@ -120,6 +118,16 @@ def maximize_activation(
         if sigma > 0 and (ascent.step - 1) % 4 == 3:
             spectrum.blur_(ascent.coefficients, sigma)
     return spectrum.decode(ascent.coefficients).detach().cpu()
+
+
+def _note_rejection(
+    on_message: Callable[[str], None] | None, layer: str, step: int, share: float
+) -> None:
+    if on_message is not None:
+        on_message(
+            f"optimal inputs of {layer}: numbers that are not finite at step {step}, rejected; "
+            f"going on at {share:.3g} of the learning rate"
+        )
 
 
 class _Spectrum:

@@ -13,9 +13,10 @@ from convnd.backbones import Backbone
 from convnd.errors import ConvndError, InputFileError
 from convnd.grid import Grid
 from convnd.nn import resize_nd
-from convnd.transfer.style_transfer import fit_size
+from convnd.transfer.scales import fit_size
 from convnd_tasks.inspect.top import CHANNEL_SEPARATOR
 from convnd_tasks.modalities.arrays.codec import value_range
+from convnd_tasks.modalities.images.hidden import fill_hidden_pixels
 from convnd_tasks.runtime.prefetch import prefetch
 
 __all__ = ["Batch", "Input", "iter_batches", "normalize", "open_resized", "prepare_input"]
@@ -48,7 +49,7 @@ def open_resized(item: Input, size: int) -> Grid:
         item: the input.
         size: samples along the longest axis of the result; 0 keeps the input's own size.
     """
-    grid = item.open()
+    grid = fill_hidden_pixels(item.open(), item.name)
     if size:
         target = fit_size(grid.shape, size)
         if target != grid.shape:

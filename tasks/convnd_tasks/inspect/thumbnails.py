@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Geometry = tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]
     """Spacing, units and names of the axes of an input."""
 
-__all__ = ["OUTSIDE_COLOR", "describe_field", "draw_thumbnail", "is_clip", "thumbnail_size"]
+__all__ = ["OUTSIDE_COLOR", "describe_field", "draw_thumbnail", "is_video", "thumbnail_size"]
 
 OUTSIDE_COLOR = (200, 216, 236)
 """Pale blue, distinct from every gray: samples beyond the border of an input."""
@@ -35,10 +35,10 @@ def thumbnail_size(span: Sequence[int]) -> int:
     return int(min(112, max(40, 16 + 9 * max(span) ** 0.5 + 0.5)))
 
 
-def is_clip(axes: Sequence[str]) -> bool:
+def is_video(axes: Sequence[str]) -> bool:
     """Return whether there are three axes of which the first is time.
 
-    >>> is_clip(("t", "y", "x")), is_clip(("i", "j", "k"))
+    >>> is_video(("t", "y", "x")), is_video(("i", "j", "k"))
     (True, False)
     """
     return len(axes) == 3 and axes[0] in ("t", "time", "frame")
@@ -66,7 +66,7 @@ def describe_field(span: Sequence[int], geometries: Collection[Geometry]) -> str
     axes = next((names for _, _, names in geometries), ())
     if len(span) == 1:
         text += ", each trace scaled to its range"
-    elif is_clip(axes):
+    elif is_video(axes):
         text += f", shown as {_FRAMES} frames"
     elif len(axes) == 3:
         text += f", shown as the planes across {', '.join(axes[:0:-1])} and {axes[0]}"
@@ -85,7 +85,7 @@ def draw_thumbnail(
 ) -> NDArray[np.uint8]:
     """Draw a patch at its place in the receptive field.
 
-    A signal becomes a trace, an image its pixels, a clip four frames side by side, a volume three
+    A signal becomes a trace, an image its pixels, a video four frames side by side, a volume three
     planes through the center, and data of higher rank the central plane of the last two axes.
 
     Args:
@@ -112,7 +112,7 @@ def draw_thumbnail(
         return _draw_trace(whole, side, zero)
     if rank == 2:
         return _draw_plane(whole, side, spacing)
-    if rank == 3 and is_clip(axes):
+    if rank == 3 and is_video(axes):
         frames = np.unique(np.linspace(0, whole.shape[1] - 1, _FRAMES).round().astype(int))
         return join_pictures(
             [_draw_plane(whole[:, frame], side, spacing[1:]) for frame in frames], axis=1, gap=1

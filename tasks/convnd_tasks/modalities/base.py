@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnd.losses import Term
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
@@ -115,6 +115,8 @@ class PreparedInputs:
         extra_terms: see `StyleTransfer.run`.
         known_bandwidth: see `StyleTransfer.run`.
         record: entries of the result's record that tell how the inputs were used.
+        visible_content: the content without what nobody sees, which a result of another size is
+            mixed with; None is the content as it was read.
     """
 
     content: Tensor | None
@@ -130,6 +132,7 @@ class PreparedInputs:
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
     known_bandwidth: float = 1.0
     record: Mapping[str, str] = field(default_factory=dict)
+    visible_content: Grid | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `convnd.transfer.style_transfer.StyleTransfer.run`."""
@@ -281,7 +284,7 @@ class Modality(ABC):
         Raises:
             UsageError: an option does not exist or does not fit.
         """
-        from convnd.transfer.style_transfer import check_names
+        from convnd.transfer.names import check_names
 
         check_names(self.options)
 
@@ -411,8 +414,10 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
     grid = io.read(path)
     if grid.ndim != spatial_dims:
         raise InputFileError(
-            f"{path}: expected {spatial_dims} spatial axes, got {grid.ndim}; use "
-            f"--dim {grid.ndim} or another file"
+            str(path),
+            expected=f"{spatial_dims} spatial axes",
+            got=grid.ndim,
+            remedy=f"use --dim {grid.ndim} or another file",
         )
     return grid
 
@@ -424,10 +429,17 @@ def check_no_content_options(options: TransferOptions, settings: JobSettings) ->
         UsageError: one of them was given.
     """
     if settings.mask is not None:
-        raise UsageError("--mask: expected a content to protect, got --texture; leave it out")
+        raise UsageError(
+            "--mask", expected="a content to protect", got="--texture", remedy="leave it out"
+        )
     if options.strength != 1:
-        raise UsageError("--strength: expected a content to mix with, got --texture; leave it out")
+        raise UsageError(
+            "--strength", expected="a content to mix with", got="--texture", remedy="leave it out"
+        )
     if getattr(options, "colors", "style") != "style":
         raise UsageError(
-            "--colors: expected a content whose colours to keep, got --texture; leave it out"
+            "--colors",
+            expected="a content whose colours to keep",
+            got="--texture",
+            remedy="leave it out",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from convnd.io.images.formats import opacity
 from convnd_tasks.runtime.plots import encode, new_figure
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def _plane(grid: Grid) -> Any:
     while values.ndim > 3:
         values = values[:, values.shape[1] // 2]
     if grid.channels == ("R", "G", "B"):
+        alpha = opacity(grid)
+        if alpha is not None:  # on white, as the page
+            values = values * alpha[0] + (1 - alpha[0])
         return values.movedim(0, -1).clamp(0, 1).numpy()
     return values[0].numpy()
 

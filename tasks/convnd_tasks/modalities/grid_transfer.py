@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["GridModality", "GridTransfer", "mix_with_content"]
@@ -91,9 +91,10 @@ class GridTransfer(Transfer):
         values = whole.cpu()
         if tuple(values.shape[2:]) != tuple(self.prepared.size):  # stopped at a coarse scale
             values = resize_nd(values, self.prepared.size, mode="cubic")
-        return mix_with_content(
-            self.prepared.decode(values), self.inputs.content, self.inputs.mask, self.strength
-        )
+        result, content = self.prepared.decode(values), self.inputs.content
+        if content is not None and tuple(content.shape) != tuple(result.shape):
+            content = self.prepared.visible_content or content
+        return mix_with_content(result, content, self.inputs.mask, self.strength)
 
 
 class GridModality(Modality):
@@ -179,8 +180,12 @@ def _check_mask(inputs: TransferInputs) -> None:
         return
     if tuple(mask.shape) != tuple(content.shape):
         raise InputFileError(
-            f"--mask: expected the content's extent {'x'.join(map(str, content.shape))}, got "
-            f"{'x'.join(map(str, mask.shape))}; resample the mask onto the content"
+            "--mask",
+            expected=f"the content's extent {'x'.join(map(str, content.shape))}",
+            got="x".join(map(str, mask.shape)),
+            remedy="resample the mask onto the content",
         )
     if not bool((torch.nan_to_num(mask.values) > 0).any()):
-        raise InputFileError("--mask: expected values above 0, got none; give another mask")
+        raise InputFileError(
+            "--mask", expected="values above 0", got="none", remedy="give another mask"
+        )

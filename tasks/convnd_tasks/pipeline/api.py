@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
+from convnd.io.images.formats import grid_of_image, grid_of_pixels
 from convnd.options import flags_of
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.base import TransferInputs, open_grid
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.metrics import Measure
 
     Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image
@@ -119,33 +120,20 @@ def stylize(
     ((1, 1, 200), 1)
     """
     styles = list(style) if isinstance(style, list | tuple) else [style]
-    known = flags_of(JobSettings)
-    settings = {name: value for name, value in options.items() if name in known}
+    setting_names = flags_of(JobSettings)
+    settings = {name: value for name, value in options.items() if name in setting_names}
+    chosen = {name: value for name, value in options.items() if name not in setting_names}
     if settings.get("rate") is not None:
         settings["rate"] = str(settings["rate"])
-    chosen = {name: value for name, value in options.items() if name not in known}
+    inputs: TransferInputs | None = None
     if all(_is_name(data) for data in (content, *styles) if data is not None):
-        return _stylize_files(content, styles, out, dim, settings, chosen, on_progress, on_message)
-    rate = settings.get("rate")
-    grids = [None if content is None else _as_input(content, dim, "content", rate)]
-    rank = dim or (None if grids[0] is None else grids[0].ndim)
-    grids += [_as_input(data, rank, "style", rate) for data in styles]
-    first = next((grid for grid in grids if grid is not None), None)
-    if first is None or len(grids) < 2:
-        raise UsageError("stylize: expected at least one style, got none; give one")
-    spec = JobSpec(
-        modality=_kind_of_grid(first),
-        dim=first.ndim,
-        contents=(None if content is None else "content",),
-        styles=tuple(f"style {number}" for number in range(1, len(grids))),
-        outputs=(Path(out) if out is not None else Path("result"),),
-    )
-    inputs = TransferInputs(
-        content=grids[0],
-        styles=[grid for grid in grids[1:] if grid is not None],
-        names=[name for name in (*spec.contents, *spec.styles) if name is not None],
-        rate_given=rate is not None,
-    )
+        if content is None:
+            settings["texture"] = True
+        texture = bool(settings.get("texture"))
+        spec = _resolve_files(content, styles, out, dim, texture=texture)
+    else:
+        inputs = _open_inputs(content, styles, dim, settings.get("rate"))
+        spec = _describe_inputs(inputs, out)
     return _run(spec, inputs, out, settings, chosen, on_progress, on_message)
 
 
@@ -198,13 +186,17 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
     """Data in memory as a `Grid`.
 
     Args:
-        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``;
-            8-bit arrays ``(H, W, 3)`` are pictures.
+        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``.
+            Codes of 8 or 16 bits (uint8, uint16) of three colours, and alpha, are pictures:
+            ``(H, W, 3 or 4)``, and with ``dim=2`` ``(3 or 4, H, W)``. So are three channels of
+            floats in ``[0, 1]`` with ``dim=2``.
         dim: number of spatial axes; None takes all axes of an array of one or two axes.
 
     Raises:
         UsageError: ``dim`` is needed and missing.
         ShapeError: the array has another number of axes.
+        InputFileError: integers of three channels whose range is not known; or a PIL image of an
+            unsupported kind.
 
     >>> import numpy as np
     >>> as_grid(np.zeros((4, 5, 3), np.uint8)).shape
@@ -216,34 +208,64 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
     if isinstance(data, Grid):
         return data
     if hasattr(data, "convert"):  # a PIL image
-        data = np.asarray(data.convert("RGB"))
+        return grid_of_image(data)
     values = data if isinstance(data, torch.Tensor) else torch.from_numpy(np.array(data))
-    if values.dtype == torch.uint8 and values.ndim == 3 and values.shape[-1] == 3:
-        picture = values.movedim(-1, 0)[None].float() / 255
-        return Grid(values=picture, channels=_RGB)
+    picture = _as_codes(values, dim)
+    if picture is not None:
+        return picture
     if dim is None:
         if values.ndim > 2:
             raise UsageError(
-                f"stylize: expected dim for an array of {values.ndim} axes, got none; give "
-                f"the number of spatial axes, for example dim={max(1, values.ndim - 2)}"
+                "stylize",
+                expected=f"dim for an array of {values.ndim} axes",
+                got="none",
+                remedy=(
+                    f"give the number of spatial axes, for example dim={max(1, values.ndim - 2)}"
+                ),
             )
         dim = values.ndim
     if not dim <= values.ndim <= dim + 2:
         raise ShapeError(
-            f"stylize: expected {dim} to {dim + 2} axes for dim={dim}, got "
-            f"{tuple(values.shape)}; give (*S), (C, *S) or (1, C, *S)"
+            "stylize",
+            expected=f"{dim} to {dim + 2} axes for dim={dim}",
+            got=tuple(values.shape),
+            remedy="give (*S), (C, *S) or (1, C, *S)",
         )
     while values.ndim < dim + 2:
         values = values[None]
     if values.shape[0] != 1:
         raise ShapeError(
-            f"stylize: expected a batch of 1, got {values.shape[0]}; give one item at a time"
+            "stylize",
+            expected="a batch of 1",
+            got=values.shape[0],
+            remedy="give one item at a time",
+        )
+    if dim == 2 and values.shape[1] == 3 and not values.is_floating_point():
+        raise InputFileError(
+            "stylize",
+            expected="three channels as floats from 0 to 1, uint8 or uint16",
+            got=str(values.dtype).removeprefix("torch."),
+            remedy="divide by the largest code, for example picture / 255",
         )
     values = values.float()
     in_range = bool(((values >= 0) & (values <= 1)).all())
     if dim == 2 and values.shape[1] == 3 and in_range:
         return Grid(values=values, channels=_RGB)
     return Grid(values=values)
+
+
+def _as_codes(values: Tensor, dim: int | None) -> Grid | None:
+    """Codes of a picture as a grid; None for anything else."""
+    import torch
+
+    if values.dtype not in (torch.uint8, torch.uint16) or dim not in (None, 2):
+        return None
+    codes = values[0] if values.ndim == 4 and values.shape[0] == 1 else values
+    if codes.ndim == 3 and codes.shape[-1] not in (3, 4) and codes.shape[0] in (3, 4) and dim == 2:
+        codes = codes.movedim(0, -1)
+    if codes.ndim != 3 or codes.shape[-1] not in (3, 4):
+        return None
+    return grid_of_pixels(codes.cpu().contiguous().numpy())
 
 
 def _is_name(data: object) -> bool:
@@ -266,7 +288,7 @@ def _open_or_convert(data: Any, dim: int | None, role: str) -> Grid:
         return open_grid(os.fspath(data), dim, role=role, seed=0)
     if not Path(data).exists():
         raise InputFileError(
-            f"read {data}: expected an existing file, got none; check the spelling"
+            f"read {data}", expected="an existing file", got="none", remedy="check the spelling"
         )
     return io.read(data)
 
@@ -280,28 +302,51 @@ def _kind_of_grid(grid: Grid) -> str:
     return "volumes" if grid.ndim == 3 and grid.units == ("mm",) * 3 else "arrays"
 
 
-def _stylize_files(
+def _resolve_files(
     content: Any,
     styles: Sequence[Any],
     out: str | os.PathLike[str] | None,
     dim: int | None,
-    settings: dict[str, Any],
-    options: dict[str, Any],
-    on_progress: Callable[[Progress], None] | None,
-    on_message: Callable[[str], None] | None,
-) -> StyleResult:
+    *,
+    texture: bool,
+) -> JobSpec:
+    """The job of stylising a file."""
     files = [os.fspath(data) for data in (content, *styles) if data is not None]
-    spec = resolve(
-        files,
-        dim=dim,
-        output=out,
-        texture=content is None or bool(settings.get("texture")),
-    )
+    spec = resolve(files, dim=dim, output=out, texture=texture)
     if spec.batch:
-        raise UsageError("stylize: expected one content, got a folder; call it for each file")
-    if content is None:
-        settings = {**settings, "texture": True}
-    return _run(spec, None, out, settings, options, on_progress, on_message)
+        raise UsageError(
+            "stylize", expected="one content", got="a folder", remedy="call it for each file"
+        )
+    return spec
+
+
+def _open_inputs(
+    content: Any, styles: Sequence[Any], dim: int | None, rate: str | None
+) -> TransferInputs:
+    """Data in memory, and files beside them, as the inputs of a transfer."""
+    if not styles:
+        raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
+    content = None if content is None else _as_input(content, dim, "content", rate)
+    rank = dim or (None if content is None else content.ndim)
+    grids = [_as_input(data, rank, "style", rate) for data in styles]
+    names = [f"style {number}" for number in range(1, len(grids) + 1)]
+    return TransferInputs(
+        content=content,
+        styles=grids,
+        names=names if content is None else ["content", *names],
+        rate_given=rate is not None,
+    )
+
+
+def _describe_inputs(inputs: TransferInputs, out: str | os.PathLike[str] | None) -> JobSpec:
+    """The job of stylising data in memory."""
+    return JobSpec(
+        modality=_kind_of_grid(inputs.template),
+        dim=inputs.template.ndim,
+        contents=(None if inputs.content is None else "content",),
+        styles=tuple(name for name in inputs.names if name != "content"),
+        outputs=(Path("result" if out is None else out),),
+    )
 
 
 def _run(
@@ -313,8 +358,9 @@ def _run(
     on_progress: Callable[[Progress], None] | None,
     on_message: Callable[[str], None] | None,
 ) -> StyleResult:
-    from convnd_tasks.pipeline.job import Job, Skipped
+    from convnd_tasks.pipeline.job import Job
     from convnd_tasks.pipeline.job_options import make_options
+    from convnd_tasks.pipeline.result_files import Skipped
 
     job = Job(
         spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})

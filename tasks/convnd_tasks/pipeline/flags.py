@@ -1,4 +1,4 @@
-"""From a dataclass of options to flags on the command line: what can be asked for stands once.
+"""Flags of the command line, made of dataclasses of options.
 
 A field ``weight: Annotated[float, Flag("How much it counts.")] = 1.0`` becomes ``--weight``, with
 the field's default shown in the help. Tuples are typed with commas between.
@@ -11,122 +11,27 @@ import inspect
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
 from convnd.errors import UsageError
-from convnd.options import OUTPUT, Flag, Range, flag_name, flags_of, ranges_of
+from convnd.options import Flag, Range, flag_name, flags_of, ranges_of
 from convnd_tasks.pipeline.completion import complete_choices, complete_weights
+from convnd_tasks.pipeline.parameters import reader
 from convnd_tasks.runtime.wording import listed
 
 __all__ = [
-    "Dim",
-    "Json",
-    "Overwrite",
-    "Quiet",
-    "Report",
-    "Verbose",
     "applicable_modalities",
     "arguments_of",
     "as_command",
     "numbers",
-    "numeric",
     "parameters_of",
-    "reader",
     "with_flags",
     "words",
 ]
 
 T = TypeVar("T")
-
-
-def numeric(
-    kind: type[int] | type[float], low: float, high: float, *names: str, **more: Any
-) -> Any:
-    """A ``typer.Option`` that takes a number; the range is named when something else is typed.
-
-    Args:
-        kind: ``int`` or ``float``.
-        low: the smallest.
-        high: the largest.
-        names: as they are typed; made from the parameter's name when left out.
-        more: for ``typer.Option``.
-    """
-    return typer.Option(*names, **{**reader(kind, Range(low, high), strict=True), **more})
-
-
-def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]:
-    """What ``typer.Option`` is to be told for a number to be read.
-
-    Args:
-        kind: of the field; where None is among its types, "auto" may be typed for it.
-        allowed: its range.
-        strict: numbers outside of it are refused here, and not left to `check_ranges`.
-    """
-    (plain,) = [each for each in get_args(kind) or (kind,) if each is not NoneType]
-    auto = NoneType in get_args(kind)
-    convert: Callable[[str], float] = int if plain is int else float
-    what = ("auto or " if auto else "") + ("a whole number" if plain is int else "a number")
-
-    def parse(text: str) -> float | None:
-        if auto and text == "auto":
-            return None
-        try:
-            value: float | None = convert(text)
-        except ValueError:
-            value = None
-        if value is None or (strict and value not in allowed):
-            raise typer.BadParameter(
-                f"expected {what} from {allowed.low:g} to {allowed.high:g}, got {text!r}"
-            )
-        return value
-
-    return {"parser": parse, "metavar": f"<{plain.__name__}>"}
-
-
-# What several commands have in common, beside their options.
-Dim = Annotated[
-    int | None,
-    numeric(
-        int,
-        1,
-        16,
-        "--dim",
-        help="Number of spatial axes: 1 signals, 2 pictures, 3 volumes and videos. "
-        "Inferred from the files when left out.",
-        show_default=False,
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace existing results.", rich_help_panel=OUTPUT)
-]
-Report = Annotated[
-    Path | None,
-    typer.Option(help="Also a report, one HTML file.", show_default=False, rich_help_panel=OUTPUT),
-]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one line of JSON, for programs, and nothing else on stdout.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "-v",
-        "--verbose",
-        help="Also tell versions, device, precision, tiles and memory.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-"""These two are added by `convnd_tasks.pipeline.output.with_json_output`."""
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUTPUT)
-]
 
 
 def with_flags(
@@ -137,9 +42,9 @@ def with_flags(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator for commands: every field with a `Flag` becomes an option of the command.
 
-    The command gets its other parameters as usual, and in the keyword ``given`` the fields that
-    were typed, parsed; in ``given_settings`` those of ``settings``. Fields that were not typed
-    keep the default of their dataclass.
+    The command gets its other parameters as usual. Its keyword ``typed_options`` holds the fields
+    that were typed, parsed, and ``typed_settings`` those of ``settings``. Fields that were not
+    typed keep the default of their dataclass.
 
     Args:
         options: dataclasses of options, one for each kind of data that the command takes. A field
@@ -153,16 +58,17 @@ def with_flags(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(context: typer.Context, **typed: Any) -> None:
-            given: dict[str, Any] = {}
-            given_settings: dict[str, Any] = {}
+            typed_options: dict[str, Any] = {}
+            typed_settings: dict[str, Any] = {}
             for name, (annotation, flag, _, _) in flags.items():
                 value = typed.pop(name)
                 source = context.get_parameter_source(name)
                 if source is not None and source.name != "DEFAULT":
                     parsed = _parsed(flag_name(name, flag), annotation, value)
-                    (given_settings if name in of_settings else given)[name] = parsed
-            apart = {} if settings is None else {"given_settings": given_settings}
-            command(**typed, given=given, **apart)
+                    (typed_settings if name in of_settings else typed_options)[name] = parsed
+            if settings is not None:
+                typed["typed_settings"] = typed_settings
+            command(**typed, typed_options=typed_options)
 
         context = inspect.Parameter(
             "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
@@ -185,7 +91,7 @@ def parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
     return [
         parameter.replace(annotation=hints[name])
         for name, parameter in inspect.signature(command).parameters.items()
-        if name not in ("given", "given_settings", "command_output")
+        if name not in ("typed_options", "typed_settings", "command_output")
     ]
 
 
@@ -238,7 +144,7 @@ def applicable_modalities(name: str) -> set[str]:
 
 
 def _kind_of_data(options: type[Any]) -> str:
-    """What to call the data of a dataclass of options: "pictures" for ``ImageOptions``."""
+    """The kind of data of a dataclass of options: "pictures" for ``ImageOptions``."""
     name = options.__name__.removesuffix("Options").lower()
     return "pictures" if name == "image" else f"{name}s"
 
@@ -246,12 +152,13 @@ def _kind_of_data(options: type[Any]) -> str:
 def arguments_of(
     options: Any, *, without: Collection[str] = (), recorded: bool = False
 ) -> list[str]:
-    """What would have to be typed for these options: the reverse of `with_flags`.
+    """The words of the command line for these options: the reverse of `with_flags`.
 
     Args:
         options: an instance of the dataclass.
         without: fields to leave out.
-        recorded: only what differs from its default and what the result depends on.
+        recorded: give only the options that the result depends on and that differ from their
+            default.
 
     >>> from convnd.transfer.options import TransferOptions
     >>> arguments_of(TransferOptions(size=64))[:3]
@@ -311,7 +218,7 @@ def _parameter(
         text = f"{text} Default: {', '.join([_text(default), *phrases])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
-        read["metavar"] = flag.metavar
+        read["metavar"] = flag.metavar or _PLACEHOLDERS.get(typed)
     if name == "backbone":
         read["autocompletion"] = complete_weights
     elif flag.choices:
@@ -327,6 +234,9 @@ def _parameter(
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=shown, annotation=Annotated[typed, option]
     )
+
+
+_PLACEHOLDERS = {int: "N", float: "N", str: "NAME", Path: "PATH", Path | None: "PATH"}
 
 
 def _text(default: Any) -> str:
@@ -345,7 +255,7 @@ def _parsed(option: str, kind: Any, value: Any) -> Any:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """What stands between commas.
+    """Split a text at its commas.
 
     >>> words("relu1_1, relu2_1")
     ('relu1_1', 'relu2_1')
@@ -354,15 +264,18 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def numbers(option: str, text: str, kind: Callable[[str], T] = float) -> tuple[T, ...]:  # type: ignore[assignment]
-    """The numbers between commas.
+    """Parse numbers with commas between.
 
     Raises:
-        UsageError: some of them are none; the message names the option.
+        UsageError: a word is no number; the message names the option.
     """
     try:
         return tuple(kind(word) for word in words(text))
     except ValueError:
         noun, example = ("whole numbers", "1,4") if kind is int else ("numbers", "2,1")
         raise UsageError(
-            f"{option}: expected {noun} with commas between, got {text!r}; for example {example}"
+            option,
+            expected=f"{noun} with commas between",
+            got=repr(text),
+            remedy=f"for example {example}",
         ) from None

@@ -1,8 +1,9 @@
-"""Folders of contents: which files are stylised, which are left out, what results are called."""
+"""Folders of contents: selection of files, and names of results."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "Listing",
     "list_contents",
     "list_files",
+    "list_scans",
     "result_name",
     "result_names",
     "typical_file",
@@ -29,7 +31,13 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 DEFAULT_SUFFIXES = {1: ".csv", 2: ".png", 3: ".nii.gz"}
 """The usual suffix of a result by number of spatial axes; ``.npz`` for more."""
 
-_RESULT = "_stylized"
+_WORD = "stylized"
+_RESULT = f"_{_WORD}"
+# Names after the Brain Imaging Data Structure: entities, then the kind of image.
+_BIDS = re.compile(
+    r"(?P<entities>sub-[0-9A-Za-z]+(_(?!desc-)[a-z]+-[0-9A-Za-z+]+)*)(?P<desc>_desc-[0-9A-Za-z+]+)?"
+    r"_(?P<suffix>[0-9A-Za-z]+)"
+)
 
 
 class Listing(NamedTuple):
@@ -80,14 +88,18 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
         InputFileError: the folder cannot be listed, or has no such file.
     """
     suffixes = io.VIDEO_SUFFIXES if kind == "videos" else io.suffixes()
-    wanted = None if kind == "videos" else dim
-    fitting = list_files(folder, suffixes, dim=wanted, recursive=recursive)
+    rank = None if kind == "videos" else dim
+    if kind == "volumes":
+        fitting = list_scans(folder, recursive=recursive)
+    else:
+        fitting = list_files(folder, suffixes, dim=rank, recursive=recursive)
     files = [path for path in fitting if not _is_result(path)]
+    taken = {part for path in fitting for part in io.files_read(path)}
     others: Counter[str] = Counter()
     for path in folder.rglob("*") if recursive else folder.iterdir():
         if path.is_dir() and not recursive:
             others["folders"] += 1
-        elif path.is_file() and path not in fitting:
+        elif path.is_file() and path not in taken and path.parent not in taken:
             others[path.suffix.lower() or "files without a suffix"] += 1
     if len(fitting) > len(files):
         others["results of convnd"] = len(fitting) - len(files)
@@ -101,6 +113,40 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
     listed = ", ".join(f"{what} {count}" for what, count in sorted(others.items()))
     listed += " (--recursive takes them)" if "folders" in others else ""
     return Listing(files, f"left out: {listed}" if listed else "")
+
+
+def list_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the scans in a folder, sorted: files of one scan each, and folders of DICOM series.
+
+    Args:
+        folder: the folder.
+        recursive: whether to search the folders in it, too.
+
+    Raises:
+        InputFileError: the folder cannot be listed, or has no scan.
+    """
+    paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
+    files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    formats = {path: find_format(path) for path in files}
+    scans, parts = set[Path](), set[Path]()
+    for path in files:
+        entry = formats[path]
+        if entry is None or path in parts or path.name.endswith(".json"):
+            continue
+        if entry.name == "DICOM":
+            if recursive and io.spatial_dims(path) == 3:
+                scans.add(path.parent)
+        elif entry.spatial_dims in (None, 3):
+            scans.add(path)
+            parts.update(io.files_read(path)[1:])
+    if not scans:
+        raise InputFileError(
+            f"{folder}",
+            expected="scans in files of their own",
+            got="none",
+            remedy="give another folder, or search those in it (--recursive)",
+        )
+    return sorted(scans)
 
 
 def list_files(
@@ -129,31 +175,41 @@ def list_files(
         )
     except OSError as error:
         raise InputFileError(
-            f"{folder}: expected a folder that can be listed, got {error.strerror}; check its "
-            "permissions"
+            str(folder),
+            expected="a folder that can be listed",
+            got=error.strerror,
+            remedy="check its permissions",
         ) from error
     if not files:
         raise InputFileError(
-            f"{folder}: expected files of a known kind ({', '.join(endings)})"
-            f"{'' if dim is None else f' with {dim} spatial axes'}, got none; give another folder"
+            str(folder),
+            expected=(
+                f"files of a known kind ({', '.join(endings)})"
+                f"{('' if dim is None else f' with {dim} spatial axes')}"
+            ),
+            got="none",
+            remedy="give another folder",
         )
     return files
 
 
 def result_name(content: str, kind: str, dim: int) -> str:
-    """What the result of one content is called.
+    """Name the result of one content.
 
     >>> result_name("scans/a.nii", "volumes", 3), result_name("ecg.edf", "signals", 1)
     ('a_stylized.nii.gz', 'ecg_stylized.edf')
+    >>> result_name("sub-01_ses-2_T1w.nii.gz", "volumes", 3)
+    'sub-01_ses-2_desc-stylized_T1w.nii.gz'
     """
     stem, suffix = _split_suffix(content)
-    return f"{stem}{_RESULT}{_result_suffix(content, suffix.lower(), kind, dim)}"
+    return f"{_result_stem(stem, kind)}{_result_suffix(content, suffix.lower(), kind, dim)}"
 
 
 def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | None) -> list[str]:
-    """What the results of a folder are called: no two alike.
+    """Name the results of a folder, all differently.
 
-    Contents in folders below get their folders in front. Contents whose results would have one
+    Contents in folders below get their folders in front; scans with names after BIDS stay in
+    folders like these. Contents whose results would have one
     name get their suffix into it.
 
     Args:
@@ -165,13 +221,13 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
     >>> result_names(["x.png", "x.jpg", "x.png.jpg", "y.png"], "pictures", 2, None)
     ['x.png_stylized.png', 'x.jpg_stylized.png', 'x.png.jpg_stylized.png', 'y_stylized.png']
     """
-    prefixes = ["" if folder is None else _folders_below(Path(c), folder) for c in contents]
+    prefixes = ["" if folder is None else _folders_below(Path(c), folder, kind) for c in contents]
     split = [_split_suffix(content) for content in contents]
     whole = [False] * len(contents)
 
     def names() -> list[str]:
         return [
-            f"{prefix}{stem}{suffix if full else ''}{_RESULT}"
+            f"{prefix}{_result_stem(stem + (suffix if full else ''), kind)}"
             f"{_result_suffix(content, suffix.lower(), kind, dim)}"
             for content, prefix, (stem, suffix), full in zip(
                 contents, prefixes, split, whole, strict=True
@@ -179,11 +235,11 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
         ]
 
     while True:
-        made = names()
-        counts = Counter(name.lower() for name in made)  # some file systems ignore case
-        clashing = [counts[name.lower()] > 1 for name in made]
+        results = names()
+        counts = Counter(name.lower() for name in results)  # some file systems ignore case
+        clashing = [counts[name.lower()] > 1 for name in results]
         if not any(clash and not full for clash, full in zip(clashing, whole, strict=True)):
-            return made
+            return results
         whole = [full or clash for clash, full in zip(clashing, whole, strict=True)]
 
 
@@ -199,17 +255,29 @@ def _rank(name: str) -> int | None:
 
 
 def _is_result(path: Path) -> bool:
-    """Whether this program made a file: its name and its record say so."""
-    if _RESULT not in path.name:
+    """Whether this program made a file or folder: its name and its record say so."""
+    if _RESULT not in path.name and f"{_WORD}_" not in path.name:
         return False
     with contextlib.suppress(ConvndError):
         return bool(io.read_provenance(path))
     return False
 
 
-def _folders_below(content: Path, folder: Path) -> str:
+def _result_stem(stem: str, kind: str) -> str:
+    """The stem of a result; of a scan with a name after BIDS, one that is after BIDS, too."""
+    name = _BIDS.fullmatch(stem) if kind == "volumes" else None
+    if name is None:
+        return f"{stem}{_RESULT}"
+    known = name["desc"] or "_desc-"
+    return f"{name['entities']}{known}{_WORD}_{name['suffix']}"
+
+
+def _folders_below(content: Path, folder: Path, kind: str) -> str:
+    if content == folder:
+        return ""
     parts = content.parent.relative_to(folder).parts
-    return "".join(f"{part}-" for part in parts)
+    mark = "/" if kind == "volumes" and _BIDS.fullmatch(_split_suffix(str(content))[0]) else "-"
+    return "".join(f"{part}{mark}" for part in parts)
 
 
 def _split_suffix(content: str) -> tuple[str, str]:

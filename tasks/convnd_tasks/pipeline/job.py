@@ -10,50 +10,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd import io
 from convnd.errors import (
     ConvndError,
     NumericalError,
     ResourceError,
     StopSignal,
-    UsageError,
     is_out_of_memory,
 )
-from convnd.io.atomic import atomic_path, check_target
+from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
-from convnd_tasks.pipeline.provenance import is_up_to_date, job_parameters
-from convnd_tasks.pipeline.report import check_report
-from convnd_tasks.pipeline.result_writer import Output, ResultWriter
+from convnd_tasks.pipeline.provenance import job_parameters
+from convnd_tasks.pipeline.result_files import Output, Skipped, check_outputs
+from convnd_tasks.pipeline.result_writer import ResultWriter
 from convnd_tasks.runtime.checkpoints import Checkpointer
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Modality
     from convnd_tasks.pipeline.resolve import JobSpec
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["Job", "Skipped"]
+__all__ = ["Job"]
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A result that exists already and was left alone.
+class _Notes:
+    """Lines that users should know about one transfer, which are passed on as they come."""
 
-    Args:
-        path: the result.
-        side_files: figures and report that were asked for with it.
-    """
+    def __init__(self, on_message: Callable[[str], None] | None) -> None:
+        self.lines: list[str] = []
+        self._on_message = on_message
 
-    path: Path
-    side_files: Sequence[Path]
+    def add(self, *lines: str) -> None:
+        self.lines += lines
+        if self._on_message is not None:
+            for line in lines:
+                self._on_message(line)
 
 
 @dataclass
 class _Log:
-    """What a run leaves behind beside its result."""
+    """The course of a run: its last step, the losses of all steps, and what ended it early."""
 
     last: Progress | None = None
     losses: dict[str, list[float]] = field(default_factory=dict)
@@ -93,13 +92,7 @@ class Job:
         self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
         self.modality.check()
         self._shared: dict[tuple[str, str], Any] = {}
-        self._said = False
-        self.draws_figures = settings.figures
-        if settings.figures is None:
-            modality = self.modality
-            self.draws_figures = (
-                modality.draws_demo_figures if spec.demo else modality.draws_figures
-            )
+        self._announced = False
 
     def run(
         self,
@@ -129,52 +122,69 @@ class Job:
             NumericalError: the last good result was written beside the target first.
         """
         started = time.monotonic()
-        messages: list[str] = []
-
-        def say(line: str) -> None:
-            messages.append(line)
-            if on_message is not None:
-                on_message(line)
-
+        notes = _Notes(on_message)
         checkpointer = self.modality.checkpointer(target, self.group)
-        output = None if target is None else self._check_outputs(content, target, checkpointer)
-        if isinstance(output, Skipped):
-            return output
+        output = None
+        if target is not None:
+            checked = check_outputs(
+                target, self.modality, self.spec, checkpointer, lambda: self._record(content)
+            )
+            if isinstance(checked, Skipped):
+                return checked
+            output = checked
         inputs = inputs or self.open(content)
+        transfer = self._prepare(content, inputs, output, notes)
+        state = checkpointer.open(self.options, transfer.fingerprint(), resume=self.settings.resume)
+        writer = ResultWriter(self.modality, inputs, transfer, output, notes.add)
+        log = self._optimise(transfer, checkpointer, writer, state, on_progress, notes)
+        with self._note_kept_work(checkpointer, notes):
+            outcome = self._finish(inputs, writer, log, notes, target or Path("result"), started)
+        if log.stopped is None:
+            checkpointer.close()
+        return outcome
+
+    def _prepare(
+        self, content: str | None, inputs: TransferInputs, output: Output | None, notes: _Notes
+    ) -> Transfer:
+        """Encode the inputs, and check that the result can be written before any work is done."""
         transfer = self.modality.prepare(inputs)
-        for message in (*self._first_messages(), *transfer.messages):
-            say(message)
-        for message in () if output is None else self._lost_metadata(output.path, inputs):
-            say(message)
+        notes.add(*self._first_messages(), *transfer.messages)
         if output is not None:
+            notes.add(*self._lost_metadata(output.path, inputs))
             self.modality.check_output(output.path, inputs, overwrite=output.overwrite)
             transfer.check_writable(output.path)
             if self.settings.metadata and not output.record:
-                output.record = self._parameters(content)
-        state = checkpointer.open(self.options, transfer.fingerprint(), resume=self.settings.resume)
-        writer = ResultWriter(self.modality, inputs, transfer, output, say)
-        log = self._optimise(transfer, checkpointer, writer, state, on_progress, say)
+                output.record = self._record(content)
+        return transfer
+
+    def _finish(
+        self,
+        inputs: TransferInputs,
+        writer: ResultWriter,
+        log: _Log,
+        notes: _Notes,
+        path: Path,
+        started: float,
+    ) -> JobResult:
+        """Write result, figures and report."""
         assert log.last is not None
         # Only a checkpoint needs the state, which is as large as ten results.
         log.last = dataclasses.replace(log.last, state=dict)
-        with self._kept_on_error(checkpointer, say):
-            result, metrics = writer.write(log.last, log.stopped)
-            outcome = JobResult(
-                path=target or Path("result"),
-                result=result,
-                steps=log.last.step,
-                loss=log.last.loss,
-                rejected_steps=log.last.rejected_steps,
-                seconds=time.monotonic() - started,
-                stopped=log.stopped,
-                losses=log.losses,
-                messages=messages,
-                record=metrics,
-            )
-            if result is not None and output is not None:
-                outcome = self._illustrate(inputs, outcome, output)
-        if log.stopped is None:
-            checkpointer.close()
+        result, metrics = writer.write(log.last, log.stopped)
+        outcome = JobResult(
+            path=path,
+            result=result,
+            steps=log.last.step,
+            loss=log.last.loss,
+            rejected_steps=log.last.rejected_steps,
+            seconds=time.monotonic() - started,
+            stopped=log.stopped,
+            losses=log.losses,
+            messages=notes.lines,
+            record=metrics,
+        )
+        if result is not None and writer.output is not None:
+            outcome = self._illustrate(inputs, outcome, writer.output)
         return outcome
 
     def open(self, content: str | None) -> TransferInputs:
@@ -199,7 +209,7 @@ class Job:
         )
 
     def open_shared(self) -> None:
-        """Read the inputs that all transfers share, so that a wrong one is told before any work.
+        """Read the inputs that all transfers share, so that an error in them ends the job early.
 
         Raises:
             ConvndError: one of them cannot be read.
@@ -222,68 +232,15 @@ class Job:
         # A built-in scan has voxels like the content's, so it is made for each.
         return self.spec.modality == "volumes" and not Path(name).suffix
 
-    def _parameters(self, content: str | None) -> dict[str, str]:
-        return job_parameters(
-            self.spec,
-            content,
-            self.options,
-            self.settings,
-            processes=1 if self.group is None else self.group.size,
-        )
-
-    def _side_files(self, target: Path) -> dict[str, Path]:
-        """Paths of the figures by name, and of the report as "report"."""
-        stem = io.extend_stem(target, "x").name.rpartition("-x")[0]
-        names = self.modality.figure_names() if self.draws_figures else []
-        paths = {name: target.with_name(f"{stem}-{name}.png") for name in names}
-        # Nobody asked for these names: a demo works a second time, and results that differ in
-        # their suffix keep their figures apart.
-        if self.spec.demo or (self.settings.figures is None and not target.exists()):
-            paths = {name: io.next_free_path(path) for name, path in paths.items()}
-        if self.settings.report is not None:
-            paths["report"] = self.settings.report
-        return paths
-
-    def _check_outputs(
-        self, content: str | None, target: Path, checkpointer: Checkpointer
-    ) -> Output | Skipped:
-        """Check, before any input is read, that everything can be written."""
-        settings = self.settings
-        # What was stopped has a checkpoint, and is continued rather than refused.
-        overwrite = settings.overwrite or (settings.resume and checkpointer.exists())
-        output = Output(target, self._side_files(target), overwrite)
-        self._check_not_an_input(target)
-        if settings.skip_existing:
-            output.record = self._parameters(content)
-            if is_up_to_date(target, output.record, overwrite=overwrite):
-                return Skipped(target, list(output.side_files.values()))
-        self.modality.check_output(target, None, overwrite=overwrite)
-        for name, path in output.side_files.items():
-            if name == "report":
-                check_report(path, overwrite=overwrite)
-            else:
-                check_target(path, overwrite=overwrite)
-        if settings.save_every:
-            for path in sorted(target.parent.glob(io.extend_stem(target, "[0-9]" * 6).name)):
-                self.modality.check_output(path, None, overwrite=overwrite)
-        checkpointer.check(resume=settings.resume, overwrite=settings.overwrite)
-        return output
-
-    def _check_not_an_input(self, target: Path) -> None:
-        names = (*self.spec.contents, *self.spec.styles, self.spec.init, self.settings.mask)
-        for name in names:
-            if name is None or not (target.exists() and Path(name).exists()):
-                continue
-            if Path(name).samefile(target):
-                raise UsageError(
-                    f"write {target}: expected another file than the input {name}, got the same; "
-                    "choose another name with --output"
-                )
+    def _record(self, content: str | None) -> dict[str, str]:
+        """The part of the result's record that is known before the work."""
+        processes = 1 if self.group is None else self.group.size
+        return job_parameters(self.spec, content, self.options, self.settings, processes=processes)
 
     def _first_messages(self) -> list[str]:
-        """What the files alone tell, once for all transfers, and not before they are checked."""
-        said, self._said = self._said, True
-        return [self.spec.message] if self.spec.message and not said else []
+        """The message about the files that were typed, before the first transfer only."""
+        announced, self._announced = self._announced, True
+        return [self.spec.message] if self.spec.message and not announced else []
 
     def _lost_metadata(self, target: Path, inputs: TransferInputs) -> list[str]:
         lost = self.modality.lost_metadata(target, inputs)
@@ -296,13 +253,13 @@ class Job:
         writer: ResultWriter,
         state: Mapping[str, Any] | None,
         on_progress: Callable[[Progress], None] | None,
-        say: Callable[[str], None],
+        notes: _Notes,
     ) -> _Log:
         """Take all steps; a signal ends them early, where partial results are written."""
         log = _Log()
         try:
             with checkpointer.interrupt.signals():
-                for progress in transfer.run(state=state, group=self.group, on_message=say):
+                for progress in transfer.run(state=state, group=self.group, on_message=notes.add):
                     log.add(progress)
                     if on_progress is not None:
                         on_progress(progress)
@@ -310,11 +267,11 @@ class Job:
                     checkpointer.after_step(progress)
         except (KeyboardInterrupt, StopSignal) as error:
             if log.last is None or not self.modality.keeps_partial_result:
-                self._say_kept(checkpointer, error, say)
+                self._note_kept(checkpointer, error, notes)
                 raise
             log.stopped = error.with_traceback(None)  # its frames hold the optimiser's memory
         except Exception as error:
-            self._say_kept(checkpointer, error, say)
+            self._note_kept(checkpointer, error, notes)
             partial = log.last is not None and self.modality.keeps_partial_result
             if isinstance(error, NumericalError) and partial and writer.output is not None:
                 raise writer.save_last_good(error, log.last) from error
@@ -336,23 +293,19 @@ class Job:
         )
 
     @contextlib.contextmanager
-    def _kept_on_error(
-        self, checkpointer: Checkpointer, say: Callable[[str], None]
-    ) -> Iterator[None]:
+    def _note_kept_work(self, checkpointer: Checkpointer, notes: _Notes) -> Iterator[None]:
         """Tell users about kept work if the result cannot be written."""
         try:
             yield
         except BaseException as error:
-            self._say_kept(checkpointer, error, say)
+            self._note_kept(checkpointer, error, notes)
             raise
 
     @staticmethod
-    def _say_kept(
-        checkpointer: Checkpointer, error: BaseException, say: Callable[[str], None]
-    ) -> None:
+    def _note_kept(checkpointer: Checkpointer, error: BaseException, notes: _Notes) -> None:
         message = checkpointer.kept_message(error)
         if message:
-            say(message)
+            notes.add(message)
 
     def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: Output) -> JobResult:
         """Write figures and report."""

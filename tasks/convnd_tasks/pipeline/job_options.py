@@ -1,4 +1,4 @@
-"""The options of a job out of those that were typed."""
+"""Makes the options of a job from those that were typed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["make_options"]
 def make_options(
     spec: JobSpec, given_options: Mapping[str, Any], given_settings: Mapping[str, Any]
 ) -> TransferOptions:
-    """The options of a job out of those that were typed.
+    """Make the options of a job from those that were typed.
 
     Args:
         spec: of the job.

@@ -1,4 +1,4 @@
-"""Which options apply to which kind of data, told by the code that applies them."""
+"""The table of options and kinds of data, made from the declarations of the options."""
 
 from __future__ import annotations
 

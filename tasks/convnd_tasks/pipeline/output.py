@@ -1,4 +1,4 @@
-"""What every command tells of itself: ``--json`` at its end, ``-v`` on the way.
+"""The output of every command: the object of ``--json``, the log of ``-v``, and lines of text.
 
 With ``--json``, stdout has one line, an object, and nothing else: what commands print for people
 goes to stderr meanwhile. It comes when a command fails, too. ``-v`` shows what is logged under
@@ -23,13 +23,14 @@ import typer
 from convnd import __version__
 from convnd.errors import ConvndError, StopSignal, printable
 from convnd.transfer.deterministic import determinism_error
-from convnd_tasks.pipeline.flags import Json, Verbose, as_command, parameters_of
+from convnd_tasks.pipeline.flags import as_command, parameters_of
+from convnd_tasks.pipeline.parameters import Json, Verbose
 
 __all__ = ["CommandOutput", "echo", "with_json_output"]
 
 
 class CommandOutput:
-    """Gathers what a command has to say to programs.
+    """Collects the entries of the object that ``--json`` prints.
 
     Args:
         command: as it is typed, for example ``"weights list"``.
@@ -45,21 +46,21 @@ class CommandOutput:
         self._out = sys.stdout
 
     def add(self, **entries: Any) -> None:
-        """Entries of the object, ready for ``json.dumps``."""
+        """Add entries to the object; their values must suit ``json.dumps``."""
         self._entries |= entries
 
     def append(self, entry: str, value: Any) -> None:
-        """One more of a list."""
+        """Append a value to a list among the entries."""
         self._entries.setdefault(entry, []).append(value)
 
     def unmute(self) -> None:
-        """Let this process of several be heard, which was to be silent."""
+        """Let this process print, though it is not the first of several."""
         self._out, sys.stderr = sys.__stdout__ or self._out, sys.__stderr__
         sys.stdout = sys.stderr if self.json else self._out
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Around the command's work."""
+        """Collect logs, time and memory while the command works in this block."""
         self._out = sys.stdout
         listener = _Listener(self)
         loggers = [logging.getLogger(name) for name in ("convnd", "convnd_tasks")]
@@ -99,7 +100,7 @@ class CommandOutput:
         }
 
     def on_log(self, record: logging.LogRecord) -> None:
-        """A line of the log."""
+        """Take the figures of a log record, and print it with ``-v``."""
         self._settings |= getattr(record, "figures", {})
         if self.verbose:
             echo(*record.getMessage().splitlines(), err=True)
@@ -174,20 +175,20 @@ def _json_text(entries: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: without NaN and infinities, which are null."""
+    """Convert a value to plain JSON types; NaN and infinities become null."""
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(entry) for entry in value]
     if value is None or isinstance(value, int | str):
         return value
     return str(value)
 
 
 def _peak_memory() -> int | None:
-    """Bytes that this process has had at most; None where the system does not say."""
+    """Peak memory of this process in bytes; None where the system does not tell it."""
     try:
         import resource
     except ImportError:  # Windows

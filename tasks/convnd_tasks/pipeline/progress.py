@@ -11,7 +11,7 @@ from convnd_tasks.pipeline.output import echo
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
 
 __all__ = ["BarDisplay", "ProgressDisplay"]
 
@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class BarDisplay:
-    """A display with a bar on a terminal, which is there within a ``with`` block."""
+    """Base of displays that show a bar on a terminal during a ``with`` block."""
 
     _bar: Bar | None = None
 
@@ -81,7 +81,7 @@ class ProgressDisplay(BarDisplay):
         self._show(f"{self._prefix}{extent}", note, progress.fraction_done)
 
     def update_count(self, done: int, total: int, noun: str) -> None:
-        """Show how many of some items are done.
+        """Show the number of items that are done.
 
         Args:
             done: number of items that are done.

@@ -91,8 +91,8 @@ def job_parameters(
         ("--init=", spec.init),
         ("--mask=", settings.mask),
     ]
-    given = [(option, name) for option, name in roles if name is not None]
-    words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(given)]
+    named = [(option, name) for option, name in roles if name is not None]
+    words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(named)]
     rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
     line = [
@@ -104,7 +104,7 @@ def job_parameters(
         "Software": f"convnd {__version__}",
         "convnd:record": FORMAT,
         "convnd:command": json.dumps(line),
-        "convnd:inputs": json.dumps([input_entry(name) for _, name in given]),
+        "convnd:inputs": json.dumps([input_entry(name) for _, name in named]),
         "convnd:versions": json.dumps(versions(processes)),
         "convnd:backbone_sha256": backbone_sha256(options.backbone),
         **{f"convnd:{name}": value for name, value in options.record().items()},
@@ -153,7 +153,7 @@ def input_entry(name: str) -> dict[str, str]:
 
 
 def versions(processes: int = 1) -> dict[str, str]:
-    """Everything else that the last bits of a result depend on."""
+    """Versions and settings of this machine that the last bits of a result depend on."""
     import torch
 
     return {
@@ -176,12 +176,12 @@ def backbone_sha256(name: str) -> str:
     return fingerprint(part for pair in sorted(state.items()) for part in pair)
 
 
-def is_up_to_date(path: Path, wanted: Mapping[str, str], *, overwrite: bool = False) -> bool:
-    """Whether a complete result exists that was made with the wanted parameters.
+def is_up_to_date(path: Path, record: Mapping[str, str], *, overwrite: bool = False) -> bool:
+    """Whether a complete result exists that was made with the same parameters.
 
     Args:
         path: the result.
-        wanted: `job_parameters` of the work to be done.
+        record: `job_parameters` of the work to be done.
         overwrite: whether a result that was made otherwise may be replaced.
 
     Raises:
@@ -190,8 +190,8 @@ def is_up_to_date(path: Path, wanted: Mapping[str, str], *, overwrite: bool = Fa
     """
     if not path.exists():
         return False
-    record = io.read_provenance(path)
-    before, now = _comparable_fields(record), _comparable_fields(wanted)
+    existing = io.read_provenance(path)
+    before, now = _comparable_fields(existing), _comparable_fields(record)
     different = sorted(
         name.removeprefix("convnd:")
         for name in {*before, *now}
@@ -199,20 +199,22 @@ def is_up_to_date(path: Path, wanted: Mapping[str, str], *, overwrite: bool = Fa
     )
     different = [name for name in different if name != "command"] or different
     got = f"one that differs in {', '.join(different[:6])}" if different else ""
-    if "convnd:stopped" in record:
+    if "convnd:stopped" in existing:
         got = "one that was stopped early"
-    if not record:
+    if not existing:
         got = "one without a record of how it was made"
     if got and not overwrite:
         raise OutputExistsError(
-            f"write {path}: expected a result of the same parameters to skip, got {got}; choose "
-            "another name, or replace it (--overwrite)"
+            f"write {path}",
+            expected="a result of the same parameters to skip",
+            got=got,
+            remedy="choose another name, or replace it (--overwrite)",
         )
     return not got
 
 
 def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
-    """Say that a result exists and is left alone.
+    """Print that a result exists and is left alone.
 
     Args:
         path: the result.
@@ -225,20 +227,21 @@ def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
 
 
 def _comparable_fields(record: Mapping[str, str]) -> dict[str, str]:
-    """The entries of a record that another result would differ in, the last bits aside."""
+    """The entries of a record that say whether two results are the same up to rounding."""
     from convnd.transfer.options import TransferOptions
 
-    kept = {name: value for name, value in record.items() if name not in _RUN_METRICS}
+    fields = {name: value for name, value in record.items() if name not in _RUN_METRICS}
     free = [name for name, (_, flag) in flags_of(TransferOptions).items() if not flag.recorded]
     for name in free:
-        kept.pop(f"convnd:{name}", None)
+        fields.pop(f"convnd:{name}", None)
     options = tuple(f"{flag_name(name)}=" for name in free)
     with contextlib.suppress(KeyError, ValueError, AttributeError, TypeError):
-        line = json.loads(kept["convnd:command"])
-        kept["convnd:command"] = json.dumps([word for word in line if not word.startswith(options)])
+        line = json.loads(fields["convnd:command"])
+        words = [word for word in line if not word.startswith(options)]
+        fields["convnd:command"] = json.dumps(words)
     with contextlib.suppress(KeyError, ValueError, AttributeError):
-        known = json.loads(kept["convnd:versions"]).items()
-        kept["convnd:versions"] = json.dumps(
-            {name: value for name, value in known if name not in _LAST_BITS_ONLY}
+        versions_then = json.loads(fields["convnd:versions"]).items()
+        fields["convnd:versions"] = json.dumps(
+            {name: value for name, value in versions_then if name not in _LAST_BITS_ONLY}
         )
-    return kept
+    return fields

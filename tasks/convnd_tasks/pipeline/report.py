@@ -27,7 +27,7 @@ _MEDIA_TYPES = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "im
 
 
 class Report:
-    r"""A page that is filled from top to bottom.
+    r"""A page to which sections, text, figures and tables are added in order.
 
     Args:
         title: heading of the page and title of the browser's tab.

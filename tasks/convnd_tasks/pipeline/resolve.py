@@ -1,4 +1,4 @@
-"""From what was typed to a job: the kind of data, the files, and where results go."""
+"""Resolves names of files to a job: kind of data, contents, styles and results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
+from convnd.io.atomic import output_errors
+from convnd.io.reading import check_path
 from convnd.shapes import is_count
 from convnd_tasks import samples
 from convnd_tasks.pipeline.folders import (
     ARRAY_SUFFIXES,
     DEFAULT_SUFFIXES,
     list_contents,
+    list_scans,
     result_name,
     result_names,
     typical_file,
@@ -68,6 +71,14 @@ class JobSpec:
         share = slice(number - 1, None, count)
         return dataclasses.replace(self, contents=self.contents[share], outputs=self.outputs[share])
 
+    def preview(self) -> JobSpec:
+        """The same job with pictures as results, see ``--preview``."""
+        pictures = [
+            path if io.spatial_dims(path) == 2 else path.with_name(f"{path.stem}-preview.png")
+            for path in self.outputs
+        ]
+        return dataclasses.replace(self, outputs=tuple(pictures))
+
     def make_folder(self) -> None:
         """Make the folder of the results.
 
@@ -78,10 +89,15 @@ class JobSpec:
             return
         try:
             self.folder.mkdir(exist_ok=True)
+            for output in self.outputs:  # scans named after BIDS stay in folders of subjects
+                if self.batch:
+                    output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputFileError(
-                f"{self.folder}: expected a folder that can be written to, got {error.strerror}; "
-                "choose another with --output"
+                str(self.folder),
+                expected="a folder that can be written to",
+                got=error.strerror,
+                remedy="choose another with --output",
             ) from error
 
 
@@ -97,7 +113,7 @@ def resolve(
     resume: bool = False,
     recursive: bool = False,
 ) -> JobSpec:
-    """Work out what the files ask for; no file is opened.
+    """Turn names of files into a job; no file is opened.
 
     Args:
         files: content, or a folder of contents, and styles; none is the built-in demo.
@@ -122,25 +138,31 @@ def resolve(
     if texture and not (files or styles):
         if modality != "videos":
             raise UsageError(
-                "--texture: expected at least one style, got no file; give a file or the name of a "
-                f"built-in style, as {samples.styles(dim or 2)[0]}"
+                "--texture",
+                expected="at least one style",
+                got="no file",
+                remedy="give a file or the name of a built-in style, for example "
+                f"{samples.styles(dim or 2)[0]}",
             )
         files = [_demo_content(modality, 3)]
     demo = not files and not styles
     named = [*files, *styles]
+    for name in (*named, *([] if init is None else [init])):
+        check_path(name)
+    if output is not None:
+        _check_output_name(os.fspath(output))
     dim, kind = _infer_kind(named, dim, init, modality)
-    batch = not demo and not texture and _is_batch(named[0], kind)
-    contents: tuple[str | None, ...] = (None,) if texture else tuple(named[:1])
-    left_out = ""
+    batch = not demo and not texture and _is_batch(named[0], kind, recursive=recursive)
+    contents: tuple[str | None, ...] = tuple(named[:1])
+    left_out = message = ""
     if batch:
         listing = list_contents(Path(named[0]), kind, dim, recursive=recursive)
         contents, left_out = tuple(map(str, listing.files)), listing.left_out
-    if demo:
+    elif demo:
         contents = (_demo_content(kind, dim),)
+    elif texture and kind != "videos":  # of a video, the style's times and size are the result's
+        contents = (None,)
     chosen = tuple(named) if texture else tuple(named[1:])
-    if texture and kind == "videos":
-        contents, chosen = tuple(named[:1]), tuple(named)
-    message = ""
     if not chosen:
         chosen = (_default_style(kind, dim),)
         message = "" if demo else f"no style given, using the built-in one: {chosen[0]}"
@@ -195,15 +217,19 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
         held = io.spatial_dims(path)
         if held is not None and dim is not None and held != dim:
             raise UsageError(
-                f"--dim: expected {held}, which is what {path} holds, got {dim}, which {source}; "
-                "give files of one kind, or another --dim"
+                "--dim",
+                expected=f"{held}, which is what {path} holds",
+                got=f"{dim}, which {source}",
+                remedy="give files of one kind, or another --dim",
             )
         if dim is None and held is not None:
             dim, source = held, f"{path} holds"
     if dim is None:
         raise UsageError(
-            "--dim: expected 1 for signals, 2 for images or 3 for volumes, got none and no file "
-            "that tells; add --dim"
+            "--dim",
+            expected="1 for signals, 2 for images or 3 for volumes",
+            got="none and no file that tells",
+            remedy="add --dim",
         )
     return dim
 
@@ -241,7 +267,9 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     number, _, count = text.partition("/")
     if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
         return int(number), int(count)
-    raise UsageError(f"--shard: expected I/N with 1 <= I <= N, got {text!r}; for example 1/4")
+    raise UsageError(
+        "--shard", expected="I/N with 1 <= I <= N", got=repr(text), remedy="for example 1/4"
+    )
 
 
 def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
@@ -273,7 +301,7 @@ def _demo_content(kind: str, dim: int) -> str:
     return samples.contents(dim)[0]
 
 
-def _is_batch(content: str, kind: str) -> bool:
+def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
     """Whether a content is a folder of contents, rather than of the slices or frames of one."""
     folder = Path(content)
     if not folder.is_dir():
@@ -289,12 +317,23 @@ def _is_batch(content: str, kind: str) -> bool:
         pictures = [suffix for suffix in io.suffixes() if io.spatial_dims(f"x{suffix}") == 2]
         others = set(names) - set(videos)
         return bool(videos) and not any(name.endswith(tuple(pictures)) for name in others)
-    whole = [
-        suffix
-        for suffix in io.suffixes()
-        if suffix != ".dcm" and io.spatial_dims(f"x{suffix}") == 3
-    ]
-    return any(name.endswith((*whole, *ARRAY_SUFFIXES)) for name in names)
+    if recursive:
+        return True
+    with contextlib.suppress(ConvndError):
+        return bool(list_scans(folder))
+    return False
+
+
+def _check_output_name(output: str) -> None:
+    if not output:
+        raise UsageError(
+            "--output", expected="the name of a file", got="an empty one", remedy="type one"
+        )
+    with output_errors(output, "a path that can be followed", "choose another name"):
+        try:
+            Path(output).exists()
+        except ValueError as error:  # a NUL
+            raise OSError(error) from error
 
 
 def _outputs(

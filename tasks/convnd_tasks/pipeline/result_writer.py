@@ -1,9 +1,8 @@
-"""Where a job writes, and the result at a step."""
+"""Decodes and writes the result of a job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +12,11 @@ from convnd_tasks.pipeline.provenance import run_metrics
 from convnd_tasks.runtime.checkpoints import save_last_good
 
 if TYPE_CHECKING:
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
+    from convnd_tasks.pipeline.result_files import Output
 
-__all__ = ["Output", "ResultWriter"]
-
-
-@dataclass
-class Output:
-    """Where a job writes.
-
-    Args:
-        path: of the result.
-        side_files: paths of the figures by name, and of the report as "report".
-        overwrite: whether existing files may be replaced.
-        record: entries that are known before the work.
-    """
-
-    path: Path
-    side_files: Mapping[str, Path]
-    overwrite: bool
-    record: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["ResultWriter"]
 
 
 class ResultWriter:
@@ -45,11 +28,11 @@ class ResultWriter:
         inputs: TransferInputs,
         transfer: Transfer,
         output: Output | None,
-        say: Callable[[str], None],
+        on_message: Callable[[str], None],
     ) -> None:
         self.output = output
         self._modality, self._inputs = modality, inputs
-        self._transfer, self._say = transfer, say
+        self._transfer, self._on_message = transfer, on_message
         self._last_saved = 0
 
     def write(
@@ -74,7 +57,7 @@ class ResultWriter:
             inputs=self._inputs,
             overwrite=output.overwrite if overwrite is None else overwrite,
             record={**output.record, **metrics} if self._modality.settings.metadata else None,
-            on_message=self._say,
+            on_message=self._on_message,
         )
         return result, metrics
 

@@ -1,4 +1,4 @@
-"""The jobs of a command, one after the other, and what is printed about them."""
+"""Runs the jobs of a command one after the other, and prints their results."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def run_command(
     files: list[str],
     styles: list[str],
     dim: int | None,
-    given: Mapping[str, Any],
-    given_settings: Mapping[str, Any],
+    typed_options: Mapping[str, Any],
+    typed_settings: Mapping[str, Any],
     command_output: CommandOutput,
     *,
     modality: str | None = None,
 ) -> None:
-    """Do what one of the stylize commands was asked to do.
+    """Run the job that the words of a stylize command describe.
 
     Args:
         files: content and styles.
         styles: further styles.
         dim: number of spatial axes as typed, or None.
-        given: fields of the options that were typed.
-        given_settings: fields of `JobSettings` that were typed.
+        typed_options: fields of the options that were typed.
+        typed_settings: fields of `JobSettings` that were typed.
         command_output: collects what was done.
         modality: the kind of data that the command is for, or None for any.
 
@@ -55,8 +55,8 @@ def run_command(
     from convnd_tasks.pipeline.weights import ensure_weights
     from convnd_tasks.runtime.settings import JobSettings
 
-    options, init = _split_init(given)
-    settings = JobSettings(**given_settings)
+    options, init = _split_init(typed_options)
+    settings = JobSettings(**typed_settings)
     spec = resolve(
         files,
         styles,
@@ -68,17 +68,20 @@ def run_command(
         resume=settings.resume,
         recursive=settings.recursive,
     )
-    spec = _check_batch(spec, settings)
+    spec = _check_batch(spec.preview() if settings.preview else spec, settings)
     group = ProcessGroup.current()
     # A file as starting point is checked like the names that the option takes.
     typed = options if init is None else {**options, "init": "content"}
-    made = make_options(spec, typed, given_settings)
+    job_options = make_options(spec, typed, typed_settings)
     if group.size > 1 and spec.modality == "videos" and not spec.batch:
         raise UsageError(
-            "stylize: expected one process for a video, got several; start it without torchrun"
+            "stylize",
+            expected="one process for a video",
+            got="several",
+            remedy="start it without torchrun",
         )
-    job = Job(spec, made, settings, group=None if spec.batch else group)
-    ensure_weights(made.backbone, quiet=settings.quiet)
+    job = Job(spec, job_options, settings, group=None if spec.batch else group)
+    ensure_weights(job_options.backbone, quiet=settings.quiet)
     run_jobs(job, command_output, group)
 
 
@@ -133,8 +136,8 @@ def _run_one(
     number: int,
     items: int,
 ) -> None:
-    from convnd_tasks.pipeline.job import Skipped
     from convnd_tasks.pipeline.provenance import echo_skipped
+    from convnd_tasks.pipeline.result_files import Skipped
 
     with ProgressDisplay(
         enabled=not job.settings.quiet,
@@ -187,11 +190,11 @@ def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None
         echo(str(path))
 
 
-def _split_init(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+def _split_init(typed_options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """The options without an ``--init`` that names a file, and that file."""
     from convnd.transfer.options import INITS
 
-    options = dict(given)
+    options = dict(typed_options)
     init = options.get("init")
     if init is None or init in INITS or not Path(init).suffix:
         return options, None
@@ -199,14 +202,20 @@ def _split_init(given: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
 
 
 def _check_batch(spec: JobSpec, settings: JobSettings) -> JobSpec:
-    """Refuse what does not go with a folder, or needs one; take this machine's share of it."""
+    """Check settings that need a folder or exclude one; take this machine's share of its files."""
     share = parse_shard(settings.shard)
     if share is not None and not spec.batch:
         raise UsageError(
-            f"--shard: expected a folder to take every {share[1]}th file of, got none; leave it out"
+            "--shard",
+            expected=f"a folder to take every {share[1]}th file of",
+            got="none",
+            remedy="leave it out",
         )
     if settings.report is not None and spec.batch:
         raise UsageError(
-            f"--report: expected one {spec.modality.rstrip('s')}, got a folder; leave it out"
+            "--report",
+            expected=f"one {spec.modality.rstrip('s')}",
+            got="a folder",
+            remedy="leave it out",
         )
     return spec if share is None else spec.shard(*share)

@@ -1,1 +1,1 @@
-"""What the kinds of data and the pipeline both use: settings, checkpoints, threads, plots."""
+"""Parts that the kinds of data and the pipeline share: settings, checkpoints, threads, plots."""

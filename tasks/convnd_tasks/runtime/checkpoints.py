@@ -14,7 +14,7 @@ from convnd_tasks.runtime.interrupts import GracefulInterrupt
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
 
 __all__ = ["Checkpointer", "options_fingerprint", "save_last_good"]
 
@@ -128,6 +128,6 @@ class Checkpointer:
             self.path.unlink(missing_ok=True)
 
     def kept_message(self, error: BaseException) -> str:
-        """What to tell users about work that an error left unfinished, or "" for nothing."""
+        """A line for users about unfinished work that is kept after an error, or ""."""
         del error
         return ""

@@ -1,4 +1,4 @@
-"""How a job reads its inputs, writes its results and resumes: the settings beside the options."""
+"""Settings of a job that are no options of the transfer: inputs, outputs, checkpoints."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ class JobSettings:
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
         spacing: millimetres between samples along three axes, for arrays: ``"0.6,0.6,5"``.
+        series: UID, number or description of the series in a folder of several, of DICOM files;
+            ``"CONTENT,STYLE"`` where both folders hold several.
         start: seconds into a video where the result begins.
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
         deinterlace: turn frames of two fields into progressive ones.
+        preview: of a video only the first frame, as a picture.
         recursive: search folders in a folder of contents, too.
         output: path of the result, or of the folder that it goes into; a folder is made where the
             content is one, or where the path ends in a slash. None makes a name.
@@ -73,7 +76,7 @@ class JobSettings:
     rate: Annotated[
         str | None,
         Flag(
-            "Samples (or frames of a folder of pictures) per second, where no file holds it.",
+            "Samples per second (or frames, of a folder of pictures), where no file holds it.",
             INPUT,
             metavar="N",
             modalities=("signals", "videos"),
@@ -88,20 +91,46 @@ class JobSettings:
             modalities=("volumes",),
         ),
     ] = ""
+    series: Annotated[
+        str,
+        Flag(
+            "Of a folder with several DICOM series, the one with this number, description or UID; "
+            "CONTENT,STYLE where both are such folders.",
+            INPUT,
+            metavar="NAME",
+            modalities=("volumes",),
+        ),
+    ] = ""
     start: Annotated[
         str,
-        Flag("Begin there.", INPUT, metavar="SECONDS", names=("--from",), modalities=("videos",)),
+        Flag(
+            "Begin at this time.",
+            INPUT,
+            metavar="SECONDS",
+            names=("--from",),
+            modalities=("videos",),
+        ),
     ] = "0"
     end: Annotated[
         str | None,
-        Flag("End there.", INPUT, metavar="SECONDS", names=("--to",), modalities=("videos",)),
+        Flag(
+            "End at this time.", INPUT, metavar="SECONDS", names=("--to",), modalities=("videos",)
+        ),
     ] = None
     every: Annotated[
-        int, Flag("Only every Nth frame.", INPUT, modalities=("videos",)), Range(1, 1_000_000)
+        int, Flag("Take only every Nth frame.", INPUT, modalities=("videos",)), Range(1, 1_000_000)
     ] = 1
     deinterlace: Annotated[
         bool,
         Flag("Make progressive frames of interlaced ones.", INPUT, modalities=("videos",)),
+    ] = False
+    preview: Annotated[
+        bool,
+        Flag(
+            "Stylise only the first frame, as a picture, and tell how long all may take.",
+            INPUT,
+            modalities=("videos",),
+        ),
     ] = False
     output: Annotated[
         str | None,
@@ -147,12 +176,15 @@ class JobSettings:
         ),
     ] = False
     quality: Annotated[
-        int, Flag("Of JPEG and WebP results.", OUTPUT, modalities=("pictures",)), Range(1, 100)
+        int,
+        Flag("Quality of JPEG, WebP and AVIF results.", OUTPUT, modalities=("pictures",)),
+        Range(1, 100),
     ] = 95
     dtype: Annotated[
         str,
         Flag(
-            "float32, or input: the scan's own integers; the rounding error is reported.",
+            "Type of the voxels: float32, or input (the scan's own integers; the rounding error is "
+            "reported).",
             OUTPUT,
             choices=("float32", "input"),
             modalities=("volumes",),
@@ -161,7 +193,8 @@ class JobSettings:
     crf: Annotated[
         int | None,
         Flag(
-            "Constant rate factor: smaller keeps more. Default: 18 for H.264, 24 for VP9.",
+            "Constant rate factor of the encoder: smaller keeps more. Default: 18 for H.264, 24 "
+            "for VP9.",
             OUTPUT,
             modalities=("videos",),
         ),
@@ -202,8 +235,8 @@ class JobSettings:
     shard: Annotated[
         str,
         Flag(
-            "Of a folder only every Nth file, from the Ith: the share of one of N machines. "
-            "Processes started by torchrun share a folder by themselves.",
+            "Take every Nth file of a folder, from the Ith: the share of one of N machines. "
+            "Processes that torchrun starts share a folder without it.",
             RESOURCES,
             metavar="I/N",
             recorded=False,
@@ -213,23 +246,32 @@ class JobSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.dtype not in ("float32", "input"):
-            raise UsageError(f"--dtype: expected float32 or input, got {self.dtype!r}; choose one")
+            raise UsageError(
+                "--dtype", expected="float32 or input", got=repr(self.dtype), remedy="choose one"
+            )
         if self.skip_existing and not self.metadata:
             raise UsageError(
-                "--skip-existing: expected results with a record of how they were made, got "
-                "--no-metadata; leave one of the two out"
+                "--skip-existing",
+                expected="results with a record of how they were made",
+                got="--no-metadata",
+                remedy="leave one of the two out",
             )
         if self.rate is not None:
             rate = parse_fraction("--rate", self.rate)
             if not 0 < rate <= 10**9:
                 raise UsageError(
-                    f"--rate: expected 0 < rate <= 1000000000, got {self.rate}; for example 25"
+                    "--rate",
+                    expected="0 < rate <= 1000000000",
+                    got=self.rate,
+                    remedy="for example 25",
                 )
         start = parse_fraction("--from", self.start)
         if self.end is not None and parse_fraction("--to", self.end) <= start:
             raise UsageError(
-                f"--to: expected a time after --from, which is {self.start} s, got {self.end} s; "
-                "give a later one, or leave it out for the end of the video"
+                "--to",
+                expected=f"a time after --from, which is {self.start} s",
+                got=f"{self.end} s",
+                remedy="give a later one, or leave it out for the end of the video",
             )
 
 
@@ -250,5 +292,8 @@ def parse_fraction(option: str, text: str) -> Fraction:
     if re.fullmatch(r"\s*\d{1,10}(\.\d{0,12}|/0*[1-9]\d{0,8})?\s*", text, re.ASCII):
         return Fraction(text.strip().rstrip("."))
     raise UsageError(
-        f"{option}: expected a number from 0 to 999999999, got {text!r}; for example 2.5"
+        option,
+        expected="a number from 0 to 999999999",
+        got=repr(text),
+        remedy="for example 2.5",
     )

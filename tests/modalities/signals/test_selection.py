@@ -193,3 +193,27 @@ def test_the_rate_of_an_assumed_unit_can_be_said_otherwise(tmp_path: Path, run: 
     code, _, err = run("stylize", "a.csv", "a.csv", "-o", "c.npz", "--rate", "0.25", *few)
     assert (code, "assumed" in err) == (0, False)
     assert sampling_rate(io.read(tmp_path / "c.npz")) == 0.25
+
+
+@pytest.mark.parametrize("unit", ["mV", ""])
+def test_a_first_lead_of_gaps_can_be_drawn(unit: str) -> None:
+    from convnd_tasks.modalities.signals import ecg_plot, spectrogram
+
+    pytest.importorskip("matplotlib")
+    values = mixed().values.clone()
+    values[0, 0] = float("nan")
+    grid = describe(
+        dataclasses.replace(mixed(), values=values, channels=("I", "V1")), units=(unit,) * 2
+    )
+    assert ecg_plot.leads_with_values(grid) == ["V1"]
+    ecg_plot.figure(grid, grid, grid)
+    assert spectrogram.spectrograms(grid, grid, grid)[:4] == b"\x89PNG"
+
+
+def test_an_index_in_an_array_is_no_lead() -> None:
+    values = torch.cat([torch.arange(2500.0)[None, None], mixed().values], 1)
+    grid = Grid(values=values)
+    prepared = ready(grid, grid)
+    assert prepared.content.shape[0] == 2
+    assert torch.equal(prepared.decode(prepared.content + 1).values[0, 0], values[0, 0])
+    assert any("an index or times in 0, which stays" in line for line in prepared.messages)

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from convnd_tasks import samples
 from convnd_tasks.modalities.video import modality
-from convnd_tasks.modalities.video.frames import _unfinished_text
+from convnd_tasks.modalities.video.frames import _unfinished_text, make_frame_transfer
 from convnd_tasks.modalities.video.metrics import measure_texture
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.resolve import resolve
 from convnd_tasks.samples.video import SampleVideo
 from video_files import write_video_file
 
+from convnd import io
 from convnd.errors import UsageError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -48,10 +49,9 @@ def test_one_network_for_a_folder_and_names_of_figures(
     for name in ("a.mp4", "b.mkv"):
         write_video_file(folder / name, [0, 3600])
     made: list[Any] = []
-    make = modality.make_frame_transfer
 
     def counted(options: VideoOptions) -> Any:
-        made.append(make(options))
+        made.append(make_frame_transfer(options))
         return made[-1]
 
     monkeypatch.setattr(modality, "make_frame_transfer", counted)
@@ -109,3 +109,19 @@ def test_unfinished_first_frames_are_told_and_tags_stripped(run: Run, tmp_path: 
         with av.open(str(tmp_path / name)) as written:
             assert ("location" in written.metadata) == (not options)
             assert ("title" in written.metadata) == (not options)
+
+
+def test_a_preview_is_the_first_frame_as_a_picture(run: Run, tmp_path: Path) -> None:
+    path = write_video_file(tmp_path / "a.mp4", [0, 3600, 7200, 10800])
+    arguments = ("stylize-video", str(path), "cells", "--preview", *QUICK)
+    code, out, _ = run(*arguments, "-o", str(tmp_path / "b.mp4"), "--json")
+    (result,) = json.loads(out)["results"]
+    assert (code, result["frames"]) == (0, 1)
+    assert "all 4" in result["messages"][-1]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mp4", "b-preview.png"]
+    assert io.read(tmp_path / "b-preview.png").shape == (48, 64)
+    assert "preview" in json.dumps(io.read_provenance(tmp_path / "b-preview.png"))
+    for more in (("--report", "r.html"), ("--mode", "block")):
+        code, _, error = run(*arguments, *more)
+        assert code == 2
+        assert "--preview" in error

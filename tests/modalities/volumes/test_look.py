@@ -73,7 +73,7 @@ def core() -> NDArray[np.bool_]:
     )
 
 
-@pytest.mark.parametrize("kernel", [0.0, 1.2])
+@pytest.mark.parametrize("kernel", [0.0, pytest.param(1.2, marks=pytest.mark.slow)])
 def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
     content = chest(5, 1)
     style = chest(30, 2, kernel, mirrored=True)
@@ -96,19 +96,22 @@ def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
     assert neighbours(change) == pytest.approx(expected, abs=5 / math.sqrt(independent) + 0.05)
     # Noise is no anatomy: edges are as steep as they were, and nothing else is drawn.
     smooth = ndimage.gaussian_filter(change, 4)
-    assert np.abs(smooth).max() < 6 * lacking / math.sqrt((4 * math.pi * 16) ** 1.5 / 20)
+    # A Gaussian of sigma 4 leaves noise of a kernel k the share ((k² + 1/4pi) / (k² + 16))^(3/4).
+    left = ((kernel**2 + 1 / (4 * math.pi)) / (kernel**2 + 16)) ** 0.75
+    assert np.abs(smooth).max() < 6 * lacking * left
 
 
-@pytest.mark.parametrize("sigma", [0.8, 1.2])
+@pytest.mark.parametrize("sigma", [0.8, pytest.param(1.2, marks=pytest.mark.slow)])
 def test_known_blur_comes_over(sigma: float) -> None:
     content = chest(3, 1)
     style = ndimage.gaussian_filter(content, sigma)
     result = stylise(content, style[:, :, ::-1].copy())
     truth, scale = style, np.abs(style - content).max()
     # A Gaussian is found for a Gaussian: what is left is a small part of what the blur changed.
-    assert np.abs(result - truth).max() < 0.1 * scale
+    assert np.abs(result - truth).max() < 0.15 * scale
 
 
+@pytest.mark.slow
 def test_sharpening_comes_over_in_slope() -> None:
     content = chest(2, 1)
     style = content + 0.8 * (content - ndimage.gaussian_filter(content, 1.2))
@@ -131,6 +134,7 @@ def test_noise_alone_never_sharpens() -> None:
         assert noisy[axis].sharpness() == pytest.approx(profiles[axis].sharpness(), rel=0.03)
 
 
+@pytest.mark.slow
 def test_less_noise_is_less_noise() -> None:
     content, clean = chest(30, 1), chest(0, 1)
     result = stylise(content, chest(8, 2, mirrored=True))
@@ -139,6 +143,7 @@ def test_less_noise_is_less_noise() -> None:
     assert np.abs(result - content).max() < 4 * 30  # no voxel moves by more than noise does
 
 
+@pytest.mark.slow
 def test_another_anatomy_changes_no_sharpness() -> None:
     content = chest(5, 1)
     style = ndimage.gaussian_filter(chest(5, 2), 1.5)[:, :40, :40]  # another part, and blurred
@@ -164,6 +169,7 @@ def test_padding_range_and_gaps_stay() -> None:
     assert inside.max() <= seen.max() + 1e-3
 
 
+@pytest.mark.slow
 def test_magnitudes_without_a_unit_are_scaled() -> None:
     content = (chest(4, 1) + 900).clip(1)
     style = 3.0 * (chest(24, 2, mirrored=True) + 900).clip(1)
@@ -189,6 +195,7 @@ def test_another_unit_is_refused(
         LookTransfer(inputs, VolumeOptions(**options))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_window_of_the_style_names_its_unit() -> None:
     content = chest(5, 1)
     style = (chest(30, 2, mirrored=True) + 1000) / 4  # stored from 0
@@ -205,6 +212,7 @@ def test_a_window_of_the_style_names_its_unit() -> None:
     assert change[core()].std() == pytest.approx(math.sqrt(30**2 - 5**2), rel=0.1)
 
 
+@pytest.mark.slow
 def test_harm_lowers_the_strength_and_then_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = SafetyFigure("mean change of soft", 9.0, 0.0, 2.0, "HU")
     calls: list[int] = []
@@ -304,6 +312,7 @@ def test_a_look_needs_flat_places() -> None:
         stylise(rough, rough + 1.0)
 
 
+@pytest.mark.slow
 def test_a_look_is_that_of_the_middle() -> None:
     scan = Scan.of(torch.zeros(40, 512, 512) + torch.arange(40.0)[:, None, None], SPACING)
     middle = scan.middle()

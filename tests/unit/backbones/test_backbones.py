@@ -227,7 +227,8 @@ def test_a_convolution_of_low_rank_is_one(
     assert plan.truncate(["relu1_1"]).ranks == {}
 
     def value(x: torch.Tensor) -> torch.Tensor:
-        return net(x, ["relu2_1"])["relu2_1"].square().sum()
+        features: torch.Tensor = net(x, ["relu2_1"])["relu2_1"]
+        return features.square().sum()
 
     assert torch.autograd.gradcheck(value, x, fast_mode=True)
 

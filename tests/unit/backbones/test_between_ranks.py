@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from convnd.nn import conv_nd
 
 PAIRS = [(1, 2), (1, 3), (2, 3), (2, 4), (3, 4)]
 # Which axes the kernels of 7 output channels lie in, written out.
-PLANES: dict[tuple[int, int], list[tuple[int, ...]]] = {
+PLANES: dict[tuple[int, int], Sequence[tuple[int, ...]]] = {
     (1, 2): [(0,)] * 4 + [(1,)] * 3,
     (1, 3): [(0,)] * 3 + [(1,)] * 2 + [(2,)] * 2,
     (2, 3): [(0, 1)] * 3 + [(0, 2)] * 2 + [(1, 2)] * 2,
@@ -83,7 +85,8 @@ def test_a_field_constant_along_new_axes_gives_the_lower_ranks_answer(
     new = high - low
     field = x.view(1, 2, *[1] * new, *x.shape[2:]).expand(-1, -1, *[5] * new, *x.shape[2:])
     answer = conv_nd(field, change_rank(weight, high, how), padding=1)
-    middle = answer[(slice(None), slice(None), *[2] * new)]
+    place: Any = (slice(None), slice(None), *[2] * new)
+    middle = answer[place]
     torch.testing.assert_close(middle, conv_nd(x, weight, padding=1))
 
 

@@ -56,10 +56,12 @@ def test_fields_are_where_gradients_are(generator: torch.Generator) -> None:
     for name in planes.plane_layers(["relu2_1"]):
         features = planes(x, [name])[name]
         middle = [extent // 2 for extent in features.shape[2:]]
-        (slope,) = torch.autograd.grad(features[(0, slice(None), *middle)].square().sum(), x)
+        place: Any = (0, slice(None), *middle)
+        (slope,) = torch.autograd.grad(features[place].square().sum(), x)
         seen = planes.receptive_fields[name].region(middle, x.shape[2:])
         inside = torch.zeros_like(slope, dtype=torch.bool)
-        inside[(..., *seen)] = True
+        region: Any = (..., *seen)
+        inside[region] = True
         assert not slope[~inside].any()
         for axis in range(3):  # and not larger than need be
             near = slope.abs().sum([each for each in range(5) if each != axis + 2]).nonzero()
@@ -89,7 +91,8 @@ def test_tiles_along_planes_have_no_halo(generator: torch.Generator) -> None:
     assert [len(group) for group in groups] == [2, 2, 2]
     for group, across in zip(groups, (2, 1, 0), strict=True):
         slice_ = [extent if axis != across else 1 for axis, extent in enumerate(size)]
-        tiler = Tiler(fits=lambda crop, _, most=math.prod(slice_): math.prod(crop) <= most)
+        most = math.prod(slice_)
+        tiler = Tiler(fits=lambda crop, _, most=most: bool(math.prod(crop) <= most))  # type: ignore[misc]
         tiling = tiler.make_tiling(planes, (*group, INPUT), size)
         assert tiling.overhead == 1
         assert [*tiling.largest_crop] == slice_
@@ -124,7 +127,7 @@ def test_gram_of_any_order_of_positions(dtype: torch.dtype, generator: torch.Gen
         rows = features.double().flatten(2)
         wanted = rows @ rows.mT
         found = gram_matrix(features)
-        near = (
+        near: dict[str, Any] = (
             {"rtol": 1e-4, "atol": 1e-3} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.5}
         )
         torch.testing.assert_close(found.double(), wanted, **near)

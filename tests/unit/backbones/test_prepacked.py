@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,11 +54,15 @@ def test_torchs_switch_is_heeded(
     weight = torch.randn(4, 3, 3, 3, generator=generator).bfloat16()
     x = torch.randn(1, 3, 6, 5, generator=generator).bfloat16()
     x = x.contiguous(memory_format=torch.channels_last)
-    conv, called = PrepackedConv(weight), []
+    conv = PrepackedConv(weight)
+    called: list[int] = []
+
+    def record(*_: Any, **__: Any) -> torch.Tensor:
+        called.append(1)
+        return expected
+
     expected = conv(x)
-    monkeypatch.setattr(
-        "convnd.backbones.kernels.prepacked.conv_nd", lambda *a, **k: called.append(1) or expected
-    )
+    monkeypatch.setattr("convnd.backbones.kernels.prepacked.conv_nd", record)
     with torch.backends.mkldnn.flags(enabled=False):
         assert conv(x) is expected
     conv(x)

@@ -31,7 +31,6 @@ from convnd.backbones.weights import (
     download,
     download_file,
     registry,
-    wheel,
 )
 from convnd.errors import (
     ConvndError,
@@ -686,7 +685,7 @@ class TestWheel:
         (tmp_path / "said").write_text(says)
         python.write_text(f"#!/bin/sh\ncat {tmp_path / 'said'} >&2\nexit 1\n")
         python.chmod(0o755)
-        monkeypatch.setattr(wheel.sys, "executable", str(python))
+        monkeypatch.setattr("convnd.backbones.weights.wheel.sys.executable", str(python))
         with pytest.raises(kind, match=match):
             weights.load_state(NAME)
 
@@ -716,7 +715,7 @@ def test_the_installed_package_serves_before_any_wheel(
     assert (before.state, before.path and before.path.suffix) == ("verified", ".bin")
     after = weights.fetch("vgg19")
     assert after.parent == home
-    monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("convnd.backbones.weights.wheel.importlib.util.find_spec", lambda _: None)
     weights.load_state("vgg19")  # nothing else is needed any more
     assert weights.remove("vgg19") == [after]
     with pytest.raises(InputFileError, match="run: convnd weights get vgg19$"):

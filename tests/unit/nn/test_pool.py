@@ -42,8 +42,9 @@ def windows(x: np.ndarray, fill: float, dilation: int = 1, **at: Any) -> np.ndar
     x = np.pad(x, ((0, 0), (0, 0), *at["padding"]), constant_values=fill)
     reach = tuple((k - 1) * dilation + 1 for k in at["kernel"])
     view = sliding_window_view(x, reach, axis=tuple(range(2, 2 + ndim)))
-    view = view[(slice(None), slice(None), *(slice(None, None, s) for s in at["stride"]))]
-    view = view[(..., *[slice(None, None, dilation)] * ndim)]
+    steps: Any = (slice(None), slice(None), *(slice(None, None, s) for s in at["stride"]))
+    taps: Any = (..., *[slice(None, None, dilation)] * ndim)
+    view = view[steps][taps]
     return view.reshape(*view.shape[: 2 + ndim], -1)
 
 

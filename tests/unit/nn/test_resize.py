@@ -51,7 +51,8 @@ def weights(old: int, new: int, mode: str, antialias: bool) -> np.ndarray:
                 offset = j + 0.5 - centre
                 weight = triangle(offset) if mode == "linear" else cubic(offset, -0.75)
                 matrix[i, min(max(j, 0), old - 1)] += weight
-    return matrix / matrix.sum(1, keepdims=True)
+    normalized: np.ndarray = matrix / matrix.sum(1, keepdims=True)
+    return normalized
 
 
 @pytest.mark.parametrize("antialias", [True, False])

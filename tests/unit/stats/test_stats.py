@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ def gram_by_loops(values: np.ndarray) -> np.ndarray:
     batch, channels = values.shape[:2]
     result = np.zeros((batch, channels, channels))
     for position in itertools.product(*map(range, values.shape[2:])):
-        at = values[(slice(None), slice(None), *position)]
+        place: Any = (slice(None), slice(None), *position)
+        at = values[place]
         for one, k, other in itertools.product(range(batch), range(channels), range(channels)):
             result[one, k, other] += at[one, k] * at[one, other]
     return result

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.beats import BeatTemplate
-from convnd_tasks.modalities.volumes import memory as volume_memory
-from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.modalities.volumes.transfer import VolumeTransfer
 from living import Living
 
-from convnd.grid import Grid
 from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, minimize
 from convnd.transfer import style_transfer, tiling_plan
 from convnd.transfer.memory_model import MemoryModel
@@ -152,45 +146,3 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     ):
         pass
     assert bowl.most - before < 2.1 * content.nbytes  # iterate and gradient
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_volume_holds_what_is_planned(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    size, noise = (80, 80, 80), torch.Generator().manual_seed(0)
-    bowl = Bowl()
-
-    class Still:
-        def evaluate(self, x: torch.Tensor) -> Evaluation:
-            return bowl(None, x)
-
-        def initial(self, _: int) -> torch.Tensor:
-            return torch.rand(1, 1, *size)
-
-        def step_scale(self) -> torch.Tensor:
-            return torch.ones(1, 1, *size)
-
-        def term_names(self) -> list[list[str]]:
-            return []
-
-    monkeypatch.setattr(VolumeTransfer, "_objective", lambda *_: Still())
-    scan, style = (
-        Grid(
-            values=40 + 60 * torch.randn(1, 1, *size, generator=noise),
-            units=("mm",) * 3,
-            spacing=(1.0, 1.0, 1.0),
-        )
-        for _ in range(2)
-    )
-    options = VolumeOptions(steps=STEPS, optimizer=optimizer, scales=1, deterministic=False)
-    inputs = TransferInputs(content=scan, styles=[style], names=["scan", "style"])
-    before = living().now
-    transfer = VolumeTransfer(inputs, options)
-    for progress in transfer.run():  # noqa: B007
-        pass
-    fields = OPTIMIZERS[optimizer].copies + volume_memory._OWN
-    assert bowl.most - before == pytest.approx(4 * math.prod(size) * fields, rel=0.1)
-    assert progress.step == STEPS
-    result = transfer.result(progress)
-    del progress, transfer
-    assert living().now - before < 3 * scan.values.nbytes
-    assert result is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def transferred(options: TransferOptions, size: tuple[int, ...], said: list[str]
     return last.values
 
 
-def replaced(**changes: object) -> TransferOptions:
+def replaced(**changes: Any) -> TransferOptions:
     import dataclasses
 
     return dataclasses.replace(QUICK, optimizer="gradient-descent", **changes)

@@ -10,7 +10,8 @@ import torch
 from convnd.errors import ShapeError, UsageError
 from convnd.optimize import evaluate_whole
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.style_transfer import StyleTransfer, fit_size
+from convnd.transfer.scales import fit_size
+from convnd.transfer.style_transfer import StyleTransfer
 
 OPTIONS = TransferOptions(
     backbone="compact", steps=4, scales=2, tv_weight=0.1, precision="float32", optimizer="adam"

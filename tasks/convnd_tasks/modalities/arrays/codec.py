@@ -1,4 +1,4 @@
-"""Signals, volumes and grids of any rank: their own units in, their own units out."""
+"""Encoding of grids of any rank: from their own units to about ``[0, 1]``, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["prepare", "same_units", "value_range"]
 
 
 def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
-    """Values in their owner's units as values that span about ``[0, 1]``.
+    """Encode values in their own units as values that span about ``[0, 1]``.
 
     The range between the 0.5th and 99.5th percentile becomes ``[0, 1]``, for content and style
     each by its own; what comes back is in the content's units, and nothing is clipped. Gaps (NaN)
@@ -36,7 +36,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     import torch
 
     from convnd.nn import resize_nd
-    from convnd.transfer.style_transfer import fit_size
+    from convnd.transfer.scales import fit_size
 
     template = inputs.styles[0] if inputs.content is None else inputs.content
     channels = template.values.shape[1]
@@ -55,9 +55,9 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
         values = values.movedim(0, 1) * (high - low) + low
         if bool(gaps.any()):
             same = tuple(values.shape[2:]) == template.shape
-            here = gaps.float()
-            here = here if same else resize_nd(here, values.shape[2:], mode="nearest")
-            values = values.masked_fill(here > 0, float("nan"))
+            mask = gaps.float()
+            mask = mask if same else resize_nd(mask, values.shape[2:], mode="nearest")
+            values = values.masked_fill(mask > 0, float("nan"))
         return template.with_values(values)
 
     return PreparedInputs(
@@ -78,28 +78,37 @@ def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> Non
     import torch
 
     channels = template.values.shape[1]
-    given = inputs.labelled()
-    extents = [*((label, grid.shape) for _, grid, label in given), ("result", size)]
+    labelled = inputs.labelled()
+    extents = [*((label, grid.shape) for _, grid, label in labelled), ("result", size)]
     for label, extent in extents:
         short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
-        if any(each < SMALLEST for each in short):
+        if min(short, default=SMALLEST) < SMALLEST:
             raise InputFileError(
-                f"{label}: expected at least {SMALLEST} samples along each axis, got "
-                f"{'x'.join(map(str, extent))}; use more"
+                label,
+                expected=f"at least {SMALLEST} samples along each axis",
+                got="x".join(map(str, extent)),
+                remedy="use more",
             )
-    for role, grid, label in given:
+    for role, grid, label in labelled:
         allowed = (1, channels) if role == "style" else (channels,)
         if grid.values.shape[1] not in allowed:
             raise InputFileError(
-                f"{label}: expected {' or '.join(map(str, allowed))} channels, got "
-                f"{grid.values.shape[1]}; select channels"
+                label,
+                expected=f"{' or '.join(map(str, allowed))} channels",
+                got=grid.values.shape[1],
+                remedy="select channels",
             )
         finite = torch.isfinite(grid.values)
         if not bool(finite.any()):
-            raise InputFileError(f"{label}: expected some finite values, got none; check the file")
+            raise InputFileError(
+                str(label), expected="some finite values", got="none", remedy="check the file"
+            )
         if role != "content" and not bool(finite.all()):
             raise InputFileError(
-                f"{label}: expected finite values, got some that are not; fill or cut the gaps"
+                label,
+                expected="finite values",
+                got="some that are not",
+                remedy="fill or cut the gaps",
             )
 
 
@@ -108,7 +117,7 @@ def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
     Args:
         first: low and high end.
-        second: likewise.
+        second: low and high end.
 
     >>> same_units((-1000, 1000), (-160, 240)), same_units((-1000, 1000), (751, 13014))
     (True, False)
@@ -119,10 +128,10 @@ def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 
 def value_range(values: Tensor) -> tuple[float, float]:
-    """The 0.5th and 99.5th percentile of what is finite; all of it where they coincide.
+    """The 0.5th and 99.5th percentile of the finite values; their range where these coincide.
 
     Raises:
-        InputFileError: nothing is finite.
+        InputFileError: no value is finite.
 
     >>> import torch
     >>> value_range(torch.arange(201.0))
@@ -135,14 +144,16 @@ def value_range(values: Tensor) -> tuple[float, float]:
     finite = values.detach().cpu().numpy()
     finite = finite[np.isfinite(finite)]
     if finite.size == 0:
-        raise InputFileError("values: expected some finite ones, got none; check the file")
+        raise InputFileError(
+            "values", expected="some finite ones", got="none", remedy="check the file"
+        )
     # As np.percentile does it, to the last bit and seven times as quickly for short signals.
     exact = [(finite.size - 1) * share for share in (0.005, 0.995)]
-    places = [(int(at), min(int(at) + 1, finite.size - 1)) for at in exact]
-    finite = np.partition(finite, sorted({at for pair in places for at in pair}))
+    neighbours = [(int(place), min(int(place) + 1, finite.size - 1)) for place in exact]
+    finite = np.partition(finite, sorted({place for pair in neighbours for place in pair}))
     low, high = (
-        _between(float(finite[a]), float(finite[b]), float(finite[b] - finite[a]), at - a)
-        for at, (a, b) in zip(exact, places, strict=True)
+        _between(float(finite[a]), float(finite[b]), float(finite[b] - finite[a]), place - a)
+        for place, (a, b) in zip(exact, neighbours, strict=True)
     )
     if high > low:
         return low, high

@@ -1,11 +1,13 @@
-"""Pictures: how they enter a style transfer, and what comes back to their owner."""
+"""Encoding of pictures as values for a style transfer, and decoding of the result."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from convnd.errors import InputFileError
 from convnd_tasks.modalities.base import SMALLEST, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.images.hidden import visible_weight
 from convnd_tasks.modalities.images.options import ImageOptions
 
 if TYPE_CHECKING:
@@ -13,69 +15,139 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["LUMA", "keep_luminance_only", "match_colors", "prepare"]
+__all__ = [
+    "LUMA",
+    "Moments",
+    "color_moments",
+    "keep_luminance_only",
+    "match_colors",
+    "pooled_moments",
+    "prepare",
+]
 
 LUMA = (0.299, 0.587, 0.114)
 """Luma of ITU-R BT.601: the weights of the Y in YIQ and YCbCr."""
 
 
 def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
-    """Pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
+    """Encode pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
+
+    Colours that sRGB has not are clamped, since they are outside of what the networks know.
 
     Args:
-        inputs: grids ``(1, 3, H, W)`` in ``[0, 1]``, of any size.
-        options: reads ``colors`` and ``size``.
+        inputs: grids ``(1, 3, H, W)``, of any size; pixels that are hidden have been filled.
+        options: reads ``colors``, ``size`` and ``style_weights``.
 
     Raises:
         InputFileError: a picture is too small, or too thin at this size.
     """
-    from convnd.transfer.style_transfer import fit_size
-
-    for _, grid, label in inputs.labelled():
-        if min(grid.shape) < SMALLEST:
-            raise InputFileError(
-                f"{label}: expected a picture of at least {SMALLEST}x{SMALLEST} pixels, got "
-                f"{grid.shape[1]}x{grid.shape[0]}; use a larger one"
-            )
+    size = _result_size(inputs, options)
     content = inputs.content
-    if content is None:
-        size: tuple[int, ...] = (options.size or ImageOptions.size,) * 2
-    else:
-        size = fit_size(content.shape, options.size)
-    if min(size) < SMALLEST:
-        raise InputFileError(
-            f"result: expected at least {SMALLEST} pixels along each side, got "
-            f"{size[1]}x{size[0]} at --size {options.size}; use a larger --size, or crop"
-        )
+    values = None if content is None else content.values.clamp(0, 1)
     pictures = [style.values.clamp(0, 1) for style in inputs.styles]
-    if options.colors == "match" and content is not None:
-        pictures = [match_colors(picture, content.values.clamp(0, 1)) for picture in pictures]
-
-    def decode(values: Tensor) -> Grid:
-        if content is None:
-            return inputs.styles[0].with_values(values.clamp(0, 1))
-        if options.colors == "luminance":
-            values = keep_luminance_only(values, content.values)
-        return content.with_values(values.clamp(0, 1))
-
-    notes = [
-        f"{label}: {note}"
-        for _, grid, label in inputs.labelled()
-        for note in cast("tuple[str, ...]", grid.header.get("notes", ()))
+    moments = [
+        color_moments(picture, visible_weight(style))
+        for picture, style in zip(pictures, inputs.styles, strict=True)
     ]
+    if options.colors == "match" and content is not None and values is not None:
+        reference = color_moments(values, visible_weight(content))
+        pictures = [
+            match_colors(picture, reference, own)
+            for picture, own in zip(pictures, moments, strict=True)
+        ]
+
+    def decode(result: Tensor) -> Grid:
+        if content is None or values is None:
+            # Exactly the style's colours: grey stays grey, which no network asks for.
+            wanted = pooled_moments(moments, options.style_weights)
+            return inputs.styles[0].with_values(match_colors(result, wanted))
+        if options.colors == "luminance":
+            result = keep_luminance_only(result, values)
+        return content.with_values(result.clamp(0, 1))
+
     return PreparedInputs(
-        # Colours that sRGB has not are outside of what the networks know.
-        content=None if content is None else content.values.clamp(0, 1),
+        content=values,
         styles=pictures,
         init=None if inputs.init is None else inputs.init.values.clamp(0, 1),
         size=size,
         decode=decode,
-        messages=tuple(notes),
+        visible_content=content,
+        messages=tuple(
+            f"{label}: {note}"
+            for _, grid, label in inputs.labelled()
+            for note in cast("tuple[str, ...]", grid.header.get("notes", ()))
+        ),
     )
 
 
-def match_colors(picture: Tensor, reference: Tensor) -> Tensor:
-    r"""The picture with the mean and covariance of the reference's colours.
+def _result_size(inputs: TransferInputs, options: ImageOptions) -> tuple[int, ...]:
+    from convnd.transfer.scales import fit_size
+
+    for _, grid, label in inputs.labelled():
+        if min(grid.shape) < SMALLEST:
+            raise InputFileError(
+                label,
+                expected=f"a picture of at least {SMALLEST}x{SMALLEST} pixels",
+                got=f"{grid.shape[1]}x{grid.shape[0]}",
+                remedy="use a larger one",
+            )
+    if inputs.content is None:
+        size: tuple[int, ...] = (options.size or ImageOptions.size,) * 2
+    else:
+        size = fit_size(inputs.content.shape, options.size)
+    if min(size) < SMALLEST:
+        raise InputFileError(
+            "result",
+            expected=f"at least {SMALLEST} pixels along each side",
+            got=f"{size[1]}x{size[0]} at --size {options.size}",
+            remedy="use a larger --size, or crop",
+        )
+    return size
+
+
+class Moments(NamedTuple):
+    """Mean ``(3, 1)`` and covariance ``(3, 3)`` of the colours of a picture, float64."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def color_moments(picture: Tensor, weight: Tensor | None = None) -> Moments:
+    """Mean and covariance of colours.
+
+    Args:
+        picture: ``(1, 3, *S)``.
+        weight: ``(1, 1, *S)`` of the pixels, for example their opacity; None is 1 everywhere.
+    """
+    import torch
+
+    flat = picture[0].flatten(1).double()
+    if weight is None:
+        return Moments(flat.mean(1, keepdim=True), torch.cov(flat, correction=0))
+    shares = weight.flatten().double()
+    mean = (flat @ shares / shares.sum())[:, None]
+    return Moments(mean, torch.cov(flat, correction=0, aweights=shares))
+
+
+def pooled_moments(moments: Sequence[Moments], weights: Sequence[float] = ()) -> Moments:
+    """Mean and covariance of the colours of several pictures together.
+
+    Args:
+        moments: of each picture.
+        weights: one for each; empty weighs all alike.
+    """
+    import torch
+
+    shares = torch.tensor(weights or [1.0] * len(moments), dtype=torch.float64)
+    shares = (shares / shares.sum()).view(-1, 1, 1)
+    means = torch.stack([one.mean for one in moments])
+    mean = (shares * means).sum(0)
+    within = (shares * torch.stack([one.covariance for one in moments])).sum(0)
+    return Moments(mean, within + (shares * (means - mean) @ (means - mean).mT).sum(0))
+
+
+def match_colors(picture: Tensor, reference: Moments, own: Moments | None = None) -> Tensor:
+    r"""Give a picture the mean and covariance of a reference's colours.
 
     .. math:: x' = \Sigma_r^{1/2} \Sigma_x^{-1/2} (x - \mu_x) + \mu_r
 
@@ -84,7 +156,8 @@ def match_colors(picture: Tensor, reference: Tensor) -> Tensor:
 
     Args:
         picture: ``(1, 3, *S)``.
-        reference: ``(1, 3, *S')``.
+        reference: moments that the result has, see `color_moments`.
+        own: moments of the picture; None computes them.
 
     Returns:
         ``(1, 3, *S)``, clamped to ``[0, 1]``.
@@ -92,14 +165,11 @@ def match_colors(picture: Tensor, reference: Tensor) -> Tensor:
     >>> import torch
     >>> g = torch.Generator().manual_seed(0)
     >>> a, b = torch.rand(1, 3, 50, generator=g) / 9, torch.rand(1, 3, 70, generator=g) / 2 + 0.2
-    >>> (match_colors(a, b).mean() - b.mean()).abs().item() < 1e-3
+    >>> matched = match_colors(a, color_moments(b))
+    >>> (matched.mean() - b.mean()).abs().item() < 1e-3
     True
     """
     import torch
-
-    def moments(values: Tensor) -> tuple[Tensor, Tensor]:
-        flat = values[0].flatten(1).double()
-        return flat.mean(1, keepdim=True), torch.cov(flat, correction=0)
 
     def power(matrix: Tensor, exponent: float) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
@@ -107,16 +177,15 @@ def match_colors(picture: Tensor, reference: Tensor) -> Tensor:
         result: Tensor = (vectors * values.clamp_min(1e-8) ** exponent) @ vectors.mT
         return result
 
-    mean, covariance = moments(picture)
-    wanted_mean, wanted = moments(reference)
-    change = power(wanted, 0.5) @ power(covariance, -0.5)
+    own = color_moments(picture) if own is None else own
+    change = power(reference.covariance, 0.5) @ power(own.covariance, -0.5)
     flat = picture[0].flatten(1).double()
-    matched = change @ (flat - mean) + wanted_mean
+    matched = change @ (flat - own.mean) + reference.mean
     return matched.view(picture.shape).clamp(0, 1).to(picture.dtype)
 
 
 def keep_luminance_only(values: Tensor, reference: Tensor) -> Tensor:
-    """The luminance of the one with the chrominance of the other.
+    """Combine the luminance of one picture with the chrominance of another.
 
     Luminance is the luma of BT.601; chrominance what a colour differs from its luma by.
 

@@ -1,4 +1,4 @@
-"""How far a picture is from its content and styles in the features of the original VGG-19."""
+"""Distances of a picture from its content and styles in the features of the original VGG-19."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.io.images.formats import opacity
 from convnd.nn import resize_nd
-from convnd.transfer.style_transfer import compared_style_size
+from convnd.transfer.scales import compared_style_size
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.images import features, similarity
 from convnd_tasks.modalities.metrics import Measure

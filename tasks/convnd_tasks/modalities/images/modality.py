@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.images import codec
+from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.images.options import ImageOptions
 
 if TYPE_CHECKING:
@@ -32,13 +33,34 @@ class Pictures(GridModality):
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 
+    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """See `Modality.open`; a mask is 0 where its picture is transparent."""
+        grid = super().open(name, role, content)
+        return mask_by_opacity(grid) if role == "mask" else grid
+
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """See `GridModality.encode`."""
-        if self.settings.strip:
-            content = None if inputs.content is None else _stripped(inputs.content)
-            styles = [_stripped(style) for style in inputs.styles]
-            inputs = dataclasses.replace(inputs, content=content, styles=styles)
-        return codec.prepare(inputs, self.options)
+        return codec.prepare(self._cleaned(inputs), self.options)
+
+    def _cleaned(self, inputs: TransferInputs) -> TransferInputs:
+        """The inputs without colours of hidden pixels, and without what ``strip`` leaves out."""
+
+        def clean(grid: Grid, label: str) -> Grid:
+            grid = fill_hidden_pixels(grid, label)
+            if not self.settings.strip:
+                return grid
+            header = {key: value for key, value in grid.header.items() if key not in _ORIGIN}
+            return dataclasses.replace(grid, header=header)
+
+        roles: dict[str, list[Grid]] = {"content": [], "style": [], "init": [], "mask": []}
+        for role, grid, label in inputs.labelled():
+            roles[role].append(grid if role == "mask" else clean(grid, label))
+        return dataclasses.replace(
+            inputs,
+            content=next(iter(roles["content"]), None),
+            styles=roles["style"],
+            init=next(iter(roles["init"]), None),
+        )
 
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
         """See `Modality.metrics`."""
@@ -46,9 +68,3 @@ class Pictures(GridModality):
         from convnd_tasks.modalities.metrics import compared_content
 
         return measure_all(compared_content(inputs), result, inputs.styles)
-
-
-def _stripped(grid: Grid) -> Grid:
-    """The grid without what its file says of its origin."""
-    header = {key: value for key, value in grid.header.items() if key not in _ORIGIN}
-    return dataclasses.replace(grid, header=header)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from convnd.options import LOOK, Flag
 from convnd.registry import check_name
-from convnd.transfer.options import TransferOptions
+from convnd.transfer.options import PADDING, TransferOptions
 
 __all__ = ["COLORS", "ImageOptions"]
 
@@ -22,6 +22,8 @@ class ImageOptions(TransferOptions):
 
     Args:
         colors: one of `COLORS`.
+        padding: see `TransferOptions`. With zeros, whose grey the style does not have, the
+            outermost pixels become paler than the rest.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -38,6 +40,8 @@ class ImageOptions(TransferOptions):
             choices=COLORS,
         ),
     ] = "style"
+
+    padding: Annotated[str, PADDING] = "replicate"
 
     def __post_init__(self) -> None:
         super().__post_init__()

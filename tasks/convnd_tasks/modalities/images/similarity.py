@@ -1,4 +1,4 @@
-"""How alike two pictures are: structure, colours, edges, and borders.
+"""Similarity of two pictures: structure, colours, edges and borders.
 
 Pictures are ``(1, 3, H, W)`` in ``[0, 1]``, read as sRGB. Each function weighs pixels by an opacity
 ``(1, 1, H, W)`` in ``[0, 1]``, so that transparent pixels do not count.
@@ -178,7 +178,7 @@ def edge_correlation(one: Tensor, other: Tensor, opacity: Tensor) -> float:
 
 
 def border_change(content: Tensor, result: Tensor, opacity: Tensor) -> dict[str, float]:
-    """How the outermost pixels changed, compared with the change of those next to them.
+    """Ratio of the change of the outermost pixels to the change of those next to them.
 
     The border is the outermost 2 pixels, and the inside the ring from there to 8 pixels. A transfer
     that treats both alike gives 0.

@@ -133,7 +133,7 @@ class LeadCodec:
     def __init__(self, inputs: TransferInputs, options: SignalOptions) -> None:
         import torch
 
-        from convnd.transfer.style_transfer import fit_size
+        from convnd.transfer.scales import fit_size
 
         self.template = template = inputs.template
         self._pairs = lead_pairs(options.leads)

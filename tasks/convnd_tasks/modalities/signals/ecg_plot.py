@@ -1,4 +1,4 @@
-"""Signals to look at: ECG paper for each lead, and their spectra."""
+"""Drawings of signals: each lead on ECG paper, beside its spectrum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["figure", "lines_of"]
+__all__ = ["figure", "leads_with_values", "lines_of"]
 
 _BEFORE = 0.8  # s of paper before the traces, for the calibration pulse and names
 _PULSE = (0.2, 1.0)  # s, mV
@@ -29,11 +29,11 @@ _COLORS = {"content": "#555555", "style": "#1f5fa8", "result": "#111111"}
 
 
 def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
-    """A matplotlib figure: content, style and result of each lead, and their spectra beside.
+    """Draw content, style and result of each lead, beside their spectra, with matplotlib.
 
-    Voltages in time stand on ECG paper, 25 mm/s and 10 mm/mV, at true scale when printed at
-    the size of the figure; other values on plain grids. The first 10 s (5,000 samples where time
-    is not known) and 12 leads.
+    Voltages in time are drawn on ECG paper, 25 mm/s and 10 mm/mV, at true scale when printed at
+    the size of the figure; other values on plain grids. The figure shows the first 10 s (5,000
+    samples without a sampling rate) of the first 12 leads that have values.
 
     Args:
         content: ``(1, C, T)``, or None.
@@ -43,11 +43,11 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     Raises:
         DependencyError: matplotlib is missing.
     """
-    made = import_optional("matplotlib.figure", "paper")
+    matplotlib_figure = import_optional("matplotlib.figure", "paper")
     import_optional("matplotlib.backends.backend_agg", "paper")
     timed = result.units == ("s",)
     paper = timed and per_millivolt(result) is not None
-    leads = result.channels[:_LEADS]
+    leads = leads_with_values(result)[:_LEADS]
     rows = [(lead, lines_of(lead, content, style, result)) for lead in leads]
     seconds = max(_seconds(result), 1e-9)
     width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
@@ -59,12 +59,17 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     margins = (0.75, 0.35, 0.6, 0.55)  # left, right, top, bottom, in inches
     psd = 3.2
     total = (margins[0] + width + 0.75 + psd + margins[1], margins[2] + tall + margins[3])
-    drawn = made.Figure(figsize=total, facecolor="white")
-    at = margins[3] + tall
+    drawing = matplotlib_figure.Figure(figsize=total, facecolor="white")
+    bottom = margins[3] + tall
     for number, ((lead, lines), height) in enumerate(zip(rows, heights, strict=True)):
-        at -= height / _INCH
-        tile = (margins[0] / total[0], at / total[1], width / total[0], height / _INCH / total[1])
-        axes = drawn.add_axes(tile)
+        bottom -= height / _INCH
+        tile = (
+            margins[0] / total[0],
+            bottom / total[1],
+            width / total[0],
+            height / _INCH / total[1],
+        )
+        axes = drawing.add_axes(tile)
         _traces(
             axes,
             lead,
@@ -77,24 +82,24 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
         left = margins[0] + width + 0.75
         beside = (
             left / total[0],
-            (at + 0.12) / total[1],
+            (bottom + 0.12) / total[1],
             psd / total[0],
             (height / _INCH - 0.24) / total[1],
         )
         _spectra(
-            drawn.add_axes(beside), lines, result, last=number == len(rows) - 1, first=number == 0
+            drawing.add_axes(beside), lines, result, last=number == len(rows) - 1, first=number == 0
         )
     scale = "25 mm/s, 10 mm/mV" if paper else ""
     title = f"{', '.join(role for role, _ in rows[0][1])}, from the top{' · ' if scale else ''}"
-    drawn.text(margins[0] / total[0], 1 - 0.3 / total[1], title + scale, fontsize=10, va="center")
-    return drawn
+    drawing.text(margins[0] / total[0], 1 - 0.3 / total[1], title + scale, fontsize=10, va="center")
+    return drawing
 
 
 def lines_of(
     lead: str, content: Grid | None, style: Grid, result: Grid
 ) -> list[tuple[str, tuple[NDArray[Any], float]]]:
-    """Role, values (mV where they are voltages) and sampling rate of what stands for a lead."""
-    found = []
+    """Return role, values (voltages in mV) and sampling rate of each trace of a lead."""
+    lines = []
     for role, grid in (("content", content), ("style", style), ("result", result)):
         if grid is None:
             continue
@@ -107,10 +112,16 @@ def lines_of(
             continue
         values = grid.values[0, index].detach().cpu().double().numpy()
         scale = per_millivolt(grid)
-        found.append(
+        lines.append(
             (role, (values if scale is None else values / scale[index], sampling_rate(grid)))
         )
-    return found
+    return lines
+
+
+def leads_with_values(grid: Grid) -> list[str]:
+    """Return the names of the leads that are not gaps alone."""
+    finite = grid.values[0].isfinite().any(1).tolist()
+    return [name for name, known in zip(grid.channels, finite, strict=True) if known]
 
 
 def _seconds(grid: Grid) -> float:
@@ -122,7 +133,7 @@ def _part(values: NDArray[Any], rate: float, *, timed: bool) -> NDArray[Any]:
 
 
 def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
-    """Median, and how far below and above it a trace goes."""
+    """Return the median of a trace, and how far it goes below and above."""
     import numpy as np
 
     values, _ = line
@@ -195,10 +206,10 @@ def _draw_paper(axes: Any, end: float, room: float) -> None:
     axes.set_facecolor(_PAPER)
     for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
         mv = step * _SPEED / _GAIN
-        at = np.arange(-round(_BEFORE / step), math.ceil(end / step) + 1) * step
-        axes.vlines(at, 0, room, color, linewidth=thick, zorder=0)
-        at = np.arange(0, room + mv, mv)
-        axes.hlines(at, -_BEFORE, end, color, linewidth=thick, zorder=0)
+        times = np.arange(-round(_BEFORE / step), math.ceil(end / step) + 1) * step
+        axes.vlines(times, 0, room, color, linewidth=thick, zorder=0)
+        levels = np.arange(0, room + mv, mv)
+        axes.hlines(levels, -_BEFORE, end, color, linewidth=thick, zorder=0)
     foot = (room - _PULSE[1]) / 2
     axes.step(
         -_BEFORE + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convnd_tasks.modalities.signals.ecg_plot import lines_of
-from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
+from convnd_tasks.modalities.signals.ecg_plot import leads_with_values, lines_of
+from convnd_tasks.modalities.signals.leads import interpolate_gaps, lead_key, per_millivolt
 from convnd_tasks.runtime import plots
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ _RANGE = 60.0  # dB shown below the strongest
 
 
 def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
-    """Content, style and result of one lead (II, or the first) over time and frequency, as PNG.
+    """Draw one lead of content, style and result over time and frequency, as PNG.
+
+    The lead is II, or the first that has values.
 
     Hann windows of half a second but at most 512 samples (sounds), overlapping by three quarters;
     without time, of 128 samples.
@@ -38,24 +40,23 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     from convnd.io.reading import import_optional
 
     signal = import_optional("scipy.signal", "spectrogram")
-    lead = next((name for name in result.channels if lead_key(name) == "ii"), result.channels[0])
+    leads = leads_with_values(result)
+    lead = next((name for name in leads if lead_key(name) == "ii"), leads[0])
     lines = lines_of(lead, content, style, result)
     timed = result.units == ("s",)
     maps = []
     for role, (values, rate) in lines:
         part = values[: round(LONGEST * rate)] if timed else values
-        good = np.isfinite(part)
-        if not good.any():
+        if not np.isfinite(part).any():
             continue
-        at = np.arange(len(part))
-        part = np.interp(at, at[good], part[good])
+        part = interpolate_gaps(part)
         length = min(len(part), max(16, min(512, round(rate / 2)) if timed else 128))
         frequencies, times, power = signal.spectrogram(
             part, rate, window="hann", nperseg=length, noverlap=length * 3 // 4, detrend="constant"
         )
         maps.append((role, times, frequencies, 10 * np.log10(power + 1e-15)))
     top = max(float(np.percentile(power, 99.9)) for *_, power in maps)
-    drawn, axes = plots.new_figure(9, 1.9 * len(maps) + 0.4, rows=len(maps))
+    drawing, axes = plots.new_figure(9, 1.9 * len(maps) + 0.4, rows=len(maps))
     end = max(float(times[-1]) for role, times, *_ in maps if role == "result")
     for axis, (role, times, frequencies, power) in zip(axes[:, 0], maps, strict=True):
         shown = axis.pcolormesh(
@@ -67,5 +68,5 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
         axis.set_ylabel("Hz" if timed else "cycles per sample")
     axes[-1, 0].set_xlabel("s" if timed else "sample")
     unit = "mV" if per_millivolt(result) is not None else "units"
-    drawn.colorbar(shown, ax=axes[:, 0].tolist(), shrink=0.7, label=f"dB ({unit}²/Hz)")
-    return plots.encode(drawn, dpi=110)
+    drawing.colorbar(shown, ax=axes[:, 0].tolist(), shrink=0.7, label=f"dB ({unit}²/Hz)")
+    return plots.encode(drawing, dpi=110)

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd.transfer.style_transfer import Progress, check_names
+from convnd.transfer.names import check_names
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, SHARED, FrameCache, quantize
@@ -82,8 +83,10 @@ def read_style_video(video: Video, longest: int) -> Tensor:
     ]
     if len(frames) < SMALLEST:
         raise InputFileError(
-            f"style: expected a video of at least {SMALLEST} frames, so that it shows motion, "
-            f"got {len(frames)} in {video.info.path}; use a longer one, or a picture"
+            "style",
+            expected=f"a video of at least {SMALLEST} frames, so that it shows motion",
+            got=f"{len(frames)} in {video.info.path}",
+            remedy="use a longer one, or a picture",
         )
     return torch.stack(frames, 2)
 
@@ -94,7 +97,7 @@ def make_block_transfer(options: VideoOptions) -> BlockStyleTransfer:
 
 
 class BlockStylizer:
-    """A network and styles made ready once, for all windows of a video.
+    """Stylises the windows of a video with one network and its styles.
 
     Args:
         options: see `VideoOptions`.
@@ -257,7 +260,7 @@ class BlockStylizer:
         outcome: dict[str, Any],
         before: StylizedFrame | None,
     ) -> StylizedFrame:
-        """Keep a frame with its record, unless it is kept already."""
+        """Save a frame with its record in the cache, unless it is there."""
         record: Any = cache.records.get((FIRST_PASS, context.number))
         if record is None:
             record = {

@@ -50,7 +50,7 @@ def open_video(
 
 
 def content_fingerprint(info: VideoInfo) -> object:
-    """A value that changes when the input does."""
+    """A text that identifies the content of an input: it changes when the input does."""
     if info.path.is_dir():
         return [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)

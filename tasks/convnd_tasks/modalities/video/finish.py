@@ -48,7 +48,7 @@ class FrameFinisher:
         return options.colors == "luminance" or options.strength < 1 or self.mask is not None
 
     def fingerprint(self) -> object:
-        """A value that changes when the mask does."""
+        """A text that identifies the mask: it changes when the mask does."""
         if self.mask is None or isinstance(self.mask, Grid):
             return None if self.mask is None else self.mask.values
         return content_fingerprint(self.mask.info)
@@ -80,8 +80,10 @@ class FrameFinisher:
             mask = next(masks, None)
             if self.mask is not None and mask is None:
                 raise InputFileError(
-                    f"--mask: expected a frame for each of {len(records)} of the video, got "
-                    f"{number}; give one picture, or a video of as many frames"
+                    "--mask",
+                    expected=f"a frame for each of {len(records)} of the video",
+                    got=number,
+                    remedy="give one picture, or a video of as many frames",
                 )
             if (FINAL, number) in cache.records:
                 before = content, cache.load(FINAL, number)
@@ -94,10 +96,13 @@ class FrameFinisher:
             cache.save(FINAL, number, values, record)
             before = content, values
             yield number
-        if not isinstance(self.mask, Grid) and next(masks, None) is not None:
+        is_video = self.mask is not None and not isinstance(self.mask, Grid)
+        if is_video and self.frame_range.count is None and next(masks, None) is not None:
             raise InputFileError(
-                f"--mask: expected a frame for each of {len(records)} of the video, got more; give "
-                "one picture, or a video of as many frames"
+                "--mask",
+                expected=f"a frame for each of {len(records)} of the video",
+                got="more",
+                remedy="give one picture, or a video of as many frames",
             )
 
     def _finish(self, content: Tensor, values: Tensor, mask: Grid | None) -> Tensor:
@@ -133,16 +138,22 @@ def check_mask(mask: Grid | Video | None, video: Video) -> None:
     if size != video.info.size:
         height, width = video.info.size
         raise InputFileError(
-            f"--mask: expected the video's size {width}x{height}, got "
-            f"{'x'.join(str(extent) for extent in reversed(size))}; resize the mask"
+            "--mask",
+            expected=f"the video's size {width}x{height}",
+            got="x".join(str(extent) for extent in reversed(size)),
+            remedy="resize the mask",
         )
     if isinstance(mask, Grid):
         if not bool((mask.values > 0).any()):
-            raise InputFileError("--mask: expected values above 0, got none; give another mask")
+            raise InputFileError(
+                "--mask", expected="values above 0", got="none", remedy="give another mask"
+            )
         return
     expected, actual = video.info.frames, mask.info.frames
     if expected is not None and actual is not None and expected != actual:
         raise InputFileError(
-            f"--mask: expected a picture, or a video of {expected} frames, got one of {actual}; "
-            "give a mask for each frame"
+            "--mask",
+            expected=f"a picture, or a video of {expected} frames",
+            got=f"one of {actual}",
+            remedy="give a mask for each frame",
         )

@@ -1,4 +1,4 @@
-"""Optical flow between frames, where it is consistent, warping, and cuts.
+"""Optical flow between frames: estimation, consistency, warping, and detection of cuts.
 
 A flow is ``(2, H, W)``, float32, in pixels along ``(y, x)``: ``flow[:, y, x]`` is the displacement
 of what one frame shows at ``(y, x)`` to its place in the other frame. Masks are ``(1, 1, H, W)``
@@ -115,8 +115,12 @@ def optical_flow(source: Tensor, target: Tensor) -> Tensor:
 
     if source.shape != target.shape or min(source.shape[2:]) < _SMALLEST:
         raise ShapeError(
-            f"optical flow: expected two frames of the same size of at least {_SMALLEST} pixels "
-            f"along each side, got {tuple(source.shape)} and {tuple(target.shape)}; resize them"
+            "optical flow",
+            expected=(
+                f"two frames of the same size of at least {_SMALLEST} pixels along each side"
+            ),
+            got=f"{tuple(source.shape)} and {tuple(target.shape)}",
+            remedy="resize them",
         )
     # The stubs of OpenCV 5 lack it.
     search: Any = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]

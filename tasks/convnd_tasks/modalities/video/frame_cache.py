@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
-    from convnd.transfer.style_transfer import Progress
+    from convnd.transfer.progress import Progress
 
 __all__ = ["CONTENT", "FINAL", "FIRST_PASS", "SECOND_PASS", "SHARED", "FrameCache", "quantize"]
 
@@ -54,11 +54,21 @@ _LARGEST = 2**62
 _COUNTS = ("steps", "rejected_steps")
 _NUMBERS = ("loss", "codec", "flow", "features")
 _OPTIONAL_NUMBERS = ("e_warp", "input_e_warp", "later_e_warp")
-_REQUIRED = ("pts", "name", "cut", "parts", "e_warp", "input_e_warp", *_COUNTS, *_NUMBERS)
+_REQUIRED = (
+    "pts",
+    "duration",
+    "name",
+    "cut",
+    "parts",
+    "e_warp",
+    "input_e_warp",
+    *_COUNTS,
+    *_NUMBERS,
+)
 
 
 def quantize(values: Tensor) -> Tensor:
-    """Values as they are kept: clamped to ``[0, 1]`` and rounded to 16 bits, on the CPU."""
+    """Round values as the cache stores them: clamped to ``[0, 1]``, 16 bits, on the CPU."""
     return values.detach().cpu().clamp(0, 1).mul(_WHITE).round_().div_(_WHITE)
 
 
@@ -106,8 +116,10 @@ class FrameCache(Checkpointer):
             )
         if self.exists() and not (resume or overwrite):
             raise OutputExistsError(
-                f"{self.path}: expected no frames of an earlier run, got some; continue from them "
-                "(--resume), or start anew (--overwrite)"
+                str(self.path),
+                expected="no frames of an earlier run",
+                got="some",
+                remedy="continue from them (--resume), or start anew (--overwrite)",
             )
 
     def open(
@@ -144,17 +156,19 @@ class FrameCache(Checkpointer):
             if isinstance(error, ConvndError):
                 raise
             raise OutputFileError(
-                f"{self.path}: expected a folder for finished frames, got '{error_text(error)}'; "
-                "choose another output"
+                str(self.path),
+                expected="a folder for finished frames",
+                got=f"'{error_text(error)}'",
+                remedy="choose another output",
             ) from error
         self._fingerprint = expected
         return {"cache": self}
 
     def after_step(self, progress: Progress) -> None:
-        """Nothing to write: frames are kept as they are finished."""
+        """Do nothing: `save` writes each frame when it is finished."""
 
     def save(self, pass_index: int, number: int, values: Tensor, record: Mapping[str, Any]) -> None:
-        """Keep a frame.
+        """Save a frame.
 
         Args:
             pass_index: `FIRST_PASS`, `SECOND_PASS`, `FINAL`, or `CONTENT`.
@@ -173,13 +187,15 @@ class FrameCache(Checkpointer):
                 log.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise OutputFileError(
-                f"{self._log}: expected a disk with space for a line, got '{error_text(error)}'; "
-                "free some space and continue with --resume"
+                str(self._log),
+                expected="a disk with space for a line",
+                got=f"'{error_text(error)}'",
+                remedy="free some space and continue with --resume",
             ) from error
         self.records[pass_index, number] = entry
 
     def load(self, pass_index: int, number: int) -> Tensor:
-        """Read a kept frame, ``(1, 3, H, W)``.
+        """Read a frame from the cache, ``(1, 3, H, W)``.
 
         Raises:
             InputFileError: it is missing or damaged.
@@ -195,7 +211,7 @@ class FrameCache(Checkpointer):
         return values
 
     def count(self, pass_index: int) -> int:
-        """Number of kept frames of a pass."""
+        """Number of frames of a pass in the cache."""
         return sum(index == pass_index for index, _ in self.records)
 
     def close(self) -> None:
@@ -248,13 +264,17 @@ class FrameCache(Checkpointer):
             fingerprint = json.loads(header)["fingerprint"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputFileError(
-                f"resume: expected the frames of an earlier run in {self.path}, got a damaged "
-                "list of them; start anew (--overwrite)"
+                "resume",
+                expected=f"the frames of an earlier run in {self.path}",
+                got="a damaged list of them",
+                remedy="start anew (--overwrite)",
             ) from error
         if fingerprint != expected:
             raise UsageError(
-                "resume: expected frames of these inputs and options, got those of others in "
-                f"{self.path.name}; give the same ones, or start anew (--overwrite)"
+                "resume",
+                expected="frames of these inputs and options",
+                got=f"those of others in {self.path.name}",
+                remedy="give the same ones, or start anew (--overwrite)",
             )
         self.records = {}
         with contextlib.suppress(ValueError, RecursionError):  # the last line may be cut off
@@ -297,7 +317,7 @@ def _is_fact(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "pts":
         return isinstance(value, int) and abs(value) < _LARGEST
-    if name in _COUNTS:
+    if name in (*_COUNTS, "duration"):
         return _is_count(value)
     return _is_number(value) or (name in _OPTIONAL_NUMBERS and value is None)
 

@@ -21,8 +21,10 @@ from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
-from convnd.transfer.style_transfer import Progress, StyleTransfer, check_names
-from convnd_tasks.modalities.images.codec import match_colors
+from convnd.transfer.names import check_names
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
+from convnd_tasks.modalities.images.codec import color_moments, match_colors
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warp, warping_error
 from convnd_tasks.modalities.video.frame_cache import (
     CONTENT,
@@ -55,7 +57,7 @@ the default 80 it is about 0.03, after 40 about 0.1, and after 20 about 0.3."""
 
 @dataclass
 class _History:
-    """Earlier frames of the scene, the latest one last."""
+    """The earlier frames of a scene, the latest one last."""
 
     contents: deque[Tensor] = field(default_factory=deque)
     values: deque[Tensor] = field(default_factory=deque)
@@ -75,7 +77,7 @@ def make_frame_transfer(options: VideoOptions) -> StyleTransfer:
 
 
 class FrameStylizer:
-    """A network and styles made ready once, for all frames of a video.
+    """Stylises the frames of a video with one network and its styles.
 
     Args:
         options: see `VideoOptions`.
@@ -105,7 +107,7 @@ class FrameStylizer:
         self._said = False
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
-        """Stylise frame after frame; kept frames are taken from the cache.
+        """Stylise frame after frame; frames that the cache holds are not computed again.
 
         Args:
             source: the frames to stylise.
@@ -201,7 +203,7 @@ class FrameStylizer:
         if history.values and self.options.mode == "flow":
             target, mask = _warped_references(context.flows, history.values)
             # Uncovered pixels begin as the input, in the colours of the result.
-            uncovered = match_colors(context.content, history.values[-1])
+            uncovered = match_colors(context.content, color_moments(history.values[-1]))
             start = torch.where(mask > 0, target, uncovered)
             outcome = yield from self._optimize(context.content, start, target, mask, to_progress)
         else:

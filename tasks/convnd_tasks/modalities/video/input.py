@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,11 +36,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class FrameRange:
-    """Which frames of a video are used, see `convnd.io.Video.frames`."""
+    """Which frames of a video are used, see `convnd.io.Video.frames`; at most ``count`` of them."""
 
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     every: int = 1
+    count: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,8 @@ class VideoSource:
     def frames(self) -> Iterator[tuple[VideoFrame, Tensor]]:
         """The frames, each with its values at the size of the result, see `quantize`."""
         used = self.frame_range
-        for frame in self.video.frames(used.start, used.end, used.every):
+        frames = self.video.frames(used.start, used.end, used.every)
+        for frame in itertools.islice(frames, used.count):
             yield frame, quantize(resize_frame(frame.values, self.size))
 
     def sample(self, count: int) -> list[Tensor]:
@@ -86,7 +89,8 @@ class VideoSource:
         if info.rate is not None:
             first = min(last, int(used.start * info.rate))
             last = last if used.end is None else min(last, int(used.end * info.rate) + 1)
-        return max(1, -(-(last - first) // used.every))
+        count = max(1, -(-(last - first) // used.every))
+        return count if used.count is None else min(count, used.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +163,10 @@ def working_size(video: Video, longest: int) -> tuple[int, int]:
     size = fit_even(video.info.size, longest)
     if min(size) < SMALLEST:
         raise InputFileError(
-            f"{video.info.path}: expected frames of at least {SMALLEST} pixels along each side, "
-            f"got {size[1]}x{size[0]}; use a larger --size, or another video"
+            str(video.info.path),
+            expected=f"frames of at least {SMALLEST} pixels along each side",
+            got=f"{size[1]}x{size[0]}",
+            remedy="use a larger --size, or another video",
         )
     return size
 

@@ -188,14 +188,17 @@ def _pairs(
         if before is None or after is None:
             short, long = (content, result) if before is None else (result, content)
             raise InputFileError(
-                f"evaluate: expected videos of equally many frames, got {count} in "
-                f"{short.info.path.name} and more in {long.info.path.name}; give the video and the "
-                "result of all of its frames"
+                "evaluate",
+                expected="videos of equally many frames",
+                got=(f"{count} in {short.info.path.name} and more in {long.info.path.name}"),
+                remedy="give the video and the result of all of its frames",
             )
         count += 1
         yield resize_frame(before.values, after.values.shape[2:]), after.values
     if not count:
-        raise InputFileError("evaluate: expected videos with frames, got none; check the files")
+        raise InputFileError(
+            "evaluate", expected="videos with frames", got="none", remedy="check the files"
+        )
 
 
 def _mean(values: dict[str, float]) -> float:

@@ -16,6 +16,7 @@ import torch
 from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
+from convnd.io.video.encoder import square_pixels
 from convnd_tasks.modalities.base import (
     Figure,
     JobResult,
@@ -25,7 +26,8 @@ from convnd_tasks.modalities.base import (
     check_no_content_options,
     open_grid,
 )
-from convnd_tasks.modalities.images.codec import match_colors
+from convnd_tasks.modalities.images.codec import color_moments, match_colors
+from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
 from convnd_tasks.modalities.video.figures import plot_timeline
@@ -77,19 +79,26 @@ class Videos(Modality):
     def check(self) -> None:
         """See `Modality.check`."""
         super().check()
+        if self.settings.preview and (self.options.mode == "block" or self.settings.report):
+            raise UsageError(
+                "--preview: expected a single frame, which is a picture without --mode block and "
+                "--report; leave these out"
+            )
         if not self.settings.texture:
             return
         check_no_content_options(self.options, self.settings)
         if self.options.mode != "block":
             raise UsageError(
-                f"--texture: expected --mode block, where motion is style, got --mode "
-                f"{self.options.mode}; add it"
+                "--texture",
+                expected="--mode block, where motion is style",
+                got=f"--mode {self.options.mode}",
+                remedy="add it",
             )
 
     def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
         """See `Modality.open`; videos are opened, and read frame by frame later."""
         if role == "mask":
-            return open_video(name) if io.is_video(name) else io.read(name)
+            return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
         video = io.is_video(name)
         if role == "content" or (self.settings.texture and (video or is_sample(name))):
             rate = self.settings.rate
@@ -105,8 +114,10 @@ class Videos(Modality):
             return open_grid(name, 2, role=role, seed=self.options.seed)
         if self.options.mode != "block":
             raise UsageError(
-                f"style: expected a picture with --mode {self.options.mode}, got the video {name}; "
-                "add --mode block, where its motion is style, too"
+                "style",
+                expected=f"a picture with --mode {self.options.mode}",
+                got=f"the video {name}",
+                remedy="add --mode block, where its motion is style, too",
             )
         return open_video(name, sample_shape=self._sample_shape)
 
@@ -123,8 +134,8 @@ class Videos(Modality):
         if self.options.colors == "match" and not self.settings.texture:
             frames = source.sample(_COLOR_FRAMES)
             if frames:
-                colors = torch.stack(frames, 2)
-                styles = [match_colors(style, colors) for style in styles]
+                reference = color_moments(torch.stack(frames, 2))
+                styles = [match_colors(style, reference) for style in styles]
         finisher = FrameFinisher(self.options, mask, self._frame_range)
         return VideoTransfer(
             self.options,
@@ -142,6 +153,9 @@ class Videos(Modality):
 
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
         """See `Modality.check_output`."""
+        if self.settings.preview:
+            io.check_output(path, overwrite=overwrite, spatial_dims=2)
+            return
         if not path.suffix:
             io.check_image_sequence_output(path, overwrite=overwrite)
             return
@@ -167,9 +181,14 @@ class Videos(Modality):
         on_message: Callable[[str], None],
     ) -> VideoResult:
         """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix."""
-        del inputs, on_message
         began = time.monotonic()
         settings = self.settings
+        if settings.preview:
+            values = square_pixels(next(result.frames()).values, result.info.aspect)
+            picture = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
+            io.write(path, picture, overwrite=overwrite, provenance=record)
+            on_message(self._estimate(inputs, result.seconds))
+            return result
         result.save(
             path, overwrite=overwrite, crf=settings.crf, audio=settings.audio, provenance=record
         )
@@ -178,6 +197,8 @@ class Videos(Modality):
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
         """See `Modality.lost_metadata`."""
         video, settings = self._video(inputs), self.settings
+        if settings.preview:
+            return []
         info = dataclasses.replace(video.info, size=working_size(video, self.options.size))
         if settings.strip:
             info = dataclasses.replace(info, tags={}, stream_tags={})
@@ -201,11 +222,13 @@ class Videos(Modality):
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""
-        return ["sheet", "slit", "timeline"]
+        return [] if self.settings.preview else ["sheet", "slit", "timeline"]
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
         """See `Modality.figures`; after the result was written."""
         del inputs
+        if self.settings.preview:
+            return []
         result: VideoResult = outcome.result
         return [
             Figure(
@@ -292,25 +315,40 @@ class Videos(Modality):
             start=parse_fraction("--from", settings.start),
             end=None if settings.end is None else parse_fraction("--to", settings.end),
             every=settings.every,
+            count=1 if settings.preview else None,
         )
 
     @property
     def _sample_shape(self) -> tuple[int, int, int]:
         return BLOCK_DEMO if self.options.mode == "block" else DEMO
 
+    def _estimate(self, inputs: TransferInputs, seconds: float) -> str:
+        """Say how long all frames may take, by the first."""
+        video = self._video(inputs)
+        used = dataclasses.replace(self._frame_range, count=None)
+        count = VideoSource(video=video, size=video.info.size, frame_range=used).count()
+        if count is None:
+            return f"the first frame took {seconds:.1f} s; the file does not say how many there are"
+        return (
+            f"the first frame took {seconds:.1f} s; all {count} may take about "
+            f"{max(1, round(seconds * count / 60))} minutes"
+        )
+
     def _video(self, inputs: TransferInputs) -> Video:
         """The video whose frames are stylised: the content, or for a texture the first style."""
         template: Any = inputs.template
         if isinstance(template, Grid):
             raise UsageError(
-                f"--texture: expected a video as first style, got the picture {inputs.names[0]}; "
-                "give a video, or another --dim"
+                "--texture",
+                expected="a video as first style",
+                got=f"the picture {inputs.names[0]}",
+                remedy="give a video, or another --dim",
             )
         return template  # type: ignore[no-any-return]
 
     def _read_style(self, style: Any, messages: list[str]) -> Tensor:
-        if isinstance(style, Grid):
-            return style.values.clamp(0, 1)  # without colours that sRGB has not
+        if isinstance(style, Grid):  # without colours that nobody sees, or that sRGB has not
+            return fill_hidden_pixels(style, "style").values.clamp(0, 1)
         values = read_style_video(style, self.options.size)
         if style.damage:
             messages.append(f"{style.info.path}: {style.damage}; the others are style")

@@ -86,16 +86,18 @@ class VideoOptions(ImageOptions):
     ] = 60.0
     block_frames: Annotated[int, Flag("Frames of a block.", BLOCK), Range(SMALLEST, 4096)] = 16
     block_overlap: Annotated[
-        int, Flag("Frames that two blocks share and are blended over.", BLOCK)
+        int, Flag("Frames that two blocks have in common, over which they are blended.", BLOCK)
     ] = 8
     temporal_decay: Annotated[
         float,
-        Flag("How much a frame changes with its neighbours along the motion; 0: by itself.", BLOCK),
+        Flag(
+            "Share of its neighbours' change that a frame takes along the motion; 0: none.", BLOCK
+        ),
         Range(0, 1),
     ] = 0.9
     style_motion: Annotated[
         float,
-        Flag("How much of the change moves as a style video does; 0: nothing.", BLOCK),
+        Flag("Share of the change that moves as a style video does; 0: none.", BLOCK),
         Range(0, 1),
     ] = 0.6
     inflation: Annotated[
@@ -108,11 +110,16 @@ class VideoOptions(ImageOptions):
             choices=("auto", "multiplanar", "mean", "centre", "acs"),
         ),
     ] = "auto"
-    passes: Annotated[int, Flag("2: optimise once more, backwards.", WORK), Range(1, 2)] = 1
+    passes: Annotated[
+        int,
+        Flag("Passes over the video; 2 optimises it once more, from the end.", WORK),
+        Range(1, 2),
+    ] = 1
     references: Annotated[
         tuple[int, ...],
         Flag(
-            "Distances of the earlier frames that a frame is held to, nearest first.",
+            "Distances, in frames, of the earlier frames that the temporal loss compares with, "
+            "nearest first.",
             WORK,
             metavar="N,N,...",
         ),
@@ -120,18 +127,20 @@ class VideoOptions(ImageOptions):
     frame_steps: Annotated[
         int,
         Flag(
-            "Steps of a later frame, at most: it ends when its loss settles. --steps, where that "
-            "is less.",
+            "Most steps of a later frame, which ends when its loss has settled; --steps, where "
+            "that is less.",
             WORK,
         ),
         Range(1, 10_000_000),
     ] = 40
     settle_over: Annotated[
-        int, Flag("Steps over which a later frame's loss is compared.", WORK), Range(1, 10_000_000)
+        int,
+        Flag("Steps over which the decrease of a later frame's loss is measured.", WORK),
+        Range(1, 10_000_000),
     ] = 4
     settle_tolerance: Annotated[
         float,
-        Flag("Relative decrease over them below which the loss has settled.", WORK),
+        Flag("Relative decrease over --settle-over steps below which the loss has settled.", WORK),
         Range(0, 1),
     ] = 0.03
 
@@ -158,19 +167,25 @@ class VideoOptions(ImageOptions):
         check_name("mode", self.mode, MODES)
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(
-                f"passes: expected 1 without flow, got {self.passes} with --mode {self.mode}; "
-                "use --mode flow"
+                "passes",
+                expected="1 without flow",
+                got=f"{self.passes} with --mode {self.mode}",
+                remedy="use --mode flow",
             )
         if self.mode != "block":
             for name in _BLOCK_ONLY:
                 if getattr(self, name) != getattr(VideoOptions, name):
                     raise UsageError(
-                        f"{name}: expected --mode block, where time is an axis, got --mode "
-                        f"{self.mode}; add it, or leave {flag_name(name)} out"
+                        name,
+                        expected="--mode block, where time is an axis",
+                        got=f"--mode {self.mode}",
+                        remedy=f"add it, or leave {flag_name(name)} out",
                     )
         rising = tuple(sorted(set(self.references)))
         if not rising or rising != self.references or rising[0] != 1 or rising[-1] > 64:
             raise UsageError(
-                "references: expected rising numbers from 1 to 64 that begin with 1, got "
-                f"{', '.join(map(str, self.references)) or 'none'}; for example 1,4"
+                "references",
+                expected="rising numbers from 1 to 64 that begin with 1",
+                got=", ".join(map(str, self.references)) or "none",
+                remedy="for example 1,4",
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from convnd.optimize import Step
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.video.frame_cache import quantize
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ StepCallback = Callable[[Step | Progress], Progress]
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOutcome:
-    """Where the optimisation of a frame or a block has ended; values as from `quantize`."""
+    """The last step of a frame or a block; its values are rounded by `quantize`."""
 
     values: Tensor
     steps: int
@@ -40,7 +40,7 @@ class TransferOutcome:
 
 
 def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallback:
-    """What turns steps of one frame into steps of the video.
+    """Make the function that turns steps of one frame into steps of the video.
 
     Args:
         number: of the frame, from 0; in a second pass after all frames of the first.

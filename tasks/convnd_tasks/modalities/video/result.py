@@ -103,7 +103,7 @@ class VideoResult:
         for number in numbers[::every]:
             record = self.records[number]
             values = self.cache.load(self.pass_index, number)
-            yield io.VideoFrame(record["pts"], values, record["name"], record.get("duration", 0))
+            yield io.VideoFrame(record["pts"], values, record["name"], record["duration"])
 
     def save(
         self,

@@ -1,4 +1,4 @@
-"""One video from its frames to finished ones: all passes, and the result."""
+"""The transfer of one video: all passes over its frames, and the result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.video.blocks import BlockStylizer
 from convnd_tasks.modalities.video.figures import PreviewCollector
@@ -71,7 +71,7 @@ class VideoTransfer(Transfer):
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
-        if path.suffix:
+        if path.suffix and not self.settings.preview:
             io.check_video_output(
                 path,
                 self.source.video.info,
@@ -99,8 +99,12 @@ class VideoTransfer(Transfer):
         """
         if group is not None and group.size > 1:
             raise UsageError(
-                f"videos: expected one process for each video, got {group.size}; give a folder of "
-                "videos, whose files are shared out, or start one process"
+                "videos",
+                expected="one process for each video",
+                got=group.size,
+                remedy=(
+                    "give a folder of videos, whose files are shared out, or start one process"
+                ),
             )
         if state is None:
             state = FrameCache(None).open(self.options, self.fingerprint(), resume=False)
@@ -134,8 +138,10 @@ class VideoTransfer(Transfer):
         if last is None:
             used = source.frame_range
             raise UsageError(
-                f"--from, --to: expected some frames of {source.video.info.path}, got none from "
-                f"{float(used.start):g} s on; choose times inside the video"
+                "--from, --to",
+                expected=f"some frames of {source.video.info.path}",
+                got=f"none from {float(used.start):g} s on",
+                remedy="choose times inside the video",
             )
         damage = source.video.damage
         if isinstance(stylizer, FrameStylizer) and options.passes > 1:

@@ -67,18 +67,20 @@ def parse_spacing(text: str) -> tuple[float, ...]:
     return spacing
 
 
-def open_volume(name: str, spacing: Sequence[float] = ()) -> Grid:
+def open_volume(name: str, spacing: Sequence[float] = (), series: str = "") -> Grid:
     """Read a volume from a file or folder.
 
     Args:
         name: path.
         spacing: mm along three axes, for arrays; files of other formats hold their own.
+        series: name of the series in a folder of several, see `convnd.io.read_series`.
 
     Raises:
         InputFileError: it cannot be read, or holds another number of axes.
         UsageError: an array without a spacing.
     """
-    grid = io.read(name)
+    path = Path(name)
+    grid = io.read_series(path, series=series) if series and path.is_dir() else io.read(path)
     array = is_array(name)
     if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
         codes: Any = grid.header.get("integer_codes")
@@ -131,7 +133,9 @@ def default_style(scan: Grid, modality: str) -> str:
     return "sharp" if scan_unit(scan, modality) else "mr"
 
 
-def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) -> Grid:
+def open_style(
+    name: str, seed: int, scan: Grid, spacing: Sequence[float] = (), series: str = ""
+) -> Grid:
     """Read a style: a volume, a picture, or a built-in one.
 
     Args:
@@ -139,6 +143,7 @@ def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) 
         seed: of samples.
         scan: the content.
         spacing: mm along three axes, for arrays.
+        series: name of the series in a folder of several.
 
     Raises:
         InputFileError: see `open_volume`.
@@ -155,7 +160,7 @@ def open_style(name: str, seed: int, scan: Grid, spacing: Sequence[float] = ()) 
         return samples.style(name, spatial_dims=dims, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)
-    return open_volume(name, spacing)
+    return open_volume(name, spacing, series)
 
 
 def check_scan(scan: Grid, label: str) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from convnd import io
 from convnd.errors import InputFileError, NumericalError
-from convnd.transfer.style_transfer import Progress
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.inputs import (

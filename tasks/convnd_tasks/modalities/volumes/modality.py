@@ -59,7 +59,7 @@ class Volumes(Modality):
 
     def check(self) -> None:
         """See `Modality.check`."""
-        from convnd.transfer.style_transfer import check_names
+        from convnd.transfer.names import check_names
 
         parse_spacing(self.settings.spacing)
         check_names(self.options)
@@ -67,13 +67,17 @@ class Volumes(Modality):
     def open(self, name: str, role: str, content: Grid | None = None) -> Grid:
         """See `Modality.open`."""
         spacing = parse_spacing(self.settings.spacing)
+        names = [part.strip() for part in self.settings.series.split(",", 1)]
+        series = names[0] if role == "content" else names[-1]
+        if role == "content" and content is not None:  # a result, in a folder of its own
+            series = ""
         if role == "style" and content is not None:
             if name == MATCHING_STYLE:
                 name = default_style(content, self._options.modality)
-            return open_style(name, self.options.seed, content, spacing)
+            return open_style(name, self.options.seed, content, spacing, series)
         if content is not None:  # a mask lies on the scan's grid
             spacing = content.spacing
-        grid = open_volume(name, spacing)
+        grid = open_volume(name, spacing, series)
         if role == "content":
             check_scan(grid, name)
         return grid
@@ -84,6 +88,11 @@ class Volumes(Modality):
             raise UsageError(
                 f"--spacing: expected an array (.npy, .npz) among {', '.join(inputs.names)}, got "
                 "files that hold their own; leave it out"
+            )
+        if self.settings.series and not any(Path(name).is_dir() for name in inputs.names):
+            raise UsageError(
+                f"--series: expected a folder of DICOM files among {', '.join(inputs.names)}, got "
+                "none; leave it out"
             )
         if inputs.content is None:
             raise UsageError("volumes: expected a scan as content, got none; give one")

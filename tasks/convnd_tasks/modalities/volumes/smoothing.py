@@ -92,8 +92,8 @@ def constant_background(values: Tensor) -> Tensor:
     """The voxels of padding and of a masked background.
 
     These are voxels with exactly the value of a constant region, if that value is the lowest or
-    highest of the scan, or if at most two values form constant regions. A scan without noise, such
-    as a phantom, has constant tissues as well; those are not background.
+    highest of the scan, or the only other one and that of most voxels at the edges of the slices. A
+    scan without noise, such as a phantom, has constant tissues as well; those are not background.
 
     Args:
         values: ``(D, H, W)``, finite.
@@ -115,9 +115,13 @@ def constant_background(values: Tensor) -> Tensor:
     constant = constant[counts >= max(1.0, _PLATEAU * values.numel())]
     background = torch.zeros_like(values, dtype=torch.bool)
     ends = (float(values.min()), float(values.max()))
+    others = [value for value in constant.tolist() if value not in ends]
     for value in constant.tolist():
-        if value in ends or len(constant) <= 2:
-            background |= values == value
+        mask = values == value
+        rims = [mask[:, [0, -1]], mask[:, :, [0, -1]]]
+        around = sum(int(rim.sum()) for rim in rims) > sum(rim.numel() for rim in rims) / 2
+        if value in ends or (len(others) == 1 and around):
+            background |= mask
     return background
 
 

@@ -1,0 +1,142 @@
+"""One axis of a grid, cut into tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from convnd.shapes.receptive_field import ReceptiveField
+
+__all__ = ["AxisTiling", "Piece", "divide_up", "tile_axis"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A `convnd.shapes.Tile` along one axis."""
+
+    crop: slice
+    windows: Mapping[str, slice]
+    crop_windows: Mapping[str, slice]
+
+    @property
+    def extent(self) -> int:
+        """Samples of the crop."""
+        return int(self.crop.stop - self.crop.start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisTiling:
+    """An axis cut into pieces of one length, the last one shorter."""
+
+    extent: int
+    length: int
+    align: int
+    receptive_fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
+    overlaps: Mapping[str, int]
+    min_crop: int
+
+    @property
+    def count(self) -> int:
+        """Number of pieces."""
+        return divide_up(self.extent, self.length)
+
+    def piece(self, index: int) -> Piece:
+        """The crop of a piece, and its windows in every layer."""
+        if self.count == 1:
+            # The end of a layer is unknown here, and not needed.
+            windows = dict.fromkeys(self.receptive_fields, slice(0, None))
+            return Piece(slice(0, self.extent), windows, windows)
+        first, last = index == 0, index == self.count - 1
+        start, stop = index * self.length, min((index + 1) * self.length, self.extent)
+        low, high = start, stop
+        ends: dict[str, tuple[int, int]] = {}
+        for name, (size, stride, offset) in self.receptive_fields.items():
+            # Cuts are multiples of every stride, so that the quotients are whole.
+            begin, end = math.floor(start / Fraction(stride)), math.floor(stop / Fraction(stride))
+            ends[name] = begin, end
+            last_position = end - 1 + self.overlaps.get(name, 0)
+            low = min(low, math.ceil(offset + begin * stride))
+            high = max(high, math.floor(offset + last_position * stride + size - 1) + 1)
+        low = 0 if first else max(0, low)
+        high = self.extent if last else min(self.extent, high)
+        low, high = self._align(low, high)
+        windows, crop_windows = {}, {}
+        for name, (begin, end) in ends.items():
+            first_position = math.floor(low / Fraction(self.receptive_fields[name][1]))
+            stop = end + self.overlaps.get(name, 0) - first_position
+            windows[name] = slice(begin, None if last else end)
+            crop_windows[name] = slice(begin - first_position, None if last else stop)
+        return Piece(slice(low, high), windows, crop_windows)
+
+    def crop_for(self, name: str, window: slice) -> tuple[slice, slice]:
+        """The crop that a window of a layer depends on, and the window in the crop's features."""
+        size, stride, offset = self.receptive_fields[name]
+        if window.start == 0 and window.stop is None:
+            return slice(0, self.extent), slice(0, None)
+        low, high = 0, self.extent
+        if window.start > 0:
+            low = max(0, math.ceil(offset + window.start * stride))
+        if window.stop is not None:
+            end = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
+            high = min(self.extent, end)
+        low, high = self._align(low, high)
+        first_position = math.floor(low / Fraction(stride))
+        stop = None if window.stop is None else window.stop - first_position
+        return slice(low, high), slice(window.start - first_position, stop)
+
+    def _align(self, low: int, high: int) -> tuple[int, int]:
+        """A crop of at least the minimum extent, with an aligned start."""
+        high = min(self.extent, max(high, low + self.min_crop))
+        low = max(0, min(low, high - self.min_crop))
+        return low // self.align * self.align, high
+
+    def sizes(self) -> tuple[int, int]:
+        """Extent of the largest crop, and approximately the sum over all crops."""
+        ends = 3  # the border may shorten the crops of this many pieces at each end
+        if self.count <= 2 * ends:
+            extents = [self.piece(index).extent for index in range(self.count)]
+            return max(extents), sum(extents)
+        outer = (*range(ends), *range(self.count - ends, self.count))
+        extents = [self.piece(index).extent for index in outer]
+        inner = self.piece(self.count // 2).extent
+        return max(inner, *extents), sum(extents) + inner * (self.count - 2 * ends)
+
+
+def tile_axis(
+    axis: int,
+    extent: int,
+    length: int,
+    align: int,
+    fields: Mapping[str, ReceptiveField],
+    overlaps: Mapping[str, int] | None,
+    min_crop: Sequence[int] | None,
+) -> AxisTiling:
+    """The tiling along one of several axes.
+
+    Args:
+        axis: which one.
+        extent: samples of the grid along it.
+        length: samples of a piece.
+        align: samples whose multiples cuts lie at.
+        fields: receptive fields of the layers.
+        overlaps: positions after its own that a piece sees, by layer.
+        min_crop: smallest crop along each axis.
+    """
+    return AxisTiling(
+        extent=extent,
+        length=length,
+        align=align,
+        receptive_fields={
+            name: (field.size[axis], field.stride[axis], field.offset[axis])
+            for name, field in fields.items()
+        },
+        overlaps={} if overlaps is None else overlaps,
+        min_crop=0 if min_crop is None else min_crop[axis],
+    )
+
+
+def divide_up(number: int, divisor: int) -> int:
+    """The quotient, rounded up."""
+    return -(-number // divisor)

@@ -1,0 +1,57 @@
+"""What a transfer reports of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from convnd.optimize import ShardedField
+
+__all__ = ["Progress"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One evaluated step of a transfer.
+
+    Args:
+        step: number of the step over all scales; 0 is the starting point.
+        steps: number of steps over all scales, as far as they are known: a scale may end early.
+        scale: number of the current scale, from 1 (coarse).
+        scales: number of scales.
+        fraction_done: share of the whole work that is done, in ``[0, 1]``.
+        loss: the objective.
+        parts: weighted value of each kind of term, by name.
+        values: the image being optimised ``(1, C, *S)`` at the current scale; with several
+            processes, this process's part of it.
+        rejected_steps: number of rejected steps so far, see `convnd.optimize.minimize`.
+        state: makes everything that a run needs to resume here; must be called before the next
+            step is asked for.
+        shards: which process holds which part of ``values``; None where one process holds all.
+        extra_shards: the same for fields of other sizes in the state.
+    """
+
+    step: int
+    steps: int
+    scale: int
+    scales: int
+    fraction_done: float
+    loss: float
+    parts: Mapping[str, float]
+    values: Tensor
+    rejected_steps: int = 0
+    state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
+    shards: ShardedField | None = field(default=None, repr=False, compare=False)
+    extra_shards: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Samples of the whole image along each axis."""
+        return tuple(self.values.shape[2:]) if self.shards is None else self.shards.size
+
+    def whole(self) -> Tensor | None:
+        """The whole image in process 0, None in the others. Every process has to call this."""
+        return self.values if self.shards is None else self.shards.gather_to_root(self.values)

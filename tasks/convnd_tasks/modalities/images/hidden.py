@@ -1,0 +1,137 @@
+"""Transparent pixels: their colours, which nobody sees, are replaced by what lies beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from convnd.errors import InputFileError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from convnd.grid import Grid
+
+__all__ = ["fill_hidden", "fill_hidden_pixels", "mask_by_opacity", "visible_weight"]
+
+_HIDDEN = 0.5 / 255
+"""Opacity below which a pixel is hidden: that of any code of 8 bits is seen."""
+
+_ROUNDS = 64  # each at least doubles the reach of what is known
+
+
+def fill_hidden_pixels(grid: Grid, label: str) -> Grid:
+    """Replace the colours of transparent pixels by mirror images of visible ones.
+
+    A hidden pixel gets the colour of the visible pixel on the other side of the edge, at the same
+    distance, so that features and statistics are those of the visible texture. The result does not
+    depend on hidden colours.
+
+    Args:
+        grid: a picture.
+        label: role and name, for messages.
+
+    Returns:
+        The grid itself if all of it is visible.
+
+    Raises:
+        InputFileError: no pixel is visible.
+    """
+    hidden = _hidden(grid)
+    if hidden is None:
+        return grid
+    if bool(hidden.all()):
+        raise InputFileError(
+            label,
+            expected="visible pixels",
+            got="a picture that is transparent everywhere",
+            remedy="give another picture",
+        )
+    return dataclasses.replace(grid, values=fill_hidden(grid.values, hidden))
+
+
+def fill_hidden(values: Tensor, hidden: NDArray[Any]) -> Tensor:
+    """See `fill_hidden_pixels`.
+
+    Args:
+        values: ``(1, C, H, W)``.
+        hidden: ``(H, W)``, bool, not everywhere true.
+
+    >>> import numpy as np, torch
+    >>> row = torch.tensor([[[[1.0, 2.0, 3.0, 9.0, 9.0]]]])
+    >>> fill_hidden(row, np.array([[False, False, False, True, True]])).flatten().tolist()
+    [1.0, 2.0, 3.0, 3.0, 2.0]
+    """
+    import torch
+
+    if not hidden.any():
+        return values
+    return values.flatten(2)[..., torch.from_numpy(_sources(hidden))].view(values.shape)
+
+
+def visible_weight(grid: Grid) -> Tensor | None:
+    """Opacity of each pixel, ``(1, 1, H, W)``; None if all are opaque."""
+    from convnd.io.images.formats import opacity
+
+    alpha = opacity(grid)
+    return None if alpha is None or bool((alpha == 1).all()) else alpha
+
+
+def mask_by_opacity(grid: Grid) -> Grid:
+    """A mask that is 0 where its picture is transparent."""
+    alpha = visible_weight(grid)
+    if alpha is None:
+        return grid
+    header = {key: value for key, value in grid.header.items() if key != "alpha"}
+    return dataclasses.replace(grid, values=grid.values * alpha, header=header)
+
+
+def _hidden(grid: Grid) -> NDArray[Any] | None:
+    alpha = visible_weight(grid)
+    if alpha is None:
+        return None
+    hidden: NDArray[Any] = (alpha[0, 0] < _HIDDEN).numpy()
+    return hidden if hidden.any() else None
+
+
+def _sources(hidden: NDArray[Any]) -> NDArray[Any]:
+    """Index of the visible pixel that each pixel gets its colour from, ``(H · W,)``."""
+    import numpy as np
+
+    height, width = hidden.shape
+    sources = np.arange(height * width, dtype=np.int32)
+    unknown = hidden.copy()
+    for _ in range(_ROUNDS):
+        places = np.flatnonzero(unknown).astype(np.int32)
+        if places.size == 0:
+            break
+        nearest = _nearest_known(unknown)
+        (y, x), (near_y, near_x) = np.divmod(places, width), np.divmod(nearest, width)
+        # Mirrored at the edge between the known pixel and its unknown neighbour.
+        y, x = 2 * near_y - y + np.sign(y - near_y), 2 * near_x - x + np.sign(x - near_x)
+        known = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        mirror = y[known] * width + x[known]
+        known[known] = ~unknown.flat[mirror]
+        sources[places[known]] = sources[y[known] * width + x[known]]
+        unknown.flat[places[known]] = False
+    if unknown.any():
+        sources[unknown.ravel()] = sources[_nearest_known(unknown)]
+    return sources
+
+
+def _nearest_known(unknown: NDArray[Any]) -> NDArray[Any]:
+    """Index of the nearest known pixel, for each unknown one."""
+    import cv2
+    import numpy as np
+
+    _, labels = cv2.distanceTransformWithLabels(
+        unknown.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    known = np.flatnonzero(~unknown).astype(np.int32)
+    places = np.zeros(labels.max() + 1, np.int32)
+    places[labels.flat[known]] = known
+    nearest: NDArray[Any] = places[labels[unknown]]
+    return nearest
