@@ -136,6 +136,7 @@ def parse_name(name: str, unit: str | None) -> TimeName:
     is_time = bool(set(words) & _TIME_WORDS) and (
         not others or (words[0] in _TIME_WORDS and words[0] != "t")
     )
+    is_time = is_time or bool({"timestamp", "timestamps", "datetime"} & set(words))
     is_time = is_time or (bool(words) and len(units) == len(words))
     text = (unit or "").strip().strip("'\"").lower()
     if text in INDEX_NAMES - {""}:
