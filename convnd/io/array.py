@@ -28,7 +28,7 @@ from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.arrays import RATE_NAMES, NamedArrays, recording_of, simple_name
 from convnd.io.signals.signal import from_json, signal_of, to_json
-from convnd.io.signals.times import SECONDS, parse_name
+from convnd.io.signals.time_names import SECONDS, parse_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
+from convnd.io.signals.clocks import is_time_cell
 from convnd.io.signals.signal import Signal, describe, signal_grid, signal_of
-from convnd.io.signals.times import INDEX_NAMES, TimeColumn, is_time_cell, parse_name, read_times
+from convnd.io.signals.time_names import INDEX_NAMES, parse_name
+from convnd.io.signals.times import TimeColumn, read_times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -181,7 +184,7 @@ def table_grid(
         time=time,
         index=index,
         texts=words,
-        gap=next((c for k in leads for c in columns[k].cells if c.lower() in _GAPS), ""),
+        gap=_gap_word([columns[k] for k in leads]) if np.isnan(samples).any() else "",
         decimal=decimal,
         text=text,
         exact=samples if _needs_digits([columns[k] for k in leads]) else None,
@@ -189,10 +192,15 @@ def table_grid(
     return describe(grid, extra={**signal_of(grid).extra, "layout": layout})
 
 
+def _gap_word(leads: Sequence[Column]) -> str:
+    """How a gap is written in these columns."""
+    return next((cell for lead in leads for cell in lead.cells if cell.lower() in _GAPS), "")
+
+
 def _needs_digits(leads: Sequence[Column]) -> bool:
     """Whether a number of these columns has more digits than float32 holds."""
     cells = (cell for lead in leads for cell in lead.cells)
-    return any(len(cell) > _DIGITS and _digits(cell) > _DIGITS for cell in cells)
+    return any(len(cell.lstrip("+-0.,")) > _DIGITS and _digits(cell) > _DIGITS for cell in cells)
 
 
 def _is_further_time(column: Column, decimal: str) -> bool:
@@ -244,6 +252,9 @@ def _numbers(
     """
     import numpy as np
 
+    if decimal == ".":
+        with contextlib.suppress(ValueError):
+            return np.array(list(map(float, cells)), np.float64)  # without gaps, the quick way
     values = [cell_value(cell, decimal) for cell in cells]
     if None not in values:
         return np.array(values, np.float64)
