@@ -52,7 +52,8 @@ class VolumeRunState:
 
         if not (is_count(self.scale) and is_count(self.rejected_steps)):
             raise ValueError("no number of a size")
-        if not (isinstance(self.minimizer, dict) and len(self.changes) < frames):
+        unfinished = isinstance(self.changes, list) and len(self.changes) < frames
+        if not (isinstance(self.minimizer, dict) and unfinished):
             raise ValueError("no unfinished frame")
         check_field(self.start, (1, 1, *local_extents(sizes[self.scale])))
         for change in self.changes:

@@ -24,7 +24,7 @@ from convnd.optimize import (
     refine,
     spread_steps,
 )
-from convnd.optimize.state import state_errors
+from convnd.optimize.state import check_state, state_errors
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
 from convnd.transfer.network import load_network
@@ -268,6 +268,8 @@ class VolumeTransfer(Transfer):
             return evaluation
 
         if resume is not None:
+            with state_errors():
+                check_state(resume, best.start)
             stored = resume["best"]
             best.loss, best.offset = stored["loss"], stored["values"].to(best.start.device)
         for step in minimize(
