@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import struct
+import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
-import soundfile
+import soundfile  # type: ignore[import-untyped]
 from malformed import WHOLE
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from refusals import bounded, refusal
 
+import convnd.io
+from convnd.errors import InputFileError
 from convnd.io.signals.signal import Signal, signal_grid
 
 
@@ -84,3 +96,130 @@ def test_names_of_many_channels_take_linear_time():
         grid = signal_grid(Path("a"), np.zeros((60_000, 1), np.float32), None, names, Signal())
     assert len(set(grid.channels)) == 60_000
     assert grid.channels[:3] == ("I", "I-2", "I-3")
+
+
+def _npy(shape: str, dtype: str, size: int) -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(text)) + text + bytes(size)
+
+
+def _archive(compression: int, **arrays: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, data in {"values": _npy("(1, 4)", "<f4", 16), **arrays}.items():
+            archive.writestr(f"{name}.npy", data)
+    return content.getvalue()
+
+
+def _many_entries() -> bytes:
+    """An archive whose table names one entry 60,000 times."""
+    whole = _archive(zipfile.ZIP_STORED)
+    start, end = whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+    table = whole[start:end] * 60_000
+    return whole[:start] + table + whole[end : end + 12] + struct.pack("<IIH", len(table), start, 0)
+
+
+_TEN_MILLION = _npy("(1, 10000000)", "<f4", 40_000_000)
+ARCHIVES: dict[str, Callable[[], bytes]] = {
+    "bzip2": lambda: _archive(zipfile.ZIP_BZIP2, values=_TEN_MILLION),
+    "lzma": lambda: _archive(zipfile.ZIP_LZMA, values=_TEN_MILLION),
+    "spacing": lambda: _archive(
+        zipfile.ZIP_DEFLATED, spacing=_npy("(8000000,)", "<f4", 32_000_000)
+    ),
+    "labels": lambda: _archive(zipfile.ZIP_DEFLATED, axes=_npy("(2000000,)", "<U1", 8_000_000)),
+    "entries": _many_entries,
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_of_arrays_are_bounded(folder, name):
+    (folder / "a.npz").write_bytes(ARCHIVES[name]())
+    assert refusal(folder / "a.npz") is not None
+
+
+def test_members_of_gzip_take_linear_time(folder):
+    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 3 3 3\nencoding: gzip\nendian: little\n\n"
+    data = b"".join(gzip.compress(bytes(18)) for _ in range(3))
+    (folder / "a.nrrd").write_bytes(header.encode() + data)
+    assert refusal(folder / "a.nrrd") is None
+    (folder / "a.nrrd").write_bytes(header.encode() + gzip.compress(b"") * 100_000 + data)
+    assert "in many parts" in (refusal(folder / "a.nrrd") or "")
+
+
+def test_extensions_of_nifti_are_bounded(folder):
+    header = nib.Nifti1Header()  # type: ignore[no-untyped-call]
+    header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
+    header["magic"], header["vox_offset"] = b"n+1", 352 + 16 * 500_000
+    extension = struct.pack("<ii", 16, 6) + bytes(8)
+    data = bytes(header.binaryblock) + b"\1\0\0\0" + extension * 500_000 + bytes(108)
+    (folder / "a.nii.gz").write_bytes(gzip.compress(data))
+    assert refusal(folder / "a.nii.gz") is not None
+
+
+def _slice(folder: Path, syntax: str = ExplicitVRLittleEndian, pixels: bytes = bytes(60)) -> Path:
+    """Write one slice of 6 by 5 pixels into a folder."""
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = syntax
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+    data.SeriesInstanceUID, data.StudyInstanceUID = "1.2.4", "1.2.5"
+    data.Rows, data.Columns, data.SamplesPerPixel = 6, 5, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation = 15, 0
+    data.PixelSpacing, data.ImagePositionPatient = [0.6, 0.7], [0, 0, 0]
+    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    data.PixelData = pixels
+    if syntax != ExplicitVRLittleEndian:
+        data["PixelData"].is_undefined_length = True
+    (folder / "series").mkdir()
+    data.save_as(folder / "series" / "1.dcm", enforce_file_format=True)
+    return folder / "series"
+
+
+def _element(group: int, number: int, kind: bytes, length: int) -> bytes:
+    return struct.pack("<HH2sHI", group, number, kind, 0, length)
+
+
+_ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+ELEMENTS: dict[str, tuple[bytes, str]] = {
+    "items": (_element(0x40, 0x275, b"SQ", 0xFFFFFFFF) + _ITEM * 300_000, "as many elements"),
+    "items of a length": (
+        _element(0x40, 0x275, b"SQ", 8 * 300_000) + _ITEM * 300_000,
+        "50,000 items",
+    ),
+    "elements": (
+        b"".join(struct.pack("<HH2sH", 0x2001, k & 0xFFFF, b"LO", 0) for k in range(300_000)),
+        "as many elements",
+    ),
+    "numbers": (_element(0x28, 0x34, b"UN", 1_000_000) + b"1\\" * 500_000, "bytes of text"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_elements_of_dicom_are_counted(folder, name):
+    elements, words = ELEMENTS[name]
+    path = _slice(folder)
+    content = (path / "1.dcm").read_bytes()
+    place = content.index(b"\xe0\x7f\x10\0")  # in front of the pixels
+    (path / "1.dcm").write_bytes(content[:place] + elements + content[place:])
+    assert words in (refusal(path) or "")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_child_decodes_compressed_pixels_of_dicom(folder, monkeypatch):
+    codes = np.random.default_rng(0).integers(0, 4000, (6, 5), dtype=np.uint16)
+    picture = io.BytesIO()
+    Image.fromarray(codes).save(picture, "JPEG2000", irreversible=False, no_jp2=True)
+    path = _slice(folder, JPEG2000Lossless, encapsulate([picture.getvalue()]))
+    values = convnd.io.read(path).values
+    np.testing.assert_array_equal(values[0, 0, :, :, 0].T.numpy(), codes)
+    code = (
+        "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.worker import dicom_decoder, worker"
+    )
+    code += "; dicom_decoder.read_dataset = lambda path: bytearray(2**30)\nworker.main()"
+    monkeypatch.setattr("convnd.io.worker.client.COMMAND", (sys.executable, "-I", "-c", code))
+    with pytest.raises(InputFileError, match="asks for more than there is"):
+        convnd.io.read(path)
