@@ -18,7 +18,7 @@ from malformed import WHOLE
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from refusals import bounded, refusal
 
 import convnd.io
@@ -147,7 +147,7 @@ def test_members_of_gzip_take_linear_time(folder):
 
 
 def test_extensions_of_nifti_are_bounded(folder):
-    header = nib.Nifti1Header()  # type: ignore[no-untyped-call]
+    header = nib.Nifti1Header()
     header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
     header["magic"], header["vox_offset"] = b"n+1", 352 + 16 * 500_000
     extension = struct.pack("<ii", 16, 6) + bytes(8)
@@ -156,14 +156,14 @@ def test_extensions_of_nifti_are_bounded(folder):
     assert refusal(folder / "a.nii.gz") is not None
 
 
-def _slice(folder: Path, syntax: str = ExplicitVRLittleEndian, pixels: bytes = bytes(60)) -> Path:
+def _slice(folder: Path, syntax: UID = ExplicitVRLittleEndian, pixels: bytes = bytes(60)) -> Path:
     """Write one slice of 6 by 5 pixels into a folder."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = syntax
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
-    data.SeriesInstanceUID, data.StudyInstanceUID = "1.2.4", "1.2.5"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID("1.2.3")
+    data.SeriesInstanceUID, data.StudyInstanceUID = UID("1.2.4"), UID("1.2.5")
     data.Rows, data.Columns, data.SamplesPerPixel = 6, 5, 1
     data.PhotometricInterpretation = "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = 16
