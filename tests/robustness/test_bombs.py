@@ -7,6 +7,7 @@ import io
 import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,14 @@ def test_archives_of_arrays_are_bounded(folder, name):
     assert refusal(folder / "a.npz") is not None
 
 
+def test_texts_of_a_recording_in_an_archive_are_bounded(folder):
+    rate, names = _npy("()", "<f8", 8), _npy("(1,)", "<U20000000", 80_000_000)
+    arrays = {"values": _npy("(100,)", "<f4", 400), "fs": rate, "names": names}
+    whole = _archive(zipfile.ZIP_DEFLATED, **arrays).replace(b"values.npy", b"signal.npy")
+    (folder / "a.npz").write_bytes(whole)
+    assert "bytes of text" in (refusal(folder / "a.npz") or "")
+
+
 def test_members_of_gzip_take_linear_time(folder):
     header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 3 3 3\nencoding: gzip\nendian: little\n\n"
     data = b"".join(gzip.compress(bytes(18)) for _ in range(3))
@@ -223,3 +232,97 @@ def test_a_child_decodes_compressed_pixels_of_dicom(folder, monkeypatch):
     monkeypatch.setattr("convnd.io.worker.client.COMMAND", (sys.executable, "-I", "-c", code))
     with pytest.raises(InputFileError, match="asks for more than there is"):
         convnd.io.read(path)
+
+
+def test_arrays_of_hdf5_that_nobody_wrote_are_refused(folder):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("ecg", shape=(500_000_000,), dtype="f4", chunks=(1000,))
+        file["fs"] = 200.0
+    assert "for the length of its files" in (refusal(folder / "a.h5") or "")
+
+
+def test_compressed_elements_of_matlab_are_bounded(folder):
+    element = zlib.compress(bytes(40_000_000), 9)
+    head = b"MATLAB 5.0".ljust(124) + b"\0\1IM"
+    (folder / "a.mat").write_bytes(head + struct.pack("<II", 15, len(element)) + element)
+    assert "in a file of its length" in (refusal(folder / "a.mat") or "")
+
+
+PARQUETS = {
+    "rows": lambda pa: {"ecg": np.zeros(3_000_000, np.float32)},
+    "texts": lambda pa: {"word": ["x" * 100_000] * 1200, "ecg": np.arange(1200.0)},
+    "columns": lambda pa: {f"c{k}": [1.0, 2.0] for k in range(5000)},
+}
+
+
+@pytest.mark.parametrize("name", PARQUETS)
+def test_columns_of_parquet_are_bounded(folder, name):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table(PARQUETS[name](pa)), folder / "a.parquet")
+    refusal(folder / "a.parquet")  # in bounds; repeated words are read, or refused as such
+
+
+_SHEET = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+SHEETS = {
+    "cells": (
+        b'<dimension ref="A1:XFD1048576"/><sheetData><row r="1"><c r="A1"><v>1</v></c></row>'
+        b'<row r="1048576"><c r="A1048576"><v>1</v></c></row></sheetData></worksheet>',
+        "samples for the length",
+    ),
+    "rows": (b"<sheetData>" + b"<row><c><v>1</v></c></row>" * 500_000, "bytes unpacked"),
+    "depth": (b"<sheetData>" + b"<a>" * 2_000_000, "bytes unpacked"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SHEETS)
+def test_workbooks_are_bounded(folder, name):
+    openpyxl = pytest.importorskip("openpyxl")
+    plain = io.BytesIO()
+    openpyxl.Workbook().save(plain)
+    xml, words = SHEETS[name]
+    with (
+        zipfile.ZipFile(plain) as source,
+        zipfile.ZipFile(folder / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for entry in source.namelist():
+            is_sheet = entry == "xl/worksheets/sheet1.xml"
+            archive.writestr(entry, _SHEET + xml if is_sheet else source.read(entry))
+    assert words in (refusal(folder / "a.xlsx") or "")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_silence_in_flac_is_bounded(folder):
+    with soundfile.SoundFile(folder / "a.flac", "w", 44_100, 1) as file:
+        for _ in range(10):
+            file.write(np.zeros(10**6, np.int16))
+    assert "for the length of its files" in (refusal(folder / "a.flac") or "")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_annotations_of_edf_are_counted(folder):
+    edfio = pytest.importorskip("edfio")
+    signal = edfio.EdfSignal(np.arange(10.0) % 2, 1.0, label="I")
+    notes = [edfio.EdfAnnotation(0.0, None, "a" * 10_000) for _ in range(30)]
+    edfio.Edf([signal], annotations=notes).write(folder / "a.edf")
+    content = (folder / "a.edf").read_bytes()
+    (folder / "a.edf").write_bytes(content.replace(b"aa", b"a\x14"))
+    assert "annotations" in (refusal(folder / "a.edf") or "")
+
+
+def test_tables_of_packets_are_counted(folder):
+    """40 million packets of sound in a table of 16 bytes."""
+    path = folder / "a.mp4"
+    WHOLE["a.mp4"](path, np.random.default_rng(0))
+    content = bytearray(path.read_bytes())
+    for name, first, values in (
+        (b"stts", 12, (40_000_000,)),
+        (b"stsz", 8, (1, 40_000_000)),
+        (b"stsc", 16, (40_000_000,)),
+    ):
+        place = content.rindex(name) + first
+        content[place : place + 4 * len(values)] = struct.pack(f">{len(values)}I", *values)
+    path.write_bytes(content)
+    assert "packets in the tables" in (refusal(path) or "")

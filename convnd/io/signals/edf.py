@@ -28,6 +28,7 @@ from convnd.io.signals.signal import (
     Annotation,
     OtherLead,
     Signal,
+    check_held,
     check_samples,
     signal_grid,
 )
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "read_edf"]
 
+_MOST_MARKS = 2**18  # each takes two bytes of a file and four hundred of memory
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d*(?:\.\d*)?))?\x14(.*)", re.DOTALL)
 
 
@@ -67,7 +69,9 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
             raise InputFileError(f"read {path}: expected signals, got none; check the file")
         starts, marks = _annotations(path, header)
         slots = _slots(path, header, starts)
-        check_samples(path, max(slots) * sum(header.counts[k] for k in leads), max_pixels)
+        samples = max(slots) * sum(header.counts[k] for k in leads)
+        check_samples(path, samples, max_pixels)
+        check_held(path, samples, path.stat().st_size)  # an interrupted file has gaps
         read = edfio.read_edf if header.width == 2 else edfio.read_bdf
         file = read(path, header_encoding="latin-1")
         digital = dict(zip(leads, (lead.digital for lead in file.signals), strict=True))
@@ -166,6 +170,13 @@ def _annotations(path: Path, header: EdfHeader) -> tuple[list[float], tuple[Anno
                 if lead == places[0] and matches:  # the time of the record itself
                     starts.append(float(matches[0][1]))
                 marks += _marks(matches, starts[0] if starts else 0.0)
+                if len(marks) > _MOST_MARKS:
+                    raise InputFileError(
+                        f"read {path}",
+                        expected=f"at most {_MOST_MARKS:,} annotations",
+                        got="more",
+                        remedy="remove some",
+                    )
     return starts, tuple(sorted(marks, key=lambda mark: mark.seconds))
 
 

@@ -32,6 +32,7 @@ MEMORY = 2**30
 """Bytes that decoding may take in addition to `BYTES_PER_PIXEL`."""
 BYTES_PER_PIXEL = 128
 """Bytes per pixel of a frame: 16 reference frames, some more for each thread, of up to 16 bits."""
+_MOST_PACKETS = 2**21  # 24 bytes each: half a day of sound
 
 
 class VideoDecoder:
@@ -74,6 +75,7 @@ class VideoDecoder:
                 transparency.
         """
         with self._open() as (container, stream):
+            self._check_tables(container)
             self._check_stream(stream)
             first = next(self._timed_frames(container, stream), None)
             if first is None:
@@ -192,6 +194,18 @@ class VideoDecoder:
             yield
         except MemoryError as error:
             raise too_large_error(self._path) from error
+
+    def _check_tables(self, container: Any) -> None:
+        """Refuse tables of packets so long that copying the sound would take much memory."""
+        # An index that did not fit into the memory of this process is empty.
+        count = sum(max(len(part.index_entries), part.frames) for part in container.streams)
+        if count > _MOST_PACKETS:
+            raise InputFileError(
+                f"read {self._path}",
+                expected=f"at most {_MOST_PACKETS:,} packets in the tables of the file",
+                got=f"{count:,}",
+                remedy="split it, or save it again",
+            )
 
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context
