@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import sys
 import zipfile
@@ -15,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import soundfile  # type: ignore[import-untyped]
+from convnd_tasks.runtime import plots
 from malformed import WHOLE
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -25,6 +27,7 @@ from refusals import bounded, refusal
 import convnd.io
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import Signal, signal_grid
+from convnd.optimize import is_checkpoint, load_checkpoint
 
 
 @pytest.fixture
@@ -302,10 +305,11 @@ def test_silence_in_flac_is_bounded(folder):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_annotations_of_edf_are_counted(folder):
+def test_annotations_of_edf_are_counted(folder, monkeypatch):
+    monkeypatch.setattr("convnd.io.signals.edf._MOST_MARKS", 1000)
     edfio = pytest.importorskip("edfio")
     signal = edfio.EdfSignal(np.arange(10.0) % 2, 1.0, label="I")
-    notes = [edfio.EdfAnnotation(0.0, None, "a" * 10_000) for _ in range(30)]
+    notes = [edfio.EdfAnnotation(0.0, None, "a" * 10_000)]
     edfio.Edf([signal], annotations=notes).write(folder / "a.edf")
     content = (folder / "a.edf").read_bytes()
     (folder / "a.edf").write_bytes(content.replace(b"aa", b"a\x14"))
@@ -326,3 +330,24 @@ def test_tables_of_packets_are_counted(folder):
         content[place : place + 4 * len(values)] = struct.pack(f">{len(values)}I", *values)
     path.write_bytes(content)
     assert "packets in the tables" in (refusal(path) or "")
+
+
+def test_long_texts_in_figures_are_cut():
+    with bounded():
+        curve = plots.loss_curve({"a" * 100_000: [1.0, 2.0], "b": [2.0, 1.0]}, ylabel="c" * 100_000)
+    assert curve.startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "loop"])
+def test_what_is_no_file_in_place_of_a_checkpoint_is_refused(folder, kind):
+    path = folder / "a.checkpoint"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    with bounded():
+        assert not is_checkpoint(path)
+        with pytest.raises(InputFileError):
+            load_checkpoint(path, "")

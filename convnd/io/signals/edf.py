@@ -165,19 +165,25 @@ def _annotations(path: Path, header: EdfHeader) -> tuple[list[float], tuple[Anno
             content = file.read(total)
             for lead in places:
                 begin = sum(header.counts[:lead]) * header.width
-                lists = content[begin : begin + header.counts[lead] * header.width].split(b"\0")
+                texts = content[begin : begin + header.counts[lead] * header.width]
+                _check_marks(path, texts.count(b"\x14") // 4)  # two stand behind each text
+                lists = texts.split(b"\0")
                 matches = [match for text in lists if (match := _TAL.fullmatch(text))]
                 if lead == places[0] and matches:  # the time of the record itself
                     starts.append(float(matches[0][1]))
                 marks += _marks(matches, starts[0] if starts else 0.0)
-                if len(marks) > _MOST_MARKS:
-                    raise InputFileError(
-                        f"read {path}",
-                        expected=f"at most {_MOST_MARKS:,} annotations",
-                        got="more",
-                        remedy="remove some",
-                    )
+                _check_marks(path, len(marks))
     return starts, tuple(sorted(marks, key=lambda mark: mark.seconds))
+
+
+def _check_marks(path: Path, count: int) -> None:
+    if count > _MOST_MARKS:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"at most {_MOST_MARKS:,} annotations",
+            got="more",
+            remedy="remove some",
+        )
 
 
 def _marks(matches: Sequence[re.Match[bytes]], offset: float) -> list[Annotation]:
