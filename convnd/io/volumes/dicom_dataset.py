@@ -20,7 +20,14 @@ from convnd.io.worker.client import request
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["declared_size", "decode_pixels", "is_dicom", "read_dataset", "read_header"]
+__all__ = [
+    "damage_error",
+    "declared_size",
+    "decode_pixels",
+    "is_dicom",
+    "read_dataset",
+    "read_header",
+]
 
 _BLOCK = 2**20
 _PREAMBLE = 132
@@ -108,7 +115,7 @@ def read_header(path: Path, file: Path) -> Any:
     except (ConvndError, MemoryError, FileNotFoundError):
         raise
     except Exception as error:
-        raise _damage_error(path, file, error) from error
+        raise damage_error(path, file, error) from error
 
 
 def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
@@ -133,7 +140,7 @@ def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
     except (ConvndError, MemoryError):
         raise
     except Exception as error:
-        raise _damage_error(path, file, error, what="pixels that can be decoded") from error
+        raise damage_error(path, file, error, what="pixels that can be decoded") from error
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     pixels = np.reshape(pixels, (-1, rows, columns))
     allocated, stored = int(dataset.BitsAllocated), int(dataset.get("BitsStored", 0))
@@ -275,9 +282,10 @@ def _check_pixels(path: Path, file: Path, dataset: Any) -> None:
         )
 
 
-def _damage_error(
+def damage_error(
     path: Path, file: Path, error: Exception, what: str = "a DICOM file that can be read"
 ) -> InputFileError:
+    """Return the error for a file that pydicom cannot read or decode."""
     name = "" if file == path else f" in {file.name}"
     text = error_text(error)
     lacks_decoder = "Unable to decompress" in text

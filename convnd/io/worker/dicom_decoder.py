@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.io.reading import translate_errors
 from convnd.io.silence import silence_libraries
-from convnd.io.volumes.dicom_dataset import declared_size, read_dataset
+from convnd.io.volumes.dicom_dataset import damage_error, declared_size, read_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,10 +35,15 @@ def serve(
     """Yield the stored numbers of a file."""
     import numpy as np
 
-    with translate_errors(path, "pixels that can be decoded"), silence_libraries():
+    with silence_libraries():
         dataset = read_dataset(path)
         reserve_memory(_COPIES * declared_size(dataset))
-        pixels = np.ascontiguousarray(dataset.pixel_array)
+        try:
+            pixels = np.ascontiguousarray(dataset.pixel_array)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise damage_error(path, path, error, what="pixels that can be decoded") from error
         pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     yield "array", {}, pixels
     yield "end", {}, None
