@@ -59,7 +59,7 @@ def _compress(light: NDArray[Any]) -> NDArray[Any]:
     """The curve of BT.2390 from a peak of 1000 to one of 203 cd/m²."""
     import numpy as np
 
-    peak, target = _light_to_pq(np.float32(_PEAK)), _light_to_pq(np.float32(_WHITE))
+    peak, target = _light_to_pq(np.array([_PEAK, _WHITE], np.float32))
     value = np.clip(_light_to_pq(light) / peak, 0, 1)
     ceiling = float(target / peak)
     knee = 1.5 * ceiling - 0.5
