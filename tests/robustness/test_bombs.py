@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 from convnd_tasks.runtime import plots
 from malformed import WHOLE
 from PIL import Image

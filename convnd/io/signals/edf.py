@@ -69,9 +69,9 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
             raise InputFileError(f"read {path}: expected signals, got none; check the file")
         starts, marks = _annotations(path, header)
         slots = _slots(path, header, starts)
-        samples = max(slots) * sum(header.counts[k] for k in leads)
-        check_samples(path, samples, max_pixels)
-        check_held(path, samples, path.stat().st_size)  # an interrupted file has gaps
+        size = max(slots) * sum(header.counts[k] for k in leads)
+        check_samples(path, size, max_pixels)
+        check_held(path, size, path.stat().st_size)  # an interrupted file has gaps
         read = edfio.read_edf if header.width == 2 else edfio.read_bdf
         file = read(path, header_encoding="latin-1")
         digital = dict(zip(leads, (lead.digital for lead in file.signals), strict=True))
