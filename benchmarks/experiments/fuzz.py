@@ -34,7 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
 # One file for each reader; other files of `WHOLE` differ in their content.
 READERS = (
     "a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.avif", "a.tif", "float.tif", "a.npy", "a.npz",
-    "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.csv", "a.hea", "a.edf", "a.bdf", "a.wav", "a.dcm",
+    "a.nii", "a.nii.gz", "a.hdr", "analyze.hdr", "a.mgh", "a.mgz", "a.nrrd", "a.nhdr", "a.mha",
+    "a.mhd", "frames.dcm", "a.csv", "a.hea", "a.edf", "a.bdf", "a.wav", "a.dcm",
     "a.mp4", "a.mkv", "a.avi",
 )  # fmt: skip
 

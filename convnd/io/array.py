@@ -11,11 +11,12 @@ loaded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -28,9 +29,11 @@ from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.arrays import RATE_NAMES, NamedArrays, recording_of, simple_name
 from convnd.io.signals.signal import from_json, signal_of, to_json
-from convnd.io.signals.times import SECONDS, parse_name
+from convnd.io.signals.time_names import SECONDS, parse_name
 
 if TYPE_CHECKING:
+    import zipfile
+
     from numpy.typing import NDArray
 
 __all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz"]
@@ -38,6 +41,9 @@ __all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz"]
 MAX_VALUES = 2**30  # 4 GiB as float32
 _LONGEST_START = 2**16
 _LABELS = ("units", "axes", "channels")
+_MAX_LABELS = 2**16
+_MAX_TABLE = 2**20  # bytes of the table of entries of an archive
+_DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
 _MAX_TEXT = 2**23  # bytes of an array of text, four for each character
 
 
@@ -75,9 +81,7 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
             spacing and names that do not fit the values.
         ResourceError: there is not enough memory for it.
     """
-    import zipfile
-
-    with translate_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
+    with translate_errors(path, "an .npz archive"), _open_archive(path) as archive:
         entries = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
         extras = {"spacing", *_LABELS, "record", "signal"}
         candidates = [name for name in entries if name == "values"] or [
@@ -91,23 +95,22 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
                 f"{', '.join(entries) or 'none'}; save it as values"
             )
 
-        def load(name: str, kinds: str) -> NDArray[Any]:
-            length = archive.getinfo(entries[name]).file_size
-            with archive.open(entries[name]) as file:
-                return _load(path, file, length, size_limit(max_pixels, MAX_VALUES), kinds=kinds)
+        def load(name: str, kinds: str, limit: int) -> NDArray[Any]:
+            return _load_entry(path, archive, entries[name], limit, kinds)
 
-        values = load(candidates[0], "biuf")
+        values = load(candidates[0], "biuf", size_limit(max_pixels, MAX_VALUES))
         metadata: dict[str, Any] = {
-            name: tuple(str(label) for label in load(name, "U"))
+            name: tuple(str(label) for label in load(name, "U", _MAX_LABELS))
             for name in _LABELS
             if name in entries
         }
         if "spacing" in entries:
-            metadata["spacing"] = tuple(float(step) for step in load("spacing", "iuf"))
+            spacing = load("spacing", "iuf", _MAX_LABELS)
+            metadata["spacing"] = tuple(float(step) for step in spacing)
         grid = _in_seconds(_grid(path, values, **metadata))
         if "signal" not in entries:
             return grid
-        signal = from_json(str(load("signal", "U")))
+        signal = from_json(str(load("signal", "U", 1)))
         return dataclasses.replace(grid, header={**grid.header, "signal": signal})
 
 
@@ -118,13 +121,14 @@ def _is_recording(entries: Mapping[str, str]) -> bool:
     )
 
 
-def _recording(path: Path, archive: Any, entries: Mapping[str, str], limit: int) -> Grid:
+def _recording(
+    path: Path, archive: zipfile.ZipFile, entries: Mapping[str, str], limit: int
+) -> Grid:
     """A recording in arrays of usual names, see `convnd.io.signals.arrays`."""
     arrays, texts = {}, {}
     for name, entry in entries.items():
-        length = archive.getinfo(entry).file_size
-        with archive.open(entry) as file:
-            array = _load(path, file, length, limit, kinds="biufU")
+        array = _load_entry(path, archive, entry, limit, "biufU")
+        limit = max(0, limit - array.size)
         if array.dtype.kind == "U":
             texts[name] = tuple(str(text) for text in array.reshape(-1))
         else:
@@ -138,6 +142,55 @@ def _in_seconds(grid: Grid) -> Grid:
         return grid
     step = Fraction(str(grid.spacing[0])) * SECONDS[grid.units[0].lower()]
     return dataclasses.replace(grid, spacing=(float(step),), units=("s",))
+
+
+class _ArchiveFile(io.FileIO):
+    """A zip archive whose table of entries is short: each takes twenty times as much memory."""
+
+    table_is_read = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        size = -1 if size is None else size
+        if not self.table_is_read:
+            if size > _MAX_TABLE:
+                raise ValueError(f"more than {_MAX_TABLE:,} bytes of names")
+            size = size if size >= 0 else _MAX_TABLE
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    import zipfile
+
+    with _ArchiveFile(path) as file, zipfile.ZipFile(file) as archive:
+        file.table_is_read = True
+        size, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+        if size > _DEFLATE_LIMIT * held:
+            raise InputFileError(
+                f"read {path}",
+                expected=f"at most {_DEFLATE_LIMIT * held:,} bytes in a file of its length",
+                got=f"{size:,}",
+                remedy="save it again",
+            )
+        yield archive
+
+
+def _load_entry(
+    path: Path, archive: zipfile.ZipFile, name: str, limit: int, kinds: str
+) -> NDArray[Any]:
+    """Read an array of an archive, unless its entry is packed in other ways than NumPy's."""
+    import zipfile
+
+    entry = archive.getinfo(name)
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputFileError(
+            f"read {path}",
+            expected="entries that are stored or deflated",
+            got=f"compression {entry.compress_type} of {name}",
+            remedy="save it with numpy.savez_compressed",
+        )
+    with archive.open(entry) as file:
+        return _load(path, file, entry.file_size, limit, kinds=kinds)
 
 
 def _load(
@@ -239,14 +292,10 @@ def _write_npz(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
 
 
 def _read_provenance(path: Path) -> dict[str, str]:
-    import zipfile
-
-    with zipfile.ZipFile(path) as archive:
+    with _open_archive(path) as archive:
         if "record.npy" not in archive.namelist():
             return {}
-        length = archive.getinfo("record.npy").file_size
-        with archive.open("record.npy") as file:
-            return parse_provenance(str(_load(path, file, length, 1, kinds="U")))
+        return parse_provenance(str(_load_entry(path, archive, "record.npy", 1, "U")))
 
 
 FORMATS = (

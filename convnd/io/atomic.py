@@ -387,6 +387,8 @@ def extend_stem(path: Path, note: str) -> Path:
     """
     count = 2 if path.suffix.lower() == ".gz" else 1
     ending = "".join(path.suffixes[-count:])
+    if not ending.replace(".", "").isalnum():  # 1.2.840_stylized has no suffix
+        ending = ""
     return path.with_name(f"{path.name[: len(path.name) - len(ending)]}-{note}{ending}")
 
 

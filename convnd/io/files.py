@@ -30,7 +30,14 @@ from convnd.io.provenance import (
     write_sidecar,
 )
 from convnd.io.reading import check_file, translate_errors
-from convnd.io.registry import Format, Writer, find_format, readable_format, writable_format
+from convnd.io.registry import (
+    Format,
+    Writer,
+    find_format,
+    is_folder_name,
+    readable_format,
+    writable_format,
+)
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -105,7 +112,7 @@ def check_output(
             folder or a device.
     """
     entry, _ = writable_format(path, spatial_dims, dicom=dicom)
-    if entry.folder and not Path(path).suffix:
+    if entry.folder and is_folder_name(path):
         check_folder_target(path, overwrite=overwrite)
         return
     check_target(path, overwrite=overwrite)
@@ -188,7 +195,7 @@ def write(
             remedy="choose a suffix that holds them, such as .npz",
         )
     text = dict(provenance or {})
-    if entry.folder and not Path(path).suffix:
+    if entry.folder and is_folder_name(path):
         with atomic_folder(path, overwrite=overwrite) as temporary, _translate_write_errors(path):
             writer(temporary, grid, provenance=text, quality=quality)
         return

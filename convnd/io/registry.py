@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "files_read",
     "files_written",
     "find_format",
+    "is_folder_name",
     "is_written",
     "parts_of",
     "readable_format",
@@ -251,6 +253,18 @@ def readable_format(path: str | os.PathLike[str]) -> Format:
     return entry
 
 
+def is_folder_name(path: str | os.PathLike[str]) -> bool:
+    """Whether an output is a folder of DICOM files: its name has no suffix, or one like no format.
+
+    Folders of scans are often called by numbers with points.
+
+    >>> is_folder_name("ct_stylized"), is_folder_name("1.2.840_stylized"), is_folder_name("a.foo")
+    (True, True, False)
+    """
+    looks_like_a_file = re.fullmatch(r"\.[A-Za-z]{1,6}[0-9]?", Path(path).suffix) is not None
+    return _format_of_name(path) is None and not looks_like_a_file
+
+
 def writable_format(
     path: str | os.PathLike[str], spatial_dims: int | None = None, *, dicom: bool = False
 ) -> tuple[Format, Writer]:
@@ -271,7 +285,7 @@ def writable_format(
         return held is None or spatial_dims is None or held == spatial_dims
 
     entry = _format_of_name(path)
-    if dicom and (not Path(path).suffix or (entry is not None and entry.name == "DICOM")):
+    if dicom and (is_folder_name(path) or (entry is not None and entry.name == "DICOM")):
         entry = next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
     if entry is None or entry.write is None or not fits(entry):
         written = [end for end in _BY_SUFFIX if is_written(end) and fits(_BY_SUFFIX[end])]

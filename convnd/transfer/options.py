@@ -36,7 +36,7 @@ INITS = ("content", "style", "random")
 
 PADDING = Flag(
     "What the network reads beyond the border: zeros, as trained, or replicate, which stylises "
-    "borders as the rest. Default: zeros; for pictures replicate.",
+    "borders as the rest. Default: zeros; for pictures and videos replicate.",
     LOSS,
     choices=("zeros", "replicate"),
 )

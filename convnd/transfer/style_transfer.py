@@ -283,7 +283,7 @@ class StyleTransfer(TransferObjective):
             field = ShardedField(problem.scales[number].size, problem.group)
             extents = [stop - start for start, stop in field.local_box]
             values = resume["optimizer"]["step"]["values"]
-            check_field(values, (1, problem.styles[0].shape[1], *extents))
+            check_field(values, (*problem.styles[0].shape[:2], *extents))
 
     def _run_scale(
         self,

@@ -90,8 +90,9 @@ def test_folder_of_pictures(photos: Path, tmp_path: Path) -> None:
 def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path) -> None:
     (photos / "table.csv").write_text("time,I\n0,1\n1,2\n")
     assert _run(tmp_path / "out", [str(photos)], 2, units="0")["inputs"] == 3
+    assert _run(tmp_path / "most", [str(photos)], units="0")["inputs"] == 3
     with pytest.raises(UsageError, match="give files of one kind"):
-        _run(tmp_path / "other", [str(photos)])
+        _run(tmp_path / "other", [str(photos), str(photos / "table.csv")])
     with pytest.raises(InputFileError, match="with 3 spatial axes, got none"):
         _run(tmp_path / "other", [str(photos)], 3)
 
@@ -185,7 +186,12 @@ def test_wrong_usage_leaves_nothing(photos: Path, tmp_path: Path) -> None:
         ([folder], {"units": "96"}, UsageError, "--units: expected numbers from 0 to 95"),
         ([folder], {"explain": "magic"}, UnknownNameError, "--explain: expected one of guided"),
         ([folder], {"suppress": "x"}, UnknownNameError, "--suppress: expected one of overlap"),
-        (["nosuch"], {}, UsageError, "--dim: expected 1 for signals"),
+        (
+            ["nosuch"],
+            {},
+            InputFileError,
+            "nosuch: expected a file, a folder or the name of a sample",
+        ),
         ([folder, "nosuch"], {}, InputFileError, "nosuch: expected a file, a folder or one of"),
         ([folder], {"channel_maps": folder}, InputFileError, "expected one file, got a folder"),
         ([f"{folder}/no.png"], {}, InputFileError, "expected an existing file, got none"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -153,6 +154,12 @@ def test_grey_of_every_depth_is_one_value_and_its_profile_is_dropped(tmp_path):
     tifffile.imwrite(tmp_path / "32.tif", (codes / 65535).astype("f4"), iccprofile=GREY)
     alpha = np.dstack([small, np.full_like(small, 200)])
     Image.fromarray(alpha, "LA").save(tmp_path / "alpha.png", icc_profile=GREY)
+    rows = np.dstack([codes, np.full_like(codes, 51400)]).astype(">u2")
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    header = struct.pack(">IIBBBBB", 64, 48, 16, 4, 0, 0, 0)
+    embedded = chunk(b"iCCP", b"grey\0\0" + zlib.compress(GREY))
+    parts = chunk(b"IHDR", header) + embedded + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    (tmp_path / "alpha16.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
     expected = np.array(Image.fromarray(reference_grey(small)))
     for path in sorted(tmp_path.iterdir()):
         grid = convnd.io.read(path)
@@ -174,6 +181,15 @@ def test_a_grey_curve_may_give_lightness(tmp_path):
     Image.new("L", (4, 4), 128).save(tmp_path / "a.png", icc_profile=icc)
     # L* of 50.2 is 119 or 120 of sRGB.
     assert hwc(convnd.io.read(tmp_path / "a.png"))[0, 0, 0] * 255 == pytest.approx(119.4, abs=0.5)
+
+
+def test_grey_with_the_curve_of_srgb_is_left_alone(tmp_path):
+    tone = parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    Image.new("L", (4, 4), 100).save(
+        tmp_path / "a.png", icc_profile=profile(b"GRAY", {b"kTRC": tone})
+    )
+    values = convnd.io.read(tmp_path / "a.png").values
+    assert values.unique().tolist() == [np.float32(100) / np.float32(255)]
 
 
 @pytest.mark.parametrize(("mode", "icc"), [("RGB", GREY), ("CMYK", P3), ("RGB", P3[:150])])

@@ -235,3 +235,24 @@ def test_a_stylised_series_is_a_series(run, tmp_path):
         for name in ("first", "ct_stylized")
     )
     assert first == second
+
+
+def test_a_folder_called_by_numbers_has_a_result_beside_it(run, tmp_path):
+    source = series(tmp_path / "1.2.840.113", [0, 5, 10, 15])
+    options = ("--steps", "1", "-q", "--style", source, "--transfer", "noise")
+    code, out, err = run("stylize-volume", source, *options)
+    assert code == 0, err
+    assert out.split()[0] == "1.2.840.113_stylized"
+    assert convnd.io.read(tmp_path / "1.2.840.113_stylized").shape == (20, 24, 4)
+    assert (tmp_path / "1.2.840.113_stylized-montage.png").is_file()
+    code, _, err = run("stylize-volume", source, *options, "-o", "a.foo", "--no-figures")
+    assert (code, "expected a name ending in" in err) == (2, True)
+
+
+def test_numbered_results_are_series_too(run, tmp_path):
+    source = series(tmp_path / "ct", [0, 5, 10, 15])
+    other = series(tmp_path / "other", [0, 5, 10, 15], RescaleIntercept="-900")
+    options = ("--steps", "2", "--save-every", "1", "-q", "--no-figures", "--style", other)
+    code, _, err = run("stylize-volume", source, *options)
+    assert code == 0, err
+    assert convnd.io.read(tmp_path / "ct_stylized-000001").shape == (20, 24, 4)

@@ -72,6 +72,19 @@ TABLES = {
     "trailing in rows alone": table("time (s),II\n", lambda k: f"0.{4 * k:03d},{II[k]},"),
     "rate in a comment": table("# Sampling rate: 250 Hz\nII,I\n", lambda k: f"{II[k]},{-II[k]}"),
     "lines before": table("Device: X\nfs = 0.25 kHz\n\nII;I\n", lambda k: f"{II[k]};{-II[k]}"),
+    "comment below the header": table("I,II\n# fs: 250\n", lambda k: f"{II[k]},{-II[k]}"),
+    "LabChart": table(
+        "Interval=\t0.004 s\nExcelDateTime=\t4.4e4\t1/1/2021\nRange=\t10 mV\n",
+        lambda k: f"{k / 250:g}\t{II[k]}",
+    ),
+    "watch": table(
+        "Name,Jane\nDate of Birth,1980\nSample Rate,250 hertz\n\nLead,I\nUnit,mV\n\n",
+        lambda k: f"{II[k]}",
+    ),
+    "several clocks": table(
+        "Phone timestamp;sensor timestamp [ns];ecg\n",
+        lambda k: f"2023-01-01T10:00:00.{4 * k:03d};{599618000000000000 + 4000000 * k};{II[k]}",
+    ),
     "comment at the end": made("% x\ntime (ms),II\n", lambda k: str(4 * k)) + "% end\n",
     "blanks and commas": table("", lambda k: f"0,{4 * k:03d} {II[k]}".replace(".", ",")),
 }  # fmt: skip

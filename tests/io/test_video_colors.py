@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from convnd import io
 from convnd.errors import InputFileError
+from convnd.io.worker.tone_mapping import tone_map
 from convnd.io.worker.video_pixels import orientation, rgb_pixels
 
 HEIGHT, WIDTH = 48, 64
@@ -253,3 +254,52 @@ def test_other_display_matrices() -> None:
     assert small == (False, False, True)
     with pytest.raises(InputFileError, match="multiple of 90 degrees"):
         orientation(Displayed((0.7, 0.7, -0.7, 0.7)), Path("x"))
+
+
+def test_tone_mapping_of_known_light() -> None:
+    """Codes of BT.2408: PQ 0.5081 is 100 cd/m², 0.5807 is 203, 0.7518 is 1000; HLG 0.75 is 203."""
+    codes = np.array([0, 0.3, 0.5081, 0.5807, 0.6526, 0.7518, 0.9], np.float32)
+    grey = np.repeat(codes[:, None], 3, 1)[None]
+    mapped = tone_map(grey, 16, is_wide=True)[0]
+    assert abs(mapped - mapped[:, :1]).max() < 2e-3  # grey stays grey
+    assert (np.diff(mapped[:, 0]) >= 0).all()
+    assert mapped[0, 0] == 0
+    assert mapped[-2:, 0] == pytest.approx([1, 1], abs=2e-3)
+    assert pytest.approx(mapped[2, 0], abs=0.01) == (100 / 203) ** (1 / 2.4)  # below the knee
+    assert 0.85 < mapped[3, 0] < 0.95 < mapped[4, 0] < 1
+    white = tone_map(np.full((1, 1, 3), 0.75, np.float32), 18, is_wide=True)
+    assert white[0, 0, 0] == pytest.approx(mapped[3, 0], abs=0.01)
+    # Red of BT.709 within BT.2020 (BT.2087), at 100 cd/m², comes out as red alone.
+    light = 100 / 10000 * np.array([0.6274, 0.0691, 0.0164])
+    power = light ** (2610 / 16384)
+    pq = ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+    red = tone_map(pq.astype(np.float32)[None, None], 16, is_wide=True)[0, 0]
+    assert red[0] > 0.7
+    assert red[1:].max() < 0.05
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_high_dynamic_range_is_refused_or_mapped(tmp_path: Path, transfer: int) -> None:
+    path = tmp_path / "a.mkv"
+    code = 0.5807 if transfer == 16 else 0.75  # white of graphics
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p10le"
+        context = stream.codec_context
+        context.color_range, context.color_primaries = 1, 9
+        context.color_trc, context.colorspace = transfer, 9
+        frame = pack("yuv420p10le", to_codes(np.full((HEIGHT, WIDTH, 3), code), 9, False, 10))
+        frame.pts, frame.color_range, frame.color_primaries = 0, 1, 9
+        frame.color_trc, frame.colorspace = transfer, 9
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with pytest.raises(InputFileError, match="--tone-map"):
+        io.open_video(path)
+    video = io.open_video(path, tone_map=True)
+    assert video.info.colors == io.ColorTags(False, 1, 1, 1)
+    values = next(video.frames()).values
+    assert values.mean() == pytest.approx(230 / 255, abs=0.01)
+    io.write_video(tmp_path / "b.mp4", video.info, video.frames())
+    again = io.open_video(tmp_path / "b.mp4")
+    assert again.info.colors == io.ColorTags(False, 1, 1, 1)
+    assert next(again.frames()).values.mean() == pytest.approx(230 / 255, abs=0.01)

@@ -203,3 +203,14 @@ def test_hostile_boxes(tmp_path: Path) -> None:
             data[place] = rng.integers(256)
         (tmp_path / "b.mp4").write_bytes(data)
         track_end(tmp_path / "b.mp4", 1)
+
+
+def test_lists_of_other_files_are_no_videos(tmp_path: Path) -> None:
+    """FFmpeg would open what a playlist or a concatenation script names."""
+    write_video_file(tmp_path / "part.ts")
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npart.ts\n#EXT-X-ENDLIST\n"
+    for text in (playlist, "ffconcat version 1.0\nfile part.ts\n"):
+        for name in ("a.ts", "a.mp4"):
+            (tmp_path / name).write_text(text)
+            with pytest.raises(InputFileError):
+                io.open_video(tmp_path / name)

@@ -55,7 +55,7 @@ CASES = {
     "raise RecursionError": "its end|ended with code 1",
     "path.with_name('leak').write_bytes(b'x')": "ended with code 1",
     "return Decoded(numpy.zeros((9, 9, 9), 'u1'), {})": "no pixels",
-    "return Decoded(numpy.zeros((9, 9, 3)), {})": "its protocol",
+    "return Decoded(numpy.zeros((9, 9, 3), complex), {})": "its protocol",
     "return Decoded(numpy.zeros((9, 9, 3), 'u1'), "
     "{'text': {'a': 'b' * 2**24}})": "metadata of at most",
 }

@@ -144,3 +144,12 @@ def test_names_that_are_too_long_are_one_line(
     code, out, err = run(*words)
     assert (code, out, err.count("\n")) == (expected, "", 1)
     assert "File name too long" in err
+
+
+def test_a_record_of_deep_json_is_no_fault_of_skip_existing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("0\n1\n2\n")
+    deep = {"convnd:command": "[" * 50_000, "convnd:versions": "[" * 50_000}
+    (tmp_path / "a.csv.json").write_text(json.dumps(deep))
+    code, out, err = run("stylize", "--dim", "1", "--skip-existing", "-o", "a.csv")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "expected a result of the same parameters" in err

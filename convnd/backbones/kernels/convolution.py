@@ -171,7 +171,8 @@ class _FrozenConv(torch.autograd.Function):
     def backward(
         ctx: Any, output_grad: Tensor | None, features_grad: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
-        saved = ctx.saved_tensors[0] if ctx.saved_tensors else None
+        tensors = ctx.saved_tensors  # read once, as activation checkpointing asks for
+        saved = tensors[0] if tensors else None
         if torch.is_grad_enabled():  # second derivatives need the graph of this pass
             parts = [part for part in (output_grad, features_grad) if part is not None]
             if not parts:

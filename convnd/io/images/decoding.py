@@ -250,7 +250,7 @@ def load_plugins() -> None:
     """Load the part of Pillow that decodes the readable formats."""
     for name in _PLUGINS:
         with contextlib.suppress(ImportError):  # a Pillow without that library
-            plugin = importlib.import_module(f"PIL.{name}ImagePlugin")
+            plugin: Any = importlib.import_module(f"PIL.{name}ImagePlugin")
             if name == "Png":  # otherwise 64 MiB, in which a wide character takes four times more
                 plugin.MAX_TEXT_MEMORY = _MAX_TEXT
 

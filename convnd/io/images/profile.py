@@ -155,14 +155,18 @@ def pixels_in_srgb(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[A
         kind, _ = profile_kind(icc)
         space = profile_space(icc)
         is_grey = kind == b"GRAY"
-        if space is None or (is_grey and pixels.shape[2] != 1):
+        # Decoders give grey with alpha of 16 bits as three equal channels.
+        fits = not is_grey or bool((pixels[..., 1:] == pixels[..., :1]).all())
+        if space is None or not fits:
             header.pop("icc")  # damaged, or it does not describe these pixels
             return pixels
         if is_grey or not (space.is_srgb or space.is_invertible):
             header.pop("icc")
     if space is None or space.is_srgb:
         return pixels
-    if pixels.shape[2] < len(space.curves):
+    if space.matrix is None:
+        pixels = pixels[..., :1]
+    elif pixels.shape[2] < len(space.curves):
         pixels = np.repeat(pixels, len(space.curves), 2)
     return space.to_srgb(pixels)
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import Signal, signal_grid
-from convnd.io.signals.times import TimeName, parse_name, read_times
+from convnd.io.signals.time_names import TimeName, parse_name
+from convnd.io.signals.times import read_times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

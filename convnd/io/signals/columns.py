@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
+from convnd.io.signals.clocks import is_time_cell
 from convnd.io.signals.signal import Signal, describe, signal_grid, signal_of
-from convnd.io.signals.times import INDEX_NAMES, TimeColumn, is_time_cell, parse_name, read_times
+from convnd.io.signals.time_names import INDEX_NAMES, parse_name
+from convnd.io.signals.times import TimeColumn, read_times
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,49 +144,72 @@ def table_grid(
     """
     import numpy as np
 
-    remarks: list[str] = []
     time = _time_column(path, columns, lines, named, decimal)
     index = _index_beside(path, columns, lines, time, decimal)
     clocks = [column for column in (time, index) if column is not None]
     used = {k for column in clocks for k in column.columns}
     others = [k for k in range(len(columns)) if k not in used]
-    values = {k: _numbers(path, columns[k].cells, lines, decimal) for k in others}
+    stays = {k for k in others if time is not None and _is_further_time(columns[k], decimal)}
+    values = {
+        k: None if k in stays else _numbers(path, columns[k].cells, lines, decimal) for k in others
+    }
     words = {k: tuple(columns[k].cells) for k in others if values[k] is None}
     leads = [k for k in others if k not in words]
     if not leads:
         raise InputFileError(
             f"read {path}: expected a column of values beside the time, got none; add one"
         )
-    if words:
-        listed = ", ".join(columns[k].name or str(k) for k in words)
-        remarks.append(f"holds words in {listed}, which stay as they are")
-    samples = np.stack([row for row in values.values() if row is not None])
     if len(lines) < 2:
         raise InputFileError(
             f"read {path}: expected at least two samples, got one; use a longer recording"
         )
-    names = [columns[k].name if named else str(number) for number, k in enumerate(leads)]
+    samples = np.stack([row for row in values.values() if row is not None])
+    listed = ", ".join(columns[k].name or str(k) for k in words if k not in stays)
     signal = Signal(
         units=tuple(columns[k].unit or "" for k in leads) if named else (),
         start=None if time is None else time.start,
         offset=0.0 if time is None else time.offset,
         rate_assumed=time is not None and time.assumed and rate is None,
-        remarks=tuple(remarks),
+        remarks=(f"holds words in {listed}, which stay as they are",) if listed else (),
         format=format_name,
     )
-    known = None if time is None else time.rate
-    if rate is not None and (known is None or (time is not None and time.assumed)):
-        known = rate
-    grid = signal_grid(path, samples, known, names, signal)
-    gap = next((c for k in leads for c in columns[k].cells if c.lower() in _GAPS), "")
-    cells = (cell for k in leads for cell in columns[k].cells)
-    exact = (
-        samples if any(len(cell) > _DIGITS and _digits(cell) > _DIGITS for cell in cells) else None
-    )
+    if time is not None and time.rate is not None and not (time.assumed and rate is not None):
+        rate = time.rate
+    names = [columns[k].name if named else str(number) for number, k in enumerate(leads)]
+    grid = signal_grid(path, samples, rate, names, signal)
     layout = Layout(
-        grid.channels, tuple(leads), len(lines), time, index, words, gap, decimal, text, exact
+        names=grid.channels,
+        leads=tuple(leads),
+        count=len(lines),
+        time=time,
+        index=index,
+        texts=words,
+        gap=_gap_word([columns[k] for k in leads]) if np.isnan(samples).any() else "",
+        decimal=decimal,
+        text=text,
+        exact=samples if _needs_digits([columns[k] for k in leads]) else None,
     )
     return describe(grid, extra={**signal_of(grid).extra, "layout": layout})
+
+
+def _gap_word(leads: Sequence[Column]) -> str:
+    """How a gap is written in these columns."""
+    return next((cell for lead in leads for cell in lead.cells if cell.lower() in _GAPS), "")
+
+
+def _needs_digits(leads: Sequence[Column]) -> bool:
+    """Whether a number of these columns has more digits than float32 holds."""
+    cells = (cell for lead in leads for cell in lead.cells)
+    return any(len(cell.lstrip("+-0.,")) > _DIGITS and _digits(cell) > _DIGITS for cell in cells)
+
+
+def _is_further_time(column: Column, decimal: str) -> bool:
+    """Whether a column beside the times holds times as well, of another clock."""
+    if column.cells and is_time_cell(column.cells[0]):
+        return True
+    name = parse_name(column.name, column.unit)
+    timed = name.is_time or name.unit is not None
+    return timed and _rises_evenly(column.cells, decimal)
 
 
 def columns_of(grid: Grid, layout: Layout, text: Callable[[Any], str]) -> list[list[str]]:
@@ -226,6 +252,9 @@ def _numbers(
     """
     import numpy as np
 
+    if decimal == ".":
+        with contextlib.suppress(ValueError):
+            return np.array(list(map(float, cells)), np.float64)  # without gaps, the quick way
     values = [cell_value(cell, decimal) for cell in cells]
     if None not in values:
         return np.array(values, np.float64)

@@ -6,15 +6,17 @@ A ``.mat`` of version 7.3 is an HDF5 file. What the arrays in it mean is told by
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.arrays import NamedArrays, recording_of
-from convnd.io.signals.signal import check_samples
+from convnd.io.signals.signal import check_held, check_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "read_hdf5", "read_mat"]
 
+_BLOCK = 2**20
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 4  # levels of nested structures
-_LONGEST_TEXT = 10_000  # entries of an array of words
+_LONGEST_TEXT, _LARGEST_TEXT = 10_000, 2**22  # entries and bytes of an array of words
+_MOST_DATASETS = 2000
+_COMPRESSED = 15  # the type of a compressed element in a MATLAB file
+# Bytes that any MATLAB file may unpack into, and for each byte of its length.
+_FREE, _PACKED = 2**23, 32
 
 
 def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -48,6 +55,7 @@ def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
         return read_hdf5(path, max_pixels=max_pixels)
     scipy_io = import_optional("scipy.io", f"read {path}")
     with translate_errors(path, "a MATLAB file"):
+        _check_unpacked(path)
         count = 0
         for _, shape, kind in scipy_io.whosmat(str(path)):
             if kind != "struct":
@@ -58,6 +66,31 @@ def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
         check_samples(path, count, max_pixels)
         loaded = scipy_io.loadmat(str(path), simplify_cells=True)
         return recording_of(path, _gather(loaded), "MATLAB")
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a file whose compressed elements unpack into many times its length."""
+    length, unpacked = path.stat().st_size, 0
+    limit = _FREE + _PACKED * length
+    with path.open("rb") as file:
+        order: Literal["little", "big"] = "little" if file.read(128)[126:] == b"IM" else "big"
+        while len(tag := file.read(8)) == 8:
+            kind, size = (int.from_bytes(tag[k : k + 4], order) for k in (0, 4))
+            end = file.tell() + size
+            unpacker = zlib.decompressobj()
+            while kind == _COMPRESSED and unpacked <= limit and not unpacker.eof:
+                block = unpacker.unconsumed_tail or file.read(min(_BLOCK, end - file.tell()))
+                if not block:
+                    break
+                unpacked += len(unpacker.decompress(block, _BLOCK))
+            if unpacked > limit:
+                raise InputFileError(
+                    f"read {path}",
+                    expected=f"at most {limit:,} bytes in a file of its length",
+                    got="more",
+                    remedy="save it without compression",
+                )
+            file.seek(end)
 
 
 def _gather(loaded: dict[str, Any]) -> NamedArrays:
@@ -103,12 +136,18 @@ def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
     with translate_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
         datasets = dict(_datasets(h5py, file))
         numbers = {k: d for k, d in datasets.items() if d.dtype.kind in "biuf"}
-        check_samples(path, sum(dataset.size for dataset in numbers.values()), max_pixels)
+        count = sum(dataset.size for dataset in numbers.values())
+        check_samples(path, count, max_pixels)
+        # Nothing is stored of chunks that nobody wrote; one chunk is read at least.
+        chunks = sum(math.prod(dataset.chunks or ()) for dataset in numbers.values())
+        check_held(path, max(count, chunks), path.stat().st_size)
         arrays = {name: dataset[()] for name, dataset in numbers.items()}
         texts = {
             name: tuple(_text(item) for item in dataset[()].reshape(-1))
             for name, dataset in datasets.items()
             if dataset.dtype.kind in "SO" and 0 < dataset.size <= _LONGEST_TEXT and dataset.shape
+            if dataset.size * dataset.dtype.itemsize <= _LARGEST_TEXT
+            if math.prod(dataset.chunks or ()) * dataset.dtype.itemsize <= _LARGEST_TEXT
         }
         for owner in (file, *datasets.values()):
             for key, value in owner.attrs.items():
@@ -124,6 +163,8 @@ def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
 
     def visit(name: str, item: Any) -> None:
         is_local = isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external
+        if len(found) > _MOST_DATASETS:
+            raise ValueError(f"more than {_MOST_DATASETS:,} arrays")
         if is_local and item.dtype.kind in "biufSO" and not name.startswith("#"):
             found.append((name.replace("/", "."), item))
 

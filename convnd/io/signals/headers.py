@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from convnd.errors import InputFileError
+from convnd.io.signals.clocks import is_time_cell
 from convnd.io.signals.columns import Column, cell_value, name_and_unit
-from convnd.io.signals.times import SECONDS, is_time_cell
+from convnd.io.signals.time_names import SECONDS
 
 __all__ = ["RATE", "Table", "rate_of", "split_header"]
 
 _HEAD = 1000  # rows in which the data must begin
+_SAMPLE = 50  # last rows, which tell the number of columns
 _UNIT_CELL = re.compile(r"(?i)\W{0,2}[a-zµμ°%#Ωω][a-zµμ°%0-9/^²#: .]{0,30}\W{0,2}")
 _UNITS = {
     *("mv", "uv", "µv", "μv", "v", "nv", "mmhg", "bpm", "%", "c", "°c", "g", "a", "ma", "ua", "µa"),
@@ -63,14 +66,22 @@ def split_header(
     Raises:
         InputFileError: there are no numbers, or rows of different length.
     """
-    first = _first_row([cells for _, cells in rows[:_HEAD]], decimal)
+    first = _first_row(rows, decimal)
     body = rows[first:]
-    if not body or first == _HEAD:
+    if not body:
         where = " under the header" if rows else ""
         raise InputFileError(
             f"read {path}: expected rows of numbers{where}, got none; save it again"
         )
-    names = [cells for _, cells in rows[:first]]
+    # A line of other width that is no neighbour, or a key with a value, holds no names.
+    names: list[Sequence[str]] = []
+    below, width = body[0][0], len(body[0][1])
+    for number, cells in reversed(rows[:first]):
+        is_neighbour = number == below - 1 or len(cells) == width
+        if not is_neighbour or cells[0].endswith(("=", ":")):
+            break
+        names.insert(0, cells)
+        below = number
     trailing = _is_trailing(names, [cells for _, cells in body])
     width = len(body[0][1]) - trailing
     header = _header(path, names, width, blank_separated, body[0][0])
@@ -87,11 +98,16 @@ def split_header(
     return Table(columns, [number for number, _ in body], bool(header), trailing)
 
 
-def _first_row(rows: Sequence[Sequence[str]], decimal: str) -> int:
+def _first_row(table: Sequence[tuple[int, Sequence[str]]], decimal: str) -> int:
     """Position of the first row of numbers: most of its cells are numbers, times or gaps."""
+    rows = [cells for _, cells in table[:_HEAD]]
+    widths = Counter(len(cells) for _, cells in table[-_SAMPLE:])
+    usual = max(widths, key=lambda width: (widths[width], width), default=0)
     for position, cells in enumerate(rows):
-        if not _is_data(cells, decimal):
+        if not _is_data(cells, decimal) or abs(len(cells) - usual) > 1:
             continue
+        if len(cells) != usual and _words(cells, decimal):
+            continue  # a line before the table
         below = rows[position + 1] if position + 1 < len(rows) else []
         if below and _counts_columns(cells, below):
             continue  # the header that pandas gives to columns without names
@@ -100,7 +116,7 @@ def _first_row(rows: Sequence[Sequence[str]], decimal: str) -> int:
         while position and _are_gaps(rows[position - 1], cells):
             position -= 1
         return position
-    return len(rows)
+    return len(table)
 
 
 def _are_gaps(cells: Sequence[str], following: Sequence[str]) -> bool:

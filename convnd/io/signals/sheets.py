@@ -17,7 +17,7 @@ from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.columns import Column, Layout, columns_of, name_and_unit, table_grid
 from convnd.io.signals.headers import rate_of, split_header
-from convnd.io.signals.signal import check_samples, signal_of
+from convnd.io.signals.signal import check_held, check_samples, signal_of
 from convnd.io.signals.table import default_header, default_times
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "read_excel", "read_parquet"]
 
 _LOST = ("start time", "annotations", "gain and baseline", "leads of other rates")
-_LARGEST_BOOK = 2**30  # bytes of an unpacked workbook
+# Cells that any file may have, each of which becomes a text.
+_FREE_CELLS, _MOST_COLUMNS = 2**20, 4096
+# Bytes that any workbook may unpack into, and for each byte of its length. Sheets shrink to a
+# tenth.
+_FREE, _PACKED = 2**21, 24
 
 
 def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -45,8 +49,21 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
     """
     parquet = import_optional("pyarrow.parquet", f"read {path}", "tables")
     with translate_errors(path, "a Parquet file"):
-        file = parquet.ParquetFile(path)
-        check_samples(path, file.metadata.num_rows * file.metadata.num_columns, max_pixels)
+        metadata = parquet.read_metadata(path)
+        if metadata.num_columns > _MOST_COLUMNS:
+            raise InputFileError(
+                f"read {path}",
+                expected=f"at most {_MOST_COLUMNS:,} columns",
+                got=f"{metadata.num_columns:,}",
+                remedy="select some",
+            )
+        # A text that many rows repeat is held once.
+        leaves = [metadata.schema.column(k) for k in range(metadata.num_columns)]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        file = parquet.ParquetFile(path, read_dictionary=texts)
+        count = file.metadata.num_rows * file.metadata.num_columns
+        check_samples(path, count, max_pixels)
+        check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
         data = file.read()
         columns = [
             Column(*name_and_unit(_column_name(name)), _cells(column))
@@ -86,7 +103,12 @@ def _cells(column: Any) -> list[str]:
     elif pa.types.is_duration(column.type):
         column = column.cast(pa.int64())
     elif pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        return [
+            "" if number is None or words[number] is None else _cell_text(words[number])
+            for chunk in column.chunks
+            for words in [chunk.dictionary.to_pylist()]
+            for number in chunk.indices.to_pylist()
+        ]
     return ["" if value is None else _cell_text(value) for value in column.to_pylist()]
 
 
@@ -154,9 +176,10 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
     with translate_errors(path, "an Excel workbook"):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _LARGEST_BOOK:
+        limit = _FREE + _PACKED * path.stat().st_size
+        if unpacked > limit:
             raise InputFileError(
-                f"read {path}: expected at most {_LARGEST_BOOK:,} bytes unpacked, got "
+                f"read {path}: expected at most {limit:,} bytes unpacked, got "
                 f"{unpacked:,}; save it as .csv"
             )
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
@@ -195,6 +218,7 @@ def _rows(path: Path, sheet: Any, max_samples: int | None) -> list[tuple[int, li
         cells = ["" if value is None else _cell_text(value) for value in values]
         count += len(cells)
         check_samples(path, count, max_samples)
+        check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
         if any(cells):
             rows.append((number, cells))
     used = max((k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0)

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "FREE_SAMPLES",
     "MAX_SAMPLES",
     "Annotation",
     "OtherLead",
     "Signal",
+    "check_held",
     "check_no_gaps",
     "check_rate",
     "check_samples",
@@ -35,6 +37,8 @@ __all__ = [
     "value_units",
 ]
 
+FREE_SAMPLES = 2**24
+"""Samples that any recording may have, whatever its length: a day of one flat signal."""
 MAX_SAMPLES = 2**30  # over all channels: 4 GiB as float32
 _WHOLE = 1e-6  # of a rate: what resampled recordings are off by
 
@@ -205,6 +209,33 @@ def check_samples(path: Path, count: int, max_samples: int | None) -> None:
         raise InputFileError(
             f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, "
             f"or {LIMIT_HINT}"
+        )
+
+
+def check_held(
+    path: Path, count: int, length: int, *, free: int = FREE_SAMPLES, per_byte: int = 16
+) -> None:
+    """Refuse more samples than a file of this length is likely to hold.
+
+    Gaps, flat signals and repeated values take no room in many formats.
+
+    Args:
+        path: the file, for messages.
+        count: number of samples over all channels.
+        length: length of the file, or of all files of the recording, in bytes.
+        free: number of samples that any file may have.
+        per_byte: number of further samples for each byte.
+
+    Raises:
+        InputFileError: there are more samples.
+    """
+    limit = free + per_byte * length
+    if count > limit:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"at most {limit:,} samples for the length of its files",
+            got=f"{count:,}",
+            remedy="the file is damaged, or save it without compression",
         )
 
 

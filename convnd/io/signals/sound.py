@@ -16,6 +16,7 @@ from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.signal import (
     Signal,
+    check_held,
     check_no_gaps,
     check_rate,
     check_samples,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "read_sound"]
 
+_FREE, _SAMPLES_PER_BYTE = 2**22, 128  # of speech in Opus; silence in FLAC takes thousands
 _SUBTYPES = {"FLAC": "PCM_24", "OGG": "VORBIS", "AIFF": "PCM_24"}
 _KINDS = {".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".aif": "AIFF", ".aiff": "AIFF"}
 _TAGS = ("title", "artist", "album", "date", "copyright", "license")
@@ -54,7 +56,9 @@ def read_sound(path: Path, *, max_pixels: int | None = None) -> Grid:
         path.open("rb") as raw,
         soundfile.SoundFile(raw) as file,
     ):
-        check_samples(path, file.frames * file.channels, max_pixels)
+        count = file.frames * file.channels
+        check_samples(path, count, max_pixels)
+        check_held(path, count, path.stat().st_size, free=_FREE, per_byte=_SAMPLES_PER_BYTE)
         samples = file.read(dtype="float64", always_2d=True).T
         names = CHANNEL_NAMES.get(file.channels, tuple(str(k) for k in range(file.channels)))
         tags = {tag: text for tag in _TAGS if (text := getattr(file, tag))}

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
 from convnd.io.registry import Format
+from convnd.io.signals.clocks import format_time, is_time_cell
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import RATE, rate_of, split_header
 from convnd.io.signals.signal import check_samples, sampling_rate, signal_of, value_units
-from convnd.io.signals.times import decimal_digits, format_time, is_time_cell
+from convnd.io.signals.times import decimal_digits
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -84,7 +85,7 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
         rows = [
             (number, _cells(line, separator))
             for number, line in enumerate(lines, 1)
-            if not _is_remark(line) and not _named_separator(line)
+            if not _is_remark(line) and (number > _SAMPLE or not _named_separator(line))
         ]
         check_samples(path, sum(len(cells) for _, cells in rows), max_pixels)
         table = split_header(path, rows, decimal, blank_separated=separator in " \t")

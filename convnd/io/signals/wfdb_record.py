@@ -28,6 +28,7 @@ from convnd.io.signals.signal import (
     Annotation,
     OtherLead,
     Signal,
+    check_held,
     check_samples,
     signal_grid,
 )
@@ -62,9 +63,6 @@ _ANNOTATORS = {
 
 _LARGEST_HEADER = 2**20
 _MOST_SIGNALS, _MOST_SEGMENTS = 4096, 10_000  # wfdb takes milliseconds for each
-# Gaps between segments and flat signals in FLAC take no room in files. So many samples may have any
-# record (a day of one flat signal), and so many more for each byte of its files.
-_FREE, _PACKED = 2**24, 16
 _UNLISTED = 64  # signals of a multi-segment record that its own header does not list
 
 
@@ -298,13 +296,7 @@ def _check_size(path: Path, header: Any, max_samples: int | None, held: int) -> 
     length = int(header.sig_len or 0) or held // max(width, 1)
     samples = length * width
     check_samples(path, samples, max_samples)
-    if samples > _FREE + _PACKED * held:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {_FREE + _PACKED * held:,} samples for the length of its files",
-            got=f"{samples:,}",
-            remedy="copy the whole record, or convert it to another format",
-        )
+    check_held(path, samples, held)
     skews = [int(skew or 0) for skew in getattr(header, "skew", None) or ()]
     if max(skews, default=0) > length or min(skews, default=0) < 0:
         raise InputFileError(

@@ -40,6 +40,7 @@ class VideoFile:
     Args:
         path: an existing file.
         deinterlace: whether frames of two fields are turned into progressive ones.
+        tone_map: whether high dynamic range is brought into BT.709; it is refused otherwise.
         timeout: seconds without a frame before the child is ended; None for
             `convnd.io.worker.client.TIMEOUT`.
         command: starts the child; None for `convnd.io.worker.client.COMMAND`.
@@ -55,12 +56,13 @@ class VideoFile:
         path: Path,
         *,
         deinterlace: bool = False,
+        tone_map: bool = False,
         timeout: float | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
         check_file(path)
         self._path = path
-        self._deinterlace = deinterlace
+        self._choices = {"deinterlace": deinterlace, "tone_map": tone_map}
         self._options: dict[str, Any] = {"timeout": timeout, "command": command}
         self.damage = ""
         self.info = VideoInfo(path=path, size=(1, 1), time_base=Fraction(1))
@@ -108,9 +110,7 @@ class VideoFile:
     def _request(self, **parameters: Any) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
         with (
             translate_errors(self._path, "a video"),
-            _request(
-                self._path, {**parameters, "deinterlace": self._deinterlace}, **self._options
-            ) as messages,
+            _request(self._path, {**parameters, **self._choices}, **self._options) as messages,
         ):
             yield messages
 

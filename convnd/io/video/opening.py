@@ -15,7 +15,11 @@ __all__ = ["open_video"]
 
 
 def open_video(
-    path: str | os.PathLike[str], *, rate: Fraction | None = None, deinterlace: bool = False
+    path: str | os.PathLike[str],
+    *,
+    rate: Fraction | None = None,
+    deinterlace: bool = False,
+    tone_map: bool = False,
 ) -> Video:
     """Open a video file, or a folder of numbered pictures as a video.
 
@@ -23,6 +27,7 @@ def open_video(
         path: the file or folder.
         rate: frames per second of a folder; None for 25. A file has its own rate.
         deinterlace: whether frames of two fields are turned into progressive ones.
+        tone_map: whether high dynamic range is brought into BT.709; it is refused otherwise.
 
     Raises:
         InputFileError: missing, damaged, without a video stream or frames, too large, HDR, or
@@ -43,4 +48,4 @@ def open_video(
             f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
             "out"
         )
-    return VideoFile(source, deinterlace=deinterlace)
+    return VideoFile(source, deinterlace=deinterlace, tone_map=tone_map)

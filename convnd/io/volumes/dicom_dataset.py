@@ -5,6 +5,7 @@ Files without the preamble of 128 bytes, or without any information about themse
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from pathlib import Path
@@ -14,11 +15,19 @@ from convnd.errors import ConvndError, InputFileError
 from convnd.io.atomic import error_text
 from convnd.io.reading import import_optional
 from convnd.io.silence import silence_libraries
+from convnd.io.worker.client import request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["decode_pixels", "is_dicom", "read_dataset", "read_header"]
+__all__ = [
+    "damage_error",
+    "declared_size",
+    "decode_pixels",
+    "is_dicom",
+    "read_dataset",
+    "read_header",
+]
 
 _BLOCK = 2**20
 _PREAMBLE = 132
@@ -28,13 +37,19 @@ _LONG_VALUES = ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR"
 # Bytes that one byte of compressed pixels can become: runs of RLE are of 128, and a block of 64
 # pixels takes at least a bit in a JPEG. Others have no limit.
 _RLE_LIMIT, _JPEG_LIMIT = 64, 1100
-_MAX_UNBOUNDED = (
-    2**26
-)  # bytes of pixels that a decoder without such a limit may give for a small file
+# Bytes of pixels that a decoder without such a limit may give for a small file.
+_MAX_UNBOUNDED = 2**26
 _DECODERS = 'pip install "pylibjpeg[all]", or save the series uncompressed (gdcmconv --raw)'
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-_DEFLATED_FREE = 2**23  # bytes that any deflated file may unpack into
+_DEFLATED_FREE = 2**21  # bytes that any deflated file may unpack into
 _DEFLATED_LIMIT = 30  # or so many times its length; real data shrink to a half
+# Times that pydicom may read from any file, and bytes of the file for each further time. It reads
+# two or three times for an element, which takes about 400 bytes of memory; an item takes 1,500.
+_FREE_READS, _BYTES_PER_READ = 2**17, 256
+# A number in a list takes two bytes of a file and a hundred of memory.
+_LARGEST_LIST, _MOST_ITEMS = 2**18, 50_000
+_LISTS = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI")
+_ITEM = b"\xfe\xff\0\xe0"
 # The first element of a file without information about itself is of group 8: its tag, then its type
 # or, if types are implicit, the high half of its length.
 _BARE = re.compile(rb"\x08\0[\0-\x18]\0(?:[A-Z]{2}|..\0\0)|\0\x08\0[\0-\x18][A-Z]{2}", re.DOTALL)
@@ -57,17 +72,21 @@ def read_dataset(file: Path, *, stop_before_pixels: bool = False) -> Any:
         DependencyError: pydicom is not installed.
     """
     pydicom = import_optional("pydicom", f"read {file}", extra="volumes")
-    with file.open("rb") as stream:
+    with _CountedFile(file) as stream:
         start = stream.read(_MAX_META)
         if not is_dicom(start):
             raise InputFileError(
                 f"read {file}", expected="a DICOM file", got="other content", remedy="check it"
             )
         has_preamble = start[_PREAMBLE - 4 : _PREAMBLE] == b"DICM"
-        if _is_deflated(pydicom, file, start, has_preamble=has_preamble):
+        if _is_deflated(pydicom, stream, start, has_preamble=has_preamble):
             stream.seek(_end_of_meta(file, start, _PREAMBLE if has_preamble else 0))
             _check_deflated(file, stream)
-    dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, force=not has_preamble)
+        stream.seek(0)
+        dataset = pydicom.dcmread(
+            stream, stop_before_pixels=stop_before_pixels, force=not has_preamble
+        )
+    _check_values(pydicom, file, dataset)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         dataset.file_meta.TransferSyntaxUID = (
@@ -96,7 +115,7 @@ def read_header(path: Path, file: Path) -> Any:
     except (ConvndError, MemoryError, FileNotFoundError):
         raise
     except Exception as error:
-        raise _damage_error(path, file, error) from error
+        raise damage_error(path, file, error) from error
 
 
 def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
@@ -117,9 +136,11 @@ def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
     dataset = read_dataset(file)
     _check_pixels(path, file, dataset)
     try:
-        pixels: NDArray[Any] = dataset.pixel_array
+        pixels = _request_pixels(file, dataset) if _is_packed(dataset) else dataset.pixel_array
+    except (ConvndError, MemoryError):
+        raise
     except Exception as error:
-        raise _damage_error(path, file, error, what="pixels that can be decoded") from error
+        raise damage_error(path, file, error, what="pixels that can be decoded") from error
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     pixels = np.reshape(pixels, (-1, rows, columns))
     allocated, stored = int(dataset.BitsAllocated), int(dataset.get("BitsStored", 0))
@@ -132,10 +153,51 @@ def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
     return dataset, pixels
 
 
-def _is_deflated(pydicom: Any, file: Path, start: bytes, *, has_preamble: bool) -> bool:
+def _check_values(pydicom: Any, file: Path, dataset: Any) -> None:
+    """Refuse lists of numbers and sequences that become many objects when they are looked at."""
+    for element in dataset.values():  # as they stand in the file
+        value, tag = element.value, int(element.tag)
+        if not isinstance(value, bytes) or len(value) <= _LARGEST_LIST or tag >> 16 & 1:
+            continue
+        kind = element.VR
+        if kind in (None, "UN") and pydicom.datadict.dictionary_has_tag(tag):
+            kind = pydicom.datadict.dictionary_VR(tag)
+        is_list = kind in _LISTS or (kind == "SQ" and value.count(_ITEM) > _MOST_ITEMS)
+        if is_list:
+            raise InputFileError(
+                f"read {file}",
+                expected=f"at most {_LARGEST_LIST:,} bytes of text or {_MOST_ITEMS:,} items in "
+                "an element",
+                got=f"{len(value):,} bytes in {element.tag}",
+                remedy="the file is damaged",
+            )
+
+
+class _CountedFile(io.BufferedReader):
+    """A file that refuses to be read in too many small pieces."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.open("rb", buffering=0))
+        self._path = path
+        self._reads = _FREE_READS + path.stat().st_size // _BYTES_PER_READ
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads -= 1
+        if self._reads < 0:
+            raise InputFileError(
+                f"read {self._path}",
+                expected="as many elements as an image of this length has",
+                got="many more",
+                remedy="the file is damaged",
+            )
+        return super().read(size)
+
+
+def _is_deflated(pydicom: Any, stream: IO[bytes], start: bytes, *, has_preamble: bool) -> bool:
     if not has_preamble:
         return _DEFLATED in start
-    meta = pydicom.filereader.read_file_meta_info(file)
+    stream.seek(_PREAMBLE)
+    meta = pydicom.filereader._read_file_meta_info(stream)
     return bool(meta.get("TransferSyntaxUID") == _DEFLATED.decode())
 
 
@@ -175,16 +237,37 @@ def _check_deflated(file: Path, stream: IO[bytes]) -> None:
         )
 
 
+def _is_packed(dataset: Any) -> bool:
+    """Whether pixels are compressed by themselves."""
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
+    return getattr(syntax, "is_compressed", False) and not getattr(syntax, "is_deflated", False)
+
+
+def declared_size(dataset: Any) -> int:
+    """Return the number of bytes of pixels that a header declares."""
+    frames = max(1, int(dataset.get("NumberOfFrames") or 1))
+    values = frames * int(dataset.Rows) * int(dataset.Columns)
+    return values * max(1, int(dataset.get("BitsAllocated", 8)) // 8)
+
+
+def _request_pixels(file: Path, dataset: Any) -> NDArray[Any]:
+    """Let a child decode compressed pixels, with whatever codecs are installed."""
+    size = declared_size(dataset)
+    with request(file, {"decoder": "dicom_decoder"}, max_values=size, reuse=True) as messages:
+        _, pixels = next(messages)
+        next(messages)  # the end
+    if pixels is None:
+        raise ValueError("no pixels")
+    return pixels
+
+
 def _check_pixels(path: Path, file: Path, dataset: Any) -> None:
     """Refuse compressed pixels that the file is too short for, before memory is taken for them."""
     import pydicom
 
-    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
-    if not getattr(syntax, "is_compressed", False) or getattr(syntax, "is_deflated", False):
+    if not _is_packed(dataset):
         return
-    frames = max(1, int(dataset.get("NumberOfFrames") or 1))
-    size = frames * int(dataset.Rows) * int(dataset.Columns)
-    size *= max(1, int(dataset.get("BitsAllocated", 8)) // 8)
+    syntax, size = dataset.file_meta.TransferSyntaxUID, declared_size(dataset)
     limit = max(_MAX_UNBOUNDED, _JPEG_LIMIT * len(dataset.PixelData))
     if syntax == pydicom.uid.RLELossless:
         limit = _RLE_LIMIT * len(dataset.PixelData)
@@ -199,9 +282,10 @@ def _check_pixels(path: Path, file: Path, dataset: Any) -> None:
         )
 
 
-def _damage_error(
+def damage_error(
     path: Path, file: Path, error: Exception, what: str = "a DICOM file that can be read"
 ) -> InputFileError:
+    """Return the error for a file that pydicom cannot read or decode."""
     name = "" if file == path else f" in {file.name}"
     text = error_text(error)
     lacks_decoder = "Unable to decompress" in text

@@ -18,6 +18,7 @@ from convnd.errors import NumericalError, UsageError
 from convnd.grid import Grid
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import import_optional
+from convnd.io.registry import is_folder_name
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.dicom import DicomSource
 from convnd.io.volumes.dicom_dataset import read_dataset
@@ -69,7 +70,7 @@ def check_dicom(path: Path, grid: Grid) -> None:
     """Check, before any work, that a volume can be written as DICOM.
 
     Args:
-        path: the output; without a suffix it is a folder.
+        path: the output, a file or a folder, see `convnd.io.registry.is_folder_name`.
         grid: what will be written.
 
     Raises:
@@ -77,7 +78,7 @@ def check_dicom(path: Path, grid: Grid) -> None:
             several files and has the name of one.
     """
     count = len(_source(grid).datasets)
-    if path.suffix and count > 1:
+    if not (path.is_dir() or is_folder_name(path)) and count > 1:
         raise UsageError(
             f"write {path.name}: expected a folder for a series of {count} files, got the name of "
             "one file; leave the suffix out"

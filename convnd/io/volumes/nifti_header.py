@@ -27,7 +27,7 @@ __all__ = [
     "voxel_offset",
 ]
 
-_LARGEST_START = 2**24  # header and extensions
+_LARGEST_START = 2**22  # header and extensions; nibabel parses one in 16 bytes
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
 _ROUNDING = 1e-4  # relative difference up to which pixdim and affine agree
 _BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")

@@ -20,6 +20,7 @@ __all__ = ["count_missing", "read_voxels"]
 
 _BLOCK = 2**20
 _DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
+_FREE_MEMBERS, _MEMBER = 1000, 2**10  # gzip members of any file, and bytes of voxels for one more
 _ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 
 
@@ -79,7 +80,7 @@ def count_missing(path: Path, volume: NDArray[Any]) -> int:
 def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:
     if size > _DEFLATE_LIMIT * path.stat().st_size:
         raise _size_error(path, size, "fewer")
-    content, filled = bytearray(size), 0
+    content, filled, members = bytearray(size), 0, _FREE_MEMBERS + size // _MEMBER
     unpacker, block = zlib.decompressobj(_ZLIB_OR_GZIP), b""
     while True:
         block = block or file.read(_BLOCK)
@@ -94,6 +95,9 @@ def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:
         if unpacker.eof and filled == size:
             return content
         if unpacker.eof:  # gzip allows several members in a row
+            members -= 1
+            if members < 0:
+                raise _size_error(path, size, "fewer in many parts")
             block, unpacker = unpacker.unused_data, zlib.decompressobj(_ZLIB_OR_GZIP)
 
 

@@ -17,6 +17,8 @@ from convnd.io.reading import check_positions, too_large_error, translate_errors
 from convnd.io.video.gif import loop_count
 from convnd.io.video.types import damaged_frames_text
 from convnd.io.worker.deinterlacing import Deinterlacer
+from convnd.io.worker.tone_mapping import HLG, PQ, tone_map
+from convnd.io.worker.video_description import chapters, color_tags, frame_count, remarks, texts
 from convnd.io.worker.video_pixels import Orientation, open_container, orientation, pyav, rgb_pixels
 from convnd.io.worker.video_timing import FrameClock, last_duration, missing_text, stream_offset
 
@@ -25,13 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["VideoDecoder", "serve"]
 
-_PQ, _HLG, _BT2020 = 16, 18, 9
+_BT2020, _UNSPECIFIED = 9, 2
 MEMORY = 2**30
 """Bytes that decoding may take in addition to `BYTES_PER_PIXEL`."""
 BYTES_PER_PIXEL = 128
 """Bytes per pixel of a frame: 16 reference frames, some more for each thread, of up to 16 bits."""
-_MPEG, _JPEG = 1, 2  # limited and full range
-_MAX_TAGS, _MAX_TEXT = 256, 2**16
+_MOST_PACKETS = 2**21  # 24 bytes each: half a day of sound
 
 
 class VideoDecoder:
@@ -42,6 +43,7 @@ class VideoDecoder:
         max_frame: largest number of pixels of a frame.
         reserve_memory: is called with the number of bytes that decoding will need.
         deinterlace: whether frames of two fields are turned into progressive ones.
+        tone_map: whether high dynamic range is brought into BT.709.
 
     Raises:
         DependencyError: PyAV is missing.
@@ -54,12 +56,14 @@ class VideoDecoder:
         reserve_memory: Callable[[int], None] = lambda _: None,
         *,
         deinterlace: bool = False,
+        tone_map: bool = False,
     ) -> None:
         self._av = pyav()
         self._path = path
         self._max_frame = max_frame
         self._reserve_memory = reserve_memory
         self._deinterlace = deinterlace
+        self._tone_map = tone_map
         self.damage = ""
         self._orientations: dict[int, Orientation] = {}
 
@@ -71,6 +75,7 @@ class VideoDecoder:
                 transparency.
         """
         with self._open() as (container, stream):
+            self._check_tables(container)
             self._check_stream(stream)
             first = next(self._timed_frames(container, stream), None)
             if first is None:
@@ -81,6 +86,7 @@ class VideoDecoder:
             time, frame = first
             is_interlaced, color_range = frame.interlaced_frame, int(frame.color_range)
             turned = self._orientation(frame).swaps
+            mapped = self._is_mapped(frame)
             aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
             context = stream.codec_context
             rate = stream.average_rate or stream.guessed_rate
@@ -90,22 +96,21 @@ class VideoDecoder:
                 "start": time,
                 "offset": stream_offset(container, stream),
                 "rate": None if rate is None else str(Fraction(rate)),
-                "frames": _frame_count(stream),
+                "frames": frame_count(stream),
                 "aspect": str(1 / aspect if turned else aspect),
-                "full_range": {_MPEG: False, _JPEG: True}.get(color_range),
-                "primaries": int(context.color_primaries),
-                "transfer": int(context.color_trc),
-                "matrix": int(context.colorspace),
+                **color_tags(context, color_range, mapped=mapped),
                 "audio": [
                     sound.codec_context.codec.canonical_name
                     for sound in container.streams.audio
                     if sound.codec_context is not None
                 ],
-                "tags": _texts(container.metadata),
-                "stream_tags": _texts(stream.metadata),
-                "chapters": _chapters(container),
+                "tags": texts(container.metadata),
+                "stream_tags": texts(stream.metadata),
+                "chapters": chapters(container),
                 "loops": loop_count(self._path) if container.format.name == "gif" else 0,
-                "remarks": self._remarks(container, stream, is_interlaced=is_interlaced),
+                "remarks": remarks(
+                    container, stream, is_interlaced=is_interlaced and not self._deinterlace
+                ),
             }
 
     def frames(
@@ -190,27 +195,46 @@ class VideoDecoder:
         except MemoryError as error:
             raise too_large_error(self._path) from error
 
+    def _check_tables(self, container: Any) -> None:
+        """Refuse tables of packets so long that copying the sound would take much memory."""
+        # An index that did not fit into the memory of this process is empty.
+        count = sum(max(len(part.index_entries), part.frames) for part in container.streams)
+        if count > _MOST_PACKETS:
+            raise InputFileError(
+                f"read {self._path}",
+                expected=f"at most {_MOST_PACKETS:,} packets in the tables of the file",
+                got=f"{count:,}",
+                remedy="split it, or save it again",
+            )
+
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context
         check_positions(self._path, (context.height, context.width), self._max_frame)
         self._reserve_memory(BYTES_PER_PIXEL * context.height * context.width)
-        self._check_range(context)
+        self._is_mapped(context)
         if stream.metadata.get("alpha_mode") == "1":
             raise InputFileError(
                 f"read {self._path}: expected opaque frames, got transparency; put it on a "
                 "background first"
             )
 
-    def _check_range(self, tagged: Any) -> None:
-        """Refuse high dynamic range, by the tags of a stream or of a frame."""
+    def _is_mapped(self, tagged: Any) -> bool:
+        """Whether a stream or a frame has a range to map, by its tags.
+
+        Raises:
+            InputFileError: it has, and was not to be mapped.
+        """
         depth = max((part.bits for part in tagged.format.components), default=8)
         transfer = int(tagged.color_trc)
-        if transfer in (_PQ, _HLG) or (depth > 8 and int(tagged.color_primaries) == _BT2020):
-            name = {_PQ: "HDR (PQ)", _HLG: "HDR (HLG)"}.get(transfer, "BT.2020")
+        if transfer in (PQ, HLG) or (depth > 8 and int(tagged.color_primaries) == _BT2020):
+            if self._tone_map:
+                return True
+            name = {PQ: "HDR (PQ)", HLG: "HDR (HLG)"}.get(transfer, "BT.2020")
             raise InputFileError(
                 f"read {self._path}: expected a video in standard dynamic range, got {name} of "
-                f"{depth} bits; convert it to BT.709 first"
+                f"{depth} bits; bring it into BT.709 (--tone-map)"
             )
+        return False
 
     def _timed_frames(
         self, container: Any, stream: Any, *, whole: bool = False
@@ -269,8 +293,17 @@ class VideoDecoder:
     def _pixels(self, frame: Any) -> NDArray[Any]:
         """Upright R, G, B of a frame."""
         check_positions(self._path, (frame.height, frame.width), self._max_frame)
-        self._check_range(frame)
-        return self._orientation(frame).apply(rgb_pixels(frame, self._path))
+        if not self._is_mapped(frame):
+            return self._orientation(frame).apply(rgb_pixels(frame, self._path))
+        import numpy as np
+
+        transfer, is_wide = int(frame.color_trc), int(frame.color_primaries) == _BT2020
+        if int(frame.colorspace) == _UNSPECIFIED:
+            frame.colorspace = _BT2020
+        pixels = rgb_pixels(frame, self._path)
+        codes = pixels.astype(np.float32) / np.float32(255 if pixels.itemsize == 1 else 65535)
+        mapped = tone_map(codes, transfer, is_wide=is_wide)
+        return self._orientation(frame).apply(np.round(65535 * mapped).astype(np.uint16))
 
     def _orientation(self, frame: Any) -> Orientation:
         """The orientation of a frame; looked up once for each rotation.
@@ -282,57 +315,6 @@ class VideoDecoder:
             self._orientations[rotation] = orientation(frame, self._path)
         return self._orientations[rotation]
 
-    def _remarks(self, container: Any, stream: Any, *, is_interlaced: bool) -> list[str]:
-        others = {other.type for other in container.streams} - {"video", "audio", "data"}
-        remarks = [f"left out of the result: {kind} streams" for kind in sorted(others)]
-        unknown = sum(sound.codec_context is None for sound in container.streams.audio)
-        if unknown:
-            remarks.append(
-                f"left out of the result: {unknown} sound track{'s' if unknown > 1 else ''} of a "
-                "codec that is not known"
-            )
-        if container.streams.video[0] is not stream or len(container.streams.video) > 1:
-            remarks.append("several video streams: the first is taken")
-        if is_interlaced and not self._deinterlace:
-            remarks.append(
-                "interlaced: each frame holds two fields, and moving edges look like combs; "
-                "--deinterlace makes one picture of them"
-            )
-        return remarks
-
-
-def _frame_count(stream: Any) -> int | None:
-    """Frames that a file declares, without those that an edit list leaves out."""
-    entries = stream.index_entries
-    if stream.frames and len(entries):
-        return sum(not entry.is_discard for entry in entries) or None
-    return stream.frames or None
-
-
-def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Tags of sizes that people write."""
-    texts = {
-        key: value
-        for key, value in metadata.items()
-        if len(key) <= _MAX_TAGS and len(value) <= _MAX_TEXT
-    }
-    return dict(list(texts.items())[:_MAX_TAGS])
-
-
-def _chapters(container: Any) -> list[dict[str, str]]:
-    """Start, end (seconds) and title of each chapter."""
-    chapters = []
-    for chapter in container.chapters()[: 4 * _MAX_TAGS]:
-        base = chapter["time_base"]
-        chapters.append(
-            {
-                "start": str(chapter["start"] * base),
-                "end": str(chapter["end"] * base),
-                "title": str(chapter["metadata"].get("title", ""))[:_MAX_TEXT],
-            }
-        )
-    return chapters
-
 
 def serve(
     path: Path, parameters: Mapping[str, Any], reserve_memory: Callable[[int], None]
@@ -343,6 +325,7 @@ def serve(
         int(parameters["max_frame"]),
         reserve_memory,
         deinterlace=bool(parameters.get("deinterlace")),
+        tone_map=bool(parameters.get("tone_map")),
     )
     if parameters["what"] == "describe":
         yield "info", decoder.describe(), None

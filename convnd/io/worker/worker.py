@@ -23,7 +23,7 @@ from convnd.io.reading import too_large_error
 __all__ = ["main"]
 
 _THREADS = 16  # the most that a decoder starts
-_DECODERS = ("video_decoder", "image_decoder")
+_DECODERS = ("video_decoder", "image_decoder", "dicom_decoder")
 
 
 def main(out: BinaryIO | None = None) -> None:

@@ -63,6 +63,14 @@ def resolve_inputs(
             files.append(path)
         else:
             sample_names.append(name)
+    for name in sample_names if dim is None and not files else ():
+        if name not in samples.CONTENTS and name not in samples.STYLES:
+            raise InputFileError(
+                name,
+                expected="a file, a folder or the name of a sample (convnd samples)",
+                got="none of them",
+                remedy="check the spelling",
+            )
     dim = infer_dim(files, dim)
     built_in = _built_in(dim, seed)
     inputs = [Input(str(path), partial(io.read, path)) for path in dict.fromkeys(files)]

@@ -59,6 +59,9 @@ _RUN_METRICS = (
 
 _PACKAGES = ("torch", "numpy")
 
+_UNREADABLE = (KeyError, ValueError, AttributeError, TypeError, RecursionError)
+"""What reading JSON of a record may raise, which anybody may have written."""
+
 _LAST_BITS_ONLY = ("threads", "processes")
 """Entries of the versions that only the last bits of a result depend on."""
 
@@ -235,11 +238,11 @@ def _comparable_fields(record: Mapping[str, str]) -> dict[str, str]:
     for name in free:
         fields.pop(f"convnd:{name}", None)
     options = tuple(f"{flag_name(name)}=" for name in free)
-    with contextlib.suppress(KeyError, ValueError, AttributeError, TypeError):
+    with contextlib.suppress(*_UNREADABLE):
         line = json.loads(fields["convnd:command"])
         words = [word for word in line if not word.startswith(options)]
         fields["convnd:command"] = json.dumps(words)
-    with contextlib.suppress(KeyError, ValueError, AttributeError):
+    with contextlib.suppress(*_UNREADABLE):
         versions_then = json.loads(fields["convnd:versions"]).items()
         fields["convnd:versions"] = json.dumps(
             {name: value for name, value in versions_then if name not in _LAST_BITS_ONLY}

@@ -13,6 +13,7 @@ from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.io.atomic import output_errors
 from convnd.io.reading import check_path
+from convnd.io.registry import is_folder_name
 from convnd.shapes import is_count
 from convnd_tasks import samples
 from convnd_tasks.pipeline.folders import (
@@ -365,7 +366,7 @@ def _outputs(
         return (default,), None
     path = Path(output)
     # Frames and slices go right into a folder; other results get a name in it.
-    fills = not default.suffix or (kind == "videos" and _is_result(path))
+    fills = is_folder_name(default) or (kind == "videos" and _is_result(path))
     if kind in ("videos", "volumes") and (fills or (kind == "videos" and not path.exists())):
         return (path,), None
     if path.is_dir():

@@ -22,6 +22,8 @@ __all__ = ["COLORS", "encode", "encode_pixels", "join_pictures", "loss_curve", "
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 """Colors for readers with color-vision deficiencies as well (Okabe and Ito, 2008)."""
 
+# Characters of a text in a figure: matplotlib measures it again and again while it lays out.
+_LONGEST_LINE, _LONGEST_TEXT = 300, 5000
 _SETTINGS: Any = {  # matplotlib's stubs list every key as a literal
     "axes.prop_cycle": f"cycler('color', {list(COLORS)})",
     "font.size": 9,
@@ -96,8 +98,12 @@ def _take_texts_literally(figure: Figure) -> None:
     for text in figure.findobj(Text):
         if text not in numbers:
             text.set_parse_math(False)
-            lines = text.get_text().split("\n")
-            text.set_text("\n".join(map(printable, lines)))
+            lines = text.get_text()[:_LONGEST_TEXT].split("\n")
+            text.set_text("\n".join(_cut(printable(line)) for line in lines))
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 1]}…"
 
 
 def encode_pixels(pixels: NDArray[Any]) -> bytes:

@@ -34,6 +34,7 @@ class JobSettings:
         end: seconds into a video where the result ends; None is its end.
         every: of a video only every n-th frame.
         deinterlace: turn frames of two fields into progressive ones.
+        tone_map: bring videos of high dynamic range into BT.709.
         preview: of a video only the first frame, as a picture.
         recursive: search folders in a folder of contents, too.
         output: path of the result, or of the folder that it goes into; a folder is made where the
@@ -123,6 +124,14 @@ class JobSettings:
     deinterlace: Annotated[
         bool,
         Flag("Make progressive frames of interlaced ones.", INPUT, modalities=("videos",)),
+    ] = False
+    tone_map: Annotated[
+        bool,
+        Flag(
+            "Bring high dynamic range (PQ, HLG, BT.2020) into BT.709.",
+            INPUT,
+            modalities=("videos",),
+        ),
     ] = False
     preview: Annotated[
         bool,

@@ -65,7 +65,7 @@ def _head(shape: tuple[int, ...], spacing: Sequence[float], seed: int) -> Array:
     def fill(depth: Array, value: Array | float) -> None:
         nonlocal signal
         share = coverage(depth)
-        signal = signal * (1 - share) + np.asarray(value, dtype=np.float32) * share
+        signal = (signal * (1 - share) + np.asarray(value) * share).astype(np.float32)
 
     radius = np.sqrt((x / 78) ** 2 + (y / 98) ** 2 + ((z + 5) / 86) ** 2)
     depth = ((1 - radius) * 78).astype(np.float32)

@@ -217,3 +217,9 @@ def test_an_index_in_an_array_is_no_lead() -> None:
     assert prepared.content.shape[0] == 2
     assert torch.equal(prepared.decode(prepared.content + 1).values[0, 0], values[0, 0])
     assert any("an index or times in 0, which stays" in line for line in prepared.messages)
+
+
+def test_an_array_of_samples_first_is_told_to_be_transposed() -> None:
+    grid = Grid(values=torch.rand(1, 500, 2))
+    with pytest.raises(Exception, match="got 2; transpose the array, channels come first"):
+        ready(grid, grid)

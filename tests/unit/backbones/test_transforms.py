@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from convnd.backbones import VGG, ModuleBackbone, MultiPlanar, Precision, VGGPlan
 from convnd.errors import UsageError
@@ -109,6 +110,14 @@ def test_a_trained_bias_is_trained(generator: torch.Generator) -> None:
     gradient = net.convolutions["conv1_1"].get_parameter("bias").grad
     assert gradient is not None
     assert gradient.abs().sum() > 0
+
+
+@every_rank
+def test_activation_checkpointing(ndim: int, generator: torch.Generator) -> None:
+    net, x = network(ndim, generator), field(ndim, generator).float().requires_grad_()
+    (expected,) = torch.autograd.grad(energy(net, x, ["relu2_1"]), x)
+    value = checkpoint(lambda x: energy(net, x, ["relu2_1"]), x, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(value, x)[0], expected)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

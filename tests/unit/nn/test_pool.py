@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from convnd.errors import ShapeError
 from convnd.nn import AvgPoolNd, MaxPoolNd, avg_pool_nd, max_pool_nd
-from convnd.shapes import output_size
+from convnd.shapes import Layer, output_size
 
 RANKS = (1, 2, 3, 4, 5)
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -244,3 +244,17 @@ def test_modules_say_what_they_are() -> None:
         MaxPoolNd(2, 1, 1, 2, spatial_dims=2)(x),
         max_pool_nd(x, 2, stride=1, padding=1, dilation=2),
     )
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_the_geometry_is_worked_out_once(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Working it out at every call took ten times as long as a small pooling."""
+    x = torch.rand(1, 2, *[6] * ndim)
+    pools = [
+        MaxPoolNd(3, 2, 1, spatial_dims=ndim),
+        AvgPoolNd(3, 2, 1, count_include_pad=False, spatial_dims=ndim),
+    ]
+    expected = [pool(x) for pool in pools]
+    monkeypatch.setattr(Layer, "build", None)
+    for pool, values in zip(pools, expected, strict=True):
+        assert torch.equal(pool(x), values)

@@ -190,9 +190,7 @@ def extract_beats(
     target = torch.stack(weighted).sum(0) / sum(shares)
     warped = [beat.values for beat in beats]
     before = round(BEFORE * rate)
-    others = [row for row, name in enumerate(names) if is_other_lead(name, names)]
-    if others:
-        _leave_rhythm(others, content, styles, peaks, before, target, warped)
+    _leave_rhythm(names, content, styles, peaks, before, target, warped)
     if not required and _has_mean_beat(content, peaks, target, before):
         return None, f"lead {names[lead]}: the content has the style's mean beat already"
     term_weight = WEIGHT if weight is None else weight
@@ -231,7 +229,7 @@ def _style_beats(
 
 
 def _leave_rhythm(
-    rows: Sequence[int],
+    names: Sequence[str],
     content: Tensor,
     styles: Sequence[Tensor],
     peaks: NDArray[np.int64],
@@ -247,6 +245,9 @@ def _leave_rhythm(
 
     from convnd.losses import mean_event
 
+    rows = [row for row, name in enumerate(names) if is_other_lead(name, names)]
+    if not rows:
+        return
     width = target.shape[2]
     starts = torch.from_numpy(peaks) - before
     starts = starts[(starts >= 0) & (starts + width <= content.shape[2])]

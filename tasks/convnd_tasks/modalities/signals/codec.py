@@ -379,7 +379,9 @@ def _check_recording(label: str, grid: Grid, size: int) -> None:
             label,
             expected=f"at least {SMALLEST} samples",
             got=min(grid.shape[0], size),
-            remedy="use a longer recording",
+            remedy="transpose the array, channels come first"
+            if grid.values.shape[1] >= SMALLEST > grid.shape[0]
+            else "use a longer recording",
         )
 
 

@@ -29,6 +29,7 @@ def open_video(
     sample_shape: tuple[int, int, int] = DEMO,
     *,
     deinterlace: bool = False,
+    tone_map: bool = False,
 ) -> Video:
     """Open a file, a folder of numbered pictures, or the built-in video.
 
@@ -37,6 +38,7 @@ def open_video(
         rate: frames per second of a folder.
         sample_shape: frames, height and width of the built-in video.
         deinterlace: whether frames of two fields are turned into progressive ones.
+        tone_map: whether high dynamic range is brought into BT.709.
 
     Raises:
         InputFileError: see `convnd.io.open_video`.
@@ -46,7 +48,7 @@ def open_video(
 
     if is_sample(name):
         return video.SampleVideo(sample_shape)
-    return io.open_video(name, rate=rate, deinterlace=deinterlace)
+    return io.open_video(name, rate=rate, deinterlace=deinterlace, tone_map=tone_map)
 
 
 def content_fingerprint(info: VideoInfo) -> object:

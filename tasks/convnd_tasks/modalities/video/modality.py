@@ -109,6 +109,7 @@ class Videos(Modality):
                 None if rate is None else parse_fraction("--rate", rate),
                 self._sample_shape,
                 deinterlace=self.settings.deinterlace and content is None,
+                tone_map=self.settings.tone_map,
             )
         if not video:
             return open_grid(name, 2, role=role, seed=self.options.seed)

@@ -63,7 +63,7 @@ class VideoTransfer(Transfer):
         return [
             used,
             self.settings.texture,
-            self.settings.deinterlace,
+            (self.settings.deinterlace, self.settings.tone_map),
             video,
             self.finisher.fingerprint(),
             *self.styles,

@@ -350,7 +350,8 @@ def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
 
 def _kernel(transfer: Tensor) -> Tensor:
     """A symmetric filter with its middle in the middle, float32."""
-    return torch.fft.fftshift(torch.fft.ifftn(transfer).real).float()
+    kernel: Tensor = torch.fft.fftshift(torch.fft.ifftn(transfer).real)
+    return kernel.float()
 
 
 def _padded(shape: Sequence[int], changes: Mapping[int, NoiseChange]) -> list[int]:
@@ -371,7 +372,7 @@ def _filtered(
     index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
     place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
     whole[place] = kernel
-    result = torch.fft.irfftn(spectrum * torch.fft.rfftn(whole), size)
+    result: Tensor = torch.fft.irfftn(spectrum * torch.fft.rfftn(whole), size)
     return result[tuple(slice(0, extent) for extent in shape)]
 
 

@@ -40,6 +40,7 @@ from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
+    WHOLE,
     Scheme,
     TissueMap,
     otsu_scheme,
@@ -153,7 +154,6 @@ class LookTransfer(Transfer):
         """See `Transfer.run`; three steps a frame. Several processes all do the same work.
 
         Raises:
-            InputFileError: no tissue has noise that can be told from anatomy.
             NumericalError: a safety figure is broken however small the change is.
         """
         del state  # a frame takes seconds
@@ -215,9 +215,14 @@ class LookTransfer(Transfer):
             return HOUNSFIELD
         return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
 
-    def _change(self, scan: Scan, seed: int) -> _Change:
-        """Measure a frame, and what has to change in it."""
-        scheme = self._scheme(scan)
+    def _change(self, scan: Scan, seed: int, *, whole: bool = False) -> _Change:
+        """Measure a frame, and what has to change in it; ``whole`` makes one tissue of it."""
+        scheme = WHOLE if whole else self._scheme(scan)
+        if whole:
+            self._looks = [
+                dataclasses.replace(look, noise=Look.measure(style, WHOLE, self._resolution).noise)
+                for look, style in zip(self._looks, self._styles, strict=True)
+            ]
         filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
         sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
         tissues = TissueMap(sharp.values, scan.spacing, scan.valid, scheme, self._resolution)
@@ -230,13 +235,8 @@ class LookTransfer(Transfer):
             self._resolution,
             len(scheme.names),
         )
-        if not changes and not filters:
-            known = sorted({scheme.names[tissue] for look in self._looks for tissue in look.noise})
-            raise InputFileError(
-                "scan and style: expected a tissue with flat places in both, whose noise can be "
-                f"compared, got {', '.join(known) or 'none'} in the style alone; use another "
-                "style or a larger part of the scan"
-            )
+        if not changes and scheme is not WHOLE:
+            return self._change(scan, seed, whole=True)
         noise = torch.zeros_like(scan.values)
         if changes:
             noise = change_noise(sharp, tissues, changes, self._resolution, seed)
@@ -304,10 +304,11 @@ class LookTransfer(Transfer):
                 continue
             counts = [extent // 2 for extent in noise.values.shape]
             total = sum(weight for _, weight in targets)
-            target = sum(
+            powers = [
                 power_spectrum(covariance.resampled(noise.spacing, counts).values) * (w / total)
                 for covariance, w in targets
-            )
+            ]
+            target = torch.stack(powers).sum(0)
             own = power_spectrum(noise.values)
             distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
         return sum(distances) / len(distances) if distances else 0.0
@@ -337,7 +338,8 @@ class LookTransfer(Transfer):
                 )
                 noise.append((name, values))
         if change.scheme.uniform:
-            noise = [("all tissues", values) for _, values in noise[:1]]
+            name = "the scan as a whole" if change.scheme is WHOLE else "all tissues"
+            noise = [(name, values) for _, values in noise[:1]]
         for name, (first, last, style) in noise:
             say(
                 f"{prefix}noise of {name}: {first:.3g} to {last:.3g}{unit and ' ' + unit}, "

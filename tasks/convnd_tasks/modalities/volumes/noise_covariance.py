@@ -130,10 +130,11 @@ def measure_noise(
     measured = {}
     for tissue, known in enumerate(tissues.scheme.measured):
         inner = tissues.core(tissue) if known else None
-        if inner is None or int(inner.sum()) < _FEWEST:
+        strict = tissues.scheme.strict
+        if inner is None or int(inner.sum()) < (_FEWEST if strict else 2):
             continue
         residual = tissue_residual(values, inner, spacing, resolution)
-        places = _flat_places(residual, inner, spacing, resolution)
+        places = _flat_places(residual, inner, spacing, resolution, strict=strict)
         if places is None:
             continue
         covariance = _covariance(residual, inner, places, counts)
@@ -171,7 +172,8 @@ def power_spectrum(covariance: Tensor) -> Tensor:
     Lags are weighted by a triangle, which smooths the spectrum; what is negative becomes 0.
     """
     weighted = covariance.double() * _triangle(covariance.shape)
-    return torch.fft.fftn(torch.fft.ifftshift(weighted)).real.clamp(min=0)
+    power: Tensor = torch.fft.fftn(torch.fft.ifftshift(weighted)).real
+    return power.clamp(min=0)
 
 
 def fit_spectrum(
@@ -197,11 +199,12 @@ def fit_spectrum(
     lags = torch.fft.ifftshift(_centred(covariance.double(), size))
     passed = high_pass_power(size, spacing, resolution)
     measured = torch.fft.fftn(lags * weight).real.clamp(min=0)
-    spectrum = measured / passed.clamp(min=0.1)
+    spectrum: Tensor = measured / passed.clamp(min=0.1)
     tiny = 1e-9 * float(measured.mean()) + 1e-30
 
     def smooth(power: Tensor) -> Tensor:
-        return torch.fft.fftn(torch.fft.ifftn(power).real * weight).real.clamp(min=0)
+        smoothed: Tensor = torch.fft.fftn(torch.fft.ifftn(power).real * weight).real
+        return smoothed.clamp(min=0)
 
     norm = smooth(passed).clamp(min=1e-3)
     for _ in range(iterations):
@@ -268,7 +271,12 @@ def tissue_residual(
 
 
 def _flat_places(
-    residual: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
+    residual: Tensor,
+    inner: Tensor,
+    spacing: Sequence[float],
+    resolution: float,
+    *,
+    strict: bool,
 ) -> Tensor | None:
     """Indices ``(n, 3)`` of places whose local deviation is about the most frequent one."""
     widths = sigmas(spacing, _LOCAL * resolution, min(spacing))
@@ -288,6 +296,8 @@ def _flat_places(
     mode = (int(smooth.argmax()) + 0.5) * top / bins
     flat = whole & (local > (1 - _SPREAD) * mode) & (local < (1 + _SPREAD) * mode)
     places = flat.nonzero()
+    if not strict:
+        return places if len(places) else whole.nonzero()
     return places if len(places) >= max(_FEWEST, _FLAT * int(whole.sum())) else None
 
 

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
 
-__all__ = ["HOUNSFIELD", "Scheme", "TissueMap", "otsu_limits", "otsu_scheme", "tissue_values"]
+__all__ = [
+    "HOUNSFIELD",
+    "WHOLE",
+    "Scheme",
+    "TissueMap",
+    "otsu_limits",
+    "otsu_scheme",
+    "tissue_values",
+]
 
 
 @dataclass(frozen=True)
@@ -22,12 +30,14 @@ class Scheme:
         limits: the values between them, one fewer.
         measured: for each tissue, whether its noise can be told from its anatomy.
         uniform: whether the noise is about the same in every tissue, as in magnitude images.
+        strict: whether noise counts only where much of a tissue is flat.
     """
 
     names: tuple[str, ...]
     limits: tuple[float, ...]
     measured: tuple[bool, ...]
     uniform: bool = False
+    strict: bool = True
 
 
 HOUNSFIELD = Scheme(
@@ -37,6 +47,10 @@ HOUNSFIELD = Scheme(
     (True, True, False, True, False),
 )
 """The tissues of CT, by HU."""
+
+
+WHOLE = Scheme(("the scan",), (), (True,), uniform=True, strict=False)
+"""One tissue, for scans in which no tissue has enough flat places."""
 
 
 def otsu_scheme(values: Sequence[Tensor]) -> Scheme:
@@ -118,6 +132,8 @@ class TissueMap:
 
     def core(self, tissue: int, depth: int = 2) -> Tensor:
         """The voxels of one tissue with no other tissue within ``depth`` voxels."""
+        if not self.scheme.strict:
+            return self.mask(tissue)
         return erode(self.mask(tissue), [depth * count for count in self.reach])
 
     def share(self, tissue: int) -> Tensor:

@@ -1,0 +1,199 @@
+"""Clocks and dates in tables, as text and as whole numbers of a part of a second."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+from convnd.errors import InputFileError
+
+__all__ = [
+    "DAY",
+    "MOST_PLACES",
+    "format_time",
+    "is_time_cell",
+    "no_time_error",
+    "parse_dates",
+    "template_of",
+]
+
+DAY = 86_400
+"""Seconds of a day."""
+
+MOST_PLACES = 40
+"""Decimal places, and powers of ten, of a time; more are no time."""
+
+_HALF_DAY = 43_200
+_LONGEST = 64  # characters of a cell
+_DATE = (
+    r"(?P<year>\d{4})(?:-|/)(?P<month>\d\d?)(?:-|/)(?P<day>\d\d?)",
+    r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>\d{4}|\d\d)",
+    r"(?P<one>\d\d?)/(?P<two>\d\d?)/(?P<year>\d{4})",
+)
+_CLOCK = r"(?:(?P<hour>\d+):)?(?P<minute>\d\d?):(?P<second>\d\d?)(?:[.,:](?P<part>\d+))?"
+_ZONE = r"(?: ?(?P<half>[AaPp][Mm]))?(?P<zone> ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+_PATTERNS = tuple(
+    re.compile(rf"\W{{0,2}}{pattern}\W{{0,2}}")
+    for pattern in (
+        *(rf"{date}(?:[T ]+{_CLOCK}{_ZONE})?" for date in _DATE),
+        *(rf"{_CLOCK}{_ZONE} {date}" for date in _DATE),  # WFDB's: [10:00:00.000 01/02/2020]
+        _CLOCK + _ZONE,
+    )
+)
+
+
+def is_time_cell(cell: str) -> bool:
+    """Whether a cell is a clock or a date; numbers are neither.
+
+    >>> is_time_cell("'0:00.004'"), is_time_cell("12.03.2021 10:00:00,5"), is_time_cell("0.5")
+    (True, True, False)
+    """
+    return len(cell) < _LONGEST and any(pattern.fullmatch(cell) for pattern in _PATTERNS)
+
+
+def no_time_error(path: Path, line: int, cell: str) -> InputFileError:
+    """Return the error for a cell of a column of times that holds something else."""
+    return InputFileError(
+        f"read {path}",
+        expected="a time in every row of the time column",
+        got=f"{cell[:40]!r} in line {line}",
+        remedy="correct it",
+    )
+
+
+def parse_dates(
+    path: Path, lines: Sequence[int], cells: Sequence[str]
+) -> tuple[list[int], int, bool | None]:
+    """Parse clocks and dates as multiples of their last decimal place of a second.
+
+    Args:
+        path: the file, for messages.
+        lines: number of each cell's row in the file, for messages.
+        cells: texts of one form.
+
+    Returns:
+        The multiples, the number of places, and whether a day stands before its month (None: not
+        known).
+
+    Raises:
+        InputFileError: a cell has another form, or is no date.
+    """
+    pattern = next((p for p in _PATTERNS if is_time_cell(cells[0]) and p.fullmatch(cells[0])), None)
+    fields = []
+    for line, cell in zip(lines, cells, strict=True):
+        match = None if pattern is None or len(cell) > _LONGEST else pattern.fullmatch(cell)
+        if match is None:
+            raise no_time_error(path, line, cell)
+        fields.append(match.groupdict())
+    day_first = _is_day_first(fields)
+    places = min(MOST_PLACES, max(len(entry.get("part") or "") for entry in fields))
+    ticks = []
+    for line, cell, entry in zip(lines, cells, fields, strict=True):
+        try:
+            part = (entry.get("part") or "").ljust(places, "0")
+            ticks.append(_seconds(entry, day_first is not False) * 10**places + int(part or 0))
+        except (ValueError, OverflowError) as error:
+            raise no_time_error(path, line, cell) from error
+    if "year" not in fields[0]:
+        _cross_midnight(ticks, 10**places)
+    return ticks, places, day_first
+
+
+def _is_day_first(fields: Sequence[Mapping[str, str | None]]) -> bool | None:
+    """Whether 01/02/2020 is in February; None if no date of the file tells."""
+    if "one" not in fields[0]:
+        return True
+    for entry in fields:
+        if int(entry["one"] or 0) > 12:
+            return True
+        if int(entry["two"] or 0) > 12:
+            return False
+    return None
+
+
+def _seconds(entry: Mapping[str, str | None], day_first: bool) -> int:
+    """Whole seconds since the year 1, or since midnight."""
+
+    def number(name: str) -> int:
+        return int(entry.get(name) or 0)
+
+    hour = number("hour")
+    half = (entry.get("half") or "").lower()
+    if half:
+        hour = hour % 12 + (12 if half == "pm" else 0)
+    seconds = hour * 3600 + number("minute") * 60 + number("second")
+    if not entry.get("year"):
+        return seconds
+    year, month, day = number("year"), number("month"), number("day")
+    if entry.get("one"):
+        month, day = number("two"), number("one")
+        if not day_first:
+            month, day = day, month
+    if len(entry["year"] or "") == 2:
+        year += 1900 if year >= 70 else 2000
+    return seconds + (datetime(year, month, day) - datetime(1, 1, 1)).days * DAY
+
+
+def _cross_midnight(ticks: list[int], second: int) -> None:
+    """Add a day wherever a clock starts again at midnight."""
+    days, previous = 0, ticks[0]
+    for index, tick in enumerate(ticks):
+        if tick < previous - _HALF_DAY * second:
+            days += DAY * second
+        previous = tick
+        ticks[index] = tick + days
+
+
+def template_of(cell: str, day_first: bool) -> str:
+    """Return a cell with its fields as replacement fields of `str.format`; "" for a number."""
+    match = next((m for pattern in _PATTERNS if (m := pattern.fullmatch(cell))), None)
+    if match is None:
+        return ""
+    renamed = {"one": "day", "two": "month"} if day_first else {"one": "month", "two": "day"}
+    spans = sorted(
+        (match.span(name), renamed.get(name, name))
+        for name, text in match.groupdict().items()
+        if text is not None and name != "zone"
+    )
+    text, end = "", 0
+    for (start, stop), name in spans:
+        text += cell[end:start].replace("{", "{{").replace("}", "}}") + "{" + name + "}"
+        end = stop
+    return text + cell[end:].replace("{", "{{").replace("}", "}}")
+
+
+def format_time(time: Fraction, template: str, digits: int, decimal: str = ".") -> str:
+    """A time as text.
+
+    Args:
+        time: a number of units, or for a template seconds since midnight or since the year 1.
+        template: replacement fields of a clock or a date; "" is a plain number.
+        digits: decimal places.
+        decimal: decimal mark of plain numbers.
+
+    >>> format_time(Fraction(1, 8), "", 3), format_time(Fraction(61), "{minute}:{second}.{part}", 1)
+    ('0.125', '01:01.0')
+    """
+    ticks = round(time * 10**digits)
+    whole, part = divmod(abs(ticks), 10**digits)
+    fraction = f"{part:0{digits}d}" if digits else ""
+    if not template:
+        return ("-" if ticks < 0 else "") + str(whole) + (decimal + fraction if digits else "")
+    if "{part}" not in template and digits:
+        template = template.replace("{second}", "{second}.{part}")
+    days, rest = divmod(whole, DAY) if "{day}" in template else (0, whole)
+    date = datetime(1, 1, 1) + timedelta(days=days if "{year}" in template else 0)
+    hour = rest // 3600
+    return template.format(
+        year=f"{date.year:04d}",
+        month=f"{date.month:02d}",
+        day=f"{date.day:02d}",
+        hour=f"{(hour - 1) % 12 + 1 if '{half}' in template else hour:02d}",
+        minute=f"{rest // 60 % 60 if '{hour}' in template else rest // 60:02d}",
+        second=f"{rest % 60:02d}",
+        part=fraction,
+        half="PM" if hour % 24 >= 12 else "AM",
+    )

@@ -1,0 +1,25 @@
+"""The page on torch's tools says what is found by trying them."""
+
+from __future__ import annotations
+
+import pytest
+from compatibility import PAGE, SUBJECTS, TEXT, TOOLS, table, works
+
+
+def test_the_page_has_a_row_for_every_case() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.startswith(TEXT)
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if " | " in line]
+    assert rows == ["|", *SUBJECTS]
+    assert all(tool in text for tool in TOOLS)
+
+
+def test_a_tool_that_does_not_work_is_found() -> None:
+    assert works("vmap", "StyleLoss, gram", 1)
+    assert not works("vmap", "StyleLoss, spectrum", 1)  # its summary depends on the values
+
+
+@pytest.mark.slow
+def test_the_table_is_what_is_found() -> None:
+    """If it differs on purpose: python tests/support/compatibility.py."""
+    assert PAGE.read_text(encoding="utf-8") == TEXT + table()

@@ -1,0 +1,183 @@
+"""What works under which of torch's tools, found out by trying.
+
+``python tests/support/compatibility.py`` writes the table in ``docs/reference/compatibility.md``.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from layers import CASES
+from torch import Tensor, fx, nn
+
+from convnd.backbones import VGG, VGGPlan
+from convnd.losses import PerceptualLoss, StyleLoss, TotalVariationLoss
+from convnd.stats import STATISTICS
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
+RANKS = (1, 2, 3, 4)
+_PLAN = VGGPlan(widths=((4,), (5,)))
+
+
+class _Loss(nn.Module):
+    """A loss of style transfer with a fixed target, as a module."""
+
+    def __init__(self, loss: Any) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x: Tensor) -> Tensor:
+        value: Tensor = self.loss.value(self.loss.sums(x))
+        return value
+
+
+class _Features(nn.Module):
+    """A frozen network that gives one layer."""
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.net = VGG(_PLAN, spatial_dims=ndim, in_channels=4, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.net(x, ["relu2_1"])["relu2_1"]
+        return features
+
+
+class _Perceptual(nn.Module):
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        net = _Features(ndim).net
+        self.loss = PerceptualLoss(
+            spatial_dims=ndim, backbone=net, content=["relu1_1"], style=["relu2_1"]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        value: Tensor = self.loss(x, x.detach().flip(-1))
+        return value
+
+
+def _style(name: str) -> Callable[[int], nn.Module]:
+    def make(ndim: int) -> nn.Module:
+        target = torch.rand(1, 4, *[5] * ndim, generator=torch.Generator().manual_seed(1))
+        sums = STATISTICS[name].sums(target)
+        return _Loss(StyleLoss(sums, layer="features", statistic=name))
+
+    return make
+
+
+SUBJECTS: dict[str, Callable[[int], nn.Module]] = {
+    **{name: case.make for name, case in CASES.items()},
+    "frozen VGG": _Features,
+    "PerceptualLoss": _Perceptual,
+    **{f"StyleLoss, {name}": _style(name) for name in STATISTICS},
+    "TotalVariationLoss": lambda ndim: _Loss(TotalVariationLoss([1.0] * ndim)),
+}
+
+
+def _compile(module: nn.Module, x: Tensor) -> Tensor:
+    torch._dynamo.reset()
+    result: Tensor = torch.compile(module, fullgraph=True, backend="aot_eager")(x)
+    return result
+
+
+def _export(module: nn.Module, x: Tensor) -> Tensor:
+    result: Tensor = torch.export.export(module, (x,)).module()(x)
+    return result
+
+
+def _gradient(module: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(module(x).sum(), x)
+    return gradient
+
+
+def _jacrev(module: nn.Module, x: Tensor) -> Tensor:
+    jacobian = torch.func.jacrev(lambda x: module(x).sum())(x)
+    torch.testing.assert_close(jacobian, _gradient(module, x))
+    result: Tensor = module(x)
+    return result
+
+
+def _second(module: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    torch.autograd.gradgradcheck(lambda x: module(x).sin(), x, fast_mode=True, atol=1e-3)
+    result: Tensor = module(x)
+    return result
+
+
+def _autocast(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y: Tensor = module(x.requires_grad_())
+    torch.autograd.grad(y.float().sum(), x)
+    expected: Tensor = module(x)
+    assert (y - expected).norm() < 0.05 * expected.norm()
+    return expected
+
+
+TOOLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "deepcopy": lambda module, x: copy.deepcopy(module)(x),
+    "pickle": lambda module, x: pickle.loads(pickle.dumps(module))(x),
+    "fx": lambda module, x: fx.symbolic_trace(nn.Sequential(nn.Identity(), module))(x),
+    "jit.script": lambda module, x: torch.jit.script(module)(x),
+    "compile": _compile,
+    "export": _export,
+    "vmap": lambda module, x: torch.func.vmap(module)(x[None])[0],
+    "jacrev": _jacrev,
+    "jvp": lambda module, x: torch.func.jvp(module, (x,), (x,))[0],
+    "double backward": _second,
+    "autocast": _autocast,
+}
+
+
+def works(tool: str, subject: str, ndim: int) -> bool:
+    """Whether a tool gives the subject's own result."""
+    generator = torch.Generator().manual_seed(2)
+    size = CASES[subject].size if subject in CASES else 6
+    x = torch.rand(2 if subject in CASES else 1, 4, *[size] * ndim, generator=generator)
+    module, x = SUBJECTS[subject](ndim).eval().double(), x.double()
+    module = module.float() if tool == "autocast" else module
+    x = x.float() if tool == "autocast" else x
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            y = TOOLS[tool](module, x)
+        torch.testing.assert_close(y, module(x))
+    except Exception:  # whatever the tool raises, it does not work
+        return False
+    return True
+
+
+def table() -> str:
+    """The table in Markdown."""
+    logging.disable(logging.CRITICAL)  # the exporter prints the graphs that it gives up
+    lines = [f"| | {' | '.join(TOOLS)} |", "|---" * (len(TOOLS) + 1) + "|"]
+    for subject in SUBJECTS:
+        cells = []
+        for tool in TOOLS:
+            ranks = [ndim for ndim in RANKS if works(tool, subject, ndim)]
+            every = "✓" if len(ranks) == len(RANKS) else ", ".join(map(str, ranks)) or "–"
+            cells.append(every)
+        lines.append(f"| {subject} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+TEXT = """# What works under torch's tools
+
+Each cell was found by trying: ✓ means that the tool gives the layer's own result over one, two,
+three and four axes; numbers are the axes for which it does; – means that it does not. The names are
+those of the cases in `tests/support/layers.py`. TorchScript and fx are for layers; losses and
+networks work on named layers, which they cannot follow.
+
+"""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(TEXT + table(), encoding="utf-8")
