@@ -26,7 +26,6 @@ import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.volumes.noise import TISSUES, noise_spectrum, spectrum_distance
 from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
-from convnd_tasks.modalities.volumes.options import VolumeOptions
 
 import convnd
 from benchmarks.common import peak_mib
@@ -43,9 +42,6 @@ def main() -> None:
     parser.add_argument("scan", nargs="?")
     parser.add_argument("--box", default="", help="I:I,J:J,K:K of the scan")
     parser.add_argument("--blur", type=float, default=1.0, help="sigma in mm")
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--style-weight", type=float)
-    parser.add_argument("--style-loss", default=VolumeOptions.style_loss)
     parser.add_argument("--window", default="-200,2000")
     parser.add_argument("--size", type=int, default=512, help="of the whole phantom, in the plane")
     parser.add_argument("--kernel", default="sharp", help="of the phantom")
@@ -72,12 +68,7 @@ def main() -> None:
             content = _blurred(original, arguments.blur)
         else:
             content = _phantom(arguments.content, 0, arguments.size)
-    options = {
-        "steps": arguments.steps,
-        "style_weight": arguments.style_weight,
-        "style_loss": arguments.style_loss,
-        "window": arguments.window,
-    }
+    options = {"window": arguments.window}
     rows: dict[str, Any] = {
         "content": _array(content),
         "perfect": _array(original),
@@ -95,8 +86,8 @@ def main() -> None:
     run = {
         "seconds": round(seconds, 1),
         "peak_mib": round(peak_mib()),
-        "loss, first": result.losses["total"][0],
-        "loss, last": result.losses["total"][-1],
+        "distance, first": result.losses["total"][0],
+        "distance, last": result.losses["total"][-1],
     }
     print(json.dumps({"options": options, **run}))
     tables = [Table(rows=figures), Table(rows=[run], caption="The run")]
