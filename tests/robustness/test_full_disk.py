@@ -6,6 +6,7 @@ import dataclasses
 import resource
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ CLIPS = sorted(CODECS)
 GRIDS = [
     suffix for suffix in sorted(io.suffixes()) if suffix not in CLIPS and io.is_written(suffix)
 ]
+# Ogg draws a serial number, and Excel keeps the time: their bytes and sizes differ each time.
+VARYING = (".oga", ".ogg", ".xlsx")
 WRITERS: dict[str, Callable[[Path], None]] = {
     **{suffix: partial(_write_grid, suffix) for suffix in GRIDS},
     **dict.fromkeys(CLIPS, _clip),
@@ -86,11 +89,14 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 def file_limit(size: int) -> Iterator[None]:
     """No file of this process may become larger, as under a quota; the system refuses the rest."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python does not notice that a module's bytecode was cut, and cannot read it afterwards.
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = writes_bytecode
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +125,12 @@ def _refused(folder: Path, suffix: str) -> None:
     assert [each.name for each in folder.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in VARYING])
 def test_a_full_disk(suffix: str, small_disk: Path) -> None:
     _refused(small_disk, suffix)
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in VARYING])
 def test_a_quota_that_is_one_byte_short(suffix: str, tmp_path: Path) -> None:
     WRITERS[suffix](tmp_path / f"a{suffix}")
     size = max(each.stat().st_size for each in tmp_path.iterdir())
@@ -151,7 +157,9 @@ def _several(suffix: str) -> bool:
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("suffix", [each for each in WRITERS if each in GRIDS])
+@pytest.mark.parametrize(
+    "suffix", [suffix for suffix in WRITERS if suffix in GRIDS and suffix not in VARYING]
+)
 def test_two_writers_of_one_file(
     suffix: str, overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +197,11 @@ def test_two_writers_of_one_file(
 @pytest.mark.parametrize(
     ("suffix", "texts"),
     [(".hea", pair) for pair in (("a", "abc"), ("", "abc"), ("a", ""))]
-    + [(each, ("a", "abc")) for each in GRIDS if _several(each) and each != ".hea"],
+    + [
+        (suffix, ("a", "abc"))
+        for suffix in GRIDS
+        if _several(suffix) and suffix not in (".hea", *VARYING)
+    ],
 )
 def test_no_mix_of_two_writers_stays(
     suffix: str, texts: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

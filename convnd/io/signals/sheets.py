@@ -7,6 +7,7 @@ sheet with numbers is read. A result has the columns, times and words of its inp
 from __future__ import annotations
 
 import contextlib
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -248,7 +249,10 @@ def _write_excel(path: Path, grid: Grid, **_: object) -> None:
         sheet.append([cell or None for cell in row])
     for row in zip(*map(_typed, columns), strict=True):
         sheet.append([None if value == "" or value != value else value for value in row])
-    book.save(path)
+    # In memory, because openpyxl leaves an archive open when a disk is full.
+    encoded = io.BytesIO()
+    book.save(encoded)
+    path.write_bytes(encoded.getbuffer())
 
 
 FORMATS = (

@@ -6,6 +6,7 @@ format of their input; the rest is read only.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,8 +78,10 @@ def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
     check_no_gaps(values, kind)
     rate = round(check_rate(grid, kind, whole=True))
+    # In memory, because libsndfile does not tell of a disk that is full.
+    encoded = io.BytesIO()
     with soundfile.SoundFile(
-        str(path),
+        encoded,
         "w",
         samplerate=rate,
         channels=values.shape[1],
@@ -90,6 +93,7 @@ def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
         if provenance:
             file.comment = json.dumps(dict(provenance))
         file.write(values.clip(-1, 1))
+    path.write_bytes(encoded.getbuffer())
 
 
 def _read_provenance(path: Path) -> Mapping[str, str]:

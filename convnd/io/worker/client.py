@@ -36,6 +36,7 @@ TIMEOUT = 60.0
 COMMAND = (
     sys.executable,
     "-I",  # nothing is imported from the current folder
+    "-B",  # under a limit of file sizes, bytecode would be cut without an error
     "-c",
     "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.worker.worker import main; main()",
 )
