@@ -209,7 +209,7 @@ def test_what_cannot_be_dicom_is_refused(tmp_path):
 
 def test_a_stylised_series_is_a_series(run, tmp_path):
     source = series(tmp_path / "ct", [0, 5, 10, 15])
-    options = ("--steps", "1", "-q", "--no-figures", "--style", source, "--transfer", "noise")
+    options = ("--steps", "1", "-q", "--no-figures", "--style", source, "--transfer", "look")
     code, out, err = run("stylize-volume", source, *options)
     assert (code, out.split()[0]) == (0, "ct_stylized"), err
     assert "rounded to the steps of the DICOM files: error at most" in err
@@ -239,7 +239,7 @@ def test_a_stylised_series_is_a_series(run, tmp_path):
 
 def test_a_folder_called_by_numbers_has_a_result_beside_it(run, tmp_path):
     source = series(tmp_path / "1.2.840.113", [0, 5, 10, 15])
-    options = ("--steps", "1", "-q", "--style", source, "--transfer", "noise")
+    options = ("--steps", "1", "-q", "--style", source, "--transfer", "look")
     code, out, err = run("stylize-volume", source, *options)
     assert code == 0, err
     assert out.split()[0] == "1.2.840.113_stylized"

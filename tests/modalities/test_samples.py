@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.samples import brush, fields, phantom, signals, video
+from convnd_tasks.samples import brush, fields, head, phantom, signals, video
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 
@@ -51,6 +51,9 @@ def test_every_sample_is_a_grid_of_the_size_asked_for(kind, rank, name):
     if name in HOUNSFIELD:
         assert -1024 <= low < -800
         assert 100 < high <= 3071
+    elif name in head.STYLES:
+        assert 0 <= low < 20
+        assert 150 < high < 300
     elif name in MILLIVOLT:
         assert -6 < low < 0 < high < 6
     else:

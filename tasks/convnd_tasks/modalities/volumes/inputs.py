@@ -156,7 +156,8 @@ def open_style(
     if not path.suffix and not path.exists():
         if name in phantom.STYLES or name in head.STYLES:
             return built_in_scan(name, seed, scan)
-        dims = 2 if name in samples.styles(2) and name not in samples.styles(3) else 3
+        # A pattern is no scan: it is painted, as a picture.
+        dims = 2 if name in samples.styles(2) else 3
         return samples.style(name, spatial_dims=dims, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
         return io.read(path)

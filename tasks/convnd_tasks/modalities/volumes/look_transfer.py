@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 
 from convnd import io
 from convnd.errors import InputFileError, NumericalError
+from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
 
 __all__ = ["LookTransfer"]
+
+_LOG = logging.getLogger(__name__)
 
 _STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """Shares of the change that are tried, one after the other, until the anatomy is safe."""
@@ -157,6 +161,12 @@ class LookTransfer(Transfer):
             NumericalError: a safety figure is broken however small the change is.
         """
         del state  # a frame takes seconds
+        make_deterministic(self._options.deterministic)
+        _LOG.info(
+            "look: at a resolution of %g mm",
+            self._resolution,
+            extra={"figures": {"transfer": "look", "resolution_mm": self._resolution}},
+        )
         self._group = group
         self._results = []
         say = (lambda _: None) if on_message is None else on_message

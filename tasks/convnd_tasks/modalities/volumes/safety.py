@@ -98,9 +98,8 @@ def measure_safety(
     return [
         *_tissue_means(scan, result, tissues, unit),
         *_largest_changes(expected, result, tissues, changes),
-        *_thin_structures(scan, expected, result, resolution),
-        # Without flat tissue there is nothing to segment but noise.
-        *(_segmentation(scan, expected, result, resolution) if scheme.strict else []),
+        # Without flat tissue, structures and segments are those of noise.
+        *(_structures(scan, expected, result, resolution) if scheme.strict else []),
         *(_dark_lung(expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
 
@@ -142,6 +141,15 @@ def _largest_changes(
     return [SafetyFigure("largest change", largest, 0.0, _DEVIATIONS, "deviations of the noise")]
 
 
+def _structures(
+    scan: Scan, expected: Tensor, result: Tensor, resolution: float
+) -> list[SafetyFigure]:
+    return [
+        *_thin_structures(scan, expected, result, resolution),
+        *_segmentation(scan, expected, result, resolution),
+    ]
+
+
 def _thin_structures(
     scan: Scan, expected: Tensor, result: Tensor, resolution: float
 ) -> list[SafetyFigure]:
@@ -160,7 +168,7 @@ def _thin_structures(
     limit = float(strength.kthvalue(max(1, int(0.98 * strength.numel()))).values)
     places = inner & (before.abs() >= limit)
     first, second = before[places].double(), ridges(result)[places].double()
-    ratio = float((first * second).sum() / first.square().sum().clamp(min=1e-30))
+    ratio = float((first * second).sum() / first.square().sum().clamp(min=1e-300))
     return [SafetyFigure("contrast of thin structures", ratio, 1 - _CONTRAST, 1 + _CONTRAST)]
 
 

@@ -102,6 +102,8 @@ class StyleUnits:
         other = scan_unit(style, "auto")
         if other == self.unit or (modality == "ct" and self.unit == HOUNSFIELD):
             return
+        if self.unit == HOUNSFIELD and _may_be_hounsfield(style):
+            return
         if self.unit == HOUNSFIELD or not _may_be_hounsfield(scan):
             names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (as of MR)"}
             raise InputFileError(
