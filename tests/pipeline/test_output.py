@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
         ["stylize-video", "no.mp4", "waves"],
     ),
     "stylize-volume": (
-        ["stylize-volume", "a.nii", "--style", "a.nii", "--steps", "1", "--scales", "1"],
+        ["stylize-volume", "a.nii", "--style", "waves", "--steps", "1"],
         {"results", "settings"},
         ["stylize-volume", "no.nii", "--style", "sharp"],
     ),

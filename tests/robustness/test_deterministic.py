@@ -98,6 +98,6 @@ def test_what_cannot_be_is_said(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_p
     command, _ = TASKS["picture"]
     code, out, err = run(*command, "--deterministic", "-o", "o.png", "-q")
     assert (code, out) == (2, "")
-    assert err.startswith("convnd: --deterministic: ")
+    assert err.startswith("convnd: deterministic: ")
     assert "got put_; use --device cpu" in err
     assert not (tmp_path / "o.png").exists()

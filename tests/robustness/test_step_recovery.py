@@ -172,15 +172,6 @@ def spoiler(monkeypatch: pytest.MonkeyPatch) -> Spoiler:
 TASKS = {
     "picture": ["stylize", "a.png", "waves", "--size", "24"],
     "signal": ["stylize", "a.csv", "b.csv", "--rate", "100"],
-    "volume": [
-        "stylize-volume",
-        "a.nii",
-        "--style",
-        "a.nii",
-        "--transfer",
-        "paint",
-        "--no-figures",
-    ],
     "clip": ["stylize-video", "frames", "waves", "--size", "64", "--no-figures"],
     "block": ["stylize-video", "frames", "waves", "--mode", "block", "--size", "64"],
 }

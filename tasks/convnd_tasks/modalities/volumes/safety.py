@@ -113,6 +113,11 @@ def _tissue_means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> 
     figures = []
     # Deep inside, where a change of sharpness mixes nothing.
     masks = {number: tissues.core(number, _DEEP) for number in range(len(tissues.scheme.names))}
+    # Values around 0 have no level but their own spread.
+    valid = scan.values[scan.valid]
+    valid = valid[:: max(1, valid.numel() // 100_000)]
+    low, high = torch.quantile(valid, valid.new_tensor([0.05, 0.95])).tolist()
+    spread = high - low
     levels = [
         abs(float(scan.values[mask].mean())) for mask in masks.values() if int(mask.sum()) > _FEWEST
     ]
@@ -121,7 +126,7 @@ def _tissue_means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> 
             continue
         before = float(scan.values[mask].mean())
         change = float((result[mask] - scan.values[mask]).mean())
-        level = max(abs(before), sum(levels) / len(levels))
+        level = max(abs(before), sum(levels) / len(levels), spread)
         limit = _MEAN_HU if unit == "HU" else _MEAN_SHARE * level
         name = f"mean change of {tissues.scheme.names[number]}"
         figures.append(SafetyFigure(name, abs(change), 0.0, limit, unit))

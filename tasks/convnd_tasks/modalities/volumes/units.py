@@ -129,6 +129,12 @@ def _level_ratio(scan: Grid, style: Grid) -> float:
         smooth = tissue_values(values, Orientation(grid).spacing, valid)
         if not smooth.numel():
             return 1.0
+        if float(values.min()) < 0:  # values around 0 have no level but their spread
+            ends = smooth[:: max(1, smooth.numel() // 100_000)].quantile(
+                smooth.new_tensor([0.25, 0.75])
+            )
+            levels.append(float(ends[1] - ends[0]))
+            continue
         tissue = smooth[smooth > otsu_scheme([smooth]).limits[0]]
         levels.append(float((tissue if tissue.numel() else smooth).median()))
     if levels[0] * levels[1] <= 0:
