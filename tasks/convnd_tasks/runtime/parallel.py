@@ -57,7 +57,7 @@ def _signals_later() -> Iterator[set[Any]]:
     a pool is made leaves its processes running. A new process gets SIGTERM when it can end by it.
     """
     seen: list[int] = []
-    handlers: dict[int, Any] = {}
+    handlers: dict[signal.Signals, Any] = {}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         if threading.current_thread() is threading.main_thread():  # no handler runs in others
@@ -69,10 +69,10 @@ def _signals_later() -> Iterator[set[Any]]:
         yield mask
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in seen:
-            signal.raise_signal(number)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for late in seen:
+            signal.raise_signal(late)
 
 
 def _initialize(function: Callable[[Any], Any], mask: set[Any]) -> None:
