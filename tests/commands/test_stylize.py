@@ -229,7 +229,10 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", rng.normal(0, 1, (1, 300)).astype(np.float32))
     arguments = ("--dim", "1", "--backbone", "compact", "--steps", "2", "--scales", "1")
     code, out, err = run("stylize", "a.npz", "b.npy", *arguments)
-    assert (code, err) == (0, "")
+    untimed = (
+        "content {} names no sampling rate: its samples are taken as they are; --rate N names it"
+    )
+    assert (code, err) == (0, f"{untimed.format('a.npz')}\n")
     assert out.startswith("a_stylized.npz  256,")
     with np.load(tmp_path / "a_stylized.npz") as result:
         found = result["values"]
@@ -245,6 +248,7 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     code, _, err = run("stylize", "b.npy", "a.npz", "--dim", "1", *arguments)
     assert (code, err) == (
         0,
+        f"{untimed.format('b.npy')}\n"
         "style a.npz has gaps: using its longest whole stretch, 196 samples\n",
     )
 

@@ -30,6 +30,9 @@ def grid_for(suffix: str) -> Grid:
     dims = convnd.io.spatial_dims(f"a{suffix}") or 2
     channels = 1 if dims == 1 or suffix in VOLUMES else 3
     values = torch.rand(1, channels, *[16] * dims, generator=torch.Generator().manual_seed(1))
+    # Most formats of recordings cannot be written without a sampling rate.
+    if dims == 1:
+        return Grid(values=values, spacing=(1 / 250,), units=("s",), axes=("t",))
     return Grid(values=values)
 
 
@@ -48,7 +51,8 @@ def test_the_record_comes_back_and_is_not_inherited(tmp_path, suffix):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("suffix", WRITTEN)
+# Each Ogg stream has a random serial number, which libsndfile draws.
+@pytest.mark.parametrize("suffix", [each for each in WRITTEN if each not in (".oga", ".ogg")])
 def test_the_same_grid_gives_the_same_bytes(tmp_path, suffix):
     for folder in "ab":
         (tmp_path / folder).mkdir()

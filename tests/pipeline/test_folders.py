@@ -25,7 +25,7 @@ def picture(path: Path) -> Path:
 
 @pytest.fixture
 def holiday(tmp_path: Path) -> Path:
-    """What a telephone exports: a video first, hidden and foreign files, a folder below."""
+    """What a telephone exports: a video first, hidden and foreign files, notes, a folder below."""
     folder = tmp_path / "holiday"
     picture(folder / "IMG_0002.JPG")
     picture(folder / "IMG_0005.png")
@@ -33,7 +33,10 @@ def holiday(tmp_path: Path) -> Path:
     (folder / "IMG_0001.MOV").write_bytes(b"x")
     (folder / "._IMG_0002.JPG").write_bytes(b"\0\5\x16\7")
     (folder / "IMG_0004.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "IMG_0004.AAE").write_bytes(b"<plist/>")
     (folder / "list.csv").write_text("a,b\n1,2\n")
+    for day in range(5):  # more than pictures
+        (folder / f"notes{day}.txt").write_text("a walk\n")
     return folder
 
 
@@ -43,17 +46,27 @@ def test_the_kind_of_most_files_counts(holiday: Path, dim: int | None) -> None:
     assert spec.modality == "pictures"
     assert [Path(content or "").name for content in spec.contents] == [
         "IMG_0002.JPG",
+        "IMG_0004.HEIC",
         "IMG_0005.png",
     ]
-    for part in (".csv 1", ".heic 1", ".mov 1", "folders 1 (--recursive takes them)"):
+    for part in (".aae 1", ".csv 1", ".mov 1", ".txt 5", "folders 1 (--recursive takes them)"):
         assert part in spec.left_out
     assert typical_file(holiday, 1) == str(holiday / "list.csv")
+
+
+def test_a_text_is_a_signal_where_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ecg.txt").write_text("0.1\n0.2\n")
+    assert resolve([str(tmp_path / "ecg.txt")], dim=1).modality == "signals"
+    assert typical_file(tmp_path, None) is None
+    with pytest.raises(InputFileError, match="expected files of a known kind"):
+        list_contents(tmp_path, "signals", 1)
 
 
 def test_folders_below_are_searched_on_request(holiday: Path) -> None:
     spec = resolve([str(holiday), "waves"], recursive=True)
     assert [path.name for path in spec.outputs] == [
         "IMG_0002_stylized.png",
+        "IMG_0004_stylized.png",
         "IMG_0005_stylized.png",
         "below-IMG_0003_stylized.png",
     ]

@@ -143,6 +143,7 @@ MODULES = {
     "measurement",
     "distill_optimiser",
     "distill_pictures",
+    "fuzz_parsers",
     "networks_1d",
     "networks_3d",
     "procedural",

@@ -13,7 +13,7 @@ from convnd.errors import InputFileError, UsageError
 from convnd.io.reading import check_path
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
-from convnd_tasks.pipeline.folders import list_files
+from convnd_tasks.pipeline.folders import list_files, listed_suffixes
 from convnd_tasks.pipeline.resolve import infer_dim
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def resolve_inputs(
 
 def _files_of_one_rank(folder: Path, dim: int | None) -> list[Path]:
     """The files of a folder with ``dim`` spatial axes, or with as many as most of them have."""
-    files = list_files(folder, io.suffixes(), dim=dim, recursive=True)
+    files = list_files(folder, listed_suffixes(), dim=dim, recursive=True)
     ranks = Counter(io.spatial_dims(path) for path in files)
     del ranks[None]
     if dim is None and ranks:

@@ -20,6 +20,7 @@ __all__ = [
     "list_contents",
     "list_files",
     "list_scans",
+    "listed_suffixes",
     "result_name",
     "result_names",
     "typical_file",
@@ -30,6 +31,9 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 
 DEFAULT_SUFFIXES = {1: ".csv", 2: ".png", 3: ".nii.gz"}
 """The usual suffix of a result by number of spatial axes; ``.npz`` for more."""
+
+# Files of these are read where they are named, but in a folder they are mostly notes.
+_NAMED_ONLY = (".txt",)
 
 _WORD = "stylized"
 _RESULT = f"_{_WORD}"
@@ -87,7 +91,7 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
     Raises:
         InputFileError: the folder cannot be listed, or has no such file.
     """
-    suffixes = io.VIDEO_SUFFIXES if kind == "videos" else io.suffixes()
+    suffixes = io.VIDEO_SUFFIXES if kind == "videos" else listed_suffixes()
     rank = None if kind == "videos" else dim
     if kind == "volumes":
         fitting = list_scans(folder, recursive=recursive)
@@ -113,6 +117,15 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
     listed = ", ".join(f"{what} {count}" for what, count in sorted(others.items()))
     listed += " (--recursive takes them)" if "folders" in others else ""
     return Listing(files, f"left out: {listed}" if listed else "")
+
+
+def listed_suffixes() -> list[str]:
+    """Suffixes of the files that count as contents of a folder: all that are read but ``.txt``.
+
+    >>> ".csv" in listed_suffixes(), ".txt" in listed_suffixes()
+    (True, False)
+    """
+    return [suffix for suffix in io.suffixes() if suffix not in _NAMED_ONLY]
 
 
 def list_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
@@ -244,7 +257,7 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
 
 
 def _is_content(path: Path) -> bool:
-    known = (*io.suffixes(), *io.VIDEO_SUFFIXES)
+    known = (*listed_suffixes(), *io.VIDEO_SUFFIXES)
     name = path.name.lower()
     return not name.startswith(".") and name.endswith(known) and path.is_file()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -40,18 +42,48 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     processes = min(len(items), torch.get_num_threads(), _MAX_PROCESSES)
     if processes < 2 or sys.platform != "linux":
         return [function(item) for item in items]
-    with get_context("fork").Pool(processes, _initialize, (function,)) as pool:
+    with ExitStack() as stack:
+        with _signals_later() as before:
+            pool = get_context("fork").Pool(processes, _initialize, (function, before))
+            stack.enter_context(pool)
         return pool.map(_call, items, chunksize=1)
 
 
-def _initialize(function: Callable[[Any], Any]) -> None:
+@contextmanager
+def _signals_later() -> Iterator[set[Any]]:
+    """Handlers of signals run at the end; gives the mask of signals that was.
+
+    Python drops an exception that a handler raises while it forks, and one that is raised while
+    a pool is made leaves its processes running. A new process gets SIGTERM when it can end by it.
+    """
+    seen: list[int] = []
+    handlers: dict[signal.Signals, Any] = {}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        if threading.current_thread() is threading.main_thread():  # no handler runs in others
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, lambda number, _: seen.append(number))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for late in seen:
+            signal.raise_signal(late)
+
+
+def _initialize(function: Callable[[Any], Any], mask: set[Any]) -> None:
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the children
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     global _function
     _function = function
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the children
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _call(item: Any) -> Any:

@@ -319,8 +319,10 @@ def _recorded(steps: Iterable[Progress], losses: list[tuple[int, float]]) -> Ite
 def _unfinished_text(losses: Sequence[float]) -> str:
     """Say why a frame is not finished, by its losses at the last scale; "" if it is.
 
-    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.05, 1.01])
+    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.06, 1.05, 1.04])
     ''
+    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.05, 1.01])
+    'its loss still fell by 33 % in the last 4'
     >>> _unfinished_text([20.0, 19.9])
     'it took 1 step at its full size'
     """
