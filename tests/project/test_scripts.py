@@ -68,8 +68,6 @@ SCRIPTS = {
     "benchmarks/performance/known_answer_volumes.py": [
         "--size",
         "96",
-        "--steps",
-        "1",
         "--json",
         "out.json",
     ],
