@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks.modalities.volumes.geometry import placement_difference
+from convnd_tasks.modalities.volumes.options import parse_window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,9 @@ __all__ = [
     "built_in_scan",
     "check_scan",
     "check_style",
+    "check_writable",
     "default_style",
+    "inside_window",
     "is_array",
     "mask_weights",
     "open_style",
@@ -214,6 +217,44 @@ def check_style(style: Grid, label: str) -> None:
         raise InputFileError(
             f"{label}: expected finite values, got some that are not; fill or cut the gaps"
         )
+
+
+def inside_window(scan: Grid, window: str) -> Tensor:
+    """The voxels whose values take part, a mask of the shape of the values.
+
+    Args:
+        scan: values ``(1, T, *S)``.
+        window: see `convnd_tasks.modalities.volumes.options.parse_window`; without one all finite
+            values take part.
+
+    Raises:
+        InputFileError: no value is inside.
+    """
+    import torch
+
+    ends = parse_window(window)
+    if ends is None:
+        return torch.isfinite(scan.values)
+    low, high = ends
+    inside = (scan.values >= low) & (scan.values <= high)
+    if not bool(inside.any()):
+        raise InputFileError(
+            f"scan: expected values in the window {low:g} … {high:g}, got none; use --window auto"
+        )
+    return inside
+
+
+def check_writable(path: Path, scan: Grid, *, integers: bool) -> None:
+    """Check that the format of a path can hold the result for a scan, see `Transfer`.
+
+    Args:
+        path: of the result.
+        scan: the content.
+        integers: whether the result will be written in the scan's own integers.
+    """
+    if integers:
+        io.quantize(scan)
+    io.dry_run_write(path, scan)
 
 
 def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:

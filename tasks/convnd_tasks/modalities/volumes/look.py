@@ -37,7 +37,16 @@ from convnd_tasks.modalities.volumes.smoothing import (
 )
 from convnd_tasks.modalities.volumes.tissues import Scheme, TissueMap
 
-__all__ = ["Look", "NoiseChange", "Scan", "change_noise", "match_sharpness", "noise_changes"]
+__all__ = [
+    "Look",
+    "NoiseChange",
+    "Scan",
+    "blend_noise",
+    "change_noise",
+    "match_sharpness",
+    "noise_changes",
+    "noise_of",
+]
 
 _LEAST_NOISE = 0.03
 """Share of the variance below which a difference of noise is none."""
@@ -111,9 +120,7 @@ class Look:
             scheme: the tissues.
             resolution: mm; of scans that are compared the coarser one's finest voxel side.
         """
-        scan = scan.middle()
-        tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
-        noise = measure_noise(scan.values, scan.spacing, tissues, resolution)
+        noise, scan = noise_of(scan, scheme, resolution), scan.middle()
         edges, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
         values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
         return cls(noise, edges, strengths, values)
@@ -146,6 +153,13 @@ class NoiseChange:
         return dataclasses.replace(self, removed=torch.zeros_like(self.removed))
 
 
+def noise_of(scan: Scan, scheme: Scheme, resolution: float) -> dict[int, NoiseCovariance]:
+    """The noise of a scan by tissue, see `Look.measure`."""
+    scan = scan.middle()
+    tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
+    return measure_noise(scan.values, scan.spacing, tissues, resolution)
+
+
 def match_sharpness(
     scan: Scan, styles: Sequence[Look], weights: Sequence[float], resolution: float
 ) -> dict[int, Filter]:
@@ -171,43 +185,61 @@ def match_sharpness(
     }
 
 
-def noise_changes(
-    scan: Look,
-    styles: Sequence[Look],
+def blend_noise(
+    scan: Mapping[int, NoiseCovariance],
+    styles: Sequence[Mapping[int, NoiseCovariance]],
     weights: Sequence[float],
-    spacing: Sequence[float],
+) -> dict[int, NoiseCovariance]:
+    """The noise that a scan is to have, at the lags of its own.
+
+    Args:
+        scan: noise of the scan by tissue.
+        styles: noise of the styles by tissue.
+        weights: of the styles.
+
+    Returns:
+        By tissue; of those that are known in the scan and in some style.
+    """
+    targets = {}
+    for tissue, own in scan.items():
+        counts = [extent // 2 for extent in own.values.shape]
+        pairs = [
+            (style[tissue].resampled(own.spacing, counts).values, weight)
+            for style, weight in zip(styles, weights, strict=True)
+            if tissue in style
+        ]
+        if pairs:
+            total = sum(weight for _, weight in pairs)
+            blended = torch.stack([values * (weight / total) for values, weight in pairs]).sum(0)
+            targets[tissue] = dataclasses.replace(own, values=blended)
+    return targets
+
+
+def noise_changes(
+    scan: Mapping[int, NoiseCovariance],
+    targets: Mapping[int, NoiseCovariance],
     resolution: float,
     tissues: int,
 ) -> dict[int, NoiseChange]:
-    """The change of every tissue's noise from that of a scan to that of styles.
+    """The change of every tissue's noise.
 
-    A tissue whose noise is not known in both takes the change of the nearest one whose noise is.
+    A tissue without a target takes the change of the nearest one that has one.
 
     Args:
-        scan: look of the scan.
-        styles: looks of the styles.
-        weights: of the styles.
-        spacing: of the scan, mm along each axis.
+        scan: noise of the scan by tissue.
+        targets: see `blend_noise`.
         resolution: see `Look.measure`.
         tissues: number of tissues.
 
     Returns:
-        By tissue; empty where no tissue is known in both.
+        By tissue; empty where no tissue has a target.
     """
-    known = {}
-    for tissue, own in scan.noise.items():
-        counts = [extent // 2 for extent in own.values.shape]
-        pairs = [
-            (style.noise[tissue].resampled(spacing, counts), weight)
-            for style, weight in zip(styles, weights, strict=True)
-            if tissue in style.noise
-        ]
-        if pairs:
-            total = sum(weight for _, weight in pairs)
-            target = torch.stack([noise.values * (weight / total) for noise, weight in pairs])
-            known[tissue] = _noise_change(own, target.sum(0), spacing, resolution)
-    if not known:
+    if not targets:
         return {}
+    known = {
+        tissue: _noise_change(scan[tissue], target, resolution)
+        for tissue, target in targets.items()
+    }
     # Of two equally near tissues the denser one, whose noise is that of reconstructions.
     nearest = {
         tissue: min(known, key=lambda other: (abs(other - tissue), -other))
@@ -265,8 +297,8 @@ def _filters_of_style(
     shared = [axis for axis in own if axis in style.edges and differs(own[axis], style.edges[axis])]
     if not shared:
         return {}
-    wanted = {axis: style.edges[axis].sharpness() for axis in shared}
-    aims = dict(wanted)
+    targets = {axis: style.edges[axis].sharpness() for axis in shared}
+    aims = dict(targets)
     values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
     distance = value_distance(values, style.values)
     filters: dict[int, Filter] = {}
@@ -278,7 +310,7 @@ def _filters_of_style(
         # Other voxels are the strongest edges after the filter, so the aim is corrected.
         for axis in shared:
             if axis in edges:
-                error = (wanted[axis] - 1) / max(1e-3, edges[axis].sharpness() - 1)
+                error = (targets[axis] - 1) / max(1e-3, edges[axis].sharpness() - 1)
                 aims[axis] = 1 + (aims[axis] - 1) * math.sqrt(error)
     filters = {
         axis: along
@@ -309,28 +341,20 @@ def _of_alike_axes(
     return filled
 
 
-def _noise_change(
-    scan: NoiseCovariance, style: Tensor, spacing: Sequence[float], resolution: float
-) -> NoiseChange:
-    own, target = power_spectrum(scan.values), power_spectrum(style)
-    added = removed = scan.values.new_zeros(scan.values.shape)
+def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: float) -> NoiseChange:
+    own, target = power_spectrum(scan.values), power_spectrum(style.values)
+    added = removed = torch.zeros_like(scan.values)
     variance = 0.0
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
-        added = _kernel(fit_spectrum(style - scan.values, spacing, resolution).sqrt())
+        lacking = style.values - scan.values
+        added = _kernel(fit_spectrum(lacking, scan.spacing, resolution).sqrt())
     if float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         # Of noise that is too much, the share that is left keeps the style's power.
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
-        visible = high_pass_power(own.shape, spacing, resolution) > 0.02
+        visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
         transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
         removed, variance = _kernel(transfer), float((own * transfer.square()).mean())
-    middle = tuple(extent // 2 for extent in style.shape)
-    return NoiseChange(
-        added,
-        removed,
-        variance,
-        scan.deviation,
-        math.sqrt(max(0.0, float(style[middle]))),
-    )
+    return NoiseChange(added, removed, variance, scan.deviation, style.deviation)
 
 
 def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:

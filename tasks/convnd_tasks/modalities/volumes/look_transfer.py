@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from convnd import io
-from convnd.errors import InputFileError, NumericalError
+from convnd.errors import NumericalError
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
@@ -21,22 +19,27 @@ from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.inputs import (
     MATCHING_STYLE,
     PHANTOM,
+    check_writable,
     default_style,
+    inside_window,
     mask_weights,
 )
 from convnd_tasks.modalities.volumes.look import (
     Look,
     NoiseChange,
     Scan,
+    blend_noise,
     change_noise,
     match_sharpness,
     noise_changes,
+    noise_of,
 )
 from convnd_tasks.modalities.volumes.noise_covariance import (
+    NoiseCovariance,
     measure_noise_again,
     power_spectrum,
 )
-from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
+from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
@@ -77,7 +80,8 @@ class _Change:
         noise: change of the values' noise.
         changes: what the noise was made of.
         scheme: tissues of the scan.
-        before: noise of the frame with its new sharpness.
+        before: noise of the frame with its new sharpness, by tissue.
+        targets: noise that it is to have, by tissue.
     """
 
     scan: Scan
@@ -86,7 +90,16 @@ class _Change:
     noise: Tensor
     changes: Mapping[int, NoiseChange]
     scheme: Scheme
-    before: Look
+    before: Mapping[int, NoiseCovariance]
+    targets: Mapping[int, NoiseCovariance]
+
+    def distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
+        """How far noise is from the targets: the share of its power in the wrong place."""
+        distances = []
+        for tissue, covariance in self.targets.items():
+            own, target = power_spectrum(noise[tissue].values), power_spectrum(covariance.values)
+            distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
+        return sum(distances) / len(distances) if distances else 0.0
 
 
 class LookTransfer(Transfer):
@@ -119,18 +132,13 @@ class LookTransfer(Transfer):
         self._weights = [weight for _, weight in pairs]
         self._units = StyleUnits(inputs.content, [style for style, _ in pairs], options)
         self._styles = [
-            (Scan.of(values, spacing)) for values, spacing in self._units.canonical_styles()
+            Scan.of(values, spacing) for values, spacing in self._units.canonical_styles()
         ]
         self._resolution = max(
             min(spacing)
             for spacing in (self._axes.spacing, *(style.spacing for style in self._styles))
         )
-        self._window = parse_window(options.window)
-        if self._window is not None and not bool(self._inside(self._scan.values).any()):
-            raise InputFileError(
-                f"scan: expected values in the window {self._window[0]:g} … "
-                f"{self._window[1]:g}, got none; use --window auto"
-            )
+        self._inside = inside_window(inputs.content, options.window)
         self._looks: list[Look] = []
         self._results: list[Tensor] = []
         self.messages = (*self._style_messages(), *self._units.messages)
@@ -144,9 +152,7 @@ class LookTransfer(Transfer):
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
-        if self._integers:
-            io.quantize(self._scan)
-        io.dry_run_write(path, self._scan)
+        check_writable(path, self._scan, integers=self._integers)
 
     def run(
         self,
@@ -184,12 +190,12 @@ class LookTransfer(Transfer):
             scan = Scan.of(values, self._axes.spacing)
             yield self._progress(frame, 0, scan.values, math.nan)
             change = self._change(scan, self._options.seed + frame)
-            yield self._progress(frame, 1, scan.values, self._distance(change, change.before))
+            yield self._progress(frame, 1, scan.values, change.distance(change.before))
             result, strength, figures = self._safest(change, frame)
             after = self._noise_after(change, result)
             self._results.append(result)
             self._describe(change, after, strength, figures, frame, frames, say)
-            yield self._progress(frame, 2, result, self._distance(change, after))
+            yield self._progress(frame, 2, result, change.distance(after))
             broken = describe_broken(figures)
             if broken:
                 raise NumericalError(
@@ -197,7 +203,7 @@ class LookTransfer(Transfer):
                     f"{strength * self._options.strength:g}; use another style, --mask or a "
                     "smaller --strength"
                 )
-        yield self._progress(frames - 1, _STAGES, result, self._distance(change, after))
+        yield self._progress(frames - 1, _STAGES, result, change.distance(after))
 
     def result(self, progress: Progress) -> Grid | None:
         """The whole scan with the frames that are done, whatever the step is."""
@@ -225,32 +231,25 @@ class LookTransfer(Transfer):
             return HOUNSFIELD
         return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
 
-    def _change(self, scan: Scan, seed: int, *, whole: bool = False) -> _Change:
-        """Measure a frame, and what has to change in it; ``whole`` makes one tissue of it."""
-        scheme = WHOLE if whole else self._scheme(scan)
-        if whole:
-            self._looks = [
-                dataclasses.replace(look, noise=Look.measure(style, WHOLE, self._resolution).noise)
-                for look, style in zip(self._looks, self._styles, strict=True)
-            ]
-        filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
+    def _change(self, scan: Scan, seed: int) -> _Change:
+        """Measure a frame, and what has to change in it."""
+        resolution = self._resolution
+        filters = match_sharpness(scan, self._looks, self._weights, resolution)
         sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
-        tissues = TissueMap(sharp.values, scan.spacing, scan.valid, scheme, self._resolution)
-        before = Look.measure(sharp, scheme, self._resolution)
-        changes = noise_changes(
-            before,
-            self._looks,
-            self._weights,
-            scan.spacing,
-            self._resolution,
-            len(scheme.names),
-        )
-        if not changes and scheme is not WHOLE:
-            return self._change(scan, seed, whole=True)
+        scheme = self._scheme(scan)
+        before = noise_of(sharp, scheme, resolution)
+        targets = blend_noise(before, [look.noise for look in self._looks], self._weights)
+        if not targets:
+            scheme = WHOLE
+            before = noise_of(sharp, scheme, resolution)
+            styles = [noise_of(style, scheme, resolution) for style in self._styles]
+            targets = blend_noise(before, styles, self._weights)
+        changes = noise_changes(before, targets, resolution, len(scheme.names))
         noise = torch.zeros_like(scan.values)
         if changes:
-            noise = change_noise(sharp, tissues, changes, self._resolution, seed)
-        return _Change(scan, sharp.values, filters, noise, changes, scheme, before)
+            tissues = TissueMap(sharp.values, scan.spacing, scan.valid, scheme, resolution)
+            noise = change_noise(sharp, tissues, changes, resolution, seed)
+        return _Change(scan, sharp.values, filters, noise, changes, scheme, before, targets)
 
     def _safest(self, change: _Change, frame: int) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
         """The result of the largest strength at which every figure is safe."""
@@ -278,14 +277,8 @@ class LookTransfer(Transfer):
 
     def _shares(self, frame: int) -> Tensor:
         """The share of the change that applies to each voxel, from window and mask."""
-        values = self._scan.values[:, frame : frame + 1]
-        share = self._inside(values).float() * self._mask
+        share = self._inside[:, frame : frame + 1].float() * self._mask
         return self._axes.to_canonical(share)[0, 0]
-
-    def _inside(self, values: Tensor) -> Tensor:
-        if self._window is None:
-            return torch.isfinite(values)
-        return (values >= self._window[0]) & (values <= self._window[1])
 
     def _merge(self, scan: Tensor, result: Tensor) -> Tensor:
         """A frame with a result in place of the voxels that changed."""
@@ -293,40 +286,17 @@ class LookTransfer(Transfer):
         same = ~torch.isfinite(scan) | (values == scan)
         return torch.where(same, scan, values)
 
-    def _noise_after(self, change: _Change, result: Tensor) -> Look:
+    def _noise_after(self, change: _Change, result: Tensor) -> dict[int, NoiseCovariance]:
         before, after = (change.scan.with_values(v).middle() for v in (change.expected, result))
         tissues = TissueMap(
             before.values, before.spacing, before.valid, change.scheme, self._resolution
         )
-        noise = measure_noise_again(after.values, change.before.noise, tissues, self._resolution)
-        return dataclasses.replace(change.before, noise=noise)
-
-    def _distance(self, change: _Change, look: Look) -> float:
-        """How far the noise is from the style's: the share of its power in the wrong place."""
-        distances = []
-        for tissue, noise in look.noise.items():
-            targets = [
-                (style.noise[tissue], weight)
-                for style, weight in zip(self._looks, self._weights, strict=True)
-                if tissue in style.noise
-            ]
-            if not targets or tissue not in change.changes:
-                continue
-            counts = [extent // 2 for extent in noise.values.shape]
-            total = sum(weight for _, weight in targets)
-            powers = [
-                power_spectrum(covariance.resampled(noise.spacing, counts).values) * (w / total)
-                for covariance, w in targets
-            ]
-            target = torch.stack(powers).sum(0)
-            own = power_spectrum(noise.values)
-            distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
-        return sum(distances) / len(distances) if distances else 0.0
+        return measure_noise_again(after.values, change.before, tissues, self._resolution)
 
     def _describe(
         self,
         change: _Change,
-        after: Look,
+        after: Mapping[int, NoiseCovariance],
         strength: float,
         figures: Sequence[SafetyFigure],
         frame: int,
@@ -339,13 +309,9 @@ class LookTransfer(Transfer):
         suffix = f"_{frame + 1}" if frames > 1 else ""
         noise = []
         for tissue, name in enumerate(change.scheme.names):
-            if tissue in after.noise and tissue in change.before.noise:
+            if tissue in change.before:
                 style = change.changes[tissue].style if tissue in change.changes else math.nan
-                values = (
-                    change.before.noise[tissue].deviation,
-                    after.noise[tissue].deviation,
-                    style,
-                )
+                values = (change.before[tissue].deviation, after[tissue].deviation, style)
                 noise.append((name, values))
         if change.scheme.uniform:
             name = "the scan as a whole" if change.scheme is WHOLE else "all tissues"

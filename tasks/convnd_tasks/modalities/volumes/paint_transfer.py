@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridTransfer
-from convnd_tasks.modalities.volumes.inputs import mask_weights
+from convnd_tasks.modalities.volumes.inputs import (
+    check_writable,
+    inside_window,
+    mask_weights,
+)
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 
@@ -69,10 +72,7 @@ class PaintTransfer(GridTransfer):
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
-        scan = self.inputs.template
-        if self._integers:
-            io.quantize(scan)
-        io.dry_run_write(path, scan)
+        check_writable(path, self.inputs.template, integers=self._integers)
 
 
 def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
@@ -96,14 +96,7 @@ def _encode(scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> Prepa
     """
     axes, window = Orientation(scan), parse_window(options.window)
     low, high = value_range(scan.values) if window is None else window
-    inside = torch.isfinite(scan.values)
-    if window is not None:
-        inside &= (scan.values >= low) & (scan.values <= high)
-        if not bool(inside.any()):
-            raise InputFileError(
-                f"scan: expected values in the window {low:g} … {high:g}, got none; use "
-                "--window auto"
-            )
+    inside = inside_window(scan, options.window)
     content = axes.to_canonical(_unit_range(scan.values, low, high)).movedim(1, 0)
     frames = content.shape[0]
 

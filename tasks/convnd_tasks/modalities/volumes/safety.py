@@ -114,21 +114,17 @@ def describe_broken(figures: Sequence[SafetyFigure]) -> str:
 def _tissue_means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> list[SafetyFigure]:
     figures = []
     # Deep inside, where a change of sharpness mixes nothing.
-    masks = {number: tissues.core(number, _DEEP) for number in range(len(tissues.scheme.names))}
+    cores = {number: tissues.core(number, _DEEP) for number in range(len(tissues.scheme.names))}
+    masks = {number: core for number, core in cores.items() if int(core.sum()) > _FEWEST}
     # Values around 0 have no level but their own spread.
     valid = scan.values[scan.valid]
     valid = valid[:: max(1, valid.numel() // 100_000)]
     low, high = torch.quantile(valid, valid.new_tensor([0.05, 0.95])).tolist()
     spread = high - low
-    levels = [
-        abs(float(scan.values[mask].mean())) for mask in masks.values() if int(mask.sum()) > _FEWEST
-    ]
+    levels = {number: abs(float(scan.values[mask].mean())) for number, mask in masks.items()}
     for number, mask in masks.items():
-        if int(mask.sum()) <= _FEWEST:
-            continue
-        before = float(scan.values[mask].mean())
         change = float((result[mask] - scan.values[mask]).mean())
-        level = max(abs(before), sum(levels) / len(levels), spread)
+        level = max(levels[number], sum(levels.values()) / len(levels), spread)
         limit = _MEAN_HU if unit == "HU" else _MEAN_SHARE * level
         name = f"mean change of {tissues.scheme.names[number]}"
         figures.append(SafetyFigure(name, abs(change), 0.0, limit, unit))

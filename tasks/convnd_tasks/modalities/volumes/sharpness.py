@@ -21,7 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convnd_tasks.modalities.volumes.smoothing import erode, filter_axis, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import (
+    erode,
+    filter_axis,
+    gaussian,
+    local_mean,
+    sigmas,
+)
 
 __all__ = [
     "EdgeProfiles",
@@ -89,8 +95,6 @@ class Filter:
 
     def matrix(self, extent: int) -> Tensor:
         """The filter as a matrix, float64; it repeats the outermost samples."""
-        from convnd_tasks.modalities.volumes.smoothing import gaussian
-
         identity = torch.eye(extent, dtype=torch.float64)
         width = -self.amount if self.amount < 0 else _MASK_SHARPENING
         # The columns of a filter are what it makes of unit impulses.
