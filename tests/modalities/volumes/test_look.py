@@ -317,6 +317,24 @@ def test_without_flat_tissue_the_noise_is_that_of_the_whole_scan() -> None:
 
 
 @pytest.mark.slow
+def test_a_frame_without_flat_tissue_changes_nothing_for_the_next() -> None:
+    rng = np.random.default_rng(0)
+    rough, smooth = 500 * rng.normal(size=SHAPE) - 350, chest(5, 1)  # borders alone
+    style = grid_of(chest(30, 2))
+    seconds = []
+    for first in (rough, smooth):
+        frames = [grid_of(values).values for values in (first, smooth)]
+        series = grid_of(smooth).with_values(torch.cat(frames, 1))
+        inputs = TransferInputs(content=series, styles=[style], names=["c", "s"])
+        transfer = LookTransfer(inputs, VolumeOptions())
+        *_, last = transfer.run(state=None, group=None, on_message=None)
+        result = transfer.result(last)
+        assert result is not None
+        seconds.append(result.values[:, 1])
+    assert torch.equal(*seconds)
+
+
+@pytest.mark.slow
 def test_a_look_is_that_of_the_middle() -> None:
     scan = Scan.of(torch.zeros(40, 512, 512) + torch.arange(40.0)[:, None, None], SPACING)
     middle = scan.middle()
