@@ -14,7 +14,7 @@ from convnd.nn._native import apply_separably, check_batched
 from convnd.registry import check_name
 from convnd.shapes import ntuple
 
-__all__ = ["RESIZE_MODES", "resize_nd"]
+__all__ = ["RESIZE_MODES", "resize_nd", "scale_factors"]
 
 RESIZE_MODES = {
     "nearest": "nearest-exact",
@@ -103,27 +103,57 @@ def resize_nd(
 def _target(
     shape: tuple[int, ...], size: int | Sequence[int] | None, scale: float | Sequence[float] | None
 ) -> tuple[int, ...]:
-    if size is not None and scale is None:
+    factors = scale_factors("resize", "scale", len(shape), size, scale)
+    if factors is None:
+        assert size is not None
         return ntuple(size, len(shape), "resize: size")
-    if scale is None or size is not None:
-        raise UsageError(
-            "resize",
-            expected="either size or scale",
-            got=f"size={size}, scale={scale}",
-            remedy="give one",
-        )
-    factors = [scale] * len(shape) if isinstance(scale, int | float) else list(scale)
-    if len(factors) != len(shape):
-        raise ShapeError(
-            "resize",
-            expected=f"one scale or {len(shape)}",
-            got=scale,
-            remedy="give one for each axis",
-        )
-    if not all(0 < factor < torch.inf for factor in factors):
-        raise UsageError(
-            "resize", expected="positive finite scale", got=scale, remedy="0.5 halves, 2 doubles"
-        )
     return tuple(
         max(1, round(samples * factor)) for samples, factor in zip(shape, factors, strict=True)
     )
+
+
+def scale_factors(
+    operation: str,
+    argument: str,
+    ndim: int,
+    size: int | Sequence[int] | None,
+    factor: float | Sequence[float] | None,
+) -> list[float] | None:
+    """Factors along each axis, checked; None where a size is given instead.
+
+    Args:
+        operation: name for errors.
+        argument: name of ``factor`` for errors.
+        ndim: number of axes.
+        size: of the result.
+        factor: one, or one for each axis.
+
+    Raises:
+        UsageError: both or neither is given, or a factor is not above 0 and finite.
+        ShapeError: another number of factors.
+    """
+    if (size is None) == (factor is None):
+        raise UsageError(
+            operation,
+            expected=f"either size or {argument}",
+            got=f"size={size}, {argument}={factor}",
+            remedy="give one",
+        )
+    if factor is None:
+        return None
+    factors = [float(factor)] * ndim if isinstance(factor, int | float) else list(factor)
+    if len(factors) != ndim:
+        raise ShapeError(
+            operation,
+            expected=f"one {argument} or {ndim}",
+            got=factor,
+            remedy="give one for each axis",
+        )
+    if not all(0 < number < torch.inf for number in factors):
+        raise UsageError(
+            operation,
+            expected=f"positive finite {argument}",
+            got=factor,
+            remedy="0.5 halves, 2 doubles",
+        )
+    return factors

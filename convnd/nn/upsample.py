@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from convnd.errors import ShapeError, UsageError
 from convnd.nn._native import NATIVE, NO_NODE, apply_separably, check_batched, trace_as_leaf
 from convnd.nn._scripting import is_scripting, script_interpolate
+from convnd.nn.resize import scale_factors
 from convnd.registry import check_name
 from convnd.shapes import ntuple
 
@@ -121,31 +121,10 @@ def _target(
     shape: tuple[int, ...], size: int | Sequence[int] | None, factor: float | Sequence[float] | None
 ) -> tuple[tuple[int, ...], list[float] | None]:
     """The size of the result, and the factors where they were given."""
-    if (size is None) == (factor is None):
-        raise UsageError(
-            "interpolate",
-            expected="either size or scale_factor",
-            got=f"size={size}, scale_factor={factor}",
-            remedy="give one",
-        )
-    if factor is None:
+    factors = scale_factors("interpolate", "scale_factor", len(shape), size, factor)
+    if factors is None:
         assert size is not None
         return ntuple(size, len(shape), "interpolate: size"), None
-    factors = [float(factor)] * len(shape) if isinstance(factor, int | float) else list(factor)
-    if len(factors) != len(shape):
-        raise ShapeError(
-            "interpolate",
-            expected=f"one scale_factor or {len(shape)}",
-            got=factor,
-            remedy="give one for each axis",
-        )
-    if not all(0 < number < math.inf for number in factors):
-        raise UsageError(
-            "interpolate",
-            expected="positive finite scale_factor",
-            got=factor,
-            remedy="0.5 halves, 2 doubles",
-        )
     sizes = tuple(int(samples * number) for samples, number in zip(shape, factors, strict=True))
     if min(sizes) < 1:
         raise ShapeError(

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.errors import InputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import flip_lps, grid_affine
 from convnd.io.provenance import parse_provenance
@@ -27,7 +27,7 @@ from convnd.io.registry import Format
 from convnd.io.volumes.header import VolumeHeader
 from convnd.io.volumes.metaimage import parse_metaimage
 from convnd.io.volumes.nrrd import parse_nrrd
-from convnd.io.volumes.voxels import count_missing, read_voxels
+from convnd.io.volumes.voxels import count_missing, read_voxels, voxels_to_write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,18 +146,8 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
 
 def _volume(grid: Grid) -> NDArray[Any]:
     """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized to such."""
-    import numpy as np
-
     integers = plain_integers(grid)
-    if integers is not None:
-        return integers[0]  # type: ignore[no-any-return]
-    volume = grid.values.detach().to("cpu").float()[0, 0].numpy()
-    if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
-        raise NumericalError(
-            "write: expected finite voxels, as they were read, got NaN or infinity; "
-            "use a smaller learning rate, or check the input"
-        )
-    return volume
+    return (voxels_to_write(grid) if integers is None else integers)[0]  # type: ignore[no-any-return]
 
 
 def _simple_itk() -> Any:

@@ -14,14 +14,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError, NumericalError, ShapeError
+from convnd.errors import InputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine
 from convnd.io.quantization import IntegerEncoding, integer_header, plain_integers
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.nifti_content import LARGEST_REST, opened
-from convnd.io.volumes.voxels import count_missing
+from convnd.io.volumes.voxels import count_missing, voxels_to_write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,12 +131,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
         raise ShapeError(
             f"write: expected 1 channel for MGH, got {frames}; write one file per channel"
         )
-    volume = grid.values.detach().to("cpu").float()[0].numpy()
-    if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
-        raise NumericalError(
-            "write: expected finite voxels, as they were read, got NaN or infinity; "
-            "lower the step size or check the input"
-        )
+    volume = voxels_to_write(grid)
     integers = plain_integers(grid)
     if integers is not None:
         volume = _storable(integers)

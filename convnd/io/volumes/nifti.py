@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import NumericalError, ShapeError
+from convnd.errors import ShapeError
 from convnd.grid import Grid
 from convnd.io.affine import grid_affine, is_orthogonal, rescaled
 from convnd.io.provenance import is_provenance, parse_provenance
@@ -45,7 +45,7 @@ from convnd.io.volumes.nifti_pair import (
     is_pair,
     pair_files,
 )
-from convnd.io.volumes.voxels import count_missing
+from convnd.io.volumes.voxels import count_missing, voxels_to_write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,12 +153,7 @@ def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
         raise ShapeError(
             f"write: expected 1 channel for NIfTI, got {frames}; write one file per channel"
         )
-    volume = grid.values.detach().to("cpu").float()[0].numpy()
-    if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
-        raise NumericalError(
-            "write: expected finite voxels, as they were read, got NaN or infinity; "
-            "use a smaller learning rate, or check the input"
-        )
+    volume = voxels_to_write(grid)
     header = _header_for(grid)
     codes = integer_codes(grid)
     if codes is not None:

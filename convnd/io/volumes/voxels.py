@@ -1,6 +1,7 @@
-"""The voxels of NRRD and MetaImage files, checked for length and checksum.
+"""The voxels of volumes: those to be written, and those of NRRD and MetaImage files.
 
-The header says how much they unpack into, and no more than that is unpacked.
+The latter are checked for length and checksum. The header says how much they unpack into, and no
+more than that is unpacked.
 """
 
 from __future__ import annotations
@@ -10,18 +11,37 @@ import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, NumericalError
 from convnd.io.volumes.header import VolumeHeader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["count_missing", "read_voxels"]
+    from convnd.grid import Grid
+
+__all__ = ["count_missing", "read_voxels", "voxels_to_write"]
 
 _BLOCK = 2**20
 _DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
 _FREE_MEMBERS, _MEMBER = 1000, 2**10  # gzip members of any file, and bytes of voxels for one more
 _ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
+
+
+def voxels_to_write(grid: Grid) -> NDArray[Any]:
+    """Return the voxels of a volume, ``(T, I, J, K)`` in float32.
+
+    Raises:
+        NumericalError: some are not finite, though all were when the volume was read.
+    """
+    import numpy as np
+
+    volume: NDArray[Any] = grid.values.detach().to("cpu").float()[0].numpy()
+    if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
+        raise NumericalError(
+            "write: expected finite voxels, as they were read, got NaN or infinity; "
+            "use a smaller learning rate, or check the input"
+        )
+    return volume
 
 
 def read_voxels(path: Path, header: VolumeHeader) -> NDArray[Any]:

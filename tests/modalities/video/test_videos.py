@@ -506,8 +506,10 @@ def test_damage_is_reported_and_the_rest_done(run: Run, tmp_path: Path) -> None:
     code, out, err = run("stylize-video", "shots", "cells", "-o", "a.mp4", *FAST)
     assert code == 1
     assert "3 frames" in out
-    unfinished, damaged = err.splitlines()
+    unfinished, *others, damaged = err.splitlines()
     assert "not finished" in unfinished
+    # Whether a step of an unfinished frame is rejected depends on the processor's rounding.
+    assert all("was rejected" in line for line in others)
     assert damaged.startswith("convnd: shots: 1 damaged frame was left out")
     video = io.open_video("a.mp4")
     times = [frame.pts * video.info.time_base for frame in video.frames()]
