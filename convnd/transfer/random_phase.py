@@ -72,5 +72,5 @@ def _spot_noise(
     spectrum *= torch.fft.rfftn(white, dim=[*range(white.ndim)])
     noise: Tensor = torch.fft.irfftn(spectrum, s=tuple(size), dim=axes)
     power = noise.square().mean([1, *axes], keepdim=True)
-    wanted = deviation.square().mean([1, *axes], keepdim=True)
-    return noise * (wanted / power.clamp_min(1e-20)).sqrt()
+    variance = deviation.square().mean([1, *axes], keepdim=True)
+    return noise * (variance / power.clamp_min(1e-20)).sqrt()

@@ -65,7 +65,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "volume, writing": (VOLUME, f"{WRITTEN}@2", set()),
     "clip, decoding": (CLIP, "convnd_tasks.modalities.video.frames:iter_frames", set()),
     "clip, flow": (CLIP, "convnd_tasks.modalities.video.input:estimate_flow", {"o.mp4.frames"}),
-    "clip, encoding": (CLIP, "convnd.io.video.writing:_codes", {"o.mp4.frames"}),
+    "clip, encoding": (CLIP, "convnd.io.video.encoder:_codes", {"o.mp4.frames"}),
     "clip file, decoding": (FILM, "convnd_tasks.modalities.video.frames:iter_frames", set()),
     "clip file, its child": (
         ["evaluate", "a.mp4", "a.mp4"],

@@ -99,8 +99,8 @@ def recording_of(path: Path, content: NamedArrays, format_name: str) -> Grid:
         if len(arrays[name]) == samples.shape[1] and rate is None:
             rate, assumed, offset = _rate_of_times(path, arrays[name], meaning)
     count = len(samples)
-    given = [texts for key, texts in content.texts.items() if simple_name(key) in _LEAD_NAMES]
-    names = next((list(texts) for texts in given if len(texts) == count), names)
+    name_lists = [texts for key, texts in content.texts.items() if simple_name(key) in _LEAD_NAMES]
+    names = next((list(texts) for texts in name_lists if len(texts) == count), names)
     units = [texts for key, texts in content.texts.items() if simple_name(key) in _UNIT_NAMES]
     unit = next((texts for texts in units if len(texts) in (1, count)), ("",))
     signal = Signal(
@@ -147,11 +147,11 @@ def _samples(
             return array, [str(index) for index in range(len(array))]
     if not tables and vectors and len({len(array) for array in vectors.values()}) == 1:
         return np.stack(list(vectors.values())), [name.split(".")[-1] for name in vectors]
-    found = ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in leads.items())
+    shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in leads.items())
     raise InputFileError(
         f"read {path}",
         expected="one array of leads, or one array of the same length for each lead",
-        got=found or "none",
+        got=shapes or "none",
         remedy="save the recording alone",
     )
 

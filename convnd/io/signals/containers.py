@@ -159,17 +159,17 @@ def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
     """Datasets that lie in the file itself; `visititems` follows no links."""
-    found: list[tuple[str, Any]] = []
+    datasets: list[tuple[str, Any]] = []
 
     def visit(name: str, item: Any) -> None:
         is_local = isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external
-        if len(found) > _MOST_DATASETS:
+        if len(datasets) > _MOST_DATASETS:
             raise ValueError(f"more than {_MOST_DATASETS:,} arrays")
         if is_local and item.dtype.kind in "biufSO" and not name.startswith("#"):
-            found.append((name.replace("/", "."), item))
+            datasets.append((name.replace("/", "."), item))
 
     file.visititems(visit)
-    return iter(found)
+    return iter(datasets)
 
 
 def _add_attribute(

@@ -84,8 +84,8 @@ def lost_tags(kind: str, info: VideoInfo, *, provenance: bool) -> list[str]:
         info: description of the source.
         provenance: whether the comment holds how the result was made.
     """
-    kept, lost = _split_tags(kind, info)
-    if provenance and "comment" in kept:
+    tags, lost = _split_tags(kind, info)
+    if provenance and "comment" in tags:
         lost.append("comment")
     if info.chapters and kind in ("", "gif"):
         lost.append("chapters")
@@ -94,7 +94,7 @@ def lost_tags(kind: str, info: VideoInfo, *, provenance: bool) -> list[str]:
 
 def _split_tags(kind: str, info: VideoInfo) -> tuple[dict[str, str], list[str]]:
     """The tags that a container holds, and the names of the others."""
-    kept: dict[str, str] = {}
+    tags: dict[str, str] = {}
     lost: list[str] = []
     for key, value in info.tags.items():
         name = key.lower()
@@ -106,7 +106,7 @@ def _split_tags(kind: str, info: VideoInfo) -> tuple[dict[str, str], list[str]]:
         if kind == "mp4" and name.startswith(_APPLE):
             name = _APPLE_KEYS.get(name.removeprefix(_APPLE), name)
         if kind in ("matroska", "webm") or (kind == "mp4" and name in _MP4_KEYS):
-            kept.setdefault(name, value)
+            tags.setdefault(name, value)
         else:
             lost.append(name.removeprefix(_APPLE))
-    return kept, lost
+    return tags, lost

@@ -56,7 +56,7 @@ def _signals_later() -> Iterator[set[Any]]:
     Python drops an exception that a handler raises while it forks, and one that is raised while
     a pool is made leaves its processes running. A new process gets SIGTERM when it can end by it.
     """
-    seen: list[int] = []
+    signals: list[int] = []
     handlers: dict[signal.Signals, Any] = {}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
@@ -64,15 +64,15 @@ def _signals_later() -> Iterator[set[Any]]:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
                 if callable(handler := signal.getsignal(number)):
                     handlers[number] = handler
-                    signal.signal(number, lambda number, _: seen.append(number))
+                    signal.signal(number, lambda number, _: signals.append(number))
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         yield mask
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-        for late in seen:
-            signal.raise_signal(late)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in signals:
+            signal.raise_signal(number)
 
 
 def _initialize(function: Callable[[Any], Any], mask: set[Any]) -> None:

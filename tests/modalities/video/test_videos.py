@@ -209,8 +209,8 @@ def test_interrupted_work_resumes_to_the_same_video(tmp_path: Path) -> None:
         stylize(film(4), parts, resume=True, style_weight=7.0, **QUICK)
     with pytest.raises(UsageError, match="got those of others"):
         stylize(film(5), parts, resume=True, **QUICK)
-    with (folder / "frames.jsonl").open("a") as log:
-        log.write('{"pass": 1, "numb')  # the power went out
+    with (folder / "frames.jsonl").open("a") as file:
+        file.write('{"pass": 1, "numb')  # the power went out
     messages: list[str] = []
     result = stylize(film(4), parts, resume=True, on_message=messages.append, **QUICK)
     assert messages == ["continuing after 2 frames of an earlier run"]
@@ -219,7 +219,12 @@ def test_interrupted_work_resumes_to_the_same_video(tmp_path: Path) -> None:
     for first, second in zip(values_of(whole), values_of(parts), strict=True):
         assert torch.equal(first, second)
     folder.mkdir()
-    (folder / "frames.jsonl").write_text("nothing")
+    log = folder / "frames.jsonl"
+    log.write_text("nothing")
+    with pytest.raises(OutputExistsError, match="expected no such folder or one of an earlier run"):
+        stylize(film(4), parts, resume=True, overwrite=True, **QUICK)
+    assert log.read_text() == "nothing"
+    log.write_text('{"fingerprint": "cut')
     with pytest.raises(InputFileError, match="got a damaged list"):
         stylize(film(4), parts, resume=True, overwrite=True, **QUICK)
 

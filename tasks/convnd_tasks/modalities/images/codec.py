@@ -59,8 +59,8 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
     def decode(result: Tensor) -> Grid:
         if content is None or values is None:
             # Exactly the style's colours: grey stays grey, which no network asks for.
-            wanted = pooled_moments(moments, options.style_weights)
-            return inputs.styles[0].with_values(match_colors(result, wanted))
+            targets = pooled_moments(moments, options.style_weights)
+            return inputs.styles[0].with_values(match_colors(result, targets))
         if options.colors == "luminance":
             result = keep_luminance_only(result, values)
         return content.with_values(result.clamp(0, 1))

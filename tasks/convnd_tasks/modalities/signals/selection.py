@@ -70,9 +70,9 @@ def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
             f"--leads: {label}", expected=f"some of {', '.join(names)}", got=unknown[0],
             remedy="correct it",
         )  # fmt: skip
-    found = ", ".join(f"{key} at {rates[key]:g} Hz" for key in keys)
+    lead_rates = ", ".join(f"{key} at {rates[key]:g} Hz" for key in keys)
     raise UsageError(
-        f"--leads: {label}", expected="leads of one sampling rate", got=found,
+        f"--leads: {label}", expected="leads of one sampling rate", got=lead_rates,
         remedy="stylise them one rate at a time",
     )  # fmt: skip
 

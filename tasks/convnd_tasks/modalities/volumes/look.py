@@ -163,7 +163,9 @@ def noise_of(scan: Scan, scheme: Scheme, resolution: float) -> dict[int, NoiseCo
 def match_sharpness(
     scan: Scan, styles: Sequence[Look], weights: Sequence[float], resolution: float
 ) -> dict[int, Filter]:
-    """The filters that give a scan the sharpness of styles; none where nothing speaks for one.
+    """The filters that give a scan the sharpness of styles, by axis.
+
+    An axis has none where the difference may be one of anatomy, see `is_significant`.
 
     Args:
         scan: the scan.
@@ -401,7 +403,9 @@ def _filtered(
 
 
 def _noise_like(fine: Tensor, variance: float, scan: Scan, resolution: float) -> Tensor:
-    """What of a fine component is noise: all where it is as strong as noise, none at structures.
+    """Return the part of a fine component that is noise.
+
+    This is all of it where it is as strong as noise alone, and nothing at structures.
 
     Args:
         fine: the component.

@@ -318,8 +318,8 @@ class LookTransfer(Transfer):
             noise = [(name, values) for _, values in noise[:1]]
         for name, (first, last, style) in noise:
             say(
-                f"{prefix}noise of {name}: {first:.3g} to {last:.3g}{unit and ' ' + unit}, "
-                f"the style's is {style:.3g}"
+                f"{prefix}noise of {name}: from {first:.3g} to {last:.3g}{unit and ' ' + unit}; "
+                f"the style has {style:.3g}"
             )
             self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
                 f"{first:.4g} to {last:.4g}, style {style:.4g}"
@@ -330,8 +330,9 @@ class LookTransfer(Transfer):
         }
         names = ("head", "front", "right")
         sharpness = ", ".join(f"{word} towards {names[axis]}" for axis, word in words.items())
-        say(f"{prefix}sharpness: {sharpness or 'as it was'}")
-        self.record[f"sharpness{suffix}"] = sharpness or "as it was"
+        sharpness = sharpness or "unchanged"
+        say(f"{prefix}sharpness: {sharpness}")
+        self.record[f"sharpness{suffix}"] = sharpness
         self.record[f"safe_strength{suffix}"] = f"{strength:g}"
         self.record[f"anatomy{suffix}"] = "; ".join(map(str, figures))
         if strength < 1:

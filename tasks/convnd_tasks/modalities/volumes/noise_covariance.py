@@ -1,8 +1,8 @@
 r"""The noise of each tissue of a scan, as its covariance between neighbouring voxels.
 
-The noise of a tissue is what is left of its voxels after a high-pass filter that looks at this
-tissue alone. Anatomy is left as well, so only places count whose local standard deviation is about
-the most frequent one (the global noise level of Christianson et al., 2015). Sums over those places,
+A high-pass filter that reads the voxels of one tissue alone leaves its noise, and some anatomy. So
+only places count whose local standard deviation is about the most frequent one (the global noise
+level of Christianson et al., 2015). Sums over those places,
 
 .. math:: R(\tau) = \frac{\sum_p r(p)\, r(p + \tau)}{\sum_p m(p + \tau)},
 
@@ -252,7 +252,7 @@ def _centred(values: Tensor, size: Sequence[int]) -> Tensor:
 def tissue_residual(
     values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
 ) -> Tensor:
-    """What a high-pass filter that looks at one tissue alone leaves of its voxels.
+    """High-pass filter the voxels of one tissue; voxels outside it have no influence.
 
     Args:
         values: ``(D, H, W)``, finite.
@@ -265,7 +265,7 @@ def tissue_residual(
     """
     weight, widths = inner.float(), sigmas(spacing, HIGH_PASS * resolution, min(spacing))
     residual = values * weight
-    for _ in range(2):  # the second takes what bends off as well
+    for _ in range(2):  # the second removes curved trends as well
         residual = (residual - local_mean(residual, weight, widths)) * weight
     return residual
 

@@ -84,7 +84,7 @@ class StyleUnits:
                     "the median of their tissues"
                 )
         kind = "CT, in HU" if self.unit else "values without a unit, as of MR"
-        messages.append(f"scan: {kind}; --modality says otherwise")
+        messages.append(f"scan: {kind}; use --modality if it is another")
         self.messages = tuple(messages)
 
     def canonical_styles(self) -> list[tuple[Tensor, tuple[float, ...]]]:
