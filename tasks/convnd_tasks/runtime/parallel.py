@@ -71,8 +71,8 @@ def _signals_later() -> Iterator[set[Any]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in signals:
-            signal.raise_signal(number)
+        for late in signals:
+            signal.raise_signal(late)
 
 
 def _initialize(function: Callable[[Any], Any], mask: set[Any]) -> None:
