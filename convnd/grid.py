@@ -112,7 +112,13 @@ class Grid:
         """What notebooks show."""
         from convnd.grid_html import grid_html
 
-        return grid_html(self)
+        return grid_html(
+            self.values,
+            axes=self.axes,
+            spacing=self.spacing,
+            units=self.units,
+            channels=self.channels,
+        )
 
     def with_values(self, values: Tensor) -> Grid:
         """The same grid with other values; the spacing follows if the extent changes.

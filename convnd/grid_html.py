@@ -9,9 +9,9 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
-    from convnd.grid import Grid
+    from torch import Tensor
 
 __all__ = ["grid_html"]
 
@@ -19,25 +19,34 @@ _SIDE = 256  # pixels
 _CURVES = 12  # channels of a signal that are drawn
 
 
-def grid_html(grid: Grid) -> str:
+def grid_html(
+    values: Tensor,
+    *,
+    axes: Sequence[str],
+    spacing: Sequence[float],
+    units: Sequence[str],
+    channels: Sequence[str],
+) -> str:
     """Return the HTML of a grid, without anything of its header, which may name a patient.
 
     Pictures are shown in their colours, other fields in grey from the 1st to the 99th percentile;
     of more than two axes the slice in the middle of all but the last two.
     """
-    figure = _curves(grid) if grid.ndim == 1 else _picture(grid)
-    known = grid.values[grid.values.isfinite()]
-    span = f"{float(known.min()):.4g} … {float(known.max()):.4g}" if known.numel() else "no number"
-    missing = grid.values.numel() - known.numel()
+    figure = _curves(values) if len(axes) == 1 else _picture(values, channels)
+    finite = values[values.isfinite()]
+    span = (
+        f"{float(finite.min()):.4g} … {float(finite.max()):.4g}" if finite.numel() else "no number"
+    )
+    missing = values.numel() - finite.numel()
     rows = {
-        "shape": " × ".join(map(str, grid.shape)),
-        "axes": ", ".join(grid.axes),
+        "shape": " × ".join(map(str, values.shape[2:])),
+        "axes": ", ".join(axes),
         "spacing": ", ".join(
-            f"{step:.6g} {unit}" for step, unit in zip(grid.spacing, grid.units, strict=True)
+            f"{step:.6g} {unit}" for step, unit in zip(spacing, units, strict=True)
         ),
-        "channels": ", ".join(grid.channels),
+        "channels": ", ".join(channels),
         "values": span + (f", {missing} missing" if missing else ""),
-        "type": f"{str(grid.values.dtype).removeprefix('torch.')}, {grid.values.device}",
+        "type": f"{str(values.dtype).removeprefix('torch.')}, {values.device}",
     }
     cells = "".join(
         f"<tr><th style='text-align:left'>{name}</th>"
@@ -47,19 +56,19 @@ def grid_html(grid: Grid) -> str:
     return f"<div>{figure}<table>{cells}</table></div>"
 
 
-def _picture(grid: Grid) -> str:
+def _picture(values: Tensor, channels: Sequence[str]) -> str:
     """The field, or its middle slice, as an ``img`` element."""
     from PIL import Image
 
-    values = grid.values[0].detach().cpu().float()
+    is_color = values.ndim == 4 and channels[:3] == ("R", "G", "B")
+    values = values[0].detach().cpu().float()
     while values.ndim > 3:
         values = values[:, values.shape[1] // 2]
-    is_picture = grid.ndim == 2 and len(values) in (3, 4) and grid.channels[:3] == ("R", "G", "B")
-    values = values[:3] if is_picture else _scaled(values[:1])
+    values = values[:3] if is_color else _scaled(values[:1])
     step = math.ceil(max(values.shape[1:]) / _SIDE)
     values = values[:, ::step, ::step].nan_to_num(0.5).clamp(0, 1)
     codes = (255 * values).round().byte().movedim(0, -1)
-    image = Image.fromarray((codes if is_picture else codes[..., 0]).numpy())
+    image = Image.fromarray((codes if is_color else codes[..., 0]).numpy())
     file = io.BytesIO()
     image.save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode()
@@ -68,23 +77,23 @@ def _picture(grid: Grid) -> str:
 
 def _scaled(values: Tensor) -> Tensor:
     """Values from the 1st to the 99th percentile as 0 to 1."""
-    known = values[values.isfinite()]
-    if not known.numel():
+    finite = values[values.isfinite()]
+    if not finite.numel():
         return values
-    known = known[:: max(1, known.numel() // 2**20)].sort().values
-    low, high = known[len(known) // 100], known[-1 - len(known) // 100]
+    finite = finite[:: max(1, finite.numel() // 2**20)].sort().values
+    low, high = finite[len(finite) // 100], finite[-1 - len(finite) // 100]
     return (values - low) / (high - low if high > low else 1)
 
 
-def _curves(grid: Grid) -> str:
+def _curves(values: Tensor) -> str:
     """A curve for each channel, as an ``svg`` element; the extremes of every column stay."""
-    channels = grid.values[0, :_CURVES].detach().cpu().double()
+    channels = values[0, :_CURVES].detach().cpu().double()
     high = _SIDE // 4
     lines = []
     for number, channel in enumerate(channels):
         columns = channel.tensor_split(min(2 * _SIDE, len(channel)))
-        known = channel[channel.isfinite()]
-        low, span = (known.min(), known.max() - known.min()) if known.numel() else (0.0, 0.0)
+        finite = channel[channel.isfinite()]
+        low, span = (finite.min(), finite.max() - finite.min()) if finite.numel() else (0.0, 0.0)
         points = []
         for place, column in enumerate(columns):
             column = column[column.isfinite()]

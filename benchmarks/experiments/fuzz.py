@@ -125,8 +125,8 @@ def _reader(reader: str, work: Path, seeds: Path) -> Callable[[bytes], object]:
     from malformed import LIES, PARTS, WHOLE
 
     import convnd.io
+    from convnd.io.video.decoder import VideoDecoder
     from convnd.io.video.types import VIDEO_SUFFIXES
-    from convnd.io.worker.video_decoder import VideoDecoder
 
     def decode(path: Path) -> None:
         video = VideoDecoder(path, 2**20)

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.measurement import add_json_option, write_results
 from convnd import io
+from convnd.io.video.decoder import VideoDecoder
 from convnd.io.video.file import MAX_FRAME, VideoFile
-from convnd.io.worker.video_decoder import VideoDecoder
 
 
 def main() -> None:

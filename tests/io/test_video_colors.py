@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from convnd import io
 from convnd.errors import InputFileError
-from convnd.io.worker.tone_mapping import tone_map
-from convnd.io.worker.video_pixels import orientation, rgb_pixels
+from convnd.io.video.pixels import orientation, rgb_pixels
+from convnd.io.video.tone_mapping import tone_map
 
 HEIGHT, WIDTH = 48, 64
 # ITU-T H.273, table 4: weights of red and blue in luma.

@@ -228,10 +228,9 @@ def test_a_child_decodes_compressed_pixels_of_dicom(folder, monkeypatch):
     path = _slice(folder, JPEG2000Lossless, encapsulate([picture.getvalue()]))
     values = convnd.io.read(path).values
     np.testing.assert_array_equal(values[0, 0, :, :, 0].T.numpy(), codes)
-    code = (
-        "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.worker import dicom_decoder, worker"
-    )
-    code += "; dicom_decoder.read_dataset = lambda path: bytearray(2**30)\nworker.main()"
+    code = "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.worker import worker; "
+    code += "from convnd.io.volumes import dicom_decoder; "
+    code += "dicom_decoder.read_dataset = lambda path: bytearray(2**30)\nworker.main()"
     monkeypatch.setattr("convnd.io.worker.client.COMMAND", (sys.executable, "-I", "-c", code))
     with pytest.raises(InputFileError, match="asks for more than there is"):
         convnd.io.read(path)

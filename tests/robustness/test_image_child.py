@@ -36,9 +36,9 @@ def replace_decoder(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     code = (
         "import sys, time; sys.path[:] = sys.argv[1:]\n"
         "import numpy; from convnd.io.images.decoding import Decoded\n"
-        "from convnd.io.worker import worker, image_decoder\n"
+        "from convnd.io.worker import worker; from convnd.io.images import decoder\n"
         f"def decode(path, max_pixels, reserve_memory):\n  {statement}\n"
-        "image_decoder.decode = decode\nworker.main()"
+        "decoder.decode = decode\nworker.main()"
     )
     monkeypatch.setattr(client, "COMMAND", (sys.executable, "-I", "-c", code))
 

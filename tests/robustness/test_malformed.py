@@ -60,7 +60,7 @@ def limit(size):
     global before
     if before is None:
         for name in ("cv2", "av"):
-            if name != "av" or "convnd.io.worker.video_decoder" in sys.modules:
+            if name != "av" or "convnd.io.video.decoder" in sys.modules:
                 importlib.import_module(name)
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from convnd.io.worker import video_decoder
+from convnd.io.video import decoder
 
 __all__ = ["TICK", "packet_times", "picture", "remux", "request_here", "write_video_file"]
 
@@ -27,7 +27,7 @@ def request_here(
     """Stand in for `convnd.io.worker.client.request`: decode in this process, which is quicker."""
 
     def answers() -> Iterator[tuple[dict[str, Any], Any]]:
-        for kind, fields, array in video_decoder.serve(path, message, lambda _: None):
+        for kind, fields, array in decoder.serve(path, message, lambda _: None):
             yield json.loads(json.dumps({"kind": kind, **fields})), array
 
     yield answers()

@@ -36,7 +36,7 @@ def request_pixels(path: Path, max_pixels: int) -> Iterator[Callable[[], Decoded
         InputFileError: see `convnd.io.images.decoding.decode`; or the decoder hangs, dies, or asks
             for too much memory.
     """
-    parameters = {"decoder": "image_decoder", "what": "pixels", "max_pixels": max_pixels}
+    parameters = {"decoder": "images.decoder", "what": "pixels", "max_pixels": max_pixels}
     limit = max_pixels * _CHANNELS[-1]
     with request(path, parameters, max_values=limit, reuse=True) as messages:
 
@@ -57,7 +57,7 @@ def request_provenance(path: Path) -> dict[str, str]:
     Raises:
         InputFileError: see `request_pixels`.
     """
-    parameters = {"decoder": "image_decoder", "what": "provenance"}
+    parameters = {"decoder": "images.decoder", "what": "provenance"}
     with request(path, parameters, max_values=0, reuse=True) as messages:
         fields, _ = next(messages)
     return {str(key): str(text) for key, text in fields["text"].items()}

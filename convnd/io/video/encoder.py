@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError
+from convnd.io.video.pixels import SCALER_FLAGS, SCALER_MATRICES, matrix_code
 from convnd.io.video.types import SRGB_TRANSFER, ColorTags, VideoInfo
-from convnd.io.worker.video_pixels import SCALER_FLAGS, SCALER_MATRICES, matrix_code
 
 if TYPE_CHECKING:
     from torch import Tensor

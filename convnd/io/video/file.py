@@ -119,7 +119,7 @@ def _request(
     path: Path, parameters: Mapping[str, Any], **options: Any
 ) -> contextlib.AbstractContextManager[Iterator[tuple[dict[str, Any], Any]]]:
     largest = size_limit(None, MAX_FRAME)
-    message = {"decoder": "video_decoder", "max_frame": largest, **parameters}
+    message = {"decoder": "video.decoder", "max_frame": largest, **parameters}
     return request(path, message, max_values=3 * largest, **options)
 
 

@@ -22,10 +22,10 @@ from convnd.io.atomic import atomic_path, check_target, error_text
 from convnd.io.provenance import check_sidecar, remove_sidecar, write_sidecar
 from convnd.io.video.encoder import CODECS, EVEN, WITH_ASPECT, VideoStream, square_pixels
 from convnd.io.video.gif import set_last_delay
+from convnd.io.video.pixels import open_container, pyav
 from convnd.io.video.sound import SoundCopier
 from convnd.io.video.tags import copy_tags, lost_tags
 from convnd.io.video.types import VideoFrame, VideoInfo
-from convnd.io.worker.video_pixels import open_container, pyav
 
 __all__ = ["check_video_output", "encode", "lost_properties", "write_video"]
 

@@ -253,7 +253,9 @@ def declared_size(dataset: Any) -> int:
 def _request_pixels(file: Path, dataset: Any) -> NDArray[Any]:
     """Let a child decode compressed pixels, with whatever codecs are installed."""
     size = declared_size(dataset)
-    with request(file, {"decoder": "dicom_decoder"}, max_values=size, reuse=True) as messages:
+    with request(
+        file, {"decoder": "volumes.dicom_decoder"}, max_values=size, reuse=True
+    ) as messages:
         _, pixels = next(messages)
         next(messages)  # the end
     if pixels is None:

@@ -23,13 +23,13 @@ from convnd.io.reading import too_large_error
 __all__ = ["main"]
 
 _THREADS = 16  # the most that a decoder starts
-_DECODERS = ("video_decoder", "image_decoder", "dicom_decoder")
+_DECODERS = ("video.decoder", "images.decoder", "volumes.dicom_decoder")
 
 
 def main(out: BinaryIO | None = None) -> None:
     """Answer the requests on stdin, a JSON object on each line, then return.
 
-    The request's ``decoder`` names a module of `convnd.io.worker`. Its ``serve`` yields the
+    The request's ``decoder`` names a module of `convnd.io`. Its ``serve`` yields the
     answers. Its ``MEMORY`` is the number of bytes that decoding may take in addition to those that
     it reserves. The request's ``reuse`` tells whether another request may follow.
 
@@ -53,7 +53,7 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
     """Send all answers to a request but the last, which is returned."""
     path, timeout = Path(request["path"]), int(request["timeout"])
     (name,) = (name for name in _DECODERS if name == request["decoder"])
-    module = importlib.import_module(f"convnd.io.worker.{name}")
+    module = importlib.import_module(f"convnd.io.{name}")
 
     def reserve_memory(size: int) -> None:
         _limit_memory(module.MEMORY + size)

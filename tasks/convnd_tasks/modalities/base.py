@@ -82,6 +82,18 @@ class TransferInputs:
         """The grid whose geometry and metadata the result has."""
         return self.styles[0] if self.content is None else self.content
 
+    def compared_content(self) -> Grid:
+        """The content that a result is compared with.
+
+        Raises:
+            InputFileError: there is none, since the result is a texture.
+        """
+        if self.content is None:
+            raise InputFileError(
+                "evaluate", expected="a content to compare with", got="none", remedy="give one"
+            )
+        return self.content
+
     def labelled(self) -> list[LabelledGrid]:
         """Every input with its role and label, in the order of ``names``."""
         roles = [

@@ -5,15 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING
 
-from convnd.errors import InputFileError
-
-if TYPE_CHECKING:
-    from convnd.grid import Grid
-    from convnd_tasks.modalities.base import TransferInputs
-
-__all__ = ["Measure", "as_json", "as_table", "compared_content", "finite_or_none"]
+__all__ = ["Measure", "as_json", "as_table", "finite_or_none"]
 
 
 @dataclass(frozen=True)
@@ -40,19 +33,6 @@ class Measure:
     against: str = ""
     meaning: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
-
-
-def compared_content(inputs: TransferInputs) -> Grid:
-    """The content that a result is compared with.
-
-    Raises:
-        InputFileError: the inputs are those of a texture, which has none.
-    """
-    if inputs.content is None:
-        raise InputFileError(
-            "evaluate", expected="a content to compare with", got="none", remedy="give one"
-        )
-    return inputs.content
 
 
 def as_json(measures: Sequence[Measure]) -> dict[str, object]:

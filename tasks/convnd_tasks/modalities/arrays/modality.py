@@ -31,6 +31,5 @@ class Arrays(GridModality):
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
         """See `Modality.metrics`."""
         from convnd_tasks.modalities.arrays.metrics import measure_all
-        from convnd_tasks.modalities.metrics import compared_content
 
-        return measure_all(compared_content(inputs), result, inputs.styles)
+        return measure_all(inputs.compared_content(), result, inputs.styles)

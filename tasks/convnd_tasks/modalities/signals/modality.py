@@ -53,10 +53,9 @@ class Signals(GridModality):
 
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
         """See `Modality.metrics`."""
-        from convnd_tasks.modalities.metrics import compared_content
         from convnd_tasks.modalities.signals.metrics import measure_all
 
-        return measure_all(compared_content(inputs), result, inputs.styles)
+        return measure_all(inputs.compared_content(), result, inputs.styles)
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""

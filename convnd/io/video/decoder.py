@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.atomic import error_text
 from convnd.io.reading import check_positions, too_large_error, translate_errors
+from convnd.io.video.deinterlacing import Deinterlacer
+from convnd.io.video.description import chapters, color_tags, frame_count, remarks, texts
 from convnd.io.video.gif import loop_count
+from convnd.io.video.pixels import Orientation, open_container, orientation, pyav, rgb_pixels
+from convnd.io.video.timing import FrameClock, last_duration, missing_text, stream_offset
+from convnd.io.video.tone_mapping import HLG, PQ, tone_map
 from convnd.io.video.types import damaged_frames_text
-from convnd.io.worker.deinterlacing import Deinterlacer
-from convnd.io.worker.tone_mapping import HLG, PQ, tone_map
-from convnd.io.worker.video_description import chapters, color_tags, frame_count, remarks, texts
-from convnd.io.worker.video_pixels import Orientation, open_container, orientation, pyav, rgb_pixels
-from convnd.io.worker.video_timing import FrameClock, last_duration, missing_text, stream_offset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
