@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.modalities.signals.prepare import prepare
 
 from benchmarks.measurement import add_json_option, write_results
 from benchmarks.performance.known_answer_signals import clean_rhythm, grid, other_recording

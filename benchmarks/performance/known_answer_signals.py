@@ -25,15 +25,15 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.codec import prepare
-from convnd_tasks.modalities.signals.leads import resample
-from convnd_tasks.modalities.signals.metrics import (
+from convnd_tasks.modalities.signals.distances import (
     amplitude_distance,
     autocorrelation_distance,
     psd_distance,
 )
+from convnd_tasks.modalities.signals.leads import resample
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from numpy.typing import NDArray
 

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,26 @@ from convnd.registry import check_name
 __all__ = ["VGG"]
 
 _POOLINGS = ("max", "avg")
+
+
+class _Block(NamedTuple):
+    """A convolution with the ReLU and the pooling behind it, "" where they are not needed.
+
+    Args:
+        convolution: its layer.
+        relu: its layer, or "".
+        pool: its layer, or "".
+        fused: the convolution ends with the ReLU. Values before the ReLU exist only if the caller
+            asked for them.
+        masked_by_pool: the max pooling masks the gradient of the ReLU, which nothing else reads,
+            so that no signs need to be saved.
+    """
+
+    convolution: str
+    relu: str
+    pool: str
+    fused: bool
+    masked_by_pool: bool
 
 
 class VGG(Backbone):
@@ -153,64 +173,80 @@ class VGG(Backbone):
         constant_axes: tuple[int, ...],
         trained: bool,
     ) -> Iterator[Operation]:
+        for block in self._blocks(layers, trained):
+            yield from self._convolve(block, layers, projected, constant_axes)
+            if block.pool:
+                yield Pool(
+                    name=block.pool if block.pool in layers else "",
+                    kernel=[1 if axis in constant_axes else 2 for axis in range(self.spatial_dims)],
+                    average=self.pooling == "avg",
+                    mask_grad=block.masked_by_pool,
+                    min_size=2 ** int(block.pool.removeprefix("pool")),
+                    layer=block.pool,
+                )
+
+    def _blocks(self, layers: frozenset[str], trained: bool) -> Iterator[_Block]:
+        """Convolutions with the layers that follow them, down to the deepest that is asked for."""
         depth = {name: index for index, name in enumerate(self.layers)}
         deepest = max(depth[name] for name in layers)
         for name in self.plan.convolutions:
             if depth.get(name, deepest + 1) > deepest:  # before the input layer, or too deep
                 continue
             relu = name.replace("conv", "relu")
-            after = self.layers[depth[relu] + 1]
+            next_layer = self.layers[depth[relu] + 1]
             has_relu = depth[relu] <= deepest
-            has_pool = after.startswith("pool") and depth[after] <= deepest
-            # Values before the ReLU exist only if the caller asked for them. A max pooling can
-            # mask the gradient of a ReLU that only it reads: no signs need to be saved then.
+            has_pool = next_layer.startswith("pool") and depth[next_layer] <= deepest
             fused = has_relu and name not in layers
-            masked_by_pool = (
-                fused and has_pool and not trained and relu not in layers and self.pooling == "max"
+            read_by_pool_alone = fused and has_pool and relu not in layers
+            yield _Block(
+                convolution=name,
+                relu=relu if has_relu else "",
+                pool=next_layer if has_pool else "",
+                fused=fused,
+                masked_by_pool=read_by_pool_alone and not trained and self.pooling == "max",
             )
-            relu_name = relu if relu in layers else ""
-            projection = self._module(self.projections, relu) if relu in projected else None
-            *before, last = [
-                self._module(group, name)
-                for group in (self.reductions, self.convolutions, self.expansions)
-                if name in group
-            ]
-            replicated: tuple[int, ...] = ()
-            if self.padding == "replicate" and depth[name] == 0 and not self._input_layer:
-                axes = range(self.spatial_dims)
-                replicated = tuple(axis for axis in axes if axis not in constant_axes)
-            convolve = partial(
-                Convolve, constant_axes=constant_axes, dtype=self.dtype, replicated=replicated
-            )
-            options = ConvOptions(winograd=self.winograd, inplace_grad=True)
-            for convolution in before:
-                yield convolve(convolution=convolution, options=options)
-            options = ConvOptions(
-                relu=fused,
-                save_output=relu in layers and relu not in projected,
-                mask_grad=not masked_by_pool,
-                winograd=self.winograd,
-                inplace_grad=fused
-                and self.spatial_dims < 4
-                and not (has_pool and self.pooling != "max"),
-            )
-            if fused:
-                yield convolve(
-                    convolution=last, options=options, name=relu_name, projection=projection
-                )
-            else:
-                yield convolve(convolution=last, options=options, name=name)
-                if has_relu:
-                    yield Rectify(name=relu_name, projection=projection)
-            if has_pool:
-                yield Pool(
-                    name=after if after in layers else "",
-                    kernel=[1 if axis in constant_axes else 2 for axis in range(self.spatial_dims)],
-                    average=self.pooling == "avg",
-                    mask_grad=masked_by_pool,
-                    min_size=2 ** int(after.removeprefix("pool")),
-                    layer=after,
-                )
+
+    def _convolve(
+        self,
+        block: _Block,
+        layers: frozenset[str],
+        projected: frozenset[str],
+        constant_axes: tuple[int, ...],
+    ) -> Iterator[Operation]:
+        """The convolutions and the ReLU of a block."""
+        name, relu = block.convolution, block.relu
+        *reductions, last = [
+            self._module(group, name)
+            for group in (self.reductions, self.convolutions, self.expansions)
+            if name in group
+        ]
+        replicated: tuple[int, ...] = ()
+        if self.padding == "replicate" and self.layers[0] == name and not self._input_layer:
+            axes = range(self.spatial_dims)
+            replicated = tuple(axis for axis in axes if axis not in constant_axes)
+        convolve = partial(
+            Convolve, constant_axes=constant_axes, dtype=self.dtype, replicated=replicated
+        )
+        options = ConvOptions(winograd=self.winograd, inplace_grad=True)
+        for convolution in reductions:
+            yield convolve(convolution=convolution, options=options)
+        options = ConvOptions(
+            relu=block.fused,
+            save_output=relu in layers and relu not in projected,
+            mask_grad=not block.masked_by_pool,
+            winograd=self.winograd,
+            inplace_grad=block.fused
+            and self.spatial_dims < 4
+            and not (block.pool and self.pooling != "max"),
+        )
+        relu_name = relu if relu in layers else ""
+        projection = self._module(self.projections, relu) if relu in projected else None
+        if block.fused:
+            yield convolve(convolution=last, options=options, name=relu_name, projection=projection)
+        else:
+            yield convolve(convolution=last, options=options, name=name)
+            if relu:
+                yield Rectify(name=relu_name, projection=projection)
 
     @staticmethod
     def _module(group: nn.ModuleDict, name: str) -> Convolution:

@@ -152,24 +152,11 @@ def max_pool_nd(
         ndim, kernel_size, stride, padding, dilation, ceil_mode, return_indices
     )
     if operator is not None:
-        try:
-            return operator(x, *arguments)
-        except RuntimeError:
-            output_size(x.shape[2:], layer)  # for its errors, which say what to do
-            raise
+        return _call_native(operator, x, layer, arguments)
     sizes = output_size(x.shape[2:], layer)
     if return_indices:
         return max_with_indices(x, layer, sizes)
-    x = pad_lowest(x, layer, sizes)
-
-    def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        kernel, steps, gaps = (
-            [1 if axis is None else values[axis] for axis in axes]
-            for values in (layer.kernel, layer.stride, layer.dilation)
-        )
-        return NATIVE[len(axes)].max_pool(part, kernel, steps, [0] * len(axes), gaps)
-
-    return apply_separably(x, apply)
+    return _pool_separably(pad_lowest(x, layer, sizes), layer, average=False)
 
 
 def avg_pool_nd(
@@ -218,12 +205,21 @@ def avg_pool_nd(
     # Torch has no average of 16-bit values over three axes on CPUs.
     widen = ndim > 2 and x.element_size() < 4 and x.device.type == "cpu"
     if operator is not None and not widen:
-        try:
-            result = operator(x, *arguments)
-        except RuntimeError:
-            output_size(x.shape[2:], layer)  # for its errors, which say what to do
-            raise
-        return result
+        result = _call_native(operator, x, layer, arguments)
+    else:
+        result = _average(x, layer, widen, ceil_mode, count_include_pad, divisor_override)
+    return result
+
+
+def _average(
+    x: Tensor,
+    layer: Layer,
+    widen: bool,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    """`avg_pool_nd` where torch has no operator; ``widen`` adds up in float32."""
     sizes = output_size(x.shape[2:], layer)
     if divisor_override is not None:
         return (add_up_windows(x, layer, sizes) / divisor_override).to(x.dtype)
@@ -231,12 +227,31 @@ def avg_pool_nd(
         counts = window_counts(x, layer, sizes, include_pad=count_include_pad)
         return (add_up_windows(x, layer, sizes) / counts).to(x.dtype)
     x = pad_by_pairs(x, layer.padding, "constant") if any(map(any, layer.padding)) else x
+    return _pool_separably(x, layer, average=True)
+
+
+def _call_native(
+    operator: Callable[..., Any], x: Tensor, layer: Layer, arguments: tuple[Any, ...]
+) -> Any:
+    """Call torch's operator; sizes that do not fit raise the errors of `output_size`."""
+    try:
+        return operator(x, *arguments)
+    except RuntimeError:
+        output_size(x.shape[2:], layer)
+        raise
+
+
+def _pool_separably(x: Tensor, layer: Layer, *, average: bool) -> Tensor:
+    """Pool a padded tensor of any rank with torch's operators of up to three axes."""
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        kernel, steps = (
+        kernel, steps, gaps = (
             [1 if axis is None else values[axis] for axis in axes]
-            for values in (layer.kernel, layer.stride)
+            for values in (layer.kernel, layer.stride, layer.dilation)
         )
-        return NATIVE[len(axes)].avg_pool(part, kernel, steps)
+        native = NATIVE[len(axes)]
+        if average:
+            return native.avg_pool(part, kernel, steps)
+        return native.max_pool(part, kernel, steps, [0] * len(axes), gaps)
 
     return apply_separably(x, apply)

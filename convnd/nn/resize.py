@@ -75,9 +75,11 @@ def resize_nd(
     target = _target(tuple(x.shape[2:]), size, scale)
     if target == tuple(x.shape[2:]):
         return x
-    smooth = antialias and mode in ("linear", "cubic")
-    # Torch's antialiased operators do not support 16-bit types.
-    widen = smooth and x.element_size() < 4
+    return _resample(x, target, mode, antialias=antialias and mode in ("linear", "cubic"))
+
+
+def _resample(x: Tensor, target: tuple[int, ...], mode: str, *, antialias: bool) -> Tensor:
+    """Resample with torch's operators of two axes."""
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
         part_size = [
@@ -87,13 +89,14 @@ def resize_nd(
         if part_size == list(part.shape[2:]):
             return part
         # If the last axis becomes 1 long, torch 2.13 wrongly repeats one value along the other.
-        swap = smooth and part_size[1] == 1
+        swap = antialias and part_size[1] == 1
         part, part_size = (part.mT, part_size[::-1]) if swap else (part, part_size)
-        y = F.interpolate(part, part_size, mode=RESIZE_MODES[mode], antialias=smooth)
+        y = F.interpolate(part, part_size, mode=RESIZE_MODES[mode], antialias=antialias)
         return y.mT if swap else y
 
-    y = x.float() if widen else x
-    if ndim == 1:
+    # Torch's antialiased operators do not support 16-bit types.
+    y = x.float() if antialias and x.element_size() < 4 else x
+    if len(target) == 1:
         y = apply(y[:, :, None], (None, 0))[:, :, 0]
     else:
         y = apply_separably(y, apply, max_rank=2)

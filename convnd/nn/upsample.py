@@ -86,10 +86,20 @@ def interpolate_nd(
     if recompute_scale_factor:
         factors = None
     name = _native_name(mode, ndim)
-    if name and factors is None:
-        return F.interpolate(x, sizes, None, name, align_corners)
     if name:
-        return F.interpolate(x, None, factors, name, align_corners)
+        target = sizes if factors is None else None
+        return F.interpolate(x, target, factors, name, align_corners)
+    return _interpolate_separably(x, sizes, factors, mode, align_corners)
+
+
+def _interpolate_separably(
+    x: Tensor,
+    sizes: tuple[int, ...],
+    factors: list[float] | None,
+    mode: str,
+    align_corners: bool | None,
+) -> Tensor:
+    """Interpolate with torch's operators of two axes."""
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
         extents = part.shape[2:]
@@ -103,7 +113,7 @@ def interpolate_nd(
             scale = [1.0 if axis is None else factors[axis] for axis in axes]
         return F.interpolate(part, target, scale, INTERPOLATION_MODES[mode], align_corners)
 
-    if ndim == 1:
+    if len(sizes) == 1:
         return apply(x.unsqueeze(2), (None, 0)).squeeze(2)
     return apply_separably(x, apply, max_rank=2)
 

@@ -38,7 +38,13 @@ values that span about 1."""
 class Minimizer:
     """Moves a tensor downhill, one accepted step at a time; `minimize` is the generator on top.
 
-    The arguments are those of `minimize`.
+    A step that is not finite, or whose loss is far above the best one, is rejected: the run
+    continues from the best step at half the learning rate with an empty optimizer state. After
+    eight rejections in a row features are computed in float32, if they were not, at the learning
+    rate of the best step, and eight more are tried. A rejected step costs one more evaluation, or
+    two with optimizers that do not keep the gradient of the best step (all but L-BFGS). A step of
+    L-BFGS that only raised the loss is accepted, and the next one starts from the best step again
+    (`LBFGS.restart_from`). The arguments are those of `minimize`.
 
     Attributes:
         state: None before the first step.
@@ -276,13 +282,7 @@ def minimize(
 ) -> Iterator[Step]:
     """Minimize an objective, yielding every evaluated step and finally the best one.
 
-    Each step costs one evaluation. A step that is not finite, or whose loss is far above the best
-    one, is rejected: the run continues from the best step at half the learning rate with an empty
-    optimizer state. After eight rejections in a row features are computed in float32, if they were
-    not, at the learning rate of the best step, and eight more are tried. A rejected step costs one
-    more evaluation, or two with optimizers that do not keep the gradient of the best step (all but
-    L-BFGS). A step of L-BFGS that only raised the loss is yielded, and the next one starts from the
-    best step again (`LBFGS.restart_from`).
+    Each step costs one evaluation. What happens to steps that diverge is described at `Minimizer`.
 
     Args:
         objective: the function to minimize.
@@ -295,8 +295,7 @@ def minimize(
         all_reduce: adds a number up over all processes, see `convnd.optimize.ProcessGroup`. For
             several processes ``start`` is this one's part of the field, and ``evaluate`` returns
             the loss of the whole field and the gradient of this part.
-        offload: stores the steps' values and the moments of Adam; None is memory. The numbers are
-            the same.
+        offload: stores the steps' values and the moments of Adam; None is memory.
         resume: `Step.state` of an earlier run with the same arguments. That step is yielded again;
             on a CPU all later ones are the same to the bit as without the interruption.
 
@@ -307,8 +306,7 @@ def minimize(
         UnknownNameError: no such optimizer.
         UsageError: ``steps`` is negative or ``learning_rate`` is not positive.
         InputFileError: the state to resume from is not that of such a minimization.
-        NumericalError: loss or gradient is not finite at the start, or remains so after all
-            retries. The last step yielded is good.
+        NumericalError: loss or gradient is not finite at the start or after all retries.
 
     >>> import torch
     >>> from convnd.backbones import VGG, VGG19
@@ -320,13 +318,6 @@ def minimize(
     >>> last.index <= 20, last.loss < 1e-6
     (True, True)
     """
-    if steps < 0:
-        raise UsageError(
-            "minimize",
-            expected="steps of at least 0",
-            got=f"{steps}",
-            remedy="0 evaluates the start alone",
-        )
     minimizer = Minimizer(
         objective,
         start,
@@ -336,7 +327,20 @@ def minimize(
         all_reduce=all_reduce,
         offload=offload,
     )
-    del start  # it may be as large as all else here, and the caller's only copy
+    return _accepted_steps(minimizer, steps, resume)
+
+
+def _accepted_steps(
+    minimizer: Minimizer, steps: int, resume: Mapping[str, Any] | None
+) -> Iterator[Step]:
+    """Yield every accepted step, and finally the best one."""
+    if steps < 0:
+        raise UsageError(
+            "minimize",
+            expected="steps of at least 0",
+            got=f"{steps}",
+            remedy="0 evaluates the start alone",
+        )
     if resume is None:
         step = minimizer.advance()
     else:
@@ -346,14 +350,14 @@ def minimize(
             if step.index > steps:
                 raise ValueError(f"step {step.index} of {steps}")
     while True:
-        finished = step.index == steps or minimizer.at_minimum()
-        if finished:
+        is_last = step.index == steps or minimizer.at_minimum()
+        if is_last:
             step = minimizer.finish()
         assert minimizer.state is not None
         # The state refers to the step, so the step that it holds must not refer to the state: a
         # cycle of objects this large must not wait for the garbage collector.
         yield replace(step, state=minimizer.state.to_dict)
-        if finished:
+        if is_last:
             return
         del step
         step = minimizer.advance()

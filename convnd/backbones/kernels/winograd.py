@@ -106,13 +106,7 @@ def winograd_conv_nd(
     """
     ndim = weight.ndim - 2
     channels = weight.shape[0 if adjoint else 1]
-    if set(weight.shape[2:]) != {3} or ndim > 3 or x.ndim != ndim + 2 or x.shape[1] != channels:
-        raise ShapeError(
-            "winograd_conv_nd",
-            expected=f"1 to 3 axes with 3 taps and x with {channels} channels",
-            got=f"x {tuple(x.shape)} and weight {tuple(weight.shape)}",
-            remedy="use conv_nd",
-        )
+    _check_shapes(x, weight, channels)
     axes = min(ndim, 2)
     taps = _transform_taps(weight, axes, adjoint)  # (3^(N - axes), 6^axes, C, O)
     shape = (x.shape[0], *[1] * (3 - ndim), *x.shape[2:])  # (B, D, H, W)
@@ -124,6 +118,17 @@ def winograd_conv_nd(
     for item in range(x.shape[0]):
         convolution.run(rows[item], None if masks is None else masks[item], out[item])
     return y
+
+
+def _check_shapes(x: Tensor, weight: Tensor, channels: int) -> None:
+    ndim = weight.ndim - 2
+    if set(weight.shape[2:]) != {3} or ndim > 3 or x.ndim != ndim + 2 or x.shape[1] != channels:
+        raise ShapeError(
+            "winograd_conv_nd",
+            expected=f"1 to 3 axes with 3 taps and x with {channels} channels",
+            got=f"x {tuple(x.shape)} and weight {tuple(weight.shape)}",
+            remedy="use conv_nd",
+        )
 
 
 def _empty_channels_last(like: Tensor, channels: int) -> Tensor:

@@ -151,38 +151,10 @@ def encode(
         UsageError: no video is written under this suffix.
         NumericalError: values are not finite.
     """
-    av = pyav()
     kind = _container(path)
-    count = 0
+    av = pyav()
     try:
-        with contextlib.ExitStack() as stack:
-            options = _container_options(kind, info)
-            out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
-            video: VideoStream | None = None
-            sound: SoundCopier | None = None
-            origin = 0
-            for frame in frames:
-                values = frame.values
-                if kind not in WITH_ASPECT:
-                    values = square_pixels(values, info.aspect)
-                if video is None:
-                    # A part of a video begins at 0; a whole one keeps the start of its streams.
-                    is_part = frame.pts > info.start
-                    origin = frame.pts if is_part or kind == "gif" else info.offset
-                    copy_tags(out, kind, info, origin=origin, end=end, provenance=provenance)
-                    video = VideoStream(av, out, kind, path, info, values, crf)
-                    if audio and info.audio and kind != "gif":
-                        source = stack.enter_context(open_container(info.path))
-                        sound = SoundCopier(source, out, info, origin, is_part=is_part, end=end)
-                if sound is not None:
-                    sound.copy_until(frame.pts * info.time_base)
-                video.add(frame.pts - origin, values, frame.duration)
-                count += 1
-            if video is None:
-                raise OutputFileError(f"write {path}: expected at least one frame, got none")
-            last = video.close()
-            if sound is not None:
-                sound.copy_until(None)
+        count, last = _encode_frames(kind, path, info, frames, crf, audio, end, provenance)
         if kind == "gif" and last:
             set_last_delay(path, round(last * info.time_base * 100))
     except av.error.FFmpegError as error:
@@ -193,6 +165,49 @@ def encode(
             remedy="choose another folder or format",
         ) from error
     return count
+
+
+def _encode_frames(
+    kind: str,
+    path: Path,
+    info: VideoInfo,
+    frames: Iterable[VideoFrame],
+    crf: int | None,
+    audio: bool,
+    end: Fraction | None,
+    provenance: Mapping[str, str] | None,
+) -> tuple[int, int]:
+    """Encode all frames; returns their number and the last one's duration in ticks."""
+    av = pyav()
+    origin = frame_count = 0
+    video: VideoStream | None = None
+    sound: SoundCopier | None = None
+    with contextlib.ExitStack() as stack:
+        options = _container_options(kind, info)
+        out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
+        for frame in frames:
+            values = frame.values
+            if kind not in WITH_ASPECT:
+                values = square_pixels(values, info.aspect)
+            if video is None:
+                # A part of a video begins at 0; a whole one keeps the start of its streams.
+                is_part = frame.pts > info.start
+                origin = frame.pts if is_part or kind == "gif" else info.offset
+                copy_tags(out, kind, info, origin=origin, end=end, provenance=provenance)
+                video = VideoStream(av, out, kind, path, info, values, crf)
+                if audio and info.audio and kind != "gif":
+                    source = stack.enter_context(open_container(info.path))
+                    sound = SoundCopier(source, out, info, origin, is_part=is_part, end=end)
+            if sound is not None:
+                sound.copy_until(frame.pts * info.time_base)
+            video.add(frame.pts - origin, values, frame.duration)
+            frame_count += 1
+        if video is None:
+            raise OutputFileError(f"write {path}: expected at least one frame, got none")
+        last = video.close()
+        if sound is not None:
+            sound.copy_until(None)
+    return frame_count, last
 
 
 def _container_options(kind: str, info: VideoInfo) -> dict[str, str]:

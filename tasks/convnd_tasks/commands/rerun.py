@@ -34,30 +34,34 @@ _INPUT_OPTIONS = ("--style", "--init", "--mask")
 """Options whose value may be an input, and then has to be one."""
 
 
+_Inputs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--inputs",
+        metavar="PATH",
+        help="Folder (or file) to search for the inputs, besides this folder and the "
+        "result's. May be repeated.",
+        show_default=False,
+    ),
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="The new result. Default: <result>-rerun in this folder.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+
+
 @with_json_output("rerun")
 def rerun(
     result: Annotated[Path, typer.Argument(help="A file or folder that convnd has written.")],
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--inputs",
-            metavar="PATH",
-            help="Folder (or file) to search for the inputs, besides this folder and the "
-            "result's. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="PATH",
-            help="The new result. Default: <result>-rerun in this folder.",
-            rich_help_panel=OUTPUT,
-            show_default=False,
-        ),
-    ] = None,
+    inputs: _Inputs = None,
+    output: _Output = None,
     overwrite: Overwrite = False,
     trust_remote_code: Annotated[
         bool,

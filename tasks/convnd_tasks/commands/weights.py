@@ -74,27 +74,10 @@ def get(
 ) -> None:
     """Download and verify weights; print the name to use as --backbone."""
     from convnd.backbones.weights import add_file, add_url, fetch, names
-    from convnd.errors import UnknownNameError, UsageError
-    from convnd.registry import unknown_name
 
     is_url = "://" in source
     is_file = not is_url and source not in names() and (Path(source).exists() or "." in source)
-    if not (is_url or is_file or source in names()):
-        known = unknown_name("weights get", source, list(names()))
-        remedy = known.remedy if "did you" in known.remedy else "check the spelling"
-        raise UnknownNameError(
-            "weights get",
-            expected=f"{', '.join(names())}, an address, or a file that exists",
-            got=repr(source),
-            remedy=remedy,
-        )
-    if (name and not (is_url or is_file)) or (sha256 and not is_url):
-        raise UsageError(
-            "weights get",
-            expected="--sha256 with a URL only, --name with a URL or a file",
-            got=source,
-            remedy="leave them out",
-        )
+    _check_source(source, sha256, name, is_url=is_url, is_file=is_file)
     with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
         if is_url:
             name = add_url(source, sha256, name=name, progress=bar.show)
@@ -105,6 +88,29 @@ def get(
             name = source
     command_output.add(name=name)
     echo(name)
+
+
+def _check_source(source: str, sha256: str, name: str, *, is_url: bool, is_file: bool) -> None:
+    """Check what `get` was asked for, and that the options apply to it."""
+    from convnd.backbones.weights import names
+    from convnd.errors import UnknownNameError, UsageError
+    from convnd.registry import unknown_name
+
+    if not (is_url or is_file or source in names()):
+        remedy = unknown_name("weights get", source, list(names())).remedy
+        raise UnknownNameError(
+            "weights get",
+            expected=f"{', '.join(names())}, an address, or a file that exists",
+            got=repr(source),
+            remedy=remedy if "did you" in remedy else "check the spelling",
+        )
+    if (name and not (is_url or is_file)) or (sha256 and not is_url):
+        raise UsageError(
+            "weights get",
+            expected="--sha256 with a URL only, --name with a URL or a file",
+            got=source,
+            remedy="leave them out",
+        )
 
 
 @weights.command("verify")

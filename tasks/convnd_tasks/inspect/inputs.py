@@ -47,11 +47,7 @@ def resolve_inputs(
     """
     if not names:
         dim = 2 if dim is None else dim
-        return [
-            Input(name if not variation else f"{name} (seed {seed + variation})", open_sample)
-            for variation in range(_VARIATIONS.get(dim, 1))
-            for name, open_sample in _built_in(dim, seed + variation).items()
-        ], dim
+        return _varied_samples(dim, seed), dim
     files: list[Path] = []
     sample_names: list[str] = []
     for name in names:
@@ -65,29 +61,37 @@ def resolve_inputs(
             sample_names.append(name)
     for name in sample_names if dim is None and not files else ():
         if name not in samples.CONTENTS and name not in samples.STYLES:
-            raise InputFileError(
-                name,
-                expected="a file, a folder or the name of a sample (convnd samples)",
-                got="none of them",
-                remedy="check the spelling",
-            )
+            raise _unknown_input(name, "the name of a sample (convnd samples)")
     dim = infer_dim(files, dim)
     built_in = _built_in(dim, seed)
     inputs = [Input(str(path), partial(io.read, path)) for path in dict.fromkeys(files)]
     for name in sample_names:
         if name not in built_in:
-            raise InputFileError(
-                name,
-                expected=f"a file, a folder or one of {', '.join(built_in)}",
-                got="none of them",
-                remedy="check the spelling",
-            )
+            raise _unknown_input(name, f"one of {', '.join(built_in)}")
         inputs.append(Input(name, built_in[name]))
     if not inputs:
         raise UsageError(
             "inputs", expected="at least one", got="none", remedy="name files or folders"
         )
     return inputs, dim
+
+
+def _unknown_input(name: str, sample: str) -> InputFileError:
+    return InputFileError(
+        name,
+        expected=f"a file, a folder or {sample}",
+        got="none of them",
+        remedy="check the spelling",
+    )
+
+
+def _varied_samples(dim: int, seed: int) -> list[Input]:
+    """All built-in contents and styles, made from a few seeds."""
+    return [
+        Input(name if not variation else f"{name} (seed {seed + variation})", open_sample)
+        for variation in range(_VARIATIONS.get(dim, 1))
+        for name, open_sample in _built_in(dim, seed + variation).items()
+    ]
 
 
 def _files_of_one_rank(folder: Path, dim: int | None) -> list[Path]:

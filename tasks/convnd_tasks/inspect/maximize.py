@@ -62,12 +62,11 @@ def maximize_activation(
 ) -> Tensor:
     """Compute inputs of natural spectrum that maximize the mean activation of units.
 
-    A step after which the activation or its gradient is not finite is rejected and retried at
-    half the rate, up to 8 times in a row.
+    A step that leads to numbers that are not finite is retried at half the rate, up to 8 times.
 
     Args:
-        network: backbone for values in about ``[0, 1]``.
-        layer: name of one of its layers.
+        network: backbone for values of about ``[0, 1]``.
+        layer: one of its layers.
         units: channels; each gets an input, and all are optimized together.
         size: extent of the inputs; None takes 1.5 times the receptive field, within limits.
         steps: number of steps of Adam.
@@ -75,7 +74,7 @@ def maximize_activation(
         blur: initial standard deviation of the Gaussian, in samples; decreases to 0.
         learning_rate: rate of Adam.
         seed: seed of the start and the shifts.
-        on_message: called with a line of text when steps are rejected for the first time.
+        on_message: is called with one line when steps are rejected for the first time.
 
     Returns:
         ``(len(units), C, *size)`` in ``[0, 1]``, on the CPU.
@@ -83,9 +82,34 @@ def maximize_activation(
     Raises:
         UnknownNameError: the network has no such layer.
         UsageError: an option is out of range, or the layer has no such unit.
-        AscentError: the activation or its gradient is not finite at the start, or stays so after
-            smaller steps.
+        AscentError: activation or gradient is not finite at the start or after smaller steps.
     """
+    _check_numbers(steps, jitter, blur)
+    if size is None:
+        size = _default_size(receptive_fields(network, [layer])[layer].span)
+    spectrum = _Spectrum(size, network)
+    generator = torch.Generator().manual_seed(seed)
+    ascent = _Ascent(spectrum.random(len(units), generator), learning_rate)
+    while ascent.failures or ascent.step < steps:
+        shifts = torch.randint(-jitter, jitter + 1, (len(size),), generator=generator).tolist()
+        x = spectrum.decode(ascent.coefficients).roll(shifts, spectrum.axes)
+        finite = ascent.differentiate(_mean_activation(network, layer, units, x))
+        if finite:
+            if ascent.failures and on_message is not None:
+                on_message(_rejection_note(layer, ascent.step, ascent.rate / learning_rate))
+                on_message = None  # one line is enough
+            ascent.accept()
+        elif ascent.last_good is None or ascent.failures == _RETRIES:
+            raise _ascent_error(ascent, spectrum, layer)
+        else:
+            ascent.reject()
+        ascent.optimizer.step()
+        if (ascent.step - 1) % 4 == 3:
+            spectrum.blur_(ascent.coefficients, blur * (1 - (ascent.step - 1) / steps))
+    return spectrum.decode(ascent.coefficients).detach().cpu()
+
+
+def _check_numbers(steps: int, jitter: int, blur: float) -> None:
     if steps < 1 or jitter < 0 or blur < 0:
         raise UsageError(
             "maximize_activation",
@@ -93,49 +117,23 @@ def maximize_activation(
             got=f"{steps}, {jitter}, {blur:g}",
             remedy="the defaults are 128, 4 and 1",
         )
-    span = receptive_fields(network, [layer])[layer].span
-    rank = network.spatial_dims
-    device = next(network.parameters(), torch.zeros(())).device
-    spectrum = _Spectrum(_default_size(span) if size is None else size, network.in_channels, device)
-    generator = torch.Generator().manual_seed(seed)
-    ascent = _Ascent(spectrum.random(len(units), generator), learning_rate)
-    noted = False
-    while ascent.failures or ascent.step < steps:
-        shifts = torch.randint(-jitter, jitter + 1, (rank,), generator=generator).tolist()
-        x = torch.roll(spectrum.decode(ascent.coefficients), shifts, tuple(range(2, rank + 2)))
-        finite = ascent.differentiate(_mean_activation(network, layer, units, x))
-        if finite and ascent.failures and not noted:
-            noted = True
-            _note_rejection(on_message, layer, ascent.step, ascent.rate / learning_rate)
-        if not finite and (ascent.last_good is None or ascent.failures == _RETRIES):
-            raise _ascent_error(ascent, spectrum, layer)
-        if finite:
-            ascent.accept()
-        else:
-            ascent.reject()
-        ascent.optimizer.step()
-        sigma = blur * (1 - (ascent.step - 1) / steps)
-        if sigma > 0 and (ascent.step - 1) % 4 == 3:
-            spectrum.blur_(ascent.coefficients, sigma)
-    return spectrum.decode(ascent.coefficients).detach().cpu()
 
 
-def _note_rejection(
-    on_message: Callable[[str], None] | None, layer: str, step: int, share: float
-) -> None:
-    if on_message is not None:
-        on_message(
-            f"optimal inputs of {layer}: numbers that are not finite at step {step}, rejected; "
-            f"going on at {share:.3g} of the learning rate"
-        )
+def _rejection_note(layer: str, step: int, share: float) -> str:
+    return (
+        f"optimal inputs of {layer}: numbers that are not finite at step {step}, rejected; "
+        f"going on at {share:.3g} of the learning rate"
+    )
 
 
 class _Spectrum:
     """Inputs of natural spectrum and contrast, parametrized by Fourier coefficients."""
 
-    def __init__(self, size: Sequence[int], channels: int, device: torch.device) -> None:
+    def __init__(self, size: Sequence[int], network: Backbone) -> None:
+        device = next(network.parameters(), torch.zeros(())).device
         self._size = list(size)
-        self._channels = channels
+        self.axes = tuple(range(2, len(size) + 2))
+        self._channels = network.in_channels
         self._frequency = _frequencies(self._size)
         envelope = 1 / self._frequency.clamp_min(1 / max(self._size))
         self._envelope = (envelope / envelope.square().mean().sqrt()).to(device)
@@ -150,14 +148,13 @@ class _Spectrum:
 
     def decode(self, coefficients: Tensor) -> Tensor:
         """Transform coefficients to inputs ``(count, C, *size)`` in ``[0, 1]``."""
-        rank = len(self._size)
         waves = torch.view_as_complex(coefficients.contiguous()) * self._envelope
-        x = torch.fft.irfftn(waves, s=self._size, dim=tuple(range(2, rank + 2)), norm="ortho")
+        x = torch.fft.irfftn(waves, s=self._size, dim=self.axes, norm="ortho")
         if self._channels == 3:
             x = torch.einsum("kc,bc...->bk...", self._colors, x)
         # Without a limit the search would run into black and white, where the gradient vanishes.
         contrast = x.flatten(1).std(1, correction=0).clamp_min(_CONTRAST)
-        return torch.sigmoid(x * (_CONTRAST / contrast).view(-1, *[1] * (rank + 1)))
+        return torch.sigmoid(x * (_CONTRAST / contrast).view(-1, *[1] * (x.ndim - 1)))
 
     @torch.no_grad()
     def blur_(self, coefficients: Tensor, sigma: float) -> None:

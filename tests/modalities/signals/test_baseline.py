@@ -10,9 +10,9 @@ import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.baseline import baseline_rms, match_baseline
-from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.metrics import measure_all
 from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.modalities.signals.prepare import prepare
 
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe

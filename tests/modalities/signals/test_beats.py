@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats, warp_to_rhythm
-from convnd_tasks.modalities.signals.codec import prepare
+from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
+from convnd_tasks.modalities.signals.rhythm_warp import warp_to_rhythm
 
 from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.grid import Grid

@@ -12,10 +12,10 @@ import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.beats import extract_beats
-from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.leads import lead_kind, may_be_ecg
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import are_beats, rhythm_lead
 
 from convnd import io

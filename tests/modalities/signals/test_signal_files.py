@@ -8,9 +8,9 @@ import pytest
 import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.codec import prepare
 from convnd_tasks.modalities.signals.leads import identity_error
 from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.modalities.signals.prepare import prepare
 
 from convnd import io
 from convnd.io.signals.signal import Annotation, describe, signal_of

@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.modalities.signals.codec import prepare
+from convnd_tasks.modalities.signals.distances import psd_distance
 from convnd_tasks.modalities.signals.ecg_plot import figure
 from convnd_tasks.modalities.signals.leads import (
     derive_leads,
@@ -20,9 +20,10 @@ from convnd_tasks.modalities.signals.leads import (
     resample,
 )
 from convnd_tasks.modalities.signals.matching import match_leads
-from convnd_tasks.modalities.signals.metrics import measure_all, psd_distance
+from convnd_tasks.modalities.signals.metrics import measure_all
 from convnd_tasks.modalities.signals.modality import set_rate
 from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import match_peaks, mean_beat
 
 from convnd import io

@@ -10,13 +10,15 @@ because the samples that warping adds between beats do not have all of its noise
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError
 from convnd_tasks.modalities.signals.leads import is_other_lead
+from convnd_tasks.modalities.signals.peaks import r_peaks
+from convnd_tasks.modalities.signals.rhythm import BEAT, are_beats, rhythm_lead
+from convnd_tasks.modalities.signals.rhythm_warp import warp_to_rhythm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +27,10 @@ if TYPE_CHECKING:
 
     from convnd.losses import Term
 
-__all__ = ["WEIGHT", "BeatTemplate", "extract_beats", "warp_to_rhythm"]
+__all__ = ["WEIGHT", "BeatTemplate", "extract_beats"]
 
 WEIGHT = 3.0
 """Default weight of the term of beats."""
-
-BEFORE, AFTER = 0.25, 0.45
-"""Seconds of a beat before and after its R peak."""
-
-_FIXED = (0.4, 0.25)  # s after an R peak and before the next that no rhythm changes
-_FIXED_SHARE = (12, 6)  # twentieths of an interval at most, so that there is something between
-_FADE = 0.1  # s
 
 
 @dataclass(frozen=True)
@@ -170,8 +165,6 @@ def extract_beats(
     """
     import torch
 
-    from convnd_tasks.modalities.signals.rhythm import rhythm_lead
-
     lead = rhythm_lead(names)
     required = weight is not None
     label, *style_labels = labels or ("content", *["style"] * len(styles))
@@ -185,23 +178,28 @@ def extract_beats(
             message = f"no beats in lead {names[lead]} of {style_label}"
             return None, f"{message}: its statistics alone count"
         beats.append(_style_beats(style_label, style, style_peaks, peaks, rate))
-    shares = weights or (1.0,) * len(beats)
-    weighted = [beat.mean * share for beat, share in zip(beats, shares, strict=True)]
-    target = torch.stack(weighted).sum(0) / sum(shares)
+    target = _weighted_mean([beat.mean for beat in beats], weights)
     warped = [beat.values for beat in beats]
-    before = round(BEFORE * rate)
+    before = round(BEAT[0] * rate)
     _leave_rhythm(names, content, styles, peaks, before, target, warped)
     if not required and _has_mean_beat(content, peaks, target, before):
         return None, f"lead {names[lead]}: the content has the style's mean beat already"
-    term_weight = WEIGHT if weight is None else weight
-    template = BeatTemplate(
-        torch.from_numpy(peaks), content.shape[2], target, before, warped, term_weight
-    )
+    weight = WEIGHT if weight is None else weight
+    positions = torch.from_numpy(peaks)
+    template = BeatTemplate(positions, content.shape[2], target, before, warped, weight)
     counts = ", ".join(str(beat.beats) for beat in beats)
     return template, (
         f"R peaks by lead {names[lead]}: {len(peaks)} in the content, {counts} in the style, which "
         "is given the content's rhythm"
     )
+
+
+def _weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    import torch
+
+    shares = weights or (1.0,) * len(beats)
+    weighted = [beat * share for beat, share in zip(beats, shares, strict=True)]
+    return torch.stack(weighted).sum(0) / sum(shares)
 
 
 def _style_beats(
@@ -217,7 +215,7 @@ def _style_beats(
 
     from convnd.losses import mean_event
 
-    before, width = round(BEFORE * rate), round((BEFORE + AFTER) * rate)
+    before, width = round(BEAT[0] * rate), round(sum(BEAT) * rate)
     values, positions = warp_to_rhythm(style, style_peaks, np.diff(peaks), rate)
     starts = torch.from_numpy(positions) - before
     starts = starts[(starts >= 0) & (starts + width <= values.shape[2])]
@@ -264,9 +262,6 @@ def _find_peaks(
     label: str, values: Tensor, lead: int, names: Sequence[str], rate: float, *, required: bool
 ) -> NDArray[np.int64] | None:
     """Find the R peaks of one lead in samples; None if these are no beats and none are required."""
-    from convnd_tasks.modalities.signals.peaks import r_peaks
-    from convnd_tasks.modalities.signals.rhythm import are_beats
-
     samples = values[lead, 0].double().numpy()
     peaks = r_peaks(samples, rate)
     if not required:
@@ -291,64 +286,3 @@ def _has_mean_beat(content: Tensor, peaks: NDArray[np.int64], target: Tensor, be
     if not len(starts):
         return False
     return torch.allclose(mean_event(content, starts[:, None], [width]), target, rtol=0, atol=1e-6)
-
-
-def warp_to_rhythm(
-    values: Tensor, peaks: NDArray[np.int64], intervals: NDArray[np.int64], rate: float
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """Give a recording other intervals between its beats.
-
-    What lies around the R peaks stays. Between them samples are left out, or go back and forth
-    from both sides, so that noise keeps its spectrum; the two sides are faded into each other.
-
-    Args:
-        values: ``(B, C, T)``.
-        peaks: samples of its R peaks, rising, at least two.
-        intervals: samples from each R peak to the next, used over and over.
-        rate: samples per second.
-
-    Returns:
-        The values, and the samples of their R peaks.
-
-    >>> import numpy as np, torch
-    >>> slow = torch.arange(12.0)[None, None]
-    >>> fast, positions = warp_to_rhythm(slow, np.array([2, 6, 10]), np.array([2]), rate=4)
-    >>> positions.tolist(), fast[0, 0].tolist()
-    ([2, 4, 6], [0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 11.0])
-    """
-    import numpy as np
-    import torch
-
-    samples = values.numpy()
-    parts = [samples[..., : peaks[0]]]
-    positions = [int(peaks[0])]
-    for number, (first, last) in enumerate(itertools.pairwise(peaks)):
-        length = int(intervals[number % len(intervals)])
-        parts.append(_stretch(samples[..., first:last], length, rate))
-        positions.append(positions[-1] + length)
-    parts.append(samples[..., peaks[-1] :])
-    return torch.from_numpy(np.concatenate(parts, -1)), np.array(positions, np.int64)
-
-
-def _stretch(beat: NDArray[np.float32], length: int, rate: float) -> NDArray[np.float32]:
-    """Give the samples between two R peaks another length."""
-    import numpy as np
-
-    count = beat.shape[-1]
-    head, tail = (
-        min(round(seconds * rate), count * share // 20, length * share // 20)
-        for seconds, share in zip(_FIXED, _FIXED_SHARE, strict=True)
-    )
-    middle = beat[..., head : count - tail]
-    extent = middle.shape[-1]
-    positions = np.arange(length - head - tail)
-    # Forwards from the left and backwards from the right, turned round at the other end.
-    period = max(1, 2 * extent - 2)
-    phase = positions % period
-    left = np.minimum(phase, period - phase) % extent
-    back = positions[::-1] % period
-    right = (extent - 1 - np.minimum(back, period - back)) % extent
-    centre = (len(positions) - 1) / 2
-    fade = np.clip((positions - centre) / max(1.0, _FADE * rate) + 0.5, 0, 1)
-    between = (middle[..., left] * (1 - fade) + middle[..., right] * fade).astype(beat.dtype)
-    return np.concatenate([beat[..., :head], between, beat[..., count - tail :]], -1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from convnd.errors import DependencyError, InputFileError, UsageError
+from convnd.errors import InputFileError
 from convnd.io.signals.signal import sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.arrays.codec import value_range
-from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, TransferInputs
 from convnd_tasks.modalities.signals.baseline import match_baseline
-from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
+from convnd_tasks.modalities.signals.changing_leads import choose_leads, matching_grid
 from convnd_tasks.modalities.signals.leads import (
     band_limit,
     derive_leads,
@@ -19,8 +19,6 @@ from convnd_tasks.modalities.signals.leads import (
     is_ecg_lead,
     is_other_lead,
     lead_key,
-    lead_kind,
-    may_be_ecg,
 )
 from convnd_tasks.modalities.signals.matching import (
     longest_stretch,
@@ -29,12 +27,7 @@ from convnd_tasks.modalities.signals.matching import (
     unit_factors,
 )
 from convnd_tasks.modalities.signals.peaks import LOWEST_RATE
-from convnd_tasks.modalities.signals.selection import (
-    choose_rate,
-    describe_others,
-    lead_pairs,
-    with_leads,
-)
+from convnd_tasks.modalities.signals.selection import describe_others, lead_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,46 +35,9 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd_tasks.modalities.signals.options import SignalOptions
 
-__all__ = ["LeadCodec", "prepare"]
+__all__ = ["LeadCodec"]
 
 _PASSBAND = 0.9  # share of the frequencies below Nyquist that resampling does not attenuate
-
-
-def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
-    """Encode recordings, see `LeadCodec`, and find their beats.
-
-    Args:
-        inputs: grids ``(1, C, T)``.
-        options: reads ``size``, ``leads``, ``beat_weight`` and ``style_weights``.
-
-    Raises:
-        UsageError: beats are asked for of a texture, or of a content without a sampling rate or of
-            a low one; or leads are asked for that the content does not have.
-        InputFileError: a recording is too short, a lead has no values, no lead changes in all
-            recordings, or leads or sampling rates do not fit.
-    """
-    codec = LeadCodec(inputs, options)
-    template = codec.template
-    content = None if inputs.content is None else codec.content
-    beats, message = None, ""
-    if options.beat_weight != 0:
-        beats, message = _beats(inputs, options, codec.names, content, codec.styles)
-    messages = [*codec.messages, *([message] if message else [])]
-    return PreparedInputs(
-        content=content,
-        styles=codec.styles,
-        feature_styles=None if beats is None else beats.styles,
-        initial=None if beats is None else beats.insert,
-        extra_terms=None if beats is None else lambda extent: [beats.term(extent[0])],
-        record={"convnd:beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
-        known_bandwidth=codec.bandwidth,
-        init=codec.init,
-        size=codec.size,
-        decode=codec.decode,
-        spacing=(template.spacing[0] * template.shape[0] / codec.size[0],),
-        same_grid=True,
-        messages=tuple(dict.fromkeys(messages)),
-    )
 
 
 class _Recording(NamedTuple):
@@ -127,7 +83,7 @@ class LeadCodec:
         messages: one line for each thing that users should know.
 
     Raises:
-        InputFileError: see `prepare`.
+        InputFileError: see `convnd_tasks.modalities.signals.prepare.prepare`.
     """
 
     def __init__(self, inputs: TransferInputs, options: SignalOptions) -> None:
@@ -157,7 +113,9 @@ class LeadCodec:
         if others:
             self.messages.append(others)
         styles = [labelled for labelled in recordings if labelled.role == "style"]
-        self._leads = self._changing_leads(recordings[0].label, styles)
+        choice = choose_leads(recordings[0], styles, self._pairs)
+        self.messages += choice.messages
+        self._leads, self._unchanged = choice.changing, choice.unchanged
         self.names = [template.channels[index] for index in self._leads]
         digital = signal_of(template).steps
         self._steps = digital if len(digital) == len(template.channels) else ()
@@ -180,71 +138,9 @@ class LeadCodec:
         if self._has_content and template.units == ("s",):
             self._match_baselines(options.style_weights)
 
-    def _changing_leads(self, label: str, styles: Sequence[LabelledGrid]) -> list[int]:
-        """Indices of the independent leads that were asked for and change in content and styles."""
-        channels = self.template.channels
-        leads = self._chosen_leads(label)
-        constant = dict.fromkeys(
-            [index for index in _constant_leads(self.template) if index in leads], label
-        )
-        names = [channels[index] for index in leads]
-        for style in styles:
-            grid = self._with_leads(style.grid, names)
-            unchanging = _constant_leads(grid)
-            rows = match_leads(style.label, names, grid, self._pairs)
-            for index, row in zip(leads, rows, strict=True):
-                if row in unchanging:
-                    constant.setdefault(index, style.label)
-        changing = [index for index in leads if index not in constant]
-        if not changing:
-            raise InputFileError(
-                constant[leads[0]],
-                expected="a lead that changes in content and style",
-                got=f"a constant {channels[leads[0]]}",
-                remedy="use another recording",
-            )
-        for source in dict.fromkeys(constant.values()):
-            flat = ", ".join(channels[index] for index in constant if constant[index] == source)
-            self.messages.append(f"{source} is constant or empty in {flat}, which stays unchanged")
-        self._unchanged = [index for index in independent(channels) if index not in changing]
-        return changing
-
-    def _chosen_leads(self, label: str) -> list[int]:
-        """Indices of the independent leads that were asked for; without triggers, if none were."""
-        channels = self.template.channels
-        leads = independent(channels)
-        if not self._pairs:
-            marks = [index for index in leads if lead_kind(channels[index]) == "marks"]
-            index = [0] if 0 in leads and _rises_evenly(self.template) else []
-            others = [*index, *marks]
-            if not others or len(others) == len(leads):
-                return leads
-            for reason, rows in (("an index or times", index), ("marks", marks)):
-                if rows:
-                    names = ", ".join(channels[row] for row in rows)
-                    self.messages.append(f"{label} has {reason} in {names}, which stays unchanged")
-            return [row for row in leads if row not in others]
-        choose_rate(self.template, list(self._pairs), label)
-        chosen = [index for index in leads if lead_key(channels[index]) in self._pairs]
-        if not chosen:
-            raise UsageError(
-                f"--leads: {label}",
-                expected="I or II",
-                got=f"{', '.join(self._pairs)}, which follow from them",
-                remedy="choose I, II or both",
-            )
-        return chosen
-
-    def _with_leads(self, grid: Grid, names: Sequence[str]) -> Grid:
-        """Another recording, with these leads in its grid even if they have another rate."""
-        if len(grid.channels) == 1 and not self._pairs:
-            return grid
-        keys = [self._pairs.get(lead_key(name), lead_key(name)) for name in names]
-        return with_leads(grid, keys) or grid
-
     def _matched(self, recording: LabelledGrid) -> _Recording:
         """The leads of another recording that correspond to the encoded ones."""
-        label, grid = recording.label, self._with_leads(recording.grid, self.names)
+        label, grid = recording.label, matching_grid(recording.grid, self.names, self._pairs)
         rows = match_leads(label, self.names, grid, self._pairs)
         values, message = longest_stretch(label, grid, rows)
         resampled, note = resample_to_content(label, values[:, rows], grid, self.template)
@@ -329,50 +225,6 @@ class LeadCodec:
         return values
 
 
-def _beats(
-    inputs: TransferInputs,
-    options: SignalOptions,
-    names: Sequence[str],
-    content: Tensor | None,
-    styles: Sequence[Tensor],
-) -> tuple[BeatTemplate | None, str]:
-    """The styles' beats if they are asked for, or if there are some; and a message, or ""."""
-    weight, template = options.beat_weight, inputs.content
-    timed = template is not None and template.units == ("s",)
-    fast = template is not None and timed and sampling_rate(template) >= LOWEST_RATE
-    if weight is not None and not fast:
-        rate = (
-            f"{sampling_rate(template):g} Hz" if template is not None and timed else "one without"
-        )
-        raise UsageError(
-            "--beat-weight",
-            expected="a content with a sampling rate"
-            + (f" of at least {LOWEST_RATE:g} Hz" if timed else ""),
-            got="none" if template is None else rate,
-            remedy="leave --beat-weight out" if timed else "add --rate, or leave --beat-weight out",
-        )
-    if content is None or template is None or not fast:
-        return None, ""
-    if weight is None and not (
-        may_be_ecg(template, names) and all(may_be_ecg(style) for style in inputs.styles)
-    ):
-        return None, ""
-    try:
-        return extract_beats(
-            content,
-            styles,
-            names,
-            sampling_rate(template),
-            weights=options.style_weights,
-            weight=weight,
-            labels=[label for *_, label in inputs.labelled()],
-        )
-    except DependencyError as error:
-        if weight is not None:
-            raise
-        return None, f"beats are left out: {error}"
-
-
 def _check_recording(label: str, grid: Grid, size: int) -> None:
     if min(grid.shape[0], size) < SMALLEST:
         raise InputFileError(
@@ -383,31 +235,6 @@ def _check_recording(label: str, grid: Grid, size: int) -> None:
             if grid.values.shape[1] >= SMALLEST > grid.shape[0]
             else "use a longer recording",
         )
-
-
-def _rises_evenly(grid: Grid) -> bool:
-    """Tell whether the first lead of a recording rises evenly, as an index or times do."""
-    import torch
-
-    lead = grid.values[0, 0].double()
-    if len(lead) < SMALLEST or not bool(torch.isfinite(lead).all()):
-        return False
-    step = (lead[-1] - lead[0]) / (len(lead) - 1)
-    distance = (lead - lead[0] - step * torch.arange(len(lead))).abs().max()
-    rounding = 4 * lead.abs().max() * torch.finfo(torch.float32).eps
-    return bool(step > 0) and bool(distance <= 0.01 * step + rounding)
-
-
-def _constant_leads(grid: Grid) -> set[int]:
-    """Indices of the leads whose finite values are all the same, or that have none."""
-    import torch
-
-    constant = set()
-    for index, lead in enumerate(grid.values[0]):
-        finite = lead[torch.isfinite(lead)]
-        if not len(finite) or bool((finite == finite[0]).all()):
-            constant.add(index)
-    return constant
 
 
 def _spread(values: Tensor) -> Tensor:

@@ -51,48 +51,36 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     rows = [(lead, lines_of(lead, content, style, result)) for lead in leads]
     seconds = max(_seconds(result), 1e-9)
     width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
-    shown = [
+    traces = [
         [(role, (_part(*line, timed=timed), line[1])) for role, line in lines] for _, lines in rows
     ]
-    heights = [_height(lines) if paper else 30.0 * len(lines) for lines in shown]
-    tall = sum(heights) / _INCH
-    margins = (0.75, 0.35, 0.6, 0.55)  # left, right, top, bottom, in inches
-    psd = 3.2
-    total = (margins[0] + width + 0.75 + psd + margins[1], margins[2] + tall + margins[3])
-    drawing = matplotlib_figure.Figure(figsize=total, facecolor="white")
-    bottom = margins[3] + tall
+    heights = [_height(lines) if paper else 30.0 * len(lines) for lines in traces]
+    left, right, top, bottom = 0.75, 0.35, 0.6, 0.55  # margins in inches
+    gap, spectrum_width = 0.75, 3.2
+    page = (
+        left + width + gap + spectrum_width + right,
+        top + sum(heights) / _INCH + bottom,
+    )
+    drawing = matplotlib_figure.Figure(figsize=page, facecolor="white")
+    floor = page[1] - top
     for number, ((lead, lines), height) in enumerate(zip(rows, heights, strict=True)):
-        bottom -= height / _INCH
-        tile = (
-            margins[0] / total[0],
-            bottom / total[1],
-            width / total[0],
-            height / _INCH / total[1],
-        )
-        axes = drawing.add_axes(tile)
-        _traces(
-            axes,
-            lead,
-            shown[number],
-            height,
-            paper=paper,
-            timed=timed,
-            last=number == len(rows) - 1,
-        )
-        left = margins[0] + width + 0.75
-        beside = (
-            left / total[0],
-            (bottom + 0.12) / total[1],
-            psd / total[0],
-            (height / _INCH - 0.24) / total[1],
-        )
-        _spectra(
-            drawing.add_axes(beside), lines, result, last=number == len(rows) - 1, first=number == 0
-        )
-    scale = "25 mm/s, 10 mm/mV" if paper else ""
-    title = f"{', '.join(role for role, _ in rows[0][1])}, from the top{' · ' if scale else ''}"
-    drawing.text(margins[0] / total[0], 1 - 0.3 / total[1], title + scale, fontsize=10, va="center")
+        tall = height / _INCH
+        floor -= tall
+        last = number == len(rows) - 1
+        axes = _add_axes(drawing, left, floor, width, tall)
+        _traces(axes, lead, traces[number], height, paper=paper, timed=timed, last=last)
+        axes = _add_axes(drawing, left + width + gap, floor + 0.12, spectrum_width, tall - 0.24)
+        _spectra(axes, lines, result, last=last, first=number == 0)
+    scale = " · 25 mm/s, 10 mm/mV" if paper else ""
+    title = f"{', '.join(role for role, _ in rows[0][1])}, from the top{scale}"
+    drawing.text(left / page[0], 1 - 0.3 / page[1], title, fontsize=10, va="center")
     return drawing
+
+
+def _add_axes(drawing: Any, left: float, bottom: float, width: float, height: float) -> Any:
+    """Add axes at a place in inches."""
+    wide, tall = drawing.get_size_inches()
+    return drawing.add_axes((left / wide, bottom / tall, width / wide, height / tall))
 
 
 def lines_of(

@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from convnd.errors import InputFileError
-from convnd.io.reading import import_optional
 from convnd.io.signals.signal import sampling_rate, value_units
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.signals.baseline import HIGHEST, baseline_rms
+from convnd_tasks.modalities.signals.distances import (
+    PASSBAND,
+    amplitude_distance,
+    autocorrelation_distance,
+    psd_distance,
+)
 from convnd_tasks.modalities.signals.leads import (
     identity_error,
-    interpolate_gaps,
     is_ecg_lead,
     lead_key,
     may_be_ecg,
@@ -45,15 +49,13 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["amplitude_distance", "autocorrelation_distance", "measure_all", "psd_distance"]
+__all__ = ["measure_all"]
 
 TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
-_PASSED = 0.45  # of a sampling rate: filters attenuate higher frequencies
-_LOWEST = HIGHEST  # Hz: lower frequencies are baseline wander, which has a measure of its own
 
 
 def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
-    """See `convnd_tasks.modalities.metrics.Evaluator`.
+    """Measure what a result keeps of its content and takes from its styles.
 
     Args:
         content: ``(1, C, T)`` in seconds.
@@ -83,7 +85,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         measure for style in styles for measure in _likeness(content, result, style, leads, rhythm)
     ]
     for name in dict.fromkeys(measure.name for measure in distances):
-        measures.append(_joined([measure for measure in distances if measure.name == name]))
+        measures.append(_average([measure for measure in distances if measure.name == name]))
     worst = identity_error(result)
     if worst is not None:
         measures.append(
@@ -194,14 +196,14 @@ def _likeness(
         "aim": {lead: resampled(style, name) for lead, name in pairs.items()},
     }
     # A slower style has no frequencies above its own Nyquist frequency.
-    highest = _PASSED * min(rate, sampling_rate(style))
+    highest = PASSBAND * min(rate, sampling_rate(style))
     unit = "mV" if per_millivolt(result) is not None else "units"
     comparisons = [
         _Comparison(
             *("psd_distance", "dB", "lower"),
             f"RMS difference of spectra from 0.5 to {highest:g} Hz",
             signals,
-            partial(psd_distance, rate=rate, band=(_LOWEST, highest)),
+            partial(psd_distance, rate=rate, band=(HIGHEST, highest)),
         ),
         _Comparison(
             *("autocorrelation_distance", "", "lower"),
@@ -288,70 +290,20 @@ def _beat_comparisons(
     ]
 
 
-def _joined(same: Sequence[Measure]) -> Measure:
+def _average(measures: Sequence[Measure]) -> Measure:
     """Average one measure over several styles."""
-    if len(same) == 1:
-        return same[0]
-    leads = {lead for measure in same for lead in measure.parts}
+    if len(measures) == 1:
+        return measures[0]
+    leads = {lead for measure in measures for lead in measure.parts}
     return dataclasses.replace(
-        same[0],
-        value=_mean(measure.value for measure in same),
-        before=_mean(measure.before for measure in same if measure.before is not None),
+        measures[0],
+        value=_mean(measure.value for measure in measures),
+        before=_mean(measure.before for measure in measures if measure.before is not None),
         parts={
-            lead: _mean(measure.parts[lead] for measure in same if lead in measure.parts)
+            lead: _mean(measure.parts[lead] for measure in measures if lead in measure.parts)
             for lead in sorted(leads)
         },
     )
-
-
-def psd_distance(
-    signal: NDArray[np.float64],
-    reference: NDArray[np.float64],
-    rate: float,
-    band: tuple[float, float] = (_LOWEST, float("inf")),
-) -> float:
-    """Compute the RMS difference of Welch spectra in dB.
-
-    Args:
-        signal: ``(T,)``.
-        reference: ``(T',)`` at the same rate.
-        rate: samples per second.
-        band: lowest and highest frequency in Hz.
-    """
-    welch = _package("scipy.signal").welch
-    length = min(len(signal), len(reference), round(2 * rate))
-    spectra = []
-    for values in (signal, reference):
-        frequencies, power = welch(interpolate_gaps(values), rate, nperseg=length)
-        spectra.append(10 * np.log10(power + 1e-12))
-    inside = (frequencies >= band[0]) & (frequencies <= min(band[1], _PASSED * rate))
-    if not inside.any():
-        return float("nan")
-    return float(np.sqrt(np.mean((spectra[0] - spectra[1])[inside] ** 2)))
-
-
-def autocorrelation_distance(
-    signal: NDArray[np.float64], reference: NDArray[np.float64], rate: float
-) -> float:
-    """Compute the RMS difference of normalised autocorrelations at lags up to 1 s."""
-    lags = min(round(rate), len(signal) - 1, len(reference) - 1)
-    curves = []
-    for values in (signal, reference):
-        centred = interpolate_gaps(values) - np.nanmean(values)
-        power = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
-        curve = np.fft.irfft(power)[: lags + 1]
-        curves.append(curve / curve[0] if curve[0] > 0 else curve)
-    return float(np.sqrt(np.mean((curves[0] - curves[1]) ** 2)))
-
-
-def amplitude_distance(signal: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Compute the Wasserstein-1 distance of values around their medians, in their unit."""
-    levels = np.linspace(0, 1, 1001)
-    one, other = (
-        np.quantile(values[np.isfinite(values)] - np.nanmedian(values), levels)
-        for values in (signal, reference)
-    )
-    return float(np.abs(one - other).mean())
 
 
 def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
@@ -363,7 +315,3 @@ def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
 def _mean(values: Any) -> float:
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
-
-
-def _package(name: str) -> Any:
-    return import_optional(name, "evaluate")

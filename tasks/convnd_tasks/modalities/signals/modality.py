@@ -11,8 +11,8 @@ from convnd.errors import UsageError
 from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.base import Figure, JobResult, PreparedInputs, Table, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
-from convnd_tasks.modalities.signals import codec
 from convnd_tasks.modalities.signals.options import SignalOptions
+from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.selection import choose_rate, lead_pairs
 from convnd_tasks.runtime.settings import parse_fraction
 
@@ -44,7 +44,7 @@ class Signals(GridModality):
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """See `GridModality.encode`."""
-        return codec.prepare(inputs, self.options)
+        return prepare(inputs, self.options)
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
         """See `Modality.lost_metadata`; a rate that came from ``--rate`` is not lost."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "BEAT",
     "are_beats",
     "beat_correlation",
     "beat_distance",
@@ -22,7 +23,9 @@ __all__ = [
     "rhythm_lead",
 ]
 
-_BEAT = (0.25, 0.45)  # s before and after the R peak
+BEAT = (0.25, 0.45)
+"""Seconds of a beat before and after its R peak."""
+
 _QRS = 0.1  # s on both sides
 _SMOOTH = 0.04  # s: beats are compared below 20 Hz or so
 _ALIKE, _FEWEST = 0.3, 3
@@ -134,7 +137,7 @@ def mean_beat(
     import numpy as np
 
     peaks = r_peaks(signal, rate) if peaks is None else peaks
-    before, after = (round(seconds * rate) for seconds in _BEAT)
+    before, after = (round(seconds * rate) for seconds in BEAT)
     beats = _windows(signal, peaks, before, after)
     return np.median(beats, axis=0) if len(beats) else None
 

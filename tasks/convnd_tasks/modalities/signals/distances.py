@@ -1,0 +1,69 @@
+"""Distances of two signals: of their spectra, autocorrelations and amplitudes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convnd.io.reading import import_optional
+from convnd_tasks.modalities.signals.baseline import HIGHEST
+from convnd_tasks.modalities.signals.leads import interpolate_gaps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["PASSBAND", "amplitude_distance", "autocorrelation_distance", "psd_distance"]
+
+PASSBAND = 0.45
+"""Share of a sampling rate: filters attenuate higher frequencies."""
+
+
+def psd_distance(
+    signal: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    rate: float,
+    band: tuple[float, float] = (HIGHEST, float("inf")),
+) -> float:
+    """Compute the RMS difference of Welch spectra in dB.
+
+    Args:
+        signal: ``(T,)``.
+        reference: ``(T',)`` at the same rate.
+        rate: samples per second.
+        band: lowest and highest frequency in Hz.
+    """
+    welch = import_optional("scipy.signal", "evaluate").welch
+    length = min(len(signal), len(reference), round(2 * rate))
+    spectra = []
+    for values in (signal, reference):
+        frequencies, power = welch(interpolate_gaps(values), rate, nperseg=length)
+        spectra.append(10 * np.log10(power + 1e-12))
+    inside = (frequencies >= band[0]) & (frequencies <= min(band[1], PASSBAND * rate))
+    if not inside.any():
+        return float("nan")
+    return float(np.sqrt(np.mean((spectra[0] - spectra[1])[inside] ** 2)))
+
+
+def autocorrelation_distance(
+    signal: NDArray[np.float64], reference: NDArray[np.float64], rate: float
+) -> float:
+    """Compute the RMS difference of normalised autocorrelations at lags up to 1 s."""
+    lags = min(round(rate), len(signal) - 1, len(reference) - 1)
+    curves = []
+    for values in (signal, reference):
+        centred = interpolate_gaps(values) - np.nanmean(values)
+        power = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
+        curve = np.fft.irfft(power)[: lags + 1]
+        curves.append(curve / curve[0] if curve[0] > 0 else curve)
+    return float(np.sqrt(np.mean((curves[0] - curves[1]) ** 2)))
+
+
+def amplitude_distance(signal: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Compute the Wasserstein-1 distance of values around their medians, in their unit."""
+    levels = np.linspace(0, 1, 1001)
+    one, other = (
+        np.quantile(values[np.isfinite(values)] - np.nanmedian(values), levels)
+        for values in (signal, reference)
+    )
+    return float(np.abs(one - other).mean())
