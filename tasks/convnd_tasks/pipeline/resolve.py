@@ -11,28 +11,26 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
-from convnd.io.atomic import output_errors
 from convnd.io.reading import check_path
-from convnd.io.registry import is_folder_name
 from convnd.shapes import is_count
 from convnd_tasks import samples
 from convnd_tasks.pipeline.folders import (
     ARRAY_SUFFIXES,
-    DEFAULT_SUFFIXES,
     list_contents,
     list_scans,
-    result_name,
-    result_names,
     typical_file,
+)
+from convnd_tasks.pipeline.output_paths import (
+    batch_outputs,
+    check_output_name,
+    default_output,
+    single_output,
 )
 
 __all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "kind_of", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
 """Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
-
-
-_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +54,9 @@ class JobSpec:
 
     modality: str
     dim: int
-    contents: tuple[str | None, ...]
+    contents: tuple[str | None, ...] = ()
     styles: tuple[str, ...]
-    outputs: tuple[Path, ...]
+    outputs: tuple[Path, ...] = ()
     folder: Path | None = None
     init: str | None = None
     size: int | None = None
@@ -120,8 +118,7 @@ def resolve(
         files: content, or a folder of contents, and styles; none is the built-in demo.
         styles: further styles.
         dim: number of spatial axes as typed, or None.
-        output: path of the result, or of its folder where it is one or ends in a slash; None is the
-            default.
+        output: path of the result or, ending in a slash, of its folder; None is the default.
         texture: every file is a style.
         init: path of what the optimisation starts from, or None.
         modality: the kind of data that the command is for, or None for any.
@@ -137,66 +134,69 @@ def resolve(
     ('pictures', 'photo_stylized.png')
     """
     if texture and not (files or styles):
-        if modality != "videos":
-            raise UsageError(
-                "--texture",
-                expected="at least one style",
-                got="no file",
-                remedy="give a file or the name of a built-in style, for example "
-                f"{samples.styles(dim or 2)[0]}",
-            )
-        files = [_demo_content(modality, 3)]
+        files = [_demo_texture(modality, dim)]
     demo = not files and not styles
-    named = [*files, *styles]
-    for name in (*named, *([] if init is None else [init])):
-        check_path(name)
-    if output is not None:
-        _check_output_name(os.fspath(output))
-    dim, kind = _infer_kind(named, dim, init, modality)
-    batch = not demo and not texture and _is_batch(named[0], kind, recursive=recursive)
-    contents: tuple[str | None, ...] = tuple(named[:1])
-    left_out = message = ""
-    if batch:
-        listing = list_contents(Path(named[0]), kind, dim, recursive=recursive)
-        contents, left_out = tuple(map(str, listing.files)), listing.left_out
-    elif demo:
-        contents = (_demo_content(kind, dim),)
-    elif texture and kind != "videos":  # of a video, the style's times and size are the result's
-        contents = (None,)
-    chosen = tuple(named) if texture else tuple(named[1:])
-    if not chosen:
-        chosen = (_default_style(kind, dim),)
-        message = "" if demo else f"no style given, using the built-in one: {chosen[0]}"
-    outputs, folder = _outputs(
-        named, contents, chosen, kind, dim, output, batch=batch, demo=demo, resume=resume
-    )
-    return JobSpec(
+    names = [*files, *styles]
+    _check_names(names if init is None else [*names, init], output)
+    dim, kind = _infer_kind(names, dim, init, modality)
+    batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
+    typed_styles = tuple(names) if texture else tuple(names[1:])
+    style_names = typed_styles or (_default_style(kind, dim),)
+    built_in = not (typed_styles or demo)
+    spec = JobSpec(
         modality=kind,
         dim=dim,
-        contents=contents,
-        styles=chosen,
-        outputs=outputs,
-        folder=folder,
+        styles=style_names,
         init=init,
         size=_DEMO_SIZE.get(dim, 24) if demo and kind != "videos" else None,
-        batch=batch,
         demo=demo,
-        message=message,
-        left_out=left_out,
+        message=f"no style given, using the built-in one: {style_names[0]}" if built_in else "",
     )
+    if batch:
+        return _with_folder(spec, names[0], output, recursive=recursive)
+    content = _demo_content(kind, dim) if demo else names[0]
+    default = default_output(content, kind, dim, demo=demo, resume=resume)
+    path, folder = single_output(default, kind, output)
+    # Of a video, the style of a texture gives times and size.
+    contents = (None,) if texture and kind != "videos" else (content,)
+    return dataclasses.replace(spec, contents=contents, outputs=(path,), folder=folder)
+
+
+def _with_folder(
+    spec: JobSpec, folder: str, output: str | os.PathLike[str] | None, *, recursive: bool
+) -> JobSpec:
+    """The job with the files of a folder as contents."""
+    listing = list_contents(Path(folder), spec.modality, spec.dim, recursive=recursive)
+    contents = tuple(map(str, listing.files))
+    outputs, results = batch_outputs(folder, contents, spec.modality, spec.dim, output)
+    return dataclasses.replace(
+        spec,
+        contents=contents,
+        outputs=outputs,
+        folder=results,
+        batch=True,
+        left_out=listing.left_out,
+    )
+
+
+def _check_names(inputs: Sequence[str], output: str | os.PathLike[str] | None) -> None:
+    for name in inputs:
+        check_path(name)
+    if output is not None:
+        check_output_name(os.fspath(output))
 
 
 def _infer_kind(
-    named: Sequence[str], dim: int | None, init: str | None, modality: str | None
+    names: Sequence[str], dim: int | None, init: str | None, modality: str | None
 ) -> tuple[int, str]:
     """Number of spatial axes and kind of data of a content and its styles; none is the demo."""
-    example = named[0] if named else None
+    example = names[0] if names else None
     if example is not None and Path(example).is_dir():
         example = typical_file(Path(example), dim) or example
     videos = modality == "videos" or (example is not None and is_video(example, dim))
     if videos or modality == "volumes":
         return 3, modality or "videos"
-    dim = infer_dim(file_paths([example, *named[1:], init]), dim)
+    dim = infer_dim(file_paths([example, *names[1:], init]), dim)
     return dim, modality or kind_of(dim, example, videos=False)
 
 
@@ -302,6 +302,19 @@ def _demo_content(kind: str, dim: int) -> str:
     return samples.contents(dim)[0]
 
 
+def _demo_texture(modality: str | None, dim: int | None) -> str:
+    """The style of a texture where none is given, which only videos have."""
+    if modality == "videos":
+        return _demo_content(modality, 3)
+    raise UsageError(
+        "--texture",
+        expected="at least one style",
+        got="no file",
+        remedy="give a file or the name of a built-in style, for example "
+        f"{samples.styles(dim or 2)[0]}",
+    )
+
+
 def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
     """Whether a content is a folder of contents, rather than of the slices or frames of one."""
     folder = Path(content)
@@ -322,62 +335,4 @@ def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
         return True
     with contextlib.suppress(ConvndError):
         return bool(list_scans(folder))
-    return False
-
-
-def _check_output_name(output: str) -> None:
-    if not output:
-        raise UsageError(
-            "--output", expected="the name of a file", got="an empty one", remedy="type one"
-        )
-    with output_errors(output, "a path that can be followed", "choose another name"):
-        try:
-            Path(output).exists()
-        except ValueError as error:  # a NUL
-            raise OSError(error) from error
-
-
-def _outputs(
-    named: Sequence[str],
-    contents: Sequence[str | None],
-    styles: Sequence[str],
-    kind: str,
-    dim: int,
-    output: str | os.PathLike[str] | None,
-    *,
-    batch: bool,
-    demo: bool,
-    resume: bool,
-) -> tuple[tuple[Path, ...], Path | None]:
-    """The paths of the results, and the folder of them that has to be made."""
-    if batch:
-        source = Path(named[0])
-        folder = Path(output or f"{source.resolve().name}_stylized")
-        names = result_names([content or "" for content in contents], kind, dim, source)
-        return tuple(folder / name for name in names), folder
-    if demo:
-        # The demo must work a second time, and must not replace the first result.
-        suffix = ".mp4" if kind == "videos" else DEFAULT_SUFFIXES.get(dim, ".npz")
-        first = Path(f"stylized{suffix}")
-        default = first if resume and kind == "videos" else io.next_free_path(first)
-    else:
-        default = Path(result_name(contents[0] or styles[0], kind, dim))
-    if output is None:
-        return (default,), None
-    path = Path(output)
-    # Frames and slices go right into a folder; other results get a name in it.
-    fills = is_folder_name(default) or (kind == "videos" and _is_result(path))
-    if kind in ("videos", "volumes") and (fills or (kind == "videos" and not path.exists())):
-        return (path,), None
-    if path.is_dir():
-        return (path / default.name,), None
-    if os.fspath(output).endswith(_SEPARATORS):
-        return (path / default.name,), path
-    return (path,), None
-
-
-def _is_result(folder: Path) -> bool:
-    """Whether a folder holds the frames of a result: its record says so."""
-    with contextlib.suppress(ConvndError):
-        return bool(io.read_provenance(folder))
     return False
