@@ -4,7 +4,10 @@ All of them derive from `ConvndError`, and each is also the matching built-in, s
 ``except ValueError`` keeps working.
 """
 
+import os
 import signal
+import sys
+import threading
 from typing import NoReturn, overload
 
 __all__ = [
@@ -168,7 +171,22 @@ class StopSignal(BaseException):
 
     @classmethod
     def catch(cls) -> None:
-        """Raise the exception in this process for SIGINT, SIGTERM and SIGHUP from now on."""
+        """Raise the exception in this process for SIGINT, SIGTERM and SIGHUP from now on.
+
+        Python drops an exception that is raised in a destructor or in a callback of a weak
+        reference, so a signal that arrives there is raised once more a moment later.
+        """
+        report = sys.unraisablehook
+
+        def repeat(unraisable: sys.UnraisableHookArgs) -> None:
+            if isinstance(unraisable.exc_value, cls):
+                # Here it would be dropped as well. The signal goes to the process, not to the
+                # timer's thread, so that it also ends a call that sleeps.
+                threading.Timer(0.01, os.kill, (os.getpid(), *unraisable.exc_value.args)).start()
+            else:
+                report(unraisable)
+
+        sys.unraisablehook = repeat
         for number in STOP_SIGNALS:
             signal.signal(number, cls.handler)
 

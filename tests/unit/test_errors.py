@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import sys
+import time
 
 import pytest
 
 from convnd import errors
-from convnd.errors import ConvndError, InputFileError, ShapeError
+from convnd.errors import STOP_SIGNALS, ConvndError, InputFileError, ShapeError, StopSignal
 
 KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 
@@ -40,3 +43,23 @@ def test_a_built_in_class_catches_it() -> None:
         raise ShapeError("conv", expected="rank 4", got="rank 2", remedy="add two axes")
     assert isinstance(caught.value, ConvndError)
     assert caught.value.got == "rank 2"
+
+
+def test_a_signal_that_arrives_in_a_destructor_is_raised_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Signalled:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        StopSignal.catch()
+        with pytest.raises(StopSignal) as caught:
+            Signalled()
+            time.sleep(20)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert caught.value.args == (signal.SIGTERM,)
