@@ -12,6 +12,7 @@ import warnings
 from typing import NoReturn
 
 from convnd.errors import StopSignal
+from convnd.threads import Load, limit_threads, wait_asleep
 
 __all__ = ["main"]
 
@@ -19,9 +20,13 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line."""
     try:
+        load = Load.now()
         StopSignal.catch()
         _silence_libraries()
+        wait_asleep()
         from convnd.cli import main as run
+
+        limit_threads(load, reproducible="--deterministic" in sys.argv)
     except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])
         print(f"convnd: stopped by {number.name}", file=sys.stderr)  # noqa: T201

@@ -58,6 +58,10 @@ SCRIPTS = {
             "out.json",
         ],
     ],
+    "benchmarks/performance/neighbours.py": [
+        *["--size", "32", "--steps", "0", "--backbone", "compact", "--jobs", "1", "--repeats", "1"],
+        *["--json", "out.json"],
+    ],
     "benchmarks/performance/soak.py": ["--jobs", "1", "--json", "out.json"],
     "benchmarks/experiments/malformed_files.py": ["broken", "--json", "out.json"],
     "benchmarks/performance/whole_job.py": [*TINY, "--their-steps", "1"],

@@ -7,6 +7,7 @@ the names of the built-in ones, and no code is imported unless the user asks for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import error_text
 from convnd.options import OUTPUT, flag_name, flags_of
+from convnd.threads import use_threads
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Overwrite, Quiet
@@ -87,6 +89,7 @@ def rerun(
     record = io.read_provenance(result)
     line, entries = _parse_record(result, record)
     _check_line(result, line, len(entries), trusted=trust_remote_code)
+    _use_recorded_threads(record)
     for difference in _differences(record):
         command_output.append("differences", difference)
         echo(difference, err=True)
@@ -248,6 +251,12 @@ def _differences(record: Mapping[str, str]) -> list[str]:
         stopped = record["convnd:stopped"][:80]
         lines.append(f"stopped early by {stopped}; all steps are taken now")
     return lines
+
+
+def _use_recorded_threads(record: Mapping[str, str]) -> None:
+    """Use as many threads as the recorded run: the last bits of a result depend on them."""
+    with contextlib.suppress(KeyError, ValueError, TypeError, RecursionError):
+        use_threads(int(json.loads(record["convnd:versions"])["threads"]))
 
 
 def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
