@@ -178,7 +178,7 @@ class StopSignal(BaseException):
         """
         report = sys.unraisablehook
 
-        def repeat(unraisable: sys.UnraisableHookArgs) -> None:
+        def repeat(unraisable: "sys.UnraisableHookArgs") -> None:
             if isinstance(unraisable.exc_value, cls):
                 # Here it would be dropped as well. The signal goes to the process, not to the
                 # timer's thread, so that it also ends a call that sleeps.
