@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,8 @@ _IO_ERRNOS = {
     if hasattr(errno, name)
 }
 
+_ADDRESS = re.compile(r"(?i)(https?|ftps?|s3|gs):")
+
 
 def check_file(path: str | os.PathLike[str]) -> None:
     """Refuse anything but an ordinary file with content, before a library opens it.
@@ -64,7 +67,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
     except InputFileError:
         raise
     except FileNotFoundError as error:
-        raise InputFileError(
+        raise _no_file_error(os.fspath(path)) or InputFileError(
             f"{name}: expected an existing file, got none; check the spelling"
         ) from error
     except PermissionError as error:
@@ -83,7 +86,8 @@ def check_path(name: str) -> None:
 
     Raises:
         UsageError: the name is empty, as that of a variable of the shell that is not set.
-        InputFileError: it is too long, holds a NUL, or lies in a folder that may not be entered.
+        InputFileError: it is too long, holds a NUL, lies in a folder that may not be entered, or is
+            an address of the network or ``-``.
     """
     if not name:
         raise UsageError(
@@ -91,13 +95,29 @@ def check_path(name: str) -> None:
         )
     try:
         os.lstat(name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    except (FileNotFoundError, NotADirectoryError) as error:
+        no_file = _no_file_error(name)
+        if no_file is not None:
+            raise no_file from error
     except (OSError, ValueError) as error:
         raise InputFileError(
             f"read {name if len(name) < 300 else name[:300] + '…'}: expected a path that can be "
             f"followed, got '{error_text(error)}'; check it"
         ) from error
+
+
+def _no_file_error(name: str) -> InputFileError | None:
+    """The error for what other programs read, and which is no file; None for anything else."""
+    if name == "-":
+        return InputFileError(
+            "read -: expected a file, got the standard input; save to a file first"
+        )
+    if _ADDRESS.match(name):  # a path has one slash where an address has two
+        return InputFileError(
+            f"read {name}: expected a file, got an address; download it first, for example with "
+            "curl -O"
+        )
+    return None
 
 
 @contextlib.contextmanager

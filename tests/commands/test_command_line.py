@@ -169,3 +169,25 @@ def test_all_names_are_choices(name: str) -> None:
     kinds: list[type[Any]] = [*map(options_class, MODALITIES), PatchOptions]
     flags = [flags_of(kind)[name][1] for kind in kinds if name in flags_of(kind)]
     assert {choice for flag in flags for choice in flag.choices} == set(NAMES[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["stylize", "https://example.org/cat.png", "waves"], "got an address; download it first"),
+        (["stylize", "a.png", "s3://bucket/waves.png"], "got an address; download it first"),
+        (["stylize", "-", "waves", "--dim", "2"], "got the standard input; save to a file first"),
+        (["evaluate", "a.png", "http://example.org/a.png"], "got an address"),
+        (["stylize", "a.png", "folder"], "style folder: expected a file, got a folder; name a file"),
+        (["stylize", "a.csv", "folder"], "style folder: expected a file, got a folder; name a file"),
+    ],
+)
+def test_what_is_no_file_is_named(
+    words: list[str], message: str, run: Any, tmp_path: Path
+) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("II\n" + "".join(f"{k % 7}\n" for k in range(64)))
+    (tmp_path / "folder").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "folder" / "b.png")
+    code, _, err = run(*words)
+    assert (code, message in err) == (3, True), err

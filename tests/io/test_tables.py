@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -244,3 +246,59 @@ def test_times_that_are_none(cell: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"time (s),II\n0,1\n{cell},2\n0.008,3\n")
     with pytest.raises(InputFileError, match="a.csv: expected"):
         io.read(tmp_path / "a.csv")
+
+
+GAPPY = np.r_[0:200, 260:300, 303:500]  # rows of 500
+
+
+@pytest.mark.parametrize("kind", ["seconds", "index", "both", "dates", "clock", "epoch", "rounded"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".xlsx"])
+def test_missing_rows_are_gaps(kind: str, suffix: str, tmp_path: Path) -> None:
+    count = np.arange(500)
+    begin = datetime(2024, 1, 2, 23, 59, 59)
+    dates = [begin + timedelta(milliseconds=4 * int(k)) for k in count]
+    rate = 360 if kind == "rounded" else 250
+    times: dict[str, dict[str, Any]] = {
+        "seconds": {"time (s)": count / 250},
+        "index": {"index": count},
+        "both": {"index": count, "time (ms)": count * 4},
+        "dates": {"date": [date.isoformat(timespec="milliseconds") for date in dates]},
+        "clock": {"clock": [date.time().isoformat(timespec="milliseconds") for date in dates]},
+        "epoch": {"timestamp": 1700000000000 + count * 4},
+        "rounded": {"time (s)": np.round(count / 360, 3)},
+    }
+    table = pd.DataFrame({**times[kind], "II (mV)": np.sin(count / 9), "V1 (mV)": count / 7})
+    table = table.iloc[GAPPY]
+    path, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    write = {".csv": table.to_csv, ".parquet": table.to_parquet, ".xlsx": table.to_excel}[suffix]
+    write(path, index=False)
+    grid = io.read(path)
+    assert grid.shape == (500,)
+    assert grid.channels == ("II", "V1")
+    if kind != "index":
+        assert 1 / grid.spacing[0] == pytest.approx(rate, rel=1e-9)
+    known = np.isfinite(grid.values[0, 0].numpy())
+    np.testing.assert_array_equal(np.flatnonzero(known), GAPPY)
+    np.testing.assert_allclose(grid.values[0, 1, GAPPY], GAPPY / 7, rtol=1e-6)
+    assert signal_of(grid).remarks == ("has 2 gaps in its times, 63 samples, which stay gaps",)
+    io.write(target, grid.with_values(grid.values + 1))
+    again = io.read(target)  # rows and times are those of the input
+    torch.testing.assert_close(again.values, grid.values + 1, equal_nan=True)
+    if suffix == ".csv":
+        cells = [[line.rsplit(",", 2)[0] for line in p.read_text().split()] for p in (path, target)]
+        assert cells[0] == cells[1]
+
+
+def test_times_with_many_jumps_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    even = np.arange(400) / 250
+    uneven = {
+        "random": np.cumsum(rng.uniform(0.003, 0.01, 400)),
+        "back": np.r_[even[:200], even[100:300]],
+        "far": np.r_[even[:200], even[200:] + 1e6],  # would be millions of empty samples
+        "drift": np.r_[even[:200], even[200:] + 0.0015],
+    }
+    for name, times in uneven.items():
+        path = tmp_path / f"{name}.csv"
+        pd.DataFrame({"time (s)": times, "II": even}).to_csv(path, index=False)
+        with pytest.raises(InputFileError, match="evenly spaced times.*jump near line"):
+            io.read(path)

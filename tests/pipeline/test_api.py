@@ -188,6 +188,31 @@ def test_other_integers_of_three_channels_are_refused(dtype: type) -> None:
     assert as_grid(codes[:1], 2).values.max() == 200  # one channel has units of its own
 
 
+@pytest.mark.parametrize("scale", [255.0, 65535.0, 1.01])
+def test_floats_of_a_picture_beyond_one_are_refused(scale: float) -> None:
+    values = torch.linspace(0, scale, 3 * 20 * 24).reshape(3, 20, 24)
+    with pytest.raises(InputFileError, match="from 0 to 1.*got values from 0 to"):
+        convnd.stylize(values, values, dim=2, **QUICK)
+    assert as_grid(values / scale, 2).channels == ("R", "G", "B")
+    assert as_grid(values[1:], 2).values.max() == scale  # two channels have units of their own
+    assert as_grid(convnd.Grid(values=values[None])).channels == ("0", "1", "2")
+
+
+def test_floats_may_have_their_colours_last(rng: np.random.Generator) -> None:
+    values = rng.random((20, 24, 3))
+    grid = as_grid(values, 2)
+    assert grid.channels == ("R", "G", "B")
+    np.testing.assert_allclose(grid.values[0].permute(1, 2, 0), values, rtol=1e-6)
+
+
+def test_evaluation_has_the_options_of_reading_alone() -> None:
+    wave = torch.linspace(0, 99, 600).sin()
+    with pytest.raises(UnknownNameError, match="steps"):
+        convnd.evaluate(wave, wave, dim=1, rate=100, steps=3)
+    with pytest.raises(UsageError, match="tone-map applies to videos"):
+        convnd.evaluate(wave, wave, dim=1, rate=100, tone_map=True)
+
+
 def test_a_picture_of_pillow_is_what_its_file_is(tmp_path: Path, pixels: np.ndarray) -> None:
     exif = Image.Exif()
     exif[274] = 6

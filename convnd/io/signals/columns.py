@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.signals.clocks import is_time_cell
+from convnd.io.signals.sample_positions import sample_positions
 from convnd.io.signals.signal import Signal, describe, signal_grid, signal_of
 from convnd.io.signals.time_names import INDEX_NAMES, parse_name
 from convnd.io.signals.times import TimeColumn, read_times
@@ -56,7 +57,7 @@ class Layout:
     Args:
         names: of the leads, in the order of the grid's channels.
         leads: position of each of them in the table.
-        count: rows of the table.
+        count: samples of the table, with those whose rows are missing.
         time: the columns of times, or of an index.
         index: a further index beside the times, or None.
         texts: cells of the columns that hold words, by position.
@@ -164,13 +165,15 @@ def table_grid(
             f"read {path}: expected at least two samples, got one; use a longer recording"
         )
     samples = np.stack([row for row in values.values() if row is not None])
-    listed = ", ".join(columns[k].name or str(k) for k in words if k not in stays)
+    if time is not None and time.positions:
+        rows, samples = samples, np.full((len(leads), time.samples), np.nan)
+        samples[:, time.positions] = rows
     signal = Signal(
         units=tuple(columns[k].unit or "" for k in leads) if named else (),
         start=None if time is None else time.start,
         offset=0.0 if time is None else time.offset,
         rate_assumed=time is not None and time.assumed and rate is None,
-        remarks=(f"holds words in {listed}, which stay as they are",) if listed else (),
+        remarks=_remarks([columns[k].name or str(k) for k in words if k not in stays], time),
         format=format_name,
     )
     if time is not None and time.rate is not None and not (time.assumed and rate is not None):
@@ -180,7 +183,7 @@ def table_grid(
     layout = Layout(
         names=grid.channels,
         leads=tuple(leads),
-        count=len(lines),
+        count=samples.shape[1],
         time=time,
         index=index,
         texts=words,
@@ -190,6 +193,20 @@ def table_grid(
         exact=samples if _needs_digits([columns[k] for k in leads]) else None,
     )
     return describe(grid, extra={**signal_of(grid).extra, "layout": layout})
+
+
+def _remarks(words: Sequence[str], time: TimeColumn | None) -> tuple[str, ...]:
+    """What users should know of columns of words, and of missing rows."""
+    remarks = []
+    if words:
+        remarks.append(f"holds words in {', '.join(words)}, which stay as they are")
+    if time is not None and time.gaps:
+        missing = time.samples - len(time.positions)
+        remarks.append(
+            f"has {time.gaps} gap{'s' * (time.gaps > 1)} in its times, {missing} samples, which "
+            "stay gaps"
+        )
+    return tuple(remarks)
 
 
 def _gap_word(leads: Sequence[Column]) -> str:
@@ -236,7 +253,12 @@ def columns_of(grid: Grid, layout: Layout, text: Callable[[Any], str]) -> list[l
                 cells[position][index] = text(float(layout.exact[row, index]))
     for column in (layout.time, layout.index):
         if column is not None:
-            cells |= dict(zip(column.columns, column.texts(count), strict=True))
+            texts = column.texts(column.samples if count == layout.count else count)
+            cells |= dict(zip(column.columns, texts, strict=True))
+    if layout.time is not None and layout.time.positions and count == layout.time.samples:
+        for position in layout.leads:
+            cells[position] = [cells[position][sample] for sample in layout.time.positions]
+        count = len(layout.time.positions)
     for position, words in layout.texts.items():
         cells[position] = [words[index * len(words) // count] for index in range(count)]
     return [cells[position] for position in sorted(cells)]
@@ -336,19 +358,19 @@ def _time_positions(columns: Sequence[Column], named: bool, decimal: str) -> lis
 
 
 def _rises_evenly(cells: Sequence[str], decimal: str) -> bool:
-    """Whether numbers rise from row to row, evenly but for the rounding of their last place."""
+    """Whether numbers rise evenly, but for rounding and a few jumps over missing rows."""
     import numpy as np
 
     start = [cell_value(cell, decimal) for cell in cells[:_PROBE]]
     if len(start) < 3 or None in start or not bool((np.diff(np.array(start, float)) > 0).all()):
         return False
     values = np.array([cell_value(cell, decimal) for cell in cells], np.float64)  # None is NaN
-    step = (values[-1] - values[0]) / (len(values) - 1)
-    if not np.isfinite(values).all() or not step > 0:
+    if not np.isfinite(values).all() or not values[-1] > values[0]:
         return False
+    step = float(np.median(np.diff(values)))
     marks = [re.split("[.,]", cell) for cell in cells[:_PROBE]]
     place = 10.0 ** -max(len(parts[1]) if len(parts) > 1 else 0 for parts in marks)
     # Rounded to steps of their own size, times would say as little as a slow drift.
     allowed = max(_UNEVEN * step, 0.51 * place if step >= 2 * place else 0)
-    distance = np.abs(values - values[0] - step * np.arange(len(values))).max()
-    return bool(distance <= allowed + 4 * np.spacing(np.abs(values).max()))
+    allowed += 4 * float(np.spacing(np.abs(values).max()))
+    return sample_positions(values - values[0], allowed) is not None

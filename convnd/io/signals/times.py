@@ -6,6 +6,7 @@ more digits than a float. A unit that is not known is refused; it is never taken
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from convnd.io.signals.clocks import (
     parse_dates,
     template_of,
 )
+from convnd.io.signals.sample_positions import sample_positions
 from convnd.io.signals.time_names import INDEX_NAMES, UNITS, TimeName
 
 __all__ = ["TimeColumn", "decimal_digits", "read_times"]
@@ -34,7 +36,6 @@ _EPOCHS = (  # powers of ten: seconds, ms, µs and ns from 1973 to 2286
     (14, 16, Fraction(1, 1_000_000)),
     (17, 19, Fraction(1, 1_000_000_000)),
 )
-_UNEVEN = 0.01  # of a step: the largest distance of a time from a regular grid
 _ROUNDING = 1.01  # of the last place: what rounding, or cutting off, makes of an even grid
 _SHORTEST_STEP, _LONGEST_STEP = Fraction(1, 10**6), 10  # s
 _EXACT = Context(prec=3 * MOST_PLACES)
@@ -56,6 +57,7 @@ class TimeColumn:
         rounded: whether the cells are rounded to these places.
         start: date and time of the first sample, or None.
         assumed: whether ``seconds`` is a convention and not said by the file.
+        positions: the sample of each row, where rows are missing in between; empty where none is.
     """
 
     columns: tuple[int, ...]
@@ -69,6 +71,17 @@ class TimeColumn:
     rounded: bool
     start: datetime | None = None
     assumed: bool = False
+    positions: tuple[int, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Samples from the first row to the last, with those whose rows are missing."""
+        return self.positions[-1] + 1 if self.positions else len(self.cells[0])
+
+    @property
+    def gaps(self) -> int:
+        """Places where rows are missing."""
+        return sum(later - earlier > 1 for earlier, later in itertools.pairwise(self.positions))
 
     @property
     def rate(self) -> float | None:
@@ -82,7 +95,7 @@ class TimeColumn:
         if self.rounded:
             # Times since 1970 often went through a float64, which is coarser than they show.
             place = max(Fraction(1, 10**self.places), abs(self.first) / 2**52)
-            uncertainty = place * self.seconds / (len(self.cells[0]) - 1)
+            uncertainty = place * self.seconds / (len(self.cells[0]) - 1) * (1 + self.gaps)
             whole = round(1 / step)
             if whole and abs(Fraction(1, whole) - step) <= uncertainty:
                 return float(whole)
@@ -97,11 +110,14 @@ class TimeColumn:
         return float(self.first * self.seconds)
 
     def texts(self, count: int) -> list[list[str]]:
-        """The cells of each column for a number of samples in the same span of time."""
-        if count == len(self.cells[0]):
+        """The cells of each column for a number of samples in the same span of time.
+
+        For as many samples as were read, they are those of the rows that were read.
+        """
+        if count == self.samples:
             return [list(column) for column in self.cells]
         # An index counts samples, however many there are.
-        step = self.step if self.seconds is None else self.step * len(self.cells[0]) / count
+        step = self.step if self.seconds is None else self.step * self.samples / count
         digits = max(self.places, decimal_digits(step))
         times = [self.first + step * index for index in range(count)]
         columns = []
@@ -149,7 +165,8 @@ def read_times(
         decimal: decimal mark of numbers.
 
     Raises:
-        InputFileError: a cell is no time, the unit is not known, or times do not rise evenly.
+        InputFileError: a cell is no time, the unit is not known, or times do not rise evenly, apart
+            from jumps over missing rows.
     """
     joined = [" ".join(parts).strip() for parts in zip(*cells, strict=True)]
     is_number = _decimal(joined[0], decimal) is not None
@@ -164,7 +181,7 @@ def read_times(
         seconds = Fraction(1)
         if ticks[0] >= DAY * 365 * 10**places and day_first is not None:
             start = datetime(1, 1, 1) + timedelta(microseconds=ticks[0] * 10**6 // 10**places)
-    step, rounded = _step(path, lines, ticks, places)
+    step, rounded, positions = _step(path, lines, ticks, places)
     first, assumed = Fraction(ticks[0], 10**places), False
     if seconds is None:
         seconds, assumed = _unit_of_numbers(first, step, name)
@@ -173,7 +190,7 @@ def read_times(
     texts = tuple(tuple(column) for column in cells)
     return TimeColumn(
         tuple(columns), texts, templates, decimal, first, step, seconds, places, rounded, start,
-        assumed,
+        assumed, positions,
     )  # fmt: skip
 
 
@@ -246,8 +263,8 @@ def _numbers(
 
 def _step(
     path: Path, lines: Sequence[int], ticks: Sequence[int], places: int
-) -> tuple[Fraction, bool]:
-    """The step between times that rise evenly, and whether they are rounded."""
+) -> tuple[Fraction, bool, tuple[int, ...]]:
+    """The step between samples, whether times are rounded, and `TimeColumn.positions`."""
     import numpy as np
 
     if len(ticks) < 2:
@@ -265,15 +282,18 @@ def _step(
             got=f"a step of {float(step / 10**places):g}",
             remedy="correct them",
         )
-    # Times are often rounded to a few digits: only the distance to a regular grid matters.
     since = np.array([float(tick - ticks[0]) for tick in ticks])
-    distance = np.abs(since - float(step) * np.arange(len(ticks)))
-    worst = int(np.argmax(distance))
-    if not distance[worst] <= max(_ROUNDING, _UNEVEN * float(step)):
+    rows = sample_positions(since, _ROUNDING)
+    if rows is None:
+        distance = np.abs(since - float(step) * np.arange(len(ticks)))
         raise InputFileError(
             f"read {path}",
-            expected="evenly spaced times",
-            got=f"a jump near line {lines[worst]}",
-            remedy="fill the gap with empty cells or resample",
+            expected="evenly spaced times, or gaps between long stretches of them",
+            got=f"a jump near line {lines[int(np.argmax(distance))]}",
+            remedy="resample, or split the recording",
         )
-    return step / 10**places, bool(distance[worst] > 1e-6)
+    positions: tuple[int, ...] = ()
+    if rows.gaps:
+        step = Fraction(rows.step).limit_denominator(10**9)
+        positions = tuple(rows.positions.tolist())
+    return step / 10**places, rows.distance > 1e-6, positions

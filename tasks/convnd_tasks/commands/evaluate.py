@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_styles
+from convnd_tasks.pipeline.flags import with_flags
+from convnd_tasks.pipeline.job_options import READING_OPTIONS
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Dim
+from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["evaluate"]
 
 
 @with_json_output("evaluate")
+@with_flags(
+    *map(options_class, ("pictures", "signals", "arrays", "volumes", "videos")),
+    settings=JobSettings,
+    only=READING_OPTIONS,
+)
 def evaluate(
     content: Annotated[str, typer.Argument(help="The file that it was made from.")],
     result: Annotated[str, typer.Argument(help="The stylised file.")],
@@ -28,23 +37,9 @@ def evaluate(
         ),
     ] = None,
     dim: Dim = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Samples per second of signals whose files do not hold it.",
-            show_default=False,
-        ),
-    ] = None,
-    series: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Number, description or UID of the content in a folder of several DICOM series.",
-            show_default=False,
-        ),
-    ] = "",
     *,
+    typed_options: dict[str, Any],
+    typed_settings: dict[str, Any],
     command_output: CommandOutput,
 ) -> None:
     """Measure what a style transfer kept of the content and took from the style.
@@ -54,7 +49,9 @@ def evaluate(
     from convnd_tasks.modalities.metrics import as_json, as_table
     from convnd_tasks.pipeline.evaluation import evaluate_files
 
-    measures = evaluate_files(content, result, style or [], dim=dim, rate=rate, series=series)
+    measures = evaluate_files(
+        content, result, style or [], dim=dim, options=typed_options, settings=typed_settings
+    )
     command_output.add(measures=as_json(measures))
     if not measures:
         echo("nothing to measure without beats or a style; add --style", err=True)

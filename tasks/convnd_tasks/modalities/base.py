@@ -423,6 +423,13 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
     if not path.suffix and not path.exists():
         make = samples.style if role == "style" else samples.content
         return make(name, spatial_dims=spatial_dims, seed=seed)
+    if spatial_dims != 3 and path.is_dir():  # that of a scan holds its slices
+        raise InputFileError(
+            f"{role} {path}",
+            expected="a file",
+            got="a folder",
+            remedy="name a file in it" + (", or several styles" if role == "style" else ""),
+        )
     grid = io.read(path)
     if grid.ndim != spatial_dims:
         raise InputFileError(

@@ -13,7 +13,8 @@ from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io.images.formats import grid_of_image, grid_of_pixels
 from convnd.options import flags_of
-from convnd_tasks.modalities import modality_class, options_class
+from convnd.registry import unknown_name
+from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import TransferInputs, open_grid
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from convnd_tasks.runtime.settings import JobSettings, parse_fraction
@@ -144,6 +145,7 @@ def evaluate(
     *,
     dim: int | None = None,
     rate: float | str | None = None,
+    **options: Any,
 ) -> dict[str, Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
@@ -153,21 +155,33 @@ def evaluate(
         style: the styles that it was given.
         dim: number of spatial axes, where a tensor or array does not tell.
         rate: samples per second of signals that do not hold it.
+        options: how files are read: the options of ``convnd evaluate``, with underscores; ``leads``
+            also for data in memory.
 
     Returns:
         Measures by name.
 
     Raises:
+        UsageError: an option does not exist, or does not apply.
         InputFileError: the grids cannot be compared.
         DependencyError: a package that is needed is missing.
     """
     from convnd_tasks.pipeline.evaluation import evaluate_files
+    from convnd_tasks.pipeline.job_options import READING_OPTIONS, make_options
 
+    for name in options:
+        if name not in READING_OPTIONS:
+            raise unknown_name("option", name, READING_OPTIONS)
     typed_rate = None if rate is None else str(rate)
     styles = list(style) if isinstance(style, list | tuple) else [style]
+    settings = {name: options.pop(name) for name in flags_of(JobSettings) if name in options}
+    if typed_rate is not None:
+        settings["rate"] = typed_rate
     if all(_is_name(data) for data in (content, result, *styles)):
         names = [str(one) for one in styles]
-        measures = evaluate_files(str(content), str(result), names, dim=dim, rate=typed_rate)
+        measures = evaluate_files(
+            str(content), str(result), names, dim=dim, options=options, settings=settings
+        )
         return {measure.name: measure for measure in measures}
     before = _as_input(content, dim, "content", typed_rate)
     rank = before.ndim
@@ -176,8 +190,9 @@ def evaluate(
         styles=[_as_input(data, rank, "style", typed_rate) for data in styles],
         names=["content", *(f"style {number}" for number in range(1, len(styles) + 1))],
     )
-    kind = _kind_of_grid(before)
-    modality = modality_class(kind)(options_class(kind).for_dim(rank), JobSettings(), rank)
+    spec = _describe_inputs(inputs, None)
+    chosen = make_options(spec, options, settings)
+    modality = modality_class(spec.modality)(chosen, JobSettings(**settings), rank)
     measures = modality.metrics(inputs, _as_input(result, rank, "content", typed_rate))
     return {measure.name: measure for measure in measures}
 
@@ -189,14 +204,14 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
         data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``.
             Codes of 8 or 16 bits (uint8, uint16) of three colours, and alpha, are pictures:
             ``(H, W, 3 or 4)``, and with ``dim=2`` ``(3 or 4, H, W)``. So are three channels of
-            floats in ``[0, 1]`` with ``dim=2``.
+            floats with ``dim=2``, which are in ``[0, 1]``: ``(3, H, W)`` or ``(H, W, 3)``.
         dim: number of spatial axes; None takes all axes of an array of one or two axes.
 
     Raises:
         UsageError: ``dim`` is needed and missing.
         ShapeError: the array has another number of axes.
-        InputFileError: integers of three channels whose range is not known; or a PIL image of an
-            unsupported kind.
+        InputFileError: three channels with ``dim=2`` whose values are not in ``[0, 1]``; or a PIL
+            image of an unsupported kind.
 
     >>> import numpy as np
     >>> as_grid(np.zeros((4, 5, 3), np.uint8)).shape
@@ -231,6 +246,8 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
             got=tuple(values.shape),
             remedy="give (*S), (C, *S) or (1, C, *S)",
         )
+    if dim == 2 and values.ndim == 3 and values.shape[-1] == 3 and values.shape[0] > 4:
+        values = values.movedim(-1, 0)  # colours last: a picture of 3 columns is too narrow
     while values.ndim < dim + 2:
         values = values[None]
     if values.shape[0] != 1:
@@ -240,7 +257,14 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
             got=values.shape[0],
             remedy="give one item at a time",
         )
-    if dim == 2 and values.shape[1] == 3 and not values.is_floating_point():
+    if dim == 2 and values.shape[1] == 3:
+        return _picture(values)
+    return Grid(values=values.float())
+
+
+def _picture(values: Tensor) -> Grid:
+    """Three channels ``(1, 3, H, W)`` as a picture."""
+    if not values.is_floating_point():
         raise InputFileError(
             "stylize",
             expected="three channels as floats from 0 to 1, uint8 or uint16",
@@ -248,10 +272,15 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
             remedy="divide by the largest code, for example picture / 255",
         )
     values = values.float()
-    in_range = bool(((values >= 0) & (values <= 1)).all())
-    if dim == 2 and values.shape[1] == 3 and in_range:
-        return Grid(values=values, channels=_RGB)
-    return Grid(values=values)
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise InputFileError(
+            "stylize",
+            expected="three channels from 0 to 1, which are a picture",
+            got=f"values from {values.min().item():.4g} to {values.max().item():.4g}",
+            remedy="scale them (picture / 255, or picture.clamp(0, 1)), or give "
+            "convnd.Grid(values=...) for quantities that are no colours",
+        )
+    return Grid(values=values, channels=_RGB)
 
 
 def _as_codes(values: Tensor, dim: int | None) -> Grid | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.io.reading import check_path
-from convnd_tasks.modalities import modality_class, options_class
+from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.pipeline.resolve import file_paths, infer_dim, is_video, kind_of
+from convnd_tasks.pipeline.job_options import make_options
+from convnd_tasks.pipeline.resolve import JobSpec, file_paths, infer_dim, is_video, kind_of
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def evaluate_files(
     styles: Sequence[str] = (),
     *,
     dim: int | None = None,
-    rate: str | None = None,
-    series: str = "",
+    options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
@@ -34,11 +35,11 @@ def evaluate_files(
         result: path of what came out.
         styles: paths or names of built-in styles.
         dim: number of spatial axes, or None to infer it.
-        rate: samples per second of signals whose files do not hold it.
-        series: name of the content in a folder of several DICOM series.
+        options: fields of the options of the kind of data that say what is measured.
+        settings: fields of `JobSettings` that say how files are read.
 
     Raises:
-        UsageError: the files do not agree.
+        UsageError: the files do not agree, or an option has no meaning for them.
         InputFileError: a file cannot be read, or the grids cannot be compared.
         DependencyError: a package that is needed is missing.
     """
@@ -49,14 +50,16 @@ def evaluate_files(
     volumes = videos or Path(content).is_dir()
     axes = 3 if volumes else infer_dim(file_paths([content, result, *styles]), dim)
     kind = kind_of(axes, content, videos=videos)
-    options = options_class(kind).for_dim(axes)
-    modality = modality_class(kind)(options, JobSettings(rate=rate, series=series), axes)
+    settings = settings or {}
+    spec = JobSpec(modality=kind, dim=axes, contents=(content,), styles=(), outputs=())
+    chosen = make_options(spec, options or {}, settings)
+    modality = modality_class(kind)(chosen, JobSettings(**settings), axes)
     before: Any = modality.open(content, "content")
     after: Any = modality.open(result, "content", before)
     inputs = TransferInputs(
         content=before,
         styles=[modality.open(name, "style", before) for name in styles],
         names=[content, *styles],
-        rate_given=rate is not None,
+        rate_given="rate" in settings,
     )
     return modality.metrics(inputs, after)

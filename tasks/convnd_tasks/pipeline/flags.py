@@ -38,6 +38,7 @@ def with_flags(
     *options: type[Any],
     settings: type[Any] | None = None,
     kind: str | None = None,
+    only: Collection[str] | None = None,
     processes: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator for commands: every field with a `Flag` becomes an option of the command.
@@ -51,9 +52,12 @@ def with_flags(
             of several of them is one option; its help names the defaults where they differ.
         settings: a dataclass whose typed fields are passed apart from those of the options.
         kind: the only kind of data that the command takes; settings of others are left out.
+        only: the fields that become options; None is every field with a `Flag`.
         processes: whether several processes may run it together, see `convnd.optimize`.
     """
     flags = _flags_of_all(options if settings is None else (*options, settings), kind)
+    if only is not None:
+        flags = {name: flags[name] for name in only}
     of_settings = set() if settings is None else set(flags_of(settings))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

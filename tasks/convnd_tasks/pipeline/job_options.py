@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
     from convnd_tasks.pipeline.resolve import JobSpec
 
-__all__ = ["make_options"]
+__all__ = ["READING_OPTIONS", "make_options"]
+
+READING_OPTIONS = (
+    *("leads", "rate", "spacing", "series"),
+    *("start", "end", "every", "deinterlace", "tone_map"),
+)
+"""Options of a transfer that say what is read of its files; an evaluation has them, too."""
 
 
 def make_options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,37 @@ def test_an_array_of_samples_first_is_told_to_be_transposed() -> None:
     grid = Grid(values=torch.rand(1, 500, 2))
     with pytest.raises(Exception, match="got 2; transpose the array, channels come first"):
         ready(grid, grid)
+
+
+def test_evaluation_measures_the_leads_that_are_named(tmp_path: Path, run: Any) -> None:
+    io.write(tmp_path / "a.edf", mixed())
+    rows = samples.content("ecg", spatial_dims=1, size=2500).values[:, [1, 6]]
+    renamed = Grid(values=rows, spacing=(0.004,), units=("s",), channels=("MLII", "MCL1"))
+    io.write(tmp_path / "s.csv", describe(renamed, units=("mV", "mV")))
+    typed = ("evaluate", "a.edf", "a.edf", "--style", "s.csv", "--json")
+    code, _, err = run(*typed)
+    assert code == 3
+    assert "pair them, for example --leads II=MLII" in err
+    code, out, _ = run(*typed, "--leads", "V1=MCL1")
+    assert code == 0
+    measures = json.loads(out)["measures"]
+    assert set(measures["amplitude_distance"]["parts"]) == {"V1"}
+    assert measures["amplitude_distance"]["value"] < 0.01  # steps of 1 µV
+    # A lead of another rate is measured at its own.
+    code, out, _ = run(*typed[:3], "--style", "a.edf", "--json", "--leads", "RESP")
+    parts = json.loads(out)["measures"]["amplitude_distance"]["parts"]
+    assert (code, parts) == (0, {"RESP": 0.0})
+    code, _, err = run(*typed[:3], "--leads", "aVX")
+    assert code == 2
+    assert "--leads: a.edf: expected some of II, V1, RESP, FLOW, got avx" in err
+
+
+def test_a_report_measures_leads_that_the_style_calls_otherwise(tmp_path: Path, run: Any) -> None:
+    one = samples.content("ecg", spatial_dims=1, size=1000).values[:, [1, 6]]
+    for name, channels in (("a", ("II", "V1")), ("s", ("MLII", "MCL1"))):
+        grid = Grid(values=one, spacing=(0.004,), units=("s",), channels=channels)
+        io.write(tmp_path / f"{name}.csv", describe(grid, units=("mV", "mV")))
+    few = ("--steps", "1", "--scales", "1", "--no-figures", "--report", "r.html")
+    code, _, err = run("stylize", "a.csv", "s.csv", "--leads", "II=MLII,V1=MCL1", *few)
+    assert code == 0, err
+    assert "amplitude_distance" in (tmp_path / "r.html").read_text()

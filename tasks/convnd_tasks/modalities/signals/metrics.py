@@ -43,6 +43,7 @@ from convnd_tasks.modalities.signals.rhythm import (
     mean_beat,
     rhythm_lead,
 )
+from convnd_tasks.modalities.signals.selection import with_leads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,13 +55,20 @@ __all__ = ["measure_all"]
 TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 
 
-def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
+def measure_all(
+    content: Grid,
+    result: Grid,
+    styles: Sequence[Grid],
+    pairs: Mapping[str, str] | None = None,
+) -> list[Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
     Args:
         content: ``(1, C, T)`` in seconds.
         result: ``(1, C, T')``, the same leads.
         styles: any leads; compared by name, or a single lead with all. The mean over styles.
+        pairs: the style's lead for each lead that is measured, by `lead_key`; empty measures all
+            that content and result have.
 
     Raises:
         InputFileError: a grid has no sampling rate, or the leads do not fit.
@@ -72,7 +80,12 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
                 f"evaluate: expected a {role} that knows its sampling rate, got one that does "
                 "not; add --rate"
             )
-    leads = [lead for lead in content.channels if lead in result.channels]
+    pairs = pairs or {}
+    leads = [
+        lead
+        for lead in content.channels
+        if lead in result.channels and (not pairs or lead_key(lead) in pairs)
+    ]
     if not leads:
         raise InputFileError(
             f"evaluate: expected a result with leads of the content "
@@ -82,7 +95,9 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     rhythm = _Rhythm.of(content, result, leads)
     measures = [] if rhythm is None else rhythm.measures()
     distances = [
-        measure for style in styles for measure in _likeness(content, result, style, leads, rhythm)
+        measure
+        for style in styles
+        for measure in _likeness(content, result, style, _paired(leads, pairs), rhythm)
     ]
     for name in dict.fromkeys(measure.name for measure in distances):
         measures.append(_average([measure for measure in distances if measure.name == name]))
@@ -179,10 +194,21 @@ class _Comparison(NamedTuple):
         )
 
 
+def _paired(leads: Sequence[str], pairs: Mapping[str, str]) -> dict[str, str]:
+    """The key of the style's lead for each lead."""
+    return {lead: pairs.get(lead_key(lead), lead_key(lead)) for lead in leads}
+
+
 def _likeness(
-    content: Grid, result: Grid, style: Grid, leads: Sequence[str], rhythm: _Rhythm | None
+    content: Grid,
+    result: Grid,
+    style: Grid,
+    leads: Mapping[str, str],
+    rhythm: _Rhythm | None,
 ) -> list[Measure]:
     """Compute distances from a style, for the leads that it has."""
+    if len(style.channels) > 1:
+        style = with_leads(style, list(leads.values())) or style
     pairs = _style_leads(style, leads)
     rate = sampling_rate(result)
 
@@ -254,16 +280,17 @@ def _wander_comparison(
     )
 
 
-def _style_leads(style: Grid, leads: Sequence[str]) -> dict[str, str]:
-    """Return the style's lead for each lead that has one: of the same name, or the only one."""
+def _style_leads(style: Grid, leads: Mapping[str, str]) -> dict[str, str]:
+    """Return the style's lead for each lead that has one: the one of its key, or the only one."""
     names = {lead_key(name): name for name in style.channels}
     only = style.channels[0] if len(style.channels) == 1 else None
-    candidates = {lead: names.get(lead_key(lead), only) for lead in leads}
+    candidates = {lead: names.get(key, only) for lead, key in leads.items()}
     pairs = {lead: name for lead, name in candidates.items() if name is not None}
     if not pairs:
         raise InputFileError(
             f"evaluate: expected a style with leads of the content ({', '.join(leads)}), got "
-            f"{', '.join(style.channels)}; give one that has them, or a single lead"
+            f"{', '.join(style.channels)}; pair them, for example --leads "
+            f"{next(iter(leads))}={style.channels[0]}"
         )
     return pairs
 

@@ -55,7 +55,8 @@ class Signals(GridModality):
         """See `Modality.metrics`."""
         from convnd_tasks.modalities.signals.metrics import measure_all
 
-        return measure_all(inputs.compared_content(), result, inputs.styles)
+        pairs = lead_pairs(self.options.leads)
+        return measure_all(inputs.compared_content(), result, inputs.styles, pairs)
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""
