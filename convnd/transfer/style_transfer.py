@@ -147,8 +147,8 @@ class StyleTransfer(TransferObjective):
                 that sampling at every scale, however many samples they have.
             feature_styles: one for each style, compared by features in its place; statistics of
                 values keep to ``styles``.
-            initial: changes the content into the starting point, where the options name the
-                content as such.
+            initial: changes the content, or the noise that a texture starts from, into the starting
+                point, where the options name the content as such.
             extra_terms: makes further terms of the objective for a size.
             known_bandwidth: share of the result's frequencies, from 0 to its Nyquist frequency,
                 that the styles contain.
@@ -430,7 +430,8 @@ class StyleTransfer(TransferObjective):
         # Drawn on the CPU, so that a seed means the same on every device.
         if content is None and self.options.init == "content":
             weights = self.options.style_weights
-            return random_phase_noise(styles, size, weights=weights, generator=generator)
+            noise = random_phase_noise(styles, size, weights=weights, generator=generator)
+            return noise if problem.initial is None else problem.initial(noise)
         shape = (*styles[0].shape[:2], *size)
         return torch.rand(shape, generator=generator).to(self.device)
 

@@ -15,6 +15,7 @@ from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.runtime.settings import JobSettings
+from PIL import Image
 
 from convnd import cli
 from convnd.backbones import INFLATIONS
@@ -178,13 +179,17 @@ def test_all_names_are_choices(name: str) -> None:
         (["stylize", "a.png", "s3://bucket/waves.png"], "got an address; download it first"),
         (["stylize", "-", "waves", "--dim", "2"], "got the standard input; save to a file first"),
         (["evaluate", "a.png", "http://example.org/a.png"], "got an address"),
-        (["stylize", "a.png", "folder"], "style folder: expected a file, got a folder; name a file"),
-        (["stylize", "a.csv", "folder"], "style folder: expected a file, got a folder; name a file"),
+        (
+            ["stylize", "a.png", "folder"],
+            "style folder: expected a file, got a folder; name a file",
+        ),
+        (
+            ["stylize", "a.csv", "folder"],
+            "style folder: expected a file, got a folder; name a file",
+        ),
     ],
 )
-def test_what_is_no_file_is_named(
-    words: list[str], message: str, run: Any, tmp_path: Path
-) -> None:
+def test_what_is_no_file_is_named(words: list[str], message: str, run: Any, tmp_path: Path) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     (tmp_path / "a.csv").write_text("II\n" + "".join(f"{k % 7}\n" for k in range(64)))
     (tmp_path / "folder").mkdir()

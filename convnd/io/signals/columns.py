@@ -253,7 +253,8 @@ def columns_of(grid: Grid, layout: Layout, text: Callable[[Any], str]) -> list[l
                 cells[position][index] = text(float(layout.exact[row, index]))
     for column in (layout.time, layout.index):
         if column is not None:
-            texts = column.texts(column.samples if count == layout.count else count)
+            length = column.samples if count == layout.count else count
+            texts = column.texts(length, grid.spacing[0] if grid.units == ("s",) else None)
             cells |= dict(zip(column.columns, texts, strict=True))
     if layout.time is not None and layout.time.positions and count == layout.time.samples:
         for position in layout.leads:

@@ -109,15 +109,22 @@ class TimeColumn:
             return 0.0
         return float(self.first * self.seconds)
 
-    def texts(self, count: int) -> list[list[str]]:
-        """The cells of each column for a number of samples in the same span of time.
+    def texts(self, count: int, seconds: float | None = None) -> list[list[str]]:
+        """The cells of each column for a number of samples.
 
         For as many samples as were read, they are those of the rows that were read.
+
+        Args:
+            count: samples.
+            seconds: from one sample to the next; None if this is not known.
         """
         if count == self.samples:
             return [list(column) for column in self.cells]
-        # An index counts samples, however many there are.
-        step = self.step if self.seconds is None else self.step * self.samples / count
+        step = self.step  # an index counts samples, however many there are
+        if self.seconds is not None and seconds is not None:
+            ratio = seconds / float(self.step * self.seconds)
+            if not math.isclose(ratio, 1, rel_tol=1e-6):  # samples in the same span of time
+                step = self.step * self.samples / count
         digits = max(self.places, decimal_digits(step))
         times = [self.first + step * index for index in range(count)]
         columns = []

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
     from convnd.losses import Term
 
-__all__ = ["WEIGHT", "BeatTemplate", "extract_beats"]
+__all__ = [
+    "WEIGHT",
+    "BeatTemplate",
+    "extract_beats",
+    "find_peaks",
+    "style_beats",
+    "weighted_mean",
+]
 
 WEIGHT = 3.0
 """Default weight of the term of beats."""
@@ -168,17 +175,17 @@ def extract_beats(
     lead = rhythm_lead(names)
     required = weight is not None
     label, *style_labels = labels or ("content", *["style"] * len(styles))
-    peaks = _find_peaks(label, content, lead, names, rate, required=required)
+    peaks = find_peaks(label, content, lead, names, rate, required=required)
     if peaks is None:
         return None, ""
     beats = []
     for style_label, style in zip(style_labels, styles, strict=False):
-        style_peaks = _find_peaks(style_label, style, lead, names, rate, required=required)
+        style_peaks = find_peaks(style_label, style, lead, names, rate, required=required)
         if style_peaks is None:
             message = f"no beats in lead {names[lead]} of {style_label}"
             return None, f"{message}: its statistics alone count"
-        beats.append(_style_beats(style_label, style, style_peaks, peaks, rate))
-    target = _weighted_mean([beat.mean for beat in beats], weights)
+        beats.append(style_beats(style_label, style, style_peaks, peaks, rate))
+    target = weighted_mean([beat.mean for beat in beats], weights)
     warped = [beat.values for beat in beats]
     before = round(BEAT[0] * rate)
     _leave_rhythm(names, content, styles, peaks, before, target, warped)
@@ -194,7 +201,8 @@ def extract_beats(
     )
 
 
-def _weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted mean of beats ``(B, C, W)``; no weights weigh all alike."""
     import torch
 
     shares = weights or (1.0,) * len(beats)
@@ -202,14 +210,18 @@ def _weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack(weighted).sum(0) / sum(shares)
 
 
-def _style_beats(
+def style_beats(
     label: str,
     style: Tensor,
     style_peaks: NDArray[np.int64],
     peaks: NDArray[np.int64],
     rate: float,
 ) -> _StyleBeats:
-    """Bring a style to the rhythm of R peaks, and average its beats."""
+    """Bring a style to the rhythm of R peaks, and average its beats.
+
+    Raises:
+        InputFileError: no whole beat lies in the style.
+    """
     import numpy as np
     import torch
 
@@ -258,10 +270,14 @@ def _leave_rhythm(
         values[rows] = style[rows][..., positions.clamp(max=length - 1)]
 
 
-def _find_peaks(
+def find_peaks(
     label: str, values: Tensor, lead: int, names: Sequence[str], rate: float, *, required: bool
 ) -> NDArray[np.int64] | None:
-    """Find the R peaks of one lead in samples; None if these are no beats and none are required."""
+    """Find the R peaks of one lead in samples; None if these are no beats and none are required.
+
+    Raises:
+        InputFileError: less than two are found, and beats are required.
+    """
     samples = values[lead, 0].double().numpy()
     peaks = r_peaks(samples, rate)
     if not required:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError
-from convnd.io.signals.signal import sampling_rate, signal_of, value_units
+from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, TransferInputs
 from convnd_tasks.modalities.signals.baseline import match_baseline
@@ -76,6 +77,7 @@ class LeadCodec:
         template: the recording whose leads, rate and units the result has.
         names: of the encoded leads.
         size: samples of the result.
+        spacing: from one of them to the next.
         content: the encoded template ``(K, 1, T)``.
         styles: encoded ``(K, 1, T_i)`` each.
         init: the encoded starting point, or None.
@@ -134,7 +136,10 @@ class LeadCodec:
             self.init = self._encode(self._matched(start).values - self._median)
         self._has_content = inputs.content is not None
         self._slowest = min(sampling_rate(style) for style in inputs.styles)
-        self.bandwidth = _bandwidth(template, self._slowest, self.size[0])
+        # A texture of other length goes on as long; a content of other length has other steps.
+        span = template.shape[0] / self.size[0] if self._has_content else 1.0
+        self.spacing = (template.spacing[0] * span,)
+        self.bandwidth = _bandwidth(template, self._slowest, self.spacing[0])
         if self._has_content and template.units == ("s",):
             self._match_baselines(options.style_weights)
 
@@ -193,7 +198,11 @@ class LeadCodec:
         if self._steps:  # on the recorder's own steps the derived leads are exact sums as well
             steps = torch.tensor([self._steps[index] for index in self._leads])
             leads = (leads / steps[:, None]).round() * steps[:, None]
-        return self.template.with_values(self._all_leads(leads))
+        grid = self.template.with_values(self._all_leads(leads))
+        if self._has_content:
+            return grid
+        # Marks are the style's, at its own times.
+        return describe(dataclasses.replace(grid, spacing=self.template.spacing), annotations=())
 
     def _all_leads(self, leads: Tensor) -> Tensor:
         """Add the leads that were not encoded, and the gaps."""
@@ -218,7 +227,7 @@ class LeadCodec:
         values = derive_leads(basis, channels)
         for index, row in unchanged.items():
             values[:, index] = row
-        if bool(self._gaps.any()):
+        if self._has_content and bool(self._gaps.any()):
             # Adaptive pooling keeps even the shortest gap when the recording is shrunk.
             gaps = F.adaptive_max_pool1d(self._gaps.float(), length)
             values = values.masked_fill(gaps > 0, float("nan"))
@@ -255,10 +264,10 @@ def _bridge_gaps(values: Tensor) -> Tensor:
     return torch.stack(leads)[None].to(values.dtype)
 
 
-def _bandwidth(template: Grid, slowest: float, length: int) -> float:
-    """The share of the result's frequencies that the slowest style has."""
+def _bandwidth(template: Grid, slowest: float, step: float) -> float:
+    """The share of the result's frequencies that the slowest style has; ``step`` is the result's."""
     if template.units != ("s",):
         return 1.0
-    rate = sampling_rate(template) * length / template.shape[0]
+    rate = 1 / step
     # Filters, of resampling and of recorders, take away what lies next to the Nyquist frequency.
     return 1.0 if slowest >= rate else _PASSBAND * slowest / rate

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, UsageError
 from convnd.io.signals.signal import sampling_rate
@@ -12,10 +11,9 @@ from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.codec import LeadCodec
 from convnd_tasks.modalities.signals.leads import may_be_ecg
 from convnd_tasks.modalities.signals.peaks import LOWEST_RATE
+from convnd_tasks.modalities.signals.texture_beats import texture_beats
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convnd_tasks.modalities.signals.options import SignalOptions
 
 __all__ = ["prepare"]
@@ -29,17 +27,16 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         options: reads ``size``, ``leads``, ``beat_weight`` and ``style_weights``.
 
     Raises:
-        UsageError: beats are asked for of a texture, or of a content without a sampling rate or of
-            a low one; or leads are asked for that the content does not have.
+        UsageError: beats are asked for of a recording without a sampling rate or of a low one; or
+            leads are asked for that the content does not have.
         InputFileError: a recording is too short, a lead has no values, no lead changes in all
             recordings, or leads or sampling rates do not fit.
     """
     codec = LeadCodec(inputs, options)
-    template = codec.template
     content = None if inputs.content is None else codec.content
     beats, message = None, ""
     if options.beat_weight != 0:
-        beats, message = _beats(inputs, options, codec.names, content, codec.styles)
+        beats, message = _beats(inputs, options, codec)
     messages = [*codec.messages, *([message] if message else [])]
     return PreparedInputs(
         content=content,
@@ -52,50 +49,40 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         init=codec.init,
         size=codec.size,
         decode=codec.decode,
-        spacing=(template.spacing[0] * template.shape[0] / codec.size[0],),
+        spacing=codec.spacing,
         same_grid=True,
         messages=tuple(dict.fromkeys(messages)),
     )
 
 
 def _beats(
-    inputs: TransferInputs,
-    options: SignalOptions,
-    names: Sequence[str],
-    content: Tensor | None,
-    styles: Sequence[Tensor],
+    inputs: TransferInputs, options: SignalOptions, codec: LeadCodec
 ) -> tuple[BeatTemplate | None, str]:
     """The styles' beats if they are asked for, or if there are some; and a message, or ""."""
-    weight, template = options.beat_weight, inputs.content
-    timed = template is not None and template.units == ("s",)
-    fast = template is not None and timed and sampling_rate(template) >= LOWEST_RATE
+    weight, template, names = options.beat_weight, inputs.template, codec.names
+    timed = template.units == ("s",)
+    fast = timed and sampling_rate(template) >= LOWEST_RATE
     if weight is not None and not fast:
-        rate = (
-            f"{sampling_rate(template):g} Hz" if template is not None and timed else "one without"
-        )
         raise UsageError(
             "--beat-weight",
-            expected="a content with a sampling rate"
+            expected=f"a {'style' if inputs.content is None else 'content'} with a sampling rate"
             + (f" of at least {LOWEST_RATE:g} Hz" if timed else ""),
-            got="none" if template is None else rate,
+            got=f"{sampling_rate(template):g} Hz" if timed else "one without",
             remedy="leave --beat-weight out" if timed else "add --rate, or leave --beat-weight out",
         )
-    if content is None or template is None or not fast:
+    if not fast:
         return None, ""
     if weight is None and not (
         may_be_ecg(template, names) and all(may_be_ecg(style) for style in inputs.styles)
     ):
         return None, ""
+    rate, labels = sampling_rate(template), [label for *_, label in inputs.labelled()]
+    more: dict[str, Any] = {"weights": options.style_weights, "weight": weight}
     try:
-        return extract_beats(
-            content,
-            styles,
-            names,
-            sampling_rate(template),
-            weights=options.style_weights,
-            weight=weight,
-            labels=[label for *_, label in inputs.labelled()],
-        )
+        if inputs.content is None:
+            more |= {"labels": labels[: len(inputs.styles)], "seed": options.seed}
+            return texture_beats(codec.styles, names, rate, codec.size[0], **more)
+        return extract_beats(codec.content, codec.styles, names, rate, labels=labels, **more)
     except DependencyError as error:
         if weight is not None:
             raise

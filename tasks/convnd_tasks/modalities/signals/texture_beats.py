@@ -1,0 +1,140 @@
+"""Beats of a texture: the style's mean beat, at its intervals in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convnd.errors import InputFileError
+from convnd_tasks.modalities.signals.beats import (
+    WEIGHT,
+    BeatTemplate,
+    find_peaks,
+    style_beats,
+    weighted_mean,
+)
+from convnd_tasks.modalities.signals.rhythm import BEAT, rhythm_lead
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["TextureBeats", "texture_beats"]
+
+
+@dataclass(frozen=True)
+class TextureBeats(BeatTemplate):
+    """The positions of beats in a texture, which has no content.
+
+    Args:
+        residue: share ``(B, C, 1)`` of a style's amplitudes that its beats do not explain.
+    """
+
+    residue: Tensor
+
+    def insert(self, values: Tensor) -> Tensor:
+        """Noise of the style's spectrum becomes what is beside the beats, which are added."""
+        mean = values.mean(2, keepdim=True)
+        return super().insert(mean + (values - mean) * self.residue.to(values))
+
+
+def texture_beats(
+    styles: Sequence[Tensor],
+    names: Sequence[str],
+    rate: float,
+    size: int,
+    *,
+    seed: int = 0,
+    weights: Sequence[float] = (),
+    weight: float | None = None,
+    labels: Sequence[str] = (),
+) -> tuple[BeatTemplate | None, str]:
+    """Give a texture the beats of electrocardiograms, at the first one's intervals in other order.
+
+    Args:
+        styles: ``(K, 1, T_i)`` each, at one sampling rate.
+        names: of the ``K`` leads.
+        rate: samples per second.
+        size: samples of the texture.
+        seed: of the order of intervals.
+        weights: weight of each style's beat; empty weighs all alike.
+        weight: weight of the term; None is `WEIGHT`, if there are beats, see `are_beats`.
+        labels: of styles, for messages.
+
+    Returns:
+        Beats, or None without beats, and a message, or "".
+
+    Raises:
+        InputFileError: a recording has less than two R peaks, and a weight is given.
+        DependencyError: neurokit2 or scipy is missing.
+    """
+    import numpy as np
+    import torch
+
+    lead = rhythm_lead(names)
+    required = weight is not None
+    style_peaks = []
+    for label, style in zip(labels or ["style"] * len(styles), styles, strict=True):
+        peaks = find_peaks(label, style, lead, names, rate, required=required)
+        if peaks is None:
+            return None, ""
+        style_peaks.append(peaks)
+    rhythm = _shuffled_rhythm(style_peaks[0], size, seed)
+    before, width = round(BEAT[0] * rate), round(sum(BEAT) * rate)
+    if not ((rhythm >= before) & (rhythm - before + width <= size)).any():
+        if not required:
+            return None, ""
+        raise InputFileError(
+            f"beats: expected room for a whole beat, got {size} samples; make the texture longer "
+            "(--size), or leave --beat-weight out"
+        )
+    intervals = np.concatenate([rhythm, rhythm[-1:] + np.diff(style_peaks[0])[:1]])
+    beats = [
+        style_beats(label, style, peaks, intervals, rate)
+        for label, style, peaks in zip(labels, styles, style_peaks, strict=True)
+    ]
+    target = weighted_mean([beat.mean for beat in beats], weights)
+    residue = _residue(styles[0], style_peaks[0] - before, target)
+    template = TextureBeats(
+        torch.from_numpy(rhythm),
+        size,
+        target,
+        before,
+        [beat.values for beat in beats],
+        WEIGHT if weight is None else weight,
+        residue,
+    )
+    return template, (
+        f"R peaks by lead {names[lead]}: {len(style_peaks[0])} in the style; the texture has "
+        f"{len(rhythm)}, at intervals of the style in another order"
+    )
+
+
+def _shuffled_rhythm(peaks: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """R peaks for a number of samples, at the intervals between others, drawn in another order."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    intervals = np.diff(peaks)
+    position = int(rng.integers(intervals[0]))
+    positions: list[int] = []
+    while position < size:
+        if not len(positions) % len(intervals):
+            order = rng.permutation(intervals)
+        positions.append(position)
+        position += int(order[(len(positions) - 1) % len(intervals)])
+    return np.array(positions, np.int64)
+
+
+def _residue(style: Tensor, starts: NDArray[np.int64], target: Tensor) -> Tensor:
+    """Share of a style's amplitudes ``(B, C, 1)`` that is left without its mean beats."""
+    width = target.shape[2]
+    rest = style - style.median(2, keepdim=True).values
+    whole = rest.std(2, keepdim=True)
+    beat = target - target.median(2, keepdim=True).values
+    for start in starts.tolist():
+        begin, end = max(start, 0), min(start + width, style.shape[2])
+        rest[..., begin:end] -= beat[..., begin - start : end - start]
+    return (rest.std(2, keepdim=True) / whole.clamp(min=1e-12)).clamp(max=1)
