@@ -171,7 +171,7 @@ def evaluate(
 
     for name in options:
         if name not in READING_OPTIONS:
-            raise unknown_name("option", name, READING_OPTIONS)
+            raise unknown_name("option", name, list(READING_OPTIONS))
     typed_rate = None if rate is None else str(rate)
     styles = list(style) if isinstance(style, list | tuple) else [style]
     settings = {name: options.pop(name) for name in flags_of(JobSettings) if name in options}

@@ -265,7 +265,7 @@ def _bridge_gaps(values: Tensor) -> Tensor:
 
 
 def _bandwidth(template: Grid, slowest: float, step: float) -> float:
-    """The share of the result's frequencies that the slowest style has; ``step`` is the result's."""
+    """The share of a result's frequencies, at its step, that the slowest style has."""
     if template.units != ("s",):
         return 1.0
     rate = 1 / step
