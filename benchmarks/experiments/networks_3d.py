@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks.modalities.arrays.codec import value_range
-from convnd_tasks.modalities.volumes.noise import noise_spectrum, spectrum_distance
-from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error
+from convnd_tasks.modalities.volumes.look import Scan, blend_noise
+from convnd_tasks.modalities.volumes.look_metrics import Look, noise_distance
+from convnd_tasks.modalities.volumes.similarity import anatomy_error
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -27,7 +28,6 @@ from torch import Tensor
 from benchmarks.common import STYLE_LAYERS, Network, Try
 from convnd import io
 from convnd.backbones import Backbone, MultiPlanar, load
-from convnd.errors import InputFileError
 from convnd.stats import gram_matrix
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -161,18 +161,16 @@ class _Judge:
 
 
 def _noise_share(pair: Pair, result: NDArray[Any]) -> float:
-    """Share of the distance of noise power spectra that is left; NaN without flat tissue."""
-    shares = []
-    for tissue in ("soft", "lung"):
-        try:
-            target = noise_spectrum(pair.style, pair.spacing, tissue=tissue)
-            before, after = (
-                spectrum_distance(
-                    noise_spectrum(volume, pair.spacing, tissue=tissue, guide=pair.content), target
-                )
-                for volume in (pair.content, result)
-            )
-        except InputFileError:
-            continue
-        shares.append(after / before)
+    """Share of the distance of noise power spectra that is left; NaN without noise."""
+    unit = "HU" if pair.content.min() < -500 else ""
+    before, style = (
+        Look.of(Scan.of(torch.from_numpy(values).float(), pair.spacing), unit, min(pair.spacing))
+        for values in (pair.content, pair.style)
+    )
+    after = before.noise_of_result(torch.from_numpy(result).float())
+    targets = blend_noise(before.noise, [style.noise], [1.0])
+    shares = [
+        noise_distance(after[tissue], target) / noise_distance(before.noise[tissue], target)
+        for tissue, target in targets.items()
+    ]
     return float(np.mean(shares)) if shares else float("nan")

@@ -3,9 +3,9 @@
 The slices of a CT are split: every second one is the content, the ones between are the style (same
 patient, scanner and kernel, other noise). The content is blurred in the plane, which removes noise
 and edges as a soft kernel does, and then receives the style. The script prints how far the distance
-of the noise power spectrum to the style's falls, in soft tissue and in lung, and how far the
-smoothed anatomy moves. Band-energy matching (Gallardo-Estrella et al., 2016) is the baseline; the
-slices before the blur are the ideal.
+of the noise power spectrum to the style's falls in each tissue, the width of the edges, and how far
+the smoothed anatomy moves. Band-energy matching (Gallardo-Estrella et al., 2016) is the baseline;
+the slices before the blur are the ideal.
 
     python -m benchmarks.performance.known_answer_volumes scan.nrrd --box 60:252,150:342,12:24
 
@@ -24,15 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.volumes.noise import TISSUES, noise_spectrum, spectrum_distance
-from convnd_tasks.modalities.volumes.noise_spectra import anatomy_error, edge_sharpness
+from convnd_tasks.modalities.volumes.metrics import measure_all
 
 import convnd
 from benchmarks.common import peak_mib
 from benchmarks.measurement import Table, add_json_option, machine, write_results
 from benchmarks.performance.band_matching import match_bands
 from convnd import io
-from convnd.errors import InputFileError
 from convnd.grid import Grid
 
 
@@ -79,7 +77,7 @@ def main() -> None:
     seconds = time.perf_counter() - start
     rows["style transfer"] = _array(result.result)
     figures = [
-        {"": name, **_judge(values, content, style, original)} for name, values in rows.items()
+        {"what": name, **_judge(values, content, style, original)} for name, values in rows.items()
     ]
     for row in figures:
         print(json.dumps(row))
@@ -95,28 +93,19 @@ def main() -> None:
 
 
 def _judge(values: Any, content: Grid, style: Grid, original: Grid) -> dict[str, float | None]:
-    before = _array(content)
-    measures: dict[str, float | None] = {}
-    for tissue in TISSUES:
-        try:
-            target = noise_spectrum(_array(style), style.spacing, tissue=tissue)
-            before_distance, after_distance = (
-                spectrum_distance(
-                    noise_spectrum(volume, content.spacing, tissue=tissue, guide=before), target
-                )
-                for volume in (before, values)
-            )
-        except InputFileError:
-            measures[f"{tissue}_distance"] = measures[f"{tissue}_fall"] = None
-            continue
-        measures[f"{tissue}_distance"] = round(after_distance, 4)
-        measures[f"{tissue}_fall"] = round(1 - after_distance / before_distance, 4)
-    measures["anatomy_hu"] = round(anatomy_error(values, before, content.spacing), 2)
-    measures["rmse_to_original_hu"] = round(
-        float(np.sqrt(((values - _array(original)) ** 2).mean())), 2
-    )
-    measures["edges_hu_per_mm"] = round(edge_sharpness(values, content.spacing, before), 2)
-    return measures
+    result = content.with_values(torch.from_numpy(np.asarray(values, np.float32))[None, None])
+    measures = {measure.name: measure for measure in measure_all(content, result, [style])}
+    figures: dict[str, float | None] = {}
+    for name, measure in measures.items():
+        if name.startswith("noise_distance") and measure.before:
+            tissue = name.removeprefix("noise_distance_")
+            figures[f"{tissue}: distance"] = round(measure.value, 3)
+            figures[f"{tissue}: fall, %"] = round(100 * (1 - measure.value / measure.before), 1)
+    names = {"anatomy_error": "anatomy", "edge_width_front": "edges, mm"}
+    figures |= {label: round(measures[name].value, 2) for name, label in names.items()}
+    difference = values - _array(original)
+    figures["rmse to the original"] = round(float(np.sqrt((difference**2).mean())), 2)
+    return figures
 
 
 def _grid(values: torch.Tensor, spacing: tuple[float, ...]) -> Grid:

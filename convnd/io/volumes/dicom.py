@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["MAX_VOXELS", "DicomSource", "read_dicom_image", "read_series"]
 
 MAX_VOXELS = 2**30
-_UNITS = {"BQML": "Bq/ml", "GY": "Gy", "HU": "HU"}
+# PET in g/ml or cm²/ml is a standardised uptake value (SUV), by body weight or surface.
+_UNITS = {"BQML": "Bq/ml", "CM2ML": "SUV", "GML": "SUV", "GY": "Gy", "HU": "HU"}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class Measure:
         name: in snake case; the key in JSON.
         value: the figure of the result; NaN if it could not be measured.
         before: the figure of the untouched content; None if it has no meaning there.
+        style: the figure of the style; None if it has no meaning there.
         unit: of both figures; "" for a pure number.
         better: ``"higher"`` or ``"lower"``; "" if neither is better.
         against: what the result is compared with: ``"content"``, ``"style"`` or "".
@@ -28,6 +29,7 @@ class Measure:
     value: float
     _: KW_ONLY
     before: float | None = None
+    style: float | None = None
     unit: str = ""
     better: str = ""
     against: str = ""
@@ -38,7 +40,8 @@ class Measure:
 def as_json(measures: Sequence[Measure]) -> dict[str, object]:
     """The measures by name, ready for ``json.dumps``; a value that could not be measured is None.
 
-    Texts that are empty, and figures that a measure does not have, are left out.
+    Texts that are empty, and figures that a measure does not have, are left out. JSON has no number
+    for infinity, so an infinite figure is None with ``"infinite": true`` beside it.
 
     >>> as_json([Measure(name="error", value=float("nan"), unit="ms")])
     {'error': {'value': None, 'unit': 'ms'}}
@@ -46,8 +49,11 @@ def as_json(measures: Sequence[Measure]) -> dict[str, object]:
     entries: dict[str, object] = {}
     for measure in measures:
         entry: dict[str, object] = {"value": finite_or_none(measure.value)}
-        if measure.before is not None:
-            entry["before"] = finite_or_none(measure.before)
+        if measure.value == math.inf:
+            entry["infinite"] = True
+        for key in ("before", "style"):
+            if getattr(measure, key) is not None:
+                entry[key] = finite_or_none(getattr(measure, key))
         texts = {key: getattr(measure, key) for key in ("unit", "better", "against", "meaning")}
         entry |= {key: text for key, text in texts.items() if text}
         if measure.parts:
@@ -62,34 +68,39 @@ def as_table(measures: Sequence[Measure]) -> list[str]:
     >>> as_table([Measure(name="error", value=0.5, unit="ms", meaning="mean error")])[1].split()
     ['error', '0.5', 'ms', 'mean', 'error']
     """
-    rows = [("measure", "result", "content", "unit", "better", "what it is")]
+    styles = any(measure.style is not None for measure in measures)
+    rows = [("measure", "result", "content", "style", "unit", "better", "what it is")]
     rows += [
         (
             measure.name,
             _figure(measure.value),
             _figure(measure.before),
+            _figure(measure.style),
             measure.unit,
             measure.better,
             measure.meaning,
         )
         for measure in measures
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    if not styles:
+        rows = [(*row[:3], *row[4:]) for row in rows]
+    numbers = range(1, 4 if styles else 3)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
         cells = [
-            row[column].rjust(widths[column])
-            if column in (1, 2)
-            else row[column].ljust(widths[column])
-            for column in range(5)
+            row[column].rjust(width) if column in numbers else row[column].ljust(width)
+            for column, width in enumerate(widths)
         ]
-        lines.append("  ".join([*cells, row[5]]).rstrip())
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
     return lines
 
 
 def _figure(value: float | None) -> str:
     if value is None:
         return ""
+    if value == math.inf:
+        return "inf"
     return f"{value:.4g}" if math.isfinite(value) else "-"
 
 

@@ -6,17 +6,54 @@ import itertools
 from typing import TYPE_CHECKING
 
 from convnd import io
+from convnd.errors import InputFileError
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["HOUNSFIELD", "placement_difference", "value_unit"]
+__all__ = [
+    "HOUNSFIELD",
+    "check_same_voxels",
+    "largest_shift",
+    "placement_difference",
+    "value_unit",
+]
 
 HOUNSFIELD = "HU"
 """Unit of the values of CT."""
 
 _TOLERANCE = 0.1  # of the smallest side of a voxel
 _AIR = -500.0  # values below it occur in HU alone
+
+
+def check_same_voxels(first: Grid, second: Grid) -> None:
+    """Check that two volumes are of one shape, place and unit.
+
+    Raises:
+        InputFileError: they are not.
+    """
+    if first.values.shape != second.values.shape:
+        shapes = [
+            " x ".join(map(str, grid.shape))
+            + (f" x {grid.values.shape[1]}" if grid.values.shape[1] > 1 else "")
+            for grid in (first, second)
+        ]
+        raise InputFileError(
+            f"evaluate: expected two volumes of one shape, got {shapes[0]} and {shapes[1]} voxels; "
+            "give the scan and what was made of it"
+        )
+    difference = placement_difference(first, second)
+    if difference:
+        raise InputFileError(
+            f"evaluate: expected two volumes of the same voxels, got {difference}; resample one "
+            "of them onto the other"
+        )
+    units = [grid.header.get("value_unit") for grid in (first, second)]
+    if all(units) and units[0] != units[1]:
+        raise InputFileError(
+            f"evaluate: expected two volumes in one unit, got {units[0]} and {units[1]}; convert "
+            "one of them"
+        )
 
 
 def placement_difference(first: Grid, second: Grid) -> str:
@@ -27,7 +64,8 @@ def placement_difference(first: Grid, second: Grid) -> str:
         second: has the same shape.
 
     Returns:
-        What differs, in mm; "" if nothing does, or if a file does not say where its voxels are.
+        What differs, in mm; "" if nothing does by more than a tenth of a voxel, or if a file does
+        not say where its voxels are.
 
     >>> import numpy as np, torch
     >>> from convnd.grid import Grid
@@ -41,18 +79,32 @@ def placement_difference(first: Grid, second: Grid) -> str:
     import numpy as np
 
     grids = (first, second)
-    if all(grid.header.get("affine") is not None for grid in grids):
-        ends = [(0, extent - 1) for extent in first.shape]
-        corners = np.array([(*corner, 1) for corner in itertools.product(*ends)])
-        shift = corners @ (io.grid_affine(first) - io.grid_affine(second)).T
-        distance = float(np.linalg.norm(shift[:, :3], axis=1).max())
-        far = distance > _TOLERANCE * min(*first.spacing, *second.spacing)
-        return f"voxels up to {distance:.3g} mm away" if far else ""
+    sizes = [" x ".join(f"{step:.4g}" for step in grid.spacing) for grid in grids]
+    differs = not np.allclose(first.spacing, second.spacing, rtol=1e-3)
+    size = f"voxels of {sizes[1]} mm instead of {sizes[0]} mm" if differs else ""
+    shift = largest_shift(first, second)
+    if shift is not None:
+        if shift <= _TOLERANCE * min(*first.spacing, *second.spacing):
+            return ""
+        return ", ".join(filter(None, [size, f"voxels up to {shift:.3g} mm away"]))
     known = all(grid.units == ("mm",) * 3 for grid in grids)
-    if known and not np.allclose(first.spacing, second.spacing, rtol=1e-3):
-        sizes = [" x ".join(f"{step:g}" for step in grid.spacing) for grid in grids]
-        return f"voxels of {sizes[1]} mm instead of {sizes[0]} mm"
-    return ""
+    return size if known else ""
+
+
+def largest_shift(first: Grid, second: Grid) -> float | None:
+    """The largest distance between the places of one voxel in two volumes of one shape.
+
+    Returns:
+        mm; None if a file does not say where its voxels are.
+    """
+    import numpy as np
+
+    if any(grid.header.get("affine") is None for grid in (first, second)):
+        return None
+    ends = [(0, extent - 1) for extent in first.shape]
+    corners = np.array([(*corner, 1) for corner in itertools.product(*ends)])
+    shift = corners @ (io.grid_affine(first) - io.grid_affine(second)).T
+    return float(np.linalg.norm(shift[:, :3], axis=1).max())
 
 
 def value_unit(grid: Grid) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize.distributed.sharded_field import Box
 
-__all__ = ["Orientation", "canonical_array"]
+__all__ = ["Orientation", "canonical_array", "canonical_origin"]
 
 
 class Orientation:
@@ -68,3 +68,21 @@ def canonical_array(grid: Grid) -> tuple[Any, tuple[float, ...]]:
     values = grid.values[0, 0].detach().cpu().numpy().transpose([axis for axis, _ in order])
     values = np.flip(values, tuple(n for n, (_, reversed_) in enumerate(order) if reversed_))
     return values, tuple(grid.spacing[axis] for axis, _ in order)
+
+
+def canonical_origin(grid: Grid) -> tuple[float, ...]:
+    """Where the first voxel towards head, front and right lies, in mm along these axes."""
+    import numpy as np
+
+    affine = io.grid_affine(grid)
+    order = io.anatomical_axes(grid)
+    corner = np.zeros(4)
+    corner[3] = 1
+    for axis, reversed_ in order:
+        corner[axis] = grid.shape[axis] - 1 if reversed_ else 0
+    place = (affine @ corner)[:3]
+    origin = []
+    for axis, reversed_ in order:
+        direction = affine[:3, axis] / np.linalg.norm(affine[:3, axis])
+        origin.append(float(place @ direction) * (-1 if reversed_ else 1))
+    return tuple(origin)

@@ -30,6 +30,7 @@ from convnd_tasks.modalities.volumes.smoothing import (
 )
 
 __all__ = [
+    "EDGE_SIGMAS",
     "EdgeProfiles",
     "Filter",
     "apply_filters",
@@ -41,7 +42,9 @@ __all__ = [
     "value_quantiles",
 ]
 
-_NARROW, _WIDE = 0.7, 2.0  # resolutions, sigmas of the Gaussians
+EDGE_SIGMAS = _NARROW, _WIDE = 0.7, 2.0
+"""Standard deviations of the narrow and the wide Gaussian, in resolutions."""
+
 _REACH = 10  # resolutions, half the length of a profile
 _STRONGEST = 0.02  # share of the voxels that are edges
 _STRENGTHS = (0.9, 0.95, 0.98, 0.99, 0.995)  # quantiles of the slopes that describe an anatomy

@@ -87,6 +87,11 @@ class StyleUnits:
         messages.append(f"scan: {kind}; use --modality if it is another")
         self.messages = tuple(messages)
 
+    @property
+    def factors(self) -> list[float]:
+        """By which the values of each style are multiplied."""
+        return [factor for factor, _ in self._maps]
+
     def canonical_styles(self) -> list[tuple[Tensor, tuple[float, ...]]]:
         """The first frame ``(D, H, W)`` of each style in the unit of the scan, and its spacing."""
         result = []

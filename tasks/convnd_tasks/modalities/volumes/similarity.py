@@ -1,0 +1,108 @@
+"""How alike two volumes on one grid are, and which voxels are lungs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["anatomy_error", "lung_mask", "peak_signal_to_noise", "structural_similarity"]
+
+_LUNG = (-1000.0, -500.0)
+_LEAST_LUNG = 20_000.0  # mm³, smallest region that counts as a lung
+
+
+def anatomy_error(
+    one: NDArray[Any], other: NDArray[Any], spacing: Sequence[float], *, sigma: float = 2.0
+) -> float:
+    """Mean absolute difference of two volumes after a blur that removes the noise.
+
+    Args:
+        one: three axes.
+        other: has the same shape.
+        spacing: mm along each axis.
+        sigma: of the Gaussian in mm; an axis where it is less than half a voxel is not blurred.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    width = [sigma / step if sigma / step >= 0.5 else 0.0 for step in spacing]
+    difference = ndimage.gaussian_filter(np.asarray(one - other, np.float32), width)
+    return float(np.abs(difference).mean())
+
+
+def peak_signal_to_noise(change: NDArray[Any], span: float) -> float:
+    r"""Peak signal-to-noise ratio in dB: :math:`10 \log_{10} (R^2 / \overline{d^2})`.
+
+    Args:
+        change: the differences :math:`d` of two volumes.
+        span: the range :math:`R` of values.
+
+    Returns:
+        Infinity for volumes without a difference.
+
+    >>> import numpy as np
+    >>> peak_signal_to_noise(np.array([1.0, -1.0]), 100.0)
+    40.0
+    """
+    import numpy as np
+
+    error = float(np.square(change, dtype=np.float64).mean())
+    return math.inf if error == 0 else 10 * math.log10(span**2 / error)
+
+
+def structural_similarity(
+    one: NDArray[Any], other: NDArray[Any], span: float, mask: NDArray[Any] | None = None
+) -> float:
+    r"""Mean SSIM (Wang et al., 2004) with a Gaussian of 1.5 voxels over all axes.
+
+    Args:
+        one: an array.
+        other: has the same shape.
+        span: the range of values.
+        mask: voxels whose similarity counts; None is all.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    def mean(values: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(ndimage.gaussian_filter(values, 1.5, truncate=3.5))
+
+    x, y = one.astype(np.float64), other.astype(np.float64)
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    small, smaller = (0.01 * span) ** 2, (0.03 * span) ** 2
+    value = (2 * mx * my + small) * (2 * cov + smaller)
+    value /= (mx * mx + my * my + small) * (vx + vy + smaller)
+    return float(value.mean() if mask is None else value[mask].mean())
+
+
+def lung_mask(volume: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any] | None:
+    """Mask of the lungs, the large regions of air inside the body; None if there are none.
+
+    Air is below −500 HU. Regions that touch the edge of a slice are outside the body.
+
+    Args:
+        volume: three axes, HU.
+        spacing: mm along each.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    across = int(np.argmax(np.round(spacing, 6)))
+    air = np.moveaxis(ndimage.uniform_filter(volume.astype(np.float32), 3) < _LUNG[1], across, 0)
+    inside = np.zeros_like(air)
+    for number, plane in enumerate(air):
+        labels, _ = ndimage.label(plane)
+        rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+        inside[number] = plane & ~np.isin(labels, rim)
+    labels, count = ndimage.label(inside)
+    if count == 0:
+        return None
+    sizes = np.bincount(labels.ravel()) * math.prod(spacing)
+    sizes[0] = 0
+    lungs = np.moveaxis(np.isin(labels, np.flatnonzero(sizes >= _LEAST_LUNG)), 0, across)
+    return np.asarray(lungs) if lungs.any() else None
