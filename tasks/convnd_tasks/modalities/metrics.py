@@ -63,13 +63,15 @@ def as_json(measures: Sequence[Measure]) -> dict[str, object]:
 
 
 def as_table(measures: Sequence[Measure]) -> list[str]:
-    """The measures as lines of text, with the figures of the result and of the untouched content.
+    """The measures as lines of text, with the figures of result, untouched content and style.
 
     >>> as_table([Measure(name="error", value=0.5, unit="ms", meaning="mean error")])[1].split()
     ['error', '0.5', 'ms', 'mean', 'error']
     """
     styles = any(measure.style is not None for measure in measures)
-    rows = [("measure", "result", "content", "style", "unit", "better", "what it is")]
+    rows: list[tuple[str, ...]] = [
+        ("measure", "result", "content", "style", "unit", "better", "what it is")
+    ]
     rows += [
         (
             measure.name,
