@@ -32,10 +32,8 @@ class AutocorrelationStatistic:
 
     Args:
         lags: largest lag in samples.
-        keep_all_axes: keep axes that hold no pairs, with autocovariances of 0; for weighted
-            positions, which may lie along one axis here and along another in the style.
         taper: number of positions at both ends of an axis over which the weight of pairs rises
-            from 0 to 1; must be 0 for weighted positions.
+            from 0 to 1.
 
     >>> x = torch.tensor([[[1.0, -1.0] * 8]])
     >>> statistic = AutocorrelationStatistic(lags=2)
@@ -43,9 +41,8 @@ class AutocorrelationStatistic:
     [1.0, -1.0, 1.0]
     """
 
-    def __init__(self, lags: int = LAGS, *, keep_all_axes: bool = False, taper: int = 0) -> None:
+    def __init__(self, lags: int = LAGS, *, taper: int = 0) -> None:
         self.lags = lags
-        self.keep_all_axes = keep_all_axes
         self.taper = taper
         self.overlap = lags + taper
         # Only tiles that see `overlap` more positions add up.
@@ -56,8 +53,6 @@ class AutocorrelationStatistic:
         features: Tensor,
         tile_shape: Sequence[int] | None = None,
         tile_offset: Sequence[int] | None = None,
-        *,
-        weights: Tensor | None = None,
     ) -> Sums:
         """Sums of values; for each axis and lag, sums of products and numbers of pairs.
 
@@ -66,8 +61,6 @@ class AutocorrelationStatistic:
             tile_shape: extent of the tile along each axis; positions behind it belong to the next
                 tile. None: all of ``features``.
             tile_offset: first position of the tile in the whole field; None: 0 along each axis.
-            weights: ``(B, 1, *S)``, weight of each position in ``[0, 1]``; a pair has the product
-                of its two weights. None: all 1.
 
         Returns:
             Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` spatial axes.
@@ -75,8 +68,6 @@ class AutocorrelationStatistic:
         # Products around a large mean cancel, and float32 would lose small powers.
         dtype = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(dtype)
-        if weights is not None:
-            return self._weighted_sums(whole, weights.to(dtype))
         extents = tuple(whole.shape[2:]) if tile_shape is None else tuple(tile_shape)
         tile = _first(whole, extents)
         rows = [tile.flatten(2).sum(2)[:, None]]
@@ -137,21 +128,6 @@ class AutocorrelationStatistic:
         assert total is not None
         return total
 
-    def _weighted_sums(self, values: Tensor, weights: Tensor) -> Sums:
-        weighted = values * weights
-        rows = [weighted.flatten(2).sum(2)[:, None]]
-        for axis in range(values.ndim - 2):
-            line, counts = weighted.movedim(axis + 2, -1), weights.movedim(axis + 2, -1)
-            pairs = self._products(counts, counts)
-            # A Fourier transform leaves rounding errors where there are no pairs. Here, before
-            # sums of several fields are blended, numbers of pairs are still counts.
-            any_pairs = pairs > 0.5
-            rows += [
-                self._products(line, line) * any_pairs,
-                (pairs * any_pairs).expand(-1, -1, values.shape[1]),
-            ]
-        return Sums(torch.cat(rows, 1), weights.sum().item())  # type: ignore[arg-type]
-
     def summary(self, sums: Sums) -> Tensor:
         """Autocovariances ``(B, A (lags + 1), C)`` for the ``A`` axes that have pairs."""
         return self._covariances(sums).flatten(1, 2)
@@ -185,13 +161,12 @@ class AutocorrelationStatistic:
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
-        if not self.keep_all_axes:
-            # Axes with pairs, decided on the sums of the whole field; a tile may be 1 wide.
-            long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
-            long[0] |= not bool(long.any())
-            products, pairs = products[:, long], pairs[:, long]
-        known = pairs > 0
-        covariances: Tensor = (products / pairs.where(known, 1.0) - mean.square()) * known
+        # Axes with pairs, decided on the sums of the whole field; a tile may be 1 wide.
+        long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
+        long[0] |= not bool(long.any())
+        products, pairs = products[:, long], pairs[:, long]
+        has_pairs = pairs > 0
+        covariances: Tensor = (products / pairs.where(has_pairs, 1.0) - mean.square()) * has_pairs
         return covariances
 
 
@@ -225,8 +200,6 @@ class SpectrumStatistic(AutocorrelationStatistic):
 
     Args:
         lags: largest lag in samples.
-        keep_all_axes: see `AutocorrelationStatistic`.
-        taper: see `AutocorrelationStatistic`; None means half of the lags.
         highest: highest frequency of the summary, as a fraction of Nyquist, in ``(0, 1]``.
 
     Raises:
@@ -242,8 +215,6 @@ class SpectrumStatistic(AutocorrelationStatistic):
         self,
         lags: int = LAGS,
         *,
-        keep_all_axes: bool = False,
-        taper: int | None = None,
         highest: float = 1.0,
     ) -> None:
         if not 0 < highest <= 1:
@@ -253,8 +224,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
                 got=f"{highest:g}",
                 remedy="1 keeps all frequencies",
             )
-        taper = lags // 2 if taper is None else taper
-        super().__init__(lags, keep_all_axes=keep_all_axes, taper=taper)
+        super().__init__(lags, taper=lags // 2)
         self.count = math.floor(highest * lags) + 1
 
     def summary(self, sums: Sums) -> Tensor:
@@ -265,8 +235,8 @@ class SpectrumStatistic(AutocorrelationStatistic):
         window = torch.where(
             part <= 0.5, 1 - 6 * part**2 * (1 - part), 2 * (1 - part).clamp_min(0) ** 3
         )
-        both = torch.where(lag > 0, 2.0, 1.0) * window  # negative lags are the same
+        two_sided = torch.where(lag > 0, 2.0, 1.0) * window  # negative lags are the same
         turns = torch.cos(torch.pi / self.lags * lag[: self.count, None] * lag)  # (frequency, lag)
-        power = torch.einsum("fl,balc->bafc", turns * both, covariances)
+        power = torch.einsum("fl,balc->bafc", turns * two_sided, covariances)
         decades: Tensor = torch.log1p(power.clamp_min(0) / _FLOOR) / math.log(10)
         return decades.flatten(1, 2)

@@ -124,25 +124,6 @@ class ProcessGroup:
             dist.all_reduce(total)
         return total.to(values.device)
 
-    def all_gather(self, values: Tensor) -> tuple[Tensor, int]:
-        """Concatenate the values of all processes.
-
-        Args:
-            values: ``(n,)``; ``n`` may differ between processes.
-
-        Returns:
-            All values in the order of ranks, and the index where this process's begin.
-        """
-        if self.size == 1:
-            return values, 0
-        lengths = torch.zeros(self.size, dtype=torch.int64)
-        lengths[self.rank] = len(values)
-        lengths = self.all_reduce(lengths)
-        first = int(lengths[: self.rank].sum())
-        gathered = values.new_zeros(int(lengths.sum()))
-        gathered[first : first + len(values)] = values
-        return self.all_reduce(gathered), first
-
     def all_reduce_ints(self, *numbers: int) -> list[int]:
         """Return each number summed over all processes."""
         return [int(total) for total in self.all_reduce(torch.tensor(numbers)).tolist()]

@@ -12,19 +12,20 @@ from convnd_tasks.runtime import plots
 
 __all__ = ["gram_distances", "gram_figure"]
 
+_CHANNELS = 64
 
-def gram_figure(features: Mapping[str, Tensor], *, title: str, units: int = 64) -> bytes:
+
+def gram_figure(features: Mapping[str, Tensor], *, title: str) -> bytes:
     r"""Draw Gram matrices side by side.
 
     The figure shows :math:`G_{kk'}/\sqrt{G_{kk}G_{k'k'}}`, the cosine between channels: 1 for
     channels that are active at the same positions in the same proportion, 0 for channels that are
-    never active together. All matrices have one order of channels, in which channels that are
-    active together in the style are neighbors.
+    never active together. It shows the 64 channels of most energy in the style, in one order for
+    all matrices, in which channels that are active together in the style are neighbors.
 
     Args:
         features: features ``(1, C, *S)`` of one layer by name; the second entry is the style.
         title: title of the figure.
-        units: number of channels to show, those of most energy in the style.
 
     Returns:
         A PNG file.
@@ -32,7 +33,7 @@ def gram_figure(features: Mapping[str, Tensor], *, title: str, units: int = 64) 
     cosines = {name: _cosines(values) for name, values in features.items()}
     energies = [gram_matrix(values.float())[0].diagonal() for values in features.values()]
     style = min(1, len(energies) - 1)
-    strongest = energies[style].argsort(descending=True, stable=True)[:units]
+    strongest = energies[style].argsort(descending=True, stable=True)[:_CHANNELS]
     similarity = list(cosines.values())[style][strongest][:, strongest]
     # The second eigenvector of the Laplacian orders similar channels next to each other.
     laplacian = torch.diag(similarity.sum(1)) - similarity

@@ -24,6 +24,7 @@ __all__ = ["Batch", "Input", "iter_batches", "normalize", "open_resized", "prepa
 PreparedInput = tuple[tuple[int, ...], list[tuple[str, Tensor]]]
 """Shape of an input, and the ``(key, values)`` pairs that go through the network."""
 
+_AHEAD = 2  # batches that are prepared while one is searched
 _BATCH_SAMPLES = 1 << 14
 """Samples in an automatic batch: below that, the cost of calls outweighs that of arithmetic."""
 
@@ -139,7 +140,7 @@ class Batch:
 
 
 def iter_batches(
-    inputs: Iterable[Input], prepare: Callable[[Input], PreparedInput], batch: int, depth: int = 2
+    inputs: Iterable[Input], prepare: Callable[[Input], PreparedInput], batch: int
 ) -> Iterator[Batch]:
     """Prepare inputs in a background thread and group entries of one size into batches.
 
@@ -149,7 +150,6 @@ def iter_batches(
             of the batch.
         batch: entries in a batch; 0 chooses one entry, or as many small ones as have
             `_BATCH_SAMPLES` samples together.
-        depth: number of batches that are prepared ahead.
     """
 
     def make_batches() -> Iterator[Batch]:
@@ -177,4 +177,4 @@ def iter_batches(
             finished.append((item, shape))
         yield flush()
 
-    return prefetch(make_batches, depth)
+    return prefetch(make_batches, _AHEAD)

@@ -131,14 +131,11 @@ def join_pictures(pictures: Sequence[NDArray[Any]], *, axis: int, gap: int) -> N
     return np.concatenate(parts, axis=axis)
 
 
-def loss_curve(
-    losses: Mapping[str, Sequence[float]], *, xlabel: str = "step", ylabel: str = "loss"
-) -> bytes:
+def loss_curve(losses: Mapping[str, Sequence[float]], *, ylabel: str = "loss") -> bytes:
     """Plot losses over steps; the scale is logarithmic if all values are positive.
 
     Args:
         losses: by name, the values of each curve at every step.
-        xlabel: label of the horizontal axis.
         ylabel: label of the vertical axis.
 
     Returns:
@@ -151,7 +148,7 @@ def loss_curve(
     if all(value > 0 for values in losses.values() for value in values):
         axis.set_yscale("log")
     axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_xlabel(xlabel)
+    axis.set_xlabel("step")
     axis.set_ylabel(ylabel)
     axis.grid(axis="y", alpha=0.25, linewidth=0.5)
     if len(losses) > 1:

@@ -62,7 +62,6 @@ def as_grid(
     units: tuple[str, ...] = (),
     spacing: tuple[float, ...] = (),
     channels: tuple[str, ...] = (),
-    header: Mapping[str, object] | None = None,
 ) -> Grid:
     """Wrap ``(C, *S)`` values as a grid; axes, units and spacing default to those of the rank."""
     import torch  # here, so that listing the samples stays quick
@@ -79,5 +78,4 @@ def as_grid(
         units=units or units_,
         spacing=spacing or spacing_,
         channels=channels,
-        header=header or {},
     )

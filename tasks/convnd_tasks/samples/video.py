@@ -73,14 +73,13 @@ class SampleVideo:
 
     Args:
         shape: ``(T, H, W)``.
-        seed: seed of the scene.
     """
 
-    def __init__(self, shape: tuple[int, int, int], seed: int = 0) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         from convnd import io
 
         rate = Fraction(FRAME_RATE)
-        self._shape, self._seed = shape, seed
+        self._shape = shape
         self.damage = ""
         self.info = io.VideoInfo(
             path=Path("video"),
@@ -99,7 +98,7 @@ class SampleVideo:
 
         from convnd import io
 
-        frames, _ = render_video(self._shape, self._seed)
+        frames, _ = render_video(self._shape, 0)
         base = self.info.time_base
         indices = [
             t

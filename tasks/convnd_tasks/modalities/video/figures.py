@@ -80,12 +80,11 @@ class PreviewCollector:
                 del thumbs[other]
 
 
-def plot_timeline(records: Sequence[Mapping[str, Any]], kind: str = "png") -> bytes:
-    """Draw the loss, the warping error and the seconds of every frame, as PNG or SVG.
+def plot_timeline(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw the loss, the warping error and the seconds of every frame, as PNG.
 
     Args:
         records: of finished frames in their order, see `StylizedFrame`.
-        kind: ``"png"`` or ``"svg"``.
     """
     figure, axes = new_figure(7, 5.4, rows=3)
     numbers = range(len(records))
@@ -116,7 +115,7 @@ def plot_timeline(records: Sequence[Mapping[str, Any]], kind: str = "png") -> by
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y", alpha=0.25, linewidth=0.5)
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    return encode(figure, kind)
+    return encode(figure, "png")
 
 
 def _number(value: float | None) -> float:

@@ -146,13 +146,10 @@ class Energies:
     Args:
         styles: ``(1, 3, *S_i)`` each; none makes the style energy NaN.
         size: height and width of the frames.
-        backbone: whose features are compared.
     """
 
-    def __init__(
-        self, styles: Sequence[Tensor], size: Sequence[int], *, backbone: str = "compact"
-    ) -> None:
-        options = VideoOptions(backbone=backbone, style_weight=1.0 if styles else 0.0)
+    def __init__(self, styles: Sequence[Tensor], size: Sequence[int]) -> None:
+        options = VideoOptions(backbone="compact", style_weight=1.0 if styles else 0.0)
         self._transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
         self._terms = self._transfer.style_terms(
             [self._transfer.style_at(style, size) for style in styles]
