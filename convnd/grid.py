@@ -141,7 +141,7 @@ class Grid:
             step * old / new
             for step, old, new in zip(self.spacing, self.shape, values.shape[2:], strict=True)
         )
-        same = values.shape[1] == self.values.shape[1]
+        same_channels = values.shape[1] == self.values.shape[1]
         return dataclasses.replace(
-            self, values=values, spacing=spacing, channels=self.channels if same else ()
+            self, values=values, spacing=spacing, channels=self.channels if same_channels else ()
         )

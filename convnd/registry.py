@@ -28,9 +28,9 @@ def unknown_name(kind: str, name: str, choices: list[str]) -> UnknownNameError:
 
 def check_name(kind: str, name: str, choices: Iterable[str]) -> None:
     """Check that a name is one of the choices; raises `unknown_name` if not."""
-    known = list(choices)
-    if name not in known:
-        raise unknown_name(kind, name, known)
+    names = list(choices)
+    if name not in names:
+        raise unknown_name(kind, name, names)
 
 
 class Registry(Generic[T]):

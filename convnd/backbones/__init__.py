@@ -201,6 +201,6 @@ def _state_name(key: str) -> str:
     """The name in a `VGG`'s ``state_dict`` of a tensor in a file of weights."""
     if key == "mean":
         return key
-    kind, _, rest = key.partition(".")
+    kind, _, layer = key.partition(".")
     kinds = {"tap": "projections", "project": "reductions", "expand": "expansions"}
-    return f"{kinds[kind]}.{rest}" if kind in kinds else f"convolutions.{key}"
+    return f"{kinds[kind]}.{layer}" if kind in kinds else f"convolutions.{key}"

@@ -59,7 +59,7 @@ class ModuleBackbone(Backbone):
         modules = dict(module.named_modules())
         for name in layers:
             if name not in modules:
-                raise unknown_name("layer", name, [known for known in modules if known])
+                raise unknown_name("layer", name, [layer for layer in modules if layer])
         self.module = module
         self.layers = tuple(layers)
         self.spatial_dims = spatial_dims
@@ -229,12 +229,12 @@ def copy_module(module: M, operation: str) -> M:
     Raises:
         UsageError: the module's own code refuses to be copied.
     """
-    shared = {
+    shared_parameters = {
         id(parameter): nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
         for parameter in module.parameters()
     }
     try:
-        return copy.deepcopy(module, shared)
+        return copy.deepcopy(module, shared_parameters)
     except Exception as error:  # the module's own code may raise anything
         raise UsageError(
             operation,

@@ -98,11 +98,11 @@ class MultiPlanar(Backbone):
                 orientation: frozenset(axis for axis in axes if size[axis] > 1)
                 for orientation, axes in self.orientations.items()
             }
-            most = max(map(len, long_axes.values()))
+            rank = max(map(len, long_axes.values()))
             first = {
-                shown: orientation
-                for orientation, shown in reversed(long_axes.items())
-                if len(shown) == most
+                visible: orientation
+                for orientation, visible in reversed(long_axes.items())
+                if len(visible) == rank
             }
             orientations = [
                 orientation for orientation in orientations if orientation in first.values()
@@ -115,16 +115,16 @@ class MultiPlanar(Backbone):
         """See `Backbone.forward`."""
         self.check(x, layers)
         features: dict[str, Tensor] = {}
-        for orientation, (names, axes, others) in self._requested(layers).items():
+        for orientation, (names, axes, other_axes) in self._requested(layers).items():
             raw_names = {_base(name) for name in raw if name.endswith(f"@{orientation}")}
-            order = [2 + axis for axis in others]
+            order = [2 + axis for axis in other_axes]
             planes = x.permute(0, *order, 1, *(2 + axis for axis in axes))
-            lead = planes.shape[: 1 + len(others)]
+            lead = planes.shape[: 1 + len(other_axes)]
             # The inverse permutation, to (B, C, *S); a view, which moves nothing in memory.
-            inverse = [0, 1 + len(others)] + [0] * self.spatial_dims
-            for place, axis in enumerate((*others, *axes)):
-                inverse[2 + axis] = 1 + place + (place >= len(others))
-            slices = _in_layout_of(x, planes.flatten(0, len(others)))
+            inverse = [0, 1 + len(other_axes)] + [0] * self.spatial_dims
+            for place, axis in enumerate((*other_axes, *axes)):
+                inverse[2 + axis] = 1 + place + (place >= len(other_axes))
+            slices = _in_layout_of(x, planes.flatten(0, len(other_axes)))
             for name, values in self.net(slices, names, raw=raw_names).items():
                 features[f"{name}@{orientation}"] = values.unflatten(0, lead).permute(inverse)
         return {name: features[name] for name in layers}
@@ -162,8 +162,9 @@ class MultiPlanar(Backbone):
         layers: Sequence[str],
     ) -> int:
         return sum(
-            math.prod(size[axis] for axis in others) * count([size[axis] for axis in axes], names)
-            for names, axes, others in self._requested(layers).values()
+            math.prod(size[axis] for axis in other_axes)
+            * count([size[axis] for axis in axes], names)
+            for names, axes, other_axes in self._requested(layers).values()
         )
 
     def _requested(
@@ -174,8 +175,8 @@ class MultiPlanar(Backbone):
         for orientation, axes in self.orientations.items():
             names = [_base(name) for name in layers if name.endswith(f"@{orientation}")]
             if names:
-                others = [axis for axis in range(self.spatial_dims) if axis not in axes]
-                requested[orientation] = names, axes, others
+                other_axes = [axis for axis in range(self.spatial_dims) if axis not in axes]
+                requested[orientation] = names, axes, other_axes
         return requested
 
 

@@ -281,12 +281,12 @@ class VGG(Backbone):
         if not names:
             return None
         name = names[-1]
-        rest = copy.copy(self)
-        rest._input_layer, rest._constant_axes = name, _constant_axes(size)
-        rest.in_channels = self.plan.channels[name]
-        rest.layers = self.layers[self.layers.index(name) + 1 :]
-        rest.receptive_fields = self.plan.receptive_fields(self.spatial_dims, name)
-        return name, rest
+        deep_part = copy.copy(self)
+        deep_part._input_layer, deep_part._constant_axes = name, _constant_axes(size)
+        deep_part.in_channels = self.plan.channels[name]
+        deep_part.layers = self.layers[self.layers.index(name) + 1 :]
+        deep_part.receptive_fields = self.plan.receptive_fields(self.spatial_dims, name)
+        return name, deep_part
 
     @property
     def dtype(self) -> torch.dtype:
@@ -302,7 +302,7 @@ class VGG(Backbone):
         # are added.
         itemsize = self.dtype.itemsize
         deepest = max((self.layers.index(name) for name in layers), default=-1)
-        saved, largest, channels = 0, 0, 0
+        saved_bytes, largest, channels = 0, 0, 0
         widths = dict(zip(self.plan.convolutions, itertools.chain(*self.plan.widths), strict=True))
         for name, after in itertools.pairwise((*self.layers[: deepest + 1], "")):
             positions = self._positions(size, name)
@@ -314,8 +314,8 @@ class VGG(Backbone):
                 value_bytes = 0
             if name in layers:
                 value_bytes = itemsize + 3 * name.startswith("pool")
-            saved += positions * channels * value_bytes
-        return saved + 3 * largest
+            saved_bytes += positions * channels * value_bytes
+        return saved_bytes + 3 * largest
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.activation_bytes`."""

@@ -90,9 +90,9 @@ class Root(Group):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for command in _commands_below(self):
-            taken = {name for parameter in command.params for name in parameter.opts}
+            option_names = {name for parameter in command.params for name in parameter.opts}
             command.params += [
-                parameter for parameter in self.params if taken.isdisjoint(parameter.opts)
+                parameter for parameter in self.params if option_names.isdisjoint(parameter.opts)
             ]
 
 

@@ -164,11 +164,11 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
     with _ArchiveFile(path) as file, zipfile.ZipFile(file) as archive:
         file.table_is_read = True
-        size, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
-        if size > _DEFLATE_LIMIT * held:
+        size, file_size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+        if size > _DEFLATE_LIMIT * file_size:
             raise InputFileError(
                 f"read {path}",
-                expected=f"at most {_DEFLATE_LIMIT * held:,} bytes in a file of its length",
+                expected=f"at most {_DEFLATE_LIMIT * file_size:,} bytes in a file of its length",
                 got=f"{size:,}",
                 remedy="save it again",
             )
@@ -223,13 +223,13 @@ def _load(
             got=f"{size:,}",
             remedy="shorten it",
         )
-    rest = length - file.tell()
-    data = file.read(size) if rest == size else b""
+    remaining = length - file.tell()
+    data = file.read(size) if remaining == size else b""
     # Reading past the end is also what makes a zip archive compare its checksum.
     if len(data) != size or file.read(1):
         raise InputFileError(
             f"read {path}: expected {size:,} bytes for an array of shape {shape}, got "
-            f"{'more' if rest > size else 'fewer'}; save it again"
+            f"{'more' if remaining > size else 'fewer'}; save it again"
         )
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 

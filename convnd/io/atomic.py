@@ -236,10 +236,10 @@ def check_disk_space(path: Path) -> None:
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:
-            written = file.write(bytes(_BLOCK))
+            byte_count = file.write(bytes(_BLOCK))
         finally:
             file.truncate(size)
-    if written != _BLOCK:
+    if byte_count != _BLOCK:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -50,11 +50,11 @@ def check_folder_target(path: str | os.PathLike[str], *, overwrite: bool) -> Pat
             f"write {path}: expected a new or empty folder, got one with files in it; choose "
             "another name, or replace it (--overwrite)"
         )
-    others = [name for name in names if not _NUMBERED.fullmatch(name)]
-    if others:
+    other_names = [name for name in names if not _NUMBERED.fullmatch(name)]
+    if other_names:
         raise OutputFileError(
             f"write {path}: expected a folder of numbered DICOM files to replace, got "
-            f"{others[0]!r} among them; choose another name"
+            f"{other_names[0]!r} among them; choose another name"
         )
     check_target(target.with_name(".convnd-test"), overwrite=True)
     return target

@@ -280,20 +280,20 @@ def writable_format(
         UsageError: no format for so many axes is written under this suffix.
     """
 
-    def fits(entry: Format | None) -> bool:
-        held = None if entry is None else entry.spatial_dims
-        return held is None or spatial_dims is None or held == spatial_dims
+    def holds_rank(entry: Format | None) -> bool:
+        rank = None if entry is None else entry.spatial_dims
+        return rank is None or spatial_dims is None or rank == spatial_dims
 
     entry = _format_of_name(path)
     if dicom and (is_folder_name(path) or (entry is not None and entry.name == "DICOM")):
         entry = next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
-    if entry is None or entry.write is None or not fits(entry):
-        written = [end for end in _BY_SUFFIX if is_written(end) and fits(_BY_SUFFIX[end])]
+    if entry is None or entry.write is None or not holds_rank(entry):
+        suffixes = [end for end in _BY_SUFFIX if is_written(end) and holds_rank(_BY_SUFFIX[end])]
         name = Path(path).name
         raise UsageError(
             f"write {path}",
-            expected=f"a name ending in {', '.join(written)}",
+            expected=f"a name ending in {', '.join(suffixes)}",
             got=repr(name),
-            remedy=f"for example {Path(name).stem or 'result'}{written[0]}",
+            remedy=f"for example {Path(name).stem or 'result'}{suffixes[0]}",
         )
     return entry, entry.write

@@ -60,7 +60,7 @@ def _no_warnings() -> Iterator[None]:
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
     try:
-        saved = os.dup(2)
+        descriptor = os.dup(2)
     except OSError:  # stderr is closed
         yield
         return
@@ -69,8 +69,8 @@ def _no_stderr() -> Iterator[None]:
             os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
 
 
 _WARNINGS, _STDERR = _SharedContext(_no_warnings), _SharedContext(_no_stderr)

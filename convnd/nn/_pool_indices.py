@@ -51,8 +51,8 @@ def max_with_indices(x: Tensor, layer: Layer, sizes: Sequence[int]) -> tuple[Ten
     positions = torch.zeros_like(indices)
     # From positions in the padded field to those in the field.
     for axis, (low, _) in enumerate(layer.padding):
-        along = indices // math.prod(padded.shape[3 + axis :]) % padded.shape[2 + axis]
-        positions += (along - low) * math.prod(x.shape[3 + axis :])
+        coordinate = indices // math.prod(padded.shape[3 + axis :]) % padded.shape[2 + axis]
+        positions += (coordinate - low) * math.prod(x.shape[3 + axis :])
     return values, positions
 
 

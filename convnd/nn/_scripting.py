@@ -94,10 +94,10 @@ def script_conv(
     order = order + [2 + axis for axis in range(lead, ndim)]
     result = torch.empty(0)
     for tap in range(taps):
-        part, kernel, rest = x, weight, tap
+        part, kernel, remaining_tap = x, weight, tap
         for axis in range(lead):
-            place = rest % weight.shape[2 + axis]
-            rest = rest // weight.shape[2 + axis]
+            place = remaining_tap % weight.shape[2 + axis]
+            remaining_tap = remaining_tap // weight.shape[2 + axis]
             start = place * dilation[axis]
             reach = (weight.shape[2 + axis] - 1) * dilation[axis]
             stop = x.shape[2 + axis] - reach + start
@@ -144,10 +144,10 @@ def script_conv_transpose(
     result = torch.zeros(sizes, dtype=x.dtype, device=x.device)
     grouped = x.reshape([x.shape[0], groups, x.shape[1] // groups, -1])
     for tap in range(taps):
-        kernel, target, rest = weight, result, tap
+        kernel, target, remaining_tap = weight, result, tap
         for axis in range(ndim):
-            place = rest % weight.shape[2 + axis]
-            rest = rest // weight.shape[2 + axis]
+            place = remaining_tap % weight.shape[2 + axis]
+            remaining_tap = remaining_tap // weight.shape[2 + axis]
             kernel = kernel.select(2, place)
             start = place * dilation[axis]
             stop = start + (x.shape[2 + axis] - 1) * stride[axis] + 1
@@ -218,8 +218,8 @@ def script_max_pool(
         x = x.movedim(2 + axis, -1)
         shape = x.shape
         reach = (kernel[axis] - 1) * dilation[axis]
-        more = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
-        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + more], "constant", float("-inf"))
+        missing = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
+        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + missing], "constant", float("-inf"))
         rows = F.max_pool1d(rows, kernel[axis], stride[axis], 0, dilation[axis])
         x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x
@@ -239,8 +239,8 @@ def script_avg_pool(
         low, high = padding[2 * axis], padding[2 * axis + 1]
         x = x.movedim(2 + axis, -1)
         shape = x.shape
-        more = _missing_samples(shape[-1], low, high, kernel[axis] - 1, stride[axis], ceil_mode)
-        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + more])
+        missing = _missing_samples(shape[-1], low, high, kernel[axis] - 1, stride[axis], ceil_mode)
+        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + missing])
         rows = F.avg_pool1d(rows, kernel[axis], stride[axis]) * kernel[axis]
         if divisor == 0:
             starts = stride[axis] * torch.arange(rows.shape[-1], device=x.device) - low
@@ -256,8 +256,8 @@ def _missing_samples(
     samples: int, low: int, high: int, reach: int, step: int, ceil_mode: bool
 ) -> int:
     """Samples that the last window of ``ceil_mode`` lacks behind the padding."""
-    rest = samples + low + high - reach - 1
-    count = rest // step + 1
-    if ceil_mode and rest % step != 0 and count * step < samples + low:
-        return step - rest % step
+    remainder = samples + low + high - reach - 1
+    count = remainder // step + 1
+    if ceil_mode and remainder % step != 0 and count * step < samples + low:
+        return step - remainder % step
     return 0

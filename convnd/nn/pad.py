@@ -95,10 +95,10 @@ def pad_by_pairs(x: Tensor, pairs: Pairs, mode: str, value: float | None = None)
             _check_extents(x, pairs, mode)
         return y
     _check_extents(x, pairs, mode)
-    added = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
+    margins = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
-        part_pairs = tuple((0, 0) if axis is None else added[axis] for axis in axes)
+        part_pairs = tuple((0, 0) if axis is None else margins[axis] for axis in axes)
         if not any(map(any, part_pairs)):
             return part
         return F.pad(part, _innermost_first(part_pairs), mode)

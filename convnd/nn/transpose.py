@@ -113,9 +113,11 @@ def _transpose(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> 
     y = conv_transpose(
         x, weight, bias, layer.stride, symmetric, layer.output_padding, layer.groups, layer.dilation
     )
-    for axis, ((low, high), done) in enumerate(zip(layer.padding, symmetric, strict=True), start=2):
+    for axis, ((low, high), cut_already) in enumerate(
+        zip(layer.padding, symmetric, strict=True), start=2
+    ):
         if low != high:
-            y = y.narrow(axis, low - done, y.shape[axis] - low - high + 2 * done)
+            y = y.narrow(axis, low - cut_already, y.shape[axis] - low - high + 2 * cut_already)
     return y
 
 
@@ -265,10 +267,10 @@ class ConvTransposeNd(ConvModule):
         layer = dataclasses.replace(self.layer, output_padding=(0,) * ndim)
         smallest = shape_of(x.shape[2:], layer)
         sizes = tuple(map(operator.index, output_size))[-ndim:]
-        added = [size - low for size, low in zip(sizes, smallest, strict=False)]
+        extra = [size - low for size, low in zip(sizes, smallest, strict=False)]
         limits = [max(step, gap) for step, gap in zip(self.stride, self.dilation, strict=True)]
         if len(output_size) not in (ndim, ndim + 2) or any(
-            not 0 <= count < limit for count, limit in zip(added, limits, strict=True)
+            not 0 <= count < limit for count, limit in zip(extra, limits, strict=True)
         ):
             largest = tuple(low + limit - 1 for low, limit in zip(smallest, limits, strict=True))
             raise ShapeError(
@@ -277,4 +279,4 @@ class ConvTransposeNd(ConvModule):
                 got=tuple(output_size),
                 remedy="choose one in between, or another stride or padding",
             )
-        return tuple(added)
+        return tuple(extra)

@@ -214,9 +214,9 @@ class Minimizer:
         self._optimizer = self._make_optimizer(self._own(step.values))
         with state_errors():
             self._optimizer.load(stored["optimizer"])
-        same = best.values.equal(step.values)
+        is_best = best.values.equal(step.values)
         step = replace(step, values=self._offload.store(step.values))
-        best_values = step.values if same else self._offload.store(best.values)
+        best_values = step.values if is_best else self._offload.store(best.values)
         best_gradient = stored["best_gradient"]
         self.state = State(
             step,

@@ -90,12 +90,12 @@ class DiskOffload:
         """
         if not self._enabled:
             return values
-        stored = self.zeros(values)
-        chunks = (torch.split(tensor.reshape(-1), _CHUNK) for tensor in (stored, values))
+        copy = self.zeros(values)
+        chunks = (torch.split(tensor.reshape(-1), _CHUNK) for tensor in (copy, values))
         for target, source in zip(*chunks, strict=True):
             target.copy_(source)
             release_pages(target)
-        return stored
+        return copy
 
 
 def release_pages(*tensors: Tensor) -> None:

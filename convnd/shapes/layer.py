@@ -101,8 +101,8 @@ class Layer:
         extra = ntuple(output_padding, spatial_dims, f"{kind} output_padding", minimum=0)
         reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
         # "same" is meaningless if the output is larger than the input.
-        same = None if kind == "convtranspose" else reach
-        pairs = pad_pairs(padding, spatial_dims, reach=same, name=f"{kind} padding")
+        same_reach = None if kind == "convtranspose" else reach
+        pairs = pad_pairs(padding, spatial_dims, reach=same_reach, name=f"{kind} padding")
         layer = cls(
             kind=kind,
             kernel=taps,
@@ -252,16 +252,16 @@ def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
             remedy="make both of one rank",
         )
     result = []
-    for axis, (samples, (low, high), reach, step, more) in enumerate(
+    for axis, (samples, (low, high), reach, step, extra) in enumerate(
         zip(size, layer.padding, layer.reach, layer.stride, layer.output_padding, strict=True)
     ):
         if layer.kind == "convtranspose":
-            count = (samples - 1) * step - low - high + reach + 1 + more
+            count = (samples - 1) * step - low - high + reach + 1 + extra
             need = f"an output left after padding {low}+{high}"
         else:
-            rest = samples + low + high - reach - 1
-            count = rest // step + 1
-            if layer.ceil_mode and rest % step and count * step < samples + low:
+            remainder = samples + low + high - reach - 1
+            count = remainder // step + 1
+            if layer.ceil_mode and remainder % step and count * step < samples + low:
                 count += 1
             need = f"at least {max(1, reach + 1 - low - high)} samples"
         if samples < 1 or count < 1:

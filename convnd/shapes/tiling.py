@@ -241,7 +241,7 @@ class Tiling:
             crop=tuple(piece.crop for piece in pieces),
             windows={name: tuple(piece.windows[name] for piece in pieces) for name in self._names},
             crop_windows={
-                name: tuple(each.crop_windows[name] for each in pieces) for name in self._names
+                name: tuple(piece.crop_windows[name] for piece in pieces) for name in self._names
             },
         )
 

@@ -111,8 +111,8 @@ class _Gram(torch.autograd.Function):
         parts = rows[:, :chunked].reshape(-1, size, channels)
         total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
         if chunked < count:
-            rest = rows[:, chunked:].float()
-            total += rest.mT @ rest
+            last_columns = rows[:, chunked:].float()
+            total += last_columns.mT @ last_columns
         return total
 
     @staticmethod
@@ -123,7 +123,7 @@ class _Gram(torch.autograd.Function):
         symmetric = half + half.mT
         if features.stride(1) == 1:
             order = _memory_order(features)
-            moved = features.permute(order)
-            product = (moved.flatten(1, -2) @ symmetric).view(moved.shape)
+            permuted = features.permute(order)
+            product = (permuted.flatten(1, -2) @ symmetric).view(permuted.shape)
             return product.permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)

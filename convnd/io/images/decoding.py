@@ -235,12 +235,12 @@ def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
     """
     length = path.stat().st_size
     if ratio is None:
-        size, held = pixels * max(1, depth // 8), max(_FREE, _PACKED_FREELY * length)
+        size, limit = pixels * max(1, depth // 8), max(_FREE, _PACKED_FREELY * length)
     else:
-        size, held = pixels * depth // 8, ratio * length
-    if size > held:
+        size, limit = pixels * depth // 8, ratio * length
+    if size > limit:
         raise InputFileError(
-            f"read {path}: expected at most {held:,} bytes of pixels in a file of its length, got "
+            f"read {path}: expected at most {limit:,} bytes of pixels in a file of its length, got "
             f"{size:,}; the file is cut short or damaged"
         )
     return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
@@ -267,13 +267,13 @@ def _open(path: Path) -> PIL.Image.Image:
         load_plugins()
         return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
     except UnidentifiedImageError as error:
-        known = recognized_format(start)
-        if known is not None:
+        recognized = recognized_format(start)
+        if recognized is not None:
             raise InputFileError(
                 f"read {path}",
                 expected=f"a picture ({', '.join(_READABLE)})",
-                got=known[0],
-                remedy=known[1],
+                got=recognized[0],
+                remedy=recognized[1],
             ) from error
         raise InputFileError(
             f"read {path}: expected a picture ({', '.join(_READABLE)}), got content that is none "

@@ -156,8 +156,8 @@ def pixels_in_srgb(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[A
         space = profile_space(icc)
         is_grey = kind == b"GRAY"
         # Decoders give grey with alpha of 16 bits as three equal channels.
-        fits = not is_grey or bool((pixels[..., 1:] == pixels[..., :1]).all())
-        if space is None or not fits:
+        is_supported = not is_grey or bool((pixels[..., 1:] == pixels[..., :1]).all())
+        if space is None or not is_supported:
             header.pop("icc")  # damaged, or it does not describe these pixels
             return pixels
         if is_grey or not (space.is_srgb or space.is_invertible):

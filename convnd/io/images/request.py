@@ -74,8 +74,8 @@ def header_to_json(header: Mapping[str, object]) -> dict[str, Any]:
         for key, value in header.items()
         if isinstance(value, bytes)
     }
-    others = {key: value for key, value in header.items() if key not in encoded}
-    return {"base64": encoded, "others": others}
+    plain_entries = {key: value for key, value in header.items() if key not in encoded}
+    return {"base64": encoded, "others": plain_entries}
 
 
 def header_from_json(fields: Mapping[str, Any]) -> dict[str, object]:

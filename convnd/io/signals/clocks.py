@@ -184,16 +184,16 @@ def format_time(time: Fraction, template: str, digits: int, decimal: str = ".") 
         return ("-" if ticks < 0 else "") + str(whole) + (decimal + fraction if digits else "")
     if "{part}" not in template and digits:
         template = template.replace("{second}", "{second}.{part}")
-    days, rest = divmod(whole, DAY) if "{day}" in template else (0, whole)
+    days, remainder = divmod(whole, DAY) if "{day}" in template else (0, whole)
     date = datetime(1, 1, 1) + timedelta(days=days if "{year}" in template else 0)
-    hour = rest // 3600
+    hour = remainder // 3600
     return template.format(
         year=f"{date.year:04d}",
         month=f"{date.month:02d}",
         day=f"{date.day:02d}",
         hour=f"{(hour - 1) % 12 + 1 if '{half}' in template else hour:02d}",
-        minute=f"{rest // 60 % 60 if '{hour}' in template else rest // 60:02d}",
-        second=f"{rest % 60:02d}",
+        minute=f"{remainder // 60 % 60 if '{hour}' in template else remainder // 60:02d}",
+        second=f"{remainder % 60:02d}",
         part=fraction,
         half="PM" if hour % 24 >= 12 else "AM",
     )

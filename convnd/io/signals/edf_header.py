@@ -88,13 +88,13 @@ def read_header(path: Path) -> EdfHeader:
         size, records, channels = (
             int(raw[first:last]) for first, last in ((184, 192), (236, 244), (252, 256))
         )
-        rest = file.read(256 * channels)
+        lead_headers = file.read(256 * channels)
     seconds = float(raw[244:252])
     if not 0 <= seconds < math.inf:
         raise InputFileError(
             f"read {path}: expected a duration of data records, got {seconds:g}; correct the header"
         )
-    if len(rest) < 256 * channels or channels < 1:
+    if len(lead_headers) < 256 * channels or channels < 1:
         raise InputFileError(
             f"read {path}: expected a header of {channels} signals, got fewer bytes; the file is "
             "cut short"
@@ -103,7 +103,9 @@ def read_header(path: Path) -> EdfHeader:
     widths = (16, 80, 8, 8, 8, 8, 8, 80, 8)
     names = ("label", "transducer", "dimension", *RANGES, "prefilter", "count")
     for name, width in zip(names, widths, strict=True):
-        columns[name] = [rest[start + width * k : start + width * (k + 1)] for k in range(channels)]
+        columns[name] = [
+            lead_headers[start + width * k : start + width * (k + 1)] for k in range(channels)
+        ]
         start += width * channels
     counts = [int(cell) for cell in columns["count"]]
     width = 3 if raw[:1] == b"\xff" else 2

@@ -39,18 +39,20 @@ def write_edf(path: Path, grid: Grid, **_: object) -> None:
     # Provenance goes into a sidecar: EDF has 80 characters for it.
     edfio = import_optional("edfio", f"write {path.name}")
     signal = signal_of(grid)
-    known = signal.extra.get("header") if signal.format == "EDF" else None
-    known = known if isinstance(known, EdfHeader) else None
+    source_header = signal.extra.get("header") if signal.format == "EDF" else None
+    source_header = source_header if isinstance(source_header, EdfHeader) else None
     values = grid.values[0].detach().cpu().double().numpy()
     check_no_gaps(values, "EDF")
     check_rate(grid, "EDF")
     bits = _BITS[path.suffix.lower()]
-    if known is not None and known.width * 8 != bits:
-        known = None
-    leads = _leads(grid, values, known, bits)
+    if source_header is not None and source_header.width * 8 != bits:
+        source_header = None
+    leads = _leads(grid, values, source_header, bits)
     counts = [len(lead["digital"]) for lead in leads]
-    position = signal.positions[0] if known is not None and signal.positions else 0
-    records, seconds = _records(counts, values.shape[1], sampling_rate(grid), known, position)
+    position = signal.positions[0] if source_header is not None and signal.positions else 0
+    records, seconds = _records(
+        counts, values.shape[1], sampling_rate(grid), source_header, position
+    )
     signal_class = edfio.EdfSignal if bits == 16 else edfio.BdfSignal
     signals = [
         signal_class.from_digital(
@@ -72,7 +74,7 @@ def write_edf(path: Path, grid: Grid, **_: object) -> None:
         for mark in signal.annotations
     ]
     start = signal.start
-    plain = known is not None and not known.raw[192:196].strip()
+    plain = source_header is not None and not source_header.raw[192:196].strip()
     with silence_libraries():
         file = (edfio.Edf if bits == 16 else edfio.Bdf)(
             signals,
@@ -82,8 +84,8 @@ def write_edf(path: Path, grid: Grid, **_: object) -> None:
             annotations=None if plain and not marks else marks,
         )
         file.write(path)
-    if known is not None:
-        _restore_header(path, known, [lead["position"] for lead in leads])
+    if source_header is not None:
+        _restore_header(path, source_header, [lead["position"] for lead in leads])
     try:
         read_header(path)  # edfio does not check that the disk took what it wrote
     except (InputFileError, ValueError) as error:
@@ -100,9 +102,9 @@ def _ascii(text: str, length: int) -> str:
     return plain.encode("ascii", "replace").decode("ascii")[:length]
 
 
-def _restore_header(path: Path, known: EdfHeader, positions: Sequence[int | None]) -> None:
+def _restore_header(path: Path, source_header: EdfHeader, positions: Sequence[int | None]) -> None:
     """Put back the patient, recording, start and texts of leads, byte by byte."""
-    raw = known.raw
+    raw = source_header.raw
     with path.open("r+b") as file:
         file.seek(8)
         file.write(raw[8:184])
@@ -114,7 +116,7 @@ def _restore_header(path: Path, known: EdfHeader, positions: Sequence[int | None
             for row, position in enumerate(positions):
                 if position is not None:
                     file.seek(start + row * width)
-                    file.write(known.fields[name][position])
+                    file.write(source_header.fields[name][position])
             start += width * count
 
 
@@ -125,14 +127,14 @@ def _at(file: Any, position: int, length: int) -> bytes:
 
 
 def _leads(
-    grid: Grid, values: NDArray[Any], known: EdfHeader | None, bits: int
+    grid: Grid, values: NDArray[Any], source_header: EdfHeader | None, bits: int
 ) -> list[dict[str, Any]]:
     """Fields and digital samples of each lead, in the order of the file."""
     import numpy as np
 
     signal, units = signal_of(grid), value_units(grid)
     positions: list[int | None] = [None] * len(values)
-    if known is not None and len(signal.positions) == len(values):
+    if source_header is not None and len(signal.positions) == len(values):
         positions = list(signal.positions)
     seconds = values.shape[1] / sampling_rate(grid)
     rows = [
@@ -141,13 +143,13 @@ def _leads(
     ]
     for other in signal.others:
         if abs(len(other.values) / other.rate - seconds) * other.rate < 1:
-            place = other.position if known is not None else None
+            place = other.position if source_header is not None else None
             rows.append((place, other.name, other.unit, other.values))
     if None not in [position for position, *_ in rows]:
         rows.sort(key=lambda row: row[0] or 0)
     leads = []
     for position, name, unit, row in rows:
-        header = _lead_header(known, position)
+        header = _lead_header(source_header, position)
         check_no_gaps(row, "EDF")
         top = 2 ** (bits - 1)
         lowest = max(-top, int(header.get("digital_min", -top)))
@@ -173,20 +175,23 @@ def _leads(
     return leads
 
 
-def _lead_header(known: EdfHeader | None, position: int | None) -> dict[str, Any]:
+def _lead_header(source_header: EdfHeader | None, position: int | None) -> dict[str, Any]:
     """Texts and ranges of a lead in the file that it came from."""
-    if known is None or position is None:
+    if source_header is None or position is None:
         return {}
-    texts = {name: known.text(name, position) for name in TEXT_FIELDS}
-    return {**texts, **{name: known.ranges[name][position] for name in RANGES}}
+    texts = {name: source_header.text(name, position) for name in TEXT_FIELDS}
+    return {**texts, **{name: source_header.ranges[name][position] for name in RANGES}}
 
 
 def _records(
-    counts: Sequence[int], count: int, rate: float, known: EdfHeader | None, position: int
+    counts: Sequence[int], count: int, rate: float, source_header: EdfHeader | None, position: int
 ) -> tuple[int, float]:
     """Number of data records, and the seconds of one, so that each holds whole samples."""
-    if known is not None and known.counts[position] * known.records == count:
-        return known.records, known.seconds
+    if (
+        source_header is not None
+        and source_header.counts[position] * source_header.records == count
+    ):
+        return source_header.records, source_header.seconds
     common = math.gcd(*counts)
     preferred = min(float(round(rate)) or 1.0, count)
     sizes = [
@@ -222,9 +227,9 @@ def _range(values: Any, header: Mapping[str, Any]) -> tuple[float, float]:
     """A physical range that holds the values and fits eight characters of the header."""
     low, high = float(values.min()), float(values.max())
     if header:
-        known = (float(header["physical_min"]), float(header["physical_max"]))
-        if min(known) <= low and high <= max(known):
-            return known
-        low, high = min(low, *known), max(high, *known)
+        source_range = (float(header["physical_min"]), float(header["physical_max"]))
+        if min(source_range) <= low and high <= max(source_range):
+            return source_range
+        low, high = min(low, *source_range), max(high, *source_range)
     low, high = _short(low, up=False), _short(high, up=True)
     return (low, high) if high > low else (low, _short(low + max(abs(low) * 1e-3, 1e-4), up=True))

@@ -75,13 +75,13 @@ def split_header(
         )
     # A line of other width that is no neighbour, or a key with a value, holds no names.
     names: list[Sequence[str]] = []
-    below, width = body[0][0], len(body[0][1])
+    row_number, width = body[0][0], len(body[0][1])
     for number, cells in reversed(rows[:first]):
-        is_neighbour = number == below - 1 or len(cells) == width
+        is_neighbour = number == row_number - 1 or len(cells) == width
         if not is_neighbour or cells[0].endswith(("=", ":")):
             break
         names.insert(0, cells)
-        below = number
+        row_number = number
     trailing = _is_trailing(names, [cells for _, cells in body])
     width = len(body[0][1]) - trailing
     header = _header(path, names, width, blank_separated, body[0][0])
@@ -108,10 +108,10 @@ def _first_row(table: Sequence[tuple[int, Sequence[str]]], decimal: str) -> int:
             continue
         if len(cells) != usual and _words(cells, decimal):
             continue  # a line before the table
-        below = rows[position + 1] if position + 1 < len(rows) else []
-        if below and _counts_columns(cells, below):
+        next_row = rows[position + 1] if position + 1 < len(rows) else []
+        if next_row and _counts_columns(cells, next_row):
             continue  # the header that pandas gives to columns without names
-        if position == 0 and below and _words(cells, decimal) > _words(below, decimal):
+        if position == 0 and next_row and _words(cells, decimal) > _words(next_row, decimal):
             continue  # a header in which some names are numbers
         while position and _are_gaps(rows[position - 1], cells):
             position -= 1
@@ -142,16 +142,16 @@ def _gaps(cells: Sequence[str]) -> int:
 
 def _counts_columns(cells: Sequence[str], following: Sequence[str]) -> bool:
     """Whether cells are 0, 1, 2 …, behind an empty one or above numbers with decimals."""
-    named = cells[1:] if cells and cells[0] == "" else cells
-    counts = bool(named) and list(named) == [str(index) for index in range(len(named))]
-    return counts and (len(named) < len(cells) or all("." in cell for cell in following))
+    names = cells[1:] if cells and cells[0] == "" else cells
+    counts = bool(names) and list(names) == [str(index) for index in range(len(names))]
+    return counts and (len(names) < len(cells) or all("." in cell for cell in following))
 
 
 def _is_trailing(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> bool:
     """Whether every row ends in a separator with nothing behind it."""
     width = len(rows[0])
-    named = bool(header) and len(header[-1]) == width and header[-1][-1] != ""
-    return width > 1 and not named and all(cells[-1] == "" for cells in rows)
+    has_last_name = bool(header) and len(header[-1]) == width and header[-1][-1] != ""
+    return width > 1 and not has_last_name and all(cells[-1] == "" for cells in rows)
 
 
 def _header(
@@ -176,11 +176,14 @@ def _header(
                 f"{line}; correct it"
             )
         return []
-    above = _fit(table[-2], width, blank_separated) if len(table) > 1 else None
-    if above is not None and _are_units(last):
+    row_above = _fit(table[-2], width, blank_separated) if len(table) > 1 else None
+    if row_above is not None and _are_units(last):
         units = [cell.strip("'\"()[] ") for cell in last]
-        names = [name_and_unit(cell) for cell in above]
-        return [(name, unit or own) for (name, own), unit in zip(names, units, strict=True)]
+        names = [name_and_unit(cell) for cell in row_above]
+        return [
+            (name, unit or unit_of_name)
+            for (name, unit_of_name), unit in zip(names, units, strict=True)
+        ]
     return [name_and_unit(cell) for cell in last]
 
 
@@ -199,12 +202,12 @@ def _fit(cells: Sequence[str], width: int, blank_separated: bool) -> list[str] |
 def _are_units(cells: Sequence[str]) -> bool:
     """Whether the cells of a row are units."""
     texts = [cell.strip("'\"()[] ").lower() for cell in cells]
-    known = sum(
+    unit_count = sum(
         text in _UNITS or text in SECONDS or re.fullmatch(r"[hmsdyt:./\- ]*", text) is not None
         for text in texts
     )
     plain = all(_UNIT_CELL.fullmatch(cell) or not cell for cell in cells)
-    return plain and known >= (len(texts) + 1) // 2
+    return plain and unit_count >= (len(texts) + 1) // 2
 
 
 def rate_of(before: Sequence[str]) -> float | None:

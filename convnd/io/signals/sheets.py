@@ -145,11 +145,11 @@ def _typed(cells: Sequence[str]) -> list[Any]:
         with contextlib.suppress(ValueError):
             typed: list[Any] = [parse(cell) if cell else None for cell in cells]
             # Neither a float nor a datetime holds nanoseconds since 1970.
-            shown = [
+            texts = [
                 cell if value is None else _cell_text(value)
                 for value, cell in zip(typed, cells, strict=True)
             ]
-            if parse is not datetime.fromisoformat or all(map(_same_time, shown, cells)):
+            if parse is not datetime.fromisoformat or all(map(_same_time, texts, cells)):
                 return typed
     return list(cells)
 
@@ -189,7 +189,7 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
                 rows = _rows(path, sheet, max_pixels)
                 if any(len(cells) > 0 for _, cells in rows):
                     break
-            others = [name for name in book.sheetnames if name != sheet.title]
+            other_sheets = [name for name in book.sheetnames if name != sheet.title]
         finally:
             book.close()
         table = split_header(path, rows)
@@ -203,11 +203,11 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
             rate=rate_of([" ".join(cells) for cells in before]),
             format_name="Excel",
         )
-        if not others:
+        if not other_sheets:
             return grid
         from convnd.io.signals.signal import describe
 
-        remark = f"has sheets {', '.join(others)}, too, which are not read"
+        remark = f"has sheets {', '.join(other_sheets)}, too, which are not read"
         return describe(grid, remarks=(*signal_of(grid).remarks, remark))
 
 
@@ -222,8 +222,10 @@ def _rows(path: Path, sheet: Any, max_samples: int | None) -> list[tuple[int, li
         check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
         if any(cells):
             rows.append((number, cells))
-    used = max((k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0)
-    return [(number, (cells + [""] * used)[:used]) for number, cells in rows]
+    column_count = max(
+        (k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0
+    )
+    return [(number, (cells + [""] * column_count)[:column_count]) for number, cells in rows]
 
 
 def _cell_text(value: Any) -> str:

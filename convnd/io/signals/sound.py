@@ -74,7 +74,7 @@ def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     signal = signal_of(grid)
     extra: Mapping[str, Any] = signal.extra if signal.format == "sound" else {}
     kind = _KINDS[path.suffix.lower()]
-    same = extra.get("format") == kind and soundfile.check_format(kind, extra["subtype"])
+    same_format = extra.get("format") == kind and soundfile.check_format(kind, extra["subtype"])
     values = grid.values[0].detach().cpu().double().numpy().T  # (T, C)
     check_no_gaps(values, kind)
     rate = round(check_rate(grid, kind, whole=True))
@@ -86,7 +86,7 @@ def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
         samplerate=rate,
         channels=values.shape[1],
         format=kind,
-        subtype=extra["subtype"] if same else _SUBTYPES[kind],
+        subtype=extra["subtype"] if same_format else _SUBTYPES[kind],
     ) as file:
         for tag, text in extra.get("tags", {}).items():
             setattr(file, tag, text)

@@ -139,9 +139,9 @@ def _punctuation(path: Path, lines: Sequence[str]) -> tuple[str, str]:
     sample = [line for line in lines[: _HEAD + _SAMPLE] if not _is_remark(line)]
     if not sample:
         raise InputFileError(f"read {path}: expected rows of numbers, got none; save it again")
-    named = _named_separator(sample[0])
+    separator = _named_separator(sample[0])
     sample = sample[-_SAMPLE:]
-    separator = named or _separator(sample)
+    separator = separator or _separator(sample)
     cells = [cell for line in sample for cell in _cells(line, separator)]
     numbers = [cell for cell in cells if cell[:1].isdigit() or cell[:1] in "+-.,"]
     points = any("." in cell and not is_time_cell(cell) for cell in numbers)
@@ -187,26 +187,30 @@ def _with_rate(line: str, grid: Grid) -> str:
 
 
 def _lines_between(lines: Sequence[str], first: int) -> tuple[tuple[int, str], ...]:
-    count, between = 0, []
+    count, notes = 0, []
     for line in lines[first:]:
         if _is_remark(line):
-            between.append((count, line))
+            notes.append((count, line))
         else:
             count += 1
-    return tuple(between)
+    return tuple(notes)
 
 
 def _write_table(path: Path, grid: Grid, **_: object) -> None:
     # Provenance goes into a sidecar: in the table it would confuse other readers.
     signal = signal_of(grid)
-    known = signal.extra.get("layout") if signal.format == "table" else None
-    if isinstance(known, Layout) and known.names == grid.channels and known.text is not None:
-        layout, text = known, known.text
+    source_layout = signal.extra.get("layout") if signal.format == "table" else None
+    if (
+        isinstance(source_layout, Layout)
+        and source_layout.names == grid.channels
+        and source_layout.text is not None
+    ):
+        layout, text = source_layout, source_layout.text
     else:
         layout, text = _default_layout(grid, path)
     count = grid.shape[0]
     columns = columns_of(grid, layout, layout.cell)
-    if layout.time is None and known is None and grid.units == ("s",):
+    if layout.time is None and source_layout is None and grid.units == ("s",):
         columns.insert(0, default_times(grid))
     rows = [
         text.separator.join(_quoted(cell, text.separator) for cell in row)

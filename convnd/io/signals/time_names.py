@@ -82,24 +82,28 @@ def parse_name(name: str, unit: str | None) -> TimeName:
     name = re.sub(r"(?i)\bof[ _]day\b", "", name)
     split = re.sub(r"(?<=[a-zà-ÿ])(?=[A-Z])", " ", name.strip(" '\""))
     words = re.findall(r"[^\W_]+", split.lower())
-    joined = " ".join(words)
+    phrase = " ".join(words)
     units = [word for word in words if word in SECONDS]
-    others = [word for word in words if word not in _TIME_WORDS | _FILLERS | set(SECONDS)]
+    other_words = [word for word in words if word not in _TIME_WORDS | _FILLERS | set(SECONDS)]
     is_time = bool(set(words) & _TIME_WORDS) and (
-        not others or (words[0] in _TIME_WORDS and words[0] != "t")
+        not other_words or (words[0] in _TIME_WORDS and words[0] != "t")
     )
     is_time = is_time or bool({"timestamp", "timestamps", "datetime"} & set(words))
     is_time = is_time or (bool(words) and len(units) == len(words))
     text = (unit or "").strip().strip("'\"").lower()
     if text in INDEX_NAMES - {""}:
-        return TimeName(joined, False)
+        return TimeName(phrase, False)
     if text:
         plain = text in _FILLERS or re.fullmatch(r"[hmsydtf:.,/\- ]+", text) is not None
         seconds = SECONDS.get(text)
-        return TimeName(joined, is_time, seconds, "" if seconds or plain else text)
+        return TimeName(phrase, is_time, seconds, "" if seconds or plain else text)
     if not is_time:
-        return TimeName(joined, False)
+        return TimeName(phrase, False)
     if units:
-        return TimeName(joined, True, SECONDS[units[-1]])
-    unknown = others[0] if len(words) == 2 and len(others) == 1 and others[0].isalpha() else ""
-    return TimeName(joined, True, None, unknown)
+        return TimeName(phrase, True, SECONDS[units[-1]])
+    unknown_unit = (
+        other_words[0]
+        if len(words) == 2 and len(other_words) == 1 and other_words[0].isalpha()
+        else ""
+    )
+    return TimeName(phrase, True, None, unknown_unit)

@@ -128,10 +128,10 @@ def _ticks(marks: Sequence[Annotation], rate: float) -> float:
     """Ticks per second that hold the times of all annotations."""
     times = [mark.seconds for mark in marks]
     longest = max([times[0], *(b - a for a, b in itertools.pairwise(times))])
-    known = [float(str(mark.detail["ticks"])) for mark in marks if "ticks" in mark.detail]
-    fitting = [ticks for ticks in (*known[:1], rate, *_TICKS) if longest * ticks < _FURTHEST] or [
-        rate
-    ]
+    stored_ticks = [float(str(mark.detail["ticks"])) for mark in marks if "ticks" in mark.detail]
+    fitting = [
+        ticks for ticks in (*stored_ticks[:1], rate, *_TICKS) if longest * ticks < _FURTHEST
+    ] or [rate]
     return min(
         fitting,
         key=lambda ticks: max(round(abs(t * ticks - round(t * ticks)) / ticks, 8) for t in times),

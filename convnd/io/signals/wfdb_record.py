@@ -172,9 +172,9 @@ def _check_files(wfdb: Any, path: Path, header: Any, max_samples: int | None) ->
     # A layout header names leads, and "~" for their files.
     names = {name for part in headers for name in getattr(part, "file_name", None) or ()}
     files = [_check_beside(path, name) for name in sorted(names - {"~"})]
-    held = sum(file.stat().st_size for file in files)
+    byte_count = sum(file.stat().st_size for file in files)
     for part in headers:
-        _check_size(path, part, max_samples, held)
+        _check_size(path, part, max_samples, byte_count)
     units: dict[str, str] = {}
     for segment in segments:
         if set(segment.file_name or ()) == {"~"}:
@@ -221,13 +221,13 @@ def _remarks(path: Path) -> tuple[str, ...]:
                 f"names no gain for {', '.join(open_gains)}: 200 steps a millivolt are assumed, as "
                 "WFDB does"
             )
-    others = [
+    other_files = [
         file.name
         for file in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
         if file.suffix[1:] in _ANNOTATORS
     ]
-    if others:
-        remarks.append(f"has annotations in {', '.join(others)}, too, which are not read")
+    if other_files:
+        remarks.append(f"has annotations in {', '.join(other_files)}, too, which are not read")
     return tuple(remarks)
 
 
@@ -279,7 +279,7 @@ def _check_text(path: Path) -> None:
         )
 
 
-def _check_size(path: Path, header: Any, max_samples: int | None, held: int) -> None:
+def _check_size(path: Path, header: Any, max_samples: int | None, byte_count: int) -> None:
     """Refuse more samples than allowed, and shifts between signals longer than the record.
 
     wfdb reads every sample of a frame and shifts signals before it looks at the result.
@@ -288,15 +288,15 @@ def _check_size(path: Path, header: Any, max_samples: int | None, held: int) -> 
         path: the record, for messages.
         header: of the record, or of a segment.
         max_samples: see `check_samples`.
-        held: length of all files of signals, in bytes.
+        byte_count: length of all files of signals, in bytes.
     """
     per_frame = getattr(header, "samps_per_frame", None) or [1] * int(header.n_sig or 0)
     width = sum(int(count or 1) for count in per_frame)
     # Without a length, wfdb finds it out from the files; no format takes less than a byte.
-    length = int(header.sig_len or 0) or held // max(width, 1)
+    length = int(header.sig_len or 0) or byte_count // max(width, 1)
     samples = length * width
     check_samples(path, samples, max_samples)
-    check_held(path, samples, held)
+    check_held(path, samples, byte_count)
     skews = [int(skew or 0) for skew in getattr(header, "skew", None) or ()]
     if max(skews, default=0) > length or min(skews, default=0) < 0:
         raise InputFileError(

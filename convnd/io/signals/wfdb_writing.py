@@ -43,10 +43,14 @@ def write_wfdb(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     signal = signal_of(grid)
     rate = check_rate(grid, "WFDB")
     leads = _leads(grid)
-    known = signal.extra.get("frames", 0) if signal.format == "WFDB" else 0
+    source_frames = signal.extra.get("frames", 0) if signal.format == "WFDB" else 0
     frames = math.gcd(*(len(lead.values) for lead in leads))
-    if known and frames % known == 0 and len({len(lead.values) for lead in leads}) > 1:
-        frames = known
+    if (
+        source_frames
+        and frames % source_frames == 0
+        and len({len(lead.values) for lead in leads}) > 1
+    ):
+        frames = source_frames
     per_frame = [len(lead.values) // frames for lead in leads]
     block = max(1, _BLOCK // sum(per_frame))
 
@@ -101,8 +105,10 @@ def _leads(grid: Grid) -> list[_Lead]:
     channels, length = values.shape
     steps = signal.steps if len(signal.steps) == channels else _steps(values)
     zeros = signal.zeros if len(signal.zeros) == channels else (0,) * channels
-    known = signal.positions if signal.format == "WFDB" else ()
-    positions: Sequence[int] = known if len(known) == channels else range(channels)
+    source_positions = signal.positions if signal.format == "WFDB" else ()
+    positions: Sequence[int] = (
+        source_positions if len(source_positions) == channels else range(channels)
+    )
     leads = [
         (position, _Lead(*fields))
         for position, *fields in zip(
@@ -114,7 +120,7 @@ def _leads(grid: Grid) -> list[_Lead]:
         if abs(len(other.values) / other.rate * sampling_rate(grid) - length) < 1:
             step = other.step or _steps(other.values[None])[0]
             lead = _Lead(other.name, other.unit, other.values, step, other.zero)
-            leads.append((other.position if known else channels, lead))
+            leads.append((other.position if source_positions else channels, lead))
     return [lead for _, lead in sorted(leads, key=lambda pair: pair[0])]
 
 

@@ -85,7 +85,7 @@ class VideoDecoder:
                 )
             time, frame = first
             is_interlaced, color_range = frame.interlaced_frame, int(frame.color_range)
-            turned = self._orientation(frame).swaps
+            swaps_axes = self._orientation(frame).swaps
             mapped = self._is_mapped(frame)
             aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
             context = stream.codec_context
@@ -97,7 +97,7 @@ class VideoDecoder:
                 "offset": stream_offset(container, stream),
                 "rate": None if rate is None else str(Fraction(rate)),
                 "frames": frame_count(stream),
-                "aspect": str(1 / aspect if turned else aspect),
+                "aspect": str(1 / aspect if swaps_axes else aspect),
                 **color_tags(context, color_range, mapped=mapped),
                 "audio": [
                     sound.codec_context.codec.canonical_name
@@ -134,7 +134,7 @@ class VideoDecoder:
             if start > 0:
                 container.seek(first + int(start / base), stream=stream, backward=True)
             limit = None if end is None else first + end / base
-            held: tuple[int, NDArray[Any]] | None = None
+            pending: tuple[int, NDArray[Any]] | None = None
             last, duration, count = first, 0, 0
             whole = start <= 0 and end is None
             for time, frame in self._timed_frames(container, stream, whole=whole):
@@ -147,17 +147,17 @@ class VideoDecoder:
                     count += not before
                     yield time, 0, None
                     continue
-                if held is not None:
-                    yield held[0], time - held[0], held[1]
-                held = time, self._pixels(frame)
+                if pending is not None:
+                    yield pending[0], time - pending[0], pending[1]
+                pending = time, self._pixels(frame)
                 count += 1
             else:
                 is_whole = not self.damage
                 duration = last_duration(
                     container, stream, self._path, last, duration, whole=is_whole
                 )
-            if held is not None:
-                yield held[0], max(1, last + duration - held[0]), held[1]
+            if pending is not None:
+                yield pending[0], max(1, last + duration - pending[0]), pending[1]
 
     def comment(self) -> str:
         """Return the comment of the container, which holds provenance."""
@@ -242,11 +242,11 @@ class VideoDecoder:
         """Yield time and frame of each good frame; ``whole`` looks for missing ones at the end."""
         clock = FrameClock(stream, is_avi=container.format.name == "avi")
         deinterlacer = Deinterlacer(self._av, stream) if self._deinterlace else None
-        lost, last, duration = 0, 0, 0
+        lost_frames, last, duration = 0, 0, 0
         for frame in self._raw_frames(container, stream, clock):
             time = None if frame is None else clock.time_of(frame)
             if time is None or frame.is_corrupt:
-                lost += 1
+                lost_frames += 1
                 continue
             last, duration = time, frame.duration or 0
             if deinterlacer is None:
@@ -255,8 +255,8 @@ class VideoDecoder:
                 yield from deinterlacer.add(time, frame)
         if deinterlacer is not None:
             yield from deinterlacer.finish()
-        if lost:
-            self.damage = damaged_frames_text(lost)
+        if lost_frames:
+            self.damage = damaged_frames_text(lost_frames)
         elif whole and not self.damage:
             end = last + duration
             self.damage = missing_text(container, stream, self._path, self._packets, end)

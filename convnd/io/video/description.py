@@ -13,14 +13,12 @@ _MAX_TAGS, _MAX_TEXT = 256, 2**16
 
 def remarks(container: Any, stream: Any, *, is_interlaced: bool) -> list[str]:
     """Say what of a file is left out, and whether its frames are interlaced."""
-    others = {other.type for other in container.streams} - {"video", "audio", "data"}
-    lines = [f"left out of the result: {kind} streams" for kind in sorted(others)]
+    other_types = {other.type for other in container.streams} - {"video", "audio", "data"}
+    lines = [f"left out of the result: {kind} streams" for kind in sorted(other_types)]
     unknown = sum(sound.codec_context is None for sound in container.streams.audio)
     if unknown:
-        lines.append(
-            f"left out of the result: {unknown} sound track{'s' if unknown > 1 else ''} of a "
-            "codec that is not known"
-        )
+        tracks = "sound track" if unknown == 1 else "sound tracks"
+        lines.append(f"left out of the result: {unknown} {tracks} of a codec that is not known")
     if container.streams.video[0] is not stream or len(container.streams.video) > 1:
         lines.append("several video streams: the first is taken")
     if is_interlaced:

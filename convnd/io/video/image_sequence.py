@@ -112,8 +112,8 @@ def _gap_text(numbers: list[int]) -> str:
     if not gaps:
         return ""
     texts = [str(first) if first >= last else f"{first} to {last}" for first, last in gaps[:5]]
-    more = f" and {len(gaps) - 5} more gaps" if len(gaps) > 5 else ""
-    return f"missing pictures: {', '.join(texts)}{more}; the others follow each other"
+    ending = f" and {len(gaps) - 5} more gaps" if len(gaps) > 5 else ""
+    return f"missing pictures: {', '.join(texts)}{ending}; the others follow each other"
 
 
 class ImageSequence:
@@ -137,10 +137,12 @@ class ImageSequence:
                 "frame-0001.png, got none; give another folder"
             )
         remarks = [_gap_text(list(numbered))]
-        others = [path.name for path in _pictures(folder) if path not in self._files]
-        if others:
-            remarks.append(f"left out, since their names have no number: {', '.join(others[:5])}")
-            remarks[-1] += f" and {len(others) - 5} more" if len(others) > 5 else ""
+        other_pictures = [path.name for path in _pictures(folder) if path not in self._files]
+        if other_pictures:
+            remarks.append(
+                f"left out, since their names have no number: {', '.join(other_pictures[:5])}"
+            )
+            remarks[-1] += f" and {len(other_pictures) - 5} more" if len(other_pictures) > 5 else ""
         first = read(self._files[0], max_pixels=size_limit(None, MAX_FRAME))
         self.info = VideoInfo(
             path=folder,
@@ -157,7 +159,7 @@ class ImageSequence:
     ) -> Iterator[VideoFrame]:
         """See `convnd.io.video.types.Video.frames`; pictures that cannot be read are left out."""
         self.damage = ""
-        lost = 0
+        lost_frames = 0
         times = [number * self.info.time_base for number in range(len(self._files))]
         numbers = [
             number
@@ -169,8 +171,8 @@ class ImageSequence:
             try:
                 grid = read(path, max_pixels=size_limit(None, MAX_FRAME))
             except InputFileError:
-                lost += 1
-                self.damage = damaged_frames_text(lost)
+                lost_frames += 1
+                self.damage = damaged_frames_text(lost_frames)
                 continue
             if grid.shape != self.info.size:
                 raise InputFileError(

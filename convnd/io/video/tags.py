@@ -84,18 +84,18 @@ def lost_tags(kind: str, info: VideoInfo, *, provenance: bool) -> list[str]:
         info: description of the source.
         provenance: whether the comment holds how the result was made.
     """
-    tags, lost = _split_tags(kind, info)
+    tags, lost_names = _split_tags(kind, info)
     if provenance and "comment" in tags:
-        lost.append("comment")
+        lost_names.append("comment")
     if info.chapters and kind in ("", "gif"):
-        lost.append("chapters")
-    return lost
+        lost_names.append("chapters")
+    return lost_names
 
 
 def _split_tags(kind: str, info: VideoInfo) -> tuple[dict[str, str], list[str]]:
     """The tags that a container holds, and the names of the others."""
     tags: dict[str, str] = {}
-    lost: list[str] = []
+    lost_names: list[str] = []
     for key, value in info.tags.items():
         name = key.lower()
         base = name.partition("-")[0]  # "title-eng" stands beside "title"
@@ -108,5 +108,5 @@ def _split_tags(kind: str, info: VideoInfo) -> tuple[dict[str, str], list[str]]:
         if kind in ("matroska", "webm") or (kind == "mp4" and name in _MP4_KEYS):
             tags.setdefault(name, value)
         else:
-            lost.append(name.removeprefix(_APPLE))
-    return tags, lost
+            lost_names.append(name.removeprefix(_APPLE))
+    return tags, lost_names

@@ -98,10 +98,10 @@ def missing_text(container: Any, stream: Any, path: Path, packets: int, end: int
         missing = declared - packets
         return f"{missing} of {declared} frames are missing" if missing > 0 else ""
     seconds = _declared_end(container, stream)
-    shown = end * Fraction(stream.time_base)
-    if seconds is None or shown + Fraction(3, 2) / (stream.average_rate or 25) >= seconds:
+    end_time = end * Fraction(stream.time_base)
+    if seconds is None or end_time + Fraction(3, 2) / (stream.average_rate or 25) >= seconds:
         return ""
-    return f"the file ends at {float(shown):.2f} s of {float(seconds):.2f} s"
+    return f"the file ends at {float(end_time):.2f} s of {float(seconds):.2f} s"
 
 
 def last_duration(

@@ -82,15 +82,15 @@ def lost_properties(
         provenance: whether provenance will be stored with it.
     """
     kind = _container(path) if path.suffix else ""
-    lost = lost_tags(kind, info, provenance=provenance)
+    properties = lost_tags(kind, info, provenance=provenance)
     if kind in ("", "gif") and audio and info.audio:
-        lost.append("sound")
+        properties.append("sound")
     if kind not in WITH_ASPECT and info.aspect != 1:
-        lost.append(f"pixels of shape {info.aspect} (frames are resized to square ones)")
+        properties.append(f"pixels of shape {info.aspect} (frames are resized to square ones)")
     elif kind in EVEN and (info.size[0] % 2 or info.size[1] % 2):
         height, width = info.size
-        lost.append(f"the odd size {width}x{height} (the last row or column is repeated)")
-    return lost
+        properties.append(f"the odd size {width}x{height} (the last row or column is repeated)")
+    return properties
 
 
 def write_video(

@@ -82,17 +82,17 @@ def frames_of(path: Path, name: str, header: Any, source: int) -> list[Frame]:
     """
     _check_greyscale(path, name, header)
     count = max(1, int(header.get("NumberOfFrames") or 1))
-    own = list(header.get("PerFrameFunctionalGroupsSequence") or [])
-    if own:
-        if len(own) != count:
+    frame_groups = list(header.get("PerFrameFunctionalGroupsSequence") or [])
+    if frame_groups:
+        if len(frame_groups) != count:
             raise InputFileError(
-                f"read {path}: expected a place for each of {count} frames, got {len(own)} in "
-                f"{name}; check the file"
+                f"read {path}: expected a place for each of {count} frames, got "
+                f"{len(frame_groups)} in {name}; check the file"
             )
-        shared = list(header.get("SharedFunctionalGroupsSequence") or [])[:1]
+        shared_groups = list(header.get("SharedFunctionalGroupsSequence") or [])[:1]
         return [
-            _frame(path, name, _Groups([group, *shared], header), header, source, index)
-            for index, group in enumerate(own)
+            _frame(path, name, _Groups([group, *shared_groups], header), header, source, index)
+            for index, group in enumerate(frame_groups)
         ]
     detectors = list(header.get("DetectorInformationSequence") or [])[:1]  # nuclear medicine
     first = _frame(path, name, _Groups(detectors, header), header, source, 0)
@@ -227,48 +227,48 @@ def series_geometry(
 
     first = frames[0]
     rows, columns = first.spacing
-    along, down = np.reshape(first.orientation, (2, 3))
+    row_direction, column_direction = np.reshape(first.orientation, (2, 3))
     positions = np.array([frame.position for frame in frames])
     depths = positions @ first.normal
-    between = first.thickness
+    slice_spacing = first.thickness
     if len(frames) > 1:
-        between = float(depths[-1] - depths[0]) / (len(frames) - 1)
+        slice_spacing = float(depths[-1] - depths[0]) / (len(frames) - 1)
         if np.isfinite(depths).all():
             decimals = np.max([frame.decimals for frame in frames], axis=0)
             unit = float(np.abs(first.normal) @ 10.0**-decimals)
-            _check_even(path, depths, between, unit)
+            _check_even(path, depths, slice_spacing, unit)
         drift = positions[-1] - positions[0] - first.normal * (depths[-1] - depths[0])
         if np.linalg.norm(drift) > _TILT * (depths[-1] - depths[0]):
             raise InputFileError(
                 f"read {path}: expected slices straight above each other, got a drift of "
                 f"{np.linalg.norm(drift):.1f} mm (tilted gantry); resample the series first"
             )
-    spacing = (columns, rows, between)
+    spacing = (columns, rows, slice_spacing)
     if not all(0 < step < math.inf for step in spacing) or not np.isfinite(positions).all():
         raise InputFileError(
             f"read {path}: expected positive finite spacing and finite positions, got {spacing} "
             f"and {positions[0].tolist()}; correct the headers"
         )
-    if not np.allclose([np.linalg.norm(along), np.linalg.norm(down)], 1, atol=1e-3) or (
-        abs(float(along @ down)) > 1e-3
-    ):
+    if not np.allclose(
+        [np.linalg.norm(row_direction), np.linalg.norm(column_direction)], 1, atol=1e-3
+    ) or (abs(float(row_direction @ column_direction)) > 1e-3):
         raise InputFileError(
             f"read {path}: expected two directions at right angles, got "
             f"{list(first.orientation)}; correct the headers"
         )
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = along * columns, down * rows
-    affine[:3, 2], affine[:3, 3] = first.normal * between, positions[0]
+    affine[:3, 0], affine[:3, 1] = row_direction * columns, column_direction * rows
+    affine[:3, 2], affine[:3, 3] = first.normal * slice_spacing, positions[0]
     return flip_lps(affine), spacing
 
 
-def _check_even(path: Path, depths: NDArray[Any], between: float, unit: float) -> None:
+def _check_even(path: Path, depths: NDArray[Any], slice_spacing: float, unit: float) -> None:
     """Refuse slices that are not at even distances, beyond the rounding of their positions.
 
     Args:
         path: what was asked for, for messages.
         depths: positions along the normal, in order, in mm.
-        between: mean distance.
+        slice_spacing: mean distance in mm.
         unit: mm that positions are rounded to.
     """
     import numpy as np
@@ -281,16 +281,16 @@ def _check_even(path: Path, depths: NDArray[Any], between: float, unit: float) -
             "and times into series"
         )
     numbers = np.arange(len(depths))
-    shift = np.abs(depths - depths[0] - between * numbers).max()
+    shift = np.abs(depths - depths[0] - slice_spacing * numbers).max()
     line = np.polynomial.Polynomial.fit(numbers, depths, 1)
     error = np.abs(depths - line(numbers)).max()
-    rounded = error <= max(_HALF * unit, _UNEVEN * between)
-    steady = np.abs(steps - between).max() <= _UNEVEN * between
-    if shift <= _CLOSE * between and (rounded or steady):
+    rounded = error <= max(_HALF * unit, _UNEVEN * slice_spacing)
+    steady = np.abs(steps - slice_spacing).max() <= _UNEVEN * slice_spacing
+    if shift <= _CLOSE * slice_spacing and (rounded or steady):
         return
     usual = float(np.median(steps))
     large = np.abs(steps - usual) > _UNEVEN * usual + unit
-    where = int(np.argmax(large if large.any() else np.abs(steps - between)))
+    where = int(np.argmax(large if large.any() else np.abs(steps - slice_spacing)))
     multiples = steps[large] / usual
     whole = (multiples > 1.5) & (np.abs(multiples - np.round(multiples)) < _MISSING * multiples)
     runs = np.convolve(large, np.ones(_RUN), "valid").max(initial=0)

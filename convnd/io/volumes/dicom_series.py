@@ -65,7 +65,7 @@ def _images(folder: Path, paths: Iterable[Path]) -> list[SeriesFile]:
                 f"read {folder}: expected at most {_MAX_FILES} files, got more; give the folder of "
                 "one series"
             )
-    images, others = [], []
+    images, unreadable = [], []
     for path in sorted(candidates):
         with path.open("rb") as stream:
             start = stream.read(_START)
@@ -73,15 +73,15 @@ def _images(folder: Path, paths: Iterable[Path]) -> list[SeriesFile]:
         if "Rows" in header and "SeriesInstanceUID" in header:
             images.append(SeriesFile(path, header))
         elif not header:
-            others.append(path)
-    _check_damage(folder, images, others)
+            unreadable.append(path)
+    _check_damage(folder, images, unreadable)
     return images
 
 
-def _check_damage(folder: Path, images: Sequence[SeriesFile], others: Sequence[Path]) -> None:
+def _check_damage(folder: Path, images: Sequence[SeriesFile], unreadable: Sequence[Path]) -> None:
     """Refuse a file without DICOM content that is named as the slices are."""
     patterns = {(file.path.parent, _pattern(file.path.name)) for file in images}
-    for path in others:
+    for path in unreadable:
         alike = (path.parent, _pattern(path.name)) in patterns
         if images and (alike or path.suffix.lower() in _DICOM_SUFFIXES):
             content = "an empty file" if path.stat().st_size == 0 else "other content"
@@ -111,12 +111,13 @@ def _chosen(folder: Path, groups: dict[str, list[SeriesFile]], series: str) -> l
         for uid, files in groups.items()
         if uid in matching or not matching
     ]
-    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    called = f" called {series!r}" if series else ""
+    ending = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    series_text = f" called {series!r}" if series else ""
     count = f"{len(matching)} mixed" if matching else "none of these"
     raise InputFileError(
-        f"read {folder}: expected one series{called}, got {count}: "
-        f"{', '.join(listed[:_LISTED])}{more}; choose one by number, description or UID (--series)"
+        f"read {folder}: expected one series{series_text}, got {count}: "
+        f"{', '.join(listed[:_LISTED])}{ending}; "
+        "choose one by number, description or UID (--series)"
     )
 
 

@@ -157,14 +157,17 @@ def _stored_planes(grid: Grid, source: DicomSource) -> list[NDArray[Any]]:
     dtype = _stored_type(source.datasets, low, high)
     limits = np.iinfo(dtype)
     planes = [np.clip(np.round(p), limits.min, limits.max).astype(dtype) for p in exact]
-    known = grid.header.get("integer_codes")
-    if isinstance(known, np.ndarray) and known.shape == grid.values.shape[1:]:
-        _restore(planes, known[0], values, source)
+    source_codes = grid.header.get("integer_codes")
+    if isinstance(source_codes, np.ndarray) and source_codes.shape == grid.values.shape[1:]:
+        _restore(planes, source_codes[0], values, source)
     return planes
 
 
 def _restore(
-    planes: Sequence[NDArray[Any]], known: NDArray[Any], values: NDArray[Any], source: DicomSource
+    planes: Sequence[NDArray[Any]],
+    source_codes: NDArray[Any],
+    values: NDArray[Any],
+    source: DicomSource,
 ) -> None:
     """Give unchanged values the integers of the source, which float32 does not tell apart."""
     import numpy as np
@@ -172,9 +175,9 @@ def _restore(
     for k, (plane, frame) in enumerate(zip(planes, source.frames, strict=True)):
         # With a slope of 1, the grid's integers include the intercept.
         offset = int(frame.intercept) if (frame.slope, frame.intercept % 1) == (1, 0) else 0
-        codes = known[..., k].T - offset
-        same = (codes * frame.slope + frame.intercept).astype(np.float32) == values[..., k].T
-        plane[same] = codes[same]
+        codes = source_codes[..., k].T - offset
+        unchanged = (codes * frame.slope + frame.intercept).astype(np.float32) == values[..., k].T
+        plane[unchanged] = codes[unchanged]
 
 
 def _stored_type(datasets: Sequence[Any], low: float, high: float) -> Any:
@@ -275,13 +278,13 @@ def _describe_pixels(dataset: Any, dtype: Any, ends: tuple[int, int]) -> None:
 
     bits, (low, high) = 8 * dtype.itemsize, ends
     is_signed = dtype.kind == "i"
-    stored = int(dataset.get("BitsStored", bits))
-    half = 2 ** (stored - 1)
-    fits = -half <= low and high < half if is_signed else high < 2 * half
+    bits_stored = int(dataset.get("BitsStored", bits))
+    half = 2 ** (bits_stored - 1)
+    in_range = -half <= low and high < half if is_signed else high < 2 * half
     was_signed = bool(int(dataset.PixelRepresentation))
-    if not fits or bits != int(dataset.BitsAllocated) or is_signed != was_signed:
-        stored = bits
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, stored, stored - 1
+    if not in_range or bits != int(dataset.BitsAllocated) or is_signed != was_signed:
+        bits_stored = bits
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits_stored, bits_stored - 1
     dataset.PixelRepresentation = int(is_signed)
     if is_signed != was_signed:
         for name in _SIGNED_OR_NOT:

@@ -101,8 +101,8 @@ def parse_numbers(path: Path, name: str, text: str, count: int) -> tuple[float, 
         InputFileError: the text is not exactly ``count`` finite numbers.
     """
     words = text.split()
-    good = len(words) == count and all(_NUMBER.fullmatch(word) for word in words)
-    numbers = tuple(float(word) for word in words) if good else (math.nan,)
+    is_valid = len(words) == count and all(_NUMBER.fullmatch(word) for word in words)
+    numbers = tuple(float(word) for word in words) if is_valid else (math.nan,)
     if not all(math.isfinite(number) for number in numbers):
         raise header_error(path, f"finite {name}, {count} numbers", repr(text[:60]))
     return numbers
@@ -115,8 +115,8 @@ def parse_spacing(path: Path, text: str) -> tuple[float, ...]:
         InputFileError: a number is missing, zero, negative or not finite.
     """
     words = text.split()
-    good = len(words) == 3 and all(_NUMBER.fullmatch(word) for word in words)
-    spacing = tuple(float(word) for word in words) if good else (0.0,)
+    is_valid = len(words) == 3 and all(_NUMBER.fullmatch(word) for word in words)
+    spacing = tuple(float(word) for word in words) if is_valid else (0.0,)
     if not all(0 < step < math.inf for step in spacing):
         raise header_error(path, "positive finite spacing along 3 axes", repr(text[:60]))
     return spacing

@@ -54,7 +54,7 @@ def read_mgh(path: Path, *, max_pixels: int | None = None) -> Grid:
     import torch
 
     with translate_errors(path, "a FreeSurfer volume"):
-        header, stored = _content(path, size_limit(max_pixels, MAX_VOXELS))
+        header, voxels = _content(path, size_limit(max_pixels, MAX_VOXELS))
         affine = np.asarray(header.get_affine(), np.float64)
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         # Conversion through text keeps 0.6, where float32 to float64 gives 0.60000002.
@@ -67,11 +67,11 @@ def read_mgh(path: Path, *, max_pixels: int | None = None) -> Grid:
                 got=str(affine[:3].tolist()),
                 remedy="correct the header",
             )
-        volume = np.ascontiguousarray(stored, np.float32)
+        volume = np.ascontiguousarray(voxels, np.float32)
         integers: dict[str, object] = {"integer_encoding": None}
-        if stored.dtype.kind in "iu":
-            dtype = stored.dtype.newbyteorder("=").name
-            integers = integer_header(stored, IntegerEncoding(dtype))
+        if voxels.dtype.kind in "iu":
+            dtype = voxels.dtype.newbyteorder("=").name
+            integers = integer_header(voxels, IntegerEncoding(dtype))
     return Grid(
         values=torch.from_numpy(volume)[None],
         spacing=spacing,
@@ -108,14 +108,14 @@ def _content(path: Path, max_voxels: int) -> tuple[Any, NDArray[Any]]:
         check_positions(path, tuple(shape), max_voxels)
         dtype = np.dtype(_DTYPES[code])
         size = math.prod(shape) * dtype.itemsize
-        held = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
-        content = stream.read(size + LARGEST_REST + 1) if size <= held else b""
+        limit = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
+        content = stream.read(size + LARGEST_REST + 1) if size <= limit else b""
     if len(content) < size or len(content) > size + LARGEST_REST:
         raise _size_error(path, size, "fewer" if len(content) < size else "more")
     footer = content[size : size + _FOOTER].ljust(_FOOTER, b"\0")
     header = make_header(start[:_FIELDS] + footer, check=False)
-    stored = np.frombuffer(content, dtype, math.prod(shape)).reshape(shape, order="F")
-    return header, np.moveaxis(stored, 3, 0)
+    voxels = np.frombuffer(content, dtype, math.prod(shape)).reshape(shape, order="F")
+    return header, np.moveaxis(voxels, 3, 0)
 
 
 def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
@@ -125,7 +125,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     import numpy as np
 
     nibabel: Any = nib
-    known = grid.header.get("mgh")
+    source_header = grid.header.get("mgh")
     frames = grid.values.shape[1]
     if frames != 1 and not {"mgh", "nifti"} & set(grid.header):
         raise ShapeError(
@@ -136,7 +136,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     if integers is not None:
         volume = _storable(integers)
     frames_last = np.moveaxis(volume, 0, -1) if frames > 1 else volume[0]
-    image = nibabel.MGHImage(frames_last, grid_affine(grid), known)
+    image = nibabel.MGHImage(frames_last, grid_affine(grid), source_header)
     image.set_data_dtype(volume.dtype)
     buffer = io.BytesIO()
     image.to_stream(buffer)
@@ -150,8 +150,8 @@ def _storable(integers: NDArray[Any]) -> NDArray[Any]:
     """Return integers in their own type, or the first that the format has; else as float32."""
     import numpy as np
 
-    own = integers.dtype.name if integers.dtype.name in _WRITTEN else _WRITTEN[0]
-    for name in (own, *_WRITTEN):
+    own_type = integers.dtype.name if integers.dtype.name in _WRITTEN else _WRITTEN[0]
+    for name in (own_type, *_WRITTEN):
         limits = np.iinfo(name)
         if limits.min <= integers.min() and integers.max() <= limits.max:
             return integers.astype(name)

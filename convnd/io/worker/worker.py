@@ -108,10 +108,10 @@ def _limit_memory(size: int) -> None:
     """Allow so many bytes in addition to what this process holds now."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        held = pages * os.sysconf("SC_PAGE_SIZE")
+        resident = pages * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        held = 2**30
-    _lower_limit("RLIMIT_AS", held + size)
+        resident = 2**30
+    _lower_limit("RLIMIT_AS", resident + size)
 
 
 def _limit_cpu(seconds: int) -> None:

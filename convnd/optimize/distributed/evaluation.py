@@ -103,8 +103,8 @@ class ShardedEvaluation:
         with torch.no_grad():
             loss, shares = objective.value(totals)
             # All processes must decide alike, whatever the last digit.
-            loss, *rest = group.broadcast(torch.stack([loss, *shares]))
-        return make_evaluation(objective, loss, torch.stack(rest), gradient, x)
+            loss, *part_values = group.broadcast(torch.stack([loss, *shares]))
+        return make_evaluation(objective, loss, torch.stack(part_values), gradient, x)
 
     def _evaluate_split(self, split: SplitObjective, x: Tensor, tiling: Tiling) -> Evaluation:
         """Evaluate the front forwards, the deep part, and the front backwards."""

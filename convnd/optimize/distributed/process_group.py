@@ -237,8 +237,8 @@ class ProcessGroup:
             if isinstance(error, _LostError):
                 time.sleep(0.2)  # the lost process may be about to store its message
                 timeout = _WAIT_SECONDS_LOST
-            stored = cls._store.compare_set(_FAILED_KEY, "", f"{code} {message}").decode()
-            first_code, _, message = stored.partition(" ")
+            first_message = cls._store.compare_set(_FAILED_KEY, "", f"{code} {message}").decode()
+            first_code, _, message = first_message.partition(" ")
             code = int(first_code)
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()

@@ -87,9 +87,9 @@ class ShardedField:
         def prepare() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
             region = part.new_empty((*part.shape[:2], *_extent(region_box)))
             sends, receives = {}, {}
-            for other, (slab, asked) in enumerate(zip(self.boxes, boxes, strict=True)):
+            for other, (slab, requested) in enumerate(zip(self.boxes, boxes, strict=True)):
                 incoming = _intersection(slab, region_box)
-                outgoing = _intersection(self.local_box, asked)
+                outgoing = _intersection(self.local_box, requested)
                 if other == rank:
                     if outgoing is not None:
                         local = part[_index(outgoing, self.local_box)]

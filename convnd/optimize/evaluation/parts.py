@@ -40,8 +40,8 @@ def evaluate_sequentially(
         objectives: at least one, see `independent_parts`.
         x: ``(B, C, *S)``.
     """
-    first, *others = objectives
+    first, *remaining = objectives
     total = evaluate(first, x)
-    for objective in others:
+    for objective in remaining:
         total = total.add(evaluate(objective, x))
     return total

@@ -98,16 +98,16 @@ class SplitObjective:
     @classmethod
     def split(cls, objective: Objective, size: Sequence[int]) -> SplitObjective | None:
         """Split an objective of fields of one size; None where its network cannot be split."""
-        cut = objective.backbone.split_at(objective.layers, size)
-        if cut is None:
+        network_parts = objective.backbone.split_at(objective.layers, size)
+        if network_parts is None:
             return None
-        layer, rest = cut
-        front = [term for term in objective.terms if term.loss.layer not in rest.layers]
-        deep = [term for term in objective.terms if term.loss.layer in rest.layers]
+        layer, deep_part = network_parts
+        front = [term for term in objective.terms if term.loss.layer not in deep_part.layers]
+        deep = [term for term in objective.terms if term.loss.layer in deep_part.layers]
         cut_term = Term(layer, 1.0, _CutLoss(layer))
         return cls(
             Objective(objective.backbone, [*front, cut_term], precision=objective.precision),
-            Objective(rest, deep, precision=objective.precision),
+            Objective(deep_part, deep, precision=objective.precision),
         )
 
     @property

@@ -125,8 +125,8 @@ def _tiling_along(backbone: Backbone, layers: Sequence[str], axis: int) -> tuple
     fields = {name: backbone.receptive_fields[name] for name in layers}
     align, least = tile_alignment(backbone, layers), min_crop(backbone)
     spans = [
-        max(samples, *(field.span[along] for field in fields.values()))
-        for along, samples in enumerate(least)
+        max(samples, *(field.span[axis] for field in fields.values()))
+        for axis, samples in enumerate(least)
     ]
     size = [max(2, -(-span // step) * step) for span, step in zip(spans, align, strict=True)]
     tile = list(size)

@@ -110,8 +110,8 @@ class Tiler:
         """
         if self._spare_bytes is None or self.shrunk:  # the estimate was too low
             return 0.0
-        named = [name for name in layers if name != INPUT]
-        return max(0.0, self._spare_bytes(tiling.largest_crop, named))
+        network_layers = [name for name in layers if name != INPUT]
+        return max(0.0, self._spare_bytes(tiling.largest_crop, network_layers))
 
     def run_with_retries(
         self,
@@ -166,28 +166,28 @@ class Tiler:
         size: Sequence[int],
         overlaps: Mapping[str, int],
     ) -> Tiling:
-        named = [name for name in layers if name != INPUT]
+        network_layers = [name for name in layers if name != INPUT]
 
         def fits(crop: tuple[int, ...]) -> bool:
             if self._max_samples is not None and math.prod(crop) > self._max_samples:
                 return False
-            return self._fits is None or self._fits(crop, named)
+            return self._fits is None or self._fits(crop, network_layers)
 
         large = self._tile is None or self._tile >= max(size)
         fits_whole = large and self._workers == 1 and fits(tuple(size))
-        unknown = [name for name in named if name not in backbone.receptive_fields]
-        if unknown and fits_whole:
+        unbounded = [name for name in network_layers if name not in backbone.receptive_fields]
+        if unbounded and fits_whole:
             return _one_piece(size, layers)
-        if unknown:
+        if unbounded:
             raise UsageError(
                 "tiles",
-                expected=f"the receptive field of {unknown[0]}",
+                expected=f"the receptive field of {unbounded[0]}",
                 got=f"none from {type(backbone).__name__}",
                 remedy=f"give it its receptive fields, or {WHOLE}",
             )
-        fields = {name: backbone.receptive_fields[name] for name in named}
+        fields = {name: backbone.receptive_fields[name] for name in network_layers}
         fields[INPUT] = ReceptiveField.identity(len(size))
-        cutting = _Cutting.of(backbone, named, size, fields, overlaps, self._workers)
+        cutting = _Cutting.of(backbone, network_layers, size, fields, overlaps, self._workers)
         # The first strategy that applies decides; the last one always does.
         tiling = self._thin_slabs(cutting, fits)
         if tiling is None and fits_whole:
@@ -197,7 +197,7 @@ class Tiler:
         if tiling is None:
             tiling = Tiling.choose(size, fields, fits, **cutting.options)
         if len(tiling) > 1:
-            self._check(backbone, named)
+            self._check(backbone, network_layers)
         return tiling
 
     def _thin_slabs(

@@ -73,9 +73,9 @@ class FirstPass:
 class _GraphMemory:
     """Counts the bytes of tensors that graphs save for the backward pass."""
 
-    def __init__(self, known: Tensor) -> None:
+    def __init__(self, excluded: Tensor) -> None:
         self.bytes = 0
-        self._counted = {known.untyped_storage().data_ptr()}
+        self._counted = {excluded.untyped_storage().data_ptr()}
 
     def counting(self) -> saved_tensors_hooks:
         """Return a context in which the tensors saved by graphs are counted."""

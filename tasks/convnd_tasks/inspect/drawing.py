@@ -153,7 +153,7 @@ def _relative_names(names: Sequence[str]) -> dict[str, str]:
     """Map names to names without the folder that they share."""
     folders = {str(Path(name).parent) for name in names}
     try:
-        shared = os.path.commonpath(folders) if folders else ""
+        common_folder = os.path.commonpath(folders) if folders else ""
     except ValueError:  # a mixture of absolute and relative names
-        shared = ""
-    return {name: os.path.relpath(name, shared) if shared else name for name in names}
+        common_folder = ""
+    return {name: os.path.relpath(name, common_folder) if common_folder else name for name in names}

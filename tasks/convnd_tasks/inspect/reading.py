@@ -153,13 +153,13 @@ def iter_batches(
     """
 
     def make_batches() -> Iterator[Batch]:
-        finished: list[tuple[Input, tuple[int, ...] | ConvndError]] = []
+        outcomes: list[tuple[Input, tuple[int, ...] | ConvndError]] = []
         pending: list[tuple[str, Tensor]] = []
 
         def flush() -> Batch:
             values = torch.cat([values for _, values in pending]) if pending else None
-            full = Batch(tuple(finished), [key for key, _ in pending], values)
-            finished.clear()
+            full = Batch(tuple(outcomes), [key for key, _ in pending], values)
+            outcomes.clear()
             pending.clear()
             return full
 
@@ -167,14 +167,14 @@ def iter_batches(
             try:
                 shape, entries = prepare(item)
             except ConvndError as error:
-                finished.append((item, error))
+                outcomes.append((item, error))
                 continue
             for key, values in entries:
                 limit = batch or max(1, _BATCH_SAMPLES // math.prod(values.shape[2:]))
                 if pending and (pending[0][1].shape != values.shape or len(pending) == limit):
                     yield flush()
                 pending.append((key, values))
-            finished.append((item, shape))
+            outcomes.append((item, shape))
         yield flush()
 
     return prefetch(make_batches, _AHEAD)

@@ -285,8 +285,8 @@ class _Search:
     def _trim(self) -> None:
         """Drop the shapes of inputs without an entry, so that memory stays bounded."""
         shapes = self.result.shapes
-        used = {input_name(key) for best in self._best.values() for key in best.keys}
-        for name in shapes.keys() - used:
+        used_names = {input_name(key) for best in self._best.values() for key in best.keys}
+        for name in shapes.keys() - used_names:
             del shapes[name]
 
 

@@ -86,8 +86,8 @@ class TopActivations:
         # With one entry per input, a new entry may replace one of the same input, so the batch
         # does not raise the limits.
         if not self._one_per_input:
-            both = np.concatenate([self._ranking, strongest])
-            limits = np.partition(both, -self._count, 0)[-self._count]
+            rankings = np.concatenate([self._ranking, strongest])
+            limits = np.partition(rankings, -self._count, 0)[-self._count]
         rows, units = np.nonzero((strongest >= limits) & (strongest > 0))
         if not len(rows):
             return
@@ -109,13 +109,15 @@ class TopActivations:
         result: list[list[Entry]] = [[] for _ in self._ranking[0]]
         sizes = np.array([self._map_sizes[key] for key in self.keys])
         coordinates: list[list[int]] = []
-        rest = self._offsets
+        remaining_offsets = self._offsets
         for axis in reversed(range(len(self._min_distance))):
-            if len(rest):
-                rest, along = np.divmod(rest, sizes[self._key_index, axis])
+            if len(remaining_offsets):
+                remaining_offsets, coordinate = np.divmod(
+                    remaining_offsets, sizes[self._key_index, axis]
+                )
             else:
-                along = rest
-            coordinates.insert(0, along.tolist())
+                coordinate = remaining_offsets
+            coordinates.insert(0, coordinate.tolist())
         for unit, value, index, *position in zip(
             self._units.tolist(),
             self._values.tolist(),
@@ -147,8 +149,8 @@ class TopActivations:
         starts = np.searchsorted(units[order], np.arange(self._ranking.shape[1]))
         ranks = np.arange(len(order)) - starts[units[order]]
         order, ranks = order[ranks < self._count], ranks[ranks < self._count]
-        used, self._key_index = np.unique(key_index[order], return_inverse=True)
-        self.keys = all_keys[used].tolist()
+        used_keys, self._key_index = np.unique(key_index[order], return_inverse=True)
+        self.keys = all_keys[used_keys].tolist()
         self._map_sizes = {key: self._map_sizes[key] for key in self.keys}
         self._units, self._values, self._offsets = units[order], values[order], offsets[order]
         self._ranking[:] = 0
@@ -187,10 +189,10 @@ def _peaks(
         selected = _suppress_neighbours(
             owners, np.unravel_index(offsets, size), count, min_distance
         )
-        done = complete | (np.bincount(owners[selected], minlength=len(rows)) >= count)
-        selected = selected[done[owners[selected]]]
+        is_complete = complete | (np.bincount(owners[selected], minlength=len(rows)) >= count)
+        selected = selected[is_complete[owners[selected]]]
         peaks.append((rows[owners[selected]], values[selected], offsets[selected]))
-        rows, limits = rows[~done], limits[~done]
+        rows, limits = rows[~is_complete], limits[~is_complete]
         blocks *= 4
     map_index, values, offsets = (np.concatenate(parts) for parts in zip(*peaks, strict=True))
     return map_index, values, offsets
@@ -203,9 +205,9 @@ def _strongest(
     lowest = np.maximum(limits, np.finfo(limits.dtype).smallest_subnormal)
     complete = np.ones(len(rows), bool)
     if blocks < block_maxima.shape[1]:
-        bound = np.partition(block_maxima, -blocks, 1)[:, -blocks]
-        complete = bound <= lowest
-        lowest = np.maximum(lowest, bound)
+        thresholds = np.partition(block_maxima, -blocks, 1)[:, -blocks]
+        complete = thresholds <= lowest
+        lowest = np.maximum(lowest, thresholds)
     # Include ties with the lowest, so that the order of ties is deterministic.
     owners, block_index = np.nonzero(block_maxima >= lowest[:, None])
     length = maps.shape[1]
@@ -233,9 +235,9 @@ def _suppress_neighbours(
         starts = np.diff(owners[remaining], prepend=-1) != 0
         strongest = remaining[starts]
         selected.append(strongest)
-        near = np.ones(len(remaining), bool)
+        is_near = np.ones(len(remaining), bool)
         group = np.cumsum(starts) - 1
         for coordinates, distance in zip(positions, min_distance, strict=True):
-            near &= np.abs(coordinates[remaining] - coordinates[strongest][group]) < distance
-        remaining = remaining[~(near | starts)]
+            is_near &= np.abs(coordinates[remaining] - coordinates[strongest][group]) < distance
+        remaining = remaining[~(is_near | starts)]
     return np.sort(np.concatenate(selected)) if selected else remaining

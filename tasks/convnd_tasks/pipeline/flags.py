@@ -177,8 +177,8 @@ def arguments_of(
             continue
         option = flag.names[0] if flag.names else flag_name(name)
         if isinstance(value, bool):
-            yes, _, no = option.partition("/")
-            arguments += [yes] if value else [no] if no else []
+            positive, _, negative = option.partition("/")
+            arguments += [positive] if value else [negative] if negative else []
         elif isinstance(value, tuple):
             # No names at all is a choice of its own; no numbers is the default.
             text = ",".join(map(str, value)) or ("none" if get_args(kind)[0] is str else "")
@@ -191,8 +191,8 @@ def arguments_of(
 def _only_kinds(options: Sequence[type[Any]], flag: Flag, defaults: Collection[str]) -> list[str]:
     """The kinds of data that an option is for, if the command takes others as well."""
     kinds = [_kind_of_data(dataclass) for dataclass in options]
-    named = [kind for kind in kinds if kind in (flag.modalities or defaults)]
-    return named if flag.panel is not None and 0 < len(named) < len(kinds) - 1 else []
+    holders = [kind for kind in kinds if kind in (flag.modalities or defaults)]
+    return holders if flag.panel is not None and 0 < len(holders) < len(kinds) - 1 else []
 
 
 def _parameter(
@@ -204,21 +204,21 @@ def _parameter(
     kinds: Sequence[str],
 ) -> inspect.Parameter:
     default = next(iter(defaults.values()))
-    typed, shown = kind, default
+    typed, shown_default = kind, default
     if get_origin(kind) is tuple:
-        typed, shown = str, ",".join(map(str, default))
+        typed, shown_default = str, ",".join(map(str, default))
     elif get_origin(kind) is types.UnionType and default is None:
-        shown = None
+        shown_default = None
     text = flag.help
     if kinds:
         first = text[0].lower() if text[1:2].islower() else text[0]
         text = f"{listed(kinds).capitalize()} only: {first}{text[1:]}"
-    others: dict[str, list[str]] = {}
+    other_kinds: dict[str, list[str]] = {}
     for data, value in defaults.items():
         if value != default:
-            others.setdefault(_text(value), []).append(data)
-    if others:
-        phrases = [f"{value} for {listed(data)}" for value, data in others.items()]
+            other_kinds.setdefault(_text(value), []).append(data)
+    if other_kinds:
+        phrases = [f"{value} for {listed(data)}" for value, data in other_kinds.items()]
         text = f"{text} Default: {', '.join([_text(default), *phrases])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
@@ -233,10 +233,13 @@ def _parameter(
         **read,
         help=text,
         rich_help_panel=flag.panel,
-        show_default=not others and shown not in (None, ""),
+        show_default=not other_kinds and shown_default not in (None, ""),
     )
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=shown, annotation=Annotated[typed, option]
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=shown_default,
+        annotation=Annotated[typed, option],
     )
 
 

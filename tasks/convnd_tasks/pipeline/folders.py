@@ -98,15 +98,15 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
     else:
         fitting = list_files(folder, suffixes, dim=rank, recursive=recursive)
     files = [path for path in fitting if not _is_result(path)]
-    taken = {part for path in fitting for part in io.files_read(path)}
-    others: Counter[str] = Counter()
+    parts = {part for path in fitting for part in io.files_read(path)}
+    left_out: Counter[str] = Counter()
     for path in folder.rglob("*") if recursive else folder.iterdir():
         if path.is_dir() and not recursive:
-            others["folders"] += 1
-        elif path.is_file() and path not in taken and path.parent not in taken:
-            others[path.suffix.lower() or "files without a suffix"] += 1
+            left_out["folders"] += 1
+        elif path.is_file() and path not in parts and path.parent not in parts:
+            left_out[path.suffix.lower() or "files without a suffix"] += 1
     if len(fitting) > len(files):
-        others["results of convnd"] = len(fitting) - len(files)
+        left_out["results of convnd"] = len(fitting) - len(files)
     if not files:
         raise InputFileError(
             folder.as_posix(),
@@ -114,8 +114,8 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
             got="none",
             remedy="give another folder",
         )
-    listed = ", ".join(f"{what} {count}" for what, count in sorted(others.items()))
-    listed += " (--recursive takes them)" if "folders" in others else ""
+    listed = ", ".join(f"{what} {count}" for what, count in sorted(left_out.items()))
+    listed += " (--recursive takes them)" if "folders" in left_out else ""
     return Listing(files, f"left out: {listed}" if listed else "")
 
 
@@ -257,9 +257,9 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
 
 
 def _is_content(path: Path) -> bool:
-    known = (*listed_suffixes(), *io.VIDEO_SUFFIXES)
+    suffixes = (*listed_suffixes(), *io.VIDEO_SUFFIXES)
     name = path.name.lower()
-    return not name.startswith(".") and name.endswith(known) and path.is_file()
+    return not name.startswith(".") and name.endswith(suffixes) and path.is_file()
 
 
 def _rank(name: str) -> int | None:
@@ -281,8 +281,8 @@ def _result_stem(stem: str, kind: str) -> str:
     name = _BIDS.fullmatch(stem) if kind == "volumes" else None
     if name is None:
         return f"{stem}{_RESULT}"
-    known = name["desc"] or "_desc-"
-    return f"{name['entities']}{known}{_WORD}_{name['suffix']}"
+    description = name["desc"] or "_desc-"
+    return f"{name['entities']}{description}{_WORD}_{name['suffix']}"
 
 
 def _folders_below(content: Path, folder: Path, kind: str) -> str:
@@ -296,8 +296,8 @@ def _folders_below(content: Path, folder: Path, kind: str) -> str:
 def _split_suffix(content: str) -> tuple[str, str]:
     path = Path(content)
     name = path.resolve().name if path.is_dir() else path.name
-    known = sorted([*io.suffixes(), *io.VIDEO_SUFFIXES], key=len, reverse=True)
-    suffix = next((end for end in known if name.lower().endswith(end)), "")
+    suffixes = sorted([*io.suffixes(), *io.VIDEO_SUFFIXES], key=len, reverse=True)
+    suffix = next((end for end in suffixes if name.lower().endswith(end)), "")
     return name[: len(name) - len(suffix)], name[len(name) - len(suffix) :]
 
 

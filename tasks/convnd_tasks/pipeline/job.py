@@ -312,13 +312,13 @@ class Job:
         if not output.side_files:
             return outcome
         figures: Sequence[Figure] = self.modality.figures(inputs, outcome)
-        written = []
+        paths = []
         for figure in figures:
             path = output.side_files.get(figure.name)
             if path is not None:
                 with atomic_path(path, overwrite=output.overwrite) as temporary:
                     temporary.write_bytes(figure.png)
-                written.append(path)
+                paths.append(path)
         report = output.side_files.get("report")
         if report is not None:
             from convnd_tasks.pipeline.transfer_report import write_report
@@ -332,4 +332,4 @@ class Job:
                 figures,
                 overwrite=output.overwrite,
             )
-        return dataclasses.replace(outcome, figures=written, report=report)
+        return dataclasses.replace(outcome, figures=paths, report=report)

@@ -43,16 +43,16 @@ def make_options(
     kind = spec.modality
     unsupported = modality_class(kind).unsupported
     for name in (*given_options, *given_settings):
-        allowed = applicable_modalities(name)
-        if not allowed:
+        holders = applicable_modalities(name)
+        if not holders:
             raise unknown_name("option", name, _option_names(kind))
         if name in unsupported:
             raise UsageError(
                 f"{_typed(name)} has no meaning for {kind}: {unsupported[name]}; leave it out"
             )
-        if kind not in allowed:
+        if kind not in holders:
             raise UsageError(
-                f"{_typed(name)} applies to {listed(sorted(allowed))}, and these are {kind}; leave "
+                f"{_typed(name)} applies to {listed(sorted(holders))}, and these are {kind}; leave "
                 "it out"
             )
     size = {} if spec.size is None else {"size": spec.size}

@@ -123,7 +123,7 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
     """
 
     def decorate(work: Callable[..., None]) -> Callable[..., None]:
-        shared = [
+        json_parameters = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
             for name, kind in (("as_json", Json), ("verbose", Verbose))
         ]
@@ -136,7 +136,7 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
                 except RuntimeError as error:
                     raise determinism_error(error) or error from error
 
-        return as_command(run, work, [*parameters_of(work), *shared])
+        return as_command(run, work, [*parameters_of(work), *json_parameters])
 
     return decorate
 

@@ -40,7 +40,7 @@ def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]
     (plain,) = [member for member in get_args(kind) or (kind,) if member is not NoneType]
     auto = NoneType in get_args(kind)
     convert: Callable[[str], float] = int if plain is int else float
-    what = ("auto or " if auto else "") + ("a whole number" if plain is int else "a number")
+    expected = ("auto or " if auto else "") + ("a whole number" if plain is int else "a number")
 
     def parse(text: str) -> float | None:
         if auto and text == "auto":
@@ -51,7 +51,7 @@ def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]
             value = None
         if value is None or (strict and value not in allowed):
             raise typer.BadParameter(
-                f"expected {what} from {_shown(allowed.low)} to {_shown(allowed.high)}, got "
+                f"expected {expected} from {_shown(allowed.low)} to {_shown(allowed.high)}, got "
                 f"{text!r}"
             )
         return value

@@ -113,5 +113,5 @@ class ProgressDisplay(BarDisplay):
         if fraction_done <= 0:
             return ""
         seconds = (now - self._started) * (1 - fraction_done) / fraction_done
-        minutes, rest = divmod(round(seconds), 60)
-        return f"  {minutes}:{rest:02d} left"
+        minutes, remainder = divmod(round(seconds), 60)
+        return f"  {minutes}:{remainder:02d} left"

@@ -94,8 +94,8 @@ def job_parameters(
         ("--init=", spec.init),
         ("--mask=", settings.mask),
     ]
-    named = [(option, name) for option, name in roles if name is not None]
-    words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(named)]
+    name_options = [(option, name) for option, name in roles if name is not None]
+    words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(name_options)]
     rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
     line = [
@@ -107,7 +107,7 @@ def job_parameters(
         "Software": f"convnd {__version__}",
         "convnd:record": FORMAT,
         "convnd:command": json.dumps(line),
-        "convnd:inputs": json.dumps([input_entry(name) for _, name in named]),
+        "convnd:inputs": json.dumps([input_entry(name) for _, name in name_options]),
         "convnd:versions": json.dumps(versions(processes)),
         "convnd:backbone_sha256": backbone_sha256(options.backbone),
         **{f"convnd:{name}": value for name, value in options.record().items()},

@@ -215,16 +215,16 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     """
     source = "--dim says"
     for path in files:
-        held = io.spatial_dims(path)
-        if held is not None and dim is not None and held != dim:
+        rank = io.spatial_dims(path)
+        if rank is not None and dim is not None and rank != dim:
             raise UsageError(
                 "--dim",
-                expected=f"{held}, which is what {path} holds",
+                expected=f"{rank}, which is what {path} holds",
                 got=f"{dim}, which {source}",
                 remedy="give files of one kind, or another --dim",
             )
-        if dim is None and held is not None:
-            dim, source = held, f"{path} holds"
+        if dim is None and rank is not None:
+            dim, source = rank, f"{path} holds"
     if dim is None:
         raise UsageError(
             "--dim",
@@ -282,8 +282,8 @@ def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
         return "signals"
     if dim == 2:
         return "arrays" if content is not None and array else "pictures"
-    stored = content is not None and bool(Path(content).suffix or Path(content).is_dir())
-    return "volumes" if dim == 3 and stored and not array else "arrays"
+    is_file = content is not None and bool(Path(content).suffix or Path(content).is_dir())
+    return "volumes" if dim == 3 and is_file and not array else "arrays"
 
 
 def _default_style(kind: str, dim: int) -> str:
@@ -329,8 +329,8 @@ def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
     if kind == "videos":
         videos = [name for name in names if name.endswith(tuple(io.VIDEO_SUFFIXES))]
         pictures = [suffix for suffix in io.suffixes() if io.spatial_dims(f"x{suffix}") == 2]
-        others = set(names) - set(videos)
-        return bool(videos) and not any(name.endswith(tuple(pictures)) for name in others)
+        other_names = set(names) - set(videos)
+        return bool(videos) and not any(name.endswith(tuple(pictures)) for name in other_names)
     if recursive:
         return True
     with contextlib.suppress(ConvndError):

@@ -65,8 +65,8 @@ class ResultWriter:
         """Write a numbered result if one is due at this step (``--save-every``)."""
         every = self._modality.settings.save_every
         # A scale starts with the step that the one before ended with.
-        due = every and progress.step % every == 0 and progress.step > self._last_saved
-        if due and self.output is not None:
+        is_due = every and progress.step % every == 0 and progress.step > self._last_saved
+        if is_due and self.output is not None:
             self._last_saved = progress.step
             self.write(progress, None, io.extend_stem(self.output.path, f"{progress.step:06d}"))
 

@@ -112,7 +112,7 @@ class Canvas:
         """Color the samples by their topmost paint point; −1 stands for none."""
         painted = np.flatnonzero(top >= 0)
         stroke, point = np.divmod(top[painted], steps * len(offsets))
-        along, across = np.divmod(point, len(offsets))
+        step, across = np.divmod(point, len(offsets))
         # Bristles: stripes along the stroke that fade in and out, different for each stroke.
         stripes = rng.standard_normal((_KINDS, 1, len(offsets)), dtype=np.float32)
         drift = rng.standard_normal((_KINDS, steps, 1), dtype=np.float32).cumsum(axis=1)
@@ -123,7 +123,7 @@ class Canvas:
         edge = np.linalg.norm(offsets, axis=1).astype(np.float32) ** 3
         u = np.linspace(0, 0.2, steps, dtype=np.float32) if steps > 1 else np.zeros(1, np.float32)
         height = self.height.reshape(-1)
-        profile = 0.9 - 0.35 * edge[across] + u[along] + 0.16 * bristle
+        profile = 0.9 - 0.35 * edge[across] + u[step] + 0.16 * bristle
         height[painted] = 0.35 * height[painted] + np.float32(strokes.strength) * profile
 
         tone = self.tone[self._motif(seeds)] + strokes.spread * rng.standard_normal(len(seeds))

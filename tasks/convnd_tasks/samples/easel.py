@@ -189,18 +189,18 @@ class Easel:
         x, y = self.coordinates(box)
         if y.size == 0:
             return
-        near = (y - line) / max(1 - line, 1e-6)
+        nearness = (y - line) / max(1 - line, 1e-6)
         unit = min(1.0, self.aspect)
         long = self.lattice.fbm("swell", [0.016 / unit, 0.16 / unit], 4, 0.6)[box]
         short = self.lattice.fbm("ripple", [0.005 / unit, 0.035 / unit], 3, 0.7)[box]
-        wave = (0.6 * long + 0.5 * short) * (0.15 + near)
-        rows = (2 * line - y - np.abs(0.012 * swell * wave) * 2 - 0.02 * near) / self.pixel
+        wave = (0.6 * long + 0.5 * short) * (0.15 + nearness)
+        rows = (2 * line - y - np.abs(0.012 * swell * wave) * 2 - 0.02 * nearness) / self.pixel
         columns = (x + 0.012 * swell * wave) / self.pixel - 0.5
         rows, columns = np.broadcast_arrays(rows, columns)
         reflection = interpolate(self.picture, [rows, columns])
-        fresnel = np.clip(0.80 - 0.38 * near + 0.10 * wave, 0.15, 0.92)
+        fresnel = np.clip(0.80 - 0.38 * nearness + 0.10 * wave, 0.15, 0.92)
         water = depth[:, None, None] * (0.9 + 0.18 * wave)
-        glint = 0.35 * smoothstep(1.35, 2.4, short + 0.4 * long) * (0.3 + 0.7 * near)
+        glint = 0.35 * smoothstep(1.35, 2.4, short + 0.4 * long) * (0.3 + 0.7 * nearness)
         edge = np.clip((y - line) / np.float32(self.pixel) + 0.5, 0, 1)
         self.blend(box, edge, water + fresnel * (reflection * 0.93 - water) + glint)
 

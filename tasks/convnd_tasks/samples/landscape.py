@@ -110,13 +110,13 @@ def _meadow(easel: Easel, line: float) -> None:
     blades = easel.lattice.fbm("blades", [0.018 / unit, 0.0032 / unit], 3, 0.8)[box]
     tufts = easel.lattice.fbm("tufts", [0.02 / unit, 0.07 / unit], 4, 0.6)[box]
     mask = smoothstep(-easel.pixel, easel.pixel, y - bank + 0.006 * blades)
-    near = np.clip((y - line) / (1 - line), 0, 1)
-    tone = np.clip(0.50 + 0.20 * blades + 0.18 * tufts - 0.22 * near, 0, 1)
+    nearness = np.clip((y - line) / (1 - line), 0, 1)
+    tone = np.clip(0.50 + 0.20 * blades + 0.18 * tufts - 0.22 * nearness, 0, 1)
     grass = rgb("2b3d18")[:, None, None] * (1 - tone) + rgb("b7b955")[:, None, None] * tone
     easel.blend(box, mask, grass)
     spots = easel.lattice.noise("flowers", 0.007 / unit)[box] + 0.5 * tufts
     kind = easel.lattice.noise("kinds", 0.12 / unit)[box]
-    bloom = smoothstep(2.0, 2.3, spots) * mask * smoothstep(-0.05, 0.15, near)
+    bloom = smoothstep(2.0, 2.3, spots) * mask * smoothstep(-0.05, 0.15, nearness)
     for colour, low, high in (("f2ead8", -9.0, -0.4), ("e8b73a", -0.4, 0.5), ("c2507e", 0.5, 9.0)):
         easel.blend(box, bloom * ((kind >= low) & (kind < high)), rgb(colour))
 

@@ -125,9 +125,9 @@ def _voronoi(lattice: Lattice, spacing: float, tag: str) -> tuple[Array, Array, 
 
     for k, step in enumerate(steps):
         d2 = np.asarray(sum(v * v for v in offset(step)[0]), dtype=np.float32)
-        closer, between = d2 < nearest, d2 < second
-        second = np.where(closer, nearest, np.where(between, d2, second))
-        second_step = np.where(closer, first_step, np.where(between, k, second_step))
+        closer, is_second = d2 < nearest, d2 < second
+        second = np.where(closer, nearest, np.where(is_second, d2, second))
+        second_step = np.where(closer, first_step, np.where(is_second, k, second_step))
         first_step = np.where(closer, k, first_step)
         nearest = np.where(closer, d2, nearest)
     table = np.array(steps).T
@@ -149,7 +149,7 @@ def weave(lattice: Lattice, palette: Array) -> Array:
     thread = [np.floor(x).astype(np.int64) for x in position]
     inside = [(x - np.floor(x)).astype(np.float32) for x in position]
     # A 2/2 twill at any rank: the family of threads on top alternates along the diagonal.
-    over = np.mod(sum(thread), 2 * n) // 2
+    crossing = np.mod(sum(thread), 2 * n) // 2
     fibre = lattice.fbm("fibre", max(0.006, 2 * lattice.step), 2, 0.8)
     stripes = _tartan(lattice, len(palette))
     colour = np.zeros((palette.shape[1], *lattice.shape), dtype=np.float32)
@@ -165,7 +165,7 @@ def weave(lattice: Lattice, palette: Array) -> Array:
         twist = np.sin(2 * np.pi * (1.5 * inside[family] + 1.2 * inside[across[0]]) * 2)
         light = (0.25 + 0.85 * round_) * bulge * (1 + 0.10 * twist + 0.10 * fibre)
         layer = np.moveaxis(dye, -1, 0) * light
-        colour = np.where(over == family, layer, colour).astype(np.float32)
+        colour = np.where(crossing == family, layer, colour).astype(np.float32)
     fold = 1 + 0.10 * lattice.fbm("fold", 0.45, 3, 0.5)
     return _clip_colors(colour * fold)
 
@@ -190,8 +190,8 @@ def marble(lattice: Lattice, palette: Array) -> Array:
     )
     bands = np.asarray(phase, dtype=np.float32) * np.float32(3.2)
     saw = np.abs(2 * (bands - np.floor(bands)) - 1)
-    fine = np.sin(bands * np.float32(2 * np.pi * 5) + curl[0])
-    tone = 0.06 + 0.88 * saw + 0.07 * fine + 0.03 * lattice.fbm("grain", 0.02, 4, 0.7)
+    veins = np.sin(bands * np.float32(2 * np.pi * 5) + curl[0])
+    tone = 0.06 + 0.88 * saw + 0.07 * veins + 0.03 * lattice.fbm("grain", 0.02, 4, 0.7)
     colour = ramp(palette, tone)
     line = np.abs(np.mod(bands * 2 + 0.25 * bend[-1], 1) - 0.5)
     ink = smoothstep(0.045, 0.012, line) * (0.5 + 0.5 * smoothstep(-0.6, 0.6, bend[0]))
@@ -204,8 +204,8 @@ def marble(lattice: Lattice, palette: Array) -> Array:
 def dots(lattice: Lattice, palette: Array) -> Array:
     """Pointillism: dabs of pure, often complementary colours that mix in the eye."""
     light = 0.46 + 0.27 * lattice.fbm("light", 0.36, 5, 0.45)
-    still = np.zeros((lattice.ndim, *lattice.shape), dtype=np.float32)
-    canvas = Canvas(lattice, light, still, palette)
+    no_flow = np.zeros((lattice.ndim, *lattice.shape), dtype=np.float32)
+    canvas = Canvas(lattice, light, no_flow, palette)
     for k, strokes in enumerate(
         (
             Strokes(length=0, width=0.030, coverage=2.2, spread=0.09, accents=0.12, strength=0.8),
@@ -230,12 +230,12 @@ def ink(lattice: Lattice, palette: Array) -> Array:
     pitch = max(0.021, 6 * lattice.step)
     covered = np.zeros(lattice.shape, dtype=np.float32)
     for field, floor, scale in ((hill, 0.0, 1.0), (other, 0.48, 0.8)):
-        along = np.asarray(field, dtype=np.float32) / np.float32(pitch * scale)
-        wave = np.abs(2 * (along - np.floor(along)) - 1)  # 0 in the middle of each line
+        phase = np.asarray(field, dtype=np.float32) / np.float32(pitch * scale)
+        wave = np.abs(2 * (phase - np.floor(phase)) - 1)  # 0 in the middle of each line
         dark = np.clip((1 - light - floor) / (1 - floor), 0, 0.8) + nib
         # The edge is one sample wide, measured by the slope of the wave.
         slope = np.maximum(
-            sum(np.abs(np.gradient(along, axis=a)) for a in range(n) if lattice.shape[a] > 1), 1e-3
+            sum(np.abs(np.gradient(phase, axis=a)) for a in range(n) if lattice.shape[a] > 1), 1e-3
         )
         covered = np.maximum(covered, np.clip((dark - wave) / (2 * slope) + 0.5, 0, 1))
     black = palette[0][(slice(None), *[None] * n)]

@@ -272,8 +272,8 @@ def _bones(v: _Volume, cage: Array, body: Array, muscle: Array) -> None:
     x, y, z = v.x, v.y, v.z
     marrow = 190 + 45 * muscle
     # Ribs slope down towards the front; cartilage continues them to the breastbone.
-    along = (z + 0.36 * y) / 27.0
-    across = (along - np.floor(along) - 0.5) * 27.0
+    phase = (z + 0.36 * y) / 27.0
+    across = (phase - np.floor(phase) - 0.5) * 27.0
     rib = 1 - np.sqrt(((cage + 5) / 5.5) ** 2 + (across / 6.5) ** 2)
     rib = np.minimum(rib * 5.5, np.minimum(np.abs(x) - 10, 252 - z) + 0 * y)
     v.fill(rib, np.where(y > 62, 130.0, 760.0))

@@ -235,8 +235,8 @@ def _window(
     easel.blend(box, mask, glass[:, None, None] + sky * (rgb("9fb6cc") - glass)[:, None, None])
     easel.line((cx, y), (cx, y + h), 0.10 * w, frame)
     easel.line((cx - w / 2, y + 0.4 * h), (cx + w / 2, y + 0.4 * h), 0.10 * w, frame)
-    below = y + h + border
-    easel.line((cx - 0.7 * w, below + 0.002), (cx + 0.7 * w, below + 0.002), 0.003, frame * 0.5)
+    sill = y + h + border
+    easel.line((cx - 0.7 * w, sill + 0.002), (cx + 0.7 * w, sill + 0.002), 0.003, frame * 0.5)
     if shutter is not None:
         for side in (-1, 1):
             inner = cx + side * (w / 2 + border)
@@ -244,7 +244,7 @@ def _window(
             easel.rectangle((min(inner, outer), y, max(inner, outer), y + h), shutter, 0.2)
     elif rng.random() < 0.3:
         bloom = rgb(str(rng.choice(["b8433a", "d8787a", "c75b7a"])))
-        easel.foliage(cx, below, 0.6 * w, 0.007, _fog(rgb("37502c"), haze), _fog(bloom, haze))
+        easel.foliage(cx, sill, 0.6 * w, 0.007, _fog(rgb("37502c"), haze), _fog(bloom, haze))
 
 
 def _door(easel: Easel, cx: float, base: float, h: float, timber: Array) -> None:

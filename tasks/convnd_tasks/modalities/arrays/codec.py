@@ -54,9 +54,9 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     def decode(values: Tensor) -> Grid:
         values = values.movedim(0, 1) * (high - low) + low
         if bool(gaps.any()):
-            same = tuple(values.shape[2:]) == template.shape
+            same_size = tuple(values.shape[2:]) == template.shape
             mask = gaps.float()
-            mask = mask if same else resize_nd(mask, values.shape[2:], mode="nearest")
+            mask = mask if same_size else resize_nd(mask, values.shape[2:], mode="nearest")
             values = values.masked_fill(mask > 0, float("nan"))
         return template.with_values(values)
 
@@ -90,11 +90,11 @@ def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> Non
                 remedy="use more",
             )
     for role, grid, label in labelled:
-        allowed = (1, channels) if role == "style" else (channels,)
-        if grid.values.shape[1] not in allowed:
+        channel_counts = (1, channels) if role == "style" else (channels,)
+        if grid.values.shape[1] not in channel_counts:
             raise InputFileError(
                 label,
-                expected=f"{' or '.join(map(str, allowed))} channels",
+                expected=f"{' or '.join(map(str, channel_counts))} channels",
                 got=grid.values.shape[1],
                 remedy="select channels",
             )
@@ -123,8 +123,8 @@ def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
     (True, False)
     """
     narrow, wide = sorted((first[1] - first[0], second[1] - second[0]))
-    shared = min(first[1], second[1]) - max(first[0], second[0])
-    return narrow > wide / 20 and shared > narrow / 4
+    overlap = min(first[1], second[1]) - max(first[0], second[0])
+    return narrow > wide / 20 and overlap > narrow / 4
 
 
 def value_range(values: Tensor) -> tuple[float, float]:

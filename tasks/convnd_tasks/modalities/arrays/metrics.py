@@ -223,12 +223,12 @@ def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
 def _check(content: Grid, result: Grid, styles: Sequence[Grid]) -> None:
     channels = len(content.channels)
     for role, grid in (("result", result), *(("style", style) for style in styles)):
-        allowed = (1, channels) if role == "style" else (channels,)
-        if grid.ndim != content.ndim or len(grid.channels) not in allowed:
+        channel_counts = (1, channels) if role == "style" else (channels,)
+        if grid.ndim != content.ndim or len(grid.channels) not in channel_counts:
             raise InputFileError(
                 f"evaluate: {role}",
-                expected=f"{content.ndim} axes and {' or '.join(map(str, allowed))} channels, as "
-                "the content has",
+                expected=f"{content.ndim} axes and {' or '.join(map(str, channel_counts))} "
+                "channels, as the content has",
                 got=f"{grid.ndim} axes and {len(grid.channels)} channels",
                 remedy="give files that belong together",
             )

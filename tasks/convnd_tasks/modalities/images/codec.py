@@ -52,8 +52,8 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
     if options.colors == "match" and content is not None and values is not None:
         reference = color_moments(values, visible_weight(content))
         pictures = [
-            match_colors(picture, reference, own)
-            for picture, own in zip(pictures, moments, strict=True)
+            match_colors(picture, reference, picture_moments)
+            for picture, picture_moments in zip(pictures, moments, strict=True)
         ]
 
     def decode(result: Tensor) -> Grid:
@@ -142,11 +142,11 @@ def pooled_moments(moments: Sequence[Moments], weights: Sequence[float] = ()) ->
     shares = (shares / shares.sum()).view(-1, 1, 1)
     means = torch.stack([one.mean for one in moments])
     mean = (shares * means).sum(0)
-    within = (shares * torch.stack([one.covariance for one in moments])).sum(0)
-    return Moments(mean, within + (shares * (means - mean) @ (means - mean).mT).sum(0))
+    mean_covariance = (shares * torch.stack([one.covariance for one in moments])).sum(0)
+    return Moments(mean, mean_covariance + (shares * (means - mean) @ (means - mean).mT).sum(0))
 
 
-def match_colors(picture: Tensor, reference: Moments, own: Moments | None = None) -> Tensor:
+def match_colors(picture: Tensor, reference: Moments, moments: Moments | None = None) -> Tensor:
     r"""Give a picture the mean and covariance of a reference's colours.
 
     .. math:: x' = \Sigma_r^{1/2} \Sigma_x^{-1/2} (x - \mu_x) + \mu_r
@@ -157,7 +157,7 @@ def match_colors(picture: Tensor, reference: Moments, own: Moments | None = None
     Args:
         picture: ``(1, 3, *S)``.
         reference: moments that the result has, see `color_moments`.
-        own: moments of the picture; None computes them.
+        moments: moments of the picture; None computes them.
 
     Returns:
         ``(1, 3, *S)``, clamped to ``[0, 1]``.
@@ -177,10 +177,10 @@ def match_colors(picture: Tensor, reference: Moments, own: Moments | None = None
         result: Tensor = (vectors * values.clamp_min(1e-8) ** exponent) @ vectors.mT
         return result
 
-    own = color_moments(picture) if own is None else own
-    change = power(reference.covariance, 0.5) @ power(own.covariance, -0.5)
+    moments = color_moments(picture) if moments is None else moments
+    change = power(reference.covariance, 0.5) @ power(moments.covariance, -0.5)
     flat = picture[0].flatten(1).double()
-    matched = change @ (flat - own.mean) + reference.mean
+    matched = change @ (flat - moments.mean) + reference.mean
     return matched.view(picture.shape).clamp(0, 1).to(picture.dtype)
 
 

@@ -112,11 +112,11 @@ def _sources(hidden: NDArray[Any]) -> NDArray[Any]:
         (y, x), (near_y, near_x) = np.divmod(places, width), np.divmod(nearest, width)
         # Mirrored at the edge between the known pixel and its unknown neighbour.
         y, x = 2 * near_y - y + np.sign(y - near_y), 2 * near_x - x + np.sign(x - near_x)
-        known = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        mirror = y[known] * width + x[known]
-        known[known] = ~unknown.flat[mirror]
-        sources[places[known]] = sources[y[known] * width + x[known]]
-        unknown.flat[places[known]] = False
+        is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        mirror = y[is_inside] * width + x[is_inside]
+        is_inside[is_inside] = ~unknown.flat[mirror]
+        sources[places[is_inside]] = sources[y[is_inside] * width + x[is_inside]]
+        unknown.flat[places[is_inside]] = False
     if unknown.any():
         sources[unknown.ravel()] = sources[_nearest_known(unknown)]
     return sources

@@ -54,15 +54,15 @@ def match_baseline(
     pooled, pooled_rate = _pool(content, rate)
     spectrum, frequencies = _transform(pooled, pooled_rate)
     inside = np.flatnonzero((frequencies > 0) & (frequencies < HIGHEST))
-    others = [_transform(*_pool(style, rate)) for style in styles]
+    style_transforms = [_transform(*_pool(style, rate)) for style in styles]
     shares = np.array(weights or (1.0,) * len(styles)) / sum(weights or (1.0,) * len(styles))
     gains = np.ones(len(spectrum))
     for band in _bands(inside):
         low, high = frequencies[band[0] - 1], frequencies[band[-1]]
-        powers = [_power(*other, low, high) for other in others]
-        own = _power(spectrum, frequencies, low, high)
-        if own > 0 and all(np.isfinite(powers)):
-            gains[band] = np.sqrt(np.dot(shares, powers) / own)
+        powers = [_power(*other, low, high) for other in style_transforms]
+        power = _power(spectrum, frequencies, low, high)
+        if power > 0 and all(np.isfinite(powers)):
+            gains[band] = np.sqrt(np.dot(shares, powers) / power)
     if np.abs(gains - 1).max() <= _SAME:
         return content
     count = len(pooled)

@@ -111,9 +111,9 @@ class LeadCodec:
                 f"{recordings[0].label} names no sampling rate: its samples are taken as they are; "
                 "--rate N names it"
             )
-        others = describe_others(template, recordings[0].label)
-        if others:
-            self.messages.append(others)
+        other_leads = describe_others(template, recordings[0].label)
+        if other_leads:
+            self.messages.append(other_leads)
         styles = [labelled for labelled in recordings if labelled.role == "style"]
         choice = choose_leads(recordings[0], styles, self._pairs)
         self.messages += choice.messages
@@ -217,11 +217,11 @@ class LeadCodec:
             # Leads that follow from others stay, too, if those do.
             changing = {lead_key(name) for name in self.names}
             derived = set(range(len(channels))) - set(independent(channels))
-            stays = [*self._unchanged, *(() if changing & {"i", "ii"} else derived)]
+            unchanged_leads = [*self._unchanged, *(() if changing & {"i", "ii"} else derived)]
             resized = self._bridged
             if resized.shape[2] != length:
                 resized = resize_nd(self._bridged, [length], mode="linear")
-            unchanged = {index: resized[:, index] for index in stays}
+            unchanged = {index: resized[:, index] for index in unchanged_leads}
         rows = dict(zip(self._leads, leads.unbind(1), strict=True)) | unchanged
         basis = torch.stack([rows[index] for index in independent(channels)], 1)
         values = derive_leads(basis, channels)

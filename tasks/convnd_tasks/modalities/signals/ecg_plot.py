@@ -109,7 +109,7 @@ def lines_of(
 def leads_with_values(grid: Grid) -> list[str]:
     """Return the names of the leads that are not gaps alone."""
     finite = grid.values[0].isfinite().any(1).tolist()
-    return [name for name, known in zip(grid.channels, finite, strict=True) if known]
+    return [name for name, has_values in zip(grid.channels, finite, strict=True) if has_values]
 
 
 def _seconds(grid: Grid) -> float:

@@ -159,7 +159,7 @@ def unit_factors(
         pairs = zip(indices, rows, strict=True)
         return torch.tensor([scale[index] / other_scale[row] for index, row in pairs])
     units, other_units = value_units(content), value_units(grid)
-    same = all(
+    same_units = all(
         units[index] == other_units[row] != "" for index, row in zip(indices, rows, strict=True)
     )
-    return torch.ones(len(names)) if same else None
+    return torch.ones(len(names)) if same_units else None

@@ -64,10 +64,10 @@ def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
     rates = {lead_key(name): sampling_rate(grid) for name in grid.channels}
     rates |= {lead_key(other.name): other.rate for other in signal_of(grid).others}
     names = [*grid.channels, *(other.name for other in signal_of(grid).others)]
-    unknown = [key for key in keys if key not in rates]
-    if unknown:
+    unknown_leads = [key for key in keys if key not in rates]
+    if unknown_leads:
         raise UsageError(
-            f"--leads: {label}", expected=f"some of {', '.join(names)}", got=unknown[0],
+            f"--leads: {label}", expected=f"some of {', '.join(names)}", got=unknown_leads[0],
             remedy="correct it",
         )  # fmt: skip
     lead_rates = ", ".join(f"{key} at {rates[key]:g} Hz" for key in keys)
@@ -87,7 +87,7 @@ def with_leads(grid: Grid, keys: Sequence[str]) -> Grid | None:
     members = [other for other in signal.others if other.rate in rates]
     if len(rates) != 1 or not set(keys) <= {lead_key(other.name) for other in members}:
         return None
-    rest = [other for other in signal.others if other.rate not in rates]
+    other_leads = [other for other in signal.others if other.rate not in rates]
     changed = dataclasses.replace(
         grid,
         values=torch.from_numpy(np.stack([other.values for other in members]).astype("f"))[None],
@@ -101,7 +101,7 @@ def with_leads(grid: Grid, keys: Sequence[str]) -> Grid | None:
         steps=steps if all(steps) else (),
         zeros=tuple(other.zero for other in members),
         positions=tuple(other.position for other in members),
-        others=(*rest, *_as_others(grid, signal)),
+        others=(*other_leads, *_as_others(grid, signal)),
     )
 
 
@@ -128,10 +128,10 @@ def _as_others(grid: Grid, signal: Signal) -> list[OtherLead]:
 
 def describe_others(grid: Grid, label: str) -> str:
     """One line about leads that stay as they are because of their rate, or ""."""
-    others = signal_of(grid).others
-    if not others:
+    other_leads = signal_of(grid).others
+    if not other_leads:
         return ""
-    names = ", ".join(f"{other.name} at {other.rate:g} Hz" for other in others)
+    names = ", ".join(f"{other.name} at {other.rate:g} Hz" for other in other_leads)
     return (
         f"{label} has leads of several sampling rates: {', '.join(grid.channels)} at "
         f"{sampling_rate(grid):g} Hz change, {names} stay as they are; --leads chooses others"

@@ -59,7 +59,7 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     drawing, axes = plots.new_figure(9, 1.9 * len(maps) + 0.4, rows=len(maps))
     end = max(float(times[-1]) for role, times, *_ in maps if role == "result")
     for axis, (role, times, frequencies, power) in zip(axes[:, 0], maps, strict=True):
-        shown = axis.pcolormesh(
+        mesh = axis.pcolormesh(
             times, frequencies, power, vmin=top - _RANGE, vmax=top, cmap="magma", rasterized=True
         )
         axis.set_title(f"{role}, lead {lead}", fontsize=9)
@@ -68,5 +68,5 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
         axis.set_ylabel("Hz" if timed else "cycles per sample")
     axes[-1, 0].set_xlabel("s" if timed else "sample")
     unit = "mV" if per_millivolt(result) is not None else "units"
-    drawing.colorbar(shown, ax=axes[:, 0].tolist(), shrink=0.7, label=f"dB ({unit}²/Hz)")
+    drawing.colorbar(mesh, ax=axes[:, 0].tolist(), shrink=0.7, label=f"dB ({unit}²/Hz)")
     return plots.encode(drawing, dpi=110)

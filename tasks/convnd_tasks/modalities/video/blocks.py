@@ -137,22 +137,22 @@ class BlockStylizer:
         before: StylizedFrame | None = None
         waiting: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
         contexts = prefetch(lambda: iter_frames(options, source, cache.records))
-        for window, shared in _windows(contexts, options.block_frames, options.block_overlap):
-            if not shared:  # a new scene
+        for window, overlap in _windows(contexts, options.block_frames, options.block_overlap):
+            if not overlap:  # a new scene
                 for context, values, record in waiting:
                     before = self._finish(cache, context, values, record, before)
                     yield before
                 waiting = []
-            more = len(window) == options.block_frames  # another window may follow
-            count = len(window) - options.block_overlap if more else len(window)
+            may_continue = len(window) == options.block_frames  # another window may follow
+            count = len(window) - options.block_overlap if may_continue else len(window)
             cached = _load_window(window, count, cache)
             if cached is None:
-                to_progress = step_callback(window[0].number + shared, total)
-                frames, record = yield from self._window(window, waiting, shared, to_progress)
+                to_progress = step_callback(window[0].number + overlap, total)
+                frames, record = yield from self._window(window, waiting, overlap, to_progress)
                 for context, values in zip(window[count:], frames[count:], strict=True):
                     cache.save(SHARED, context.number, values, record)
                 for index, (_, values, _) in enumerate(waiting):
-                    share = (index + 1) / (shared + 1)
+                    share = (index + 1) / (overlap + 1)
                     frames[index] = quantize(values * (1 - share) + frames[index] * share)
             else:
                 frames, record = cached
@@ -172,7 +172,7 @@ class BlockStylizer:
         self,
         window: Sequence[FrameContext],
         waiting: Sequence[tuple[FrameContext, Tensor, dict[str, Any]]],
-        shared: int,
+        overlap: int,
         to_progress: StepCallback,
     ) -> Generator[Progress, None, tuple[list[Tensor], dict[str, Any]]]:
         """Stylise a window; returns its frames, and the part of a record they have in common."""
@@ -180,7 +180,7 @@ class BlockStylizer:
         earlier = [values for _, values, _ in waiting]
         outcome = yield from self._optimize(window, earlier, to_progress)
         frames = list(outcome.values[:, :, self._margin :].unbind(2))[: len(window)]
-        seconds = (time.perf_counter() - began) / (len(window) - shared)
+        seconds = (time.perf_counter() - began) / (len(window) - overlap)
         return frames, {**outcome.record(), "features": seconds}
 
     def _optimize(
@@ -204,9 +204,9 @@ class BlockStylizer:
             _, mean = self.transfer.trajectories[0]
             start = _noise_init(content.shape, self.styles[0], mean, options.seed)
             if earlier:
-                known = [index < len(earlier) for index in order]
-                done = [earlier[i] if i < len(earlier) else contents[i] for i in order]
-                start = mean.extrapolate(torch.stack(done, 2), known, start)
+                is_earlier = [index < len(earlier) for index in order]
+                frames = [earlier[i] if i < len(earlier) else contents[i] for i in order]
+                start = mean.extrapolate(torch.stack(frames, 2), is_earlier, start)
         steps = self.transfer.run(
             None if self.texture else content,
             self.styles,

@@ -120,8 +120,8 @@ class FrameFinisher:
             mask = self.mask.with_values(resize_frame(self.mask.values, size))
             yield from itertools.repeat(mask)
         else:
-            used = self.frame_range
-            for frame in self.mask.frames(used.start, used.end, used.every):
+            frame_range = self.frame_range
+            for frame in self.mask.frames(frame_range.start, frame_range.end, frame_range.every):
                 values = resize_frame(frame.values, size)
                 yield Grid(values=values, channels=("R", "G", "B"))
 

@@ -228,8 +228,8 @@ class FrameCache(Checkpointer):
             return ""
         message = f"{self.finished_frames} finished frames are kept in {self.path}"
         # The same input would fail at the same frame again.
-        more = "" if isinstance(error, InputFileError) else "; the same command with --resume"
-        return message + (f"{more} continues from them" if more else "")
+        ending = "" if isinstance(error, InputFileError) else "; the same command with --resume"
+        return message + (f"{ending} continues from them" if ending else "")
 
     @property
     def finished_frames(self) -> int:

@@ -60,19 +60,19 @@ class VideoSource:
 
     def frames(self) -> Iterator[tuple[VideoFrame, Tensor]]:
         """The frames, each with its values at the size of the result, see `quantize`."""
-        used = self.frame_range
-        frames = self.video.frames(used.start, used.end, used.every)
-        for frame in itertools.islice(frames, used.count):
+        frame_range = self.frame_range
+        frames = self.video.frames(frame_range.start, frame_range.end, frame_range.every)
+        for frame in itertools.islice(frames, frame_range.count):
             yield frame, quantize(resize_frame(frame.values, self.size))
 
     def sample(self, count: int) -> list[Tensor]:
         """About ``count`` frames, evenly spread over the video."""
-        used = self.frame_range
+        frame_range = self.frame_range
         stride = max(1, (self.count() or 1) // count)
         frames: list[Tensor] = []
         skip = 1
         for number, frame in enumerate(
-            self.video.frames(used.start, used.end, used.every * stride)
+            self.video.frames(frame_range.start, frame_range.end, frame_range.every * stride)
         ):
             if number % skip == 0:
                 frames.append(resize_frame(frame.values, self.size))
@@ -82,15 +82,17 @@ class VideoSource:
 
     def count(self) -> int | None:
         """About how many frames there are; None where the file does not say."""
-        info, used = self.video.info, self.frame_range
+        info, frame_range = self.video.info, self.frame_range
         if info.frames is None:
             return None
         first, last = 0, info.frames
         if info.rate is not None:
-            first = min(last, int(used.start * info.rate))
-            last = last if used.end is None else min(last, int(used.end * info.rate) + 1)
-        count = max(1, -(-(last - first) // used.every))
-        return count if used.count is None else min(count, used.count)
+            first = min(last, int(frame_range.start * info.rate))
+            last = (
+                last if frame_range.end is None else min(last, int(frame_range.end * info.rate) + 1)
+            )
+        count = max(1, -(-(last - first) // frame_range.every))
+        return count if frame_range.count is None else min(count, frame_range.count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -326,8 +326,8 @@ class Videos(Modality):
     def _estimate(self, inputs: TransferInputs, seconds: float) -> str:
         """Say how long all frames may take, by the first."""
         video = self._video(inputs)
-        used = dataclasses.replace(self._frame_range, count=None)
-        count = VideoSource(video=video, size=video.info.size, frame_range=used).count()
+        frame_range = dataclasses.replace(self._frame_range, count=None)
+        count = VideoSource(video=video, size=video.info.size, frame_range=frame_range).count()
         if count is None:
             return f"the first frame took {seconds:.1f} s; the file does not say how many there are"
         return (

@@ -58,10 +58,10 @@ class VideoTransfer(Transfer):
 
     def fingerprint(self) -> Sequence[object]:
         """See `Transfer.fingerprint`."""
-        used = dataclasses.astuple(self.source.frame_range)
+        frame_range = dataclasses.astuple(self.source.frame_range)
         video = content_fingerprint(self.source.video.info)
         return [
-            used,
+            frame_range,
             self.settings.texture,
             (self.settings.deinterlace, self.settings.tone_map),
             video,
@@ -136,11 +136,11 @@ class VideoTransfer(Transfer):
             previews.add_content(item.number, item.content)
             count += 1
         if last is None:
-            used = source.frame_range
+            frame_range = source.frame_range
             raise UsageError(
                 "--from, --to",
                 expected=f"some frames of {source.video.info.path}",
-                got=f"none from {float(used.start):g} s on",
+                got=f"none from {float(frame_range.start):g} s on",
                 remedy="choose times inside the video",
             )
         damage = source.video.damage
