@@ -55,7 +55,7 @@ def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
         raise UsageError(
             f"layer {layer}",
             expected=f"equal windows at equal whole steps along axis {axis}",
-            got="a layer that sees otherwise",
+            got="other windows",
             remedy="choose a shallower one, or give ModuleBackbone its fields",
         )
     return field

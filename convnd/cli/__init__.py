@@ -204,7 +204,7 @@ def _unavailable(name: str, reason: str) -> Callable[[], None]:
 def _single(name: str) -> Callable[..., None]:
     def command(_: typer.Context) -> None:
         raise UsageError(
-            f"{name}: expected one process, for it does not share its work, got "
+            f"{name}: expected one process, since this command does not share its work, got "
             f"{os.environ['WORLD_SIZE']}; start it without torchrun"
         )
 

@@ -89,7 +89,7 @@ class ConvModule(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew, as torch does: uniform, up to 1/√(inputs of an output).
+        """Draw new weights, as torch does: uniform, up to 1/√(inputs of an output).
 
         Args:
             generator: source of the weights; None is torch's own.

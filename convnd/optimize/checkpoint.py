@@ -96,7 +96,7 @@ def load_checkpoint(
         UsageError: it belongs to other inputs or options.
         ResourceError: there is not enough memory for it.
     """
-    # Nobody vouches for the file: its mark is compared before anything else of it is parsed.
+    # The file may come from anywhere: its signature is compared before the rest is parsed.
     with state_errors(f"a complete checkpoint in {path}"):
         check_file(path)
         with safetensors.safe_open(path, "pt") as file:
@@ -108,7 +108,7 @@ def load_checkpoint(
                     "resume",
                     expected="the checkpoint of these inputs and options",
                     got=f"that of others in {Path(path).name}",
-                    remedy="give the same ones, or remove it to start anew",
+                    remedy="give the same ones, or remove it to start from the beginning",
                 )
             structure = json.loads(metadata["state"])
             group = ProcessGroup() if group is None else group

@@ -113,7 +113,7 @@ def state_errors(expected: str = "a checkpoint that this job has written") -> It
             "resume",
             expected=expected,
             got=f"'{error_text(error)}'",
-            remedy="remove it to start anew",
+            remedy="remove it to start from the beginning",
         ) from error
 
 

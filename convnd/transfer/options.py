@@ -112,7 +112,9 @@ class TransferOptions:
         tuple[float, ...],
         Flag("One weight per style; equal when left out.", LOOK, metavar="W,W,..."),
     ] = ()
-    tv_weight: Annotated[float, Flag("Weight of total variation.", LOOK), WEIGHT] = 0.0
+    tv_weight: Annotated[
+        float, Flag("Weight of the total variation loss, which smooths the result.", LOOK), WEIGHT
+    ] = 0.0
     backbone: Annotated[
         str, Flag("Network, see `convnd backbones`, or package.module:attribute of your own.", LOSS)
     ] = "vgg19"
@@ -130,7 +132,8 @@ class TransferOptions:
     style_loss: Annotated[
         str,
         Flag(
-            "Statistic of features: gram, moments, covariance, spectrum, ...",
+            "Statistic of features that the style loss compares: gram, moments, covariance, "
+            "spectrum, ...",
             LOSS,
             choices=STYLE_LOSSES,
         ),
@@ -191,7 +194,12 @@ class TransferOptions:
         str, Flag(f"Starting point: {', '.join(INITS)}, or a file.", WORK, choices=INITS)
     ] = "content"
     strength: Annotated[
-        float, Flag("Share of the change: 0 is the content, 1 the result.", LOOK), Range(0, 1)
+        float,
+        Flag(
+            "Share of the change that the result gets: 0 gives the content, 1 the full change.",
+            LOOK,
+        ),
+        Range(0, 1),
     ] = 1.0
     seed: Annotated[int, Flag("Seed of everything random.", WORK), SEED] = 0
     precision: Annotated[

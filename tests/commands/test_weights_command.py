@@ -94,14 +94,14 @@ def test_damage_is_said_and_exits_with_3(run: Run, home: Path, mine: Path) -> No
     kept.write_bytes(kept.read_bytes()[:-1] + b"\0")
     code, out, err = run("weights", "verify", "mine")
     assert (code, out) == (3, "")
-    assert "convnd: weights: expected intact ones in" in err
+    assert "convnd: weights: expected intact weights in" in err
     code, out, err = run("weights", "verify")
     assert code == 1
     assert "compact: intact" in out
     assert "of 3 failed" in err or "of 2 failed" in err  # the original VGG-19, if it is installed
     _, out, _ = run("weights", "list")
     assert "mine               damaged" in out
-    assert "mine: weights: expected intact ones" in out
+    assert "mine: weights: expected intact weights" in out
 
 
 def test_an_address(run: Run, home: Path, mine: Path, served: str) -> None:

@@ -150,7 +150,7 @@ def test_kept_weights_are_compared_when_they_are_used(name: str, tmp_path: Path)
     save_file(DAMAGES[name](load_file(path)), path, metadata)
     try:
         for use in (lambda: load_state("mine"), lambda: load("mine", layers=["relu1_1"])):
-            with pytest.raises(InputFileError, match="weights: expected intact ones in"):
+            with pytest.raises(InputFileError, match="weights: expected intact weights in"):
                 use()
     finally:
         path.unlink()

@@ -136,8 +136,8 @@ def lock_weights(
     except filelock.Timeout as error:
         raise ResourceError(
             f"weights {name}",
-            expected="the other process that fetches them to end",
-            got="none in an hour",
+            expected="the download by another process to end",
+            got="no end within an hour",
             remedy=f"end it, or set CONVND_HOME to another folder than {folder}",
         ) from error
     except (OSError, NotImplementedError) as error:
@@ -333,7 +333,7 @@ def translate_disk_errors(folder: Path) -> Iterator[None]:
 def _disk_error(folder: Path, got: str) -> OutputFileError:
     return OutputFileError(
         "weights",
-        expected=f"a disk that takes them in {folder}",
+        expected=f"a disk with room for them in {folder}",
         got=f"'{got}'",
         remedy="free some of it, or set CONVND_HOME to a folder elsewhere",
     )
@@ -342,7 +342,7 @@ def _disk_error(folder: Path, got: str) -> OutputFileError:
 def _damaged_error(path: Path, got: str) -> InputFileError:
     return InputFileError(
         "weights",
-        expected=f"intact ones in {path}",
+        expected=f"intact weights in {path}",
         got=f"'{got}'",
         remedy="find their name (convnd weights verify), remove them and get them again",
     )

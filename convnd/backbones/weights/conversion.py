@@ -72,7 +72,7 @@ def read_tensors(path: Path) -> State:
         raise InputFileError(
             "weights",
             expected=f"tensors and nothing else in {path}",
-            got=f"what is not ({type(error).__name__})",
+            got=f"other objects ({type(error).__name__})",
             remedy="convert it to safetensors where you trust it",
         ) from error
     if not (

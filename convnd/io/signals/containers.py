@@ -1,6 +1,6 @@
 """MATLAB and HDF5 files of signals: ``.mat``, ``.h5`` and ``.hdf5``, read only.
 
-A ``.mat`` of version 7.3 is an HDF5 file. What the arrays in it mean is told by
+A ``.mat`` of version 7.3 is an HDF5 file. The meaning of its arrays is given by
 `convnd.io.signals.arrays`. Objects are not loaded, and links to other files are not followed.
 """
 

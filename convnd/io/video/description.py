@@ -12,7 +12,7 @@ _MAX_TAGS, _MAX_TEXT = 256, 2**16
 
 
 def remarks(container: Any, stream: Any, *, is_interlaced: bool) -> list[str]:
-    """Say what of a file is left out, and whether its frames are interlaced."""
+    """One line for each part of a file that is left out, and one for interlaced frames."""
     other_types = {other.type for other in container.streams} - {"video", "audio", "data"}
     lines = [f"left out of the result: {kind} streams" for kind in sorted(other_types)]
     unknown = sum(sound.codec_context is None for sound in container.streams.audio)

@@ -77,7 +77,7 @@ def copy_tags(
 
 
 def lost_tags(kind: str, info: VideoInfo, *, provenance: bool) -> list[str]:
-    """Name what of a source's tags a container does not hold.
+    """Name the tags of a source that a container does not hold.
 
     Args:
         kind: the container; "" is a folder of pictures.

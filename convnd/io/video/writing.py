@@ -73,7 +73,7 @@ def check_video_output(
 def lost_properties(
     path: Path, info: VideoInfo, *, audio: bool = True, provenance: bool = False
 ) -> list[str]:
-    """Name what of a source its result cannot hold, and what is changed for that.
+    """Name the properties of a source that its result cannot hold, and what is changed for that.
 
     Args:
         path: the output; a folder of pictures has no suffix.

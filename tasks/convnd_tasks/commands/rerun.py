@@ -1,6 +1,6 @@
 """``convnd rerun``: make a result again from the record inside it.
 
-A record comes from anywhere, so nothing of it is believed: every word of the recorded command has
+A record comes from anywhere, so none of it is trusted: every word of the recorded command has
 to be an option of the result with a literal value, inputs are found by sha256 alone, samples by
 the names of the built-in ones, and no code is imported unless the user asks for it.
 """
@@ -160,7 +160,7 @@ def _parse_record(
             "rerun",
             expected=f"a record of version {FORMAT}",
             got=(f"{result} of an older development version, whose options had other names"),
-            remedy="type the command anew",
+            remedy="type the command again",
         )
     return line, entries
 

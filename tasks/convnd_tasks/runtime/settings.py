@@ -71,13 +71,16 @@ class JobSettings:
     mask: Annotated[
         str | None,
         Flag(
-            "An input of the content's kind: nothing changes where it is 0.", LOOK, metavar="FILE"
+            "A file of the content's kind that is 0 where nothing must change.",
+            LOOK,
+            metavar="FILE",
         ),
     ] = None
     rate: Annotated[
         str | None,
         Flag(
-            "Samples per second (or frames, of a folder of pictures), where no file holds it.",
+            "Samples per second of a signal, or frames per second of a folder of pictures, "
+            "where no file holds it.",
             INPUT,
             metavar="N",
             modalities=("signals", "videos"),
@@ -95,8 +98,8 @@ class JobSettings:
     series: Annotated[
         str,
         Flag(
-            "Of a folder with several DICOM series, the one with this number, description or UID; "
-            "CONTENT,STYLE where both are such folders.",
+            "DICOM series to take from a folder of several: its number, description or UID. "
+            "CONTENT,STYLE: one for each of two such folders.",
             INPUT,
             metavar="NAME",
             modalities=("volumes",),
@@ -123,12 +126,12 @@ class JobSettings:
     ] = 1
     deinterlace: Annotated[
         bool,
-        Flag("Make progressive frames of interlaced ones.", INPUT, modalities=("videos",)),
+        Flag("Turn interlaced frames into progressive ones.", INPUT, modalities=("videos",)),
     ] = False
     tone_map: Annotated[
         bool,
         Flag(
-            "Bring high dynamic range (PQ, HLG, BT.2020) into BT.709.",
+            "Convert high dynamic range (PQ, HLG, BT.2020) to BT.709.",
             INPUT,
             modalities=("videos",),
         ),
@@ -136,7 +139,7 @@ class JobSettings:
     preview: Annotated[
         bool,
         Flag(
-            "Stylise only the first frame, as a picture, and tell how long all may take.",
+            "Stylise only the first frame, as a picture, and estimate the time for all of them.",
             INPUT,
             modalities=("videos",),
         ),
@@ -144,7 +147,8 @@ class JobSettings:
     output: Annotated[
         str | None,
         Flag(
-            "Result, or its folder (a new one ends in /). Default: <content>_stylized here.",
+            "File or folder of the result; a new folder ends in /. Default: "
+            "<content>_stylized in this folder.",
             OUTPUT,
             metavar="PATH",
             names=("-o", "--output"),
@@ -155,7 +159,7 @@ class JobSettings:
     skip_existing: Annotated[
         bool,
         Flag(
-            "Leave results alone that were made with the same parameters from the same inputs.",
+            "Skip results that were made with the same parameters from the same inputs.",
             OUTPUT,
             recorded=False,
         ),
@@ -173,13 +177,13 @@ class JobSettings:
     ] = None
     metadata: Annotated[
         bool,
-        Flag("Keep all parameters with the result, for `convnd rerun`.", OUTPUT, recorded=False),
+        Flag("Store all parameters with the result, for `convnd rerun`.", OUTPUT, recorded=False),
     ] = True
     strip: Annotated[
         bool,
         Flag(
-            "Leave out what the content's file says of its origin: camera, place, time, author, "
-            "comments. With --no-metadata, nothing but the picture is left.",
+            "Do not copy camera, place, time, author and comments of the content's file. "
+            "With --no-metadata, nothing but the picture is written.",
             OUTPUT,
             modalities=("pictures", "videos"),
         ),
@@ -235,7 +239,11 @@ class JobSettings:
     ] = 0
     resume: Annotated[
         bool,
-        Flag("Continue from the checkpoint; without one, start anew.", RESOURCES, recorded=False),
+        Flag(
+            "Continue from the checkpoint; without one, start from the beginning.",
+            RESOURCES,
+            recorded=False,
+        ),
     ] = False
     recursive: Annotated[
         bool,
@@ -244,8 +252,8 @@ class JobSettings:
     shard: Annotated[
         str,
         Flag(
-            "Take every Nth file of a folder, from the Ith: the share of one of N machines. "
-            "Processes that torchrun starts share a folder without it.",
+            "Stylise every Nth file of a folder, from the Ith on: the share of one of N "
+            "machines. Processes that torchrun starts share a folder without this option.",
             RESOURCES,
             metavar="I/N",
             recorded=False,

@@ -400,7 +400,9 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     subprocess.run(["umount", str(disk)], capture_output=True, check=False)
 
 
-FULL = r"weights: expected a disk that takes them in .*, got '.*'; free some of it, or set CONVND"
+FULL = (
+    r"weights: expected a disk with room for them in .*, got '.*'; free some of it, or set CONVND"
+)
 
 
 @pytest.mark.parametrize("says_length", [True, False], ids=["foreseen", "met"])
@@ -473,7 +475,9 @@ def test_a_bit_that_turned_is_found_and_fetched_again(server: Server, home: Path
     data[-1] ^= 1
     path.write_bytes(data)
     assert weights.status_of(NAME).state == "damaged"
-    with pytest.raises(InputFileError, match=r"expected intact ones in .*; .* remove them and get"):
+    with pytest.raises(
+        InputFileError, match=r"expected intact weights in .*; .* remove them and get"
+    ):
         weights.verify(NAME)
     assert weights.fetch(NAME) == path
     assert weights.status_of(NAME).state == "verified"

@@ -119,7 +119,7 @@ def resample_to_content(
     if not all(timed):
         raise InputFileError(
             label,
-            expected="a sampling rate for both it and the content, or for neither",
+            expected="a sampling rate in this file and in the content, or in neither",
             got="one",
             remedy="add --rate",
         )

@@ -36,8 +36,8 @@ class SignalOptions(TransferOptions):
     beat_weight: Annotated[
         float | None,
         Flag(
-            "ECGs: weight of the style's mean beat at the content's R peaks; auto: 3 where "
-            "both have beats; 0: beats are left alone.",
+            "ECGs: weight of the style's mean beat at the content's R peaks. auto: 3 where "
+            "both have beats; 0: beats stay as they are.",
             LOSS,
             metavar="auto|N",
         ),
@@ -46,8 +46,8 @@ class SignalOptions(TransferOptions):
     leads: Annotated[
         tuple[str, ...],
         Flag(
-            "Leads to stylise, the others stay as they are; CONTENT=STYLE where the style calls a "
-            "lead something else.",
+            "Leads to stylise; the others stay as they are. CONTENT=STYLE pairs leads of "
+            "different names.",
             LOSS,
             metavar="NAME,NAME,...",
         ),

@@ -119,7 +119,7 @@ class FrameCache(Checkpointer):
                 str(self.path),
                 expected="no frames of an earlier run",
                 got="some",
-                remedy="continue from them (--resume), or start anew (--overwrite)",
+                remedy="continue from them (--resume), or start over (--overwrite)",
             )
 
     def open(
@@ -206,7 +206,7 @@ class FrameCache(Checkpointer):
         if values.shape != (1, 3, *size):
             raise InputFileError(
                 f"resume: expected kept frames of {size[1]}x{size[0]} pixels and three channels, "
-                f"got {path} of another shape; start anew (--overwrite)"
+                f"got {path} of another shape; start over (--overwrite)"
             )
         return values
 
@@ -267,14 +267,14 @@ class FrameCache(Checkpointer):
                 "resume",
                 expected=f"the frames of an earlier run in {self.path}",
                 got="a damaged list of them",
-                remedy="start anew (--overwrite)",
+                remedy="start over (--overwrite)",
             ) from error
         if fingerprint != expected:
             raise UsageError(
                 "resume",
                 expected="frames of these inputs and options",
                 got=f"those of others in {self.path.name}",
-                remedy="give the same ones, or start anew (--overwrite)",
+                remedy="give the same ones, or start over (--overwrite)",
             )
         self.records = {}
         with contextlib.suppress(ValueError, RecursionError):  # the last line may be cut off

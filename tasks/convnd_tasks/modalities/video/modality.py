@@ -81,8 +81,8 @@ class Videos(Modality):
         super().check()
         if self.settings.preview and (self.options.mode == "block" or self.settings.report):
             raise UsageError(
-                "--preview: expected a single frame, which is a picture without --mode block and "
-                "--report; leave these out"
+                "--preview makes one picture, which --mode block and --report do not apply to; "
+                "leave these out"
             )
         if not self.settings.texture:
             return

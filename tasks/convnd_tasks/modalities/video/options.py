@@ -103,9 +103,9 @@ class VideoOptions(ImageOptions):
     inflation: Annotated[
         str,
         Flag(
-            "How the network sees time: multiplanar (also on slices along it), or with "
-            "kernels: mean (over frames), centre (while pooling) or acs (some lie across it). "
-            "Default: not at all; each frame is a picture.",
+            "How the network sees time: multiplanar (it also reads slices along time), or "
+            "by kernels that gain the axis: mean, centre or acs. Default: not at all; each "
+            "frame is a picture.",
             BLOCK,
             choices=("auto", "multiplanar", "mean", "centre", "acs"),
         ),
@@ -127,8 +127,8 @@ class VideoOptions(ImageOptions):
     frame_steps: Annotated[
         int,
         Flag(
-            "Most steps of a later frame, which ends when its loss has settled; --steps, where "
-            "that is less.",
+            "Most steps of a frame that continues a scene, at most --steps; fewer when its "
+            "loss has settled.",
             WORK,
         ),
         Range(1, 10_000_000),

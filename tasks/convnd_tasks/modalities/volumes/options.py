@@ -74,8 +74,8 @@ class VolumeOptions(TransferOptions):
     window: Annotated[
         str,
         Flag(
-            "Values that take part: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU. "
-            "Values outside the window do not change.",
+            "Range of values that may change: auto, lung, soft, bone, brain or LEVEL,WIDTH "
+            "in HU. Values outside of it stay.",
             LOOK,
             choices=("auto", *WINDOWS),
         ),
