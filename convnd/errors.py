@@ -15,6 +15,7 @@ __all__ = [
     "ConvndError",
     "DependencyError",
     "InputFileError",
+    "InternalError",
     "NumericalError",
     "OutputExistsError",
     "OutputFileError",
@@ -23,6 +24,7 @@ __all__ = [
     "StopSignal",
     "UnknownNameError",
     "UsageError",
+    "as_convnd_error",
     "is_out_of_memory",
     "printable",
 ]
@@ -162,6 +164,12 @@ class NumericalError(ConvndError, ArithmeticError):
     exit_code = 5
 
 
+class InternalError(ConvndError, RuntimeError):
+    """A fault of the toolkit itself."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
+
+
 class StopSignal(BaseException):
     """A signal asked the command line to stop; ``args[0]`` is the signal's number.
 
@@ -207,4 +215,38 @@ def is_out_of_memory(error: BaseException) -> bool:
     phrases = ("memory", "could not create a primitive")
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
+    )
+
+
+def as_convnd_error(error: Exception) -> ConvndError | None:
+    """Return an error of this module for an exception of any class.
+
+    Args:
+        error: what one input, or a whole command, raised.
+
+    Returns:
+        The error itself if it is one of ours; None for an error of a stream, which concerns no
+        input, and for what the parser of the command line raises.
+
+    >>> as_convnd_error(MemoryError()).exit_code, as_convnd_error(KeyError("a")).exit_code
+    (4, 70)
+    >>> as_convnd_error(BrokenPipeError()) is None
+    True
+    """
+    if isinstance(error, ConvndError):
+        return error
+    if isinstance(error, OSError):
+        if error.filename is None:
+            return None
+        got = f"'{error.strerror}'"
+        return InputFileError(f"{error.filename}: expected a path that can be used, got {got}")
+    if is_out_of_memory(error):
+        return ResourceError(
+            "memory: expected enough for this job, got none left; use a smaller --size"
+        )
+    if type(error).__module__.split(".")[0] in ("click", "typer"):
+        return None
+    return InternalError(
+        f"expected no fault of convnd, got {type(error).__name__}: {str(error)[:200]}; please "
+        "report it with what was typed (CONVND_TRACEBACK=1 shows where it happened)"
     )

@@ -23,8 +23,10 @@ from convnd.cli.commands import Command, Group, Root, help_width
 from convnd.errors import (
     ConvndError,
     DependencyError,
+    InternalError,
     StopSignal,
     UsageError,
+    as_convnd_error,
     is_out_of_memory,
     printable,
 )
@@ -41,7 +43,6 @@ CommandLineError: type[Exception] = next(
 )
 """What was typed is no command. Whether Typer brings its own click depends on its version."""
 
-_FAULT = 70  # EX_SOFTWARE of sysexits.h
 _READER_LEFT = 141  # as a shell reports SIGPIPE
 
 
@@ -250,18 +251,13 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
         return f"stopped by {number.name}", 128 + number
     if isinstance(error, CommandLineError):
         return usage_message(error), 2
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: expected a path that can be used, got '{error.strerror}'", 3
-    if isinstance(error, OSError):  # stdout or stderr; errors of files are errors of ours
+    ours = as_convnd_error(error) if isinstance(error, Exception) else None
+    if ours is None and isinstance(error, OSError):  # stdout or stderr
         text = f"output: expected a stream that can be written to, got {error.strerror}"
         return f"{text}; results that were written stay", 4
-    if is_out_of_memory(error):
-        return "memory: expected enough for this job, got none left; use a smaller --size", 4
-    return (
-        f"expected no fault of convnd, got {type(error).__name__}: {str(error)[:200]}; please "
-        "report it with what was typed (CONVND_TRACEBACK=1 shows where it happened)",
-        _FAULT,
-    )
+    if ours is None:
+        ours = InternalError(f"expected no fault of convnd, got {type(error).__name__}")
+    return str(ours), ours.exit_code
 
 
 def _is_unexpected(error: BaseException) -> bool:

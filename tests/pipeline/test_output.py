@@ -13,9 +13,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import typer
+from convnd_tasks.inspect.reading import Input, iter_batches
+from convnd_tasks.pipeline.job import Job
 from convnd_tasks.pipeline.output import CommandOutput
 from PIL import Image
+
+from convnd.errors import InternalError
+from convnd.grid import Grid
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -137,6 +143,49 @@ def test_several_inputs(run: Run, tmp_path: Path) -> None:
     assert found["exit_code"] == 1
     assert [Path(each["output"]).name for each in found["results"]] == ["a_stylized.png"]
     assert "b.png" in found["failed"][0]["error"]
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("x"), MemoryError(), PermissionError(13, "denied", "a\nb")]
+)
+def test_a_fault_on_one_file_of_a_folder_leaves_the_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "in" / name).write_bytes((tmp_path / "a.png").read_bytes())
+    run_content = Job.run
+
+    def fail_on_b(self: Job, content: str, *args: Any, **options: Any) -> Any:
+        if content.endswith("b.png"):
+            raise fault
+        return run_content(self, content, *args, **options)
+
+    monkeypatch.setattr(Job, "run", fail_on_b)
+    monkeypatch.delenv("CONVND_TRACEBACK", raising=False)
+    code, out, err = run("stylize", "in", *PICTURE[2:], "--json", "--quiet")
+    assert code == 1
+    found = json.loads(out)
+    names = [Path(result["output"]).name for result in found["results"]]
+    assert names == ["a_stylized.png", "c_stylized.png"]
+    assert [Path(failure["output"]).name for failure in found["failed"]] == ["b_stylized.png"]
+    assert [line for line in err.splitlines() if "b.png: " in line] == [
+        f"convnd: {found['failed'][0]['error']}"
+    ]
+    assert "convnd: 1 of 3 failed" in err.splitlines()
+
+
+def test_a_fault_on_one_input_of_a_search_leaves_the_others() -> None:
+    def prepare(item: Input) -> Any:
+        if item.name == "b":
+            raise KeyError("x")
+        return (4,), [(item.name, torch.zeros(1, 1, 4))]
+
+    inputs = [Input(name, Grid) for name in "abc"]
+    batches = list(iter_batches(inputs, prepare, batch=1))
+    results = {item.name: result for batch in batches for item, result in batch.inputs}
+    assert isinstance(results.pop("b"), InternalError)
+    assert results == {"a": (4,), "c": (4,)}
 
 
 def test_what_json_cannot_say_is_null(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import soundfile
+import torch
 from convnd_tasks.runtime import plots
 from malformed import WHOLE
 from PIL import Image
@@ -158,6 +159,21 @@ def test_members_of_gzip_take_linear_time(folder):
     assert "in many parts" in (refusal(folder / "a.nrrd") or "")
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mgz"])
+def test_empty_members_of_gzip_are_counted(folder, name):
+    WHOLE[name](folder / name, np.random.default_rng(0))
+    content = (folder / name).read_bytes()
+    whole = convnd.io.read(folder / name).values
+    parts = [content[:0], gzip.decompress(content)[:400], gzip.decompress(content)[400:]]
+    (folder / name).write_bytes(b"".join(map(gzip.compress, parts)) + bytes(100_000))
+    assert refusal(folder / name) is None
+    torch.testing.assert_close(convnd.io.read(folder / name).values, whole, rtol=0, atol=0)
+    (folder / name).write_bytes(gzip.compress(b"") * 500_000 + content)
+    assert "gzip members" in (refusal(folder / name) or "")
+    (folder / name).write_bytes(content[:-9])
+    assert "end-of-stream" in (refusal(folder / name) or "")
+
+
 def test_extensions_of_nifti_are_bounded(folder):
     header = nib.Nifti1Header()
     header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
@@ -195,17 +211,37 @@ def _element(group: int, number: int, kind: bytes, length: int) -> bytes:
 
 
 _ITEM = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+_NESTED = _ITEM[:4] + struct.pack("<I", 12 + 8 * 20_000)
+_NESTED += _element(0x8, 0x1140, b"SQ", 8 * 20_000) + _ITEM * 20_000
+_NUMBERS = _element(0x28, 0x34, b"UN", 1_000_000) + b"1\\" * 500_000
 ELEMENTS: dict[str, tuple[bytes, str]] = {
+    "items in items": (
+        _element(0x40, 0x275, b"SQ", 0xFFFFFFFF)
+        + _NESTED * 6
+        + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0),
+        "items",
+    ),
+    "items in items of a length": (
+        _element(0x40, 0x275, b"SQ", 6 * len(_NESTED)) + _NESTED * 6,
+        "items",
+    ),
     "items": (_element(0x40, 0x275, b"SQ", 0xFFFFFFFF) + _ITEM * 300_000, "as many elements"),
     "items of a length": (
         _element(0x40, 0x275, b"SQ", 8 * 300_000) + _ITEM * 300_000,
-        "50,000 items",
+        "59,377 items",
     ),
     "elements": (
         b"".join(struct.pack("<HH2sH", 0x2001, k & 0xFFFF, b"LO", 0) for k in range(300_000)),
         "as many elements",
     ),
-    "numbers": (_element(0x28, 0x34, b"UN", 1_000_000) + b"1\\" * 500_000, "bytes of text"),
+    "numbers in an item": (
+        _element(0x40, 0x275, b"SQ", len(_NUMBERS) + 8)
+        + _ITEM[:4]
+        + struct.pack("<I", len(_NUMBERS))
+        + _NUMBERS,
+        "bytes of text",
+    ),
+    "numbers": (_NUMBERS, "bytes of text"),
 }
 
 

@@ -154,23 +154,37 @@ def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
 
 
 def _check_values(pydicom: Any, file: Path, dataset: Any) -> None:
-    """Refuse lists of numbers and sequences that become many objects when they are looked at."""
-    for element in dataset.values():  # as they stand in the file
-        value, tag = element.value, int(element.tag)
-        if not isinstance(value, bytes) or len(value) <= _LARGEST_LIST or tag >> 16 & 1:
-            continue
-        kind = element.VR
-        if kind in (None, "UN") and pydicom.datadict.dictionary_has_tag(tag):
-            kind = pydicom.datadict.dictionary_VR(tag)
-        is_list = kind in _LISTS or (kind == "SQ" and value.count(_ITEM) > _MOST_ITEMS)
-        if is_list:
-            raise InputFileError(
-                f"read {file}",
-                expected=f"at most {_LARGEST_LIST:,} bytes of text or {_MOST_ITEMS:,} items in "
-                "an element",
-                got=f"{len(value):,} bytes in {element.tag}",
-                remedy="the file is damaged",
-            )
+    """Refuse lists of texts and sequences that become many objects when they are looked at."""
+    most = _MOST_ITEMS + file.stat().st_size // _BYTES_PER_READ
+    items, pending = 0, [dataset]
+    while pending:
+        dataset = pending.pop()
+        for element in list(dataset.values()):  # as they stand in the file
+            kind = _known_kind(pydicom, element)
+            value = element.value
+            size = len(value) if isinstance(value, bytes) else 0
+            if kind == "SQ":
+                items += value.count(_ITEM) if size else len(value or ())
+            if items > most or (kind in _LISTS and size > _LARGEST_LIST):
+                raise InputFileError(
+                    f"read {file}",
+                    expected=f"at most {_LARGEST_LIST:,} bytes of text in an element, and "
+                    f"{most:,} items",
+                    got=f"more in {element.tag}",
+                    remedy="the file is damaged",
+                )
+            if kind == "SQ" and size > _LARGEST_LIST and not element.tag.is_private:
+                value = dataset[element.tag].value  # parsed once, whoever asks for it
+            if isinstance(value, pydicom.Sequence):
+                pending += value
+
+
+def _known_kind(pydicom: Any, element: Any) -> str | None:
+    """The type of an element's values; that of the standard if the file tells none."""
+    kind: str | None = element.VR
+    if kind in (None, "UN") and pydicom.datadict.dictionary_has_tag(element.tag):
+        kind = pydicom.datadict.dictionary_VR(element.tag)
+    return kind
 
 
 class _CountedFile(io.BufferedReader):

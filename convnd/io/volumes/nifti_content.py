@@ -7,14 +7,12 @@ import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from convnd.errors import InputFileError
+from convnd.io.volumes.gzip_members import GzipMembers
 from convnd.io.volumes.nifti_header import checked_shape, read_start, voxel_offset
 from convnd.io.volumes.nifti_pair import analyze_header, as_single, is_analyze, pair_files
-
-if TYPE_CHECKING:
-    import gzip
 
 __all__ = ["LARGEST_REST", "opened", "read_pair", "read_single"]
 
@@ -26,14 +24,12 @@ _GZIP = b"\x1f\x8b"
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[gzip.GzipFile | IO[bytes], bool]]:
+def opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
     """Open a file that may be compressed; also yield whether it is."""
-    import gzip
-
     with path.open("rb") as file:
         compressed = file.read(2) == _GZIP
         file.seek(0)
-        yield gzip.GzipFile(fileobj=file) if compressed else file, compressed
+        yield io.BufferedReader(GzipMembers(file)) if compressed else file, compressed
 
 
 def read_single(path: Path, max_voxels: int) -> tuple[Any, bytes]:
@@ -84,7 +80,7 @@ def _content_size(path: Path, header: Any, max_voxels: int, *, pair: bool = Fals
 def _read_content(
     path: Path,
     header: Any,
-    stream: gzip.GzipFile | IO[bytes],
+    stream: IO[bytes],
     start: bytes,
     size: int,
     compressed: bool,

@@ -12,8 +12,6 @@ from convnd.io.reading import check_positions
 from convnd.io.volumes.nifti_pair import analyze_affine
 
 if TYPE_CHECKING:
-    import gzip
-
     from numpy.typing import NDArray
 
 __all__ = [
@@ -33,7 +31,7 @@ _ROUNDING = 1e-4  # relative difference up to which pixdim and affine agree
 _BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
 
-def read_start(path: Path, stream: gzip.GzipFile | IO[bytes]) -> tuple[Any, bytes]:
+def read_start(path: Path, stream: IO[bytes]) -> tuple[Any, bytes]:
     """Return nibabel's class for the version of a header, and the first bytes of the file."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError, NumericalError
+from convnd.io.volumes.gzip_members import allowed_members
 from convnd.io.volumes.header import VolumeHeader
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ __all__ = ["count_missing", "read_voxels", "voxels_to_write"]
 
 _BLOCK = 2**20
 _DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
-_FREE_MEMBERS, _MEMBER = 1000, 2**10  # gzip members of any file, and bytes of voxels for one more
 _ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 
 
@@ -100,7 +100,7 @@ def count_missing(path: Path, volume: NDArray[Any]) -> int:
 def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:
     if size > _DEFLATE_LIMIT * path.stat().st_size:
         raise _size_error(path, size, "fewer")
-    content, filled, members = bytearray(size), 0, _FREE_MEMBERS + size // _MEMBER
+    content, filled, members = bytearray(size), 0, allowed_members(size)
     unpacker, block = zlib.decompressobj(_ZLIB_OR_GZIP), b""
     while True:
         block = block or file.read(_BLOCK)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import Backbone
-from convnd.errors import ConvndError, InputFileError
+from convnd.errors import ConvndError, InputFileError, as_convnd_error
 from convnd.grid import Grid
 from convnd.nn import resize_nd
 from convnd.transfer.scales import fit_size
@@ -146,8 +146,8 @@ def iter_batches(
 
     Args:
         inputs: any number of inputs; may be a stream.
-        prepare: reads one input, see `prepare_input`. A `ConvndError` that it raises becomes part
-            of the batch.
+        prepare: reads one input, see `prepare_input`. An error that it raises becomes part of the
+            batch, as a `ConvndError`.
         batch: entries in a batch; 0 chooses one entry, or as many small ones as have
             `_BATCH_SAMPLES` samples together.
     """
@@ -166,8 +166,11 @@ def iter_batches(
         for item in inputs:
             try:
                 shape, entries = prepare(item)
-            except ConvndError as error:
-                outcomes.append((item, error))
+            except Exception as error:
+                failure = as_convnd_error(error)
+                if failure is None:
+                    raise
+                outcomes.append((item, failure))
                 continue
             for key, values in entries:
                 limit = batch or max(1, _BATCH_SAMPLES // math.prod(values.shape[2:]))

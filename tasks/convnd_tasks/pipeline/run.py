@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from convnd.errors import ConvndError, OutputExistsError, UsageError
+from convnd.errors import (
+    ConvndError,
+    InternalError,
+    OutputExistsError,
+    UsageError,
+    as_convnd_error,
+    printable,
+)
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay
 from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
@@ -88,6 +96,8 @@ def run_command(
 def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> None:
     """Run every transfer of a job; of several, one that fails does not stop the others.
 
+    A fault of the toolkit counts as the failure of its input, too.
+
     Args:
         job: the job.
         command_output: collects what was done.
@@ -108,21 +118,26 @@ def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> No
     items = len(spec.outputs)
     for number, (content, target) in enumerate(zip(spec.contents, spec.outputs, strict=True), 1):
         try:
-            _run_one(job, content, target, command_output, number, items)
-        except ConvndError as error:
-            if not spec.batch or isinstance(error, UsageError):
+            failed += not _run_one(job, content, target, command_output, number, items)
+        except Exception as error:
+            failure = as_convnd_error(error) if spec.batch else None
+            is_fault = isinstance(failure, InternalError) and "CONVND_TRACEBACK" in os.environ
+            if failure is None or isinstance(failure, UsageError) or is_fault:
                 raise
             failed += 1
-            existing += isinstance(error, OutputExistsError)
-            command_output.append("failed", {"output": str(target), "error": str(error)})
-            echo(f"convnd: {error}", err=True)
+            existing += isinstance(failure, OutputExistsError)
+            text = str(failure)
+            if content is not None and not isinstance(error, ConvndError):
+                text = printable(f"{content}: {text}")  # errors of ours name the file
+            command_output.append("failed", {"output": str(target), "error": text})
+            echo(f"convnd: {text}", err=True)
     if spec.left_out and group.rank == 0:
         command_output.add(left_out=spec.left_out)
         echo(spec.left_out, err=True)
     if spec.batch:  # together: a process that leaves early would end the others
         failed, items = group.all_reduce_ints(failed, items)
     if failed:
-        if group.rank == 0:
+        if spec.batch and group.rank == 0:
             hint = "; --skip-existing leaves out results that exist" if existing else ""
             echo(f"convnd: {failed} of {items} failed{hint}", err=True)
         raise typer.Exit(1)
@@ -135,7 +150,8 @@ def _run_one(
     command_output: CommandOutput,
     number: int,
     items: int,
-) -> None:
+) -> bool:
+    """Make one result; return whether the whole of the content could be read."""
     from convnd_tasks.pipeline.provenance import echo_skipped
     from convnd_tasks.pipeline.result_files import Skipped
 
@@ -150,7 +166,7 @@ def _run_one(
     if isinstance(outcome, Skipped):
         command_output.append("skipped", {"output": str(outcome.path)})
         echo_skipped(outcome.path, outcome.side_files)
-        return
+        return True
     if outcome.result is not None:
         _report(job, outcome, command_output)
     if outcome.stopped is not None:
@@ -159,7 +175,7 @@ def _run_one(
     if damage:
         command_output.append("failed", {"input": str(content), "error": damage})
         echo(f"convnd: {content}: {damage}; the rest is done", err=True)
-        raise typer.Exit(1)
+    return not damage
 
 
 def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None:
