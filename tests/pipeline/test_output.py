@@ -21,7 +21,6 @@ from convnd_tasks.pipeline.output import CommandOutput
 from PIL import Image
 
 from convnd.errors import InternalError
-from convnd.grid import Grid
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -181,7 +180,7 @@ def test_a_fault_on_one_input_of_a_search_leaves_the_others() -> None:
             raise KeyError("x")
         return (4,), [(item.name, torch.zeros(1, 1, 4))]
 
-    inputs = [Input(name, Grid) for name in "abc"]
+    inputs = [Input(name, pytest.fail) for name in "abc"]
     batches = list(iter_batches(inputs, prepare, batch=1))
     results = {item.name: result for batch in batches for item, result in batch.inputs}
     assert isinstance(results.pop("b"), InternalError)

@@ -122,3 +122,11 @@ def test_a_relative_path_is_one_of_the_present_folder(
         Image.new("RGB", (4, 4), color).save(folder / "a.png")
         monkeypatch.chdir(folder)
         assert convnd.io.read("a.png").values[0, :, 0, 0].tolist() == [1 - number, 0, number]
+
+
+def test_a_picture_that_takes_too_much_computing_is_one_line(path, monkeypatch):
+    replace_decoder(monkeypatch, "while True: pass")
+    code = client.COMMAND[-1].replace("worker.main()", "decoder.SECONDS = 1; worker.main()")
+    monkeypatch.setattr(client, "COMMAND", (*client.COMMAND[:-1], code))
+    with pytest.raises(InputFileError, match="computes without an end"):
+        convnd.io.read(path)

@@ -16,11 +16,14 @@ from convnd.io.reading import translate_errors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MEMORY", "serve"]
+__all__ = ["MEMORY", "SECONDS", "serve"]
 
 MEMORY = 2**29
 """Bytes of addresses that decoding may take in addition to those for the pixels: metadata, stacks
 of threads, and the code of OpenCV, which only deep pixels need."""
+
+SECONDS = 15
+"""Seconds of computing that a file may take, besides the time for its pixels."""
 
 _LARGEST_HEADER = 2**23  # characters of JSON
 

@@ -277,7 +277,9 @@ def _numbers(
 
     if decimal == ".":
         with contextlib.suppress(ValueError):
-            return np.array(list(map(float, cells)), np.float64)  # without gaps, the quick way
+            return np.fromiter(
+                map(float, cells), np.float64, len(cells)
+            )  # without gaps, the quick way
     values = [cell_value(cell, decimal) for cell in cells]
     if None not in values:
         return np.array(values, np.float64)

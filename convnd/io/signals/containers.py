@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +16,7 @@ from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.arrays import NamedArrays, recording_of
+from convnd.io.signals.request import NUMBERS, Content, request_arrays
 from convnd.io.signals.signal import check_held, check_samples
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_hdf5", "read_mat"]
+__all__ = ["FORMATS", "decode_hdf5", "decode_mat", "read_hdf5", "read_mat"]
 
 _BLOCK = 2**20
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 4  # levels of nested structures
 _LONGEST_TEXT, _LARGEST_TEXT = 10_000, 2**22  # entries and bytes of an array of words
 _MOST_DATASETS = 2000
+_MOST_AXES = 4
 _COMPRESSED = 15  # the type of a compressed element in a MATLAB file
 # Bytes that any MATLAB file may unpack into, and for each byte of its length.
 _FREE, _PACKED = 2**23, 32
@@ -53,6 +55,17 @@ def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
         head = file.read(520)
     if _HDF5 in (head[:8], head[512:520]):
         return read_hdf5(path, max_pixels=max_pixels)
+    arrays, fields = request_arrays(path, "MATLAB", "a MATLAB file", max_pixels)
+    with translate_errors(path, "a MATLAB file"):
+        return recording_of(path, NamedArrays(arrays, _texts(fields)), "MATLAB")
+
+
+def decode_mat(path: Path, max_samples: int) -> Content:
+    """Decode a MATLAB file of version 4 to 7, in a child process.
+
+    Yields:
+        Arrays of numbers; then ``texts``.
+    """
     scipy_io = import_optional("scipy.io", f"read {path}")
     with translate_errors(path, "a MATLAB file"):
         _check_unpacked(path)
@@ -63,9 +76,27 @@ def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
                 for extent in shape:
                     size *= int(extent)
                 count += size
-        check_samples(path, count, max_pixels)
-        loaded = scipy_io.loadmat(str(path), simplify_cells=True)
-        return recording_of(path, _gather(loaded), "MATLAB")
+        check_samples(path, count, max_samples)
+        yield from _content(*_gather(scipy_io.loadmat(str(path), simplify_cells=True)))
+
+
+def _content(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, tuple[str, ...]]) -> Content:
+    """Send arrays without axes of one sample, which say nothing, then texts."""
+    import numpy as np
+
+    for name, array in arrays.items():
+        squeezed = np.squeeze(array)
+        if squeezed.ndim <= _MOST_AXES and array.dtype.kind in NUMBERS:
+            number = squeezed.astype(np.float64) if array.dtype.itemsize > 8 else squeezed
+            yield name, np.atleast_1d(number), {}
+    size = sum(len(text) + 8 for words in texts.values() for text in words)
+    if size > _LARGEST_TEXT:
+        raise ValueError(f"{size:,} letters of text")
+    yield "", None, {"texts": texts}
+
+
+def _texts(fields: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {str(name): tuple(map(str, words)) for name, words in fields["texts"].items()}
 
 
 def _check_unpacked(path: Path) -> None:
@@ -93,7 +124,9 @@ def _check_unpacked(path: Path) -> None:
             file.seek(end)
 
 
-def _gather(loaded: dict[str, Any]) -> NamedArrays:
+def _gather(
+    loaded: dict[str, Any],
+) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[str, ...]]]:
     """Arrays and texts of nested structures."""
     import numpy as np
 
@@ -115,7 +148,7 @@ def _gather(loaded: dict[str, Any]) -> NamedArrays:
                 texts[name] = tuple(str(text).strip() for text in array.reshape(-1))
 
     collect("", loaded, 0)
-    return NamedArrays(arrays, texts)
+    return arrays, texts
 
 
 def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -132,12 +165,23 @@ def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: no recording in it, several, damaged, or too large.
         DependencyError: h5py is missing.
     """
+    arrays, fields = request_arrays(path, "HDF5", "an HDF5 file", max_pixels)
+    with translate_errors(path, "an HDF5 file"):
+        return recording_of(path, NamedArrays(arrays, _texts(fields)), "HDF5")
+
+
+def decode_hdf5(path: Path, max_samples: int) -> Content:
+    """Decode an HDF5 file, in a child process.
+
+    Yields:
+        Arrays of numbers; then ``texts``.
+    """
     h5py = import_optional("h5py", f"read {path}", "tables")
     with translate_errors(path, "an HDF5 file"), h5py.File(path, "r") as file:
         datasets = dict(_datasets(h5py, file))
-        numbers = {k: d for k, d in datasets.items() if d.dtype.kind in "biuf"}
+        numbers = {k: d for k, d in datasets.items() if d.dtype.kind in NUMBERS}
         count = sum(dataset.size for dataset in numbers.values())
-        check_samples(path, count, max_pixels)
+        check_samples(path, count, max_samples)
         # Nothing is stored of chunks that nobody wrote; one chunk is read at least.
         chunks = sum(math.prod(dataset.chunks or ()) for dataset in numbers.values())
         check_held(path, max(count, chunks), path.stat().st_size)
@@ -154,7 +198,7 @@ def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
                 _add_attribute(key, value, arrays, texts)
     if not numbers:
         raise InputFileError(f"read {path}: expected arrays of numbers, got none; check the file")
-    return recording_of(path, NamedArrays(arrays, texts), "HDF5")
+    yield from _content(arrays, texts)
 
 
 def _datasets(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:

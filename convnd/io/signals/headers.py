@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import math
 import re
 from collections import Counter
@@ -43,7 +44,7 @@ class Table(NamedTuple):
     """
 
     columns: list[Column]
-    lines: list[int]
+    lines: Sequence[int]
     named: bool
     trailing: bool
 
@@ -76,26 +77,30 @@ def split_header(
     # A line of other width that is no neighbour, or a key with a value, holds no names.
     names: list[Sequence[str]] = []
     row_number, width = body[0][0], len(body[0][1])
-    for number, cells in reversed(rows[:first]):
+    for number, cells in reversed(list(rows[:first])):
         is_neighbour = number == row_number - 1 or len(cells) == width
         if not is_neighbour or cells[0].endswith(("=", ":")):
             break
         names.insert(0, cells)
         row_number = number
-    trailing = _is_trailing(names, [cells for _, cells in body])
+    trailing = _is_trailing(names, body)
     width = len(body[0][1]) - trailing
     header = _header(path, names, width, blank_separated, body[0][0])
+    columns: list[list[str]] = [[] for _ in range(width)]
+    lines = array.array("l")
     for number, cells in body:
         if len(cells) != width + trailing:
             raise InputFileError(
                 f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
                 f"{number}; correct it"
             )
-    columns = [
-        Column(*(header[k] if header else ("", None)), [cells[k] for _, cells in body])
-        for k in range(width)
+        lines.append(number)
+        for column, cell in zip(columns, cells, strict=False):
+            column.append(cell)
+    described = [
+        Column(*(header[k] if header else ("", None)), column) for k, column in enumerate(columns)
     ]
-    return Table(columns, [number for number, _ in body], bool(header), trailing)
+    return Table(described, lines, bool(header), trailing)
 
 
 def _first_row(table: Sequence[tuple[int, Sequence[str]]], decimal: str) -> int:
@@ -147,11 +152,13 @@ def _counts_columns(cells: Sequence[str], following: Sequence[str]) -> bool:
     return counts and (len(names) < len(cells) or all("." in cell for cell in following))
 
 
-def _is_trailing(header: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> bool:
+def _is_trailing(
+    header: Sequence[Sequence[str]], rows: Sequence[tuple[int, Sequence[str]]]
+) -> bool:
     """Whether every row ends in a separator with nothing behind it."""
-    width = len(rows[0])
+    width = len(rows[0][1])
     has_last_name = bool(header) and len(header[-1]) == width and header[-1][-1] != ""
-    return width > 1 and not has_last_name and all(cells[-1] == "" for cells in rows)
+    return width > 1 and not has_last_name and all(cells[-1] == "" for _, cells in rows)
 
 
 def _header(

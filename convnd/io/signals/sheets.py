@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,19 @@ from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.columns import Column, Layout, columns_of, name_and_unit, table_grid
 from convnd.io.signals.headers import rate_of, split_header
-from convnd.io.signals.signal import check_held, check_samples, signal_of
+from convnd.io.signals.request import LARGEST_TEXT, Content, request_arrays
+from convnd.io.signals.signal import check_held, check_samples, describe, signal_of
 from convnd.io.signals.table import default_header, default_times
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_excel", "read_parquet"]
+__all__ = ["FORMATS", "decode_excel", "decode_parquet", "read_excel", "read_parquet"]
 
 _LOST = ("start time", "annotations", "gain and baseline", "leads of other rates")
+_BLOCK = 2**18  # cells that are sent at once
 # Cells that any file may have, each of which becomes a text.
 _FREE_CELLS, _MOST_COLUMNS = 2**20, 4096
 # Bytes that any workbook may unpack into, and for each byte of its length. Sheets shrink to a
@@ -48,6 +53,36 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: see `convnd.io.signals.table.read_table`.
         DependencyError: pyarrow is missing.
     """
+    arrays, fields = request_arrays(path, "Parquet", "a Parquet file", max_pixels)
+    with translate_errors(path, "a Parquet file"):
+        names = [str(name) for name in fields["names"]]
+        cells: list[list[str]] = [[] for _ in names]
+        for key, text in arrays.items():
+            cells[int(key.partition("/")[0])] += map(str, _from_json(text))
+        columns = [
+            Column(*name_and_unit(_column_name(name)), column)
+            for name, column in zip(names, cells, strict=True)
+        ]
+        if not columns or not columns[0].cells:
+            raise InputFileError(f"read {path}: expected rows of numbers, got none; check the file")
+        # pandas stores an index behind the columns.
+        order = sorted(range(len(columns)), key=lambda k: not _is_index(names[k]))
+        return table_grid(
+            path,
+            [columns[k] for k in order],
+            range(1, len(columns[0].cells) + 1),
+            named=True,
+            text=[names[k] for k in order],
+            format_name="Parquet",
+        )
+
+
+def decode_parquet(path: Path, max_samples: int) -> Content:
+    """Decode a Parquet file, in a child process.
+
+    Yields:
+        Blocks of cells of each column as JSON, by ``column/block``; then ``names``.
+    """
     parquet = import_optional("pyarrow.parquet", f"read {path}", "tables")
     with translate_errors(path, "a Parquet file"):
         metadata = parquet.read_metadata(path)
@@ -63,27 +98,30 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         file = parquet.ParquetFile(path, read_dictionary=texts)
         count = file.metadata.num_rows * file.metadata.num_columns
-        check_samples(path, count, max_pixels)
+        check_samples(path, count, max_samples)
         check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
-        data = file.read()
-        columns = [
-            Column(*name_and_unit(_column_name(name)), _cells(column))
-            for name, column in zip(data.column_names, data.columns, strict=True)
-        ]
-        # pandas stores an index behind the columns.
-        order = sorted(range(len(columns)), key=lambda k: not _is_index(data.column_names[k]))
-        if not columns or data.num_rows < 1:
-            raise InputFileError(f"read {path}: expected rows of numbers, got none; check the file")
-        grid = table_grid(
-            path,
-            [columns[k] for k in order],
-            range(1, data.num_rows + 1),
-            named=True,
-            text=[data.column_names[k] for k in order],
-            format_name="Parquet",
-        )
-        file.close()
-        return grid
+        data = file.read(use_threads=False)
+        for number, column in enumerate(data.columns):
+            for start in range(0, len(column), _BLOCK):
+                yield f"{number}/{start}", _to_json(_cells(column.slice(start, _BLOCK))), {}
+        yield "", None, {"names": data.column_names}
+
+
+def _to_json(cells: Sequence[Any]) -> NDArray[Any]:
+    """JSON of cells or rows, as an array of bytes."""
+    import numpy as np
+
+    encoded = json.dumps(cells).encode()
+    if len(encoded) > LARGEST_TEXT:
+        raise ValueError(f"{len(encoded):,} bytes of text")
+    return np.frombuffer(encoded, np.uint8)
+
+
+def _from_json(text: NDArray[Any]) -> list[Any]:
+    content = json.loads(text.tobytes())
+    if not isinstance(content, list):
+        raise ValueError("no list of cells")
+    return content
 
 
 def _is_index(name: str) -> bool:
@@ -173,6 +211,40 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: see `convnd.io.signals.table.read_table`.
         DependencyError: openpyxl is missing.
     """
+    arrays, fields = request_arrays(path, "Excel", "an Excel workbook", max_pixels)
+    with translate_errors(path, "an Excel workbook"):
+        rows = [
+            (int(number), list(map(str, cells)))
+            for text in arrays.values()
+            for number, cells in _from_json(text)
+        ]
+        used = max((k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0)
+        rows = [(number, (cells + [""] * used)[:used]) for number, cells in rows]
+        table = split_header(path, rows)
+        before = [cells for number, cells in rows if number < table.lines[0]]
+        grid = table_grid(
+            path,
+            table.columns,
+            table.lines,
+            named=table.named,
+            text=(before, str(fields["title"])),
+            rate=rate_of([" ".join(cells) for cells in before]),
+            format_name="Excel",
+        )
+        others = ", ".join(map(str, fields["others"]))
+        if not others:
+            return grid
+        remark = f"has sheets {others}, too, which are not read"
+        return describe(grid, remarks=(*signal_of(grid).remarks, remark))
+
+
+def decode_excel(path: Path, max_samples: int) -> Content:
+    """Decode the first sheet of a workbook that is not empty, in a child process.
+
+    Yields:
+        Blocks of rows as JSON, number and cells of each; then the sheet's ``title`` and the
+        ``others``.
+    """
     openpyxl = import_optional("openpyxl", f"read {path}", "tables")
     with translate_errors(path, "an Excel workbook"):
         with zipfile.ZipFile(path) as archive:
@@ -186,35 +258,22 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
             for sheet in book.worksheets:
-                rows = _rows(path, sheet, max_pixels)
-                if any(len(cells) > 0 for _, cells in rows):
+                is_empty = True
+                for block in _blocks(path, sheet, max_samples):
+                    yield str(block[0][0]), _to_json(block), {}
+                    is_empty = False
+                if not is_empty:
                     break
             other_sheets = [name for name in book.sheetnames if name != sheet.title]
         finally:
             book.close()
-        table = split_header(path, rows)
-        before = [cells for number, cells in rows if number < table.lines[0]]
-        grid = table_grid(
-            path,
-            table.columns,
-            table.lines,
-            named=table.named,
-            text=(before, sheet.title),
-            rate=rate_of([" ".join(cells) for cells in before]),
-            format_name="Excel",
-        )
-        if not other_sheets:
-            return grid
-        from convnd.io.signals.signal import describe
-
-        remark = f"has sheets {', '.join(other_sheets)}, too, which are not read"
-        return describe(grid, remarks=(*signal_of(grid).remarks, remark))
+        yield "", None, {"title": sheet.title, "others": other_sheets}
 
 
-def _rows(path: Path, sheet: Any, max_samples: int | None) -> list[tuple[int, list[str]]]:
-    """Number and texts of each row of a sheet that is not empty, as wide as the widest."""
+def _blocks(path: Path, sheet: Any, max_samples: int) -> Iterator[list[tuple[int, list[str]]]]:
+    """Yield number and texts of the rows of a sheet that are not empty, in blocks."""
     rows: list[tuple[int, list[str]]] = []
-    count = 0
+    count = cells_in_block = 0
     for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
         cells = ["" if value is None else _cell_text(value) for value in values]
         count += len(cells)
@@ -222,10 +281,12 @@ def _rows(path: Path, sheet: Any, max_samples: int | None) -> list[tuple[int, li
         check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
         if any(cells):
             rows.append((number, cells))
-    column_count = max(
-        (k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0
-    )
-    return [(number, (cells + [""] * column_count)[:column_count]) for number, cells in rows]
+            cells_in_block += len(cells)
+        if cells_in_block > _BLOCK:
+            yield rows
+            rows, cells_in_block = [], 0
+    if rows:
+        yield rows
 
 
 def _cell_text(value: Any) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "check_samples",
     "describe",
     "from_json",
+    "sample_limit",
     "sampling_rate",
     "signal_grid",
     "signal_of",
@@ -193,6 +194,11 @@ def sampling_rate(grid: Grid) -> float:
     return float(round(rate)) if math.isclose(rate, round(rate), rel_tol=1e-9) else rate
 
 
+def sample_limit(max_samples: int | None) -> int:
+    """Return the largest number of samples of a recording; None asks for the default."""
+    return size_limit(max_samples, MAX_SAMPLES)
+
+
 def check_samples(path: Path, count: int, max_samples: int | None) -> None:
     """Refuse a recording because of its size.
 
@@ -204,7 +210,7 @@ def check_samples(path: Path, count: int, max_samples: int | None) -> None:
     Raises:
         InputFileError: there are more samples.
     """
-    limit = size_limit(max_samples, MAX_SAMPLES)
+    limit = sample_limit(max_samples)
     if count > limit:
         raise InputFileError(
             f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, "

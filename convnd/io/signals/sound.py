@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
+from convnd.io.signals.request import Content, request_arrays
 from convnd.io.signals.signal import (
     Signal,
     check_held,
@@ -29,7 +31,7 @@ from convnd.io.signals.wav import CHANNEL_NAMES
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["FORMATS", "read_sound"]
+__all__ = ["FORMATS", "decode_provenance", "decode_sound", "read_sound"]
 
 _FREE, _SAMPLES_PER_BYTE = 2**22, 128  # of speech in Opus; silence in FLAC takes thousands
 _SUBTYPES = {"FLAC": "PCM_24", "OGG": "VORBIS", "AIFF": "PCM_24"}
@@ -51,6 +53,24 @@ def read_sound(path: Path, *, max_pixels: int | None = None) -> Grid:
         InputFileError: damaged, or too large.
         DependencyError: soundfile is missing.
     """
+    arrays, fields = request_arrays(path, "sound", "a sound file", max_pixels)
+    samples = arrays.get("samples")
+    if samples is None:
+        raise InputFileError(f"read {path}", expected="samples", got="none", remedy="check it")
+    with translate_errors(path, "a sound file"):
+        count = len(samples)
+        names = CHANNEL_NAMES.get(count, tuple(str(k) for k in range(count)))
+        extra = {"format": fields["format"], "subtype": fields["subtype"], "tags": fields["tags"]}
+        signal = Signal(extra=extra, format="sound")
+        return signal_grid(path, samples, float(fields["rate"]), names, signal)
+
+
+def decode_sound(path: Path, max_samples: int) -> Content:
+    """Decode a sound file, in a child process.
+
+    Yields:
+        ``samples``, ``(C, T)``; then rate, format, subtype and tags.
+    """
     soundfile = import_optional("soundfile", f"read {path}", "sound")
     with (
         translate_errors(path, "a sound file"),
@@ -58,15 +78,23 @@ def read_sound(path: Path, *, max_pixels: int | None = None) -> Grid:
         soundfile.SoundFile(raw) as file,
     ):
         count = file.frames * file.channels
-        check_samples(path, count, max_pixels)
+        check_samples(path, count, max_samples)
         check_held(path, count, path.stat().st_size, free=_FREE, per_byte=_SAMPLES_PER_BYTE)
-        samples = file.read(dtype="float64", always_2d=True).T
-        names = CHANNEL_NAMES.get(file.channels, tuple(str(k) for k in range(file.channels)))
-        tags = {tag: text for tag in _TAGS if (text := getattr(file, tag))}
-        extra = {"format": file.format, "subtype": file.subtype, "tags": tags}
-        return signal_grid(
-            path, samples, float(file.samplerate), names, Signal(extra=extra, format="sound")
-        )
+        yield "samples", file.read(dtype="float64", always_2d=True).T, {}
+        fields = {
+            "rate": file.samplerate,
+            "format": file.format,
+            "subtype": file.subtype,
+            "tags": {tag: text for tag in _TAGS if (text := getattr(file, tag))},
+        }
+        yield "", None, fields
+
+
+def decode_provenance(path: Path, _max_samples: int) -> Content:
+    """Read the comment of a sound file, in a child process."""
+    soundfile = import_optional("soundfile", f"read {path}", "sound")
+    with soundfile.SoundFile(str(path)) as file:
+        yield "", None, {"comment": file.comment or ""}
 
 
 def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
@@ -97,9 +125,8 @@ def _write_sound(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
 
 
 def _read_provenance(path: Path) -> Mapping[str, str]:
-    soundfile = import_optional("soundfile", f"read {path}", "sound")
-    with soundfile.SoundFile(str(path)) as file:
-        return parse_provenance((file.comment or "").encode()) if file.comment else {}
+    _, fields = request_arrays(path, "sound provenance", "a sound file", None)
+    return parse_provenance(str(fields["comment"]))
 
 
 FORMATS = (

@@ -10,13 +10,14 @@ and ``nan`` are gaps. A result has the lines, times and words of its input.
 
 from __future__ import annotations
 
+import array
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
@@ -82,11 +83,7 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
         text, encoding = _decode(path)
         lines = text.splitlines()
         separator, decimal = _punctuation(path, lines)
-        rows = [
-            (number, _cells(line, separator))
-            for number, line in enumerate(lines, 1)
-            if not _is_remark(line) and (number > _SAMPLE or not _named_separator(line))
-        ]
+        rows = _Rows(lines, separator)
         check_samples(path, sum(len(cells) for _, cells in rows), max_pixels)
         table = split_header(path, rows, decimal, blank_separated=separator in " \t")
         layout = _Text(
@@ -106,6 +103,48 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
             text=layout,
             rate=rate_of(layout.before),
         )
+
+
+class _Rows(Sequence[tuple[int, list[str]]]):
+    """Number and cells of each line that is no remark; cells are split when they are asked for.
+
+    Split rows of short cells would take many times the memory of the text.
+
+    Args:
+        lines: of the file.
+        separator: between cells.
+        positions: of the rows in ``lines``; None to find them.
+    """
+
+    def __init__(
+        self, lines: Sequence[str], separator: str, positions: Sequence[int] | None = None
+    ) -> None:
+        self._lines, self._separator = lines, separator
+        if positions is None:
+            positions = array.array(
+                "l",
+                (
+                    index
+                    for index, line in enumerate(lines)
+                    if not _is_remark(line) and (index >= _SAMPLE or not _named_separator(line))
+                ),
+            )
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, list[str]]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> _Rows: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[int, list[str]] | _Rows:
+        if isinstance(index, slice):
+            return _Rows(self._lines, self._separator, self._positions[index])
+        position = self._positions[index]
+        return position + 1, _cells(self._lines[position], self._separator)
 
 
 def _decode(path: Path) -> tuple[str, str]:

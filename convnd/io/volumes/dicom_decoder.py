@@ -16,11 +16,14 @@ from convnd.io.volumes.dicom_dataset import damage_error, declared_size, read_da
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MEMORY", "serve"]
+__all__ = ["MEMORY", "SECONDS", "serve"]
 
 MEMORY = 2**29
 """Bytes of addresses that decoding may take in addition to those for the pixels: the file, codecs
 that are loaded when they are needed, and stacks of threads."""
+
+SECONDS = 15
+"""Seconds of computing that a file may take, besides the time for its pixels."""
 
 _COPIES = 16  # of the pixels, while they are decoded
 

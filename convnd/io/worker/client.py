@@ -46,7 +46,10 @@ IDLE_SECONDS = 2.0
 """Seconds that a child without a request is kept for the next file."""
 
 _MAX_MESSAGE = 2**24
-_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+_DTYPES = (
+    *("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
+    *("float16", "float32", "float64"),
+)
 _POLL_SECONDS = 0.5
 _ERRORS = {error.__name__: error for error in (InputFileError, ResourceError, DependencyError)}
 # A decoder needs no threads of linear algebra, and NumPy starts in half the time without them.

@@ -23,7 +23,8 @@ from convnd.io.reading import too_large_error
 __all__ = ["main"]
 
 _THREADS = 16  # the most that a decoder starts
-_DECODERS = ("video.decoder", "images.decoder", "volumes.dicom_decoder")
+_DECODERS = ("video.decoder", "images.decoder", "volumes.dicom_decoder", "signals.decoder")
+_BYTES_PER_SECOND = 3e7  # of memory that a decoder reserves; each takes some computing
 
 
 def main(out: BinaryIO | None = None) -> None:
@@ -31,7 +32,8 @@ def main(out: BinaryIO | None = None) -> None:
 
     The request's ``decoder`` names a module of `convnd.io`. Its ``serve`` yields the
     answers. Its ``MEMORY`` is the number of bytes that decoding may take in addition to those that
-    it reserves. The request's ``reuse`` tells whether another request may follow.
+    it reserves, and ``SECONDS``, if it has that limit, the same in seconds of computing. The
+    request's ``reuse`` tells whether another request may follow.
 
     Args:
         out: receives the answers; None for stdout.
@@ -55,8 +57,11 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
     (name,) = (name for name in _DECODERS if name == request["decoder"])
     module = importlib.import_module(f"convnd.io.{name}")
 
+    seconds = getattr(module, "SECONDS", None)  # of a video, each frame has its time
+
     def reserve_memory(size: int) -> None:
         _limit_memory(module.MEMORY + size)
+        _limit_cpu(timeout * _THREADS if seconds is None else seconds + size / _BYTES_PER_SECOND)
 
     last: tuple[str, dict[str, Any]] = ("end", {})
     if request["folder"] is not None:
@@ -65,9 +70,9 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
             os.chdir(request["folder"])
     try:
         reserve_memory(0)
-        _limit_cpu(timeout * _THREADS)
         for kind, fields, array in module.serve(path, request, reserve_memory):
-            _limit_cpu(timeout * _THREADS)
+            if seconds is None:
+                _limit_cpu(timeout * _THREADS)
             if array is not None:
                 _send(out, kind, **fields, shape=array.shape, dtype=array.dtype.name)
                 out.write(array.data)
@@ -114,10 +119,10 @@ def _limit_memory(size: int) -> None:
     _lower_limit("RLIMIT_AS", resident + size)
 
 
-def _limit_cpu(seconds: int) -> None:
+def _limit_cpu(seconds: float) -> None:
     """Let the system end this process after so many more seconds of computing."""
     times = os.times()
-    _lower_limit("RLIMIT_CPU", int(times.user + times.system) + seconds + 1)
+    _lower_limit("RLIMIT_CPU", int(times.user + times.system + seconds) + 1)
 
 
 def _end_with_parent(*, on: bool = True) -> None:

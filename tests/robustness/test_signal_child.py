@@ -1,0 +1,64 @@
+"""A decoder of signal files that hangs, dies or is greedy ends in one line."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from malformed import WHOLE
+
+import convnd.io
+from convnd.errors import InputFileError
+from convnd.io.worker import client
+
+FILES = ("a.flac", "a.mat", "a.h5", "a.parquet", "a.xlsx")
+
+
+def replace_decoder(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    """Make the child run a statement in place of decoding, with a second for it."""
+    code = (
+        "import sys; sys.path[:] = sys.argv[1:]\n"
+        "import numpy; from convnd.io.worker import worker; from convnd.io.signals import decoder as this\n"
+        f"def decode(path, max_samples):\n  {statement}\n"
+        "this.decode = decode; this.SECONDS = 1\n"
+        "this.DECODERS = {k: (this.__name__, 'decode') for k in this.DECODERS}\n"
+        "worker.main()"
+    )
+    monkeypatch.setattr(client, "COMMAND", (sys.executable, "-I", "-c", code))
+
+
+CASES = {
+    "import ctypes; ctypes.string_at(0)": "its end by SIGSEGV",
+    "return iter([('', bytearray(2**31), {})])": "asks for more than there is",
+    "yield 'a', numpy.zeros((1,) * 5), {}": "its protocol",
+    "yield 'a', numpy.zeros(1, complex), {}": "its protocol",
+    "yield 'a', numpy.zeros(9), {}; yield '', None, {'texts': 3, 'rate': []}": "damaged",
+    "yield '', None, {}": "damaged|samples|rows",
+    "while True: pass": "computes without an end",
+    "path.with_name('leak').write_bytes(b'x'); yield": "ended with code 1",
+}
+
+
+@pytest.mark.parametrize("statement", CASES)
+def test_a_decoder_gone_wrong_is_one_line(tmp_path, monkeypatch, statement):
+    name = FILES[list(CASES).index(statement) % len(FILES)]
+    (tmp_path / name).write_bytes(b"content")
+    (tmp_path / "a.mat").write_bytes(b"content")
+    replace_decoder(monkeypatch, statement)
+    for file in {name, "a.mat"} if "while" not in statement else {name}:
+        with pytest.raises(InputFileError, match=CASES[statement]) as refusal:
+            convnd.io.read(tmp_path / file)
+        assert str(refusal.value).isprintable()
+        assert all(leak.stat().st_size == 0 for leak in tmp_path.glob("leak"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_libraries_of_signals_are_loaded_in_the_child_alone(tmp_path, monkeypatch, name):
+    if name not in WHOLE:
+        pytest.skip("no whole file of this format")
+    path = tmp_path / name
+    WHOLE[name](path, np.random.default_rng(0))
+    for package in ("soundfile", "scipy.io", "h5py", "pyarrow.parquet", "openpyxl"):
+        monkeypatch.setitem(sys.modules, package, None)  # importing it here would fail
+    assert convnd.io.read(path).values.numel() > 0
