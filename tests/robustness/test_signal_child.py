@@ -19,7 +19,8 @@ def replace_decoder(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
     """Make the child run a statement in place of decoding, with a second for it."""
     code = (
         "import sys; sys.path[:] = sys.argv[1:]\n"
-        "import numpy; from convnd.io.worker import worker; from convnd.io.signals import decoder as this\n"
+        "import numpy; from convnd.io.worker import worker\n"
+        "from convnd.io.signals import decoder as this\n"
         f"def decode(path, max_samples):\n  {statement}\n"
         "this.decode = decode; this.SECONDS = 1\n"
         "this.DECODERS = {k: (this.__name__, 'decode') for k in this.DECODERS}\n"
@@ -36,7 +37,7 @@ CASES = {
     "yield 'a', numpy.zeros(9), {}; yield '', None, {'texts': 3, 'rate': []}": "damaged",
     "yield '', None, {}": "damaged|samples|rows",
     "while True: pass": "computes without an end",
-    "path.with_name('leak').write_bytes(b'x'); yield": "ended with code 1",
+    "path.with_name('leak').write_bytes(b'x'); yield": "File too large",
 }
 
 

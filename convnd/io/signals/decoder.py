@@ -1,4 +1,4 @@
-"""Decodes files of signals with the libraries of their formats, in the child process of `convnd.io.worker.client`.
+"""Decodes files of signals with the libraries of their formats, in the child process of a reader.
 
 libsndfile, scipy, HDF5, Arrow and openpyxl get files from anywhere.
 """
