@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.pipeline.api import as_grid
+from convnd_tasks.pipeline.in_memory import as_grid
 from PIL import Image
 from profiles import GREY, P3
 
