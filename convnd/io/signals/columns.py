@@ -18,6 +18,7 @@ from convnd.io.signals.time_names import INDEX_NAMES, parse_name
 from convnd.io.signals.times import TimeColumn, read_times
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from convnd.grid import Grid
@@ -143,37 +144,17 @@ def table_grid(
         InputFileError: text among numbers, times that do not step evenly, a unit of time that is
             not known, nothing but gaps, or too few rows.
     """
-    import numpy as np
-
     time = _time_column(path, columns, lines, named, decimal)
-    index = _index_beside(path, columns, lines, time, decimal)
-    clocks = [column for column in (time, index) if column is not None]
-    used = {k for column in clocks for k in column.columns}
-    others = [k for k in range(len(columns)) if k not in used]
-    stays = {k for k in others if time is not None and _is_further_time(columns[k], decimal)}
-    values = {
-        k: None if k in stays else _numbers(path, columns[k].cells, lines, decimal) for k in others
-    }
-    words = {k: tuple(columns[k].cells) for k in others if values[k] is None}
-    leads = [k for k in others if k not in words]
-    if not leads:
-        raise InputFileError(
-            f"read {path}: expected a column of values beside the time, got none; add one"
-        )
-    if len(lines) < 2:
-        raise InputFileError(
-            f"read {path}: expected at least two samples, got one; use a longer recording"
-        )
-    samples = np.stack([row for row in values.values() if row is not None])
-    if time is not None and time.positions:
-        rows, samples = samples, np.full((len(leads), time.samples), np.nan)
-        samples[:, time.positions] = rows
+    index = _index_column(path, columns, lines, time, decimal)
+    rows, words, listed = _read_rows(path, columns, lines, (time, index), decimal)
+    leads = list(rows)
+    samples = _place_rows(path, list(rows.values()), time)
     signal = Signal(
         units=tuple(columns[k].unit or "" for k in leads) if named else (),
         start=None if time is None else time.start,
         offset=0.0 if time is None else time.offset,
         rate_assumed=time is not None and time.assumed and rate is None,
-        remarks=_remarks([columns[k].name or str(k) for k in words if k not in stays], time),
+        remarks=_remarks(listed, time),
         format=format_name,
     )
     if time is not None and time.rate is not None and not (time.assumed and rate is not None):
@@ -186,8 +167,8 @@ def table_grid(
         count=samples.shape[1],
         time=time,
         index=index,
-        texts=words,
-        gap=_gap_word([columns[k] for k in leads]) if np.isnan(samples).any() else "",
+        texts={k: tuple(columns[k].cells) for k in words},
+        gap=_gap_word([columns[k] for k in leads], samples),
         decimal=decimal,
         text=text,
         exact=samples if _needs_digits([columns[k] for k in leads]) else None,
@@ -209,8 +190,59 @@ def _remarks(words: Sequence[str], time: TimeColumn | None) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _gap_word(leads: Sequence[Column]) -> str:
-    """How a gap is written in these columns."""
+def _read_rows(
+    path: Path,
+    columns: Sequence[Column],
+    lines: Sequence[int],
+    clocks: Sequence[TimeColumn | None],
+    decimal: str,
+) -> tuple[dict[int, NDArray[Any]], list[int], list[str]]:
+    """The numbers of each lead; positions of columns of words or further times; names of words."""
+    used = {k for clock in clocks if clock is not None for k in clock.columns}
+    unused = [k for k in range(len(columns)) if k not in used]
+    further_times: set[int] = set()
+    if clocks[0] is not None:
+        further_times = {k for k in unused if _is_further_time(columns[k], decimal)}
+    rows, words = {}, []
+    for k in unused:
+        row = None
+        if k not in further_times:
+            row = _numbers(path, columns[k].cells, lines, decimal)
+        if row is None:
+            words.append(k)
+        else:
+            rows[k] = row
+    return rows, words, [columns[k].name or str(k) for k in words if k not in further_times]
+
+
+def _place_rows(
+    path: Path, rows: Sequence[NDArray[Any]], time: TimeColumn | None
+) -> NDArray[np.float64]:
+    """Values ``(C, T)``, with gaps where the times have some."""
+    import numpy as np
+
+    if not rows:
+        raise InputFileError(
+            f"read {path}: expected a column of values beside the time, got none; add one"
+        )
+    samples = np.stack(rows)
+    if samples.shape[1] < 2:
+        raise InputFileError(
+            f"read {path}: expected at least two samples, got one; use a longer recording"
+        )
+    if time is None or not time.positions:
+        return samples
+    placed = np.full((len(rows), time.samples), np.nan)
+    placed[:, time.positions] = samples
+    return placed
+
+
+def _gap_word(leads: Sequence[Column], samples: NDArray[Any]) -> str:
+    """How a gap is written in these columns; "" if they have none."""
+    import numpy as np
+
+    if not np.isnan(samples).any():
+        return ""
     return next((cell for lead in leads for cell in lead.cells if cell.lower() in _GAPS), "")
 
 
@@ -306,7 +338,7 @@ def _time_column(
     return read_times(path, lines, chosen, cells, name, mark)
 
 
-def _index_beside(
+def _index_column(
     path: Path,
     columns: Sequence[Column],
     lines: Sequence[int],

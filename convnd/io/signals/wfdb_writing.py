@@ -45,11 +45,8 @@ def write_wfdb(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     leads = _leads(grid)
     source_frames = signal.extra.get("frames", 0) if signal.format == "WFDB" else 0
     frames = math.gcd(*(len(lead.values) for lead in leads))
-    if (
-        source_frames
-        and frames % source_frames == 0
-        and len({len(lead.values) for lead in leads}) > 1
-    ):
+    lengths = {len(lead.values) for lead in leads}
+    if source_frames and frames % source_frames == 0 and len(lengths) > 1:
         frames = source_frames
     per_frame = [len(lead.values) // frames for lead in leads]
     block = max(1, _BLOCK // sum(per_frame))

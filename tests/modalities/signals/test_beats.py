@@ -200,7 +200,6 @@ def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
     assert code == 2
     assert "--beat-weight applies to signals, and these are pictures" in err
     options = SignalOptions(size=0, beat_weight=3)
-    with pytest.raises(UsageError, match="--beat-weight: expected a content.*got none"):
-        prepare(
-            TransferInputs(content=None, styles=[grid(rng.normal(size=500))], names=("B",)), options
-        )
+    without_rate = Grid(values=torch.from_numpy(rng.normal(size=(1, 1, 500))).float())
+    with pytest.raises(UsageError, match="--beat-weight: expected a style with a sampling rate"):
+        prepare(TransferInputs(content=None, styles=[without_rate], names=("B",)), options)

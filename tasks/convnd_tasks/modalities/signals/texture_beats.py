@@ -84,12 +84,9 @@ def texture_beats(
     rhythm = _shuffled_rhythm(style_peaks[0], size, seed)
     before, width = round(BEAT[0] * rate), round(sum(BEAT) * rate)
     if not ((rhythm >= before) & (rhythm - before + width <= size)).any():
-        if not required:
-            return None, ""
-        raise InputFileError(
-            f"beats: expected room for a whole beat, got {size} samples; make the texture longer "
-            "(--size), or leave --beat-weight out"
-        )
+        if required:
+            raise _too_short_error(size)
+        return None, ""
     intervals = np.concatenate([rhythm, rhythm[-1:] + np.diff(style_peaks[0])[:1]])
     beats = [
         style_beats(label, style, peaks, intervals, rate)
@@ -97,18 +94,18 @@ def texture_beats(
     ]
     target = weighted_mean([beat.mean for beat in beats], weights)
     residue = _residue(styles[0], style_peaks[0] - before, target)
-    template = TextureBeats(
-        torch.from_numpy(rhythm),
-        size,
-        target,
-        before,
-        [beat.values for beat in beats],
-        WEIGHT if weight is None else weight,
-        residue,
-    )
-    return template, (
+    values = [beat.values for beat in beats]
+    weight = WEIGHT if weight is None else weight
+    return TextureBeats(torch.from_numpy(rhythm), size, target, before, values, weight, residue), (
         f"R peaks by lead {names[lead]}: {len(style_peaks[0])} in the style; the texture has "
         f"{len(rhythm)}, at intervals of the style in another order"
+    )
+
+
+def _too_short_error(size: int) -> InputFileError:
+    return InputFileError(
+        f"beats: expected room for a whole beat, got {size} samples; make the texture longer "
+        "(--size), or leave --beat-weight out"
     )
 
 
