@@ -1,0 +1,173 @@
+"""Data in memory as inputs of a transfer: tensors, arrays, PIL images and grids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd import io
+from convnd.errors import InputFileError, ShapeError, UsageError
+from convnd.grid import Grid
+from convnd.io.images.formats import grid_of_image, grid_of_pixels
+from convnd_tasks.modalities.base import open_grid
+from convnd_tasks.runtime.settings import parse_fraction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["as_grid", "as_input", "is_name", "kind_of_grid"]
+
+_RGB = ("R", "G", "B")
+
+
+def as_grid(data: Any, dim: int | None = None) -> Grid:
+    """Data in memory as a `Grid`.
+
+    Args:
+        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``.
+            Codes of 8 or 16 bits (uint8, uint16) of three colours, and alpha, are pictures:
+            ``(H, W, 3 or 4)``, and with ``dim=2`` ``(3 or 4, H, W)``. So are three channels of
+            floats with ``dim=2``, which are in ``[0, 1]``: ``(3, H, W)`` or ``(H, W, 3)``.
+        dim: number of spatial axes; None takes all axes of an array of one or two axes.
+
+    Raises:
+        UsageError: ``dim`` is needed and missing.
+        ShapeError: the array has another number of axes.
+        InputFileError: three channels with ``dim=2`` whose values are not in ``[0, 1]``; or a PIL
+            image of an unsupported kind.
+
+    >>> import numpy as np
+    >>> as_grid(np.zeros((4, 5, 3), np.uint8)).shape
+    (4, 5)
+    """
+    import numpy as np
+    import torch
+
+    if isinstance(data, Grid):
+        return data
+    if hasattr(data, "convert"):  # a PIL image
+        return grid_of_image(data)
+    values = data if isinstance(data, torch.Tensor) else torch.from_numpy(np.array(data))
+    picture = _as_codes(values, dim)
+    if picture is not None:
+        return picture
+    dim = _spatial_dims(values, dim)
+    if dim == 2 and values.ndim == 3 and values.shape[-1] == 3 and values.shape[0] > 4:
+        values = values.movedim(-1, 0)  # colours last: a picture of 3 columns is too narrow
+    while values.ndim < dim + 2:
+        values = values[None]
+    if values.shape[0] != 1:
+        raise ShapeError(
+            "stylize",
+            expected="a batch of 1",
+            got=values.shape[0],
+            remedy="give one item at a time",
+        )
+    if dim == 2 and values.shape[1] == 3:
+        return _picture(values)
+    return Grid(values=values.float())
+
+
+def _spatial_dims(values: Tensor, dim: int | None) -> int:
+    """The number of spatial axes of an array, which ``dim`` names or its shape tells."""
+    if dim is None:
+        if values.ndim > 2:
+            raise UsageError(
+                "stylize",
+                expected=f"dim for an array of {values.ndim} axes",
+                got="none",
+                remedy=(
+                    f"give the number of spatial axes, for example dim={max(1, values.ndim - 2)}"
+                ),
+            )
+        return values.ndim
+    if not dim <= values.ndim <= dim + 2:
+        raise ShapeError(
+            "stylize",
+            expected=f"{dim} to {dim + 2} axes for dim={dim}",
+            got=tuple(values.shape),
+            remedy="give (*S), (C, *S) or (1, C, *S)",
+        )
+    return dim
+
+
+def _picture(values: Tensor) -> Grid:
+    """Three channels ``(1, 3, H, W)`` as a picture."""
+    if not values.is_floating_point():
+        raise InputFileError(
+            "stylize",
+            expected="three channels as floats from 0 to 1, uint8 or uint16",
+            got=str(values.dtype).removeprefix("torch."),
+            remedy="divide by the largest code, for example picture / 255",
+        )
+    values = values.float()
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise InputFileError(
+            "stylize",
+            expected="three channels from 0 to 1, which are a picture",
+            got=f"values from {values.min().item():.4g} to {values.max().item():.4g}",
+            remedy="scale them (picture / 255, or picture.clamp(0, 1)), or give "
+            "convnd.Grid(values=...) for quantities that are no colours",
+        )
+    return Grid(values=values, channels=_RGB)
+
+
+def _as_codes(values: Tensor, dim: int | None) -> Grid | None:
+    """Codes of a picture as a grid; None for anything else."""
+    import torch
+
+    if values.dtype not in (torch.uint8, torch.uint16) or dim not in (None, 2):
+        return None
+    codes = values[0] if values.ndim == 4 and values.shape[0] == 1 else values
+    if codes.ndim == 3 and codes.shape[-1] not in (3, 4) and codes.shape[0] in (3, 4) and dim == 2:
+        codes = codes.movedim(0, -1)
+    if codes.ndim != 3 or codes.shape[-1] not in (3, 4):
+        return None
+    return grid_of_pixels(codes.cpu().contiguous().numpy())
+
+
+def is_name(data: object) -> bool:
+    """Whether data are given by a path or the name of a sample."""
+    return isinstance(data, str | os.PathLike)
+
+
+def as_input(data: Any, dim: int | None, role: str, rate: str | None) -> Grid:
+    """Open or convert one input of a transfer.
+
+    Args:
+        data: a path, the name of a sample, or what `as_grid` takes.
+        dim: number of spatial axes, or None.
+        role: ``"content"`` or ``"style"``.
+        rate: samples per second of a signal that does not hold it, or None.
+
+    Raises:
+        ConvndError: see `convnd.io.read` and `as_grid`.
+    """
+    grid = _open_or_convert(data, dim, role)
+    if rate is None or grid.ndim != 1:
+        return grid
+    from convnd_tasks.modalities.signals.modality import set_rate
+
+    return set_rate(grid, float(parse_fraction("rate", rate)), role)
+
+
+def _open_or_convert(data: Any, dim: int | None, role: str) -> Grid:
+    if not is_name(data):
+        return as_grid(data, dim)
+    if dim is not None:
+        return open_grid(os.fspath(data), dim, role=role, seed=0)
+    if not Path(data).exists():
+        raise InputFileError(
+            f"read {data}", expected="an existing file", got="none", remedy="check the spelling"
+        )
+    return io.read(data)
+
+
+def kind_of_grid(grid: Grid) -> str:
+    """The kind of data of a grid in memory."""
+    if grid.ndim == 2 and grid.channels == _RGB:
+        return "pictures"
+    if grid.ndim == 1:
+        return "signals"
+    return "volumes" if grid.ndim == 3 and grid.units == ("mm",) * 3 else "arrays"
