@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from convnd import io
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError
+from convnd_tasks.modalities.opening import open_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,21 +21,17 @@ if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.metrics import Measure
+    from convnd_tasks.modalities.results import Figure, JobResult, Table
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = [
     "SMALLEST",
-    "Figure",
-    "JobResult",
     "LabelledGrid",
     "Modality",
     "PreparedInputs",
-    "Table",
     "Transfer",
     "TransferInputs",
-    "check_no_content_options",
-    "open_grid",
 ]
 
 SMALLEST = 16
@@ -204,62 +201,6 @@ class Transfer(ABC):
         """
 
 
-class Figure(NamedTuple):
-    """A picture of a result.
-
-    Args:
-        name: goes into the file's name, as ``<result>-<name>.png``.
-        caption: one or two sentences.
-        png: the bytes of the file.
-    """
-
-    name: str
-    caption: str
-    png: bytes
-
-
-class Table(NamedTuple):
-    """A table of a report."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[object]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobResult:
-    """What a job produced.
-
-    Args:
-        path: the written file or folder.
-        result: what was written: a `Grid`, or what the modality makes of a stream; None in a
-            process that left writing to another.
-        steps: optimisation steps taken.
-        loss: at the end.
-        rejected_steps: steps that were rejected, see `convnd.optimize.minimize`.
-        seconds: from reading to written.
-        stopped: what ended the work before its last step, or None.
-        losses: the objective ("total") and its weighted terms at every step.
-        messages: what was said of the inputs.
-        record: entries about how it went.
-        figures: paths of the figures that were written.
-        report: path of the report, or None.
-    """
-
-    path: Path
-    result: Any
-    steps: int
-    loss: float
-    rejected_steps: int
-    seconds: float
-    stopped: BaseException | None
-    losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    messages: Sequence[str] = ()
-    record: Mapping[str, str] = field(default_factory=dict)
-    figures: Sequence[Path] = ()
-    report: Path | None = None
-
-
 class Modality(ABC):
     """One kind of data: how it is opened, encoded, transferred, written, measured and shown.
 
@@ -402,63 +343,3 @@ class Modality(ABC):
         return "x".join(str(extent) for extent in reversed(result.shape)), {
             "shape": list(result.shape)
         }
-
-
-def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
-    """Read a file, or make a built-in sample if there is no such file.
-
-    Args:
-        name: path, or name of a sample.
-        spatial_dims: number of spatial axes expected.
-        role: a "style" is looked for among the styles, anything else among the contents.
-        seed: of a sample.
-
-    Raises:
-        UsageError: no sample of that name.
-        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
-    """
-    from convnd_tasks import samples
-
-    path = Path(name)
-    if not path.suffix and not path.exists():
-        make = samples.style if role == "style" else samples.content
-        return make(name, spatial_dims=spatial_dims, seed=seed)
-    if spatial_dims != 3 and path.is_dir():  # that of a scan holds its slices
-        raise InputFileError(
-            f"{role} {path}",
-            expected="a file",
-            got="a folder",
-            remedy="name a file in it" + (", or several styles" if role == "style" else ""),
-        )
-    grid = io.read(path)
-    if grid.ndim != spatial_dims:
-        raise InputFileError(
-            str(path),
-            expected=f"{spatial_dims} spatial axes",
-            got=grid.ndim,
-            remedy=f"use --dim {grid.ndim} or another file",
-        )
-    return grid
-
-
-def check_no_content_options(options: TransferOptions, settings: JobSettings) -> None:
-    """Refuse, for a texture, the options that change or keep a content.
-
-    Raises:
-        UsageError: one of them was given.
-    """
-    if settings.mask is not None:
-        raise UsageError(
-            "--mask", expected="a content to protect", got="--texture", remedy="leave it out"
-        )
-    if options.strength != 1:
-        raise UsageError(
-            "--strength", expected="a content to mix with", got="--texture", remedy="leave it out"
-        )
-    if getattr(options, "colors", "style") != "style":
-        raise UsageError(
-            "--colors",
-            expected="a content whose colours to keep",
-            got="--texture",
-            remedy="leave it out",
-        )

@@ -13,16 +13,10 @@ from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.base import (
-    Figure,
-    JobResult,
-    Modality,
-    PreparedInputs,
-    Transfer,
-    TransferInputs,
-    check_no_content_options,
-)
+from convnd_tasks.modalities.base import Modality, PreparedInputs, Transfer, TransferInputs
 from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.opening import check_no_content_options
+from convnd_tasks.modalities.results import Figure, JobResult
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -10,7 +10,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io.images.formats import grid_of_image, grid_of_pixels
-from convnd_tasks.modalities.base import open_grid
+from convnd_tasks.modalities.opening import open_grid
 from convnd_tasks.runtime.settings import parse_fraction
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from convnd.errors import (
 )
 from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities import modality_class
-from convnd_tasks.modalities.base import Figure, JobResult, Transfer, TransferInputs
+from convnd_tasks.modalities.base import Transfer, TransferInputs
+from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
 from convnd_tasks.pipeline.result_files import Output, Skipped, check_outputs
 from convnd_tasks.pipeline.result_writer import ResultWriter

@@ -25,7 +25,7 @@ from convnd_tasks.runtime.wording import counted
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
-    from convnd_tasks.modalities.base import JobResult
+    from convnd_tasks.modalities.results import JobResult
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.runtime.settings import JobSettings
 

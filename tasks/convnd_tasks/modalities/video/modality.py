@@ -17,18 +17,12 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
-from convnd_tasks.modalities.base import (
-    Figure,
-    JobResult,
-    Modality,
-    Table,
-    TransferInputs,
-    check_no_content_options,
-    open_grid,
-)
+from convnd_tasks.modalities.base import Modality, TransferInputs
 from convnd_tasks.modalities.images.codec import color_moments, match_colors
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.metrics import finite_or_none
+from convnd_tasks.modalities.opening import check_no_content_options, open_grid
+from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
 from convnd_tasks.modalities.video.figures import plot_timeline
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video

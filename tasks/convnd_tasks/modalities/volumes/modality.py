@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd_tasks.modalities.base import (
-    Figure,
-    JobResult,
-    Modality,
-    Table,
-    Transfer,
-    TransferInputs,
-)
+from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
+from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.volumes.inputs import (
     MATCHING_STYLE,
     check_scan,

@@ -1,0 +1,76 @@
+"""Opening of inputs, and options that need a content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convnd import io
+from convnd.errors import InputFileError, UsageError
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+    from convnd.transfer.options import TransferOptions
+    from convnd_tasks.runtime.settings import JobSettings
+
+__all__ = ["check_no_content_options", "open_grid"]
+
+
+def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
+    """Read a file, or make a built-in sample if there is no such file.
+
+    Args:
+        name: path, or name of a sample.
+        spatial_dims: number of spatial axes expected.
+        role: a "style" is looked for among the styles, anything else among the contents.
+        seed: of a sample.
+
+    Raises:
+        UsageError: no sample of that name.
+        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
+    """
+    from convnd_tasks import samples
+
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        make = samples.style if role == "style" else samples.content
+        return make(name, spatial_dims=spatial_dims, seed=seed)
+    if spatial_dims != 3 and path.is_dir():  # that of a scan holds its slices
+        raise InputFileError(
+            f"{role} {path}",
+            expected="a file",
+            got="a folder",
+            remedy="name a file in it" + (", or several styles" if role == "style" else ""),
+        )
+    grid = io.read(path)
+    if grid.ndim != spatial_dims:
+        raise InputFileError(
+            str(path),
+            expected=f"{spatial_dims} spatial axes",
+            got=grid.ndim,
+            remedy=f"use --dim {grid.ndim} or another file",
+        )
+    return grid
+
+
+def check_no_content_options(options: TransferOptions, settings: JobSettings) -> None:
+    """Refuse, for a texture, the options that change or keep a content.
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    if settings.mask is not None:
+        raise UsageError(
+            "--mask", expected="a content to protect", got="--texture", remedy="leave it out"
+        )
+    if options.strength != 1:
+        raise UsageError(
+            "--strength", expected="a content to mix with", got="--texture", remedy="leave it out"
+        )
+    if getattr(options, "colors", "style") != "style":
+        raise UsageError(
+            "--colors",
+            expected="a content whose colours to keep",
+            got="--texture",
+            remedy="leave it out",
+        )
