@@ -2,6 +2,7 @@
 
 - `convnd.stylize`: style transfer on files, tensors, arrays, PIL images and grids of any rank;
 - `convnd.evaluate`: measures of a result;
+- `convnd.ScanLook`: the noise of other scans, as an augmentation of training data;
 - `convnd.read`, `convnd.write`: files.
 
 The rooms, each imported on first use, so that ``import convnd`` and ``convnd --help`` do not wait
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     # Types of the application, which this package never imports.
     stylize: Callable[..., Any]
     evaluate: Callable[..., Any]
+    ScanLook: Callable[..., Any]
 
 __all__ = [
     "ConvndError",
     "Grid",
+    "ScanLook",
     "__version__",
     "backbones",
     "evaluate",
@@ -61,6 +64,7 @@ _FUNCTIONS = {
     "read": "convnd.io",
     "write": "convnd.io",
     # The application is another package, which plugs in as its commands do.
+    "ScanLook": "convnd_tasks.modalities.volumes.scan_look",
     "evaluate": "convnd_tasks.pipeline.api",
     "stylize": "convnd_tasks.pipeline.api",
 }

@@ -116,7 +116,11 @@ def lag_counts(
 
 
 def measure_noise(
-    values: Tensor, spacing: Sequence[float], tissues: TissueMap, resolution: float
+    values: Tensor,
+    spacing: Sequence[float],
+    tissues: TissueMap,
+    resolution: float,
+    counts: Sequence[int] | None = None,
 ) -> dict[int, NoiseCovariance]:
     """The noise of each tissue that has enough flat places.
 
@@ -125,8 +129,9 @@ def measure_noise(
         spacing: mm along each axis.
         tissues: of these values.
         resolution: mm, of the coarser of the scans that are compared.
+        counts: largest lag along each axis; None for `lag_counts`, zeros for the variance alone.
     """
-    counts = lag_counts(values.shape, spacing, resolution)
+    counts = lag_counts(values.shape, spacing, resolution) if counts is None else counts
     measured = {}
     for tissue, known in enumerate(tissues.scheme.measured):
         inner = tissues.core(tissue) if known else None

@@ -1,0 +1,328 @@
+"""`convnd.ScanLook`: the noise of other scans as an augmentation of training data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from convnd import io
+from convnd.errors import InputFileError, ShapeError, UsageError
+from convnd.grid import Grid
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
+from convnd_tasks.modalities.volumes.look import NoiseChange, Scan, noise_changes, noise_of
+from convnd_tasks.modalities.volumes.noise_covariance import (
+    NoiseCovariance,
+    lag_counts,
+    measure_noise,
+)
+from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
+from convnd_tasks.modalities.volumes.tissues import (
+    HOUNSFIELD,
+    WHOLE,
+    Scheme,
+    TissueMap,
+    otsu_scheme,
+    tissue_values,
+)
+from convnd_tasks.modalities.volumes.units import scan_unit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Volume = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic]
+
+__all__ = ["ScanLook"]
+
+
+class ScanLook:
+    """Adds the noise that a volume lacks in comparison with another scan.
+
+    The noise of the styles is measured once. A call draws a style and a strength, measures how
+    strong the noise of the volume is in each tissue, and adds noise with the style's spectrum for
+    the rest; a volume that is as noisy as the style stays as it is. Means of tissues, padding and
+    missing values stay. No value falls below -1024 HU, or below 0 where none does. It neither takes
+    noise away nor changes sharpness; `convnd.stylize` does.
+
+    It is a plain callable: put it into a pipeline of MONAI or, in ``torchio.Lambda``, of TorchIO.
+    It draws from torch's global generator, which data loaders seed differently in each worker.
+
+    Args:
+        styles: one scan or several, of the modality of the volumes: paths, `convnd.Grid`, tensors
+            or arrays of three spatial axes.
+        spacing: mm along the three axes of volumes, and of styles that are tensors or arrays. None
+            takes the ``affine`` of MONAI's tensors.
+        modality: "ct" for values in HU, "mr" or "other"; "auto" looks at the values.
+        strength: of the added noise; a range is drawn from uniformly. 1 is the noise of the style.
+        probability: of a call to change anything.
+        keys: entries of a dictionary that are changed; empty for volumes by themselves.
+
+    Raises:
+        InputFileError: a style cannot be read, or is no volume.
+        UsageError: a number is out of range.
+
+    >>> import torch
+    >>> quiet, noisy = torch.zeros(2, 24, 24, 24), torch.randn(1, 24, 24, 24) * 9
+    >>> quiet[:, 8:16] = 100.0
+    >>> look = ScanLook(noisy, spacing=(1, 1, 1), modality="mr", strength=1.0)
+    >>> louder = look(quiet + torch.randn(2, 24, 24, 24))
+    >>> tuple(louder.shape), bool(louder[:, 9:15].std() > 5)
+    ((2, 24, 24, 24), True)
+    """
+
+    def __init__(
+        self,
+        styles: Volume | Sequence[Volume],
+        *,
+        spacing: Sequence[float] | None = None,
+        modality: str = "auto",
+        strength: float | tuple[float, float] = (0.0, 1.0),
+        probability: float = 1.0,
+        keys: Sequence[str] = (),
+    ) -> None:
+        low, high = strength if isinstance(strength, tuple) else (strength, strength)
+        if not 0 <= low <= high <= 1:
+            raise UsageError(
+                f"ScanLook: expected a strength from 0 to 1, got {strength}; for example (0, 1)"
+            )
+        if not 0 <= probability <= 1:
+            raise UsageError(f"ScanLook: expected a probability from 0 to 1, got {probability}")
+        if modality not in ("auto", "ct", "mr", "other"):
+            raise UsageError(
+                f"ScanLook: expected ct, mr, other or auto as modality, got {modality}"
+            )
+        self.spacing = None if spacing is None else _checked_spacing(spacing)
+        self.modality, self.strength, self.probability = modality, (low, high), probability
+        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
+        several = isinstance(styles, list | tuple)
+        self._styles = [
+            self._open(style)
+            for style in (styles if several else [styles])  # type: ignore[list-item]
+        ]
+        if not self._styles:
+            raise UsageError("ScanLook: expected at least one style, got none")
+        self._noises: dict[tuple[int, float], dict[int, NoiseCovariance]] = {}
+        self._changes: dict[tuple[object, ...], dict[int, NoiseChange]] = {}
+        if self.spacing is not None:
+            for number in range(len(self._styles)):
+                self._noise(number, self._resolution(number, self.spacing))
+
+    def __call__(self, data: Any) -> Any:
+        """Change a volume, or the entries of a dictionary; what was given is not changed.
+
+        Args:
+            data: ``(I, J, K)``, ``(C, I, J, K)`` or ``(B, C, I, J, K)``, a tensor or an array; or a
+                dictionary of such volumes. All entries of a dictionary get the same style at the
+                same strength.
+
+        Raises:
+            ShapeError: a volume has another number of axes.
+            UsageError: the spacing is not known.
+        """
+        if float(torch.rand(())) >= self.probability:
+            return data
+        style = int(torch.randint(len(self._styles), ()))
+        low, high = self.strength
+        strength = low + (high - low) * float(torch.rand(()))
+        if not self.keys:
+            return self.apply(data, style, strength)
+        if not isinstance(data, Mapping):
+            raise UsageError(
+                f"ScanLook: expected a dictionary with {', '.join(self.keys)}, got "
+                f"{type(data).__name__}; leave keys out"
+            )
+        changed = dict(data)
+        for key in self.keys:
+            changed[key] = self.apply(data[key], style, strength)
+        return changed
+
+    def apply(self, volume: Any, style: int = 0, strength: float = 1.0) -> Any:
+        """Change a volume with a style and a strength that are not drawn.
+
+        Args:
+            volume: see `__call__`.
+            style: index of the style.
+            strength: from 0 to 1.
+        """
+        values = volume if isinstance(volume, Tensor) else torch.as_tensor(volume)
+        if not 3 <= values.ndim <= 5:
+            raise ShapeError(
+                "ScanLook",
+                expected="(I, J, K), (C, I, J, K) or (B, C, I, J, K)",
+                got=tuple(values.shape),
+                remedy="give volumes of three spatial axes",
+            )
+        plain = values.detach().as_subclass(Tensor).float().cpu()
+        axes = Orientation(self._geometry(values, plain))
+        change = torch.zeros_like(plain).view(-1, *plain.shape[-3:])
+        for place, frame in zip(change, plain.reshape(change.shape), strict=True):
+            scan = Scan.of(axes.to_canonical(frame[None, None])[0, 0].contiguous(), axes.spacing)
+            added = self._added(scan, style, strength)
+            place += axes.from_canonical(added[None, None])[0, 0]
+        change = change.view(plain.shape).to(values.device)
+        result = values + change.to(values.dtype if values.is_floating_point() else torch.float32)
+        return result if isinstance(volume, Tensor) else result.numpy()
+
+    def _added(self, scan: Scan, style: int, strength: float) -> Tensor:
+        """The noise that a frame gets."""
+        added = torch.zeros_like(scan.values)
+        if strength == 0 or not bool(scan.valid.any()):
+            return added
+        resolution = self._resolution(style, scan.spacing)
+        unit = self._unit_of(scan)
+        scheme = _scheme(scan, unit)
+        tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
+        # Lag 0 alone: how strong the noise is, not its spectrum.
+        own = measure_noise(scan.values, scan.spacing, tissues, resolution, (0, 0, 0))
+        factor = 1.0 if unit == HU else _level(scan, self._styles[style])
+        changes = self._filters(style, scan, resolution, len(scheme.names))
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        white = torch.randn(scan.values.shape, generator=generator)
+        widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
+        mean = local_mean(scan.values, scan.valid.float(), widths)
+        floor = _floor(scan, unit)
+        room = (mean - floor).clamp(min=0)
+        for source, members in _groups(changes):
+            deviation = factor * source.style
+            before = [own[tissue].deviation for tissue in members if tissue in own]
+            lacking = 1 - (min(before) / deviation) ** 2 if before and deviation > 0 else 1.0
+            if lacking <= 0 or deviation <= 0:
+                continue
+            share = sum((tissues.share(tissue) for tissue in members), torch.zeros_like(added))
+            noise = _convolved(white, source.added) * (factor * math.sqrt(lacking) * strength)
+            noise = noise * share * (room / (2 * deviation)).clamp(0, 1)
+            weight = float(share.sum())
+            added += noise - share * (float(noise.sum()) / weight if weight else 0.0)
+        added = torch.maximum(added, floor - scan.values)
+        return torch.where(scan.valid, added, 0.0)
+
+    def _filters(
+        self, style: int, scan: Scan, resolution: float, tissues: int
+    ) -> dict[int, NoiseChange]:
+        """What makes noise with the style's spectrum of white noise, by tissue of the scan."""
+        counts = lag_counts(scan.values.shape, scan.spacing, resolution)
+        key = (style, scan.spacing, counts, resolution, tissues)
+        if key not in self._changes:
+            targets = {
+                tissue: noise.resampled(scan.spacing, counts)
+                for tissue, noise in self._noise(style, resolution).items()
+            }
+            none = {
+                tissue: dataclasses.replace(noise, values=torch.zeros_like(noise.values))
+                for tissue, noise in targets.items()
+            }
+            self._changes[key] = noise_changes(none, targets, resolution, tissues)
+        return self._changes[key]
+
+    def _noise(self, style: int, resolution: float) -> dict[int, NoiseCovariance]:
+        key = (style, resolution)
+        if key not in self._noises:
+            scan = self._styles[style]
+            scheme = _scheme(scan, self._unit_of(scan))
+            noise = noise_of(scan, scheme, resolution)
+            if not noise:  # no flat tissue: one noise for all
+                whole = noise_of(scan, WHOLE, resolution)
+                noise = dict.fromkeys(range(len(scheme.names)), whole[0]) if whole else {}
+            self._noises[key] = noise
+        return self._noises[key]
+
+    def _resolution(self, style: int, spacing: Sequence[float]) -> float:
+        return max(min(spacing), min(self._styles[style].spacing))
+
+    def _unit_of(self, scan: Scan) -> str:
+        return scan_unit(Grid(values=scan.values[None, None]), self.modality)
+
+    def _open(self, style: Any) -> Scan:
+        if isinstance(style, str | os.PathLike):
+            style = io.read(style)
+        if not isinstance(style, Grid):
+            values = style if isinstance(style, Tensor) else torch.as_tensor(style)
+            plain = values.detach().as_subclass(Tensor).float().cpu()
+            plain = plain.reshape(-1, *plain.shape[-3:])[:1][None]
+            style = self._geometry(values, plain).with_values(plain)
+        if style.ndim != 3:
+            raise InputFileError(
+                f"ScanLook: expected styles of three axes, got {style.ndim}; give volumes"
+            )
+        axes = Orientation(style)
+        return Scan.of(
+            axes.to_canonical(style.values[:, :1].float())[0, 0].contiguous(), axes.spacing
+        )
+
+    def _geometry(self, values: Tensor, plain: Tensor) -> Grid:
+        """A grid with the axes and spacing of a volume."""
+        affine = getattr(values, "affine", None)  # of MONAI's MetaTensor
+        values = plain[(None,) * (5 - plain.ndim)][:1, :1]
+        if self.spacing is not None:
+            return Grid(values=values, spacing=self.spacing, units=("mm",) * 3)
+        if affine is None:
+            raise UsageError(
+                "ScanLook: expected a spacing, since volumes do not have one, got none; for "
+                "example spacing=(1, 1, 1)"
+            )
+        matrix = torch.as_tensor(affine, dtype=torch.float64).as_subclass(Tensor)
+        steps = tuple(matrix[:3, :3].norm(dim=0).tolist())
+        return Grid(
+            values=values, spacing=steps, units=("mm",) * 3, header={"affine": matrix.numpy()}
+        )
+
+
+def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    steps = tuple(float(step) for step in spacing)
+    if len(steps) != 3 or not all(0 < step < math.inf for step in steps):
+        raise UsageError(
+            f"ScanLook: expected a spacing of three numbers above 0, got {spacing}; in mm"
+        )
+    return steps
+
+
+def _scheme(scan: Scan, unit: str) -> Scheme:
+    if unit == HU:
+        return HOUNSFIELD
+    return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
+
+
+def _floor(scan: Scan, unit: str) -> float:
+    """The lowest value that a scan can have: that of air in CT, and 0 of magnitudes."""
+    lowest = float(scan.values[scan.valid].min())
+    if unit == HU:
+        return min(-1024.0, lowest)
+    return 0.0 if lowest >= 0 else -math.inf
+
+
+def _level(scan: Scan, style: Scan) -> float:
+    """The level of a scan's values over that of a style's; of values around 0 their spread."""
+    parts = [part.values[part.valid] for part in (scan, style)]
+    parts = [values[:: max(1, values.numel() // 100_000)] for values in parts]
+    shares = parts[0].new_tensor([0.25, 0.5, 0.75])
+    first, second = (torch.quantile(values, shares).tolist() for values in parts)
+    if min(float(values.min()) for values in parts) < 0:
+        spreads = (first[2] - first[0], second[2] - second[0])
+        return spreads[0] / spreads[1] if min(spreads) > 0 else 1.0
+    return first[1] / second[1] if min(first[1], second[1]) > 0 else 1.0
+
+
+def _groups(changes: Mapping[int, NoiseChange]) -> list[tuple[NoiseChange, list[int]]]:
+    """Tissues with the same noise; each noise is made once."""
+    groups: dict[tuple[float, int], tuple[NoiseChange, list[int]]] = {}
+    for tissue, change in changes.items():
+        key = (change.style, change.added.data_ptr())
+        groups.setdefault(key, (change, []))[1].append(tissue)
+    return list(groups.values())
+
+
+def _convolved(white: Tensor, kernel: Tensor) -> Tensor:
+    """White noise after a filter; it is periodic, which noise does not show."""
+    size = white.shape
+    index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
+    place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
+    whole = white.new_zeros(size).index_put_(place, kernel, accumulate=True)
+    result: Tensor = torch.fft.irfftn(torch.fft.rfftn(white) * torch.fft.rfftn(whole), size)
+    return result
