@@ -1,5 +1,8 @@
 """Makes the page of current figures, ``docs/benchmarks.md``, of ``benchmarks/results/*.json``.
 
+Other pages show the tables of some files between the lines ``<!-- results: FILE.json … -->`` and
+``<!-- end of results -->``.
+
 python -m benchmarks.page            # write the page
 python -m benchmarks.page --check    # exit with 1 if the page differs from the files
 """
@@ -7,8 +10,10 @@ python -m benchmarks.page --check    # exit with 1 if the page differs from the 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.measurement import NOT_STATED, RESULTS, ROOT, Measurement, Table
@@ -103,19 +108,45 @@ def page(measurements: Sequence[Measurement]) -> str:
     return "\n".join([*lines, TAIL])
 
 
+def filled(text: str) -> str:
+    """A page with the tables of the files that it names; files that do not exist are left out."""
+
+    def tables(match: re.Match[str]) -> str:
+        lines = [match[1], ""]
+        for name in match[2].split():
+            if (RESULTS / name).exists():
+                lines += measurement_lines(Measurement.read(RESULTS / name))
+        return "\n".join([*lines, match[3]])
+
+    pattern = r"(<!-- results: ([\w. ]+) -->)\n.*?(<!-- end of results -->)"
+    return re.sub(pattern, tables, text, flags=re.DOTALL)
+
+
+def pages() -> dict[Path, str]:
+    """The text of every page that shows results."""
+    measured = {PAGE: page([Measurement.read(path) for path in sorted(RESULTS.glob("*.json"))])}
+    for path in sorted((ROOT / "docs" / "guide").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if "<!-- results: " in text:
+            measured[path] = filled(text)
+    return measured
+
+
 def main() -> None:
-    """Writes the page, or compares it."""
+    """Writes the pages, or compares them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     args = parser.parse_args()
-    text = page([Measurement.read(path) for path in sorted(RESULTS.glob("*.json"))])
-    if not args.check:
-        PAGE.write_text(text, encoding="utf-8")
-        print(f"{PAGE.relative_to(ROOT)} written")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        sys.exit(f"{PAGE.relative_to(ROOT)} is out of date; run: python -m benchmarks.page")
-    else:
-        print(f"{PAGE.relative_to(ROOT)} is up to date")
+    old = []
+    for path, text in pages().items():
+        if not args.check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            old.append(str(path.relative_to(ROOT)))
+    names = ", ".join(str(path.relative_to(ROOT)) for path in pages())
+    if old:
+        sys.exit(f"{', '.join(old)} out of date; run: python -m benchmarks.page")
+    print(f"{names} {'up to date' if args.check else 'written'}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from convnd.options import flags_of
 from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import TransferInputs
-from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid
+from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from convnd_tasks.runtime.settings import JobSettings
 
@@ -105,7 +105,8 @@ def stylize(
         on_progress: is called with every step.
         on_message: is called with lines that users should know.
         options: fields of `convnd.transfer.options.TransferOptions` and of the options of the kind
-            of data, and of `JobSettings`; the names of the command line with underscores.
+            of data, and of `JobSettings`; the names of the command line with underscores. With
+            ``spacing``, for example ``(0.6, 0.6, 5)`` mm, arrays of three axes are scans.
 
     Raises:
         UsageError: an option does not exist, does not apply, or is out of range.
@@ -124,6 +125,8 @@ def stylize(
     chosen = {name: value for name, value in options.items() if name not in setting_names}
     if settings.get("rate") is not None:
         settings["rate"] = str(settings["rate"])
+    if settings.get("spacing"):
+        settings["spacing"] = spacing_text(settings["spacing"])
     inputs: TransferInputs | None = None
     if all(is_name(data) for data in (content, *styles) if data is not None):
         if content is None:
@@ -131,7 +134,8 @@ def stylize(
         texture = bool(settings.get("texture"))
         spec = _resolve_files(content, styles, out, dim, texture=texture)
     else:
-        inputs = _open_inputs(content, styles, dim, settings.get("rate"))
+        spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
+        inputs = _open_inputs(content, styles, dim, settings.get("rate"), spacing)
         spec = _describe_inputs(inputs, out)
     return _run(spec, inputs, out, settings, chosen, on_progress, on_message)
 
@@ -173,6 +177,8 @@ def evaluate(
     typed_rate = None if rate is None else str(rate)
     styles = list(style) if isinstance(style, list | tuple) else [style]
     settings = {name: options.pop(name) for name in flags_of(JobSettings) if name in options}
+    if settings.get("spacing"):
+        settings["spacing"] = spacing_text(settings["spacing"])
     if typed_rate is not None:
         settings["rate"] = typed_rate
     if all(is_name(data) for data in (content, result, *styles)):
@@ -181,17 +187,18 @@ def evaluate(
             str(content), str(result), names, dim=dim, options=options, settings=settings
         )
         return {measure.name: measure for measure in measures}
-    before = as_input(content, dim, "content", typed_rate)
+    spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
+    before = as_input(content, dim, "content", typed_rate, spacing)
     rank = before.ndim
     inputs = TransferInputs(
         content=before,
-        styles=[as_input(data, rank, "style", typed_rate) for data in styles],
+        styles=[as_input(data, rank, "style", typed_rate, spacing) for data in styles],
         names=["content", *(f"style {number}" for number in range(1, len(styles) + 1))],
     )
     spec = _describe_inputs(inputs, None)
     chosen = make_options(spec, options, settings)
     modality = modality_class(spec.modality)(chosen, JobSettings(**settings), rank)
-    measures = modality.metrics(inputs, as_input(result, rank, "content", typed_rate))
+    measures = modality.metrics(inputs, as_input(result, rank, "content", typed_rate, spacing))
     return {measure.name: measure for measure in measures}
 
 
@@ -214,14 +221,14 @@ def _resolve_files(
 
 
 def _open_inputs(
-    content: Any, styles: Sequence[Any], dim: int | None, rate: str | None
+    content: Any, styles: Sequence[Any], dim: int | None, rate: str | None, spacing: str
 ) -> TransferInputs:
     """Data in memory, and files beside them, as the inputs of a transfer."""
     if not styles:
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
-    content = None if content is None else as_input(content, dim, "content", rate)
+    content = None if content is None else as_input(content, dim, "content", rate, spacing)
     rank = dim or (None if content is None else content.ndim)
-    grids = [as_input(data, rank, "style", rate) for data in styles]
+    grids = [as_input(data, rank, "style", rate, spacing) for data in styles]
     names = [f"style {number}" for number in range(1, len(grids) + 1)]
     return TransferInputs(
         content=content,

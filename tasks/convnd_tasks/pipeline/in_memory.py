@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from convnd_tasks.runtime.settings import parse_fraction
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["as_grid", "as_input", "is_name", "kind_of_grid"]
+__all__ = ["as_grid", "as_input", "is_name", "kind_of_grid", "spacing_text"]
 
 _RGB = ("R", "G", "B")
 
@@ -132,7 +134,16 @@ def is_name(data: object) -> bool:
     return isinstance(data, str | os.PathLike)
 
 
-def as_input(data: Any, dim: int | None, role: str, rate: str | None) -> Grid:
+def spacing_text(spacing: str | Sequence[float]) -> str:
+    """A spacing as the command line takes it.
+
+    >>> spacing_text((0.6, 0.6, 5))
+    '0.6,0.6,5.0'
+    """
+    return spacing if isinstance(spacing, str) else ",".join(str(float(step)) for step in spacing)
+
+
+def as_input(data: Any, dim: int | None, role: str, rate: str | None, spacing: str = "") -> Grid:
     """Open or convert one input of a transfer.
 
     Args:
@@ -140,11 +151,16 @@ def as_input(data: Any, dim: int | None, role: str, rate: str | None) -> Grid:
         dim: number of spatial axes, or None.
         role: ``"content"`` or ``"style"``.
         rate: samples per second of a signal that does not hold it, or None.
+        spacing: mm along three axes of a tensor or array, which is a scan with it.
 
     Raises:
         ConvndError: see `convnd.io.read` and `as_grid`.
     """
-    grid = _open_or_convert(data, dim, role)
+    grid = _open_or_convert(data, 3 if spacing and dim is None else dim, role)
+    if spacing and grid.ndim == 3 and not (is_name(data) or isinstance(data, Grid)):
+        from convnd_tasks.modalities.volumes.inputs import parse_spacing
+
+        return dataclasses.replace(grid, spacing=parse_spacing(spacing), units=("mm",) * 3)
     if rate is None or grid.ndim != 1:
         return grid
     from convnd_tasks.modalities.signals.modality import set_rate

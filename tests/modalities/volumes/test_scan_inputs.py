@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as _nibabel
 import numpy as np
 import pytest
+import torch
 from convnd_tasks.modalities.volumes.geometry import placement_difference, value_unit
 from convnd_tasks.modalities.volumes.metrics import measure_all
 
@@ -124,3 +125,21 @@ def test_an_output_that_is_the_scan_is_refused(run, tmp_path):
     typed = ("stylize-volume", "scan.nii", "--style", "scan.nii", *QUICK)
     assert run(*typed, "-o", "scan.nii", "--overwrite")[0] == 2
     assert (tmp_path / "scan.nii").read_bytes() == before
+
+
+def test_arrays_with_a_spacing_are_scans() -> None:
+    rng = np.random.default_rng(0)
+    scan = np.full((40, 36, 12), 300.0, np.float32)
+    scan[:8], scan[20:34, 10:24] = 20.0, 600.0
+    content, style = (scan + rng.normal(0, noise, scan.shape) for noise in (5, 20))
+    spacing = (0.7, 0.8, 3)
+    result = convnd.stylize(content, torch.from_numpy(style[::-1].copy()), spacing=spacing)
+    assert result.values.shape == (1, 1, *scan.shape)
+    assert result.result.spacing == pytest.approx(spacing)
+    measures = convnd.evaluate(content, result.values, style, spacing=spacing)
+    noise = measures["noise"]
+    assert noise.before == pytest.approx(5, rel=0.05)
+    assert noise.value > 2 * noise.before
+    assert convnd.evaluate(content, result.values, dim=3).keys() != measures.keys()  # an array
+    with pytest.raises(UsageError, match="three numbers above 0"):
+        convnd.stylize(content, style, spacing=(1, 1))

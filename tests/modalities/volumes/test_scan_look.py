@@ -107,7 +107,7 @@ def test_shapes_types_and_dictionaries(quiet: Tensor) -> None:
     style = anatomy() + 20 * noise(1)
     look = ScanLook(style, spacing=STEPS, modality="ct", keys=["image"])
     batch = torch.stack([quiet, quiet])[:, None]
-    item = {"image": batch, "label": torch.ones(3), "name": "a"}
+    item: dict[str, Any] = {"image": batch, "label": torch.ones(3), "name": "a"}
     changed = look(item)
     assert changed["image"].shape == batch.shape
     assert changed["label"] is item["label"]
@@ -211,12 +211,13 @@ def test_what_does_not_fit_is_refused(quiet: Tensor, tmp_path: Any) -> None:
     with pytest.raises(UsageError, match=r"spacing=\(1, 1, 1\)"):
         ScanLook(quiet)
     convnd.write(tmp_path / "a.png", convnd.Grid(values=torch.rand(1, 3, 4, 5)))
-    for options, line in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"strength": 2.0}, "strength from 0 to 1"),
         ({"probability": -1}, "probability from 0 to 1"),
         ({"modality": "pet"}, "ct, mr, other or auto"),
         ({"spacing": (1, 1)}, "three numbers above 0"),
-    ):
+    ]
+    for options, line in refused:
         with pytest.raises(UsageError, match=line):
             ScanLook(quiet, **{"spacing": STEPS, **options})
     with pytest.raises(UsageError, match="at least one style"):

@@ -101,11 +101,8 @@ class ScanLook:
         self.spacing = None if spacing is None else _checked_spacing(spacing)
         self.modality, self.strength, self.probability = modality, (low, high), probability
         self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
-        several = isinstance(styles, list | tuple)
-        self._styles = [
-            self._open(style)
-            for style in (styles if several else [styles])  # type: ignore[list-item]
-        ]
+        several: Sequence[Any] = styles if isinstance(styles, list | tuple) else [styles]
+        self._styles = [self._open(style) for style in several]
         if not self._styles:
             raise UsageError("ScanLook: expected at least one style, got none")
         self._noises: dict[tuple[int, float], dict[int, NoiseCovariance]] = {}
