@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.io.signals.clocks import is_time_cell
-from convnd.io.signals.columns import Column, cell_value, name_and_unit
+from convnd.io.signals.column import Column, cell_value, name_and_unit
 from convnd.io.signals.time_names import SECONDS
 
 __all__ = ["RATE", "Table", "rate_of", "split_header"]

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
-from convnd.io.signals.columns import Column, Layout, columns_of, name_and_unit, table_grid
+from convnd.io.signals.column import Column, name_and_unit
+from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import rate_of, split_header
 from convnd.io.signals.request import LARGEST_TEXT, Content, request_arrays
 from convnd.io.signals.signal import check_held, check_samples, describe, signal_of

@@ -1,0 +1,57 @@
+"""One column of a table: its name, its unit and the numbers of its cells."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["GAPS", "Column", "cell_value", "name_and_unit"]
+
+GAPS = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-", "-nan", "?"}
+"""Cells in lower case that stand for a missing value."""
+
+_BRACKETS = re.compile(r"[\(\)\[\]]")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        name: without its unit; "" if the table has no names.
+        unit: the text in brackets, or None.
+        cells: of every row.
+    """
+
+    name: str
+    unit: str | None
+    cells: Sequence[str]
+
+
+def name_and_unit(cell: str) -> tuple[str, str | None]:
+    """Split the cell of a header, in time linear in its length.
+
+    >>> name_and_unit("II (mV)"), name_and_unit(" aVR [uV] "), name_and_unit("time")
+    (('II', 'mV'), ('aVR', 'uV'), ('time', None))
+    """
+    cell = cell.strip().strip("'\"")
+    start = max(cell.rfind("("), cell.rfind("["))
+    if start < 0 or cell[-1] not in ")]" or _BRACKETS.search(cell[start + 1 : -1]):
+        return cell, None
+    return cell[:start].strip(), cell[start + 1 : -1].strip()
+
+
+def cell_value(cell: str, decimal: str = ".") -> float | None:
+    """The number of a cell, NaN for a gap, or None for anything else.
+
+    >>> cell_value("1,5", ","), cell_value("n/a"), cell_value("N")
+    (1.5, nan, None)
+    """
+    if cell.lower() in GAPS:
+        return math.nan
+    try:
+        return float(cell.replace(",", ".") if decimal == "," else cell)
+    except ValueError:
+        return None
