@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -110,6 +111,25 @@ def test_readme_is_short_and_has_the_commands_that_ci_runs() -> None:
     for line in (ROOT / ".ci" / "run").read_text().splitlines():
         if line.startswith("pip install") and "fuzz" not in line:
             assert line in readme
+
+
+@pytest.mark.parametrize("title", ["README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY"])
+def test_paths_and_names_of_the_code_exist(title: str) -> None:
+    """Those in backticks; `site/` is made, and ``convnd.tasks`` is a group of entry points."""
+    text = re.sub(r"```.*?```", "", (ROOT / f"{title}.md").read_text(), flags=re.DOTALL)
+    words = set(re.findall(r"`([\w./]+)`", text)) - {"site/", "convnd.tasks"}
+    for word in words:
+        if re.fullmatch(r"convnd(_tasks)?(\.\w+)+", word):
+            pkgutil.resolve_name(word)
+        elif "/" in word:
+            paths = [
+                ROOT / folder / word for folder in ("", "convnd", "tasks", "tasks/convnd_tasks")
+            ]
+            assert any(path.exists() or path.with_suffix(".py").exists() for path in paths), word
+
+
+def test_the_architecture_fits_on_two_pages() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_text().splitlines()) <= 120
 
 
 @pytest.mark.slow
