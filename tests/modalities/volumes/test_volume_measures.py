@@ -178,10 +178,11 @@ def test_every_frame_of_a_series_is_measured() -> None:
         header=scan.header,
     )
     shifted = series.with_values(series.values + torch.tensor([2.0, 4.0]).view(1, 2, 1, 1, 1))
-    bias = measure(series, shifted)["bias"]
+    measures = measure(series, shifted)
+    assert measures["frames"].value == 2
+    bias = measures["bias"]
     assert bias.value == pytest.approx(3, abs=1e-3)
     assert bias.parts == pytest.approx({"frame 1": 2.0, "frame 2": 4.0}, abs=1e-3)
-    assert bias.meaning.endswith("mean of 2 frames")
 
 
 def test_padding_and_missing_values_do_not_count() -> None:

@@ -40,10 +40,12 @@ def montage(scan: Grid, style: Grid, result: Grid) -> bytes:
     change = after[0] - before[0]
     finite = np.abs(change[np.isfinite(change)])
     reach = (float(np.percentile(finite, 99.5)) if finite.size else 0.0) or 1.0
+    frames = scan.values.shape[1]
+    series = f" (frame 1 of {frames})" if frames > 1 else ""
     columns: dict[str, _Column | None] = {
-        "scan": before,
+        f"scan{series}": before,
         "style": canonical_array(style) if style.ndim == 3 else None,
-        "result": after,
+        f"result{series}": after,
         "result − scan": (change, before[1]),
     }
     # Rows as high as their slices, so that thin ones leave no gaps.

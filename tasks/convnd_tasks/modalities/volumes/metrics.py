@@ -289,7 +289,8 @@ def _join(frames: Sequence[Sequence[Measure]]) -> list[Measure]:
     for number, frame in enumerate(frames):
         for measure in frame:
             by_name.setdefault(measure.name, [None] * len(frames))[number] = measure
-    joined = []
+    meaning = "every figure is the mean over frames, and its parts are the frames"
+    joined = [Measure("frames", len(frames), meaning=meaning)]
     for rows in by_name.values():
         known = [row for row in rows if row is not None]
 
@@ -308,7 +309,6 @@ def _join(frames: Sequence[Sequence[Measure]]) -> list[Measure]:
                     f"frame {number + 1}": math.nan if row is None else row.value
                     for number, row in enumerate(rows)
                 },
-                meaning=f"{known[0].meaning}; mean of {len(frames)} frames",
             )
         )
     return joined
