@@ -6,27 +6,22 @@ import contextlib
 import errno
 import os
 import shutil
-import signal
 import stat
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
-from convnd.errors import STOP_SIGNALS, ConvndError, OutputExistsError, OutputFileError
+from convnd.errors import ConvndError, OutputExistsError, OutputFileError
+from convnd.io.locks import defer_signals
 
 __all__ = [
     "atomic_path",
     "check_disk_space",
     "check_target",
-    "defer_signals",
     "disk_full_errors",
     "error_text",
     "exists_error",
     "extend_stem",
-    "folder_lock",
     "next_free_path",
     "output_errors",
     "renamed_errors",
@@ -36,7 +31,6 @@ __all__ = [
 
 _FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BLOCK = 4096
-_LOCK_TIMEOUT = 60.0  # seconds to wait for another writer
 _MAX_TEXT = 200  # characters; some libraries quote the file
 
 
@@ -243,83 +237,12 @@ def check_disk_space(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Lock a folder against other writers of results of several files.
-
-    It is a lock of the system on the folder itself: nothing stays of it, however its holder ends.
-    Without such locks (Windows, some network file systems), nobody waits.
-
-    Raises:
-        OutputFileError: another process has held the lock for a minute.
-    """
-    handle = _lock(folder)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(folder: Path) -> int | None:
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    start = time.monotonic()
-    try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() - start > _LOCK_TIMEOUT:
-                    raise OutputFileError(
-                        f"write {folder}: expected a folder that others write into for a moment, "
-                        f"got one held for {_LOCK_TIMEOUT:g} s; end the other process"
-                    ) from None
-                time.sleep(0.02)
-            except OSError:  # a file system without locks
-                return handle
-            else:
-                return handle
-    except BaseException:
-        os.close(handle)
-        raise
-
-
 def exists_error(path: Path) -> OutputExistsError:
     """Return the error for a file that someone else made during the work."""
     return OutputExistsError(
         f"write {path}: expected a new file, got one made meanwhile by someone else; "
         "choose another name, or replace it (--overwrite)"
     )
-
-
-@contextlib.contextmanager
-def defer_signals() -> Iterator[None]:
-    """Delay SIGINT, SIGTERM and SIGHUP to the end of the block, which makes or removes a file.
-
-    Otherwise a signal could come after a file is made and before anyone knows of it. Python runs
-    handlers in the main thread only, so that blocks in other threads need no delay.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-
-    handlers = {number: signal.signal(number, note) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for first in received[:1]:
-            signal.raise_signal(first)
 
 
 def error_text(error: BaseException) -> str:

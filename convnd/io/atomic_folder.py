@@ -10,15 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convnd.errors import OutputExistsError, OutputFileError
-from convnd.io.atomic import (
-    check_disk_space,
-    check_target,
-    defer_signals,
-    disk_full_errors,
-    folder_lock,
-    output_errors,
-    sync,
-)
+from convnd.io.atomic import check_disk_space, check_target, disk_full_errors, output_errors, sync
+from convnd.io.locks import defer_signals, folder_lock
 
 __all__ = ["atomic_folder", "check_folder_target"]
 

@@ -17,11 +17,11 @@ from convnd.io.atomic import (
     check_target,
     error_text,
     exists_error,
-    folder_lock,
     renamed_errors,
     temporary_folder,
 )
 from convnd.io.atomic_folder import atomic_folder, check_folder_target
+from convnd.io.locks import folder_lock
 from convnd.io.provenance import (
     check_sidecar,
     is_provenance,

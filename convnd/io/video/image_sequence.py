@@ -11,14 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError
-from convnd.io.atomic import (
-    check_target,
-    error_text,
-    exists_error,
-    folder_lock,
-    renamed_errors,
-)
+from convnd.io.atomic import check_target, error_text, exists_error, renamed_errors
 from convnd.io.files import read, write
+from convnd.io.locks import folder_lock
 from convnd.io.reading import size_limit
 from convnd.io.registry import find_format
 from convnd.io.video.encoder import square_pixels

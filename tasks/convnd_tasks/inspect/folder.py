@@ -8,13 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from convnd.io.atomic import (
-    defer_signals,
-    disk_full_errors,
-    folder_lock,
-    output_errors,
-    renamed_errors,
-)
+from convnd.io.atomic import disk_full_errors, output_errors, renamed_errors
+from convnd.io.locks import defer_signals, folder_lock
 
 __all__ = ["atomic_folder"]
 
