@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from convnd.io import VideoFrame, VideoInfo, write_video
+from convnd.io import Encoding, VideoFrame, VideoInfo, write_video
 
 Array = NDArray[np.float64]
 EDDIES = ((16, 16, 1), (48, 20, -1), (20, 48, -1), (50, 50, 1))
@@ -35,7 +35,12 @@ def main() -> None:
         rate = Fraction(25)
         info = VideoInfo(path=path, size=(64, 64), time_base=1 / rate, rate=rate)
         tensors = (torch.from_numpy(frame.astype(np.float32))[None] for frame in frames)
-        write_video(path, info, (VideoFrame(t, frame) for t, frame in enumerate(tensors)), crf=8)
+        write_video(
+            path,
+            info,
+            (VideoFrame(t, frame) for t, frame in enumerate(tensors)),
+            encoding=Encoding(crf=8),
+        )
         print(path)
 
 

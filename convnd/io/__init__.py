@@ -39,6 +39,7 @@ from convnd.io.signals.sound import FORMATS as SOUND_FORMATS
 from convnd.io.signals.table import FORMATS as TABLE_FORMATS
 from convnd.io.signals.wav import FORMATS as WAV_FORMATS
 from convnd.io.signals.wfdb_record import FORMATS as WFDB_FORMATS
+from convnd.io.video.codecs import Encoding
 from convnd.io.video.file import FORMATS as VIDEO_FORMATS
 from convnd.io.video.image_sequence import check_image_sequence_output, write_image_sequence
 from convnd.io.video.opening import open_video
@@ -53,6 +54,7 @@ from convnd.io.volumes.nifti import FORMATS as NIFTI_FORMATS
 __all__ = [
     "VIDEO_SUFFIXES",
     "ColorTags",
+    "Encoding",
     "Format",
     "Video",
     "VideoFrame",

@@ -83,7 +83,7 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, str]:
     check_file(file)
     with translate_errors(file, "a file with a record"):
         read_text = read_sidecar if entry.read_provenance is None else entry.read_provenance
-        text = read_text(file)
+        text = read_text(file) or read_sidecar(file)  # an animated WebP has a sidecar
     return {key: value for key, value in text.items() if is_provenance(key, value)}
 
 

@@ -290,10 +290,14 @@ def writable_format(
     if entry is None or entry.write is None or not holds_rank(entry):
         suffixes = [end for end in _BY_SUFFIX if is_written(end) and holds_rank(_BY_SUFFIX[end])]
         name = Path(path).name
+        usual = [end for end in suffixes if _BY_SUFFIX[end].spatial_dims == spatial_dims]
+        remedy = f"for example {Path(name).stem or 'result'}{(usual or suffixes)[0]}"
+        if spatial_dims is not None and is_folder_name(name):
+            remedy += f", or {path}{os.sep} for a folder"
         raise UsageError(
             f"write {path}",
             expected=f"a name ending in {', '.join(suffixes)}",
             got=repr(name),
-            remedy=f"for example {Path(name).stem or 'result'}{suffixes[0]}",
+            remedy=remedy,
         )
     return entry, entry.write

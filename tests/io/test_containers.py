@@ -244,3 +244,18 @@ def test_ogg_is_read_and_written(tmp_path: Path) -> None:
     np.testing.assert_allclose(grid.values[0, 0], wave, atol=0.05)
     io.write(tmp_path / "b.ogg", grid)
     np.testing.assert_allclose(io.read(tmp_path / "b.ogg").values[0, 0], wave, atol=0.1)
+
+
+def test_texts_of_parquet_that_look_like_times_stay_texts(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    times = [f"2024-01-01T00:00:00.{4 * k:03d}" for k in range(40)]
+    words = [f"{k % 3}" for k in range(40)]
+    table = pa.table({"t": times, "II": [float(k % 5) for k in range(40)], "note": words})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    grid = io.read(tmp_path / "a.parquet")
+    assert 1 / grid.spacing[0] == pytest.approx(250)
+    io.write(tmp_path / "b.parquet", grid)
+    again = parquet.read_table(tmp_path / "b.parquet")
+    assert again.schema.field("t").type == pa.string()
+    assert again["t"].to_pylist() == times

@@ -606,12 +606,7 @@ def test_animations_are_refused(tmp_path, suffix):
     with pytest.raises(InputFileError, match="expected one picture, got an animation") as caught:
         convnd.io.read(path)
     assert "convnd stylize-video" in str(caught.value)
-    if suffix != ".gif":  # which PyAV reads; what the message proposes makes one
-        assert "save('clip.gif', save_all=True)" in str(caught.value)
-        with Image.open(path) as image:
-            image.save(tmp_path / "clip.gif", save_all=True)
-    clip = convnd.io.open_video(tmp_path / ("a.gif" if suffix == ".gif" else "clip.gif"))
-    assert len(list(clip.frames())) == 2
+    assert len(list(convnd.io.open_video(path).frames())) == 2  # as it says
 
 
 def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path, codes):

@@ -147,7 +147,7 @@ def test_colours_survive_many_generations(tmp_path: Path) -> None:
     first = next(io.open_video(source).frames()).values
     for generation in range(4):
         target = tmp_path / f"{generation + 1}.mp4"
-        last = copied(source, target, crf=1)[0].values
+        last = copied(source, target, encoding=io.Encoding(crf=1))[0].values
         source = target
     assert (last - first)[0, :, 8::16, 8::16].mean().abs() < 0.5 / 255
 

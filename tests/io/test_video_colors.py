@@ -204,7 +204,7 @@ def test_a_matrix_that_no_encoder_writes_becomes_bt709(tmp_path: Path) -> None:
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     video = io.open_video(tmp_path / "a.mkv")
-    io.write_video(tmp_path / "b.mp4", video.info, video.frames(), crf=1)
+    io.write_video(tmp_path / "b.mp4", video.info, video.frames(), encoding=io.Encoding(crf=1))
     again = io.open_video(tmp_path / "b.mp4")
     assert again.info.colors.matrix == 1
     values = next(again.frames()).values[0].permute(1, 2, 0).numpy()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
+from PIL import Image
 
 from convnd.errors import UsageError
 
@@ -161,3 +163,27 @@ def test_the_place_of_a_result(
     assert spec.folder == (None if folder is None else Path(folder))
     spec.make_folder()
     assert Path("new").exists() == (folder == "new")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("stylize", "a.png", "waves", "--size", "32"), "neu.png"),
+        (("stylize", "a.csv", "a.csv", "--rate", "250"), "neu.csv"),
+        (("stylize-volume", "a.nii", "--style", "waves"), "neu.nii"),
+    ],
+)
+def test_a_name_without_suffix_is_answered_with_names_that_work(
+    words: tuple[str, ...], name: str, tmp_path: Path, run: Any
+) -> None:
+    Image.new("RGB", (32, 32), (9, 80, 70)).save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("II\n" + "".join(f"{k % 7}\n" for k in range(64)))
+    values = np.random.default_rng(0).normal(0, 20, (16, 16, 16)).astype("f")
+    nib.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / "a.nii")
+    few = ("--steps", "0", "--scales", "1", "--no-figures")
+    code, _, err = run(*words, *few, "-o", "neu")
+    assert code == 2
+    assert f"for example {name}, or neu/ for a folder" in err
+    code, _, err = run(*words, *few, "-o", "neu/")  # as it says
+    assert code == 0, err
+    assert any("stylized" in path.name for path in (tmp_path / "neu").iterdir())

@@ -27,7 +27,7 @@ from convnd.grid import Grid
 from convnd.io import atomic, files, locks
 from convnd.io.registry import find_format
 from convnd.io.signals.signal import Annotation, Signal
-from convnd.io.video.encoder import CODECS
+from convnd.io.video.codecs import CONTAINERS, Encoding
 from convnd.optimize import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
@@ -60,7 +60,11 @@ class _Film:
 def _clip(path: Path) -> None:
     frames = (io.VideoFrame(n, noise(1, 3, 240, 240).roll(7 * n, 3), "") for n in range(12))
     io.write_video(
-        path, _Film.info, frames, overwrite=True, crf=0 if path.suffix != ".gif" else None
+        path,
+        _Film.info,
+        frames,
+        overwrite=True,
+        encoding=Encoding(crf=0 if path.suffix not in (".gif", ".apng", ".webp") else None),
     )
 
 
@@ -72,7 +76,7 @@ def _write_grid(suffix: str, path: Path) -> None:
     io.write(path, _grid(suffix), overwrite=True)
 
 
-CLIPS = sorted(CODECS)
+CLIPS = sorted(CONTAINERS)
 GRIDS = [
     suffix for suffix in sorted(io.suffixes()) if suffix not in CLIPS and io.is_written(suffix)
 ]

@@ -66,7 +66,7 @@ _BYTES_PER_PIXEL, _BYTES_PER_DEEP_PIXEL = 48, 160
 # Each scan of a progressive JPEG touches all pixels; encoders write about ten.
 _SCANS, _SCANNED_PIXELS = 20, 2**32
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TO_GIF = "PIL.Image.open(NAME).save('clip.gif', save_all=True)"
+_STILL = "save one frame of it, or give it to convnd stylize-video"
 _START = 32  # bytes that tell a format
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BLOCK = 2**20
@@ -156,12 +156,11 @@ def _decode_other(
         if image.format in ("JPEG", "MPO"):
             _check_scans(path, image.height * image.width)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
-            clip = "" if image.format == "GIF" else ", made with Python: " + _TO_GIF
             raise InputFileError(
                 f"read {path}",
                 expected="one picture",
                 got="an animation",
-                remedy=f"save one frame of it, or use convnd stylize-video with a GIF{clip}",
+                remedy=_STILL,
             )
         image.load()  # to the end of the file, where some of the metadata is
         header = _metadata(image.info, image.getexif)

@@ -57,6 +57,7 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
     arrays, fields = request_arrays(path, "Parquet", "a Parquet file", max_pixels)
     with translate_errors(path, "a Parquet file"):
         names = [str(name) for name in fields["names"]]
+        is_text = [bool(text) for text in fields["is_text"]]
         cells: list[list[str]] = [[] for _ in names]
         for key, text in arrays.items():
             cells[int(key.partition("/")[0])] += map(str, _from_json(text))
@@ -73,7 +74,7 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
             [columns[k] for k in order],
             range(1, len(columns[0].cells) + 1),
             named=True,
-            text=[names[k] for k in order],
+            text=[(names[k], is_text[k]) for k in order],
             format_name="Parquet",
         )
 
@@ -82,7 +83,8 @@ def decode_parquet(path: Path, max_samples: int) -> Content:
     """Decode a Parquet file, in a child process.
 
     Yields:
-        Blocks of cells of each column as JSON, by ``column/block``; then ``names``.
+        Blocks of cells of each column as JSON, by ``column/block``; then ``names``, and whether each
+        column ``is_text``.
     """
     parquet = import_optional("pyarrow.parquet", f"read {path}", "tables")
     with translate_errors(path, "a Parquet file"):
@@ -105,7 +107,8 @@ def decode_parquet(path: Path, max_samples: int) -> Content:
         for number, column in enumerate(data.columns):
             for start in range(0, len(column), _BLOCK):
                 yield f"{number}/{start}", _to_json(_cells(column.slice(start, _BLOCK))), {}
-        yield "", None, {"names": data.column_names}
+        is_text = [name in texts for name in data.column_names]  # also where it looks like a time
+        yield "", None, {"names": data.column_names, "is_text": is_text}
 
 
 def _to_json(cells: Sequence[Any]) -> NDArray[Any]:
@@ -165,12 +168,14 @@ def _write_parquet(path: Path, grid: Grid, **_: object) -> None:
         if grid.units == ("s",):
             arrays.insert(0, pa.array([float(text) for text in default_times(grid)]))
     else:
-        names = layout.text
+        names, is_text = zip(*layout.text, strict=True)
         arrays = []
         for position, cells in enumerate(columns_of(grid, layout, layout.cell)):
             if position in layout.leads:
                 numbers = np.array([float(cell or "nan") for cell in cells])
                 arrays.append(pa.array(numbers, from_pandas=True))
+            elif is_text[position]:
+                arrays.append(pa.array([cell or None for cell in cells], pa.string()))
             else:
                 arrays.append(pa.array(_typed(cells)))
     parquet.write_table(pa.table(arrays, names=list(names)), path)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.atomic import error_text
 from convnd.io.reading import check_positions, too_large_error, translate_errors
+from convnd.io.video import apng, gif
 from convnd.io.video.deinterlacing import Deinterlacer
 from convnd.io.video.description import chapters, color_tags, frame_count, remarks, texts
-from convnd.io.video.gif import loop_count
 from convnd.io.video.pixels import Orientation, open_container, orientation, pyav, rgb_pixels
 from convnd.io.video.timing import FrameClock, last_duration, missing_text, stream_offset
 from convnd.io.video.tone_mapping import HLG, PQ, tone_map
 from convnd.io.video.types import damaged_frames_text
+from convnd.io.video.webp import WebpDecoder, is_webp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +108,7 @@ class VideoDecoder:
                 "tags": texts(container.metadata),
                 "stream_tags": texts(stream.metadata),
                 "chapters": chapters(container),
-                "loops": loop_count(self._path) if container.format.name == "gif" else 0,
+                "loops": _loop_count(self._path, container.format.name),
                 "remarks": remarks(
                     container, stream, is_interlaced=is_interlaced and not self._deinterlace
                 ),
@@ -316,17 +317,28 @@ class VideoDecoder:
         return self._orientations[rotation]
 
 
+def _loop_count(path: Path, container: str) -> int:
+    """How often a video is played; 0 is without an end."""
+    count = {"gif": gif.loop_count, "apng": apng.loop_count}.get(container)
+    return 0 if count is None else count(path)
+
+
 def serve(
     path: Path, parameters: Mapping[str, Any], reserve_memory: Callable[[int], None]
 ) -> Iterator[tuple[str, dict[str, Any], NDArray[Any] | None]]:
     """Yield a video's description, comment or frames; see `convnd.io.worker.worker`."""
-    decoder = VideoDecoder(
-        path,
-        int(parameters["max_frame"]),
-        reserve_memory,
-        deinterlace=bool(parameters.get("deinterlace")),
-        tone_map=bool(parameters.get("tone_map")),
-    )
+    largest = int(parameters["max_frame"])
+    decoder: VideoDecoder | WebpDecoder
+    if is_webp(path):
+        decoder = WebpDecoder(path, largest, reserve_memory)
+    else:
+        decoder = VideoDecoder(
+            path,
+            largest,
+            reserve_memory,
+            deinterlace=bool(parameters.get("deinterlace")),
+            tone_map=bool(parameters.get("tone_map")),
+        )
     if parameters["what"] == "describe":
         yield "info", decoder.describe(), None
     elif parameters["what"] == "comment":

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import NumericalError
+from convnd.io.video.codecs import ANIMATIONS, Encoding
 from convnd.io.video.pixels import SCALER_FLAGS, SCALER_MATRICES, matrix_code
 from convnd.io.video.types import SRGB_TRANSFER, ColorTags, VideoInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CODECS", "EVEN", "WITH_ASPECT", "VideoStream", "square_pixels"]
-
-CODECS: Mapping[str, tuple[str, str, int | None]] = {
-    ".mp4": ("mp4", "libx264", 18),
-    ".m4v": ("mp4", "libx264", 18),
-    ".mkv": ("matroska", "libx264", 18),
-    ".webm": ("webm", "libvpx-vp9", 24),
-    ".gif": ("gif", "gif", None),
-}
-"""Container, codec and default constant rate factor of each suffix; a smaller factor loses less."""
-
-WITH_ASPECT = ("mp4", "matroska")
-"""Containers of pixels that are not square; neither VP9 nor PyAV can store them in WebM."""
-
-EVEN = ("mp4", "matroska")
-"""Containers of H.264, whose 4:2:0 has even sizes."""
+__all__ = ["VideoStream", "square_pixels"]
 
 _RGB = 0
 _DERIVED = (2, 12)  # matrices that follow from the size, or from the primaries
@@ -71,38 +57,41 @@ class VideoStream:
         path: Path,
         info: VideoInfo,
         first: Tensor,
-        crf: int | None,
+        encoding: Encoding,
     ) -> None:
-        _, codec, default_crf = CODECS[path.suffix.lower()]
+        codec, animation = encoding.codec_of(path), kind in ANIMATIONS
         self._av, self._out, self._info = av, out, info
         height, width = first.shape[2:]
-        self._pad = (width % 2, height % 2) if kind in EVEN else (0, 0)
+        self._pad = (width % 2, height % 2) if codec.even else (0, 0)
         self._tags = info.colors
         if info.colors.matrix == _RGB:  # pictures and GIF, for which players assume sRGB
             self._tags = ColorTags(False, 1, SRGB_TRANSFER, 1)
         elif info.colors.matrix not in (*SCALER_MATRICES, *_DERIVED):
             self._tags = dataclasses.replace(info.colors, matrix=1)
-        self._format = "bgra" if kind == "gif" else "yuv420p"
-        options = {} if default_crf is None else {"crf": str(default_crf if crf is None else crf)}
-        if codec == "libvpx-vp9":
-            options |= {"b": "0", "row-mt": "1", "cpu-used": "4"}
+        self._format = encoding.pixel_format(path)
+        os.environ.setdefault("SVT_LOG", "1")  # of the encoder of AV1: errors only
         rate = info.rate or Fraction(25)
-        stream = out.add_stream(codec, rate=rate.limit_denominator(65535), options=options)
+        stream = out.add_stream(
+            codec.encoder, rate=rate.limit_denominator(65535), options=encoding.options(path)
+        )
         stream.width, stream.height = width + self._pad[0], height + self._pad[1]
         stream.pix_fmt = "pal8" if kind == "gif" else self._format
         for key in ("language", "title"):
             if key in info.stream_tags:
                 stream.metadata[key] = info.stream_tags[key]
         context = stream.codec_context
+        if codec.tag and kind in ("mp4", "mov"):
+            context.codec_tag = codec.tag
         context.time_base = Fraction(1, 100) if kind == "gif" else info.time_base
         stream.time_base = context.time_base
-        context.sample_aspect_ratio = info.aspect if kind in WITH_ASPECT else Fraction(1)
-        if kind != "gif":
+        context.sample_aspect_ratio = info.aspect if encoding.has_aspect(path) else Fraction(1)
+        if not animation:
             context.color_range = {None: 0, False: 1, True: 2}[self._tags.full_range]
             context.color_primaries = self._tags.primaries
             context.color_trc = self._tags.transfer
             context.colorspace = self._tags.matrix
         self._stream = stream
+        self._animation = animation
         self._graph = _palette_graph(av, width, height) if kind == "gif" else None
         self._waiting: tuple[int, int, Any] | None = None  # time, duration, picture
         self._previous = 0
@@ -120,7 +109,7 @@ class VideoStream:
         """Encode what is left; return the duration of the last frame, 0 if it has none."""
         assert self._waiting is not None
         pts, duration, picture = self._waiting
-        if self._graph is None and duration and self._previous not in (0, duration):
+        if not self._animation and duration and self._previous not in (0, duration):
             # MP4 stores how long the packet is shown that comes last. That is this one, if no
             # earlier frame refers to it.
             picture.pict_type = self._av.video.frame.PictureType.I
@@ -147,7 +136,10 @@ class VideoStream:
             from torch.nn import functional
 
             values = functional.pad(values, (0, self._pad[0], 0, self._pad[1]), mode="replicate")
-        picture = av.VideoFrame.from_ndarray(_codes(values), format="rgb24")
+        deep = "10" in self._format
+        picture = av.VideoFrame.from_ndarray(
+            _codes(values, deep=deep), format="rgb48le" if deep else "rgb24"
+        )
         if self._graph is not None:
             picture.pts = pts
             picture.time_base = info.time_base
@@ -155,6 +147,10 @@ class VideoStream:
             picture = self._graph.pull()
             picture.pts = round(pts * info.time_base * 100)
             picture.time_base = Fraction(1, 100)
+            return picture
+        if self._animation:
+            picture = picture.reformat(format=self._format)
+            picture.pts, picture.time_base = pts, info.time_base
             return picture
         tags = self._tags
         picture = picture.reformat(
@@ -186,7 +182,8 @@ def _palette_graph(av: Any, width: int, height: int) -> Any:
     return graph
 
 
-def _codes(values: Tensor) -> Any:
+def _codes(values: Tensor, *, deep: bool) -> Any:
+    """The codes of a frame ``(H, W, 3)``, of 16 bits where ``deep``, else of 8."""
     import torch
 
     planes = values[0].detach().to("cpu", torch.float32)
@@ -195,5 +192,6 @@ def _codes(values: Tensor) -> Any:
             "write: expected finite values for a frame, got NaN or infinity; use a smaller "
             "learning rate, or check the input"
         )
-    codes = planes.clamp(0, 1).mul(255).round_().to(torch.uint8)
+    white, kind = (65535, torch.uint16) if deep else (255, torch.uint8)
+    codes = planes.clamp(0, 1).mul(white).round_().to(torch.int32).to(kind)
     return codes.permute(1, 2, 0).contiguous().numpy()

@@ -17,6 +17,7 @@ from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import check_file, check_positions, size_limit, translate_errors
 from convnd.io.registry import Format
+from convnd.io.video.codecs import Encoding
 from convnd.io.video.types import VIDEO_SUFFIXES, Chapter, ColorTags, VideoFrame, VideoInfo
 from convnd.io.worker.client import request
 
@@ -198,9 +199,9 @@ def _write_video(
 
     rate = Fraction(1 / grid.spacing[0]).limit_denominator(1001)
     info = VideoInfo(path=path, size=(grid.shape[1], grid.shape[2]), time_base=1 / rate, rate=rate)
-    crf = None if quality is None else round(51 * (1 - quality / 100))
+    encoding = Encoding(crf=None if quality is None else round(51 * (1 - quality / 100)))
     frames = (VideoFrame(t, grid.values[:, :, t]) for t in range(grid.shape[0]))
-    encode(path, info, frames, crf=crf, provenance=provenance)
+    encode(path, info, frames, encoding=encoding, provenance=provenance)
 
 
 def _size_text(size: tuple[int, ...]) -> str:
@@ -212,7 +213,7 @@ def _read_provenance(path: Path) -> dict[str, str]:
         return parse_provenance(str(next(messages)[0]["text"]))
 
 
-_WRITTEN = (".mp4", ".m4v", ".mkv", ".webm")
+_WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 
 FORMATS = (
     Format(
@@ -226,9 +227,7 @@ FORMATS = (
     Format(
         name="video (read only)",
         # GIF counts as a picture; `open_video` and `write_video` take it as a video, too.
-        suffixes=tuple(
-            suffix for suffix in VIDEO_SUFFIXES if suffix not in (*_WRITTEN, ".gif", ".apng")
-        ),
+        suffixes=tuple(suffix for suffix in VIDEO_SUFFIXES if suffix not in (*_WRITTEN, ".gif")),
         spatial_dims=3,
         read=read_video,
         write=None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from convnd.errors import InputFileError, UsageError
 from convnd.io.video.file import VideoFile
 from convnd.io.video.image_sequence import ImageSequence
-from convnd.io.video.types import VIDEO_SUFFIXES, Video
+from convnd.io.video.types import ANIMATED_SUFFIXES, VIDEO_SUFFIXES, Video
 
 __all__ = ["open_video"]
 
@@ -38,7 +38,7 @@ def open_video(
     source = Path(path)
     if source.is_dir():
         return ImageSequence(source, rate=Fraction(25) if rate is None else rate)
-    if source.suffix.lower() not in VIDEO_SUFFIXES:
+    if source.suffix.lower() not in (*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES):
         raise InputFileError(
             f"read {path}: expected a video ({', '.join(VIDEO_SUFFIXES)}) or a folder of numbered "
             f"pictures, got {source.name!r}; convert the file"

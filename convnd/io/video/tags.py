@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from convnd.io.provenance import parse_provenance
+from convnd.io.video.codecs import ANIMATIONS
 from convnd.io.video.types import VideoInfo
 
 __all__ = ["copy_tags", "lost_tags"]
@@ -27,6 +28,7 @@ _OF_CONTAINER = frozenset(
         *("com.android.version", "hw", "is_interlaced", "vendor_id", "handler_name"),
     )
 )
+_MP4 = ("mp4", "mov")
 _APPLE = "com.apple.quicktime."
 _APPLE_KEYS = {"location.iso6709": "location", "creationdate": "date"}
 
@@ -54,7 +56,7 @@ def copy_tags(
     if provenance:
         tags["comment"] = json.dumps(dict(provenance))
     out.metadata.update(tags)
-    if kind == "gif":
+    if kind in ANIMATIONS:
         return
     begin = origin * info.time_base
     limit = None if end is None else info.start * info.time_base + end - begin
@@ -87,7 +89,7 @@ def lost_tags(kind: str, info: VideoInfo, *, provenance: bool) -> list[str]:
     tags, lost_names = _split_tags(kind, info)
     if provenance and "comment" in tags:
         lost_names.append("comment")
-    if info.chapters and kind in ("", "gif"):
+    if info.chapters and kind in ("", *ANIMATIONS):
         lost_names.append("chapters")
     return lost_names
 
@@ -103,9 +105,9 @@ def _split_tags(kind: str, info: VideoInfo) -> tuple[dict[str, str], list[str]]:
             continue
         if name == "comment" and parse_provenance(value):
             continue
-        if kind == "mp4" and name.startswith(_APPLE):
+        if kind in _MP4 and name.startswith(_APPLE):
             name = _APPLE_KEYS.get(name.removeprefix(_APPLE), name)
-        if kind in ("matroska", "webm") or (kind == "mp4" and name in _MP4_KEYS):
+        if kind in ("matroska", "webm") or (kind in _MP4 and name in _MP4_KEYS):
             tags.setdefault(name, value)
         else:
             lost_names.append(name.removeprefix(_APPLE))

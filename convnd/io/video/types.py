@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "ANIMATED_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Chapter",
     "ColorTags",
@@ -34,7 +35,10 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".3g2", ".mpg", ".mpeg", ".vob", ".ts", ".m2ts", ".mts", ".mxf"),
     *(".wmv", ".asf", ".flv", ".f4v", ".ogv", ".apng"),
 )
-"""Suffixes of files that are read as videos; `convnd.io.video.writing.CODECS` has those written."""
+"""Suffixes of files that are read as videos; `convnd.io.video.codecs` has those written."""
+
+ANIMATED_SUFFIXES = (".gif", ".apng", ".png", ".webp", ".avif")
+"""Suffixes of pictures that may be animated; `convnd.io.open_video` reads them as videos."""
 
 SRGB_TRANSFER = 13
 """The transfer function of ordinary pictures, as ISO/IEC 23091-4 numbers them."""

@@ -1,11 +1,11 @@
 """Writes videos frame by frame, with the times and tags of the source and a copy of its sound.
 
-The suffix selects container and codec, see
-`convnd.io.video.encoder.CODECS`. Frames are encoded as they come; the file
+The suffix selects the container and, unless an `Encoding` says otherwise, the codec, see
+`convnd.io.video.codecs`. Frames are encoded as they come; the file
 appears whole or not at all. Audio packets are copied byte by byte, shifted with the frames if the
 result does not begin where the source begins. Matroska and WebM store times in milliseconds, GIF in
-hundredths of a second: only there, times are rounded. Frames are 4:2:0 of 8 bits, which every
-player shows: H.264 repeats the last row or column of an odd size.
+hundredths of a second: only there, times are rounded. By default frames are 4:2:0 of 8 bits, which
+every player shows: H.264 repeats the last row or column of an odd size.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 from convnd.errors import OutputFileError, UsageError
 from convnd.io.atomic import atomic_path, check_target, error_text
 from convnd.io.provenance import check_sidecar, remove_sidecar, write_sidecar
-from convnd.io.video.encoder import CODECS, EVEN, WITH_ASPECT, VideoStream, square_pixels
-from convnd.io.video.gif import set_last_delay
+from convnd.io.video import apng, gif, webp
+from convnd.io.video.codecs import ANIMATIONS, Encoding
+from convnd.io.video.encoder import VideoStream, square_pixels
 from convnd.io.video.pixels import open_container, pyav
 from convnd.io.video.sound import SoundCopier
 from convnd.io.video.tags import copy_tags, lost_tags
@@ -37,6 +38,7 @@ def check_video_output(
     overwrite: bool = False,
     audio: bool = True,
     provenance: bool = False,
+    encoding: Encoding | None = None,
 ) -> None:
     """Check, before any work, that a video can be written here.
 
@@ -46,19 +48,23 @@ def check_video_output(
         overwrite: whether an existing file may be replaced.
         audio: whether the sound of the source is to be copied.
         provenance: whether provenance will be stored with it.
+        encoding: codec and quality.
 
     Raises:
-        UsageError: no video is written under its suffix, or its container cannot hold the sound.
+        UsageError: no video is written under its suffix, or its container cannot hold the sound or
+            the codec.
         OutputExistsError: it exists and ``overwrite`` is false, or another file has the
             name of its sidecar.
         OutputFileError: its folder takes no new files.
         DependencyError: PyAV is missing.
     """
-    kind = _container(path)
+    encoding = encoding or Encoding()
+    encoding.codec_of(path)
+    kind = encoding.container(path)
     check_target(path, overwrite=overwrite)
-    if provenance and kind == "gif":  # GIF has no place for it
+    if provenance and kind in ANIMATIONS:  # they have no place for it
         check_sidecar(path)
-    if not audio or kind == "gif":
+    if not audio or kind in ANIMATIONS:
         return
     with pyav().open(io.BytesIO(), "w", format=kind) as container:
         supported = container.supported_codecs
@@ -71,7 +77,12 @@ def check_video_output(
 
 
 def lost_properties(
-    path: Path, info: VideoInfo, *, audio: bool = True, provenance: bool = False
+    path: Path,
+    info: VideoInfo,
+    *,
+    audio: bool = True,
+    provenance: bool = False,
+    encoding: Encoding | None = None,
 ) -> list[str]:
     """Name the properties of a source that its result cannot hold, and what is changed for that.
 
@@ -80,14 +91,16 @@ def lost_properties(
         info: description of the source, with the size of the result.
         audio: whether the sound is to be copied.
         provenance: whether provenance will be stored with it.
+        encoding: codec and quality.
     """
-    kind = _container(path) if path.suffix else ""
+    encoding = encoding or Encoding()
+    kind = encoding.container(path) if path.suffix else ""
     properties = lost_tags(kind, info, provenance=provenance)
-    if kind in ("", "gif") and audio and info.audio:
+    if kind in ("", *ANIMATIONS) and audio and info.audio:
         properties.append("sound")
-    if kind not in WITH_ASPECT and info.aspect != 1:
+    if info.aspect != 1 and not (kind and encoding.has_aspect(path)):
         properties.append(f"pixels of shape {info.aspect} (frames are resized to square ones)")
-    elif kind in EVEN and (info.size[0] % 2 or info.size[1] % 2):
+    elif kind and encoding.codec_of(path).even and (info.size[0] % 2 or info.size[1] % 2):
         height, width = info.size
         properties.append(f"the odd size {width}x{height} (the last row or column is repeated)")
     return properties
@@ -99,7 +112,7 @@ def write_video(
     frames: Iterable[VideoFrame],
     *,
     overwrite: bool = False,
-    crf: int | None = None,
+    encoding: Encoding | None = None,
     audio: bool = True,
     end: Fraction | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -109,12 +122,19 @@ def write_video(
     Raises:
         ConvndError: as `check_video_output` and `encode`; errors of ``frames`` pass unchanged.
     """
-    check_video_output(path, info, overwrite=overwrite, audio=audio, provenance=bool(provenance))
+    check_video_output(
+        path,
+        info,
+        overwrite=overwrite,
+        audio=audio,
+        provenance=bool(provenance),
+        encoding=encoding,
+    )
     with atomic_path(path, overwrite=overwrite) as temporary:
         count = encode(
-            temporary, info, frames, crf=crf, audio=audio, end=end, provenance=provenance
+            temporary, info, frames, encoding=encoding, audio=audio, end=end, provenance=provenance
         )
-    if _container(path) == "gif":
+    if Encoding().container(path) in ANIMATIONS:
         if provenance:
             write_sidecar(path, provenance)
         else:
@@ -127,7 +147,7 @@ def encode(
     info: VideoInfo,
     frames: Iterable[VideoFrame],
     *,
-    crf: int | None = None,
+    encoding: Encoding | None = None,
     audio: bool = False,
     end: Fraction | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -135,10 +155,10 @@ def encode(
     """Encode frames, as they come, into a file that may exist.
 
     Args:
-        path: its suffix selects the codec.
+        path: its suffix selects the container.
         info: description of the source: times, pixel aspect, colour tags, sound.
         frames: frames of one size; their times are in ticks of ``info.time_base``.
-        crf: constant rate factor; None for the default of the codec.
+        encoding: codec and quality; None for the defaults of the container.
         audio: whether to copy the sound of ``info.path``.
         end: seconds after the first frame where the sound ends; None for all of it.
         provenance: how the result was made, stored as the comment of the container.
@@ -148,15 +168,16 @@ def encode(
 
     Raises:
         OutputFileError: the encoder or the disk fails, or there are no frames.
-        UsageError: no video is written under this suffix.
+        UsageError: no video is written under this suffix, or not in this encoding.
         NumericalError: values are not finite.
     """
-    kind = _container(path)
+    encoding = encoding or Encoding()
+    kind = encoding.container(path)
     av = pyav()
     try:
-        count, last = _encode_frames(kind, path, info, frames, crf, audio, end, provenance)
-        if kind == "gif" and last:
-            set_last_delay(path, round(last * info.time_base * 100))
+        count, last = _encode_frames(kind, path, info, frames, encoding, audio, end, provenance)
+        if last:
+            _set_last_delay(path, kind, last * info.time_base)
     except av.error.FFmpegError as error:
         raise OutputFileError(
             f"write {path}",
@@ -172,7 +193,7 @@ def _encode_frames(
     path: Path,
     info: VideoInfo,
     frames: Iterable[VideoFrame],
-    crf: int | None,
+    encoding: Encoding,
     audio: bool,
     end: Fraction | None,
     provenance: Mapping[str, str] | None,
@@ -187,15 +208,15 @@ def _encode_frames(
         out = stack.enter_context(av.open(str(path), "w", format=kind, options=options))
         for frame in frames:
             values = frame.values
-            if kind not in WITH_ASPECT:
+            if not encoding.has_aspect(path):
                 values = square_pixels(values, info.aspect)
             if video is None:
                 # A part of a video begins at 0; a whole one keeps the start of its streams.
                 is_part = frame.pts > info.start
-                origin = frame.pts if is_part or kind == "gif" else info.offset
+                origin = frame.pts if is_part or kind in ANIMATIONS else info.offset
                 copy_tags(out, kind, info, origin=origin, end=end, provenance=provenance)
-                video = VideoStream(av, out, kind, path, info, values, crf)
-                if audio and info.audio and kind != "gif":
+                video = VideoStream(av, out, kind, path, info, values, encoding)
+                if audio and info.audio and kind not in ANIMATIONS:
                     source = stack.enter_context(open_container(info.path))
                     sound = SoundCopier(source, out, info, origin, is_part=is_part, end=end)
             if sound is not None:
@@ -211,22 +232,26 @@ def _encode_frames(
 
 
 def _container_options(kind: str, info: VideoInfo) -> dict[str, str]:
-    if kind == "mp4":
+    if kind in ("mp4", "mov"):
         # The container rounds the beginnings of streams to this.
         ticks = math.lcm(info.time_base.denominator, 48000)
         # With the index in front, a video plays while it is loaded.
         return {"movie_timescale": str(min(ticks, 2**31 - 1)), "movflags": "+faststart"}
+    if kind == "apng":
+        return {"plays": str(min(info.loops, 2**16 - 1))}
+    if kind == "webp":
+        return {"loop": str(min(info.loops, 2**16 - 1))}
     if kind == "gif":
         return {"loop": str({0: 0, 1: -1}.get(info.loops, info.loops - 1))}
     # Matroska without random numbers: the same video gives the same bytes.
     return {"fflags": "+bitexact"} if kind in ("matroska", "webm") else {}
 
 
-def _container(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix not in CODECS:
-        raise UsageError(
-            f"write {path}: expected a name ending in {', '.join(CODECS)}, got {path.name!r}; "
-            "choose one of these"
-        )
-    return CODECS[suffix][0]
+def _set_last_delay(path: Path, kind: str, seconds: Fraction) -> None:
+    """Write how long the last frame of an animation is shown."""
+    if kind == "gif":
+        gif.set_last_delay(path, round(seconds * 100))
+    elif kind == "apng":
+        apng.set_last_delay(path, seconds)
+    elif kind == "webp":
+        webp.set_last_delay(path, round(seconds * 1000))

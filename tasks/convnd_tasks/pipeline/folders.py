@@ -310,9 +310,9 @@ def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
     if kind == "videos":
         if Path(content).is_dir():
             return ""
-        from convnd.io.video.encoder import CODECS
+        from convnd.io.video.codecs import CONTAINERS
 
-        return suffix if suffix in CODECS else ".mp4"
+        return suffix if suffix in CONTAINERS else ".mp4"
     if kind == "volumes":
         return _scan_suffix(content)
     keeps = suffix in ARRAY_SUFFIXES or (dim == 1 and io.is_written(suffix))

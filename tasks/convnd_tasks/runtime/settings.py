@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 from convnd.errors import UsageError
+from convnd.io.video.codecs import CODECS, DEPTHS
 from convnd.options import LOOK, OUTPUT, RESOURCES, Flag, Range, check_ranges
+from convnd.registry import check_name
 
 __all__ = ["INPUT", "JobSettings", "parse_fraction"]
 
@@ -48,7 +50,10 @@ class JobSettings:
             comments.
         quality: of JPEG and WebP, 1 to 100.
         dtype: of volumes: "float32", or "input" for the scan's own integers.
-        crf: constant rate factor of a video's encoder; None is 18 for H.264 and 24 for VP9.
+        codec: of a video, one of `convnd.io.video.codecs.CODECS`; "auto" is the container's.
+        crf: constant rate factor of a video's encoder; None is the codec's default.
+        preset: how much time a video's encoder takes, by its own names; "auto" is its default.
+        bits: of each colour of a video, 8 or 10; None is 8, or 10 where the codec has no 8.
         audio: copy the sound of a video.
         save_every: also write a numbered result every so many steps; 0 never does.
         quiet: show no progress.
@@ -203,15 +208,42 @@ class JobSettings:
             modalities=("volumes",),
         ),
     ] = "float32"
+    codec: Annotated[
+        str,
+        Flag(
+            "Codec: h264, hevc, vp9, av1 or prores; auto: h264, or vp9 in .webm.",
+            OUTPUT,
+            choices=("auto", "h264", "hevc", "vp9", "av1", "prores"),
+            modalities=("videos",),
+        ),
+    ] = "auto"
     crf: Annotated[
         int | None,
         Flag(
-            "Constant rate factor of the encoder: smaller keeps more. Default: 18 for H.264, 24 "
-            "for VP9.",
+            "Constant rate factor of the encoder: smaller keeps more. Default: 18 for h264, 20 for "
+            "hevc, 24 for vp9, 28 for av1.",
             OUTPUT,
             modalities=("videos",),
         ),
         Range(0, 63),
+    ] = None
+    preset: Annotated[
+        str,
+        Flag(
+            "How much time the encoder takes: ultrafast to veryslow of h264 and hevc, 8 to 0 of "
+            "vp9, 13 to 0 of av1.",
+            OUTPUT,
+            modalities=("videos",),
+        ),
+    ] = "auto"
+    bits: Annotated[
+        int | None,
+        Flag(
+            "Bits of each colour: 8, or 10 (h264, hevc, av1, prores).",
+            OUTPUT,
+            modalities=("videos",),
+        ),
+        Range(8, 10),
     ] = None
     audio: Annotated[bool, Flag("Copy the sound.", OUTPUT, modalities=("videos",))] = True
     save_every: Annotated[
@@ -266,6 +298,10 @@ class JobSettings:
             raise UsageError(
                 "--dtype", expected="float32 or input", got=repr(self.dtype), remedy="choose one"
             )
+        if self.codec != "auto":
+            check_name("codec", self.codec, CODECS)
+        if self.bits not in (None, *DEPTHS):
+            raise UsageError("--bits", expected="8 or 10", got=self.bits, remedy="choose one")
         if self.skip_existing and not self.metadata:
             raise UsageError(
                 "--skip-existing",

@@ -617,7 +617,9 @@ def test_evaluate(run: Run, tmp_path: Path) -> None:
                 yield io.VideoFrame(frame.pts, torch.rand(frame.values.shape, generator=rng))
 
     make(tmp_path / "a.mp4", video=film(3))
-    io.write_video(tmp_path / "n.mkv", film(3).info, Noise((3, 48, 64)).frames(), crf=1)
+    io.write_video(
+        tmp_path / "n.mkv", film(3).info, Noise((3, 48, 64)).frames(), encoding=io.Encoding(crf=1)
+    )
     code, out, _ = run("evaluate", "a.mp4", "a.mp4", "--style", "cells", "--json")
     same = json.loads(out)["measures"]
     assert code == 0

@@ -163,6 +163,7 @@ class Videos(Modality):
             overwrite=overwrite,
             audio=self.settings.audio,
             provenance=self.settings.metadata,
+            encoding=self._encoding,
         )
 
     def write(
@@ -185,7 +186,11 @@ class Videos(Modality):
             on_message(self._estimate(inputs, result.seconds))
             return result
         result.save(
-            path, overwrite=overwrite, crf=settings.crf, audio=settings.audio, provenance=record
+            path,
+            overwrite=overwrite,
+            encoding=self._encoding,
+            audio=settings.audio,
+            provenance=record,
         )
         return dataclasses.replace(result, encoding_seconds=time.monotonic() - began)
 
@@ -197,7 +202,13 @@ class Videos(Modality):
         info = dataclasses.replace(video.info, size=working_size(video, self.options.size))
         if settings.strip:
             info = dataclasses.replace(info, tags={}, stream_tags={})
-        return io.lost_properties(path, info, audio=settings.audio, provenance=settings.metadata)
+        return io.lost_properties(
+            path,
+            info,
+            audio=settings.audio,
+            provenance=settings.metadata,
+            encoding=self._encoding,
+        )
 
     def metrics(self, inputs: TransferInputs, result: Video | VideoResult) -> list[Measure]:
         """See `Modality.metrics`.
@@ -302,6 +313,13 @@ class Videos(Modality):
         if self.options.mode == "block":
             return make_block_transfer(self.options)
         return make_frame_transfer(self.options)
+
+    @property
+    def _encoding(self) -> io.Encoding:
+        settings = self.settings
+        return io.Encoding(
+            codec=settings.codec, crf=settings.crf, preset=settings.preset, bits=settings.bits
+        )
 
     @property
     def _frame_range(self) -> FrameRange:

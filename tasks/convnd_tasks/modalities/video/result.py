@@ -110,7 +110,7 @@ class VideoResult:
         path: Path,
         *,
         overwrite: bool = False,
-        crf: int | None = None,
+        encoding: io.Encoding | None = None,
         audio: bool = True,
         provenance: Mapping[str, str] | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class VideoResult:
         Args:
             path: the file or folder.
             overwrite: whether it may be replaced.
-            crf: see `convnd.io.write_video`.
+            encoding: codec and quality, see `convnd.io.write_video`.
             audio: copy the sound of the input.
             provenance: kept with the result.
 
@@ -140,7 +140,7 @@ class VideoResult:
             self.info,
             self._previewed(),
             overwrite=overwrite,
-            crf=crf,
+            encoding=encoding,
             audio=audio,
             end=self.end,
             provenance=provenance,
