@@ -83,8 +83,8 @@ def decode_parquet(path: Path, max_samples: int) -> Content:
     """Decode a Parquet file, in a child process.
 
     Yields:
-        Blocks of cells of each column as JSON, by ``column/block``; then ``names``, and whether each
-        column ``is_text``.
+        Blocks of cells of each column as JSON, by ``column/block``; then ``names``, and the columns
+        that hold text.
     """
     parquet = import_optional("pyarrow.parquet", f"read {path}", "tables")
     with translate_errors(path, "a Parquet file"):
