@@ -168,7 +168,8 @@ def _write_parquet(path: Path, grid: Grid, **_: object) -> None:
         if grid.units == ("s",):
             arrays.insert(0, pa.array([float(text) for text in default_times(grid)]))
     else:
-        names, is_text = zip(*layout.text, strict=True)
+        names = [name for name, _ in layout.text]
+        is_text = [text for _, text in layout.text]
         arrays = []
         for position, cells in enumerate(columns_of(grid, layout, layout.cell)):
             if position in layout.leads:
