@@ -11,11 +11,14 @@ import pytest
 import torch
 from convnd_tasks.modalities.volumes.geometry import placement_difference, value_unit
 from convnd_tasks.modalities.volumes.metrics import measure_all
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.units import StyleUnits
 
 import convnd
 import convnd.io
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
+from convnd.io.volumes import dicom
 
 nibabel: Any = _nibabel  # its type hints are incomplete
 
@@ -143,3 +146,19 @@ def test_arrays_with_a_spacing_are_scans() -> None:
     assert convnd.evaluate(content, result.values, dim=3).keys() != measures.keys()  # an array
     with pytest.raises(UsageError, match="three numbers above 0"):
         convnd.stylize(content, style, spacing=(1, 1))
+
+
+def test_uptake_values_are_named_and_not_scaled() -> None:
+    units = [dicom._value_unit({"Modality": "PT", "Units": unit}) for unit in ("GML", "BQML")]
+    assert units == ["SUV", "Bq/ml"]
+
+    def grid(level: float, unit: str) -> Grid:
+        values = torch.from_numpy(speckle(mean=level)) / 100
+        header = {"value_unit": unit} if unit else {}
+        return Grid(values=values[None, None], units=("mm",) * 3, header=header)
+
+    for unit, factor in (("SUV", 1.0), ("", 0.5)):
+        units_of_style = StyleUnits(grid(300, unit), [grid(600, unit)], VolumeOptions())
+        assert units_of_style.factors == [pytest.approx(factor, rel=0.05)], unit
+    messages = StyleUnits(grid(300, "SUV"), [], VolumeOptions()).messages
+    assert messages == ("scan: values in SUV; use --modality if it is another",)

@@ -37,8 +37,9 @@ def scan_unit(scan: Grid, modality: str) -> str:
 class StyleUnits:
     """Brings the values of styles into the unit of a scan.
 
-    In Hounsfield units values stay as they are. The values of magnetic resonance have no unit, so
-    those of a style are multiplied by the ratio of the tissues' median values.
+    In Hounsfield units, and where both files state one unit, values stay as they are. The values of
+    magnetic resonance have no unit, so those of a style are multiplied by the ratio of the tissues'
+    median values.
 
     Args:
         scan: the content.
@@ -76,14 +77,17 @@ class StyleUnits:
                 )
                 continue
             self._check(scan, style, options.modality)
-            factor = 1.0 if self.unit else _level_ratio(scan, style)
+            calibrated = self.unit or _stated_unit(scan) == _stated_unit(style) != ""
+            factor = 1.0 if calibrated else _level_ratio(scan, style)
             self._maps.append((factor, 0.0))
             if factor != 1:
                 messages.append(
                     f"style: its values times {factor:.3g} are in the unit of the scan, judged by "
                     "the median of their tissues"
                 )
-        kind = "CT, in HU" if self.unit else "values without a unit, as of MR"
+        stated = _stated_unit(scan)
+        kind = f"values in {stated}" if stated else "values without a unit, as of MR"
+        kind = "CT, in HU" if self.unit else kind
         messages.append(f"scan: {kind}; use --modality if it is another")
         self.messages = tuple(messages)
 
@@ -117,6 +121,11 @@ class StyleUnits:
                 "values that correspond with --window and --style-window"
             )
         self.unit = HOUNSFIELD  # a part of a CT without air, with a style that shows its unit
+
+
+def _stated_unit(scan: Grid) -> str:
+    """The unit that a scan's file states, "" if it does not."""
+    return str(scan.header.get("value_unit") or "")
 
 
 def _may_be_hounsfield(scan: Grid) -> bool:
