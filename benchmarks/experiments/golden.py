@@ -318,16 +318,16 @@ def run_case(case: Case, results: Path | None = None) -> Values:
     return values
 
 
-def compare_values(values: Values, kept: Values) -> tuple[float, str]:
+def compare_values(values: Values, reference: Values) -> tuple[float, str]:
     """Largest difference relative to an array's range, and the name of that array.
 
     One level of an integer array is no difference: it may lie on the edge of rounding.
     """
     largest = 0.0, ""
-    for name in kept:  # a command may tell more than it did
+    for name in reference:  # a command may tell more than it did
         if name not in values:
             return np.inf, f"{name} is missing"
-        new, old = values[name], kept[name]
+        new, old = values[name], reference[name]
         if new.shape != old.shape or new.dtype != old.dtype:
             return np.inf, f"{name} was {old.dtype}{old.shape} and is {new.dtype}{new.shape}"
         if np.array_equal(new, old, equal_nan=new.dtype.kind == "f"):
@@ -363,25 +363,25 @@ def compare(names: Sequence[str], folder: Path, tolerance: float) -> bool:
     kept_on = json.loads((folder / "machine.json").read_text())
     if kept_on != machine():
         print(f"kept with {kept_on}, compared with {machine()}")
-    same = True
+    all_near = True
     for name in names:
         start = time.monotonic()
         try:
             values = run_case(CASES[name])
         except RuntimeError as error:
-            same = False
+            all_near = False
             print(f"{name:20} FAILS {error}", flush=True)
             continue
         with np.load(folder / f"{name}.npz") as arrays:
-            kept = {key: arrays[key] for key in arrays.files}
-        largest, where = compare_values(values, kept)
-        equal = all(_same_bytes(values[key], kept[key]) for key in values if key in kept)
+            reference = {key: arrays[key] for key in arrays.files}
+        largest, where = compare_values(values, reference)
+        equal = all(_same_bytes(values[key], reference[key]) for key in values if key in reference)
         words = "same bytes" if equal and not where else f"{largest:.1e}  {where}"
-        good = largest <= tolerance
-        same &= good
+        is_near = largest <= tolerance
+        all_near &= is_near
         seconds = time.monotonic() - start
-        print(f"{name:20} {'' if good else 'DIFFERS '}{words}  ({seconds:.1f} s)", flush=True)
-    return same
+        print(f"{name:20} {'' if is_near else 'DIFFERS '}{words}  ({seconds:.1f} s)", flush=True)
+    return all_near
 
 
 def _same_bytes(new: np.ndarray[Any, Any], old: np.ndarray[Any, Any]) -> bool:

@@ -128,81 +128,82 @@ def read_in_process(file: Path, reader: str) -> dict[str, Any]:
             path = Path(work, f"a{reader}")
             shutil.copyfile(file, path)
         before = sorted(Path(work).rglob("*"))
-        told, tell = os.pipe()
+        reader, writer = os.pipe()
         printed_to = Path(work).with_suffix(".printed")
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            inside(path, printed_to, tell)
-        os.close(tell)
+            inside(path, printed_to, writer)
+        os.close(writer)
         text, late = b"", False
         while not late:
-            late = not select.select([told], [], [], SECONDS)[0]
-            part = b"" if late else os.read(told, 2**16)
+            late = not select.select([reader], [], [], SECONDS)[0]
+            part = b"" if late else os.read(reader, 2**16)
             text += part
             if not part:
                 break
-        os.close(told)
+        os.close(reader)
         if late:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         seconds = time.monotonic() - start
         printed = printed_to.read_text(errors="replace")[:2000]
         printed_to.unlink()
-        left = sorted(Path(work).rglob("*")) != before
-    found = {"end": "crashed", "why": f"status {status}", "mebibytes": 0.0, "compared": ""}
+        has_left_files = sorted(Path(work).rglob("*")) != before
+    outcome = {"end": "crashed", "why": f"status {status}", "mebibytes": 0.0, "compared": ""}
     if late:
-        found["end"] = "hung"
+        outcome["end"] = "hung"
     elif text:
-        found = json.loads(text)
-    if found["end"] in ("read", "refused") and (printed or left):
-        found |= {"end": "printed" if printed else "wrote", "why": printed or "a file"}
-    return {**found, "seconds": seconds}
+        outcome = json.loads(text)
+    if outcome["end"] in ("read", "refused") and (printed or has_left_files):
+        outcome |= {"end": "printed" if printed else "wrote", "why": printed or "a file"}
+    return {**outcome, "seconds": seconds}
 
 
-def inside(path: Path, printed_to: Path, tell: int) -> None:
+def inside(path: Path, printed_to: Path, writer: int) -> None:
     """Read it in this process, say how that ended, and end."""
     import resource
 
-    found: dict[str, Any] = {"why": "", "compared": ""}
+    outcome: dict[str, Any] = {"why": "", "compared": ""}
     try:
         os.chdir(path.parent)
-        said = os.open(printed_to, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (held + CEILING, held + CEILING))
+        output = os.open(printed_to, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        resident_bytes = pages * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (resident_bytes + CEILING, resident_bytes + CEILING))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         Path("/proc/self/clear_refs").write_text("5")
         before, size = resident(), 0
         try:
             grid = convnd.io.read(path)
             size = grid.values.numel()
-            found["end"] = "read"
+            outcome["end"] = "read"
         except InputFileError as error:
             message = str(error)
-            found |= {"end": "refused", "why": message}
+            outcome |= {"end": "refused", "why": message}
             if not message.startswith("read ") or not message.isprintable() or len(message) > 700:
-                found["end"] = "not one line"
+                outcome["end"] = "not one line"
         except BaseException as error:  # whatever it is, it is told
-            found |= {"end": type(error).__name__, "why": str(error)[:300]}
-        found["mebibytes"] = resident() - before
-        if found["end"] in ("read", "refused"):
-            if found["mebibytes"] > MEBIBYTES + PER_VALUE * size / 2**20:
-                found["end"] = "memory"
-            elif found["end"] == "read":
+            outcome |= {"end": type(error).__name__, "why": str(error)[:300]}
+        outcome["mebibytes"] = resident() - before
+        if outcome["end"] in ("read", "refused"):
+            if outcome["mebibytes"] > MEBIBYTES + PER_VALUE * size / 2**20:
+                outcome["end"] = "memory"
+            elif outcome["end"] == "read":
                 with silence_stderr():
-                    found["compared"] = compare(path, grid)
-        os.write(tell, json.dumps(found).encode())
+                    outcome["compared"] = compare(path, grid)
+        os.write(writer, json.dumps(outcome).encode())
     finally:
         os._exit(0)
 
 
 def resident() -> float:
     """Largest resident memory of this process since it was last cleared, in MiB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) / 1024
 
 
 def compare(path: Path, grid: Grid) -> str:
@@ -226,9 +227,9 @@ def compare(path: Path, grid: Grid) -> str:
     if ours.shape != expected.shape:
         return f"differs: {ours.shape} against {expected.shape}"
     with np.errstate(invalid="ignore"):
-        same = (ours == expected) | (np.abs(ours - expected) <= slack)
-    same |= np.isnan(ours) & np.isnan(expected)
-    return "same" if same.all() else f"differs: at {(~same).mean():.2%}"
+        is_equal = (ours == expected) | (np.abs(ours - expected) <= slack)
+    is_equal |= np.isnan(ours) & np.isnan(expected)
+    return "same" if is_equal.all() else f"differs: at {(~is_equal).mean():.2%}"
 
 
 def pillow(path: Path, grid: Grid) -> Found:
@@ -251,8 +252,8 @@ def nibabel(path: Path, _: Grid) -> Found:
     """``(C, I, J, K)``; rounding of float32 is granted."""
     import nibabel as nib
 
-    found: Any = nib.loadsave.load(path)
-    voxels = np.asarray(found.get_fdata(), np.float64)
+    image: Any = nib.loadsave.load(path)
+    voxels = np.asarray(image.get_fdata(), np.float64)
     voxels = voxels.reshape(*voxels.shape[:3], *[1] * (3 - voxels.ndim), -1)
     expected = np.moveaxis(voxels, -1, 0)
     return expected, float(1e-6 * np.nanmax(np.abs(expected), initial=0))
@@ -264,8 +265,8 @@ def pydicom_slice(path: Path, _: Grid) -> Found:
 
     data = pydicom.dcmread(path / "1.dcm")
     slope = float(data.get("RescaleSlope", 1) or 1)
-    found = data.pixel_array * slope + float(data.get("RescaleIntercept", 0) or 0)
-    return found.T[None, ..., None].astype(np.float64), 1e-3
+    values = data.pixel_array * slope + float(data.get("RescaleIntercept", 0) or 0)
+    return values.T[None, ..., None].astype(np.float64), 1e-3
 
 
 def report(rows: list[dict[str, Any]]) -> None:

@@ -54,8 +54,8 @@ def main() -> None:
 
         def remaining(result: torch.Tensor) -> dict[str, float]:
             parts = evaluate_whole(objective, result).parts  # noqa: B023 - called at once
-            named = zip(("style_vgg19", "content_vgg19"), judge(result), strict=True)  # noqa: B023
-            return {"style": parts["style"], "content": parts["content"], **dict(named)}
+            named_rows = zip(("style_vgg19", "content_vgg19"), judge(result), strict=True)  # noqa: B023
+            return {"style": parts["style"], "content": parts["content"], **dict(named_rows)}
 
         reference, rounded, noisy = (
             remaining(stylize(options, values, style)[0])
@@ -72,8 +72,8 @@ def main() -> None:
         for kind, choose in (("median", statistics.median), ("worst", _worst))
     }
     print(json.dumps({name: round(value, 4) for name, value in summary.items()}))
-    named = [{"pair": pair, **row} for pair, row in rows.items()]
-    tables = [Table(rows=named), Table(rows=[summary], caption="All pairs")]
+    named_rows = [{"pair": pair, **row} for pair, row in rows.items()]
+    tables = [Table(rows=named_rows), Table(rows=[summary], caption="All pairs")]
     write_results(args.json, "bfloat16 against float32, pictures", tables)
     if args.plot:
         draw_ratios(rows, args.plot)

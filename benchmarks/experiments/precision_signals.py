@@ -63,8 +63,8 @@ def main() -> None:
     print(
         "median", json.dumps({n: round(statistics.median(r[n] for r in rows), 4) for n in rows[0]})
     )
-    named = [{"lead": lead, **row} for lead, row in zip(leads, rows, strict=True)]
-    write_results(args.json, "bfloat16 against float32, signals", named)
+    named_rows = [{"lead": lead, **row} for lead, row in zip(leads, rows, strict=True)]
+    write_results(args.json, "bfloat16 against float32, signals", named_rows)
 
 
 if __name__ == "__main__":

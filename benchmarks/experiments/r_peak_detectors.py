@@ -92,14 +92,14 @@ def main() -> None:
             robustness[lead] = float(np.mean(scores))
             seconds += (args.draws + 1) * len(values) / RATE
         worst = min(robustness, key=robustness.__getitem__)
-        spent = 1000 * (time.process_time() - start) / seconds
+        milliseconds = 1000 * (time.process_time() - start) / seconds
         print(
             f"{name:24}{np.mean(agreement):12.3f}{min(agreement):12.2f}"
-            f"{np.mean(list(robustness.values())):12.3f}{robustness[worst]:12.2f}{worst:>12}{spent:12.2f}",
+            f"{np.mean(list(robustness.values())):12.3f}{robustness[worst]:12.2f}{worst:>12}{milliseconds:12.2f}",
             flush=True,
         )
         means = float(np.mean(agreement)), float(np.mean(list(robustness.values())))
-        figures = [means[0], min(agreement), means[1], robustness[worst], worst, spent]
+        figures = [means[0], min(agreement), means[1], robustness[worst], worst, milliseconds]
         rows.append({"method": name, **dict(zip(head, figures, strict=True))})
     write_results(args.json, "Detectors of R peaks", rows)
 

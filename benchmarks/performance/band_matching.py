@@ -47,8 +47,8 @@ def match_bands(
     energies = [float(part.std()) for part in split(reference.astype(np.float32))[:-1]]
     result = volume.astype(np.float32)
     for _ in range(rounds):
-        *parts, rest = split(result)
+        *parts, total = split(result)
         for part, energy in zip(parts, energies, strict=True):
-            rest = rest + part * (energy / max(float(part.std()), 1e-6))
-        result = rest
+            total = total + part * (energy / max(float(part.std()), 1e-6))
+        result = total
     return result

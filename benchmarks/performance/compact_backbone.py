@@ -136,9 +136,11 @@ def main() -> None:
         "time_ratio_median": statistics.median(row["time_ratio"] for row in rows),
     }
     print(json.dumps({name: round(value, 3) for name, value in summary.items()}))
-    named = [{"pair": pair, **row} for pair, row in zip(pairs, rows, strict=True)]
+    named_rows = [{"pair": pair, **row} for pair, row in zip(pairs, rows, strict=True)]
     title = f"{args.backbone} against VGG-19 at equal content"
-    write_results(args.json, title, [Table(rows=named), Table(rows=[summary], caption="All pairs")])
+    write_results(
+        args.json, title, [Table(rows=named_rows), Table(rows=[summary], caption="All pairs")]
+    )
 
 
 if __name__ == "__main__":

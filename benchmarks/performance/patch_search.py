@@ -27,7 +27,7 @@ from convnd import Grid
 SIZES = {1: 5000, 2: 256, 3: 40}
 
 
-def _same(grid: Grid) -> Grid:
+def _identity(grid: Grid) -> Grid:
     return grid
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     network = load_network("compact", [args.layer], spatial_dims=args.dim, in_channels=channels)
     if args.dim == 1:  # each lead is a field of its own
         grids = [Grid(values=grid.values[:, :1]) for grid in grids]
-    inputs = [Input(f"{i:05d}", partial(_same, grid)) for i, grid in enumerate(grids)]
+    inputs = [Input(f"{i:05d}", partial(_identity, grid)) for i, grid in enumerate(grids)]
 
     batches = [
         batch.values

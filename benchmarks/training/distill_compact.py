@@ -75,15 +75,15 @@ STYLE_WEIGHT = 30.0
 
 def choose(moment: Tensor, count: int) -> Tensor:
     """Greedy column subset: the channels from which the others follow best."""
-    rest = moment.double().clone()
+    residual = moment.double().clone()
     chosen: list[int] = []
     for _ in range(count):
-        gain = rest.square().sum(0) / rest.diagonal().clamp_min(1e-9)
-        gain[rest.diagonal() < 1e-7] = -1
+        gain = residual.square().sum(0) / residual.diagonal().clamp_min(1e-9)
+        gain[residual.diagonal() < 1e-7] = -1
         gain[chosen] = -2
         j = int(gain.argmax())
         chosen.append(j)
-        rest -= torch.outer(rest[:, j], rest[j]) / rest[j, j].clamp_min(1e-9)
+        residual -= torch.outer(residual[:, j], residual[j]) / residual[j, j].clamp_min(1e-9)
     return torch.tensor(sorted(chosen))
 
 
@@ -188,16 +188,16 @@ def regress(x: Tensor, y: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     factor, target, basis = factorise(x, 1e-3), y, torch.eye(y.shape[1])
     for _ in range(8):
         weight = torch.cholesky_solve((x.T @ target).double(), factor).float()
-        found = x @ weight
+        fitted = x @ weight
         offset = weight[-1]
         if rank < y.shape[1]:
-            middle = found.mean(0)
-            found -= middle
-            basis = torch.linalg.eigh((found.T @ found).double())[1][:, -rank:].float()
+            middle = fitted.mean(0)
+            fitted -= middle
+            basis = torch.linalg.eigh((fitted.T @ fitted).double())[1][:, -rank:].float()
             offset = target.mean(0)
-            found = found @ basis @ basis.T + offset
+            fitted = fitted @ basis @ basis.T + offset
             offset = offset + (weight[-1] - middle) @ basis @ basis.T
-        target = torch.where(y > 0, y, found.clamp_max_(0))
+        target = torch.where(y > 0, y, fitted.clamp_max_(0))
     return weight[:-1] @ basis, basis, offset
 
 
@@ -220,8 +220,8 @@ def project(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh((middles.T @ middles).double() / len(x))
     values = values.clamp_min(1e-6 * float(values.mean())).sqrt()
     root, inverse = (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
-    found = root @ weight.view(channels, -1).double()
-    combined = torch.linalg.svd(found, full_matrices=False)[0][:, : layer.out_channels]
+    scaled = root @ weight.view(channels, -1).double()
+    combined = torch.linalg.svd(scaled, full_matrices=False)[0][:, : layer.out_channels]
     basis = torch.linalg.qr(inverse @ combined)[0].float()
     layer.weight.copy_(basis.T[..., None, None])
     out = torch.einsum("pct,cd->pdt", x[:, :-1].view(len(x), channels, 9), basis)
@@ -301,9 +301,9 @@ def distance(
         ours, true = student.gram(f, k), gram(t[k])
         error = gram_error(ours, true)
         if slots and k in STYLE:
-            begun = torch.cat([slot["grams"][k] for slot in slots])
+            first_grams = torch.cat([slot["grams"][k] for slot in slots])
             style = torch.cat([slot["teacher"][k] for slot in slots])
-            error = 0.5 * error + gram_error(ours - begun - true + 2 * style, style)
+            error = 0.5 * error + gram_error(ours - first_grams - true + 2 * style, style)
         grams.append(error.log1p().mean())
     return torch.stack(parts), torch.stack(grams)
 
@@ -321,9 +321,9 @@ def unexplained(teacher: Net, student: Student, crops: Sequence[Tensor]) -> dict
     return {k: lost[k] / total[k] for k in LAYERS} | {f"G {k}": grams[k] for k in LAYERS}
 
 
-def checks(held: Sequence[Path]) -> list[Tensor]:
+def checks(held_out: Sequence[Path]) -> list[Tensor]:
     """The same batches of held-out pictures each time."""
-    source = Pictures(held, 7, procedural=0.25)
+    source = Pictures(held_out, 7, procedural=0.25)
     return [source.batch(8, 160) for _ in range(3)]
 
 
@@ -333,37 +333,37 @@ def save(path: Path, state: dict[str, Any]) -> None:
     path.with_suffix(".part").replace(path)
 
 
-def show(found: dict[str, float]) -> None:
+def show(shares: dict[str, float]) -> None:
     """Print what `unexplained` found."""
-    print("held out:", " ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
+    print("held out:", " ".join(f"{k} {v:.3f}" for k, v in shares.items()), flush=True)
 
 
 def start(args: argparse.Namespace) -> None:
     """Initialise the student from the teacher."""
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
-    learn, held = list_photos(args.photos)
+    learn, held_out = list_photos(args.photos)
     pictures = Pictures(learn, args.seed)
     teacher, student = load_teacher(), Student()
     crops = [pictures.batch(8, 160) for _ in range(args.batches)]
     normalise(teacher, crops[:6])
     more = (pictures.batch(8, 160) for _ in range(args.more))
     initialise(teacher, student, crops, more, args.samples)
-    found = unexplained(teacher, student, checks(held))
-    show(found)
-    state = {"teacher": teacher.state_dict(), "student": student.state_dict(), "found": found}
+    shares = unexplained(teacher, student, checks(held_out))
+    show(shares)
+    state = {"teacher": teacher.state_dict(), "student": student.state_dict(), "found": shares}
     save(args.work / "state.pt", state | {"step": 0, "photos": len(learn)})
 
 
 def train(args: argparse.Namespace) -> None:
     """Refine end to end; goes on from the last checkpoint."""
-    learn, held = list_photos(args.photos)
+    learn, held_out = list_photos(args.photos)
     state = torch.load(args.work / "state.pt", weights_only=False)
     teacher, student = Vgg(TEACHER).requires_grad_(False), Student().requires_grad_(False)
     teacher.load_state_dict(state["teacher"])
     student.load_state_dict(state["student"])
     teacher.half_precision = student.net.half_precision = args.half
-    examples = checks(held)
+    examples = checks(held_out)
     learnt = list(student.parameters())
     mean = copy.deepcopy(student)
     mean.load_state_dict(state.get("mean", state["student"]))
@@ -403,8 +403,10 @@ def train(args: argparse.Namespace) -> None:
             kept_mean.lerp_(p.detach(), max(1 / (step + 1), args.blur))
         if step % 25 == 0:
             rows = [" ".join(f"{v:.3f}" for v in row) for row in (sums / 25).tolist()]
-            spent = (time.perf_counter() - began) / 25
-            print(f"{step}: photos {rows[0]} G {rows[1]} pool {rows[2]} G {rows[3]}, {spent:.2f} s")
+            seconds = (time.perf_counter() - began) / 25
+            print(
+                f"{step}: photos {rows[0]} G {rows[1]} pool {rows[2]} G {rows[3]}, {seconds:.2f} s"
+            )
             sums.zero_()
             began = time.perf_counter()
         if step % 100 == 0 or step == args.steps:
@@ -455,13 +457,15 @@ def export(args: argparse.Namespace) -> None:
 def energies(net: Net, content: Tensor, style: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """A function of a picture: its relative style and content energy as ``net`` sees them."""
     with torch.no_grad():
-        found, wanted = net(style), net(content)[CONTENT]
-        grams = {k: gram(found[k]) for k in STYLE}
+        style_features, content_features = net(style), net(content)[CONTENT]
+        grams = {k: gram(style_features[k]) for k in STYLE}
 
     def measure(x: Tensor) -> tuple[Tensor, Tensor]:
         f = net(x)
-        left = torch.stack([gram_error(gram(f[k]), grams[k])[0] for k in STYLE]).mean()
-        return left, (f[CONTENT] - wanted).square().sum() / wanted.square().sum()
+        style_error = torch.stack([gram_error(gram(f[k]), grams[k])[0] for k in STYLE]).mean()
+        return style_error, (
+            f[CONTENT] - content_features
+        ).square().sum() / content_features.square().sum()
 
     return measure
 
@@ -496,14 +500,14 @@ def score(args: argparse.Namespace) -> None:
     teacher, compact, ratios = load_teacher(), load_compact(args.weights), []
     for paths in args.pair:
         content, style = (as_input(read(path, args.size)[None] / 255) for path in paths)
-        judge, own = energies(teacher, content, style), energies(compact, content, style)
+        judge, own_energies = energies(teacher, content, style), energies(compact, content, style)
         x, seconds = stylise(judge, content, 1.0, args.steps)
         with torch.no_grad():
             style0, content0 = (float(v) for v in judge(x))
         print(f"{paths[0].stem} x {paths[1].stem}, VGG-19: {style0:.4f} {content0:.3f}", flush=True)
         weight, rows, time1 = 1.0, [], math.inf
         for _ in range(args.tries):
-            x, time1 = stylise(own, content, weight, args.steps)
+            x, time1 = stylise(own_energies, content, weight, args.steps)
             with torch.no_grad():
                 rows.append([math.log(float(v)) for v in judge(x)])
             print(f"  weight {weight:.2f}: {np.exp(rows[-1]).round(4).tolist()}", flush=True)

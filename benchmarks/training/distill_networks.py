@@ -96,7 +96,7 @@ class Vgg(nn.Module):
 
     def forward(self, x: Tensor, only: str = "") -> Features:
         """Activations of ``LAYERS``, or of the layer called ``only`` and none behind it."""
-        found: Features = {}
+        features: Features = {}
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half_precision):
             for name, conv, pool in self.steps():
@@ -105,8 +105,8 @@ class Vgg(nn.Module):
                 if layer == only:
                     return {layer: x.float()}
                 if layer in LAYERS:
-                    found[layer] = x.float()
-        return found
+                    features[layer] = x.float()
+        return features
 
 
 class Student(nn.Module):
@@ -123,8 +123,8 @@ class Student(nn.Module):
 
     def forward(self, x: Tensor) -> Features:
         """Features before the taps."""
-        found: Features = self.net(x)
-        return found
+        features: Features = self.net(x)
+        return features
 
     def tapped(self, f: Features, layer: str) -> Tensor:
         """Features in the teacher's space."""

@@ -77,8 +77,8 @@ class WhitenedAdam:
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""
-        kept = {"whiteners": self.whiteners, "begun": self.begun, "adam": self.adam.state_dict()}
-        return kept | {"moves": self.moves}
+        state = {"whiteners": self.whiteners, "begun": self.begun, "adam": self.adam.state_dict()}
+        return state | {"moves": self.moves}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:

@@ -22,10 +22,10 @@ def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     """Files to learn from, and about one in twelve held out, told apart by name."""
     kinds = {".jpg", ".jpeg", ".png", ".webp"}
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds)
-    held = [zlib.crc32(path.name.encode()) % 12 == 0 for path in paths]
+    is_held_out = [zlib.crc32(path.name.encode()) % 12 == 0 for path in paths]
     return (
-        [path for path, out in zip(paths, held, strict=True) if not out],
-        [path for path, out in zip(paths, held, strict=True) if out],
+        [path for path, out in zip(paths, is_held_out, strict=True) if not out],
+        [path for path, out in zip(paths, is_held_out, strict=True) if out],
     )
 
 
@@ -71,8 +71,8 @@ class Pictures:
             self.noise, self.leaves, self.strokes, self.strokes, self.waves,
             self.drawing, self.drawing, self.drawing,
         )  # fmt: skip
-        made = rng.random() < self.procedural
-        image = kinds[rng.integers(len(kinds))](size) if made else self.photo(size)
+        is_procedural = rng.random() < self.procedural
+        image = kinds[rng.integers(len(kinds))](size) if is_procedural else self.photo(size)
         if rng.random() < 0.5:
             image = image[:, ::-1]
         if rng.random() < 0.4:
@@ -165,8 +165,8 @@ class Pictures:
                 angle = field[int(np.clip(y, 0, size - 1)), int(np.clip(x, 0, size - 1))]
                 x, y = x + length / 3 * math.cos(angle), y + length / 3 * math.sin(angle)
                 points.append((x, y))
-            own = colours[int(field[row, column] * 9) % 64]
-            colour = (own if base is None else base[row, column]) + jitter[i]
+            color = colours[int(field[row, column] * 9) % 64]
+            colour = (color if base is None else base[row, column]) + jitter[i]
             line = np.array(points).round().astype(np.int32)
             cv2.polylines(image, [line], False, colour.tolist(), max(1, round(width)), cv2.LINE_AA)
         return image
@@ -205,11 +205,13 @@ class Pictures:
             turn, gap, width = rng.uniform(0, 7), rng.uniform(3, 20), int(rng.integers(1, 4))
             lines = image.copy()
             for angle in (turn, turn + math.pi / 2)[: rng.integers(1, 3)]:
-                along = np.array([math.cos(angle), math.sin(angle)]) * size * 1.5
+                direction = np.array([math.cos(angle), math.sin(angle)]) * size * 1.5
                 across = np.array([-math.sin(angle), math.cos(angle)])
                 for offset in np.arange(-size, size, gap):
                     middle = size / 2 + across * (offset + rng.normal(0, gap / 8))
-                    ends = np.stack([middle - along, middle + along]).round().astype(np.int32)
+                    ends = (
+                        np.stack([middle - direction, middle + direction]).round().astype(np.int32)
+                    )
                     cv2.polylines(lines, [ends], False, inks[0], width, cv2.LINE_AA)
             where = self.smooth(size, rng.uniform(2, 6)) > rng.uniform(0.3, 0.7)
             image[:] = np.where(where, lines, image)
@@ -220,9 +222,9 @@ class Pictures:
         scale, width, font = rng.uniform(0.3, 3), int(rng.integers(1, 5)), int(rng.integers(8))
         for y in np.arange(0, size + 30 * scale, 34 * scale):
             text = "".join(chr(c) for c in rng.integers(33, 126, 60))
-            at = (int(rng.integers(-20, 1)), int(y))
+            position = (int(rng.integers(-20, 1)), int(y))
             mask = np.zeros((size, size), np.uint8)  # OpenCV writes on 8-bit pictures only
-            cv2.putText(mask, text, at, font, scale, 255, width, cv2.LINE_AA)
+            cv2.putText(mask, text, position, font, scale, 255, width, cv2.LINE_AA)
             ink = np.asarray(inks[rng.integers(len(inks))], np.float32)
             image += (ink - image) * (mask[..., None] / np.float32(255))
 

@@ -81,13 +81,13 @@ class Processes(nn.Module):
         numbers = torch.from_numpy(np.stack([item.parameters for item in batch]))
         shares = torch.from_numpy(np.stack([item.shares for item in batch]))
         structure = torch.from_numpy(np.stack([item.structure for item in batch]))
-        named, counted, drawn = [], [], []
+        kinds, counted, drawn = [], [], []
         for name in LAYERS:
             flat = features[name].flatten(2)
             pooled = torch.cat([flat.mean(2), flat.var(2).add(1e-6).sqrt()], 1)
             outputs = self.heads[name](self.norms[name](pooled))
             table = outputs[:, :-2].view(len(batch), 2, len(FAMILIES), 1 + PARAMETERS)
-            named.append(F.cross_entropy(table[..., 0].flatten(0, 1), families.flatten()))
+            kinds.append(F.cross_entropy(table[..., 0].flatten(0, 1), families.flatten()))
             predicted = table[torch.arange(len(batch))[:, None], torch.arange(2), families, 1:]
             weight = torch.stack([torch.ones(len(batch)), shares[:, 0].clamp(max=0.5) * 2], 1)
             counted.append(((predicted - numbers).square().mean(2) * weight).mean())
@@ -97,7 +97,7 @@ class Processes(nn.Module):
             drawing = self.drawers[name](features[name].movedim(1, -1)).movedim(-1, 1)
             drawn.append((drawing - blocks).square().mean())
         return {
-            "family": torch.stack(named).mean(),
+            "family": torch.stack(kinds).mean(),
             "numbers": 6 * torch.stack(counted).mean(),
             "structure": torch.stack(drawn).mean(),
         }
@@ -232,19 +232,19 @@ def train(args: argparse.Namespace) -> None:
 def export(args: argparse.Namespace) -> None:
     """Stores the network with 8 bits a weight."""
     state: dict[str, Any] = torch.load(args.work / "checkpoint.pt", weights_only=True)
-    stored: dict[str, Tensor] = {"mean": state["net"]["mean"]}
+    tensors: dict[str, Tensor] = {"mean": state["net"]["mean"]}
     for key, value in state["net"].items():
         if not key.startswith("convolutions."):
             continue
         name = key.removeprefix("convolutions.")
         if not key.endswith("weight"):
-            stored[name] = value
+            tensors[name] = value
             continue
         scale = value.flatten(1).abs().amax(1) / 127
         codes = (value / scale.view(-1, *[1] * (value.ndim - 1))).round()
-        stored[name] = codes.to(torch.int8)
-        stored[name.replace("weight", "scale")] = scale
-    save_file(stored, args.out, {"recipe": state["about"], "steps": str(state["step"])})
+        tensors[name] = codes.to(torch.int8)
+        tensors[name.replace("weight", "scale")] = scale
+    save_file(tensors, args.out, {"recipe": state["about"], "steps": str(state["step"])})
     print(f"{args.out}: {args.out.stat().st_size:,} bytes, after {state['step']} steps")
 
 
