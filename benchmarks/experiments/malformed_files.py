@@ -128,7 +128,7 @@ def read_in_process(file: Path, reader: str) -> dict[str, Any]:
             path = Path(work, f"a{reader}")
             shutil.copyfile(file, path)
         before = sorted(Path(work).rglob("*"))
-        reader, writer = os.pipe()
+        pipe, writer = os.pipe()
         printed_to = Path(work).with_suffix(".printed")
         start = time.monotonic()
         child = os.fork()
@@ -137,12 +137,12 @@ def read_in_process(file: Path, reader: str) -> dict[str, Any]:
         os.close(writer)
         text, late = b"", False
         while not late:
-            late = not select.select([reader], [], [], SECONDS)[0]
-            part = b"" if late else os.read(reader, 2**16)
+            late = not select.select([pipe], [], [], SECONDS)[0]
+            part = b"" if late else os.read(pipe, 2**16)
             text += part
             if not part:
                 break
-        os.close(reader)
+        os.close(pipe)
         if late:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
