@@ -8,11 +8,11 @@ from pathlib import Path
 __all__ = ["conversion_advice", "recognized_format"]
 
 _RAW = "develop it (darktable, RawTherapee) and export a TIFF or PNG"
-_FLAT = "export it as PNG or TIFF"
+_FLAT = "open it in its program (Photoshop, GIMP, Krita) and export a PNG or TIFF"
 _DRAWING = "draw it at the size that you need (inkscape --export-type=png, rsvg-convert)"
 _PAGES = "draw one page of it (pdftoppm -png -r 150)"
 _ITK = "convert it to NIfTI, for example with Python: SimpleITK.ReadImage and WriteImage"
-_UNPACK = "unpack it first"
+_UNPACK = "unpack it first: {} NAME"
 _PILLOW = "save it as PNG, for example with Python: PIL.Image.open(NAME).save('picture.png')"
 
 _ADVICE: dict[str, str] = {
@@ -23,14 +23,20 @@ _ADVICE: dict[str, str] = {
     **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".ico", ".icns"), _PILLOW),
     **dict.fromkeys((".jp2", ".j2k", ".jpx", ".dds", ".xbm"), _PILLOW),
     ".jxl": "convert it with djxl of libjxl: djxl picture.jxl picture.png",
-    ".exr": "map it to the range of a display and save a 16-bit PNG or TIFF",
+    ".exr": "map it to the range of a display (GIMP, darktable) and export a 16-bit PNG or TIFF",
     ".mnc": "convert it to NIfTI with mnc2nii of the MINC tools, or nibabel.load and nibabel.save",
     **dict.fromkeys((".par", ".rec"), "convert it to NIfTI with nibabel's parrec2nii"),
     **dict.fromkeys((".brik", ".head"), "convert it to NIfTI with 3dAFNItoNIFTI"),
-    **dict.fromkeys((".v", ".i"), "convert it to NIfTI with nibabel.load and nibabel.save"),
-    **dict.fromkeys((".vtk", ".vti", ".gipl", ".pic", ".lsm"), _ITK),
-    **dict.fromkeys((".bz2", ".xz", ".zst", ".zip"), _UNPACK),
-    **dict.fromkeys((".rar", ".7z", ".tar", ".tgz"), _UNPACK),
+    ".v": "convert it to NIfTI with Python: nibabel.load and nibabel.save",
+    **dict.fromkeys((".vtk", ".gipl", ".pic", ".lsm"), _ITK),
+    ".vti": "open it in 3D Slicer and export NIfTI",
+    **{
+        suffix: _UNPACK.format(program)
+        for suffix, program in (
+            *((".bz2", "bunzip2"), (".xz", "unxz"), (".zst", "unzstd"), (".zip", "unzip")),
+            *((".rar", "unrar x"), (".7z", "7z x"), (".tar", "tar xf"), (".tgz", "tar xzf")),
+        )
+    },
     ".dicomdir": "give the folder of the series",
 }
 # Starts of files under a wrong name: the name of the format, and the suffix that has the advice.

@@ -93,7 +93,7 @@ def test_a_real_slice(tmp_path):
 
 
 BAD = [
-    ({"drift": 1.5}, "got a drift of 4.5 mm \\(tilted gantry\\); resample"),
+    ({"drift": 1.5}, "got a drift of 4.5 mm \\(tilted gantry\\); dcm2niix"),
     ({"between": 0.0}, "slices at different positions, got two at"),
     ({"PixelSpacing": [0.0, 0.7]}, "positive finite spacing"),
     ({"SamplesPerPixel": 3}, "greyscale slices, got .* in colours"),

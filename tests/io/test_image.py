@@ -748,9 +748,12 @@ def test_heic_of_too_many_pixels_and_damaged_heic(tmp_path):
     ("name", "content", "remedy"),
     [
         ("a.cr2", b"II*\0", "darktable"),
-        ("a.psd", b"8BPS", "PNG"),
+        ("a.psd", b"8BPS", "GIMP.*PNG"),
         ("a.svg", b"<svg", "inkscape"),
         ("a.jxl", b"\xff\x0a", "djxl"),
+        ("a.exr", b"v/1\x01", "GIMP"),
+        ("a.vti", b"<?xml", "3D Slicer"),
+        ("a.tgz", b"\x1f\x8b", "tar xzf"),
         ("a.ppm", b"P6\n", "PIL.Image"),
         ("a.jpg", b"8BPS" + b"\0" * 40, "Photoshop.*PNG"),
         ("a.png", b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, "JPEG XL.*djxl"),

@@ -241,7 +241,7 @@ def series_geometry(
         if np.linalg.norm(drift) > _TILT * (depths[-1] - depths[0]):
             raise InputFileError(
                 f"read {path}: expected slices straight above each other, got a drift of "
-                f"{np.linalg.norm(drift):.1f} mm (tilted gantry); resample the series first"
+                f"{np.linalg.norm(drift):.1f} mm (tilted gantry); dcm2niix straightens it, as NIfTI"
             )
     spacing = (columns, rows, slice_spacing)
     if not all(0 < step < math.inf for step in spacing) or not np.isfinite(positions).all():
