@@ -13,6 +13,7 @@ documentation::
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
@@ -140,7 +141,7 @@ def ranges_of(options: type[Any]) -> Mapping[str, Range]:
     """The fields of an options dataclass that have a `Range`."""
     return {
         name: metadata
-        for name, hint in _annotations(options).items()
+        for name, hint in _annotations(options).items()  # type: ignore[arg-type]
         for metadata in get_args(hint)[1:]
         if isinstance(metadata, Range)
     }
@@ -153,7 +154,7 @@ def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, 
     default.
     """
     flags = {}
-    for name, hint in _annotations(options).items():
+    for name, hint in _annotations(options).items():  # type: ignore[arg-type]
         for flag in get_args(hint)[1:]:
             if isinstance(flag, Flag) and name not in without:
                 kind, *_ = get_args(hint)
@@ -165,7 +166,8 @@ def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, 
     return flags
 
 
-def _annotations(options: type[Any]) -> dict[str, Any]:
+@functools.cache
+def _annotations(options: type[Any]) -> Mapping[str, Any]:
     """The annotated types of fields. A class that only changes a default repeats the plain type."""
     hints: dict[str, Any] = {}
     for cls in options.__mro__:

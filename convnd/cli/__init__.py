@@ -110,8 +110,12 @@ def _root(
     """Neural style transfer and convolution for signals, images, volumes and videos."""
 
 
-def app() -> typer.Typer:
-    """Return the Typer application with every installed task mounted."""
+def app(only: str | None = None) -> typer.Typer:
+    """Return the Typer application with the installed tasks mounted.
+
+    Args:
+        only: name of the one task to mount, which takes less time; None mounts all.
+    """
     root = typer.Typer(
         cls=Root,
         no_args_is_help=True,
@@ -123,7 +127,10 @@ def app() -> typer.Typer:
         },
     )
     root.callback()(_root)
-    for task in sorted(entry_points(group="convnd.tasks"), key=lambda task: task.name):
+    tasks = entry_points(group="convnd.tasks")
+    for task in sorted(tasks, key=lambda task: task.name):
+        if only not in (None, task.name):
+            continue
         try:
             command = task.load()
         except Exception as error:  # a broken task must not break the others
@@ -150,14 +157,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
         CommandLineError: they are no command with its options.
         ConvndError: the command failed.
     """
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app()(arguments, prog_name="convnd", standalone_mode=False)
+        code = app(_typed_task(words))(arguments, prog_name="convnd", standalone_mode=False)
     except CommandLineError as error:
         if type(error).__name__ != "NoArgsIsHelpError":
             raise
         error.show()  # type: ignore[attr-defined]  # the help
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _typed_task(words: Sequence[str]) -> str | None:
+    """The task that a command line names; None where root options or a typing error need all."""
+    rest = list(words)
+    while rest and rest[0] in ("--offline", "--max-pixels"):
+        del rest[: 1 + (rest[0] == "--max-pixels")]
+    tasks = {task.name for task in entry_points(group="convnd.tasks")}
+    return rest[0] if rest and rest[0] in tasks else None
 
 
 def usage_message(error: Any) -> str:

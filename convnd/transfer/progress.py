@@ -32,6 +32,8 @@ class Progress:
             step is asked for.
         shards: which process holds which part of ``values``; None where one process holds all.
         extra_shards: the same for fields of other sizes in the state.
+        fixed_share: share of the time of this step that does not depend on the size, see
+            `convnd.transfer.step_cost`.
     """
 
     step: int
@@ -46,6 +48,7 @@ class Progress:
     state: Callable[[], dict[str, Any]] = field(default=dict, repr=False, compare=False)
     shards: ShardedField | None = field(default=None, repr=False, compare=False)
     extra_shards: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
+    fixed_share: float = 0.0
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ from convnd.transfer.options import TransferOptions
 from convnd.transfer.progress import Progress
 from convnd.transfer.random_phase import random_phase_noise
 from convnd.transfer.scales import Scale, compared_style_size, plan_scales
+from convnd.transfer.step_cost import fixed_share, multiplications_per_sample
 from convnd.transfer.tiling_plan import TilingPlan
 
 __all__ = ["StyleTransfer"]
@@ -305,6 +306,9 @@ class StyleTransfer(TransferObjective):
             values = values if optimizer_state is not None else shards.local_part(values)
         handed_over = [values]
         del values
+        samples = problem.styles[0].shape[0] * scale.samples
+        work_of_step = multiplications_per_sample(self.backbone) * samples
+        share = fixed_share(work_of_step, self.precision.dtype)
         last = problem.scales[-1]
         work = last.work_before + last.steps * last.samples
         for step in self.optimize(
@@ -330,6 +334,7 @@ class StyleTransfer(TransferObjective):
                 rejected_steps=before.rejected + step.rejected_steps,
                 state=partial(_state, scale.number, before, step),
                 shards=shards,
+                fixed_share=share,
             )
 
     def _objective_at(

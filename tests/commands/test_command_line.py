@@ -196,3 +196,18 @@ def test_what_is_no_file_is_named(words: list[str], message: str, run: Any, tmp_
     Image.new("RGB", (32, 32)).save(tmp_path / "folder" / "b.png")
     code, _, err = run(*words)
     assert (code, message in err) == (3, True), err
+
+
+def test_a_command_loads_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted: list[str | None] = []
+    make_app = cli.app
+
+    def record(only: str | None = None) -> typer.Typer:
+        mounted.append(only)
+        return make_app(only)
+
+    monkeypatch.setattr(cli, "app", record)
+    for words in (["samples"], ["--offline", "--max-pixels", "9", "samples"], ["sample"], ["-h"]):
+        run(*words)
+    assert mounted == ["samples", "samples", None, None]
+    assert list(typer.main.get_command(make_app("samples")).commands) == ["samples"]  # type: ignore[attr-defined]

@@ -19,7 +19,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def step(number: int) -> Any:
     return SimpleNamespace(
-        size=(32, 48), step=number, steps=200, loss=0.5, fraction_done=number / 200
+        size=(32, 48),
+        step=number,
+        steps=200,
+        scale=1,
+        scales=1,
+        loss=0.5,
+        fraction_done=number / 200,
+        fixed_share=0.0,
     )
 
 

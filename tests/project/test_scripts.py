@@ -62,6 +62,9 @@ SCRIPTS = {
         *["--size", "32", "--steps", "0", "--backbone", "compact", "--jobs", "1", "--repeats", "1"],
         *["--json", "out.json"],
     ],
+    "benchmarks/performance/start_up.py": [
+        *["--repeats", "1", "--commands=--help", "--json", "out.json"],
+    ],
     "benchmarks/performance/soak.py": ["--jobs", "1", "--json", "out.json"],
     "benchmarks/experiments/malformed_files.py": ["broken", "--json", "out.json"],
     "benchmarks/performance/whole_job.py": [*TINY, "--their-steps", "1"],

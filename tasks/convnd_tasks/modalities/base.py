@@ -193,6 +193,13 @@ class Transfer(ABC):
             on_message: is called with lines that users should know.
         """
 
+    def count_steps(self) -> tuple[int, int] | None:
+        """The least and the most evaluations of a stream; None where steps count all that are left.
+
+        The steps of a stream are those of one frame; ``--dry-run`` needs those of all.
+        """
+        return None
+
     @abstractmethod
     def result(self, progress: Progress) -> Any:
         """The result at a step, in the owner's units; None in a process that does not write it.

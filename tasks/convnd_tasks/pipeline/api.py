@@ -123,6 +123,10 @@ def stylize(
     setting_names = flags_of(JobSettings)
     settings = {name: value for name, value in options.items() if name in setting_names}
     chosen = {name: value for name, value in options.items() if name not in setting_names}
+    if settings.get("dry_run"):
+        raise UsageError(
+            "dry_run", expected="the command line", got="Python", remedy="use convnd … --dry-run"
+        )
     if settings.get("rate") is not None:
         settings["rate"] = str(settings["rate"])
     if settings.get("spacing"):

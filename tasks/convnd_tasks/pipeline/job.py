@@ -128,7 +128,7 @@ class Job:
         output = None
         if target is not None:
             checked = check_outputs(
-                target, self.modality, self.spec, checkpointer, lambda: self._record(content)
+                target, self.modality, self.spec, checkpointer, lambda: self.record(content)
             )
             if isinstance(checked, Skipped):
                 return checked
@@ -155,7 +155,7 @@ class Job:
             self.modality.check_output(output.path, inputs, overwrite=output.overwrite)
             transfer.check_writable(output.path)
             if self.settings.metadata and not output.record:
-                output.record = self._record(content)
+                output.record = self.record(content)
         return transfer
 
     def _finish(
@@ -233,7 +233,7 @@ class Job:
         # A built-in scan has voxels like the content's, so it is made for each.
         return self.spec.modality == "volumes" and not Path(name).suffix
 
-    def _record(self, content: str | None) -> dict[str, str]:
+    def record(self, content: str | None) -> dict[str, str]:
         """The part of the result's record that is known before the work."""
         processes = 1 if self.group is None else self.group.size
         return job_parameters(self.spec, content, self.options, self.settings, processes=processes)

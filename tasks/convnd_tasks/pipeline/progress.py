@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from convnd.errors import printable
 from convnd_tasks.pipeline.output import echo
+from convnd_tasks.runtime.time_left import TimeLeft, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -51,15 +52,16 @@ class ProgressDisplay(BarDisplay):
         self._noun = noun
         self._prefix = f"{item} of {items}  " if items > 1 else ""
         self._lines = enabled and not terminal
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._time_left = TimeLeft(self._last_line)
         if enabled and terminal:
             self._bar = self._make_bar()
-            self._task = self._bar.add_task(f"{self._prefix}loading", total=1, note="")
+            self._task = self._bar.add_task(f"{self._prefix}loading", total=1, note="", left="")
 
     @staticmethod
     def _make_bar() -> Bar:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
         return Bar(
@@ -67,15 +69,14 @@ class ProgressDisplay(BarDisplay):
             BarColumn(),
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[left]}"),
             console=Console(stderr=True),
             transient=True,
-            speed_estimate_period=60,
         )
 
     def update(self, progress: Progress) -> None:
         """Show one step."""
+        self._time_left.update(progress, time.monotonic())
         extent = "x".join(str(samples) for samples in reversed(progress.size))
         note = f"{self._noun} {progress.step}/{progress.steps}  loss {progress.loss:.4g}"
         self._show(f"{self._prefix}{extent}", note, progress.fraction_done)
@@ -88,6 +89,7 @@ class ProgressDisplay(BarDisplay):
             total: number of all items, at least 1.
             noun: what the items are, in the plural.
         """
+        self._time_left.add(done / total, time.monotonic(), steps_left=total - done)
         self._show(noun, f"{done} of {total}", done / total)
 
     def message(self, line: str) -> None:
@@ -98,20 +100,14 @@ class ProgressDisplay(BarDisplay):
             echo(line, err=True)
 
     def _show(self, description: str, note: str, fraction_done: float) -> None:
+        now = time.monotonic()
+        seconds = self._time_left.seconds(now)
+        left = "" if seconds is None else f"{duration(seconds)} left"
         if self._bar is not None:
             self._bar.update(
-                self._task, description=description, completed=fraction_done, note=note
+                self._task, description=description, completed=fraction_done, note=note, left=left
             )
             return
-        now = time.monotonic()
         if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = self._seconds_left(fraction_done, now)
-            echo(f"{description}  {note}{left}", err=True)
-
-    def _seconds_left(self, fraction_done: float, now: float) -> str:
-        if fraction_done <= 0:
-            return ""
-        seconds = (now - self._started) * (1 - fraction_done) / fraction_done
-        minutes, remainder = divmod(round(seconds), 60)
-        return f"  {minutes}:{remainder:02d} left"
+            echo("  ".join(filter(None, (description, note, left))), err=True)

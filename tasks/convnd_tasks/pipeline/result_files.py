@@ -99,6 +99,17 @@ def check_outputs(
     return output
 
 
+def list_outputs(target: Path, modality: Modality, spec: JobSpec) -> list[Path]:
+    """The files that a job writes: the result, those beside it, figures and report.
+
+    Args:
+        target: path of the result.
+        modality: the kind of data, with the settings of the job.
+        spec: of the job.
+    """
+    return [target, *_side_files(target, modality, spec).values()]
+
+
 def _side_files(target: Path, modality: Modality, spec: JobSpec) -> dict[str, Path]:
     """Paths of the figures by name, and of the report as "report"."""
     draws = modality.settings.figures

@@ -90,6 +90,11 @@ def run_command(
         )
     job = Job(spec, job_options, settings, group=None if spec.batch else group)
     ensure_weights(job_options.backbone, quiet=settings.quiet)
+    if settings.dry_run:
+        from convnd_tasks.pipeline.dry_run import run_dry
+
+        run_dry(job, command_output)
+        return
     run_jobs(job, command_output, group)
 
 

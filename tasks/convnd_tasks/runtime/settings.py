@@ -56,6 +56,8 @@ class JobSettings:
         bits: of each colour of a video, 8 or 10; None is 8, or 10 where the codec has no 8.
         audio: copy the sound of a video.
         save_every: also write a numbered result every so many steps; 0 never does.
+        dry_run: take only the first steps, write nothing, and say how long the job takes, how much
+            memory, and what it would write.
         quiet: show no progress.
         checkpoint_every: keep a checkpoint every so many steps, and when stopped; 0 never does.
         resume: continue from the checkpoint if there is one.
@@ -256,6 +258,15 @@ class JobSettings:
         ),
         Range(0, 10_000_000),
     ] = 0
+    dry_run: Annotated[
+        bool,
+        Flag(
+            "Take only the first steps, write nothing, and say how long the job takes, how much "
+            "memory, and what it would write.",
+            OUTPUT,
+            recorded=False,
+        ),
+    ] = False
     quiet: Annotated[
         bool, Flag("Show no progress.", OUTPUT, names=("-q", "--quiet"), recorded=False)
     ] = False

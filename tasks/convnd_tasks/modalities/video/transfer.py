@@ -110,6 +110,17 @@ class VideoTransfer(Transfer):
             state = FrameCache(None).open(self.options, self.fingerprint(), resume=False)
         yield from self._run(state["cache"], on_message)
 
+    def count_steps(self) -> tuple[int, int] | None:
+        """See `Transfer.count_steps`: later frames end when their loss has settled.
+
+        None where the video does not say how many frames there are, and for blocks.
+        """
+        frames, options = self.source.count(), self.options
+        if frames is None or options.mode == "block":
+            return None
+        first, later = options.steps + 1, (frames - 1) * options.passes
+        return first + later, first + later * (options.frame_steps + 1)
+
     def result(self, progress: Progress) -> VideoResult:
         """See `Transfer.result`; only after the last step."""
         del progress

@@ -1,0 +1,254 @@
+"""``--dry-run``: how long a job takes, how much memory, and what it would write."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from convnd.errors import ConvndError, UsageError
+from convnd_tasks.pipeline.output import echo
+from convnd_tasks.pipeline.result_files import Skipped, check_outputs, list_outputs
+from convnd_tasks.runtime.time_left import TimeLeft, duration
+
+if TYPE_CHECKING:
+    from convnd_tasks.modalities.base import Transfer
+    from convnd_tasks.pipeline.job import Job
+    from convnd_tasks.pipeline.output import CommandOutput
+
+__all__ = ["Estimate", "estimate", "run_dry"]
+
+_STEPS = 6
+"""Steps that are measured, after the first evaluation."""
+
+_SECONDS = 15.0
+"""Seconds after which fewer steps must do."""
+
+_BELOW, _ABOVE = 0.75, 1.4
+"""The time may be so many times the estimate: the first steps are of the coarsest size, and other
+programs come and go."""
+
+_SETTLED = 0.5
+"""Share of a frame's steps after which it usually has settled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a job takes.
+
+    Args:
+        outputs: the files that it would write.
+        seconds: likely duration from now to the last step, or None if it cannot be told.
+        low: shortest likely duration in seconds.
+        high: longest likely duration in seconds.
+        seconds_per_step: as measured.
+        memory: bytes beside the program, or None.
+        memory_free: bytes that the job may use, or None.
+        messages: what users should know.
+    """
+
+    outputs: list[str]
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seconds_per_step: float | None = None
+    memory: int | None = None
+    memory_free: int | None = None
+    messages: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The estimate as lines of text."""
+        from convnd.transfer.tiling_plan import gib
+
+        text = "time: not known"
+        if self.seconds is not None and self.low is not None and self.high is not None:
+            text = f"time: about {duration(self.seconds)}"
+            text += f" ({duration(self.low)} to {duration(self.high)}, as busy as the machine is)"
+        elif self.seconds_per_step is not None:
+            text += f"; a step takes {self.seconds_per_step:.2g} s"
+        memory = "memory: not known"
+        if self.memory is not None and self.memory_free is not None:
+            memory = f"memory: about {gib(self.memory)} of {gib(self.memory_free)} that are free"
+        return [text, memory, *(f"would write {path}" for path in self.outputs)]
+
+
+def run_dry(job: Job, command_output: CommandOutput) -> None:
+    """Estimate every transfer of a job, and print the sum.
+
+    Of a folder, the first content is measured and stands for the others.
+
+    Args:
+        job: the job.
+        command_output: collects the estimate.
+
+    Raises:
+        ConvndError: the job, or the only transfer, cannot be done.
+        typer.Exit: some of several cannot be done, code 1.
+    """
+    spec = job.spec
+    if job.group is not None and job.group.size > 1:
+        raise UsageError(
+            "--dry-run", expected="one process", got=job.group.size, remedy="start it alone"
+        )
+    if spec.batch:
+        job.open_shared()
+    measured: Estimate | None = None
+    outputs: list[str] = []
+    count = failed = 0
+    for content, target in zip(spec.contents, spec.outputs, strict=True):
+        try:
+            if _is_finished(job, content, target):
+                command_output.append("skipped", {"output": str(target)})
+                continue
+            if measured is None:
+                measured = estimate(job, content, target)
+        except ConvndError as error:
+            if not spec.batch or isinstance(error, UsageError):
+                raise
+            command_output.append("failed", {"output": str(target), "error": str(error)})
+            echo(f"convnd: {error}", err=True)
+            failed += 1
+            continue
+        count += 1
+        outputs += map(str, list_outputs(target, job.modality, spec))
+    total = Estimate(outputs=outputs) if measured is None else _times(measured, count, outputs)
+    if spec.left_out:
+        echo(spec.left_out, err=True)
+    echo(*total.messages, err=True)
+    if count > 1:
+        echo(f"{count} files, if all are like the first")
+    echo(*total.lines())
+    command_output.add(
+        dry_run={
+            "files": count,
+            "seconds": total.seconds,
+            "seconds_low": total.low,
+            "seconds_high": total.high,
+            "seconds_per_step": total.seconds_per_step,
+            "memory": total.memory,
+            "memory_free": total.memory_free,
+            "outputs": total.outputs,
+            "messages": total.messages,
+        }
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def estimate(job: Job, content: str | None, target: Path) -> Estimate:
+    """Take the first steps of a transfer, and estimate what all of it takes; writes nothing.
+
+    Args:
+        job: the job.
+        content: path or sample name; None is a texture.
+        target: path of the result.
+
+    Raises:
+        ConvndError: the transfer cannot be done.
+    """
+    started = time.monotonic()
+    inputs = job.open(content)
+    transfer = job.modality.prepare(inputs)
+    transfer.check_writable(target)
+    messages = [*([job.spec.message] if job.spec.message else []), *transfer.messages]
+    with _memory_figures() as figures:
+        times = _measure(transfer, messages, started)
+    return Estimate(
+        outputs=[],
+        memory=figures.get("memory_needed"),
+        memory_free=figures.get("memory_free"),
+        messages=messages,
+        **times,
+    )
+
+
+def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[str, float | None]:
+    """Take the first steps; return the fields of `Estimate` about time."""
+    left, moments = TimeLeft(), []
+    finished = True
+    steps = transfer.run(state=None, group=None, on_message=messages.append)
+    for progress in steps:
+        moments.append(time.monotonic())
+        left.update(progress, moments[-1])
+        if len(moments) > _STEPS or (len(moments) > 1 and moments[-1] - moments[0] > _SECONDS):
+            finished = progress.fraction_done >= 1
+            break
+    getattr(steps, "close", lambda: None)()
+    now = time.monotonic()
+    if finished or not moments:
+        return {"seconds": now - started, "low": now - started, "high": now - started}
+    step = (moments[-1] - moments[0]) / (len(moments) - 1)
+    setup, counts, seconds = moments[0] - started, transfer.count_steps(), left.seconds(now)
+    if counts is not None:
+        fewest, most = (setup + count * step for count in counts)
+        likely = fewest + _SETTLED * (most - fewest)
+        return {
+            "seconds": likely,
+            "low": _BELOW * fewest,
+            "high": _ABOVE * most,
+            "seconds_per_step": step,
+        }
+    if seconds is None:
+        return {"seconds_per_step": step}
+    total = now - started + seconds
+    return {
+        "seconds": total,
+        "low": _BELOW * total,
+        "high": _ABOVE * total,
+        "seconds_per_step": step,
+    }
+
+
+def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
+    """The estimate of several transfers that are like the measured one."""
+
+    def times(seconds: float | None) -> float | None:
+        return None if seconds is None else round(seconds * count, 2)
+
+    return Estimate(
+        outputs=outputs,
+        seconds=times(measured.seconds),
+        low=times(measured.low),
+        high=times(measured.high),
+        seconds_per_step=measured.seconds_per_step,
+        memory=measured.memory,
+        memory_free=measured.memory_free,
+        messages=measured.messages,
+    )
+
+
+def _is_finished(job: Job, content: str | None, target: Path) -> bool:
+    """Whether ``--skip-existing`` leaves a result alone; checks that it could be written."""
+    if job.spec.folder is not None and not target.parent.exists():
+        return False  # the folder is made with the work
+    checkpointer = job.modality.checkpointer(target, job.group)
+    checked = check_outputs(
+        target, job.modality, job.spec, checkpointer, lambda: job.record(content)
+    )
+    return isinstance(checked, Skipped)
+
+
+@contextmanager
+def _memory_figures() -> Iterator[dict[str, Any]]:
+    """Collect the figures that the memory estimate logs."""
+    figures: dict[str, Any] = {}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            figures.update(getattr(record, "figures", {}))
+
+    listener, logger = Listener(), logging.getLogger("convnd")
+    level = logger.level
+    logger.addHandler(listener)
+    logger.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    try:
+        yield figures
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)

@@ -1,0 +1,127 @@
+"""How long a job still takes, estimated from the time of its last steps."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convnd.transfer.progress import Progress
+
+__all__ = ["TimeLeft", "duration"]
+
+_WINDOW = 20
+"""Steps whose time counts: enough to even out single ones, few enough to follow the machine."""
+
+_SETUP = 1.2
+"""Time that a new scale takes before its first step, for the features of content and styles, in
+steps."""
+
+
+class TimeLeft:
+    r"""Estimates the time that is left from the steps so far.
+
+    The time of a step has a fixed part and a part that grows with its work, which is samples times
+    the cost of the network:
+
+    .. math:: t = a + b w
+
+    With :math:`n` steps and the work :math:`W` left, :math:`a n + b W` remains, and the setup of
+    the scales to come. The steps of one scale do not tell both parts apart, so their ratio is
+    `convnd.transfer.progress.Progress.fixed_share`. The first step of a scale, which includes its
+    setup, does not count.
+
+    Args:
+        started: when the job began, in seconds of the same clock. Where the first step to be seen
+            is not the start, the time until it counts. None does without.
+
+    >>> left = TimeLeft()
+    >>> for number in range(5):
+    ...     left.add(number / 8, float(number), steps_left=8 - number)
+    >>> left.seconds(4.0)
+    4.0
+    """
+
+    def __init__(self, started: float | None = None) -> None:
+        self._started = started
+        self._points: deque[tuple[float, float]] = deque(maxlen=_WINDOW + 1)
+        self._scale = 0
+        self._added = 0.0  # time of the last point
+        self._left: float | None = None
+
+    def update(self, progress: Progress, now: float) -> None:
+        """Take a step into account.
+
+        Args:
+            progress: the step.
+            now: seconds of a monotonic clock.
+        """
+        self.add(
+            progress.fraction_done,
+            now,
+            steps_left=progress.steps - progress.step,
+            scale=progress.scale,
+            scales_left=progress.scales - progress.scale,
+            fixed_share=progress.fixed_share,
+        )
+
+    def add(
+        self,
+        fraction_done: float,
+        now: float,
+        *,
+        steps_left: int = 0,
+        scale: int = 1,
+        scales_left: int = 0,
+        fixed_share: float = 0.0,
+    ) -> None:
+        """Take a step into account, given by its figures.
+
+        Args:
+            fraction_done: share of the whole work that is done, in ``[0, 1]``.
+            now: seconds of a monotonic clock.
+            steps_left: number of steps to come.
+            scale: number of the scale.
+            scales_left: number of scales to come.
+            fixed_share: share of the time of such a step that does not depend on its work.
+        """
+        if scale != self._scale:
+            self._scale = scale
+            self._points.clear()
+        if self._points and fraction_done <= self._points[-1][0]:
+            return  # of a frame, whose steps tell nothing of the other frames
+        self._points.append((fraction_done, now))
+        first, start = self._points[0]
+        if len(self._points) > 1:
+            steps = len(self._points) - 1
+            step, work = (now - start) / steps, (fraction_done - first) / steps
+            rest = (1 - fraction_done) * (1 - fixed_share) * step / work
+            rest += steps_left * fixed_share * step
+            setup = _SETUP * scales_left * rest / max(1, steps_left)
+            self._left = rest + setup
+            self._added = now
+        elif self._left is not None:  # the first step of a scale, whose setup is over
+            self._left -= now - self._added
+            self._added = now
+        elif self._started is not None and fraction_done > 0:
+            self._left = (now - self._started) * (1 - fraction_done) / fraction_done
+            self._added = now
+
+    def seconds(self, now: float) -> float | None:
+        """Return the seconds that are left, or None before two steps.
+
+        Args:
+            now: seconds of the same clock.
+        """
+        return None if self._left is None else max(0.0, self._left - (now - self._added))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people write it.
+
+    >>> duration(75), duration(3700)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

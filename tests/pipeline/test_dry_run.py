@@ -1,0 +1,104 @@
+"""``--dry-run`` says what a job takes and would write, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from convnd_tasks import samples
+
+from convnd import io
+
+Run = Callable[..., tuple[int, str, str]]
+SMALL = ("--backbone", "compact", "--steps", "30")
+SIZE = ("--size", "40")
+
+
+def _dry_run(run: Run, *words: object) -> dict[str, Any]:
+    code, out, err = run(*words, "--dry-run", "--json")
+    assert code == 0, err
+    entry: dict[str, Any] = json.loads(out)["dry_run"]
+    return entry
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    io.write(tmp_path / "photo.png", samples.content(spatial_dims=2, size=48))
+    io.write(tmp_path / "scan.nii", samples.content(spatial_dims=3, size=24))
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        io.write(tmp_path / "photos" / f"{name}.png", samples.content(spatial_dims=2, size=40))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "outputs"),
+    [
+        (("stylize", "photo.png", "cells", *SMALL, *SIZE), ["photo_stylized.png"]),
+        (
+            ("stylize", "photo.png", "cells", *SMALL, *SIZE, "--report", "r.html"),
+            ["photo_stylized.png", "r.html"],
+        ),
+        (("stylize", "--dim", "1", *SMALL, "--size", "256", "--no-figures"), ["stylized.csv"]),
+        (("stylize-volume", "scan.nii", "--no-figures"), ["scan_stylized.nii.gz"]),
+        (
+            ("stylize-volume", "scan.nii", "--transfer", "paint", *SMALL, "--no-figures"),
+            ["scan_stylized.nii.gz"],
+        ),
+        (
+            ("stylize-video", "--size", "48", "--to", "0.2", *SMALL, "--no-figures"),
+            ["stylized.mp4"],
+        ),
+    ],
+)
+def test_every_kind_of_data_has_an_estimate(
+    run: Run, inputs: Path, words: tuple[str, ...], outputs: list[str]
+) -> None:
+    before = sorted(inputs.rglob("*"))
+    entry = _dry_run(run, *words)
+    assert entry["outputs"] == outputs
+    assert 0 < entry["seconds_low"] <= entry["seconds"] <= entry["seconds_high"] < 600
+    assert sorted(inputs.rglob("*")) == before
+
+
+def test_memory_is_that_of_the_job(run: Run, inputs: Path) -> None:
+    small, large = (
+        _dry_run(run, "stylize", "photo.png", "cells", *SMALL, "--scales", "1", "--size", size)
+        for size in (32, 96)
+    )
+    assert 0 < small["memory"] < large["memory"] < large["memory_free"]
+
+
+def test_of_a_folder_the_first_stands_for_all(run: Run, inputs: Path) -> None:
+    entry = _dry_run(run, "stylize", "photos", "cells", *SMALL, *SIZE)
+    assert entry["files"] == 3
+    assert entry["outputs"] == [f"photos_stylized/{name}_stylized.png" for name in "abc"]
+    assert not (inputs / "photos_stylized").exists()
+
+
+def test_what_would_fail_fails_dry(run: Run, inputs: Path) -> None:
+    (inputs / "photo_stylized.png").write_bytes(b"")
+    code, _, err = run("stylize", "photo.png", "cells", "--dry-run")
+    assert code == 2
+    assert "--overwrite" in err
+    (inputs / "photo_stylized.png").unlink()
+    code, _, err = run("stylize", "photo.png", "missing.png", "--dry-run")
+    assert code == 3
+
+
+def test_a_job_that_ends_within_the_measurement_is_exact(run: Run, inputs: Path) -> None:
+    entry = _dry_run(
+        run, "stylize", "photo.png", "cells", "--backbone", "compact", "--steps", "1", *SIZE
+    )
+    assert entry["seconds_low"] == entry["seconds"] == entry["seconds_high"]
+
+
+def test_people_read_lines(run: Run, inputs: Path) -> None:
+    code, out, _ = run("stylize", "photo.png", "cells", *SMALL, *SIZE, "--dry-run")
+    time, memory, result = out.splitlines()
+    assert (code, result) == (0, "would write photo_stylized.png")
+    assert time.startswith("time: about ")
+    assert memory.startswith("memory: about ")

@@ -1,0 +1,111 @@
+"""The time that is left: recorded times of steps are replayed through the estimator."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from convnd_tasks.runtime.time_left import TimeLeft
+
+from convnd.backbones import load
+from convnd.transfer.step_cost import fixed_share, multiplications_per_sample
+
+RECORDS = json.loads((Path(__file__).parent / "data" / "step_times.json").read_text())
+"""Processor time of 100 steps from coarse to fine, by jobs of one thread (float32: with AVX2)."""
+
+Row = tuple[float, float, int, int, int, float]
+
+
+def _rows(name: str) -> list[Row]:
+    """Seconds, fraction done, steps left, scale, scales left and fixed share of every step."""
+    scales, rows = RECORDS[name], []
+    dtype = getattr(torch, name.rpartition("_")[2])
+    for scale in scales:
+        share = fixed_share(scale["multiplications"], dtype)
+        count = len(scale["seconds"])
+        for index, seconds in enumerate(scale["seconds"]):
+            part = index / (count - 1)
+            fraction, left = (
+                first + part * (last - first)
+                for first, last in (scale["fractions"], scale["steps_left"])
+            )
+            number = scale["scale"]
+            rows.append((seconds, fraction, round(left), number, len(scales) - number, share))
+    return rows
+
+
+def _errors(rows: list[Row], pace: float = 1.0) -> list[float]:
+    """Error of the time left from the tenth step on, relative to the time of the whole job."""
+    left, errors = TimeLeft(), []
+    end = rows[-1][0]
+    for number, (seconds, fraction, steps, scale, scales, share) in enumerate(rows):
+        left.add(
+            fraction,
+            pace * seconds,
+            steps_left=steps,
+            scale=scale,
+            scales_left=scales,
+            fixed_share=share,
+        )
+        if number >= 10:
+            estimate = left.seconds(pace * seconds)
+            assert estimate is not None
+            errors.append(abs(estimate - pace * (end - seconds)) / (pace * end))
+    return errors
+
+
+@pytest.mark.parametrize("pace", [1.0, 7.0])
+@pytest.mark.parametrize("name", RECORDS)
+def test_time_left_is_right_within_a_fifth_from_the_tenth_step_on(name: str, pace: float) -> None:
+    assert max(_errors(_rows(name), pace)) < 0.2
+
+
+def test_without_the_fixed_part_coarse_steps_mislead() -> None:
+    rows = [(*row[:-1], 0.0) for row in _rows("compact_320_bfloat16")]
+    assert max(_errors(rows)) > 0.3
+
+
+def test_networks_in_turn_count_by_their_cost() -> None:
+    """Ninety steps of one second, then ten of three."""
+    work = [1.0] * 90 + [3.0] * 10
+    rows: list[Row] = [(0.0, 0.0, 100, 1, 0, 0.0)]
+    for number in range(1, 101):
+        done = sum(work[:number])
+        rows.append((done, done / sum(work), 100 - number, 1, 0, 0.0))
+    assert max(_errors(rows)) < 1e-9
+
+
+def test_a_machine_that_slows_down_is_followed() -> None:
+    left = TimeLeft()
+    for number in range(101):
+        left.add(number / 200, float(min(number, 50) + 3 * max(0, number - 50)), steps_left=1)
+    seconds = left.seconds(200.0)
+    assert seconds is not None
+    assert abs(seconds - 300) < 1
+
+
+def test_steps_of_a_frame_tell_nothing_of_other_frames() -> None:
+    left = TimeLeft()
+    for frame in range(5):
+        for step in range(10):
+            left.add(frame / 10, 10.0 * frame + step, steps_left=10 - frame)
+    assert left.seconds(49.0) == pytest.approx(51.0)
+
+
+def test_time_left_is_not_known_before_two_steps() -> None:
+    left = TimeLeft()
+    assert left.seconds(0.0) is None
+    left.add(0.0, 5.0)
+    assert left.seconds(5.0) is None
+
+
+def test_multiplications_are_those_of_the_layers() -> None:
+    """Counted by hand: weights of each layer, divided by the pixels of one of its positions."""
+    layers = ["relu2_1"]
+    network = load("vgg19", spatial_dims=2, in_channels=3, layers=layers)
+    by_hand = 9 * (3 * 64 + 64 * 64) + 9 * 64 * 128 / 4
+    assert multiplications_per_sample(network) == by_hand
+    assert fixed_share(0.0) == 0.0
+    assert fixed_share(1e12) < 0.01 < 0.99 < fixed_share(1e5)
