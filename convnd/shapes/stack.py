@@ -65,9 +65,9 @@ def trace(size: Sequence[int], channels: int, layers: Iterable[Layer]) -> tuple[
         Row(layer=None, size=size, channels=channels, parameters=0, multiply_adds=0, field=field)
     ]
     for layer in layers:
-        before, size = size, output_size(size, layer)
+        input_size, size = size, output_size(size, layer)
         # A transposed convolution multiplies every input sample by every weight.
-        positions = math.prod(before if layer.kind == "convtranspose" else size)
+        positions = math.prod(input_size if layer.kind == "convtranspose" else size)
         row = Row(
             layer=layer,
             size=size,

@@ -217,9 +217,9 @@ def _are_units(cells: Sequence[str]) -> bool:
     return plain and unit_count >= (len(texts) + 1) // 2
 
 
-def rate_of(before: Sequence[str]) -> float | None:
+def rate_of(preamble: Sequence[str]) -> float | None:
     """The sampling rate that a line before the data names, or None."""
-    for line in before:
+    for line in preamble:
         match = RATE.search(line)
         if match and re.fullmatch(r"\d+\.?\d*|\.\d+", match[1]) and float(match[1]) > 0:
             return float(match[1]) * (1000 if match[2] else 1)

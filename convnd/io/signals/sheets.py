@@ -228,20 +228,20 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
         used = max((k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0)
         rows = [(number, (cells + [""] * used)[:used]) for number, cells in rows]
         table = split_header(path, rows)
-        before = [cells for number, cells in rows if number < table.lines[0]]
+        preamble = [cells for number, cells in rows if number < table.lines[0]]
         grid = table_grid(
             path,
             table.columns,
             table.lines,
             named=table.named,
-            text=(before, str(fields["title"])),
-            rate=rate_of([" ".join(cells) for cells in before]),
+            text=(preamble, str(fields["title"])),
+            rate=rate_of([" ".join(cells) for cells in preamble]),
             format_name="Excel",
         )
-        others = ", ".join(map(str, fields["others"]))
-        if not others:
+        other_sheets = ", ".join(map(str, fields["others"]))
+        if not other_sheets:
             return grid
-        remark = f"has sheets {others}, too, which are not read"
+        remark = f"has sheets {other_sheets}, too, which are not read"
         return describe(grid, remarks=(*signal_of(grid).remarks, remark))
 
 
@@ -307,15 +307,15 @@ def _write_excel(path: Path, grid: Grid, **_: object) -> None:
     layout = signal_of(grid).extra.get("layout") if signal_of(grid).format == "Excel" else None
     book = openpyxl.Workbook(write_only=True)
     if isinstance(layout, Layout) and layout.names == grid.channels:
-        before, title = layout.text
+        preamble, title = layout.text
     else:
-        before, title = [default_header(grid)], "Sheet1"
+        preamble, title = [default_header(grid)], "Sheet1"
         layout = Layout(grid.channels, tuple(range(len(grid.channels))))
     columns = columns_of(grid, layout, layout.cell)
     if layout.time is None and layout.count == 0 and grid.units == ("s",):
         columns.insert(0, default_times(grid))
     sheet = book.create_sheet(title)
-    for row in before:
+    for row in preamble:
         sheet.append([cell or None for cell in row])
     for row in zip(*map(_typed, columns), strict=True):
         sheet.append([None if value == "" or value != value else value for value in row])

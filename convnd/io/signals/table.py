@@ -50,7 +50,7 @@ class _Text:
 
     Args:
         separator: between cells; a space is any blank.
-        before: lines before the data, as they are; the last ones are the header.
+        preamble: lines before the data, as they are; the last ones are the header.
         between: further lines without data, each with the number of rows before it.
         trailing: whether rows end in a separator.
         newline: the end of a line.
@@ -58,7 +58,7 @@ class _Text:
     """
 
     separator: str
-    before: tuple[str, ...] = ()
+    preamble: tuple[str, ...] = ()
     between: tuple[tuple[int, str], ...] = ()
     trailing: bool = False
     newline: str = "\n"
@@ -101,7 +101,7 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
             named=table.named,
             decimal=decimal,
             text=layout,
-            rate=rate_of(layout.before),
+            rate=rate_of(layout.preamble),
         )
 
 
@@ -256,14 +256,14 @@ def _write_table(path: Path, grid: Grid, **_: object) -> None:
         + (text.separator if text.trailing else "")
         for row in zip(*columns, strict=True)
     ]
-    before = list(text.before)
+    preamble = list(text.preamble)
     if layout.count and count != layout.count:
-        before = [_with_rate(line, grid) for line in before]
+        preamble = [_with_rate(line, grid) for line in preamble]
     else:
         for position, line in reversed(text.between):
             rows.insert(position, line)
     out = io.StringIO(newline="")
-    for line in [*before, *rows]:
+    for line in [*preamble, *rows]:
         out.write(line + text.newline)
     path.write_bytes(out.getvalue().encode(text.encoding, "replace"))
 

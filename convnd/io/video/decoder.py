@@ -143,9 +143,9 @@ class VideoDecoder:
                     duration = int(limit) - last
                     break
                 last, duration = time, frame.duration or 0
-                before = (time - first) * base < start
-                if before or count % every:
-                    count += not before
+                is_early = (time - first) * base < start
+                if is_early or count % every:
+                    count += not is_early
                     yield time, 0, None
                     continue
                 if pending is not None:

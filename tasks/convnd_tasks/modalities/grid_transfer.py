@@ -150,7 +150,7 @@ def mix_with_content(
         return result
     values = result.values
     same_size = tuple(content.shape) == tuple(result.shape)
-    before = content.values.to(values)
+    content_values = content.values.to(values)
     weight = torch.full((1,) * values.ndim, strength, dtype=values.dtype)
     if mask is not None:
         share = torch.nan_to_num(mask.values).clamp(0, 1).to(values)
@@ -158,9 +158,11 @@ def mix_with_content(
             share = share.mean(1, keepdim=True)
         weight = weight * (share if same_size else resize_nd(share, result.shape, mode="linear"))
     if not same_size:
-        before = resize_nd(torch.nan_to_num(before), result.shape, mode="linear", antialias=True)
-    mixed = before + weight * (values - before)
-    mixed = torch.where(weight == 0, before, torch.where(weight == 1, values, mixed))
+        content_values = resize_nd(
+            torch.nan_to_num(content_values), result.shape, mode="linear", antialias=True
+        )
+    mixed = content_values + weight * (values - content_values)
+    mixed = torch.where(weight == 0, content_values, torch.where(weight == 1, values, mixed))
     return result.with_values(mixed)
 
 

@@ -192,10 +192,10 @@ def evaluate(
         )
         return {measure.name: measure for measure in measures}
     spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
-    before = as_input(content, dim, "content", typed_rate, spacing)
-    rank = before.ndim
+    content_grid = as_input(content, dim, "content", typed_rate, spacing)
+    rank = content_grid.ndim
     inputs = TransferInputs(
-        content=before,
+        content=content_grid,
         styles=[as_input(data, rank, "style", typed_rate, spacing) for data in styles],
         names=["content", *(f"style {number}" for number in range(1, len(styles) + 1))],
     )

@@ -54,12 +54,12 @@ def evaluate_files(
     spec = JobSpec(modality=kind, dim=axes, contents=(content,), styles=(), outputs=())
     chosen = make_options(spec, options or {}, settings)
     modality = modality_class(kind)(chosen, JobSettings(**settings), axes)
-    before: Any = modality.open(content, "content")
-    after: Any = modality.open(result, "content", before)
+    content_data: Any = modality.open(content, "content")
+    result_data: Any = modality.open(result, "content", content_data)
     inputs = TransferInputs(
-        content=before,
-        styles=[modality.open(name, "style", before) for name in styles],
+        content=content_data,
+        styles=[modality.open(name, "style", content_data) for name in styles],
         names=[content, *styles],
         rate_given="rate" in settings,
     )
-    return modality.metrics(inputs, after)
+    return modality.metrics(inputs, result_data)

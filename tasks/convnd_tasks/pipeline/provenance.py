@@ -194,11 +194,11 @@ def is_up_to_date(path: Path, record: Mapping[str, str], *, overwrite: bool = Fa
     if not path.exists():
         return False
     existing = io.read_provenance(path)
-    before, now = _comparable_fields(existing), _comparable_fields(record)
+    recorded, now = _comparable_fields(existing), _comparable_fields(record)
     different = sorted(
         name.removeprefix("convnd:")
-        for name in {*before, *now}
-        if before.get(name) != now.get(name)
+        for name in {*recorded, *now}
+        if recorded.get(name) != now.get(name)
     )
     different = [name for name in different if name != "command"] or different
     got = f"one that differs in {', '.join(different[:6])}" if different else ""

@@ -43,8 +43,8 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     if processes < 2 or sys.platform != "linux":
         return [function(item) for item in items]
     with ExitStack() as stack:
-        with _signals_later() as before:
-            pool = get_context("fork").Pool(processes, _initialize, (function, before))
+        with _signals_later() as handlers:
+            pool = get_context("fork").Pool(processes, _initialize, (function, handlers))
             stack.enter_context(pool)
         return pool.map(_call, items, chunksize=1)
 

@@ -43,16 +43,16 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         InputFileError: the arrays have other axes or channels, or nothing is finite.
     """
     _check(content, result, styles)
-    after = result.values[0].detach().cpu().double()
-    before = content.values[0].detach().cpu().double()
+    result_values = result.values[0].detach().cpu().double()
+    content_values = content.values[0].detach().cpu().double()
     resized = ""
     if content.shape != result.shape:
-        before = _resized(before, result.shape)
+        content_values = _resized(content_values, result.shape)
         resized = "; the content is resized to " + "x".join(map(str, result.shape))
-    common = before.isfinite() & after.isfinite()
+    common = content_values.isfinite() & result_values.isfinite()
     names = result.channels
     errors, correlations = {}, {}
-    for name, one, other, finite in zip(names, before, after, common, strict=True):
+    for name, one, other, finite in zip(names, content_values, result_values, common, strict=True):
         errors[name] = _rms(other[finite] - one[finite])
         correlations[name] = _correlation(one[finite], other[finite])
     measures = [
@@ -75,7 +75,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     ]
     if styles:
         low, high = value_range(content.values)
-        pair = (after - low) / (high - low), (before - low) / (high - low)
+        pair = (result_values - low) / (high - low), (content_values - low) / (high - low)
         measures += _against_styles(names, pair, styles)
     return measures
 

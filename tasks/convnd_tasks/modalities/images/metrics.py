@@ -51,13 +51,13 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             or is transparent everywhere.
         DependencyError: the package with the weights of VGG-19 is missing.
     """
-    after = _opened(result, "result")
-    before = _opened(content, "content")
+    result_picture = _opened(result, "result")
+    content_picture = _opened(content, "content")
     resized = ""
     if content.shape != result.shape:
-        before = _resized(before, result.shape)
+        content_picture = _resized(content_picture, result.shape)
         resized = "; the content is resized to {1}x{0}".format(*result.shape)
-    visible = torch.minimum(before.opacity, after.opacity)
+    visible = torch.minimum(content_picture.opacity, result_picture.opacity)
     if not bool((visible > 0).any()):
         raise InputFileError(
             "evaluate",
@@ -65,9 +65,13 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             got="none",
             remedy="give files that belong together",
         )
-    before, after = (_filled(picture, before, visible) for picture in (before, after))
+    content_picture, result_picture = (
+        _filled(picture, content_picture, visible) for picture in (content_picture, result_picture)
+    )
     references = [_opened(style, "style") for style in styles]
-    content_energy, grams = features.content_and_style(after.values, before.values, visible)
+    content_energy, grams = features.content_and_style(
+        result_picture.values, content_picture.values, visible
+    )
     measures = [
         Measure(
             "content_energy",
@@ -77,16 +81,16 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             meaning="squared change of VGG-19's features (relu4_2), relative to the content's"
             + resized,
         ),
-        *_against_content(before, after, resized),
+        *_against_content(content_picture, result_picture, resized),
     ]
     if references:
         measures.insert(0, _style_energy(grams, references, result.shape))
-        measures.append(_color_distribution(before, after, references))
+        measures.append(_color_distribution(content_picture, result_picture, references))
     return measures
 
 
-def _against_content(before: _Picture, after: _Picture, resized: str) -> list[Measure]:
-    pictures = before.values, after.values, after.opacity
+def _against_content(content: _Picture, result: _Picture, resized: str) -> list[Measure]:
+    pictures = content.values, result.values, result.opacity
     border = similarity.border_change(*pictures)
     figures = [
         (
@@ -140,7 +144,7 @@ def _style_energy(
     )
 
 
-def _color_distribution(before: _Picture, after: _Picture, styles: Sequence[_Picture]) -> Measure:
+def _color_distribution(content: _Picture, result: _Picture, styles: Sequence[_Picture]) -> Measure:
     value, untouched = (
         sum(
             similarity.color_distribution_distance(
@@ -149,7 +153,7 @@ def _color_distribution(before: _Picture, after: _Picture, styles: Sequence[_Pic
             for style in styles
         )
         / len(styles)
-        for picture in (after, before)
+        for picture in (result, content)
     )
     return Measure(
         "color_distribution",

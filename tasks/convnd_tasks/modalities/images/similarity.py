@@ -204,9 +204,11 @@ def border_change(content: Tensor, result: Tensor, opacity: Tensor) -> dict[str,
     border = opacity * (1 - ring)
     if min(opacity.shape[2:]) > 2 * _INSIDE:
         ring[..., _INSIDE:-_INSIDE, _INSIDE:-_INSIDE] = 0
-    before, after = srgb_to_lab(content), srgb_to_lab(result)
-    lightness = after[:, :1] - before[:, :1]
-    chroma = after[:, 1:].norm(dim=1, keepdim=True) - before[:, 1:].norm(dim=1, keepdim=True)
+    content_lab, result_lab = srgb_to_lab(content), srgb_to_lab(result)
+    lightness = result_lab[:, :1] - content_lab[:, :1]
+    chroma = result_lab[:, 1:].norm(dim=1, keepdim=True) - content_lab[:, 1:].norm(
+        dim=1, keepdim=True
+    )
     return {
         name: _mean(change, border) - _mean(change, opacity * ring)
         for name, change in (("lightness", lightness), ("chroma", chroma))

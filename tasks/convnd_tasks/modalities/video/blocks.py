@@ -134,14 +134,14 @@ class BlockStylizer:
         """Stylise window after window; see `FrameStylizer.run`."""
         options = self.options
         total = source.count()
-        before: StylizedFrame | None = None
+        previous: StylizedFrame | None = None
         waiting: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
         contexts = prefetch(lambda: iter_frames(options, source, cache.records))
         for window, overlap in _windows(contexts, options.block_frames, options.block_overlap):
             if not overlap:  # a new scene
                 for context, values, record in waiting:
-                    before = self._finish(cache, context, values, record, before)
-                    yield before
+                    previous = self._finish(cache, context, values, record, previous)
+                    yield previous
                 waiting = []
             may_continue = len(window) == options.block_frames  # another window may follow
             count = len(window) - options.block_overlap if may_continue else len(window)
@@ -157,16 +157,16 @@ class BlockStylizer:
             else:
                 frames, record = cached
             for context, values in zip(window[:count], frames[:count], strict=True):
-                before = self._finish(cache, context, values, record, before)
+                previous = self._finish(cache, context, values, record, previous)
                 record = {**record, "rejected_steps": 0}  # of the window, counted once
-                yield before
+                yield previous
             waiting = [
                 (context, values, record)
                 for context, values in zip(window[count:], frames[count:], strict=True)
             ]
         for context, values, record in waiting:
-            before = self._finish(cache, context, values, record, before)
-            yield before
+            previous = self._finish(cache, context, values, record, previous)
+            yield previous
 
     def _window(
         self,
@@ -227,8 +227,8 @@ class BlockStylizer:
         """
         options = self.options
         flows = [  # frames that an earlier run has kept come without
-            context.flows[1] if context.flows else estimate_flow(before.content, context.content)
-            for before, context in itertools.pairwise(window)
+            context.flows[1] if context.flows else estimate_flow(previous.content, context.content)
+            for previous, context in itertools.pairwise(window)
         ]
         parts = [(1.0, flows)]
         size = window[0].content.shape[2:]
@@ -258,7 +258,7 @@ class BlockStylizer:
         context: FrameContext,
         values: Tensor,
         outcome: dict[str, Any],
-        before: StylizedFrame | None,
+        previous: StylizedFrame | None,
     ) -> StylizedFrame:
         """Save a frame with its record in the cache, unless it is there."""
         record: Any = cache.records.get((FIRST_PASS, context.number))
@@ -275,10 +275,10 @@ class BlockStylizer:
                 "flow": context.seconds["flow"],
             }
             # A texture moves as the style does, and not along the flow of any frames.
-            if before is not None and not context.cut and not self.texture:
+            if previous is not None and not context.cut and not self.texture:
                 flows = context.flows[1]
-                record["e_warp"] = warping_error(before.values, values, flows)
-                record["input_e_warp"] = warping_error(before.content, context.content, flows)
+                record["e_warp"] = warping_error(previous.values, values, flows)
+                record["input_e_warp"] = warping_error(previous.content, context.content, flows)
             cache.save(FIRST_PASS, context.number, values, record)
         return StylizedFrame(
             number=context.number, content=context.content, values=values, record=record

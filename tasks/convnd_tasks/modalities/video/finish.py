@@ -75,7 +75,7 @@ class FrameFinisher:
             InputFileError: the mask has fewer or more frames than the input.
         """
         masks = self._masks(source.size)
-        before: tuple[Tensor, Tensor] | None = None
+        previous: tuple[Tensor, Tensor] | None = None
         for number, (_, content) in enumerate(prefetch(source.frames)):
             mask = next(masks, None)
             if self.mask is not None and mask is None:
@@ -86,15 +86,15 @@ class FrameFinisher:
                     remedy="give one picture, or a video of as many frames",
                 )
             if (FINAL, number) in cache.records:
-                before = content, cache.load(FINAL, number)
+                previous = content, cache.load(FINAL, number)
                 continue
             values = self._finish(content, cache.load(pass_index, number), mask)
             record = dict(records[number])
-            if before is not None and record["e_warp"] is not None:
-                flows = estimate_flow(before[0], content)
-                record["e_warp"] = warping_error(before[1], values, flows)
+            if previous is not None and record["e_warp"] is not None:
+                flows = estimate_flow(previous[0], content)
+                record["e_warp"] = warping_error(previous[1], values, flows)
             cache.save(FINAL, number, values, record)
-            before = content, values
+            previous = content, values
             yield number
         is_video = self.mask is not None and not isinstance(self.mask, Grid)
         if is_video and self.frame_range.count is None and next(masks, None) is not None:

@@ -329,8 +329,8 @@ def _unfinished_text(losses: Sequence[float]) -> str:
     if len(losses) <= _FINISHED_OVER:
         count = len(losses) - 1
         return f"it took {count} step{'' if count == 1 else 's'} at its full size"
-    before, after = losses[-1 - _FINISHED_OVER], losses[-1]
-    decrease = (before - after) / abs(before) if before else 0.0
+    earlier_loss, last_loss = losses[-1 - _FINISHED_OVER], losses[-1]
+    decrease = (earlier_loss - last_loss) / abs(earlier_loss) if earlier_loss else 0.0
     if decrease < _FINISHED_DECREASE:
         return ""
     return f"its loss still fell by {100 * decrease:.0f} % in the last {_FINISHED_OVER}"

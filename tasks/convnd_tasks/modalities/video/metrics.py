@@ -48,24 +48,26 @@ def measure_video(
     Raises:
         InputFileError: the numbers of frames differ, or a frame cannot be read.
     """
-    used = FrameRange() if frame_range is None else frame_range
+    frames_taken = FrameRange() if frame_range is None else frame_range
     names = ("e_warp", "input_e_warp", "style", "input_style", "content")
     parts: dict[str, dict[str, float]] = {name: {} for name in names}
     energies: Energies | None = None
     earlier: tuple[Tensor, Tensor] | None = None
-    for number, (before, after) in enumerate(prefetch(lambda: _pairs(content, result, used))):
+    for number, (content_frame, result_frame) in enumerate(
+        prefetch(lambda: _pairs(content, result, frames_taken))
+    ):
         name = str(number)
         if energies is None:
-            energies = Energies([style.values for style in styles], tuple(after.shape[2:]))
+            energies = Energies([style.values for style in styles], tuple(result_frame.shape[2:]))
         if earlier is not None:
-            flows = estimate_flow(earlier[0], before)
-            if not is_cut(earlier[0], before, flows.valid_backward):
-                parts["e_warp"][name] = warping_error(earlier[1], after, flows)
-                parts["input_e_warp"][name] = warping_error(earlier[0], before, flows)
-        input_style, style, content_energy = energies(before, after)
+            flows = estimate_flow(earlier[0], content_frame)
+            if not is_cut(earlier[0], content_frame, flows.valid_backward):
+                parts["e_warp"][name] = warping_error(earlier[1], result_frame, flows)
+                parts["input_e_warp"][name] = warping_error(earlier[0], content_frame, flows)
+        input_style, style, content_energy = energies(content_frame, result_frame)
         parts["input_style"][name], parts["style"][name] = input_style, style
         parts["content"][name] = content_energy
-        earlier = before, after
+        earlier = content_frame, result_frame
     return _measures(parts, with_styles=bool(styles))
 
 
@@ -173,17 +175,17 @@ class Energies:
 
 
 def _pairs(
-    content: Video, result: Video | VideoResult, used: FrameRange
+    content: Video, result: Video | VideoResult, frames_taken: FrameRange
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    content_frames = content.frames(used.start, used.end, used.every)
+    content_frames = content.frames(frames_taken.start, frames_taken.end, frames_taken.every)
     result_frames = result.frames()
     count = 0
     while True:
-        before, after = next(content_frames, None), next(result_frames, None)
-        if before is None and after is None:
+        content_frame, result_frame = next(content_frames, None), next(result_frames, None)
+        if content_frame is None and result_frame is None:
             break
-        if before is None or after is None:
-            short, long = (content, result) if before is None else (result, content)
+        if content_frame is None or result_frame is None:
+            short, long = (content, result) if content_frame is None else (result, content)
             raise InputFileError(
                 "evaluate",
                 expected="videos of equally many frames",
@@ -191,7 +193,7 @@ def _pairs(
                 remedy="give the video and the result of all of its frames",
             )
         count += 1
-        yield resize_frame(before.values, after.values.shape[2:]), after.values
+        yield resize_frame(content_frame.values, result_frame.values.shape[2:]), result_frame.values
     if not count:
         raise InputFileError(
             "evaluate", expected="videos with frames", got="none", remedy="check the files"
