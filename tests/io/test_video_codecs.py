@@ -175,3 +175,21 @@ def test_an_animation_given_as_a_picture_is_sent_where_it_is_read(
     code, _, err = run("stylize-video", f"a{suffix}", "waves", *few)
     assert code == 0, err
     assert len(shown(tmp_path / "o.mp4")) == 4
+
+
+def test_the_command_has_these_options_and_refuses_before_the_work(
+    tmp_path: Path, run: Any
+) -> None:
+    write_video_file(tmp_path / "a.mp4", (0, 3600))
+    few = ("--steps", "1", "--size", "32", "--scales", "1", "--no-figures")
+    chosen = ("--codec", "hevc", "--bits", "10", "--preset", "ultrafast", "--crf", "30")
+    code, _, err = run("stylize-video", "a.mp4", "waves", *few, *chosen, "-o", "o.mov")
+    assert code == 0, err
+    with av.open(str(tmp_path / "o.mov")) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p10le"
+    record = io.read_provenance(tmp_path / "o.mov")
+    assert record["convnd:codec"] == "hevc"
+    for options in (("--codec", "vp9"), ("--bits", "9"), ("--preset", "quick"), ("--codec", "x")):
+        code, _, err = run("stylize-video", "a.mp4", "waves", *few, *options, "-o", "p.mp4")
+        assert (code, options[1] in err, "Traceback" in err) == (2, True, False), err
+        assert not (tmp_path / "p.mp4").exists()
