@@ -38,7 +38,11 @@ COMMAND = (
     "-I",  # nothing is imported from the current folder
     "-B",  # under a limit of file sizes, bytecode would be cut without an error
     "-c",
-    "import sys; sys.path[:] = sys.argv[1:]; from convnd.io.worker.worker import main; main()",
+    "import sys, types; sys.path[:] = sys.argv[1:]; import convnd\n"
+    # In place of the package, whose import of all formats would take as long as that of NumPy.
+    "room = sys.modules['convnd.io'] = types.ModuleType('convnd.io')\n"
+    "room.__path__ = [folder + '/io' for folder in convnd.__path__]\n"
+    "from convnd.io.worker.worker import main; main()",
 )
 """Starts the child; its arguments are the folders that this process imports packages from."""
 
