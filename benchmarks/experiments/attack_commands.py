@@ -116,11 +116,8 @@ def _stylize(
             os.mkfifo(folder / key)
         (folder / "loop.png").symlink_to("loop.png")
         (folder / "out.png").symlink_to(folder.parent / "secret.txt")
-        for key, value in environment.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
-        return ["stylize", *(words or (name, "waves")), *_FAST]
+        settings = [f"env:{key}={value or ''}" for key, value in environment.items()]
+        return [*settings, "stylize", *_FAST, *(words or (name, "waves"))]
 
     return write
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["attacks", "content"]
+__all__ = ["attacks", "constant", "content"]
 
 
 def content(name: str, data: Callable[[], bytes]) -> Callable[[Path], Path]:
@@ -22,6 +22,11 @@ def content(name: str, data: Callable[[], bytes]) -> Callable[[Path], Path]:
         return folder / name
 
     return write
+
+
+def constant(name: str, data: bytes) -> Callable[[Path], Path]:
+    """An attack that is one file with these bytes."""
+    return content(name, lambda: data)
 
 
 def _saved(kind: str, size: tuple[int, int] = (16, 16), **options: object) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments.attack_pictures import content
+from benchmarks.experiments.attack_pictures import constant, content
 
 __all__ = ["attacks"]
 
@@ -317,9 +317,7 @@ def attacks() -> dict[str, Callable[[Path], object]]:
     table |= {f"{name}.hea": _record(*change) for name, change in _RECORDS.items()}
     table |= {f"{name}.edf": _edf(*change) for name, change in _EDF.items()}
     for name, text in _TABLES.items():
-        table[f"{name}.csv"] = content(
-            "a.csv", lambda text=text: text.encode("utf-8", "surrogatepass")
-        )
+        table[f"{name}.csv"] = constant("a.csv", text.encode())
     table |= {
         "utf-16.csv": content("a.csv", lambda: b"\xff\xfea\0\n\0\0"),
         "late nul.csv": content("a.csv", lambda: b"1\n" * 40_000 + bytes(3_000_000)),

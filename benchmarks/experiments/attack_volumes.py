@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments.attack_pictures import content
+from benchmarks.experiments.attack_pictures import constant, content
 
 __all__ = ["attacks"]
 
@@ -112,7 +112,7 @@ _META = {
 def _nifti(changes: dict[str, Any]) -> bytes:
     import nibabel as nib
 
-    header = nib.Nifti1Header()
+    header: Any = nib.Nifti1Header()  # type: ignore[no-untyped-call]
     header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
     header["magic"], header["vox_offset"] = b"n+1", 352
     header["datatype"], header["bitpix"] = 4, 16
@@ -277,15 +277,15 @@ def attacks() -> dict[str, Callable[[Path], object]]:
     )
     table: dict[str, Callable[[Path], object]] = {}
     for name, changes in _NIFTI.items():
-        table[f"{name}.nii"] = content("a.nii", lambda changes=changes: _nifti(changes))
+        table[f"{name}.nii"] = constant("a.nii", _nifti(changes))
     for name, (old, new) in _NRRD.items():
         assert old in nrrd
         data = nrrd.replace(old, new).encode() + bytes(64)
-        table[f"{name}.nrrd"] = content("a.nrrd", lambda data=data: data)
+        table[f"{name}.nrrd"] = constant("a.nrrd", data)
     for name, (old, new) in _META.items():
         assert old in meta
         data = meta.replace(old, new).encode() + bytes(64)
-        table[f"{name}.mha"] = content("a.mha", lambda data=data: data)
+        table[f"{name}.mha"] = constant("a.mha", data)
     files: dict[str, Callable[[], bytes]] = {
         "extension 0.nii": lambda: _extension(0, 0),
         "extension -16.nii": lambda: _extension(-16, 6),

@@ -4,8 +4,9 @@
     python -m benchmarks.experiments.attacks nrrd xlsx  # those whose names contain a word
 
 An attack is held if it ends in a result or in one line with a documented exit code, within 20 s of
-computing and 96 MiB of memory beyond four times the file (a decoding child: 640 MiB), prints nothing
-else, leaves no file behind, and opens no file outside its folder. The exit code is 1 if one is not.
+computing and 96 MiB of memory beyond four times the file (a decoding child: 640 MiB; a command:
+1 GiB), prints nothing else, leaves no file behind, and opens no file outside its folder. The exit
+code is 1 if one is not.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from pathlib import Path
 
 from benchmarks.experiments import attack_commands, attack_pictures, attack_signals, attack_volumes
 
-SECONDS, MEBIBYTES, CHILD_MEBIBYTES = 20, 96, 640
+SECONDS, MEBIBYTES, CHILD_MEBIBYTES, COMMAND_MEBIBYTES = 20, 96, 640, 1024
 CODES = {0, 1, 2, 3, 4, 5, 130, 143}
 
 Attack = Callable[[Path], "Path | list[str] | Callable[[], object]"]
-"""Writes files into an empty folder; returns what to read, a command line, or a call."""
+"""Writes files into an empty folder; returns what to read, a command line, which begins with
+``env:KEY=VALUE`` for variables of the environment, or a call."""
 
 
 def main() -> None:
@@ -111,7 +113,8 @@ def judge(attack: Attack) -> tuple[str, str]:
         results = {path for path in set(Path(place).rglob("*")) - before if path != start}
         if not problem and results and isinstance(target, Path):
             problem = f"left {sorted(results)[0].name}"
-        if not problem and int(grown) > MEBIBYTES + 4 * size / 2**20:
+        limit = COMMAND_MEBIBYTES if isinstance(target, list) else MEBIBYTES + 4 * size / 2**20
+        if not problem and int(grown) > limit:
             problem = f"{grown} MiB for {size:,} bytes"
         if not problem and int(child) > CHILD_MEBIBYTES + 16 * size / 2**20:
             problem = f"{child} MiB in the child for {size:,} bytes"
@@ -137,7 +140,7 @@ def _run(target: Path | list[str] | Callable[[], object], inlet: int, place: Pat
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
-            path = os.path.realpath(os.fsdecode(arguments[0]))  # type: ignore[type-var]
+            path = os.path.realpath(os.fsdecode(arguments[0]))
             if path.startswith(str(place)) and "/inputs" not in path:
                 opened.append(path)
 
@@ -176,7 +179,11 @@ def _call(target: Path | list[str] | Callable[[], object]) -> tuple[str, str]:
 
     try:
         if isinstance(target, list):
-            sys.argv = ["convnd", *target]
+            settings = [word.removeprefix("env:") for word in target if word.startswith("env:")]
+            os.environ |= {
+                key: value for key, _, value in (word.partition("=") for word in settings)
+            }
+            sys.argv = ["convnd", *target[len(settings) :]]
             sys.stdout = io.TextIOWrapper(io.FileIO(1, "wb", closefd=False), write_through=True)
             sys.stderr = io.TextIOWrapper(io.FileIO(2, "wb", closefd=False), write_through=True)
             with contextlib.suppress(OSError, ValueError):

@@ -68,7 +68,9 @@ def _set_max_pixels(text: str | None) -> None:
     if text is None:
         return
     if not (is_count(text) and 1 <= int(text) <= _MOST_PIXELS):
-        raise typer.BadParameter(f"expected a whole number from 1 to {_MOST_PIXELS}, got {text!r}")
+        raise typer.BadParameter(
+            f"expected a whole number from 1 to {_MOST_PIXELS}, got {text[:40]!r}"
+        )
     os.environ["CONVND_MAX_PIXELS"] = text
 
 

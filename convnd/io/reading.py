@@ -20,6 +20,7 @@ from convnd.shapes import is_count
 __all__ = [
     "LIMIT_HINT",
     "check_file",
+    "check_partner",
     "check_path",
     "check_positions",
     "import_optional",
@@ -79,6 +80,28 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise InputFileError(
             f"{name}: expected a file that can be opened, got '{error_text(error)}'; check the path"
         ) from error
+
+
+def check_partner(path: Path, partner: Path) -> None:
+    """Refuse a further file of an input that is a link to another folder, or no ordinary file.
+
+    Links come with archives, and could make a file of the reader's own part of a result.
+
+    Args:
+        path: the input.
+        partner: the file beside it.
+
+    Raises:
+        InputFileError: as said; or it is missing or empty.
+    """
+    if partner.resolve().parent != path.resolve().parent:
+        raise InputFileError(
+            f"read {path}",
+            expected=f"{partner.name} in the folder of {path.name}",
+            got="a link to another one",
+            remedy="copy both into one folder",
+        )
+    check_file(partner)
 
 
 def check_path(name: str) -> None:
@@ -177,7 +200,7 @@ def size_limit(limit: int | None, default: int) -> int:
     text = os.environ.get("CONVND_MAX_PIXELS", "")
     if text and not (is_count(text) and int(text) > 0):
         raise UsageError(
-            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {text!r}; unset it"
+            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {text[:40]!r}; unset it"
         )
     return int(text) if text else default
 

@@ -302,6 +302,12 @@ def test_columns_of_parquet_are_bounded(folder, name):
     refusal(folder / "a.parquet")  # in bounds; repeated words are read, or refused as such
 
 
+@pytest.mark.parametrize("text", ["1\n2\n", "12\n34\n", "1,2\n3,4\n"])
+def test_short_cells_of_tables_take_bounded_memory(folder, text):
+    (folder / "a.csv").write_text(text * (2**20 // len(text)))
+    assert refusal(folder / "a.csv", mebibytes=48) is None
+
+
 _SHEET = b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
 SHEETS = {
     "cells": (

@@ -208,6 +208,33 @@ def test_how_large_inputs_may_be_is_peoples_own_choice(folder, monkeypatch, name
     assert refusal(folder / name) is not None
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("a.hdr", "a.img"),
+        ("analyze.hdr", "analyze.img"),
+        ("a.hea", "a.dat"),
+        ("a.hea", "a.atr"),
+        ("a.mhd", "a.raw"),
+        ("a.nhdr", "a.raw"),
+    ],
+)
+def test_parts_that_are_links_to_other_folders_are_refused(folder, name, part):
+    (folder / "inputs").mkdir()
+    WHOLE[name](folder / "inputs" / name, np.random.default_rng(9))
+    file = folder / "inputs" / part
+    file.rename(folder / "inputs" / "x.raw")
+    file.symlink_to("x.raw")
+    assert refusal(folder / "inputs" / name) is None
+    file.unlink()
+    (folder / "inputs" / "x.raw").rename(folder / "x.raw")
+    file.symlink_to(folder / "x.raw")
+    message = refusal(folder / "inputs" / name)
+    assert message is not None
+    assert "a link to another one" in message or "beside it" in message
+
+
 @pytest.mark.parametrize("wrong", ["x", "0", "-3", "1.5"])
 def test_limits_that_are_none_are_usage_errors(run, monkeypatch, tmp_path, wrong):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnd.errors import InputFileError
-from convnd.io.reading import import_optional
+from convnd.io.reading import check_partner, import_optional
 from convnd.io.signals.signal import Annotation, Signal
 
 __all__ = ["ANNOTATOR", "LONGEST_NOTE", "read_annotations", "write_annotations"]
@@ -62,6 +62,8 @@ def read_annotations(path: Path, rate: float) -> tuple[Annotation, ...]:
         rate: frames per second.
     """
     file = path.with_suffix(f".{ANNOTATOR}")
+    if file.is_file() and file.stat().st_size:
+        check_partner(path, file)
     if not file.is_file():
         return ()
     _check_notes(file)

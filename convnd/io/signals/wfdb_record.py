@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.provenance import is_provenance
-from convnd.io.reading import check_file, import_optional, translate_errors
+from convnd.io.reading import check_file, check_partner, import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.signal import (
     Annotation,
@@ -315,6 +315,8 @@ def _check_beside(path: Path, name: str) -> Path:
             f"read {path}: expected the file {name} beside it, which it names, got none; "
             "copy the whole record"
         )
+    if file.stat().st_size:  # an empty file is a record without samples
+        check_partner(path, file)
     return file
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.reading import check_file
+from convnd.io.reading import check_partner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def pair_files(path: Path) -> tuple[Path, Path]:
             got="none",
             remedy="put both files of the pair into one folder",
         )
-    check_file(partner)
+    check_partner(path, partner)
     return (path, partner) if is_header else (partner, path)
 
 
