@@ -10,9 +10,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from convnd_tasks import samples
+from convnd_tasks.modalities.images.codec import color_moments
 from convnd_tasks.modalities.video import modality
+from convnd_tasks.modalities.video.finish import FrameFinisher
+from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
 from convnd_tasks.modalities.video.frames import _unfinished_text, make_frame_transfer
+from convnd_tasks.modalities.video.input import FrameRange
 from convnd_tasks.modalities.video.metrics import measure_texture
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.resolve import resolve
@@ -125,3 +130,36 @@ def test_a_preview_is_the_first_frame_as_a_picture(run: Run, tmp_path: Path) -> 
         code, _, error = run(*arguments, *more)
         assert code == 2
         assert "--preview" in error
+
+
+def test_a_texture_ends_with_the_colours_of_its_styles(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    style = torch.rand(1, 3, 16, 32, 32, generator=generator) * torch.tensor([0.6, 0.3, 0.1]).view(
+        1, 3, 1, 1, 1
+    )
+    frames = [torch.rand(1, 3, 32, 32, generator=generator) * 0.2 + 0.4 for _ in range(4)]
+
+    class Source:
+        size = (32, 32)
+
+        def frames(self) -> Any:
+            yield from ((None, frame) for frame in frames)
+
+    options = VideoOptions(mode="block")
+    cache = FrameCache(tmp_path / "out.mp4")
+    cache.open(options, [], resume=False)
+    records = [{"e_warp": None} for _ in frames]
+    for number, frame in enumerate(frames):
+        cache.save(1, number, frame, records[number])
+    finisher = FrameFinisher(options, None, FrameRange(), color_moments(style))
+    assert finisher.changes_frames
+    assert list(finisher.run(Source(), cache, 1, records)) == [0, 1, 2, 3]  # type: ignore[arg-type]
+    result = torch.stack([cache.load(FINAL, number) for number in range(4)], 2)
+    moments = color_moments(result), color_moments(style)
+    torch.testing.assert_close(moments[0].mean, moments[1].mean, atol=0.01, rtol=0)
+    assert (moments[0].covariance - moments[1].covariance).abs().max() < 0.003
+    assert moments[1].covariance.abs().max() > 0.02
+    # All frames are changed alike: what was equal stays equal.
+    same = color_moments(frames[0]).mean - color_moments(frames[1]).mean
+    shift = color_moments(result[:, :, 0]).mean - color_moments(result[:, :, 1]).mean
+    assert shift.abs().max() < 20 * same.abs().max() + 0.02

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd_tasks.modalities.grid_transfer import mix_with_content
-from convnd_tasks.modalities.images.codec import keep_luminance_only
+from convnd_tasks.modalities.images.codec import (
+    Moments,
+    color_moments,
+    keep_luminance_only,
+    match_colors,
+    pooled_moments,
+)
 from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache, quantize
@@ -32,20 +38,27 @@ class FrameFinisher:
         options: reads ``colors`` and ``strength``.
         mask: a picture for all frames, or a video of as many frames as the input, or None.
         frame_range: which frames of the input are stylised, and which of the mask belong to them.
+        palette: mean and covariance of colours that all frames of a texture have together, or None.
     """
 
     def __init__(
-        self, options: VideoOptions, mask: Grid | Video | None, frame_range: FrameRange
+        self,
+        options: VideoOptions,
+        mask: Grid | Video | None,
+        frame_range: FrameRange,
+        palette: Moments | None = None,
     ) -> None:
         self.options = options
         self.mask = mask
         self.frame_range = frame_range
+        self.palette = palette
 
     @property
     def changes_frames(self) -> bool:
         """Whether finished frames differ from stylised ones."""
         options = self.options
-        return options.colors == "luminance" or options.strength < 1 or self.mask is not None
+        changed = options.colors == "luminance" or options.strength < 1
+        return changed or self.mask is not None or self.palette is not None
 
     def fingerprint(self) -> object:
         """A text that identifies the mask: it changes when the mask does."""
@@ -75,6 +88,10 @@ class FrameFinisher:
             InputFileError: the mask has fewer or more frames than the input.
         """
         masks = self._masks(source.size)
+        moments = None
+        if self.palette is not None:  # one change for all frames, so that nothing flickers
+            frames = (cache.load(pass_index, number) for number in range(len(records)))
+            moments = pooled_moments([color_moments(values) for values in frames])
         previous: tuple[Tensor, Tensor] | None = None
         for number, (_, content) in enumerate(prefetch(source.frames)):
             mask = next(masks, None)
@@ -88,7 +105,10 @@ class FrameFinisher:
             if (FINAL, number) in cache.records:
                 previous = content, cache.load(FINAL, number)
                 continue
-            values = self._finish(content, cache.load(pass_index, number), mask)
+            values = cache.load(pass_index, number)
+            if self.palette is not None:
+                values = match_colors(values, self.palette, moments)
+            values = self._finish(content, values, mask)
             record = dict(records[number])
             if previous is not None and record["e_warp"] is not None:
                 flows = estimate_flow(previous[0], content)

@@ -18,7 +18,11 @@ from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
 from convnd_tasks.modalities.base import Modality, TransferInputs
-from convnd_tasks.modalities.images.codec import color_moments, match_colors
+from convnd_tasks.modalities.images.codec import (
+    color_moments,
+    match_colors,
+    pooled_moments,
+)
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
@@ -131,7 +135,11 @@ class Videos(Modality):
             if frames:
                 reference = color_moments(torch.stack(frames, 2))
                 styles = [match_colors(style, reference) for style in styles]
-        finisher = FrameFinisher(self.options, mask, self._frame_range)
+        palette = None
+        if self.settings.texture:
+            weights = self.options.style_weights
+            palette = pooled_moments([color_moments(style) for style in styles], weights)
+        finisher = FrameFinisher(self.options, mask, self._frame_range, palette)
         return VideoTransfer(
             self.options,
             self.settings,
