@@ -37,7 +37,11 @@ from convnd.transfer.options import TransferOptions
 from convnd.transfer.progress import Progress
 from convnd.transfer.random_phase import random_phase_noise
 from convnd.transfer.scales import Scale, compared_style_size, plan_scales
-from convnd.transfer.step_cost import fixed_share, multiplications_per_sample
+from convnd.transfer.step_cost import (
+    count_transformed_weights,
+    fixed_share,
+    multiplications_per_sample,
+)
 from convnd.transfer.tiling_plan import TilingPlan
 
 __all__ = ["StyleTransfer"]
@@ -308,7 +312,8 @@ class StyleTransfer(TransferObjective):
         del values
         samples = problem.styles[0].shape[0] * scale.samples
         work_of_step = multiplications_per_sample(self.backbone) * samples
-        share = fixed_share(work_of_step, self.precision.dtype)
+        transformed = count_transformed_weights(self.backbone) if self.precision.winograd else 0
+        share = fixed_share(work_of_step, self.precision.dtype, transformed)
         last = problem.scales[-1]
         work = last.work_before + last.steps * last.samples
         for step in self.optimize(

@@ -10,7 +10,11 @@ import torch
 from convnd_tasks.runtime.time_left import TimeLeft
 
 from convnd.backbones import load
-from convnd.transfer.step_cost import fixed_share, multiplications_per_sample
+from convnd.transfer.step_cost import (
+    count_transformed_weights,
+    fixed_share,
+    multiplications_per_sample,
+)
 
 RECORDS = json.loads((Path(__file__).parent / "data" / "step_times.json").read_text())
 """Processor time of 100 steps from coarse to fine, by jobs of one thread (float32: with AVX2)."""
@@ -23,7 +27,7 @@ def _rows(name: str) -> list[Row]:
     scales, rows = RECORDS[name], []
     dtype = getattr(torch, name.rpartition("_")[2])
     for scale in scales:
-        share = fixed_share(scale["multiplications"], dtype)
+        share = fixed_share(scale["multiplications"], dtype, scale.get("transformed_weights", 0))
         count = len(scale["seconds"])
         for index, seconds in enumerate(scale["seconds"]):
             part = index / (count - 1)
@@ -107,5 +111,6 @@ def test_multiplications_are_those_of_the_layers() -> None:
     network = load("vgg19", spatial_dims=2, in_channels=3, layers=layers)
     by_hand = 9 * (3 * 64 + 64 * 64) + 9 * 64 * 128 / 4
     assert multiplications_per_sample(network) == by_hand
+    assert count_transformed_weights(network) == 9 * 64 * 128
     assert fixed_share(0.0) == 0.0
     assert fixed_share(1e12) < 0.01 < 0.99 < fixed_share(1e5)
