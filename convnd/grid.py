@@ -109,7 +109,7 @@ class Grid:
         return self if values is self.values else dataclasses.replace(self, values=values)
 
     def _repr_html_(self) -> str:
-        """What notebooks show."""
+        """The HTML that a notebook shows."""
         from convnd.grid_html import grid_html
 
         return grid_html(

@@ -1,4 +1,4 @@
-"""How notebooks show a `convnd.Grid`: a small picture or curves, and a table of its properties."""
+"""HTML of a `convnd.Grid` for notebooks: a small picture or curves, and its properties."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ __all__ = ["CommandLineError", "app", "main", "run", "usage_message"]
 CommandLineError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-"""What was typed is no command. Whether Typer brings its own click depends on its version."""
+"""Raised for words that are no command. Some versions of Typer bring their own click."""
 
 _READER_LEFT = 141  # as a shell reports SIGPIPE
 
@@ -180,7 +180,7 @@ def _typed_task(words: Sequence[str]) -> str | None:
 
 
 def usage_message(error: Any) -> str:
-    """What was wrong with a command line, and what would be right or where to read it."""
+    """Describe what is wrong with a command line, and the remedy."""
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     message = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, typer.BadParameter) and parameter is not None and error.message:
@@ -302,7 +302,7 @@ def _open_streams() -> None:
 
 
 class _LossyFile(io.FileIO):
-    """Where messages go: one that cannot be written is lost, and does not end the work."""
+    """Write messages to a stream; one that cannot be written is lost, and the work continues."""
 
     def write(self, data: Buffer, /) -> int:
         """Write bytes, or drop them."""

@@ -1,4 +1,4 @@
-"""What converts files of formats that are not read here."""
+"""Programs that convert files of formats that convnd does not read."""
 
 from __future__ import annotations
 

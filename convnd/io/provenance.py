@@ -1,4 +1,4 @@
-"""How a result was made, stored in its file or in a sidecar file.
+"""Provenance: how a result was made, stored in its file or in a sidecar file.
 
 Provenance maps names to text. Formats with a place for text store it in the file
 (`Format.read_provenance` reads it back); for the others it goes into a sidecar, ``<name>.json``.

@@ -1,4 +1,4 @@
-"""What a loss is: additive sums over positions, and a function of those sums."""
+"""Losses: additive sums over positions, and a function of those sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every optimizer has in common: it moves one tensor along its gradient."""
+"""The interface of optimizers: each moves one tensor along its gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows a rejected step."""
+"""Recovery from rejected steps: smaller learning rates, then float32."""
 
 from __future__ import annotations
 

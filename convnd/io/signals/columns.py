@@ -28,7 +28,7 @@ _DIGITS = 7  # of a number that float32 holds
 
 @dataclass(frozen=True)
 class Layout:
-    """What is needed to write a table again as it was read.
+    """The layout of a table, with which it can be written again.
 
     Args:
         names: of the leads, in the order of the grid's channels.
@@ -125,7 +125,7 @@ def table_grid(
 
 
 def _remarks(words: Sequence[str], time: TimeColumn | None) -> tuple[str, ...]:
-    """What users should know of columns of words, and of missing rows."""
+    """Messages about columns of words and about missing rows."""
     remarks = []
     if words:
         remarks.append(f"holds words in {', '.join(words)}, which stay as they are")
@@ -186,7 +186,7 @@ def _place_rows(
 
 
 def _gap_word(leads: Sequence[Column], samples: NDArray[Any]) -> str:
-    """How a gap is written in these columns; "" if they have none."""
+    """The text of a gap in these columns; "" if they have none."""
     import numpy as np
 
     if not np.isnan(samples).any():

@@ -139,7 +139,7 @@ def _physical(
 
 
 def _slots(path: Path, header: EdfHeader, starts: Sequence[float]) -> list[int]:
-    """Where each data record stands, counted in records from 1."""
+    """The position of each data record, counted in records from 1."""
     if not header.is_interrupted or len(starts) != header.records:
         return list(range(1, header.records + 1))
     slots = [round((start - starts[0]) / header.seconds) + 1 for start in starts]

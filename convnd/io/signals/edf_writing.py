@@ -202,7 +202,7 @@ def _records(
     ] or [count]
 
     def rounding(size: int) -> float:
-        """How much a rate loses to the eight characters of a duration; a little is mended."""
+        """The error of a rate whose duration has eight characters; small errors are corrected."""
         error = abs(_short(size / rate) * rate / size - 1)
         return error if error > ROUNDING else 0.0
 

@@ -17,7 +17,7 @@ _MOST_SAMPLES = 10  # for each row: what missing rows may take of memory
 
 
 class SamplePositions(NamedTuple):
-    """Where the rows of a table stand on a regular grid.
+    """The positions of the rows of a table on a regular grid.
 
     Args:
         positions: number of each row's sample, from 0.

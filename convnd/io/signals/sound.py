@@ -1,4 +1,4 @@
-"""Sound beside WAV: FLAC, Ogg Vorbis and Opus, MP3 and AIFF, by libsndfile.
+"""Sound other than WAV: FLAC, Ogg Vorbis and Opus, MP3 and AIFF, by libsndfile.
 
 Values are relative to full scale, ``[-1, 1]``. FLAC, Ogg Vorbis and AIFF are written in the sample
 format of their input; the rest is read only.

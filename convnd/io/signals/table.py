@@ -46,7 +46,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class _Text:
-    """How a table of text is punctuated.
+    """The punctuation of a table of text.
 
     Args:
         separator: between cells; a space is any blank.

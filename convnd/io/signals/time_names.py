@@ -1,4 +1,4 @@
-"""What the names of columns say about time: whether they name one, and in what unit."""
+"""Names of columns: whether they name a time, and its unit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ UNITS = tuple(text.split()[0] for text in _SPELLINGS.values())
 
 @dataclass(frozen=True)
 class TimeName:
-    """What the name of a column says about time.
+    """A time and its unit, as the name of a column gives them.
 
     Args:
         words: the words of the name in lower case, joined by spaces.

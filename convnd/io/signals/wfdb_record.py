@@ -207,7 +207,7 @@ def _gain(word: bytes) -> float:
 
 
 def _remarks(path: Path) -> tuple[str, ...]:
-    """What the record leaves open, and what beside it is not read."""
+    """Messages about what the record leaves open, and about other files that are not read."""
     record, signals = _signal_lines(path)
     remarks = []
     if b"/" not in record[0]:

@@ -318,7 +318,7 @@ class VideoDecoder:
 
 
 def _loop_count(path: Path, container: str) -> int:
-    """How often a video is played; 0 is without an end."""
+    """The number of times a video is played; 0 is without an end."""
     count = {"gif": gif.loop_count, "apng": apng.loop_count}.get(container)
     return 0 if count is None else count(path)
 

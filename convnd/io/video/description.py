@@ -1,4 +1,4 @@
-"""What a video file says of itself, in JSON types."""
+"""The description of a video file, in JSON types."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Chapter:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video file says of its frames before they are decoded.
+    """The properties of a video file that are known before its frames are decoded.
 
     Args:
         path: the file or folder.

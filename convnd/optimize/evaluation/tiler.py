@@ -19,7 +19,7 @@ FitsMemory = Callable[[tuple[int, ...], Sequence[str]], bool]
 """Returns whether a crop of some extent can be computed up to some layers."""
 
 SpareBytes = Callable[[tuple[int, ...], Sequence[str]], float]
-"""Returns the bytes that are free beside the computation of a crop up to some layers."""
+"""Returns the bytes that are free while a crop is computed up to some layers."""
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class Tiler:
         return self._tilings[key]
 
     def spare_bytes(self, tiling: Tiling, layers: Sequence[str]) -> float:
-        """Return the bytes that the first pass may keep for the second, beside work on a tile.
+        """Return the bytes that the first pass may keep for the second while it works on a tile.
 
         Args:
             tiling: a tiling of `make_tiling`.

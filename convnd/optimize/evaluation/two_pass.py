@@ -104,7 +104,7 @@ def forward_pass(
         x: ``(B, C, *S)``, the field that tiles are cut out of.
         tiles: the tiles.
         on_tile: is called with every tile and the features of its own positions.
-        spare_bytes: memory for the graphs of the first tiles, beside the work on one more tile. Any
+        spare_bytes: memory for the graphs of the first tiles, in addition to one tile of work. Any
             number above 0 is enough for one tile.
 
     Raises:

@@ -55,7 +55,7 @@ class PatchResult:
 
 @dataclass(frozen=True)
 class _Task:
-    """What a run works on, opened and checked.
+    """The inputs and the network of a run, opened and checked.
 
     Args:
         inputs: the inputs.

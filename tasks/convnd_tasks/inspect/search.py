@@ -31,7 +31,7 @@ from convnd_tasks.inspect.units import check_units, receptive_fields
 __all__ = ["SUPPRESSION", "Hit", "Patch", "SearchResult", "cut_patches", "find_patches"]
 
 SUPPRESSION = ("overlap", "input", "none")
-"""What to suppress: weaker overlapping patches, all but the strongest of an input, or nothing."""
+"""Patches to suppress: weaker overlapping ones, all but the strongest of an input, or none."""
 
 _TRIM_INTERVAL = 256
 """Inputs between two removals of shapes that no entry refers to."""

@@ -30,7 +30,7 @@ MODALITIES = {
     "videos": _Entry(f"{_HOME}.video.options:VideoOptions", f"{_HOME}.video.modality:Videos"),
     "arrays": _Entry(f"{_HOME}.arrays.options:ArrayOptions", f"{_HOME}.arrays.modality:Arrays"),
 }
-"""Where the options and the implementation of each kind of data are. Options import no torch."""
+"""The module and class of each kind of data and of its options. Options import no torch."""
 
 
 def options_class(name: str) -> type[TransferOptions]:

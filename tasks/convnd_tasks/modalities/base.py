@@ -1,4 +1,4 @@
-"""What a kind of data has to provide so that the one pipeline can stylise and measure it."""
+"""The protocol of a kind of data, by which the one pipeline stylises and measures it."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Transfer(ABC):
 
     @abstractmethod
     def fingerprint(self) -> Sequence[object]:
-        """Everything beside the options that the result depends on, for checkpoints."""
+        """Everything other than the options that the result depends on, for checkpoints."""
 
     @abstractmethod
     def check_writable(self, path: Path) -> None:
@@ -272,7 +272,7 @@ class Modality(ABC):
         """
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> Checkpointer:
-        """What keeps unfinished work beside an output; None is a result that is not written."""
+        """The checkpointer of an output; None is a result that is not written."""
         from convnd_tasks.runtime.checkpoints import Checkpointer
 
         every = 0 if output is None else self.settings.checkpoint_every

@@ -1,4 +1,4 @@
-"""What a job produced, and the figures and tables about it."""
+"""The result of a job, and figures and tables about it."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def _resolve_files(
 def _open_inputs(
     content: Any, styles: Sequence[Any], dim: int | None, rate: str | None, spacing: str
 ) -> TransferInputs:
-    """Data in memory, and files beside them, as the inputs of a transfer."""
+    """Data in memory, or data and files, as the inputs of a transfer."""
     if not styles:
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
     content = None if content is None else as_input(content, dim, "content", rate, spacing)

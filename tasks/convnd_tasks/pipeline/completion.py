@@ -1,4 +1,4 @@
-"""What the shell offers for the arguments of a command when Tab is pressed."""
+"""Completion of the arguments of a command in a shell."""
 
 from __future__ import annotations
 

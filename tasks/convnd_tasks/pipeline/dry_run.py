@@ -48,7 +48,7 @@ class Estimate:
         low: shortest likely duration in seconds.
         high: longest likely duration in seconds.
         seconds_per_step: as measured.
-        memory: bytes beside the program, or None.
+        memory: bytes in addition to those of the program, or None.
         memory_free: bytes that the job may use, or None.
         messages: what users should know.
     """

@@ -60,7 +60,7 @@ _RUN_METRICS = (
 _PACKAGES = ("torch", "numpy")
 
 _UNREADABLE = (KeyError, ValueError, AttributeError, TypeError, RecursionError)
-"""What reading JSON of a record may raise, which anybody may have written."""
+"""Errors that reading the JSON of a record may raise; the record may come from anyone."""
 
 _LAST_BITS_ONLY = ("threads", "processes")
 """Entries of the versions that only the last bits of a result depend on."""

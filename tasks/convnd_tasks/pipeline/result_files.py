@@ -1,4 +1,4 @@
-"""Where a job writes: the result and the files beside it, checked before any work."""
+"""The files that a job writes: the result and its side files, checked before any work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Output", "Skipped", "check_outputs"]
 
 @dataclass
 class Output:
-    """Where a job writes.
+    """The files that a job writes.
 
     Args:
         path: of the result.

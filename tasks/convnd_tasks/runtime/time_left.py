@@ -1,4 +1,4 @@
-"""How long a job still takes, estimated from the time of its last steps."""
+"""Estimate of the time left to a job, from the time of its last steps."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def lead_kind(name: str) -> str:
 def is_other_lead(name: str, names: Sequence[str]) -> bool:
     """Tell whether a lead of a recording records something else than an electrocardiogram.
 
-    C1 to C6 are places on the scalp, or chest leads beside other leads of an electrocardiogram.
+    C1 to C6 are places on the scalp; with other leads of an electrocardiogram, chest leads.
 
     >>> is_other_lead("C3", ["C3", "C4"]), is_other_lead("C3", ["I", "II", "C3"])
     (True, False)

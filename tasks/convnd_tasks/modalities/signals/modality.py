@@ -86,7 +86,7 @@ class Signals(GridModality):
         ]
 
     def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
-        """What the recordings are."""
+        """Describe the recordings."""
         grids = [
             *((label.role, label.grid) for label in inputs.labelled()),
             ("result", outcome.result),

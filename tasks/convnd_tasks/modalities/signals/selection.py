@@ -24,7 +24,7 @@ def lead_pairs(leads: Sequence[str]) -> Mapping[str, str]:
         leads: names, or ``CONTENT=STYLE`` where the style calls a lead something else.
 
     Raises:
-        UsageError: a name is missing beside ``=``.
+        UsageError: a name is missing on one side of ``=``.
 
     >>> lead_pairs(["Lead II", "V1=MCL1"])
     {'ii': 'ii', 'v1': 'mcl1'}

@@ -58,7 +58,7 @@ _STYLE_FRAMES = 48
 
 _MARGIN = 2
 """Frames before and after a window that are optimised and dropped, where the network sees time:
-beside its zero padding it sees little, and frames would stay at the starting point."""
+next to its zero padding it sees little, and frames would stay at the starting point."""
 
 _OF_OUTCOME = ("steps", "rejected_steps", "loss", "parts", "features")
 

@@ -220,7 +220,7 @@ class FrameCache(Checkpointer):
             shutil.rmtree(self.path, ignore_errors=True)
 
     def kept_message(self, error: BaseException) -> str:
-        """What to tell users about finished frames; the folder is removed where there are none."""
+        """The message about finished frames; the folder is removed where there are none."""
         if self._temporary or not self._fingerprint:  # other work's frames, which were refused
             return ""
         if not self.exists():
