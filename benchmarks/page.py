@@ -51,7 +51,6 @@ TAIL = """\
 - A GPU, and a CPU with AMX.
 - bfloat16 against float32 with VGG-19.
 - 512³ and 10⁸ samples over whole jobs in all their tiles.
-- The last 3 of 15 steps of `stylize-volume` at 256³.
 """
 
 
