@@ -120,17 +120,7 @@ def stylize(
     ((1, 1, 200), 1)
     """
     styles = list(style) if isinstance(style, list | tuple) else [style]
-    setting_names = flags_of(JobSettings)
-    settings = {name: value for name, value in options.items() if name in setting_names}
-    chosen = {name: value for name, value in options.items() if name not in setting_names}
-    if settings.get("dry_run"):
-        raise UsageError(
-            "dry_run", expected="the command line", got="Python", remedy="use convnd … --dry-run"
-        )
-    if settings.get("rate") is not None:
-        settings["rate"] = str(settings["rate"])
-    if settings.get("spacing"):
-        settings["spacing"] = spacing_text(settings["spacing"])
+    settings, options = _split_settings(options)
     inputs: TransferInputs | None = None
     if all(is_name(data) for data in (content, *styles) if data is not None):
         if content is None:
@@ -141,7 +131,7 @@ def stylize(
         spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
         inputs = _open_inputs(content, styles, dim, settings.get("rate"), spacing)
         spec = _describe_inputs(inputs, out)
-    return _run(spec, inputs, out, settings, chosen, on_progress, on_message)
+    return _run(spec, inputs, out, settings, options, on_progress, on_message)
 
 
 def evaluate(
@@ -204,6 +194,21 @@ def evaluate(
     modality = modality_class(spec.modality)(chosen, JobSettings(**settings), rank)
     measures = modality.metrics(inputs, as_input(result, rank, "content", typed_rate, spacing))
     return {measure.name: measure for measure in measures}
+
+
+def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of `JobSettings` as the command line types them, and the other options."""
+    names = flags_of(JobSettings)
+    settings = {name: value for name, value in options.items() if name in names}
+    if settings.get("dry_run"):
+        raise UsageError(
+            "dry_run", expected="the command line", got="Python", remedy="use convnd … --dry-run"
+        )
+    if settings.get("rate") is not None:
+        settings["rate"] = str(settings["rate"])
+    if settings.get("spacing"):
+        settings["spacing"] = spacing_text(settings["spacing"])
+    return settings, {name: value for name, value in options.items() if name not in names}
 
 
 def _resolve_files(

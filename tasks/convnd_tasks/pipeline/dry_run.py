@@ -124,21 +124,24 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
     if count > 1:
         echo(f"{count} files, if all are like the first")
     echo(*total.lines())
-    command_output.add(
-        dry_run={
-            "files": count,
-            "seconds": total.seconds,
-            "seconds_low": total.low,
-            "seconds_high": total.high,
-            "seconds_per_step": total.seconds_per_step,
-            "memory": total.memory,
-            "memory_free": total.memory_free,
-            "outputs": total.outputs,
-            "messages": total.messages,
-        }
-    )
+    command_output.add(dry_run=_as_record(total, count))
     if failed:
         raise typer.Exit(1)
+
+
+def _as_record(total: Estimate, count: int) -> dict[str, object]:
+    """The estimate of so many files as plain data for JSON."""
+    return {
+        "files": count,
+        "seconds": total.seconds,
+        "seconds_low": total.low,
+        "seconds_high": total.high,
+        "seconds_per_step": total.seconds_per_step,
+        "memory": total.memory,
+        "memory_free": total.memory_free,
+        "outputs": total.outputs,
+        "messages": total.messages,
+    }
 
 
 def estimate(job: Job, content: str | None, target: Path) -> Estimate:

@@ -81,13 +81,7 @@ def run_command(
     # A file as starting point is checked like the names that the option takes.
     typed = options if init is None else {**options, "init": "content"}
     job_options = make_options(spec, typed, typed_settings)
-    if group.size > 1 and spec.modality == "videos" and not spec.batch:
-        raise UsageError(
-            "stylize",
-            expected="one process for a video",
-            got="several",
-            remedy="start it without torchrun",
-        )
+    _check_processes(spec, group)
     job = Job(spec, job_options, settings, group=None if spec.batch else group)
     ensure_weights(job_options.backbone, quiet=settings.quiet)
     if settings.dry_run:
@@ -220,6 +214,16 @@ def _split_init(typed_options: Mapping[str, Any]) -> tuple[dict[str, Any], str |
     if init is None or init in INITS or not Path(init).suffix:
         return options, None
     return {name: value for name, value in options.items() if name != "init"}, init
+
+
+def _check_processes(spec: JobSpec, group: ProcessGroup) -> None:
+    if group.size > 1 and spec.modality == "videos" and not spec.batch:
+        raise UsageError(
+            "stylize",
+            expected="one process for a video",
+            got="several",
+            remedy="start it without torchrun",
+        )
 
 
 def _check_batch(spec: JobSpec, settings: JobSettings) -> JobSpec:
