@@ -21,7 +21,7 @@ def main(content: str, style: str, output: str) -> None:
     losses: list[float] = []
     for progress in transfer.run(photo.values, [painting.values], size=fit_size(photo.shape, 192)):
         losses.append(progress.loss)
-        if progress.scale == progress.scales and len(losses) > 10:
+        if progress.phase == progress.phases and len(losses) > 10:
             gain = 1 - losses[-1] / losses[-11]
             if 0 < gain < 0.01:
                 break

@@ -45,7 +45,7 @@ def stylize(
     progress = None
     for progress in transfer.run(content, [style]):
         now = time.perf_counter()
-        if progress.scale == progress.scales:
+        if progress.phase == progress.phases:
             seconds.append(now - previous)
         previous = now
     assert progress is not None

@@ -142,7 +142,7 @@ def _stylize_frame(
     target = _style(frame.record)
     nearest: tuple[Tensor, float, int] | None = None
     for progress in transfer.run(frame.content, styles):
-        if progress.scale < progress.scales:
+        if progress.phase < progress.phases:
             continue
         reached = progress.parts["style"]
         if nearest is None or abs(reached - target) < abs(nearest[1] - target):

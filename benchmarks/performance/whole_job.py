@@ -80,7 +80,7 @@ def run_convnd(
     seconds = 0.0
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     for progress in transfer.run(content, [style]):
-        if progress.scale == progress.scales and (
+        if progress.phase == progress.phases and (
             progress.step % every == 0 or progress.step == progress.steps
         ):
             seconds += time.perf_counter() - start

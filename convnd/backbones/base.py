@@ -85,6 +85,19 @@ class Backbone(nn.Module):
         """
         return 0
 
+    def shortest(self, layers: Sequence[str]) -> int:
+        """The smallest extent of an axis, in samples, on which the layers see something.
+
+        Args:
+            layers: the layers whose features are computed; those of unknown stride do not count.
+        """
+        strides = [
+            max(map(int, self.receptive_fields[name].stride))
+            for name in layers
+            if name in self.receptive_fields
+        ]
+        return max(strides, default=1)
+
     def split_at(
         self,
         layers: Sequence[str],  # noqa: ARG002

@@ -211,7 +211,9 @@ class Rectify(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operation):
-    """A pooling over windows of 2 samples, and of 1 along constant axes.
+    """A pooling over windows of samples, and of 1 along constant axes.
+
+    A window over more than 2 samples ends with the axis: signals may be short.
 
     Args:
         kernel: samples of a window along each axis.
@@ -229,16 +231,20 @@ class Pool(Operation):
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         """See `Operation.__call__`."""
-        if any(extent < width for extent, width in zip(x.shape[2:], self.kernel, strict=True)):
+        extents = x.shape[2:]
+        if any(
+            extent == 1 and width == 2 for extent, width in zip(extents, self.kernel, strict=True)
+        ):
             raise ShapeError(
                 "VGG",
                 expected=f"at least {self.min_size} samples along each axis to reach {self.layer}",
                 got=f"an input that has shrunk to {tuple(x.shape[2:])} before it",
                 remedy="use a larger input or shallower layers",
             )
+        kernel = [min(extent, width) for extent, width in zip(extents, self.kernel, strict=True)]
         if self.average:
-            x = avg_pool_nd(x, self.kernel)
+            x = avg_pool_nd(x, kernel)
         else:
-            x = frozen_max_pool(x, self.kernel, mask_grad=self.mask_grad)
+            x = frozen_max_pool(x, kernel, mask_grad=self.mask_grad)
         self._file(x, features)
         return x

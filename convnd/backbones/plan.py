@@ -42,17 +42,19 @@ class VGGPlan:
     decomposition of Kim et al., 2016, "Compression of Deep Convolutional Neural Networks").
 
     Args:
-        widths: output channels of the convolutions of each block; a pooling over 2 samples
-            follows each block.
+        widths: output channels of the convolutions of each block; a pooling follows each block.
         projections: output channels of a 1-wide linear map, by layer. It applies to the features
             that the caller gets, and not to the input of the next layer.
         ranks: input and output channels of the 3-wide part, by convolution of low rank. If there
             are as many input channels as the layer before has, no 1-wide convolution precedes it.
+        pool: samples along each axis that a pooling makes one of. Networks for pictures have 2,
+            which leaves a quarter of the positions to each further block; with one axis 4 do so.
     """
 
     widths: tuple[tuple[int, ...], ...]
     projections: Mapping[str, int] = field(default_factory=dict)
     ranks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    pool: int = 2
 
     @property
     def convolutions(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class VGGPlan:
         (128, 64, 3)
         """
         widths = iter(itertools.chain(*self.widths))
-        pooling = Layer.build("maxpool", spatial_dims, kernel=2)
+        pooling = Layer.build("maxpool", spatial_dims, kernel=self.pool)
         return {
             name: pooling
             if name.startswith("pool")
@@ -200,6 +202,7 @@ class VGGPlan:
             widths=tuple(block for block in widths if block),
             projections={name: width for name, width in self.projections.items() if name in layers},
             ranks={name: rank for name, rank in self.ranks.items() if name in layers},
+            pool=self.pool,
         )
 
 

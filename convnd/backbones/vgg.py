@@ -47,7 +47,7 @@ class VGG(Backbone):
     r"""VGG (Simonyan and Zisserman, 2014) without its classifier, over ``N`` spatial axes.
 
     Blocks of convolutions 3 wide along every axis, with zero padding 1 and ReLU, and a pooling
-    over 2 after each block. The first convolution reads ``x - mean``; its weights include any
+    after each block. The first convolution reads ``x - mean``; its weights include any
     scaling of the values.
 
     An axis of length 1 in the input counts as a field that is constant along it: the kernels are
@@ -178,7 +178,10 @@ class VGG(Backbone):
             if block.pool:
                 yield Pool(
                     name=block.pool if block.pool in layers else "",
-                    kernel=[1 if axis in constant_axes else 2 for axis in range(self.spatial_dims)],
+                    kernel=[
+                        1 if axis in constant_axes else self.plan.pool
+                        for axis in range(self.spatial_dims)
+                    ],
                     average=self.pooling == "avg",
                     mask_grad=block.masked_by_pool,
                     min_size=2 ** int(block.pool.removeprefix("pool")),
@@ -323,6 +326,12 @@ class VGG(Backbone):
         return sum(
             self.dtype.itemsize * channels[name] * self._positions(size, name) for name in layers
         )
+
+    def shortest(self, layers: Sequence[str]) -> int:
+        """See `Backbone.shortest`; poolings over more than 2 samples end with a short axis."""
+        deepest = max((self.layers.index(name) for name in layers), default=0)
+        poolings = sum(name.startswith("pool") for name in self.layers[: deepest + 1])
+        return 1 << poolings
 
     def _positions(self, size: Sequence[int], layer: str) -> int:
         stride = self.receptive_fields[layer].stride

@@ -23,6 +23,7 @@ from convnd.optimize.evaluation import (
     TiledEvaluation,
     Tiler,
     evaluate_whole,
+    evaluate_within,
     tiled_features,
     tiled_sums,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Tiler",
     "all_reduce_sums",
     "evaluate_whole",
+    "evaluate_within",
     "fingerprint",
     "has_converged",
     "is_checkpoint",

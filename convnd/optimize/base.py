@@ -68,6 +68,17 @@ class Optimizer:
                 raise ValueError(f"another kind of {name} in the optimizer")
         self.state = {name: _to_device(value, self.x.device) for name, value in state.items()}
 
+    def inherit(self, state: dict[str, Any], ratio: float) -> None:
+        """Begin with what an optimizer has learnt from a similar objective.
+
+        Args:
+            state: `state` of an optimizer of the same class, or empty.
+            ratio: samples of ``x`` to those that it was learnt from; 1 is the same field. A mean
+                over more samples has a smaller gradient.
+        """
+        if ratio == 1:
+            self.load(state)
+
     def _is_kind(self, value: object, kind: str) -> bool:
         if kind in ("fields", "numbers"):
             return isinstance(value, list) and all(self._is_kind(v, kind[:-1]) for v in value)

@@ -94,6 +94,20 @@ class LBFGS(Optimizer):
         length = self.lr * 0.5 ** state["restarts"]
         self._move(x, state, gradient, self._direction(state, gradient), length)
 
+    def inherit(self, state: dict[str, Any], ratio: float) -> None:
+        """See `Optimizer.inherit`. No pair spans both objectives.
+
+        At another size only the curvature is known. Without it the first step hardly moves ``x``.
+        """
+        if not state.get("changes"):
+            return
+        if ratio != 1:
+            curvature = state["curvature"] * ratio
+            state = {"changes": [], "moves": [], "inverses": [], "curvature": curvature}
+        nothing = torch.zeros_like(self.x)  # a move by 0, which teaches no curvature
+        last = {"direction": nothing, "gradient": nothing, "length": 0.0, "restarts": 0}
+        self.load({**state, **last})
+
     def load(self, state: dict[str, Any]) -> None:
         """See `Optimizer.load`."""
         super().load(state)

@@ -30,6 +30,10 @@ _EPSILON = torch.finfo(torch.float32).eps
 # with itself it was 1 to 3.
 _NOISE = 64
 
+_SETTLE_OVER = 10
+"""Steps over which the decrease of the loss is compared with the tolerance. A step of L-BFGS may
+raise the loss, and the first one hardly moves."""
+
 _FIRST_MOVE = 0.05
 """Root mean square of the first move of gradient descent where its learning rate was too large, for
 values that span about 1."""
@@ -60,6 +64,7 @@ class Minimizer:
         evaluate: Evaluator = evaluate_whole,
         all_reduce: AllReduce = lambda number: number,
         offload: DiskOffload | None = None,
+        inherit: tuple[dict[str, Any], float] | None = None,
     ) -> None:
         spec = OPTIMIZERS[optimizer]
         rate = spec.learning_rate if learning_rate is None else learning_rate
@@ -77,6 +82,8 @@ class Minimizer:
         self._make = spec.make
         self._recovery = StepRecovery(rate)
         self._optimizer = self._make_optimizer(self._own(start.detach().contiguous()))
+        if inherit is not None:
+            self._optimizer.inherit(*inherit)
         self.state: State | None = None
 
     def advance(self) -> Step:
@@ -115,10 +122,18 @@ class Minimizer:
         gradient = evaluation.gradient
         if state is None:
             self.state = State(
-                step, gradient, step, gradient, step.loss, self._recovery, self._optimizer
+                step,
+                gradient,
+                step,
+                gradient,
+                step.loss,
+                self._recovery,
+                self._optimizer,
+                [step.loss],
             )
             return step
         state.step, state.gradient = step, gradient
+        state.losses = [*state.losses, step.loss][-1 - _SETTLE_OVER :]
         if step.loss <= state.best.loss:
             state.best, state.best_gradient = step, gradient
         return step
@@ -176,6 +191,17 @@ class Minimizer:
         x_norm, gradient_norm = self._all_reduce(norms.square()).sqrt().tolist()
         return bool(0 <= state.step.loss <= _NOISE * _EPSILON * x_norm * gradient_norm)
 
+    def has_settled(self, tolerance: float) -> bool:
+        """Return whether the loss has almost stopped falling.
+
+        Args:
+            tolerance: relative decrease over ten steps below which it has; 0 is never.
+        """
+        assert self.state is not None
+        return tolerance > 0 and has_converged(
+            self.state.losses, over=_SETTLE_OVER, tolerance=tolerance
+        )
+
     def finish(self) -> Step:
         """Make the best step's values those of the last step, and return it."""
         state = self.state
@@ -226,6 +252,7 @@ class Minimizer:
             stored["first_loss"],
             self._recovery,
             self._optimizer,
+            stored["losses"],
         )
         return step
 
@@ -275,9 +302,11 @@ def minimize(
     steps: int,
     optimizer: str = "lbfgs",
     learning_rate: float | None = None,
+    tolerance: float = 0.0,
     evaluate: Evaluator = evaluate_whole,
     all_reduce: AllReduce = lambda number: number,
     offload: DiskOffload | None = None,
+    inherit: tuple[dict[str, Any], float] | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Minimize an objective, yielding every evaluated step and finally the best one.
@@ -288,14 +317,19 @@ def minimize(
         objective: the function to minimize.
         start: ``(1, C, *S)``, not changed.
         steps: steps to take; ``steps + 1`` are yielded, the start first, and fewer if the objective
-            reaches 0 as nearly as float32 can represent it.
+            reaches 0 as nearly as float32 can represent it, or almost stops falling.
         optimizer: one of `OPTIMIZERS`.
         learning_rate: of the optimizer; None is its default.
+        tolerance: relative decrease of the loss over ten steps below which the run ends; 0 takes
+            all steps.
         evaluate: computes loss and gradient.
         all_reduce: adds a number up over all processes, see `convnd.optimize.ProcessGroup`. For
             several processes ``start`` is this one's part of the field, and ``evaluate`` returns
             the loss of the whole field and the gradient of this part.
         offload: stores the steps' values and the moments of Adam; None is memory.
+        inherit: ``Step.state()["optimizer"]`` of a run of this optimizer that ended at ``start``
+            with a similar objective, and 1; or at another size, and the ratio of the numbers of
+            samples. See `Optimizer.inherit`.
         resume: `Step.state` of an earlier run with the same arguments. That step is yielded again;
             on a CPU all later ones are the same to the bit as without the interruption.
 
@@ -326,12 +360,13 @@ def minimize(
         evaluate=evaluate,
         all_reduce=all_reduce,
         offload=offload,
+        inherit=inherit,
     )
-    return _accepted_steps(minimizer, steps, resume)
+    return _accepted_steps(minimizer, steps, tolerance, resume)
 
 
 def _accepted_steps(
-    minimizer: Minimizer, steps: int, resume: Mapping[str, Any] | None
+    minimizer: Minimizer, steps: int, tolerance: float, resume: Mapping[str, Any] | None
 ) -> Iterator[Step]:
     """Yield every accepted step, and finally the best one."""
     if steps < 0:
@@ -350,7 +385,7 @@ def _accepted_steps(
             if step.index > steps:
                 raise ValueError(f"step {step.index} of {steps}")
     while True:
-        is_last = step.index == steps or minimizer.at_minimum()
+        is_last = step.index == steps or minimizer.at_minimum() or minimizer.has_settled(tolerance)
         if is_last:
             step = minimizer.finish()
         assert minimizer.state is not None

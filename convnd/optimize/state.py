@@ -55,6 +55,7 @@ class State:
         first_loss: the loss at the start.
         recovery: learning rate, number of rejected steps, and whether features are in float32.
         optimizer: holds ``x`` and its own state.
+        losses: of the last steps, this one included, for `convnd.optimize.has_converged`.
     """
 
     step: Step
@@ -64,6 +65,7 @@ class State:
     first_loss: float
     recovery: StepRecovery
     optimizer: Optimizer
+    losses: Sequence[float] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as nested dicts of numbers and tensors, which a checkpoint can store."""
@@ -77,6 +79,7 @@ class State:
             "rejected_steps": self.recovery.rejected_steps,
             "exact": self.recovery.exact,
             "optimizer": self.optimizer.state,
+            "losses": [*self.losses],
         }
 
 
@@ -132,6 +135,8 @@ def check_state(stored: Mapping[str, Any], x: Tensor) -> None:
         or not stored["learning_rate"] > 0
         or not is_count(stored["rejected_steps"])
         or not isinstance(stored["exact"], bool)
+        or not isinstance(stored["losses"], list)
+        or not all(map(is_number, stored["losses"]))
     ):
         raise ValueError("no state of a minimization")
     for step in (stored["step"], stored["best"]):

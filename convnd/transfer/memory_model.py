@@ -34,6 +34,7 @@ class MemoryModel:
         group: the processes that share the work.
         content_location: device and extent of the content, which is in memory already; only a copy
             of another size or on another device is counted. None is no content.
+        bounded: whether values are cut, see `convnd.optimize.evaluate_within`.
     """
 
     options: TransferOptions
@@ -42,6 +43,7 @@ class MemoryModel:
     batch: int = 1
     group: ProcessGroup = field(default_factory=ProcessGroup)
     content_location: tuple[torch.device, tuple[int, ...]] | None = None
+    bounded: bool = False
 
     @property
     def tile(self) -> int | None:
@@ -64,6 +66,8 @@ class MemoryModel:
             copies += 1  # the gradients of two groups are added
         if offload:
             copies -= 4  # the last step, the best step and two moments
+        if self.bounded:
+            copies += 2  # the field that is evaluated, and its gradient
         if self.group.size > 1:
             copies += 2  # the region that tiles read, and its gradient
         field = self.field_bytes(size)

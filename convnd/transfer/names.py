@@ -21,16 +21,17 @@ def check_names(options: TransferOptions) -> None:
         UnknownNameError: no such backbone, layer, inflation, statistic, optimizer or normalization.
         UsageError: pooling or rank of a user's module is to be changed.
     """
-    if not is_user_model(options.backbone):
-        BACKBONES[options.backbone].plan.truncate(options.layers)
-    elif (options.pooling, options.inflation) != (
-        TransferOptions.pooling,
-        TransferOptions.inflation,
-    ):
-        raise UsageError(
-            "backbone: expected one of the shipped networks with pooling and inflation, got "
-            f"{options.backbone}, which is run as it is; leave them out"
-        )
+    changed = options.pooling != TransferOptions.pooling or (
+        options.inflation != TransferOptions.inflation
+    )
+    for name in options.backbones:
+        if not is_user_model(name):
+            BACKBONES[name].plan.truncate(options.layers)
+        elif changed:
+            raise UsageError(
+                "backbone: expected one of the shipped networks with pooling and inflation, got "
+                f"{name}, which is run as it is; leave them out"
+            )
     if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
         raise unknown_name("inflation", options.inflation, ["auto", "multiplanar", *INFLATIONS])
     for name in (options.style_loss, *options.value_statistics):

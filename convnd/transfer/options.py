@@ -26,13 +26,16 @@ from convnd.registry import check_name
 from convnd.shapes import is_count
 from convnd.transfer.byte_size import parse_memory
 
-__all__ = ["INITS", "STYLE_LOSSES", "TransferOptions"]
+__all__ = ["INITS", "STYLE_LOSSES", "TransferOptions", "split_backbones"]
 
 STYLE_LOSSES = ("gram", "moments", "covariance", "distribution", "autocorrelation", "spectrum")
 """The names of `convnd.stats.STATISTICS`, which are known here without torch."""
 
 INITS = ("content", "style", "random")
 """What the optimisation may start from; the command line also takes a file."""
+
+MOST_NETWORKS = 4
+"""Networks that may work in turn: all of them are in memory."""
 
 PADDING = Flag(
     "What the network reads beyond the border: zeros, as trained, or replicate, which stylises "
@@ -41,6 +44,11 @@ PADDING = Flag(
     choices=("zeros", "replicate"),
 )
 """The flag of a field ``padding``."""
+
+
+def split_backbones(names: str) -> tuple[str, ...]:
+    """The names of networks with ``+`` between."""
+    return tuple(name.strip() for name in names.split("+"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +60,9 @@ class TransferOptions:
 
     Args:
         backbone: name of the network, see ``convnd backbones``, or ``package.module:attribute`` of
-            a user's module.
+            a user's module. Several with ``+`` between work in turn, each on the result of the one
+            before, for example "compact+vgg19": the first takes 87 % of the steps and goes from
+            coarse to fine, the next finishes at full size.
         content_layers: layers whose features the result keeps.
         style_layers: layers whose statistics the result takes from the style.
         style_layer_weights: one for each style layer; empty weighs all alike. Only ratios matter.
@@ -76,7 +86,9 @@ class TransferOptions:
             kernels that gain axes, see `convnd.backbones.change_rank`.
         size: samples along the longest axis of the result; 0 keeps the content's.
         scales: number of sizes from coarse to fine, each twice the one before.
-        steps: optimisation steps of all scales together.
+        steps: optimisation steps of all networks and scales together, at most, see ``tolerance``.
+        tolerance: relative decrease of the loss over ten steps below which a scale ends before its
+            steps are taken; 0 takes all.
         optimizer: see `convnd.optimize.OPTIMIZERS`.
         learning_rate: None takes the optimizer's own.
         init: what the optimisation starts from, one of `INITS`. A texture has no content, and
@@ -116,7 +128,12 @@ class TransferOptions:
         float, Flag("Weight of the total variation loss, which smooths the result.", LOOK), WEIGHT
     ] = 0.0
     backbone: Annotated[
-        str, Flag("Network, see `convnd backbones`, or package.module:attribute of your own.", LOSS)
+        str,
+        Flag(
+            "Network, see `convnd backbones`, or package.module:attribute of your own; several "
+            "work in turn: compact+vgg19 begins with compact and finishes with vgg19.",
+            LOSS,
+        ),
     ] = "vgg19"
     content_layers: Annotated[
         tuple[str, ...], Flag("Layers whose features are kept.", LOSS, metavar="L,L,...")
@@ -175,7 +192,16 @@ class TransferOptions:
     size: Annotated[
         int, Flag("Samples along the longest axis; 0: the content's own.", WORK), Range(0, 1 << 20)
     ] = 512
-    steps: Annotated[int, Flag("Steps of all scales together.", WORK), STEPS] = 100
+    steps: Annotated[int, Flag("Steps of all scales together, at most.", WORK), STEPS] = 100
+    tolerance: Annotated[
+        float,
+        Flag(
+            "Relative decrease of the loss over 10 steps below which nothing is gained any more, "
+            "and the work ends before --steps; 0: never.",
+            WORK,
+        ),
+        Range(0, 1),
+    ] = 0.001
     scales: Annotated[int, Flag("Number of sizes from coarse to fine.", WORK), Range(1, 16)] = 3
     optimizer: Annotated[
         str,
@@ -235,6 +261,13 @@ class TransferOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not all(self.backbones) or len(self.backbones) > MOST_NETWORKS:
+            raise UsageError(
+                "backbone",
+                expected=f"one to {MOST_NETWORKS} names with + between",
+                got=repr(self.backbone[:80]),
+                remedy="for example compact+vgg19",
+            )
         check_name("init", self.init, INITS)
         check_name("padding", self.padding, PADDING.choices)
         if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
@@ -272,6 +305,15 @@ class TransferOptions:
         """
         del spatial_dims
         return cls(**{name: value for name, value in given.items() if value is not None})
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """The networks that work in turn.
+
+        >>> TransferOptions(backbone="compact+vgg19").backbones
+        ('compact', 'vgg19')
+        """
+        return split_backbones(self.backbone)
 
     @property
     def layers(self) -> tuple[str, ...]:

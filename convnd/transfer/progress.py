@@ -18,14 +18,14 @@ class Progress:
     """One evaluated step of a transfer.
 
     Args:
-        step: number of the step over all scales; 0 is the starting point.
-        steps: number of steps over all scales, as far as they are known: a scale may end early.
-        scale: number of the current scale, from 1 (coarse).
-        scales: number of scales.
+        step: number of the step over all phases; 0 is the starting point.
+        steps: number of steps over all phases, as far as they are known: a phase may end early.
+        phase: number of the current phase, which is one network at one size, from 1.
+        phases: number of phases.
         fraction_done: share of the whole work that is done, in ``[0, 1]``.
         loss: the objective.
         parts: weighted value of each kind of term, by name.
-        values: the image being optimised ``(1, C, *S)`` at the current scale; with several
+        values: the image being optimised ``(1, C, *S)`` at the current size; with several
             processes, this process's part of it.
         rejected_steps: number of rejected steps so far, see `convnd.optimize.minimize`.
         state: makes everything that a run needs to resume here; must be called before the next
@@ -38,8 +38,8 @@ class Progress:
 
     step: int
     steps: int
-    scale: int
-    scales: int
+    phase: int
+    phases: int
     fraction_done: float
     loss: float
     parts: Mapping[str, float]

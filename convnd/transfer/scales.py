@@ -1,4 +1,4 @@
-"""The sizes at which a transfer is optimised, and at which its styles are compared."""
+"""The phases of a transfer, and the sizes at which its styles are compared."""
 
 from __future__ import annotations
 
@@ -8,57 +8,90 @@ from dataclasses import dataclass
 
 from convnd.optimize import pyramid_sizes, spread_steps
 
-__all__ = ["Scale", "compared_style_size", "fit_size", "plan_scales"]
+__all__ = ["Phase", "compared_style_size", "fit_size", "plan_phases"]
+
+
+FINISHING_SHARE = 0.13
+"""Share of the steps for each network after the first one, see `plan_phases`."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """One size at which a transfer is optimised.
+class Phase:
+    """Steps of a transfer with one network at one size.
 
     Args:
-        number: from 0 (coarse).
+        number: from 0.
+        network: index of the network.
         size: samples along each axis.
-        steps: optimisation steps at this size.
-        steps_before: steps of all coarser sizes.
-        work_before: steps times samples of all coarser sizes.
+        steps: optimisation steps.
+        steps_before: steps of all earlier phases.
+        work_before: work of all earlier phases: steps, times samples, times the network's cost.
+        work: that of this phase.
     """
 
     number: int
+    network: int
     size: tuple[int, ...]
     steps: int
     steps_before: int
-    work_before: int
+    work_before: float
+    work: float
 
     @property
     def samples(self) -> int:
-        """Samples of the image at this size."""
+        """Samples of the result at this size."""
         return math.prod(self.size)
 
 
-def plan_scales(
-    size: Sequence[int], *, scales: int, steps: int, fixed_axes: int = 0, shortest: int = 1
-) -> list[Scale]:
-    """The sizes of a transfer from coarse to fine, each twice the one before, with their steps.
+def plan_phases(
+    size: Sequence[int],
+    *,
+    scales: int,
+    steps: int,
+    costs: Sequence[float] = (1.0,),
+    fixed_axes: int = 0,
+    shortest: int = 1,
+) -> list[Phase]:
+    """The phases of a transfer.
+
+    The first network takes the sizes from coarse to fine, each twice the one before. Each further
+    network finishes the result of the one before at its full size.
 
     Args:
         size: samples of the result along each axis.
         scales: number of sizes at most.
-        steps: of all sizes together.
+        steps: of all phases together.
+        costs: time of a step with each network, relative to each other.
         fixed_axes: leading axes that keep their length at every size.
         shortest: samples along an axis below which no size goes.
 
-    >>> [(scale.size, scale.steps) for scale in plan_scales((512, 256), scales=2, steps=10)]
+    >>> [(phase.size, phase.steps) for phase in plan_phases((512, 256), scales=2, steps=10)]
     [((256, 128), 6), ((512, 256), 4)]
+    >>> phases = plan_phases((512, 256), scales=2, steps=20, costs=(0.3, 1.0))
+    >>> [(phase.network, phase.size, phase.steps) for phase in phases]
+    [(0, (256, 128), 10), (0, (512, 256), 7), (1, (512, 256), 3)]
     """
     fixed, plane = tuple(size[:fixed_axes]), size[fixed_axes:]
-    sizes = pyramid_sizes(plane, min(scales, max(1, steps)), shortest=shortest)
-    counts = spread_steps(steps, len(sizes))
-    planned: list[Scale] = []
-    steps_before = work_before = 0
-    for number, (extent, count) in enumerate(zip(sizes, counts, strict=True)):
-        planned.append(Scale(number, (*fixed, *extent), count, steps_before, work_before))
+    finishing: list[tuple[int, tuple[int, ...], int]] = []
+    left = steps
+    for network in reversed(range(1, len(costs))):  # of few steps, the last network takes them
+        count = min(max(1, round(FINISHING_SHARE * steps)), left)
+        if count or not finishing:
+            finishing.insert(0, (network, tuple(size), count))
+        left -= count
+    counts = finishing
+    if left or not finishing:
+        sizes = pyramid_sizes(plane, min(scales, max(1, left)), shortest=shortest)
+        shares = spread_steps(left, len(sizes))
+        coarse_to_fine = zip(sizes, shares, strict=True)
+        counts = [*((0, (*fixed, *extent), share) for extent, share in coarse_to_fine), *finishing]
+    planned: list[Phase] = []
+    steps_before, work_before = 0, 0.0
+    for number, (network, extent, count) in enumerate(counts):
+        work = count * math.prod(extent) * costs[network]
+        planned.append(Phase(number, network, extent, count, steps_before, work_before, work))
         steps_before += count
-        work_before += count * planned[-1].samples
+        work_before += work
     return planned
 
 

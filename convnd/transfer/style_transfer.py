@@ -6,10 +6,12 @@ between reading and writing is here, once.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from convnd.optimize import (
     Step,
     TiledEvaluation,
     evaluate_whole,
+    evaluate_within,
     minimize,
     refine,
 )
@@ -36,7 +39,7 @@ from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.progress import Progress
 from convnd.transfer.random_phase import random_phase_noise
-from convnd.transfer.scales import Scale, compared_style_size, plan_scales
+from convnd.transfer.scales import Phase, compared_style_size, plan_phases
 from convnd.transfer.step_cost import (
     count_transformed_weights,
     fixed_share,
@@ -61,21 +64,62 @@ class _Problem:
     initial: Callable[[Tensor], Tensor] | None
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None
     known_bandwidth: float
-    scales: Sequence[Scale]
-    memory: MemoryBudget
+    bounds: tuple[float, float] | None
+    phases: Sequence[Phase]
+    memory: Sequence[MemoryBudget]
     group: ProcessGroup
     on_message: Callable[[str], None]
 
 
-class _Counts(NamedTuple):
-    """Steps of the coarser scales, which may end early, and how many of them were rejected."""
+@dataclass
+class _Handover:
+    """What a phase begins with, and then leaves to the optimiser alone.
 
+    Args:
+        values: to start from, the local part where several processes share them; None before the
+            first phase.
+        content: at the size of the phase before.
+        memory: what the optimiser has learnt, and from how many times fewer samples, see
+            `convnd.optimize.minimize`.
+        state: of the optimiser, to resume from.
+        taken: steps of the phases before, which may end early.
+        rejected: how many of them were rejected.
+    """
+
+    values: Tensor | None = None
+    content: Tensor | None = None
+    memory: tuple[dict[str, Any], float] | None = None
+    state: dict[str, Any] | None = None
     taken: int = 0
     rejected: int = 0
 
+    def refine(
+        self, size: tuple[int, ...], content: Tensor | None, shards: ShardedField | None
+    ) -> None:
+        """Resize the values for the next phase.
+
+        Args:
+            size: samples along each axis.
+            content: at this size.
+            shards: the processes that share them there.
+        """
+        assert self.values is not None
+        contents = None if content is None or self.content is None else (self.content, content)
+        values = refine(self.values, size, contents)
+        self.values = values if shards is None else shards.local_part(values)
+
+    def start(self) -> dict[str, Any]:
+        """The arguments of `convnd.optimize.minimize`, which nothing here keeps alive."""
+        arguments = {"start": self.values, "inherit": self.memory, "resume": self.state}
+        self.values = self.content = self.memory = self.state = None
+        return arguments
+
 
 class StyleTransfer(TransferObjective):
-    """A network made ready once, for any number of transfers with the same options.
+    """Networks made ready once, for any number of transfers with the same options.
+
+    Several networks work in turn: each continues the result of the one before, and compares it
+    with targets of its own. What is inherited from `TransferObjective` is the last one's.
 
     Values are expected to span about ``[0, 1]``, as the backbones were trained. The kinds of data
     map colours, millivolts and Hounsfield units to that and back.
@@ -107,20 +151,19 @@ class StyleTransfer(TransferObjective):
         fixed_axes: int = 0,
         planes: Collection[tuple[int, ...]] | None = None,
     ) -> None:
-        super().__init__(
-            options,
-            spatial_dims=spatial_dims,
-            in_channels=in_channels,
-            fixed_axes=fixed_axes,
-            planes=planes,
+        *earlier, last = (dataclasses.replace(options, backbone=name) for name in options.backbones)
+        shared: Any = {
+            "spatial_dims": spatial_dims,
+            "in_channels": in_channels,
+            "fixed_axes": fixed_axes,
+            "planes": planes,
+        }
+        before = [TransferObjective(each, **shared) for each in earlier]
+        super().__init__(last, **shared)
+        self.networks = (*before, self)
+        self._shortest = max(
+            network.backbone.shortest(network.options.layers) for network in self.networks
         )
-        strides = [
-            max(map(int, self.backbone.receptive_fields[name].stride))
-            for name in self.options.layers
-            if name in self.backbone.receptive_fields
-        ]
-        # Samples along an axis for one position in the deepest layer, where that is known.
-        self._shortest = max(strides, default=1)
 
     def run(
         self,
@@ -135,6 +178,7 @@ class StyleTransfer(TransferObjective):
         initial: Callable[[Tensor], Tensor] | None = None,
         extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None,
         known_bandwidth: float = 1.0,
+        bounds: tuple[float, float] | None = None,
         resume: Mapping[str, Any] | None = None,
         group: ProcessGroup | None = None,
         on_message: Callable[[str], None] | None = None,
@@ -157,6 +201,8 @@ class StyleTransfer(TransferObjective):
             extra_terms: makes further terms of the objective for a size.
             known_bandwidth: share of the result's frequencies, from 0 to its Nyquist frequency,
                 that the styles contain.
+            bounds: lowest and highest value of a result, which is cut there when it is written,
+                see `convnd.optimize.evaluate_within`; None is none.
             resume: `Progress.state` of an earlier run with the same arguments.
             group: the processes that share the work, each with the same arguments; None is this
                 one alone.
@@ -172,11 +218,9 @@ class StyleTransfer(TransferObjective):
         """
         size = self._check(content, styles, size, init)
         group = ProcessGroup() if group is None else group
-        self.resolve_layers(size)
+        for network in self.networks:
+            network.resolve_layers(size)
         options = self.options
-        location = None if content is None else (content.device, tuple(content.shape[2:]))
-        batch = styles[0].shape[0]
-        model = MemoryModel(options, self.backbone, self.device, batch, group, location)
         problem = _Problem(
             content=content,
             styles=styles,
@@ -188,22 +232,41 @@ class StyleTransfer(TransferObjective):
             initial=initial,
             extra_terms=extra_terms,
             known_bandwidth=known_bandwidth,
-            scales=plan_scales(
+            bounds=bounds,
+            phases=plan_phases(
                 size,
                 scales=options.scales,
                 steps=options.steps,
+                costs=[_cost(network) for network in self.networks],
                 fixed_axes=self.fixed_axes,
                 shortest=self._shortest,
             ),
-            memory=MemoryBudget(model, on_message),
+            memory=self._budgets(content, styles, group, on_message, bounds is not None),
             group=group,
             on_message=(lambda _: None) if on_message is None else on_message,
         )
         compared = styles if feature_styles is None else feature_styles
-        problem.memory.check(
-            size, [self._style_size(style, size, problem.style_grid) for style in compared]
-        )
-        yield from self._run_scales(problem, resume)
+        sizes = [self._style_size(style, size, problem.style_grid) for style in compared]
+        for budget in problem.memory:
+            budget.check(size, sizes)
+        yield from self._run_phases(problem, resume)
+
+    def _budgets(
+        self,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        group: ProcessGroup,
+        on_message: Callable[[str], None] | None,
+        bounded: bool,
+    ) -> list[MemoryBudget]:
+        """The memory budget of each network."""
+        location = None if content is None else (content.device, tuple(content.shape[2:]))
+        batch = styles[0].shape[0]
+        shared = self.device, batch, group, location, bounded
+        return [
+            MemoryBudget(MemoryModel(network.options, network.backbone, *shared), on_message)
+            for network in self.networks
+        ]
 
     def _check(
         self,
@@ -229,143 +292,152 @@ class StyleTransfer(TransferObjective):
                 self.backbone.check(values, ())
         return tuple(size)
 
-    def _run_scales(
+    def _run_phases(
         self, problem: _Problem, resume: Mapping[str, Any] | None
     ) -> Iterator[Progress]:
-        """Every scale after the other; each starts from the refined result of the one before."""
+        """Every phase after the other; each starts from the refined result of the one before."""
         generator = torch.Generator().manual_seed(self.options.seed)
-        values: Tensor | None = None
-        coarse_content: Tensor | None = None
-        before = _Counts()
+        handover = _Handover()
         if resume is not None:
             self._check_state(problem, resume)
-        for scale in problem.scales:
-            if resume is not None and scale.number < resume["scale"]:
+        for phase in problem.phases:
+            if resume is not None and phase.number < resume["phase"]:
                 continue
             content = None
             if problem.content is not None:
-                content = self._resized(problem.content, scale.size)
-            styles = self._styles_at(problem.styles, scale.size, problem.style_grid)
-            optimizer_state = None
-            if resume is not None:  # the optimiser's state brings its own values
-                optimizer_state, before = resume["optimizer"], _Counts(*resume["before"])
-                values = optimizer_state["step"]["values"].to(self.device)
+                content = self._resized(problem.content, phase.size)
+            styles = self._styles_at(problem.styles, phase.size, problem.style_grid)
+            shards = ShardedField(phase.size, problem.group) if problem.group.size > 1 else None
+            if resume is not None:
+                handover = self._handover_of(resume)
                 resume = None
-            elif values is None:
-                values = self._initial(problem, content, styles, scale.size, generator)
-            else:
-                contents = None
-                if content is not None and coarse_content is not None:
-                    contents = coarse_content, content
-                values = refine(values, scale.size, contents)
-                del contents
-            coarse_content = None
-            plan = problem.memory.plan(scale.size)
-            shards = ShardedField(scale.size, problem.group) if problem.group.size > 1 else None
-            objective = self._objective_at(problem, scale, content, styles, plan, shards)
+            elif handover.values is None:
+                values = self._initial(problem, content, styles, phase.size, generator)
+                handover.values = values if shards is None else shards.local_part(values)
+                del values
+            elif problem.phases[phase.number - 1].size != phase.size:
+                handover.refine(phase.size, content, shards)
+            plan = problem.memory[phase.network].plan(phase.size)
+            objective = self._objective_at(problem, phase, content, styles, plan, shards)
             del styles  # they may be as large as the result
-            start = [values]  # handed over, so that the optimiser alone holds it
-            values = None
-            for progress in self._run_scale(
-                problem, scale, objective, plan, shards, start, optimizer_state, before
-            ):
+            for progress in self._run_phase(problem, phase, objective, plan, shards, handover):
                 yield progress
-                values = progress.values
-            assert values is not None
-            if progress.shards is not None and scale.number + 1 < len(problem.scales):
-                values = progress.shards.gather(values)  # much smaller than the next scale
-            before = _Counts(progress.step, progress.rejected_steps)
-            coarse_content = content
-            del progress, optimizer_state, objective
+                values, state = progress.values, progress.state
+            following = problem.phases[phase.number + 1 :][:1]
+            self._note_early_end(problem, phase, progress.step - handover.taken, bool(following))
+            handover = _Handover(
+                values, content, None, None, progress.step, progress.rejected_steps
+            )
+            for after in following:
+                ratio = after.samples / phase.samples
+                # Sums over positions grow with their number, and so do their gradients.
+                if ratio == 1 or self.options.normalization in ("balanced", "mean"):
+                    handover.memory = state()["optimizer"]["optimizer"], ratio
+                if ratio != 1 and shards is not None:
+                    handover.values = shards.gather(values)  # much smaller than the next size
+            del progress, objective, values, state
+
+    def _handover_of(self, resume: Mapping[str, Any]) -> _Handover:
+        """What a phase continues from after an interruption: the optimiser's own state."""
+        state = resume["optimizer"]
+        taken, rejected = resume["before"]
+        values = state["step"]["values"].to(self.device)
+        return _Handover(values, None, None, state, taken, rejected)
+
+    @staticmethod
+    def _note_early_end(problem: _Problem, phase: Phase, steps: int, more: bool) -> None:
+        """Tell users that the last phase has ended before all of its steps."""
+        if not more and steps < phase.steps:
+            problem.on_message(
+                f"nothing is gained any more: {steps} of the last {phase.steps} steps are taken"
+            )
 
     @staticmethod
     def _check_state(problem: _Problem, resume: Mapping[str, Any]) -> None:
-        """Check what the optimiser does not: the scale, and the size of the values at it."""
+        """Check what the optimiser does not: the phase, and the size of the values in it."""
         with state_errors():
-            number = resume["scale"]
-            if not all(map(is_count, (number, *_Counts(*resume["before"])))):
-                raise ValueError("no number of a scale or of steps")
-            field = ShardedField(problem.scales[number].size, problem.group)
+            number = resume["phase"]
+            taken, rejected = resume["before"]
+            if not all(map(is_count, (number, taken, rejected))):
+                raise ValueError("no number of a phase or of steps")
+            field = ShardedField(problem.phases[number].size, problem.group)
             extents = [stop - start for start, stop in field.local_box]
             values = resume["optimizer"]["step"]["values"]
             check_field(values, (*problem.styles[0].shape[:2], *extents))
 
-    def _run_scale(
+    def _run_phase(
         self,
         problem: _Problem,
-        scale: Scale,
+        phase: Phase,
         objective: Objective,
         plan: TilingPlan,
         shards: ShardedField | None,
-        start: list[Tensor],
-        optimizer_state: dict[str, Any] | None,
-        before: _Counts,
+        handover: _Handover,
     ) -> Iterator[Progress]:
-        """One scale: its evaluator and its steps."""
+        """One phase: its evaluator and its steps."""
         tiler = plan.tiler
         evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
-        values = start.pop()
         if shards is not None and tiler is not None:
             evaluate = ShardedEvaluation(tiler, shards)
-            values = values if optimizer_state is not None else shards.local_part(values)
-        handed_over = [values]
-        del values
-        samples = problem.styles[0].shape[0] * scale.samples
-        work_of_step = multiplications_per_sample(self.backbone) * samples
-        transformed = count_transformed_weights(self.backbone) if self.precision.winograd else 0
-        share = fixed_share(work_of_step, self.precision.dtype, transformed)
-        last = problem.scales[-1]
-        work = last.work_before + last.steps * last.samples
+        if problem.bounds is not None:
+            evaluate = evaluate_within(evaluate, problem.bounds)
+        last = problem.phases[-1]
+        work = max(1, last.work_before + last.work)
+        before = handover.taken, handover.rejected
+        share_fixed = _fixed_share(
+            self.networks[phase.network], problem.styles[0].shape[0] * phase.samples
+        )
         for step in self.optimize(
             objective,
-            handed_over.pop(),
+            **handover.start(),
             evaluate=evaluate,
-            steps=scale.steps,
+            steps=phase.steps,
+            tolerance=self.options.tolerance,
             all_reduce=problem.group.all_reduce,
             offload=plan.offload(),
-            resume=optimizer_state,
         ):
             if step.note:
                 problem.on_message(step.note)
+            share = step.index / max(1, phase.steps)
             yield Progress(
-                step=before.taken + step.index,
-                steps=before.taken + last.steps_before + last.steps - scale.steps_before,
-                scale=scale.number + 1,
-                scales=len(problem.scales),
-                fraction_done=(scale.work_before + step.index * scale.samples) / max(work, 1),
+                step=before[0] + step.index,
+                steps=before[0] + last.steps_before + last.steps - phase.steps_before,
+                phase=phase.number + 1,
+                phases=len(problem.phases),
+                fraction_done=(phase.work_before + share * phase.work) / work,
                 loss=step.loss,
                 parts=step.parts,
                 values=step.values,
-                rejected_steps=before.rejected + step.rejected_steps,
-                state=partial(_state, scale.number, before, step),
+                rejected_steps=before[1] + step.rejected_steps,
+                state=partial(_state, phase.number, before, step),
                 shards=shards,
-                fixed_share=share,
+                fixed_share=share_fixed,
             )
 
     def _objective_at(
         self,
         problem: _Problem,
-        scale: Scale,
+        phase: Phase,
         content: Tensor | None,
         styles: Sequence[Tensor],
         plan: TilingPlan,
         shards: ShardedField | None,
     ) -> Objective:
-        """The objective at one scale."""
+        """The objective of one phase."""
         compared = styles
         if problem.feature_styles is not None:
-            compared = self._styles_at(problem.feature_styles, scale.size, problem.style_grid)
+            compared = self._styles_at(problem.feature_styles, phase.size, problem.style_grid)
         spacing = [
             step * whole / part
-            for step, whole, part in zip(problem.spacing, problem.size, scale.size, strict=True)
+            for step, whole, part in zip(problem.spacing, problem.size, phase.size, strict=True)
         ]
-        extra = () if problem.extra_terms is None else problem.extra_terms(scale.size)
-        return self.objective(
+        extra = () if problem.extra_terms is None else problem.extra_terms(phase.size)
+        return self.networks[phase.network].objective(
             content,
             compared,
             spacing,
             value_styles=styles,
-            known_bandwidth=min(1.0, problem.known_bandwidth * problem.size[0] / scale.size[0]),
+            known_bandwidth=min(1.0, problem.known_bandwidth * problem.size[0] / phase.size[0]),
             tiler=plan.tiler,
             keep=plan.keep_content,
             shards=shards,
@@ -375,7 +447,7 @@ class StyleTransfer(TransferObjective):
     def optimize(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **more: Any
     ) -> Iterator[Step]:
-        """The steps at one scale, see `convnd.optimize.minimize`."""
+        """The steps of one phase, see `convnd.optimize.minimize`."""
         return minimize(
             objective,
             start,
@@ -430,7 +502,7 @@ class StyleTransfer(TransferObjective):
         size: Sequence[int],
         generator: torch.Generator,
     ) -> Tensor:
-        """The starting point of the coarsest scale."""
+        """The starting point of the first phase."""
         if problem.init is not None:
             return self._resized(problem.init, size)
         if self.options.init == "style":
@@ -446,5 +518,26 @@ class StyleTransfer(TransferObjective):
         return torch.rand(shape, generator=generator).to(self.device)
 
 
-def _state(scale: int, before: _Counts, step: Step) -> dict[str, Any]:
-    return {"scale": scale, "before": list(before), "optimizer": step.state()}
+def _cost(network: TransferObjective) -> float:
+    """Time of a step with a network, relative to others, at equal numbers of samples.
+
+    Part of it is arithmetic, which grows with the number of weights, and part is traffic of memory,
+    which grows with that of features. Their geometric mean gives 0.36 for compact relative to
+    VGG-19, and 0.34 was measured.
+    """
+    weights = sum(parameter.numel() for parameter in network.backbone.parameters())
+    one = [64] * network.backbone.spatial_dims
+    features = network.backbone.activation_bytes(one, network.options.layers)
+    return math.sqrt(max(1, weights) * max(1, features))
+
+
+def _fixed_share(network: TransferObjective, samples: int) -> float:
+    """The share of a step's time that does not depend on the size, see `fixed_share`."""
+    backbone, precision = network.backbone, network.precision
+    work = multiplications_per_sample(backbone) * samples
+    transformed = count_transformed_weights(backbone) if precision.winograd else 0
+    return fixed_share(work, precision.dtype, transformed)
+
+
+def _state(phase: int, before: tuple[int, int], step: Step) -> dict[str, Any]:
+    return {"phase": phase, "before": list(before), "optimizer": step.state()}

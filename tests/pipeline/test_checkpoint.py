@@ -61,7 +61,7 @@ def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
     for number, progress in enumerate(transfer.run(content, [style])):
         seen.append(progress)
         save_checkpoint(tmp_path / str(number), progress.state(), "mark")
-    assert {progress.scale for progress in seen} == {1, 2}
+    assert {progress.phase for progress in seen} == {1, 2}
     for number in range(len(seen)):
         state = load_checkpoint(tmp_path / str(number), "mark")
         rest = list(transfer.run(content, [style], resume=state))

@@ -55,7 +55,7 @@ def _record(name: str, dim: int, channels: int) -> dict[str, Any]:
     from convnd.backbones.weights import WEIGHTS, user_path
 
     source = BACKBONES[name]
-    shipped = WEIGHTS[name] if name in WEIGHTS else None  # noqa: SIM401
+    shipped = WEIGHTS[source.weights] if source.weights in WEIGHTS else None  # noqa: SIM401
     parameters = source.plan.parameters(dim, channels)
     fields = source.plan.receptive_fields(dim)
     total = sum(parameters.values())

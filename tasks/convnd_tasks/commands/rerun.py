@@ -8,6 +8,7 @@ the names of the built-in ones, and no code is imported unless the user asks for
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import error_text
 from convnd.options import OUTPUT, flag_name, flags_of
 from convnd.threads import use_threads
+from convnd.transfer.options import split_backbones
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Overwrite, Quiet
@@ -193,7 +195,8 @@ def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool
                 remedy="the record is damaged or made up",
             )
         if option == "--backbone" and not trusted:
-            _check_backbone(value)
+            for name in split_backbones(value):
+                _check_backbone(name)
 
 
 def _recorded_options() -> set[str]:
@@ -244,9 +247,11 @@ def _differences(record: Mapping[str, str]) -> list[str]:
         for name, text in before.items()
         if now.get(name) != text
     ]
-    backbone, sha256 = record.get("convnd:backbone", ""), record.get("convnd:backbone_sha256")
-    if backbone in BACKBONES and backbone_sha256(backbone) != sha256:
-        lines.append(f"made with other weights of {backbone} than are here: bytes will differ")
+    backbones = split_backbones(record.get("convnd:backbone", ""))
+    digests = record.get("convnd:backbone_sha256", "").split("+")
+    for backbone, sha256 in itertools.zip_longest(backbones, digests[: len(backbones)]):
+        if backbone in BACKBONES and backbone_sha256(backbone) != sha256:
+            lines.append(f"made with other weights of {backbone} than are here: bytes will differ")
     if "convnd:stopped" in record:
         stopped = record["convnd:stopped"][:80]
         lines.append(f"stopped early by {stopped}; all steps are taken now")

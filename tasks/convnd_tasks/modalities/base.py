@@ -123,6 +123,7 @@ class PreparedInputs:
         initial: see `StyleTransfer.run`.
         extra_terms: see `StyleTransfer.run`.
         known_bandwidth: see `StyleTransfer.run`.
+        bounds: see `StyleTransfer.run`.
         record: entries of the result's record that tell how the inputs were used.
         visible_content: the content without what nobody sees, which a result of another size is
             mixed with; None is the content as it was read.
@@ -140,6 +141,7 @@ class PreparedInputs:
     initial: Callable[[Tensor], Tensor] | None = None
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
     known_bandwidth: float = 1.0
+    bounds: tuple[float, float] | None = None
     record: Mapping[str, str] = field(default_factory=dict)
     visible_content: Grid | None = None
 
@@ -149,7 +151,7 @@ class PreparedInputs:
             name: getattr(self, name)
             for name in (
                 *("content", "styles", "size", "spacing", "init", "same_grid"),
-                *("known_bandwidth", "feature_styles", "initial", "extra_terms"),
+                *("known_bandwidth", "bounds", "feature_styles", "initial", "extra_terms"),
             )
         }
 

@@ -51,10 +51,15 @@ def complete_styles(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]
 
 
 def complete_weights(incomplete: str) -> list[tuple[str, str]]:
-    """Names of the networks whose weights are known, the user's among them."""
+    """Names of the networks whose weights are known, the user's among them.
+
+    Args:
+        incomplete: what is typed of the word; networks before a ``+`` stay as they are.
+    """
     from convnd.backbones.weights import names
 
-    return [(name, "") for name in names() if name.startswith(incomplete)]
+    before, plus, last = incomplete.rpartition("+")
+    return [(f"{before}{plus}{name}", "") for name in names() if name.startswith(last)]
 
 
 def _samples(ctx: typer.Context, *, contents: bool) -> dict[str, str]:

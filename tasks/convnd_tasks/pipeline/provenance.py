@@ -109,7 +109,7 @@ def job_parameters(
         "convnd:command": json.dumps(line),
         "convnd:inputs": json.dumps([input_entry(name) for _, name in name_options]),
         "convnd:versions": json.dumps(versions(processes)),
-        "convnd:backbone_sha256": backbone_sha256(options.backbone),
+        "convnd:backbone_sha256": "+".join(map(backbone_sha256, options.backbones)),
         **{f"convnd:{name}": value for name, value in options.record().items()},
         "convnd:modality": spec.modality,
         "convnd:dim": str(spec.dim),

@@ -9,11 +9,11 @@ from convnd_tasks.pipeline.progress import BarDisplay
 __all__ = ["DownloadBar", "ensure_weights"]
 
 
-def ensure_weights(backbone: str, *, quiet: bool) -> None:
-    """Download the weights of a backbone unless this machine has them.
+def ensure_weights(*backbones: str, quiet: bool) -> None:
+    """Download the weights of backbones unless this machine has them.
 
     Args:
-        backbone: its name; names without weights are ignored, and fail when they are loaded.
+        backbones: their names; names without weights are ignored, and fail when they are loaded.
         quiet: whether to draw no progress bar.
 
     Raises:
@@ -21,9 +21,10 @@ def ensure_weights(backbone: str, *, quiet: bool) -> None:
     """
     from convnd.backbones.weights import fetch, find_path, names
 
-    if backbone in names() and find_path(backbone) is None:
-        with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
-            fetch(backbone, progress=bar.show)
+    for backbone in backbones:
+        if backbone in names() and find_path(backbone) is None:
+            with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
+                fetch(backbone, progress=bar.show)
 
 
 class DownloadBar(BarDisplay):

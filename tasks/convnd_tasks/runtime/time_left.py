@@ -60,8 +60,8 @@ class TimeLeft:
             progress.fraction_done,
             now,
             steps_left=progress.steps - progress.step,
-            scale=progress.scale,
-            scales_left=progress.scales - progress.scale,
+            scale=progress.phase,
+            scales_left=progress.phases - progress.phase,
             fixed_share=progress.fixed_share,
         )
 
@@ -81,8 +81,8 @@ class TimeLeft:
             fraction_done: share of the whole work that is done, in ``[0, 1]``.
             now: seconds of a monotonic clock.
             steps_left: number of steps to come.
-            scale: number of the scale.
-            scales_left: number of scales to come.
+            scale: number of the phase, which is one network at one size.
+            scales_left: number of phases to come.
             fixed_share: share of the time of such a step that does not depend on its work.
         """
         if scale != self._scale:

@@ -49,7 +49,7 @@ def test_the_whole_transfer(ndim: int, extent: int) -> None:
         shape = (1, 1, *[1] * (rank - ndim), *[extent] * ndim)
         transfer = StyleTransfer(options, spatial_dims=rank, in_channels=1)
         *_, last = transfer.run(content.view(shape), [style.view(shape)])
-        assert last.scales == 2
+        assert last.phases == 2
         results.append(last.values.view(content.shape))
     # Adam divides by the gradient's own size: where that is nearly 0, the last bit of float32
     # decides the sign of a step. So single samples may differ, the field may not.

@@ -16,6 +16,8 @@ class SignalOptions(TransferOptions):
     """How a signal is stylised; the other options are those of `TransferOptions`.
 
     Args:
+        style_layers: see `TransferOptions`. A position of relu5_1 of the default network is 256
+            samples, and sees seconds of an electrocardiogram.
         beat_weight: weight of the style's mean beat at the content's R peaks, see
             `convnd_tasks.modalities.signals.beats`. 0 leaves beats alone; None weighs them where
             content and styles are electrocardiograms.
@@ -27,10 +29,11 @@ class SignalOptions(TransferOptions):
         UsageError: a value is outside its range; the message names option and range.
 
     >>> SignalOptions().backbone
-    'compact'
+    'compact-1d'
     """
 
-    backbone: str = "compact"
+    backbone: str = "compact-1d"
+    style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
     value_statistics: tuple[str, ...] = ("spectrum",)
     size: int = 0
     beat_weight: Annotated[

@@ -312,7 +312,7 @@ class FrameStylizer:
 def _recorded(steps: Iterable[Progress], losses: list[tuple[int, float]]) -> Iterator[Progress]:
     """Note scale and loss of each step."""
     for progress in steps:
-        losses.append((progress.scale, progress.loss))
+        losses.append((progress.phase, progress.loss))
         yield progress
 
 

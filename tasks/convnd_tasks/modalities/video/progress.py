@@ -53,8 +53,8 @@ def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallba
         return Progress(
             step=number + 1,
             steps=max(frames, number + 1),
-            scale=1,
-            scales=1,
+            phase=1,
+            phases=1,
             fraction_done=min(1.0, number / frames),
             loss=step.loss,
             parts=step.parts,

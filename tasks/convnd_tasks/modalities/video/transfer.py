@@ -208,8 +208,8 @@ def _last_step(result: VideoResult, values: Tensor) -> Progress:
     return Progress(
         step=steps,
         steps=steps,
-        scale=1,
-        scales=1,
+        phase=1,
+        phases=1,
         fraction_done=1.0,
         loss=mean_of(result.records, "loss"),
         parts={name: mean_of(parts, name) for name in names},

@@ -347,8 +347,8 @@ class LookTransfer(Transfer):
         return Progress(
             step=step,
             steps=frames * _STAGES,
-            scale=1,
-            scales=1,
+            phase=1,
+            phases=1,
             fraction_done=step / (frames * _STAGES),
             loss=loss,
             parts={"noise": loss},

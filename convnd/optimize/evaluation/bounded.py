@@ -1,0 +1,47 @@
+"""Fields whose values have a lowest and a highest number, as the colours of a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from convnd.losses import Objective
+from convnd.optimize.evaluation.whole import Evaluation, Evaluator
+
+__all__ = ["evaluate_within"]
+
+
+def evaluate_within(evaluate: Evaluator, bounds: tuple[float, float]) -> Evaluator:
+    """Make an evaluator of fields whose values are cut at two bounds.
+
+    A picture is cut when it is written. An objective of values that are not cut is lowered by
+    values outside, which nobody sees.
+
+    Args:
+        evaluate: computes loss and gradient.
+        bounds: the lowest and the highest value.
+
+    Returns:
+        Evaluates the field with its values cut. The gradient is 0 where it would move a value that
+        is outside further away, so that the value can return.
+
+    >>> from convnd.backbones import VGG, VGG19
+    >>> from convnd.losses import Term, TotalVariationLoss
+    >>> from convnd.optimize import evaluate_whole
+    >>> import torch
+    >>> net = VGG(VGG19.truncate(["relu1_1"]), spatial_dims=1, in_channels=1)
+    >>> smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
+    >>> x = torch.tensor([[[1.5, 1.0, 0.0, -0.5]]])
+    >>> evaluate_within(evaluate_whole, (0.0, 1.0))(smooth, x).gradient.sign()
+    tensor([[[ 0.,  1., -1.,  0.]]])
+    """
+    low, high = bounds
+
+    def evaluate_cut(objective: Objective, x: Tensor) -> Evaluation:
+        evaluation = evaluate(objective, x.clamp(low, high))
+        gradient = evaluation.gradient
+        leaves = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))
+        return dataclasses.replace(evaluation, gradient=gradient.masked_fill(leaves, 0.0))
+
+    return evaluate_cut

@@ -1,0 +1,138 @@
+"""Networks in turn: the plan, what each of them sees, and stopping when nothing is gained."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from convnd.errors import UnknownNameError, UsageError
+from convnd.optimize import evaluate_whole, load_checkpoint, save_checkpoint
+from convnd.transfer.names import check_names
+from convnd.transfer.options import MOST_NETWORKS, TransferOptions
+from convnd.transfer.scales import plan_phases
+from convnd.transfer.style_transfer import StyleTransfer
+
+OPTIONS = TransferOptions(
+    backbone="compact+vgg19",
+    precision="float32",
+    style_layers=("relu1_1", "relu2_1"),
+    content_layers=("relu2_2",),
+    steps=8,
+    scales=2,
+    size=0,
+)
+
+
+def fields(*extents: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(len(extents))
+    return torch.rand(2, 1, 1, *extents, generator=generator)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 10, 100, 101])
+@pytest.mark.parametrize("costs", [(1.0,), (0.3, 1.0), (0.2, 0.5, 1.0)])
+@pytest.mark.parametrize("scales", [1, 3])
+def test_phases_take_all_steps_and_end_with_the_last_network_at_full_size(
+    steps: int, costs: tuple[float, ...], scales: int
+) -> None:
+    phases = plan_phases((256, 512), scales=scales, steps=steps, costs=costs)
+    assert sum(phase.steps for phase in phases) == steps
+    assert (phases[-1].size, phases[-1].network) == ((256, 512), len(costs) - 1)
+    assert phases[-1].steps > 0 or steps == 0
+    for before, after in itertools.pairwise(phases):
+        assert after.steps_before == before.steps_before + before.steps
+        assert after.work_before == before.work_before + before.work
+        assert after.network >= before.network
+        assert after.size >= before.size
+
+
+@pytest.mark.parametrize("extents", [(200,), (40, 48), (8, 10, 6)])
+def test_each_network_continues_what_the_one_before_has_made(extents: tuple[int, ...]) -> None:
+    content, style = fields(*extents)
+    transfer = StyleTransfer(OPTIONS, spatial_dims=len(extents), in_channels=1)
+    steps = list(transfer.run(content, [style]))
+    assert [each.fraction_done for each in steps] == sorted(each.fraction_done for each in steps)
+    assert steps[-1].fraction_done == pytest.approx(1)
+    assert steps[-1].step == steps[-1].steps == OPTIONS.steps
+    first = next(each for each in steps if each.phase == each.phases)
+    draft = [each for each in steps if each.phase == each.phases - 1][-1]
+    assert first.values.equal(draft.values)
+    assert steps[-1].loss < first.loss
+    # The loss is that of the network whose turn it is.
+    for name, progress in (("compact", draft), ("vgg19", first)):
+        alone = StyleTransfer(
+            dataclasses.replace(OPTIONS, backbone=name),
+            spatial_dims=len(extents),
+            in_channels=1,
+        )
+        objective = alone.objective(content, [style], [1.0] * len(extents))
+        expected = evaluate_whole(objective, progress.values).loss
+        assert progress.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_phase_continues_from_its_checkpoint_bit_by_bit(tmp_path: Path) -> None:
+    content, style = fields(200)
+    transfer = StyleTransfer(OPTIONS, spatial_dims=1, in_channels=1)
+    steps = []
+    for number, progress in enumerate(transfer.run(content, [style])):
+        steps.append(progress)
+        save_checkpoint(tmp_path / str(number), progress.state(), "mark")
+    assert {each.phase for each in steps} == {1, 2, 3}
+    for number in range(len(steps)):
+        state = load_checkpoint(tmp_path / str(number), "mark")
+        rest = list(transfer.run(content, [style], resume=state))
+        assert [each.step for each in rest] == [each.step for each in steps[number:]]
+        assert rest[-1].values.equal(steps[-1].values)
+
+
+def test_it_ends_when_nothing_is_gained(tmp_path: Path) -> None:
+    content, style = fields(200)
+    options = dataclasses.replace(OPTIONS, backbone="compact", scales=1, steps=60, tolerance=0.2)
+    transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    messages: list[str] = []
+    steps = []
+    for progress in transfer.run(content, [style], on_message=messages.append):
+        steps.append(progress)
+        save_checkpoint(tmp_path / str(progress.step), progress.state(), "mark")
+    last = steps[-1].step
+    assert 10 <= last < 60
+    losses = [each.loss for each in steps]
+    assert losses[-11] - min(losses[-10:]) < 0.2 * losses[-11]
+    assert losses[-12] - min(losses[-11:-1]) >= 0.2 * losses[-12]
+    assert len(messages) == 1
+    assert f"{last} of" in messages[0]
+    # The losses before an interruption count.
+    state = load_checkpoint(tmp_path / str(last - 3), "mark")
+    assert [each.step for each in transfer.run(content, [style], resume=state)][-1] == last
+    everything = dataclasses.replace(options, tolerance=0.0)
+    *_, end = StyleTransfer(everything, spatial_dims=1, in_channels=1).run(content, [style])
+    assert end.step == 60
+
+
+@pytest.mark.parametrize("name", ["", "compact+", "+", "+".join(["compact"] * (MOST_NETWORKS + 1))])
+def test_names_that_are_no_networks_in_turn(name: str) -> None:
+    with pytest.raises(UsageError, match=r"backbone: .*compact\+vgg19"):
+        TransferOptions(backbone=name)
+
+
+def test_each_name_is_checked() -> None:
+    with pytest.raises(UnknownNameError, match="compcat"):
+        check_names(TransferOptions(backbone="vgg19+compcat"))
+
+
+def test_values_are_compared_as_they_are_cut() -> None:
+    content, style = fields(40, 48)
+    style = (style > 0.5).float()
+    options = dataclasses.replace(OPTIONS, backbone="compact", scales=1, steps=20)
+    transfer = StyleTransfer(options, spatial_dims=2, in_channels=1)
+    objective = transfer.objective(content, [style], [1.0, 1.0])
+    losses = {}
+    for bounds in (None, (0.0, 1.0)):
+        *_, last = transfer.run(content, [style], bounds=bounds)
+        assert last.values.min() < 0  # otherwise nothing is tested here
+        losses[bounds] = evaluate_whole(objective, last.values.clamp(0, 1)).loss
+    assert last.loss == pytest.approx(losses[0.0, 1.0], rel=1e-5)
+    assert losses[0.0, 1.0] < losses[None]
