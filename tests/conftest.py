@@ -6,14 +6,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import typer.main
+from command_line import Run
+from video_files import request_here
 
 from convnd import cli
 from convnd.backbones import VGG, VGG19
+from convnd.io.video import file
+from convnd.io.worker import client
 from convnd.losses import (
     ContentLoss,
     Objective,
@@ -26,6 +33,10 @@ from convnd.stats import STATISTICS
 
 # The tensors are small: a second thread would mostly wait for the first.
 torch.set_num_threads(1)
+
+client.IDLE_SECONDS = 60.0  # a child that decodes pictures serves many tests
+
+collect_ignore = ["support"]  # no tests in there, and imports that take seconds
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -45,8 +56,17 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One cache folder for the run, and none of the user's settings; a test's stay its own."""
+def settings(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One cache folder for the run, and none of the user's settings; a test's stay its own.
+
+    Videos are decoded in this process, which is quicker than to start one for each request.
+    """
+    if "child" not in request.keywords:
+        monkeypatch.setattr(file, "request", request_here)
     monkeypatch.setenv("CONVND_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("CONVND_OFFLINE", "")
     monkeypatch.setenv("CONVND_MAX_PIXELS", "")
@@ -79,13 +99,25 @@ def make_objective(
     return make
 
 
-Run = Callable[..., tuple[int, str, str]]
+_app = cli.app
+
+
+@cache
+def _command_line(*_environment: object) -> Any:
+    """The parser of the command line, which takes longer to make than many tests to run."""
+    return typer.main.get_command(_app())
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """The command line in this process, in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
+    known = ("COLUMNS", "RANK", "WORLD_SIZE")
+    monkeypatch.setattr(
+        cli,
+        "app",
+        lambda: _command_line(cli.entry_points, *map(os.environ.get, known)),  # type: ignore[attr-defined]
+    )
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> tuple[int, str, str]:

@@ -490,7 +490,7 @@ def stylise(
         seconds.append(time.perf_counter() - began)
         return loss
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimiser.step(closure)
     low = -torch.tensor(MEAN)[:, None, None]
     return x.detach().clamp(low, 1 + low), sum(seconds) / len(seconds)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from command_line import Run
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION
@@ -24,8 +25,6 @@ from convnd.losses import NORMALIZATIONS
 from convnd.optimize import OPTIMIZERS
 from convnd.options import flags_of
 from convnd.stats import STATISTICS
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_line import Run
 
 from convnd.backbones import BACKBONES, load
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 4])

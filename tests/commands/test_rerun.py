@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyedflib
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks.pipeline.provenance import is_up_to_date
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
@@ -73,7 +75,7 @@ CASES = {
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
-def test_a_result_is_made_again(run, tmp_path, inputs, name):
+def test_a_result_is_made_again(run: Run, tmp_path: Path, inputs: Path, name: str) -> None:
     code, _, err = run(*CASES[name])
     assert code == 0, err
     result = tmp_path / name
@@ -96,7 +98,9 @@ def test_a_result_is_made_again(run, tmp_path, inputs, name):
         assert not same(result, again.with_suffix(".hea"))
 
 
-def test_inputs_that_are_missing_or_other_are_refused(run, tmp_path, inputs):
+def test_inputs_that_are_missing_or_other_are_refused(
+    run: Run, tmp_path: Path, inputs: Path
+) -> None:
     assert run(*CASES["photo_stylized.png"])[0] == 0
     code, _, err = run("rerun", "photo_stylized.png")
     assert code == 3
@@ -109,7 +113,7 @@ def test_inputs_that_are_missing_or_other_are_refused(run, tmp_path, inputs):
     assert not list(tmp_path.glob("*rerun*"))
 
 
-def test_without_metadata_nothing_is_said(run, tmp_path, inputs):
+def test_without_metadata_nothing_is_said(run: Run, tmp_path: Path, inputs: Path) -> None:
     for name in ("t.tif", "ecg.edf"):
         assert run(*CASES[name], "--no-metadata")[0] == 0
         assert convnd.io.read_provenance(tmp_path / name) == {}
@@ -145,7 +149,9 @@ def test_without_metadata_nothing_is_said(run, tmp_path, inputs):
         (["stylize", 5], [], 3, "expected a result with the record of stylize"),
     ],
 )
-def test_records_that_are_made_up_do_no_harm(run, tmp_path, command, entries, code, message):
+def test_records_that_are_made_up_do_no_harm(
+    run: Run, tmp_path: Path, command: Any, entries: Any, code: int, message: str
+) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("convnd:command", json.dumps(command))
     text.add_text("convnd:inputs", json.dumps(entries))
@@ -164,7 +170,9 @@ def test_records_that_are_made_up_do_no_harm(run, tmp_path, command, entries, co
         ({"convnd:command": "[" * 200_000, "convnd:inputs": "[]"}, "expected a result with the"),
     ],
 )
-def test_records_of_other_forms_are_refused_in_one_line(run, tmp_path, entries, message):
+def test_records_of_other_forms_are_refused_in_one_line(
+    run: Run, tmp_path: Path, entries: Any, message: str
+) -> None:
     text = PngImagePlugin.PngInfo()
     for key, value in entries.items():
         text.add_text(key, value)
@@ -174,7 +182,9 @@ def test_records_of_other_forms_are_refused_in_one_line(run, tmp_path, entries, 
     assert message in err
 
 
-def test_a_record_prints_no_control_characters_and_waits_for_no_pipe(run, tmp_path, inputs):
+def test_a_record_prints_no_control_characters_and_waits_for_no_pipe(
+    run: Run, tmp_path: Path, inputs: Path
+) -> None:
     assert run(*CASES["photo_stylized.png"])[0] == 0
     with Image.open(tmp_path / "photo_stylized.png") as picture:
         text = PngImagePlugin.PngInfo()
@@ -190,7 +200,9 @@ def test_a_record_prints_no_control_characters_and_waits_for_no_pipe(run, tmp_pa
     assert "\nconvnd: fake" not in err
 
 
-def test_what_is_there_is_skipped_only_if_it_is_the_same(run, tmp_path, inputs):
+def test_what_is_there_is_skipped_only_if_it_is_the_same(
+    run: Run, tmp_path: Path, inputs: Path
+) -> None:
     (tmp_path / "in").mkdir()
     for name in ("photo.png", "start.png"):
         (inputs / name).rename(tmp_path / "in" / name)
@@ -211,7 +223,9 @@ def test_what_is_there_is_skipped_only_if_it_is_the_same(run, tmp_path, inputs):
     assert "differs in seed" in err
 
 
-def test_a_result_that_was_stopped_is_not_skipped(run, tmp_path, inputs, stops):
+def test_a_result_that_was_stopped_is_not_skipped(
+    run: Run, tmp_path: Path, inputs: Path, stops: Any
+) -> None:
     command = [*CASES["photo_stylized.png"], "--skip-existing"]
     with stops():
         assert run(*command)[0] == 143
@@ -221,7 +235,9 @@ def test_a_result_that_was_stopped_is_not_skipped(run, tmp_path, inputs, stops):
     assert "got one that was stopped early" in err
 
 
-def test_what_does_not_change_a_result_does_not_count(run, tmp_path, inputs):
+def test_what_does_not_change_a_result_does_not_count(
+    run: Run, tmp_path: Path, inputs: Path
+) -> None:
     command = [*CASES["photo_stylized.png"], "--skip-existing"]
     assert run(*command)[0] == 0
     torch.set_num_threads(2)
@@ -243,7 +259,9 @@ def test_what_does_not_change_a_result_does_not_count(run, tmp_path, inputs):
 
 
 @pytest.mark.parametrize("case", ["photo_stylized.png", "v.nii.gz"])
-def test_what_has_no_record_is_not_skipped(run, tmp_path, inputs, case):
+def test_what_has_no_record_is_not_skipped(
+    run: Run, tmp_path: Path, inputs: Path, case: str
+) -> None:
     code, _, err = run(*CASES[case], "--skip-existing", "--no-metadata")
     assert code == 2
     assert "--skip-existing: expected results with a record of how they were made" in err
@@ -255,11 +273,11 @@ def test_what_has_no_record_is_not_skipped(run, tmp_path, inputs, case):
 
 
 @pytest.fixture
-def stops(monkeypatch):
+def stops(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A context in which a transfer is sent a signal at each of its steps."""
 
     @contextlib.contextmanager
-    def stopping():
+    def stopping() -> Iterator[Any]:
         from convnd.transfer.style_transfer import StyleTransfer
 
         whole = StyleTransfer.run
@@ -277,7 +295,9 @@ def stops(monkeypatch):
     return stopping
 
 
-def test_a_folder_that_was_stopped_goes_on(run, tmp_path, inputs, stops):
+def test_a_folder_that_was_stopped_goes_on(
+    run: Run, tmp_path: Path, inputs: Path, stops: Any
+) -> None:
     (tmp_path / "in").mkdir()
     (inputs / "photo.png").rename(tmp_path / "in" / "a.png")
     (inputs / "start.png").rename(tmp_path / "in" / "b.png")
@@ -300,7 +320,9 @@ def test_a_folder_that_was_stopped_goes_on(run, tmp_path, inputs, stops):
     assert "convnd:stopped" not in convnd.io.read_provenance(tmp_path / "out" / "b_stylized.png")
 
 
-def test_pictures_and_reports_come_and_go_with_their_result(run, tmp_path, inputs, stops):
+def test_pictures_and_reports_come_and_go_with_their_result(
+    run: Run, tmp_path: Path, inputs: Path, stops: Any
+) -> None:
     beside = ["--report", "r.html", "--figures"]
     command = [*CASES["r.hea"], "--scales", "1", *beside, "--checkpoint-every", "1",
                "--skip-existing", "--resume"]  # fmt: skip
@@ -328,7 +350,9 @@ def test_pictures_and_reports_come_and_go_with_their_result(run, tmp_path, input
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_names_a_patient_is_in_no_record_or_report(run, tmp_path, rng):
+def test_what_names_a_patient_is_in_no_record_or_report(
+    run: Run, tmp_path: Path, rng: np.random.Generator
+) -> None:
     WHOLE["series"](tmp_path / "series", rng)
     import pydicom
 

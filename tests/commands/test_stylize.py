@@ -5,18 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run
 from PIL import Image
 
 from convnd import cli
 
 QUICK = ("--backbone", "compact", "--steps", "3", "--size", "48", "--scales", "2")
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def picture(path: Path, size: tuple[int, int] = (60, 40), mode: str = "RGB", seed: int = 0) -> Path:
@@ -105,7 +103,7 @@ def test_alpha_is_kept(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> Non
     with Image.open(cut) as before, Image.open(tmp_path / "out.png") as after:
         assert after.mode == "RGBA"
         expected = before.getchannel("A").resize((48, 32), Image.Resampling.BOX)
-        difference = np.abs(np.subtract(after.getchannel("A"), expected, dtype=float))
+        difference = np.abs(np.subtract(after.getchannel("A"), expected, dtype=float))  # type: ignore[call-overload]
     assert difference.mean() < 4
 
 
@@ -148,7 +146,7 @@ def test_every_saved_step_and_start_from_a_file(
     assert run("stylize", *pair, *QUICK, "--init", "a.png", "--steps", "0", "-o", "b.png")[0] == 0
     with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
         assert b.text["convnd:init"] == "a.png"  # type: ignore[attr-defined]
-        assert np.abs(np.subtract(a, b, dtype=float)).mean() < 12
+        assert np.abs(np.subtract(a, b, dtype=float)).mean() < 12  # type: ignore[call-overload]
 
 
 def test_several_styles_blend(run: Run, pair: tuple[Path, Path]) -> None:
@@ -178,7 +176,7 @@ def test_a_folder_reports_what_failed(run: Run, pair: tuple[Path, Path], tmp_pat
 def test_scales_share_numbered_pictures(run: Run, tmp_path: Path) -> None:
     photo = picture(tmp_path / "photo.png", (128, 128))
     arguments = ("--backbone", "compact", "--steps", "4", "--size", "128", "--scales", "2")
-    arguments += ("--save-every", "1", "-o", "a.png")
+    arguments += ("--save-every", "1", "-o", "a.png")  # type: ignore[assignment]
     assert run("stylize", photo, "cells", *arguments)[0] == 0
     made = sorted(path.name for path in tmp_path.glob("a-*.png"))
     assert made == [f"a-00000{step}.png" for step in (1, 2, 3, 4)]
@@ -244,7 +242,7 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     arguments = ("--dim", "1", "--backbone", "compact", "--steps", "0", "--init", "c.npy")
     assert run("stylize", "a.npz", "b.npy", *arguments, "-o", "d.npy")[0] == 0
     np.testing.assert_allclose(np.load(tmp_path / "d.npy")[1], 450, rtol=1e-4)
-    arguments = ("--backbone", "compact", "--steps", "1", "--scales", "1")
+    arguments = ("--backbone", "compact", "--steps", "1", "--scales", "1")  # type: ignore[assignment]
     code, _, err = run("stylize", "b.npy", "a.npz", "--dim", "1", *arguments)
     assert (code, err) == (
         0,
@@ -334,7 +332,10 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_keeps_the_picture(
     pair: tuple[Path, Path], tmp_path: Path, number: signal.Signals, expected: int
 ) -> None:

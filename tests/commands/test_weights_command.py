@@ -8,20 +8,19 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks.commands.weights import as_table
 from convnd_tasks.pipeline.weights import DownloadBar
 
 from convnd.backbones import weights
 from convnd.backbones.weights import Status, cache
 from convnd.errors import InputFileError
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def _low_rank(ndim: int, seed: int = 0) -> VGG:
         if parameter.ndim > 1:
             drawn = torch.rand(parameter.shape, generator=generator) + 0.5
             parameter.data.copy_(drawn / parameter[0].numel())
-    return network
+    return network  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("ndim", RANKS)
@@ -192,7 +192,7 @@ def test_one_overflow_costs_no_other_input_its_place() -> None:
     values = {f"n{i}": np.full(3, i + 1, np.float32) for i in range(4)}
     conv = next(m for m in network.modules() if isinstance(m, nn.Conv1d))
     conv.weight.data.fill_(1)
-    conv.bias.data.zero_()
+    conv.bias.data.zero_()  # type: ignore[union-attr]
     values["over"] = np.full(3, 99, np.float32)
     for batch in (1, 5):
         result = find_patches(
@@ -214,7 +214,7 @@ def test_probed_fields_are_those_of_the_geometry(ndim: int) -> None:
         ConvNd(2, 2, 3, spatial_dims=ndim, dilation=2),
     )
     with torch.no_grad():
-        net[0].weight.zero_()  # what a unit is wired to see does not hang on its weights
+        net[0].weight.zero_()  # type: ignore[operator]  # what a unit is wired to see does not hang on its weights
     expected = ReceptiveField.identity(ndim)
     for layer in stack:
         expected = expected.compose(layer)
@@ -266,7 +266,7 @@ def _brute(
             if value < 0 and not (near if suppress == "overlap" else same and suppress == "input"):
                 peaks.append((value, name, i))
         lists.append([(name, (i,), -value) for value, name, i in peaks[:top]])
-    return lists
+    return lists  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("suppress", ["overlap", "input", "none"])
@@ -288,7 +288,7 @@ def test_memory_holds_positions_only() -> None:
         rng = np.random.default_rng(number)
         return Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
 
-    inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(3000))  # seen once, a stream
+    inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(3000))  # type: ignore[misc]  # seen once, a stream
     result = find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=50)
     assert result.inputs == 3000
     assert opened == list(range(3000))
@@ -311,7 +311,7 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
     def peak_memory(count: int) -> int:
         gc.collect()
         tracemalloc.start()
-        inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(count))
+        inputs = (Input(f"{i:05d}", lambda i=i: make(i)) for i in range(count))  # type: ignore[misc]
         find_patches(network, inputs, {"1": []}, top=3, rescale=False, batch=8)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from convnd.grid import Grid
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int16", "u1", "bool"])
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_values_and_floating_types_come_back(tmp_path, rng, suffix, dtype):
+def test_values_and_floating_types_come_back(
+    tmp_path: Path, rng: np.random.Generator, suffix: str, dtype: str
+) -> None:
     stored = (rng.normal(size=(2, 3, 4)) * 50).astype(dtype)
     save = np.save if suffix == ".npy" else np.savez
     save(tmp_path / f"a{suffix}", stored)
@@ -31,7 +34,7 @@ def test_values_and_floating_types_come_back(tmp_path, rng, suffix, dtype):
     np.testing.assert_allclose(back, stored, rtol=1e-6)
 
 
-def test_one_axis_is_one_channel_and_order_does_not_matter(tmp_path):
+def test_one_axis_is_one_channel_and_order_does_not_matter(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(5.0))
     assert convnd.io.read(tmp_path / "a.npy").values.shape == (1, 1, 5)
     stored = np.asfortranarray(np.arange(24.0).reshape(2, 3, 4))
@@ -39,21 +42,21 @@ def test_one_axis_is_one_channel_and_order_does_not_matter(tmp_path):
     np.testing.assert_array_equal(convnd.io.read(tmp_path / "b.npy").values[0], stored)
 
 
-def test_gaps_survive(tmp_path):
+def test_gaps_survive(tmp_path: Path) -> None:
     stored = np.array([[1, np.nan, 3]], np.float32)
     np.save(tmp_path / "a.npy", stored)
     convnd.io.write(tmp_path / "b.npy", convnd.io.read(tmp_path / "a.npy"))
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), stored)
 
 
-def test_half_precision_gives_way_before_values_do(tmp_path):
+def test_half_precision_gives_way_before_values_do(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((1, 4), np.float16))
     grid = convnd.io.read(tmp_path / "a.npy")
     convnd.io.write(tmp_path / "b.npy", grid.with_values(grid.values * 1e6))
     assert np.load(tmp_path / "b.npy").tolist() == [[1e6] * 4]
 
 
-def test_npz_describes_its_grid(tmp_path):
+def test_npz_describes_its_grid(tmp_path: Path) -> None:
     grid = Grid(
         values=torch.rand(1, 2, 9),
         spacing=(0.002,),
@@ -71,7 +74,7 @@ def test_npz_describes_its_grid(tmp_path):
         assert getattr(back, name) == getattr(grid, name)
 
 
-def test_an_array_alone_may_have_any_name(tmp_path):
+def test_an_array_alone_may_have_any_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", ecg=np.zeros((1, 8)), spacing=[0.5])
     assert convnd.io.read(tmp_path / "a.npz").spacing == (0.5,)
 
@@ -89,7 +92,7 @@ def test_an_array_alone_may_have_any_name(tmp_path):
         (np.full((1, 2), 1e300), "damaged or unsupported"),
     ],
 )
-def test_arrays_that_are_refused(tmp_path, array, message):
+def test_arrays_that_are_refused(tmp_path: Path, array: Any, message: str) -> None:
     array, file = np.asarray(array), io.BytesIO()
     version = (3, 0) if array.dtype.names == ("名",) else None
     np.lib.format.write_array(file, array, version=version)
@@ -102,7 +105,7 @@ def test_arrays_that_are_refused(tmp_path, array, message):
         convnd.io.read(tmp_path / "a.npz")
 
 
-def test_archives_that_are_refused(tmp_path):
+def test_archives_that_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
 
     def refused(message: str, **entries: Any) -> None:
@@ -118,7 +121,7 @@ def test_archives_that_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_size_is_judged_by_the_header(tmp_path, suffix):
+def test_size_is_judged_by_the_header(tmp_path: Path, suffix: str) -> None:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f4", "fortran_order": False, "shape": (1, 10**12)}
@@ -137,7 +140,7 @@ def test_size_is_judged_by_the_header(tmp_path, suffix):
         convnd.io.read(tmp_path / "b.npy", max_pixels=9)
 
 
-def test_wrong_lengths_and_checksums_are_noticed(tmp_path):
+def test_wrong_lengths_and_checksums_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((2, 5)))
     whole = path.read_bytes()
@@ -146,8 +149,8 @@ def test_wrong_lengths_and_checksums_are_noticed(tmp_path):
         with pytest.raises(InputFileError, match=f"expected 80 bytes .*, got {word}; save"):
             convnd.io.read(path)
     np.savez(tmp_path / "a.npz", values=np.zeros((2, 5)))
-    data = bytearray((tmp_path / "a.npz").read_bytes())
-    data[data.index(b"NUMPY") + 150] ^= 1  # among the values, which are not compressed
-    (tmp_path / "a.npz").write_bytes(data)
+    changed = bytearray((tmp_path / "a.npz").read_bytes())
+    changed[changed.index(b"NUMPY") + 150] ^= 1  # among the values, which are not compressed
+    (tmp_path / "a.npz").write_bytes(changed)
     with pytest.raises(InputFileError, match="Bad CRC-32"):
         convnd.io.read(tmp_path / "a.npz")

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,14 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def _umask():
+def _umask() -> Iterator[None]:
     before = os.umask(0o027)
     yield
     os.umask(before)
 
 
 @pytest.mark.usefixtures("_umask")
-def test_a_new_file_appears_whole_with_the_umasks_permissions(tmp_path):
+def test_a_new_file_appears_whole_with_the_umasks_permissions(tmp_path: Path) -> None:
     target = tmp_path / "out.nii.gz"
     with atomic_path(target, overwrite=False) as file:
         assert file.parent == tmp_path
@@ -40,7 +41,7 @@ def test_a_new_file_appears_whole_with_the_umasks_permissions(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
-def test_replacing_keeps_the_mode(tmp_path):
+def test_replacing_keeps_the_mode(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     target.write_text("old")
     target.chmod(0o604)
@@ -53,7 +54,7 @@ def test_replacing_keeps_the_mode(tmp_path):
 
 @pytest.mark.parametrize("error", [ValueError("bug"), KeyboardInterrupt(), SystemExit(143)])
 @pytest.mark.parametrize("old", [None, "old"])
-def test_a_failure_leaves_things_as_they_were(tmp_path, error, old):
+def test_a_failure_leaves_things_as_they_were(tmp_path: Path, error: Any, old: str | None) -> None:
     target = tmp_path / "out.png"
     if old is not None:
         target.write_text(old)
@@ -72,7 +73,7 @@ def test_a_failure_leaves_things_as_they_were(tmp_path, error, old):
         assert names(tmp_path) == ["out.png"]
 
 
-def test_a_link_keeps_pointing_at_the_replaced_file(tmp_path):
+def test_a_link_keeps_pointing_at_the_replaced_file(tmp_path: Path) -> None:
     real, link = tmp_path / "real.png", tmp_path / "link.png"
     real.write_text("old")
     link.symlink_to(real)
@@ -82,7 +83,7 @@ def test_a_link_keeps_pointing_at_the_replaced_file(tmp_path):
     assert real.read_text() == "new"
 
 
-def test_an_existing_file_is_refused(tmp_path):
+def test_an_existing_file_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     target.write_text("old")
     with pytest.raises(OutputExistsError, match=r"write .*out.png: expected a new file, got one"):
@@ -90,7 +91,7 @@ def test_an_existing_file_is_refused(tmp_path):
     assert check_target(target, overwrite=True) == target
 
 
-def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     with (
         pytest.raises(OutputExistsError, match="made meanwhile by someone else"),
@@ -102,8 +103,10 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["out.png"]
 
 
-def test_a_disk_without_hard_links_is_served_too(tmp_path, monkeypatch):
-    def refuse(*_):
+def test_a_disk_without_hard_links_is_served_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
         raise OSError(errno.EOPNOTSUPP, "no hard links")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
@@ -112,8 +115,8 @@ def test_a_disk_without_hard_links_is_served_too(tmp_path, monkeypatch):
     assert names(tmp_path) == ["out.png"]
 
 
-def test_a_full_disk_is_an_output_error(tmp_path, monkeypatch):
-    def full(_):
+def test_a_full_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -125,7 +128,9 @@ def test_a_full_disk_is_an_output_error(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
-def test_the_data_are_synced_before_the_name_changes(tmp_path, monkeypatch):
+def test_the_data_are_synced_before_the_name_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "out.png"
     synced = []
     monkeypatch.setattr(os, "fsync", lambda _: synced.append(target.exists()))
@@ -134,7 +139,7 @@ def test_the_data_are_synced_before_the_name_changes(tmp_path, monkeypatch):
     assert synced == [False, True]  # the file, then its folder
 
 
-def test_folders_that_take_no_file_are_refused(tmp_path):
+def test_folders_that_take_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path, message in (
         (tmp_path / "no" / "out.png", "which is missing; create it"),
@@ -151,13 +156,13 @@ def test_folders_that_take_no_file_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot fill")
-def test_a_folder_that_is_not_writable_is_refused():
+def test_a_folder_that_is_not_writable_is_refused() -> None:
     with pytest.raises(OutputFileError, match="expected a folder that takes new files, got"):
         check_target("/proc/self/out.png", overwrite=False)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_refused(tmp_path):
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(OutputFileError, match="'Permission denied'; choose another folder"):
@@ -166,7 +171,7 @@ def test_a_read_only_folder_is_refused(tmp_path):
         tmp_path.chmod(0o700)
 
 
-def test_the_longest_name_that_fits_can_be_written(tmp_path):
+def test_the_longest_name_that_fits_can_be_written(tmp_path: Path) -> None:
     target = tmp_path / ("x" * 251 + ".png")
     with atomic_path(target, overwrite=False) as file:
         file.write_text("new")

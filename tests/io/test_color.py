@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from profiles import (
     ADOBE,
@@ -51,13 +54,15 @@ def hwc(grid: Grid) -> np.ndarray:
 
 
 @pytest.fixture
-def codes(rng):
+def codes(rng: np.random.Generator) -> Any:
     return rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg", ".avif"])
 @pytest.mark.parametrize("name", SPACES)
-def test_profiles_are_converted_as_littlecms_does(tmp_path, codes, name, suffix):
+def test_profiles_are_converted_as_littlecms_does(
+    tmp_path: Path, codes: Any, name: str, suffix: str
+) -> None:
     icc, path = SPACES[name], tmp_path / f"a{suffix}"
     options = {"lossless": True} if suffix == ".webp" else {"quality": 100}
     Image.fromarray(codes).save(path, icc_profile=icc, **options)
@@ -79,7 +84,7 @@ def test_profiles_are_converted_as_littlecms_does(tmp_path, codes, name, suffix)
         parametric(4, 2.4, 0.9, 0.05, 0.08, 0.04, 0.01, 0.0),
     ],
 )
-def test_every_kind_of_curve(codes, tone):
+def test_every_kind_of_curve(codes: Any, tone: Any) -> None:
     icc = rgb_profile(_COLUMNS, tone)
     space = profile_space(icc)
     assert space is not None
@@ -87,7 +92,7 @@ def test_every_kind_of_curve(codes, tone):
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_writing_restores_codes_and_profile(tmp_path, codes, name):
+def test_writing_restores_codes_and_profile(tmp_path: Path, codes: Any, name: str) -> None:
     Image.fromarray(codes).save(tmp_path / "a.png", icc_profile=SPACES[name])
     grid = convnd.io.read(tmp_path / "a.png")
     for suffix in (".png", ".tif", ".webp"):
@@ -97,7 +102,7 @@ def test_writing_restores_codes_and_profile(tmp_path, codes, name):
             np.testing.assert_array_equal(np.array(image), codes)
 
 
-def test_16_bits_stay_16_bits(tmp_path, rng):
+def test_16_bits_stay_16_bits(tmp_path: Path, rng: np.random.Generator) -> None:
     ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1).repeat(3, 2)
     colors = rng.integers(0, 65536, (256, 256, 3), dtype=np.uint16)
     for name, codes, tolerance in (("grey", ramp, 0), ("colour", colors, 40)):
@@ -115,7 +120,7 @@ def test_16_bits_stay_16_bits(tmp_path, rng):
             assert np.abs(back.astype(int) - codes).max() <= tolerance, name
 
 
-def test_srgb_by_another_name_is_left_alone(tmp_path, codes):
+def test_srgb_by_another_name_is_left_alone(tmp_path: Path, codes: Any) -> None:
     columns = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
     icc = rgb_profile(columns, parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045))
     for data in (icc, SRGB):
@@ -125,7 +130,7 @@ def test_srgb_by_another_name_is_left_alone(tmp_path, codes):
         assert grid.header["icc"] == data
 
 
-def test_colours_that_srgb_has_not_come_back(tmp_path):
+def test_colours_that_srgb_has_not_come_back(tmp_path: Path) -> None:
     codes = np.zeros((2, 2, 3), np.uint8)
     codes[..., 1] = 255  # the green of P3
     Image.fromarray(codes).save(tmp_path / "a.png", icc_profile=P3)
@@ -136,7 +141,7 @@ def test_colours_that_srgb_has_not_come_back(tmp_path):
         np.testing.assert_array_equal(np.array(image), codes)
 
 
-def test_a_format_without_profiles_gets_srgb(tmp_path, codes):
+def test_a_format_without_profiles_gets_srgb(tmp_path: Path, codes: Any) -> None:
     codes = codes // 2 + 60
     Image.fromarray(codes).save(tmp_path / "a.png", icc_profile=P3)
     convnd.io.write(tmp_path / "b.bmp", convnd.io.read(tmp_path / "a.png"))
@@ -144,7 +149,7 @@ def test_a_format_without_profiles_gets_srgb(tmp_path, codes):
         assert np.abs(np.array(image).astype(int) - reference(codes, P3)).max() <= 1
 
 
-def test_grey_of_every_depth_is_one_value_and_its_profile_is_dropped(tmp_path):
+def test_grey_of_every_depth_is_one_value_and_its_profile_is_dropped(tmp_path: Path) -> None:
     codes = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
     small = (codes >> 8).astype(np.uint8)
     Image.fromarray(small).save(tmp_path / "8.png", icc_profile=GREY)
@@ -176,14 +181,14 @@ def reference_grey(codes: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def test_a_grey_curve_may_give_lightness(tmp_path):
+def test_a_grey_curve_may_give_lightness(tmp_path: Path) -> None:
     icc = profile(b"GRAY", {b"kTRC": curve()}, pcs=b"Lab ")
     Image.new("L", (4, 4), 128).save(tmp_path / "a.png", icc_profile=icc)
     # L* of 50.2 is 119 or 120 of sRGB.
     assert hwc(convnd.io.read(tmp_path / "a.png"))[0, 0, 0] * 255 == pytest.approx(119.4, abs=0.5)
 
 
-def test_grey_with_the_curve_of_srgb_is_left_alone(tmp_path):
+def test_grey_with_the_curve_of_srgb_is_left_alone(tmp_path: Path) -> None:
     tone = parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     Image.new("L", (4, 4), 100).save(
         tmp_path / "a.png", icc_profile=profile(b"GRAY", {b"kTRC": tone})
@@ -193,7 +198,7 @@ def test_grey_with_the_curve_of_srgb_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "icc"), [("RGB", GREY), ("CMYK", P3), ("RGB", P3[:150])])
-def test_profiles_that_do_not_fit_are_dropped(tmp_path, mode, icc):
+def test_profiles_that_do_not_fit_are_dropped(tmp_path: Path, mode: str, icc: Any) -> None:
     image = Image.new("RGB", (4, 4), (200, 100, 50)).convert(mode)
     image.save(tmp_path / "a.tif", icc_profile=icc)
     grid = convnd.io.read(tmp_path / "a.tif")
@@ -201,7 +206,7 @@ def test_profiles_that_do_not_fit_are_dropped(tmp_path, mode, icc):
     assert "icc" not in grid.header
 
 
-def test_grey_pixels_with_a_profile_of_rgb(tmp_path):
+def test_grey_pixels_with_a_profile_of_rgb(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 100).save(tmp_path / "a.png", icc_profile=PROPHOTO)
     expected = reference(np.full((1, 1, 3), 100, np.uint8), PROPHOTO)[0, 0]
     grid = convnd.io.read(tmp_path / "a.png")
@@ -213,7 +218,7 @@ def test_grey_pixels_with_a_profile_of_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_tables_go_through_8_bits_and_say_so(tmp_path, depth):
+def test_tables_go_through_8_bits_and_say_so(tmp_path: Path, depth: int) -> None:
     codes = np.full((4, 4, 3), 200, np.uint8)
     icc = tables_profile()
     if depth == 8:
@@ -231,7 +236,7 @@ def test_tables_go_through_8_bits_and_say_so(tmp_path, depth):
     assert ("notes" in grid.header) == (depth == 16)
 
 
-def test_cmyk_goes_through_its_tables(tmp_path):
+def test_cmyk_goes_through_its_tables(tmp_path: Path) -> None:
     icc = tables_profile(b"CMYK")
     for suffix in (".jpg", ".tif"):
         Image.new("CMYK", (8, 8), (51, 9, 9, 9)).save(tmp_path / f"a{suffix}", icc_profile=icc)
@@ -242,7 +247,7 @@ def test_cmyk_goes_through_its_tables(tmp_path):
         assert "icc" not in grid.header
 
 
-def with_chunk(path, codes, *chunks: bytes) -> None:
+def with_chunk(path: Path, codes: NDArray[Any], *chunks: bytes) -> None:
     """A PNG with further chunks before its pixels."""
     data = io.BytesIO()
     Image.fromarray(codes).save(data, format="PNG")
@@ -271,7 +276,7 @@ P3_PLACES = (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
         ([chunk(b"cICP", bytes([1, 13, 0, 1])), gamma_chunk(1.0)], [128.0, 64.0, 128.0]),
     ],
 )
-def test_chunks_of_png(tmp_path, chunks, expected):
+def test_chunks_of_png(tmp_path: Path, chunks: Any, expected: list[float] | None) -> None:
     codes = np.full((4, 4, 3), (128, 64, 128), np.uint8)
     with_chunk(tmp_path / "a.png", codes, *chunks)
     if expected is None:
@@ -281,7 +286,7 @@ def test_chunks_of_png(tmp_path, chunks, expected):
     assert np.abs(hwc(grid)[0, 0] * 255 - expected).max() < 1.2
 
 
-def test_codes_of_a_png_count_before_its_profile(tmp_path):
+def test_codes_of_a_png_count_before_its_profile(tmp_path: Path) -> None:
     data = io.BytesIO()
     Image.new("RGB", (4, 4), (128, 64, 128)).save(data, format="PNG", icc_profile=SWAPPED)
     coded = chunk(b"cICP", bytes([1, 13, 0, 1]))
@@ -292,13 +297,13 @@ def test_codes_of_a_png_count_before_its_profile(tmp_path):
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_hdr_is_refused_by_name(tmp_path, codes, transfer):
+def test_hdr_is_refused_by_name(tmp_path: Path, codes: Any, transfer: int) -> None:
     with_chunk(tmp_path / "a.png", codes, chunk(b"cICP", bytes([9, transfer, 0, 1])))
     with pytest.raises(InputFileError, match=r"HDR.*export it"):
         convnd.io.read(tmp_path / "a.png")
 
 
-def test_codes_of_avif(tmp_path):
+def test_codes_of_avif(tmp_path: Path) -> None:
     path = tmp_path / "a.avif"
     Image.new("RGB", (16, 16), (200, 64, 128)).save(path, quality=100)
     data = path.read_bytes()
@@ -316,7 +321,7 @@ def test_codes_of_avif(tmp_path):
         convnd.io.read(path)
 
 
-def test_a_cameras_adobe_rgb(tmp_path):
+def test_a_cameras_adobe_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
     Image.new("RGB", (16, 16), (200, 64, 128)).save(tmp_path / "a.jpg", exif=exif, quality=100)
@@ -329,7 +334,7 @@ def test_a_cameras_adobe_rgb(tmp_path):
         assert 0xA001 not in image.getexif().get_ifd(0x8769)
 
 
-def test_alpha_is_not_converted(tmp_path):
+def test_alpha_is_not_converted(tmp_path: Path) -> None:
     codes = np.full((4, 4, 4), (200, 100, 50, 77), np.uint8)
     Image.fromarray(codes).save(tmp_path / "a.png", icc_profile=P3)
     grid = convnd.io.read(tmp_path / "a.png")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from command_line import Run
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -21,8 +23,16 @@ OBLIQUE = (0.8, 0.6, 0, 0, 0, -1)
 
 
 def make(
-    folder, rng, *, count=4, shape=(6, 5), orientation=AXIAL, between=5.0, drift=0.0, **fields
-):
+    folder: Path,
+    rng: np.random.Generator,
+    *,
+    count: int = 4,
+    shape: tuple[int, ...] = (6, 5),
+    orientation: Any = AXIAL,
+    between: float = 5.0,
+    drift: float = 0.0,
+    **fields: Any,
+) -> Path:
     """A series of ``count`` slices, its files named in another order."""
     folder.mkdir(exist_ok=True)
     series = generate_uid()
@@ -52,14 +62,16 @@ def make(
     return folder
 
 
-def by_itk(folder):
+def by_itk(folder: Path) -> Any:
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     return reader.Execute()
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE])
-def test_a_series_is_the_volume_that_others_see(tmp_path, rng, orientation):
+def test_a_series_is_the_volume_that_others_see(
+    tmp_path: Path, rng: np.random.Generator, orientation: Any
+) -> None:
     make(tmp_path / "s", rng, orientation=orientation)
     (tmp_path / "s" / "notes.txt").write_text("not a picture")
     grid = convnd.io.read(tmp_path / "s")
@@ -81,12 +93,12 @@ def test_a_series_is_the_volume_that_others_see(tmp_path, rng, orientation):
     assert nib.load(tmp_path / "b.nii.gz").get_data_dtype() == np.int16
 
 
-def test_a_real_slice(tmp_path):
+def test_a_real_slice(tmp_path: Path) -> None:
     source = get_testdata_file("CT_small.dcm")
     (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "a").write_bytes(Path(source).read_bytes())
+    (tmp_path / "s" / "a").write_bytes(Path(source).read_bytes())  # type: ignore[arg-type]
     grid = convnd.io.read(tmp_path / "s")
-    expected = pydicom.dcmread(source)
+    expected = pydicom.dcmread(source)  # type: ignore[arg-type]
     hu = expected.pixel_array * float(expected.RescaleSlope) + float(expected.RescaleIntercept)
     np.testing.assert_array_equal(grid.values[0, 0, ..., 0].numpy().T, hu)
     assert grid.spacing[2] == float(expected.SliceThickness)
@@ -105,7 +117,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("fields", "message"), BAD)
-def test_what_would_mislead_is_refused(tmp_path, rng, capfd, fields, message):
+def test_what_would_mislead_is_refused(
+    tmp_path: Path,
+    rng: np.random.Generator,
+    capfd: pytest.CaptureFixture[str],
+    fields: Any,
+    message: str,
+) -> None:
     make(tmp_path / "s", rng, **fields)
     with pytest.raises(InputFileError, match=message) as caught:
         convnd.io.read(tmp_path / "s")
@@ -113,7 +131,9 @@ def test_what_would_mislead_is_refused(tmp_path, rng, capfd, fields, message):
     assert capfd.readouterr() == ("", "")
 
 
-def test_missing_slices_mixed_series_and_empty_folders(tmp_path, rng):
+def test_missing_slices_mixed_series_and_empty_folders(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     make(tmp_path / "s", rng, count=6)
     (tmp_path / "s" / "1.dcm").unlink()  # the fourth
     with pytest.raises(InputFileError, match="5 mm apart, got 10 mm after .*: slices are missing"):
@@ -130,7 +150,9 @@ def test_missing_slices_mixed_series_and_empty_folders(tmp_path, rng):
         convnd.io.read(tmp_path / "u", max_pixels=9)
 
 
-def test_a_stylised_series_lies_where_others_see_the_series(run, tmp_path, rng):
+def test_a_stylised_series_lies_where_others_see_the_series(
+    run: Run, tmp_path: Path, rng: np.random.Generator
+) -> None:
     folder = make(tmp_path / "series", rng, count=4, shape=(24, 20), orientation=OBLIQUE)
     options = ("--steps", 1, "--style", folder, "--transfer", "look", "-q", "--no-figures")
     code, out, err = run("stylize-volume", folder, *options, "-o", "series_stylized.nii.gz")
@@ -150,4 +172,4 @@ def test_a_stylised_series_lies_where_others_see_the_series(run, tmp_path, rng):
         )
         for each, some in zip((one, two), corners, strict=True)
     ]
-    np.testing.assert_allclose(*places, atol=2e-3)
+    np.testing.assert_allclose(*places, atol=2e-3)  # type: ignore[call-overload]

@@ -28,7 +28,9 @@ def real(name: str) -> Path:
 
 @pytest.mark.parametrize(("count", "digits"), [(40, 2), (42, 2), (41, 1), (33, 3)])
 @pytest.mark.parametrize("step", [0.625, 1.25])
-def test_rounded_positions_are_no_gaps(tmp_path, count, digits, step):
+def test_rounded_positions_are_no_gaps(
+    tmp_path: Path, count: int, digits: int, step: float
+) -> None:
     places = even(count, step, digits)
     folder = series(tmp_path / "s", places, pixels=lambda k: codes(k, (4, 5)))
     grid = convnd.io.read(folder)
@@ -51,7 +53,7 @@ GAPS: dict[str, tuple[list[float], str]] = {
 
 
 @pytest.mark.parametrize("name", list(GAPS))
-def test_gaps_are_refused_for_their_own_reason(tmp_path, name):
+def test_gaps_are_refused_for_their_own_reason(tmp_path: Path, name: str) -> None:
     places, reason = GAPS[name]
     series(tmp_path / "s", places, pixels=lambda k: codes(k, (4, 5)))
     with pytest.raises(InputFileError, match=reason):
@@ -59,7 +61,7 @@ def test_gaps_are_refused_for_their_own_reason(tmp_path, name):
 
 
 @pytest.mark.parametrize("cut", [132, 128 + 4 + 200])
-def test_files_without_preamble_are_slices(tmp_path, cut):
+def test_files_without_preamble_are_slices(tmp_path: Path, cut: int) -> None:
     folder = series(tmp_path / "s", [5.0 * k for k in range(6)])
     expected = convnd.io.read(folder).values
     for file in sorted(folder.iterdir())[-3:]:
@@ -73,7 +75,7 @@ def test_files_without_preamble_are_slices(tmp_path, cut):
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", bytes(500)])
-def test_a_slice_that_is_lost_is_named(tmp_path, content):
+def test_a_slice_that_is_lost_is_named(tmp_path: Path, content: Any) -> None:
     folder = series(tmp_path / "s", [5.0 * k for k in range(6)])
     (folder / "0005").write_bytes(content)
     (folder / "README").write_bytes(b"of another name")
@@ -84,7 +86,7 @@ def test_a_slice_that_is_lost_is_named(tmp_path, content):
     assert convnd.io.read(folder).shape == (20, 24, 5)
 
 
-def test_a_slice_that_is_cut_short_is_named(tmp_path):
+def test_a_slice_that_is_cut_short_is_named(tmp_path: Path) -> None:
     folder = series(tmp_path / "s", [5.0 * k for k in range(6)])
     content = (folder / "0003").read_bytes()
     for length in (700, len(content) - 40):
@@ -94,14 +96,14 @@ def test_a_slice_that_is_cut_short_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ends_in.dcm", "study.1.2", "scan.nii"])
-def test_a_folder_is_a_series_whatever_its_name(tmp_path, name):
+def test_a_folder_is_a_series_whatever_its_name(tmp_path: Path, name: str) -> None:
     series(tmp_path / name, [0, 5, 10])
     assert convnd.io.read(tmp_path / name).shape == (20, 24, 3)
     assert convnd.io.spatial_dims(tmp_path / name) == 3
 
 
-def test_numbers_beyond_int16_stay(tmp_path):
-    def large(k: int):
+def test_numbers_beyond_int16_stay(tmp_path: Path) -> None:
+    def large(k: int) -> Any:
         return codes(k, (6, 5)) * 30
 
     fields = {"BitsStored": 16, "HighBit": 15, "RescaleIntercept": "0"}
@@ -115,15 +117,15 @@ def test_numbers_beyond_int16_stay(tmp_path):
     np.testing.assert_array_equal(back.values[0, 0, ..., 2].numpy().T, large(2))
 
 
-def test_overlays_in_high_bits_are_no_values(tmp_path):
-    def drawn_over(k: int):
+def test_overlays_in_high_bits_are_no_values(tmp_path: Path) -> None:
+    def drawn_over(k: int) -> Any:
         return codes(k, (6, 5)) | 0xF000
 
     grid = convnd.io.read(series(tmp_path / "s", [0, 5, 10], pixels=drawn_over))
     np.testing.assert_array_equal(grid.values[0, 0, ..., 1].numpy().T + 1024, codes(1, (6, 5)))
 
 
-def test_many_frames_of_one_file(tmp_path):
+def test_many_frames_of_one_file(tmp_path: Path) -> None:
     places = [7.5, 0, 2.5, 5]  # in no order
     grid = convnd.io.read(enhanced(tmp_path / "a.dcm", places))
     assert grid.shape == (20, 24, 4)
@@ -142,7 +144,7 @@ def test_many_frames_of_one_file(tmp_path):
     )  # without a suffix
 
 
-def test_real_files_of_one_image():
+def test_real_files_of_one_image() -> None:
     slice_ = convnd.io.read(real("CT_small.dcm"))
     dataset = pydicom.dcmread(real("CT_small.dcm"))
     assert slice_.shape == (128, 128, 1)
@@ -166,7 +168,7 @@ def test_real_files_of_one_image():
         assert grid.header["value_unit"] == ""
 
 
-def test_what_a_file_is_decides_its_axes():
+def test_what_a_file_is_decides_its_axes() -> None:
     assert convnd.io.spatial_dims(real("CT_small.dcm")) == 3
     assert convnd.io.spatial_dims(real("waveform_ecg.dcm")) == 1
     assert convnd.io.read(real("waveform_ecg.dcm")).ndim == 1
@@ -176,7 +178,7 @@ def test_what_a_file_is_decides_its_axes():
         convnd.io.read(real("SC_rgb_rle.dcm"))
 
 
-def test_folders_below_and_folders_of_several_series(tmp_path):
+def test_folders_below_and_folders_of_several_series(tmp_path: Path) -> None:
     patient = tmp_path / "patient"
     first: dict[str, Any] = {"SeriesNumber": 2, "SeriesDescription": "Thorax B70f"}
     series(patient / "study" / "a", [0, 5, 10], **first)
@@ -202,19 +204,19 @@ def test_folders_below_and_folders_of_several_series(tmp_path):
         convnd.io.read(patient)  # of which two have one number
 
 
-def test_slices_side_by_side_are_no_slice(tmp_path):
+def test_slices_side_by_side_are_no_slice(tmp_path: Path) -> None:
     fields: dict[str, Any] = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}
     with pytest.raises(InputFileError, match="a mosaic of several in 0000; .* dcm2niix"):
         convnd.io.read(series(tmp_path / "s", [0, 5], **fields))
 
 
-def test_a_missing_decoder_is_named():
+def test_a_missing_decoder_is_named() -> None:
     pytest.importorskip("pydicom")
     with pytest.raises(InputFileError, match=r"Unable to decompress.*pip install \"pylibjpeg"):
         convnd.io.read(real("MR_small_jpeg_ls_lossless.dcm"))
 
 
-def test_an_index_of_the_folder_is_no_slice(tmp_path):
+def test_an_index_of_the_folder_is_no_slice(tmp_path: Path) -> None:
     folder = series(tmp_path / "s", [0, 5, 10])
     index = image(codes(0), SOPInstanceUID="1.2.77")
     for name in ("Rows", "Columns", "PixelData"):

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from command_line import Run
 from dicom_files import enhanced, series
 from pydicom.data import get_testdata_file
 
@@ -40,7 +41,7 @@ def by_position(folder: Path) -> list[Path]:
     )
 
 
-def test_all_but_the_pixels_is_as_it_was(tmp_path):
+def test_all_but_the_pixels_is_as_it_was(tmp_path: Path) -> None:
     source = series(tmp_path / "s", [0, 5, 10, 15])
     grid = convnd.io.read(source)
     changed = grid.with_values(grid.values + 3)
@@ -68,7 +69,7 @@ def test_all_but_the_pixels_is_as_it_was(tmp_path):
     assert convnd.io.read_provenance(tmp_path / "out") == {"convnd:steps": "5"}
 
 
-def test_others_see_the_same_volume(tmp_path):
+def test_others_see_the_same_volume(tmp_path: Path) -> None:
     grid = convnd.io.read(series(tmp_path / "s", [0, 5, 10, 15]))
     convnd.io.write(tmp_path / "out", grid)
     images = []
@@ -82,7 +83,7 @@ def test_others_see_the_same_volume(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_same_result_has_the_same_bytes_and_another_has_other_uids(tmp_path):
+def test_the_same_result_has_the_same_bytes_and_another_has_other_uids(tmp_path: Path) -> None:
     grid = convnd.io.read(series(tmp_path / "s", [0, 5]))
     for name, values in {"a": grid.values, "b": grid.values, "c": grid.values + 1}.items():
         convnd.io.write(tmp_path / name, grid.with_values(values))
@@ -97,7 +98,9 @@ def test_the_same_result_has_the_same_bytes_and_another_has_other_uids(tmp_path)
 @pytest.mark.parametrize(
     ("change", "bits", "signed"), [(0, 12, 0), (2500, 16, 0), (-1500, 16, 1), (40000, 16, 0)]
 )
-def test_the_bits_of_a_number_stay_if_they_hold_the_values(tmp_path, change, bits, signed):
+def test_the_bits_of_a_number_stay_if_they_hold_the_values(
+    tmp_path: Path, change: int, bits: int, signed: int
+) -> None:
     folder = series(tmp_path / "s", [0, 5], PixelPaddingValue=0)
     grid = convnd.io.read(folder)
     changed = grid.with_values(grid.values + change)
@@ -109,7 +112,7 @@ def test_the_bits_of_a_number_stay_if_they_hold_the_values(tmp_path, change, bit
     np.testing.assert_array_equal(convnd.io.read(tmp_path / "out").values, changed.values)
 
 
-def test_each_slice_keeps_its_slope(tmp_path):
+def test_each_slice_keeps_its_slope(tmp_path: Path) -> None:
     folder = series(tmp_path / "s", [0, 5, 10])
     for k, file in enumerate(sorted(folder.iterdir())):
         dataset = pydicom.dcmread(file)
@@ -127,7 +130,7 @@ def test_each_slice_keeps_its_slope(tmp_path):
     assert slopes == [0.25, 0.5, 0.75]
 
 
-def test_many_frames_go_back_into_one_file(tmp_path):
+def test_many_frames_go_back_into_one_file(tmp_path: Path) -> None:
     source = enhanced(tmp_path / "a.dcm", [7.5, 0, 2.5, 5])
     grid = convnd.io.read(source)
     changed = grid.with_values(grid.values + 2)
@@ -151,7 +154,7 @@ def test_many_frames_go_back_into_one_file(tmp_path):
         *("MR_small_implicit.dcm", "rtdose.dcm", "rtdose_rle.dcm"),
     ],
 )
-def test_real_files_come_back(tmp_path, name):
+def test_real_files_come_back(tmp_path: Path, name: str) -> None:
     grid = convnd.io.read(real(name))
     convnd.io.write(tmp_path / "b.dcm", grid)
     before, after = elements(real(name)), elements(tmp_path / "b.dcm")
@@ -167,14 +170,14 @@ def test_real_files_come_back(tmp_path, name):
     np.testing.assert_array_equal(convnd.io.read(tmp_path / "b.dcm").values, grid.values)
 
 
-def test_the_record_of_the_source_does_not_pass_on(tmp_path):
+def test_the_record_of_the_source_does_not_pass_on(tmp_path: Path) -> None:
     grid = convnd.io.read(series(tmp_path / "s", [0, 5]))
     convnd.io.write(tmp_path / "a", grid, provenance={"convnd:steps": "5"})
     convnd.io.write(tmp_path / "b", convnd.io.read(tmp_path / "a"))
     assert convnd.io.read_provenance(tmp_path / "b") == {}
 
 
-def test_folders_are_replaced_whole_and_never_others(tmp_path):
+def test_folders_are_replaced_whole_and_never_others(tmp_path: Path) -> None:
     grid = convnd.io.read(series(tmp_path / "s", [0, 5, 10]))
     shorter = convnd.io.read(series(tmp_path / "t", [0, 5]))
     (tmp_path / "empty").mkdir()
@@ -191,7 +194,7 @@ def test_folders_are_replaced_whole_and_never_others(tmp_path):
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 
-def test_what_cannot_be_dicom_is_refused(tmp_path):
+def test_what_cannot_be_dicom_is_refused(tmp_path: Path) -> None:
     grid = convnd.io.read(series(tmp_path / "s", [0, 5, 10]))
     with pytest.raises(UsageError, match="expected a folder for a series of 3 files"):
         convnd.io.write(tmp_path / "a.dcm", grid)
@@ -207,7 +210,7 @@ def test_what_cannot_be_dicom_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stylised_series_is_a_series(run, tmp_path):
+def test_a_stylised_series_is_a_series(run: Run, tmp_path: Path) -> None:
     source = series(tmp_path / "ct", [0, 5, 10, 15])
     options = ("--steps", "1", "-q", "--no-figures", "--style", source, "--transfer", "look")
     code, out, err = run("stylize-volume", source, *options)
@@ -237,7 +240,7 @@ def test_a_stylised_series_is_a_series(run, tmp_path):
     assert first == second
 
 
-def test_a_folder_called_by_numbers_has_a_result_beside_it(run, tmp_path):
+def test_a_folder_called_by_numbers_has_a_result_beside_it(run: Run, tmp_path: Path) -> None:
     source = series(tmp_path / "1.2.840.113", [0, 5, 10, 15])
     options = ("--steps", "1", "-q", "--style", source, "--transfer", "look")
     code, out, err = run("stylize-volume", source, *options)
@@ -249,7 +252,7 @@ def test_a_folder_called_by_numbers_has_a_result_beside_it(run, tmp_path):
     assert (code, "expected a name ending in" in err) == (2, True)
 
 
-def test_numbered_results_are_series_too(run, tmp_path):
+def test_numbered_results_are_series_too(run: Run, tmp_path: Path) -> None:
     source = series(tmp_path / "ct", [0, 5, 10, 15])
     other = series(tmp_path / "other", [0, 5, 10, 15], RescaleIntercept="-900")
     options = ("--steps", "2", "--save-every", "1", "-q", "--no-figures", "--style", other)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ GRIDS = {
 }
 
 
-def test_importing_is_light():
+def test_importing_is_light() -> None:
     code = (
         "import sys, convnd.io; convnd.io.spatial_dims('a.png');"
         "print([m for m in ('torch', 'numpy', 'PIL', 'cv2', 'nibabel') if m in sys.modules])"
@@ -56,11 +57,11 @@ def test_importing_is_light():
         ("folder.png/a.npz", None),
     ],
 )
-def test_rank_is_told_by_the_suffix_alone(name, dims):
+def test_rank_is_told_by_the_suffix_alone(name: str, dims: int | None) -> None:
     assert convnd.io.spatial_dims(name) == dims
 
 
-def test_unknown_suffixes_are_answered_with_the_known_ones(tmp_path):
+def test_unknown_suffixes_are_answered_with_the_known_ones(tmp_path: Path) -> None:
     known = r"name ending in \.png, \.jpg, .*\.nii\.gz, .*got 'a\.odt'; convert the file"
     with pytest.raises(InputFileError, match=known):
         convnd.io.spatial_dims("x/a.odt")
@@ -80,7 +81,7 @@ def test_unknown_suffixes_are_answered_with_the_known_ones(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".npy", ".npz", ".nii", ".nii.gz"])
-def test_inputs_that_are_no_readable_file(tmp_path, suffix):
+def test_inputs_that_are_no_readable_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
 
     def refused(message: str, name: str | Path = path) -> None:
@@ -103,7 +104,7 @@ def test_inputs_that_are_no_readable_file(tmp_path, suffix):
     refused("expected an ordinary file, got a device or pipe; save to a file first")
 
 
-def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_text("x")
 
@@ -117,13 +118,13 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 @pytest.mark.parametrize("ndim", GRIDS)
-def test_arrays_of_every_rank_come_back(tmp_path, suffix, ndim):
+def test_arrays_of_every_rank_come_back(tmp_path: Path, suffix: str, ndim: Any) -> None:
     convnd.io.write(tmp_path / f"a{suffix}", GRIDS[ndim])
     back = convnd.io.read(tmp_path / f"a{suffix}")
     torch.testing.assert_close(back.values, GRIDS[ndim].values, rtol=0, atol=0)
 
 
-def test_writing_never_replaces_unasked(tmp_path):
+def test_writing_never_replaces_unasked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_text("old")
     for act in (convnd.io.check_output, lambda name: convnd.io.write(name, GRIDS[2])):
@@ -136,14 +137,14 @@ def test_writing_never_replaces_unasked(tmp_path):
 
 
 @pytest.mark.parametrize("ndim", [1, 3, 4])
-def test_the_rank_must_be_the_formats(tmp_path, ndim):
+def test_the_rank_must_be_the_formats(tmp_path: Path, ndim: int) -> None:
     message = f"expected 2 spatial dims for PNG, got {ndim} .*; choose a suffix that holds them"
     with pytest.raises(ShapeError, match=message):
         convnd.io.write(tmp_path / "a.png", GRIDS[ndim])
 
 
 @pytest.mark.parametrize("quality", [0, 101])
-def test_quality_is_a_percentage(tmp_path, quality):
+def test_quality_is_a_percentage(tmp_path: Path, quality: int) -> None:
     with pytest.raises(UsageError, match=f"expected quality from 1 to 100, got {quality}; 95 is"):
         convnd.io.write(tmp_path / "a.png", GRIDS[2], quality=quality)
 
@@ -158,12 +159,14 @@ def test_quality_is_a_percentage(tmp_path, quality):
         (AttributeError("a bug of ours"), AttributeError, "a bug of ours"),
     ],
 )
-def test_a_writer_that_fails_leaves_nothing(tmp_path, monkeypatch, raised, error, message):
-    def fail(path, *_, **__):
+def test_a_writer_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Any, error: Any, message: str
+) -> None:
+    def fail(path: Path, *_: Any, **__: Any) -> None:
         path.write_text("half")
         raise raised
 
-    entry = Format(name="x", suffixes=(".x",), spatial_dims=None, read=fail, write=fail)
+    entry = Format(name="x", suffixes=(".x",), spatial_dims=None, read=fail, write=fail)  # type: ignore[arg-type]
     monkeypatch.setitem(registry._BY_SUFFIX, ".x", entry)
     with pytest.raises(error, match=message):
         convnd.io.write(tmp_path / "a.x", GRIDS[2])
@@ -180,13 +183,13 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path, monkeypatch, raised, error
         (InputFileError("ours"), InputFileError, "^ours$"),
     ],
 )
-def test_whatever_a_decoder_raises_becomes_one_line(raised, error, message):
+def test_whatever_a_decoder_raises_becomes_one_line(raised: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message) as caught, translate_errors(Path("a"), "a picture"):
         raise raised
     assert "\n" not in str(caught.value)
 
 
-def test_sizes_are_judged():
+def test_sizes_are_judged() -> None:
     check_positions(Path("a"), (2, 3), 6)
     with pytest.raises(InputFileError, match="read a: expected at most 5 pixels, got 2 × 3 = 6"):
         check_positions(Path("a"), (2, 3), 5)
@@ -194,26 +197,28 @@ def test_sizes_are_judged():
         check_positions(Path("a"), (2, 0), 5)
 
 
-def test_the_longest_suffix_wins(monkeypatch):
+def test_the_longest_suffix_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     for dims, suffix in ((1, ".x"), (3, ".y.x")):
-        entry = Format(name=suffix, suffixes=(suffix,), spatial_dims=dims, read=None, write=None)
+        entry = Format(name=suffix, suffixes=(suffix,), spatial_dims=dims, read=None, write=None)  # type: ignore[arg-type]
         monkeypatch.setitem(registry._BY_SUFFIX, suffix, entry)
     assert convnd.io.spatial_dims("a.y.x") == 3
     assert convnd.io.spatial_dims("a.x") == 1
 
 
-def test_formats_are_registered_once(monkeypatch):
+def test_formats_are_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_BY_SUFFIX", dict(registry._BY_SUFFIX))
-    taken = Format(name="y", suffixes=(".png",), spatial_dims=2, read=None, write=None)
+    taken = Format(name="y", suffixes=(".png",), spatial_dims=2, read=None, write=None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="file format y: expected new suffixes, got '.png', which"):
         register(taken)
-    taken = Format(name="PNG", suffixes=(".y",), spatial_dims=2, read=None, write=None)
+    taken = Format(name="PNG", suffixes=(".y",), spatial_dims=2, read=None, write=None)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="file format: expected a new name, got 'PNG'"):
         register(taken)
     assert ".y" not in convnd.io.suffixes()
 
 
-def test_a_dry_run_names_the_output_and_not_its_trial_file(tmp_path, monkeypatch):
+def test_a_dry_run_names_the_output_and_not_its_trial_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     picture = Grid(values=torch.rand(1, 3, 8, 8))
     with pytest.raises(ShapeError) as caught:

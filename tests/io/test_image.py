@@ -8,6 +8,8 @@ import struct
 import sys
 import warnings
 import zlib
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +35,7 @@ ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 @pytest.fixture
-def codes(rng):
+def codes(rng: np.random.Generator) -> Any:
     return rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
@@ -42,7 +44,7 @@ def hwc(grid: Grid) -> np.ndarray:
 
 
 def in_bytes(grid: Grid) -> np.ndarray:
-    return np.rint(hwc(grid) * 255).astype(np.uint8)
+    return np.rint(hwc(grid) * 255).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def grid_of(array: np.ndarray, **header: object) -> Grid:
@@ -79,13 +81,13 @@ def png16(array: np.ndarray, kind: int, extra: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [*LOSSLESS, ".webp", ".gif"])
-def test_reading_gives_codes_over_the_largest_code(tmp_path, codes, suffix):
+def test_reading_gives_codes_over_the_largest_code(tmp_path: Path, codes: Any, suffix: str) -> None:
     options = {"lossless": True} if suffix == ".webp" else {}
     path = tmp_path / f"photo{suffix}"
     image = Image.fromarray(codes)
     if suffix == ".gif":
         image = image.quantize(64)
-    image.save(path, **options)
+    image.save(path, **options)  # type: ignore[arg-type]
     grid = convnd.io.read(path)
     expected = np.array(image.convert("RGB")).astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(hwc(grid), expected)
@@ -96,21 +98,21 @@ def test_reading_gives_codes_over_the_largest_code(tmp_path, codes, suffix):
     assert grid.header["depth"] == 8
 
 
-def test_jpeg_is_read_as_pillow_reads_it(tmp_path, codes):
+def test_jpeg_is_read_as_pillow_reads_it(tmp_path: Path, codes: Any) -> None:
     path = tmp_path / "PHOTO.JPEG"
     Image.fromarray(codes).save(path, format="JPEG")
     with Image.open(path) as image:
         np.testing.assert_array_equal(in_bytes(convnd.io.read(path)), np.array(image))
 
 
-def test_the_content_not_the_suffix_tells_the_format(tmp_path, codes):
+def test_the_content_not_the_suffix_tells_the_format(tmp_path: Path, codes: Any) -> None:
     path = tmp_path / "photo.jpg"
     Image.fromarray(codes).save(path, format="PNG")
     np.testing.assert_array_equal(in_bytes(convnd.io.read(path)), codes)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "RGBA", "YCbCr"])
-def test_other_kinds_of_pixels_become_rgb(tmp_path, codes, mode):
+def test_other_kinds_of_pixels_become_rgb(tmp_path: Path, codes: Any, mode: str) -> None:
     image = Image.fromarray(codes)
     image = image.convert("L").convert("LA") if mode == "LA" else image.convert(mode)
     path = tmp_path / ("photo.jpg" if mode == "YCbCr" else "photo.tif")
@@ -122,13 +124,15 @@ def test_other_kinds_of_pixels_become_rgb(tmp_path, codes, mode):
     assert ("alpha" in grid.header) == (mode in {"LA", "RGBA"})
 
 
-def test_cmyk_goes_through_its_profile_which_is_then_dropped(tmp_path, monkeypatch):
+def test_cmyk_goes_through_its_profile_which_is_then_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # No CMYK profile is at hand: what a profile does is the library's part, ours to ask for it.
     icc = bytearray(ICC)
     icc[16:20] = b"CMYK"
     seen = []
 
-    def convert(image, _source, _target, *, outputMode):  # noqa: N803
+    def convert(image: Any, _source: Any, _target: Any, *, outputMode: Any) -> Any:  # noqa: N803
         seen.append((image.mode, outputMode))
         return Image.new("RGB", image.size, (1, 2, 3))
 
@@ -141,14 +145,14 @@ def test_cmyk_goes_through_its_profile_which_is_then_dropped(tmp_path, monkeypat
     assert "icc" not in decoded.header
 
 
-def test_a_damaged_cmyk_profile_is_no_reason_to_refuse(tmp_path):
+def test_a_damaged_cmyk_profile_is_no_reason_to_refuse(tmp_path: Path) -> None:
     icc = bytearray(ICC)
     icc[16:20] = b"CMYK"
     Image.new("CMYK", (2, 2)).save(tmp_path / "a.jpg", icc_profile=bytes(icc[:140]))
     assert in_bytes(convnd.io.read(tmp_path / "a.jpg"))[0, 0].tolist() == [255, 255, 255]
 
 
-def test_a_grey_profile_is_not_kept_for_rgb(tmp_path):
+def test_a_grey_profile_is_not_kept_for_rgb(tmp_path: Path) -> None:
     icc = bytearray(ICC)
     icc[16:20] = b"GRAY"
     Image.new("L", (2, 2), 77).save(tmp_path / "a.png", icc_profile=bytes(icc))
@@ -157,14 +161,14 @@ def test_a_grey_profile_is_not_kept_for_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_a_transparent_colour_is_alpha(tmp_path, mode):
-    colour: object = {"P": 1, "L": 9, "RGB": (1, 2, 3)}[mode]
+def test_a_transparent_colour_is_alpha(tmp_path: Path, mode: str) -> None:
+    colour: Any = {"P": 1, "L": 9, "RGB": (1, 2, 3)}[mode]
     image = Image.new(mode, (2, 1))
     if mode == "P":
         image.putpalette([5, 5, 5, 6, 6, 6])
     image.putpixel((0, 0), colour)
     image.save(tmp_path / "a.png", transparency=colour)
-    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]
+    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]  # type: ignore[attr-defined]
 
 
 # EXIF: where the first row and column of the stored pixels belong in the upright picture.
@@ -182,7 +186,9 @@ UPRIGHT = {
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["png", "webp", "tif", "png16", "tif16", "tif16grey", "tif32"])
-def test_orientation_is_applied_once(tmp_path, rng, kind, orientation):
+def test_orientation_is_applied_once(
+    tmp_path: Path, rng: np.random.Generator, kind: str, orientation: Any
+) -> None:
     path = tmp_path / f"a.{kind[:4].rstrip('136')}"
     tag = [(274, "H", 1, orientation, True)]
     exif = Image.Exif()
@@ -203,9 +209,9 @@ def test_orientation_is_applied_once(tmp_path, rng, kind, orientation):
         tifffile.imwrite(path, (stored / 255).astype("f4"), photometric="rgb", extratags=tag)
     else:
         options = {"lossless": True} if kind == "webp" else {}
-        Image.fromarray(stored).save(path, exif=exif, **options)
+        Image.fromarray(stored).save(path, exif=exif, **options)  # type: ignore[arg-type]
     grid = convnd.io.read(path)
-    np.testing.assert_array_equal(np.rint(hwc(grid) * white), UPRIGHT[orientation](stored))
+    np.testing.assert_array_equal(np.rint(hwc(grid) * white), UPRIGHT[orientation](stored))  # type: ignore[operator]
 
     convnd.io.write(tmp_path / "b.png", grid)
     with Image.open(tmp_path / "b.png") as image:
@@ -213,7 +219,7 @@ def test_orientation_is_applied_once(tmp_path, rng, kind, orientation):
         assert image.size == (grid.shape[1], grid.shape[0])
 
 
-def test_orientation_of_a_photo_matches_what_viewers_show(tmp_path):
+def test_orientation_of_a_photo_matches_what_viewers_show(tmp_path: Path) -> None:
     # 6: the camera was held upright; a viewer turns the picture clockwise.
     exif = Image.Exif()
     exif[274] = 6
@@ -226,20 +232,22 @@ def test_orientation_of_a_photo_matches_what_viewers_show(tmp_path):
     assert values[28, 8, 2] > 200
 
 
-def test_alpha_is_upright_too(tmp_path):
+def test_alpha_is_upright_too(tmp_path: Path) -> None:
     image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
     image.putpixel((0, 0), (0, 0, 0, 0))
     exif = Image.Exif()
     exif[274] = 3
     image.save(tmp_path / "a.png", exif=exif)
-    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [1, 0]
+    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [1, 0]  # type: ignore[attr-defined]
 
 
 # 16 bits and float
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
-def test_png_of_16_bits_is_exact_both_ways(tmp_path, rng, kind, channels):
+def test_png_of_16_bits_is_exact_both_ways(
+    tmp_path: Path, rng: np.random.Generator, kind: int, channels: int
+) -> None:
     stored = rng.integers(0, 65536, (4, 5, channels), dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(png16(stored, kind))
     grid = convnd.io.read(tmp_path / "a.png")
@@ -250,27 +258,29 @@ def test_png_of_16_bits_is_exact_both_ways(tmp_path, rng, kind, channels):
 
     convnd.io.write(tmp_path / "b.png", grid)
     back = cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)
-    assert back.dtype == np.uint16
-    np.testing.assert_array_equal(back[..., 2::-1], expected)
+    assert back.dtype == np.uint16  # type: ignore[union-attr]
+    np.testing.assert_array_equal(back[..., 2::-1], expected)  # type: ignore[index]
     if channels % 2 == 0:
-        np.testing.assert_array_equal(back[..., 3], stored[..., -1])
+        np.testing.assert_array_equal(back[..., 3], stored[..., -1])  # type: ignore[index]
 
 
-def test_transparent_colour_of_16_bits(tmp_path):
+def test_transparent_colour_of_16_bits(tmp_path: Path) -> None:
     stored = np.array([[[1000, 2000, 3000], [1, 2, 3]]], np.uint16)
     extra = chunk(b"tRNS", stored[0, 0].astype(">u2").tobytes())
     (tmp_path / "a.png").write_bytes(png16(stored, 2, extra))
-    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]
+    assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"bigtiff": True}, {"tile": (16, 16)}])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_deep_tiff_is_exact_both_ways(tmp_path, rng, dtype, channels, options):
+def test_deep_tiff_is_exact_both_ways(
+    tmp_path: Path, rng: np.random.Generator, dtype: str, channels: int, options: Any
+) -> None:
     stored = rng.integers(0, 65536, (4, 5, channels)).astype(np.uint16)
     white = 65535
     if dtype == "float32":
-        stored, white = rng.random((4, 5, channels), np.float32), 1
+        stored, white = rng.random((4, 5, channels), np.float32), 1  # type: ignore[assignment]
     kind = {1: {"photometric": "minisblack"}, 3: {"photometric": "rgb"}}.get(
         channels, {"photometric": "rgb", "extrasamples": [2]}
     )
@@ -283,26 +293,26 @@ def test_deep_tiff_is_exact_both_ways(tmp_path, rng, dtype, channels, options):
     with tifffile.TiffFile(tmp_path / "b.tiff") as file:
         page = file.pages[0]
         assert page.dtype == dtype
-        assert page.samplesperpixel == (4 if channels == 4 else 3)
-        assert page.extrasamples == ((2,) if channels == 4 else ())
-        assert page.compression.name == "ADOBE_DEFLATE"
+        assert page.samplesperpixel == (4 if channels == 4 else 3)  # type: ignore[union-attr]
+        assert page.extrasamples == ((2,) if channels == 4 else ())  # type: ignore[union-attr]
+        assert page.compression.name == "ADOBE_DEFLATE"  # type: ignore[attr-defined]
     back = cv2.imread(str(tmp_path / "b.tiff"), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(back[..., 2::-1], expected)
+    np.testing.assert_array_equal(back[..., 2::-1], expected)  # type: ignore[index]
     if channels == 4:
-        np.testing.assert_array_equal(back[..., 3], stored[..., 3])
+        np.testing.assert_array_equal(back[..., 3], stored[..., 3])  # type: ignore[index]
 
 
-def test_white_is_zero(tmp_path):
+def test_white_is_zero(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 65535]], "u2"), photometric="miniswhite")
     assert hwc(convnd.io.read(tmp_path / "a.tif"))[0, :, 0].tolist() == [1, 0]
 
 
-def test_premultiplied_colours_are_divided(tmp_path):
+def test_premultiplied_colours_are_divided(tmp_path: Path) -> None:
     stored = np.array([[[100, 200, 300, 400], [0, 0, 0, 0]]], np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extrasamples=[1])
     grid = convnd.io.read(tmp_path / "a.tif")
     expected = [[[0.25, 0.5, 0.75], [0, 0, 0]]]
-    np.testing.assert_allclose(hwc(grid), expected, atol=1 / 65535)
+    np.testing.assert_allclose(hwc(grid), expected, atol=1 / 65535)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -320,13 +330,13 @@ def test_premultiplied_colours_are_divided(tmp_path):
         (np.zeros((2, 2, 2), "u1"), {"photometric": "minisblack"}, "got 2 pages; save one"),
     ],
 )
-def test_tiffs_that_are_refused(tmp_path, array, options, message):
+def test_tiffs_that_are_refused(tmp_path: Path, array: Any, options: Any, message: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", array, **options)
     with pytest.raises(InputFileError, match=message):
         convnd.io.read(tmp_path / "a.tif")
 
 
-def test_a_reduced_copy_in_a_tiff_is_not_a_second_picture(tmp_path, codes):
+def test_a_reduced_copy_in_a_tiff_is_not_a_second_picture(tmp_path: Path, codes: Any) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(codes, photometric="rgb")
         file.write(codes[::2, ::2], photometric="rgb", subfiletype=1)
@@ -337,7 +347,7 @@ def test_a_reduced_copy_in_a_tiff_is_not_a_second_picture(tmp_path, codes):
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
-def test_writing_clamps_and_rounds(tmp_path, suffix):
+def test_writing_clamps_and_rounds(tmp_path: Path, suffix: str) -> None:
     values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 100.4 / 255, 1.0, 7.0])
     grid = Grid(values=values.expand(1, 3, 2, 7).clone())
     convnd.io.write(tmp_path / f"a{suffix}", grid)
@@ -348,14 +358,16 @@ def test_writing_clamps_and_rounds(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", LOSSLESS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 1), (5, 7)])
-def test_round_trip(tmp_path, rng, suffix, size):
+def test_round_trip(
+    tmp_path: Path, rng: np.random.Generator, suffix: str, size: tuple[int, ...]
+) -> None:
     codes = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
     convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255))
     np.testing.assert_array_equal(in_bytes(convnd.io.read(tmp_path / f"a{suffix}")), codes)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
-def test_quality_and_full_colour_resolution(tmp_path, suffix):
+def test_quality_and_full_colour_resolution(tmp_path: Path, suffix: str) -> None:
     if suffix not in Image.registered_extensions():
         pytest.skip("Pillow was built without it")
     # Red and blue columns: 4:2:0 would mix them.
@@ -371,11 +383,13 @@ def test_quality_and_full_colour_resolution(tmp_path, suffix):
     assert np.abs(got - codes).max() < 0.06
     with Image.open(tmp_path / f"None{suffix}") as image:
         if suffix == ".jpg":
-            assert image.layer[0][1:3] == (1, 1)  # luminance sampled no finer than chrominance
+            assert image.layer[0][1:3] == (1, 1)  # type: ignore[attr-defined]  # luminance sampled no finer than chrominance
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
-def test_alpha_comes_back_and_hidden_colours_with_it(tmp_path, rng, suffix):
+def test_alpha_comes_back_and_hidden_colours_with_it(
+    tmp_path: Path, rng: np.random.Generator, suffix: str
+) -> None:
     codes = rng.integers(0, 256, (5, 7, 4), dtype=np.uint8)
     codes[:3, :, 3] = 0
     Image.fromarray(codes).save(tmp_path / "a.png")
@@ -387,7 +401,7 @@ def test_alpha_comes_back_and_hidden_colours_with_it(tmp_path, rng, suffix):
         np.testing.assert_array_equal(np.array(image), codes)
 
 
-def test_alpha_follows_a_new_size(tmp_path):
+def test_alpha_follows_a_new_size(tmp_path: Path) -> None:
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (0, 0, 4, 8))
     image.save(tmp_path / "a.png")
@@ -401,7 +415,7 @@ def test_alpha_follows_a_new_size(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
-def test_without_transparency_what_lies_behind_is_white(tmp_path, suffix):
+def test_without_transparency_what_lies_behind_is_white(tmp_path: Path, suffix: str) -> None:
     grid = grid_of(np.zeros((8, 8, 3)), alpha=torch.full((1, 1, 8, 8), 0.25))
     convnd.io.write(tmp_path / f"a{suffix}", grid)
     with Image.open(tmp_path / f"a{suffix}") as image:
@@ -409,7 +423,7 @@ def test_without_transparency_what_lies_behind_is_white(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
-def test_profile_and_camera_data_come_back(tmp_path, codes, suffix):
+def test_profile_and_camera_data_come_back(tmp_path: Path, codes: Any, suffix: str) -> None:
     if suffix not in Image.registered_extensions():
         pytest.skip("Pillow was built without it")
     exif = Image.Exif()
@@ -435,7 +449,7 @@ def test_profile_and_camera_data_come_back(tmp_path, codes, suffix):
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_png_holds_the_record_and_the_old_text(tmp_path, codes, depth):
+def test_png_holds_the_record_and_the_old_text(tmp_path: Path, codes: Any, depth: int) -> None:
     old = PngImagePlugin.PngInfo()
     old.add_text("Author", "Ümit 名")
     old.add_text("steps", "1")
@@ -447,14 +461,16 @@ def test_png_holds_the_record_and_the_old_text(tmp_path, codes, depth):
     convnd.io.write(tmp_path / "b.png", grid, provenance={"steps": "500", "style": "名.jpg"})
     with Image.open(tmp_path / "b.png") as image:
         image.load()
-        assert image.text == {"Author": "Ümit 名", "steps": "500", "style": "名.jpg"}
+        assert image.text == {"Author": "Ümit 名", "steps": "500", "style": "名.jpg"}  # type: ignore[attr-defined]
         assert image.info["icc_profile"] == ICC
         assert round(image.info["dpi"][0]) == 99
     assert (tmp_path / "b.png").read_bytes()[24] == depth
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".avif"])
-def test_other_formats_hold_the_record_as_user_comment(tmp_path, codes, suffix):
+def test_other_formats_hold_the_record_as_user_comment(
+    tmp_path: Path, codes: Any, suffix: str
+) -> None:
     if suffix not in Image.registered_extensions():
         pytest.skip("Pillow was built without it")
     record = {"steps": "500", "style": "名.jpg"}
@@ -466,7 +482,7 @@ def test_other_formats_hold_the_record_as_user_comment(tmp_path, codes, suffix):
     assert json.loads(comment[8:]) == record
 
 
-def test_without_a_record_nothing_is_said(tmp_path, codes):
+def test_without_a_record_nothing_is_said(tmp_path: Path, codes: Any) -> None:
     for suffix in (".png", ".jpg"):
         convnd.io.write(tmp_path / f"a{suffix}", grid_of(codes / 255))
         with Image.open(tmp_path / f"a{suffix}") as image:
@@ -477,7 +493,7 @@ def test_without_a_record_nothing_is_said(tmp_path, codes):
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 @pytest.mark.parametrize("depth", [8, 16])
-def test_one_channel_is_written_in_grey(tmp_path, suffix, depth):
+def test_one_channel_is_written_in_grey(tmp_path: Path, suffix: str, depth: int) -> None:
     grid = Grid(values=torch.full((1, 1, 8, 8), 0.5), header={"depth": depth, "icc": ICC})
     convnd.io.write(tmp_path / f"a{suffix}", grid)
     with Image.open(tmp_path / f"a{suffix}") as image:
@@ -489,7 +505,7 @@ def test_one_channel_is_written_in_grey(tmp_path, suffix, depth):
     assert (got.values - 0.5).abs().max() < 0.003
 
 
-def test_grey_with_alpha_of_16_bits(tmp_path):
+def test_grey_with_alpha_of_16_bits(tmp_path: Path) -> None:
     header = {"depth": 16, "alpha": torch.full((1, 1, 4, 4), 0.25)}
     convnd.io.write(tmp_path / "a.png", Grid(values=torch.full((1, 1, 4, 4), 0.5), header=header))
     got = convnd.io.read(tmp_path / "a.png")
@@ -525,19 +541,23 @@ def test_grey_with_alpha_of_16_bits(tmp_path):
         (Grid(values=torch.zeros(1, 3, 4, 4)), ".gif", UsageError, "name ending in .png"),
     ],
 )
-def test_grids_that_a_format_cannot_hold(tmp_path, grid, suffix, error, message):
+def test_grids_that_a_format_cannot_hold(
+    tmp_path: Path, grid: Any, suffix: str, error: Any, message: str
+) -> None:
     with pytest.raises(error, match=message):
         convnd.io.write(tmp_path / f"a{suffix}", grid)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_record_too_long_for_exif_is_an_output_error(tmp_path, codes):
+def test_a_record_too_long_for_exif_is_an_output_error(tmp_path: Path, codes: Any) -> None:
     with pytest.raises(OutputFileError, match="expected to encode and store the result, got"):
         convnd.io.write(tmp_path / "a.jpg", grid_of(codes / 255), provenance={"a": "x" * 70_000})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_16_bits_that_opencv_will_not_encode(tmp_path, codes, monkeypatch):
+def test_16_bits_that_opencv_will_not_encode(
+    tmp_path: Path, codes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cv2, "imencode", lambda *_: (False, None))
     with pytest.raises(OutputFileError, match="7 × 5 pixels as a 16-bit PNG, got a refusal"):
         convnd.io.write(tmp_path / "a.png", grid_of(codes / 255, depth=16))
@@ -555,7 +575,7 @@ def bomb(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def test_size_is_judged_before_decoding(tmp_path):
+def test_size_is_judged_before_decoding(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(bomb(30_000, 30_000))
     with pytest.raises(
@@ -573,7 +593,9 @@ def test_size_is_judged_before_decoding(tmp_path):
         convnd.io.read(tmp_path / "a.tif", max_pixels=100)
 
 
-def test_pillows_own_settings_are_left_alone(tmp_path, codes, monkeypatch):
+def test_pillows_own_settings_are_left_alone(
+    tmp_path: Path, codes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1234)
     filters = list(warnings.filters)
     path = tmp_path / "a.png"
@@ -586,10 +608,12 @@ def test_pillows_own_settings_are_left_alone(tmp_path, codes, monkeypatch):
     assert filters == list(warnings.filters)
 
 
-def test_pillows_warnings_are_no_errors(tmp_path, codes, monkeypatch):
+def test_pillows_warnings_are_no_errors(
+    tmp_path: Path, codes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = Image.open
 
-    def complain(*args, **kwargs):
+    def complain(*args: Any, **kwargs: Any) -> Any:
         warnings.warn("odd metadata", stacklevel=2)
         return original(*args, **kwargs)
 
@@ -599,7 +623,7 @@ def test_pillows_warnings_are_no_errors(tmp_path, codes, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".gif"])
-def test_animations_are_refused(tmp_path, suffix):
+def test_animations_are_refused(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     path = tmp_path / f"a{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:])
@@ -609,11 +633,11 @@ def test_animations_are_refused(tmp_path, suffix):
     assert len(list(convnd.io.open_video(path).frames())) == 2  # as it says
 
 
-def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path, codes):
+def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path: Path, codes: Any) -> None:
     images = [Image.fromarray(codes), Image.fromarray(codes[::-1])]
     images[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=images[1:])
     with Image.open(tmp_path / "a.jpg") as image:
-        assert image.n_frames == 2
+        assert image.n_frames == 2  # type: ignore[attr-defined]
         np.testing.assert_array_equal(in_bytes(convnd.io.read(tmp_path / "a.jpg")), np.array(image))
 
 
@@ -626,7 +650,7 @@ def test_a_cameras_extra_pictures_are_not_an_animation(tmp_path, codes):
         (b"II*\0\x08\0\0\0", "expected a picture, got a damaged or unsupported file"),
     ],
 )
-def test_what_is_no_picture(tmp_path, content, message):
+def test_what_is_no_picture(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
     with pytest.raises(InputFileError, match=message) as caught:
@@ -635,7 +659,9 @@ def test_what_is_no_picture(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif"])
-def test_files_cut_short_are_refused_without_a_sound(tmp_path, rng, capfd, suffix):
+def test_files_cut_short_are_refused_without_a_sound(
+    tmp_path: Path, rng: np.random.Generator, capfd: pytest.CaptureFixture[str], suffix: str
+) -> None:
     codes = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
     path = tmp_path / f"a{suffix}"
     options = {"compression": "tiff_lzw"} if suffix == ".tif" else {}
@@ -650,7 +676,9 @@ def test_files_cut_short_are_refused_without_a_sound(tmp_path, rng, capfd, suffi
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_16_bit_files_cut_short_are_refused_without_a_sound(tmp_path, rng, capfd, suffix):
+def test_16_bit_files_cut_short_are_refused_without_a_sound(
+    tmp_path: Path, rng: np.random.Generator, capfd: pytest.CaptureFixture[str], suffix: str
+) -> None:
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), rng.integers(0, 65536, (40, 40, 3), dtype=np.uint16))
     whole = path.read_bytes()
@@ -662,14 +690,14 @@ def test_16_bit_files_cut_short_are_refused_without_a_sound(tmp_path, rng, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_kinds_of_pixels_that_are_refused(tmp_path):
+def test_kinds_of_pixels_that_are_refused(tmp_path: Path) -> None:
     image = Image.merge("LAB", [Image.new("L", (4, 4), 9)] * 3)
     image.save(tmp_path / "a.tif")
     with pytest.raises(InputFileError, match="got pixels of kind 'LAB'; convert it to RGB"):
         convnd.io.read(tmp_path / "a.tif")
 
 
-def test_a_damaged_exif_record_is_no_reason_to_refuse(tmp_path, codes):
+def test_a_damaged_exif_record_is_no_reason_to_refuse(tmp_path: Path, codes: Any) -> None:
     Image.fromarray(codes).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     grid = convnd.io.read(tmp_path / "a.png")
     np.testing.assert_array_equal(in_bytes(grid), codes)
@@ -681,7 +709,9 @@ def test_a_damaged_exif_record_is_no_reason_to_refuse(tmp_path, codes):
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 @pytest.mark.parametrize("place", [False, True])
-def test_no_directory_of_exif_is_empty(tmp_path, codes, suffix, place):
+def test_no_directory_of_exif_is_empty(
+    tmp_path: Path, codes: Any, suffix: str, place: bool
+) -> None:
     exif = Image.Exif()
     exif[0x10F] = "Camera"
     if place:
@@ -698,7 +728,7 @@ def test_no_directory_of_exif_is_empty(tmp_path, codes, suffix, place):
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JIF"])
-def test_a_jpeg_by_its_other_names(tmp_path, codes, suffix):
+def test_a_jpeg_by_its_other_names(tmp_path: Path, codes: Any, suffix: str) -> None:
     Image.fromarray(codes).save(tmp_path / f"a{suffix}", format="JPEG")
     grid = convnd.io.read(tmp_path / f"a{suffix}")
     convnd.io.write(tmp_path / f"b{suffix}", grid)
@@ -707,7 +737,7 @@ def test_a_jpeg_by_its_other_names(tmp_path, codes, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".HIF", ".jpg"])
-def test_heic_is_read_whatever_its_name(tmp_path, suffix):
+def test_heic_is_read_whatever_its_name(tmp_path: Path, suffix: str) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     exif = Image.Exif()
     exif[0x10F] = "Camera"
@@ -723,14 +753,16 @@ def test_heic_is_read_whatever_its_name(tmp_path, suffix):
         assert written.getexif()[0x10F] == "Camera"
 
 
-def test_heic_without_its_package_names_the_extra(tmp_path, monkeypatch):
+def test_heic_without_its_package_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(DependencyError, match=r"convnd-toolkit\[pictures\]"):
         decode(tmp_path / "a.heic", 10**6)
 
 
-def test_heic_of_too_many_pixels_and_damaged_heic(tmp_path):
+def test_heic_of_too_many_pixels_and_damaged_heic(tmp_path: Path) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     path = tmp_path / "a.heic"
     pillow_heif.from_pillow(Image.new("RGB", (64, 48))).save(path)
@@ -760,7 +792,9 @@ def test_heic_of_too_many_pixels_and_damaged_heic(tmp_path):
         ("a.png", b"%PDF-1.7\n" + b"\0" * 40, "pdftoppm"),
     ],
 )
-def test_formats_that_are_not_read_name_what_converts_them(tmp_path, name, content, remedy):
+def test_formats_that_are_not_read_name_what_converts_them(
+    tmp_path: Path, name: str, content: bytes, remedy: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputFileError, match=remedy):
         convnd.io.read(tmp_path / name)

@@ -8,6 +8,8 @@ import gzip
 import json
 import sys
 import zlib
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,7 +25,7 @@ from convnd.io.affine import flip_lps
 SUFFIXES = [".nrrd", ".mha"]
 
 
-def picture(rng, dtype=np.int16):
+def picture(rng: np.random.Generator, dtype: type[np.generic] = np.int16) -> Any:
     image = sitk.GetImageFromArray((rng.normal(size=(5, 4, 3)) * 500).astype(dtype))
     image.SetSpacing((0.6, 0.7, 5.0))
     image.SetOrigin((-12.0, 7.5, 100.0))
@@ -32,7 +34,7 @@ def picture(rng, dtype=np.int16):
     return image
 
 
-def same_geometry(one, other):
+def same_geometry(one: Any, other: Any) -> None:
     for name in ("Size", "Spacing", "Origin", "Direction"):
         np.testing.assert_allclose(
             getattr(one, f"Get{name}")(), getattr(other, f"Get{name}")(), atol=1e-4
@@ -41,7 +43,9 @@ def same_geometry(one, other):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("packed", [True, False])
-def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, suffix, packed):
+def test_volumes_come_back_as_their_owner_knows_them(
+    tmp_path: Path, rng: np.random.Generator, suffix: str, packed: bool
+) -> None:
     image = picture(rng)
     sitk.WriteImage(image, str(tmp_path / f"a{suffix}"), useCompression=packed)
     grid = convnd.io.read(tmp_path / f"a{suffix}")
@@ -66,7 +70,9 @@ def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, suffix, pack
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_flipped_bits_of_compressed_voxels_are_noticed(tmp_path, rng, suffix):
+def test_flipped_bits_of_compressed_voxels_are_noticed(
+    tmp_path: Path, rng: np.random.Generator, suffix: str
+) -> None:
     sitk.WriteImage(picture(rng), str(tmp_path / f"a{suffix}"), useCompression=True)
     whole = (tmp_path / f"a{suffix}").read_bytes()
     first = len(whole) - 60
@@ -106,7 +112,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("suffix", "old", "new", "message"), BAD)
-def test_hazards_are_refused_without_a_sound(tmp_path, capfd, suffix, old, new, message):
+def test_hazards_are_refused_without_a_sound(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, old: Any, new: Any, message: str
+) -> None:
     start = {".nrrd": NRRD, ".mha": MHA}[suffix]
     voxels = np.arange(24, dtype=np.float32).tobytes()
     (tmp_path / f"a{suffix}").write_bytes(start + voxels)
@@ -119,14 +127,14 @@ def test_hazards_are_refused_without_a_sound(tmp_path, capfd, suffix, old, new, 
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_small_file_cannot_unpack_into_a_large_one(tmp_path):
+def test_a_small_file_cannot_unpack_into_a_large_one(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(2**24))
     (tmp_path / "a.nrrd").write_bytes(NRRD.replace(b"raw", b"gzip") + bomb)
     with pytest.raises(InputFileError, match="expected 96 bytes of voxels, got more"):
         convnd.io.read(tmp_path / "a.nrrd")
 
 
-def test_all_missing_and_several_channels_are_refused(tmp_path):
+def test_all_missing_and_several_channels_are_refused(tmp_path: Path) -> None:
     voxels = np.full(24, np.nan, np.float32).tobytes()
     (tmp_path / "a.nrrd").write_bytes(NRRD + voxels)
     with pytest.raises(InputFileError, match="expected finite voxels, got none among 24"):
@@ -138,7 +146,7 @@ def test_all_missing_and_several_channels_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_records_of_every_character_come_back(tmp_path, suffix):
+def test_records_of_every_character_come_back(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     record = {"Software": "convnd 1", "convnd:styles": 'a "b" \\n \\ ü.nii and = : more'}
     grid = Grid(values=torch.rand(1, 1, 3, 4, 5), spacing=(1.0, 2.0, 3.0), units=("mm",) * 3)
@@ -153,7 +161,7 @@ ODD = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\x00", "\x85", "\x
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_no_other_file_is_read_that_a_header_names(tmp_path, odd):
+def test_no_other_file_is_read_that_a_header_names(tmp_path: Path, odd: Any) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_bytes(b"S" * 200)
     nrrd = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 4\n{}encoding: raw\n\n"
@@ -200,7 +208,9 @@ PACKED = zlib.compress(bytes(range(64)))
 @pytest.mark.parametrize("word", ["True", "T", "1", "true"])
 @pytest.mark.parametrize("size", [None, len(PACKED), 0, 10, len(PACKED) + 5, -1])
 @pytest.mark.parametrize("body", ["whole", "cut", "noise", "changed"])
-def test_compressed_voxels_are_right_or_refused(tmp_path, word, size, body):
+def test_compressed_voxels_are_right_or_refused(
+    tmp_path: Path, word: str, size: Any, body: str
+) -> None:
     """ITK returned memory that was never filled, without an error."""
     changed = bytearray(PACKED)
     changed[len(PACKED) // 2] ^= 4
@@ -243,14 +253,16 @@ MHA_TYPES = ["CHAR", "UCHAR", "SHORT", "USHORT", "INT", "UINT", "LONG", "ULONG",
              "ULONG_LONG", "FLOAT", "DOUBLE"]  # fmt: skip
 
 
-def nrrd_header(fields="", kind="short", encoding="raw", endian="little"):
+def nrrd_header(
+    fields: str = "", kind: str = "short", encoding: str = "raw", endian: str = "little"
+) -> str:
     return (
         f"NRRD0004\ntype: {kind}\ndimension: 3\nsizes: 2 3 4\nencoding: {encoding}\n"
         f"endian: {endian}\n{fields}\n"
     )
 
 
-def mha_header(fields="", kind="SHORT", binary="BinaryData = True\n"):
+def mha_header(fields: str = "", kind: str = "SHORT", binary: str = "BinaryData = True\n") -> str:
     return (
         f"ObjectType = Image\nNDims = 3\n{binary}{fields}DimSize = 2 3 4\n"
         f"ElementType = MET_{kind}\nElementDataFile = LOCAL\n"
@@ -282,7 +294,9 @@ VALID = [
 
 
 @pytest.mark.parametrize(("suffix", "header", "voxels"), VALID)
-def test_what_itk_reads_of_valid_files_is_read(tmp_path, suffix, header, voxels):
+def test_what_itk_reads_of_valid_files_is_read(
+    tmp_path: Path, suffix: str, header: Any, voxels: Any
+) -> None:
     path = tmp_path / f"a{suffix}"
     path.write_bytes(header.encode() + voxels)
     image, grid = sitk.ReadImage(str(path)), convnd.io.read(path)
@@ -291,14 +305,14 @@ def test_what_itk_reads_of_valid_files_is_read(tmp_path, suffix, header, voxels)
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()
-    np.testing.assert_allclose(flip_lps(grid.header["affine"]), affine, rtol=1e-15, atol=0)
+    np.testing.assert_allclose(flip_lps(grid.header["affine"]), affine, rtol=1e-15, atol=0)  # type: ignore[arg-type]
     np.testing.assert_allclose(grid.spacing, image.GetSpacing(), rtol=1e-15)
     text = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()
             if not key.startswith(("ITK_", "NRRD_", "Modality"))}  # fmt: skip
-    assert {key: value for key, value in grid.header["text"].items() if key != "Modality"} == text
+    assert {key: value for key, value in grid.header["text"].items() if key != "Modality"} == text  # type: ignore[attr-defined]
     kind = sitk.GetArrayViewFromImage(image).dtype
     encoding = grid.header["integer_encoding"]
-    assert (encoding.dtype if encoding else None) == (kind.name if kind.kind in "iu" else None)
+    assert (encoding.dtype if encoding else None) == (kind.name if kind.kind in "iu" else None)  # type: ignore[attr-defined]
 
 
 INVALID = [
@@ -330,22 +344,22 @@ INVALID = [
 
 
 @pytest.mark.parametrize(("suffix", "header"), INVALID)
-def test_headers_that_mislead_are_refused(tmp_path, suffix, header):
+def test_headers_that_mislead_are_refused(tmp_path: Path, suffix: str, header: Any) -> None:
     (tmp_path / f"a{suffix}").write_bytes(header.encode() + VOXELS)
     with pytest.raises(InputFileError) as refused:
         convnd.io.read(tmp_path / f"a{suffix}")
     assert str(refused.value).isprintable()
 
 
-def test_limits_of_axes_are_geometry(tmp_path):
+def test_limits_of_axes_are_geometry(tmp_path: Path) -> None:
     fields = "axis mins: 0 0 0\naxis maxs: 4 6 8\ncenters: cell cell node\n"
     (tmp_path / "a.nrrd").write_bytes(nrrd_header(fields).encode() + VOXELS)
     grid = convnd.io.read(tmp_path / "a.nrrd")
     assert grid.spacing == pytest.approx((2, 2, 8 / 3))
-    np.testing.assert_allclose(flip_lps(grid.header["affine"])[:3, 3], (1, 1, 0))
+    np.testing.assert_allclose(flip_lps(grid.header["affine"])[:3, 3], (1, 1, 0))  # type: ignore[arg-type]
 
 
-def test_text_is_written_back_as_text_alone(tmp_path):
+def test_text_is_written_back_as_text_alone(tmp_path: Path) -> None:
     grid = Grid(values=torch.zeros(1, 1, 2, 3, 4), units=("mm",) * 3)
     text = {"Owner": "a\nElementDataFile = /etc/passwd\r\nb", "data file": "/etc/passwd",
             "ElementDataFile": "/etc/passwd", "Patient": "x",
@@ -355,10 +369,10 @@ def test_text_is_written_back_as_text_alone(tmp_path):
         convnd.io.write(tmp_path / f"a{suffix}", grid)
         back = convnd.io.read(tmp_path / f"a{suffix}")
         assert not back.values.any()
-        assert back.header["text"].keys() - {"Modality"} == {"Owner", "Patient"}
+        assert back.header["text"].keys() - {"Modality"} == {"Owner", "Patient"}  # type: ignore[attr-defined]
 
 
-def test_reading_needs_no_package(tmp_path, monkeypatch):
+def test_reading_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.mha").write_bytes(mha_header().encode() + VOXELS)
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     grid = convnd.io.read(tmp_path / "a.mha")

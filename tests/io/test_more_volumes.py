@@ -10,6 +10,7 @@ import nibabel as _nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from command_line import Run
 
 import convnd.io
 from convnd.errors import InputFileError
@@ -44,7 +45,7 @@ def values_of(path: Path) -> Any:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32"])
 @pytest.mark.parametrize("suffix", [".mgz", ".mgh"])
-def test_freesurfer_volumes_come_back(tmp_path, suffix, dtype):
+def test_freesurfer_volumes_come_back(tmp_path: Path, suffix: str, dtype: str) -> None:
     path = tmp_path / f"a{suffix}"
     image = nibabel.MGHImage(data(dtype), AFFINE)
     image.header["tr"], image.header["flip_angle"] = 2300, 0.157
@@ -66,7 +67,7 @@ def test_freesurfer_volumes_come_back(tmp_path, suffix, dtype):
     np.testing.assert_allclose(nibabel.load(tmp_path / "c.nii").affine, AFFINE, atol=1e-5)
 
 
-def test_a_series_of_freesurfer_volumes_comes_back(tmp_path):
+def test_a_series_of_freesurfer_volumes_comes_back(tmp_path: Path) -> None:
     frames = np.stack([data(), data() + 7], axis=-1)
     nibabel.save(nibabel.MGHImage(frames, AFFINE), tmp_path / "a.mgz")
     grid = convnd.io.read(tmp_path / "a.mgz")
@@ -79,7 +80,7 @@ def test_a_series_of_freesurfer_volumes_comes_back(tmp_path):
     np.testing.assert_array_equal(values_of(tmp_path / "d.mgz"), frames)
 
 
-def test_damaged_freesurfer_volumes_are_refused(tmp_path):
+def test_damaged_freesurfer_volumes_are_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.MGHImage(data(), AFFINE), tmp_path / "a.mgh")
     whole = (tmp_path / "a.mgh").read_bytes()
     for content, message in (
@@ -97,7 +98,7 @@ def test_damaged_freesurfer_volumes_are_refused(tmp_path):
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 @pytest.mark.parametrize("kind", ["Nifti1Pair", "Nifti2Pair"])
 @pytest.mark.parametrize("suffix", [".hdr", ".img"])
-def test_pairs_come_back(tmp_path, suffix, kind, dtype):
+def test_pairs_come_back(tmp_path: Path, suffix: str, kind: str, dtype: str) -> None:
     image = getattr(nibabel, kind)(data(dtype), AFFINE)
     image.header["descrip"] = b"a scanner"
     nibabel.save(image, tmp_path / "a.img")
@@ -118,7 +119,7 @@ def test_pairs_come_back(tmp_path, suffix, kind, dtype):
     assert bytes(single.header["descrip"]).startswith(b"a scanner")
 
 
-def test_a_pair_may_be_compressed(tmp_path):
+def test_a_pair_may_be_compressed(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Pair(data(), AFFINE), tmp_path / "a.img")
     for name in ("a.hdr", "a.img"):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
@@ -128,7 +129,7 @@ def test_a_pair_may_be_compressed(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["AnalyzeImage", "Spm99AnalyzeImage"])
-def test_analyze_is_read_with_its_voxels_from_right_to_left(tmp_path, kind):
+def test_analyze_is_read_with_its_voxels_from_right_to_left(tmp_path: Path, kind: str) -> None:
     image = getattr(nibabel, kind)(data("int16"), None)
     image.header.set_zooms((0.6, 0.7, 5))
     if kind == "Spm99AnalyzeImage":
@@ -147,7 +148,7 @@ def test_analyze_is_read_with_its_voxels_from_right_to_left(tmp_path, kind):
         convnd.io.read(tmp_path / "a.hdr")
 
 
-def test_pairs_with_one_file_missing_are_refused(tmp_path):
+def test_pairs_with_one_file_missing_are_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Pair(data(), AFFINE), tmp_path / "a.img")
     (tmp_path / "a.img").rename(tmp_path / "b.img")
     with pytest.raises(InputFileError, match=r"expected the file a.img beside it"):
@@ -161,7 +162,7 @@ def test_pairs_with_one_file_missing_are_refused(tmp_path):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("suffix", DETACHED)
-def test_detached_headers_come_back(tmp_path, suffix, packed):
+def test_detached_headers_come_back(tmp_path: Path, suffix: str, packed: bool) -> None:
     image = sitk.GetImageFromArray(data("int16").T)
     image.SetSpacing((0.6, 0.7, 5))
     image.SetOrigin((-3, 4, 5))
@@ -196,7 +197,9 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 @pytest.mark.parametrize(("suffix", "text"), [(".mhd", MHD), (".nhdr", NHDR)])
-def test_detached_headers_read_no_file_elsewhere(tmp_path, suffix, text, name):
+def test_detached_headers_read_no_file_elsewhere(
+    tmp_path: Path, suffix: str, text: Any, name: str
+) -> None:
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
     for file in ("secret.raw", "folder/secret.key", "folder/.hidden.raw", "folder/below/x.raw"):
@@ -208,7 +211,7 @@ def test_detached_headers_read_no_file_elsewhere(tmp_path, suffix, text, name):
         convnd.io.read(folder / f"a{suffix}")
 
 
-def test_positions_of_voxels_in_detached_files(tmp_path):
+def test_positions_of_voxels_in_detached_files(tmp_path: Path) -> None:
     (tmp_path / "x.raw").write_bytes(bytes(5) + bytes(range(64)))
     for suffix, text, more in (
         (".mhd", MHD, "HeaderSize = 5\n"),
@@ -227,7 +230,7 @@ def test_positions_of_voxels_in_detached_files(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".hdr", ".mhd", ".nhdr"])
-def test_the_digest_of_a_header_includes_its_voxels(tmp_path, suffix):
+def test_the_digest_of_a_header_includes_its_voxels(tmp_path: Path, suffix: str) -> None:
     nibabel.save(nibabel.Nifti1Image(data(), AFFINE), tmp_path / "a.nii")
     convnd.io.write(tmp_path / f"b{suffix}", convnd.io.read(tmp_path / "a.nii"))
     before = convnd.io.digest(tmp_path / f"b{suffix}")
@@ -237,7 +240,9 @@ def test_the_digest_of_a_header_includes_its_voxels(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(("name", "output"), [("a.img", "a.hdr"), ("a.mhd", "a.nhdr")])
-def test_an_output_does_not_replace_a_part_of_an_input(run, tmp_path, name, output):
+def test_an_output_does_not_replace_a_part_of_an_input(
+    run: Run, tmp_path: Path, name: str, output: str
+) -> None:
     affine = np.diag([1.0, 1, 1, 1])
     values = np.random.default_rng(0).normal(size=(16, 17, 18)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "x.nii")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import convnd.io
 from convnd.errors import InputFileError, NumericalError, ShapeError, UsageError
@@ -19,7 +22,9 @@ OBLIQUE = np.array(
 )
 
 
-def image(data, affine=OBLIQUE, kind=nib.Nifti1Image, dtype=None):
+def image(
+    data: Any, affine: NDArray[Any] = OBLIQUE, kind: Any = nib.Nifti1Image, dtype: Any = None
+) -> Any:
     made = kind(data, affine, dtype=dtype)
     made.set_qform(affine, 1)
     made.set_sform(affine, 3)
@@ -32,7 +37,7 @@ def voxels(grid: Grid) -> np.ndarray:
     return grid.values[0, 0].numpy()
 
 
-def damaged(path, **fields):
+def damaged(path: Path, **fields: Any) -> Path:
     """A float32 volume of 2 × 3 × 4 voxels, with header fields set to what nibabel would refuse."""
     header = nib.Nifti1Header()
     header.set_data_shape((2, 3, 4))
@@ -57,7 +62,9 @@ def damaged(path, **fields):
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
 @pytest.mark.parametrize("dtype", ["int16", "uint8", "int32", "float32", "float64"])
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
-def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, kind, dtype, suffix):
+def test_volumes_come_back_as_their_owner_knows_them(
+    tmp_path: Path, rng: np.random.Generator, kind: Any, dtype: str, suffix: str
+) -> None:
     data = (rng.normal(size=(4, 5, 3)) * 50).astype(dtype)
     original = image(data, kind=kind)
     original.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"theirs"))
@@ -85,7 +92,7 @@ def test_volumes_come_back_as_their_owner_knows_them(tmp_path, rng, kind, dtype,
     assert json.loads(ours.get_content()) == {"steps": "5"}
 
 
-def test_the_file_says_that_nothing_is_scaled(tmp_path):
+def test_the_file_says_that_nothing_is_scaled(tmp_path: Path) -> None:
     original = image(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
     original.header.set_slope_inter(2.5, -1024)
     nib.save(original, tmp_path / "a.nii")
@@ -98,7 +105,7 @@ def test_the_file_says_that_nothing_is_scaled(tmp_path):
     np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").get_fdata(), voxels(grid))
 
 
-def test_big_endian_files(tmp_path):
+def test_big_endian_files(tmp_path: Path) -> None:
     header = nib.Nifti1Header(endianness=">")
     header.set_data_dtype(np.dtype(">i2"))
     data = np.arange(-12, 12, dtype=np.int16).reshape(2, 3, 4)
@@ -110,13 +117,15 @@ def test_big_endian_files(tmp_path):
     np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").get_fdata(), data)
 
 
-def test_spacing_is_the_number_the_owner_wrote(tmp_path):
+def test_spacing_is_the_number_the_owner_wrote(tmp_path: Path) -> None:
     nib.save(image(np.ones((2, 2, 2)), np.diag([0.6, 0.6, 5, 1])), tmp_path / "a.nii")
     assert convnd.io.read(tmp_path / "a.nii").spacing == (0.6, 0.6, 5.0)
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("micron", 1e-3), ("meter", 1e3), ("unknown", 1)])
-def test_spacing_is_in_millimetres_and_the_files_unit_stays(tmp_path, unit, factor):
+def test_spacing_is_in_millimetres_and_the_files_unit_stays(
+    tmp_path: Path, unit: str, factor: float
+) -> None:
     original = image(np.ones((2, 2, 2)), np.diag([2, 3, 4, 1]))
     original.header.set_xyzt_units(unit)
     nib.save(original, tmp_path / "a.nii")
@@ -129,7 +138,7 @@ def test_spacing_is_in_millimetres_and_the_files_unit_stays(tmp_path, unit, fact
 
 
 @pytest.mark.parametrize("coded", [True, False])
-def test_another_extent_keeps_the_field_of_view(tmp_path, coded):
+def test_another_extent_keeps_the_field_of_view(tmp_path: Path, coded: bool) -> None:
     original = image(np.ones((2, 3, 4)))
     if coded:
         nib.save(original, tmp_path / "a.nii")
@@ -147,11 +156,13 @@ def test_another_extent_keeps_the_field_of_view(tmp_path, coded):
                 part.affine @ [*(np.multiply(corner, part.shape) - 0.5), 1]
                 for part in (original, back)
             ]
-            np.testing.assert_allclose(*ends, atol=1e-4)
+            np.testing.assert_allclose(*ends, atol=1e-4)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (4, 5, 1), (4, 5, 3, 1), (4, 5, 3, 1, 1)])
-def test_axes_of_length_one_are_kept_as_stored(tmp_path, rng, shape):
+def test_axes_of_length_one_are_kept_as_stored(
+    tmp_path: Path, rng: np.random.Generator, shape: tuple[int, ...]
+) -> None:
     data = rng.normal(size=shape).astype(np.float32)
     nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "a.nii")
     grid = convnd.io.read(tmp_path / "a.nii")
@@ -162,14 +173,14 @@ def test_axes_of_length_one_are_kept_as_stored(tmp_path, rng, shape):
     np.testing.assert_array_equal(np.asarray(back.dataobj), data)
 
 
-def test_a_flat_volume_can_grow(tmp_path):
+def test_a_flat_volume_can_grow(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((4, 5)), np.eye(4)), tmp_path / "a.nii")
     grid = convnd.io.read(tmp_path / "a.nii").with_values(torch.ones(1, 1, 4, 5, 2))
     convnd.io.write(tmp_path / "b.nii", grid)
     assert nib.load(tmp_path / "b.nii").shape == (4, 5, 2)
 
 
-def test_a_grid_from_elsewhere(tmp_path):
+def test_a_grid_from_elsewhere(tmp_path: Path) -> None:
     grid = Grid(values=torch.rand(1, 1, 2, 3, 4), spacing=(0.5, 0.6, 5.0), units=("mm",) * 3)
     convnd.io.write(tmp_path / "a.nii", grid)
     back = nib.load(tmp_path / "a.nii")
@@ -180,7 +191,7 @@ def test_a_grid_from_elsewhere(tmp_path):
     assert convnd.io.read(tmp_path / "a.nii").spacing == (0.5, 0.6, 5.0)
 
 
-def test_the_same_volume_gives_the_same_bytes(tmp_path):
+def test_the_same_volume_gives_the_same_bytes(tmp_path: Path) -> None:
     grid = Grid(values=torch.rand(1, 1, 2, 3, 4))
     for name in ("a.nii.gz", "b.nii.gz"):
         convnd.io.write(tmp_path / name, grid)
@@ -189,7 +200,7 @@ def test_the_same_volume_gives_the_same_bytes(tmp_path):
     assert packed[4:8] == bytes(4)  # gzip's place for the time
 
 
-def test_compression_is_told_by_content(tmp_path):
+def test_compression_is_told_by_content(tmp_path: Path) -> None:
     nib.save(image(np.ones((2, 2, 2))), tmp_path / "a.nii.gz")
     (tmp_path / "a.nii.gz").rename(tmp_path / "a.nii")
     assert convnd.io.read(tmp_path / "a.nii").shape == (2, 2, 2)
@@ -234,7 +245,9 @@ HAZARDS = [
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize(("fields", "message"), HAZARDS)
-def test_hazards_are_refused_without_a_sound(tmp_path, capfd, suffix, fields, message):
+def test_hazards_are_refused_without_a_sound(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, fields: Any, message: str
+) -> None:
     path = damaged(tmp_path / f"a{suffix}", **fields)
     with pytest.raises(InputFileError, match=message) as caught:
         convnd.io.read(path)
@@ -252,7 +265,9 @@ FORGIVEN = [
 
 
 @pytest.mark.parametrize("fields", FORGIVEN)
-def test_what_the_standard_forgives(tmp_path, caplog, capfd, fields):
+def test_what_the_standard_forgives(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], fields: Any
+) -> None:
     grid = convnd.io.read(damaged(tmp_path / "a.nii", **fields))
     assert grid.spacing == (1, 1, 1)
     np.testing.assert_array_equal(voxels(grid).ravel(order="F"), np.arange(24))
@@ -262,7 +277,7 @@ def test_what_the_standard_forgives(tmp_path, caplog, capfd, fields):
     assert nib.load(tmp_path / "b.nii").shape == (2, 3, 4)
 
 
-def test_a_small_file_cannot_declare_a_large_one(tmp_path):
+def test_a_small_file_cannot_declare_a_large_one(tmp_path: Path) -> None:
     fields = {"dim": {1: 30000, 2: 30000, 3: 30000}}
     path = damaged(tmp_path / "a.nii.gz", **fields)
     with pytest.raises(InputFileError, match="at most 1,073,741,824 pixels, got 30000 × 30000 × 3"):
@@ -273,7 +288,7 @@ def test_a_small_file_cannot_declare_a_large_one(tmp_path):
         convnd.io.read(damaged(tmp_path / "b.nii"), max_pixels=9)
 
 
-def test_a_stream_that_goes_on_and_on_is_refused(tmp_path):
+def test_a_stream_that_goes_on_and_on_is_refused(tmp_path: Path) -> None:
     whole = gzip.decompress(damaged(tmp_path / "a.nii.gz").read_bytes())
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(whole + bytes(2**21)))
     with pytest.raises(InputFileError, match="expected 448 bytes, got many more"):
@@ -282,7 +297,9 @@ def test_a_stream_that_goes_on_and_on_is_refused(tmp_path):
     assert convnd.io.read(tmp_path / "a.nii.gz").shape == (2, 3, 4)
 
 
-def test_every_flipped_bit_of_the_voxels_is_noticed(tmp_path, rng):
+def test_every_flipped_bit_of_the_voxels_is_noticed(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
     nib.save(image(rng.normal(size=(6, 6, 6)).astype(np.float32)), tmp_path / "a.nii.gz")
     whole = (tmp_path / "a.nii.gz").read_bytes()
     for _ in range(40):
@@ -293,7 +310,7 @@ def test_every_flipped_bit_of_the_voxels_is_noticed(tmp_path, rng):
             convnd.io.read(tmp_path / "a.nii.gz")
 
 
-def test_some_missing_voxels_survive_and_new_ones_are_refused(tmp_path):
+def test_some_missing_voxels_survive_and_new_ones_are_refused(tmp_path: Path) -> None:
     data = np.ones((2, 3, 4), np.float32)
     data[0, 0, 0] = NAN
     nib.save(image(data), tmp_path / "a.nii")
@@ -305,7 +322,7 @@ def test_some_missing_voxels_survive_and_new_ones_are_refused(tmp_path):
     assert not (tmp_path / "c.nii").exists()
 
 
-def test_a_series_comes_back_as_4d(tmp_path, rng):
+def test_a_series_comes_back_as_4d(tmp_path: Path, rng: np.random.Generator) -> None:
     data = rng.normal(size=(4, 5, 3, 6)).astype(np.float32)
     original = image(data)
     original.header.set_zooms((0.6, 0.6, 5.0, 2.5))
@@ -321,7 +338,9 @@ def test_a_series_comes_back_as_4d(tmp_path, rng):
 
 
 @pytest.mark.parametrize("scaling", [None, (0.5, -1024.0)])
-def test_integers_come_back_as_integers(tmp_path, rng, scaling):
+def test_integers_come_back_as_integers(
+    tmp_path: Path, rng: np.random.Generator, scaling: tuple[float, ...] | None
+) -> None:
     raw = rng.integers(-900, 900, (4, 5, 3)).astype(np.int16)
     original = image(raw)
     if scaling is not None:
@@ -344,7 +363,7 @@ def test_integers_come_back_as_integers(tmp_path, rng, scaling):
     np.testing.assert_array_equal(nib.load(tmp_path / "c.nii").get_fdata(), expected - 0.2)
 
 
-def test_rounding_clips_what_the_type_cannot_hold_and_counts_it(tmp_path):
+def test_rounding_clips_what_the_type_cannot_hold_and_counts_it(tmp_path: Path) -> None:
     nib.save(image(np.zeros((2, 3, 4), np.uint8)), tmp_path / "a.nii")
     grid = convnd.io.read(tmp_path / "a.nii")
     values = grid.values.clone()
@@ -357,6 +376,6 @@ def test_rounding_clips_what_the_type_cannot_hold_and_counts_it(tmp_path):
         convnd.io.quantize(floats)
 
 
-def test_one_channel_a_file(tmp_path):
+def test_one_channel_a_file(tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match="expected 1 channel for NIfTI, got 2; write one file per"):
         convnd.io.write(tmp_path / "a.nii", Grid(values=torch.ones(1, 2, 2, 2, 2)))

@@ -4,6 +4,7 @@ of a patient."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def grid_for(suffix: str) -> Grid:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_the_record_comes_back_and_is_not_inherited(tmp_path, suffix):
+def test_the_record_comes_back_and_is_not_inherited(tmp_path: Path, suffix: str) -> None:
     first, second, third = (tmp_path / f"{name}{suffix}" for name in "abc")
     convnd.io.write(first, grid_for(suffix), provenance=RECORD)
     assert convnd.io.read_provenance(first) == RECORD
@@ -53,7 +54,7 @@ def test_the_record_comes_back_and_is_not_inherited(tmp_path, suffix):
 @pytest.mark.filterwarnings("ignore")
 # Each Ogg stream has a random serial number, which libsndfile draws.
 @pytest.mark.parametrize("suffix", [each for each in WRITTEN if each not in (".oga", ".ogg")])
-def test_the_same_grid_gives_the_same_bytes(tmp_path, suffix):
+def test_the_same_grid_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()
         convnd.io.write(tmp_path / folder / f"x{suffix}", grid_for(suffix), provenance=RECORD)
@@ -61,7 +62,7 @@ def test_the_same_grid_gives_the_same_bytes(tmp_path, suffix):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path):
+def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.csv.json").write_text(json.dumps({"mine": "yes"}))
     with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
         convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), provenance=RECORD)
@@ -71,7 +72,7 @@ def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path):
+def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     WHOLE["a.hea"](tmp_path / "a.hea", rng)
     WHOLE["series"](tmp_path / "series", rng)
@@ -88,7 +89,9 @@ def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path):
 
 
 @pytest.mark.parametrize("mine", [True, False])
-def test_a_result_without_a_record_leaves_none_of_an_earlier_one(tmp_path, mine):
+def test_a_result_without_a_record_leaves_none_of_an_earlier_one(
+    tmp_path: Path, mine: bool
+) -> None:
     side = tmp_path / "a.csv.json"
     convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), provenance=RECORD)
     if not mine:
@@ -97,7 +100,7 @@ def test_a_result_without_a_record_leaves_none_of_an_earlier_one(tmp_path, mine)
     assert side.exists() != mine  # the owner's own file is left alone
 
 
-def test_a_file_in_the_record_s_place_is_found_before_any_work(tmp_path):
+def test_a_file_in_the_record_s_place_is_found_before_any_work(tmp_path: Path) -> None:
     for name in ("a.csv", "a.gif", "a.png"):
         (tmp_path / f"{name}.json").write_text("{}")
     convnd.io.check_output(tmp_path / "a.csv")

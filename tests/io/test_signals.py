@@ -1,11 +1,15 @@
 """Signal formats, against files made by the libraries that own them."""
 
+from __future__ import annotations
+
 import csv
 import math
 import struct
 import sys
 import wave
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,13 +29,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
-def samples(rng):
+def samples(rng: np.random.Generator) -> Any:
     """Two leads of 3 s at 200 Hz in mV, on steps of 5 µV."""
     return np.rint(rng.normal(size=(2, 600)) * 100) / 200
 
 
 @pytest.fixture
-def record(tmp_path, samples):
+def record(tmp_path: Path, samples: Any) -> Path:
     wfdb.wrsamp(
         "rec", fs=200, units=["mV", "mV"], sig_name=["MLII", "V5"], p_signal=samples.T,
         fmt=["16", "16"], adc_gain=[200, 200], baseline=[0, 10], comments=["age 61"],
@@ -44,7 +48,7 @@ def record(tmp_path, samples):
     return tmp_path / "rec.hea"
 
 
-def edf(path, samples, rates=(200, 200), kind=None):
+def edf(path: Path, samples: Any, rates: tuple[int, ...] = (200, 200), kind: Any = None) -> Path:
     with pyedflib.EdfWriter(
         str(path), len(samples), pyedflib.FILETYPE_EDFPLUS if kind is None else kind
     ) as file:
@@ -65,7 +69,9 @@ def edf(path, samples, rates=(200, 200), kind=None):
     return path
 
 
-def test_a_wfdb_record_comes_back_with_all_it_knows(record, samples, tmp_path):
+def test_a_wfdb_record_comes_back_with_all_it_knows(
+    record: Path, samples: Any, tmp_path: Path
+) -> None:
     grid = io.read(record)
     assert grid.channels == ("MLII", "V5")
     assert value_units(grid) == ("mV", "mV")
@@ -84,7 +90,9 @@ def test_a_wfdb_record_comes_back_with_all_it_knows(record, samples, tmp_path):
 
 
 @pytest.mark.parametrize("largest", [20_000, 2_000_000])  # of 16 bits, and of 32
-def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(largest, tmp_path, rng, monkeypatch):
+def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(
+    largest: int, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wfdb_writing, "_BLOCK", 100)
     digital = rng.integers(-largest, largest, (1001, 3))
     values = torch.from_numpy(digital.T / 200.0)[None].float()
@@ -113,7 +121,7 @@ def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(largest, tmp_path, r
     assert sorted(each.name for each in tmp_path.iterdir()) == ["ours.dat", "ours.hea", "theirs"]
 
 
-def test_gaps_survive_in_wfdb(tmp_path, samples):
+def test_gaps_survive_in_wfdb(tmp_path: Path, samples: Any) -> None:
     samples[1, 50:60] = np.nan
     wfdb.wrsamp(
         "gap", fs=200, units=["mV"] * 2, sig_name=["I", "II"], p_signal=samples.T,
@@ -124,7 +132,7 @@ def test_gaps_survive_in_wfdb(tmp_path, samples):
     np.testing.assert_array_equal(np.isnan(again), np.isnan(samples))
 
 
-def test_no_part_of_a_record_is_overwritten(record, tmp_path):
+def test_no_part_of_a_record_is_overwritten(record: Path, tmp_path: Path) -> None:
     grid = io.read(record)
     (tmp_path / "out.dat").write_bytes(b"mine")
     with pytest.raises(OutputExistsError, match="expected a new file"):
@@ -133,21 +141,21 @@ def test_no_part_of_a_record_is_overwritten(record, tmp_path):
     assert not (tmp_path / "out.hea").exists()
 
 
-def test_a_header_that_names_a_missing_file(record):
+def test_a_header_that_names_a_missing_file(record: Path) -> None:
     record.with_suffix(".dat").unlink()
     with pytest.raises(InputFileError, match=r"expected the file rec\.dat beside it.*got none"):
         io.read(record)
 
 
 @pytest.mark.parametrize("rate", ["0", "nan", "-3", "fast"])
-def test_a_header_with_a_rate_that_is_none(record, rate):
+def test_a_header_with_a_rate_that_is_none(record: Path, rate: str) -> None:
     record.write_text(record.read_text().replace("rec 2 200", f"rec 2 {rate}", 1))
     with pytest.raises(InputFileError, match=f"positive finite sampling rate, got {rate}; correct"):
         io.read(record)
 
 
 @pytest.mark.parametrize("suffix", [".edf", ".bdf"])
-def test_edf_comes_back_with_all_it_knows(tmp_path, samples, suffix):
+def test_edf_comes_back_with_all_it_knows(tmp_path: Path, samples: Any, suffix: str) -> None:
     kind = pyedflib.FILETYPE_EDFPLUS if suffix == ".edf" else pyedflib.FILETYPE_BDFPLUS
     path = edf(tmp_path / f"a{suffix}", samples, kind=kind)
     grid = io.read(path)
@@ -166,7 +174,9 @@ def test_edf_comes_back_with_all_it_knows(tmp_path, samples, suffix):
             np.testing.assert_allclose(two.readSignal(k), one.readSignal(k), atol=2e-4)
 
 
-def test_edf_channels_of_another_rate_are_carried_over(tmp_path, samples, rng):
+def test_edf_channels_of_another_rate_are_carried_over(
+    tmp_path: Path, samples: Any, rng: np.random.Generator
+) -> None:
     slow = rng.normal(size=75)
     path = edf(tmp_path / "a.edf", [samples[0], slow, samples[1]], (200, 25, 200))
     grid = io.read(path)
@@ -177,21 +187,21 @@ def test_edf_channels_of_another_rate_are_carried_over(tmp_path, samples, rng):
         np.testing.assert_allclose(two.readSignal(1), slow, atol=2e-4)
 
 
-def test_a_result_beyond_the_physical_range_widens_it(tmp_path, samples):
+def test_a_result_beyond_the_physical_range_widens_it(tmp_path: Path, samples: Any) -> None:
     grid = io.read(edf(tmp_path / "a.edf", samples))
     io.write(tmp_path / "b.edf", grid.with_values(grid.values * 20))
     with pyedflib.EdfReader(str(tmp_path / "b.edf")) as two:
         np.testing.assert_allclose(two.readSignal(0), samples[0] * 20, atol=5e-3)
 
 
-def test_a_truncated_edf(tmp_path, samples):
+def test_a_truncated_edf(tmp_path: Path, samples: Any) -> None:
     path = edf(tmp_path / "a.edf", samples)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputFileError, match=r"expected \d+ data records.*cut short"):
         io.read(path)
 
 
-def test_edf_knows_no_gaps(tmp_path, samples):
+def test_edf_knows_no_gaps(tmp_path: Path, samples: Any) -> None:
     grid = io.read(edf(tmp_path / "a.edf", samples))
     grid.values[0, 0, 3] = math.nan
     with pytest.raises(UsageError, match="knows none"):
@@ -217,7 +227,9 @@ def test_edf_knows_no_gaps(tmp_path, samples):
         ),
     ],
 )  # fmt: skip
-def test_tables_are_understood(tmp_path, text, names, units, rate):
+def test_tables_are_understood(
+    tmp_path: Path, text: str, names: tuple[str, ...], units: Any, rate: int | None
+) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text, newline="")
     grid = io.read(path)
@@ -239,13 +251,13 @@ def test_tables_are_understood(tmp_path, text, names, units, rate):
     assert again.spacing == pytest.approx(grid.spacing)
 
 
-def test_times_that_are_rounded_still_give_the_rate(tmp_path):
+def test_times_that_are_rounded_still_give_the_rate(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("t,x\n" + "".join(f"{k / 360:.3f},{k}\n" for k in range(361)))
     assert sampling_rate(io.read(path)) == pytest.approx(360, rel=1e-3)
 
 
-def test_gaps_survive_in_tables(tmp_path):
+def test_gaps_survive_in_tables(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("I,II\n1,2\n,4\n5,nan\n")
     io.write(tmp_path / "b.csv", io.read(path))
@@ -265,7 +277,7 @@ def test_gaps_survive_in_tables(tmp_path):
         ("\n\n", "expected rows of numbers, got none"),
     ],
 )
-def test_bad_tables(tmp_path, text, message):
+def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
     with pytest.raises(InputFileError, match=message) as caught:
@@ -274,7 +286,9 @@ def test_bad_tables(tmp_path, text, message):
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
-def test_wav_of_every_width_comes_back_bit_by_bit(tmp_path, rng, width):
+def test_wav_of_every_width_comes_back_bit_by_bit(
+    tmp_path: Path, rng: np.random.Generator, width: int
+) -> None:
     data = rng.integers(0, 256, size=300 * 2 * width, dtype=np.uint8).tobytes()
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setnchannels(2)
@@ -295,7 +309,7 @@ def test_wav_of_every_width_comes_back_bit_by_bit(tmp_path, rng, width):
         np.testing.assert_allclose(one, two, atol=2**8)
 
 
-def test_a_wav_that_is_cut_short(tmp_path):
+def test_a_wav_that_is_cut_short(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -306,25 +320,27 @@ def test_a_wav_that_is_cut_short(tmp_path):
         io.read(tmp_path / "a.wav")
 
 
-def test_a_dicom_waveform_is_read():
+def test_a_dicom_waveform_is_read() -> None:
     pydicom = pytest.importorskip("pydicom")
     from pydicom.data import get_testdata_file
 
     path = get_testdata_file("waveform_ecg.dcm", download=False)
-    grid = io.read(path)
+    grid = io.read(path)  # type: ignore[arg-type]
     assert grid.channels[:6] == ("I", "II", "III", "aVR", "aVL", "aVF")
     assert (sampling_rate(grid), set(value_units(grid))) == (1000, {"uV"})
     stored = np.frombuffer(pydicom.dcmread(path).WaveformSequence[0].WaveformData, "<i2")
     np.testing.assert_allclose(grid.values[0].numpy().T.ravel(), stored * 1.25, rtol=1e-6)
 
 
-def test_a_missing_package_is_named_with_its_install_command(record, monkeypatch):
+def test_a_missing_package_is_named_with_its_install_command(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "wfdb", None)
     with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[signals\]"'):
         io.read(record)
 
 
-def test_npz_keeps_what_is_known_of_a_signal(tmp_path):
+def test_npz_keeps_what_is_known_of_a_signal(tmp_path: Path) -> None:
     start = datetime(2021, 3, 4, 5, 6, 7)
     marks = (Annotation(0.5, "N"), Annotation(1.0, "noise, arm", 2.5))
     made = Grid(
@@ -340,14 +356,14 @@ def test_npz_keeps_what_is_known_of_a_signal(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"units": []}', '{"units": 1, "start": 2}'])
-def test_npz_whose_signal_is_none(tmp_path, text):
+def test_npz_whose_signal_is_none(tmp_path: Path, text: str) -> None:
     np.savez(tmp_path / "a.npz", values=np.zeros((1, 9)), signal=np.array(text))
     with pytest.raises(InputFileError, match="a.npz: expected an .npz archive"):
         io.read(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("suffix", [".edf", ".bdf", ".hea", ".wav", ".flac"])
-def test_a_rate_that_is_not_known_is_asked_for(tmp_path, suffix):
+def test_a_rate_that_is_not_known_is_asked_for(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(UsageError, match="expected a sampling rate for .* add --rate"):
         io.write(tmp_path / f"a{suffix}", Grid(values=torch.rand(1, 1, 99)))
     assert not list(tmp_path.iterdir())
@@ -355,16 +371,16 @@ def test_a_rate_that_is_not_known_is_asked_for(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
 @pytest.mark.parametrize("rate", [0.25, 128.5])
-def test_sounds_have_whole_rates(tmp_path, suffix, rate):
+def test_sounds_have_whole_rates(tmp_path: Path, suffix: str, rate: float) -> None:
     sound = Grid(values=torch.rand(1, 1, 99), spacing=(1 / rate,), units=("s",))
     with pytest.raises(UsageError, match=f"expected a whole number of hertz .*got {rate:g} Hz"):
         io.write(tmp_path / f"a{suffix}", sound)
 
 
-def test_dicom_says_what_is_not_read():
+def test_dicom_says_what_is_not_read() -> None:
     pytest.importorskip("pydicom")
     from pydicom.data import get_testdata_file
 
-    signal = signal_of(io.read(get_testdata_file("waveform_ecg.dcm", download=False)))
+    signal = signal_of(io.read(get_testdata_file("waveform_ecg.dcm", download=False)))  # type: ignore[arg-type]
     assert signal.remarks == ("has 2 groups of waveforms, of which the longest is read",)
     assert signal.start is not None

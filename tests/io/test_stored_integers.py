@@ -46,7 +46,7 @@ def load(path: Path) -> Any:
 
 @pytest.mark.parametrize("dtype", list(LARGE))
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha", ".npy", ".npz"])
-def test_large_integers_come_back(tmp_path, suffix, dtype):
+def test_large_integers_come_back(tmp_path: Path, suffix: str, dtype: Any) -> None:
     codes = np.full((3, 4, 5), LARGE[dtype], dtype)
     codes[1] = np.arange(20).reshape(4, 5)
     codes[2, 0] = np.iinfo(dtype).min
@@ -64,7 +64,7 @@ def test_large_integers_come_back(tmp_path, suffix, dtype):
     np.testing.assert_array_equal(back, expected)
 
 
-def test_integers_that_the_intercept_hides_come_back(tmp_path):
+def test_integers_that_the_intercept_hides_come_back(tmp_path: Path) -> None:
     codes = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     image = nibabel.Nifti1Image(codes, np.eye(4), dtype=np.int16)
     image.header.set_slope_inter(1e-6, 1000.0)  # float32 has steps of 6e-5 there
@@ -75,7 +75,7 @@ def test_integers_that_the_intercept_hides_come_back(tmp_path):
     np.testing.assert_array_equal(stored, codes)
 
 
-def test_a_crop_keeps_its_integers(tmp_path):
+def test_a_crop_keeps_its_integers(tmp_path: Path) -> None:
     codes = np.arange(60, dtype=np.int32).reshape(3, 4, 5) + 36_540_001
     grid = convnd.io.read(save(tmp_path / "a.nii", codes))
     box = convnd.io.crop(grid, [slice(1, 3), slice(0, 4), slice(2, 5)])
@@ -84,7 +84,9 @@ def test_a_crop_keeps_its_integers(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mgz", ".npy", ".npz", ".nii"])
-def test_integers_with_a_slope_keep_their_values_in_formats_without(tmp_path, suffix):
+def test_integers_with_a_slope_keep_their_values_in_formats_without(
+    tmp_path: Path, suffix: str
+) -> None:
     codes = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     image = nibabel.Nifti1Image(codes, np.eye(4), dtype=np.int16)
     image.header.set_slope_inter(0.5, -1024.0)

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from video_files import picture, request_here, write_video_file
+from video_files import picture, write_video_file
 
 from convnd import io
 from convnd.errors import InputFileError
-from convnd.io.video import file
 
 TAGS = {
     "title": "My film",
@@ -23,11 +22,6 @@ TAGS = {
     "location": "+48.1000+011.5000/",
     "creation_time": "2020-01-02T03:04:05.000000Z",
 }
-
-
-@pytest.fixture(autouse=True)
-def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "request", request_here)
 
 
 def copy(source: Path, target: Path, **options: object) -> None:

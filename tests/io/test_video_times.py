@@ -9,19 +9,13 @@ from typing import Any
 import av
 import pytest
 from PIL import Image
-from video_files import packet_times, picture, remux, request_here, write_video_file
+from video_files import packet_times, picture, remux, write_video_file
 
 from convnd import io
-from convnd.io.video import file
 from convnd.io.video.gif import loop_count
 from convnd.io.video.mp4 import track_end
 
 UNEVEN = [0, 3003, 6000, 9900, 15000, 45000, 90000, 91000]
-
-
-@pytest.fixture(autouse=True)
-def decode_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "request", request_here)
 
 
 def shown(path: Path) -> tuple[list[Fraction], Fraction]:

@@ -42,7 +42,7 @@ def affine_of(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
-def test_the_sform_decides_where_pixdim_says_something_else(tmp_path, suffix):
+def test_the_sform_decides_where_pixdim_says_something_else(tmp_path: Path, suffix: str) -> None:
     sform = np.diag([0.57, 0.57, 5, 1])
     grid = convnd.io.read(nifti(tmp_path / "a.nii", sform, pixdim=(1, 1, 1)))
     assert grid.spacing == pytest.approx((0.57, 0.57, 5))
@@ -53,7 +53,7 @@ def test_the_sform_decides_where_pixdim_says_something_else(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nrrd", ".mha"])
-def test_shear_goes_into_every_format(tmp_path, suffix):
+def test_shear_goes_into_every_format(tmp_path: Path, suffix: str) -> None:
     grid = convnd.io.read(nifti(tmp_path / "a.nii", SHEARED))
     lengths = np.linalg.norm(SHEARED[:3, :3], axis=0)
     assert grid.spacing == pytest.approx(lengths)
@@ -69,7 +69,7 @@ def test_shear_goes_into_every_format(tmp_path, suffix):
     assert code == 0 or np.allclose(qform, SHEARED, atol=1e-5)  # no second, other geometry
 
 
-def test_a_header_of_two_minds_comes_back_as_it_was(tmp_path):
+def test_a_header_of_two_minds_comes_back_as_it_was(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", np.diag([0.57, 0.57, 5, 1]), pixdim=(1, 1, 1))
     convnd.io.write(tmp_path / "b.nii", convnd.io.read(path))
     for name in ("pixdim", "srow_x", "srow_y", "srow_z", "sform_code", "qform_code"):
@@ -78,7 +78,7 @@ def test_a_header_of_two_minds_comes_back_as_it_was(tmp_path):
         )
 
 
-def test_a_crop_stays_in_its_place_in_every_format(tmp_path):
+def test_a_crop_stays_in_its_place_in_every_format(tmp_path: Path) -> None:
     grid = convnd.io.read(nifti(tmp_path / "a.nii", SHEARED))
     box = convnd.io.crop(grid, [slice(1, 3), slice(2, 5), slice(3, 6)])
     corner = SHEARED @ [1, 2, 3, 1]
@@ -87,7 +87,7 @@ def test_a_crop_stays_in_its_place_in_every_format(tmp_path):
         np.testing.assert_allclose(affine_of(tmp_path / f"b{suffix}")[:3, 3], corner[:3], atol=1e-4)
 
 
-def test_small_and_large_numbers_of_geometry_keep_their_digits(tmp_path):
+def test_small_and_large_numbers_of_geometry_keep_their_digits(tmp_path: Path) -> None:
     affine = np.diag([0.017578125, 0.0123456789, 2.499999, 1])
     affine[:3, 3] = (-1234.56789, 0.000123456, 98765.4321)
     grid = Grid(
@@ -102,7 +102,7 @@ def test_small_and_large_numbers_of_geometry_keep_their_digits(tmp_path):
         np.testing.assert_allclose(convnd.io.grid_affine(back), affine, rtol=1e-9)
 
 
-def test_what_arrays_cannot_hold_of_a_scan_is_named(tmp_path):
+def test_what_arrays_cannot_hold_of_a_scan_is_named(tmp_path: Path) -> None:
     grid = convnd.io.read(nifti(tmp_path / "a.nii", SHEARED))
     place = "position and directions of the scan"
     assert convnd.io.lost_metadata("b.npy", grid) == ("spacing", place)

@@ -13,6 +13,7 @@ from convnd_tasks import samples
 from convnd_tasks.samples import brush, fields, head, phantom, signals, video
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
+from convnd.grid import Grid
 
 # Odd, unequal extents, small enough to loop over the tables at every rank.
 SIZES = {1: (301,), 2: (37, 50), 3: (9, 17, 22), 4: (5, 6, 7, 8), 5: (3, 4, 5, 4, 3)}
@@ -28,17 +29,17 @@ HOUNSFIELD = {"chest", "sharp", "soft", "lowdose"}
 MILLIVOLT = {"ecg", "arrhythmia", "ambulatory"}
 
 
-def make(kind, rank, name, **options):
+def make(kind: Any, rank: int, name: str, **options: Any) -> Any:
     return MAKERS[kind](name, spatial_dims=rank, **{"size": SIZES[rank], **options})
 
 
 @functools.cache
-def made_once(kind, rank, name):
+def made_once(kind: Any, rank: int, name: str) -> Any:
     return make(kind, rank, name, seed=3)
 
 
 @pytest.mark.parametrize(("kind", "rank", "name"), CASES)
-def test_every_sample_is_a_grid_of_the_size_asked_for(kind, rank, name):
+def test_every_sample_is_a_grid_of_the_size_asked_for(kind: Any, rank: Any, name: str) -> None:
     grid = made_once(kind, rank, name)
     values = grid.values
     assert values.shape[0] == 1
@@ -63,7 +64,7 @@ def test_every_sample_is_a_grid_of_the_size_asked_for(kind, rank, name):
 
 
 @pytest.mark.parametrize(("kind", "rank", "name"), CASES)
-def test_the_seed_decides_every_byte(kind, rank, name):
+def test_the_seed_decides_every_byte(kind: Any, rank: Any, name: str) -> None:
     first, again = made_once(kind, rank, name).values, make(kind, rank, name, seed=3).values
     other = make(kind, rank, name, seed=4).values
     assert first.numpy().tobytes() == again.numpy().tobytes()
@@ -76,7 +77,7 @@ def _legacy_state() -> np.ndarray:
     return words
 
 
-def test_no_global_random_state_is_touched():
+def test_no_global_random_state_is_touched() -> None:
     torch.manual_seed(0)
     state, legacy = torch.random.get_rng_state(), _legacy_state()
     for kind in MAKERS:
@@ -85,7 +86,7 @@ def test_no_global_random_state_is_touched():
     assert (_legacy_state() == legacy).all()
 
 
-def test_the_first_name_is_the_default():
+def test_the_first_name_is_the_default() -> None:
     waves = samples.style("waves", spatial_dims=2, size=24)
     assert torch.equal(samples.style(spatial_dims=2, size=24).values, waves.values)
     assert samples.contents(1)[0] == "ecg"
@@ -94,21 +95,21 @@ def test_the_first_name_is_the_default():
     assert samples.contents(7) == ["bodies"]
 
 
-def test_there_are_at_least_five_styles_at_every_rank():
+def test_there_are_at_least_five_styles_at_every_rank() -> None:
     for rank in range(1, 7):
         assert set(samples.styles(rank)) >= {"waves", "cells", "weave", "marble", "dots", "ink"}
 
 
 @pytest.mark.parametrize("name", ["waves", "cells", "weave", "marble", "dots", "ink"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_field_styles_have_any_number_of_channels(name, channels):
+def test_field_styles_have_any_number_of_channels(name: str, channels: int) -> None:
     grid = samples.style(name, spatial_dims=2, size=(20, 24), channels=channels)
     assert grid.values.shape == (1, channels, 20, 24)
     assert float(grid.values.std(dim=(2, 3)).min()) > 0
 
 
 @pytest.mark.parametrize("name", ["town", "landscape"])
-def test_a_picture_shows_the_same_scene_at_every_size(name):
+def test_a_picture_shows_the_same_scene_at_every_size(name: str) -> None:
     small = samples.content(name, spatial_dims=2, size=(64, 96)).values
     large = samples.content(name, spatial_dims=2, size=(192, 288)).values
     shrunk = torch.nn.functional.avg_pool2d(large, 3)
@@ -118,7 +119,7 @@ def test_a_picture_shows_the_same_scene_at_every_size(name):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (3, 60), (60, 3)])
 @pytest.mark.parametrize("kind", MAKERS)
-def test_extreme_shapes_are_made(kind, size):
+def test_extreme_shapes_are_made(kind: Any, size: tuple[int, ...]) -> None:
     for name in NAMES[kind](2):
         grid = make(kind, 2, name, size=size)
         assert grid.shape == size
@@ -130,7 +131,7 @@ def test_extreme_shapes_are_made(kind, size):
 
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_limb_leads_obey_einthoven_and_goldberger_exactly(kind, seed):
+def test_limb_leads_obey_einthoven_and_goldberger_exactly(kind: Any, seed: int) -> None:
     names = {"content": ["ecg"], "style": ["arrhythmia", "ambulatory"]}[kind]
     for name in names:
         grid = make(kind, 1, name, size=2000, seed=seed)
@@ -142,7 +143,7 @@ def test_limb_leads_obey_einthoven_and_goldberger_exactly(kind, seed):
         assert torch.equal(lead["aVF"], (lead["II"] + lead["III"]) / 2)
 
 
-def test_the_ecg_is_ten_seconds_at_500_hz_with_a_resting_heart():
+def test_the_ecg_is_ten_seconds_at_500_hz_with_a_resting_heart() -> None:
     grid = samples.content("ecg", spatial_dims=1)
     assert (grid.shape, grid.spacing, grid.units, grid.axes) == ((5000,), (0.002,), ("s",), ("t",))
     second = grid.values[0, 1].numpy()
@@ -153,8 +154,8 @@ def test_the_ecg_is_ten_seconds_at_500_hz_with_a_resting_heart():
     assert 0.005 < intervals.std() / intervals.mean() < 0.12  # some variability, no arrhythmia
 
 
-def test_the_arrhythmia_is_irregular_and_wide():
-    def halfway_widths(grid):
+def test_the_arrhythmia_is_irregular_and_wide() -> None:
+    def halfway_widths(grid: Grid) -> Any:
         lead = grid.values[0, 6].numpy()  # V1, whose S wave is the deepest
         below = lead < 0.5 * lead.min()
         edges = np.flatnonzero(np.diff(below.astype(int)))
@@ -166,7 +167,7 @@ def test_the_arrhythmia_is_irregular_and_wide():
     assert np.median(wide) > 1.5 * np.median(normal)
 
 
-def test_fewer_leads_can_be_asked_for():
+def test_fewer_leads_can_be_asked_for() -> None:
     assert samples.style("arrhythmia", spatial_dims=1, channels=1).channels == ("II",)
     two = samples.style("arrhythmia", spatial_dims=1, channels=2, size=600)
     assert two.channels == ("I", "II")
@@ -174,7 +175,7 @@ def test_fewer_leads_can_be_asked_for():
     assert torch.equal(two.values, full.values[:, :2])
 
 
-def test_signals_other_than_ecgs_know_their_rate():
+def test_signals_other_than_ecgs_know_their_rate() -> None:
     breath = samples.content("respiration", spatial_dims=1, size=200)
     assert breath.spacing == (0.04,)
     chirp = samples.content("chirp", spatial_dims=1, size=4000)
@@ -190,14 +191,14 @@ def test_signals_other_than_ecgs_know_their_rate():
 # Volumes
 
 
-def hu_at(grid, point):
+def hu_at(grid: Grid, point: Any) -> Any:
     index = [
         int((p + c) / s) for p, c, s in zip(point, (190.0, 200.0, 0.0), grid.spacing, strict=True)
     ]
     return float(grid.values[0, 0][tuple(index)])
 
 
-def test_the_phantom_has_the_densities_of_a_chest():
+def test_the_phantom_has_the_densities_of_a_chest() -> None:
     grid = samples.content("chest", spatial_dims=3, size=(64, 64, 40))
     assert grid.spacing == pytest.approx((380 / 64, 380 / 64, 7.0))
     assert (grid.units, grid.axes) == (("mm",) * 3, ("x", "y", "z"))
@@ -213,8 +214,8 @@ def test_the_phantom_has_the_densities_of_a_chest():
     assert 0.03 < float(air[..., 12 : 64 - 12, 12 : 64 - 16, 14:].mean()) < 0.7
 
 
-def test_kernels_differ_in_the_spectrum_of_their_noise():
-    def noise(name):
+def test_kernels_differ_in_the_spectrum_of_their_noise() -> None:
+    def noise(name: str) -> Any:
         scan = samples.style(name, spatial_dims=3, size=(256, 256, 3), seed=2)
         part = scan.values[0, 0, 150:186, 124:160, 0].numpy()  # within the liver
         return part.std(), np.diff(part, axis=0).std() / part.std()
@@ -225,7 +226,7 @@ def test_kernels_differ_in_the_spectrum_of_their_noise():
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_the_flow_of_the_film_is_exact(seed):
+def test_the_flow_of_the_film_is_exact(seed: int) -> None:
     frames, flow = video.render_video((5, 48, 64), seed)
     t, y, x = np.meshgrid(np.arange(4), np.arange(48), np.arange(64), indexing="ij")
     to_y, to_x = y + flow[:, 0], x + flow[:, 1]
@@ -238,7 +239,7 @@ def test_the_flow_of_the_film_is_exact(seed):
     assert np.mean(error) < 0.2 * np.mean(still)
 
 
-def test_the_clip_is_timed_in_seconds():
+def test_the_clip_is_timed_in_seconds() -> None:
     grid = samples.content("video", spatial_dims=3, size=(3, 20, 30))
     assert (grid.axes, grid.units) == (("t", "y", "x"), ("s", "px", "px"))
     assert grid.spacing == (0.04, 1.0, 1.0)
@@ -253,7 +254,9 @@ def test_the_clip_is_timed_in_seconds():
         (4, ("x0", "x1", "x2", "x3"), ("px",) * 4, 1.0),
     ],
 )
-def test_fields_have_the_axes_of_their_rank(rank, axes, units, spacing):
+def test_fields_have_the_axes_of_their_rank(
+    rank: int, axes: tuple[str, ...], units: Any, spacing: float
+) -> None:
     grid = samples.style("marble", spatial_dims=rank, size=4)
     assert (grid.axes, grid.units, grid.spacing) == (axes, units, (spacing,) * rank)
 
@@ -262,7 +265,7 @@ def test_fields_have_the_axes_of_their_rank(rank, axes, units, spacing):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
-def test_noise_has_zero_mean_and_unit_variance_at_every_rank(rank):
+def test_noise_has_zero_mean_and_unit_variance_at_every_rank(rank: int) -> None:
     shape = (4000,) if rank == 1 else (round(20000 ** (1 / rank)),) * rank
     lattice = fields.Lattice(shape, seed=1)
     for name in ("a", "b"):
@@ -272,14 +275,14 @@ def test_noise_has_zero_mean_and_unit_variance_at_every_rank(rank):
             assert float(field.std()) == pytest.approx(1.0, abs=0.25)
 
 
-def test_noise_is_the_same_field_at_every_size():
+def test_noise_is_the_same_field_at_every_size() -> None:
     small = fields.Lattice((32, 48), 7).noise("n", 0.25)
     large = fields.Lattice((96, 144), 7).noise("n", 0.25)
     np.testing.assert_allclose(large[1::3, 1::3], small, atol=1e-4)
 
 
 @pytest.mark.parametrize("rank", [2, 3, 4])
-def test_the_flow_has_no_sources(rank):
+def test_the_flow_has_no_sources(rank: int) -> None:
     lattice = fields.Lattice((9, 10, 11, 12)[:rank], seed=0)
     pairs = rank * (rank - 1) // 2
     potentials = [lattice.noise(f"p{k}", 0.4) for k in range(pairs)]
@@ -290,7 +293,7 @@ def test_the_flow_has_no_sources(rank):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 5])
-def test_the_frame_of_a_stroke_is_orthonormal(rank):
+def test_the_frame_of_a_stroke_is_orthonormal(rank: int) -> None:
     heading = np.random.default_rng(0).standard_normal((50, rank)).astype(np.float32)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     frame = np.concatenate([brush._frame(heading), heading[:, None]], axis=1)
@@ -298,7 +301,7 @@ def test_the_frame_of_a_stroke_is_orthonormal(rank):
     np.testing.assert_allclose(frame @ frame.transpose(0, 2, 1), eye, atol=1e-5)
 
 
-def test_cells_agree_with_brute_force():
+def test_cells_agree_with_brute_force() -> None:
     from convnd_tasks.samples.patterns import _voronoi
 
     lattice = fields.Lattice((12, 14), seed=3)
@@ -324,21 +327,21 @@ def test_cells_agree_with_brute_force():
 # What goes wrong
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'marble'"):
         samples.style("marbel", spatial_dims=2)
     with pytest.raises(UnknownNameError, match="did you mean 'town'"):
         samples.content("toun", spatial_dims=2)
 
 
-def test_a_sample_of_another_rank_is_refused():
+def test_a_sample_of_another_rank_is_refused() -> None:
     with pytest.raises(UsageError, match="content: expected one of town, .* got 'ecg'") as caught:
         samples.content("ecg", spatial_dims=2)
     assert type(caught.value) is UsageError
 
 
 @pytest.mark.parametrize("size", [(8,), (8, 8, 8), (8, 0), -1, ()])
-def test_a_size_of_another_rank_is_refused(size):
+def test_a_size_of_another_rank_is_refused(size: Any) -> None:
     with pytest.raises(ShapeError, match="expected 2 positive extents in size"):
         samples.style("marble", spatial_dims=2, size=size)
 
@@ -356,13 +359,13 @@ def test_a_size_of_another_rank_is_refused(size):
         ),
     ],
 )
-def test_numbers_out_of_range_are_refused(call, message):
+def test_numbers_out_of_range_are_refused(call: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         call()
     assert type(caught.value) is UsageError
 
 
-def test_rates_are_documented_constants():
+def test_rates_are_documented_constants() -> None:
     assert signals.RATE == 500
     assert video.FRAME_RATE == 25
     assert phantom.FIELD_OF_VIEW == (380.0, 380.0, 280.0)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Run
 from convnd_tasks import samples
 
 from convnd import io
 
-Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--backbone", "compact", "--steps", "30")
 SIZE = ("--size", "40")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run
 from convnd_tasks.pipeline.folders import list_contents, result_names, typical_file
 from convnd_tasks.pipeline.resolve import resolve
 from PIL import Image
@@ -72,7 +73,7 @@ def test_folders_below_are_searched_on_request(holiday: Path) -> None:
     ]
 
 
-def test_a_folder_into_itself_leaves_results_alone(run, tmp_path: Path) -> None:
+def test_a_folder_into_itself_leaves_results_alone(run: Run, tmp_path: Path) -> None:
     picture(tmp_path / "in" / "cat.png")
     for _ in range(2):
         code, _, err = run("stylize", "in", "waves", "-o", "in", *QUICK, "--overwrite")

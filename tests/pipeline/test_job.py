@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Run
 from numpy.typing import NDArray
 from PIL import Image
 
 from convnd import io
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ The fields are found by looking at the dataclasses, so that a new one is tested 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from command_line import Run
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -42,7 +44,7 @@ def test_all_numbers_are_found() -> None:
 
 
 @pytest.mark.parametrize(("options", "name", "value"), CASES)
-def test_numbers_out_of_range_are_usage_errors(options, name, value):
+def test_numbers_out_of_range_are_usage_errors(options: Any, name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=rf"{name}: expected \S+ <= {name} <= \S+, got \S+; "):
         options(**OPTIONS[options], **{name: value})
 
@@ -61,7 +63,9 @@ def test_numbers_out_of_range_are_usage_errors(options, name, value):
         ("trace", "--dim=2.5", "1", "16"),
     ],
 )
-def test_what_is_no_number_is_told_the_range(run, tmp_path, command, option, lowest, highest):
+def test_what_is_no_number_is_told_the_range(
+    run: Run, tmp_path: Path, command: str, option: str, lowest: str, highest: str
+) -> None:
     arguments = {"trace": ["14x1", "conv:5:16"], "patches": ["waves"], "backbones": []}
     code, out, err = run(command, *arguments.get(command, ["a.png"]), option)
     told = " ".join(err.replace("│", " ").split())
@@ -87,7 +91,9 @@ def test_what_is_no_number_is_told_the_range(run, tmp_path, command, option, low
         ("patches", "--top=0"),
     ],
 )
-def test_the_command_line_names_the_option(run, tmp_path, command, option):
+def test_the_command_line_names_the_option(
+    run: Run, tmp_path: Path, command: str, option: str
+) -> None:
     arguments = {"trace": ["14x1", "conv:5:16"], "patches": ["waves", "--layer", "relu1_1"]}
     code, out, err = run(command, *arguments.get(command, ["a.png"]), option)
     name = option.partition("=")[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 import typer
+from command_line import Run
 from convnd_tasks.inspect.reading import Input, iter_batches
 from convnd_tasks.pipeline.job import Job
 from convnd_tasks.pipeline.output import CommandOutput
 from PIL import Image
 
 from convnd.errors import InternalError
-
-Run = Callable[..., tuple[int, str, str]]
 
 FAST = ["--backbone", "compact", "--steps", "1", "--scales", "1"]
 PICTURE = ["stylize", "a.png", "waves", *FAST, "--size", "32"]

@@ -1,8 +1,12 @@
 """Parts of a work in processes of their own: all of them, in order, and none left behind."""
 
+from __future__ import annotations
+
 import os
 import signal
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -15,18 +19,18 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="one process the
 
 
 @pytest.fixture(autouse=True)
-def threads():
+def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
 
 
-def test_parts_come_back_in_order_from_other_processes():
+def test_parts_come_back_in_order_from_other_processes() -> None:
     torch.rand(10**6).sum()  # threads of the parent's are there
     shift = torch.arange(3.0)
 
-    def work(part):
+    def work(part: Any) -> Any:
         time.sleep(0.05 * (5 - part))
         return part, os.getpid(), (torch.ones(10**6).sum() + shift[part % 3]).item()
 
@@ -36,13 +40,13 @@ def test_parts_come_back_in_order_from_other_processes():
     assert [total - 10**6 for *_, total in results] == [0, 1, 2, 0, 1]
 
 
-def test_one_thread_is_one_process():
+def test_one_thread_is_one_process() -> None:
     torch.set_num_threads(1)
     assert set(parallel_map(lambda _: os.getpid(), range(3))) == {os.getpid()}
 
 
-def test_an_error_of_a_part_is_raised():
-    def work(part):
+def test_an_error_of_a_part_is_raised() -> None:
+    def work(part: Any) -> None:
         raise InputFileError(f"part: expected none, got {part}; leave it out")
 
     with pytest.raises(InputFileError, match=r"part: expected none, got [01]; leave it out"):
@@ -50,11 +54,11 @@ def test_an_error_of_a_part_is_raised():
 
 
 @pytest.mark.parametrize("delay", [0.001, 0.01, 0.02, 0.5])
-def test_who_is_stopped_takes_the_processes_along(delay: float):
+def test_who_is_stopped_takes_the_processes_along(delay: float) -> None:
     class EnoughError(Exception):
         pass
 
-    def ring(*_):
+    def ring(*_: Any) -> None:
         raise EnoughError
 
     others = psutil.Process().children()  # of other tests

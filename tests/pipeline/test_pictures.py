@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from command_line import Run
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.images.hidden import fill_hidden
 from convnd_tasks.modalities.images.metrics import measure_all as evaluate_pictures
@@ -21,7 +21,6 @@ from profiles import GREY, P3, SWAPPED
 from convnd import io
 from convnd.io.images.color import profile_space
 
-Run = Callable[..., tuple[int, str, str]]
 Codes = NDArray[np.uint8]
 
 

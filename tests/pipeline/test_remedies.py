@@ -75,15 +75,18 @@ def _messages() -> Iterator[tuple[str, str]]:
     """Path and text of every string that is no docstring: errors, remedies, notes and help."""
     for root in ("convnd", "tasks"):
         for path in sorted((ROOT / root).rglob("*.py")):
-            tree = ast.parse(path.read_text("utf-8"))
+            text = path.read_text("utf-8")
+            if "--" not in text and "convnd " not in text:
+                continue
+            nodes = list(ast.walk(ast.parse(text)))
             inside = {
                 id(part)
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Expr | ast.JoinedStr)
+                for node in nodes
+                if isinstance(node, ast.JoinedStr)
+                or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
                 for part in ast.walk(node)
-                if isinstance(node, ast.JoinedStr) or isinstance(node.value, ast.Constant)
             }
-            for node in ast.walk(tree):
+            for node in nodes:
                 if isinstance(node, ast.JoinedStr):
                     yield str(path.relative_to(ROOT)), _text(node)
                 elif isinstance(node, ast.Constant) and id(node) not in inside:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from command_line import Run
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from PIL import Image
 
 from convnd.errors import UsageError
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def folder_of(root: Path, *names: str) -> str:

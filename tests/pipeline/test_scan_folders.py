@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as _nibabel
 import numpy as np
 import pytest
+from command_line import Run
 from convnd_tasks.pipeline.folders import result_name
 from convnd_tasks.pipeline.resolve import resolve
 from dicom_files import series
@@ -37,11 +38,11 @@ def scan(path: Path, seed: int = 0) -> Path:
         ("subject_T1w.nii.gz", "subject_T1w_stylized.nii.gz"),
     ],
 )
-def test_results_of_names_after_bids_are_such_names(name, result):
+def test_results_of_names_after_bids_are_such_names(name: str, result: str) -> None:
     assert result_name(name, "volumes", 3).removesuffix(".nii.gz") == result.removesuffix(".nii.gz")
 
 
-def test_a_tree_after_bids_becomes_such_a_tree(run, tmp_path):
+def test_a_tree_after_bids_becomes_such_a_tree(run: Run, tmp_path: Path) -> None:
     for subject in ("01", "02"):
         scan(tmp_path / "bids" / f"sub-{subject}" / "anat" / f"sub-{subject}_T1w.nii.gz")
     (tmp_path / "bids" / "dataset_description.json").write_text("{}")
@@ -62,7 +63,7 @@ def test_a_tree_after_bids_becomes_such_a_tree(run, tmp_path):
     assert (code, out.count("made with the same parameters")) == (0, 2), err
 
 
-def test_series_in_folders_below_are_contents(tmp_path):
+def test_series_in_folders_below_are_contents(tmp_path: Path) -> None:
     patient = tmp_path / "patient"
     series(patient / "thorax", [0, 5, 10])
     series(patient / "head" / "a", [0, 5], SeriesInstanceUID="1.2.9")
@@ -80,7 +81,7 @@ def test_series_in_folders_below_are_contents(tmp_path):
     assert spec.left_out == "left out: folders 2 (--recursive takes them)"
 
 
-def test_one_of_several_series_is_chosen(run, tmp_path):
+def test_one_of_several_series_is_chosen(run: Run, tmp_path: Path) -> None:
     places = [0, 5, 10, 15]
     both = tmp_path / "both"
     series(both / "a", places, SeriesNumber=2, SeriesDescription="B70f", SeriesInstanceUID="1.2.1")
@@ -101,7 +102,7 @@ def test_one_of_several_series_is_chosen(run, tmp_path):
     assert (code, "--series: expected a folder of DICOM files" in err) == (2, True)
 
 
-def test_folders_without_scans_say_what_helps(tmp_path):
+def test_folders_without_scans_say_what_helps(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputFileError, match="--recursive"):
         convnd.io.read(tmp_path / "empty")

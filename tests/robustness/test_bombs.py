@@ -30,6 +30,8 @@ from convnd.errors import InputFileError
 from convnd.io.signals.signal import Signal, signal_grid
 from convnd.optimize import is_checkpoint, load_checkpoint
 
+pytestmark = pytest.mark.child
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -63,39 +65,39 @@ RECORDS = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", RECORDS)
-def test_records_hold_what_their_headers_say(folder, name):
+def test_records_hold_what_their_headers_say(folder: Path, name: str) -> None:
     header, words = RECORDS[name]
     lay = "lay 1 200 0\n~ 0 200 16 0 0 0 0 I\n"
     assert words in (refusal(_record(folder, header, s=_TEN, lay=lay)) or "")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_record_with_a_gap_is_read(folder):
+def test_a_record_with_a_gap_is_read(folder: Path) -> None:
     lay = "lay 1 200 0\n~ 0 200 16 0 0 0 0 I\n"
     path = _record(folder, "a/3 1 200 1000\nlay 0\ns 10\n~ 990\n", s=_TEN, lay=lay)
     assert refusal(path) is None
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_flat_signals_in_flac_are_bounded(folder):
+def test_flat_signals_in_flac_are_bounded(folder: Path) -> None:
     soundfile.write(folder / "x.dat", np.zeros(20_000_000, np.int16), 200, format="FLAC")
     (folder / "a.hea").write_text("a 1 200 20000000\nx.dat 516 200 16 0 0 0 0 I\n")
     assert "for the length of its files" in (refusal(folder / "a.hea") or "")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_many_annotations_are_refused(folder):
+def test_many_annotations_are_refused(folder: Path) -> None:
     WHOLE["a.hea"](folder / "a.hea", np.random.default_rng(9))
     (folder / "a.atr").write_bytes(struct.pack("<H", 1 << 10 | 1) * 2**21 + bytes(2))
     assert "bytes of annotations" in (refusal(folder / "a.hea") or "")
 
 
-def test_chunks_of_a_wav_are_counted(folder):
+def test_chunks_of_a_wav_are_counted(folder: Path) -> None:
     (folder / "a.wav").write_bytes(b"RIFF\xff\xff\xff\xffWAVE" + b"abcd\0\0\0\0" * 20_000)
     assert "at most 10,000 chunks" in (refusal(folder / "a.wav") or "")
 
 
-def test_names_of_many_channels_take_linear_time():
+def test_names_of_many_channels_take_linear_time() -> None:
     names = ["I"] * 30_000 + [""] * 30_000
     with bounded():
         grid = signal_grid(Path("a"), np.zeros((60_000, 1), np.float32), None, names, Signal())
@@ -137,12 +139,12 @@ ARCHIVES: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_archives_of_arrays_are_bounded(folder, name):
+def test_archives_of_arrays_are_bounded(folder: Path, name: str) -> None:
     (folder / "a.npz").write_bytes(ARCHIVES[name]())
     assert refusal(folder / "a.npz") is not None
 
 
-def test_texts_of_a_recording_in_an_archive_are_bounded(folder):
+def test_texts_of_a_recording_in_an_archive_are_bounded(folder: Path) -> None:
     rate, names = _npy("()", "<f8", 8), _npy("(1,)", "<U20000000", 80_000_000)
     arrays = {"values": _npy("(100,)", "<f4", 400), "fs": rate, "names": names}
     whole = _archive(zipfile.ZIP_DEFLATED, **arrays).replace(b"values.npy", b"signal.npy")
@@ -150,7 +152,7 @@ def test_texts_of_a_recording_in_an_archive_are_bounded(folder):
     assert "bytes of text" in (refusal(folder / "a.npz") or "")
 
 
-def test_members_of_gzip_take_linear_time(folder):
+def test_members_of_gzip_take_linear_time(folder: Path) -> None:
     header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 3 3 3\nencoding: gzip\nendian: little\n\n"
     data = b"".join(gzip.compress(bytes(18)) for _ in range(3))
     (folder / "a.nrrd").write_bytes(header.encode() + data)
@@ -160,7 +162,7 @@ def test_members_of_gzip_take_linear_time(folder):
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.mgz"])
-def test_empty_members_of_gzip_are_counted(folder, name):
+def test_empty_members_of_gzip_are_counted(folder: Path, name: str) -> None:
     WHOLE[name](folder / name, np.random.default_rng(0))
     content = (folder / name).read_bytes()
     whole = convnd.io.read(folder / name).values
@@ -174,7 +176,7 @@ def test_empty_members_of_gzip_are_counted(folder, name):
     assert "end-of-stream" in (refusal(folder / name) or "")
 
 
-def test_extensions_of_nifti_are_bounded(folder):
+def test_extensions_of_nifti_are_bounded(folder: Path) -> None:
     header = nib.Nifti1Header()
     header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
     header["magic"], header["vox_offset"] = b"n+1", 352 + 16 * 500_000
@@ -247,7 +249,7 @@ ELEMENTS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ELEMENTS)
-def test_elements_of_dicom_are_counted(folder, name):
+def test_elements_of_dicom_are_counted(folder: Path, name: str) -> None:
     elements, words = ELEMENTS[name]
     path = _slice(folder)
     content = (path / "1.dcm").read_bytes()
@@ -257,7 +259,9 @@ def test_elements_of_dicom_are_counted(folder, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_child_decodes_compressed_pixels_of_dicom(folder, monkeypatch):
+def test_a_child_decodes_compressed_pixels_of_dicom(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes = np.random.default_rng(0).integers(0, 4000, (6, 5), dtype=np.uint16)
     picture = io.BytesIO()
     Image.fromarray(codes).save(picture, "JPEG2000", irreversible=False, no_jp2=True)
@@ -272,7 +276,7 @@ def test_a_child_decodes_compressed_pixels_of_dicom(folder, monkeypatch):
         convnd.io.read(path)
 
 
-def test_arrays_of_hdf5_that_nobody_wrote_are_refused(folder):
+def test_arrays_of_hdf5_that_nobody_wrote_are_refused(folder: Path) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(folder / "a.h5", "w") as file:
         file.create_dataset("ecg", shape=(500_000_000,), dtype="f4", chunks=(1000,))
@@ -280,7 +284,7 @@ def test_arrays_of_hdf5_that_nobody_wrote_are_refused(folder):
     assert "for the length of its files" in (refusal(folder / "a.h5") or "")
 
 
-def test_compressed_elements_of_matlab_are_bounded(folder):
+def test_compressed_elements_of_matlab_are_bounded(folder: Path) -> None:
     element = zlib.compress(bytes(40_000_000), 9)
     head = b"MATLAB 5.0".ljust(124) + b"\0\1IM"
     (folder / "a.mat").write_bytes(head + struct.pack("<II", 15, len(element)) + element)
@@ -295,10 +299,10 @@ PARQUETS = {
 
 
 @pytest.mark.parametrize("name", PARQUETS)
-def test_columns_of_parquet_are_bounded(folder, name):
+def test_columns_of_parquet_are_bounded(folder: Path, name: str) -> None:
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(pa.table(PARQUETS[name](pa)), folder / "a.parquet")
+    parquet.write_table(pa.table(PARQUETS[name](pa)), folder / "a.parquet")  # type: ignore[no-untyped-call]
     refusal(folder / "a.parquet")  # in bounds; repeated words are read, or refused as such
 
 
@@ -322,7 +326,7 @@ SHEETS = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SHEETS)
-def test_workbooks_are_bounded(folder, name):
+def test_workbooks_are_bounded(folder: Path, name: str) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     plain = io.BytesIO()
     openpyxl.Workbook().save(plain)
@@ -338,7 +342,7 @@ def test_workbooks_are_bounded(folder, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_silence_in_flac_is_bounded(folder):
+def test_silence_in_flac_is_bounded(folder: Path) -> None:
     with soundfile.SoundFile(folder / "a.flac", "w", 44_100, 1) as file:
         for _ in range(10):
             file.write(np.zeros(10**6, np.int16))
@@ -346,7 +350,7 @@ def test_silence_in_flac_is_bounded(folder):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_annotations_of_edf_are_counted(folder, monkeypatch):
+def test_annotations_of_edf_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convnd.io.signals.edf._MOST_MARKS", 1000)
     edfio = pytest.importorskip("edfio")
     signal = edfio.EdfSignal(np.arange(10.0) % 2, 1.0, label="I")
@@ -357,7 +361,7 @@ def test_annotations_of_edf_are_counted(folder, monkeypatch):
     assert "annotations" in (refusal(folder / "a.edf") or "")
 
 
-def test_tables_of_packets_are_counted(folder):
+def test_tables_of_packets_are_counted(folder: Path) -> None:
     """40 million packets of sound in a table of 16 bytes."""
     path = folder / "a.mp4"
     WHOLE["a.mp4"](path, np.random.default_rng(0))
@@ -373,14 +377,14 @@ def test_tables_of_packets_are_counted(folder):
     assert "packets in the tables" in (refusal(path) or "")
 
 
-def test_long_texts_in_figures_are_cut():
+def test_long_texts_in_figures_are_cut() -> None:
     with bounded():
         curve = plots.loss_curve({"a" * 100_000: [1.0, 2.0], "b": [2.0, 1.0]}, ylabel="c" * 100_000)
     assert curve.startswith(b"<?xml")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "loop"])
-def test_what_is_no_file_in_place_of_a_checkpoint_is_refused(folder, kind):
+def test_what_is_no_file_in_place_of_a_checkpoint_is_refused(folder: Path, kind: str) -> None:
     path = folder / "a.checkpoint"
     if kind == "pipe":
         os.mkfifo(path)

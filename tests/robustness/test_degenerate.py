@@ -13,13 +13,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from command_line import Run
 from numpy.typing import NDArray
 from PIL import Image
 
 import convnd.io
 
-Run = Callable[..., tuple[int, str, str]]
 FAST = ["--backbone", "compact", "--steps", "2"]
+SHALLOW = ["--style-layers", "relu1_1,relu2_1", "--content-layers", "relu2_1"]
 
 
 def counted(shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -59,7 +60,12 @@ TASKS = {
     "picture": ("x.png", "y.png", (20, 22), ["stylize", "--size", "24"]),
     "signal": ("x.csv", "y.csv", (400, 2), ["stylize", "--rate", "100"]),
     "volume": ("x.nii", "y.nii", (18, 17, 16), ["stylize-volume", "--no-figures"]),
-    "array": ("x.npy", "y.npy", (1, 18, 17, 16), ["stylize", "--dim", "3"]),
+    "array": (
+        "x.npy",
+        "y.npy",
+        (1, 18, 17, 16),
+        ["stylize", "--dim", "3", "--scales", "1", *SHALLOW],
+    ),
 }
 
 

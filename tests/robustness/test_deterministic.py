@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from PIL import Image
 
 import convnd.io
 from convnd.losses import Objective
 
-Run = Callable[..., tuple[int, str, str]]
-
+SHALLOW = ["--style-layers", "relu1_1,relu2_1", "--content-layers", "relu2_1"]
 FAST = ["--backbone", "compact", "--steps", "2", "--scales", "1"]
 RANDOM = [*FAST, "--init", "random", "--seed", "3"]
 TASKS: dict[str, tuple[list[str], str]] = {
@@ -25,7 +25,10 @@ TASKS: dict[str, tuple[list[str], str]] = {
         "png",
     ),
     "signal": (["stylize", "a.csv", "a.csv", *RANDOM, "--rate", "100"], "csv"),
-    "array": (["stylize", "a.npy", "a.npy", *RANDOM, "--size", "18", "--dim", "3"], "npy"),
+    "array": (
+        ["stylize", "a.npy", "a.npy", *RANDOM, "--size", "18", "--dim", "3", *SHALLOW],
+        "npy",
+    ),
     "volume": (["stylize-volume", "a.nii", "--style", "a.nii", *FAST], "nii.gz"),
     "clip": (["stylize-video", "frames", "waves", *FAST, "--size", "64"], "mkv"),
     "patches": (

@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from PIL import Image
 
 from convnd import io
@@ -30,9 +31,7 @@ from convnd.io.signals.signal import Annotation, Signal
 from convnd.io.video.codecs import CONTAINERS, Encoding
 from convnd.optimize import save_checkpoint
 
-Run = Callable[..., tuple[int, str, str]]
-
-SMALL = 2**16  # bytes that the disk has; every file below is larger
+SMALL = 2**14  # bytes that the disk has; every file below is larger
 OLD = b"what was there before" * 50
 
 
@@ -43,22 +42,22 @@ def noise(*shape: int) -> torch.Tensor:
 def _grid(suffix: str) -> Grid:
     dims = io.spatial_dims(f"a{suffix}")
     if dims == 1:
-        return Grid(values=noise(1, 2, 60_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
+        return Grid(values=noise(1, 2, 15_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
     if dims in (None, 3):
-        return Grid(values=noise(1, 1, 40, 40, 40), spacing=(1.0,) * 3, units=("mm",) * 3)
-    return Grid(values=noise(1, 3, 400, 400), channels=("R", "G", "B"))
+        return Grid(values=noise(1, 1, 26, 26, 26), spacing=(1.0,) * 3, units=("mm",) * 3)
+    return Grid(values=noise(1, 3, 200, 200), channels=("R", "G", "B"))
 
 
 class _Film:
     """A clip of noise, which no codec makes small."""
 
     info = io.VideoInfo(
-        path=Path("noise"), size=(240, 240), time_base=Fraction(1, 25), rate=Fraction(25)
+        path=Path("noise"), size=(96, 96), time_base=Fraction(1, 25), rate=Fraction(25)
     )
 
 
 def _clip(path: Path) -> None:
-    frames = (io.VideoFrame(n, noise(1, 3, 240, 240).roll(7 * n, 3), "") for n in range(12))
+    frames = (io.VideoFrame(n, noise(1, 3, 96, 96).roll(7 * n, 3), "") for n in range(4))
     io.write_video(
         path,
         _Film.info,
@@ -69,7 +68,7 @@ def _clip(path: Path) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    save_checkpoint(path, {"values": noise(300, 300)}, "mark")
+    save_checkpoint(path, {"values": noise(80, 80)}, "mark")
 
 
 def _write_grid(suffix: str, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -62,14 +63,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("statement", CASES)
-def test_a_decoder_gone_wrong_is_one_line(path, monkeypatch, statement):
+def test_a_decoder_gone_wrong_is_one_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, statement: Any
+) -> None:
     replace_decoder(monkeypatch, statement)
     with pytest.raises(InputFileError, match=CASES[statement]) as refusal:
         convnd.io.read(path)
     assert str(refusal.value).isprintable()
 
 
-def test_a_decoder_that_hangs_is_one_line(path, monkeypatch):
+def test_a_decoder_that_hangs_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_decoder(monkeypatch, "time.sleep(99)")
     monkeypatch.setattr(client, "TIMEOUT", 1.0)
     start = time.monotonic()
@@ -79,7 +82,7 @@ def test_a_decoder_that_hangs_is_one_line(path, monkeypatch):
     assert idle_children() == []
 
 
-def test_one_child_decodes_many_pictures_and_refuses_some(path, tmp_path):
+def test_one_child_decodes_many_pictures_and_refuses_some(path: Path, tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(path.read_bytes()[:60])
     values = convnd.io.read(path).values
     (first,) = idle_children()
@@ -89,7 +92,7 @@ def test_one_child_decodes_many_pictures_and_refuses_some(path, tmp_path):
     assert idle_children() == [first]
 
 
-def test_a_child_without_work_ends(path, monkeypatch):
+def test_a_child_without_work_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "IDLE_SECONDS", 0.05)
     convnd.io.read(path)
     deadline = time.monotonic() + 20
@@ -99,7 +102,7 @@ def test_a_child_without_work_ends(path, monkeypatch):
     assert not [name for name in names if "convnd.io.worker" in name]
 
 
-def test_pixels_and_metadata_are_those_of_the_decoder(path):
+def test_pixels_and_metadata_are_those_of_the_decoder(path: Path) -> None:
     exif, text = Image.Exif(), PngInfo()
     exif[271] = "a camera"
     text.add_text("base64", "not encoded")
@@ -124,7 +127,9 @@ def test_a_relative_path_is_one_of_the_present_folder(
         assert convnd.io.read("a.png").values[0, :, 0, 0].tolist() == [1 - number, 0, number]
 
 
-def test_a_picture_that_takes_too_much_computing_is_one_line(path, monkeypatch):
+def test_a_picture_that_takes_too_much_computing_is_one_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replace_decoder(monkeypatch, "while True: pass")
     code = client.COMMAND[-1].replace("worker.main()", "decoder.SECONDS = 1; worker.main()")
     monkeypatch.setattr(client, "COMMAND", (*client.COMMAND[:-1], code))

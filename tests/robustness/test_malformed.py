@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from malformed import LIES, PARTS, WAYS, WHOLE
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -38,6 +39,8 @@ from convnd.io.images import formats
 from convnd.io.signals import signal
 from convnd.io.video import file
 from convnd.io.volumes import dicom, itk, mgh, nifti
+
+pytestmark = pytest.mark.child
 
 SUFFIXES = list(convnd.io.suffixes())
 
@@ -72,6 +75,15 @@ def report(*arguments, **fields):
 worker._answer, worker._limit_memory, worker._send = begin, limit, report
 worker.main()
 """
+
+
+CASES = [
+    pytest.param(name, marks=pytest.mark.slow)
+    if name in ("a.avi", "a.mkv", "a.mov", "a.webm")
+    else name
+    for name in WHOLE
+]
+"""One file of each kind. Videos of one container are quick: each reading starts a child."""
 
 
 @pytest.fixture
@@ -119,8 +131,10 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WHOLE)
-def test_damage_is_read_or_refused(folder, capfd, caplog, name):
+@pytest.mark.parametrize("name", CASES)
+def test_damage_is_read_or_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     path = folder / name
     WHOLE[name](path, np.random.default_rng(9))
     assert convnd.io.read(path).values.numel() > 0
@@ -141,7 +155,9 @@ def test_damage_is_read_or_refused(folder, capfd, caplog, name):
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_headers_that_lie_are_refused(folder, capfd, caplog, name):
+def test_headers_that_lie_are_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     path = folder / name
     path.write_bytes(LIES[name]())
     assert refusal(path) is not None
@@ -150,7 +166,7 @@ def test_headers_that_lie_are_refused(folder, capfd, caplog, name):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_no_file_is_refused(folder, suffix):
+def test_what_is_no_file_is_refused(folder: Path, suffix: str) -> None:
     made = {
         kind: folder / f"{kind}{suffix}" for kind in ("empty", "folder", "pipe", "loop", "gone")
     }
@@ -174,7 +190,9 @@ def test_what_is_no_file_is_refused(folder, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_may_not_be_read_is_refused(folder, suffix, monkeypatch):
+def test_what_may_not_be_read_is_refused(
+    folder: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = folder / f"secret{suffix}"
     path.write_bytes(b"x" * 600)
     path.chmod(0)
@@ -191,8 +209,10 @@ def test_what_may_not_be_read_is_refused(folder, suffix, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WHOLE)
-def test_how_large_inputs_may_be_is_peoples_own_choice(folder, monkeypatch, name):
+@pytest.mark.parametrize("name", CASES)
+def test_how_large_inputs_may_be_is_peoples_own_choice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     WHOLE[name](folder / name, np.random.default_rng(9))
     monkeypatch.setenv("CONVND_MAX_PIXELS", "5")
     message = refusal(folder / name)
@@ -236,7 +256,9 @@ def test_parts_that_are_links_to_other_folders_are_refused(folder, name, part):
 
 
 @pytest.mark.parametrize("wrong", ["x", "0", "-3", "1.5"])
-def test_limits_that_are_none_are_usage_errors(run, monkeypatch, tmp_path, wrong):
+def test_limits_that_are_none_are_usage_errors(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str
+) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     monkeypatch.setenv("CONVND_MAX_PIXELS", wrong)
     assert run("stylize", "a.png", "waves")[0] == 2
@@ -248,8 +270,10 @@ def test_limits_that_are_none_are_usage_errors(run, monkeypatch, tmp_path, wrong
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WHOLE)
-def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
+@pytest.mark.parametrize("name", CASES)
+def test_paths_that_vanish_are_refused(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Right after they were looked at; a connection that is lost says so in other words."""
     path = folder / name
     WHOLE[name](path, np.random.default_rng(9))
@@ -257,9 +281,9 @@ def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
     parts = {path, *(folder / part for part in PARTS.get(name, ()))} - {folder / "series"}
     # Of a series, between headers and voxels.
     place, looked = (
-        ("convnd.io.volumes.dicom.check_positions", dicom.check_positions)
+        ("convnd.io.volumes.dicom.check_positions", dicom.check_positions)  # type: ignore[attr-defined]
         if path.is_dir()
-        else ("convnd.io.files.check_file", files.check_file)
+        else ("convnd.io.files.check_file", files.check_file)  # type: ignore[attr-defined]
     )
 
     def look(*given: Any) -> None:
@@ -276,9 +300,9 @@ def test_paths_that_vanish_are_refused(folder, capfd, monkeypatch, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("stem", ["ünïcødé 图 😀", "-rf", "a b'\"$(x)%s", "x" * 200, "a\nb"])
-def test_names_of_every_kind_are_read_or_refused(folder, name, stem):
+def test_names_of_every_kind_are_read_or_refused(folder: Path, name: str, stem: str) -> None:
     source = folder / "made" / name
     source.parent.mkdir()
     WHOLE[name](source, np.random.default_rng(9))
@@ -289,7 +313,7 @@ def test_names_of_every_kind_are_read_or_refused(folder, name, stem):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("note", ["## ", "## time resolution: x", "## end of definitions"])
-def test_notes_that_look_like_definitions_do_not_hang(folder, note):
+def test_notes_that_look_like_definitions_do_not_hang(folder: Path, note: str) -> None:
     WHOLE["a.hea"](folder / "a.hea", np.random.default_rng(9))
     pair = bytes([0, 22 << 2, len(note), 63 << 2]) + note.encode() + bytes(len(note) % 2)
     (folder / "a.atr").write_bytes(pair + bytes(2))
@@ -306,7 +330,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_say_it_in_one_line_with_exit_code_3(run, tmp_path, name):
+def test_commands_say_it_in_one_line_with_exit_code_3(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(LIES[name]())
     code, out, err = run(*COMMANDS[name], name)
     said = [line for line in err.splitlines() if not line.startswith("no style given")]
@@ -316,7 +340,7 @@ def test_commands_say_it_in_one_line_with_exit_code_3(run, tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_names_that_are_no_text_are_printed(run, tmp_path):
+def test_names_that_are_no_text_are_printed(run: Run, tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\xe9.png")
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / name)
     code, out, _ = run("stylize", name, "waves", "--size", "16", "--steps", "1", "--backbone",
@@ -328,7 +352,7 @@ def test_names_that_are_no_text_are_printed(run, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["a.npz", "a.nii.gz"])
-def test_provenance_of_any_length_takes_little_memory(folder, name):
+def test_provenance_of_any_length_takes_little_memory(folder: Path, name: str) -> None:
     if name == "a.npz":
         with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as archive:
             for entry, kind, size in (
@@ -352,7 +376,7 @@ def test_provenance_of_any_length_takes_little_memory(folder, name):
     assert error_is_one_line(str(refused.value))
 
 
-def test_a_pipe_in_place_of_provenance_is_not_waited_for(folder):
+def test_a_pipe_in_place_of_provenance_is_not_waited_for(folder: Path) -> None:
     grid = Grid(values=torch.rand(1, 1, 9))
     convnd.io.write(folder / "a.csv", grid)
     os.mkfifo(folder / "a.csv.json")
@@ -362,19 +386,19 @@ def test_a_pipe_in_place_of_provenance_is_not_waited_for(folder):
             convnd.io.check_output(folder / "a.csv", overwrite=True, provenance=True)
 
 
-def test_a_long_header_of_a_table_takes_linear_time(folder):
+def test_a_long_header_of_a_table_takes_linear_time(folder: Path) -> None:
     cell = b" " * 300_000 + b"x" + b" " * 300_000 + b"("
     (folder / "a.csv").write_bytes(cell + b",b\n1,2\n3,4\n")
     assert refusal(folder / "a.csv") is None
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_compressed_slices_make_no_room_for_pixels_they_lack(folder):
+def test_compressed_slices_make_no_room_for_pixels_they_lack(folder: Path) -> None:
     file = Dataset()
     file.file_meta = FileMetaDataset()
     file.file_meta.TransferSyntaxUID = RLELossless
     file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = CTImageStorage
-    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "1.2.3"
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "1.2.3"  # type: ignore[assignment]
     file.SeriesInstanceUID, file.StudyInstanceUID = "1.2.4", "1.2.5"
     file.Rows = file.Columns = 30_000
     file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"

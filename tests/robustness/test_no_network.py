@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 import nibabel as nib
 import numpy as np
 import pytest
-
-Run = Callable[..., tuple[int, str, str]]
+from command_line import Run
 
 COMMANDS = [
     ["--version"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +44,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("statement", CASES)
-def test_a_decoder_gone_wrong_is_one_line(tmp_path, monkeypatch, statement):
+def test_a_decoder_gone_wrong_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: Any
+) -> None:
     name = FILES[list(CASES).index(statement) % len(FILES)]
     (tmp_path / name).write_bytes(b"content")
     (tmp_path / "a.mat").write_bytes(b"content")
@@ -55,7 +59,9 @@ def test_a_decoder_gone_wrong_is_one_line(tmp_path, monkeypatch, statement):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_libraries_of_signals_are_loaded_in_the_child_alone(tmp_path, monkeypatch, name):
+def test_libraries_of_signals_are_loaded_in_the_child_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     if name not in WHOLE:
         pytest.skip("no whole file of this format")
     path = tmp_path / name

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks.inspect import network_from_module
 from convnd_tasks.inspect.maximize import AscentError, maximize_activation
 from PIL import Image
@@ -31,8 +32,6 @@ from convnd.optimize import (
     evaluate_whole,
     minimize,
 )
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 class Copy(nn.Module):

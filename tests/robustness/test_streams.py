@@ -8,17 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import Run
 
 from convnd.errors import UsageError
 from convnd.optimize import ProcessGroup
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def convnd(line: str, **environment: str) -> subprocess.CompletedProcess[str]:

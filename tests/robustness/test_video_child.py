@@ -22,6 +22,8 @@ from convnd.errors import DependencyError, InputFileError
 from convnd.io.video import decoder
 from convnd.io.video.file import VideoFile
 
+pytestmark = pytest.mark.child
+
 START = (
     "import sys, time; sys.path[:] = sys.argv[1:]\n"
     "from convnd.io.worker import worker; from convnd.io.video import decoder as d\n"

@@ -45,7 +45,7 @@ def _picture(**options: Any) -> Maker:
         exif = Image.Exif()
         exif[274] = 6
         given = {"exif": exif} if path.suffix in {".jpg", ".webp"} else {}
-        Image.fromarray(_codes(rng)).save(path, **options, **given)
+        Image.fromarray(_codes(rng)).save(path, **options, **given)  # type: ignore[arg-type]
 
     return make
 
@@ -113,7 +113,7 @@ def _edf(path: Path, rng: Random) -> None:
               "physical_max": 5.0, "digital_min": -32768, "digital_max": 32767,
               "transducer": "", "prefilter": ""}  # fmt: skip
     with pyedflib.EdfWriter(str(path), 2, kind) as file:
-        file.setSignalHeaders([{**header, "label": label} for label in ("I", "II")])
+        file.setSignalHeaders([{**header, "label": label} for label in ("I", "II")])  # type: ignore[dict-item]
         file.writeSamples(list(rng.normal(size=(2, 400))))
         file.writeAnnotation(0.5, -1, "beat")
 
@@ -165,7 +165,7 @@ def _excel(path: Path, rng: Random) -> None:
 
 
 def _waveform(path: Path, rng: Random) -> None:
-    data = pydicom.dcmread(get_testdata_file("waveform_ecg.dcm"))
+    data = pydicom.dcmread(get_testdata_file("waveform_ecg.dcm"))  # type: ignore[arg-type]
     while len(data.WaveformSequence) > 1:
         del data.WaveformSequence[-1]
     group = data.WaveformSequence[0]
@@ -183,7 +183,7 @@ def _series(path: Path, rng: Random) -> None:
         each.file_meta = FileMetaDataset()
         each.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         each.file_meta.MediaStorageSOPClassUID = each.SOPClassUID = CTImageStorage
-        each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID = f"1.2.3.{number}"
+        each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID = f"1.2.3.{number}"  # type: ignore[assignment]
         each.SeriesInstanceUID, each.StudyInstanceUID = "1.2.4", "1.2.5"
         each.PatientName, each.Modality = "Nobody^At^All", "CT"
         each.Rows, each.Columns, each.SamplesPerPixel = 6, 5, 1
@@ -373,7 +373,7 @@ def _edf_header(records: str, samples: str, duration: str = "1", channels: str =
 def _deflated_dicom() -> bytes:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, "1.2.3"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, "1.2.3"  # type: ignore[assignment]
     each = Dataset()
     each.file_meta = meta
     each.PatientComments = "x"

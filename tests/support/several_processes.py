@@ -82,7 +82,7 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
             kept, targets = net(content, LAYERS), net(style, LAYERS)
 
         def features(values: torch.Tensor, net: VGG = net) -> dict[str, torch.Tensor]:
-            return net(values, LAYERS[1:2])
+            return net(values, LAYERS[1:2])  # type: ignore[no-any-return]
 
         terms = [
             Term("style", 3.0, StyleLoss(STATISTICS[name].sums(targets[layer]), layer=layer,
@@ -95,7 +95,7 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
         overlaps = dict.fromkeys(LAYERS, 3)
         cut = tiler.make_tiling(net, LAYERS, size, overlaps)
         sums = sharded_sums(
-            lambda x, net=net: net(x, LAYERS), style, cut,
+            lambda x, net=net: net(x, LAYERS), style, cut,  # type: ignore[misc]
             dict.fromkeys(LAYERS, STATISTICS["autocorrelation"]), group,
         )  # fmt: skip
         for layer in LAYERS:
@@ -114,9 +114,9 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
         shared = Objective(net, [*terms, Term("content", 1.0, found)], precision=precision)
         expected = evaluate_whole(whole, x)
         deep = Tiler(tile=tile and tile // 2, workers=group.size)
-        cut = Tiler(tile=tile, workers=group.size, deep_tiler=deep, spare_bytes=lambda *_: 10_000.0)
+        cut = Tiler(tile=tile, workers=group.size, deep_tiler=deep, spare_bytes=lambda *_: 10_000.0)  # type: ignore[assignment]
         for each in (tiler, tiler, cut):  # the second time with what is kept
-            got = ShardedEvaluation(each, shards)(shared, shards.local_part(x))
+            got = ShardedEvaluation(each, shards)(shared, shards.local_part(x))  # type: ignore[arg-type]
             assert abs(got.loss / expected.loss - 1) < 1e-12
             assert got.parts.keys() == expected.parts.keys()
             assert all(abs(got.parts[n] / expected.parts[n] - 1) < 1e-10 for n in got.parts)
@@ -151,7 +151,7 @@ def planes(group: ProcessGroup, folder: Path) -> None:
 
 def transfers(group: ProcessGroup, folder: Path) -> None:
     """Whole transfers, and going on with another number of processes."""
-    for size, optimizer in TRANSFERS[group.size]:
+    for size, optimizer in TRANSFERS[group.size]:  # type: ignore[attr-defined]
         options = TransferOptions(
             backbone="compact", precision="float32", steps=4, scales=2, size=0,
             optimizer=optimizer, tv_weight=0.1, style_layers=("relu1_1", "relu3_1"),
@@ -168,7 +168,7 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
             together.append(progress)
             keep(folder / f"{name}-{group.size}-{progress.step}", progress, group)
         for number, several in enumerate(together):
-            values = several.shards.gather(several.values)
+            values = several.shards.gather(several.values)  # type: ignore[union-attr]
             one = alone[f"values{number}"]
             difference = (values - one).norm() / one.norm()
             assert difference < 1e-5, (name, number, float(difference))
@@ -189,7 +189,7 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
             if count == group.size:
                 assert last.values.equal(together[-1].values)
                 assert last.loss == together[-1].loss
-            values = last.shards.gather(last.values)
+            values = last.shards.gather(last.values)  # type: ignore[union-attr]
             assert (values - end).norm() / end.norm() < 1e-5
         if group.rank == 0:  # and one alone
             state = load_checkpoint(folder / f"{name}-{group.size}-2.checkpoint", "mark")
@@ -229,7 +229,7 @@ def memory(group: ProcessGroup, folder: Path) -> None:
     smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
     shards = ShardedField((200,), group)
     x = torch.rand(1, 1, 200, generator=torch.Generator().manual_seed(1))
-    told = []
+    told = []  # type: ignore[var-annotated]
     tiler = Tiler(workers=group.size, on_shrink=told.append)
     features = smooth.features
 
@@ -238,7 +238,7 @@ def memory(group: ProcessGroup, folder: Path) -> None:
             raise RuntimeError("not enough memory")
         return features(values)
 
-    smooth.features = limited  # type: ignore[method-assign]
+    smooth.features = limited  # type: ignore[assignment, method-assign]
     found = ShardedEvaluation(tiler, shards)(smooth, shards.local_part(x))
     smooth.features = features  # type: ignore[method-assign]
     expected = evaluate_whole(smooth, x)
@@ -301,7 +301,7 @@ def volumes(group: ProcessGroup, folder: Path) -> None:
 
     def alone(_: Path) -> Found:
         transfer = LookTransfer(inputs, VolumeOptions())
-        *_, last = transfer.run(state=None, group=None, on_message=None)
+        *_, last = transfer.run(state=None, group=None, on_message=None)  # type: ignore[assignment]
         result = transfer.result(last)
         assert result is not None
         return {"values": result.values}

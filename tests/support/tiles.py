@@ -43,7 +43,7 @@ class Difference:
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         place = (..., *(window or [slice(None)]))
-        difference = (features - self.target[place]).square() * self.weight[place]
+        difference = (features - self.target[place]).square() * self.weight[place]  # type: ignore[index]
         return Sums(difference.sum(), math.prod(tile_shape(features, window)))
 
     def value(self, sums: Sums) -> Tensor:

@@ -13,8 +13,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from convnd.io.video import decoder
-
 __all__ = ["TICK", "packet_times", "picture", "remux", "request_here", "write_video_file"]
 
 TICK = Fraction(1, 90000)
@@ -27,6 +25,8 @@ def request_here(
     """Stand in for `convnd.io.worker.client.request`: decode in this process, which is quicker."""
 
     def answers() -> Iterator[tuple[dict[str, Any], Any]]:
+        from convnd.io.video import decoder
+
         for kind, fields, array in decoder.serve(path, message, lambda _: None):
             yield json.loads(json.dumps({"kind": kind, **fields})), array
 

@@ -1,10 +1,14 @@
 """Measures of pictures and arrays: against independent references, and what they react to."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks import samples
 from convnd_tasks.modalities.arrays import metrics as array_metrics
 from convnd_tasks.modalities.images import features, similarity
@@ -96,9 +100,9 @@ def test_the_style_itself_has_no_distance_to_it() -> None:
 
 
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    content, result, style = picture(0, 320, 304), picture(1, 320, 304), picture(2)
+    content, result, style = picture(0, 352, 32), picture(1, 352, 32), picture(2)
     whole = figures(content, result, style)
-    monkeypatch.setattr(features, "_CROP", 256 * 256)
+    monkeypatch.setattr(features, "_CROP", 256 * 32)
     cut = figures(content, result, style)
     for name in ("style_energy", "content_energy"):
         assert cut[name].value == pytest.approx(whole[name].value, rel=1e-4)
@@ -146,7 +150,7 @@ def test_a_picture_too_small_is_refused() -> None:
         figures(picture(0), small)
 
 
-def test_evaluate_measures_pictures(tmp_path, run) -> None:
+def test_evaluate_measures_pictures(tmp_path: Path, run: Run) -> None:
     for name, seed in (("a.png", 0), ("b.png", 1)):
         pixels = (picture(seed).values[0].movedim(0, -1) * 255).byte().numpy()
         Image.fromarray(pixels).save(tmp_path / name)
@@ -196,7 +200,7 @@ def test_gaps_of_arrays_do_not_count(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4])
-def test_evaluate_measures_arrays(tmp_path, run, dim: int) -> None:
+def test_evaluate_measures_arrays(tmp_path: Path, run: Run, dim: int) -> None:
     grid = samples.content(samples.contents(dim)[0], spatial_dims=dim, size=20)
     io.write(tmp_path / "a.npz", grid)
     code, out, err = run("evaluate", "a.npz", "a.npz", "--style", "a.npz", "--dim", dim, "--json")

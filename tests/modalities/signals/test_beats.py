@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.options import SignalOptions
@@ -15,6 +18,7 @@ from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.modalities.signals.rhythm_warp import warp_to_rhythm
+from numpy.typing import NDArray
 
 from convnd.errors import DependencyError, InputFileError, UsageError
 from convnd.grid import Grid
@@ -26,7 +30,9 @@ RATE = 200.0
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def wave(peaks, seconds, *, t_wave, width, rng):
+def wave(
+    peaks: Any, seconds: float, *, t_wave: float, width: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """R peaks of a width, and a T wave behind each, in mV."""
     t = np.arange(round(seconds * RATE)) / RATE
     found = 0.01 * rng.normal(size=len(t))
@@ -36,13 +42,13 @@ def wave(peaks, seconds, *, t_wave, width, rng):
     return found
 
 
-def grid(values):
-    values = torch.as_tensor(np.asarray(values, np.float32))[None, None]
+def grid(array: NDArray[Any]) -> Grid:
+    values = torch.as_tensor(np.asarray(array, np.float32))[None, None]
     made = Grid(values=values, channels=("II",), spacing=(1 / RATE,), units=("s",), axes=("t",))
     return describe(made, units=("mV",))
 
 
-def test_retimed_beats_keep_what_is_around_r_peaks(rng):
+def test_retimed_beats_keep_what_is_around_r_peaks(rng: np.random.Generator) -> None:
     values = torch.tensor(rng.normal(size=(2, 1, 1000)).astype("f"))
     peaks, intervals = np.array([120, 320, 540, 800]), np.array([150, 400])
     found, at = warp_to_rhythm(values, peaks, intervals, RATE)
@@ -56,7 +62,7 @@ def test_retimed_beats_keep_what_is_around_r_peaks(rng):
     assert found.abs().max() <= values.abs().max()
 
 
-def test_noise_between_beats_stays_noise_of_its_strength(rng):
+def test_noise_between_beats_stays_noise_of_its_strength(rng: np.random.Generator) -> None:
     values = torch.tensor(rng.normal(size=(1, 1, 4000)).astype("f"))
     peaks = np.arange(200, 4000, 200)
     for interval in (120, 350):
@@ -65,14 +71,14 @@ def test_noise_between_beats_stays_noise_of_its_strength(rng):
 
 
 @pytest.mark.parametrize("gap", [1, 2, 7])
-def test_intervals_of_a_few_samples(gap):
+def test_intervals_of_a_few_samples(gap: int) -> None:
     values = torch.arange(40.0)[None, None]
     found, at = warp_to_rhythm(values, np.array([5, 5 + gap, 30]), np.array([3, 50]), RATE)
     assert torch.isfinite(found).all()
     assert found.shape[2] == at[-1] + 10
 
 
-def test_the_term_is_bound_to_the_peaks_at_every_size():
+def test_the_term_is_bound_to_the_peaks_at_every_size() -> None:
     target = torch.tensor([[[0.0, 0.0, 4.0, 4.0, 0.0, 0.0, 0.0, 0.0]]])
     beats = BeatTemplate(torch.tensor([10, 30, 39]), 40, target, 3, (), 2.0)
     term = beats.term(40)
@@ -80,12 +86,14 @@ def test_the_term_is_bound_to_the_peaks_at_every_size():
     for first in (7, 27):  # the last one is not whole
         values[..., first + 2 : first + 4] = 4
     assert (term.weight, term.loss.value(term.loss.sums(values)).item()) == (2.0, 0)
-    assert beats.term(20).loss.target.shape == (1, 1, 4)
+    assert beats.term(20).loss.target.shape == (1, 1, 4)  # type: ignore[attr-defined]
     with pytest.raises(InputFileError, match="expected a whole beat in the content, got none"):
         BeatTemplate(torch.tensor([1]), 40, target, 3, (), 1.0).term(40)
 
 
-def test_what_to_start_from_has_the_mean_beat_and_the_rest_is_left(rng):
+def test_what_to_start_from_has_the_mean_beat_and_the_rest_is_left(
+    rng: np.random.Generator,
+) -> None:
     target = torch.zeros(1, 1, 24)
     target[..., 10:14] = 4
     beats = BeatTemplate(torch.tensor([20, 60, 99]), 100, target, 12, (), 3.0)
@@ -101,7 +109,7 @@ def test_what_to_start_from_has_the_mean_beat_and_the_rest_is_left(rng):
     assert found[..., 97:].mean() > 2  # the last one is not whole
 
 
-def test_beats_are_at_the_same_place_at_every_size():
+def test_beats_are_at_the_same_place_at_every_size() -> None:
     """Shrunk with the values, a target fits where it was, but for a sample."""
     t = torch.arange(512.0)
     values = ((t / 7).sin() + (t / 11).cos())[None, None]
@@ -113,7 +121,7 @@ def test_beats_are_at_the_same_place_at_every_size():
 
 
 @pytest.mark.slow
-def test_morphology_comes_over_and_rhythm_stays(rng):
+def test_morphology_comes_over_and_rhythm_stays(rng: np.random.Generator) -> None:
     pytest.importorskip("scipy")
     own = np.array([0.6, 1.5, 2.5, 3.4, 4.4, 5.3, 6.3, 7.2])
     content = wave(own, 8, t_wave=0.1, width=0.015, rng=rng)
@@ -135,15 +143,15 @@ def test_morphology_comes_over_and_rhythm_stays(rng):
     assert found[None] > found[0.0]
 
 
-def test_beats_come_by_themselves_where_both_have_them(rng):
+def test_beats_come_by_themselves_where_both_have_them(rng: np.random.Generator) -> None:
     pytest.importorskip("scipy")
     ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
     hiss = grid(0.1 * rng.normal(size=2000))
 
-    def found(content, style, **options):
+    def found(content: Grid, style: Any, **options: Any) -> Any:
         inputs = TransferInputs(content=content, styles=[style], names=("A", "B"))
         ready = prepare(inputs, SignalOptions(size=0, **options))
-        beats = None if ready.initial is None else ready.initial.__self__
+        beats = None if ready.initial is None else ready.initial.__self__  # type: ignore[attr-defined]
         return beats, "".join(ready.messages)
 
     other = ecg.with_values(1.2 * ecg.values)
@@ -165,7 +173,9 @@ def test_beats_come_by_themselves_where_both_have_them(rng):
     assert (beats, "names no sampling rate" in told, "--rate" in told) == (None, True, True)
 
 
-def test_without_scipy_beats_are_left_out_and_it_is_said(rng, monkeypatch):
+def test_without_scipy_beats_are_left_out_and_it_is_said(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
     monkeypatch.setitem(sys.modules, "scipy.signal", None)
     inputs = TransferInputs(content=ecg, styles=[ecg], names=("A", "B"))
@@ -176,7 +186,7 @@ def test_without_scipy_beats_are_left_out_and_it_is_said(rng, monkeypatch):
         prepare(inputs, SignalOptions(size=0, beat_weight=3))
 
 
-def test_what_has_no_beats_is_refused(rng):
+def test_what_has_no_beats_is_refused(rng: np.random.Generator) -> None:
     pytest.importorskip("scipy")
     flat = torch.linspace(0, 1, 1000).view(1, 1, -1)
     good = torch.tensor(wave([1.0, 2.0, 3.0], 5, t_wave=0.2, width=0.02, rng=rng)).view(1, 1, -1)
@@ -186,7 +196,9 @@ def test_what_has_no_beats_is_refused(rng):
         extract_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE, weight=3)
 
 
-def test_beats_are_for_signals_with_a_rate(tmp_path, run, rng):
+def test_beats_are_for_signals_with_a_rate(
+    tmp_path: Path, run: Run, rng: np.random.Generator
+) -> None:
     np.save(tmp_path / "a.npy", rng.normal(size=500))
     code, _, err = run("stylize", "a.npy", "a.npy", "--dim", "1", "--beat-weight", "3")
     assert (code, "--beat-weight: expected a content with a sampling rate" in err) == (2, True)

@@ -1,5 +1,9 @@
 """R peaks against the beats that are there, and what is no rhythm."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +12,7 @@ from convnd_tasks.modalities.signals.leads import may_be_ecg, resample_lead
 from convnd_tasks.modalities.signals.metrics import measure_all
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.rhythm import are_beats, match_peaks
+from numpy.typing import NDArray
 
 from convnd import io
 from convnd.grid import Grid
@@ -18,7 +23,7 @@ scipy = pytest.importorskip("scipy")
 
 
 @pytest.fixture(scope="module")
-def leads():
+def leads() -> Any:
     """Leads of pydicom's recording at 500 Hz, in mV; they beat together."""
     data = pytest.importorskip("pydicom.data")
     grid = io.read(data.get_testdata_file("waveform_ecg.dcm", download=False))
@@ -28,20 +33,24 @@ def leads():
     }
 
 
-def noisy(values, rng):
+def noisy(values: NDArray[Any], rng: np.random.Generator) -> Any:
     """With muscle noise and wander."""
     t = np.arange(len(values)) / 500
     return values + 0.05 * rng.normal(size=len(t)) + 0.12 * np.sin(2 * np.pi * 0.3 * t)
 
 
-def grid(values, *, names=("II",), rate=500.0, unit="mV"):
-    values = torch.as_tensor(np.atleast_2d(values).astype("f"))[None]
+def grid(
+    array: NDArray[Any], *, names: tuple[str, ...] = ("II",), rate: float = 500.0, unit: str = "mV"
+) -> Grid:
+    values = torch.as_tensor(np.atleast_2d(array).astype("f"))[None]
     made = Grid(values=values, channels=names, spacing=(1 / rate,), units=("s",), axes=("t",))
     return describe(made, units=(unit,) * len(names))
 
 
 @pytest.mark.parametrize(("rate", "names"), [(125, ("I", "V2")), (1000.5, ("aVL", "V5"))])
-def test_leads_beat_together_in_noise_too_and_at_every_rate(leads, rng, rate, names):
+def test_leads_beat_together_in_noise_too_and_at_every_rate(
+    leads: Any, rng: np.random.Generator, rate: float, names: tuple[str, ...]
+) -> None:
     expected = r_peaks(leads["II"], 500) / 500
     assert len(expected) == 10
     for name in names:
@@ -51,7 +60,7 @@ def test_leads_beat_together_in_noise_too_and_at_every_rate(leads, rng, rate, na
 
 
 @pytest.mark.slow
-def test_long_recordings_go_block_by_block(leads, monkeypatch):
+def test_long_recordings_go_block_by_block(leads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.tile(leads["V2"], 3)
     whole = r_peaks(values, 500)
     assert len(whole) == 30
@@ -65,7 +74,7 @@ def test_long_recordings_go_block_by_block(leads, monkeypatch):
     torch.set_num_threads(threads)
 
 
-def test_gaps_are_bridged(leads):
+def test_gaps_are_bridged(leads: Any) -> None:
     values = leads["II"].copy()
     before = r_peaks(values, 500)
     values[before[4] + 150 : before[4] + 250] = np.nan
@@ -77,16 +86,16 @@ def test_gaps_are_bridged(leads):
     [np.zeros(0), np.ones(5000), np.full(5000, np.nan), np.linspace(0, 9, 5000), np.zeros(300)],
     ids=["nothing", "constant", "gaps", "straight", "short"],
 )
-def test_what_has_no_peaks(values):
+def test_what_has_no_peaks(values: Any) -> None:
     assert len(r_peaks(values, 500)) == 0
 
 
 @pytest.mark.slow
-def test_what_are_beats(leads, rng):
+def test_what_are_beats(leads: Any, rng: np.random.Generator) -> None:
     t = np.arange(10_000) / 500
     frequencies = np.fft.rfftfreq(10_000, 1 / 500)
 
-    def shaped(shape):
+    def shaped(shape: Any) -> Any:
         return np.fft.irfft(np.fft.rfft(rng.normal(size=10_000)) * shape, 10_000)
 
     brain = shaped(1 / np.maximum(frequencies, 0.5)) + 3 * shaped(abs(frequencies - 10) < 1.5)
@@ -101,7 +110,7 @@ def test_what_are_beats(leads, rng):
     assert not are_beats(leads["II"], r_peaks(leads["II"], 500)[:2], 500)
 
 
-def test_voltages_or_leads_of_that_name_may_have_beats():
+def test_voltages_or_leads_of_that_name_may_have_beats() -> None:
     values = np.arange(99.0)
     assert may_be_ecg(grid(values, names=("x",), unit="uV"))
     assert may_be_ecg(grid(values, names=("MLII",), unit=""))
@@ -110,12 +119,12 @@ def test_voltages_or_leads_of_that_name_may_have_beats():
     assert not may_be_ecg(Grid(values=torch.zeros(1, 1, 9), channels=("II",)))
 
 
-def measured(content, style):
+def measured(content: Grid, style: Any) -> Any:
     return {each.name for each in measure_all(content, content, [style])}
 
 
 @pytest.mark.slow
-def test_rhythm_is_measured_where_there_is_one(leads, rng):
+def test_rhythm_is_measured_where_there_is_one(leads: Any, rng: np.random.Generator) -> None:
     beats = {"r_peak_f1", "rr_error", "beat_correlation", "beat_distance"}
     rest = {"psd_distance", "autocorrelation_distance", "amplitude_distance"}
     ecg, hiss = grid(leads["II"]), grid(rng.normal(size=5000))
@@ -129,7 +138,7 @@ def test_rhythm_is_measured_where_there_is_one(leads, rng):
     assert lost["r_peak_f1"] < 0.8  # a result has to have a rhythm
 
 
-def test_beats_of_all_leads_are_where_those_of_lead_ii_are(leads):
+def test_beats_of_all_leads_are_where_those_of_lead_ii_are(leads: Any) -> None:
     """A lead that shows nothing has a mean beat all the same."""
     names = ("V1", "II")
     content = grid(np.stack([leads["V1"], leads["II"]]), names=names)

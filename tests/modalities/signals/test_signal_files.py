@@ -1,11 +1,16 @@
 """Signals from file to file: leads by name, digital steps, and what a format has no place for."""
 
+from __future__ import annotations
+
 import dataclasses
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.leads import identity_error
@@ -13,31 +18,34 @@ from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
 
 from convnd import io
+from convnd.grid import Grid
 from convnd.io.signals.signal import Annotation, describe, signal_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LIMBS = ("I", "II", "III", "aVR", "aVL", "aVF")
 
 
-def ecg(seed=0, size=1000):
+def ecg(seed: int = 0, size: int = 1000) -> Any:
     return samples.content("ecg", spatial_dims=1, size=size, seed=seed)
 
 
-def picked(grid, names):
+def picked(grid: Grid, names: Any) -> Grid:
     """Some leads of a recording, in this order."""
     rows = [grid.channels.index(name) for name in names]
     made = dataclasses.replace(grid, values=grid.values[:, rows], channels=tuple(names))
     return describe(made, units=("mV",) * len(rows))
 
 
-def quietly(run, *args, steps=0):
+def quietly(run: Run, *args: Any, steps: int = 0) -> Any:
     """A few steps, without beats; what is told."""
     code, _, err = run("stylize", *args, "--steps", steps, "--scales", "1", "--beat-weight", "0")
     assert code == 0, err
     return err
 
 
-def test_leads_of_two_files_are_matched_by_name_whatever_their_order(tmp_path, run):
+def test_leads_of_two_files_are_matched_by_name_whatever_their_order(
+    tmp_path: Path, run: Run
+) -> None:
     names, other = ("II", "V1", "V5"), ("V5", "II", "V1")
     io.write(tmp_path / "content.csv", picked(ecg(), names))
     io.write(tmp_path / "same.csv", picked(ecg(seed=1), names))
@@ -54,7 +62,9 @@ def test_leads_of_two_files_are_matched_by_name_whatever_their_order(tmp_path, r
 
 
 @pytest.mark.parametrize("steps", [(5.0,) * 6, (20.0,) * 6, (5.0, 20.0, 10.0, 5.0, 40.0, 5.0)])
-def test_identities_in_a_file_of_coarse_steps(tmp_path, rng, steps):
+def test_identities_in_a_file_of_coarse_steps(
+    tmp_path: Path, rng: np.random.Generator, steps: Any
+) -> None:
     """Half a step of the derived lead at most; III is exact where all steps are alike."""
     pytest.importorskip("wfdb")
     content = describe(
@@ -62,9 +72,9 @@ def test_identities_in_a_file_of_coarse_steps(tmp_path, rng, steps):
     )
     inputs = TransferInputs(content=content, styles=[picked(ecg(seed=1), LIMBS)], names=("a", "b"))
     prepared = prepare(inputs, SignalOptions(size=0))
-    noise = torch.as_tensor(0.1 * rng.normal(size=prepared.content.shape).astype("f"))
-    result = prepared.decode(prepared.content + noise)
-    assert identity_error(result) < 1e-6
+    noise = torch.as_tensor(0.1 * rng.normal(size=prepared.content.shape).astype("f"))  # type: ignore[union-attr]
+    result = prepared.decode(prepared.content + noise)  # type: ignore[operator]
+    assert identity_error(result) < 1e-6  # type: ignore[operator]
     io.write(tmp_path / "a.hea", result)
     found = io.read(tmp_path / "a.hea")
     assert signal_of(found).steps == pytest.approx(signal_of(content).steps)
@@ -76,7 +86,7 @@ def test_identities_in_a_file_of_coarse_steps(tmp_path, rng, steps):
         assert error < (1e-6 if exact else steps[index] / 2000 + 1e-6)
 
 
-def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path, run):
+def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("wfdb")
     content = describe(
         picked(ecg(), ("I", "V1")),
@@ -100,7 +110,7 @@ def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path, run):
     }
 
 
-def test_a_format_keeps_what_came_from_it(tmp_path, run):
+def test_a_format_keeps_what_came_from_it(tmp_path: Path, run: Run) -> None:
     (tmp_path / "a.csv").write_text(
         "time,ECG (mV)\n"
         + "".join(f"2020-01-01T00:00:{k / 10:06.3f},{np.sin(k)}\n" for k in range(99))
@@ -112,7 +122,9 @@ def test_a_format_keeps_what_came_from_it(tmp_path, run):
 
 
 @pytest.mark.parametrize("role", ["content", "style"])
-def test_what_is_wrong_with_a_recording_is_said_with_its_name(role, tmp_path, run):
+def test_what_is_wrong_with_a_recording_is_said_with_its_name(
+    role: str, tmp_path: Path, run: Run
+) -> None:
     good = picked(ecg(), ("II", "V1"))
     io.write(tmp_path / "good.npz", good)
     io.write(tmp_path / "bad.npz", dataclasses.replace(good, values=good.values[..., :9]))
@@ -125,7 +137,7 @@ def test_what_is_wrong_with_a_recording_is_said_with_its_name(role, tmp_path, ru
 
 
 @pytest.mark.parametrize("role", ["content", "style"])
-def test_a_lead_of_gaps_passes_through_and_is_named(role, tmp_path, run):
+def test_a_lead_of_gaps_passes_through_and_is_named(role: str, tmp_path: Path, run: Run) -> None:
     good = picked(ecg(), ("II", "V1"))
     io.write(tmp_path / "good.npz", good)
     values = good.values.clone()
@@ -139,7 +151,7 @@ def test_a_lead_of_gaps_passes_through_and_is_named(role, tmp_path, run):
     assert not torch.equal(after[:, 0], before[:, 0])
 
 
-def test_the_record_tells_what_weight_beats_had(tmp_path, run):
+def test_the_record_tells_what_weight_beats_had(tmp_path: Path, run: Run) -> None:
     io.write(tmp_path / "a.npz", picked(ecg(size=3000), ("II",)))
     io.write(tmp_path / "style.npz", picked(ecg(size=3000, seed=1), ("II",)))
     few = ("--dim", "1", "--steps", "0", "--scales", "1")
@@ -153,7 +165,7 @@ def test_the_record_tells_what_weight_beats_had(tmp_path, run):
     assert io.read_provenance(tmp_path / "again.npz")["convnd:beat_weight_used"] == "3"
 
 
-def test_wfdb_has_no_place_for_how_long_a_mark_lasts(tmp_path):
+def test_wfdb_has_no_place_for_how_long_a_mark_lasts(tmp_path: Path) -> None:
     pytest.importorskip("wfdb")
     marks = (Annotation(0.5, "noise", duration=0.2), Annotation(0.7, "beat"))
     leads = describe(picked(ecg(), ("II",)), annotations=marks, start=datetime(2020, 2, 3))

@@ -1,14 +1,19 @@
 """Signals through a style transfer: leads, rates, gaps; statistics of time; measures."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.signal
 import scipy.stats
 import torch
+from command_line import Run
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.signals.distances import psd_distance
@@ -36,25 +41,25 @@ from convnd.transfer.style_transfer import StyleTransfer
 OPTIONS = SignalOptions(size=0)
 
 
-def grid(values, names=(), rate=500.0, unit="mV"):
-    values = torch.as_tensor(np.asarray(values, np.float32))[None]
+def grid(array: Any, names: Any = (), rate: float = 500.0, unit: str = "mV") -> Grid:
+    values = torch.as_tensor(np.asarray(array, np.float32))[None]
     made = Grid(
         values=values, channels=tuple(names), spacing=(1 / rate,), units=("s",), axes=("t",)
     )
     return describe(made, units=(unit,) * values.shape[1])
 
 
-def ecg(**changes):
+def ecg(**changes: Any) -> Grid:
     return dataclasses.replace(samples.content("ecg", spatial_dims=1, size=1500), **changes)
 
 
-def ready(content, *styles):
+def ready(content: Grid, *styles: Any) -> Any:
     return prepare(
         TransferInputs(content=content, styles=styles, names=("c", *"s" * len(styles))), OPTIONS
     )
 
 
-def test_untouched_values_come_back():
+def test_untouched_values_come_back() -> None:
     content = ecg()
     prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
     assert prepared.content.shape == (8, 1, 1500)  # I, II, V1 … V6
@@ -63,7 +68,9 @@ def test_untouched_values_come_back():
     assert (back.channels, back.spacing) == (content.channels, content.spacing)
 
 
-def test_limb_lead_identities_hold_to_a_microvolt_whatever_is_done(rng):
+def test_limb_lead_identities_hold_to_a_microvolt_whatever_is_done(
+    rng: np.random.Generator,
+) -> None:
     content = ecg()
     prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
     noisy = prepared.content + torch.as_tensor(rng.normal(size=(8, 1, 1500)).astype("f"))
@@ -77,7 +84,7 @@ def test_limb_lead_identities_hold_to_a_microvolt_whatever_is_done(rng):
         assert error.abs().max() < 1e-3  # mV
 
 
-def test_gaps_survive():
+def test_gaps_survive() -> None:
     values = ecg().values.clone()
     values[0, 1, 200:300] = math.nan
     content = ecg(values=values)
@@ -87,7 +94,7 @@ def test_gaps_survive():
     assert torch.equal(torch.isnan(back), torch.isnan(values))
 
 
-def test_noise_keeps_its_voltage(rng):
+def test_noise_keeps_its_voltage(rng: np.random.Generator) -> None:
     """What the network sees of the style is in the content's millivolts, in whatever unit."""
     content = grid(rng.normal(size=(1, 2000)))
     style = rng.normal(size=(1, 2000)) * 0.1
@@ -97,7 +104,7 @@ def test_noise_keeps_its_voltage(rng):
     assert first.std() / ready(content, grid(style)).content.std() == pytest.approx(0.1, rel=0.1)
 
 
-def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng):
+def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng: np.random.Generator) -> None:
     t = np.arange(4000) / 1000
     style = grid([np.sin(2 * np.pi * 10 * t) + np.sin(2 * np.pi * 330 * t)], rate=1000)
     prepared = ready(grid(rng.normal(size=(1, 1000)), rate=250), style)
@@ -109,7 +116,7 @@ def test_a_style_of_another_rate_is_resampled_and_it_is_said(rng):
     assert frequencies[power.argmax()] == pytest.approx(10, abs=0.5)
 
 
-def test_what_a_slower_style_knows_nothing_of_is_not_asked_for(rng):
+def test_what_a_slower_style_knows_nothing_of_is_not_asked_for(rng: np.random.Generator) -> None:
     fast, slow = grid(rng.normal(size=(1, 2000))), grid(rng.normal(size=(1, 1000)), rate=250.0)
     assert ready(fast, fast).known_bandwidth == ready(slow, fast).known_bandwidth == 1
     prepared = ready(fast, slow)
@@ -122,14 +129,14 @@ def test_what_a_slower_style_knows_nothing_of_is_not_asked_for(rng):
         .loss
         for band in (1.0, prepared.known_bandwidth)
     )
-    assert whole.target.shape[1] == 257
+    assert whole.target.shape[1] == 257  # type: ignore[attr-defined]
     # The resampled style itself is what is asked for below, and its silence above is not.
     loud = prepared.styles[0] + 0.1 * torch.cos(torch.arange(2000) * torch.pi * 0.8)
     for loss, most, least in ((whole, 9, 0.01), (part, 1e-4, 0)):
         assert least <= loss.value(loss.sums(loud)).item() <= most
 
 
-def test_above_a_slower_style_the_content_stays(rng):
+def test_above_a_slower_style_the_content_stays(rng: np.random.Generator) -> None:
     content = grid(rng.normal(size=(2, 2000)), names=("I", "II"))
     prepared = ready(content, grid(rng.normal(size=(1, 1000)), rate=250.0))
     noise = torch.from_numpy(rng.normal(size=(2, 1, 2000))).float()
@@ -144,7 +151,7 @@ def test_above_a_slower_style_the_content_stays(rng):
     assert fewer.shape == (1, 2, 1000)
 
 
-def test_spectra_are_compared_up_to_the_slower_rate(rng):
+def test_spectra_are_compared_up_to_the_slower_rate(rng: np.random.Generator) -> None:
     fast = grid(rng.normal(size=(1, 5000)))
     slow = grid(resample(fast.values.double(), 500, 250)[0].numpy(), rate=250.0)
     found = {each.name: each for each in measure_all(fast, fast, [slow])}["psd_distance"]
@@ -153,12 +160,12 @@ def test_spectra_are_compared_up_to_the_slower_rate(rng):
 
 
 @pytest.mark.parametrize("highest", [0.0, 1.5, math.nan])
-def test_shares_of_frequencies_that_are_none(highest):
+def test_shares_of_frequencies_that_are_none(highest: Any) -> None:
     with pytest.raises(UsageError, match="SpectrumStatistic: expected 0 < highest <= 1"):
         SpectrumStatistic(highest=highest)
 
 
-def test_leads_are_matched_by_name_or_one_serves_all():
+def test_leads_are_matched_by_name_or_one_serves_all() -> None:
     style = grid(np.zeros((3, 9)), ("V1", "Lead I", "lead ii"))
     assert match_leads("style", ["I", "II"], style) == [1, 2]
     assert match_leads("style", ["I", "II"], grid(np.zeros((1, 9)), ("MLII",))) == [0, 0]
@@ -168,14 +175,14 @@ def test_leads_are_matched_by_name_or_one_serves_all():
         match_leads("style", ["I", "V9"], style)
 
 
-def test_derived_leads_are_left_out():
+def test_derived_leads_are_left_out() -> None:
     names = ["V1", "aVF", "II", "I", "III"]
     assert independent(names) == [0, 2, 3]
     found = derive_leads(torch.tensor([[[9.0], [3.0], [1.0]]]), names)
     assert found.flatten().tolist() == [9, 2.5, 3, 1, 2]
 
 
-def test_a_lead_without_values_passes_through():
+def test_a_lead_without_values_passes_through() -> None:
     values = ecg().values.clone()
     values[0, 0] = math.nan
     prepared = ready(ecg(values=values), samples.style("ambulatory", spatial_dims=1))
@@ -185,24 +192,26 @@ def test_a_lead_without_values_passes_through():
     assert any("constant or empty in I," in line for line in prepared.messages)
 
 
-def test_one_sample():
+def test_one_sample() -> None:
     with pytest.raises(InputFileError, match="expected at least 16 samples, got 1"):
         ready(grid([[1.0]]), grid(np.arange(99.0)[None]))
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
-def test_rates_that_are_none(rate):
+def test_rates_that_are_none(rate: Any) -> None:
     with pytest.raises(UsageError, match="--rate: expected a positive finite number"):
         set_rate(Grid(values=torch.zeros(1, 1, 9)), rate, "a.npy")
 
 
-def test_a_rate_that_is_known_for_one_only(rng):
+def test_a_rate_that_is_known_for_one_only(rng: np.random.Generator) -> None:
     with pytest.raises(InputFileError, match="expected a sampling rate for both.*add --rate"):
         ready(grid(rng.normal(size=(1, 99))), Grid(values=torch.rand(1, 1, 99)))
 
 
 @pytest.mark.parametrize("shape", [(300,), (40, 50), (20, 1, 30)])
-def test_autocorrelation_is_the_mean_product_of_pairs(rng, shape):
+def test_autocorrelation_is_the_mean_product_of_pairs(
+    rng: np.random.Generator, shape: tuple[int, ...]
+) -> None:
     x = rng.normal(size=(2, 3, *shape)) + 1
     statistic = AutocorrelationStatistic(lags=5)
     found = statistic.summary(statistic.sums(torch.tensor(x))).numpy()
@@ -218,7 +227,9 @@ def test_autocorrelation_is_the_mean_product_of_pairs(rng, shape):
 
 
 @pytest.mark.parametrize("taper", [0, 1, 5])
-def test_autocorrelation_adds_up_over_tiles_that_look_further(rng, taper):
+def test_autocorrelation_adds_up_over_tiles_that_look_further(
+    rng: np.random.Generator, taper: int
+) -> None:
     x = torch.tensor(rng.normal(size=(1, 2, 60, 40)))
     statistic = AutocorrelationStatistic(lags=7, taper=taper)
     see = 7 + taper
@@ -235,7 +246,7 @@ def test_autocorrelation_adds_up_over_tiles_that_look_further(rng, taper):
     torch.testing.assert_close(total.total, whole.total, rtol=1e-10, atol=1e-9)
 
 
-def test_pairs_count_less_at_the_ends(rng):
+def test_pairs_count_less_at_the_ends(rng: np.random.Generator) -> None:
     x = rng.normal(size=50)
     statistic = AutocorrelationStatistic(lags=4, taper=10)
     rise = (1 - np.cos(np.pi * (np.arange(10) + 0.5) / 10)) / 2
@@ -250,7 +261,7 @@ def test_pairs_count_less_at_the_ends(rng):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_ends_do_not_hide_what_is_faint(seed):
+def test_the_ends_do_not_hide_what_is_faint(seed: Any) -> None:
     """White noise 40 dB below what lies beside it, and a mean that is not 0."""
     rng = np.random.default_rng(seed)
     taps = scipy.signal.firwin(401, 0.5, window=("kaiser", 9))
@@ -261,7 +272,7 @@ def test_the_ends_do_not_hide_what_is_faint(seed):
     np.testing.assert_allclose(found[170:], np.log10(1 + 0.003**2 / 1e-8), atol=0.35)
 
 
-def test_the_spectrum_is_that_of_welch_for_smooth_noise(rng):
+def test_the_spectrum_is_that_of_welch_for_smooth_noise(rng: np.random.Generator) -> None:
     taps = scipy.signal.firwin(31, 0.3)
     x = np.convolve(rng.normal(size=100_000), taps, "valid")
     statistic = SpectrumStatistic(lags=64)
@@ -273,7 +284,7 @@ def test_the_spectrum_is_that_of_welch_for_smooth_noise(rng):
     )
 
 
-def test_the_distribution_is_that_of_scipy(rng):
+def test_the_distribution_is_that_of_scipy(rng: np.random.Generator) -> None:
     x = rng.gamma(2.0, size=(1, 2, 5000))
     found = STATISTICS["distribution"].summary(STATISTICS["distribution"].sums(torch.tensor(x)))
     flat = x[0]
@@ -284,7 +295,7 @@ def test_the_distribution_is_that_of_scipy(rng):
     np.testing.assert_allclose(found[0].numpy(), np.array(expected), rtol=1e-4)
 
 
-def test_resampling_keeps_a_tone():
+def test_resampling_keeps_a_tone() -> None:
     t = np.arange(3600) / 360
     found = resample(torch.tensor(np.sin(2 * np.pi * 5 * t))[None, None], 360, 500)[0, 0].numpy()
     wanted = np.sin(2 * np.pi * 5 * np.arange(5000) / 500)
@@ -292,18 +303,18 @@ def test_resampling_keeps_a_tone():
     np.testing.assert_allclose(found[100:-100], wanted[100:-100], atol=2e-3)
 
 
-def test_peaks_are_matched_once():
+def test_peaks_are_matched_once() -> None:
     f1, pairs = match_peaks(np.array([1.0, 2.0, 3.0]), np.array([0.98, 1.02, 3.2]), 0.05)
-    assert (f1, pairs) == (pytest.approx(1 / 3), [(1.0, 0.98)])
+    assert (f1, pairs) == (pytest.approx(1 / 3), [(1.0, 0.98)])  # type: ignore[comparison-overlap]
 
 
-def test_a_tenfold_amplitude_is_20_decibel(rng):
+def test_a_tenfold_amplitude_is_20_decibel(rng: np.random.Generator) -> None:
     noise = rng.normal(size=5000)
     assert psd_distance(noise * 10, noise, 500.0) == pytest.approx(20, abs=0.01)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_measured_of_a_copy_and_of_a_broken_identity():
+def test_what_is_measured_of_a_copy_and_of_a_broken_identity() -> None:
     pytest.importorskip("scipy")
     content = samples.content("ecg", spatial_dims=1)
     values = content.values.clone()
@@ -318,23 +329,23 @@ def test_what_is_measured_of_a_copy_and_of_a_broken_identity():
     assert (found["r_peak_f1"].value, found["rr_error"].value) == (1, 0)
     assert found["lead_identity_error"].value == pytest.approx(250, abs=0.1)
     assert found["psd_distance"].value == pytest.approx(found["psd_distance"].before, rel=0.05)
-    assert identity_error(content) < 1e-6
+    assert identity_error(content) < 1e-6  # type: ignore[operator]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large():
+def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large() -> None:
     pytest.importorskip("scipy")
     content = samples.content("ecg", spatial_dims=1)
     one = dataclasses.replace(content, values=content.values[:, 1:2], channels=("II",))
     twice = one.with_values(one.values * 2)
 
-    def distance(*styles):
+    def distance(*styles: Any) -> Any:
         found = {each.name: each for each in measure_all(one, one, styles)}
         return found["beat_distance"].value
 
     # The same peaks are found in both, so the difference is the mean beat itself.
     beat = mean_beat(one.values[0, 0].double().numpy(), 500)
-    size = np.sqrt(np.mean((beat - np.median(beat)) ** 2))
+    size = np.sqrt(np.mean((beat - np.median(beat)) ** 2))  # type: ignore[arg-type, operator]
     assert size > 0.05
     assert distance(twice) == pytest.approx(size, rel=0.02)
     assert distance(one) == 0
@@ -342,7 +353,7 @@ def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_evaluate_prints_json(tmp_path, run):
+def test_evaluate_prints_json(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):
         io.write(tmp_path / f"{name}.csv", samples.content("ecg", spatial_dims=1, seed=seed))
@@ -355,7 +366,7 @@ def test_evaluate_prints_json(tmp_path, run):
     assert set(measures) >= {"rr_error", "psd_distance", "beat_correlation", "lead_identity_error"}
 
 
-def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
+def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path: Path, run: Run) -> None:
     for name, seed in (("a", 0), ("b", 1)):
         io.write(
             tmp_path / f"{name}.csv", samples.content("ecg", spatial_dims=1, size=600, seed=seed)
@@ -366,11 +377,11 @@ def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path, run):
     one, two = io.read(before), io.read(after)
     assert (two.shape, two.channels, two.spacing) == (one.shape, one.channels, one.spacing)
     assert not torch.equal(one.values, two.values)
-    assert identity_error(two) < 1e-3
+    assert identity_error(two) < 1e-3  # type: ignore[operator]
     assert (tmp_path / "a_stylized-ecg.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_nothing_to_measure_is_said(tmp_path, run, rng):
+def test_nothing_to_measure_is_said(tmp_path: Path, run: Run, rng: np.random.Generator) -> None:
     np.savez(tmp_path / "a.npz", values=rng.normal(size=(1, 300)), spacing=[0.004], units=["s"])
     code, out, err = run("evaluate", "a.npz", "a.npz", "--dim", "1")
     assert (code, out) == (0, "")
@@ -381,7 +392,9 @@ def test_nothing_to_measure_is_said(tmp_path, run, rng):
     ("units", "seen", "labels"),
     [(("px",), 900, ("sample", "cycles per sample")), (("s",), 10, ("s", "Hz"))],
 )
-def test_a_picture_shows_samples_where_time_is_not_known(rng, units, seen, labels):
+def test_a_picture_shows_samples_where_time_is_not_known(
+    rng: np.random.Generator, units: tuple[str, ...], seen: int, labels: tuple[str, ...]
+) -> None:
     pytest.importorskip("matplotlib")
     values = torch.from_numpy(rng.normal(size=(1, 1, 900))).float()
     signal = Grid(values=values, units=units, spacing=(1.0,), axes=("t",), channels=("0",))
@@ -391,7 +404,7 @@ def test_a_picture_shows_samples_where_time_is_not_known(rng, units, seen, label
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_report_of_a_signal_holds_everything(tmp_path, run):
+def test_the_report_of_a_signal_holds_everything(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):
         values = samples.content("ecg", spatial_dims=1, size=2000, seed=seed)
@@ -408,7 +421,7 @@ def test_the_report_of_a_signal_holds_everything(tmp_path, run):
         assert text in page, text
 
 
-def test_reports_that_cannot_be_made_are_refused_before_any_work(tmp_path, run):
+def test_reports_that_cannot_be_made_are_refused_before_any_work(tmp_path: Path, run: Run) -> None:
     io.write(tmp_path / "a.csv", samples.content("ecg", spatial_dims=1, size=600))
     (tmp_path / "old.html").write_text("kept")
     for args, message in (
@@ -424,7 +437,9 @@ def test_reports_that_cannot_be_made_are_refused_before_any_work(tmp_path, run):
 @pytest.mark.parametrize(
     ("text", "message"), [("I,II\n1,2\n3\n", "in every row"), ("I\n1\nx\n", "expected a number")]
 )
-def test_bad_files_exit_3_in_one_line_and_leave_nothing(tmp_path, run, text, message):
+def test_bad_files_exit_3_in_one_line_and_leave_nothing(
+    tmp_path: Path, run: Run, text: str, message: str
+) -> None:
     (tmp_path / "a.csv").write_text(text)
     code, _, err = run("stylize", "a.csv", "arrhythmia", "--dim", "1")
     assert (code, err.count("\n")) == (3, 1)
@@ -434,8 +449,8 @@ def test_bad_files_exit_3_in_one_line_and_leave_nothing(tmp_path, run, text, mes
 
 @pytest.mark.parametrize("suffix", [".edf", ".wav"])
 def test_gaps_that_a_format_cannot_hold_are_found_out_before_any_work(
-    tmp_path, run, suffix, monkeypatch
-):
+    tmp_path: Path, run: Run, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if suffix == ".edf":
         pytest.importorskip("pyedflib")
     values = ecg().values.clone()
@@ -447,7 +462,7 @@ def test_gaps_that_a_format_cannot_hold_are_found_out_before_any_work(
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_a_constant_lead_passes_through_and_the_others_do_not(tmp_path, run):
+def test_a_constant_lead_passes_through_and_the_others_do_not(tmp_path: Path, run: Run) -> None:
     leads = samples.content("ecg", spatial_dims=1, size=600)
     content = leads.values[:, :3].clone()
     content[:, 1] = 0.25
@@ -463,7 +478,7 @@ def test_a_constant_lead_passes_through_and_the_others_do_not(tmp_path, run):
     assert not torch.equal(after[2], before[2])
 
 
-def test_a_lead_that_is_constant_in_the_style_passes_through():
+def test_a_lead_that_is_constant_in_the_style_passes_through() -> None:
     content, style = ecg(), ecg()
     values = style.values.clone()
     values[0, style.channels.index("V2")] = 1
@@ -476,13 +491,13 @@ def test_a_lead_that_is_constant_in_the_style_passes_through():
     assert not torch.allclose(back[0, index + 1], content.values[0, index + 1], atol=0.01)
 
 
-def test_nothing_but_constant_leads_is_refused():
+def test_nothing_but_constant_leads_is_refused() -> None:
     flat = grid(np.ones((2, 600)), ("V1", "V2"))
     with pytest.raises(InputFileError, match=r"content c: .*changes.*V1"):
         ready(flat, ecg())
 
 
-def test_a_signal_in_its_own_style_comes_back(tmp_path, run):
+def test_a_signal_in_its_own_style_comes_back(tmp_path: Path, run: Run) -> None:
     io.write(tmp_path / "a.csv", samples.content("ecg", spatial_dims=1, size=1200))
     code, _, err = run("stylize", "a.csv", "a.csv", "-o", "o.csv")
     assert code == 0, err

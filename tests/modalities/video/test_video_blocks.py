@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks import samples
 from convnd_tasks.modalities.video.blocks import BlockStylizer, _windows, read_style_video
 from convnd_tasks.modalities.video.frame_cache import FrameCache
@@ -19,7 +20,6 @@ from convnd_tasks.samples.video import SampleVideo
 from convnd import io
 from convnd.errors import InputFileError, UsageError
 
-Run = Callable[..., tuple[int, str, str]]
 SMALL = {"mode": "block", "style_layers": ("relu1_1", "relu2_1"), "content_layers": ("relu2_1",)}
 
 

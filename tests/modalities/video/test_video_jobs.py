@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from video_files import write_video_file
 from convnd import io
 from convnd.errors import UsageError
 
-Run = Callable[..., tuple[int, str, str]]
 QUICK = ["--steps", "1", "--scales", "1", "--backbone", "compact", "-q"]
 
 

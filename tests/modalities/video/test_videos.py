@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.images.codec import keep_luminance_only
@@ -42,8 +43,7 @@ from convnd.grid import Grid
 from convnd.transfer.progress import Progress
 from convnd.transfer.targets import Targets
 
-Run = Callable[..., tuple[int, str, str]]
-QUICK = {"steps": 3, "frame_steps": 3, "scales": 1}
+QUICK: dict[str, Any] = {"steps": 3, "frame_steps": 3, "scales": 1}
 FAST = ["--steps", "3", "--frame-steps", "3", "--scales", "1", "--backbone", "compact", "-q"]
 
 
@@ -339,7 +339,7 @@ def test_styles_are_weighted(tmp_path: Path) -> None:
     source = VideoSource(video=film(2), size=(48, 64))
     results = {}
     for weights, used in (((1.0, 0.0), styles), ((0.0, 1.0), styles), ((), styles[1:])):
-        options = VideoOptions(style_weights=weights, **QUICK)  # type: ignore[arg-type]
+        options = VideoOptions(style_weights=weights, **QUICK)
         cache = FrameCache(tmp_path / str(weights))
         cache.open(options, [], resume=False)
         items = stylizer.FrameStylizer(options, used).run(source, cache)

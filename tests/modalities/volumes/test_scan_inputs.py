@@ -9,6 +9,7 @@ import nibabel as _nibabel
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks.modalities.volumes.geometry import placement_difference, value_unit
 from convnd_tasks.modalities.volumes.metrics import measure_all
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -36,7 +37,7 @@ def speckle(shape: tuple[int, ...] = (20, 18, 16), seed: int = 0, mean: float = 
     return np.random.default_rng(seed).normal(mean, 40, shape).astype(np.float32)
 
 
-def test_scans_in_different_places_are_not_compared(tmp_path):
+def test_scans_in_different_places_are_not_compared(tmp_path: Path) -> None:
     first = convnd.io.read(save(tmp_path / "a.nii", speckle()))
     for name, place in {"far": {"shift": 50.0}, "thick": {"step": 5.0}}.items():
         other = convnd.io.read(save(tmp_path / f"{name}.nii", speckle(), **place))
@@ -46,7 +47,7 @@ def test_scans_in_different_places_are_not_compared(tmp_path):
     assert {m.name: m.value for m in measure_all(first, again, [])}["rmse"] == 0
 
 
-def test_turned_scans_are_not_compared(tmp_path):
+def test_turned_scans_are_not_compared(tmp_path: Path) -> None:
     data = speckle((18, 18, 18))
     nibabel.save(nibabel.Nifti1Image(data, np.diag([1.0, 1.0, 1.0, 1.0])), tmp_path / "a.nii")
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1.0, 1.0, 1.0, 1.0])), tmp_path / "b.nii")
@@ -56,7 +57,7 @@ def test_turned_scans_are_not_compared(tmp_path):
     assert difference == "voxels up to 34 mm away"
 
 
-def test_evaluate_refuses_scans_in_different_places(run, tmp_path):
+def test_evaluate_refuses_scans_in_different_places(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "a.nii", speckle())
     save(tmp_path / "b.nii", speckle(), shift=50)
     code, _, err = run("evaluate", "a.nii", "b.nii")
@@ -65,7 +66,7 @@ def test_evaluate_refuses_scans_in_different_places(run, tmp_path):
     assert run("evaluate", "a.nii", "c.npy")[0] == 0
 
 
-def test_only_ct_is_measured_in_hounsfield_units(tmp_path):
+def test_only_ct_is_measured_in_hounsfield_units(tmp_path: Path) -> None:
     mr = convnd.io.read(save(tmp_path / "mr.nii", speckle()))
     ct = convnd.io.read(save(tmp_path / "ct.nii", speckle(mean=-600)))
     assert (value_unit(mr), value_unit(ct)) == ("", "HU")
@@ -76,7 +77,7 @@ def test_only_ct_is_measured_in_hounsfield_units(tmp_path):
     assert value_unit(said) == "Bq/ml"
 
 
-def test_the_spacing_is_that_of_the_array_beside_a_scan(run, tmp_path):
+def test_the_spacing_is_that_of_the_array_beside_a_scan(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "scan.nii", speckle())
     np.save(tmp_path / "style.npy", speckle(seed=1))
     typed = ("stylize-volume", "scan.nii", "--style", "style.npy", *QUICK)
@@ -94,7 +95,7 @@ def test_the_spacing_is_that_of_the_array_beside_a_scan(run, tmp_path):
         )
 
 
-def test_one_slice_is_a_volume(run, tmp_path):
+def test_one_slice_is_a_volume(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "slice.nii", speckle((24, 20, 1)))
     save(tmp_path / "other.nii", speckle((24, 20, 3), seed=1))
     code, _, err = run("stylize-volume", "slice.nii", "--style", "other.nii", *QUICK)
@@ -105,7 +106,7 @@ def test_one_slice_is_a_volume(run, tmp_path):
     assert run("evaluate", "slice.nii", "slice_stylized.nii.gz")[0] == 0
 
 
-def test_unchanged_voxels_keep_large_integers(run, tmp_path):
+def test_unchanged_voxels_keep_large_integers(run: Run, tmp_path: Path) -> None:
     data = np.full((20, 18, 16), 36_540_001, np.int32)
     data[4:16, 4:16] = np.random.default_rng(0).integers(0, 1000, (12, 12, 16))
     nibabel.save(nibabel.Nifti1Image(data, np.eye(4), dtype=np.int32), tmp_path / "large.nii")
@@ -122,7 +123,7 @@ def test_unchanged_voxels_keep_large_integers(run, tmp_path):
     assert (code, "--dtype input" in err) == (0, True)
 
 
-def test_an_output_that_is_the_scan_is_refused(run, tmp_path):
+def test_an_output_that_is_the_scan_is_refused(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "scan.nii", speckle())
     before = (tmp_path / "scan.nii").read_bytes()
     typed = ("stylize-volume", "scan.nii", "--style", "scan.nii", *QUICK)

@@ -40,7 +40,7 @@ class Looped(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for _ in range(x.shape[-1] // 8):
             x = torch.tanh(self.step(x))
-        return self.end(x)
+        return self.end(x)  # type: ignore[no-any-return]
 
 
 def test_nothing_behind_the_deepest_layer_runs_again() -> None:
@@ -93,7 +93,7 @@ def test_a_network_that_catches_exceptions_stops_too() -> None:
                 h: torch.Tensor = self.inner(x)
             except Exception:
                 h = x * 0
-            return self.behind(h)
+            return self.behind(h)  # type: ignore[no-any-return]
 
     net = Careful()
     backbone = ModuleBackbone(net, ["inner"], spatial_dims=1, in_channels=1)
@@ -135,10 +135,10 @@ def test_the_users_module_stays_as_it_is(training: bool) -> None:
     x = torch.rand(2, 3, 9, 9)
     torch.testing.assert_close(backbone(x, ["2"])["2"], backbone(x, ["2"])["2"])
     assert not any(each.requires_grad for each in backbone.parameters())
-    assert backbone.module[0].weight.data_ptr() == net[0].weight.data_ptr()
+    assert backbone.module[0].weight.data_ptr() == net[0].weight.data_ptr()  # type: ignore[index, operator]
     backbone.double()
     with torch.no_grad():
-        backbone.module[0].weight.zero_()
+        backbone.module[0].weight.zero_()  # type: ignore[index]
     assert net.training == net[1].training == training
     assert all(each.requires_grad and each.dtype == torch.float32 for each in net.parameters())
     for name, value in net.state_dict().items():
@@ -324,11 +324,11 @@ def test_pictures_networks_of_others(package: str) -> None:
     """Skipped where the package does not import, as beside a torch that is not its own."""
     try:
         if package == "torchvision":
-            from torchvision.models import resnet18
+            from torchvision.models import resnet18  # type: ignore[import-not-found]
 
             net = resnet18()
         else:
-            import timm
+            import timm  # type: ignore[import-not-found]
 
             net = timm.create_model("resnet18")
     except Exception as error:

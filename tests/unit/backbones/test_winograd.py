@@ -138,7 +138,7 @@ def test_a_fast_backbone_has_the_features_and_gradients_of_plain_torch(
     conv, pool = kinds[ndim]
     for name in WIDE.layers:
         if name.startswith("conv"):
-            weight = net.convolutions[name].weight.detach().double()
+            weight = net.convolutions[name].weight.detach().double()  # type: ignore[operator]
             layer = conv(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
             layer.weight.data = weight
             layers.append(layer)
@@ -147,7 +147,7 @@ def test_a_fast_backbone_has_the_features_and_gradients_of_plain_torch(
     x = torch.rand(1, 2, *[extent] * ndim, generator=generator)
     wide = x.double().requires_grad_()
     h, wanted = wide, {}
-    for name, layer in zip(WIDE.layers[:-1], layers, strict=False):  # all but the last pooling
+    for name, layer in zip(WIDE.layers[:-1], layers, strict=False):  # type: ignore[assignment]  # all but the last pooling
         h = layer(h)
         wanted[name] = h
     loss = sum((wanted[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
@@ -174,7 +174,7 @@ def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
         frozen_conv(h, FrozenWeights(weight), ConvOptions(winograd=True))[0].sum() for _ in range(2)
     )
     with torch.profiler.profile() as profile:
-        torch.autograd.grad(total, x)
+        torch.autograd.grad(total, x)  # type: ignore[arg-type]
     adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]
     assert adds == ["aten::add_"]
 
@@ -207,7 +207,7 @@ def test_gradients_of_features_are_left_as_they_were(
         for each, seed in zip(features.values(), seeds, strict=True)
     ]
     near = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
-    torch.testing.assert_close(made[0], torch.stack(parts).sum(0), **near)
+    torch.testing.assert_close(made[0], torch.stack(parts).sum(0), **near)  # type: ignore[arg-type]
 
 
 def test_weights_that_are_trained_get_gradients(generator: torch.Generator) -> None:

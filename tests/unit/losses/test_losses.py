@@ -79,8 +79,8 @@ def test_ranks_agree(normalization: str, ndim: int, generator: torch.Generator) 
         style = StyleLoss(STATISTICS["gram"].sums(target), layer="a", normalization=normalization)
         smooth = TotalVariationLoss([0.5] * (x.ndim - 2))
         value = sum(loss.value(loss.sums(x)) for loss in (content, style, smooth))
-        (gradient,) = torch.autograd.grad(value, x)
-        return value.detach(), gradient
+        (gradient,) = torch.autograd.grad(value, x)  # type: ignore[arg-type]
+        return value.detach(), gradient  # type: ignore[union-attr]
 
     value, gradient = losses(x, target)
     thicker, thick_gradient = losses(x.unsqueeze(2), target.unsqueeze(2))
@@ -238,7 +238,8 @@ def test_events_are_the_mean_over_their_windows(
     x, target = rng.normal(size=(2, 1, *size)), rng.normal(size=(2, 1, *width))
     places = np.stack([rng.integers(0, n - w + 1, 9) for n, w in zip(size, width, strict=True)], 1)
     windows = [
-        x[(..., *(slice(a, a + w) for a, w in zip(place, width, strict=True)))] for place in places
+        x[(..., *(slice(a, a + w) for a, w in zip(place, width, strict=True)))]  # type: ignore[arg-type]
+        for place in places
     ]
     axes = tuple(range(2, 2 + len(size)))
     mean, aim = (each - each.mean(axes, keepdims=True) for each in (np.mean(windows, 0), target))

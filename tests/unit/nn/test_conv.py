@@ -33,14 +33,14 @@ def reference_conv(
     groups: int = 1,
     mode: str = "zeros",
 ) -> np.ndarray:
-    x = np.pad(x, ((0, 0), (0, 0), *padding), mode=NUMPY_MODES[mode])
+    x = np.pad(x, ((0, 0), (0, 0), *padding), mode=NUMPY_MODES[mode])  # type: ignore[call-overload]
     spread = np.zeros(
         (
             *weight.shape[:2],
             *((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)),
         )
     )
-    spread[(..., *(slice(None, None, d) for d in dilation))] = weight
+    spread[(..., *(slice(None, None, d) for d in dilation))] = weight  # type: ignore[index]
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     result = [
         [
@@ -52,7 +52,7 @@ def reference_conv(
         ]
         for example in x
     ]
-    return np.array(result)[(..., *(slice(None, None, s) for s in stride))]
+    return np.array(result)[(..., *(slice(None, None, s) for s in stride))]  # type: ignore[arg-type]
 
 
 def reference_transpose(
@@ -80,7 +80,7 @@ def reference_transpose(
         for c in range(x.shape[1]):
             for o in range(outs):
                 y[(slice(None), c // ins * outs + o, *places)] += weight[(c, o, *tap)] * x[:, c]
-    return y[(..., *(slice(low, n - high) for (low, high), n in zip(padding, full, strict=True)))]
+    return y[(..., *(slice(low, n - high) for (low, high), n in zip(padding, full, strict=True)))]  # type: ignore[arg-type]
 
 
 # Every axis differs from the others; the first entries serve the lower ranks.
@@ -121,7 +121,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both ways of putting taps together, whatever the size of the input."""
     if request.param == "summed":
         monkeypatch.setattr("convnd.nn.conv.GATHER_BYTES", 0)
-    return request.param
+    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -191,7 +191,7 @@ def test_gradients(function: Any, ndim: int, path: str, rng: np.random.Generator
     bias = double(rng, 2).requires_grad_()
 
     def run(*tensors: Tensor) -> Tensor:
-        return function(*tensors, groups=2, stride=[2, 1, 1, 1, 1][:ndim])
+        return function(*tensors, groups=2, stride=[2, 1, 1, 1, 1][:ndim])  # type: ignore[no-any-return]
 
     assert torch.autograd.gradcheck(run, (x, weight, bias), fast_mode=True)
     if path == "gathered":
@@ -231,7 +231,7 @@ def test_transposed_is_the_gradient_of_convolution(ndim: int, rng: np.random.Gen
     (gradient,) = torch.autograd.grad(y, x, seed)
     again = conv_transpose_nd(seed, weight, **options)
     crop = tuple(slice(0, n) for n in again.shape[2:])
-    torch.testing.assert_close(again, gradient[(..., *crop)])
+    torch.testing.assert_close(again, gradient[(..., *crop)])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("ndim", TORCH)

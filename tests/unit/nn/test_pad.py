@@ -28,7 +28,7 @@ def test_every_mode_is_tested() -> None:
 @pytest.mark.parametrize("ndim", [1, 2, 3, 4, 5])
 def test_pad_is_numpys(ndim: int, mode: str, rng: np.random.Generator) -> None:
     x = rng.normal(size=(2, 3, *SIZE[:ndim]))
-    expected = np.pad(x, ((0, 0), (0, 0), *PAIRS[:ndim]), mode=NUMPY_MODES[mode])
+    expected = np.pad(x, ((0, 0), (0, 0), *PAIRS[:ndim]), mode=NUMPY_MODES[mode])  # type: ignore[call-overload]
     y = PadNd(PAIRS[:ndim], mode, spatial_dims=ndim)(torch.from_numpy(x))
     np.testing.assert_array_equal(y, expected)
 
@@ -61,10 +61,11 @@ def test_constant_values_and_crops(ndim: int, rng: np.random.Generator) -> None:
         for (low, high), n in zip(pairs, expected.shape[2:], strict=True)
     )
     y = PadNd(pairs, value=7.0, spatial_dims=ndim)(torch.from_numpy(x))
-    np.testing.assert_array_equal(y, expected[(..., *crops)])
+    np.testing.assert_array_equal(y, expected[(..., *crops)])  # type: ignore[arg-type]
     expected = np.pad(x, ((0, 0), (0, 0), *added), mode="edge")
     np.testing.assert_array_equal(
-        pad_nd(torch.from_numpy(x), pairs, "replicate"), expected[(..., *crops)]
+        pad_nd(torch.from_numpy(x), pairs, "replicate"),
+        expected[(..., *crops)],  # type: ignore[arg-type]
     )
 
 

@@ -45,7 +45,7 @@ def windows(x: np.ndarray, fill: float, dilation: int = 1, **at: Any) -> np.ndar
     steps: Any = (slice(None), slice(None), *(slice(None, None, s) for s in at["stride"]))
     taps: Any = (..., *[slice(None, None, dilation)] * ndim)
     view = view[steps][taps]
-    return view.reshape(*view.shape[: 2 + ndim], -1)
+    return view.reshape(*view.shape[: 2 + ndim], -1)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -127,10 +127,10 @@ def test_ceil_mode_and_divisors_as_in_torch(ndim: int, rng: np.random.Generator)
             (x, (taps, step, padding)),
             (high, (kernel, stride, pads)),
         ):
-            y, positions = max_pool_nd(values, *options, ceil_mode=True, return_indices=True)
+            y, positions = max_pool_nd(values, *options, ceil_mode=True, return_indices=True)  # type: ignore[misc]
             assert torch.equal(y.flatten(2), expected.flatten(2))
             assert torch.equal(positions.flatten(2), indices.flatten(2))
-            layer = MaxPoolNd(*options, ceil_mode=True, spatial_dims=values.ndim - 2).layer
+            layer = MaxPoolNd(*options, ceil_mode=True, spatial_dims=values.ndim - 2).layer  # type: ignore[misc]
             assert output_size(values.shape[2:], layer) == y.shape[2:]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from convnd.errors import ResourceError
+from convnd.losses import Objective
 from convnd.optimize import DiskOffload, Evaluation, load_checkpoint, minimize, save_checkpoint
 from convnd.optimize.adam import _SLAB, Adam
 from convnd.optimize.offload import release_pages
@@ -44,10 +47,15 @@ def rough(_: object, x: torch.Tensor) -> Evaluation:
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "gradient-descent"])
 def test_an_offloaded_run_gives_the_same_steps(
-    optimizer: str, tmp_path: Path, make_objective
+    optimizer: str, tmp_path: Path, make_objective: Callable[[int], tuple[Objective, torch.Tensor]]
 ) -> None:
     objective, start = make_objective(1)[0], torch.zeros(1, 1, 50)
-    options = {"steps": 30, "optimizer": optimizer, "learning_rate": 0.02, "evaluate": rough}
+    options: dict[str, Any] = {
+        "steps": 30,
+        "optimizer": optimizer,
+        "learning_rate": 0.02,
+        "evaluate": rough,
+    }
     expected = [step.values for step in minimize(objective, start, **options)]
     steps = list(minimize(objective, start, offload=DiskOffload(tmp_path), **options))
     assert all(step.values.equal(values) for step, values in zip(steps, expected, strict=True))

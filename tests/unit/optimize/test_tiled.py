@@ -292,7 +292,7 @@ def test_targets_tile_by_tile(generator: torch.Generator) -> None:
     assert len(tiling) == 12
 
     def features(crop: Tensor) -> Mapping[str, Tensor]:
-        return net(crop, LAYERS)
+        return net(crop, LAYERS)  # type: ignore[no-any-return]
 
     whole = net(x, LAYERS)
     for name, values in tiled_features(features, x, tiling, LAYERS).items():
@@ -314,7 +314,7 @@ def test_content_recomputed_tile_by_tile(mode: str, generator: torch.Generator) 
         tiler = Tiler(tile=12)
 
         def features(crop: Tensor, name: str = name) -> Mapping[str, Tensor]:
-            return net(crop, [name])
+            return net(crop, [name])  # type: ignore[no-any-return]
 
         kept = ContentLoss(features(content)[name], layer=name)
         source = RecomputedContent(
@@ -355,7 +355,7 @@ def test_what_is_kept_of_the_first_pass_is_not_computed_again(
     tiling = Tiler(tile=tile, deep_tiler=deep).make_tiling(
         net, objective.layers, size, objective.overlaps
     )
-    found = []
+    found = []  # type: ignore[var-annotated]
     for room in (0.0, 1.0, *(2.0**power for power in range(13, 24)), math.inf):
         tiler = Tiler(tile=tile, spare_bytes=lambda *_, room=room: room, deep_tiler=deep)
         if not found:  # the others are compared with it
@@ -399,7 +399,7 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return forward(values, layers, **also)
 
-    net.forward = scarce  # type: ignore[method-assign]
+    net.forward = scarce  # type: ignore[assignment, method-assign]
     told: list[Tiling] = []
     evaluate = TiledEvaluation(Tiler(on_shrink=told.append))
     found = evaluate(objective, x)
@@ -416,7 +416,7 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
     def broken(values: Tensor, layers: Sequence[str], **also: Any) -> dict[str, Tensor]:
         raise RuntimeError("something else")
 
-    net.forward = broken  # type: ignore[method-assign]
+    net.forward = broken  # type: ignore[assignment, method-assign]
     with pytest.raises(RuntimeError, match="something else"):
         evaluate(objective, x)
 

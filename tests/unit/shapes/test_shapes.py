@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,12 @@ def test_same_padding_gives_ceil_of_size_over_stride(
 
 
 def test_transposed_size_undoes_that_of_the_convolution() -> None:
-    options = {"kernel": (4, 3), "stride": (2, 3), "padding": ((1, 0), (2, 1)), "channels": 1}
+    options: dict[str, Any] = {
+        "kernel": (4, 3),
+        "stride": (2, 3),
+        "padding": ((1, 0), (2, 1)),
+        "channels": 1,
+    }
     down = Layer.build("conv", 2, **options)
     up = Layer.build("convtranspose", 2, **options, output_padding=(1, 2))
     small = output_size((10, 11), down)
