@@ -307,7 +307,7 @@ def test_columns_of_parquet_are_bounded(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1\n2\n", "12\n34\n", "1,2\n3,4\n"])
-def test_short_cells_of_tables_take_bounded_memory(folder, text):
+def test_short_cells_of_tables_take_bounded_memory(folder: Path, text: str) -> None:
     (folder / "a.csv").write_text(text * (2**20 // len(text)))
     assert refusal(folder / "a.csv", mebibytes=48) is None
 

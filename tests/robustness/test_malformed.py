@@ -240,7 +240,9 @@ def test_how_large_inputs_may_be_is_peoples_own_choice(
         ("a.nhdr", "a.raw"),
     ],
 )
-def test_parts_that_are_links_to_other_folders_are_refused(folder, name, part):
+def test_parts_that_are_links_to_other_folders_are_refused(
+    folder: Path, name: str, part: str
+) -> None:
     (folder / "inputs").mkdir()
     WHOLE[name](folder / "inputs" / name, np.random.default_rng(9))
     file = folder / "inputs" / part

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks import samples
 from convnd_tasks.modalities.images.codec import color_moments
 from convnd_tasks.modalities.video import modality
