@@ -69,7 +69,9 @@ class Estimate:
         text = "time: not known"
         if self.seconds is not None and self.low is not None and self.high is not None:
             text = f"time: about {duration(self.seconds)}"
-            text += f" ({duration(self.low)} to {duration(self.high)}, as busy as the machine is)"
+            if self.low < self.high:
+                span = f"{duration(self.low)} to {duration(self.high)}"
+                text += f" ({span}, as busy as the machine is)"
         elif self.seconds_per_step is not None:
             text += f"; a step takes {self.seconds_per_step:.2g} s"
         memory = "memory: not known"
