@@ -57,6 +57,8 @@ _MOST_VOXELS, _FEWEST_SLICES = 3_000_000, 16  # of what is measured
 _ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
 _STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
 _LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
+_LARGEST_CHANGE = 5.5  # standard deviations of the tissue's noise
+_ROOM = 1.3  # deviations; a normal distribution that is cut there moves its mean by 5 % of one
 
 
 @dataclass(frozen=True)
@@ -289,7 +291,10 @@ def change_noise(
         core = core if int(core.sum()) > _FEWEST_MEAN else tissues.core(tissue)
         if bool(core.any()):
             total -= tissues.share(tissue) * total[core].mean()
-    return total
+    limit = torch.zeros_like(total)  # noise of a neighbouring tissue may be much stronger
+    for tissue, change in changes.items():
+        limit[tissues.mask(tissue)] = _LARGEST_CHANGE * max(change.scan, change.style)
+    return total.clamp(-limit, limit)
 
 
 def _filters_of_style(
@@ -371,7 +376,7 @@ def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
     mean = local_mean(scan.values, scan.valid.float(), widths)
     values = scan.values[scan.valid]
     room = torch.minimum(mean - values.min(), values.max() - mean)
-    return (room / (2 * change.style)).clamp(0, 1)
+    return (room / (_ROOM * change.style)).clamp(0, 1)
 
 
 def _kernel(transfer: Tensor) -> Tensor:

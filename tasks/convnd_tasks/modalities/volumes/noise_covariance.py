@@ -42,7 +42,8 @@ HIGH_PASS = 4.0
 
 _REACH = 8.0  # resolutions; the largest lag
 _LOCAL = 3.0  # resolutions, sigma of the window in which a standard deviation is local
-_SPREAD = 0.3  # relative distance from the most frequent local deviation up to which places count
+_SPREAD = (0.1, 0.4)  # relative distance from the most frequent local deviation; limits of it
+_RISES_FROM = 0.5  # share of the power that the high-pass filter passes, below which noise is flat
 _FEWEST = 400  # places
 _SAMPLES = 40_000  # places at most whose neighbours are read
 _READS = 30_000_000  # neighbours that are read at most
@@ -215,7 +216,11 @@ def fit_spectrum(
     for _ in range(iterations):
         ratio = measured / (smooth(passed * spectrum) + tiny)
         spectrum = spectrum * (smooth(ratio * passed) / norm)
-    return spectrum
+    # Anatomy is coarse. Noise has no more power below the frequencies that the filter passes.
+    hidden = passed < _RISES_FROM
+    shell = ~hidden & (passed < (1 + _RISES_FROM) / 2)
+    highest = float(spectrum[shell].mean()) if bool(shell.any()) else math.inf
+    return torch.where(hidden, spectrum.clamp(max=highest), spectrum)
 
 
 def high_pass_power(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
@@ -298,8 +303,12 @@ def _flat_places(
     # Bins of equal width: density by deviation favours quiet places, where anatomy is not.
     counts = torch.histc(deviations, bins, 0.0, top)
     smooth = gaussian(counts.view(1, 1, bins), (0.0, 0.0, 3.0)).flatten()
-    mode = (int(smooth.argmax()) + 0.5) * top / bins
-    flat = whole & (local > (1 - _SPREAD) * mode) & (local < (1 + _SPREAD) * mode)
+    peak = int(smooth.argmax())
+    mode = (peak + 0.5) * top / bins
+    # Anatomy only adds to a deviation, so the left flank tells how much those of noise scatter.
+    half = int((smooth[:peak] < smooth[peak] / 2).sum())
+    spread = min(max(2 * (peak - half) / (peak + 0.5), _SPREAD[0]), _SPREAD[1])
+    flat = whole & (local > (1 - spread) * mode) & (local < (1 + spread) * mode)
     places = flat.nonzero()
     if not strict:
         return places if len(places) else whole.nonzero()

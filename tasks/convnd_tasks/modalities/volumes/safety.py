@@ -102,7 +102,7 @@ def measure_safety(
         *_largest_changes(expected, result, tissues, changes),
         # Without flat tissue, structures and segments are those of noise.
         *(_structures(scan, expected, result, resolution) if scheme.strict else []),
-        *(_dark_lung(expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
+        *(_dark_lung(scan, expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
 
 
@@ -192,7 +192,11 @@ def _segmentation(
 
 
 def _dark_lung(
-    expected: Tensor, result: Tensor, tissues: TissueMap, changes: Mapping[int, NoiseChange]
+    scan: Scan,
+    expected: Tensor,
+    result: Tensor,
+    tissues: TissueMap,
+    changes: Mapping[int, NoiseChange],
 ) -> list[SafetyFigure]:
     """The share of the lungs below -950 HU, against what the added noise alone does to it."""
     lung = HOUNSFIELD.names.index("lung")
@@ -201,12 +205,13 @@ def _dark_lung(
         return []
     before, after = expected[mask], result[mask]
     change = changes[lung]
-    variance = float((after - before).var())
-    if change.style < change.scan or variance <= 0:
+    if change.style < change.scan:
         explained = float((before < _EMPHYSEMA).float().mean())
     else:
         # The share of a normal distribution around each voxel that is below.
-        distance = (_EMPHYSEMA - before) / math.sqrt(2 * variance)
+        widths = sigmas(scan.spacing, _SEGMENT_SIGMA * 2 * min(scan.spacing), min(scan.spacing))
+        variance = local_mean((result - expected).square(), mask.float(), widths)[mask]
+        distance = (_EMPHYSEMA - before) / (2 * variance).sqrt().clamp(min=1e-6)
         explained = float((0.5 + 0.5 * torch.erf(distance)).mean())
     share = float((after < _EMPHYSEMA).float().mean())
     points = 100 * abs(share - explained)

@@ -1,0 +1,295 @@
+"""What the transfer of a look does to scans: known answers and harm, box by box.
+
+Each box (a scan, or a part of one) takes the look of styles whose right answer is known: the
+mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and sharpened. Then
+it takes the look of another scan, and that of the built-in style. The figures of every run are
+measured by `scan_figures`, without the code that changes scans.
+
+    python -m benchmarks.performance.scan_boxes chest.nii.gz=other.nii.gz head.nii.gz --simulated
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.volumes.geometry import value_unit
+from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE, default_style, open_style
+from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.orientation import canonical_array
+from scipy import ndimage
+
+from benchmarks.common import peak_mib
+from benchmarks.measurement import add_json_option, machine, write_results
+from benchmarks.performance import scan_figures as figures
+from convnd import io
+from convnd.errors import ConvndError
+from convnd.grid import Grid
+
+KNOWN = ("white", "coloured", "blur", "sharp")
+STYLES = (*KNOWN, "scan", "built-in")
+
+_NOISE_HU, _NOISE_SHARE = 20.0, 0.025  # of CT; of the spread of other values
+_KERNEL, _BLUR, _SHARPENING = 1.2, 1.0, 1.2  # voxels
+
+
+@dataclass(frozen=True)
+class Box:
+    """A scan, and another one whose look it takes."""
+
+    name: str
+    content: Grid
+    style: Grid | None = None
+
+
+def main() -> None:
+    """Run the benchmark and print a line of JSON for every run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scans", nargs="*", metavar="SCAN[=STYLE]", help="files of volumes")
+    parser.add_argument("--styles", default=",".join(STYLES), help="some of " + ", ".join(STYLES))
+    parser.add_argument("--simulated", action="store_true", help="also a PET scan and an array")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write content, style, result")
+    add_json_option(parser)
+    arguments = parser.parse_args()
+    print(json.dumps(machine()))
+    rows = []
+    for box in _boxes(arguments.scans, simulated=arguments.simulated):
+        for name in arguments.styles.split(","):
+            row = run(box, name, arguments.keep)
+            if row:
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    write_results(
+        arguments.json,
+        "The look of scans: known answers and harm",
+        rows,
+        section="Volumes",
+        summary=(
+            "spectrum left: % of the distance between the noise spectra of content and truth; "
+            "edges: % by which the slope of edges misses the truth; mean: largest change of the "
+            "mean of a tissue, in HU or % of its value; CNR: contrast to noise over that of the "
+            "truth; thin: contrast of thin structures over that expected; largest: change of a "
+            "voxel in deviations of the style's noise; background, range: voxels that changed or "
+            "left the range of the scan; peak: MiB of the process so far."
+        ),
+        target=(
+            "spectrum left at most 20, edges within 15, mean at most 2 HU or 1 %, thin 0.9 to 1.1, "
+            "largest at most 6, Dice at least 0.98, background and range 0"
+        ),
+    )
+
+
+def _boxes(names: list[str], *, simulated: bool) -> Iterator[Box]:
+    for name in names:
+        path, _, style = name.partition("=")
+        label = Path(path).name.partition(".")[0]
+        yield Box(label, io.read(path), io.read(style) if style else None)
+    if simulated:
+        yield Box("PET", _grid(_pet(1, 0.1), 4.0), _grid(_pet(2, 0.2), 4.0))
+        yield Box("array", _grid(_porous(1, 0.03), 1.0), _grid(_porous(2, 0.08), 1.0))
+
+
+def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
+    """The figures of one box with one style; none without such a style."""
+    unit = value_unit(box.content)
+    content, spacing = _plane_last(*canonical_array(box.content))
+    content = np.ascontiguousarray(np.nan_to_num(content, nan=float(np.nanmin(content))))
+    grid = _grid(content, spacing, unit)
+    truth = expected = None
+    if name in KNOWN:
+        truth = _truth(content, spacing, name, unit)
+        expected = content if name in ("white", "coloured") else truth
+        style = _grid(truth[..., ::-1], spacing, unit)
+    elif name == "built-in":
+        style = open_style(default_style(grid, "auto"), 0, grid)
+    elif box.style is not None:
+        style = box.style
+    else:
+        return {}
+    label = MATCHING_STYLE if name == "built-in" else "style"
+    row: dict[str, Any] = {"box": box.name, "style": name}
+    start = time.process_time()
+    result, transfer, row["outcome"] = _transfer(grid, style, label)
+    row["seconds"] = round(time.process_time() - start, 1)
+    row["peak"] = round(peak_mib())
+    if transfer is None:
+        return row
+    strength = transfer.record.get("safe_strength", "")
+    row |= {"strength": strength, "sharpness": transfer.record.get("sharpness", "")}
+    target, target_spacing = (
+        (truth, spacing) if truth is not None else _plane_last(*canonical_array(style))
+    )
+    row |= _judge(content, spacing, result, unit, truth, expected, target, target_spacing)
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        middle = (content[len(content) // 2], target[len(target) // 2], result[len(content) // 2])
+        np.savez_compressed(
+            keep / f"{box.name}-{name}.npz",
+            **dict(zip(("content", "style", "result"), middle, strict=True)),
+        )
+    return row
+
+
+def _transfer(content: Grid, style: Grid, label: str) -> tuple[Any, LookTransfer | None, str]:
+    """The result, the transfer that made it, and how it ended."""
+    outcome, transfer, progress = "done", None, None
+    try:
+        inputs = TransferInputs(content=content, styles=[style], names=["scan", label])
+        transfer = LookTransfer(inputs, VolumeOptions())
+        for step in transfer.run(state=None, group=None, on_message=None):
+            progress = step
+    except ConvndError as error:
+        outcome = f"{type(error).__name__}: {error}"
+    if transfer is None or progress is None:
+        return None, None, outcome
+    result = transfer.result(progress)
+    assert result is not None
+    return canonical_array(result)[0], transfer, outcome
+
+
+def _judge(
+    content: Any,
+    spacing: tuple[float, ...],
+    result: Any,
+    unit: str,
+    truth: Any,
+    expected: Any,
+    target: Any,
+    target_spacing: tuple[float, ...],
+) -> dict[str, Any]:
+    background = _background(content)
+    row: dict[str, Any] = {}
+    if truth is not None and expected is truth:
+        slopes = [figures.edge_slope(volume, spacing, content) for volume in (truth, result)]
+        row["edges"] = round(100 * (slopes[1] / slopes[0] - 1), 1)
+    anatomy = content if expected is None else expected
+    labels = figures.tissue_labels(anatomy, spacing, background, unit)
+    if truth is not None and expected is content:
+        left = figures.spectrum_left(content, truth, result, labels)
+        row["spectrum left"] = round(100 * float(np.mean(list(left.values()))), 1) if left else None
+        row["by tissue"] = " ".join(f"{n}:{100 * share:.0f}" for n, share in left.items())
+    first, last = (figures.tissue_means(volume, labels) for volume in (anatomy, result))
+    largest = max((abs(last[n] - first[n]) / _level(first, n, unit) for n in first), default=0.0)
+    row["mean"] = round(largest, 3)
+    noise = figures.tissue_noise(result, labels, spacing)
+    other = labels
+    if truth is None:
+        other = figures.tissue_labels(target, target_spacing, _background(target), unit)
+    aim = figures.tissue_noise(target, other, target_spacing if truth is None else spacing)
+    if truth is not None:
+        ratio = figures.contrast_to_noise(last, noise) / figures.contrast_to_noise(
+            figures.tissue_means(truth, labels), aim
+        )
+        row["CNR"] = round(ratio, 3)
+    row["thin"] = round(figures.thin_contrast(anatomy, result, spacing, background), 3)
+    if expected is not None:
+        known = {
+            n: max(aim.get(n, 0), figures.tissue_noise(content, labels, spacing)[n]) for n in first
+        }
+        change = figures.largest_change(result - anatomy, anatomy, spacing, background, unit, known)
+        row["largest"] = round(change, 2)
+    if unit == "HU":
+        shares = [
+            figures.dark_lung(volume, labels)
+            for volume in (content, truth, result)
+            if volume is not None
+        ]
+        row["LAA-950"] = " ".join(f"{share:.1f}" for share in shares)
+    for classes in (2, 3):
+        overlap = figures.dice(anatomy, result, spacing, background, classes)
+        row[f"Dice {classes}"] = round(overlap, 4)
+        if truth is not None and expected is content:
+            overlap = figures.dice(anatomy, truth, spacing, background, classes)
+            row[f"Dice {classes} of truth"] = round(overlap, 4)
+    row["background"] = int((result != content)[background].sum())
+    row["range"] = int(((result < content.min()) | (result > content.max())).sum())
+    return row
+
+
+def _level(means: Mapping[int, float], number: int, unit: str) -> float:
+    """What a change of a mean is divided by: 1 HU, or 1 % of the tissue's value."""
+    return (
+        1.0 if unit == "HU" else 0.01 * max(abs(means[number]), max(map(abs, means.values())) / 2)
+    )
+
+
+def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str) -> Any:
+    """The box with a known change of its look."""
+    if name in ("blur", "sharp"):
+        sigma = _BLUR if name == "blur" else _SHARPENING
+        blurred = ndimage.gaussian_filter(content, figures.widths(spacing, sigma))
+        truth = blurred if name == "blur" else 2 * content - blurred
+    else:
+        noise = np.random.default_rng(5).normal(size=content.shape)
+        if name == "coloured":
+            noise = ndimage.gaussian_filter(noise, figures.widths(spacing, _KERNEL))
+        low, high = np.percentile(content, [5, 95])
+        deviation = _NOISE_HU if unit == "HU" else _NOISE_SHARE * (high - low)
+        truth = content + deviation * noise / noise.std()
+    truth = truth.clip(content.min(), content.max())  # as the scan, whose values were cut there
+    return np.where(_background(content), content, truth).astype(np.float32)
+
+
+def _background(content: Any) -> Any:
+    """Constant padding: the voxels of the lowest value, if these are many and lie together."""
+    lowest = content == content.min()
+    inner = ndimage.minimum_filter(lowest, 3)
+    return lowest & (inner.mean() > 1e-3)
+
+
+def _plane_last(values: Any, spacing: tuple[float, ...]) -> tuple[Any, tuple[float, ...]]:
+    """The axes of a scan in an order in which the coarsest comes first."""
+    across = int(np.argmax(np.round(spacing, 3)))
+    order = [across, *(axis for axis in range(3) if axis != across)]
+    return np.transpose(values, order), tuple(spacing[axis] for axis in order)
+
+
+def _grid(values: Any, spacing: float | tuple[float, ...], unit: str = "") -> Grid:
+    """A volume with axes ``(D, H, W)`` towards head, front and right."""
+    steps = (spacing,) * 3 if isinstance(spacing, float) else spacing
+    tensor = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 1, 0))).float()
+    return Grid(
+        values=tensor[None, None],
+        spacing=steps[::-1],
+        units=("mm",) * 3,
+        header={"affine": np.diag([*steps[::-1], 1.0]), "value_unit": unit},
+    )
+
+
+def _pet(seed: int, noise: float) -> Any:
+    """A body in standardised uptake values: smooth, hot spots, noise that grows with the uptake."""
+    rng = np.random.default_rng(seed)
+    shape = (48, 96, 128)
+    z, y, x = np.meshgrid(*(np.arange(extent) for extent in shape), indexing="ij", sparse=True)
+    uptake = np.where(((y - 48) / 36) ** 2 + ((x - 64) / 52) ** 2 < 1, 0.8, 0.0) + 0 * z
+    for value, count, radius in ((2.2, 3, 14), (0.3, 2, 16), (8.0, 6, 3)):
+        for _ in range(count):
+            cz, cy, cx = rng.uniform((8, 30, 35), (40, 66, 93))
+            uptake[
+                ((z - cz) / radius) ** 2 + ((y - cy) / radius) ** 2 + ((x - cx) / radius) ** 2 < 1
+            ] = value
+    uptake = ndimage.gaussian_filter(uptake, 0.7)
+    grain = ndimage.gaussian_filter(rng.normal(size=shape), 0.8)
+    uptake += noise * np.sqrt(uptake * 0.8) * grain / grain.std()
+    return uptake.clip(0).astype(np.float32)
+
+
+def _porous(seed: int, noise: float) -> Any:
+    """A porous material of two phases, blurred by the instrument, with noise."""
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.normal(size=(64, 96, 96)), 3.0)
+    values = ndimage.gaussian_filter(np.where(field > 0, 0.8, 0.2), 0.7)
+    return (values + noise * rng.normal(size=field.shape)).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

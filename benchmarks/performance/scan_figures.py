@@ -1,0 +1,201 @@
+"""Figures of a changed scan, measured without the code that changes scans.
+
+Every function reads arrays ``(D, H, W)`` in which the last two axes have the finest voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage import filters
+
+__all__ = [
+    "contrast_to_noise",
+    "dark_lung",
+    "dice",
+    "edge_slope",
+    "largest_change",
+    "spectrum_left",
+    "tissue_labels",
+    "tissue_means",
+    "tissue_noise",
+    "widths",
+]
+
+Volume = NDArray[np.float32]
+
+_SIDE, _REGIONS = 16, 60  # pixels along a flat region; their largest number
+_FEWEST = 300  # voxels of a tissue
+_HU_LIMITS = (-950.0, -500.0, -200.0, 200.0)
+
+
+def widths(spacing: Sequence[float], sigma: float) -> list[float]:
+    """Standard deviations of a Gaussian in voxels, 0 along axes with much coarser voxels."""
+    finest = min(spacing)
+    return [sigma * finest / step if step <= 2.5 * finest else 0.0 for step in spacing]
+
+
+def spectrum_left(content: Volume, truth: Volume, result: Volume, labels: Any) -> dict[int, float]:
+    """Share of the distance between the noise spectra of content and truth that the result leaves.
+
+    The spectra are those of the flattest regions of each tissue of the content, after a quadratic
+    surface was subtracted from each, in rings of equal frequency.
+
+    Returns:
+        By tissue.
+    """
+    left = {}
+    for tissue, places in _flat_regions(content, labels).items():
+        first, target, last = (_rings(volume, places) for volume in (content, truth, result))
+        left[tissue] = float(np.abs(last - target).sum() / np.abs(first - target).sum())
+    return left
+
+
+def _flat_regions(content: Volume, labels: Any) -> dict[int, list[tuple[int, int, int]]]:
+    """Corners of the flattest quarter of the regions that lie in one tissue, by tissue."""
+    smooth = ndimage.gaussian_filter(content, (0, 2, 2))
+    regions: dict[int, list[tuple[float, tuple[int, int, int]]]] = {}
+    for z in range(content.shape[0]):
+        for y in range(0, content.shape[1] - _SIDE + 1, _SIDE // 2):
+            for x in range(0, content.shape[2] - _SIDE + 1, _SIDE // 2):
+                index = (z, slice(y, y + _SIDE), slice(x, x + _SIDE))
+                tissue = int(labels[z, y + _SIDE // 2, x + _SIDE // 2])
+                if tissue >= 0 and (labels[index] == tissue).mean() > 0.9:
+                    regions.setdefault(tissue, []).append((float(smooth[index].std()), (z, y, x)))
+    return {
+        tissue: [
+            place for _, place in sorted(candidates)[: max(4, min(_REGIONS, len(candidates) // 4))]
+        ]
+        for tissue, candidates in regions.items()
+        if len(candidates) >= 4
+    }
+
+
+def _rings(volume: Volume, places: Sequence[tuple[int, int, int]]) -> Any:
+    y, x = np.meshgrid(*(np.linspace(-1, 1, _SIDE),) * 2, indexing="ij")
+    surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y]).reshape(6, -1).T
+    basis, _ = np.linalg.qr(surface)
+    regions = np.stack(
+        [volume[z, y : y + _SIDE, x : x + _SIDE].ravel() for z, y, x in places]
+    ).astype(np.float64)
+    regions -= (regions @ basis) @ basis.T
+    power = np.abs(np.fft.fft2(regions.reshape(-1, _SIDE, _SIDE))) ** 2
+    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(_SIDE) * _SIDE,) * 2))
+    return np.bincount(frequency.round().astype(int).ravel(), power.mean(0).ravel())[1:9]
+
+
+def tissue_labels(volume: Volume, spacing: Sequence[float], background: Any, unit: str) -> Any:
+    """Number of the tissue of every voxel, -1 in the background and near other tissues."""
+    smooth = ndimage.gaussian_filter(volume, widths(spacing, 1.0))
+    limits = _HU_LIMITS if unit == "HU" else _otsu(smooth[~background], 3)
+    labels = np.where(background, -1, np.searchsorted(limits, smooth))
+    side = [5 if width else 1 for width in widths(spacing, 1.0)]
+    same = ndimage.maximum_filter(labels, side) == ndimage.minimum_filter(labels, side)
+    return np.where(same, labels, -1)
+
+
+def _otsu(values: Any, classes: int) -> Any:
+    values = values[:: max(1, values.size // 200_000)]
+    low, high = np.percentile(values, [0.5, 99.5])
+    return filters.threshold_multiotsu(values.clip(low, high), classes, nbins=128)
+
+
+def tissue_means(volume: Volume, labels: Any) -> dict[int, float]:
+    """Mean value of each tissue that has enough voxels."""
+    counts = {int(number): int((labels == number).sum()) for number in np.unique(labels)}
+    return {
+        number: float(volume[labels == number].mean(dtype=np.float64))
+        for number, count in counts.items()
+        if number >= 0 and count >= _FEWEST
+    }
+
+
+def tissue_noise(volume: Volume, labels: Any, spacing: Sequence[float]) -> dict[int, float]:
+    """Standard deviation of the noise of each tissue: the median of local ones."""
+    sigma = widths(spacing, 3.0)
+    residual = volume - ndimage.gaussian_filter(volume, widths(spacing, 1.5))
+    local = np.sqrt(ndimage.gaussian_filter(residual**2, sigma).clip(0))
+    return {
+        number: float(np.median(local[labels == number])) for number in tissue_means(volume, labels)
+    }
+
+
+def contrast_to_noise(means: dict[int, float], noise: dict[int, float]) -> float:
+    """Largest distance of the means of two tissues, over the noise of both."""
+    numbers = [number for number in means if noise.get(number, 0.0) > 0]
+    pairs = [(a, b) for a in numbers for b in numbers if a < b]
+    ratios = [abs(means[a] - means[b]) / np.hypot(noise[a], noise[b]) for a, b in pairs]
+    return float(max(ratios, default=np.nan))
+
+
+def largest_change(
+    change: Volume,
+    volume: Volume,
+    spacing: Sequence[float],
+    background: Any,
+    unit: str,
+    noise: dict[int, float],
+) -> float:
+    """Largest change of a voxel, in standard deviations of the noise of its tissue."""
+    smooth = ndimage.gaussian_filter(volume, widths(spacing, 1.0))
+    limits = _HU_LIMITS if unit == "HU" else _otsu(smooth[~background], 3)
+    labels = np.searchsorted(limits, smooth)
+    default = max(noise.values(), default=np.nan)
+    deviations = np.array([noise.get(number, default) for number in range(len(limits) + 1)])
+    return float((np.abs(change) / deviations[labels])[~background].max())
+
+
+def thin_contrast(
+    expected: Volume, result: Volume, spacing: Sequence[float], background: Any
+) -> float:
+    """Contrast of thin structures in the result for one unit of contrast in what is expected."""
+
+    def ridges(volume: Volume) -> Volume:
+        fine, coarse = (ndimage.gaussian_filter(volume, widths(spacing, s)) for s in (0.8, 2.5))
+        return fine - coarse
+
+    inside = ndimage.maximum_filter(background, 11) == 0
+    before = ridges(expected)[inside].astype(np.float64)
+    if before.size < _FEWEST:
+        return float("nan")
+    strong = np.abs(before) >= np.percentile(np.abs(before), 98)
+    after = ridges(result)[inside].astype(np.float64)
+    return float((before[strong] * after[strong]).sum() / (before[strong] ** 2).sum())
+
+
+def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume) -> float:
+    """Median slope in the plane at the strongest edges of a guide."""
+
+    def slope(values: Volume, sigma: float) -> Any:
+        return np.hypot(
+            *(
+                ndimage.gaussian_filter(values, [0, sigma, sigma], order=order) / step
+                for order, step in (((0, 1, 0), spacing[1]), ((0, 0, 1), spacing[2]))
+            )
+        )
+
+    steep = slope(guide, 1.5)
+    return float(np.median(slope(volume, 0.7)[steep >= np.percentile(steep, 98)]))
+
+
+def dice(
+    expected: Volume, result: Volume, spacing: Sequence[float], background: Any, classes: int
+) -> float:
+    """Dice of Otsu's classes, the mean over classes weighted by their volumes."""
+    first, second = (
+        ndimage.gaussian_filter(volume, widths(spacing, 1.5))[~background]
+        for volume in (expected, result)
+    )
+    limits = _otsu(first, classes)
+    one, other = np.searchsorted(limits, first), np.searchsorted(limits, second)
+    return float((one == other).mean())
+
+
+def dark_lung(volume: Volume, labels: Any) -> float:
+    """Percentage of the lungs below -950 HU."""
+    lung = labels == 1
+    return 100 * float((volume[lung] < -950).mean()) if lung.sum() >= 10_000 else float("nan")
