@@ -128,7 +128,7 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     target, target_spacing = (
         (truth, spacing) if truth is not None else _plane_last(*canonical_array(style))
     )
-    row |= _judge(content, spacing, result, unit, truth, expected, target, target_spacing)
+    row |= _judge(name, content, spacing, result, unit, truth, expected, target, target_spacing)
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         middle = (content[len(content) // 2], target[len(target) // 2], result[len(content) // 2])
@@ -157,6 +157,7 @@ def _transfer(content: Grid, style: Grid, label: str) -> tuple[Any, LookTransfer
 
 
 def _judge(
+    style: str,
     content: Any,
     spacing: tuple[float, ...],
     result: Any,
@@ -174,8 +175,13 @@ def _judge(
     anatomy = content if expected is None else expected
     labels = figures.tissue_labels(anatomy, spacing, background, unit)
     if truth is not None and expected is content:
+        again = _truth(content, spacing, style, unit, seed=6)
         left = figures.spectrum_left(content, truth, result, labels)
         row["spectrum left"] = round(100 * float(np.mean(list(left.values()))), 1) if left else None
+        floor = figures.spectrum_left(content, truth, again, labels)
+        row["left by another draw"] = (
+            round(100 * float(np.mean(list(floor.values()))), 1) if floor else None
+        )
         row["by tissue"] = " ".join(f"{n}:{100 * share:.0f}" for n, share in left.items())
     first, last = (figures.tissue_means(volume, labels) for volume in (anatomy, result))
     largest = max((abs(last[n] - first[n]) / _level(first, n, unit) for n in first), default=0.0)
@@ -222,14 +228,14 @@ def _level(means: Mapping[int, float], number: int, unit: str) -> float:
     )
 
 
-def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str) -> Any:
+def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str, seed: int = 5) -> Any:
     """The box with a known change of its look."""
     if name in ("blur", "sharp"):
         sigma = _BLUR if name == "blur" else _SHARPENING
         blurred = ndimage.gaussian_filter(content, figures.widths(spacing, sigma))
         truth = blurred if name == "blur" else 2 * content - blurred
     else:
-        noise = np.random.default_rng(5).normal(size=content.shape)
+        noise = np.random.default_rng(seed).normal(size=content.shape)
         if name == "coloured":
             noise = ndimage.gaussian_filter(noise, figures.widths(spacing, _KERNEL))
         low, high = np.percentile(content, [5, 95])

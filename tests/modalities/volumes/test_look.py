@@ -9,7 +9,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
-from convnd_tasks.modalities.volumes.look import Look, NoiseChange, Scan
+from convnd_tasks.modalities.volumes.look import NoiseChange, Scan
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_covariance import fit_spectrum, measure_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -334,10 +334,12 @@ def test_a_frame_without_flat_tissue_changes_nothing_for_the_next() -> None:
     assert torch.equal(*seconds)
 
 
-@pytest.mark.slow
-def test_a_look_is_that_of_the_middle() -> None:
-    scan = Scan.of(torch.zeros(40, 512, 512) + torch.arange(40.0)[:, None, None], SPACING)
-    middle = scan.middle()
-    assert middle.values.shape[0] == 16
-    assert middle.values[0, 0, 0] == 12
-    assert isinstance(Look.measure(middle, HOUNSFIELD, 1.0).noise, dict)
+@pytest.mark.parametrize(("thickness", "slices"), [(1.0, 64), (5.0, 26)])
+def test_a_look_is_that_of_the_whole_height(thickness: float, slices: int) -> None:
+    values = torch.arange(90.0)[:, None, None].expand(90, 8, 8) + torch.randn(90, 8, 8)
+    sample = Scan.of(values, (thickness, 1.0, 1.0)).sample()
+    assert sample.values.shape[0] == slices
+    heights = sample.values[sample.valid].round()
+    assert float(heights.min()) < 4
+    assert float(heights.max()) > 85
+    assert not bool(sample.valid[slices // 3].any())  # between two slabs

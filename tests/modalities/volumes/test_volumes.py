@@ -57,7 +57,7 @@ def style(tmp_path: Path, rng: np.random.Generator) -> Any:
 def test_a_scan_comes_back_where_it_was(run: Run, scan: Any, style: Any, tmp_path: Path) -> None:
     code, out, err = run("stylize-volume", scan, "--style", style, *QUICK, "--window", "-400,1100")
     assert code == 0, err
-    assert out.startswith("scan_stylized.nii.gz  32 x 30 x 28, 3 steps")
+    assert out.startswith("scan_stylized.nii.gz  32 x 30 x 28, 4 steps")
     assert "scan: CT, in HU" in err
     assert "anatomy: mean change of " in err
     before, after = nib.load(scan), nib.load(tmp_path / "scan_stylized.nii.gz")
@@ -346,7 +346,7 @@ def test_stylize_takes_a_scan_as_stylize_volume_does(
         (tmp_path / "scans" / name).write_bytes(scan.read_bytes())
     (tmp_path / "scans" / "bad.nii").write_bytes(b"x")
     code, out, err = run("stylize", "scans", style, "--dim", 3)
-    assert (code, out.count("32 x 30 x 28, 3 steps"), "1 of 3 failed" in err) == (1, 2, True)
+    assert (code, out.count("32 x 30 x 28, 4 steps"), "1 of 3 failed" in err) == (1, 2, True)
     command = ("stylize", "scans", style, "--dim", 3)
     code, out, _ = run(*command, "--skip-existing", "--json")
     output = json.loads(out)

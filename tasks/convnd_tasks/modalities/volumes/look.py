@@ -53,7 +53,6 @@ _LEAST_NOISE = 0.03
 
 _ITERATIONS = 6
 _FEWEST_MEAN = 500  # voxels whose mean counts
-_MOST_VOXELS, _FEWEST_SLICES = 3_000_000, 16  # of what is measured
 _ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
 _STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
 _LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
@@ -87,14 +86,22 @@ class Scan:
         """The same grid with other values."""
         return Scan(values, self.spacing, self.valid)
 
-    def middle(self) -> Scan:
-        """The slices around the middle, enough to measure the scan's look."""
-        slices = max(_FEWEST_SLICES, _MOST_VOXELS // math.prod(self.values.shape[1:]))
-        surplus = self.values.shape[0] - slices
-        if surplus <= 0:
+    def sample(self) -> Scan:
+        """The slices that the scan's look is measured on: three slabs of a tall scan.
+
+        Slices that are not valid lie between the slabs, so that no filter reads across.
+        """
+        thick = self.spacing[0] > 2.5 * min(self.spacing)  # nothing is filtered across slices
+        slab, gap = (8, 1) if thick else (16, 8)
+        slices = self.values.shape[0]
+        if slices <= 3 * slab + 2 * gap:
             return self
-        window = slice(surplus // 2, surplus // 2 + slices)
-        return Scan(self.values[window], self.spacing, self.valid[window])
+        starts = [0, (slices - slab) // 2, slices - slab]
+        index = torch.cat([torch.arange(slab + gap) + start for start in starts])[:-gap]
+        valid = self.valid[index.clamp(max=slices - 1)]
+        for number in (1, 2):
+            valid[number * (slab + gap) - gap : number * (slab + gap)] = False
+        return Scan(self.values[index], self.spacing, valid)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Look:
             scheme: the tissues.
             resolution: mm; of scans that are compared the coarser one's finest voxel side.
         """
-        noise, scan = noise_of(scan, scheme, resolution), scan.middle()
+        noise, scan = noise_of(scan, scheme, resolution), scan.sample()
         edges, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
         values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
         return cls(noise, edges, strengths, values)
@@ -157,7 +164,7 @@ class NoiseChange:
 
 def noise_of(scan: Scan, scheme: Scheme, resolution: float) -> dict[int, NoiseCovariance]:
     """The noise of a scan by tissue, see `Look.measure`."""
-    scan = scan.middle()
+    scan = scan.sample()
     tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
     return measure_noise(scan.values, scan.spacing, tissues, resolution)
 
@@ -175,7 +182,7 @@ def match_sharpness(
         weights: of the styles; the filters of several are averaged.
         resolution: see `Look.measure`.
     """
-    scan = scan.middle()
+    scan = scan.sample()
     own, _ = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
     total: dict[int, float] = {}
     for style, weight in zip(styles, weights, strict=True):
@@ -244,9 +251,9 @@ def noise_changes(
         tissue: _noise_change(scan[tissue], target, resolution)
         for tissue, target in targets.items()
     }
-    # Of two equally near tissues the denser one, whose noise is that of reconstructions.
+    # A denser tissue first: the noise of air is that outside the body, or cut.
     nearest = {
-        tissue: min(known, key=lambda other: (abs(other - tissue), -other))
+        tissue: min(known, key=lambda other: (other < tissue, abs(other - tissue)))
         for tissue in range(tissues)
     }
     # What looks like noise in a tissue that was not measured may be anatomy, and stays.
@@ -285,7 +292,7 @@ def change_noise(
             total -= share * _noise_like(fine, change.removed_variance, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
             added = _filtered(spectrum, change.added, size, white.shape)
-            total += share * added * _room(scan, change, resolution)
+            total += share * added * _room(scan, tissues.mask(tissue), change, resolution)
     for tissue in changes:  # noise has no mean, so that a tissue keeps its own
         core = tissues.core(tissue, depth=4)
         core = core if int(core.sum()) > _FEWEST_MEAN else tissues.core(tissue)
@@ -364,8 +371,8 @@ def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: flo
     return NoiseChange(added, removed, variance, scan.deviation, style.deviation)
 
 
-def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
-    """The share of the noise for which there is room within the scan's range of values.
+def _room(scan: Scan, mask: Tensor, change: NoiseChange, resolution: float) -> Tensor | float:
+    """The share of a tissue's noise for which there is room within the scan's range of values.
 
     Values that were cut at the ends of the range, as air in CT, have less noise, and magnitudes in
     air have a deviation of half their mean (Rayleigh). More noise would change the mean there.
@@ -373,7 +380,7 @@ def _room(scan: Scan, change: NoiseChange, resolution: float) -> Tensor | float:
     if change.style <= 0:
         return 1.0
     widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
-    mean = local_mean(scan.values, scan.valid.float(), widths)
+    mean = local_mean(scan.values, mask.float(), widths)
     values = scan.values[scan.valid]
     room = torch.minimum(mean - values.min(), values.max() - mean)
     return (room / (_ROOM * change.style)).clamp(0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,7 +67,7 @@ _LOG = logging.getLogger(__name__)
 _STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """Shares of the change that are tried, one after the other, until the anatomy is safe."""
 
-_STAGES = 3  # steps of a frame: measured, changed, checked
+_STAGES = 4  # steps of a frame: sharpness measured, noise measured, changed, checked
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class LookTransfer(Transfer):
         group: ProcessGroup | None,
         on_message: Callable[[str], None] | None,
     ) -> Iterator[Progress]:
-        """See `Transfer.run`; three steps a frame. Several processes all do the same work.
+        """See `Transfer.run`; four steps a frame. Several processes all do the same work.
 
         Raises:
             NumericalError: a safety figure is broken however small the change is.
@@ -189,13 +190,17 @@ class LookTransfer(Transfer):
             values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
             scan = Scan.of(values, self._axes.spacing)
             yield self._progress(frame, 0, scan.values, math.nan)
-            change = self._change(scan, self._options.seed + frame)
-            yield self._progress(frame, 1, scan.values, change.distance(change.before))
+            filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
+            yield self._progress(frame, 1, scan.values, math.nan)
+            change = self._measure_change(scan, filters)
+            yield self._progress(frame, 2, scan.values, change.distance(change.before))
+            change = self._draw_noise(change, self._options.seed + frame)
+            yield self._progress(frame, 3, scan.values, change.distance(change.before))
             result, strength, figures = self._safest(change, frame)
             after = self._noise_after(change, result)
             self._results.append(result)
             self._describe(change, after, strength, figures, frame, frames, say)
-            yield self._progress(frame, 2, result, change.distance(after))
+            yield self._progress(frame, _STAGES, result, change.distance(after))
             broken = describe_broken(figures)
             if broken:
                 raise NumericalError(
@@ -203,7 +208,6 @@ class LookTransfer(Transfer):
                     f"{strength * self._options.strength:g}; use another style, --mask or a "
                     "smaller --strength"
                 )
-        yield self._progress(frames - 1, _STAGES, result, change.distance(after))
 
     def result(self, progress: Progress) -> Grid | None:
         """The whole scan with the frames that are done, whatever the step is."""
@@ -231,10 +235,9 @@ class LookTransfer(Transfer):
             return HOUNSFIELD
         return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
 
-    def _change(self, scan: Scan, seed: int) -> _Change:
-        """Measure a frame, and what has to change in it."""
+    def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> _Change:
+        """Measure the noise of a frame after its sharpness was changed, and what has to change."""
         resolution = self._resolution
-        filters = match_sharpness(scan, self._looks, self._weights, resolution)
         sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
         scheme = self._scheme(scan)
         before = noise_of(sharp, scheme, resolution)
@@ -246,10 +249,15 @@ class LookTransfer(Transfer):
             targets = blend_noise(before, styles, self._weights)
         changes = noise_changes(before, targets, resolution, len(scheme.names))
         noise = torch.zeros_like(scan.values)
-        if changes:
-            tissues = TissueMap(sharp.values, scan.spacing, scan.valid, scheme, resolution)
-            noise = change_noise(sharp, tissues, changes, resolution, seed)
         return _Change(scan, sharp.values, filters, noise, changes, scheme, before, targets)
+
+    def _draw_noise(self, change: _Change, seed: int) -> _Change:
+        if not change.changes:
+            return change
+        scan, resolution = change.scan.with_values(change.expected), self._resolution
+        tissues = TissueMap(scan.values, scan.spacing, scan.valid, change.scheme, resolution)
+        noise = change_noise(scan, tissues, change.changes, resolution, seed)
+        return dataclasses.replace(change, noise=noise)
 
     def _safest(self, change: _Change, frame: int) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
         """The result of the largest strength at which every figure is safe."""
@@ -287,7 +295,7 @@ class LookTransfer(Transfer):
         return torch.where(same, scan, values)
 
     def _noise_after(self, change: _Change, result: Tensor) -> dict[int, NoiseCovariance]:
-        before, after = (change.scan.with_values(v).middle() for v in (change.expected, result))
+        before, after = (change.scan.with_values(v).sample() for v in (change.expected, result))
         tissues = TissueMap(
             before.values, before.spacing, before.valid, change.scheme, self._resolution
         )

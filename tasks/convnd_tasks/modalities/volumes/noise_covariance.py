@@ -42,8 +42,8 @@ HIGH_PASS = 4.0
 
 _REACH = 8.0  # resolutions; the largest lag
 _LOCAL = 3.0  # resolutions, sigma of the window in which a standard deviation is local
-_SPREAD = (0.1, 0.4)  # relative distance from the most frequent local deviation; limits of it
-_RISES_FROM = 0.5  # share of the power that the high-pass filter passes, below which noise is flat
+_SPREAD = (0.15, 0.4)  # relative distance from the most frequent local deviation; limits of it
+_RISES_FROM = 0.25  # share of the power that the high-pass filter passes, below which noise is flat
 _FEWEST = 400  # places
 _SAMPLES = 40_000  # places at most whose neighbours are read
 _READS = 30_000_000  # neighbours that are read at most
@@ -218,7 +218,7 @@ def fit_spectrum(
         spectrum = spectrum * (smooth(ratio * passed) / norm)
     # Anatomy is coarse. Noise has no more power below the frequencies that the filter passes.
     hidden = passed < _RISES_FROM
-    shell = ~hidden & (passed < (1 + _RISES_FROM) / 2)
+    shell = ~hidden & (passed < 2 * _RISES_FROM)
     highest = float(spectrum[shell].mean()) if bool(shell.any()) else math.inf
     return torch.where(hidden, spectrum.clamp(max=highest), spectrum)
 
@@ -307,7 +307,7 @@ def _flat_places(
     mode = (peak + 0.5) * top / bins
     # Anatomy only adds to a deviation, so the left flank tells how much those of noise scatter.
     half = int((smooth[:peak] < smooth[peak] / 2).sum())
-    spread = min(max(2 * (peak - half) / (peak + 0.5), _SPREAD[0]), _SPREAD[1])
+    spread = min(max(3 * (peak - half) / (peak + 0.5), _SPREAD[0]), _SPREAD[1])
     flat = whole & (local > (1 - spread) * mode) & (local < (1 + spread) * mode)
     places = flat.nonzero()
     if not strict:

@@ -43,8 +43,8 @@ class Scheme:
 HOUNSFIELD = Scheme(
     ("air", "lung", "border", "soft", "bone"),
     (-950.0, -500.0, -200.0, 200.0),
-    # Between lung and soft tissue lie their borders, and bone has trabeculae in place of noise.
-    (True, True, False, True, False),
+    # Fine vessels of the lung and trabeculae of bone pass for noise, and borders are no tissue.
+    (True, False, False, True, False),
 )
 """The tissues of CT, by HU."""
 
